@@ -89,8 +89,8 @@ def _costs(parts: Mapping[str, float] | None) -> str:
     """All of it, and the processes that took the most."""
     if not parts:
         return ""
-    most = sorted(((value, name) for name, value in parts.items() if name != "all"), reverse=True)[:PARTS]
-    return f"{_number(parts['all'])} ({', '.join(f'{name} {_number(value)}' for value, name in most)})"
+    largest = sorted(((value, name) for name, value in parts.items() if name != "all"), reverse=True)[:PARTS]
+    return f"{_number(parts['all'])} ({', '.join(f'{name} {_number(value)}' for value, name in largest)})"
 
 
 def _span(values: Sequence[float] | float | None) -> str:

@@ -28,7 +28,7 @@ class Effect:
 
 
 def answer_to(name: str) -> dict[str, int]:
-    """Follows from the name alone, so that it can be foretold."""
+    """Follows from the name alone, so that it can be predicted."""
     return {"n": zlib.crc32(name.encode()) % 1000}
 
 

@@ -158,9 +158,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _limit(pid: int, most: int) -> None:
+def _limit(pid: int, limit: int) -> None:
     """How large a file the process may write."""
     with contextlib.suppress(psutil.Error, ProcessLookupError):
         process = psutil.Process(pid)
         _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
-        process.rlimit(psutil.RLIMIT_FSIZE, (most if hard == psutil.RLIM_INFINITY else min(most, hard), hard))
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit if hard == psutil.RLIM_INFINITY else min(limit, hard), hard))

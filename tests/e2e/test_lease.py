@@ -54,7 +54,7 @@ workflow:
         time.sleep(4)
         result = "done"
 """
-POISON = """
+KILLS_ITS_WORKER = """
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: poison, path: lease/poison}
@@ -73,7 +73,7 @@ workflow:
   - step: never
     tool: {kind: noop}
 """
-RESCUED = POISON.replace("lease/poison", "lease/rescued").replace(
+RESCUED = KILLS_ITS_WORKER.replace("lease/poison", "lease/rescued").replace(
     "[{step: never}]", "[{step: never, when: \"{{ event.name == 'call.error' }}\"}]"
 )
 
@@ -82,7 +82,7 @@ RESCUED = POISON.replace("lease/poison", "lease/rescued").replace(
 def short() -> Iterator[BrokenStack]:
     """Leases of two seconds."""
     with broken_stack(lease=2, max_deliveries=DELIVERIES) as stack:
-        for text in (GATED, SLOW, POISON, RESCUED):
+        for text in (GATED, SLOW, KILLS_ITS_WORKER, RESCUED):
             stack.register(text)
         yield stack
 

@@ -146,7 +146,7 @@ def test_what_is_dropped_stays_failed(spoiled: Spoiled) -> None:
     assert spoiled.stack.ask("explain", spoiled.id)["quarantined"] is None
 
 
-def test_cancelling_tells_that_it_left_quarantine(spoiled: Spoiled) -> None:
+def test_cancelling_reports_that_it_left_quarantine(spoiled: Spoiled) -> None:
     done = spoiled.stack("cancel", spoiled.id)
     assert (done.status, done.out) == (
         0,

@@ -130,7 +130,7 @@ def test_only_what_was_changed_since_a_revision(judged: Judged, layout: Layout) 
     assert {verdict.fault.first for _, verdict in report.verdicts} == {5}
 
 
-def test_a_process_of_a_test_tells_its_lines_too(judged: Judged, layout: Layout) -> None:
+def test_a_process_of_a_test_reports_its_lines_too(judged: Judged, layout: Layout) -> None:
     (layout.root / "tests/unit/worker/test_process.py").write_text(
         "import subprocess\n"
         "import sys\n"

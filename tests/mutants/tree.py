@@ -91,11 +91,11 @@ class Tree:
         finally:
             path.write_bytes(before)
 
-    def run(self, args: list[str], **asked: Any) -> Outcome:
+    def run(self, args: list[str], **options: Any) -> Outcome:
         self.temporary.mkdir(mode=0o711, exist_ok=True)
         fork_server = self._fork_server or self._start()
         assert fork_server.stdin is not None and fork_server.stdout is not None
-        fork_server.stdin.write(json.dumps({"args": args, "log": str(self.log), **asked}) + "\n")
+        fork_server.stdin.write(json.dumps({"args": args, "log": str(self.log), **options}) + "\n")
         fork_server.stdin.flush()
         line = fork_server.stdout.readline()
         if not line:

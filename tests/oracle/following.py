@@ -182,17 +182,17 @@ class _Follower:
 
     def _over_budget(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> bool:
         issued = sum(entry.type == "command.issued" for entry in decided)
-        most = self._playbook.budget.get("max_invocations")
-        if most is not None and self._issued + issued > most:
-            raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {most} are allowed")
+        limit = self._playbook.budget.get("max_invocations")
+        if limit is not None and self._issued + issued > limit:
+            raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {limit} are allowed")
         end = next((entry for entry in decided if entry.type == "playbook.failed"), None)
         if end is None or end.payload["error"].get("code") != "budget.exceeded":
             return False
         if not self._playbook.budget:
             raise Differs(f"{_at(fact)}: over a budget that there is not")
         others = self._playbook.budget.keys() - {"max_invocations", "prices"}
-        if not others and self._issued + issued < (most or 0):
-            raise Differs(f"{_at(fact)}: over budget after {self._issued + issued} commands, {most} are allowed")
+        if not others and self._issued + issued < (limit or 0):
+            raise Differs(f"{_at(fact)}: over budget after {self._issued + issued} commands, {limit} are allowed")
         wanted = begun or fact.type in ("frame.committed", "timer.fired", "child.ended", "call.done")
         if not wanted:
             raise Differs(f"{_at(fact)}: over budget, and nothing was to be issued")

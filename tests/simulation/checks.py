@@ -115,9 +115,9 @@ def _schedules(world: World) -> None:
     roots = [
         id for id, execution in world.log.executions.items() if any(_is_root(execution, label) for label in labels)
     ]
-    started = [str(owed.execution_id) for owed in world.schedules.fires.values() if owed.status == "started"]
+    started = [str(run.execution_id) for run in world.schedules.fires.values() if run.status == "started"]
     _must(sorted(roots) == sorted(started), "schedules fired twice, or not at all", f"{roots} {started}")
-    _must(not any(owed.status == "open" for owed in world.schedules.fires.values()), "a run is still owed", "")
+    _must(not any(run.status == "open" for run in world.schedules.fires.values()), "a run is still owed", "")
 
 
 def _joins(world: World) -> None:
@@ -188,9 +188,9 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
     ending = f"{who}: {state.status}, {str(state.error)[:600]}"
     weight = sum(len(orjson.dumps(event.payload)) for event in events) + len(world.log.executions[id].state)
     _must(weight <= promise.bytes, "a log is larger than what is promised", f"{who}: {weight} bytes")
-    for step, most in promise.begun.items():
+    for step, limit in promise.begun.items():
         begun = max((generation for name, generation in world.log.diaries[id].begun if name == step), default=0)
-        _must(begun <= most, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {most}")
+        _must(begun <= limit, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {limit}")
     if promise.status is not None:
         _must(state.status == promise.status, "it ends otherwise than is promised", f"{ending}, not {promise.status}")
     if promise.step is not None:

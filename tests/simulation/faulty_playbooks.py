@@ -213,35 +213,35 @@ def order_decides(make: Maker) -> FaultyPlaybook:
     match kind:
         case "data":
             make.step("s0", make.tool(give=f"order:{listed}"))
-            asked = "s0.w"
+            condition = "s0.w"
         case "ctx":
             table = ", ".join(f"'{key}': {index}" for index, key in enumerate(keys))
             make.step("s0", make.tool(), set={"ctx.d": f"{{{{ {{{table}}} }}}}"})
-            asked, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
+            condition, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
         case "integers":
             numbers = make.rng.sample(range(20), 4)
             first = str(numbers[0])
             table = ", ".join(f"{number}: 'x'" for number in numbers)
             make.step("s0", make.tool(), set={"ctx.d": f"{{{{ {{{table}}} }}}}"})
-            asked, ctx = "ctx.d", {"d": {str(number): "x" for number in numbers}}
+            condition, ctx = "ctx.d", {"d": {str(number): "x" for number in numbers}}
         case "child":
             base = Maker(make.rng, make.recipe, f"{make.path}/child")
             base.step("s0", make.tool(give=f"order:{listed}"))
             more = ((base.path, playbook(base.path, base.steps)),)
             make.step("s0", {"kind": "playbook", "path": base.path, "payload": {}})
-            asked = "s0.w"
+            condition = "s0.w"
         case _:
             make.step("ask", make.tool(give=f"order:{listed}"), next=to(arc("s0")))
             spec = {"in": "{{ ask.w | list }}", "iterator": "it", "spec": {"mode": "sequential"}}
             make.step("s0", make.tool("{{ iter.it }}"), loop=spec, set={"ctx.d": "{{ ask.w }}"})
-            asked, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
+            condition, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
     start = make.steps[-1]
     # in two commits more, so that other copies of the state come to decide
-    found = f"{{{{ {asked} | list | first }}}}"
+    found = f"{{{{ {condition} | list | first }}}}"
     make.step("on", make.tool(found), set={"ctx.first": found})
     start["next"] = to(arc("on"))
-    make.steps[-1]["next"] = to(arc("left", f"({asked} | list | first) == '{first}'"), arc("right"))
-    make.step("left", make.tool(f"{{{{ {asked} }}}}"))
+    make.steps[-1]["next"] = to(arc("left", f"({condition} | list | first) == '{first}'"), arc("right"))
+    make.step("left", make.tool(f"{{{{ {condition} }}}}"))
     make.step("right", make.tool())
     return make.made(Promise("completed", ctx={**ctx, "first": first}, begun={"left": 1, "right": 0}), more=more)
 
@@ -326,8 +326,8 @@ def a_condition_raises_on_a_failure(make: Maker) -> FaultyPlaybook:
 
 def a_condition_asks_about_the_run(make: Maker) -> FaultyPlaybook:
     """Not about the failure: a step that failed is not mended by it."""
-    asked = make.rng.choice(("output.meta.attempt >= 0", "output.meta.attempt == 1", "output.meta"))
-    make.step("s0", make.tool(fail=9), next=to(arc("s1", asked)))
+    condition = make.rng.choice(("output.meta.attempt >= 0", "output.meta.attempt == 1", "output.meta"))
+    make.step("s0", make.tool(fail=9), next=to(arc("s1", condition)))
     make.step("s1", make.tool())
     return make.made(Promise("failed", "s0", ("as asked",), begun={"s1": 0}))
 

@@ -97,9 +97,9 @@ class Wire:
             return
         if answer is not None:
             self._asked += 1
-            number, owed = self._asked, plane.process.owed
-            owed[number] = answer
-            answer.add_done_callback(lambda answer: owed.pop(number, None))
+            number, pending_answers = self._asked, plane.process.pending_answers
+            pending_answers[number] = answer
+            answer.add_done_callback(lambda answer: pending_answers.pop(number, None))
         plane.process.spawn(self._serve(plane, call, answer))
 
     async def _serve(self, plane: Plane, call: Called, answer: asyncio.Future[Any] | None) -> None:

@@ -47,7 +47,7 @@ def test_every_kind_of_fault_strikes_often(total: Total) -> None:
     assert {kind for kind in RATES if total.seen.get(kind, 0) < 20} == set()
 
 
-def test_a_seed_tells_the_same_story_in_any_process() -> None:
+def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     digests = set()
     for hashes in ("1", "2"):
         command = [sys.executable, "-m", "tests.simulation", "--seed", "11"]

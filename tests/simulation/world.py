@@ -87,7 +87,7 @@ class World:
         self.catalog.entries += self.book.entries
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
-        self.asked: dict[str, bytes] = {}
+        self.requests: dict[str, bytes] = {}
         self.schedules = MemorySchedules(self._now)
         self.log.scheduled = self.schedules.due
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
@@ -177,8 +177,8 @@ class World:
         return keeper
 
     def heard(self, key: str, content: bytes) -> None:
-        if self.asked.setdefault(key, content) != content and self.book.tame:
-            self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.asked[key]!r}")
+        if self.requests.setdefault(key, content) != content and self.book.tame:
+            self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.requests[key]!r}")
 
     # -- reaching each other
 
@@ -270,7 +270,7 @@ class World:
             return
         self.note("crashed", None, process.name)
         self.loop.kill(process)
-        for answer in list(process.owed.values()):
+        for answer in list(process.pending_answers.values()):
             if not answer.done() and self.chance.random() < 0.7:
                 self.loop.later(0.01, _break, answer)
         self.loop.later(self.chance.random() * 3, self._replace, process)

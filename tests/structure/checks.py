@@ -104,16 +104,27 @@ def circles(modules: Mapping[str, Module]) -> Iterator[Finding]:
         yield Finding("circle", modules[circle[0]].place, " -> ".join(reversed(circle)))
 
 
-def banned_words(modules: Mapping[str, Module], words: Mapping[str, str]) -> Iterator[Finding]:
-    """Identifiers that hold a word that has a standard term; `words`: the word -> what to call it instead."""
+def banned_words(
+    modules: Mapping[str, Module], words: Mapping[str, str], exempt: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """Identifiers that hold a word that has a standard term; `words`: the word -> what to call it instead. `exempt`:
+    the folder whose names may hold them -> why."""
+    needed = set()
     for module in modules.values():
+        folder = next((folder for folder in exempt or () if module.place.startswith(f"{folder}/")), None)
         seen = set()
         for name, line in module.identifiers():
             for piece in _PIECES.findall(name):
                 word = piece.lower()
-                if word in words and name not in seen:
-                    seen.add(name)
+                if word not in words or name in seen:
+                    continue
+                seen.add(name)
+                if folder is None:
                     yield Finding("word", f"{module.place}:{line}", f"{name!r}: not {word!r}, but {words[word]}")
+                needed.add(folder)
+    for folder in exempt or ():
+        if folder not in needed:
+            yield Finding("word", folder, "has a reason in rules.toml, and needs none")
 
 
 def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The rules of this library, as rules.toml has them."""
+"""The rules of this library and of its tests, as rules.toml has them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .checks import Finding, banned_words, circles, dead_names, fragments, modul
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "shared" / "noetl_serverless"
 FUNCTIONS = PROJECT / "functions"
+TESTS = PROJECT / "tests"
 RULES = Path(__file__).with_name("rules.toml")
 
 
@@ -19,6 +20,7 @@ def findings() -> list[Finding]:
     return [
         *circles(modules),
         *banned_words(modules, rules["words"]),
+        *banned_words(modules_of(TESTS), rules["words"], rules["exempt"]),
         *fragments(modules, rules["fragments"]),
         *positional_calls(modules),
         *dead_names([PACKAGE, FUNCTIONS], PROJECT, rules["reached"], "shared/noetl_serverless/control_plane/models"),

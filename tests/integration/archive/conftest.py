@@ -96,7 +96,7 @@ class DyingStore(FsspecResultStore):
 
 
 @dataclass
-class Stand:
+class ArchiveHarness:
     """Executions, and what archives them."""
 
     user: Client
@@ -199,7 +199,7 @@ def started_at(id: str) -> datetime:
 
 
 @pytest.fixture
-async def stand(
+async def harness(
     user: Client,  # noqa: F811
     hands: FakeWorker,  # noqa: F811
     database: Database,  # noqa: F811
@@ -207,10 +207,10 @@ async def stand(
     results_url: str,  # noqa: F811
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Stand:
+) -> ArchiveHarness:
     assert (await user.post("/api/catalog/register", {"content": LOOP})).status == 200
     scratch = tmp_path_factory.mktemp("scratch")
-    return Stand(user, hands, database, FsspecResultStore(results_url), tmp_path, scratch)
+    return ArchiveHarness(user, hands, database, FsspecResultStore(results_url), tmp_path, scratch)
 
 
 def days_ago(days: float) -> datetime:

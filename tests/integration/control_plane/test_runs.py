@@ -73,7 +73,7 @@ async def test_a_step_that_waits_for_its_sub_playbook_is_parked(
     assert [step["status"] for step in await under_way(user, child)] == ["running"]
 
 
-async def test_a_loop_tells_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
+async def test_a_loop_shows_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     [step] = await under_way(user, execution_id)
     assert (step["status"], step["queued"], step["running"]) == ("queued", 2, 0)

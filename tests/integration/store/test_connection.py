@@ -186,19 +186,19 @@ async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
 
 
 async def test_the_url_is_asked_for_with_each_new_connection(postgres_url: str, other: Connection) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     def url() -> str:
-        asked.append(postgres_url)
+        urls.append(postgres_url)
         return postgres_url
 
     database = Database(url, 1)
     first = await pid(database)
     await pid(database)
-    assert len(asked) == 1
+    assert len(urls) == 1
     other.run("SELECT pg_terminate_backend(:pid, 5000)", pid=first)
     await pid(database)
-    assert len(asked) == 2
+    assert len(urls) == 2
     await database.close()
 
 

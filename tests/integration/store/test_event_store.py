@@ -547,7 +547,7 @@ async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: EventStore)
     assert await log.load([child.execution.execution_id]) == {}
 
 
-async def test_pending_work_says_what_there_is_to_do(log: EventStore) -> None:
+async def test_pending_work_shows_what_there_is_to_do(log: EventStore) -> None:
     assert not any(vars_of(await log.pending_work(0.0)))
     await begin(log)
     await asyncio.sleep(0.01)

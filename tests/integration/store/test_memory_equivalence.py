@@ -153,7 +153,7 @@ class CallSequence:
             (3, self.extend),
             (3, self.release),
             (3, self.expire),
-            (2, self.poison),
+            (2, self.take_undeliverable),
             (2, self.recover),
             (4, self.look),
             (2, self.quarantine),
@@ -214,12 +214,12 @@ class CallSequence:
     async def expire(self) -> None:
         await self.call("expire_leases", self.chance.choice([1, 2, 3]), 1000)
 
-    async def poison(self) -> None:
-        most = self.chance.choice([1, 2])
+    async def take_undeliverable(self) -> None:
+        limit = self.chance.choice([1, 2])
         gave = await self.both(
-            f"poisoned {most}",
-            lambda: self.sql.undeliverable(most, 1000),
-            lambda: self.memory.undeliverable(most, 1000),
+            f"poisoned {limit}",
+            lambda: self.sql.undeliverable(limit, 1000),
+            lambda: self.memory.undeliverable(limit, 1000),
         )
         if gave.sql and self.chance.random() < 0.5:
             place = self.chance.randrange(len(gave.sql))

@@ -241,7 +241,7 @@ def own(name: str) -> str:
     return str(crc32(name.encode()))
 
 
-class Yard:
+class WorkerHarness:
     """A worker, its control plane over real HTTP, and a bus in memory."""
 
     def __init__(self, url: str, plane: FakeControlPlane, scratch: Path) -> None:
@@ -276,16 +276,16 @@ class Yard:
 
 
 @pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+async def harness(tmp_path: Path) -> AsyncIterator[WorkerHarness]:
     plane = FakeControlPlane()
     runner = web.AppRunner(plane.app(), shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     port = runner.addresses[0][1]
-    yard = Yard(f"http://127.0.0.1:{port}", plane, tmp_path)
-    yield yard
-    for client in yard.clients:
+    harness = WorkerHarness(f"http://127.0.0.1:{port}", plane, tmp_path)
+    yield harness
+    for client in harness.clients:
         await client.close()
     await runner.cleanup()
 

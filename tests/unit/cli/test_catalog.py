@@ -59,5 +59,5 @@ def test_a_file_that_cannot_be_read_hides_no_mistake_of_another(tmp_path: Path) 
     assert "a.yaml: not UTF-8 text" in CliRunner().invoke(app, ["lint", str(tmp_path)]).output.replace("\n", "")
 
 
-def test_nothing_is_said_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
+def test_nothing_is_reported_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
     assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no mistakes\n"

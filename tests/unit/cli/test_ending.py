@@ -53,7 +53,7 @@ def outcome(**more: Any) -> dict[str, Any]:
     return {"execution_id": "7", "status": "COMPLETED", "warnings": [], **nothing, **more}
 
 
-def test_a_run_that_ends_in_quarantine_tells_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_ends_in_quarantine_reports_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     show_outcome(outcome(**entry(quarantined=True, error=UNDECIDED)))
     assert capsys.readouterr().out.count("no idea") == 1
 

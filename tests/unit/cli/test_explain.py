@@ -47,7 +47,7 @@ def test_the_commands_of_other_steps_do_not_count() -> None:
     assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is under way")
 
 
-def test_what_is_queued_and_what_runs_is_said() -> None:
+def test_what_is_queued_and_what_runs_is_shown() -> None:
     assert "queued: no worker has it yet" in _lease_text(wait(row("queued")))
     assert "it runs at w-1" in _lease_text(wait(row("running")))
     assert _lease_text(wait(None)) == ""

@@ -251,15 +251,15 @@ def test_a_step_that_led_on_has_not_failed_by_what_comes_after_it() -> None:
 
 
 def test_the_failed_items_of_each_run_of_a_loop_are_counted_and_shown() -> None:
-    for most, shown in ((20, 1), (None, 2)):
-        progress = Progress(most and 1)
+    for limit, shown in ((20, 1), (None, 2)):
+        progress = Progress(limit and 1)
         errors = {str(index): {"code": "x", "message": "m"} for index in (0, 1)}
         progress.apply([event("loop.opened", 0, count=5)])
         progress.apply([event("frame.committed", 2, start=0, end=5, ok=1, failed=4, errors=errors)])
         [found] = progress.failed_items()
         assert (found["step"], found["generation"], found["count"], found["failed"]) == ("load", 1, 5, 4)
         assert len(found["items"]) == shown
-        assert found["unnamed"] == ([] if most else [{"start": 0, "end": 5, "failed": 2}])
+        assert found["unnamed"] == ([] if limit else [{"start": 0, "end": 5, "failed": 2}])
 
 
 def text_of(progress: Progress, *, whole: bool = False) -> list[str]:

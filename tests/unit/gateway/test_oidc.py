@@ -85,7 +85,7 @@ def sign_in(provider: Provider) -> OidcSignIn:
 
 
 @pytest.mark.parametrize("field", ["id_token", "auth0_token"])
-async def test_a_valid_token_tells_who_it_is(provider: Provider, sign_in: OidcSignIn, field: str) -> None:
+async def test_a_valid_token_identifies_its_user(provider: Provider, sign_in: OidcSignIn, field: str) -> None:
     user = await sign_in.sign_in({field: provider.token(roles=["editor", "unknown"])})
     assert user.to_dict() == {
         "user_id": "auth0|ann",

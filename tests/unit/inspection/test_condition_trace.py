@@ -11,7 +11,7 @@ from tests.unit.engine.run import Run
 from noetl_serverless.inspection.condition_trace import MAX_CHARACTERS, shortened, trace_conditions
 
 
-def asked(run: Any) -> list[tuple[Any, ...]]:
+def traced(run: Any) -> list[tuple[Any, ...]]:
     return [
         (one.seq, one.step, one.about, one.index, one.target, one.when, one.holds, one.values)
         for one in trace_conditions("7", run.log, run.plan)
@@ -25,7 +25,7 @@ def test_each_condition_is_traced_with_its_place_and_the_values_it_read() -> Non
         defer=0,
     )
     a, b = (event.seq for event in run.log[2:5:2])
-    assert asked(run) == [
+    assert traced(run) == [
         (a, "a", "arc", 0, "b", None, True, {}),
         (b, "b", "arc", 0, "c", "{{ ctx.x < 0 }}", False, {"ctx.x": 1}),
         (b, "b", "arc", 1, "d", "{{ ctx.x == 0 }}", False, {"ctx.x": 1}),

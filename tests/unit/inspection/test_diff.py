@@ -67,8 +67,8 @@ def test_nor_in_a_log_whose_step_does_not_know_that_its_sibling_is_skipped() -> 
     older = replace(issued, payload={**issued.payload, "scope": scope})
     run.log = [older if event is issued else event for event in run.log]
     assert diff("7", run.log, run.plan, run.plan).empty
-    ahead = against(run, SIBLING.replace("result = 1", "result = 2"))
-    assert [change.where for change in ahead.reparameterised["b"]] == ["tool.code"]
+    changed = against(run, SIBLING.replace("result = 1", "result = 2"))
+    assert [change.where for change in changed.reparameterised["b"]] == ["tool.code"]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -228,7 +228,7 @@ def test_a_sub_playbook_that_ended_ends_again() -> None:
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_document_tells_all_of_it() -> None:
+def test_a_document_contains_all_of_it() -> None:
     run = play(Run(CHAIN), 1, defer=0.0)
     found = against(run, CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
     (c,) = [{"step": "c", "generation": 1, "after": ["b#1"], "skipped": False}]

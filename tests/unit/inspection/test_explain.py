@@ -27,7 +27,7 @@ def step_of(run: Any, step: str) -> dict[str, Any]:
 
 
 def conditions(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return [asked for entry in found["chain"] for asked in entry.get("asked", ())]
+    return [condition for entry in found["chain"] for condition in entry.get("asked", ())]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -48,17 +48,17 @@ def test_every_step_of_every_log_has_a_reason_at_any_time(name: str) -> None:
 def test_a_step_that_ran_names_the_condition_that_led_to_it() -> None:
     found = step_of(play(Run(CHAIN), 1), "c")
     assert found["status"] == "ok"
-    (asked,) = conditions(found)
-    assert asked["when"] == "{{ ctx.x > 0 }}"
-    assert (asked["holds"], asked["values"], asked["target"]) == (True, {"ctx.x": 1}, "c")
-    assert asked["line"] == 7
+    (condition,) = conditions(found)
+    assert condition["when"] == "{{ ctx.x > 0 }}"
+    assert (condition["holds"], condition["values"], condition["target"]) == (True, {"ctx.x": 1}, "c")
+    assert condition["line"] == 7
 
 
 def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold() -> None:
     found = step_of(play(Run(CHAIN.replace("ctx.x > 0", "ctx.x > 5")), 1), "c")
     assert found["status"] == "skipped"
-    (asked,) = conditions(found)
-    assert (asked["holds"], asked["values"]) == (False, {"ctx.x": 1})
+    (condition,) = conditions(found)
+    assert (condition["holds"], condition["values"]) == (False, {"ctx.x": 1})
     assert "its condition is not met" in found["chain"][0]["text"]
 
 
@@ -73,8 +73,8 @@ def test_a_step_behind_the_arc_that_was_taken_was_not_asked() -> None:
 def test_a_step_that_was_not_admitted_names_the_rule() -> None:
     found = step_of(play(Run(WORKFLOWS["admission"]), 1), "b")
     assert (found["status"], found["why"]) == ("skipped", "its admission rules did not allow it")
-    asked = conditions(found)[0]
-    assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
+    condition = conditions(found)[0]
+    assert (condition["about"], condition["values"]) == ("admission", {"a.v": 1})
 
 
 def test_a_failed_step_says_how_and_after_how_many_attempts() -> None:
@@ -97,9 +97,9 @@ def test_an_arc_that_does_not_ask_about_failures_is_named() -> None:
 
 def test_a_condition_that_cannot_be_evaluated_says_what_is_missing() -> None:
     run = play(Run(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
-    asked = conditions(step_of(run, "b"))[-1]
-    assert "holds" not in asked
-    assert "no 'gone'" in asked["error"] and "no 'gone'" in asked["values"]["ctx.gone"]
+    condition = conditions(step_of(run, "b"))[-1]
+    assert "holds" not in condition
+    assert "no 'gone'" in condition["error"] and "no 'gone'" in condition["values"]["ctx.gone"]
 
 
 def test_a_deferred_step_waits_for_its_timer() -> None:
@@ -507,8 +507,13 @@ def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule() -> 
     found = step_of(run, "b")
     (entry,) = [entry for entry in found["chain"] if entry["text"] == "asks whether to run at all"]
     assert (entry["seq"], entry["event"], entry["step"]) == (3, e.CALL_DONE, "b")
-    (asked,) = entry["asked"]
-    assert (asked["about"], asked["index"], asked["holds"], asked["values"]) == ("admission", 0, True, {"a.v": 1})
+    (condition,) = entry["asked"]
+    assert (condition["about"], condition["index"], condition["holds"], condition["values"]) == (
+        "admission",
+        0,
+        True,
+        {"a.v": 1},
+    )
     assert found["chain"][-1]["text"] == "b#1 leads to no other step"
 
 

@@ -47,7 +47,7 @@ def test_of_many_the_first_are_named_and_the_rest_counted() -> None:
     assert [index for index, _ in named(found)] == [*range(10), *range(50, 60)], "each frame names ten"
 
 
-def test_a_frame_that_was_given_up_tells_what_it_knows() -> None:
+def test_a_frame_that_was_given_up_shows_what_it_knows() -> None:
     found = FailedItems()
     found.add({"start": 0, "end": 4, "ok": 0, "failed": 4, "error": BOOM})
     assert found.named == [{"index": None, "error": BOOM, "attempts": 1}]

@@ -266,7 +266,7 @@ def test_of_what_comes_at_once_each_command_takes_its_own() -> None:
     assert "right" not in found.state.generations
 
 
-BESIDE = """
+PARALLEL = """
 - step: split
   tool: {kind: noop}
   next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: each}]}
@@ -278,8 +278,8 @@ BESIDE = """
 
 
 def test_items_are_taken_though_another_step_beside_them_was_not_recorded() -> None:
-    run = play(Run(BESIDE), 1, defer=0.0)
-    edited = BESIDE.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
+    run = play(Run(PARALLEL), 1, defer=0.0)
+    edited = PARALLEL.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
     edited = edited.replace("step: a, tool: {kind: noop}", "step: b, tool: {kind: python, code: x = 1}")
     found = again(run, edited)
     assert found.missing == {"b#1": "no outcome was recorded"}

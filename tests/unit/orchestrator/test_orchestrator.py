@@ -179,7 +179,7 @@ async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine: Engine):
     assert await engine.claim(recover=True, holding=holding) == []
 
 
-async def test_a_heartbeat_names_what_is_lost(engine: Engine):
+async def test_a_heartbeat_names_lost_commands(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()

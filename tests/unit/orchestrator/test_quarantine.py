@@ -140,7 +140,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     assert rows[unwritable].fact_count == 0, "what cannot be stored is not kept"
 
 
-async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Faulty) -> None:
+async def test_a_child_in_quarantine_notifies_its_parent(engine: Engine, faulty: Faulty) -> None:
     engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", CHILD)
     id = await engine.start()

@@ -105,7 +105,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     assert (await engine.orchestrator.state(child)).workload == given
 
 
-async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Engine) -> None:
+async def test_an_error_that_is_too_large_keeps_its_most_important_parts(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
     (command,) = await engine.claim()

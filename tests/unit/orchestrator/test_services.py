@@ -17,7 +17,7 @@ from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
 from noetl_serverless.testing.host import MemoryInvoker
 
 from .conftest import Engine, outcome
-from .playbooks import CALL, LOOP, ONLY, beside_a_child
+from .playbooks import CALL, LOOP, ONLY, parallel_to_a_child
 
 # -- users
 
@@ -37,7 +37,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
 
 
 async def test_one_may_be_cancelled_without_its_children(engine: Engine) -> None:
-    id, child = await beside_a_child(engine)
+    id, child = await parallel_to_a_child(engine)
     assert await engine.orchestrator.cancel(id, "enough", cascade=False) == ("cancelled", [id])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "RUNNING")
 
@@ -169,11 +169,11 @@ async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine)
 async def test_at_most_so_many_opened_loops_are_cached(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "MAX_OPENED_LOOPS", 1)
     engine.catalog.add("t/t", LOOP.replace("max_in_flight: 2", "max_in_flight: 1"))
-    asked: list[str] = []
+    read: list[str] = []
     opening, claim = engine.log.loop_opened, engine.log.claim
 
     async def note(id: str, *more: Any) -> Any:
-        asked.append(id)
+        read.append(id)
         return await opening(id, *more)
 
     async def bare(*given: Any) -> Any:
@@ -185,15 +185,15 @@ async def test_at_most_so_many_opened_loops_are_cached(engine: Engine, monkeypat
     one, two = await engine.start(), await engine.start()
     await engine.report(*(outcome(command) for command in await engine.claim()))
     frames = {command.execution_id: command for command in await engine.claim()}
-    assert sorted(asked) == sorted([one, two])
-    last = asked[-1]
+    assert sorted(read) == sorted([one, two])
+    last = read[-1]
     await engine.report(outcome(frames[last], [1], frame=covers(frames[last])))
     (second,) = await engine.claim()
-    assert (second.items, len(asked)) == ([20], 2), "its opening was at hand"
+    assert (second.items, len(read)) == ([20], 2), "its opening was at hand"
     other = next(id for id in (one, two) if id != last)
     await engine.report(outcome(frames[other], [1], frame=covers(frames[other])))
     (second,) = await engine.claim()
-    assert (second.items, len(asked)) == ([20], 3), "it had to make room"
+    assert (second.items, len(read)) == ([20], 3), "it had to make room"
 
 
 # -- the reconciler

@@ -148,7 +148,7 @@ def test_its_parent_gets_the_end_once() -> None:
     ]
 
 
-def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> None:
+def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_takes_in() -> None:
     both = """
 - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}
 - {step: a, tool: {kind: playbook, path: t/child}}

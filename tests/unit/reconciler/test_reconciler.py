@@ -165,16 +165,16 @@ async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
 
 class Counted(MemoryKeyValue):
     fault: Exception | None = None
-    asked = 0
+    calls = 0
 
     async def get(self, key: str) -> bytes | None:
-        self.asked += 1
+        self.calls += 1
         if self.fault is not None:
             raise self.fault
         return await super().get(key)
 
     async def put(self, key: str, value: bytes) -> None:
-        self.asked += 1
+        self.calls += 1
         if self.fault is not None:
             raise self.fault
         await super().put(key, value)
@@ -188,7 +188,7 @@ async def test_nobody_asks_for_outages_while_all_is_well(engine: Engine) -> None
     for _ in range(3):
         engine.seconds += 5
         await reconciler(engine, notes=notes).reconcile()
-    assert notes.asked == 0
+    assert notes.calls == 0
 
 
 @pytest.mark.parametrize("fault", [Unavailable("NATS does not answer"), TimeoutError()])

@@ -170,7 +170,7 @@ def test_neighbours_that_are_inline_are_one() -> None:
     assert merge_inline([*apart, results(8, 9)]) == [*apart[:3], results(7, 9)]
 
 
-def test_a_run_that_is_owed_has_a_key_of_its_own() -> None:
+def test_each_due_run_has_its_own_key() -> None:
     due = datetime(2026, 1, 1, tzinfo=UTC)
     assert (
         DueRun(schedule_id=5, due_at=due, playbook_path="t/t", playbook_version=None, input_payload={}).idempotency_key

@@ -116,7 +116,7 @@ async def test_what_waits_for_a_worker_and_how_long(engine: Engine) -> None:
     assert await engine.log.pools_with_pending(5) == []
 
 
-async def test_pending_work_says_what_there_is_to_do(engine: Engine) -> None:
+async def test_pending_work_shows_what_there_is_to_do(engine: Engine) -> None:
     nothing = PendingWork(
         has_expired_leases=False,
         has_pending_commands=False,

@@ -49,10 +49,10 @@ class Client:
         self.left = [batch(number) for number in range(1, batches + 1)]
         self.status = status
         self.held = held
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
 
     async def call(self, method: str, path: str, answer: Any, request: Any = None, *, within: float = 30.0) -> Any:
-        self.asked.append((method, path, request))
+        self.requests.append((method, path, request))
         if answer is ClaimedBatch:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
         if answer is Registered:
@@ -65,7 +65,7 @@ class Client:
         return answer(rows=[])
 
     def paths(self) -> list[str]:
-        return [path for _, path, _ in self.asked]
+        return [path for _, path, _ in self.requests]
 
 
 @pytest.fixture
@@ -95,15 +95,15 @@ async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, 
     assert written["batches"] == ["1", "2"]
     claim = "/api/archives/claim"
     assert client.paths() == [claim, "/api/archives/1/register", claim, "/api/archives/2/register", claim]
-    asked = client.asked[0][2]
-    assert (client.asked[0][0], asked.worker_id, asked.lease) == ("POST", "w-1", LEASE_SECONDS)
-    assert client.asked[1][2].attempt == 3
+    requests = client.requests[0][2]
+    assert (client.requests[0][0], requests.worker_id, requests.lease) == ("POST", "w-1", LEASE_SECONDS)
+    assert client.requests[1][2].attempt == 3
 
 
 async def test_none_is_begun_when_there_is_little_time_left(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(5)
     assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == Summary(more=True)
-    assert client.asked == []
+    assert client.requests == []
     written["seconds"] = 50
     assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == Summary(registered=2, more=True)
 
@@ -132,7 +132,7 @@ async def test_a_worker_that_cannot_write_claims_nothing(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     client = Client(1)
     assert await archivist(client, tmp_path).run(600) == Summary()
-    assert client.asked == []
+    assert client.requests == []
     assert "no pyarrow" in caplog.text
 
 

@@ -119,7 +119,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_pau
     assert len(service.ports) == 2
 
 
-def test_no_credentials_is_said_plainly() -> None:
+def test_missing_credentials_are_reported_plainly() -> None:
     with pytest.raises(NoCredentials, match="AWS_ACCESS_KEY_ID"):
         Account.of({})
 

@@ -27,7 +27,7 @@ def attempts_of(outcome: Any) -> list[tuple[int, str, str]]:
 # -- of a step
 
 
-async def test_a_success_at_once_tells_of_no_attempts(bench: Bench) -> None:
+async def test_a_success_at_once_reports_no_attempts(bench: Bench) -> None:
     bench.tool("a", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR))))
     assert not {"attempts", "attempts_dropped", "delivery", "waited_ms"} & outcome.meta.keys()
@@ -184,7 +184,7 @@ async def test_the_attempts_of_items_are_reported_with_their_index(bench: Bench)
     assert found == {(9, 1, "e1"), (11, 1, "e3")}
 
 
-async def test_a_frame_tells_of_no_more_attempts_than_a_step(bench: Bench) -> None:
+async def test_a_frame_reports_no_more_attempts_than_a_step(bench: Bench) -> None:
     bench.tool("a", make.failed())
     each = make.step(make.task("a"), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, list(range(100)))
@@ -340,9 +340,9 @@ def test_reported_attempts_fit_into_the_room_whatever_that_is() -> None:
         attempts.fail(attempts.begin(number, "t"), {"kind": "k", "code": "c", "message": "m" * (150 + number)})
     meta = {"stdout": "y" * 100}
     for room in range(100, 8000):
-        most = len(orjson.dumps(meta)) + room
+        limit = len(orjson.dumps(meta)) + room
         size = len(orjson.dumps({**meta, **attempts.as_meta(room)}))
-        assert size <= most, "the step fails for what is told of its attempts"
+        assert size <= limit, "the step fails for what is told of its attempts"
 
 
 async def test_who_had_the_command_before_is_reported_with_its_outcome(bench: Bench) -> None:

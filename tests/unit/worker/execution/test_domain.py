@@ -167,7 +167,7 @@ async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Bench) ->
     assert outcome.error["task"] == "sub"
 
 
-async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_step(bench: Bench) -> None:
+async def test_what_accompanies_a_result_is_made_fit_and_does_not_fail_the_step(bench: Bench) -> None:
     extra = {"http": {"headers": {"x": "a\0b"}, "elapsed": NAN}}
     bench.tool("a", ToolOutcome("ok", data=1, extra=extra, meta={"stdout": "\0\ud800"}))
     outcome = await bench.run(make.step(make.task("a")))

@@ -48,7 +48,7 @@ def test_an_error_is_no_larger_than_an_event_may_hold() -> None:
         (b"x", "b'x'"),
     ],
 )
-def test_what_is_said_of_an_error_is_made_fit_and_never_refused(value: Any, becomes: Any) -> None:
+def test_an_error_description_is_made_fit_and_never_refused(value: Any, becomes: Any) -> None:
     for made in (step_error("k", "c", "m", more=value)["more"], bounded({"more": value})["more"]):
         assert json.dumps(made) == json.dumps(becomes)
         assert stored(made) == made

@@ -36,19 +36,19 @@ async def test_results_are_in_the_order_of_the_items(bench: Bench) -> None:
 
 
 async def test_no_more_than_the_concurrency_run_at_once(bench: Bench) -> None:
-    running = most = 0
+    running = peak = 0
 
     async def count(call: Any, context: Any) -> ToolOutcome:
-        nonlocal running, most
+        nonlocal running, peak
         running += 1
-        most = max(most, running)
+        peak = max(peak, running)
         await asyncio.sleep(0.001)
         running -= 1
         return make.ok()
 
     bench.tool("a", count)
     await bench.frame(each(), list(range(20)), concurrency=4)
-    assert most == 4
+    assert peak == 4
 
 
 async def test_items_see_where_they_are(bench: Bench) -> None:
