@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.integration.tools.conftest import Run
+from tests.serving import serving_app
 
 from noetl_serverless.tools.addresses import AddressRefused, check
 
@@ -55,12 +56,8 @@ async def inner() -> AsyncIterator[tuple[int, list[str]]]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield runner.addresses[0][1], requests
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        yield int(url.rpartition(":")[2]), requests
 
 
 @pytest.mark.parametrize("host", HOSTS)

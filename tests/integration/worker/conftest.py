@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from tests.integration.worker.chains import Adder
 from tests.integration.worker.stack import Stack
+from tests.serving import serving_app
 
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import (
@@ -278,16 +279,11 @@ class WorkerHarness:
 @pytest.fixture
 async def harness(tmp_path: Path) -> AsyncIterator[WorkerHarness]:
     plane = FakeControlPlane()
-    runner = web.AppRunner(plane.app(), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    harness = WorkerHarness(f"http://127.0.0.1:{port}", plane, tmp_path)
-    yield harness
-    for client in harness.clients:
-        await client.close()
-    await runner.cleanup()
+    async with serving_app(plane.app()) as url:
+        harness = WorkerHarness(url, plane, tmp_path)
+        yield harness
+        for client in harness.clients:
+            await client.close()
 
 
 @pytest.fixture

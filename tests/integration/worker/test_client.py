@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.serving import serving_app
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
 from noetl_serverless.protocol import WIRE, HeartbeatRequest, HeartbeatResponse
@@ -38,13 +39,10 @@ async def server() -> AsyncIterator[tuple[Server, ControlPlane]]:
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client = ControlPlane(f"http://127.0.0.1:{runner.addresses[0][1]}", "t0ken")
-    yield server, client
-    await client.close()
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        client = ControlPlane(url, "t0ken")
+        yield server, client
+        await client.close()
 
 
 HEARTBEAT = HeartbeatRequest(worker_id="w", commands=[])

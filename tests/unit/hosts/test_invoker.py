@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.serving import serving_app
 
 from noetl_serverless.hosts.local.invoker import HttpInvoker
 from noetl_serverless.testing.host import MemoryInvoker
@@ -42,15 +43,10 @@ async def function() -> Function:
 async def invoker(function: Function) -> AsyncIterator[HttpInvoker]:
     app = web.Application()
     app.router.add_post("/", function.receive)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    invoker = HttpInvoker({"shared": f"http://127.0.0.1:{port}/", "gone": "http://127.0.0.1:9/"}, "token")
-    yield invoker
-    await invoker.close()
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        invoker = HttpInvoker({"shared": f"{url}/", "gone": "http://127.0.0.1:9/"}, "token")
+        yield invoker
+        await invoker.close()
 
 
 async def test_an_invocation_carries_the_payload_and_the_token(function: Function, invoker: HttpInvoker) -> None:
