@@ -150,14 +150,14 @@ async def test_a_batch_that_cannot_be_written_says_why(
     client = Client(1)
     written["error"] = error
     assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
-    method, path, request = client.asked[1]
+    method, path, request = client.requests[1]
     assert (method, path, request.attempt, request.error) == ("POST", "/api/archives/1/fail", 3, reason)
 
 
 async def test_files_that_lack_something_are_a_failure_too(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(1, status="incomplete")
     assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
-    assert client.asked[2][2].error == "the files do not hold every event of the batch"
+    assert client.requests[2][2].error == "the files do not hold every event of the batch"
 
 
 @pytest.mark.parametrize("error", [None, LeaseLost(), Unavailable("gone")])
@@ -201,7 +201,7 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
         "/api/archives/4/events?after=7&seq=7",
         "/api/archives/4/events?after=7&seq=8",
     ]
-    assert (client.asked[3][2].attempt, client.asked[3][2].lease) == (3, LEASE_SECONDS)
+    assert (client.requests[3][2].attempt, client.requests[3][2].lease) == (3, LEASE_SECONDS)
     client.held = False
     clock.now += LEASE_SECONDS
     with pytest.raises(LeaseLost):

@@ -141,7 +141,7 @@ def test_a_playbook_that_does_not_ask_for_it_is_not_run_speculatively() -> None:
     plan, state, issued = begun(CHAIN, "step")
     command = claimed(plan, state, issued)
     assert Speculation.of(command, plan, "w", lambda step: True) is None
-    command.speculation = None
+    command.ahead = None
     assert Speculation.of(command, begun(CHAIN)[0], "w", lambda step: True) is None
 
 
