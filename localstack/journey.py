@@ -211,7 +211,7 @@ class Journey:
 
     def destroy(self) -> str:
         said = self.emulated.destroy().text
-        left = leftovers(self.emulated.emulator)
+        left = remaining_resources(self.emulated.emulator)
         assert left == {}, left
         return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
 
@@ -251,7 +251,7 @@ def _repacked(packages: Path, function: str, target: Path, name: str, text: str)
     return target
 
 
-def leftovers(emulator: Emulator) -> Mapping[str, list[str]]:
+def remaining_resources(emulator: Emulator) -> Mapping[str, list[str]]:
     """The resources of the deployment that the emulator still has, by kind."""
     client = emulator.client
     keys = client("kms").list_keys()["Keys"]

@@ -69,8 +69,8 @@ def in_order(items: str) -> dict[str, Any]:
     return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "sequential"}}
 
 
-def at_once(items: str, most: int) -> dict[str, Any]:
-    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "parallel", "max_in_flight": most}}
+def at_once(items: str, limit: int) -> dict[str, Any]:
+    return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "parallel", "max_in_flight": limit}}
 
 
 def admitting(*rules: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +93,10 @@ def one_more(first: str, second: str, tool: Tool) -> list[Step]:
     ]
 
 
-def many_children(tool: Tool, items: str, most: int) -> list[Step]:
+def many_children(tool: Tool, items: str, limit: int) -> list[Step]:
     """A loop whose items are playbooks that give `v`."""
     return [
-        step("every", tool, "sum", loop=at_once(items, most)),
+        step("every", tool, "sum", loop=at_once(items, limit)),
         step("sum", python("result = {'all': [one['v'] for one in all]}", all="{{ every.results }}")),
     ]
 

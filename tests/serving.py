@@ -1,11 +1,14 @@
-"""A small HTTP server in a thread, for tests of clients."""
+"""Small HTTP servers for tests of clients: in a thread, or in the event loop of the test."""
 
 from __future__ import annotations
 
 import contextlib
+import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from aiohttp import web
 
 # serve_forever() looks this often whether it is to end, in seconds; by default every half
 POLL = 0.01
@@ -32,3 +35,15 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         end(server)
+
+
+@contextlib.asynccontextmanager
+async def serving_app(app: web.Application, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Its URL, on a free port of 127.0.0.1; what is still being answered at the end is cut off."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()

@@ -80,6 +80,7 @@ STEP: Final[Mapping[str, str]] = {
     "rule.endless": "The rules of a step jump in an endless cycle.",
     "rule.fail": "A rule failed the step.",
     "rule.no_target": "A rule jumps to a task that does not exist.",
+    "rule.retry_exhausted": "A rule retried a task that had not failed until no attempt was left.",
     "step.failed": "The step failed without an error.",
     "template.error": "A template cannot be rendered; `at` is its line.",
     "tool.failed": "The tool failed without giving a reason.",
@@ -126,6 +127,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.dead_arc": "The arc can never be taken.",
     "playbook.duplicate_key": "The key occurs twice in one object.",
     "playbook.duplicate_name": "The name occurs twice.",
+    "playbook.former_code": "A condition names a former spelling of an error code, which still matches.",
     "playbook.invalid_value": "The value is not allowed here.",
     "playbook.legacy": "The field belongs to an older version of the language.",
     "playbook.missing_field": "A required field is missing.",
@@ -147,29 +149,57 @@ FAULT: Final[Mapping[str, str]] = {
     "value.invalid": STEP["value.invalid"],
 }
 
-# codes that earlier releases wrote into logs
+ALL_CODES: Final = frozenset({*STEP, *PROBLEM, *FAULT})
+
+# code -> its spelling up to release 0.1; digests keep that spelling, so that they do not change
 _FORMER: Final[Mapping[str, str]] = {
-    "cancelled": "execution.cancelled",
-    "delivery_limit": "command.delivery_limit",
-    "failed": "tool.failed",
-    "internal_error": "worker.internal",
-    "loop_too_large": "loop.too_large",
-    "malformed_command": "worker.malformed_command",
-    "no_loop": "worker.no_loop",
-    "no_plan": "worker.no_plan",
-    "no_step": "worker.no_step",
-    "outcome_refused": "outcome.refused",
-    "result_store": "result_store.unavailable",
-    "template_error": "template.error",
-    "time_budget": "worker.time_budget",
-    "timeout": "tool.timeout",
-    "unavailable": "server.unavailable",
+    "auth.forbidden": "forbidden",
+    "auth.unauthenticated": "unauthenticated",
+    "cli.failed": "failed",
+    "cli.no_stack": "no_stack",
+    "cli.usage": "wrong_use",
+    "command.delivery_limit": "delivery_limit",
+    "control_plane.unavailable": "bad_gateway",
+    "credential.sealed_elsewhere": "not_sealed_here",
+    "execution.cancelled": "cancelled",
+    "loop.too_large": "loop_too_large",
+    "outcome.refused": "outcome_refused",
+    "playbook.invalid": "invalid_playbook",
+    "query.invalid": "invalid_query",
+    "request.invalid": "invalid_request",
+    "request.too_large": "too_large",
+    "resource.conflict": "conflict",
+    "resource.not_found": "not_found",
+    "result_store.unavailable": "result_store",
+    "rule.retry_exhausted": "retry_exhausted",
+    "server.unavailable": "unavailable",
+    "template.error": "template_error",
+    "tool.failed": "failed",
+    "tool.internal": "internal_error",
+    "tool.timeout": "timeout",
+    "tool.unavailable": "unavailable",
+    "worker.internal": "internal_error",
+    "worker.malformed_command": "malformed_command",
+    "worker.no_loop": "no_loop",
+    "worker.no_plan": "no_plan",
+    "worker.no_step": "no_step",
+    "worker.time_budget": "time_budget",
 }
+# former codes of what is now a case of another
+_ABSORBED: Final[Mapping[str, str]] = {"set_too_large": "value.too_large"}
 
 
-def current_code(code: str) -> str:
-    """The current spelling of a code that an earlier release may have written."""
+def former_code(code: str) -> str:
+    """The former spelling of a code, or the code itself: two codes with one former spelling are one for a comparison
+    of what two releases have written."""
     return _FORMER.get(code, code)
+
+
+def spellings(code: str) -> frozenset[str]:
+    """The code, and what other releases write for it: `template_error` and `template.error` each give both."""
+    current = {one for one, former in _FORMER.items() if code in (one, former)}
+    absorbed = {former for former, one in _ABSORBED.items() if one == code}
+    return frozenset({code, *current, *map(former_code, current), *absorbed, _ABSORBED.get(code, code)})
 
 
 NOTES: Final[Mapping[str, Sequence[str]]] = {

@@ -71,12 +71,12 @@ def _judged(target: Target | None, line: Mapping[str, Any]) -> list[str]:
         return ["", ""]
     value = target.found(line)
     if value is None:
-        return [target.told(), "not measured"]
+        return [target.description(), "not measured"]
     missed = target.missed_by(value)
     if missed is None:
-        return [target.told(), "reached"]
+        return [target.description(), "reached"]
     return [
-        target.told(),
+        target.description(),
         f"**missed by {100 * missed:.0f} %**" if target.limit else f"**missed by {_number(missed)}**",
     ]
 
@@ -89,8 +89,8 @@ def _costs(parts: Mapping[str, float] | None) -> str:
     """All of it, and the processes that took the most."""
     if not parts:
         return ""
-    most = sorted(((value, name) for name, value in parts.items() if name != "all"), reverse=True)[:PARTS]
-    return f"{_number(parts['all'])} ({', '.join(f'{name} {_number(value)}' for value, name in most)})"
+    largest = sorted(((value, name) for name, value in parts.items() if name != "all"), reverse=True)[:PARTS]
+    return f"{_number(parts['all'])} ({', '.join(f'{name} {_number(value)}' for value, name in largest)})"
 
 
 def _span(values: Sequence[float] | float | None) -> str:

@@ -25,7 +25,7 @@ class Target:
         over = (self.limit - value if self.least else value - self.limit) / self.limit if self.limit else value
         return over if over > 0 else None
 
-    def told(self) -> str:
+    def description(self) -> str:
         what = "" if self.of == "value" else f"{self.of} "
         return f"{what}{'≥' if self.least else '≤'} {self.limit:g} {self.unit}".rstrip()
 

@@ -21,7 +21,7 @@ from tests.log_rules import Finding
 
 from .clocks import SKEW
 from .effects import Effect
-from .foretold import effects_of, foretell
+from .predictions import effects_of, prediction_of
 from .stack import LEASE, ChaosStack
 from .users import SCHEDULES, Accepted
 
@@ -78,7 +78,7 @@ KINSHIP = {
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class Orphans:
     """Files without a row are what killed workers wrote and could not report; they go with the execution's results."""
 
     unregistered: int
@@ -96,8 +96,8 @@ def settle(stack: ChaosStack) -> list[Finding]:
         running = [
             str(id) for (id,) in stack.query("SELECT execution_id FROM noetl.execution WHERE status = 'RUNNING'")
         ]
-        owed = stack.query("SELECT count(*) FROM noetl.schedule_fire WHERE status = 'open'")[0][0]
-        if not running and not owed:
+        due = stack.query("SELECT count(*) FROM noetl.schedule_fire WHERE status = 'open'")[0][0]
+        if not running and not due:
             return []
         now = stack.query("SELECT count(*), max(at) FROM noetl.event")
         if now != before:
@@ -106,7 +106,7 @@ def settle(stack: ChaosStack) -> list[Finding]:
             found = [Finding(id, "it does not end", stack.stuck([id])) for id in running[:20]]
             if len(running) > 20:
                 found.append(Finding("", "they do not end", f"{len(running) - 20} more"))
-            return found or [Finding("", "a schedule does not start", f"{owed} runs")]
+            return found or [Finding("", "a schedule does not start", f"{due} runs")]
         time.sleep(0.5)
 
 
@@ -172,25 +172,25 @@ def _otherwise(one: Accepted, end: End) -> tuple[str, str] | None:
     if one.kind.endless:
         expected = "CANCELLED"
     else:
-        foretold = foretell(one.kind, one.payload, one.execution_id)
-        expected = foretold.status.upper()
+        prediction = prediction_of(one.kind, one.payload, one.execution_id)
+        expected = prediction.status.upper()
     if end.status != expected:
         return "it ends otherwise", f"{end.path} {end.status}, not {expected}: {end.error}"
-    if expected == "COMPLETED" and end.result != {"data": foretold.result}:
-        return "its result is another", f"{end.path}: {str(end.result)[:300]}, not {str(foretold.result)[:300]}"
-    if expected == "FAILED" and (parts := _other_parts(end.error, foretold.error or {})):
+    if expected == "COMPLETED" and end.result != {"data": prediction.result}:
+        return "its result is another", f"{end.path}: {str(end.result)[:300]}, not {str(prediction.result)[:300]}"
+    if expected == "FAILED" and (parts := _other_parts(end.error, prediction.error or {})):
         return "its error is another", f"{end.path}: {parts}"
     return None
 
 
-def _other_parts(error: Any, foretold: Mapping[str, Any]) -> str:
+def _other_parts(error: Any, prediction: Mapping[str, Any]) -> str:
     names = ["code", "step"]
-    if foretold["code"] in ("python.exception", "loop.item_failed"):
+    if prediction["code"] in ("python.exception", "loop.item_failed"):
         names.append("message")
     return "; ".join(
-        f"{name} {(error or {}).get(name)!r}, not {foretold.get(name)!r}"
+        f"{name} {(error or {}).get(name)!r}, not {prediction.get(name)!r}"
         for name in names
-        if (error or {}).get(name) != foretold.get(name)
+        if (error or {}).get(name) != prediction.get(name)
     )
 
 
@@ -213,12 +213,12 @@ def effects(accepted: Sequence[Accepted], there: Mapping[str, End], seen: Iterab
             if effect.at > end.at + GRACE:
                 found.append(Finding(id, "an effect after the end", f"{effect.name}, {effect.at - end.at:.1f} s after"))
         completed = end.status == "COMPLETED"
-        foretold = effects_of(foretell(one.kind, one.payload, id)) if completed else _turns(had)
+        prediction = effects_of(prediction_of(one.kind, one.payload, id)) if completed else _turns(had)
         names = {effect.name for effect in had}
-        for name in sorted(set(foretold) - names):
+        for name in sorted(set(prediction) - names):
             found.append(Finding(id, "an effect is missing", name))
         if not end.given_up:
-            for name in sorted(names - set(foretold)):
+            for name in sorted(names - set(prediction)):
                 found.append(Finding(id, "an effect that nobody asked for", name))
     return found
 
@@ -318,7 +318,7 @@ def strays(stack: ChaosStack) -> Iterator[str]:
                     yield f"pid {process.pid}: {' '.join(process.cmdline())[:200]}"
 
 
-def results(stack: ChaosStack) -> tuple[list[Finding], Leftovers]:
+def results(stack: ChaosStack) -> tuple[list[Finding], Orphans]:
     """Every reference leads to the bytes that were written; what lies there beside is counted."""
     folder = stack.layout.results
     found: list[Finding] = []
@@ -338,7 +338,7 @@ def results(stack: ChaosStack) -> tuple[list[Finding], Leftovers]:
     for key in sorted(keys - registered):
         if key.split("/")[0] not in known:
             found.append(Finding("", "an object of no execution", key))
-    return found, Leftovers(len(keys - registered - unfinished), len(unfinished))
+    return found, Orphans(len(keys - registered - unfinished), len(unfinished))
 
 
 def collected(stack: ChaosStack) -> list[Finding]:

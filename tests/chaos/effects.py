@@ -10,7 +10,9 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from tests.serving import end, serve
 
 # of a hundred effects, so many are answered with an error, not at all, or late, the first time
 REFUSED, UNANSWERED, LATE = 20, 10, 10
@@ -28,7 +30,7 @@ class Effect:
 
 
 def answer_to(name: str) -> dict[str, int]:
-    """Follows from the name alone, so that it can be foretold."""
+    """Follows from the name alone, so that it can be predicted."""
     return {"n": zlib.crc32(name.encode()) % 1000}
 
 
@@ -39,12 +41,7 @@ class Effects:
         self._lock = threading.Lock()
         self._seen: list[Effect] = []
         self._times: Counter[tuple[str, str]] = Counter()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self.take))
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="effects", daemon=True
-        )
-        self._thread.start()
+        self._server = serve(_handler(self.take))
 
     @property
     def url(self) -> str:
@@ -70,9 +67,7 @@ class Effects:
         return "drop" if lot < REFUSED + UNANSWERED else "late"
 
     def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        end(self._server)
 
 
 def _handler(take: Callable[[str, str], str]) -> type[BaseHTTPRequestHandler]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.log_rules import Finding
 
-from .injuries import Done
+from .fault_injection import Done
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class Report:
     # seconds from the last fault to the last end, and of the audit
     settled_s: float = 0.0
     audited_s: float = 0.0
-    leftovers: dict[str, int] = field(default_factory=dict)
+    orphans: dict[str, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def count(self, done: Sequence[Done]) -> None:
@@ -99,7 +99,7 @@ class Report:
             ),
             "",
             "Left beside the results by killed workers, and deleted with them: "
-            f"{self.leftovers.get('unregistered', 0)} objects, {self.leftovers.get('unfinished', 0)} unfinished ones.",
+            f"{self.orphans.get('unregistered', 0)} objects, {self.orphans.get('unfinished', 0)} unfinished ones.",
             "",
             "## Findings",
             "",

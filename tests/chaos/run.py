@@ -13,8 +13,8 @@ from tests.log_rules import Finding
 
 from . import checks
 from .clocks import SKEW
+from .fault_injection import FaultInjector
 from .faults import plan
-from .injuries import Injuries
 from .report import Report
 from .stack import ChaosStack
 from .users import Users, kind_of
@@ -30,23 +30,23 @@ def chaos(
     users = Users(stack, seed, rate)
     faults = plan(seed, seconds)
     say(f"seed {seed}: {len(faults)} faults in {seconds:g} s")
-    injuries = Injuries(stack, faults, say)
+    injector = FaultInjector(stack, faults, say)
     with users.at_work():
-        work = threading.Thread(target=injuries.inflict)
+        work = threading.Thread(target=injector.inject_all)
         began = time.monotonic()
         work.start()
         while work.is_alive() or time.monotonic() - began < seconds:
             work.join(1.0)
             if not work.is_alive():
                 time.sleep(0.1)
-    report.count(injuries.done)
+    report.count(injector.done)
     say(f"{len(users.accepted)} executions were accepted; waiting for the last to end")
     began = time.monotonic()
     stuck = checks.settle(stack)
     report.settled_s = time.monotonic() - began
     say(f"settled after {report.settled_s:.1f} s; auditing")
     began = time.monotonic()
-    report.findings = [*users.findings, *injuries.findings, *stuck]
+    report.findings = [*users.findings, *injector.findings, *stuck]
     _audit(stack, users, report)
     report.audited_s = time.monotonic() - began
     return report
@@ -67,7 +67,7 @@ def _audit(stack: ChaosStack, users: Users, report: Report) -> None:
     found += checks.schedules(stack)
     found += checks.leaks(stack)
     found += checks.logs(stack)
-    wrong, leftovers = checks.results(stack)
+    wrong, orphans = checks.results(stack)
     found += wrong
-    report.leftovers = asdict(leftovers)
+    report.orphans = asdict(orphans)
     found += checks.collected(stack)

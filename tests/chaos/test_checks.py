@@ -81,13 +81,13 @@ def test_objects_that_are_gone_changed_or_nobody_s_are_found_and_what_is_left_ov
     changed.write_bytes(b"something else")
     for stray in (f"{large.execution_id}/make/nobody.json", f"{large.execution_id}/make/half.json.tmp", "1/s/o.json"):
         _write(folder / stray)
-    found, leftovers = checks.results(stack)
+    found, orphans = checks.results(stack)
     assert sorted(finding.rule for finding in found) == [
         "a reference without its object",
         "an object is not what its reference says",
         "an object of no execution",
     ]
-    assert (leftovers.unregistered, leftovers.unfinished) == (2, 1)
+    assert (orphans.unregistered, orphans.unfinished) == (2, 1)
     (folder / "1/s/o.json").unlink()
     assert checks.collected(stack) == []
 

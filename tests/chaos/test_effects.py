@@ -1,4 +1,4 @@
-"""Effects that were doubled, lost, late or nobody's are found, and errors that are not those foretold."""
+"""Effects that were doubled, lost, late or nobody's are found, and errors that are not those predicted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pytest
 from . import checks
 from .checks import GRACE, End
 from .effects import Effect, Effects, answer_to
-from .foretold import effects_of, foretell
 from .kinds import BY_NAME, EFFECTS, EFFECTS_CANCELLED
+from .predictions import effects_of, prediction_of
 from .users import Accepted
 
 ONE = Accepted("7", EFFECTS, {"n": 2, "url": "http://127.0.0.1:1"})
-RESULT = foretell(EFFECTS, ONE.payload, "7").result
+RESULT = prediction_of(EFFECTS, ONE.payload, "7").result
 DONE = End("chaos/effects", "COMPLETED", {"data": RESULT}, None, 1000.0, given_up=False)
-SOUND = [Effect("7", name, f"key of {name}", 990.0) for name in effects_of(foretell(EFFECTS, ONE.payload, "7"))]
+SOUND = [Effect("7", name, f"key of {name}", 990.0) for name in effects_of(prediction_of(EFFECTS, ONE.payload, "7"))]
 
 
 def rules(effects: list[Effect], end: End = DONE, one: Accepted = ONE) -> list[str]:
@@ -70,9 +70,9 @@ def ended(name: str, end: End) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["fails", "no_match", "child_fails", "loop_fails", "over_budget"])
-def test_an_error_that_is_not_the_one_foretold_is_found(name: str) -> None:
+def test_an_error_that_was_not_predicted_is_found(name: str) -> None:
     kind = BY_NAME[name]
-    error = dict(foretell(kind, kind.payload(4), "7").error or {})
+    error = dict(prediction_of(kind, kind.payload(4), "7").error or {})
     failed = End("", "FAILED", None, error, 1000.0, given_up=False)
     assert ended(name, failed) == []
     for other in ({"code": "other"}, {"step": "other"}):
@@ -81,10 +81,10 @@ def test_an_error_that_is_not_the_one_foretold_is_found(name: str) -> None:
 
 
 def test_what_was_given_up_may_fail_and_must_not_complete_otherwise() -> None:
-    buried = End("", "FAILED", None, {"code": "command.delivery_limit", "step": "s1"}, 1000.0, given_up=True)
-    assert ended("chain", buried) == []
-    assert ended("chain", replace(buried, given_up=False)) == ["it ends otherwise"]
-    assert ended("chain", replace(buried, status="COMPLETED", result={"data": {"n": 0}})) == ["its result is another"]
+    dead = End("", "FAILED", None, {"code": "command.delivery_limit", "step": "s1"}, 1000.0, given_up=True)
+    assert ended("chain", dead) == []
+    assert ended("chain", replace(dead, given_up=False)) == ["it ends otherwise"]
+    assert ended("chain", replace(dead, status="COMPLETED", result={"data": {"n": 0}})) == ["its result is another"]
 
 
 # -- the server

@@ -1,11 +1,11 @@
-"""What is run, foretold by the oracle, against what was thought out by hand."""
+"""What is run, predicted by the oracle, against what was thought out by hand."""
 
 from __future__ import annotations
 
 import pytest
 
-from .foretold import effects_of, foretell
 from .kinds import BY_NAME, KINDS
+from .predictions import effects_of, prediction_of
 
 BY_HAND = [kind for kind in KINDS if kind.result is not None]
 
@@ -14,8 +14,8 @@ BY_HAND = [kind for kind in KINDS if kind.result is not None]
 def test_the_oracle_says_what_was_thought_out_by_hand(kind) -> None:
     for number in (0, 1, 2, 3, 6, 11):
         payload = kind.payload(number)
-        foretold = foretell(kind, payload, "7")
-        assert (foretold.status, foretold.result) == ("completed", kind.result(payload))
+        prediction = prediction_of(kind, payload, "7")
+        assert (prediction.status, prediction.result) == ("completed", kind.result(payload))
 
 
 @pytest.mark.parametrize(
@@ -30,13 +30,13 @@ def test_the_oracle_says_what_was_thought_out_by_hand(kind) -> None:
     ],
 )
 def test_what_is_to_fail_fails_where_and_why_it_should(name: str, code: str, step: str) -> None:
-    foretold = foretell(BY_NAME[name], BY_NAME[name].payload(5), "7")
-    assert foretold.error is not None
-    assert (foretold.status, foretold.error["code"], foretold.error["step"]) == ("failed", code, step)
+    prediction = prediction_of(BY_NAME[name], BY_NAME[name].payload(5), "7")
+    assert prediction.error is not None
+    assert (prediction.status, prediction.error["code"], prediction.error["step"]) == ("failed", code, step)
 
 
 def test_each_effect_has_a_name_of_its_own() -> None:
     kind = BY_NAME["effects"]
-    names = effects_of(foretell(kind, {**kind.payload(1), "url": "http://127.0.0.1:1"}, "7"))
+    names = effects_of(prediction_of(kind, {**kind.payload(1), "url": "http://127.0.0.1:1"}, "7"))
     assert names == ["one", "many/0", "many/1", "many/2", "many/3", "before/0", "after/0", "before/1", "after/1"]
     assert len(set(names)) == len(names)

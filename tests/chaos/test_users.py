@@ -20,34 +20,34 @@ class Stub:
     """In place of a stack: takes down what is asked of it."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.calls: list[str] = []
         self._looks = itertools.count()
 
     def register(self, text: str) -> None:
-        self.asked.append("register")
+        self.calls.append("register")
 
     def execute(self, path: str, payload: Any, key: str) -> str:
         return "1"
 
     def call(self, method: str, path: str, body: Any = None) -> None:
-        self.asked.append(path)
+        self.calls.append(path)
         if path.endswith("skipping/disable"):
             raise TimeoutError(path)
 
     def query(self, sql: str) -> list[list[int]]:
         if "schedule_fire" in sql:
-            self.asked.append("look")
+            self.calls.append("look")
             return [[len(SCHEDULES) if next(self._looks) >= LOOKS else 0]]
         return [[0]]
 
 
-def test_no_schedule_is_stopped_before_all_have_run_and_who_gets_no_answer_is_told(monkeypatch: Any) -> None:
+def test_no_schedule_is_stopped_before_all_have_run_and_users_without_an_answer_are_reported(monkeypatch: Any) -> None:
     monkeypatch.setattr(users, "standing", lambda stack: "all stand")
     stub = Stub()
     made = Users(stub, 1, 0.1, [FAILS])  # type: ignore[arg-type]
     with made.at_work():
         time.sleep(0.1)
-    at_last = stub.asked[stub.asked.index("look") :]
+    at_last = stub.calls[stub.calls.index("look") :]
     assert at_last == ["look"] * (LOOKS + 1) + [f"/api/schedules/{name}/disable" for name in SCHEDULES]
     detail = "TimeoutError('/api/schedules/skipping/disable')\nall stand"
     assert made.findings == [Finding("", "a client is turned away at the end", detail)]

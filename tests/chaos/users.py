@@ -21,7 +21,7 @@ from .standing import standing
 
 THREADS = 8
 # how many may run at once, beyond which nothing is started until some have ended
-MOST_RUNNING = 150
+MAX_RUNNING = 150
 # how often an execution is started under its key once more, as by a client that has lost the answer
 TWICE = 0.1
 # seconds until one is cancelled
@@ -104,7 +104,7 @@ class Users:
     def _start(self) -> None:
         number = next(self._numbers)
         self._stop.wait(max(0.0, self._began + number / self._rate - time.monotonic()))
-        while self._running >= MOST_RUNNING and not self._stop.is_set():
+        while self._running >= MAX_RUNNING and not self._stop.is_set():
             self._stop.wait(LOOK)
         if self._stop.is_set():
             return

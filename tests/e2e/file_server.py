@@ -19,7 +19,7 @@ class FileServer(ThreadingHTTPServer):
     def __init__(self, folder: Path, failures: Mapping[str, int]) -> None:
         super().__init__(("127.0.0.1", 0), functools.partial(_Handler, directory=str(folder)))
         self.failures = failures
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         self.lock = threading.Lock()
 
     @property
@@ -28,8 +28,8 @@ class FileServer(ThreadingHTTPServer):
 
     def fails(self, path: str) -> bool:
         with self.lock:
-            self.asked[path] += 1
-            return self.asked[path] <= self.failures.get(path, 0)
+            self.requests[path] += 1
+            return self.requests[path] <= self.failures.get(path, 0)
 
 
 class _Handler(SimpleHTTPRequestHandler):

@@ -97,8 +97,8 @@ def test_failed_attempts_of_steps_and_items_are_shown(
 
     explained = stack("explain", id, "once").out
     assert "after 3 attempts" in explained and "try 2 of the step" in explained
-    told = [entry for entry in stack.ask("explain", id, "each")["steps"][0]["chain"] if "attempts" in entry]
-    assert [entry["index"] for entry in told[0]["attempts"]] == [1]
+    with_attempts = [entry for entry in stack.ask("explain", id, "each")["steps"][0]["chain"] if "attempts" in entry]
+    assert [entry["index"] for entry in with_attempts[0]["attempts"]] == [1]
 
 
 def test_a_step_that_waits_for_its_time_is_delayed(stack: Stack, file: Callable[[str], Path]) -> None:
@@ -139,8 +139,8 @@ def test_the_failed_item_of_a_best_effort_loop_is_named(stack: Stack, file: Call
     assert outcome["status"] == "COMPLETED", outcome
     id = outcome["execution_id"]
     for words in (("show", id), ("explain", id), ("explain", id, "each")):
-        told = " ".join(stack(*words).out.split())
-        assert "item 211 failed after 2 attempts: " in told and "no such city" in told, (words, told)
+        output = " ".join(stack(*words).out.split())
+        assert "item 211 failed after 2 attempts: " in output and "no such city" in output, (words, output)
     [loop] = stack.ask("show", id)["failed_items"]
     assert (loop["step"], loop["generation"], loop["failed"]) == ("each", 1, 1)
     [item] = loop["items"]

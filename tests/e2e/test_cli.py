@@ -91,17 +91,17 @@ def test_a_failed_run_ends_with_1(stack: Command, file: Callable[[str], str]) ->
     assert done.status == 1
     assert done.json["status"] == "FAILED"
     assert done.json["error"]["message"] == "ValueError: as it should"
-    told = stack("run", file(FAILING))
-    assert told.status == 1
-    assert "ValueError: as it should" in told.out
+    result = stack("run", file(FAILING))
+    assert result.status == 1
+    assert "ValueError: as it should" in result.out
 
 
 def test_a_playbook_with_a_mistake_ends_with_2_and_its_place(stack: Command, file: Callable[[str], str]) -> None:
     name = file(BAD)
-    told = stack("run", name)
-    assert told.status == 2
-    assert f"{name}:7:" in told.err
-    assert "gone" in told.err
+    result = stack("run", name)
+    assert result.status == 2
+    assert f"{name}:7:" in result.err
+    assert "gone" in result.err
     done = stack("register", name, "--json")
     assert done.status == 2
     assert done.json["code"] == "playbook.invalid"
@@ -129,11 +129,11 @@ def test_wrong_use_ends_with_2_and_a_problem(stack: Command, words: tuple[str, .
     done = stack(*words, "--json")
     assert done.status == 2
     assert {"type", "title", "detail", "code"} <= done.json.keys()
-    told = stack(*words)
-    assert told.status == 2
-    assert told.err.startswith("error: ")
-    assert "Traceback" not in told.err
-    assert told.out == ""
+    result = stack(*words)
+    assert result.status == 2
+    assert result.err.startswith("error: ")
+    assert "Traceback" not in result.err
+    assert result.out == ""
 
 
 def test_registered_playbooks_run_by_path(stack: Command, file: Callable[[str], str]) -> None:

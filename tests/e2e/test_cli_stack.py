@@ -57,7 +57,7 @@ def test_runs_at_once_share_the_stack_that_one_of_them_starts(noetls: Command) -
     assert noetls("status", "--json").json["status"] == "stopped"
 
 
-def test_in_the_foreground_it_tells_once_and_stops_on_ctrl_c(noetls: Command) -> None:
+def test_in_the_foreground_it_reports_once_and_stops_on_ctrl_c(noetls: Command) -> None:
     argv = [sys.executable, "-m", "noetl_serverless.cli", "up", "--json", "--data", str(noetls.data)]  # type: ignore[attr-defined]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as up:
         assert up.stdout is not None

@@ -17,7 +17,7 @@ workflow:
   - {step: b, tool: {kind: noop}, next: {arcs: [{step: a}]}}
 """
 # of the endless one, while a short one starts, runs, and ends
-MOST_STEPS = 200
+MAX_STEPS = 200
 
 
 @pytest.fixture
@@ -35,4 +35,4 @@ def test_a_short_run_waits_for_a_few_steps_of_an_endless_one(stack: Stack, endle
     for id in runs:
         times = [event["timestamp"] for event in stack.events(id)]
         meanwhile = sum(times[0] < at < times[-1] for at in steps)
-        assert meanwhile < MOST_STEPS, f"a run of one step took {meanwhile} steps of the endless one"
+        assert meanwhile < MAX_STEPS, f"a run of one step took {meanwhile} steps of the endless one"

@@ -177,7 +177,7 @@ def test_a_server_that_is_not_ready_is_asked_again(stack: Stack) -> None:
         outcome = stack.run(FLAGSHIP, {"data_url": files.url})
 
     assert outcome["result"]["verdict"] == "alert"
-    assert files.asked == {"/flights.csv": 3, "/airlines.csv": 2}
+    assert files.requests == {"/flights.csv": 3, "/airlines.csv": 2}
 
 
 def test_a_server_that_stays_away_is_the_reason_for_the_rejection(stack: Stack) -> None:
@@ -187,7 +187,7 @@ def test_a_server_that_stays_away_is_the_reason_for_the_rejection(stack: Stack) 
     assert outcome["status"] == "COMPLETED"
     assert outcome["result"]["verdict"] == "rejected"
     assert "503" in outcome["result"]["because"]
-    assert files.asked["/airlines.csv"] == 5
+    assert files.requests["/airlines.csv"] == 5
 
 
 def test_a_file_that_is_not_there_is_not_asked_for_again(stack: Stack, damaged: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(stack: Stack, damaged: 
 
     assert outcome["result"]["verdict"] == "rejected"
     assert "404" in outcome["result"]["because"]
-    assert files.asked == {"/flights.csv": 1}
+    assert files.requests == {"/flights.csv": 1}
 
 
 def without_a_column(lines: list[str]) -> list[str]:

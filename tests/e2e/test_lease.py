@@ -54,7 +54,7 @@ workflow:
         time.sleep(4)
         result = "done"
 """
-POISON = """
+KILLS_ITS_WORKER = """
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: poison, path: lease/poison}
@@ -73,7 +73,7 @@ workflow:
   - step: never
     tool: {kind: noop}
 """
-RESCUED = POISON.replace("lease/poison", "lease/rescued").replace(
+RESCUED = KILLS_ITS_WORKER.replace("lease/poison", "lease/rescued").replace(
     "[{step: never}]", "[{step: never, when: \"{{ event.name == 'call.error' }}\"}]"
 )
 
@@ -82,7 +82,7 @@ RESCUED = POISON.replace("lease/poison", "lease/rescued").replace(
 def short() -> Iterator[BrokenStack]:
     """Leases of two seconds."""
     with broken_stack(lease=2, max_deliveries=DELIVERIES) as stack:
-        for text in (GATED, SLOW, POISON, RESCUED):
+        for text in (GATED, SLOW, KILLS_ITS_WORKER, RESCUED):
             stack.register(text)
         yield stack
 
@@ -195,14 +195,14 @@ def test_those_who_ran_beside_it_end_as_they_should(short: BrokenStack, tmp_path
     """A slow command is in the hands of the workers that the other one kills, but not of the last."""
     neighbour = short.execute("lease/slow", {"folder": str(tmp_path)})
     eventually(lambda: runs(tmp_path))
-    poisoned = short.execute("lease/poison")
-    ended = short.wait([neighbour, poisoned])
+    delivered_too_often = short.execute("lease/poison")
+    ended = short.wait([neighbour, delivered_too_often])
 
     assert (ended[neighbour]["status"], ended[neighbour]["error"]) == ("COMPLETED", None)
-    assert ended[poisoned]["error"]["code"] == "command.delivery_limit"
+    assert ended[delivered_too_often]["error"]["code"] == "command.delivery_limit"
     # how often it was in the hands of one that was killed depends on who claimed what; given up it never is
     assert 1 < runs(tmp_path) <= DELIVERIES
-    assert short.audit([neighbour, poisoned]) == []
+    assert short.audit([neighbour, delivered_too_often]) == []
 
 
 # -- a worker that is told to stop

@@ -114,15 +114,17 @@ def test_a_retry_waits_for_the_fault_to_be_mended_and_then_goes_on(spoiled: Spoi
     assert spoiled.stack("quarantine", "list").out == "no executions are in quarantine\n"
     explained = spoiled.stack("explain", spoiled.id).out
     assert f"execution {spoiled.id}: completed" in explained, "it is told to its end"
-    told = {words: spoiled.stack(*words, spoiled.id).out for words in (("show",), ("events",), ("explain",), ("cost",))}
+    outputs = {
+        words: spoiled.stack(*words, spoiled.id).out for words in (("show",), ("events",), ("explain",), ("cost",))
+    }
     for words in (("show",), ("explain",)):
-        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, then continued", told[words]), (
+        assert re.search(r"was in quarantine from 20[^ ]+ to 20[^ ]+, then continued", outputs[words]), (
             words,
-            told[words],
+            outputs[words],
         )
-    assert re.search(r"timer\.fired +wait +\(kept in quarantine until 20", told[("events",)])
-    assert re.search(r"command\.issued +wait +\(caused by \d+\) +\(decided at 20", told[("events",)])
-    assert "the wall time includes" in told[("cost",)]
+    assert re.search(r"timer\.fired +wait +\(kept in quarantine until 20", outputs[("events",)])
+    assert re.search(r"command\.issued +wait +\(caused by \d+\) +\(decided at 20", outputs[("events",)])
+    assert "the wall time includes" in outputs[("cost",)]
     [wait] = spoiled.stack.ask("explain", spoiled.id, "wait")["steps"]
     times = [entry["at"] for entry in wait["chain"]]
     assert times == sorted(times), "it runs backwards"
@@ -139,13 +141,13 @@ def test_what_is_dropped_stays_failed(spoiled: Spoiled) -> None:
     own = spoiled.stack.entry(spoiled.id)["principal"]["name"]
     dropped = f"was dropped from quarantine at 20[^ ]+ by operator {re.escape(own)}; its status does not change"
     for command in ("show", "events", "explain"):
-        told = spoiled.stack(command, spoiled.id).out
-        assert re.search(dropped, told), (command, told)
-        assert "in quarantine: the engine could not decide" not in told, (command, told)
+        output = spoiled.stack(command, spoiled.id).out
+        assert re.search(dropped, output), (command, output)
+        assert "in quarantine: the engine could not decide" not in output, (command, output)
     assert spoiled.stack.ask("explain", spoiled.id)["quarantined"] is None
 
 
-def test_cancelling_tells_that_it_left_quarantine(spoiled: Spoiled) -> None:
+def test_cancelling_reports_that_it_left_quarantine(spoiled: Spoiled) -> None:
     done = spoiled.stack("cancel", spoiled.id)
     assert (done.status, done.out) == (
         0,

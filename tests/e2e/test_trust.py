@@ -275,7 +275,9 @@ def test_a_diff_of_nothing_is_wrong_use(stack: Stack, words: tuple[str, ...]) ->
     assert done.json["detail"]
 
 
-def test_a_version_with_a_mistake_is_told_with_its_line(stack: Stack, capsule: str, edited: Callable[..., str]) -> None:
+def test_a_version_with_a_mistake_is_reported_with_its_line(
+    stack: Stack, capsule: str, edited: Callable[..., str]
+) -> None:
     file = edited(("        - {step: by_carrier}\n", "        - {step: by_carriers}\n"))
     done = stack("diff", capsule, "--playbook", file, data=False)
     assert done.status == 2
@@ -356,9 +358,9 @@ def test_no_stored_credential_gets_into_a_capsule(stack: Stack, write: Callable[
 
 def test_why_a_step_ran_and_another_did_not(stack: Stack, flagship: str, capsule: str) -> None:
     (alert,) = stack.ask("explain", flagship, "alert")["steps"]
-    (asked,) = [asked for entry in alert["chain"] for asked in entry.get("asked", ())]
-    assert (asked["holds"], asked["target"]) == (True, "alert")
-    assert asked["values"] == {"ctx.disrupted_percent": 39.2, "workload.alert_percent": 25}
+    (condition,) = [condition for entry in alert["chain"] for condition in entry.get("asked", ())]
+    assert (condition["holds"], condition["target"]) == (True, "alert")
+    assert condition["values"] == {"ctx.disrupted_percent": 39.2, "workload.alert_percent": 25}
     (calm,) = offline(stack, "explain", capsule, "calm")["steps"]
     assert calm["status"] == "skipped"
     shown = stack("explain", capsule, "calm", data=False)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from tests.integration.tools.conftest import Run
+from tests.serving import serving_app
 
 from noetl_serverless.tools.addresses import AddressRefused, check
 
@@ -46,30 +47,26 @@ REFUSED = ("http.refused", "http.connect", "http.url")
 @pytest.fixture
 async def inner() -> AsyncIterator[tuple[int, list[str]]]:
     """The port of a server of the inner network, and what it was asked for."""
-    asked: list[str] = []
+    requests: list[str] = []
 
     async def answer(request: web.Request) -> web.Response:
-        asked.append(request.path)
+        requests.append(request.path)
         to = request.query.get("to")
         return web.Response(status=302, headers={"Location": to}) if to else web.Response(text="inner secret")
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    yield runner.addresses[0][1], asked
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        yield int(url.rpartition(":")[2]), requests
 
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_no_spelling_of_this_machine_is_reached(run: Run, inner: tuple[int, list[str]], host: str) -> None:
-    port, asked = inner
+    port, requests = inner
     outcome = await run("http", {"url": f"http://{host}:{port}/secret"}, allow_private_http=False)
     assert outcome.status == "error" and outcome.error is not None
     assert outcome.error["code"] in REFUSED, outcome.error
-    assert asked == [] and "inner secret" not in repr(outcome)
+    assert requests == [] and "inner secret" not in repr(outcome)
 
 
 class Resolver:
@@ -78,12 +75,12 @@ class Resolver:
     def __init__(self, real: Any, *answers: str) -> None:
         self._real = real
         self._answers = list(answers)
-        self.asked = 0
+        self.requests = 0
 
     async def __call__(self, host: str, port: int, **options: Any) -> list[Any]:
         if not str(host).endswith("example"):
             return list(await self._real(host, port, **options))
-        self.asked += 1
+        self.requests += 1
         address = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         if ":" in address:
             return [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port, 0, 0))]
@@ -107,7 +104,7 @@ async def test_a_name_that_changes_its_mind_is_judged_by_what_is_connected_to(
     run: Run, inner: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rebinding: asked first, the name is harmless; asked again for the connection, it is this machine."""
-    port, asked = inner
+    port, requests = inner
     loop = asyncio.get_running_loop()
     resolver = Resolver(loop.getaddrinfo, "169.254.169.254", "127.0.0.1")
     monkeypatch.setattr(loop, "getaddrinfo", resolver)
@@ -116,12 +113,12 @@ async def test_a_name_that_changes_its_mind_is_judged_by_what_is_connected_to(
         outcome = await run("http", {"url": f"http://rebound.example:{port}/"}, allow_private_http=False)
         assert outcome.error is not None
         codes.append(outcome.error["code"])
-    assert codes == ["http.refused"] * 3 and resolver.asked and asked == []
+    assert codes == ["http.refused"] * 3 and resolver.requests and requests == []
 
 
 async def test_no_redirect_leads_to_metadata_whatever_its_form(run: Run, inner: tuple[int, list[str]]) -> None:
     """Even where private networks are allowed: through a chain of redirects, relative, and without a scheme."""
-    port, asked = inner
+    port, requests = inner
     for to in (
         "http://169.254.169.254/latest/",
         "//169.254.169.254/latest/",
@@ -136,7 +133,7 @@ async def test_no_redirect_leads_to_metadata_whatever_its_form(run: Run, inner: 
         outcome = await run("http", {"url": f"http://127.0.0.1:{port}/begin", "params": {"to": to}})
         assert outcome.error is not None, to
         assert outcome.error["code"] in REFUSED, (to, outcome.error)
-    assert set(asked) == {"/begin", "/again"}
+    assert set(requests) == {"/begin", "/again"}
 
 
 def test_every_inner_network_is_refused_by_its_first_and_last_address() -> None:

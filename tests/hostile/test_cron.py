@@ -84,8 +84,8 @@ def test_any_line_is_refused_or_runs(line: str, zone: str) -> None:
         instants.append(next_due(schedule, instants[-1]))
     assert all(one < other for one, other in pairwise([NOW, *instants]))
     first = NOW - timedelta(days=3)
-    owed, due = due_runs(schedule, "catch_up", next_due(schedule, first), NOW)
-    assert len(owed) <= 100 and due > NOW
+    runs, due = due_runs(schedule, "catch_up", next_due(schedule, first), NOW)
+    assert len(runs) <= 100 and due > NOW
 
 
 @pytest.mark.parametrize(

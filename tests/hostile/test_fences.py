@@ -127,9 +127,9 @@ async def test_a_forged_order_does_not_get_a_command_into_the_log(
     """Run ahead, an outcome needs no fence of its own: only if it follows, as it was issued, from one that has it."""
     [command] = await hands.claim()
     before = await rows()
-    ahead = {"order": "0" * 64}
-    assert (await tell(worker, command, **ahead))["status"] == "stale"
-    assert (await tell(worker, {**command, "command_id": "second#1"}, **ahead))["status"] == "stale"
+    speculative = {"order": "0" * 64}
+    assert (await tell(worker, command, **speculative))["status"] == "stale"
+    assert (await tell(worker, {**command, "command_id": "second#1"}, **speculative))["status"] == "stale"
     assert await rows() == before
 
 

@@ -125,8 +125,8 @@ async def test_no_argument_leads_elsewhere(call: Client, editor: str, upstream: 
             "events(executionId: $odd) { nodes { seq } }",
         ):
             for kind in ("ID!", "String!"):
-                asked = f"query ($odd: {kind}) {{ {field} }}"
-                await ask(call, editor, upstream, {"query": asked, "variables": {"odd": odd}})
+                query = f"query ($odd: {kind}) {{ {field} }}"
+                await ask(call, editor, upstream, {"query": query, "variables": {"odd": odd}})
         for method in ("GET", "POST", odd):
             body = {"query": PROXY, "variables": {"input": {"endpoint": odd, "method": method}}}
             await ask(call, editor, upstream, body)

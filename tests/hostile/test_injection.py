@@ -82,9 +82,9 @@ async def test_the_catalog_finds_no_more_than_it_is_asked_for(user: Client, regi
         for field in ("path", "resource_type"):
             answer = await user.post("/api/catalog/list", {field: odd})
             assert (answer.status, answer.json["entries"]) == (200, [])
-        for asked in ({"path": odd}, {"path": odd, "version": 1}):
-            assert (await user.post("/api/catalog/resource", asked)).status in (400, 404)
-            assert (await user.post("/api/execute", asked)).status in (400, 404)
+        for request in ({"path": odd}, {"path": odd, "version": 1}):
+            assert (await user.post("/api/catalog/resource", request)).status in (400, 404)
+            assert (await user.post("/api/execute", request)).status in (400, 404)
 
 
 @pytest.mark.parametrize("path", [*PATHS[:-1], "a//b", "a/", "-x", "x y", "a/./b", "a'b"])

@@ -129,7 +129,7 @@ def test_what_is_no_log_file_is_called_so(content: bytes) -> None:
             continue
 
 
-async def test_a_log_file_in_another_s_place_is_told(
+async def test_a_log_file_in_the_place_of_another_is_reported(
     user: Client, worker: Client, hands: Any, started: str, results_url: str
 ) -> None:
     await hands.finish()

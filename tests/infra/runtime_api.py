@@ -169,8 +169,8 @@ class Environment:
                 break
         if self._init_error is not None or not self._asked.is_set():
             self.stop()
-            told = (self._init_error or b"").decode()
-            raise InitFailed(f"{told}\n{''.join(self.log)}")
+            message = (self._init_error or b"").decode()
+            raise InitFailed(f"{message}\n{''.join(self.log)}")
 
     def _freeze(self) -> None:
         with contextlib.suppress(ProcessLookupError):

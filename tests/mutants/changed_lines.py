@@ -14,10 +14,10 @@ _HUNK = re.compile(r"^@@ -\S+ \+(\d+)(?:,(\d+))? @@")
 def changed_lines(layout: Layout, base: str) -> dict[str, set[int]]:
     """Of the files as they are now, committed or not; a file that git does not know yet is new as a whole."""
     command = ["git", "diff", "--unified=0", "--no-color", "--no-ext-diff", "--src-prefix=a/", "--dst-prefix=b/", base]
-    told = subprocess.run(command, cwd=layout.root, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, cwd=layout.root, check=True, capture_output=True, text=True).stdout
     lines: defaultdict[str, set[int]] = defaultdict(set)
     file = None
-    for line in told.splitlines():
+    for line in output.splitlines():
         if line.startswith("+++ "):
             file = line[6:] if line.startswith("+++ b/") else None
         elif file and (hunk := _HUNK.match(line)):

@@ -13,10 +13,10 @@ WORDS = {
     "mask": r"mask|masks|masked|masking|redact|redacts|redacted|conceal|concealed",
 }
 
-GRAVE = frozenset(WORDS)
+SEVERE = frozenset(WORDS)
 
 # what the table may say beside them
-KINDS = GRAVE | {"bound", "order", "retry", "exit", "infra", "other"}
+KINDS = SEVERE | {"bound", "order", "retry", "exit", "infra", "other"}
 
 _PATTERNS = {kind: re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE) for kind, words in WORDS.items()}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .judge import EQUIVALENT, NOTICED, SURVIVED, WRONG, Verdict
-from .kinds import GRAVE
+from .kinds import SEVERE
 
 # where a tenth may survive at most; elsewhere survivors are only told
-STRICT = frozenset({"engine", "ledger", "orchestrator", "store", "worker"})
+STRICT = frozenset({"engine", "orchestrator", "store", "worker"})
 SHARE = 0.10
 
 
@@ -43,23 +43,23 @@ class Report:
     @property
     def failures(self) -> list[str]:
         """Why the exit status is 1."""
-        told = list(self.errors)
+        failures = list(self.errors)
         for package, verdicts in self.packages.items():
             generated = [one for one in verdicts if not one.fault.name and one.status != EQUIVALENT]
             survived = [one for one in generated if one.status == SURVIVED]
             if package in STRICT and len(survived) > SHARE * len(generated):
-                told.append(f"{package}: {len(survived)} of {len(generated)} survived, more than {SHARE:.0%}")
+                failures.append(f"{package}: {len(survived)} of {len(generated)} survived, more than {SHARE:.0%}")
         for package, verdict in self.verdicts:
             fault = verdict.fault
             if verdict.status == WRONG:
-                told.append(f"planted {fault.name!r}: {verdict.by}")
+                failures.append(f"planted {fault.name!r}: {verdict.by}")
             elif verdict.status == SURVIVED and fault.name:
-                told.append(f"planted {fault.name!r} ({fault.kind}) survived: {verdict.by}")
-            elif verdict.status == SURVIVED and fault.kind in GRAVE:
-                told.append(f"{package}: a fault of kind {fault.kind} survived at {fault.place}")
+                failures.append(f"planted {fault.name!r} ({fault.kind}) survived: {verdict.by}")
+            elif verdict.status == SURVIVED and fault.kind in SEVERE:
+                failures.append(f"{package}: a fault of kind {fault.kind} survived at {fault.place}")
         if self.unfinished:
-            told.append(f"{self.unfinished} faults were not judged: the run was broken off")
-        return told
+            failures.append(f"{self.unfinished} faults were not judged: the run was broken off")
+        return failures
 
     def write(self, folder: Path) -> None:
         """`report.md` and `report.json` in the folder."""
@@ -108,7 +108,7 @@ class Report:
             "",
             "## Beside these",
             "",
-            "`tests/simulation/mutants.py` plants these in the twin at run time, and the simulation's own test finds "
+            "`tests/simulation/mutants.py` plants these in the simulation, whose own test finds "
             "each of them: " + ", ".join(f"`{name}`" for name in self.simulated) + ".",
         ]
         return "\n".join(lines) + "\n"

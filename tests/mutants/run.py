@@ -51,7 +51,7 @@ def run(layout: Layout, wanted: Wanted, build: Path, command: str, say: Say) -> 
     report.errors += wrong
     lines = changed_lines(layout, wanted.base) if wanted.base else None
     chosen = generated(layout, wanted, lines)
-    table = [fault for fault in table if wanted.planted and asked(layout, wanted, lines, fault)]
+    table = [fault for fault in table if wanted.planted and selected(layout, wanted, lines, fault)]
     reasons = {one.key: one.reason for one in alike}
     for fault in chosen:
         if reason := reasons.get(key_of(fault)):
@@ -133,7 +133,7 @@ def package_of(layout: Layout, file: str) -> str:
     return file.removeprefix(layout.package + "/").partition("/")[0].removesuffix(".py")
 
 
-def asked(layout: Layout, wanted: Wanted, lines: dict[str, set[int]] | None, fault: Fault) -> bool:
+def selected(layout: Layout, wanted: Wanted, lines: dict[str, set[int]] | None, fault: Fault) -> bool:
     if wanted.packages and package_of(layout, fault.file) not in wanted.packages:
         return False
     return lines is None or bool(lines.get(fault.file, set()) & set(range(fault.first, fault.last + 1)))

@@ -59,11 +59,11 @@ def test_only_what_stands_on_the_lines_that_are_asked_for() -> None:
     assert sample(sources(), 1000, "7", {"other.py": {9}}) == []
 
 
-def test_the_lines_that_changed_are_told_without_their_indentation() -> None:
+def test_the_lines_that_changed_are_listed_without_their_indentation() -> None:
     assert changed("if a:\n    b()\n    c()\n", "if a:\n    c()\n    d()\n") == ("b()", "d()")
 
 
-def test_grave_kinds_are_told_by_the_names_a_fault_touches() -> None:
+def test_severe_kinds_are_recognised_by_the_names_a_fault_touches() -> None:
     assert kind_of("row.fence == fence", "") == "fence"
     assert kind_of("until = now + self.lease_s", "") == "lease"
     assert kind_of("await connection.rollback()", "") == "rollback"

@@ -59,5 +59,5 @@ def test_a_line_is_replaced_by(line: str, others: set[str]) -> None:
         "Json = dict[str, Any]",
     ],
 )
-def test_what_is_only_said_is_left_alone(line: str) -> None:
+def test_messages_are_left_alone(line: str) -> None:
     assert mutated(line) == set()

@@ -105,8 +105,8 @@ def test_the_table_is_held_against_the_tests_it_names(judged: Judged, layout: La
     }
     assert any("'moved': what is to be found occurs 0 times" in error for error in report.errors), report.errors
     report.write(tmp_path / "report")
-    told = json.loads((tmp_path / "report/report.json").read_text())
-    assert told["packages"]["worker"] == {"planted": 6, "noticed": 2, "survived": 2, "wrong": 2}
+    document = json.loads((tmp_path / "report/report.json").read_text())
+    assert document["packages"]["worker"] == {"planted": 6, "noticed": 2, "survived": 2, "wrong": 2}
 
 
 def test_lines_are_gathered_again_only_where_something_changed(judged: Judged, layout: Layout) -> None:
@@ -130,7 +130,7 @@ def test_only_what_was_changed_since_a_revision(judged: Judged, layout: Layout) 
     assert {verdict.fault.first for _, verdict in report.verdicts} == {5}
 
 
-def test_a_process_of_a_test_tells_its_lines_too(judged: Judged, layout: Layout) -> None:
+def test_a_process_of_a_test_reports_its_lines_too(judged: Judged, layout: Layout) -> None:
     (layout.root / "tests/unit/worker/test_process.py").write_text(
         "import subprocess\n"
         "import sys\n"

@@ -38,7 +38,7 @@ def test_an_entry_is_a_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "expected"),
     [
         ({"find": "'a'"}, "occurs 4 times in a.py, not once"),
         ({"find": "'c'"}, "occurs 0 times in a.py, not once"),
@@ -50,10 +50,10 @@ def test_an_entry_is_a_fault(tmp_path: Path) -> None:
         ({"tests": "['test_b.py::test_a']"}, "there is no test test_b.py::test_a"),
     ],
 )
-def test_an_entry_that_does_not_fit_is_an_error(tmp_path: Path, changes: dict[str, str], told: str) -> None:
+def test_an_entry_that_does_not_fit_is_an_error(tmp_path: Path, changes: dict[str, str], expected: str) -> None:
     faults, (error,) = planted(table(tmp_path, ENTRY | changes))
     assert faults == []
-    assert "fault 1, 'a'" in error and told in error
+    assert "fault 1, 'a'" in error and expected in error
 
 
 def test_a_name_is_given_once(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("function", "original", "reason", "told"),
+    ("function", "original", "reason", "expected"),
     [
         ("f", "return a < b, a == a", "'because'", None),
         ("g", "return a < b, a == a", "'because'", "no fault like it can be generated in g any more"),
@@ -72,7 +72,7 @@ def test_a_name_is_given_once(tmp_path: Path) -> None:
     ],
 )
 def test_an_equivalent_is_held_against_the_code(
-    tmp_path: Path, function: str, original: str, reason: str, told: str | None
+    tmp_path: Path, function: str, original: str, reason: str, expected: str | None
 ) -> None:
     layout = table(tmp_path)
     (tmp_path / EQUIVALENT).write_text(
@@ -80,10 +80,10 @@ def test_an_equivalent_is_held_against_the_code(
         f"mutated = 'return a <= b, a == a'\nreason = {reason}\n"
     )
     found, errors = equivalents(layout)
-    if told is None:
+    if expected is None:
         assert (len(found), errors) == (1, [])
     else:
-        assert found == [] and len(errors) == 1 and told in errors[0]
+        assert found == [] and len(errors) == 1 and expected in errors[0]
 
 
 def test_the_tables_of_this_project_fit_its_code() -> None:

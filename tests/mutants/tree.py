@@ -15,7 +15,7 @@ from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Any
 
-NURSERY = Path(__file__).with_name("nursery.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 # imported once, before all runs, where they are installed. None of them is the product
 PRELOADED = (
@@ -38,8 +38,8 @@ class Layout:
     def files(self) -> list[str]:
         """All that git knows or would take."""
         command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-        told = subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True).stdout
-        return sorted({name for name in told.split("\0") if name and (self.root / name).is_file()})
+        output = subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True).stdout
+        return sorted({name for name in output.split("\0") if name and (self.root / name).is_file()})
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Outcome:
 
 
 class Tree:
-    """One copy, and the nursery that works in it."""
+    """One copy, and the fork server that works in it."""
 
     def __init__(self, layout: Layout, folder: Path) -> None:
         self.layout = layout
@@ -76,7 +76,7 @@ class Tree:
         for name in (layout.package, layout.tests):
             # judged by the text and not by its age: a file that changes twice in a second is compiled twice
             compileall.compile_dir(self.root / name, quiet=2, invalidation_mode=PycInvalidationMode.CHECKED_HASH)
-        self._nursery: subprocess.Popen[str] | None = None
+        self._fork_server: subprocess.Popen[str] | None = None
 
     def text(self, file: str) -> str:
         return (self.root / file).read_text()
@@ -91,23 +91,23 @@ class Tree:
         finally:
             path.write_bytes(before)
 
-    def run(self, args: list[str], **asked: Any) -> Outcome:
+    def run(self, args: list[str], **options: Any) -> Outcome:
         self.temporary.mkdir(mode=0o711, exist_ok=True)
-        nursery = self._nursery or self._start()
-        assert nursery.stdin is not None and nursery.stdout is not None
-        nursery.stdin.write(json.dumps({"args": args, "log": str(self.log), **asked}) + "\n")
-        nursery.stdin.flush()
-        line = nursery.stdout.readline()
+        fork_server = self._fork_server or self._start()
+        assert fork_server.stdin is not None and fork_server.stdout is not None
+        fork_server.stdin.write(json.dumps({"args": args, "log": str(self.log), **options}) + "\n")
+        fork_server.stdin.flush()
+        line = fork_server.stdout.readline()
         if not line:
             self.stop()
-            raise RuntimeError("the nursery ended before its answer")
+            raise RuntimeError("the fork server ended before its answer")
         shutil.rmtree(self.temporary, ignore_errors=True)
         return Outcome(**json.loads(line), log=self.log.read_text(errors="replace"))
 
     def _start(self) -> subprocess.Popen[str]:
         path = os.pathsep.join(str(self.root / part) for part in self.layout.path)
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-P", str(NURSERY), json.dumps(self.layout.preloaded)],
+        self._fork_server = subprocess.Popen(
+            [sys.executable, "-P", str(FORK_SERVER), json.dumps(self.layout.preloaded)],
             cwd=self.root,
             env=os.environ
             | {
@@ -121,12 +121,12 @@ class Tree:
             text=True,
             start_new_session=True,
         )
-        return self._nursery
+        return self._fork_server
 
     def stop(self) -> None:
-        """At the end of its input the nursery ends, and what it runs."""
-        if self._nursery is not None:
-            assert self._nursery.stdin is not None
-            self._nursery.stdin.close()
-            self._nursery.wait()
-            self._nursery = None
+        """At the end of its input the fork server ends, and what it runs."""
+        if self._fork_server is not None:
+            assert self._fork_server.stdin is not None
+            self._fork_server.stdin.close()
+            self._fork_server.wait()
+            self._fork_server = None

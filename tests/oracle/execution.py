@@ -273,8 +273,8 @@ class Execution:
         return taken
 
     def _after(self, step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
-        told = {"name": EventName(event), "step": step.name}
-        return self.scope.after(outcome, fetches=False, event=told)
+        event_names = {"name": EventName(event), "step": step.name}
+        return self.scope.after(outcome, fetches=False, event=event_names)
 
     def _assignments(self, values: Mapping[str, Any], step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
         names = self._after(step, outcome, event)

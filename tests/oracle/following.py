@@ -16,7 +16,7 @@ Fetch = Callable[[Mapping[str, Any]], Any]
 NOTHING: Mapping[str, Any] = {}
 ENDS = {"playbook.completed": "completed", "playbook.failed": "failed"}
 # an error of ours has no more than these in common with the engine's
-TOLD = ("code", "step")
+COMPARED_FIELDS = ("code", "step")
 
 
 class Entry(Protocol):
@@ -182,17 +182,17 @@ class _Follower:
 
     def _over_budget(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> bool:
         issued = sum(entry.type == "command.issued" for entry in decided)
-        most = self._playbook.budget.get("max_invocations")
-        if most is not None and self._issued + issued > most:
-            raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {most} are allowed")
+        limit = self._playbook.budget.get("max_invocations")
+        if limit is not None and self._issued + issued > limit:
+            raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {limit} are allowed")
         end = next((entry for entry in decided if entry.type == "playbook.failed"), None)
         if end is None or end.payload["error"].get("code") != "budget.exceeded":
             return False
         if not self._playbook.budget:
             raise Differs(f"{_at(fact)}: over a budget that there is not")
         others = self._playbook.budget.keys() - {"max_invocations", "prices"}
-        if not others and self._issued + issued < (most or 0):
-            raise Differs(f"{_at(fact)}: over budget after {self._issued + issued} commands, {most} are allowed")
+        if not others and self._issued + issued < (limit or 0):
+            raise Differs(f"{_at(fact)}: over budget after {self._issued + issued} commands, {limit} are allowed")
         wanted = begun or fact.type in ("frame.committed", "timer.fired", "child.ended", "call.done")
         if not wanted:
             raise Differs(f"{_at(fact)}: over budget, and nothing was to be issued")
@@ -211,10 +211,10 @@ class _Follower:
         if end is None:
             return
         if execution.status == "failed":
-            theirs = {name: end.payload["error"].get(name) for name in TOLD}
-            told = {name: (execution.error or {}).get(name) for name in TOLD}
-            if theirs != told:
-                raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {told}")
+            theirs = {name: end.payload["error"].get(name) for name in COMPARED_FIELDS}
+            expected = {name: (execution.error or {}).get(name) for name in COMPARED_FIELDS}
+            if theirs != expected:
+                raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {expected}")
         elif end.payload.get("result_step") != execution.last:
             theirs = end.payload.get("result_step")
             raise Differs(f"{_at(fact)}: the result is that of {theirs}, and should be that of {execution.last}")

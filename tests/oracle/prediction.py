@@ -12,7 +12,7 @@ from .names import Outcome
 from .playbook import Playbook
 from .tasks import Answer, Call, Run, iteration_of
 
-MOST_DEPTH = 16
+MAX_DEPTH = 16
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class _Predictor:
         self._calls.append(call)
         if call.kind != "playbook":
             return self._answer(call)
-        if self._depth >= MOST_DEPTH:
+        if self._depth >= MAX_DEPTH:
             return Outcome("error", error={"code": "child.too_deep"})
         child = self._others[call.config["path"]]
         given = {**call.input, **(call.config.get("payload") or {})}

@@ -26,7 +26,7 @@ from .playbook import read
 BOOKS = 40
 SEEDS = 30
 # playbooks of values that cannot be stored or come near a limit, of which the oracle knows nothing
-HURTFUL = "sim/poison"
+FAULTY = "sim/poison"
 # of a hundred logs, how many may hold what the language leaves open
 UNCLEAR = 0.03
 
@@ -55,7 +55,7 @@ def all_followed(worlds: Sequence[World]) -> Counter[str]:
     seen: Counter[str] = Counter()
     for world in worlds:
         for id, execution in world.log.executions.items():
-            if execution.loaded.path.startswith(HURTFUL):
+            if execution.loaded.path.startswith(FAULTY):
                 continue
             try:
                 ours = followed(world, id)
@@ -122,8 +122,8 @@ def test_a_log_that_was_tampered_with_is_found(calm: list[World], name: str, cha
                 events = change(execution.events)
             except (IndexError, StopIteration):
                 continue
-            hurtful = execution.loaded.path.startswith(HURTFUL)
-            if hurtful or events == execution.events or execution.status != "COMPLETED":
+            faulty = execution.loaded.path.startswith(FAULTY)
+            if faulty or events == execution.events or execution.status != "COMPLETED":
                 continue
             try:
                 followed(world, id)

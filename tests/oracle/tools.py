@@ -26,6 +26,6 @@ def python(call: Call) -> Outcome:
         exec(compile(code, call.task, "exec"), names)
         data = names["main"](**call.input) if "result" not in names and "main" in names else names.get("result")
     except Exception as error:
-        told = {"kind": "python", "code": "python.exception", "message": f"{type(error).__name__}: {error}"}
-        return Outcome("error", error={**told, "retryable": False})
+        described = {"kind": "python", "code": "python.exception", "message": f"{type(error).__name__}: {error}"}
+        return Outcome("error", error={**described, "retryable": False})
     return Outcome("ok", data=plain(data))

@@ -8,7 +8,7 @@ import sys
 import time
 
 from .many import run_many
-from .seeds import run_seed, story
+from .seeds import run_seed, trace_lines
 from .shrink import shrink
 
 
@@ -41,7 +41,7 @@ def one(seed: int, trace: bool, whole: bool) -> int:
         verdict, limits = shrink(verdict)
         print(f"seed {seed}, in order: {limits.in_order}, starts: {limits.starts}, {verdict.strikes} strikes left")
     if trace or verdict.fault is not None:
-        print(story(verdict))
+        print(trace_lines(verdict))
     print(f"seed {seed}: {verdict.fault or 'holds'} (digest {verdict.digest:08x})")
     if verdict.fault is not None:
         print(f"again: python -m tests.simulation --seed {seed}")

@@ -14,7 +14,7 @@ from noetl_serverless.tools.noop import Noop
 from noetl_serverless.tools.playbook import SubPlaybook
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 
-from . import hurtful
+from . import edge_values
 
 # told of each call: what was asked under which key
 Heard = Callable[[str, bytes], None]
@@ -30,17 +30,17 @@ class Scripted:
         self._draw = draw
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        asked = dict(call.input)
-        self._heard(context.idempotency_key, _text(asked))
-        await asyncio.sleep(asked.pop("ms", 1) / 1000 * (0.5 + self._draw()))
-        fail, pad = asked.pop("fail", 0), asked.pop("pad", 0)
-        give, into = asked.pop("give", ""), asked.pop("into", "data")
-        value = zlib.crc32(_text([call.name, asked])) % 1000
+        given = dict(call.input)
+        self._heard(context.idempotency_key, _text(given))
+        await asyncio.sleep(given.pop("ms", 1) / 1000 * (0.5 + self._draw()))
+        fail, pad = given.pop("fail", 0), given.pop("pad", 0)
+        give, into = given.pop("give", ""), given.pop("into", "data")
+        value = zlib.crc32(_text([call.name, given])) % 1000
         bad = context.attempt <= fail if isinstance(fail, int) else value % 3 in fail
         if bad:
             error = {"kind": "python", "code": "scripted", "retryable": True, "message": f"as asked: {value}"}
             return ToolOutcome("error", error=error)
-        data = {"v": value, **({"i": asked["i"]} if "i" in asked else {}), "pad": "x" * pad}
+        data = {"v": value, **({"i": given["i"]} if "i" in given else {}), "pad": "x" * pad}
         if not give:
             return ToolOutcome("ok", data=data)
         if into == "error":
@@ -60,7 +60,7 @@ def given(name: str) -> Any:
     kind, _, keys = name.partition(":")
     if kind == "order":
         return {key: index for index, key in enumerate(keys.split(","))}
-    return hurtful.yielded(name).make()
+    return edge_values.yielded(name).make()
 
 
 def _text(value: Any) -> bytes:

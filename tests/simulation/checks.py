@@ -16,9 +16,9 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.testing.rows import ExecutionRow
 
 from .exact import differing, exact, same
+from .faulty_playbooks import Promise
 from .model import conform
 from .playbooks import MAIN, plan_of
-from .poison import Promise
 from .rules import Broken
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def _schedules(world: World) -> None:
     roots = [
         id for id, execution in world.log.executions.items() if any(_is_root(execution, label) for label in labels)
     ]
-    started = [str(owed.execution_id) for owed in world.schedules.fires.values() if owed.status == "started"]
+    started = [str(run.execution_id) for run in world.schedules.fires.values() if run.status == "started"]
     _must(sorted(roots) == sorted(started), "schedules fired twice, or not at all", f"{roots} {started}")
-    _must(not any(owed.status == "open" for owed in world.schedules.fires.values()), "a run is still owed", "")
+    _must(not any(run.status == "open" for run in world.schedules.fires.values()), "a run is still owed", "")
 
 
 def _joins(world: World) -> None:
@@ -172,7 +172,7 @@ def _families(world: World) -> None:
 def _promises(world: World) -> None:
     """What hurts ends as it promises: where and why it fails is told, and where it does not, nothing is lost."""
     refused = {order.label for order in world.orders if order.refused}
-    for each in world.book.poisoned:
+    for each in world.book.faulty:
         found = [id for id, execution in world.log.executions.items() if _is_root(execution, each.label)]
         if each.refused:
             _must(not found, "what is no payload was taken for one", f"{each.label} {each.body!r}")
@@ -185,19 +185,19 @@ def _promises(world: World) -> None:
 
 def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
     state, events = world.log.diaries[id].shadow, world.log.executions[id].events
-    told = f"{who}: {state.status}, {str(state.error)[:600]}"
+    ending = f"{who}: {state.status}, {str(state.error)[:600]}"
     weight = sum(len(orjson.dumps(event.payload)) for event in events) + len(world.log.executions[id].state)
     _must(weight <= promise.bytes, "a log is larger than what is promised", f"{who}: {weight} bytes")
-    for step, most in promise.begun.items():
+    for step, limit in promise.begun.items():
         begun = max((generation for name, generation in world.log.diaries[id].begun if name == step), default=0)
-        _must(begun <= most, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {most}")
+        _must(begun <= limit, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {limit}")
     if promise.status is not None:
-        _must(state.status == promise.status, "it ends otherwise than is promised", f"{told}, not {promise.status}")
+        _must(state.status == promise.status, "it ends otherwise than is promised", f"{ending}, not {promise.status}")
     if promise.step is not None:
         named = (state.error or {}).get("step")
-        _must(named == promise.step, "an error does not name its step", f"{told}, not {promise.step}")
+        _must(named == promise.step, "an error does not name its step", f"{ending}, not {promise.step}")
     for word in promise.words:
-        _must(word in str(state.error), "an error does not say what is wrong", f"{told}, not {word!r}")
+        _must(word in str(state.error), "an error does not say what is wrong", f"{ending}, not {word!r}")
     if state.status == "completed":
         for key, value in promise.ctx.items():
             _exactly(value, ctx_of(world, state).get(key), f"{who}: ctx.{key}")
@@ -245,11 +245,11 @@ def ending(world: World, id: str) -> dict[str, Any]:
     if state.status != "completed":
         # how far the branches beside the one that failed had come is a matter of time
         return {"status": state.status}
-    told = digest(id, execution.events, execution.workload)
+    found = digest(id, execution.events, execution.workload)
     return {
         "status": state.status,
-        "digest": told.value,
-        "entries": [(link.name, link.sha256) for link in told.links],
+        "digest": found.value,
+        "entries": [(link.name, link.sha256) for link in found.links],
         "ctx": ctx_of(world, state),
         "last": state.last,
         "outcomes": {step: _bare(world, outcome) for step, outcome in sorted(state.outcomes.items())},

@@ -17,7 +17,7 @@ class Space:
     wrong: list[tuple[str, list[str]]] = field(default_factory=list)
 
 
-def explore(model: Model, most: int = 2_000_000) -> Space:
+def explore(model: Model, limit: int = 2_000_000) -> Space:
     """Every state, breadth first; the first thing that is wrong ends it, with the shortest way there."""
     space = Space()
     first = canonical(model.first)
@@ -40,8 +40,8 @@ def explore(model: Model, most: int = 2_000_000) -> Space:
                 back[after] = []
                 queue.append(after)
             back[after].append(state)
-        if len(came) > most:
-            raise AssertionError(f"more than {most} states")
+        if len(came) > limit:
+            raise AssertionError(f"more than {limit} states")
     _check_liveness(model, space, came, back)
     return space
 

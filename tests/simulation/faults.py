@@ -23,7 +23,7 @@ RATES = {
     "request_twice": 0.04,
     "answer_lost": 0.04,
     "wire_slow": 0.04,
-    # the bus and the doorbell
+    # the bus and the invoker
     "note_lost": 0.15,
     "note_twice": 0.15,
     "note_late": 0.15,

@@ -17,7 +17,7 @@ from noetl_serverless.worker import service
 from noetl_serverless.worker.worker import Worker
 
 from . import answers
-from .links import BellLink, BusLink, Client, ResultsLink, SchedulesLink, Statements
+from .links import BusLink, Client, InvokerLink, ResultsLink, SchedulesLink, Statements
 from .loop import Process
 from .playbooks import plan_of
 from .server import Server
@@ -34,7 +34,7 @@ class Plane:
 
     process: Process
     log: EventStore
-    ledger: Orchestrator
+    orchestrator: Orchestrator
     server: Server
 
 
@@ -53,7 +53,7 @@ class Hand:
 
     process: Process
     worker: Worker
-    bell: service.NotificationReceiver
+    receiver: service.NotificationReceiver
 
 
 def boot_plane(world: World, index: int) -> Plane:
@@ -93,8 +93,8 @@ def boot_hand(world: World, index: int) -> Hand:
         clock=lambda: int(process.wall() * 1000),
     )
     worker.id = process.name
-    bell = service.NotificationReceiver(worker, MemoryHost(world.settings.time_budget), BellLink(world), None)
-    return Hand(process, worker, bell)
+    receiver = service.NotificationReceiver(worker, MemoryHost(world.settings.time_budget), InvokerLink(world), None)
+    return Hand(process, worker, receiver)
 
 
 def _orchestrator(world: World, process: Process, log: EventStore) -> Orchestrator:
@@ -117,4 +117,4 @@ class Forgetful(OrderedDict[Any, Any]):
 
 
 def _notifications(world: World) -> Notifications:
-    return Notifications(BusLink(world), BellLink(world), alarm=world.alarm)
+    return Notifications(BusLink(world), InvokerLink(world), alarm=world.alarm)

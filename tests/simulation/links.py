@@ -51,8 +51,8 @@ class Statements:
 class SchedulesLink:
     """Like `Schedules.claim_due`: a transaction, and then a statement."""
 
-    def __init__(self, twin: Any, world: World, process: Process) -> None:
-        self._statements = Statements(twin, world, process)
+    def __init__(self, schedules: Any, world: World, process: Process) -> None:
+        self._statements = Statements(schedules, world, process)
 
     async def claim_due(self, now: Any, limit: int = 100) -> Any:
         await self._statements.move_on(now, limit)
@@ -97,9 +97,9 @@ class Wire:
             return
         if answer is not None:
             self._asked += 1
-            number, owed = self._asked, plane.process.owed
-            owed[number] = answer
-            answer.add_done_callback(lambda answer: owed.pop(number, None))
+            number, pending_answers = self._asked, plane.process.pending_answers
+            pending_answers[number] = answer
+            answer.add_done_callback(lambda answer: pending_answers.pop(number, None))
         plane.process.spawn(self._serve(plane, call, answer))
 
     async def _serve(self, plane: Plane, call: Called, answer: asyncio.Future[Any] | None) -> None:
@@ -164,7 +164,7 @@ class BusLink:
         await self._world.bus.ack(pointers)
 
 
-class BellLink:
+class InvokerLink:
     """Invoker. An invocation may be lost, come twice, or late."""
 
     def __init__(self, world: World) -> None:

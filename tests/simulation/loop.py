@@ -48,7 +48,7 @@ class Process:
         self.stalled_until = 0.0
         self.ready: deque[asyncio.Handle] = deque()
         # answers that others wait for, by number; they hear when this process dies
-        self.owed: dict[int, asyncio.Future[Any]] = {}
+        self.pending_answers: dict[int, asyncio.Future[Any]] = {}
         self._context = Context()
         self._context.run(PROCESS.set, self)
 

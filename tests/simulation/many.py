@@ -98,14 +98,14 @@ def run_many(
 
 
 def _parts(start: int, count: int, jobs: int) -> Iterator[Total]:
-    told: queue.Queue[str | None] = queue.Queue()
+    output: queue.Queue[str | None] = queue.Queue()
     children = [_child(start, count, job, jobs) for job in range(jobs)]
     for child in children:
-        threading.Thread(target=_listen, args=(child, told), daemon=True).start()
+        threading.Thread(target=_listen, args=(child, output), daemon=True).start()
     try:
         left = len(children)
         while left:
-            line = told.get()
+            line = output.get()
             if line is None:
                 left -= 1
             else:
@@ -123,11 +123,11 @@ def _child(start: int, count: int, job: int, jobs: int) -> subprocess.Popen[str]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
-def _listen(child: subprocess.Popen[str], told: queue.Queue[str | None]) -> None:
+def _listen(child: subprocess.Popen[str], output: queue.Queue[str | None]) -> None:
     assert child.stdout is not None
     for line in child.stdout:
-        told.put(line)
-    told.put(None)
+        output.put(line)
+    output.put(None)
 
 
 if __name__ == "__main__":

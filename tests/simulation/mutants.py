@@ -438,8 +438,8 @@ def begin_each_round_for_each_branch() -> Any:
 
 
 def hide_the_error_of_the_tool() -> Any:
-    told = decide.error_of
-    return patch.object(decide, "error_of", lambda error, outcome=None: told(error))
+    original = decide.error_of
+    return patch.object(decide, "error_of", lambda error, outcome=None: original(error))
 
 
 def mend_by_any_condition() -> Any:

@@ -18,7 +18,7 @@ from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 from .faults import stream
-from .poison import Poisoned, poisoned
+from .faulty_playbooks import FaultyPlaybook, faulty_playbook
 from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
 
 MAIN = "sim/main"
@@ -26,7 +26,7 @@ MAIN = "sim/main"
 SHARE = 8
 PIPELINED = '"durability": "pipelined"'
 # how many that hurt stand in a book
-POISONED = (0, 1, 1, 2)
+FAULTY = (0, 1, 1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Book:
     payloads: tuple[dict[str, Any], ...]
     tame: bool
     # playbooks that hurt, to be run beside them
-    poisoned: tuple[Poisoned, ...] = ()
+    faulty: tuple[FaultyPlaybook, ...] = ()
 
     @cached_property
     def undecidable(self) -> dict[str, str | None]:
         """Path -> the type of fact that nothing can be made of."""
-        return {each.path: each.undecidable for each in self.poisoned if each.undecidable}
+        return {each.path: each.undecidable for each in self.faulty if each.undecidable}
 
     @property
     def pipelined(self) -> bool:
@@ -69,7 +69,7 @@ def book(number: int) -> Book:
     texts = {LEAF: leaf, CHILD: child, MAIN: main}
     payloads = tuple({"label": label, "x": rng.randrange(100)} for label in ("one", "two", "three"))
     beside = stream(number, "poisoned")
-    some = tuple(poisoned(beside, index) for index in range(beside.choice(POISONED)))
+    some = tuple(faulty_playbook(beside, index) for index in range(beside.choice(FAULTY)))
     for each in some:
         texts.update({each.path: each.text, **dict(each.more)})
     entries = tuple(

@@ -83,7 +83,7 @@ def _verdict(seed: int, world: World, fault: Broken | None) -> Verdict:
 def oracle(number: int) -> dict[str, Any]:
     """label -> how the execution of that label ends in a world without faults, and without anything that hurts."""
     seed = number * SHARE
-    world, fault = simulate(seed, none(seed), Limits(), {}, Setting(poisoned=False))
+    world, fault = simulate(seed, none(seed), Limits(), {}, Setting(faulty=False))
     if fault is not None:
         raise AssertionError(f"book {number} breaks without any fault: {fault}")
     return outcomes(world)
@@ -154,7 +154,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (toolbox, "time", clock),
         (transition, "advance", lambda plan, state, fact: _advance(patched.world, plan, state, fact)),
         # what fails for one alone is told of here, and nowhere else
-        *((module, "logger", Told(patched)) for module in (commits, reports, reconciler)),
+        *((module, "logger", ExceptionLog(patched)) for module in (commits, reports, reconciler)),
         (offload, "datetime", calendar),
         (reconciler, "monotonic", now),
         (reconciler, "perf_counter", now),
@@ -200,7 +200,7 @@ def _advance(world: World, plan: Any, state: Any, fact: Any) -> Any:
     return decide.advance(plan, state, fact)
 
 
-class Told:
+class ExceptionLog:
     """A log that nobody reads, but for exceptions: the rest goes on without them, and a mistake was made."""
 
     def __init__(self, patched: SimpleNamespace) -> None:
@@ -215,7 +215,7 @@ class Told:
         return lambda *args, **more: None
 
 
-def story(verdict: Verdict, names: dict[str, str] | None = None) -> str:
+def trace_lines(verdict: Verdict, names: dict[str, str] | None = None) -> str:
     """The trace as lines; executions by short names."""
     short: dict[str, str] = {}
     lines = []

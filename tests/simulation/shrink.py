@@ -9,7 +9,7 @@ from .faults import RATES, Limits
 from .seeds import Verdict, run_seed
 
 Run = Callable[[int, Limits], Verdict]
-MOST_RUNS = 400
+MAX_RUNS = 400
 
 
 def shrink(verdict: Verdict, run: Run = run_seed) -> tuple[Verdict, Limits]:
@@ -20,7 +20,7 @@ def shrink(verdict: Verdict, run: Run = run_seed) -> tuple[Verdict, Limits]:
 
     def better(candidate: Limits) -> bool:
         nonlocal best, limits, runs
-        if runs >= MOST_RUNS:
+        if runs >= MAX_RUNS:
             return False
         runs += 1
         found = run(verdict.seed, candidate)

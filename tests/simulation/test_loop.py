@@ -19,86 +19,86 @@ def loop() -> Any:
 
 
 def test_time_jumps_to_the_next_timer_and_no_further(loop: Loop) -> None:
-    told: list[float] = []
+    log: list[float] = []
 
     async def work() -> None:
         for seconds in (3600.0, 0.5):
             await asyncio.sleep(seconds)
-            told.append(loop.time())
+            log.append(loop.time())
 
     Process(loop, "a").spawn(work())
     loop.run(3600.2)
-    assert (told, loop.now) == ([3600.0], 3600.2)
+    assert (log, loop.now) == ([3600.0], 3600.2)
     loop.run(10_000)
-    assert told == [3600.0, 3600.5]
+    assert log == [3600.0, 3600.5]
 
 
 def test_what_one_process_begins_it_does_in_order_and_two_are_mixed() -> None:
     orders = set()
     for seed in range(20):
-        loop, told = Loop(random.Random(seed)), []
+        loop, log = Loop(random.Random(seed)), []
 
-        async def work(name: str, told: list[str] = told) -> None:
+        async def work(name: str, log: list[str] = log) -> None:
             for step in "123":
-                told.append(name + step)
+                log.append(name + step)
                 await asyncio.sleep(0)
 
         for name in "ab":
             Process(loop, name).spawn(work(name))
         loop.run(1.0)
         loop.close()
-        assert [entry for entry in told if entry[0] == "a"] == ["a1", "a2", "a3"]
-        orders.add("".join(told))
+        assert [entry for entry in log if entry[0] == "a"] == ["a1", "a2", "a3"]
+        orders.add("".join(log))
     assert len(orders) > 3
 
 
 def test_nothing_of_a_dead_process_ever_runs_again(loop: Loop) -> None:
-    told: list[str] = []
+    log: list[str] = []
     process = Process(loop, "a")
 
     async def work() -> None:
         try:
             await asyncio.sleep(5)
         except asyncio.CancelledError:
-            told.append("cancelled")
+            log.append("cancelled")
         finally:
-            told.append("finally")
+            log.append("finally")
 
     process.spawn(work())
     loop.later(1.0, loop.kill, process)
     loop.run(10.0)
-    assert told == []
+    assert log == []
     process.spawn(work())
     loop.run(20.0)
-    assert told == [], "nor does anything new"
+    assert log == [], "nor does anything new"
 
 
 def test_a_stalled_process_goes_on_where_it_was(loop: Loop) -> None:
-    told: list[float] = []
+    log: list[float] = []
     process = Process(loop, "a")
 
     async def work() -> None:
         for _ in range(3):
             await asyncio.sleep(1)
-            told.append(loop.time())
+            log.append(loop.time())
 
     process.spawn(work())
     loop.later(1.5, loop.stall, process, 10.0)
     loop.run(60.0)
-    assert told == [1.0, 11.5, 12.5]
+    assert log == [1.0, 11.5, 12.5]
 
 
 def test_timeouts_and_threads_are_on_the_same_clock(loop: Loop) -> None:
-    told: list[Any] = []
+    log: list[Any] = []
 
     async def work() -> None:
         try:
             async with asyncio.timeout(30):
                 await asyncio.Event().wait()
         except TimeoutError:
-            told.append(loop.time())
-        told.append(await asyncio.to_thread(lambda: 7))
+            log.append(loop.time())
+        log.append(await asyncio.to_thread(lambda: 7))
 
     Process(loop, "a").spawn(work())
     loop.run(100.0)
-    assert told == [30.0, 7]
+    assert log == [30.0, 7]

@@ -13,7 +13,7 @@ from .faults import RATES, Limits
 from .many import Total, run_many
 from .mutants import skip_the_fence_check
 from .playbooks import SHARE
-from .seeds import oracle, run_seed, story
+from .seeds import oracle, run_seed, trace_lines
 from .shrink import shrink
 
 SEEDS = 2000
@@ -47,7 +47,7 @@ def test_every_kind_of_fault_strikes_often(total: Total) -> None:
     assert {kind for kind in RATES if total.seen.get(kind, 0) < 20} == set()
 
 
-def test_a_seed_tells_the_same_story_in_any_process() -> None:
+def test_a_seed_gives_the_same_trace_in_any_process() -> None:
     digests = set()
     for hashes in ("1", "2"):
         command = [sys.executable, "-m", "tests.simulation", "--seed", "11"]
@@ -69,7 +69,7 @@ def test_a_failing_seed_is_made_small_and_fails_again() -> None:
         assert small.fault is not None
         assert small.fault.rule == first.fault.rule
         assert small.strikes <= first.strikes
-        assert story(run_seed(seed, limits)) == story(small)
+        assert trace_lines(run_seed(seed, limits)) == trace_lines(small)
 
 
 def test_a_strike_can_be_left_out() -> None:

@@ -195,11 +195,11 @@ class WatchedLog(EventRules, MemoryEventStore):
 
     def _children(self, diary: Diary, part: ExecutionCommit, new: list[Event]) -> None:
         """An end is told to the children that still run, unless it says to spare them."""
-        told = {fact["id"] for fact in part.inbox_facts if fact["type"] == e.CANCELLED}
+        notified = {fact["id"] for fact in part.inbox_facts if fact["type"] == e.CANCELLED}
         spared = any(event.type == e.CANCELLED and not event.payload.get("cascade", True) for event in new)
         for child, how in diary.children.items():
             runs = how == "started" and self.executions[child].status == "RUNNING"
-            self._must(not runs or spared or child in told, "a child was left running", f"{diary.id} {child}")
+            self._must(not runs or spared or child in notified, "a child was left running", f"{diary.id} {child}")
 
     def _closing(self, diary: Diary, command: str, fence: int, how: str) -> None:
         key = (diary.id, command)

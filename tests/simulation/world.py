@@ -24,8 +24,8 @@ from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
 from .links import Wire, never
 from .loop import Loop, Process
+from .memory_schedules import MemorySchedules
 from .playbooks import SHARE, Book, book, stepwise
-from .twins import MemorySchedules
 from .users import Order, serve
 from .watch import WatchedLog
 
@@ -63,7 +63,7 @@ class Setting:
     take turns, how old it is; whether there is anything that hurts; and whether steps may be run ahead."""
 
     caches: Caches = "kept"
-    poisoned: bool = True
+    faulty: bool = True
     ahead: bool = True
 
 
@@ -87,7 +87,7 @@ class World:
         self.catalog.entries += self.book.entries
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
-        self.asked: dict[str, bytes] = {}
+        self.requests: dict[str, bytes] = {}
         self.schedules = MemorySchedules(self._now)
         self.log.scheduled = self.schedules.due
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
@@ -126,7 +126,7 @@ class World:
             policy = setup.choice(("skip", "fire_once", "catch_up"))
             payload = {"label": "scheduled", "x": 7}
             self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((20, 30)), policy)
-        self.orders = [*self._poisoned(stream(seed, "poisoned")), *orders][: limits.starts]
+        self.orders = [*self._faulty_orders(stream(seed, "poisoned")), *orders][: limits.starts]
         self.trouble = True
 
     def _orders(self, setup: random.Random) -> list[Order]:
@@ -137,10 +137,10 @@ class World:
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
         return orders
 
-    def _poisoned(self, setup: random.Random) -> list[Order]:
+    def _faulty_orders(self, setup: random.Random) -> list[Order]:
         """What is to hurt the others; schedules start some of it."""
         orders = []
-        for number, each in enumerate(self.book.poisoned if self.setting.poisoned else (), 2):
+        for number, each in enumerate(self.book.faulty if self.setting.faulty else (), 2):
             payload = {"label": each.label}
             late = None if self.calm or setup.random() < 0.85 else setup.random() * 40
             if each.by_schedule:
@@ -177,8 +177,8 @@ class World:
         return keeper
 
     def heard(self, key: str, content: bytes) -> None:
-        if self.asked.setdefault(key, content) != content and self.book.tame:
-            self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.asked[key]!r}")
+        if self.requests.setdefault(key, content) != content and self.book.tame:
+            self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.requests[key]!r}")
 
     # -- reaching each other
 
@@ -233,7 +233,7 @@ class World:
 
     async def _drain(self, hand: Hand, payload: dict[str, Any]) -> None:
         try:
-            await hand.bell.drain([payload])
+            await hand.receiver.drain([payload])
         except Problem as problem:
             self.note("drain failed", None, str(problem))
         except Exception as error:
@@ -270,7 +270,7 @@ class World:
             return
         self.note("crashed", None, process.name)
         self.loop.kill(process)
-        for answer in list(process.owed.values()):
+        for answer in list(process.pending_answers.values()):
             if not answer.done() and self.chance.random() < 0.7:
                 self.loop.later(0.01, _break, answer)
         self.loop.later(self.chance.random() * 3, self._replace, process)

@@ -1,4 +1,4 @@
-"""`python -m tests.structure`: what in the library is against its rules; exit status 1 if anything is."""
+"""`python -m tests.structure`: what in the library and in tests/ is against the rules; exit status 1 if anything is."""
 
 from __future__ import annotations
 

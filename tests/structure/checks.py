@@ -59,12 +59,14 @@ class Module:
 
     def identifiers(self) -> Iterator[tuple[str, int]]:
         """Its own name, and each name in it, with the line."""
-        yield self.path.stem, 1
+        yield (self.path.parent if self.is_package else self.path).stem, 1
         for node in ast.walk(self.tree):
             line = getattr(node, "lineno", 1)
-            for field in ("id", "attr", "name", "arg", "asname"):
+            for field in ("id", "attr", "name", "arg", "asname", "kwarg", "rest"):
                 if isinstance(name := getattr(node, field, None), str):
                     yield name, line
+            if isinstance(node, ast.Global | ast.Nonlocal):
+                yield from ((name, line) for name in node.names)
 
     def records(self) -> Iterator[str]:
         """Its dataclasses and named tuples, by name."""
@@ -92,6 +94,29 @@ def _long_calls(tree: ast.AST) -> Iterator[tuple[str, int]]:
                     yield name, node.lineno
 
 
+class TextFile:
+    """A file of SQL or Terraform: its identifiers are the words outside comments and strings."""
+
+    _IGNORED = re.compile(r"--[^\n]*|#[^\n]*|//[^\n]*|'[^'\n]*'|\"(?:[^\"\\\n]|\\.)*\"")
+    _NAMES = re.compile(r"[A-Za-z_]\w*")
+
+    def __init__(self, path: Path, parent: Path) -> None:
+        self.place = path.relative_to(parent).as_posix()
+        self._text = path.read_text()
+
+    def identifiers(self) -> Iterator[tuple[str, int]]:
+        """Each name, with the line; a quoted label of a Terraform block is a name, too."""
+        for number, line in enumerate(self._text.splitlines(), 1):
+            labels = re.findall(r'"([\w-]+)"', line) if line.rstrip().endswith("{") else []
+            for name in (*labels, *self._NAMES.findall(self._IGNORED.sub("", line))):
+                yield name, number
+
+
+def text_files(folder: Path, parent: Path, *suffixes: str) -> dict[str, TextFile]:
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix in suffixes and ".terraform" not in path.parts]
+    return {path.as_posix(): TextFile(path, parent) for path in found}
+
+
 def modules_of(package: Path) -> dict[str, Module]:
     modules = (Module(path, package.parent) for path in sorted(package.rglob("*.py")))
     return {module.name: module for module in modules}
@@ -107,16 +132,35 @@ def circles(modules: Mapping[str, Module]) -> Iterator[Finding]:
         yield Finding("circle", modules[circle[0]].place, " -> ".join(reversed(circle)))
 
 
-def banned_words(modules: Mapping[str, Module], words: Mapping[str, str]) -> Iterator[Finding]:
-    """Identifiers that hold a word that has a standard term; `words`: the word -> what to call it instead."""
+def banned_words(
+    modules: Mapping[str, Module | TextFile], words: Mapping[str, str], exempt: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """Identifiers that hold a word that has a standard term; `words`: the word -> what to call it instead. `exempt`:
+    the folder whose names may hold them -> why."""
+    needed = set()
     for module in modules.values():
+        folder = next((folder for folder in exempt or () if module.place.startswith(f"{folder}/")), None)
         seen = set()
         for name, line in module.identifiers():
             for piece in _PIECES.findall(name):
-                word = piece.lower()
-                if word in words and name not in seen:
-                    seen.add(name)
+                word = next((form for form in _forms(piece.lower()) if form in words), None)
+                if word is None or name in seen:
+                    continue
+                seen.add(name)
+                if folder is None:
                     yield Finding("word", f"{module.place}:{line}", f"{name!r}: not {word!r}, but {words[word]}")
+                needed.add(folder)
+    for folder in exempt or ():
+        if folder not in needed:
+            yield Finding("word", folder, "has a reason in rules.toml, and needs none")
+
+
+def _forms(word: str) -> Iterator[str]:
+    """The word, and what it may be a form of."""
+    yield word
+    for ending, instead in (("ies", "y"), ("s", ""), ("es", ""), ("ed", ""), ("ied", "y"), ("ing", ""), ("ing", "e")):
+        if word.endswith(ending):
+            yield word.removesuffix(ending) + instead
 
 
 def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iterator[Finding]:

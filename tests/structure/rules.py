@@ -1,15 +1,28 @@
-"""The rules of this library, as rules.toml has them."""
+"""The rules of this library and of its tests, as rules.toml has them."""
 
 from __future__ import annotations
 
 import tomllib
 from pathlib import Path
 
-from .checks import RULES, Finding, banned_words, circles, dead_names, fragments, modules_of, positional_calls
+from .checks import (
+    RULES,
+    Finding,
+    Module,
+    TextFile,
+    banned_words,
+    circles,
+    dead_names,
+    fragments,
+    modules_of,
+    positional_calls,
+    text_files,
+)
 
 PROJECT = Path(__file__).parents[2]
 PACKAGE = PROJECT / "shared" / "noetl_serverless"
 FUNCTIONS = PROJECT / "functions"
+TESTS = PROJECT / "tests"
 MODELS = "shared/noetl_serverless/control_plane/models"
 
 
@@ -19,12 +32,19 @@ def entry_points() -> list[str]:
     return [target.partition(":")[2] for names in groups.values() for target in names.values()]
 
 
+def _others() -> dict[str, Module | TextFile]:
+    """What is not the library: tests, entry points, tools for users, SQL and Terraform."""
+    modules = [modules_of(folder) for folder in (TESTS, FUNCTIONS, PROJECT / "localstack", PROJECT / "infra")]
+    texts = [text_files(PACKAGE, PROJECT, ".sql"), text_files(PROJECT / "infra", PROJECT, ".tf", ".hcl")]
+    return {name: each for found in (*modules, *texts) for name, each in found.items()}
+
+
 def findings() -> list[Finding]:
     rules = tomllib.loads((PROJECT / RULES).read_text())
     modules = modules_of(PACKAGE)
     return [
         *circles(modules),
-        *banned_words(modules, rules["words"]),
+        *banned_words({**modules, **_others()}, rules["words"], rules["exempt"]),
         *fragments(modules, rules["fragments"]),
         *positional_calls(modules),
         *dead_names([PACKAGE, FUNCTIONS], PROJECT, rules["reached"], MODELS, entry_points()),

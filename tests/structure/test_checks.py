@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from .checks import banned_words, circles, dead_names, fragments, modules_of, positional_calls
+from .checks import banned_words, circles, dead_names, fragments, modules_of, positional_calls, text_files
 from .rules import findings
 
 
@@ -42,11 +42,38 @@ def test_a_banned_word_is_found_in_whatever_has_a_name(tmp_path: Path) -> None:
         "import os as the_twin\nclass TwinStore: ...\ndef twin(x, twin_of=1): ...\n"
         "x.twin = 1\nTWIN_SECONDS = 1\ntwinkle = 1\n'twin'\n"
     )
-    modules = modules_of(tree(tmp_path, a=text, twin=""))
+    texts = {"a": text, "twin": ""}
+    modules = modules_of(tree(tmp_path, **texts))
     named = {found.message.split("'")[1] for found in banned_words(modules, {"twin": "fake"})}
     assert named == {"the_twin", "TwinStore", "twin", "twin_of", "TWIN_SECONDS"}
     places = {found.place for found in banned_words(modules, {"twin": "fake"})}
     assert {"p/a.py:2", "p/twin.py:1"} <= places
+
+
+def test_a_folder_may_hold_banned_words_for_a_reason_that_it_needs(tmp_path: Path) -> None:
+    modules = modules_of(tree(tmp_path, x__a="twin = 1\n", y__a="", z__a="the_twin = 1\n"))
+    found = list(banned_words(modules, {"twin": "fake"}, {"p/x": "it is quoted", "p/y": "it was quoted"}))
+    assert [(finding.place, finding.message) for finding in found] == [
+        ("p/z/a.py:1", "'the_twin': not 'twin', but fake"),
+        ("p/y", "has a reason in rules.toml, and needs none"),
+    ]
+
+
+def test_a_banned_word_is_found_in_the_name_of_a_package_and_in_its_forms(tmp_path: Path) -> None:
+    text = "def twins(): ...\ndef f():\n    global twinned\nf(twinning=1)\ntwine = 1\n"
+    modules = modules_of(tree(tmp_path, twin__a=text))
+    named = {found.message.split("'")[1] for found in banned_words(modules, {"twin": "fake"})}
+    assert named == {"twin", "twins"}, "a doubled consonant is another word"
+    assert [
+        found.place for found in banned_words(modules_of(tree(tmp_path, b="burying = rung = 1\n")), {"bury": "reap"})
+    ] == ["p/b.py:1"]
+
+
+def test_a_banned_word_is_found_in_sql_and_terraform_outside_comments_and_strings(tmp_path: Path) -> None:
+    (tmp_path / "a.sql").write_text("-- a twin\nSELECT 'twin' FROM one\n  JOIN twin ON true;\n")
+    (tmp_path / "b.tf").write_text('# twin\nresource "aws_x" "the_twin" {\n  name = "twin"\n}\n')
+    found = list(banned_words(text_files(tmp_path, tmp_path, ".sql", ".tf"), {"twin": "fake"}))
+    assert [each.place for each in found] == ["a.sql:3", "b.tf:2"]
 
 
 def test_a_short_module_with_one_importer_needs_a_reason(tmp_path: Path) -> None:

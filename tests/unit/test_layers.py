@@ -41,15 +41,17 @@ LOADED = "import sys; before = set(sys.modules); {}; print('\\n'.join(set(sys.mo
 
 def test_the_layers_are_kept() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
-    told = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
-    assert told.returncode == 0, told.stdout
+    result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout
 
 
 @pytest.mark.parametrize(("statement", "needless"), NEEDLESS.items(), ids=NEEDLESS)
 def test_what_is_not_needed_at_once_is_not_loaded(statement: str, needless: set[str]) -> None:
     """Cold start is import time."""
-    told = subprocess.run([sys.executable, "-c", LOADED.format(statement)], capture_output=True, text=True, check=True)
-    assert set(told.stdout.split()) & (HEAVY | needless) == set()
+    result = subprocess.run(
+        [sys.executable, "-c", LOADED.format(statement)], capture_output=True, text=True, check=True
+    )
+    assert set(result.stdout.split()) & (HEAVY | needless) == set()
 
 
 def test_only_the_settings_read_the_environment() -> None:

@@ -117,7 +117,7 @@ def test_what_was_in_quarantine_may_go_on_or_be_cancelled(begun: Run) -> None:
     assert findings(begun) == ["it ends more than once"]
 
 
-def test_who_goes_on_from_quarantine_without_being_told_to_is_found(begun: Run) -> None:
+def test_an_execution_that_leaves_quarantine_unasked_is_found(begun: Run) -> None:
     failed = set_apart(begun)
     begun.fact(e.RETRIED, payload={"seq": failed.seq})
     begun.done("last", {"n": 2})

@@ -68,8 +68,8 @@ class Client:
         while at is not None:
             parameters: dict[str, Any] = {**query, parameter: at}
             page = self.get(path, **parameters)
-            yield from page["items"]
-            at = page["next"]
+            yield from items_of(page)
+            at = page["next"] if isinstance(page, dict) else None
 
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         """One page of the events after `after`. Waits up to `wait` seconds for the first one."""
@@ -165,3 +165,9 @@ def decode(raw: bytes) -> Any:
         return json.loads(raw)
     except ValueError:
         return raw.decode(errors="replace")
+
+
+def items_of(page: Any) -> list[dict[str, Any]]:
+    """The items of a page of a list, which a control plane of release 0.1 gives without an envelope."""
+    items: list[dict[str, Any]] = page["items"] if isinstance(page, dict) else page
+    return items

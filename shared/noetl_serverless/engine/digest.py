@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
-from ..error_codes import current_code
+from ..error_codes import former_code
 from . import events as e
 from .canonical import canonical, checksum
 from .events import Event
@@ -310,5 +310,5 @@ def _error(error: Any) -> Any:
     found = {name: error[name] for name in OF_ERROR if error.get(name) is not None}
     # an error may be any object that a step reported
     if isinstance(code := found.get("code"), str):
-        found["code"] = current_code(code)
+        found["code"] = former_code(code)
     return found

@@ -26,7 +26,7 @@ class Relayed(Problem):
         self.body = dict(body)
         # on the instance, overriding the class: the values that the control plane answered
         self.status = int(body["status"])  # type: ignore[misc]
-        self.code = str(body.get("code", "upstream_error"))  # type: ignore[misc]
+        self.code = str(body.get("code", BadGateway.code))  # type: ignore[misc]
         self.title = str(body.get("title", ""))  # type: ignore[misc]
 
     def to_dict(self, instance: str | None = None) -> dict[str, Any]:

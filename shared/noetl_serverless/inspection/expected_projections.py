@@ -12,7 +12,7 @@ from ..engine.events import Event
 from ..engine.replay import fold, logical_order
 from ..engine.state import State
 from ..engine.upcast import UPCASTERS
-from ..error_codes import current_code
+from ..error_codes import spellings
 
 RUNNING = "RUNNING"
 STATUS = {"new": RUNNING, "running": RUNNING, "completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}
@@ -184,7 +184,7 @@ def _dead(log: list[Event]) -> list[Row]:
         order = issued.get(event.command_id)
         if (
             isinstance(error, Mapping)
-            and current_code(str(error.get("code"))) == DEAD_LETTERS
+            and DEAD_LETTERS in spellings(str(error.get("code")))
             and error.get("kind") == "engine"
             and order
         ):

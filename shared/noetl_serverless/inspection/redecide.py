@@ -19,7 +19,7 @@ from ..engine.events import Event
 from ..engine.replay import logical_order
 from ..engine.state import State, token_key
 from ..engine.upcast import UPCASTERS
-from ..error_codes import current_code
+from ..error_codes import former_code
 from ..playbook.plan import Plan
 from .loop_items import RecordedItems
 
@@ -293,10 +293,10 @@ def never_ran(outcome: Mapping[str, Any] | None) -> bool:
 
 
 def _unplaced(value: Any) -> Any:
-    """`value` without the lines of errors, which change when lines are added above them, and with today's codes."""
+    """`value` without the lines of errors, which change when lines are added above them, and with former codes."""
     if isinstance(value, Mapping):
         if "code" not in value or "message" not in value:
             return {name: _unplaced(item) for name, item in value.items()}
         error = {name: _unplaced(item) for name, item in value.items() if name not in PLACES}
-        return {**error, "code": current_code(error["code"]) if isinstance(error["code"], str) else error["code"]}
+        return {**error, "code": former_code(error["code"]) if isinstance(error["code"], str) else error["code"]}
     return [_unplaced(item) for item in value] if isinstance(value, list) else value

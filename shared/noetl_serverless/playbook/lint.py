@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from jinja2 import nodes
 
+from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook
 from . import grammar, sandbox
+from .code_spellings import compared_codes
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
@@ -62,6 +64,7 @@ class _Warnings:
             self._dead_arcs(step, path)
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))
+                self._codes(arc.when.source if arc.when else None, (*path, "next", "arcs", arc.index, "when"))
             written = self.playbook.workflow[index]
             if written.loop is not None and written.loop.iterator in LOOP_VARIABLES:
                 self._of_items(written.loop.iterator, (*path, "loop", "iterator"))
@@ -91,8 +94,16 @@ class _Warnings:
                 hint = did_you_mean(name, grammar.EVENT_NAMES)
                 self.faults.add(f"no event is named '{name}'{hint}", path, "playbook.unknown_event")
 
+    def _codes(self, condition: Any, path: Path) -> None:
+        for code in compared_codes(sandbox.TEXT.parse(condition)) if isinstance(condition, str) else ():
+            newer = sorted(spellings(code) - {code}) if code not in ALL_CODES else []
+            if newer:
+                message = f"'{code}' is a former error code; it still matches. Write {' or '.join(map(repr, newer))}"
+                self.faults.add(message, path, "playbook.former_code")
+
     def _rules(self, tool: Tool, path: Path) -> None:
         for index, rule in enumerate(own_rules(tool)):
+            self._codes(rule.when, (*path, "spec", "policy", "rules", index, "when"))
             then, part = (rule.otherwise.then, ("else", "then")) if rule.otherwise else (rule.then, ("then",))
             if then is None:
                 continue

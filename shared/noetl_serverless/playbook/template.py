@@ -17,6 +17,7 @@ from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 
 from . import sandbox
 from .bounds import MAX_SOURCE_CHARACTERS
+from .code_spellings import CodeSpellings
 from .reads import Reads, find_reads
 from .sql_text import NAMES, parts
 from .template_error import FetchFailed, NeedsFetch, TemplateError
@@ -139,7 +140,7 @@ class _Compiled:
                 raise self._error(f"there is no test named '{test.name}'", test.lineno)
 
     def _build(self, tree: nodes.Template) -> Program:
-        tree = sandbox.WholeValues().visit(tree)
+        tree = sandbox.WholeValues().visit(CodeSpellings().visit(tree))
         tree.set_environment(self.environment)
         return self.environment.from_string(tree)
 

@@ -27,7 +27,7 @@ getattr(main, sys.argv[2])
 """
 READY = LOAD + "print(len(sys.modules), flush=True)\nsys.stdin.read()\n"
 IMPORT = re.compile(r"import time:\s*(\d+) \|\s*(\d+) \| ( *)(\S+)")
-MOST = 12
+LARGEST = 12
 
 
 async def cold_start(bench: Bench) -> list[Result]:
@@ -82,5 +82,5 @@ def _packages(source: Path, spec: FunctionSpec, environment: dict[str, str]) -> 
     for own, _, _, name in IMPORT.findall(done.stderr):
         package = ".".join(name.split(".")[: 2 if name.startswith("noetl_serverless") else 1])
         spent[package] = spent.get(package, 0.0) + int(own) / 1000
-    most = sorted(spent.items(), key=lambda item: -item[1])[:MOST]
-    return {**dict(most), "all": sum(spent.values())}
+    largest = sorted(spent.items(), key=lambda item: -item[1])[:LARGEST]
+    return {**dict(largest), "all": sum(spent.values())}

@@ -135,14 +135,14 @@ def _fill_blocks(nested: Block, config: Any, prior: Any) -> Any:
         return _fill(nested["block"], config, prior, {})
     before = prior if isinstance(prior, list) else []
     return [
-        _fill(nested["block"], value, _twin(nested, value, index, before, len(config)), {})
+        _fill(nested["block"], value, _prior_block(nested, value, index, before, len(config)), {})
         if isinstance(value, dict)
         else value
         for index, value in enumerate(config)
     ]
 
 
-def _twin(
+def _prior_block(
     nested: Block, value: Mapping[str, Any], index: int, before: list[Any], count: int
 ) -> Mapping[str, Any] | None:
     """What stood before in the place of a block: in a set, the one that agrees in all that the configuration says."""

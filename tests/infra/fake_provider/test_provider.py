@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from localstack.emulator import REGION, Emulator
-from localstack.journey import leftovers
+from localstack.journey import remaining_resources
 from localstack.terraform import Terraform, workspace
 from tests.infra.fake_provider.configuration import fake
 from tests.infra.fake_provider.table import rows
@@ -187,7 +187,7 @@ def test_whole_deployment_with_everything_made(emulator: Emulator, idle_packages
     assert emulator.client("rds").describe_db_instances()["DBInstances"][0]["DBInstanceClass"] == "db.serverless"
     assert len(emulator.client("ecs").list_services(cluster="noetl-nats")["serviceArns"]) == 3
     terraform("destroy", "-auto-approve", "-no-color")
-    assert leftovers(emulator) == {}
+    assert remaining_resources(emulator) == {}
     assert emulator.client("rds").describe_db_clusters()["DBClusters"] == []
     assert emulator.client("efs").describe_file_systems()["FileSystems"] == []
 

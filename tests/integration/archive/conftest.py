@@ -96,7 +96,7 @@ class DyingStore(FsspecResultStore):
 
 
 @dataclass
-class Stand:
+class ArchiveHarness:
     """Executions, and what archives them."""
 
     user: Client
@@ -158,7 +158,7 @@ class Stand:
         """As if the time of every lease were over."""
         await self.sql("UPDATE noetl.archive SET lease_until = now() - interval '1 s' WHERE status = 'planned'")
 
-    def departures(self, **settings: Any) -> Retention:
+    def retention(self, **settings: Any) -> Retention:
         async def invoke_worker() -> None:
             await self.archivist().run(600)
 
@@ -166,14 +166,14 @@ class Stand:
             Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, invoke_worker, **settings
         )
 
-    async def do_chores(self, departures: Retention, *names: str) -> dict[str, int]:
+    async def do_tasks(self, retention: Retention, *names: str) -> dict[str, int]:
         """Each of these until it finds no more to do; what was done in all."""
         total: dict[str, int] = {}
         for name in names:
             await self.sql("UPDATE noetl.chore SET due_at = now() + interval '1 h'")
             await self.sql("UPDATE noetl.chore SET due_at = now() WHERE name = :name", name=name)
             for _ in range(50):
-                for kind, count in (await departures.run_next_task()).items():
+                for kind, count in (await retention.run_next_task()).items():
                     total[kind] = total.get(kind, 0) + count
         return total
 
@@ -199,7 +199,7 @@ def started_at(id: str) -> datetime:
 
 
 @pytest.fixture
-async def stand(
+async def harness(
     user: Client,  # noqa: F811
     hands: FakeWorker,  # noqa: F811
     database: Database,  # noqa: F811
@@ -207,10 +207,10 @@ async def stand(
     results_url: str,  # noqa: F811
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Stand:
+) -> ArchiveHarness:
     assert (await user.post("/api/catalog/register", {"content": LOOP})).status == 200
     scratch = tmp_path_factory.mktemp("scratch")
-    return Stand(user, hands, database, FsspecResultStore(results_url), tmp_path, scratch)
+    return ArchiveHarness(user, hands, database, FsspecResultStore(results_url), tmp_path, scratch)
 
 
 def days_ago(days: float) -> datetime:

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import orjson
 import pytest
-from tests.integration.archive.conftest import LATER, Killed, Stand, days_ago, started_at
+from tests.integration.archive.conftest import LATER, ArchiveHarness, Killed, days_ago, started_at
 
 from noetl_serverless.archive import history, log_file
 from noetl_serverless.archive.read import Archive
@@ -44,9 +44,9 @@ READS = (
 )
 
 
-async def read(stand: Stand, path: str) -> Any:
+async def read(harness: ArchiveHarness, path: str) -> Any:
     place, _, query = path.partition("?")
-    answer = await stand.user.get(place, **dict(pair.split("=") for pair in query.split("&") if pair))
+    answer = await harness.user.get(place, **dict(pair.split("=") for pair in query.split("&") if pair))
     assert answer.status == 200, (path, answer.body)
     body = answer.json
     if isinstance(body, dict):
@@ -56,16 +56,16 @@ async def read(stand: Stand, path: str) -> Any:
     return body, headers
 
 
-async def test_what_is_archived_reads_as_before(stand: Stand) -> None:
-    id, other = await stand.run(), await stand.run("demo/two", x=1)
-    before = {path: await read(stand, path.format(id=id)) for path in READS}
+async def test_what_is_archived_reads_as_before(harness: ArchiveHarness) -> None:
+    id, other = await harness.run(), await harness.run("demo/two", x=1)
+    before = {path: await read(harness, path.format(id=id)) for path in READS}
     assert before["/api/results/manifest/{id}/each/1"][0]["parts"], "the loop left parts"
-    await stand.archive()
+    await harness.archive()
     for table in ("execution", "event", "stage", "frame", "command", "inbox"):
-        assert await stand.count(table) == 0
-    after = {path: await read(stand, path.format(id=id)) for path in READS}
+        assert await harness.count(table) == 0
+    after = {path: await read(harness, path.format(id=id)) for path in READS}
     assert after == before
-    detail = (await stand.user.get(f"/api/executions/{other}")).json
+    detail = (await harness.user.get(f"/api/executions/{other}")).json
     assert (detail["archived"], detail["status"]) == (True, "COMPLETED")
     assert detail["result"] == {"data": {"n": 1}}
 
@@ -76,64 +76,64 @@ PAGED = (
 )
 
 
-async def pages(stand: Stand, path: str, rows: str) -> list[Any]:
+async def pages(harness: ArchiveHarness, path: str, rows: str) -> list[Any]:
     """A list from its pages, each as it came."""
     found, after = [], 0
     while after is not None:
-        body, _ = await read(stand, f"{path}{'&' if '?' in path else '?'}after={after}")
+        body, _ = await read(harness, f"{path}{'&' if '?' in path else '?'}after={after}")
         assert after < (body["next"] or after + 1), "a page leads on"
         found.append(body[rows])
         after = body["next"]
     return found
 
 
-async def logs(stand: Stand, id: str) -> list[list[Any]]:
+async def logs(harness: ArchiveHarness, id: str) -> list[list[Any]]:
     """The log, from its pages."""
     found, head = [], 1
     while sum(map(len, found)) < head:
-        body, headers = await read(stand, f"/api/executions/{id}/events?after={sum(map(len, found))}")
+        body, headers = await read(harness, f"/api/executions/{id}/events?after={sum(map(len, found))}")
         found.append(body)
         head = int(headers["noetl-last-seq"])
     return found
 
 
 async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_same_pages(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+    harness: ArchiveHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (executions, history, results):
         monkeypatch.setattr(module, "PAGE_BYTES", 12)
     monkeypatch.setattr(log_file, "BLOCK_BYTES", 100)
     monkeypatch.setattr(log_file, "MAX_CONCURRENT_BLOCKS", 2)
-    id = await stand.run()
-    before = {path: await read(stand, path.format(id=id)) for path in READS}
-    listed = {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED}
+    id = await harness.run()
+    before = {path: await read(harness, path.format(id=id)) for path in READS}
+    listed = {path: await pages(harness, path.format(id=id), rows) for path, rows in PAGED}
     assert all(len(found) > 2 for found in listed.values()), "there is more than one page"
-    log = await logs(stand, id)
+    log = await logs(harness, id)
     assert len(log) > 2
-    await stand.archive()
-    [[blocks]] = await stand.database.run("SELECT blocks FROM noetl.archived WHERE execution_id = :id", id=int(id))
+    await harness.archive()
+    [[blocks]] = await harness.database.run("SELECT blocks FROM noetl.archived WHERE execution_id = :id", id=int(id))
     assert len(blocks) > 6
-    most = max(sum(length for _, _, length in blocks[at : at + 2]) for at in range(len(blocks)))
-    asked: list[int] = []
+    limit = max(sum(length for _, _, length in blocks[at : at + 2]) for at in range(len(blocks)))
+    lengths: list[int] = []
     get_range = FsspecResultStore.get_range
 
     async def noted(self: FsspecResultStore, key: str, offset: int, length: int) -> bytes:
-        asked.append(length)
+        lengths.append(length)
         return await get_range(self, key, offset, length)
 
     monkeypatch.setattr(FsspecResultStore, "get_range", noted)
-    assert {path: await read(stand, path.format(id=id)) for path in READS} == before
-    assert {path: await pages(stand, path.format(id=id), rows) for path, rows in PAGED} == listed
-    assert await logs(stand, id) == log
-    assert asked and max(asked) <= most, "it was read whole"
-    reader = history.History(stand.database, Archive(Archives(stand.database), lambda: stand.store))
+    assert {path: await read(harness, path.format(id=id)) for path in READS} == before
+    assert {path: await pages(harness, path.format(id=id), rows) for path, rows in PAGED} == listed
+    assert await logs(harness, id) == log
+    assert lengths and max(lengths) <= limit, "it was read whole"
+    reader = history.History(harness.database, Archive(Archives(harness.database), lambda: harness.store))
     kept, more = await reader.loop_results(int(id), "each", 1, after=2, most=12)
     assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
         "more was kept than a page has room for"
     )
 
 
-async def test_what_is_archived_still_warns_and_tells_who_started_it(stand: Stand) -> None:
+async def test_an_archived_execution_still_has_its_warnings_and_shows_who_started_it(harness: ArchiveHarness) -> None:
     silent = """\
 apiVersion: noetl.io/v2
 kind: Playbook
@@ -142,104 +142,106 @@ workflow:
   - {step: first, tool: {kind: noop}, next: {arcs: [{step: second, when: "{{ false }}"}]}}
   - {step: second, tool: {kind: noop}}
 """
-    await stand.user.post("/api/catalog/register", {"content": silent})
-    id = await stand.run("demo/silent")
-    before = (await stand.user.get(f"/api/executions/{id}")).json
+    await harness.user.post("/api/catalog/register", {"content": silent})
+    id = await harness.run("demo/silent")
+    before = (await harness.user.get(f"/api/executions/{id}")).json
     assert [warning["step"] for warning in before["warnings"]] == ["first"]
-    await stand.archive()
-    after = (await stand.user.get(f"/api/executions/{id}")).json
+    await harness.archive()
+    after = (await harness.user.get(f"/api/executions/{id}")).json
     assert after["archived"]
     for name in ("warnings", "principal", "quarantined"):
         assert after[name] == before[name], name
 
 
-async def test_the_list_shows_both_and_marks_those_archived(stand: Stand) -> None:
-    old = [await stand.run("demo/two") for _ in range(3)]
-    await stand.archive()
-    new = await stand.run("demo/two")
-    found = (await stand.user.get("/api/executions")).json
+async def test_the_list_shows_both_and_marks_those_archived(harness: ArchiveHarness) -> None:
+    old = [await harness.run("demo/two") for _ in range(3)]
+    await harness.archive()
+    new = await harness.run("demo/two")
+    found = (await harness.user.get("/api/executions")).json
     assert [(entry["execution_id"], entry["archived"]) for entry in found] == [
         (new, False),
         *((id, True) for id in reversed(old)),
     ]
-    page = await stand.user.get("/api/executions", page=2, page_size=2)
+    page = await harness.user.get("/api/executions", page=2, page_size=2)
     assert [entry["execution_id"] for entry in page.json] == [old[1], old[0]]
-    assert (await stand.user.get("/api/executions", path="demo/loop")).json == []
-    assert (await stand.user.get("/api/executions", status="FAILED")).json == []
+    assert (await harness.user.get("/api/executions", path="demo/loop")).json == []
+    assert (await harness.user.get("/api/executions", status="FAILED")).json == []
 
 
-async def test_while_a_batch_is_being_archived_lists_show_each_execution_once(stand: Stand) -> None:
-    ids = [await stand.run("demo/two") for _ in range(2)]
-    assert len((await stand.plan())["planned"]) == 1
-    found = (await stand.user.get("/api/executions")).json
+async def test_while_a_batch_is_being_archived_lists_show_each_execution_once(harness: ArchiveHarness) -> None:
+    ids = [await harness.run("demo/two") for _ in range(2)]
+    assert len((await harness.plan())["planned"]) == 1
+    found = (await harness.user.get("/api/executions")).json
     assert [(entry["execution_id"], entry["archived"]) for entry in found] == [(id, False) for id in reversed(ids)]
     with pytest.raises(Killed):
-        await stand.archivist("register").run(600)
-    found = (await stand.user.get("/api/executions")).json
+        await harness.archivist("register").run(600)
+    found = (await harness.user.get("/api/executions")).json
     assert [(entry["execution_id"], entry["archived"]) for entry in found] == [(id, False) for id in reversed(ids)]
 
 
-async def test_going_back_by_the_last_one_seen_gives_each_execution_once(stand: Stand) -> None:
-    ids = [await stand.run("demo/two") for _ in range(2)]
-    await stand.archive()
-    ids += [await stand.run("demo/two") for _ in range(2)]
+async def test_going_back_by_the_last_one_seen_gives_each_execution_once(harness: ArchiveHarness) -> None:
+    ids = [await harness.run("demo/two") for _ in range(2)]
+    await harness.archive()
+    ids += [await harness.run("demo/two") for _ in range(2)]
     seen: list[str] = []
-    while page := (await stand.user.get("/api/executions", page_size=1, **({"before": seen[-1]} if seen else {}))).json:
+    while page := (
+        await harness.user.get("/api/executions", page_size=1, **({"before": seen[-1]} if seen else {}))
+    ).json:
         seen += [entry["execution_id"] for entry in page]
         assert len(seen) <= len(ids), f"{seen[-1]} comes again"
     assert seen == ids[::-1]
 
 
-async def test_what_runs_is_never_archived(stand: Stand) -> None:
-    running = str((await stand.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
-    assert (await stand.plan())["planned"] == []
-    await stand.finish()
-    await stand.archive()
-    assert (await stand.user.get(f"/api/executions/{running}")).json["archived"] is True
+async def test_what_runs_is_never_archived(harness: ArchiveHarness) -> None:
+    running = str((await harness.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+    assert (await harness.plan())["planned"] == []
+    await harness.finish()
+    await harness.archive()
+    assert (await harness.user.get(f"/api/executions/{running}")).json["archived"] is True
 
 
-async def test_what_ended_later_stays(stand: Stand) -> None:
-    old = await stand.shift(await stand.run("demo/two"), 1)
-    await stand.run("demo/two")
-    assert (await stand.plan(days_ago(2)))["planned"] == []
-    answer = await stand.plan(days_ago(0.5))
-    [entry] = (await stand.user.get("/api/archives", ids=answer["planned"][0])).json["items"]
+async def test_what_ended_later_stays(harness: ArchiveHarness) -> None:
+    old = await harness.shift(await harness.run("demo/two"), 1)
+    await harness.run("demo/two")
+    assert (await harness.plan(days_ago(2)))["planned"] == []
+    answer = await harness.plan(days_ago(0.5))
+    [entry] = (await harness.user.get("/api/archives", ids=answer["planned"][0])).json["items"]
     assert (entry["first_execution_id"], entry["executions"], entry["status"]) == (old, 1, "planned")
 
 
-async def test_archiving_without_an_age_is_refused(stand: Stand) -> None:
-    answer = await stand.user.of("operator").post("/api/archives", {})
+async def test_archiving_without_an_age_is_refused(harness: ArchiveHarness) -> None:
+    answer = await harness.user.of("operator").post("/api/archives", {})
     assert (answer.status, answer.json["code"]) == (400, "request.invalid")
-    assert (await stand.user.post("/api/archives", {})).status == 403
+    assert (await harness.user.post("/api/archives", {})).status == 403
 
 
-async def test_a_dry_run_changes_nothing(stand: Stand) -> None:
-    await stand.run("demo/two")
+async def test_a_dry_run_changes_nothing(harness: ArchiveHarness) -> None:
+    await harness.run("demo/two")
     body = {"before": "2100-01-01T00:00:00Z", "dry_run": True}
-    answer = (await stand.user.of("operator").post("/api/archives", body)).json
+    answer = (await harness.user.of("operator").post("/api/archives", body)).json
     assert [(due["executions"], due["events"] > 3) for due in answer["due"]] == [(1, True)]
-    assert await stand.count("archive") == 0
+    assert await harness.count("archive") == 0
 
 
-async def test_one_execution_can_be_run_again_and_cannot_be_cancelled(stand: Stand) -> None:
-    id = await stand.run("demo/two", a={"b": 7}, ctx={"c": 1})
-    await stand.archive()
-    cancelled = (await stand.user.post(f"/api/executions/{id}/cancel", {})).json
+async def test_one_execution_can_be_run_again_and_cannot_be_cancelled(harness: ArchiveHarness) -> None:
+    id = await harness.run("demo/two", a={"b": 7}, ctx={"c": 1})
+    await harness.archive()
+    cancelled = (await harness.user.post(f"/api/executions/{id}/cancel", {})).json
     assert cancelled["status"] == "already_completed"
-    again = (await stand.user.post(f"/api/executions/{id}/rerun", {})).json["execution_id"]
-    first = (await stand.user.get(f"/api/executions/{again}/events", limit=1)).json[0]
+    again = (await harness.user.post(f"/api/executions/{id}/rerun", {})).json["execution_id"]
+    first = (await harness.user.get(f"/api/executions/{again}/events", limit=1)).json[0]
     assert (first["payload"]["workload"]["a"], first["payload"]["ctx"]) == ({"b": 7, "c": 2}, {"c": 1})
-    rebuilt = await stand.user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
+    rebuilt = await harness.user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
     assert (rebuilt.status, rebuilt.json["code"]) == (409, "resource.conflict")
-    everything = (await stand.user.of("operator").post("/api/replay/rebuild", {})).json
+    everything = (await harness.user.of("operator").post("/api/replay/rebuild", {})).json
     assert [entry["execution_id"] for entry in everything["executions"]] == [again]
 
 
-async def test_duckdb_reads_the_files(stand: Stand) -> None:
-    ids = [await stand.run(), await stand.run("demo/two")]
-    events = {id: (await stand.user.get(f"/api/executions/{id}/events")).json for id in ids}
-    await stand.archive()
-    root = stand.root
+async def test_duckdb_reads_the_files(harness: ArchiveHarness) -> None:
+    ids = [await harness.run(), await harness.run("demo/two")]
+    events = {id: (await harness.user.get(f"/api/executions/{id}/events")).json for id in ids}
+    await harness.archive()
+    root = harness.root
     db = duckdb.connect()
     table = f"read_parquet('{root}/archive/%s/**/*.parquet', hive_partitioning = true)"
     rows = db.sql(
@@ -267,22 +269,22 @@ async def test_duckdb_reads_the_files(stand: Stand) -> None:
     db.sql(f"SELECT * FROM {table % 'results'}").fetchall()
 
 
-async def test_the_queries_of_the_help_run(stand: Stand) -> None:
-    id = await stand.run()
-    await stand.archive()
+async def test_the_queries_of_the_help_run(harness: ArchiveHarness) -> None:
+    id = await harness.run()
+    await harness.archive()
     queries = re.findall(r"^  SELECT .*?;$", EPILOG, re.MULTILINE | re.DOTALL)
     assert len(queries) == 2
     for query in queries:
         # of the execution: today's may be another by now
         year = f"year = {started_at(id).year}"
-        duckdb.connect().sql(query.replace("DATA/results", str(stand.root)).replace("year = 2026", year)).fetchall()
+        duckdb.connect().sql(query.replace("DATA/results", str(harness.root)).replace("year = 2026", year)).fetchall()
 
 
-async def test_results_by_reference_are_found_again(stand: Stand) -> None:
-    id = str((await stand.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
-    [command] = await stand.hands.claim()
+async def test_results_by_reference_are_found_again(harness: ArchiveHarness) -> None:
+    id = str((await harness.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+    [command] = await harness.hands.claim()
     key = f"{id}/first/abc.json"
-    stored = await stand.store.put(key, b'{"rows": 3}')
+    stored = await harness.store.put(key, b'{"rows": 3}')
     ref = {
         "kind": "result_ref",
         "ref": f"noetl://execution/{id}/result/first/abc",
@@ -299,33 +301,33 @@ async def test_results_by_reference_are_found_again(stand: Stand) -> None:
         "preview": "{}",
         "extracted": {},
     }
-    await stand.work((await stand.hands.report(command, ref=ref))["commands"])
-    await stand.finish()
-    recording = (await stand.user.get(f"/api/executions/{id}/recording")).json
+    await harness.work((await harness.hands.report(command, ref=ref))["commands"])
+    await harness.finish()
+    recording = (await harness.user.get(f"/api/executions/{id}/recording")).json
     assert [row["key"] for row in recording["results"]] == [key]
-    await stand.archive()
-    assert (await stand.user.get(f"/api/executions/{id}/recording")).json == recording
-    assert (await stand.user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
-    data = (await stand.user.get(f"/api/results/data/{id}", key=key)).json
+    await harness.archive()
+    assert (await harness.user.get(f"/api/executions/{id}/recording")).json == recording
+    assert (await harness.user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+    data = (await harness.user.get(f"/api/results/data/{id}", key=key)).json
     assert base64.b64decode(data["data"]) == b'{"rows": 3}'
-    table = f"read_parquet('{stand.root}/archive/results/**/*.parquet')"
+    table = f"read_parquet('{harness.root}/archive/results/**/*.parquet')"
     assert duckdb.connect().sql(f"SELECT key, bytes FROM {table}").fetchall() == [(key, 11)]
 
 
-async def test_the_log_file_is_json_lines(stand: Stand) -> None:
-    id = await stand.run("demo/two")
-    await stand.archive()
-    [path] = stand.root.glob("archive/log/**/*.jsonl.gz")
+async def test_the_log_file_is_json_lines(harness: ArchiveHarness) -> None:
+    id = await harness.run("demo/two")
+    await harness.archive()
+    [path] = harness.root.glob("archive/log/**/*.jsonl.gz")
     lines = [orjson.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
     assert str(lines[0]["execution"]["execution_id"]) == id
     assert [line["seq"] for line in lines[1:]] == list(range(1, len(lines)))
 
 
-async def test_batches_are_bounded_and_of_one_month(stand: Stand) -> None:
+async def test_batches_are_bounded_and_of_one_month(harness: ArchiveHarness) -> None:
 
-    ids = [await stand.run("demo/two") for _ in range(5)]
-    old = await stand.shift(ids[0], 40)
-    archives = Archives(stand.database)
+    ids = [await harness.run("demo/two") for _ in range(5)]
+    old = await harness.shift(ids[0], 40)
+    archives = Archives(harness.database)
     planned = []
     while (id := await archives.plan("archive", LATER, most=2)) is not None:
         planned.append(id)
@@ -334,17 +336,17 @@ async def test_batches_are_bounded_and_of_one_month(stand: Stand) -> None:
     assert (found[0].first_id, found[0].month < found[1].month) == (int(old), True)
     assert await archives.plan("archive", LATER) is None
     # of many events one execution is a batch
-    await stand.sql("DELETE FROM noetl.archive")
+    await harness.sql("DELETE FROM noetl.archive")
     one = await archives.plan("archive", LATER, most=5, most_events=1)
     assert (await archives.by_ids([one or 0]))[0].executions == 1
 
 
 @pytest.mark.parametrize("size", [10, 1000])
-async def test_pages_give_every_row_once(stand: Stand, size: int) -> None:
+async def test_pages_give_every_row_once(harness: ArchiveHarness, size: int) -> None:
 
     for _ in range(4):
-        await stand.run("demo/two")
-    archives = Archives(stand.database)
+        await harness.run("demo/two")
+    archives = Archives(harness.database)
     batch = await archives.plan("archive", LATER)
     assert batch is not None
     seen: list[tuple[int, int]] = []
@@ -353,6 +355,6 @@ async def test_pages_give_every_row_once(stand: Stand, size: int) -> None:
         seen += [(row[0], row[1]) for row in page]
         after, seq = seen[-1]
         pages += 1
-    expected = await stand.sql("SELECT execution_id, seq FROM noetl.event ORDER BY 1, 2")
+    expected = await harness.sql("SELECT execution_id, seq FROM noetl.event ORDER BY 1, 2")
     assert seen == [tuple(row) for row in expected]
     assert pages > (len(seen) - 1 if size == 10 else 1)

@@ -26,15 +26,15 @@ def context(deploy: Deploy, monkeypatch: pytest.MonkeyPatch) -> tuple[Deployment
 
 def test_a_deployment_that_works_passes(context: tuple[Deployment, Context]) -> None:
     _, found = context
-    told: list[Check] = []
+    reported: list[Check] = []
     with closing(found.client()) as client:
-        checks = smoke(found, client, 30, told.append)
+        checks = smoke(found, client, 30, reported.append)
     assert [(check.name, check.ok) for check in checks] == [
         ("control plane answers", True),
         ("control plane is ready", True),
         ("a playbook runs", True),
     ], checks
-    assert told == checks
+    assert reported == checks
 
 
 def test_what_does_not_work_is_named(context: tuple[Deployment, Context], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Each contract test runs on the real bus and on its in-memory twin."""
+"""Each contract test runs on the real bus and on its in-memory fake."""
 
 from __future__ import annotations
 

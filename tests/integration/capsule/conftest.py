@@ -26,7 +26,7 @@ from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.worker import Worker
 
 
-class Studio:
+class RecordingHarness:
     """`processes` python processes, `at_once` commands in one worker, `workers` workers."""
 
     def __init__(self, scratch: Path, processes: int = 2, at_once: int = 16, workers: int = 1) -> None:
@@ -98,14 +98,14 @@ class Studio:
 
 
 @pytest.fixture
-async def studio(tmp_path: Path) -> AsyncIterator[Callable[..., Studio]]:
-    made: list[Studio] = []
+async def harness(tmp_path: Path) -> AsyncIterator[Callable[..., RecordingHarness]]:
+    made: list[RecordingHarness] = []
 
-    def make(**how: Any) -> Studio:
-        made.append(Studio(tmp_path, **how))
+    def make(**how: Any) -> RecordingHarness:
+        made.append(RecordingHarness(tmp_path, **how))
         return made[-1]
 
     yield make
-    for studio in made:
-        await studio.close()
+    for harness in made:
+        await harness.close()
     await registry.close()

@@ -27,15 +27,17 @@ BODIES = {
 
 
 @pytest.fixture
-def a_studio(studio: Any) -> Any:
-    made = studio()
+def a_harness(harness: Any) -> Any:
+    made = harness()
     made.catalog.add("t/child", playbooks.CHILD)
     return made
 
 
 @pytest.mark.parametrize("name", BODIES)
-async def test_a_recording_runs_again_from_its_file_and_does_the_same(a_studio: Any, name: str, tmp_path: Path) -> None:
-    recording = await a_studio.record(BODIES[name])
+async def test_a_recording_runs_again_from_its_file_and_does_the_same(
+    a_harness: Any, name: str, tmp_path: Path
+) -> None:
+    recording = await a_harness.record(BODIES[name])
     file = tmp_path / "run.noetl"
     write(recording, file, Masking(), max_bytes=100_000_000, release="1")
     done = await rerun(read(file)[0])
@@ -46,25 +48,27 @@ async def test_a_recording_runs_again_from_its_file_and_does_the_same(a_studio: 
 
 
 @pytest.mark.parametrize("delay", ["0.01", "60"])
-async def test_a_call_that_was_retried_answers_what_it_answered_last(a_studio: Any, delay: str, tmp_path: Path) -> None:
+async def test_a_call_that_was_retried_answers_what_it_answered_last(
+    a_harness: Any, delay: str, tmp_path: Path
+) -> None:
     body = playbooks.FLAKY.replace("DELAY", delay)
-    recording = await a_studio.record(body, file=str(tmp_path / "count"))
+    recording = await a_harness.record(body, file=str(tmp_path / "count"))
     done = await rerun(recording)
     assert done.same
     assert done.calls == 1
 
 
 async def test_a_call_that_failed_to_the_last_is_tried_as_often_and_no_time_passes(
-    a_studio: Any, tmp_path: Path
+    a_harness: Any, tmp_path: Path
 ) -> None:
     body = playbooks.FLAKY.replace("DELAY", "60").replace("attempts: 5", "attempts: 2")
-    recording = await a_studio.record(body, file=str(tmp_path / "count"))
+    recording = await a_harness.record(body, file=str(tmp_path / "count"))
     done = await rerun(recording)
     assert (done.status, done.same, done.calls) == ("failed", True, 2)
 
 
-async def test_another_version_runs_against_the_same_answers(a_studio: Any) -> None:
-    recording = await a_studio.record(playbooks.CHAIN)
+async def test_another_version_runs_against_the_same_answers(a_harness: Any) -> None:
+    recording = await a_harness.record(playbooks.CHAIN)
     done = await rerun(recording, recording.playbook.replace("ctx.x > 5", "ctx.x > 50"))
     assert not done.same
     assert done.first_difference() == ("one#1", "one#1")
@@ -72,8 +76,8 @@ async def test_another_version_runs_against_the_same_answers(a_studio: Any) -> N
     assert done.missing == []
 
 
-async def test_a_call_that_was_not_made_has_no_answer_and_is_told(a_studio: Any) -> None:
-    recording = await a_studio.record(playbooks.CHAIN)
+async def test_a_call_that_was_not_made_has_no_answer_and_is_reported(a_harness: Any) -> None:
+    recording = await a_harness.record(playbooks.CHAIN)
     edited = recording.playbook.replace(
         "step: three, tool: {kind: noop}", "step: three, tool: {kind: python, code: 'x = 1'}"
     )
@@ -82,8 +86,8 @@ async def test_a_call_that_was_not_made_has_no_answer_and_is_told(a_studio: Any)
     assert done.status == "running"
 
 
-async def test_an_answer_that_was_left_out_is_told(a_studio: Any, tmp_path: Path) -> None:
-    recording = await a_studio.record(playbooks.BIG)
+async def test_an_answer_that_was_left_out_is_reported(a_harness: Any, tmp_path: Path) -> None:
+    recording = await a_harness.record(playbooks.BIG)
     file = tmp_path / "run.noetl"
     packed = write(recording, file, Masking(), max_bytes=0, release="1")
     assert packed.left_out == 1
@@ -92,21 +96,21 @@ async def test_an_answer_that_was_left_out_is_told(a_studio: Any, tmp_path: Path
     assert "left out" in done.missing[0].why
 
 
-async def test_a_recording_without_its_child_says_so(a_studio: Any) -> None:
-    recording = await a_studio.record(playbooks.PARENTS)
+async def test_a_recording_without_its_child_says_so(a_harness: Any) -> None:
+    recording = await a_harness.record(playbooks.PARENTS)
     done = await rerun(replace(recording, children=recording.children[:1]))
     assert {call.why for call in done.missing} == {"this sub-playbook is not in the recording"}
 
 
 @pytest.mark.parametrize("name", ["loop", "big loop", "branches", "parents", "pipeline"])
-async def test_the_digest_is_the_same_with_any_number_of_workers_and_processes(studio: Any, name: str) -> None:
+async def test_the_digest_is_the_same_with_any_number_of_workers_and_processes(harness: Any, name: str) -> None:
     digests = set()
     for how in (
         {"processes": 1, "at_once": 1},
         {"processes": 4, "at_once": 16},
         {"processes": 2, "at_once": 3, "workers": 2},
     ):
-        made = studio(**how)
+        made = harness(**how)
         made.catalog.add("t/child", playbooks.CHILD)
         recording = await made.record(BODIES[name])
         digests.add(digest(recording.execution_id, recording.events, recording.workload).value)

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from tests.integration.concurrency.bed import Bed
+from tests.integration.concurrency.harness import Harness
 from tests.integration.concurrency.pgbouncer import NotToBeHad, Pooler
 from tests.integration.concurrency.sessions import Sessions
 
@@ -60,19 +60,19 @@ def route(request: pytest.FixtureRequest, postgres_url: str) -> str:
 
 
 @pytest.fixture
-async def bed(route: str, tmp_path: Path) -> AsyncIterator[Bed]:
+async def harness(route: str, tmp_path: Path) -> AsyncIterator[Harness]:
     """Three of each over one database, on both routes."""
-    bed = Bed(route, tmp_path)
-    yield bed
-    await bed.close()
+    harness = Harness(route, tmp_path)
+    yield harness
+    await harness.close()
 
 
 @pytest.fixture
-async def direct(postgres_url: str, tmp_path: Path) -> AsyncIterator[Bed]:
+async def direct(postgres_url: str, tmp_path: Path) -> AsyncIterator[Harness]:
     """Three of each over one database, where the route makes no difference."""
-    bed = Bed(postgres_url, tmp_path)
-    yield bed
-    await bed.close()
+    harness = Harness(postgres_url, tmp_path)
+    yield harness
+    await harness.close()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.harness import Harness, done
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.orchestrator.commits import MAX_COMMIT_ATTEMPTS
@@ -17,10 +17,10 @@ workflow:
     next: {arcs: [{step: turn}]}
 """
 # a cancel that has lost this many races and still goes on would lose for ever
-MOST_TURNS = 100 * MAX_COMMIT_ATTEMPTS
+MAX_TURNS = 100 * MAX_COMMIT_ATTEMPTS
 
 
-async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed) -> None:
+async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Harness) -> None:
     await direct.add("t/hot", HOT)
     id = await direct.start("t/hot")
     looping, cancelling, _ = direct.planes
@@ -30,7 +30,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
     async def loop() -> None:
         nonlocal turns
         commands = await looping.claim()
-        while commands and turns < MOST_TURNS:
+        while commands and turns < MAX_TURNS:
             commands = (await looping.report(done(commands[0]), capacity=1)).commands
             turns += 1
             turned.set()
@@ -42,7 +42,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
         await asyncio.wait({waiting, going}, timeout=0.5, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
 
-    cancelling.log.first = [overtaken] * MOST_TURNS
+    cancelling.log.first = [overtaken] * MAX_TURNS
     going = asyncio.ensure_future(loop())
     try:
         status, cancelled = await cancelling.orchestrator.cancel(id, "enough")
@@ -54,11 +54,11 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Bed)
 
     assert (status, cancelled) == ("cancelled", [id])
     assert len(await direct.events(id, e.CANCELLED)) == 1
-    assert turns < MOST_TURNS, "it ended when the loop did"
+    assert turns < MAX_TURNS, "it ended when the loop did"
     assert direct.findings() == []
 
 
-async def test_two_who_cancel_at_once_end_it_once(direct: Bed) -> None:
+async def test_two_who_cancel_at_once_end_it_once(direct: Harness) -> None:
     await direct.add("t/hot", HOT)
     id = await direct.start("t/hot")
     answers = await asyncio.gather(*(plane.orchestrator.cancel(id, "enough") for plane in direct.planes))
@@ -67,7 +67,7 @@ async def test_two_who_cancel_at_once_end_it_once(direct: Bed) -> None:
     assert direct.findings() == []
 
 
-async def test_what_is_reported_while_an_execution_is_cancelled_is_not_taken_in_after_its_end(direct: Bed) -> None:
+async def test_what_is_reported_while_an_execution_is_cancelled_is_not_taken_in_after_its_end(direct: Harness) -> None:
     await direct.add("t/hot", HOT)
     id = await direct.start("t/hot")
     reporting, cancelling, _ = direct.planes

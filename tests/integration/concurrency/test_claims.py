@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from tests.integration.concurrency.bed import Bed
+from tests.integration.concurrency.harness import Harness
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.protocol import CommandKey
@@ -28,13 +28,13 @@ workflow:
 CLAIM = "SELECT command_id FROM noetl.claim('elsewhere', 'shared', 30, :most, NULL)"
 
 
-async def wide(bed: Bed) -> list[CommandKey]:
+async def wide(harness: Harness) -> list[CommandKey]:
     """What an execution with many commands has issued."""
-    await bed.add("t/wide", WIDE)
-    id = await bed.start("t/wide")
+    await harness.add("t/wide", WIDE)
+    id = await harness.start("t/wide")
     return [
         CommandKey(execution_id=id, command_id=event.command_id)
-        for event in await bed.events(id, "command.issued")
+        for event in await harness.events(id, "command.issued")
         if event.command_id is not None
     ]
 
@@ -44,12 +44,12 @@ def claimant(number: int, room: int = 7) -> Claimant:
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_workers_that_claim_at_once_get_every_command_and_none_twice(bed: Bed, named: bool) -> None:
-    keys = await wide(bed)
+async def test_workers_that_claim_at_once_get_every_command_and_none_twice(harness: Harness, named: bool) -> None:
+    keys = await wide(harness)
     given: list[Lease] = []
 
     async def work(number: int) -> None:
-        plane = bed.planes[number % 3]
+        plane = harness.planes[number % 3]
         # each worker was pointed to the same commands, in another order
         mine = keys[number:] + keys[:number] if number % 2 else keys[::-1]
         while leases := await plane.log.claim(claimant(number), mine if named else None):
@@ -57,14 +57,14 @@ async def test_workers_that_claim_at_once_get_every_command_and_none_twice(bed: 
 
     await asyncio.gather(*(work(number) for number in range(9)))
     # whoever found the last ones locked went away with nothing
-    given += await bed.planes[0].log.claim(claimant(9, 100), None)
+    given += await harness.planes[0].log.claim(claimant(9, 100), None)
 
     assert Counter(lease.command_id for lease in given) == Counter(key.command_id for key in keys)
     assert len({lease.fence for lease in given}) == len(given), "two leases have one fence"
 
 
 @pytest.mark.parametrize("named", [True, False])
-async def test_a_claim_passes_by_what_another_is_claiming(direct: Bed, sessions: Sessions, named: bool) -> None:
+async def test_a_claim_passes_by_what_another_is_claiming(direct: Harness, sessions: Sessions, named: bool) -> None:
     keys = await wide(direct)
     elsewhere = sessions.begin()
     taken = {command for (command,) in elsewhere.run(CLAIM, most=10)}
@@ -79,7 +79,7 @@ async def test_a_claim_passes_by_what_another_is_claiming(direct: Bed, sessions:
     assert leases == {key.command_id for key in keys} - taken
 
 
-async def test_a_claim_finds_what_another_leaves_of_one_execution(direct: Bed, sessions: Sessions) -> None:
+async def test_a_claim_finds_what_another_leaves_of_one_execution(direct: Harness, sessions: Sessions) -> None:
     keys = await wide(direct)
     elsewhere = sessions.begin()
     taken = {command for (command,) in elsewhere.run(CLAIM, most=10)}
@@ -94,18 +94,18 @@ async def test_a_claim_finds_what_another_leaves_of_one_execution(direct: Bed, s
 
 
 @pytest.mark.parametrize("executions", [1, 3, 60])
-async def test_workers_that_claim_at_once_all_get_what_they_ask_for(bed: Bed, executions: int) -> None:
-    await bed.add("t/some", SOME)
+async def test_workers_that_claim_at_once_all_get_what_they_ask_for(harness: Harness, executions: int) -> None:
+    await harness.add("t/some", SOME)
     width = 60 // executions
     for _ in range(executions):
-        await bed.start("t/some", n=width)
+        await harness.start("t/some", n=width)
     for round in range(2):
-        claims = [bed.planes[number % 3].log.claim(claimant(9 * round + number, 3), None) for number in range(9)]
+        claims = [harness.planes[number % 3].log.claim(claimant(9 * round + number, 3), None) for number in range(9)]
         assert [len(leases) for leases in await asyncio.gather(*claims)] == [3] * 9, "there was enough for all"
 
 
 async def test_a_command_that_is_reported_while_its_lease_is_expired_goes_one_way(
-    direct: Bed, sessions: Sessions
+    direct: Harness, sessions: Sessions
 ) -> None:
     await wide(direct)
     (lease,) = await direct.planes[0].log.claim(claimant(1, 1), None)

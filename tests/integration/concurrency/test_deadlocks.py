@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
-from tests.integration.concurrency.bed import Bed, Plane, done
+from tests.integration.concurrency.harness import Harness, Plane, done
 from tests.integration.concurrency.sessions import ROW, Sessions
 
 from noetl_serverless.engine import events as e
@@ -78,11 +78,11 @@ async def cancel(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) ->
     return await plane.orchestrator.cancel(first.execution_id, "enough")
 
 
-async def claimed(bed: Bed, sessions: Sessions) -> list[ClaimedCommand]:
+async def claimed(harness: Harness, sessions: Sessions) -> list[ClaimedCommand]:
     """Three claimed commands in the order of their keys; the last is the first whose lease ends."""
-    await bed.add("t/fork", FORK)
-    await bed.start("t/fork")
-    plane = bed.planes[0]
+    await harness.add("t/fork", FORK)
+    await harness.start("t/fork")
+    plane = harness.planes[0]
     (begun,) = await plane.claim()
     await plane.tell(begun)
     commands = sorted(await plane.claim(), key=lambda command: command.command_id)
@@ -95,7 +95,7 @@ async def claimed(bed: Bed, sessions: Sessions) -> list[ClaimedCommand]:
 
 @pytest.mark.parametrize("statement", [extend, release, append, recover, report, cancel])
 async def test_a_statement_that_waits_for_a_command_holds_none_behind_it(
-    direct: Bed, sessions: Sessions, statement: Statement
+    direct: Harness, sessions: Sessions, statement: Statement
 ) -> None:
     first, _, second = await claimed(direct, sessions)
     we = sessions.begin()
@@ -111,7 +111,7 @@ async def test_a_statement_that_waits_for_a_command_holds_none_behind_it(
     assert in_order, f"it holds {second.command_id} while it waits for {first.command_id}"
 
 
-async def test_expiry_waits_for_nobody(direct: Bed, sessions: Sessions) -> None:
+async def test_expiry_waits_for_nobody(direct: Harness, sessions: Sessions) -> None:
     first, other, second = await claimed(direct, sessions)
     sessions.ask("UPDATE noetl.command SET lease_until = now() - interval '1 s' RETURNING 1")
     we = sessions.begin()
@@ -124,7 +124,7 @@ async def test_expiry_waits_for_nobody(direct: Bed, sessions: Sessions) -> None:
     assert done_already
 
 
-async def test_two_commits_of_the_same_executions_lock_them_in_one_order(direct: Bed, sessions: Sessions) -> None:
+async def test_two_commits_of_the_same_executions_lock_them_in_one_order(direct: Harness, sessions: Sessions) -> None:
     await direct.add("t/fork", FORK)
     ids = sorted([await direct.start("t/fork"), await direct.start("t/fork")], key=int)
     commands = sorted(await direct.planes[0].claim(), key=lambda command: int(command.execution_id), reverse=True)
@@ -146,10 +146,10 @@ class Cycle:
     a stranger holds, who waits for the first. Whoever has waited for `deadlock_timeout` gives way: never the stranger.
     """
 
-    def __init__(self, bed: Bed, sessions: Sessions, commands: list[ClaimedCommand]) -> None:
+    def __init__(self, harness: Harness, sessions: Sessions, commands: list[ClaimedCommand]) -> None:
         self._sessions = sessions
         self._first, self._middle, self._last = commands
-        self.database = Database(bed.url, 1)
+        self.database = Database(harness.url, 1)
 
     async def close_around(self, work: Coroutine[Any, Any, Any]) -> Any:
         """What comes of the work."""
@@ -177,7 +177,7 @@ def _lock(session: Connection, command: ClaimedCommand) -> None:
     session.run(ROW, id=command.execution_id, command=command.command_id)
 
 
-async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Bed, sessions: Sessions) -> None:
+async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Harness, sessions: Sessions) -> None:
     commands = await claimed(direct, sessions)
     cycle = Cycle(direct, sessions, commands)
     kept = await cycle.close_around(cycle.database.run(LOCK_IN_ORDER))
@@ -185,7 +185,7 @@ async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Bed, ses
 
 
 async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginning(
-    direct: Bed, sessions: Sessions
+    direct: Harness, sessions: Sessions
 ) -> None:
     commands = await claimed(direct, sessions)
     cycle = Cycle(direct, sessions, commands)
@@ -203,6 +203,6 @@ async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginni
 
 
 @pytest.mark.parametrize("state", ["40P01", "40001"])
-async def test_a_statement_that_always_loses_asks_its_caller_to_come_again(direct: Bed, state: str) -> None:
+async def test_a_statement_that_always_loses_asks_its_caller_to_come_again(direct: Harness, state: str) -> None:
     with pytest.raises(Unavailable):
         await direct.planes[0].database.run(f"DO $$ BEGIN RAISE EXCEPTION 'again' USING ERRCODE = '{state}'; END $$")

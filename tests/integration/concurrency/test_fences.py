@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.harness import Harness, done
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import events as e
@@ -27,19 +27,19 @@ REF = {"step": "charge", "store": "memory", "bytes": 1, "sha256": "0" * 64, "con
 
 
 async def charged_twice(
-    bed: Bed, sessions: Sessions
+    harness: Harness, sessions: Sessions
 ) -> tuple[str, ClaimedCommand, ClaimedCommand, list[ClaimedCommand]]:
     """The same worker has `charge` under a fence of before its lease ran out, and under the current one."""
-    await bed.add("t/pay", PAY)
-    id = await bed.start("t/pay")
-    plane = bed.planes[0]
+    await harness.add("t/pay", PAY)
+    id = await harness.start("t/pay")
+    plane = harness.planes[0]
     (order,) = await plane.claim()
     assert await plane.tell(order) == "accepted"
     first = {command.step: command for command in await plane.claim()}
     sessions.ask(
         "UPDATE noetl.command SET lease_until = now() - interval '1 s' WHERE command_id = 'charge#1' RETURNING 1"
     )
-    await bed.reconcilers[0].reconcile()
+    await harness.reconcilers[0].reconcile()
     (second,) = await plane.claim()
     assert second.fence > first["charge"].fence
     return id, first["charge"], second, [first["other"], first["third"]]
@@ -61,7 +61,7 @@ def fact(command: ClaimedCommand, data: int) -> ReportedFact:
 
 @pytest.mark.parametrize("stale_first", [True, False])
 async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_appended(
-    direct: Bed, sessions: Sessions, stale_first: bool
+    direct: Harness, sessions: Sessions, stale_first: bool
 ) -> None:
     id, stale, current, _ = await charged_twice(direct, sessions)
     facts = [fact(stale, 1), fact(current, 2)]
@@ -74,7 +74,7 @@ async def test_of_two_facts_of_one_command_the_one_with_the_current_fence_is_app
     assert sessions.ask("SELECT key FROM noetl.result_ref") == [["k2"]], "the stale fact's result was registered"
 
 
-async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, sessions: Sessions) -> None:
+async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Harness, sessions: Sessions) -> None:
     id, _, current, _ = await charged_twice(direct, sessions)
     accepted = await direct.planes[0].log.append_to_inbox([fact(current, 2), fact(current, 2)])
     assert accepted == {(id, "charge#1", current.fence)}
@@ -83,7 +83,7 @@ async def test_the_same_fact_twice_in_one_append_is_appended_once(direct: Bed, s
 
 @pytest.mark.parametrize("stale_first", [True, False])
 async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
-    direct: Bed, sessions: Sessions, stale_first: bool
+    direct: Harness, sessions: Sessions, stale_first: bool
 ) -> None:
     id, stale, current, others = await charged_twice(direct, sessions)
     slow, quick, _ = direct.planes
@@ -103,7 +103,7 @@ async def test_a_step_that_a_batch_reports_under_two_fences_leads_on_once(
     assert direct.findings() == []
 
 
-async def test_a_stale_fence_refuses_itself_alone(direct: Bed, sessions: Sessions) -> None:
+async def test_a_stale_fence_refuses_itself_alone(direct: Harness, sessions: Sessions) -> None:
     id, stale, _, others = await charged_twice(direct, sessions)
     answer = await direct.planes[0].report(done(stale), *(done(other) for other in others))
     statuses = {result.command_id: result.status for result in answer.results}
@@ -119,7 +119,7 @@ EXPIRE = """
 @pytest.mark.parametrize("by", ["report", "append"])
 @pytest.mark.parametrize(("change", "status"), [(PROLONG, "accepted"), (EXPIRE, "stale")], ids=["prolonged", "expired"])
 async def test_who_waits_for_a_command_goes_by_what_stands_there_then(
-    direct: Bed, sessions: Sessions, change: str, status: str, by: str
+    direct: Harness, sessions: Sessions, change: str, status: str, by: str
 ) -> None:
     id, _, charge, _ = await charged_twice(direct, sessions)
     other = sessions.begin()
@@ -141,7 +141,9 @@ async def test_who_waits_for_a_command_goes_by_what_stands_there_then(
     assert len(await direct.events(id, e.CALL_DONE)) == 1 + (status == "accepted" and by == "report")
 
 
-async def test_a_later_lease_has_the_greater_fence_whichever_session_gave_it(direct: Bed, sessions: Sessions) -> None:
+async def test_a_later_lease_has_the_greater_fence_whichever_session_gave_it(
+    direct: Harness, sessions: Sessions
+) -> None:
     """A worker that is told of both goes by that, and so does whoever has the outcomes of both."""
     await direct.add("t/pay", PAY)
     id = await direct.start("t/pay")

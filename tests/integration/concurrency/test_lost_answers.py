@@ -8,8 +8,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from tests.integration.concurrency.bed import Bed, Plane, done
 from tests.integration.concurrency.cut import CutWire
+from tests.integration.concurrency.harness import Harness, Plane, done
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
@@ -44,11 +44,11 @@ async def wire(route: str) -> AsyncIterator[CutWire]:
 
 
 @pytest.fixture
-async def plane(bed: Bed, route: str, wire: CutWire) -> AsyncIterator[Plane]:
+async def plane(harness: Harness, route: str, wire: CutWire) -> AsyncIterator[Plane]:
     """A control plane behind the wire; the playbooks are there."""
-    await bed.add("t/fork", FORK)
-    await bed.add("t/parent", PARENT)
-    plane = Plane(route.replace(f":{urlsplit(route).port}/", f":{wire.port}/"), bed.bus)
+    await harness.add("t/fork", FORK)
+    await harness.add("t/parent", PARENT)
+    plane = Plane(route.replace(f":{urlsplit(route).port}/", f":{wire.port}/"), harness.bus)
     yield plane
     await plane.database.close()
 
@@ -73,7 +73,9 @@ def before_commit(plane: Plane, wire: CutWire, nth: int = 1) -> None:
     plane.log.first = [*([whole] * (nth - 1)), cut]
 
 
-async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(bed: Bed, plane: Plane, wire: CutWire) -> None:
+async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(
+    harness: Harness, plane: Plane, wire: CutWire
+) -> None:
     async def start() -> Any:
         return await plane.orchestrator.start(path="t/fork", payload={"n": 1}, idempotency_key="k")
 
@@ -81,14 +83,14 @@ async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(bed: Bed, pl
     await lose(plane, wire, start)
     again = await start()
     assert again.replayed
-    assert len(await bed.events(again.execution_id, e.STARTED)) == 1
-    assert bed.findings() == []
+    assert len(await harness.events(again.execution_id, e.STARTED)) == 1
+    assert harness.findings() == []
 
 
 async def test_a_report_whose_answer_is_lost_counts_once_and_what_it_brought_is_found(
-    bed: Bed, plane: Plane, wire: CutWire
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
-    id = await bed.start("t/fork")
+    id = await harness.start("t/fork")
     (command,) = await plane.claim()
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.report(done(command), capacity=3))
@@ -101,20 +103,20 @@ async def test_a_report_whose_answer_is_lost_counts_once_and_what_it_brought_is_
     assert [found.command_id for found in recovered] == ["b#1", "c#1", "d#1"]
     for found in recovered:
         assert await plane.tell(found) == "accepted"
-    assert len(await bed.events(id, e.CALL_DONE)) == 4
-    assert bed.findings() == []
+    assert len(await harness.events(id, e.CALL_DONE)) == 4
+    assert harness.findings() == []
 
 
 async def test_a_fact_left_in_the_inbox_is_there_once_though_its_answer_is_lost(
-    bed: Bed, plane: Plane, wire: CutWire
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
-    id = await bed.start("t/fork")
+    id = await harness.start("t/fork")
     (command,) = await plane.claim()
     await plane.tell(command)
     b, c, d = await plane.claim()
 
     async def overtake() -> None:
-        assert await bed.planes[1].tell(others.pop()) == "accepted"
+        assert await harness.planes[1].tell(others.pop()) == "accepted"
 
     async def hand_in(facts: Any) -> Any:
         wire.cut()
@@ -128,19 +130,19 @@ async def test_a_fact_left_in_the_inbox_is_there_once_though_its_answer_is_lost(
     plane.log.append_to_inbox = append  # type: ignore[method-assign]
 
     assert await plane.tell(b) == "stale"
-    await bed.reconcilers[0].reconcile()
-    closed = [event.command_id for event in await bed.events(id, e.CALL_DONE)]
+    await harness.reconcilers[0].reconcile()
+    closed = [event.command_id for event in await harness.events(id, e.CALL_DONE)]
     assert sorted(closed) == ["a#1", "b#1", "c#1", "d#1"]
-    assert [event.command_id for event in await bed.events(id, e.ISSUED)].count("end#1") == 1
-    assert bed.findings() == []
+    assert [event.command_id for event in await harness.events(id, e.ISSUED)].count("end#1") == 1
+    assert harness.findings() == []
 
 
 async def test_a_claim_whose_answer_is_lost_is_given_again_to_the_same_worker(
-    bed: Bed, plane: Plane, wire: CutWire
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
-    id = await bed.start("t/fork")
+    id = await harness.start("t/fork")
     await plane.claim(worker="somebody")  # the pool's first connection, and the playbook
-    await bed.start("t/fork")
+    await harness.start("t/fork")
 
     async def claim() -> Any:
         wire.cut()
@@ -154,8 +156,10 @@ async def test_a_claim_whose_answer_is_lost_is_given_again_to_the_same_worker(
     assert await plane.tell(found) == "accepted"
 
 
-async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(bed: Bed, plane: Plane, wire: CutWire) -> None:
-    await bed.start("t/fork")
+async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(
+    harness: Harness, plane: Plane, wire: CutWire
+) -> None:
+    await harness.start("t/fork")
     (command,) = await plane.claim()
     held = [Held(execution_id=command.execution_id, command_id=command.command_id, fence=command.fence)]
 
@@ -169,28 +173,28 @@ async def test_a_release_whose_answer_is_lost_gives_back_one_delivery(bed: Bed, 
     assert again.delivery == 1
 
 
-async def test_a_child_is_started_once_and_its_end_told_once_though_both_answers_are_lost(
-    bed: Bed, plane: Plane, wire: CutWire
+async def test_a_child_is_started_once_and_its_end_reported_once_though_both_answers_are_lost(
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
-    id = await bed.start("t/parent")
+    id = await harness.start("t/parent")
     (command,) = await plane.claim()
     parked = done(command, None, status="parked", child={"path": "t/fork"})
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.report(parked))
-    (child,) = await bed.planes[1].log.running_children(id)
+    (child,) = await harness.planes[1].log.running_children(id)
 
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.orchestrator.cancel(child, "enough"))
     assert await plane.orchestrator.cancel(child, "enough") == ("already_completed", [])
-    await bed.reconcilers[0].reconcile()
+    await harness.reconcilers[0].reconcile()
 
-    assert len(await bed.events(id, e.CHILD_STARTED)) == 1
-    assert len(await bed.events(id, e.CHILD_ENDED)) == 1
-    assert bed.findings() == []
+    assert len(await harness.events(id, e.CHILD_STARTED)) == 1
+    assert len(await harness.events(id, e.CHILD_ENDED)) == 1
+    assert harness.findings() == []
 
 
 async def test_a_version_whose_registration_is_not_answered_is_registered_once(
-    bed: Bed, plane: Plane, wire: CutWire
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
     content = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: n, path: t/new}\n" + FORK
     document = NewPlaybook(
@@ -215,25 +219,25 @@ async def test_a_version_whose_registration_is_not_answered_is_registered_once(
     assert (entry.version, new) == (1, False)
 
 
-async def test_a_run_that_a_schedule_owes_starts_once_though_answers_are_lost(
-    bed: Bed, plane: Plane, wire: CutWire
+async def test_a_due_run_of_a_schedule_starts_once_though_answers_are_lost(
+    harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
     now = datetime.now(UTC)
-    schedules = Schedules(bed.planes[1].database)
+    schedules = Schedules(harness.planes[1].database)
     made = await schedules.create(now - timedelta(seconds=70), playbook_path="t/fork", interval_seconds=60)
     reconciler = plane.reconciler()
     before_commit(plane, wire)
     await reconciler.reconcile()
     assert wire.cuts == 1, "nothing was cut"
-    for each in bed.reconcilers:
+    for each in harness.reconcilers:
         await each.reconcile()
     # its lease has run out, and another takes it up
-    await bed.planes[1].database.run("UPDATE noetl.schedule_fire SET lease_until = now() WHERE status = 'open'")
-    for each in bed.reconcilers:
+    await harness.planes[1].database.run("UPDATE noetl.schedule_fire SET lease_until = now() WHERE status = 'open'")
+    for each in harness.reconcilers:
         await each.reconcile()
 
     runs = await schedules.runs(made.schedule_id)
     assert [run["status"] for run in runs] == ["started"]
-    started = await bed.planes[1].database.run("SELECT execution_id::text FROM noetl.execution")
+    started = await harness.planes[1].database.run("SELECT execution_id::text FROM noetl.execution")
     assert started == [[str(runs[0]["execution_id"])]]
-    assert bed.findings() == []
+    assert harness.findings() == []

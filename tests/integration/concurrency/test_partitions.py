@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.integration.concurrency.bed import Bed, Plane, done
+from tests.integration.concurrency.harness import Harness, Plane, done
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import events as e
@@ -28,9 +28,9 @@ PREPARED = 3
 NOW = datetime.now(UTC)
 
 
-def month(ahead: int) -> datetime:
+def month(months: int) -> datetime:
     """The first instant of a month after this one."""
-    count = NOW.year * 12 + NOW.month - 1 + ahead
+    count = NOW.year * 12 + NOW.month - 1 + months
     return datetime(count // 12, count % 12 + 1, 1, tzinfo=UTC)
 
 
@@ -56,22 +56,22 @@ class Clock:
         return int(self.at.timestamp() * 1000)
 
 
-async def one(bed: Bed, clock: Clock) -> tuple[Plane, str]:
+async def one(harness: Harness, clock: Clock) -> tuple[Plane, str]:
     """A control plane by that clock, and an execution that has begun and waits for its first step."""
-    await bed.add("t/chain", CHAIN)
-    plane = Plane(bed.url, bed.bus, clock)
-    bed.planes.append(plane)
+    await harness.add("t/chain", CHAIN)
+    plane = Plane(harness.url, harness.bus, clock)
+    harness.planes.append(plane)
     return plane, (await plane.orchestrator.start(path="t/chain")).execution_id
 
 
-async def finish(bed: Bed, plane: Plane, id: str) -> None:
-    while not await bed.ended([id]):
+async def finish(harness: Harness, plane: Plane, id: str) -> None:
+    while not await harness.ended([id]):
         commands = [command for command in await plane.claim() if command.execution_id == id]
         for command in commands:
             assert await plane.tell(command) == "accepted"
 
 
-async def test_an_execution_stays_in_the_month_of_its_start(direct: Bed, sessions: Sessions) -> None:
+async def test_an_execution_stays_in_the_month_of_its_start(direct: Harness, sessions: Sessions) -> None:
     end = month(1)
     clock = Clock(end - timedelta(milliseconds=1))
     plane, before = await one(direct, clock)
@@ -86,7 +86,7 @@ async def test_an_execution_stays_in_the_month_of_its_start(direct: Bed, session
     assert direct.findings() == []
 
 
-async def test_a_month_that_nobody_has_prepared_is_written_all_the_same(direct: Bed, sessions: Sessions) -> None:
+async def test_a_month_that_nobody_has_prepared_is_written_all_the_same(direct: Harness, sessions: Sessions) -> None:
     plane, id = await one(direct, Clock(month(PREPARED)))
     await finish(direct, plane, id)
     assert sessions.ask(PLACES, id=id) == [["event_default"]]
@@ -95,7 +95,7 @@ async def test_a_month_that_nobody_has_prepared_is_written_all_the_same(direct: 
 
 @pytest.mark.parametrize("behind", [PREPARED, PREPARED + 1])
 async def test_a_month_that_has_begun_without_its_partition_gets_it(
-    direct: Bed, sessions: Sessions, behind: int
+    direct: Harness, sessions: Sessions, behind: int
 ) -> None:
     """Nobody kept house for `behind` months; the first pass after that starts something before it does."""
     late = month(behind) + timedelta(days=3)
@@ -111,7 +111,7 @@ async def test_a_month_that_has_begun_without_its_partition_gets_it(
     assert direct.findings() == []
 
 
-async def test_a_month_that_another_is_making_is_waited_for(direct: Bed, sessions: Sessions) -> None:
+async def test_a_month_that_another_is_making_is_waited_for(direct: Harness, sessions: Sessions) -> None:
     late = month(6)
     another, keeper = sessions.begin(), sessions.begin()
     # it is about to make it
@@ -127,7 +127,7 @@ async def test_a_month_that_another_is_making_is_waited_for(direct: Bed, session
     assert sessions.ask(MADE, name=partition(month(7))) == [[partition(month(7))]]
 
 
-async def test_a_month_is_made_while_others_commit(direct: Bed, sessions: Sessions) -> None:
+async def test_a_month_is_made_while_others_commit(direct: Harness, sessions: Sessions) -> None:
     late = month(6)
     plane, id = await one(direct, Clock(month(0)))
     keeping = direct.keepers[0].database.run(ENSURE, at=late.isoformat())

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.integration.concurrency.bed import Bed, done
+from tests.integration.concurrency.harness import Harness, done
 from tests.integration.concurrency.sessions import Sessions
 
 from noetl_serverless.engine import decide
@@ -26,7 +26,7 @@ workflow:
 CHILD = "workflow: [{step: only, tool: {kind: noop}}]\n"
 
 
-async def apart_from_its_child(direct: Bed) -> tuple[str, str]:
+async def apart_from_its_child(direct: Harness) -> tuple[str, str]:
     """A parent in quarantine, and the child that it waits for."""
     await direct.add("t/parent", PARENT)
     await direct.add("t/child", CHILD)
@@ -46,7 +46,9 @@ async def apart_from_its_child(direct: Bed) -> tuple[str, str]:
     return id, child
 
 
-async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(direct: Bed, sessions: Sessions) -> None:
+async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(
+    direct: Harness, sessions: Sessions
+) -> None:
     id, child = await apart_from_its_child(direct)
     plane, other, _ = direct.planes
     ending = Transition((await other.log.load([child]))[child], None)
@@ -59,11 +61,13 @@ async def test_the_end_of_a_child_that_is_being_written_meanwhile_is_not_lost(di
     session.run("COMMIT")
     await retrying
 
-    told = await direct.events(id, e.CHILD_ENDED)
-    assert [event.payload["execution_id"] for event in told] == [child]
+    child_ends = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in child_ends] == [child]
 
 
-async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(direct: Bed, sessions: Sessions) -> None:
+async def test_a_child_that_ends_while_its_parent_leaves_quarantine_notifies_it(
+    direct: Harness, sessions: Sessions
+) -> None:
     id, child = await apart_from_its_child(direct)
     session = sessions.begin()
     # the retry has got as far as the child
@@ -73,11 +77,11 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_tells_it(dir
     session.run("COMMIT")
     await ending
 
-    told = await direct.events(id, e.CHILD_ENDED)
-    assert [event.payload["execution_id"] for event in told] == [child]
+    child_ends = await direct.events(id, e.CHILD_ENDED)
+    assert [event.payload["execution_id"] for event in child_ends] == [child]
 
 
-async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: Bed, sessions: Sessions) -> None:
+async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: Harness, sessions: Sessions) -> None:
     id, child = await apart_from_its_child(direct)
     session = sessions.begin()
     # the retry has read what is kept, and waits for the child
@@ -95,7 +99,7 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
 
 
 async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended(
-    direct: Bed, sessions: Sessions
+    direct: Harness, sessions: Sessions
 ) -> None:
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
@@ -109,7 +113,7 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
     assert (await direct.planes[1].orchestrator.state(id)).status == "failed"
 
 
-async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: Bed, sessions: Sessions) -> None:
+async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: Harness, sessions: Sessions) -> None:
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
     _drop(session, id)
@@ -121,7 +125,7 @@ async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: B
 
 
 async def test_the_children_of_what_is_dropped_end_though_who_drops_it_does_not_come_to_it(
-    direct: Bed, monkeypatch: pytest.MonkeyPatch
+    direct: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     id, child = await apart_from_its_child(direct)
     plane, other, _ = direct.planes

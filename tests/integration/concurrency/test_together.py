@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.integration.concurrency.bed import Bed
+from tests.integration.concurrency.harness import Harness
 
 from noetl_serverless.engine import events as e
 
@@ -34,14 +34,14 @@ workflow:
 """
 
 
-async def test_what_many_instances_do_at_once_is_done_once(bed: Bed) -> None:
+async def test_what_many_instances_do_at_once_is_done_once(harness: Harness) -> None:
     for path, body in (("t/chain", CHAIN), ("t/loop", LOOP), ("t/parent", PARENT)):
-        await bed.add(path, body)
-    ids = [await bed.start(path) for path in ("t/chain", "t/loop", "t/parent") for _ in range(4)]
+        await harness.add(path, body)
+    ids = [await harness.start(path) for path in ("t/chain", "t/loop", "t/parent") for _ in range(4)]
 
-    await bed.settle(ids)
+    await harness.settle(ids)
 
-    assert bed.findings() == []
-    assert [id for id in ids if not await bed.events(id, e.COMPLETED)] == []
-    again = {key: times for key, times in bed.tool.ran.items() if times > 1}
+    assert harness.findings() == []
+    assert [id for id in ids if not await harness.events(id, e.COMPLETED)] == []
+    again = {key: times for key, times in harness.tool.ran.items() if times > 1}
     assert again == {}, "no worker was lost, and so nothing had to run a second time"

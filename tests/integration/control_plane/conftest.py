@@ -1,4 +1,4 @@
-"""The control plane over a real PostgreSQL and the real ledger, called as an ASGI app: no sockets, no hints."""
+"""The control plane over a real PostgreSQL and the real orchestrator, called as an ASGI app: no sockets, no hints."""
 
 from __future__ import annotations
 
@@ -124,9 +124,9 @@ def results_url(tmp_path: Path) -> str:
 def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
     catalog = PostgresCatalog(database)
     results = FsspecResultStore(results_url)
-    bell = Notifications(None, None)
+    notifications = Notifications(None, None)
     orchestrator = Orchestrator(
-        PostgresEventStore(database), Plans(catalog), bell, on_commit=watchers.notify, results=lambda: results
+        PostgresEventStore(database), Plans(catalog), notifications, on_commit=watchers.notify, results=lambda: results
     )
     return create_app(
         replace(SETTINGS, result_url=results_url),

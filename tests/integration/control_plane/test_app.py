@@ -34,7 +34,7 @@ async def test_no_operation_runs_without_a_token_or_for_another_role(user: Clien
         assert (answer.status, answer.json["code"]) == (403, "auth.forbidden")
 
 
-async def test_only_the_gateway_speaks_for_users(user: Client, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_only_the_gateway_acts_for_users(user: Client, playbook: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     headers = {"x_noetl_user": "ada@example.org"}
     assert (await user.post("/api/catalog/register", {"content": playbook}, **headers)).status == 200

@@ -9,7 +9,7 @@ from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.store import FsspecResultStore
 
 
-async def test_a_heartbeat_tells_what_is_lost(user: Client, worker: Client, hands: FakeWorker, started: str) -> None:
+async def test_a_heartbeat_reports_lost_commands(user: Client, worker: Client, hands: FakeWorker, started: str) -> None:
     [command] = await hands.claim()
     held = {key: command[key] for key in ("execution_id", "command_id", "fence")}
     body = {"worker_id": "w-1", "commands": [held, {**held, "command_id": "gone"}]}
@@ -79,7 +79,7 @@ metadata: {name: large, path: t/large}
 workflow:
   - {step: a, tool: {kind: python, input: {text: "{{ workload.text }}"}, code: "result = len(text)"}}
 """
-MOST_ANSWER = 5_000_000
+MAX_ANSWER = 5_000_000
 
 
 async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_does_not_fit(
@@ -94,16 +94,16 @@ async def test_a_claim_that_would_be_too_large_for_an_answer_gives_back_what_doe
     got: list[dict[str, Any]] = []
     for _ in range(4):
         answer = await worker.post("/api/commands/claim", {"worker_id": "w-1", "limit": 10})
-        assert len(answer.body) <= MOST_ANSWER, "more than a function on AWS may answer"
+        assert len(answer.body) <= MAX_ANSWER, "more than a function on AWS may answer"
         got += answer.json["commands"]
     assert [command["delivery"] for command in got] == [1, 1, 1], "what was given back has not been delivered"
     assert {command["execution_id"] for command in got} == ids
 
 
-async def test_who_names_the_version_it_speaks_is_told_that_of_the_control_plane(worker: Client) -> None:
+async def test_a_worker_that_names_its_protocol_version_gets_that_of_the_control_plane(worker: Client) -> None:
     body = {"worker_id": "w-1", "commands": []}
-    told = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
-    assert told.headers["noetl-wire"] == str(VERSION)
+    response = await worker.post("/api/commands/heartbeat", body, noetl_wire="1")
+    assert response.headers["noetl-wire"] == str(VERSION)
     assert "noetl-wire" not in (await worker.post("/api/commands/heartbeat", body)).headers
 
 

@@ -253,8 +253,8 @@ async def test_a_key_answers_as_before_when_a_new_version_was_registered_meanwhi
     assert newer.json["version"] == 2
     again = await user.post("/api/execute", {"path": "demo/two"}, idempotency_key="k")
     assert (again.status, again.json["execution_id"]) == (200, first["execution_id"])
-    asked = await user.post("/api/execute", {"path": "demo/two", "version": 2}, idempotency_key="k")
-    assert asked.status == 409, "that is another request: it names the version that did not run"
+    response = await user.post("/api/execute", {"path": "demo/two", "version": 2}, idempotency_key="k")
+    assert response.status == 409, "that is another request: it names the version that did not run"
 
 
 async def test_a_payload_that_cannot_be_stored_is_refused_with_its_place(

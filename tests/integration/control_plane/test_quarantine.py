@@ -160,7 +160,7 @@ async def test_an_end_that_no_arc_fitted_warns(user: Client, hands: FakeWorker) 
         assert "no arc of step 'first' was taken" in warning["message"]
 
 
-async def test_an_execution_tells_who_started_it(user: Client, hands: FakeWorker, registered: dict[str, Any]) -> None:
+async def test_an_execution_shows_who_started_it(user: Client, hands: FakeWorker, registered: dict[str, Any]) -> None:
     own = (await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"]
     user.headers["x-noetl-user"] = "ada"
     hers = (await user.post("/api/execute", {"path": "demo/two"})).json["execution_id"]

@@ -73,7 +73,7 @@ async def test_a_step_that_waits_for_its_sub_playbook_is_parked(
     assert [step["status"] for step in await under_way(user, child)] == ["running"]
 
 
-async def test_a_loop_tells_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
+async def test_a_loop_shows_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     [step] = await under_way(user, execution_id)
     assert (step["status"], step["queued"], step["running"]) == ("queued", 2, 0)
@@ -115,7 +115,7 @@ def attempt(number: int, **more: Any) -> dict[str, Any]:
     return {"attempt": number, "task": "first", "error": error, **times, "worker": "w-1", **more}
 
 
-async def test_the_failed_attempts_of_a_step_are_told_with_its_times(
+async def test_the_failed_attempts_of_a_step_are_shown_with_its_times(
     user: Client, hands: FakeWorker, started: str
 ) -> None:
     [command] = await hands.claim()
@@ -135,15 +135,15 @@ async def test_the_failed_attempts_of_a_step_are_told_with_its_times(
     assert [(entry["worker"], entry["delivery"]) for entry in run["lost"]] == [("w-0", 1)]
 
 
-async def test_the_failed_attempts_of_loop_items_are_told_with_their_index(user: Client, hands: FakeWorker) -> None:
+async def test_the_failed_attempts_of_loop_items_are_shown_with_their_index(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     while frames := await hands.claim():
         for frame in frames:
             start_, end = frame["frame"]["start"], frame["frame"]["end"]
             outcome = {"start": start_, "end": end, "ok": end - start_, "failed": 0}
-            told = meta([attempt(1, index=start_)]) if start_ == 0 else {}
+            details = meta([attempt(1, index=start_)]) if start_ == 0 else {}
             named = {key: frame[key] for key in ("execution_id", "command_id", "fence")}
-            body = {**named, "status": "done", "data": [0] * (end - start_), "frame": outcome, "meta": told}
+            body = {**named, "status": "done", "data": [0] * (end - start_), "frame": outcome, "meta": details}
             answer = await hands.client.post("/api/commands/report", {"worker_id": "w-1", "outcomes": [body]})
             assert answer.status == 200, answer.body
     every = (await user.get(f"/api/executions/{execution_id}/runs", step="each")).json["items"]

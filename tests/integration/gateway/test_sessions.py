@@ -12,6 +12,7 @@ import pytest
 import uvicorn
 from aiohttp import web
 from starlette.types import ASGIApp
+from tests.serving import serving_app
 
 from noetl_serverless.bus.connection import NatsConnection
 from noetl_serverless.bus.nats_key_value import NatsKeyValue
@@ -55,11 +56,8 @@ async def upstream() -> AsyncIterator[str]:
     app = web.Application(client_max_size=2**30)
     app.router.add_post("/api/catalog/register", stream)
     app.router.add_get("/api/executions", drop)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        yield url
 
 
 @pytest.fixture

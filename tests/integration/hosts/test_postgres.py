@@ -113,7 +113,7 @@ def test_a_pid_file_that_names_somebody_elses_process_is_no_obstacle(data_dir: P
         stranger.kill()
 
 
-def test_a_taken_port_is_said(data_dir: Path, postgres_server: Postgres) -> None:
+def test_a_taken_port_is_reported(data_dir: Path, postgres_server: Postgres) -> None:
     with pytest.raises(RuntimeError, match="postgres stopped while starting"):
         server_in(data_dir, postgres_server.port).start()
 

@@ -90,9 +90,9 @@ def test_a_cold_start_imports_no_more_than_its_bound(packages: Path, name: str) 
         "print(len(sizes), sum(sizes) // 1024)"
     )
     modules, kib = map(int, run(folder, code).split())
-    most_modules, most_kib = IMPORTED[name]
-    assert modules <= most_modules, f"{modules} modules are imported"
-    assert kib <= most_kib, f"{kib} KiB are imported"
+    max_modules, max_kib = IMPORTED[name]
+    assert modules <= max_modules, f"{modules} modules are imported"
+    assert kib <= max_kib, f"{kib} KiB are imported"
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

@@ -47,7 +47,7 @@ async def test_a_connection_in_use_is_kept(postgres_url: str) -> None:
     await database.close()
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_told(postgres_url: str) -> None:
+async def test_a_connection_that_breaks_in_the_middle_is_reported(postgres_url: str) -> None:
     database = Database(postgres_url, 1)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -114,7 +114,7 @@ async def test_one_that_nobody_waits_for_any_more_is_ended_once_it_is_there(
     await database.close()
 
 
-async def test_a_request_that_cannot_be_sent_is_told(postgres_url: str) -> None:
+async def test_a_request_that_cannot_be_sent_is_reported(postgres_url: str) -> None:
     ended: list[AsyncConnection] = []
     connection = connect(postgres_url)
     talk = AsyncConnection(connection, asyncio.get_running_loop(), ended.append)
@@ -186,19 +186,19 @@ async def test_an_answer_that_comes_slowly_but_comes_is_waited_for(
 
 
 async def test_the_url_is_asked_for_with_each_new_connection(postgres_url: str, other: Connection) -> None:
-    asked: list[str] = []
+    urls: list[str] = []
 
     def url() -> str:
-        asked.append(postgres_url)
+        urls.append(postgres_url)
         return postgres_url
 
     database = Database(url, 1)
     first = await pid(database)
     await pid(database)
-    assert len(asked) == 1
+    assert len(urls) == 1
     other.run("SELECT pg_terminate_backend(:pid, 5000)", pid=first)
     await pid(database)
-    assert len(asked) == 2
+    assert len(urls) == 2
     await database.close()
 
 

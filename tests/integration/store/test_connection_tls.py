@@ -159,7 +159,7 @@ async def test_statements_and_transactions_pass_over_tls(tls_url: str) -> None:
     await database.close()
 
 
-async def test_a_break_is_told_over_tls(tls_url: str) -> None:
+async def test_a_broken_connection_is_reported_over_tls(tls_url: str) -> None:
     database = Database(tls_url, 1)
     with pytest.raises(Unavailable):
         await database.run("SELECT pg_terminate_backend(pg_backend_pid())")

@@ -1,4 +1,4 @@
-"""The event store's contract, kept by PostgreSQL and by the in-memory twin alike."""
+"""The event store's contract, kept by PostgreSQL and by the in-memory store alike."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ async def test_what_is_released_waits_again(log: EventStore) -> None:
     assert again.delivery == 1, "giving a command back is no failed delivery"
 
 
-async def test_of_what_had_begun_before_it_was_given_back_the_next_is_told(log: EventStore) -> None:
+async def test_the_next_worker_learns_that_a_released_command_had_begun(log: EventStore) -> None:
     await begin(log)
     for worker in ("w-1", "w-2"):
         (lease,) = await claim(log, worker=worker)
@@ -218,7 +218,7 @@ async def test_of_what_had_begun_before_it_was_given_back_the_next_is_told(log: 
     assert all(one["claimed_at"] <= one["given_back_at"] < one["lease_until"] for one in again.lost)
 
 
-async def test_of_many_that_had_it_to_no_end_the_last_ten_are_told(log: EventStore) -> None:
+async def test_of_many_workers_that_did_not_finish_a_command_the_last_ten_are_named(log: EventStore) -> None:
     await begin(log)
     for number in range(12):
         (lease,) = await claim(log, worker=f"w-{number}")
@@ -263,7 +263,7 @@ async def test_an_expired_lease_is_given_to_another_with_a_new_fence(log: EventS
     assert (await log.commit([report(await reload(log, turn, "w-2"), "a#1", again.fence)])).committed
 
 
-async def test_a_command_delivered_too_often_is_poisoned_and_can_be_buried(log: EventStore) -> None:
+async def test_a_command_delivered_too_often_can_be_added_to_the_dead_letters(log: EventStore) -> None:
     await begin(log)
     await log.claim(replace(WORKER, lease_seconds=0.001), None)
     await asyncio.sleep(0.01)
@@ -444,9 +444,9 @@ async def test_of_what_waits_no_more_is_read_than_one_commit_has_room_for(
     telling = await reload(log, other)
     part = report(telling, "a#1", fence)
     # of some thousand bytes each
-    told = {"type": e.TIMER_FIRED, "step": "a", "generation": 1, "at": NOW}
+    fired = {"type": e.TIMER_FIRED, "step": "a", "generation": 1, "at": NOW}
     part.inbox_facts = [
-        {**told, "id": turn.execution.execution_id, "payload": {"timer": "no", "n": n, "text": "x" * 992}}
+        {**fired, "id": turn.execution.execution_id, "payload": {"timer": "no", "n": n, "text": "x" * 992}}
         for n in range(7)
     ]
     assert (await log.commit([part])).with_new_facts == [turn.execution.execution_id]
@@ -509,7 +509,7 @@ async def test_what_comes_too_late_for_an_ended_execution_is_discarded(log: Even
     assert await log.executions_with_inbox(10) == []
 
 
-async def test_a_child_whose_id_is_taken_is_told_and_nothing_is_written(log: EventStore) -> None:
+async def test_a_child_whose_id_is_taken_is_reported_and_nothing_is_written(log: EventStore) -> None:
     parent, other = await begin(log), await begin(log)
     leases = {lease.execution_id: lease for lease in await claim(log)}
     turn = await reload(log, parent)
@@ -547,7 +547,7 @@ async def test_a_child_whose_parent_lost_its_race_is_not_opened(log: EventStore)
     assert await log.load([child.execution.execution_id]) == {}
 
 
-async def test_the_pulse_tells_what_there_is_to_do(log: EventStore) -> None:
+async def test_pending_work_shows_what_there_is_to_do(log: EventStore) -> None:
     assert not any(vars_of(await log.pending_work(0.0)))
     await begin(log)
     await asyncio.sleep(0.01)
@@ -559,9 +559,9 @@ async def test_the_pulse_tells_what_there_is_to_do(log: EventStore) -> None:
     assert (await log.pending_work(0.0)).has_expired_leases
 
 
-def vars_of(pulse: Any) -> list[bool]:
+def vars_of(pending: Any) -> list[bool]:
     return [
-        getattr(pulse, name)
+        getattr(pending, name)
         for name in ("has_expired_leases", "has_pending_commands", "has_due_timers", "has_inboxes", "has_due_schedules")
     ]
 

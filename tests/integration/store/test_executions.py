@@ -143,7 +143,7 @@ async def test_a_list_ends_with_the_result_that_fills_a_page(executions: Executi
     assert more
 
 
-async def test_an_execution_tells_how_many_steps_have_an_outcome(executions: Executions, database: Database) -> None:
+async def test_an_execution_shows_how_many_steps_have_an_outcome(executions: Executions, database: Database) -> None:
     await add(database, 1, finished=2, status="FAILED", error='{"code": "x"}')
     found = await executions.get(1)
     assert (found.finished, found.status, found.error) == (2, "FAILED", {"code": "x"})
@@ -255,7 +255,7 @@ LOG = """
     FROM generate_series(1, CAST(:count AS integer)) n"""
 
 
-async def test_a_run_is_told_of_with_the_last_issue_before_it(executions: Executions, database: Database) -> None:
+async def test_a_run_is_listed_with_the_last_issue_before_it(executions: Executions, database: Database) -> None:
     await database.run(LOG, first=0, type="command.issued", count=4000)
     await database.run(LOG, first=10_000, type="command.issued", count=10)
     await database.run(LOG, first=10_100, type="call.deferred", count=2)

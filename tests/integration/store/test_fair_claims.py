@@ -17,9 +17,9 @@ FILL = """
     SELECT x.id, 'c' || n, 's', 1, 'step', 1, 'shared', 'pending', n, now() - make_interval(secs => n)
     FROM unnest(CAST(:ids AS bigint[])) x(id), generate_series(1, :each) n"""
 LOOK = (
-    "SELECT c.execution_id FROM unnest(noetl.fair('shared', :most)) f(place) JOIN noetl.command c ON c.ctid = f.place"
+    "SELECT c.execution_id FROM unnest(noetl.fair('shared', :limit)) f(place) JOIN noetl.command c ON c.ctid = f.place"
 )
-COST = EXPLAIN + "SELECT cardinality(noetl.fair('shared', :most))"
+COST = EXPLAIN + "SELECT cardinality(noetl.fair('shared', :limit))"
 
 DEAD = "SELECT n_dead_tup FROM pg_stat_user_tables WHERE relid = CAST('noetl.command' AS regclass)"
 
@@ -34,14 +34,14 @@ def first(at: int) -> int:
     return int(execution_id(at, "any")) >> 12 << 12
 
 
-def looked_at(connection: Connection, most: int) -> list[int]:
-    return [id for (id,) in connection.run(LOOK, most=most)]
+def looked_at(connection: Connection, limit: int) -> list[int]:
+    return [id for (id,) in connection.run(LOOK, limit=limit)]
 
 
-def pages(connection: Connection, most: int) -> int:
+def pages(connection: Connection, limit: int) -> int:
     """Read for one claim, with its plans made."""
-    looked_at(connection, most)
-    [[plan]] = connection.run(COST, most=most)
+    looked_at(connection, limit)
+    [[plan]] = connection.run(COST, limit=limit)
     return pages_of(plan)
 
 
@@ -96,10 +96,10 @@ def test_each_is_given_once_wherever_on_the_circle_it_begins(connection: Connect
 
 def test_turns_go_around_before_anybody_has_a_second(connection: Connection) -> None:
     fill(connection, list(range(1, 6)), 7)
-    for most, each in ((5, 1), (12, 2), (35, 7), (100, 7)):
-        counts = Counter(looked_at(connection, most))
+    for limit, each in ((5, 1), (12, 2), (35, 7), (100, 7)):
+        counts = Counter(looked_at(connection, limit))
         assert len(counts) == 5
-        assert sum(counts.values()) == min(most, 35)
+        assert sum(counts.values()) == min(limit, 35)
         assert min(counts.values()) == each
         assert max(counts.values()) <= each + 1
 

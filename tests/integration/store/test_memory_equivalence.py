@@ -106,13 +106,13 @@ def odd(chance: Random, depth: int = 2) -> Any:
     return chance.choice(ODD)
 
 
-class Story:
+class CallSequence:
     def __init__(self, database: Database, seed: int) -> None:
         self.chance = Random(seed)
         self.database = database
         self.sql = PostgresEventStore(database)
         self.memory = MemoryEventStore(time.time)
-        self.told: list[str] = []
+        self.history: list[str] = []
         self.ids: list[str] = []
         self.keys: list[str] = []
         # leases as both gave them, current ones and stale
@@ -122,7 +122,7 @@ class Story:
 
     async def both(self, name: str, sql: Callable[[], Awaitable[Any]], memory: Callable[[], Awaitable[Any]]) -> Both:
         """Call both; what they give and every row must be the same."""
-        self.told.append(name)
+        self.history.append(name)
         gave = Both(await _outcome(sql), await _outcome(memory))
         left, right = _plain(gave.sql), _plain(gave.memory)
         assert left == right, self._failed(f"PostgreSQL gave {left!r}\n  memory gave     {right!r}")
@@ -140,7 +140,7 @@ class Story:
         )
 
     def _failed(self, what: str) -> str:
-        return "\n".join([*self.told[-12:], what])
+        return "\n".join([*self.history[-12:], what])
 
     # -- calls
 
@@ -153,7 +153,7 @@ class Story:
             (3, self.extend),
             (3, self.release),
             (3, self.expire),
-            (2, self.poison),
+            (2, self.take_undeliverable),
             (2, self.recover),
             (4, self.look),
             (2, self.quarantine),
@@ -214,12 +214,12 @@ class Story:
     async def expire(self) -> None:
         await self.call("expire_leases", self.chance.choice([1, 2, 3]), 1000)
 
-    async def poison(self) -> None:
-        most = self.chance.choice([1, 2])
+    async def take_undeliverable(self) -> None:
+        limit = self.chance.choice([1, 2])
         gave = await self.both(
-            f"poisoned {most}",
-            lambda: self.sql.undeliverable(most, 1000),
-            lambda: self.memory.undeliverable(most, 1000),
+            f"poisoned {limit}",
+            lambda: self.sql.undeliverable(limit, 1000),
+            lambda: self.memory.undeliverable(limit, 1000),
         )
         if gave.sql and self.chance.random() < 0.5:
             place = self.chance.randrange(len(gave.sql))
@@ -399,8 +399,8 @@ class Story:
         ref = self.ref()
         if self.chance.random() < 0.4:
             # to one that runs, has ended or is not there
-            told = {"execution_id": "77", "resumes": None, "status": "ok", "data": odd(self.chance)}
-            fact = {"type": e.CHILD_ENDED, "step": "a", "generation": 1, "at": _now(), "payload": told}
+            payload = {"execution_id": "77", "resumes": None, "status": "ok", "data": odd(self.chance)}
+            fact = {"type": e.CHILD_ENDED, "step": "a", "generation": 1, "at": _now(), "payload": payload}
             fact["id"] = self.chance.choice([*self.ids, "77"])
             turns.sql.inbox_facts.append(fact)
             turns.memory.inbox_facts.append(fact)
@@ -436,9 +436,9 @@ class Story:
             return Event(e.CALL_DEFERRED, _now(), **names, payload={"delay": delay, "resume": {"at": data}})
         return Event(e.CALL_DONE, _now(), **names, payload={"data": data})
 
-    async def commit_parts(self, told: str, parts: Both, claimant: Claimant | None) -> Both:
+    async def commit_parts(self, description: str, parts: Both, claimant: Claimant | None) -> Both:
         gave = await self.both(
-            told,
+            description,
             lambda: self.sql.commit(parts.sql, claimant),
             lambda: self.memory.commit(parts.memory, claimant),
         )
@@ -589,6 +589,6 @@ async def test_the_same_calls_give_the_same_answers_and_the_same_rows(
     if seed % 2:
         monkeypatch.setattr(limits, "INBOX_FACTS", 3)
         monkeypatch.setattr(limits, "INBOX_BYTES", 200)
-    story = Story(database, seed)
+    sequence = CallSequence(database, seed)
     for _ in range(CALLS):
-        await story.step()
+        await sequence.step()

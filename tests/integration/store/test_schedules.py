@@ -50,12 +50,12 @@ async def test_a_bad_time_is_refused(schedules: Schedules) -> None:
         await schedules.create(NOW, playbook_path="demo", cron="nonsense")
 
 
-async def test_nothing_is_owed_before_its_time(schedules: Schedules) -> None:
+async def test_no_run_is_due_before_its_time(schedules: Schedules) -> None:
     await schedules.create(NOW, playbook_path="demo", interval_seconds=60)
     assert await schedules.claim_due(NOW + timedelta(seconds=59)) == []
 
 
-async def test_a_due_run_is_owed_under_a_key_of_its_own(schedules: Schedules) -> None:
+async def test_a_due_run_has_a_key_of_its_own(schedules: Schedules) -> None:
     made = await schedules.create(
         NOW, playbook_path="demo", playbook_version=3, interval_seconds=60, input_payload={"a": 1}
     )
@@ -122,7 +122,7 @@ async def test_an_older_run_settled_late_does_not_become_the_latest(schedules: S
     assert (await schedules.get(str(made.schedule_id))).last_execution_id == 2
 
 
-async def test_off_is_never_due_and_on_again_owes_nothing_for_meanwhile(schedules: Schedules) -> None:
+async def test_a_disabled_schedule_is_never_due_and_has_nothing_to_catch_up(schedules: Schedules) -> None:
     await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
     assert (await schedules.set_enabled("s", False, NOW)).next_run_at is None
     assert await schedules.claim_due(NOW + timedelta(days=1)) == []
@@ -136,7 +136,7 @@ async def test_switching_to_what_it_is_changes_nothing(schedules: Schedules) -> 
     assert await schedules.set_enabled("s", True, NOW + timedelta(hours=1)) == made
 
 
-async def test_what_is_deleted_owes_nothing(schedules: Schedules) -> None:
+async def test_a_deleted_schedule_has_no_due_runs(schedules: Schedules) -> None:
     await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60)
     await schedules.claim_due(NOW + MINUTE)
     await schedules.delete("s")

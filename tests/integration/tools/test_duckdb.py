@@ -219,5 +219,5 @@ async def test_memory_is_limited(duck: Run) -> None:
 @pytest.mark.parametrize(
     ("query", "expected"), [("selec 1", "duckdb.error"), ("select $x", "duckdb.sql"), (" ; ", "duckdb.sql")]
 )
-async def test_wrong_sql_is_told(duck: Run, query: str, expected: str) -> None:
+async def test_wrong_sql_is_reported(duck: Run, query: str, expected: str) -> None:
     assert code(await duck(query)) == expected

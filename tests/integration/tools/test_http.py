@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import web
 from tests.certificate import certificate
+from tests.serving import serving_app
 from yarl import URL
 
 from noetl_serverless.tools.http_client import Request, _redirected
@@ -94,13 +95,8 @@ async def serving(tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
         "/cookie": cookie,
     }.items():
         app.router.add_route("*", path, handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-    await site.start()
-    port = runner.addresses[0][1]
-    yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
-    await runner.cleanup()
+    async with serving_app(app, tls) as url:
+        yield url
 
 
 @pytest.fixture
@@ -252,7 +248,7 @@ async def test_errors_never_show_the_credential(http: Run, credentials: dict[str
     ("credential", "expected"),
     [(None, "credential.missing"), (("postgres", {}), "credential.unfit"), (("bearer", {}), "credential.unfit")],
 )
-async def test_a_credential_that_cannot_serve_is_told(
+async def test_an_unusable_credential_is_reported(
     http: Run, credentials: dict[str, Credential], credential: Any, expected: str
 ) -> None:
     if credential:

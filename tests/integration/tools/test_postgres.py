@@ -192,7 +192,7 @@ async def test_a_bound_number_behaves_as_its_literal(sql: Run, query: str, given
         ("copy pg_class from stdin", "postgres.connection"),
     ],
 )
-async def test_wrong_sql_is_told(sql: Run, command: str, expected: str) -> None:
+async def test_wrong_sql_is_reported(sql: Run, command: str, expected: str) -> None:
     assert code(await sql(command))[0] == expected
     assert (await sql("select 1")).status == "ok"
 
@@ -420,7 +420,7 @@ async def test_calls_run_side_by_side(sql: Run) -> None:
         ("bearer", {}, ("credential.unfit", False)),
     ],
 )
-async def test_a_credential_that_does_not_open_the_door(
+async def test_a_credential_that_is_not_accepted(
     run: Run, postgres_url: str, credentials: dict[str, Credential], kind: str, change: Any, expected: tuple[str, bool]
 ) -> None:
     parts = urlsplit(postgres_url)

@@ -92,7 +92,7 @@ async def test_nothing_is_left_behind_for_the_next_call(run: Run, tmp_path: Path
         await one.close()
 
 
-async def test_an_exception_is_told_with_the_users_lines_alone(python: Run) -> None:
+async def test_an_exception_is_reported_with_the_users_lines_alone(python: Run) -> None:
     outcome = await python("def f(x):\n    return 1 / x\n\nresult = f(a)", a=0)
     assert outcome.error == {
         "kind": "python",
@@ -129,7 +129,7 @@ async def test_a_result_that_cannot_be_stored_is_refused_with_its_place(python: 
     assert outcome.error["message"].startswith(f"the result cannot be stored: at {message}")
 
 
-async def test_an_exception_with_characters_that_cannot_be_stored_is_told_without_them(python: Run) -> None:
+async def test_an_exception_with_characters_that_cannot_be_stored_is_reported_without_them(python: Run) -> None:
     outcome = await python("raise ValueError('a\\0b\\ud800c')")
     assert outcome.error["message"] == "ValueError: a\ufffdb?c"
     assert "\0" not in outcome.extra["py"]["traceback"]
@@ -337,7 +337,7 @@ async def test_a_call_that_is_cancelled_as_it_is_given_a_process_passes_it_on(tm
         await pool.close()
 
 
-async def test_calls_that_wait_are_told_when_no_process_can_be_started(
+async def test_waiting_calls_fail_when_no_process_can_be_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = PythonPool(1, 512, tmp_path / "p")
@@ -354,8 +354,8 @@ async def test_calls_that_wait_are_told_when_no_process_can_be_started(
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "Popen", no_more)
             assert (await asyncio.wait_for(first, 30))["error"]["code"] == "python.killed"
-            told = await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 30)
-        assert [type(error) for error in told] == [BlockingIOError] * 2
+            errors = await asyncio.wait_for(asyncio.gather(*others, return_exceptions=True), 30)
+        assert [type(error) for error in errors] == [BlockingIOError] * 2
         assert len(os.listdir("/proc/self/fd")) <= opened, "what was opened for a process stays open without it"
         assert not list((tmp_path / "p").glob("*/*/")), "the folder of a process stays without it"
         assert (await pool.run("result = 3", {}))["data"] == 3
@@ -437,7 +437,7 @@ async def test_installed_packages_can_be_imported(python: Run) -> None:
     assert (outcome.error, outcome.data) == (None, 42)
 
 
-async def test_a_config_that_is_wrong_once_rendered_is_told(run: Run) -> None:
+async def test_a_config_that_is_wrong_once_rendered_is_reported(run: Run) -> None:
     outcome = await run("python", {"code": 3})
     assert outcome.error is not None
     assert outcome.error["code"] == "python.config"
@@ -634,7 +634,7 @@ async def test_the_files_that_a_call_leaves_take_no_time_of_the_next(tmp_path: P
         await one.close()
 
 
-async def test_what_is_printed_as_a_call_ends_is_not_told_of_the_next(tmp_path: Path) -> None:
+async def test_what_is_printed_as_a_call_ends_is_not_attributed_to_the_next(tmp_path: Path) -> None:
     one = PythonPool(1, 512, tmp_path / "one")
     code = """
 import io, sys

@@ -92,7 +92,7 @@ def issued(stack: Stack, id: str) -> Counter[str | None]:
     return Counter(event.command_id for event in stack.log.executions[id].events if event.type == e.ISSUED)
 
 
-def ahead(stack: Stack) -> set[str]:
+def run_speculatively(stack: Stack) -> set[str]:
     """The commands that were begun before they were claimed."""
     return {item.command_id for report in stack.client.reports for item in report.running} | set(unclaimed(stack))
 

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from tests.integration.worker.chains import Adder
 from tests.integration.worker.stack import Stack
+from tests.serving import serving_app
 
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import (
@@ -241,7 +242,7 @@ def own(name: str) -> str:
     return str(crc32(name.encode()))
 
 
-class Yard:
+class WorkerHarness:
     """A worker, its control plane over real HTTP, and a bus in memory."""
 
     def __init__(self, url: str, plane: FakeControlPlane, scratch: Path) -> None:
@@ -276,18 +277,13 @@ class Yard:
 
 
 @pytest.fixture
-async def yard(tmp_path: Path) -> AsyncIterator[Yard]:
+async def harness(tmp_path: Path) -> AsyncIterator[WorkerHarness]:
     plane = FakeControlPlane()
-    runner = web.AppRunner(plane.app(), shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    yard = Yard(f"http://127.0.0.1:{port}", plane, tmp_path)
-    yield yard
-    for client in yard.clients:
-        await client.close()
-    await runner.cleanup()
+    async with serving_app(plane.app()) as url:
+        harness = WorkerHarness(url, plane, tmp_path)
+        yield harness
+        for client in harness.clients:
+            await client.close()
 
 
 @pytest.fixture
@@ -297,7 +293,7 @@ def tool() -> Adder:
 
 @pytest.fixture
 async def stack(tmp_path: Path, tool: Adder) -> AsyncIterator[Stack]:
-    """The real ledger, and a worker whose only tool counts."""
+    """The real orchestrator, and a worker whose only tool counts."""
     stack = Stack(tmp_path, lambda kind: tool)
     stack.client.delay = 0.005
     yield stack

@@ -1,4 +1,4 @@
-"""The worker with its real tools and python processes, over the real ledger and a log in memory."""
+"""The worker with its real tools and python processes, over the real orchestrator and a log in memory."""
 
 from __future__ import annotations
 

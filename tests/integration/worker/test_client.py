@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.serving import serving_app
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
 from noetl_serverless.protocol import WIRE, HeartbeatRequest, HeartbeatResponse
@@ -38,16 +39,13 @@ async def server() -> AsyncIterator[tuple[Server, ControlPlane]]:
     server = Server()
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", server.handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    client = ControlPlane(f"http://127.0.0.1:{runner.addresses[0][1]}", "t0ken")
-    yield server, client
-    await client.close()
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        client = ControlPlane(url, "t0ken")
+        yield server, client
+        await client.close()
 
 
-BEAT = HeartbeatRequest(worker_id="w", commands=[])
+HEARTBEAT = HeartbeatRequest(worker_id="w", commands=[])
 
 
 async def test_a_credential_is_asked_for_once(server: Any) -> None:
@@ -81,22 +79,22 @@ async def test_refusals_are_not_tried_again(server: Any) -> None:
     plane, client = server
     plane.answers = [(403, {"detail": "a worker may not"})]
     with pytest.raises(Forbidden, match="a worker may not"):
-        await client.heartbeat(BEAT, within=5)
+        await client.heartbeat(HEARTBEAT, within=5)
     assert len(plane.seen) == 1
 
 
 @pytest.mark.parametrize("body", ["<h1>Not here</h1>", "[]"])
-async def test_a_refusal_that_is_no_problem_document_is_told_by_its_status(server: Any, body: str) -> None:
+async def test_a_refusal_that_is_no_problem_document_is_reported_by_its_status(server: Any, body: str) -> None:
     plane, client = server
     plane.answers = [(404, body)]
     with pytest.raises(NotFound, match=r"^the control plane answered 404$"):
-        await client.heartbeat(BEAT, within=5)
+        await client.heartbeat(HEARTBEAT, within=5)
 
 
 async def test_a_broken_connection_is_tried_again(server: Any) -> None:
     plane, client = server
     plane.answers = ["break", (503, {}), (200, {"lost": []})]
-    assert (await client.heartbeat(BEAT, within=5)).lost == []
+    assert (await client.heartbeat(HEARTBEAT, within=5)).lost == []
     assert len(plane.seen) == 3
 
 
@@ -104,7 +102,7 @@ async def test_after_the_deadline_it_gives_up_and_says_that_it_may_have_been_don
     plane, client = server
     plane.answers = ["break"]
     with pytest.raises(Unavailable) as caught:
-        await client.heartbeat(BEAT, within=0.3)
+        await client.heartbeat(HEARTBEAT, within=0.3)
     assert caught.value.extra["doubtful"] is True
     assert len(plane.seen) >= 2
 
@@ -112,12 +110,12 @@ async def test_after_the_deadline_it_gives_up_and_says_that_it_may_have_been_don
 async def test_what_never_got_there_is_not_doubtful() -> None:
     client = ControlPlane("http://127.0.0.1:9", "t")
     with pytest.raises(Unavailable) as caught:
-        await client.heartbeat(BEAT, within=0.2)
+        await client.heartbeat(HEARTBEAT, within=0.2)
     assert caught.value.extra["doubtful"] is False
     await client.close()
 
 
-async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer(server: Any) -> None:
+async def test_the_protocol_version_of_the_control_plane_is_that_of_its_last_answer(server: Any) -> None:
     plane, client = server
     assert not client.supports(2)
     for answer, speaks in [
@@ -127,15 +125,15 @@ async def test_which_version_the_control_plane_speaks_is_told_by_its_last_answer
         ((200, {"lost": []}, {WIRE: "odd"}), False),
     ]:
         plane.answers = [answer]
-        await client.heartbeat(BEAT, within=5.0)
+        await client.heartbeat(HEARTBEAT, within=5.0)
         assert client.supports(2) is speaks
 
 
 async def test_any_other_operation_sends_what_it_is_given(server: Any) -> None:
     plane, client = server
     plane.answers = [(200, {"lost": []})]
-    answer = await client.call("POST", "/api/any", HeartbeatResponse, BEAT)
+    answer = await client.call("POST", "/api/any", HeartbeatResponse, HEARTBEAT)
     assert answer.lost == []
-    assert plane.bodies == [BEAT.model_dump(mode="json")]
+    assert plane.bodies == [HEARTBEAT.model_dump(mode="json")]
     await client.call("GET", "/api/any", HeartbeatResponse)
     assert [method for method, *_ in plane.seen] == ["POST", "GET"]

@@ -169,9 +169,9 @@ async def test_a_child_is_given_it_and_gives_it_back(stack: Stack) -> None:
     assert state.outcomes["measure"]["data"] == 200_001
 
 
-async def test_run_ahead_it_is_the_same(stack: Stack) -> None:
+async def test_run_speculatively_it_is_the_same(stack: Stack) -> None:
     text = READS.replace("range(n)", "range(200)")
     plain = await stack.run(f"workload: {{n: 200}}\nworkflow:{text}")
-    ahead = await stack.run(f"workload: {{n: 200}}\nexecutor: {{spec: {{durability: pipelined}}}}\nworkflow:{text}")
-    assert ahead.status == "completed", ahead.error
-    assert ahead.outcomes["measure"]["data"] == plain.outcomes["measure"]["data"]
+    pipelined = await stack.run(f"workload: {{n: 200}}\nexecutor: {{spec: {{durability: pipelined}}}}\nworkflow:{text}")
+    assert pipelined.status == "completed", pipelined.error
+    assert pipelined.outcomes["measure"]["data"] == plain.outcomes["measure"]["data"]

@@ -34,17 +34,17 @@ workflow:
 """
 SLOTS = 2
 # while the short run waits for its turns and makes its two steps
-MOST_REPORTS = 60
+MAX_REPORTS = 60
 WEIGHED = ENDLESS.replace("max_turns: 100000, durability: DURABILITY", "max_turns: 100000, weight: WEIGHT")
 
 
 async def first_report(stack: Stack) -> None:
     reported = asyncio.Event()
 
-    async def heard(_: object) -> None:
+    async def on_report(_: object) -> None:
         reported.set()
 
-    stack.client.meanwhile = heard
+    stack.client.meanwhile = on_report
     await reported.wait()
 
 
@@ -78,7 +78,7 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
         before = len(stack.client.reports)
         while await running(stack, short):
             reports = len(stack.client.reports) - before
-            assert reports < MOST_REPORTS, "the others kept all slots to themselves"
+            assert reports < MAX_REPORTS, "the others kept all slots to themselves"
             await asyncio.sleep(0.01)
         assert all([await running(stack, id) for id in long]), "nothing was tested: others have ended"
     finally:
@@ -115,7 +115,7 @@ async def test_a_control_plane_that_knows_of_no_turns_is_reported_to_without(tmp
         await registry.close()
 
 
-class Ringer:
+class DirectInvoker:
     """Invokes the worker, with the names of what waits."""
 
     def __init__(self, worker: Worker) -> None:
@@ -135,7 +135,7 @@ async def test_turns_go_by_weight_whoever_an_invocation_names(tmp_path: Path, mo
     for weight in (10, 30):
         stack.catalog.add(f"t/weighs-{weight}", WEIGHED.replace("WEIGHT", str(weight)))
         ids.append((await stack.orchestrator.start(path=f"t/weighs-{weight}")).execution_id)
-    invoker: Any = Ringer(worker)
+    invoker: Any = DirectInvoker(worker)
     stack.orchestrator._notifications._invoker = invoker
     draining = asyncio.create_task(worker.drain(60.0))
     try:

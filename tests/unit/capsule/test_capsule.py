@@ -276,7 +276,7 @@ def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> Non
         read(tmp_path / "missing.noetl")
 
 
-def test_damage_anywhere_is_told_and_never_more(pack: Callable[..., Any]) -> None:
+def test_damage_anywhere_is_reported_and_never_more(pack: Callable[..., Any]) -> None:
     """Whatever byte is changed, the reader gives the recording or refuses."""
     file = pack(recording(results={"k": result("k", b'"real"')}))[0]
     content, whole = file.read_bytes(), read(file)

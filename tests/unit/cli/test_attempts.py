@@ -13,7 +13,7 @@ ATTEMPT = {
 }
 
 
-def test_an_attempt_tells_its_error_its_time_and_its_worker() -> None:
+def test_an_attempt_shows_its_error_its_time_and_its_worker() -> None:
     assert list(lines({"attempts": [ATTEMPT]})) == [
         "attempt 2 of load failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)"
     ]
@@ -28,14 +28,14 @@ def test_those_that_are_not_kept_are_counted() -> None:
     assert list(lines({"attempts": [], "attempts_dropped": 7}))[-1].startswith("7 failed attempts")
 
 
-def test_a_lost_lease_tells_who_had_it() -> None:
+def test_a_lost_lease_shows_who_had_it() -> None:
     lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
     [line] = lines({"lost": [lost]})
     assert "w-0 claimed it at 2026-01-01T00:00:00.000Z" in line
     assert "2026-01-01T00:00:30.000Z" in line
 
 
-def test_what_was_given_back_tells_who_had_it_until_then() -> None:
+def test_a_released_command_shows_who_had_it_until_then() -> None:
     lost = {"worker": "w-0", "delivery": 1, "claimed_at": START, "lease_until": START + 30_000}
     [line] = lines({"lost": [{**lost, "given_back_at": START + 2_000}]})
     assert "w-0 claimed it at 2026-01-01T00:00:00.000Z, and released it at 2026-01-01T00:00:02.000Z" in line

@@ -54,10 +54,10 @@ def test_a_file_that_cannot_be_read_hides_no_mistake_of_another(tmp_path: Path) 
     (tmp_path / "a.yaml").write_bytes(b"\xff\xfe")
     (tmp_path / "b.yaml").write_text(WRONG)
     done = CliRunner().invoke(app, ["lint", str(tmp_path), "--json"])
-    told = [(Path(error["file"]).name, error["message"]) for error in json.loads(done.output)["errors"]]
-    assert (done.exit_code, told) == (1, [("a.yaml", "not UTF-8 text"), ("b.yaml", "there is no step 'nowhere'")])
+    errors = [(Path(error["file"]).name, error["message"]) for error in json.loads(done.output)["errors"]]
+    assert (done.exit_code, errors) == (1, [("a.yaml", "not UTF-8 text"), ("b.yaml", "there is no step 'nowhere'")])
     assert "a.yaml: not UTF-8 text" in CliRunner().invoke(app, ["lint", str(tmp_path)]).output.replace("\n", "")
 
 
-def test_nothing_is_said_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
+def test_nothing_is_reported_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
     assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no errors\n"

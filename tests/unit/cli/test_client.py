@@ -106,7 +106,7 @@ def test_what_may_not_be_done_twice_is_not_asked_again(serve: Callable[..., Serv
     assert len(server.requests) == 1
 
 
-def test_no_answer_at_all_is_said_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_at_all_is_reported_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY_FOR_SECONDS", 0.2)
     with pytest.raises(Failure, match="does not answer"):
         Client(f"http://127.0.0.1:{free_port()}", "token").get("/api/executions")

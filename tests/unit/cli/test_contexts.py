@@ -42,7 +42,7 @@ def test_keeping_again_replaces(contexts: Contexts) -> None:
     assert contexts.load("prod").url == "https://other.example"
 
 
-def test_one_that_is_not_there_is_said_with_those_that_are(contexts: Contexts) -> None:
+def test_an_unknown_context_is_reported_with_the_known_ones(contexts: Contexts) -> None:
     contexts.save(CONTEXT)
     with pytest.raises(WrongUse, match="known contexts: prod"):
         contexts.load("test")
@@ -62,7 +62,7 @@ def test_a_name_is_no_path(contexts: Contexts, name: str) -> None:
         contexts.load(name)
 
 
-def test_removing_tells_whether_there_was_one(contexts: Contexts) -> None:
+def test_removing_returns_whether_there_was_one(contexts: Contexts) -> None:
     contexts.save(CONTEXT)
     assert contexts.remove("prod")
     assert not contexts.remove("prod")

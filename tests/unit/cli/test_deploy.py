@@ -51,7 +51,7 @@ class Deployer:
         self._program.chmod(stat.S_IRWXU)
 
     @property
-    def asked(self) -> list[str]:
+    def calls(self) -> list[str]:
         return [line.removeprefix(f"-chdir={self.directory} ") for line in self._log.read_text().splitlines()]
 
     def __call__(self, *words: str, context: str | None = None) -> Result:
@@ -71,7 +71,7 @@ def test_an_apply_deploys_the_package_and_keeps_a_context(deployer: Deployer) ->
     done = deployer("apply", "--package", str(deployer.package), "--yes", "--var", "name=noetl")
     assert done.exit_code == 0, done.output
     variables = f'-var=package={{"directory": "{deployer.package}"}} -var=name=noetl'
-    assert deployer.asked == ["init -input=false", f"apply -input=false -auto-approve {variables}", "output -json"]
+    assert deployer.calls == ["init -input=false", f"apply -input=false -auto-approve {variables}", "output -json"]
     assert Contexts().load("noetl") == Context(
         "noetl",
         "lambda://noetl-control-plane:live",
@@ -84,7 +84,7 @@ def test_an_apply_deploys_the_package_and_keeps_a_context(deployer: Deployer) ->
 
 def test_without_yes_terraform_asks_itself(deployer: Deployer) -> None:
     deployer("apply", "--package", str(deployer.package))
-    assert deployer.asked[1].startswith("apply -var=package=")
+    assert deployer.calls[1].startswith("apply -var=package=")
 
 
 def test_a_context_may_have_a_name_of_its_own(deployer: Deployer) -> None:
@@ -98,8 +98,8 @@ def test_a_plan_packages_and_changes_nothing(deployer: Deployer, monkeypatch: py
     done = deployer("plan", "--python", "3.13", "--architecture", "arm64", "--backend-config", "bucket=b")
     assert done.exit_code == 0, done.output
     assert made == [("3.13", "arm64", None)]
-    assert deployer.asked[0] == "init -input=false -backend-config=bucket=b"
-    assert [line.split()[0] for line in deployer.asked] == ["init", "plan"]
+    assert deployer.calls[0] == "init -input=false -backend-config=bucket=b"
+    assert [line.split()[0] for line in deployer.calls] == ["init", "plan"]
 
 
 def test_a_failed_apply_keeps_no_context(deployer: Deployer) -> None:
@@ -114,7 +114,7 @@ def test_destroying_forgets_the_context(deployer: Deployer) -> None:
     Contexts().save(Context("noetl", "https://x.example", "t"))
     done = deployer("destroy", "--package", str(deployer.package), "--yes")
     assert done.exit_code == 0, done.output
-    assert deployer.asked[-1].startswith("destroy -input=false -auto-approve")
+    assert deployer.calls[-1].startswith("destroy -input=false -auto-approve")
     assert Contexts().names() == []
 
 
@@ -134,7 +134,7 @@ def test_a_folder_without_a_deployment_is_named(tmp_path: Path) -> None:
         terraform.Terraform(tmp_path)
 
 
-def test_without_terraform_the_way_to_get_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_terraform_the_way_to_get_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(terraform.shutil, "which", lambda name: None)
     monkeypatch.setattr(terraform.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Failure, match="terraform was not found in PATH"):

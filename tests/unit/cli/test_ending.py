@@ -35,11 +35,11 @@ def test_warnings_are_one_line_each() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "told"),
+    ("found", "expected"),
     [({"kind": "user", "name": "ada"}, "user ada"), ({"kind": "operator"}, "operator"), ({}, ""), (None, "")],
 )
-def test_a_principal_in_words(found: Any, told: str) -> None:
-    assert principal(found) == told
+def test_a_principal_in_words(found: Any, expected: str) -> None:
+    assert principal(found) == expected
 
 
 def outcome(**more: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def outcome(**more: Any) -> dict[str, Any]:
     return {"execution_id": "7", "status": "COMPLETED", "warnings": [], **nothing, **more}
 
 
-def test_a_run_that_ends_in_quarantine_tells_it_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_ends_in_quarantine_reports_it_once(capsys: pytest.CaptureFixture[str]) -> None:
     show_outcome(outcome(**entry(quarantined=True, error=UNDECIDED)))
     assert capsys.readouterr().out.count("no idea") == 1
 
@@ -61,6 +61,6 @@ def test_a_run_that_ends_in_quarantine_tells_it_once(capsys: pytest.CaptureFixtu
 def test_an_end_says_how_many_items_of_its_loops_failed(capsys: pytest.CaptureFixture[str]) -> None:
     runs = [{"step": "each", "generation": turn, "count": 1000, "failed": 1000} for turn in (1, 2)]
     show_outcome(outcome(failed_items=[*runs, {"step": "other", "generation": 1, "count": 5, "failed": 1}]))
-    told = capsys.readouterr().out
-    assert "warning: 2,000 of 2,000 items of the loop 'each' failed; to see which, run: noetls show 7" in told
-    assert "warning: 1 of 5 items of the loop 'other' failed" in told
+    output = capsys.readouterr().out
+    assert "warning: 2,000 of 2,000 items of the loop 'each' failed; to see which, run: noetls show 7" in output
+    assert "warning: 1 of 5 items of the loop 'other' failed" in output

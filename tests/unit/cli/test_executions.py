@@ -24,11 +24,11 @@ def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_wh
     log = [event(1, "command.issued", 1), APART, RETRIED, event(4, "timer.fired", 3)]
     log += [event(5, "command.issued", 3, cause=4), event(6, "call.done", 42)]
     stays = QuarantinePeriods()
-    told = [_line(_with_effect(entry, stays)).splitlines()[0] for entry in log]
-    assert told[3].endswith("2026-01-01T00:00:03Z  timer.fired             a  "
+    lines = [_line(_with_effect(entry, stays)).splitlines()[0] for entry in log]
+    assert lines[3].endswith("2026-01-01T00:00:03Z  timer.fired             a  "
                             "(kept in quarantine until 2026-01-01T00:00:40.000Z)")  # fmt: skip
-    assert told[4].endswith("(caused by 4)  (decided at 2026-01-01T00:00:40.000Z)")
-    assert not any("(kept" in line or "(decided" in line for line in (*told[:3], told[5]))
+    assert lines[4].endswith("(caused by 4)  (decided at 2026-01-01T00:00:40.000Z)")
+    assert not any("(kept" in line or "(decided" in line for line in (*lines[:3], lines[5]))
 
 
 def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
@@ -37,13 +37,13 @@ def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
     assert [entry.get("took_effect_at") for entry in log] == [None, None, "2026-01-01T00:00:40.000Z"]
 
 
-def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
+def test_a_period_in_quarantine_is_shown_of_an_execution_that_went_on() -> None:
     progress = Progress()
     progress.apply([APART])
     assert list(_stays(progress)) == []
     progress.apply([RETRIED])
-    [told] = _stays(progress)
-    assert told == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, then continued"
+    [line] = _stays(progress)
+    assert line == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, then continued"
 
 
 def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
@@ -54,20 +54,23 @@ def test_a_step_that_failed_without_an_attempt_that_did_says_why() -> None:
     assert list(_errors(progress, whole=False)) == ["a failed: template.error: there is no 'gone' (line 7)"]
 
 
-def test_all_items_that_failed_are_told_if_all_are_wanted() -> None:
+def test_all_items_that_failed_are_shown_if_all_are_wanted() -> None:
     errors = {str(index): ERROR for index in range(30)}
     frame = event(2, "frame.committed", 2, payload={"start": 0, "end": 40, "ok": 0, "failed": 40, "errors": errors})
-    told = {}
+    printed = {}
     for whole in (False, True):
         progress = Progress(None if whole else 20)
         progress.apply([event(1, "loop.opened", 1, payload={"count": 40}), frame])
-        told[whole] = list(_items(progress, whole))
-    assert (len(told[False]), told[False][-1]) == (MAX_LINES + 1, "a: and 30 more items failed; use --all to show them")
-    assert len(told[True]) == 31
-    assert told[True][-1] == "a: 10 more of the items 0 to 39 failed; the log does not keep their errors"
+        printed[whole] = list(_items(progress, whole))
+    assert (len(printed[False]), printed[False][-1]) == (
+        MAX_LINES + 1,
+        "a: and 30 more items failed; use --all to show them",
+    )
+    assert len(printed[True]) == 31
+    assert printed[True][-1] == "a: 10 more of the items 0 to 39 failed; the log does not keep their errors"
 
 
-def test_what_has_left_quarantine_is_not_told_to_be_there() -> None:
+def test_an_execution_that_has_left_quarantine_is_not_shown_as_quarantined() -> None:
     there, left = _line(APART, apart=True), _line(APART)
     assert "        in quarantine: " in there and "for details, run: noetls quarantine show 7" in there
     assert "        was in quarantine for a time: " in left and "what to do" not in left

@@ -47,7 +47,7 @@ def test_the_commands_of_other_steps_do_not_count() -> None:
     assert _place({**RUN, "status": "delayed"}, [wait(row("running"), step="b")]) == ("delayed", "it is in progress")
 
 
-def test_what_is_queued_and_what_runs_is_said() -> None:
+def test_what_is_queued_and_what_runs_is_shown() -> None:
     assert "queued: no worker has it yet" in _lease_text(wait(row("queued")))
     assert "it runs at w-1" in _lease_text(wait(row("running")))
     assert _lease_text(wait(None)) == ""
@@ -59,34 +59,34 @@ def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:
     assert (why.count("w-1"), why.endswith("; and 7 more")) == (MAX_COMMANDS, True)
 
 
-def told(**more: Any) -> list[str]:
+def explained(**more: Any) -> list[str]:
     nothing: dict[str, Any] = {"error": None, "quarantined": None, "dropped": None, "retried": [], "warnings": []}
     document = {"execution_id": "7", "status": "running", "waits": [], "steps": [], **nothing, **more}
     return [line.strip() for line, _ in _lines(document, "7", whole=False)]
 
 
 def test_only_what_no_worker_has_waits_for_one() -> None:
-    _, runs = told(waits=[wait(row("running"))])
+    _, runs = explained(waits=[wait(row("running"))])
     assert runs.startswith("runs at a worker: a: command a#1 is out; it runs at w-1")
-    _, waits = told(waits=[wait(row("queued"))])
+    _, waits = explained(waits=[wait(row("queued"))])
     assert waits == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
 
 
-def test_of_a_wide_loop_a_few_commands_of_each_kind_are_told_and_how_many_more_there_are() -> None:
+def test_of_a_wide_loop_a_few_commands_of_each_kind_are_shown_and_the_rest_counted() -> None:
     out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
-    lines = told(waits=out)[1:]
+    lines = explained(waits=out)[1:]
     assert len(lines) == 2 + MAX_COMMANDS + 1 + 1, f"{len(lines)} lines"
     assert "waits for a worker: a: and 1,997 more like these; use --json to show them" in lines
     assert lines[-1].startswith("waits for a worker: b: command")
 
 
-def test_a_stay_in_quarantine_is_told_of_what_went_on() -> None:
-    assert told(retried=[{"since": 0, "until": 1500}])[1] == (
+def test_a_period_in_quarantine_is_shown_of_an_execution_that_went_on() -> None:
+    assert explained(retried=[{"since": 0, "until": 1500}])[1] == (
         "was in quarantine from 1970-01-01T00:00:00.000Z to 1970-01-01T00:00:01.500Z, then continued"
     )
 
 
-def test_where_a_loop_is_told_in_short_it_says_what_tells_the_rest_of_its_items() -> None:
+def test_where_a_loop_is_shortened_it_says_what_shows_the_rest_of_its_items() -> None:
     item = {"index": 1, "error": {"code": "x", "message": "m"}, "attempts": 1}
     run = {"step": "each", "failed_items": {"count": 2000, "first": [item] * 20, "unnamed": []}}
     *_, last = _items("7", run, whole=False)
@@ -105,11 +105,11 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
     assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
 
 
-def test_what_a_step_has_printed_is_told_and_of_much_the_first_lines() -> None:
+def test_what_a_step_has_printed_is_shown_and_of_much_the_first_lines() -> None:
     entry = {"seq": 3, "at": 0, "step": "a", "text": "a#1 ends well"}
-    told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": "one\ntwo\n"}])]
-    assert told[1:] == ["prints: one", "prints: two"]
+    lines = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": "one\ntwo\n"}])]
+    assert lines[1:] == ["prints: one", "prints: two"]
     much = "".join(f"{number}\n" for number in range(MAX_LINES + 7))
-    told = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
-    assert (len(told), told[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines; use --json to show them")
+    lines = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
+    assert (len(lines), lines[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines; use --json to show them")
     assert len(list(_cause_lines([entry]))) == 1

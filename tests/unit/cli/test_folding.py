@@ -29,7 +29,7 @@ def test_thousands_of_turns_are_the_first_the_rest_and_the_last() -> None:
 
 
 @pytest.mark.parametrize("count", [1, MAX_UNFOLDED])
-def test_a_few_turns_are_told_one_by_one(count: int) -> None:
+def test_a_few_turns_are_shown_one_by_one(count: int) -> None:
     turns = [One("a", number) for number in range(1, count + 1)]
     assert folded(turns) == turns
 
@@ -82,7 +82,7 @@ def test_turns_that_end_one_by_one_are_folded_once_there_are_many() -> None:
     ]
 
 
-def test_a_turn_that_fails_is_told_at_once_behind_those_before_it_unless_very_many_do() -> None:
+def test_a_turn_that_fails_is_shown_at_once_behind_those_before_it_unless_very_many_do() -> None:
     now, rest = as_they_end([One("a", n, "failed" if n in (70, 90) else "done") for n in range(1, 101)])
     before = [f"{MAX_UNFOLDED + 1}-69: {69 - MAX_UNFOLDED} done", "70", "71-89: 19 done", "90"]
     assert now == [*(str(number) for number in range(1, MAX_UNFOLDED + 1)), *before]

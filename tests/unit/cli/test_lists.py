@@ -42,8 +42,8 @@ class Lists(Client):
             end = query["offset"] + len(page)
             return {"items": page, "next": end if end < len(self.rows) else None}
         before = int(query.get("before") or 10**9)
-        most = min(FEW, query["page_size"])
-        return [row for row in self.rows if int(row["execution_id"]) < before][:most]
+        limit = min(FEW, query["page_size"])
+        return [row for row in self.rows if int(row["execution_id"]) < before][:limit]
 
 
 def execution(number: int) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def test_a_step_ends_with_its_call() -> None:
     assert line(row) == "✓ load  2.50 s"
 
 
-def test_attempts_of_a_command_that_was_put_off_are_counted_and_told_once() -> None:
+def test_attempts_of_a_deferred_command_are_counted_and_shown_once() -> None:
     def tries(*numbers: int) -> dict[str, Any]:
         return {"attempts": [{"attempt": number, "task": "load", "started_at": number} for number in numbers]}
 
@@ -55,7 +55,7 @@ def test_attempts_of_another_command_stay_its_own() -> None:
     assert row.failed == 2
 
 
-def test_what_a_step_waited_in_its_worker_is_told_if_there_is_any() -> None:
+def test_the_time_a_step_waited_in_its_worker_is_shown_if_there_is_any() -> None:
     def printed(waited: float) -> str:
         progress = Progress()
         meta = {"duration_ms": 2, "waited_ms": waited, "started_at": "2026-01-01T00:00:02Z"}
@@ -64,9 +64,9 @@ def test_what_a_step_waited_in_its_worker_is_told_if_there_is_any() -> None:
         Console(file=out, width=120).print(progress.steps())
         return out.getvalue()
 
-    told = printed(4994.0)
-    assert told.index("queued") < told.index("waited") < told.index("ran")
-    assert "1.00 s" in told and "4.99 s" in told, told
+    text = printed(4994.0)
+    assert text.index("queued") < text.index("waited") < text.index("ran")
+    assert "1.00 s" in text and "4.99 s" in text, text
     assert "waited" not in printed(0.2)
 
 
@@ -124,11 +124,11 @@ def test_the_status_follows_the_end() -> None:
 ATTEMPT = {"attempt": 1, "task": "load", "error": {"code": "x", "message": "m"}}
 
 
-def told(progress: Progress) -> list[tuple[str, str]]:
+def statuses(progress: Progress) -> list[tuple[str, str]]:
     return [(row.name, row.label) for row in progress.rows.values()]
 
 
-def test_queued_and_run_are_told_apart() -> None:
+def test_queued_and_running_are_distinguished() -> None:
     progress = Progress()
     meta = {"started_at": "2026-01-01T00:00:03Z", "duration_ms": 500, "attempts": [ATTEMPT], "lost": [{}]}
     progress.apply([event("command.issued", 1, kind="step"), event("call.done", 4, meta=meta)])
@@ -153,7 +153,7 @@ def test_a_step_that_is_put_off_is_not_running() -> None:
     progress = Progress()
     for kind, status in (("command.issued", "running"), ("timer.set", "delayed"), ("child.started", "parked")):
         progress.apply([event(kind, 1)])
-        assert told(progress) == [("load", status)]
+        assert statuses(progress) == [("load", status)]
 
 
 def test_where_a_step_stands_is_as_the_engine_says() -> None:
@@ -165,15 +165,15 @@ def test_where_a_step_stands_is_as_the_engine_says() -> None:
             {"step": "join", "generation": None, "status": "waiting"},
         ]
     )
-    assert told(progress) == [("load", "queued"), ("join", "waiting")]
+    assert statuses(progress) == [("load", "queued"), ("join", "waiting")]
     progress.apply([event("call.done", 2)])
-    assert told(progress)[0] == ("load", "done")
+    assert statuses(progress)[0] == ("load", "done")
 
 
 def test_the_end_of_an_execution_is_no_run_of_the_step_that_it_names() -> None:
     progress = Progress()
     progress.apply([event("call.error", 1), {**event("playbook.failed", 1), "generation": None}])
-    assert told(progress) == [("load", "failed")]
+    assert statuses(progress) == [("load", "failed")]
 
 
 def test_a_sub_playbook_ends_the_step_that_waits_for_it_alone() -> None:
@@ -207,7 +207,7 @@ def test_what_was_under_way_when_an_execution_ended_is_stopped_unless_it_may_go_
     assert (row.label, row.duration(100.0)) == ("stopped", 3.0)
 
 
-def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
+def test_what_was_kept_in_quarantine_is_shown_when_it_took_effect() -> None:
     progress = Progress()
     progress.apply([event("command.issued", 1), event("playbook.failed", 3, None, quarantined={"type": "timer.fired"})])
     progress.apply([event("execution.retried", 40, None), event("call.done", 3), event("command.issued", 3, "next")])
@@ -229,7 +229,7 @@ def failed(step: str, **more: Any) -> dict[str, Any]:
     return {**event("playbook.failed", 3, step, error=error, **more), "generation": None}
 
 
-def test_a_step_whose_arcs_or_set_cannot_be_told_has_failed() -> None:
+def test_a_step_whose_arcs_or_set_cannot_be_evaluated_has_failed() -> None:
     progress = Progress()
     [row] = progress.apply([event("command.issued", 1), event("call.done", 2), failed("load")])
     assert line(row) == "✗ load  1.00 s  template.error: there is no 'gone' (line 7)"
@@ -244,22 +244,22 @@ def test_a_step_that_led_on_has_not_failed_by_what_comes_after_it() -> None:
     progress = Progress()
     routes = [{"step": "load", "generation": 1, "arcs": ["load"]}]
     progress.apply([event("command.issued", 1), event("call.done", 2), failed("load", routes=routes)])
-    assert told(progress) == [("load", "done")], "it is the next turn that could not begin"
+    assert statuses(progress) == [("load", "done")], "it is the next turn that could not begin"
     progress = Progress()
     progress.apply([event("command.issued", 1), event("call.done", 2), failed("next")])
-    assert told(progress) == [("load", "done")]
+    assert statuses(progress) == [("load", "done")]
 
 
-def test_the_failed_items_of_each_run_of_a_loop_are_counted_and_told() -> None:
-    for most, told_of in ((20, 1), (None, 2)):
-        progress = Progress(most and 1)
+def test_the_failed_items_of_each_run_of_a_loop_are_counted_and_shown() -> None:
+    for limit, shown in ((20, 1), (None, 2)):
+        progress = Progress(limit and 1)
         errors = {str(index): {"code": "x", "message": "m"} for index in (0, 1)}
         progress.apply([event("loop.opened", 0, count=5)])
         progress.apply([event("frame.committed", 2, start=0, end=5, ok=1, failed=4, errors=errors)])
         [found] = progress.failed_items()
         assert (found["step"], found["generation"], found["count"], found["failed"]) == ("load", 1, 5, 4)
-        assert len(found["items"]) == told_of
-        assert found["unnamed"] == ([] if most else [{"start": 0, "end": 5, "failed": 2}])
+        assert len(found["items"]) == shown
+        assert found["unnamed"] == ([] if limit else [{"start": 0, "end": 5, "failed": 2}])
 
 
 def text_of(progress: Progress, *, whole: bool = False) -> list[str]:
@@ -293,7 +293,7 @@ def test_a_step_that_could_not_begin_has_failed() -> None:
     routes = [{"step": "load", "generation": 1, "arcs": ["next"]}]
     progress.apply([event("command.issued", 1), event("call.done", 2)])
     [row] = progress.apply([failed("next", routes=routes)])
-    assert (line(row), told(progress)) == (
+    assert (line(row), statuses(progress)) == (
         "✗ next  0.00 s  template.error: there is no 'gone' (line 7)",
         [("load", "done"), ("next", "failed")],
     )

@@ -16,5 +16,5 @@ def test_a_step_that_a_cancel_cut_off_is_stopped_as_in_show_and_explain() -> Non
 
 
 @pytest.mark.parametrize("status", ["ok", "error", "skipped"])
-def test_a_step_that_has_ended_is_told_as_it_ended(status: str) -> None:
+def test_a_step_that_has_ended_is_shown_as_it_ended(status: str) -> None:
     assert _status({"status": status}, ended=True) == status

@@ -71,7 +71,7 @@ def test_what_is_set_by_reference_stands_beside_what_is_set() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "expected"),
     [
         ({"set": {"x": 1}, "set_refs": {"x": reference()}}, "both as a value and by reference"),
         ({"set_refs": {"x": {"kind": "result_ref"}}}, "not a valid reference"),
@@ -81,10 +81,10 @@ def test_what_is_set_by_reference_stands_beside_what_is_set() -> None:
         ({"set": {"x": "y" * SET_VALUE_BYTES}}, "`set.x` of "),
     ],
 )
-def test_what_is_wrong_with_a_reference_or_too_much_is_refused(given: dict[str, Any], told: str) -> None:
+def test_what_is_wrong_with_a_reference_or_too_much_is_refused(given: dict[str, Any], expected: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         reported(**given)
-    assert told in caught.value.detail
+    assert expected in caught.value.detail
 
 
 def test_each_stored_value_has_a_row_whatever_became_of_the_command() -> None:

@@ -21,11 +21,11 @@ def refusal(model: type[BaseModel], query: str) -> InvalidRequest:
     return refused.value
 
 
-def test_a_parameter_that_there_is_not_is_told_with_those_that_there_are() -> None:
+def test_an_unknown_parameter_is_reported_with_the_known_ones() -> None:
     detail = refusal(ListExecutions, "limit=2").detail
     assert detail.startswith("there is no parameter 'limit'; there are page, page_size, before, status, path, "), detail
     assert refusal(Nothing, "a=1").detail == "there is no parameter 'a'; there is none"
 
 
-def test_a_value_that_is_wrong_is_told_by_its_name() -> None:
+def test_a_value_that_is_wrong_is_reported_by_its_name() -> None:
     assert "page_size: Input should be greater than or equal to 1" in refusal(ListExecutions, "page_size=0").detail

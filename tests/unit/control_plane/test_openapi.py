@@ -19,7 +19,7 @@ def test_every_route_is_listed_under_its_name() -> None:
     assert {"/livez", "/readyz", "/metrics", "/openapi.json"} <= paths.keys()
 
 
-def test_what_running_covers_is_said_alike_over_rest_and_graphql() -> None:
+def test_what_running_covers_is_documented_alike_for_rest_and_graphql() -> None:
     rest = document()["components"]["schemas"]["UnderWay"]["properties"]["status"]["description"]
     running = schema().type_map["StepStatus"]
     assert isinstance(running, GraphQLEnumType)
@@ -32,7 +32,7 @@ def test_names_are_unique() -> None:
     assert len(names) == len(set(names))
 
 
-def test_every_operation_tells_what_a_refusal_looks_like() -> None:
+def test_every_operation_documents_its_refusals() -> None:
     for path, methods in document()["paths"].items():
         for entry in methods.values():
             assert path.startswith("/api/") == ("401" in entry["responses"])

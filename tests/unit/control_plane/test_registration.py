@@ -39,7 +39,7 @@ def test_what_is_not_base64_of_a_text_is_left_alone(text: str) -> None:
     assert as_text(text) == text
 
 
-def test_a_fault_in_a_tool_is_told_with_its_line() -> None:
+def test_a_fault_in_a_tool_is_reported_with_its_line() -> None:
     text = PLAYBOOK.replace("tool: {kind: noop}\n    next", "tool: {kind: http, url: x, methud: GET}\n    next")
     with pytest.raises(InvalidPlaybook) as caught:
         document_of(text)

@@ -21,7 +21,7 @@ async def test_nothing_is_kept_of_those_who_left() -> None:
     assert watchers._waiting == {}
 
 
-async def test_what_happens_in_quick_succession_is_told_once() -> None:
+async def test_what_happens_in_quick_succession_is_notified_once() -> None:
     watchers = Watchers()
     with watchers.watch("1") as event:
         watchers.notify("1", ended=False)
@@ -33,7 +33,7 @@ async def test_what_happens_in_quick_succession_is_told_once() -> None:
         await event.wait()
 
 
-async def test_an_end_is_told_at_once() -> None:
+async def test_an_end_is_notified_at_once() -> None:
     watchers = Watchers()
     with watchers.watch("1") as event:
         watchers.notify("1", ended=False)

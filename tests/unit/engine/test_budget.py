@@ -93,9 +93,9 @@ def test_a_command_that_comes_back_from_a_delay_counts_again() -> None:
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-@pytest.mark.parametrize("most", [1, 3, 7])
-def test_the_log_alone_decides(name: str, most: int) -> None:
-    run = play(Run(WORKFLOWS[name], budget=budget(max_invocations=most)), most)
+@pytest.mark.parametrize("limit", [1, 3, 7])
+def test_the_log_alone_decides(name: str, limit: int) -> None:
+    run = play(Run(WORKFLOWS[name], budget=budget(max_invocations=limit)), limit)
     assert diff("7", run.log, run.plan, run.plan).empty
 
 

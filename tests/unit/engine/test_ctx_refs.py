@@ -217,7 +217,7 @@ def test_a_stored_value_of_a_suspended_step_is_listed() -> None:
     assert [row["key"] for row in expected_projections("7", run.log).results] == ["7/a/1.json"]
 
 
-def test_the_digest_tells_what_was_set_by_reference_and_not_where_it_is() -> None:
+def test_the_digest_covers_what_was_set_by_reference_and_not_where_it_is() -> None:
     def digest_with(**given: Any) -> str:
         run = Run(CHAIN)
         run.done("a", set_refs={"big": ref(**given)})

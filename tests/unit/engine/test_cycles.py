@@ -26,7 +26,7 @@ TWO_BACK = """
 
 
 @pytest.mark.parametrize("turns", [500, 100_000])
-def test_a_loop_of_nothing_turns_as_often_as_it_is_told_to_in_one_decision(turns: int) -> None:
+def test_a_loop_of_nothing_takes_all_its_turns_in_one_decision(turns: int) -> None:
     head = "executor: {spec: {max_turns: 100000}}\n"
     run = Run(EMPTY_LOOP.replace("TURNS", str(turns)), head)
     assert run.state.error is None, run.state.error
@@ -39,7 +39,7 @@ def test_turns_have_a_limit_that_names_the_step() -> None:
     assert (run.state.error["code"], run.state.error["step"]) == ("turns.exceeded", "turn")
 
 
-def test_without_being_told_otherwise_a_step_begins_ten_thousand_times_at_most() -> None:
+def test_by_default_a_step_begins_ten_thousand_times_at_most() -> None:
     run = Run(EMPTY_LOOP.replace("TURNS", "20000"))
     assert run.state.error["code"] == "turns.exceeded"
     assert run.state.generations["turn"] == 10_000

@@ -19,7 +19,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.playbook.load import load_plan
 
 
-def told(event: Event) -> tuple[str, Any, Any, Any]:
+def summary(event: Event) -> tuple[str, Any, Any, Any]:
     return event.type, event.step, event.generation, event.command_id
 
 
@@ -29,7 +29,7 @@ def test_a_command_is_issued_with_what_it_is_and_where_it_came_from() -> None:
     assert run.log[1].payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}}
     run.done("a", {"v": 1})
     issued = run.log[-1]
-    assert told(issued) == (e.ISSUED, "b", 1, "b#1")
+    assert summary(issued) == (e.ISSUED, "b", 1, "b#1")
     route = {"step": "a", "generation": 1, "event": "call.done", "set": {"x": 1}, "arcs": ["b"]}
     assert issued.payload == {"kind": "step", "attempt": 1, "scope": {"ctx": {}, "steps": {}}, "routes": [route]}
 
@@ -39,7 +39,7 @@ def test_an_end_carries_the_last_routes_and_the_step_whose_outcome_is_the_result
     run.done("a", {"v": 1})
     run.done("b")
     run.done("c")
-    assert told(run.log[-1]) == (e.COMPLETED, None, None, None)
+    assert summary(run.log[-1]) == (e.COMPLETED, None, None, None)
     route = {"step": "c", "generation": 1, "event": "call.done"}
     assert run.log[-1].payload == {"result_step": "c", "routes": [route]}
 
@@ -48,7 +48,7 @@ def test_where_nothing_begins_the_step_s_exit_carries_its_route() -> None:
     run = Run(WORKFLOWS["diamond"])
     run.done("split")
     (exit_,) = run.done("left")
-    assert told(exit_) == (e.STEP_EXIT, "left", 1, None)
+    assert summary(exit_) == (e.STEP_EXIT, "left", 1, None)
     assert exit_.payload == {"routes": [{"step": "left", "generation": 1, "event": "call.done", "arcs": ["join"]}]}
 
 
@@ -56,12 +56,12 @@ def test_a_delay_of_a_frame_goes_on_with_the_same_items() -> None:
     run = Run(WORKFLOWS["two loops"])
     run.done("split")
     (timer,) = run.report("one#1.1", e.CALL_DEFERRED, delay=2, resume={"items": {}})
-    assert told(timer) == (e.TIMER_SET, "one", 1, "one#1.1")
+    assert summary(timer) == (e.TIMER_SET, "one", 1, "one#1.1")
     at = run.log[-2].at
     assert timer.payload == {"timer": f"one#1.1!{run.log[-2].seq}", "due": at + 2000, "resume": {"items": {}}}
     fired = {"timer": timer.payload["timer"]}
     (again,) = run.fact(e.TIMER_FIRED, step="one", generation=1, payload=fired)
-    assert told(again) == (e.ISSUED, "one", 1, "one#1.1@2")
+    assert summary(again) == (e.ISSUED, "one", 1, "one#1.1@2")
     frame = run.issued("one")[1].payload["frame"]
     assert again.payload == {
         "kind": "frame",
@@ -78,7 +78,7 @@ def test_a_child_is_started_one_level_deeper_under_an_id_of_its_own() -> None:
     run.state = replace(run.state, depth=3)
     run.log[0].payload["depth"] = 3
     (started,) = run.report("call#1", e.CALL_PARKED, child=CHILD, resume={"task": "call"})
-    assert told(started) == (e.CHILD_STARTED, "call", 1, "call#1")
+    assert summary(started) == (e.CHILD_STARTED, "call", 1, "call#1")
     fact = run.log[-2]
     assert started.payload == {
         "execution_id": execution_id(fact.at, f"7/call#1/{fact.seq}"),
@@ -107,7 +107,7 @@ def test_a_worker_goes_on_if_there_is_more_to_do(tool: str, resumes: bool) -> No
     assert started.payload["resumes"] is resumes
 
 
-def test_of_many_steps_that_took_no_arc_the_first_are_told() -> None:
+def test_of_many_steps_that_took_no_arc_the_first_are_named() -> None:
     names = [f"s{n:02}" for n in range(MAX_WARNINGS + 3)]
     arcs = ", ".join(f"{{step: {name}}}" for name in names)
     lines = [f"- {{step: a, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}}}"]
@@ -156,7 +156,7 @@ def test_of_many_steps_that_took_no_arc_the_first_are_told() -> None:
 def test_an_execution_that_cannot_go_on_says_why(workflow: str, head: str, error: Any) -> None:
     run = Run(workflow, head)
     run.done("a")
-    assert told(run.log[-1]) == (e.FAILED, "a", None, None)
+    assert summary(run.log[-1]) == (e.FAILED, "a", None, None)
     assert run.log[-1].payload["error"] == error == run.state.error
 
 
@@ -193,7 +193,7 @@ def test_what_comes_back_from_quarantine_begins_if_it_came_to_nothing() -> None:
     failed = Event(e.FAILED, 1, seq=2, payload={"error": error, e.QUARANTINED: kept})
     state = fold("7", [first, failed])
     state, decisions = advance(run.plan, state, Event(e.RETRIED, 2, seq=3, payload={"seq": 2}))
-    assert [told(event) for event in decisions] == [(e.ISSUED, "a", 1, "a#1")]
+    assert [summary(event) for event in decisions] == [(e.ISSUED, "a", 1, "a#1")]
     assert (state.status, state.error) == ("running", None)
     apart = fold("7", [*run.log, replace(failed, seq=3)])
     state, decisions = advance(run.plan, apart, Event(e.RETRIED, 2, seq=4, payload={"seq": 3}))
@@ -238,7 +238,7 @@ def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once() -> N
     assert run.skipped() == ["aside", "behind"]
 
 
-def test_an_admission_that_cannot_be_told_fails_the_execution() -> None:
+def test_an_admission_that_cannot_be_evaluated_fails_the_execution() -> None:
     run = Run(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
     run.done("a", {"v": 1})
     error = run.state.error

@@ -106,7 +106,7 @@ def test_the_entries_stand_in_the_order_of_cause_and_effect() -> None:
     assert found.value == "c1:" + found.links[-1].chain
 
 
-def test_the_raw_digest_tells_of_every_change() -> None:
+def test_the_raw_digest_changes_with_every_change() -> None:
     log = play(Run(LOOP), 5).log
     whole = raw_digest(log)
     assert whole == raw_digest(reversed(log))

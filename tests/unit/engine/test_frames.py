@@ -81,11 +81,11 @@ def test_what_it_did_not_get_to_is_handed_back_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "told", "after"),
+    ("before", "measured", "after"),
     [(None, 4.0, 4.0), (None, None, None), (2.0, None, 2.0), (2.0, 4.0, 3.0), (1.0, 1.001, 1.0), (2.0, 0.0, 2.0)],
 )
-def test_the_time_of_an_item_is_half_of_what_it_was(before: Any, told: Any, after: Any) -> None:
-    payload = committed() if told is None else committed(item_ms=told)
+def test_the_time_of_an_item_is_half_of_what_it_was(before: Any, measured: Any, after: Any) -> None:
+    payload = committed() if measured is None else committed(item_ms=measured)
     assert after_frame(loop(item_ms=before), (0, 0, 4, 1), payload).item_ms == after
 
 

@@ -163,7 +163,7 @@ def test_what_a_step_reads_has_its_limit_to_the_byte() -> None:
         check_scope({"ctx": {"x": scope["ctx"]["x"] + "x"}})
 
 
-def test_a_range_that_is_refused_is_told_as_such_and_not_as_a_cycle() -> None:
+def test_a_range_that_is_refused_is_reported_as_such_and_not_as_a_cycle() -> None:
     run = Run(
         '- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ range(10 ** 10) | sum > 3 }}"}]}}\n'
         "- {step: b, tool: {kind: noop}}\n"

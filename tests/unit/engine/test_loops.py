@@ -243,7 +243,7 @@ def test_a_collection_that_a_worker_could_not_render_fails_the_step():
         ("'text'", "loop.not_iterable", "loop.in must give a list, not str ('text')"),
     ],
 )
-def test_what_is_no_list_is_told_with_its_template(items, code, message):
+def test_a_collection_that_is_no_list_is_reported_with_its_template(items, code, message):
     run = Run(loop(items))
     assert run.state.error == {
         "kind": "loop",
@@ -262,7 +262,7 @@ def test_what_is_no_list_is_told_with_its_template(items, code, message):
         ("'many'", "max_in_flight must be an integer, not 'many'", "{{ 'many' }}"),
     ],
 )
-def test_a_width_that_cannot_be_is_told_with_its_template(width, message, template):
+def test_an_impossible_width_is_reported_with_its_template(width, message, template):
     run = Run(loop(width=f'"{{{{ {width} }}}}"'))
     error = run.state.error
     assert (error["code"], error["message"], error["template"]) == ("loop.invalid", message, template)

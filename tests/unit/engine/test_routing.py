@@ -395,7 +395,7 @@ def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed():
     assert run.state.error["routing"]["code"] == "template.error"
 
 
-def test_an_end_to_which_no_arc_fitted_is_told_with_a_warning_unless_it_is_meant():
+def test_an_end_to_which_no_arc_fitted_has_a_warning_unless_it_is_meant():
     steps = """
         - step: a
           tool: {{kind: noop}}

@@ -1,4 +1,4 @@
-"""What is decided on is what is stored: copies of a state agree to the last byte, hurtful values are refused."""
+"""What is decided on is what is stored: copies of a state agree to the last byte, all other values are refused."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from starlette.types import ASGIApp, Message
+from tests.serving import serving_app
 
 from noetl_serverless.gateway.app import create_app
 from noetl_serverless.gateway.control_plane import ControlPlane
@@ -159,13 +160,8 @@ async def upstream() -> AsyncIterator[Upstream]:
     upstream = Upstream()
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", upstream.handle)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    upstream.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield upstream
-    await runner.cleanup()
+    async with serving_app(app) as upstream.url:
+        yield upstream
 
 
 class Clock:

@@ -80,7 +80,7 @@ async def test_without_a_sign_in_nobody_gets_in(values: MemoryKeyValue, control_
     assert answer.status == 404
 
 
-async def test_validate_tells_whether_a_session_holds(call: Client) -> None:
+async def test_validate_returns_whether_a_session_is_valid(call: Client) -> None:
     token = (await login(call))["session_token"]
     answer = await call("POST", "/api/auth/validate", {"session_token": token})
     assert answer.json["valid"] is True
@@ -99,19 +99,19 @@ async def test_validate_tells_whether_a_session_holds(call: Client) -> None:
 )
 async def test_check_access_answers_by_role(call: Client, role: str, permission: str, allowed: bool) -> None:
     token = (await login(call, roles=[role]))["session_token"]
-    asked = {"session_token": token, "playbook_path": "etl/load", "permission_type": permission}
-    answer = await call("POST", "/api/auth/check-access", asked)
+    request = {"session_token": token, "playbook_path": "etl/load", "permission_type": permission}
+    answer = await call("POST", "/api/auth/check-access", request)
     assert answer.json["allowed"] is allowed
     assert answer.json["playbook_path"] == "etl/load"
     assert answer.json["permission_type"] == permission
 
 
 async def test_check_access_allows_nothing_to_a_stranger(call: Client) -> None:
-    asked = {"session_token": "forged", "playbook_path": "etl/load", "permission_type": "view"}
-    answer = await call("POST", "/api/auth/check-access", asked)
+    request = {"session_token": "forged", "playbook_path": "etl/load", "permission_type": "view"}
+    answer = await call("POST", "/api/auth/check-access", request)
     assert (answer.status, answer.json["allowed"]) == (200, False)
-    asked["permission_type"] = "own"
-    assert (await call("POST", "/api/auth/check-access", asked)).status == 400
+    request["permission_type"] = "own"
+    assert (await call("POST", "/api/auth/check-access", request)).status == 400
 
 
 async def test_logout_ends_the_session(call: Client) -> None:

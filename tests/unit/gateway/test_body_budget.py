@@ -19,7 +19,7 @@ def large(seq: int) -> dict[str, Any]:
     return {**event(seq), "payload": {"data": "x" * MIB}}
 
 
-async def asked(call: Client, token: str, query: str, **variables: Any) -> Any:
+async def ask(call: Client, token: str, query: str, **variables: Any) -> Any:
     answer = await call("POST", "/graphql", {"query": query, "variables": variables}, token=token)
     assert answer.status == 200
     assert len(answer.body) < ANSWER_BYTES
@@ -32,7 +32,7 @@ async def test_a_page_that_the_control_plane_ended_early_has_a_next(
     upstream.answers["GET /api/executions/7/events"] = [event(1)]
     upstream.headers["link"] = '<?after=1>; rel="next"'
     query = '{ events(executionId: "7", first: 5) { nodes { seq } pageInfo { hasNextPage } } }'
-    found = (await asked(call, viewer, query))["data"]["events"]
+    found = (await ask(call, viewer, query))["data"]["events"]
     assert found == {"nodes": [{"seq": 1}], "pageInfo": {"hasNextPage": True}}
 
 
@@ -43,7 +43,7 @@ async def test_a_list_ends_where_there_is_no_more_room(call: Client, viewer: str
     after = None
     while True:
         upstream.answers["GET /api/executions/7/events"] = [large(seq) for seq in range(len(seen) + 1, 9)]
-        page = (await asked(call, viewer, query, after=after))["data"]["events"]
+        page = (await ask(call, viewer, query, after=after))["data"]["events"]
         seen += [node["seq"] for node in page["nodes"]]
         after = page["pageInfo"]["endCursor"]
         if not page["pageInfo"]["hasNextPage"]:
@@ -56,7 +56,7 @@ async def test_lists_beside_each_other_share_the_room(call: Client, viewer: str,
     upstream.answers["GET /api/executions"] = [entry(7)] * 20
     query = """{ executions(first: 20) { nodes { id
         events(first: 2) { nodes { seq payload } pageInfo { hasNextPage endCursor } } } } }"""
-    found = await asked(call, viewer, query)
+    found = await ask(call, viewer, query)
     assert "errors" not in found
     nodes = found["data"]["executions"]["nodes"]
     assert len(nodes) == 20
@@ -75,7 +75,7 @@ async def test_what_is_asked_for_twice_is_refused_if_it_is_too_large(
 ) -> None:
     upstream.answers["GET /api/executions/7/events"] = [large(seq) for seq in range(1, 4)]
     query = '{ events(executionId: "7") { nodes { payload } edges { node { payload } } } }'
-    found = await asked(call, viewer, query)
+    found = await ask(call, viewer, query)
     [error] = found["errors"]
     assert (found["data"], error["extensions"]["code"]) == (None, "answer.too_large")
 

@@ -129,14 +129,14 @@ APART = """warnings { code message step } quarantined quarantine { seq at factCo
     facts { type step generation commandId at payload payloadBytes beginning } }"""
 
 
-async def test_an_execution_tells_what_it_warns_of(ask: Ask, upstream: Upstream) -> None:
+async def test_an_execution_shows_its_warnings(ask: Ask, upstream: Upstream) -> None:
     upstream.answers["GET /api/executions/7"] = {**entry(7), "warnings": [WARNING], "quarantined": False}
     found = (await ask.data(f'{{ execution(id: "7") {{ {APART} }} }}'))["execution"]
     assert found == {"warnings": [WARNING], "quarantined": False, "quarantine": None}
     assert [seen.path for seen in upstream.seen] == ["/api/executions/7"], "it was asked for more than once"
 
 
-async def test_an_execution_tells_that_it_is_in_quarantine_and_why(ask: Ask, upstream: Upstream) -> None:
+async def test_an_execution_shows_that_it_is_in_quarantine_and_why(ask: Ask, upstream: Upstream) -> None:
     upstream.answers["GET /api/executions/7"] = {**entry(7), "warnings": [], "quarantined": True}
     upstream.answers["GET /api/quarantine/7"] = KEPT
     found = (await ask.data(f'{{ execution(id: "7") {{ {APART} }} }}'))["execution"]
@@ -167,8 +167,8 @@ async def test_a_list_is_narrowed_as_over_rest(ask: Ask, upstream: Upstream) -> 
     query = """query ($since: String, $until: String) { executions(
         since: $since, until: $until, principal: "ada", principalKind: "user", status: FAILED) { nodes { id } } }"""
     await ask.data(query, since=since, until=until)
-    asked = {"since": since, "until": until, "principal": "ada", "principal_kind": "user", "status": "FAILED"}
-    assert upstream.last.query == {**asked, "page_size": "21"}
+    filters = {"since": since, "until": until, "principal": "ada", "principal_kind": "user", "status": "FAILED"}
+    assert upstream.last.query == {**filters, "page_size": "21"}
 
 
 async def test_they_cost_what_a_call_costs(ask: Ask) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from tests.serving import end, serve
 
 from noetl_serverless.errors import InvalidRequest, Unauthenticated, Unavailable
 from noetl_serverless.gateway.oidc import OidcSignIn
@@ -49,7 +49,7 @@ class Provider:
             def log_message(self, *args: Any) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = serve(Handler)
         self.issuer = f"http://127.0.0.1:{self.server.server_port}/"
 
     def token(self, *, key: Any = KEY, kid: str = "one", algorithm: str = "RS256", **claims: Any) -> str:
@@ -71,12 +71,8 @@ class Provider:
 @pytest.fixture
 def provider() -> Iterator[Provider]:
     provider = Provider()
-    thread = threading.Thread(target=provider.server.serve_forever, args=(0.02,))
-    thread.start()
     yield provider
-    provider.server.shutdown()
-    thread.join()
-    provider.server.server_close()
+    end(provider.server)
 
 
 @pytest.fixture
@@ -85,7 +81,7 @@ def sign_in(provider: Provider) -> OidcSignIn:
 
 
 @pytest.mark.parametrize("field", ["id_token", "auth0_token"])
-async def test_a_valid_token_tells_who_it_is(provider: Provider, sign_in: OidcSignIn, field: str) -> None:
+async def test_a_valid_token_identifies_its_user(provider: Provider, sign_in: OidcSignIn, field: str) -> None:
     user = await sign_in.sign_in({field: provider.token(roles=["editor", "unknown"])})
     assert user.to_dict() == {
         "user_id": "auth0|ann",

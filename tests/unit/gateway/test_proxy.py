@@ -35,7 +35,9 @@ async def test_head_and_options_pass_too(call: Client, viewer: str, upstream: Up
         assert upstream.last.method == method
 
 
-async def test_the_gateway_speaks_for_itself_and_names_the_user(call: Client, viewer: str, upstream: Upstream) -> None:
+async def test_the_gateway_authenticates_itself_and_names_the_user(
+    call: Client, viewer: str, upstream: Upstream
+) -> None:
     upstream.answers["GET /api/executions"] = []
     headers = {
         "x-noetl-user": "root",

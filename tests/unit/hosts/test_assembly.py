@@ -25,7 +25,7 @@ ENVIRON = {
 
 
 @pytest.mark.parametrize(
-    ("function", "part", "twin"),
+    ("function", "part", "fake"),
     [
         ("control_plane", "NatsNotifier", MemoryNotifier),
         ("reconciler", "NatsNotifier", MemoryNotifier),
@@ -34,13 +34,13 @@ ENVIRON = {
     ],
 )
 def test_streams_are_on_as_many_nodes_as_the_settings_say(
-    monkeypatch: pytest.MonkeyPatch, function: str, part: str, twin: Any
+    monkeypatch: pytest.MonkeyPatch, function: str, part: str, fake: Any
 ) -> None:
     made: list[int] = []
 
     def make(connection: object, *, replicas: int, **others: object) -> Any:
         made.append(replicas)
-        return twin()
+        return fake()
 
     module = import_module(f"noetl_serverless.hosts.assembly.{function}")
     monkeypatch.setattr(module, part, make)

@@ -88,9 +88,9 @@ def _all(client: socket.socket) -> bytes:
 
 async def test_who_has_asked_all_and_closes_its_side_gets_the_answer() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked = await reader.read()
+        request = await reader.read()
         await asyncio.sleep(0.05)
-        writer.write(b"answer to " + asked)
+        writer.write(b"answer to " + request)
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

@@ -41,9 +41,9 @@ def test_a_variable_of_the_caller_does_not_slip_through(tmp_path: Path, monkeypa
 
 def test_a_function_reads_back_what_it_was_given(tmp_path: Path) -> None:
     given = Settings(notify=False, lease=3.5, log_level="DEBUG")
-    told = Settings.from_environment(environment("control_plane", tmp_path, given))
-    assert (told.notify, told.log_level, told.function) == (False, "DEBUG", "control_plane")
-    assert told.function_urls["shared"] == "http://127.0.0.1:9003/"
+    settings = Settings.from_environment(environment("control_plane", tmp_path, given))
+    assert (settings.notify, settings.log_level, settings.function) == (False, "DEBUG", "control_plane")
+    assert settings.function_urls["shared"] == "http://127.0.0.1:9003/"
     assert Settings.from_environment(environment("worker", tmp_path, given)).lease == 3.5
 
 

@@ -22,7 +22,7 @@ class Service:
 
     def __init__(self) -> None:
         self.happened: list[str] = []
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
         self.go = asyncio.Event()
 
     def app(self) -> Starlette:
@@ -47,7 +47,7 @@ class Service:
 
     async def slow(self, request: Request) -> JSONResponse:
         self.happened.append("asked")
-        self.asked.set()
+        self.requested.set()
         await self.go.wait()
         self.happened.append("answered")
         return JSONResponse({})
@@ -117,7 +117,7 @@ async def test_sigterm_lets_requests_end_then_the_app_then_the_server(service: S
         function = serve(service.app(), on_drain=drained.set, close=(close,))
         app = _create_asgi_app_with_function(function, "http", False)
         request = asyncio.create_task(call(app, "/slow"))
-        await service.asked.wait()
+        await service.requested.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(30):
             await drained.wait()

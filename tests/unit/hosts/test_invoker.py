@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.serving import serving_app
 
 from noetl_serverless.hosts.local.invoker import HttpInvoker
 from noetl_serverless.testing.host import MemoryInvoker
 
 
-class Bell:
+class Function:
     """A function that answers an invocation when it is let go."""
 
     def __init__(self) -> None:
@@ -34,66 +35,61 @@ class Bell:
 
 
 @pytest.fixture
-async def bell() -> Bell:
-    return Bell()
+async def function() -> Function:
+    return Function()
 
 
 @pytest.fixture
-async def invoker(bell: Bell) -> AsyncIterator[HttpInvoker]:
+async def invoker(function: Function) -> AsyncIterator[HttpInvoker]:
     app = web.Application()
-    app.router.add_post("/", bell.receive)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    invoker = HttpInvoker({"shared": f"http://127.0.0.1:{port}/", "gone": "http://127.0.0.1:9/"}, "token")
-    yield invoker
-    await invoker.close()
-    await runner.cleanup()
+    app.router.add_post("/", function.receive)
+    async with serving_app(app) as url:
+        invoker = HttpInvoker({"shared": f"{url}/", "gone": "http://127.0.0.1:9/"}, "token")
+        yield invoker
+        await invoker.close()
 
 
-async def test_an_invocation_carries_the_payload_and_the_token(bell: Bell, invoker: HttpInvoker) -> None:
+async def test_an_invocation_carries_the_payload_and_the_token(function: Function, invoker: HttpInvoker) -> None:
     await invoker.invoke("shared", {"pool": "shared"})
-    await bell.next()
-    assert bell.invocations == [{"pool": "shared"}]
-    assert bell.tokens == {"Bearer token"}
+    await function.next()
+    assert function.invocations == [{"pool": "shared"}]
+    assert function.tokens == {"Bearer token"}
 
 
-async def test_many_rings_during_one_become_one_more(bell: Bell, invoker: HttpInvoker) -> None:
+async def test_many_invocations_during_one_become_one_more(function: Function, invoker: HttpInvoker) -> None:
     await invoker.invoke("shared", {"first": True})
-    await bell.next()
+    await function.next()
     for _ in range(20):
         await invoker.invoke("shared", {"pool": "shared"})
     await invoker.invoke("shared", {"sweep": True})
     await invoker.invoke("shared", {"pool": "shared"})
-    assert len(bell.invocations) == 1
-    bell.go.set()
-    await bell.next()
+    assert len(function.invocations) == 1
+    function.go.set()
+    await function.next()
     await asyncio.sleep(0.1)
-    assert bell.invocations == [{"first": True}, {"pool": "shared", "sweep": True}]
+    assert function.invocations == [{"first": True}, {"pool": "shared", "sweep": True}]
 
 
-async def test_a_delayed_invocation_comes_later(bell: Bell, invoker: HttpInvoker) -> None:
-    bell.go.set()
+async def test_a_delayed_invocation_comes_later(function: Function, invoker: HttpInvoker) -> None:
+    function.go.set()
     await invoker.invoke("shared", {"n": 2}, delay=0.2)
     await invoker.invoke("shared", {"n": 1})
-    await bell.next()
-    await bell.next()
-    assert bell.invocations == [{"n": 1}, {"n": 2}]
+    await function.next()
+    await function.next()
+    assert function.invocations == [{"n": 1}, {"n": 2}]
 
 
 async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller_and_keeps_nobody_from_others(
-    bell: Bell, invoker: HttpInvoker
+    function: Function, invoker: HttpInvoker
 ) -> None:
-    bell.go.set()
+    function.go.set()
     for name in ("gone", "nobody", "gone", "shared"):
         await invoker.invoke(name, {"to": name})
-    await bell.next()
-    assert bell.invocations == [{"to": "shared"}]
+    await function.next()
+    assert function.invocations == [{"to": "shared"}]
 
 
-async def test_the_twin_keeps_what_was_invoked() -> None:
-    twin = MemoryInvoker()
-    await twin.invoke("shared", {"pool": "shared"}, delay=2)
-    assert [(invocation.function, invocation.delay) for invocation in twin.invocations] == [("shared", 2)]
+async def test_the_in_memory_invoker_keeps_what_was_invoked() -> None:
+    fake = MemoryInvoker()
+    await fake.invoke("shared", {"pool": "shared"}, delay=2)
+    assert [(invocation.function, invocation.delay) for invocation in fake.invocations] == [("shared", 2)]

@@ -30,7 +30,7 @@ def test_no_outgoing_connection_can_take_a_port_before_its_server_starts() -> No
     assert not [port for port in given if first <= port <= last]
 
 
-def test_a_machine_with_no_free_port_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_free_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ports, "is_free", lambda port: False)
     with pytest.raises(OSError, match="no free port found between 20000 and 32767"):
         free_port()

@@ -25,7 +25,7 @@ async def until(condition, limit: float = 30.0) -> None:  # type: ignore[no-unty
         await asyncio.sleep(0.01)
 
 
-async def test_one_that_dies_is_started_again_and_told_of(tmp_path: Path) -> None:
+async def test_one_that_dies_is_started_again_and_reported(tmp_path: Path) -> None:
     changes = []
     supervisor = Supervisor(lambda: changes.append(supervisor.pids()))
     supervisor.start([part("a", tmp_path), part("b", tmp_path)])

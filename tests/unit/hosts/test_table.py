@@ -34,7 +34,7 @@ def test_each_main_is_thin_and_exports_its_entry_point(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
-def test_all_that_a_function_is_told_is_a_setting(name: str) -> None:
+def test_all_that_a_function_is_given_is_a_setting(name: str) -> None:
     spec = FUNCTIONS[name]
     assert {*spec.secrets, *spec.settings} <= set(Settings.__dataclass_fields__)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from tests.serving import serving_app
 
 from noetl_serverless.hosts.local.tick import tick
 
@@ -25,12 +26,9 @@ async def test_ticks_never_overlap_and_go_on_after_a_failure() -> None:
 
     app = web.Application()
     app.router.add_post("/", handle)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    ticking = asyncio.create_task(tick(f"http://127.0.0.1:{runner.addresses[0][1]}/", "token", 0.01, 5))
-    async with asyncio.timeout(30):
-        await enough.wait()
-    ticking.cancel()
-    await runner.cleanup()
+    async with serving_app(app) as url:
+        ticking = asyncio.create_task(tick(f"{url}/", "token", 0.01, 5))
+        async with asyncio.timeout(30):
+            await enough.wait()
+        ticking.cancel()
     assert set(seen) == {"Bearer token"}

@@ -48,7 +48,7 @@ def step(workflow: str) -> Step:
     return load_plan(HEAD + "workload: {n: 1, go: true}\nworkflow:\n" + indent(dedent(workflow), "  ")).steps["one"]
 
 
-def told(changes: list[Change]) -> list[tuple[str, Any, Any]]:
+def as_tuples(changes: list[Change]) -> list[tuple[str, Any, Any]]:
     return [(change.where, change.recorded, change.now) for change in changes]
 
 
@@ -79,7 +79,7 @@ def told(changes: list[Change]) -> list[tuple[str, Any, Any]]:
 def test_a_parameter(before: str, after: str, where: str, recorded: Any, now: Any) -> None:
     assert before in ONE
     changed = step(ONE.replace(before, after, 1))
-    assert (where, recorded, now) in told(parameter_changes(step(ONE), changed))
+    assert (where, recorded, now) in as_tuples(parameter_changes(step(ONE), changed))
     assert arc_changes(step(ONE), changed) == []
 
 
@@ -100,7 +100,7 @@ def test_a_parameter(before: str, after: str, where: str, recorded: Any, now: An
 def test_where_it_leads(before: str, after: str, where: str, recorded: Any, now: Any) -> None:
     assert before in ONE
     changed = step(ONE.replace(before, after, 1))
-    assert (where, recorded, now) in told(arc_changes(step(ONE), changed))
+    assert (where, recorded, now) in as_tuples(arc_changes(step(ONE), changed))
     assert parameter_changes(step(ONE), changed) == []
 
 
@@ -113,15 +113,15 @@ def test_without_a_loop_and_an_input() -> None:
 def test_what_is_selected_of_an_output() -> None:
     one = "- {step: one, tool: {kind: noop, output: {select: [{path: $.a, as: b}]}}}\n"
     changes = parameter_changes(step(one), step(one.replace("as: b", "as: c")))
-    assert told(changes) == [("tool.output.select[0].as", "b", "c")]
+    assert as_tuples(changes) == [("tool.output.select[0].as", "b", "c")]
 
 
 def test_the_tasks_of_a_pipeline_and_their_order() -> None:
     jump = step(PIPELINE.replace("do: jump, to: get", "do: jump, to: check"))
-    assert told(parameter_changes(step(PIPELINE), jump)) == [("tool.check.rules[0].to", "get", "check")]
+    assert as_tuples(parameter_changes(step(PIPELINE), jump)) == [("tool.check.rules[0].to", "get", "check")]
     lines = PIPELINE.strip().splitlines()
     turned = step("\n".join([*lines[:3], lines[4], lines[3]]))
-    assert told(parameter_changes(step(PIPELINE), turned)) == [
+    assert as_tuples(parameter_changes(step(PIPELINE), turned)) == [
         ("tool.(order)[1]", "check", "put"),
         ("tool.(order)[2]", "put", "check"),
     ]
@@ -133,10 +133,10 @@ def test_the_same_is_no_change() -> None:
         assert arc_changes(step(workflow), step("# a line\n" + workflow)) == []
 
 
-def test_values_are_told_apart_down_to_their_smallest_parts() -> None:
+def test_values_are_distinguished_down_to_their_smallest_parts() -> None:
     was = {"a": 1, "b": {"c": [1, {"d": 2}]}, "e": 1, "f": [1]}
     now = {"a": 1.0, "b": {"c": [1, {"d": 3}]}, "f": [1, 2], "g": None}
-    assert told(value_changes("x", was, now)) == [
+    assert as_tuples(value_changes("x", was, now)) == [
         ("x.b.c[1].d", 2, 3),
         ("x.e", 1, ABSENT),
         ("x.f", [1], [1, 2]),

@@ -60,7 +60,7 @@ def test_a_worker_that_runs_two_at_once_is_busy_once() -> None:
     assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 3000
 
 
-def test_bytes_are_told_by_tier() -> None:
+def test_bytes_are_listed_by_tier() -> None:
     run = Run(CHAIN)
     ref = {
         "kind": "result_ref",
@@ -131,7 +131,7 @@ def test_what_stands_in_no_step_is_weighed_and_paid_for_too() -> None:
     assert found["steps"][0]["cost"] == sizes[1]
 
 
-def test_who_began_first_may_be_told_last() -> None:
+def test_what_began_first_may_be_recorded_last() -> None:
     run = Run(WORKFLOWS["diamond"])
     run.done("split", meta=meta(1000, "w", 0))
     run.done("left", meta=meta(1000, "w", 12))
@@ -139,7 +139,7 @@ def test_who_began_first_may_be_told_last() -> None:
     assert cost("7", run.log, PLAIN)["total"]["busy_ms"] == 6000
 
 
-def test_times_are_told_to_the_microsecond() -> None:
+def test_times_are_given_to_the_microsecond() -> None:
     run = Run(CHAIN)
     run.done("a", {"v": 1}, meta=meta(1.23456))
     total = cost("7", run.log, PLAIN)["total"]
@@ -217,7 +217,7 @@ def test_a_reference_to_what_something_else_has_stored_costs_nothing_more() -> N
     assert found["total"]["cost"] == 0.0
 
 
-def test_the_time_is_told_to_the_end_of_what_left_quarantine() -> None:
+def test_the_time_of_what_left_quarantine_is_given_to_its_end() -> None:
     run = Run(CHAIN)
     began = run.now
     run.fact(e.FAILED, payload={"error": {"code": e.UNDECIDABLE}, e.QUARANTINED: {"type": e.CALL_DONE}})

@@ -56,7 +56,7 @@ SIBLING = """
 """
 
 
-def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped() -> None:
+def test_nor_in_a_log_whose_step_does_not_know_that_its_sibling_is_skipped() -> None:
     """As the first releases wrote it."""
     run = Run(SIBLING)
     run.done("a")
@@ -67,8 +67,8 @@ def test_nor_in_a_log_whose_step_was_not_told_that_its_sibling_is_skipped() -> N
     older = replace(issued, payload={**issued.payload, "scope": scope})
     run.log = [older if event is issued else event for event in run.log]
     assert diff("7", run.log, run.plan, run.plan).empty
-    ahead = against(run, SIBLING.replace("result = 1", "result = 2"))
-    assert [change.where for change in ahead.reparameterised["b"]] == ["tool.code"]
+    changed = against(run, SIBLING.replace("result = 1", "result = 2"))
+    assert [change.where for change in changed.reparameterised["b"]] == ["tool.code"]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -99,7 +99,7 @@ def test_another_condition_leads_another_way() -> None:
     assert (found.ending[0]["result_step"], found.ending[1]["result_step"]) == ("c", "d")
 
 
-def test_what_was_not_recorded_cannot_be_told() -> None:
+def test_what_was_not_recorded_is_uncertain() -> None:
     edited = CHAIN.replace("ctx.x > 0", "ctx.x > 5").replace(
         "{step: d, tool: {kind: noop}}", "{step: d, tool: {kind: python, code: x = 1}}"
     )
@@ -108,7 +108,7 @@ def test_what_was_not_recorded_cannot_be_told() -> None:
     assert found.ending[1]["status"] == "running"
 
 
-def test_a_step_in_between_is_added_and_what_lies_behind_it_cannot_be_told() -> None:
+def test_a_step_in_between_is_added_and_what_lies_behind_it_is_uncertain() -> None:
     found = against(play(Run(CHAIN), 1), WITH_A_STEP_MORE)
     assert names(found, "added") == ["new#1"]
     assert found.removed == []
@@ -154,7 +154,7 @@ def test_a_failure_arc_that_is_gone_fails() -> None:
     assert found.ending[1] == {"status": "failed", "result_step": None, "error": "down", "message": "x"}
 
 
-def test_another_config_of_a_tool_is_told_by_its_place() -> None:
+def test_another_config_of_a_tool_is_reported_by_its_place() -> None:
     run = play(Run("- {step: a, tool: {kind: python, code: x = 1}}\n"), 1)
     found = against(run, "- {step: a, tool: {kind: python, code: x = 2}, spec: {timeout: 5}}\n")
     changes = {change.where: (change.recorded, change.now) for change in found.reparameterised["a"]}
@@ -228,7 +228,7 @@ def test_a_sub_playbook_that_ended_ends_again() -> None:
     assert found.ending[1]["status"] == "completed"
 
 
-def test_a_document_tells_all_of_it() -> None:
+def test_a_document_contains_all_of_it() -> None:
     run = play(Run(CHAIN), 1, defer=0.0)
     found = against(run, CHAIN.replace("ctx.x > 0", "ctx.x > 5"))
     (c,) = [{"step": "c", "generation": 1, "after": ["b#1"], "skipped": False}]
@@ -278,7 +278,7 @@ def test_a_change_within_one_run_says_which() -> None:
     assert names(found, "removed") == ["poll#3"]
 
 
-def test_a_change_that_each_run_has_is_told_once() -> None:
+def test_a_change_that_each_run_has_is_reported_once() -> None:
     flow = WORKFLOWS["again"]
     edited = flow.replace("tool: {kind: noop}\n", "tool: {kind: noop, wait: 1}\n", 1)
     found = against(play(Run(flow), 1), edited)
@@ -294,14 +294,14 @@ GIVEN = CHAIN.replace(
 PAST = GIVEN.replace("next: {arcs: [{step: b}]}", "next: {arcs: [{step: c}]}")
 
 
-def test_an_outcome_that_a_step_reads_and_no_longer_finds_is_told() -> None:
+def test_an_outcome_that_a_step_reads_and_no_longer_finds_is_reported() -> None:
     found = against(play(Run(GIVEN), 1), PAST)
     (change,) = found.reparameterised["c"]
     assert (change.where, change.now, change.generation) == ("b", "(absent)", 1)
     assert change.recorded["data"]["of"] == "b"
 
 
-def test_what_one_version_alone_reads_is_told_with_the_template_that_reads_it() -> None:
+def test_what_one_version_alone_reads_is_reported_with_the_template_that_reads_it() -> None:
     for was, now in ((GIVEN, CHAIN), (CHAIN, GIVEN)):
         found = against(play(Run(was), 1), now)
         assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
@@ -311,7 +311,7 @@ def test_what_one_version_alone_reads_is_told_with_the_template_that_reads_it() 
         assert [change.where for change in found.reparameterised["c"]] == ["tool.input"]
 
 
-def test_a_value_of_ctx_that_is_no_longer_set_is_told_to_who_reads_it() -> None:
+def test_a_value_of_ctx_that_is_no_longer_set_is_reported_for_each_reader() -> None:
     flow = CHAIN.replace(
         "{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {y: "{{ ctx.y | default(0) }}"}}}'
     )
@@ -322,7 +322,7 @@ def test_a_value_of_ctx_that_is_no_longer_set_is_told_to_who_reads_it() -> None:
     assert (change.where, change.recorded, change.now) == ("ctx.y", "(absent)", 5)
 
 
-def test_decisions_that_look_alike_are_told_by_what_is_in_them() -> None:
+def test_decisions_that_look_alike_are_distinguished_by_what_is_in_them() -> None:
     flow = CHAIN.replace("ctx.x > 0", "ctx.gone > 0")
     edited = flow.replace("ctx.gone > 0", f"ctx.away == '{'a' * 300}'")
     found = against(play(Run(flow), 1, defer=0.0), edited)
@@ -336,7 +336,7 @@ def test_decisions_that_look_alike_are_told_by_what_is_in_them() -> None:
     assert len(long.partition(" = ")[2]) == 200
 
 
-def test_an_end_in_failure_is_told_by_its_code() -> None:
+def test_an_end_in_failure_is_reported_by_its_code() -> None:
     found = against(play(Run(CHAIN), 1, defer=0.0), CHAIN.replace("ctx.x > 0", "ctx.gone > 0"))
     assert found.divergence is not None
     assert found.divergence["now"] == ["playbook.failed b template.error"]
@@ -366,7 +366,7 @@ def test_no_log_and_no_log_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "told"),
+    ("template", "expected"),
     [
         ("{{ workload.n }}", ["workload.n"]),
         ("{{ n }}", ["workload.n"]),
@@ -377,15 +377,15 @@ def test_no_log_and_no_log_are_the_same() -> None:
         ("{{ execution_id }}", []),
     ],
 )
-def test_of_the_workload_only_what_is_read_counts(template: str, told: list[str]) -> None:
+def test_of_the_workload_only_what_is_read_counts(template: str, expected: list[str]) -> None:
     flow = f'- {{step: a, tool: {{kind: noop, input: {{x: "{template}"}}}}}}\n'
     was = "workload: {n: 1, m: 1, deep: {x: 1}, rows: [1, 2], same: 1}\n"
     run = play(Run(flow, head=was), 1)
     found = against(run, flow, head="workload: {n: 2, m: 2, deep: {x: 2}, rows: [2, 2], same: 1}\n")
-    assert [change.where for change in found.reparameterised.get("a", [])] == told
+    assert [change.where for change in found.reparameterised.get("a", [])] == expected
 
 
-def test_of_a_stored_collection_the_sum_is_told() -> None:
+def test_of_a_stored_collection_the_sum_is_shown() -> None:
     flow = """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
         - {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}

@@ -213,8 +213,8 @@ def test_loops_stand_by_name() -> None:
 def test_what_is_out_and_what_was_given_up_stand_in_the_order_of_their_beginnings() -> None:
     run = Run(WORKFLOWS["two loops"])
     run.done("split")
-    buried = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
-    run.frame("one#1.0", [None], failed=1, error=buried)
+    given_up = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
+    run.frame("one#1.0", [None], failed=1, error=given_up)
     said = expected_projections("7", run.log).commands
     kinds = {row["command_id"]: (row["status"], row["seq"]) for row in said}
     assert kinds["one#1.0"][0] == "dead"

@@ -27,7 +27,7 @@ def step_of(run: Any, step: str) -> dict[str, Any]:
 
 
 def conditions(found: dict[str, Any]) -> list[dict[str, Any]]:
-    return [asked for entry in found["chain"] for asked in entry.get("asked", ())]
+    return [condition for entry in found["chain"] for condition in entry.get("asked", ())]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -48,17 +48,17 @@ def test_every_step_of_every_log_has_a_reason_at_any_time(name: str) -> None:
 def test_a_step_that_ran_names_the_condition_that_led_to_it() -> None:
     found = step_of(play(Run(CHAIN), 1), "c")
     assert found["status"] == "ok"
-    (asked,) = conditions(found)
-    assert asked["when"] == "{{ ctx.x > 0 }}"
-    assert (asked["holds"], asked["values"], asked["target"]) == (True, {"ctx.x": 1}, "c")
-    assert asked["line"] == 7
+    (condition,) = conditions(found)
+    assert condition["when"] == "{{ ctx.x > 0 }}"
+    assert (condition["holds"], condition["values"], condition["target"]) == (True, {"ctx.x": 1}, "c")
+    assert condition["line"] == 7
 
 
 def test_a_step_that_was_skipped_names_the_condition_that_did_not_hold() -> None:
     found = step_of(play(Run(CHAIN.replace("ctx.x > 0", "ctx.x > 5")), 1), "c")
     assert found["status"] == "skipped"
-    (asked,) = conditions(found)
-    assert (asked["holds"], asked["values"]) == (False, {"ctx.x": 1})
+    (condition,) = conditions(found)
+    assert (condition["holds"], condition["values"]) == (False, {"ctx.x": 1})
     assert "its condition is not met" in found["chain"][0]["text"]
 
 
@@ -76,8 +76,8 @@ def test_a_step_behind_the_arc_that_was_taken_was_not_asked() -> None:
 def test_a_step_that_was_not_admitted_names_the_rule() -> None:
     found = step_of(play(Run(WORKFLOWS["admission"]), 1), "b")
     assert (found["status"], found["why"]) == ("skipped", "its admission rules rejected it")
-    asked = conditions(found)[0]
-    assert (asked["about"], asked["values"]) == ("admission", {"a.v": 1})
+    condition = conditions(found)[0]
+    assert (condition["about"], condition["values"]) == ("admission", {"a.v": 1})
 
 
 def test_a_failed_step_says_how_and_after_how_many_attempts() -> None:
@@ -101,11 +101,11 @@ def test_an_arc_that_does_not_ask_about_failures_is_named() -> None:
     )
 
 
-def test_a_condition_that_cannot_be_told_says_what_is_missing() -> None:
+def test_a_condition_that_cannot_be_evaluated_says_what_is_missing() -> None:
     run = play(Run(CHAIN.replace("ctx.x > 0", "ctx.gone > 0")), 1)
-    asked = conditions(step_of(run, "b"))[-1]
-    assert "holds" not in asked
-    assert "no 'gone'" in asked["error"] and "no 'gone'" in asked["values"]["ctx.gone"]
+    condition = conditions(step_of(run, "b"))[-1]
+    assert "holds" not in condition
+    assert "no 'gone'" in condition["error"] and "no 'gone'" in condition["values"]["ctx.gone"]
 
 
 def test_a_deferred_step_waits_for_its_timer() -> None:
@@ -168,7 +168,7 @@ def test_each_run_of_a_step_has_its_own_reasons() -> None:
     assert [conditions(entry)[-1]["values"] for entry in found] == [{"ctx.n": 1}, {"ctx.n": 2}, {"ctx.n": 3}]
 
 
-def test_a_loop_s_failed_items_are_told() -> None:
+def test_a_loop_s_failed_items_are_shown() -> None:
     def failing(step: str, generation: int, index: int | None) -> Any:
         broken = {"error": {"kind": "tool", "code": "bad", "message": "no"}}
         return broken if (step, index) == ("one", 3) else answers(step, generation, index)
@@ -205,16 +205,16 @@ def test_what_was_under_way_stands_still_in_quarantine() -> None:
     run.done("split")
     run.done("left")
     set_apart(run)
-    told = {step["step"]: step for step in of(run)["steps"]}
-    assert (told["right"]["status"], told["right"]["why"]) == (
+    steps = {step["step"]: step for step in of(run)["steps"]}
+    assert (steps["right"]["status"], steps["right"]["why"]) == (
         "stopped",
         "the execution is in quarantine: it continues from here after a retry",
     )
-    assert (told["join"]["status"], told["more"]["status"]) == ("stopped", "not reached yet")
-    assert "it was waiting at its join for right" in told["join"]["why"]
-    assert told["more"]["why"] == "it may still be reached from right, after a retry"
-    assert "the execution goes into quarantine" in told["right"]["chain"][-1]["text"]
-    assert not any("quarantine" in entry["text"] for entry in told["left"]["chain"]), "it had ended before"
+    assert (steps["join"]["status"], steps["more"]["status"]) == ("stopped", "not reached yet")
+    assert "it was waiting at its join for right" in steps["join"]["why"]
+    assert steps["more"]["why"] == "it may still be reached from right, after a retry"
+    assert "the execution goes into quarantine" in steps["right"]["chain"][-1]["text"]
+    assert not any("quarantine" in entry["text"] for entry in steps["left"]["chain"]), "it had ended before"
 
 
 def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped() -> None:
@@ -223,17 +223,20 @@ def test_what_was_under_way_in_quarantine_was_stopped_once_it_is_dropped() -> No
     run.done("left")
     set_apart(run)
     run.fact(e.DROPPED, payload={"seq": len(run.log), "by": None})
-    told = {step["step"]: step for step in of(run)["steps"]}
-    assert (told["right"]["status"], told["right"]["why"]) == ("stopped", "the execution ended (failed) before it did")
-    assert (told["join"]["status"], told["join"]["why"]) == (
+    steps = {step["step"]: step for step in of(run)["steps"]}
+    assert (steps["right"]["status"], steps["right"]["why"]) == (
+        "stopped",
+        "the execution ended (failed) before it did",
+    )
+    assert (steps["join"]["status"], steps["join"]["why"]) == (
         "stopped",
         "it was waiting at its join when the execution ended (failed)",
     )
-    assert [entry["text"] for entry in told["join"]["chain"]] == ["left#1 leads to join"]
-    assert told["more"]["why"] == "no step has led to it, and the execution has failed"
+    assert [entry["text"] for entry in steps["join"]["chain"]] == ["left#1 leads to join"]
+    assert steps["more"]["why"] == "no step has led to it, and the execution has failed"
 
 
-def test_what_was_kept_in_quarantine_is_told_when_it_took_effect() -> None:
+def test_what_was_kept_in_quarantine_is_shown_when_it_took_effect() -> None:
     run = Run(CHAIN)
     set_apart(run)
     came = run.now
@@ -265,11 +268,11 @@ def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued() -> None:
     assert (wait["since"], wait["text"]) == (run.now, "command a#1 was issued at event 2 and again at event 4")
     started = datetime.fromtimestamp((run.now + 30) / 1000, UTC).isoformat()
     run.done("a", {"v": 1}, meta={"started_at": started, "duration_ms": 1})
-    [told] = [entry for entry in step_of(run, "a")["chain"] if "queued_ms" in entry]
-    assert told["queued_ms"] == 30
+    [queued] = [entry for entry in step_of(run, "a")["chain"] if "queued_ms" in entry]
+    assert queued["queued_ms"] == 30
 
 
-def test_what_left_quarantine_is_told_to_its_end() -> None:
+def test_what_left_quarantine_is_explained_to_its_end() -> None:
     run = Run(CHAIN)
     set_apart(run)
     run.fact(e.RETRIED, payload={"seq": len(run.log)})
@@ -346,12 +349,12 @@ def test_the_attempts_of_loop_items_stand_beside_their_frame_however_many_there_
     assert len(frames) > 5, "they are not told one by one"
     frames[0].payload["meta"]["attempts"] = [{**ATTEMPT, "index": 0}]
     found = step_of(run, "each")
-    told = [entry for entry in found["chain"] if "attempts" in entry]
-    assert [(entry["seq"], entry["attempts"][0]["index"]) for entry in told] == [(frames[0].seq, 0)]
+    with_attempts = [entry for entry in found["chain"] if "attempts" in entry]
+    assert [(entry["seq"], entry["attempts"][0]["index"]) for entry in with_attempts] == [(frames[0].seq, 0)]
     assert found["why"] == "it completed; failed attempts of its items: 1"
 
 
-def test_what_comes_after_the_end_is_not_told() -> None:
+def test_what_comes_after_the_end_is_not_explained() -> None:
     run = play(Run(CHAIN), 1)
     before = of(run)
     run.fact(e.CANCELLED, payload={"error": {"kind": "engine", "code": "cancelled", "message": "late"}})
@@ -376,19 +379,19 @@ def test_the_first_attempt_is_not_worth_a_word() -> None:
     assert "a#1 succeeds (ran for 1.500 s, in w-3)" in texts(found)
 
 
-@pytest.mark.parametrize(("waited", "told"), [(0.04, False), (4994.0, True)])
-def test_what_a_worker_only_waited_is_told_if_it_is_anything(waited: float, told: bool) -> None:
+@pytest.mark.parametrize(("waited", "shown"), [(0.04, False), (4994.0, True)])
+def test_the_time_a_worker_only_waited_is_shown_if_there_is_any(waited: float, shown: bool) -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.done", data=1, meta={"attempt": 1, "duration_ms": 2, "waited_ms": waited})
-    assert ("a#1 succeeds (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == told
-    assert ("a#1 succeeds (ran for 0.002 s)" in texts(step_of(run, "a"))) != told
+    assert ("a#1 succeeds (ran for 0.002 s, waited for 4.994 s in between)" in texts(step_of(run, "a"))) == shown
+    assert ("a#1 succeeds (ran for 0.002 s)" in texts(step_of(run, "a"))) != shown
 
 
 def test_what_a_step_has_printed_stands_beside_its_end() -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.error", error={"code": "x", "message": "m"}, meta={"stdout": "found 3 rows\n"})
-    [told] = [entry["stdout"] for entry in step_of(run, "a")["chain"] if "stdout" in entry]
-    assert told == "found 3 rows\n"
+    [printed] = [entry["stdout"] for entry in step_of(run, "a")["chain"] if "stdout" in entry]
+    assert printed == "found 3 rows\n"
 
 
 def test_a_report_without_a_word_about_itself() -> None:
@@ -398,33 +401,33 @@ def test_a_report_without_a_word_about_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resume", "told"),
+    ("resume", "expected"),
     [
         (None, "a#1 continues in 1.5 s"),
         ({"attempt": 1}, "a#1 continues in 1.5 s"),
         ({"attempt": 2}, "a#1 continues in 1.5 s, with attempt 2"),
     ],
 )
-def test_a_delay_and_what_comes_of_it(resume: Any, told: str) -> None:
+def test_a_delay_and_what_comes_of_it(resume: Any, expected: str) -> None:
     run = Run(CHAIN)
     run.report("a#1", e.CALL_DEFERRED, delay=1.5, **({"resume": resume} if resume else {}))
     (timer,) = run.state.timers
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer})
     assert texts(step_of(run, "a"))[2:] == [
-        told,
+        expected,
         "the delay has expired",
         "a#1@2 is issued again, after its timer",
     ]
 
 
 @pytest.mark.parametrize(
-    ("ending", "told", "status"),
+    ("ending", "expected", "status"),
     [
         ({"status": "ok"}, "ended with status ok", "ok"),
         ({"status": "error", "error": {"code": "down", "message": "x", "line": 3}}, "down: x (line 3)", "failed"),
     ],
 )
-def test_a_sub_playbook_and_its_end(ending: dict[str, Any], told: str, status: str) -> None:
+def test_a_sub_playbook_and_its_end(ending: dict[str, Any], expected: str, status: str) -> None:
     run = Run(WORKFLOWS["parent"])
     run.report("call#1", e.CALL_PARKED, child=CHILD)
     (child,) = run.state.children
@@ -433,10 +436,10 @@ def test_a_sub_playbook_and_its_end(ending: dict[str, Any], told: str, status: s
     found = step_of(run, "call")
     assert found["status"] == status
     (line,) = [text for text in texts(found) if text.startswith(f"execution {child}")]
-    assert line.endswith(told)
+    assert line.endswith(expected)
 
 
-def test_a_few_frames_are_told_one_by_one_and_many_as_one() -> None:
+def test_a_few_frames_are_explained_one_by_one_and_many_as_one() -> None:
     def lines(width: int) -> list[str]:
         flow = WORKFLOWS["two loops"].replace("range(9)", f"range({width})")
         run = Run(flow.replace("max_in_flight: 3", "max_in_flight: 50"))
@@ -510,8 +513,13 @@ def test_a_step_that_was_admitted_says_when_it_was_asked_and_by_which_rule() -> 
     found = step_of(run, "b")
     (entry,) = [entry for entry in found["chain"] if entry["text"] == "evaluates its admission rules"]
     assert (entry["seq"], entry["event"], entry["step"]) == (3, e.CALL_DONE, "b")
-    (asked,) = entry["asked"]
-    assert (asked["about"], asked["index"], asked["holds"], asked["values"]) == ("admission", 0, True, {"a.v": 1})
+    (condition,) = entry["asked"]
+    assert (condition["about"], condition["index"], condition["holds"], condition["values"]) == (
+        "admission",
+        0,
+        True,
+        {"a.v": 1},
+    )
     assert found["chain"][-1]["text"] == "b#1 leads to no other step"
 
 
@@ -531,7 +539,7 @@ def test_a_step_behind_an_end_that_failed_the_execution_says_so() -> None:
     assert step_of(run, "a")["status"] == "ok"
 
 
-def test_of_one_loop_all_the_failed_items_are_told_that_the_log_names() -> None:
+def test_of_one_loop_all_the_failed_items_are_shown_that_the_log_names() -> None:
     run = Run(WORKFLOWS["best effort"].replace("range(12)", "range(400)"))
     broken = {"code": "boom", "message": "it broke"}
     while "each" in run.running:

@@ -39,24 +39,24 @@ def counts(found: RecordedItems) -> list[tuple[int, int]]:
     return frames
 
 
-def test_an_item_whose_error_is_told_has_failed() -> None:
+def test_an_item_whose_error_is_known_has_failed() -> None:
     found = items(["a", None, "c"], failed=1, errors={"1": ERROR})
     assert counts(found) == [(1, 0), (0, 1), (1, 0)]
     assert found.frame("each#1", 0, 3)["error"] == {**ERROR, "index": 1}  # type: ignore[index]
 
 
-def test_where_more_failed_than_errors_are_told_those_without_a_result_have_failed() -> None:
+def test_where_more_failed_than_errors_are_known_those_without_a_result_have_failed() -> None:
     found = items(["a", None, None, "d"], failed=2, errors={"1": ERROR})
     assert counts(found) == [(1, 0), (0, 1), (0, 1), (1, 0)]
 
 
-def test_where_all_errors_are_told_an_item_without_a_result_has_not_failed() -> None:
+def test_where_all_errors_are_known_an_item_without_a_result_has_not_failed() -> None:
     assert counts(items([None, None], failed=1, errors={"1": ERROR})) == [(1, 0), (0, 1)]
     assert counts(items([None, None])) == [(1, 0), (1, 0)]
 
 
 @pytest.mark.parametrize("start", [0, 1])
-def test_what_is_known_only_by_reference_has_failed_as_far_as_its_error_is_told(start: int) -> None:
+def test_an_item_known_only_by_reference_has_failed_if_its_error_is_known(start: int) -> None:
     ref = {"store": "s3", "key": "7/each/0.arrow"}
     found = items([None, None], failed=2, errors={"0": ERROR}, ref=ref)
     assert counts(found)[start] == [(0, 1), (1, 0)][start]
@@ -137,7 +137,7 @@ def test_a_loop_that_was_not_recorded_has_none_of_its_items() -> None:
     assert found.frame("each#1", 0, 1) is None
 
 
-def test_the_first_error_of_a_frame_is_told_with_the_item_s_place_now() -> None:
+def test_the_first_error_of_a_frame_is_shown_with_the_item_s_place_now() -> None:
     found = items(["a", None, None], failed=2, error={**ERROR, "index": 1})
     assert found.frame("each#1", 2, 3)["error"] == {**ERROR, "index": 2}  # type: ignore[index]
     assert "error" not in (found.frame("each#1", 0, 1) or {})

@@ -23,8 +23,8 @@ def log(
 
 def effects(*events: object) -> list[int]:
     found = log(*events)  # type: ignore[arg-type]
-    told = EffectiveTimes(found)
-    return [told.at(event) for event in found]
+    times = EffectiveTimes(found)
+    return [times.at(event) for event in found]
 
 
 def test_without_quarantine_everything_took_effect_when_it_happened() -> None:
@@ -40,18 +40,18 @@ def test_what_was_kept_and_what_follows_from_it_took_effect_when_the_execution_w
         (e.ISSUED, 10, 4),
         (e.CALL_DONE, 60),
     )
-    told = EffectiveTimes(found)
-    assert [told.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
-    assert [told.kept(event) for event in found] == [False, False, False, True, False, False]
-    [stay] = told.periods
-    assert (stay.since, stay.until, stay.ended_by, stay.ms) == (10, 50, e.RETRIED, 40)
+    times = EffectiveTimes(found)
+    assert [times.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
+    assert [times.kept(event) for event in found] == [False, False, False, True, False, False]
+    [period] = times.periods
+    assert (period.since, period.until, period.ended_by, period.ms) == (10, 50, e.RETRIED, 40)
 
 
 def test_a_second_stay_begins_when_what_led_to_it_took_effect() -> None:
     found = log(
         (e.FAILED, 10, None, APART), (e.RETRIED, 50), (e.FAILED, 10, None, APART), (e.RETRIED, 70), (e.CALL_DONE, 10)
     )
-    assert [(stay.since, stay.until) for stay in EffectiveTimes(found).periods] == [(10, 50), (50, 70)]
+    assert [(period.since, period.until) for period in EffectiveTimes(found).periods] == [(10, 50), (50, 70)]
     assert EffectiveTimes(found).at(found[-1]) == 70
 
 
@@ -59,12 +59,12 @@ def test_what_was_dropped_or_cancelled_changes_no_time() -> None:
     for kind in (e.DROPPED, e.CANCELLED):
         found = log((e.FAILED, 10, None, APART), (kind, 50), (e.CALL_DONE, 20))
         assert EffectiveTimes(found).at(found[-1]) == 20
-        assert [stay.ended_by for stay in EffectiveTimes(found).periods] == [kind]
+        assert [period.ended_by for period in EffectiveTimes(found).periods] == [kind]
 
 
 def test_a_command_that_was_out_waits_for_a_worker_anew_since_the_retry() -> None:
     found = log((e.ISSUED, 5, 1), (e.FAILED, 10, None, APART), (e.RETRIED, 50))
-    told = EffectiveTimes(found)
-    assert told.queued_since(found[0], 52) == 50
-    assert told.queued_since(found[0], 7) == 5, "a worker had begun it before"
-    assert told.queued_since(found[0], None) == 5
+    times = EffectiveTimes(found)
+    assert times.queued_since(found[0], 52) == 50
+    assert times.queued_since(found[0], 7) == 5, "a worker had begun it before"
+    assert times.queued_since(found[0], None) == 5

@@ -25,7 +25,7 @@ def again(run: Any, workflow: str, assume: bool = False, **more: Any) -> Redecid
     return redecide("7", run.log, run.plan, plan_of(workflow), assume=assume, **more)
 
 
-def told(found: Diff, step: str) -> list[tuple[str, Any, Any]]:
+def changes_of(found: Diff, step: str) -> list[tuple[str, Any, Any]]:
     return [(change.where, change.recorded, change.now) for change in found.reparameterised[step]]
 
 
@@ -48,7 +48,7 @@ def test_defaults_are_the_new_ones_and_what_was_given_stays(beside: bool) -> Non
     assert found.state.workload == {"n": 2, "m": {"k": 7, "l": 2}}
     assert found.state.ctx == {"n": 2}
     assert ("workload" in found.log[0].payload) is not beside
-    assert told(diff("7", log, run.plan, other, workload), "a") == [
+    assert changes_of(diff("7", log, run.plan, other, workload), "a") == [
         ("workload.n", 1, 2),
         ("workload.m.l", 1, 2),
         ("set.n", 1, 2),
@@ -266,7 +266,7 @@ def test_of_what_comes_at_once_each_command_takes_its_own() -> None:
     assert "right" not in found.state.generations
 
 
-BESIDE = """
+PARALLEL = """
 - step: split
   tool: {kind: noop}
   next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: each}]}
@@ -278,8 +278,8 @@ BESIDE = """
 
 
 def test_items_are_taken_though_another_step_beside_them_was_not_recorded() -> None:
-    run = play(Run(BESIDE), 1, defer=0.0)
-    edited = BESIDE.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
+    run = play(Run(PARALLEL), 1, defer=0.0)
+    edited = PARALLEL.replace("{step: a}", "{step: b}").replace("max_in_flight: 2", "max_in_flight: 1")
     edited = edited.replace("step: a, tool: {kind: noop}", "step: b, tool: {kind: python, code: x = 1}")
     found = again(run, edited)
     assert found.missing == {"b#1": "no outcome was recorded"}

@@ -1,4 +1,4 @@
-"""A ledger over the in-memory log, and a worker's hand to drive it."""
+"""An orchestrator over the in-memory log, and a worker's hand to drive it."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class Catalog(MemoryCatalog):
         return {entry.path: entry for entry in self.entries}
 
 
-class Bell:
-    """Hears what the doorbell is asked to tell."""
+class NotificationRecorder:
+    """Stands for the bus and the invoker, and records which commands and invocations were sent."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
+        self.notified: list[tuple[str, str]] = []
 
     async def publish(self, pool: str, commands: Any) -> None:
-        self.told += [(pool, command.command_id) for command in commands]
+        self.notified += [(pool, command.command_id) for command in commands]
 
     async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
-        self.told.append((function, "invocation"))
+        self.notified.append((function, "invocation"))
 
 
 class Engine:
@@ -52,8 +52,8 @@ class Engine:
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
         self.log = log or MemoryEventStore(lambda: self.seconds)
-        self.bell = Bell()
-        self.notifications = Notifications(self.bell, self.bell, background=False)  # type: ignore[arg-type]
+        self.recorder = NotificationRecorder()
+        self.notifications = Notifications(self.recorder, self.recorder, background=False)  # type: ignore[arg-type]
         self.orchestrator = self.another()
 
     def another(self) -> Orchestrator:

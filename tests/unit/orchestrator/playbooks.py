@@ -1,4 +1,4 @@
-"""Playbooks that several tests of the ledger run."""
+"""Playbooks that several tests of the orchestrator run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOOP = """
 """
 
 
-async def beside_a_child(engine: Engine) -> tuple[str, str]:
+async def parallel_to_a_child(engine: Engine) -> tuple[str, str]:
     engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", ONLY)
     id = await engine.start()

@@ -108,7 +108,7 @@ async def parked(engine: Engine, text: str, **child: Any) -> tuple[str, Any]:
     return id, b
 
 
-async def beside_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
+async def parallel_to_a_child(engine: Engine, faulty: Faulty) -> tuple[str, str, Any]:
     """An execution in quarantine, its child that goes on, and the child's command."""
     id, b = await parked(engine, CHILD)
     (only,) = await engine.claim()

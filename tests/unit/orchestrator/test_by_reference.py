@@ -144,14 +144,14 @@ async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, st
             "store": "manifest",
             "meta": {"bytes": 5},
         }
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     assert await engine.orchestrator.for_older_worker("w-1", [second]) == []
-    assert engine.bell.told == [], "the same worker would be invoked for it at once"
+    assert engine.recorder.notified == [], "the same worker would be invoked for it at once"
     (again,) = await engine.claim(worker="w-2")
     assert (again.command_id, again.delivery) == (second.command_id, 1), "it counts as a delivery that failed"
 
 
-async def test_it_does_not_run_ahead_of_what_it_cannot_decide(engine: Engine, store: Store) -> None:
+async def test_it_does_not_speculate_on_what_it_cannot_decide(engine: Engine, store: Store) -> None:
     head = "executor: {spec: {durability: pipelined}}\n"
     engine.catalog.add("t/t", WORKFLOW.replace('x: "{{ ctx.big }}", ', ""), head)
     _, second = await after_the_first(engine, store)

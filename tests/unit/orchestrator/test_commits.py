@@ -18,14 +18,16 @@ from noetl_serverless.records import CommitResult, ExecutionCommit, UnstorableCo
 from noetl_serverless.telemetry import metrics
 
 from .conftest import Engine, outcome
-from .playbooks import LOOP, ONLY, beside_a_child
+from .playbooks import LOOP, ONLY, parallel_to_a_child
 
 
 def covers(command: Any) -> dict[str, Any]:
     return {"start": command.frame.start, "end": command.frame.end, "ok": 1, "failed": 0, "item_ms": 100}
 
 
-async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_caller_that_loses_every_race_is_asked_to_retry(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(commits, "MAX_COMMIT_ATTEMPTS", 3)
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
@@ -47,7 +49,7 @@ async def test_who_always_comes_second_is_told_to_come_back(engine: Engine, monk
     assert await engine.orchestrator.fire_timer(id, timer, "only", 1)
 
 
-async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ended(engine: Engine) -> None:
+async def test_waiters_for_an_execution_are_notified_of_progress_and_end(engine: Engine) -> None:
     heard: list[tuple[str, bool]] = []
     engine.orchestrator = Orchestrator(
         engine.log,
@@ -65,7 +67,7 @@ async def test_who_waits_for_an_execution_hears_that_it_went_on_and_that_it_ende
 async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    id, _ = await beside_a_child(engine)
+    id, _ = await parallel_to_a_child(engine)
     failures = metrics.isolated_failures.labels("follow")
     before = failures._value.get()
     (only,) = await engine.claim()
@@ -109,18 +111,18 @@ async def test_a_report_decides_on_the_case_at_hand_and_asks_nobody(
 ) -> None:
     engine.catalog.add("t/t", LOOP)
     await engine.start()
-    asked: list[str] = []
+    calls: list[str] = []
     for name in ("load", "extend_leases"):
-        monkeypatch.setattr(engine.log, name, noting(getattr(engine.log, name), name, asked))
+        monkeypatch.setattr(engine.log, name, noting(getattr(engine.log, name), name, calls))
     (a,) = await engine.claim()
     commands = (await engine.report(outcome(a), capacity=5)).commands
     await engine.report(outcome(commands[0], [1], frame=covers(commands[0])))
-    assert asked == [], "every report would cost two more statements"
+    assert calls == [], "every report would cost two more statements"
 
 
-def noting(call: Any, name: str, asked: list[str]) -> Any:
+def noting(call: Any, name: str, calls: list[str]) -> Any:
     async def noted(*given: Any) -> Any:
-        asked.append(name)
+        calls.append(name)
         return await call(*given)
 
     return noted
@@ -148,7 +150,7 @@ async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, m
 async def test_a_cancellation_that_loses_its_races_locks_the_row(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, races: int
 ) -> None:
-    id, child = await beside_a_child(engine)
+    id, child = await parallel_to_a_child(engine)
     commit, exclusively = engine.log.commit, engine.log.commit_exclusively
     left = [None] * races
     locked: list[str] = []
@@ -178,15 +180,15 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
 async def test_a_case_that_lost_its_race_is_at_hand_no_more(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    asked: list[str] = []
-    monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", asked))
+    calls: list[str] = []
+    monkeypatch.setattr(engine.log, "load", noting(engine.log.load, "load", calls))
     known = engine.orchestrator._commits
     (case,) = (await known.cache.get([id])).values()
-    assert asked == []
+    assert calls == []
     committed = await known.write([ExecutionCommit(execution=case, events=[], expected_head=case.head - 1)])
     assert committed.committed == frozenset()
     await known.cache.get([id])
-    assert asked == ["load"], "it is old"
+    assert calls == ["load"], "it is old"
 
 
 async def test_an_execution_that_cannot_be_stored_is_not_started(

@@ -52,20 +52,20 @@ async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
 async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
     log: Any = SlowLog()
     cases = ExecutionCache(log)
-    told: list[str] = []
+    order: list[str] = []
 
     async def work(name: str, ids: list[str]) -> None:
         async with cases.exclusive(ids):
-            told.append(f"{name} in")
+            order.append(f"{name} in")
             await asyncio.sleep(0.01)
-            told.append(f"{name} out")
+            order.append(f"{name} out")
 
     # in whichever order they are named
     await asyncio.wait_for(asyncio.gather(work("a", ["1", "2", "1"]), work("b", ["2", "1"])), 5)
-    assert told == ["a in", "a out", "b in", "b out"]
-    told.clear()
+    assert order == ["a in", "a out", "b in", "b out"]
+    order.clear()
     await asyncio.gather(work("a", ["1"]), work("b", ["2"]))
-    assert told[:2] == ["a in", "b in"], "others are not kept waiting"
+    assert order[:2] == ["a in", "b in"], "others are not kept waiting"
 
 
 async def test_what_has_ended_is_not_kept() -> None:

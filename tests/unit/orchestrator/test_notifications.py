@@ -39,34 +39,34 @@ def payloads(invoker: MemoryInvoker) -> list[dict[str, Any]]:
 
 async def test_a_few_commands_are_named_in_the_invocation_before_the_bus_has_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
-    bell = Notifications(bus, invoker)
-    await bell.notify(waiting(2))
+    notifications = Notifications(bus, invoker)
+    await notifications.notify(waiting(2))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     names = [{"execution_id": "7", "command_id": "0"}, {"execution_id": "7", "command_id": "1"}]
     assert payloads(invoker) == [{"pool": "shared", "waiting": 2, "commands": names}]
     bus.gate.set()
-    await bell.close()
+    await notifications.close()
     assert len(await bus.pull("shared", 10, 0)) == 2
     assert len(invoker.invocations) == 1
 
 
 async def test_many_commands_are_invoked_for_once_the_bus_points_to_them() -> None:
     bus, invoker = SlowBus(), MemoryInvoker()
-    bell = Notifications(bus, invoker)
-    await bell.notify(waiting(MAX_NAMED_COMMANDS + 1))
+    notifications = Notifications(bus, invoker)
+    await notifications.notify(waiting(MAX_NAMED_COMMANDS + 1))
     await asyncio.sleep(0.01)
     assert invoker.invocations == []
     bus.gate.set()
-    await bell.close()
+    await notifications.close()
     assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
 
 
 async def test_without_the_bus_the_worker_is_asked_to_sweep() -> None:
     invoker = MemoryInvoker()
-    bell = Notifications(NoBus(), invoker, background=False)
-    await bell.notify(waiting(1))
-    await bell.notify(waiting(MAX_NAMED_COMMANDS + 1))
+    notifications = Notifications(NoBus(), invoker, background=False)
+    await notifications.notify(waiting(1))
+    await notifications.notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert [bool(payload.get("sweep")) for payload in payloads(invoker)] == [False, True, True]
 
 
@@ -104,19 +104,19 @@ async def test_without_a_bus_the_invocation_is_enough_and_without_a_host_the_bus
     await Notifications(None, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
     bus = MemoryNotifier()
-    bell = Notifications(bus, None, background=False, alarm="reconciler")
-    await bell.notify(waiting(1))
-    await bell.request_sweep("shared")
-    await bell.request_archive("shared")
-    await bell.schedule_wakeup(1.0)
+    notifications = Notifications(bus, None, background=False, alarm="reconciler")
+    await notifications.notify(waiting(1))
+    await notifications.request_sweep("shared")
+    await notifications.request_archive("shared")
+    await notifications.schedule_wakeup(1.0)
     assert len(await bus.pull("shared", 10, 0)) == 1
 
 
 async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
     invoker = MemoryInvoker()
-    bell = Notifications(None, invoker)
-    await bell.request_sweep("gpu")
-    await bell.request_archive("gpu")
+    notifications = Notifications(None, invoker)
+    await notifications.request_sweep("gpu")
+    await notifications.request_archive("gpu")
     assert invocations(invoker) == [
         ("gpu", {"pool": "gpu", "sweep": True}, 0.0),
         ("gpu", {"pool": "gpu", "archive": True}, 0.0),
@@ -125,22 +125,22 @@ async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
 
 async def test_a_timer_invokes_the_alarm_when_it_is_due_and_at_once_if_it_was() -> None:
     invoker = MemoryInvoker()
-    bell = Notifications(None, invoker, alarm="reconciler")
-    await bell.schedule_wakeup(2.5)
-    await bell.schedule_wakeup(-1.0)
+    notifications = Notifications(None, invoker, alarm="reconciler")
+    await notifications.schedule_wakeup(2.5)
+    await notifications.schedule_wakeup(-1.0)
     assert invocations(invoker) == [("reconciler", {}, 2.5), ("reconciler", {}, 0.0)]
     silent = MemoryInvoker()
     await Notifications(None, silent).schedule_wakeup(2.5)
     assert silent.invocations == [], "the host's own schedule sees to it"
 
 
-async def test_the_caller_is_answered_before_anybody_is_told_unless_the_host_stops_then() -> None:
+async def test_the_caller_is_answered_before_anybody_is_notified_unless_the_host_stops_then() -> None:
     bus = SlowBus()
-    bell = Notifications(bus, None)
-    await asyncio.wait_for(bell.notify(waiting(1)), 1.0)
+    notifications = Notifications(bus, None)
+    await asyncio.wait_for(notifications.notify(waiting(1)), 1.0)
     assert await bus.pull("shared", 10, 0) == []
     bus.gate.set()
-    await bell.close()
+    await notifications.close()
     assert len(await bus.pull("shared", 10, 0)) == 1
     slow = SlowBus()
     telling = asyncio.ensure_future(Notifications(slow, None, background=False).notify(waiting(1)))
@@ -150,7 +150,7 @@ async def test_the_caller_is_answered_before_anybody_is_told_unless_the_host_sto
     await telling
 
 
-async def test_what_was_told_is_counted() -> None:
+async def test_notifications_are_counted() -> None:
     def count(kind: str, what: str) -> float:
         return float(metrics.notifications.labels(kind, what)._value.get())
 

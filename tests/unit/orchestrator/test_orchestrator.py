@@ -33,7 +33,7 @@ PARENT = """
 async def test_a_chain_costs_one_report_per_step_and_no_message(engine: Engine):
     engine.catalog.add("t/t", CHAIN, "workload: {x: 1, unused: 2}\n")
     id = await engine.start()
-    assert engine.bell.told == [("shared", "invocation"), ("shared", "a#1")]
+    assert engine.recorder.notified == [("shared", "invocation"), ("shared", "a#1")]
     (first,) = await engine.claim()
     answer = await engine.report(done(first, {"n": 5}), capacity=1)
     assert answer.results[0].status == "accepted"
@@ -42,16 +42,16 @@ async def test_a_chain_costs_one_report_per_step_and_no_message(engine: Engine):
     assert second.scope["steps"] == {"a": {"status": "ok", "data": {"n": 5}}}
     await engine.report(done(second, 5))
     assert engine.status(id) == "COMPLETED"
-    assert len(engine.bell.told) == 2, "nothing is told that the worker already holds"
+    assert len(engine.recorder.notified) == 2, "nothing is told that the worker already holds"
 
 
-async def test_a_worker_without_room_gets_nothing_and_others_are_told(engine: Engine):
+async def test_a_worker_without_room_gets_nothing_and_others_are_notified(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
     answer = await engine.report(done(first, {"n": 5}), capacity=0)
     assert answer.commands == []
-    assert engine.bell.told[-2:] == [("shared", "invocation"), ("shared", "b#1")]
+    assert engine.recorder.notified[-2:] == [("shared", "invocation"), ("shared", "b#1")]
 
 
 async def test_plans_are_sent_once(engine: Engine):
@@ -179,7 +179,7 @@ async def test_after_a_lost_answer_a_worker_gets_what_it_holds(engine: Engine):
     assert await engine.claim(recover=True, holding=holding) == []
 
 
-async def test_a_heartbeat_names_what_is_lost(engine: Engine):
+async def test_a_heartbeat_names_lost_commands(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     (first,) = await engine.claim()
@@ -277,8 +277,8 @@ async def test_a_missing_child_fails_its_item_of_a_loop(engine: Engine):
     assert (state.ended, state.loops["each#1"].failed, state.loops["each#1"].ok) == (False, 1, 0)
     await engine.report(done(second, status="parked", child={"path": "t/child"}))
     assert engine.status(id) == "FAILED"
-    told = [event.payload for event in engine.memory.executions[id].events if event.type == "frame.committed"]
-    assert [(one["start"], one["end"], one["failed"], one["error"]["code"]) for one in told] == [
+    committed = [event.payload for event in engine.memory.executions[id].events if event.type == "frame.committed"]
+    assert [(one["start"], one["end"], one["failed"], one["error"]["code"]) for one in committed] == [
         (0, 1, 1, "child.not_found"),
         (1, 2, 1, "child.not_found"),
     ]
@@ -372,7 +372,7 @@ async def test_a_failed_parent_takes_its_children_with_it(engine: Engine):
     assert engine.status(child) == "CANCELLED"
 
 
-async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
+async def test_a_dead_letter_command_fails_its_step_and_is_kept(engine: Engine):
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start(payload={"x": 1})
     await engine.claim(lease=1.0)
@@ -386,7 +386,7 @@ async def test_a_poisoned_command_fails_its_step_and_is_kept(engine: Engine):
     assert engine.memory.commands[(id, "a#1")].status == "dead"
 
 
-async def test_a_poisoned_frame_fails_its_items(engine: Engine):
+async def test_a_dead_letter_frame_fails_its_items(engine: Engine):
     engine.catalog.add("t/t", LOOP)
     id = await engine.start()
     await engine.claim(lease=1.0)
@@ -444,7 +444,7 @@ async def test_an_outcome_in_the_inbox_is_taken_in_by_the_next_who_goes_on(engin
     assert engine.types(id)[-2:] == ["call.done", "command.issued"]
 
 
-async def test_why_a_child_cannot_be_started_is_told_within_bounds(
+async def test_the_reason_why_a_child_cannot_be_started_is_shortened(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")

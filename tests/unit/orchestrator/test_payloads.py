@@ -438,17 +438,17 @@ async def test_a_store_that_hangs_is_waited_for_once(
         parked(call, await reference(store, call.execution_id, {**BIG, "n": n}))
         for n, call in enumerate(await engine.claim())
     ]
-    asked = []
+    fetched = []
 
     async def hang(key: str, *where: int) -> bytes:
-        asked.append(key)
+        fetched.append(key)
         await asyncio.sleep(60)
         return b""
 
     store.get_range = hang  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
         await engine.report(*outcomes)
-    assert len(asked) == 1, "each of many would wait for it"
+    assert len(fetched) == 1, "each of many would wait for it"
     assert {engine.status(id) for id in ids} == {"RUNNING"}
 
 

@@ -18,10 +18,10 @@ class Counting(Catalog):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[str] = []
+        self.fetched: list[str] = []
 
     async def text(self, hash: str) -> str:
-        self.asked.append(hash)
+        self.fetched.append(hash)
         return await super().text(hash)
 
 
@@ -40,7 +40,7 @@ async def test_a_playbook_is_read_once() -> None:
     assert (plan.entry, plan.hash) == ("s0", entry.hash)
     assert await known.plan(entry.hash) is plan
     assert await known.text(entry.hash) == entry.content
-    assert catalog.asked == [entry.hash]
+    assert catalog.fetched == [entry.hash]
 
 
 async def test_so_many_are_kept_and_the_first_goes(monkeypatch: Any) -> None:
@@ -50,7 +50,7 @@ async def test_so_many_are_kept_and_the_first_goes(monkeypatch: Any) -> None:
     hashes = [entry.hash for entry in catalog.found.values()]
     for hash in (*hashes[:2], *hashes[:2], hashes[2], hashes[1], hashes[0]):
         await known.plan(hash)
-    assert catalog.asked == [*hashes, hashes[0]]
+    assert catalog.fetched == [*hashes, hashes[0]]
 
 
 async def test_an_entry_is_found_by_its_path_and_version_or_by_its_number() -> None:

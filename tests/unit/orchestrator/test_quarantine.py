@@ -65,8 +65,8 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     engine.catalog.add("t/good", CHAIN.replace("step: b,", "step: x,").replace("step: b}", "step: x}"))
     bad, good = await engine.start("t/bad"), await engine.start("t/good")
     faulty.at("b")
-    told = metrics.quarantined.labels(e.UNDECIDABLE)
-    before = told._value.get()
+    counter = metrics.quarantined.labels(e.UNDECIDABLE)
+    before = counter._value.get()
     with caplog.at_level(logging.ERROR):
         done = await work(engine)
     assert "b#1" in done, "its report was accepted"
@@ -81,7 +81,7 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     assert (row.fact_count, row.facts) == (1, []), "a list tells how many are kept, and brings none"
     facts = (await engine.orchestrator.quarantined_execution(bad)).facts
     assert [(fact["type"], fact["command"]) for fact in facts] == [("call.done", "b#1")]
-    assert told._value.get() == before + 1, "a metric tells"
+    assert counter._value.get() == before + 1, "a metric tells"
     assert [record.execution_id for record in caplog.records if "audit: " in record.message] == [bad]  # type: ignore[attr-defined]
 
 
@@ -142,7 +142,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     assert rows[unwritable].fact_count == 0, "what cannot be stored is not kept"
 
 
-async def test_a_child_in_quarantine_tells_its_parent(engine: Engine, faulty: Faulty) -> None:
+async def test_a_child_in_quarantine_notifies_its_parent(engine: Engine, faulty: Faulty) -> None:
     engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", CHILD)
     id = await engine.start()

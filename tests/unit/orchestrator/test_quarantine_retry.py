@@ -14,8 +14,8 @@ from tests.unit.orchestrator.quarantined import (
     TIMED,
     Faulty,
     Mistake,
-    beside_a_child,
     into_quarantine,
+    parallel_to_a_child,
     parked,
     spoil,
     status,
@@ -87,14 +87,14 @@ async def test_a_retry_while_the_fault_stands_sets_it_apart_again_with_what_was_
     assert [fact["command"] for fact in (await engine.orchestrator.quarantined_execution(id)).facts] == ["b#1"]
     seq = (await engine.orchestrator.quarantined_execution(id)).seq
     await engine.orchestrator.retry_quarantined(id)
-    *_, told = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
-    assert told.payload == {"seq": seq}
+    *_, retried = [event for event in await engine.log.events(id) if event.type == e.RETRIED]
+    assert retried.payload == {"seq": seq}
     assert await work(engine) == ["c#1"]
     assert await status(engine, id) == "completed"
 
 
-async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, faulty: Faulty) -> None:
-    id, child, only = await beside_a_child(engine, faulty)
+async def test_a_retry_takes_in_children_that_ended_meanwhile(engine: Engine, faulty: Faulty) -> None:
+    id, child, only = await parallel_to_a_child(engine, faulty)
     await engine.report(outcome(only))
     assert await status(engine, child) == "completed", "its children go on"
     faulty.mend()
@@ -104,7 +104,7 @@ async def test_a_retry_hears_of_children_that_ended_meanwhile(engine: Engine, fa
 
 
 async def test_it_does_not_go_on_while_a_child_that_ended_cannot_be_read(engine: Engine, faulty: Faulty) -> None:
-    id, child, only = await beside_a_child(engine, faulty)
+    id, child, only = await parallel_to_a_child(engine, faulty)
     await engine.report(outcome(only))
     faulty.mend()
     other = await spoil(engine, child)
@@ -116,7 +116,7 @@ async def test_it_does_not_go_on_while_a_child_that_ended_cannot_be_read(engine:
 
 
 async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, faulty: Faulty) -> None:
-    id, child, _ = await beside_a_child(engine, faulty)
+    id, child, _ = await parallel_to_a_child(engine, faulty)
     await engine.orchestrator.drop_quarantined(id)
     assert (await status(engine, id), await status(engine, child)) == ("failed", "cancelled")
     assert await engine.orchestrator.quarantined_executions(10) == []
@@ -127,7 +127,7 @@ async def test_dropping_leaves_it_failed_and_ends_its_children(engine: Engine, f
         await engine.orchestrator.drop_quarantined(id)
 
 
-async def test_the_log_tells_when_and_by_whom_it_was_dropped(engine: Engine, faulty: Faulty) -> None:
+async def test_the_log_records_when_and_by_whom_it_was_dropped(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
     await engine.orchestrator.drop_quarantined(id, {"kind": "user", "name": "ada"})
     *_, failed, dropped = await engine.log.events(id)
@@ -170,7 +170,7 @@ def unfollowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Commits, "process_inboxes", follow)
 
 
-async def beside_another(engine: Engine, faulty: Faulty) -> tuple[str, Any]:
+async def parallel_to_another(engine: Engine, faulty: Faulty) -> tuple[str, Any]:
     """An execution in quarantine for its step b, and what its step other was told before, left in the inbox."""
     engine.catalog.add("t/t", FORK)
     id = await engine.start()
@@ -205,7 +205,7 @@ async def out(engine: Engine, id: str) -> list[str]:
 
 
 async def test_what_waits_in_the_inbox_is_kept_too(engine: Engine, faulty: Faulty) -> None:
-    id, _ = await beside_another(engine, faulty)
+    id, _ = await parallel_to_another(engine, faulty)
     await engine.orchestrator.process_inbox(id)
     assert await kept(engine, id) == ["b#1", "other#1"]
     assert await engine.log.executions_with_inbox(10) == []
@@ -292,7 +292,9 @@ async def test_what_was_out_is_out_again_however_long_the_log_is(
     assert (again.command_id, again.scope) == (other.command_id, other.scope)
 
 
-async def test_the_end_of_a_child_that_was_kept_is_told_once(engine: Engine, faulty: Faulty, unfollowed: None) -> None:
+async def test_the_end_of_a_child_that_was_kept_is_reported_once(
+    engine: Engine, faulty: Faulty, unfollowed: None
+) -> None:
     id, b = await parked(engine, CHILD)
     (only,) = await engine.claim()
     await engine.report(outcome(only))

@@ -55,7 +55,7 @@ async def test_of_two_reports_left_in_the_inbox_one_counts_too(engine: Engine, m
     assert engine.types(id).count(e.CALL_DONE) == 1
 
 
-async def test_the_leases_that_ran_out_are_told_to_the_next_holder(engine: Engine) -> None:
+async def test_the_next_holder_learns_of_the_leases_that_ran_out(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     await engine.start()
     first, second = await reclaimed(engine)
@@ -105,7 +105,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     assert (await engine.orchestrator.state(child)).workload == given
 
 
-async def test_an_error_that_is_too_large_keeps_what_tells_most(engine: Engine) -> None:
+async def test_an_error_that_is_too_large_keeps_its_most_important_parts(engine: Engine) -> None:
     engine.catalog.add("t/t", PAY)
     id = await engine.start()
     (command,) = await engine.claim()
@@ -231,8 +231,8 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
     commit = engine.log.commit
 
     async def picky(parts: Any, claimant: Any = None) -> Any:
-        told = [event for part in parts for event in part.events if part.execution.execution_id == bad]
-        if any(event.type == e.CALL_DONE for event in told):
+        its_events = [event for part in parts for event in part.events if part.execution.execution_id == bad]
+        if any(event.type == e.CALL_DONE for event in its_events):
             raise UnstorableCommit("half of a pair")
         return await commit(parts, claimant)
 
@@ -259,10 +259,10 @@ async def test_a_turn_that_nobody_waits_for_is_for_what_follows(either: Engine) 
     either.catalog.add("t/t", PAY)
     id = await either.start()
     (first,) = await either.claim()
-    either.bell.told.clear()
+    either.recorder.notified.clear()
     answer = await either.report(done(first), capacity=1, turn=True)
     assert [(command.execution_id, command.step) for command in answer.commands] == [(id, "after")]
-    assert not either.bell.told, "others were told of what is taken"
+    assert not either.recorder.notified, "others were told of what is taken"
 
 
 async def test_a_report_that_takes_nothing_gives_no_turn(either: Engine) -> None:

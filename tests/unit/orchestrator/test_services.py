@@ -1,4 +1,4 @@
-"""What the services and the reconciler ask of the ledger beside starts and reports."""
+"""What the services and the reconciler ask of the orchestrator besides starts and reports."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from noetl_serverless.protocol import CommandKey, HeartbeatRequest, Held
 from noetl_serverless.testing.host import MemoryInvoker
 
 from .conftest import Engine, outcome
-from .playbooks import CALL, LOOP, ONLY, beside_a_child
+from .playbooks import CALL, LOOP, ONLY, parallel_to_a_child
 
 # -- users
 
@@ -37,7 +37,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
 
 
 async def test_one_may_be_cancelled_without_its_children(engine: Engine) -> None:
-    id, child = await beside_a_child(engine)
+    id, child = await parallel_to_a_child(engine)
     assert await engine.orchestrator.cancel(id, "enough", cascade=False) == ("cancelled", [id])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "RUNNING")
 
@@ -111,11 +111,11 @@ async def test_what_was_claimed_and_is_not_sent_waits_again_and_is_invoked_for(e
     engine.catalog.add("t/t", ONLY)
     await engine.start()
     (command,) = await engine.claim()
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     await engine.orchestrator.return_commands("w-2", [command])
-    assert (await engine.claim(), engine.bell.told) == ([], []), "it is not that worker's"
+    assert (await engine.claim(), engine.recorder.notified) == ([], []), "it is not that worker's"
     await engine.orchestrator.return_commands("w-1", [command])
-    assert engine.bell.told == [("shared", "invocation"), ("shared", "only#1")]
+    assert engine.recorder.notified == [("shared", "invocation"), ("shared", "only#1")]
     (again,) = await engine.claim()
     assert again.command_id == "only#1"
 
@@ -126,10 +126,10 @@ async def test_a_release_of_what_is_not_held_is_stale(engine: Engine) -> None:
     (command,) = await engine.claim()
     answer = await engine.report(outcome(command, status="released"), worker="w-2")
     assert [result.status for result in answer.results] == ["stale"]
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     answer = await engine.report(outcome(command, status="released"))
     assert [result.status for result in answer.results] == ["accepted"]
-    assert ("shared", "only#1") in engine.bell.told
+    assert ("shared", "only#1") in engine.recorder.notified
 
 
 async def test_a_frame_brings_what_its_loop_and_its_own_issue_say(engine: Engine) -> None:
@@ -166,14 +166,14 @@ async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine)
     assert frames[0].collection is not None and frames[0].collection["key"] == f"{id}/each/0"
 
 
-async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_at_most_so_many_opened_loops_are_cached(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "MAX_OPENED_LOOPS", 1)
     engine.catalog.add("t/t", LOOP.replace("max_in_flight: 2", "max_in_flight: 1"))
-    asked: list[str] = []
+    read: list[str] = []
     opening, claim = engine.log.loop_opened, engine.log.claim
 
     async def note(id: str, *more: Any) -> Any:
-        asked.append(id)
+        read.append(id)
         return await opening(id, *more)
 
     async def bare(*given: Any) -> Any:
@@ -185,15 +185,15 @@ async def test_openings_are_kept_at_hand_so_many_of_them(engine: Engine, monkeyp
     one, two = await engine.start(), await engine.start()
     await engine.report(*(outcome(command) for command in await engine.claim()))
     frames = {command.execution_id: command for command in await engine.claim()}
-    assert sorted(asked) == sorted([one, two])
-    last = asked[-1]
+    assert sorted(read) == sorted([one, two])
+    last = read[-1]
     await engine.report(outcome(frames[last], [1], frame=covers(frames[last])))
     (second,) = await engine.claim()
-    assert (second.items, len(asked)) == ([20], 2), "its opening was at hand"
+    assert (second.items, len(read)) == ([20], 2), "its opening was at hand"
     other = next(id for id in (one, two) if id != last)
     await engine.report(outcome(frames[other], [1], frame=covers(frames[other])))
     (second,) = await engine.claim()
-    assert (second.items, len(asked)) == ([20], 3), "it had to make room"
+    assert (second.items, len(read)) == ([20], 3), "it had to make room"
 
 
 # -- the reconciler
@@ -235,7 +235,7 @@ async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) 
     assert [(invocation.function, invocation.delay) for invocation in invoker.invocations] == [("reconciler", 4.0)]
 
 
-async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engine) -> None:
+async def test_the_plan_of_an_execution_is_given_while_it_is_known(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
     plan = await engine.orchestrator.plan_of(id)
@@ -243,7 +243,7 @@ async def test_what_an_execution_runs_by_is_told_while_it_is_known(engine: Engin
     assert await engine.orchestrator.plan_of("404") is None
 
 
-async def test_what_is_buried_is_accepted_once(engine: Engine) -> None:
+async def test_a_dead_letter_is_accepted_once(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
     await engine.claim(lease=1.0)

@@ -82,7 +82,7 @@ async def test_a_command_that_is_the_only_one_brings_the_state(engine: Engine, f
     assert first.order == digest_of(engine.memory.executions[first.execution_id].events[1].payload)
 
 
-async def test_what_is_run_ahead_is_what_would_be_claimed_to_the_order_of_keys(engine: Engine) -> None:
+async def test_speculative_commands_are_what_would_be_claimed_to_the_order_of_keys(engine: Engine) -> None:
     body = """
     - step: a
       tool: {kind: noop}

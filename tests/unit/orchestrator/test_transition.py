@@ -131,7 +131,7 @@ def with_parent(case: LoadedExecution, **link: Any) -> LoadedExecution:
     )
 
 
-def test_its_parent_is_told_of_the_end_once() -> None:
+def test_its_parent_gets_the_end_once() -> None:
     turn, plan, row = begun()
     case = with_parent(turn.to_commit(row).execution)
     turn = Transition(case, plan)
@@ -148,7 +148,7 @@ def test_its_parent_is_told_of_the_end_once() -> None:
     ]
 
 
-def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_hears() -> None:
+def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_takes_in() -> None:
     both = """
 - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}
 - {step: a, tool: {kind: playbook, path: t/child}}
@@ -221,8 +221,8 @@ def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None
     second = {**first, "generation": 2, "command": "a#2"}
     assert part.quarantine == {"seq": 3, "at": AT + 5, "error": error, "facts": [first, second]}
     assert (part.closes, part.consumed, part.ended_at_ms, part.writes_snapshot) == ([("a#1", 1)], [4], AT + 5, True)
-    (told,) = part.inbox_facts
-    assert told["payload"]["error"]["cause"]["code"] == e.UNDECIDABLE
+    (fact,) = part.inbox_facts
+    assert fact["payload"]["error"]["cause"]["code"] == e.UNDECIDABLE
 
 
 def test_what_an_error_shows_can_always_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +273,7 @@ OUTCOMES = {
 
 
 @pytest.mark.parametrize(
-    ("last", "step", "told"),
+    ("last", "step", "expected"),
     [
         ("a", None, {"data": {"n": 1}}),
         ("a", "b", {"ref": {"key": "k"}}),
@@ -282,8 +282,10 @@ OUTCOMES = {
         (None, None, {}),
     ],
 )
-def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(last: Any, step: Any, told: Any) -> None:
-    assert child_end(ended("completed", outcomes=OUTCOMES, last=last), step, "9") == {"status": "ok", **told}
+def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(
+    last: Any, step: Any, expected: Any
+) -> None:
+    assert child_end(ended("completed", outcomes=OUTCOMES, last=last), step, "9") == {"status": "ok", **expected}
 
 
 @pytest.mark.parametrize(
@@ -306,8 +308,8 @@ def test_a_child_that_ends_well_gives_the_step_that_is_asked_for_or_its_last(las
     ],
 )
 def test_one_that_does_not_says_why(state: State, step: Any, code: str, message: str) -> None:
-    told = child_end(state, step, "9")
-    assert told["status"] == "error"
-    error = {name: value for name, value in told["error"].items() if name != "cause"}
+    ending = child_end(state, step, "9")
+    assert ending["status"] == "error"
+    error = {name: value for name, value in ending["error"].items() if name != "cause"}
     assert error == {"kind": "playbook", "code": code, "message": message, "retryable": False, "execution_id": "9"}
-    assert told["error"].get("cause") == ((state.error or {}) if state.status == "failed" else None)
+    assert ending["error"].get("cause") == ((state.error or {}) if state.status == "failed" else None)

@@ -48,7 +48,7 @@ def test_what_functions_import_is_left_out_when_nobody_calls_them(importer: Impo
     assert not {"duckdb", "pyarrow"} & found.others
 
 
-def test_barred_modules_are_not_followed(importer: Importer) -> None:
+def test_excluded_modules_are_not_followed(importer: Importer) -> None:
     found = importer.of_modules(["noetl_serverless.e", "noetl_serverless.barred"], lazily=True)
     assert found.modules == named("e")
     assert "boto3" not in found.others

@@ -35,7 +35,7 @@ def test_what_is_needed_comes_along(lock: Lock) -> None:
     assert [one.name for one in lock.closure(["starlette"])] == ["anyio", "idna", "starlette"]
 
 
-def test_what_is_needed_without_being_said_comes_along(lock: Lock) -> None:
+def test_implicit_dependencies_are_included(lock: Lock) -> None:
     assert [one.name for one in lock.closure(["PyJWT"])] == ["cryptography", "pyjwt"]
 
 

@@ -460,17 +460,17 @@ class TestRepeated:
         assert render_tree(given, {"ctx": {"x": 1}})["d"] == [[[[2] * 10] * 10] * 10] * 10
         assert looked_at.count("{{ ctx.x + 1 }}") == 1, "a few hundred characters take a quarter of a minute"
 
-    def test_each_is_told_where_it_stands(self) -> None:
+    def test_each_is_reported_where_it_stands(self) -> None:
         given = one("step: s\ntool: {kind: noop}\ninput:\n  a: '{{ ctx.x.y }}'\n  b: '{{ ctx.x.y }}'").input
         assert isinstance(given, dict)
         lines = []
         for template in given.values():
-            with pytest.raises(TemplateError) as told:
+            with pytest.raises(TemplateError) as caught:
                 render_tree(template, {"ctx": {"x": {}}})
-            lines.append((told.value.line, told.value.column))
+            lines.append((caught.value.line, caught.value.column))
         assert lines == [(8, 10), (9, 10)]
 
-    def test_each_fault_is_told_where_it_stands(self) -> None:
+    def test_each_fault_is_reported_where_it_stands(self) -> None:
         block = "|\n    first\n    {{ a b }}\n"
         given = f"  a: {block}  b: {block}  c: '{{{{ a b }}}}'\n  d: '{{{{ a b }}}}'"
         with pytest.raises(InvalidPlaybook) as error:

@@ -106,7 +106,7 @@ READ = st.recursive(
 
 
 @given(READ, st.integers(0, 4))
-def test_json_is_told_to_be_stored_as_it_was_read_only_if_it_is(value: Any, levels: int) -> None:
+def test_json_counts_as_stored_as_it_was_read_only_if_it_is(value: Any, levels: int) -> None:
     content = orjson.dumps(value)
     read = orjson.loads(content)
     try:

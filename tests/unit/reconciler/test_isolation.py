@@ -31,11 +31,11 @@ class Fires:
     """Runs that schedules owe."""
 
     def __init__(self, *fires: DueRun) -> None:
-        self.owed = list(fires)
+        self.due = list(fires)
         self.settled: dict[int, str] = {}
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
-        return self.owed
+        return self.due
 
     async def record_started(self, fire: DueRun, execution_id: int) -> None:
         self.settled[fire.schedule_id] = "started"
@@ -176,10 +176,10 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
             for id, path in enumerate(paths, 1)
         )
     )
-    pulse, get = engine.log.pending_work, engine.catalog.get
+    pending_work, get = engine.log.pending_work, engine.catalog.get
 
     async def scheduled(age: float) -> Any:
-        return replace(await pulse(age), has_due_schedules=True)
+        return replace(await pending_work(age), has_due_schedules=True)
 
     async def read(path: str, version: int | None = None) -> Any:
         if path == "t/broken":
@@ -196,7 +196,7 @@ async def test_a_schedule_that_cannot_start(engine: Engine, monkeypatch: pytest.
     assert sorted(engine.status(id) for id in engine.memory.executions) == ["FAILED", "RUNNING"]
 
 
-async def test_a_dead_command_that_cannot_be_buried(
+async def test_a_dead_letter_that_cannot_be_added(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.catalog.add("t/t", ONE)
@@ -252,17 +252,17 @@ async def test_one_kind_that_fails_does_not_keep_the_others_from_their_turn(
 
 async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) -> list[str]:
     """The executions need something of the result store, which does not give it; who is asked for, in order."""
-    asked: list[str] = []
+    loaded: list[str] = []
     inbox = engine.log.read_inbox
 
     async def read(id: str) -> Any:
-        asked.append(id)
+        loaded.append(id)
         if id in ids:
             raise ResultStoreUnavailable("the result store does not answer; try again")
         return await inbox(id)
 
     patch.setattr(engine.log, "read_inbox", read)
-    return asked
+    return loaded
 
 
 async def test_a_payload_that_cannot_be_read_stops_its_execution_alone(
@@ -286,8 +286,8 @@ async def test_a_result_store_that_hangs_does_not_keep_a_pass_for_long(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = await behind(engine, 3)
-    asked = await unreadable(engine, monkeypatch, ids[:2])
+    loaded = await unreadable(engine, monkeypatch, ids[:2])
     monkeypatch.setattr(reconciler, "INBOX_SECONDS", 0.0)
     for _ in range(5):
         await reconcile()
-    assert asked == [*ids, ids[0]], "the next pass goes on behind the last"
+    assert loaded == [*ids, ids[0]], "the next pass goes on behind the last"

@@ -50,11 +50,11 @@ async def test_nothing_to_do_does_nothing(engine: Engine) -> None:
 async def test_a_worker_is_invoked_for_what_nobody_took(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     await engine.start()
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     assert await reconciler(engine).reconcile() == {}, "what has just been told is given a moment"
     engine.seconds += 2
     assert await reconciler(engine).reconcile() == {"notified_pools": 1}
-    assert engine.bell.told == [("shared", "invocation")]
+    assert engine.recorder.notified == [("shared", "invocation")]
 
 
 async def test_an_expired_lease_is_given_away(engine: Engine) -> None:
@@ -62,13 +62,13 @@ async def test_an_expired_lease_is_given_away(engine: Engine) -> None:
     await engine.start()
     await engine.claim(lease=1.0)
     engine.seconds += 5
-    engine.bell.told.clear()
+    engine.recorder.notified.clear()
     done = await reconciler(engine).reconcile()
     assert done["expired"] == 1
-    assert ("shared", "a#1") in engine.bell.told
+    assert ("shared", "a#1") in engine.recorder.notified
 
 
-async def test_a_command_that_kills_its_workers_is_buried(engine: Engine) -> None:
+async def test_a_command_that_kills_its_workers_becomes_a_dead_letter(engine: Engine) -> None:
     engine.catalog.add("t/t", CHAIN)
     id = await engine.start()
     for _ in range(3):
@@ -165,16 +165,16 @@ async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
 
 class Counted(MemoryKeyValue):
     fault: Exception | None = None
-    asked = 0
+    calls = 0
 
     async def get(self, key: str) -> bytes | None:
-        self.asked += 1
+        self.calls += 1
         if self.fault is not None:
             raise self.fault
         return await super().get(key)
 
     async def put(self, key: str, value: bytes) -> None:
-        self.asked += 1
+        self.calls += 1
         if self.fault is not None:
             raise self.fault
         await super().put(key, value)
@@ -188,7 +188,7 @@ async def test_nobody_asks_for_outages_while_all_is_well(engine: Engine) -> None
     for _ in range(3):
         engine.seconds += 5
         await reconciler(engine, notes=notes).reconcile()
-    assert notes.asked == 0
+    assert notes.calls == 0
 
 
 @pytest.mark.parametrize("fault", [Unavailable("NATS does not answer"), TimeoutError()])

@@ -100,7 +100,7 @@ async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
         await Resolver(store).load(ref)
 
 
-async def test_missing_bytes_are_told_by_their_uri(store: CountingStore) -> None:
+async def test_missing_bytes_are_reported_by_their_uri(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.delete(ref["key"])
     with pytest.raises(ReferenceNotAvailable, match="noetl://execution/42/result/load/"):
@@ -141,15 +141,15 @@ def manifest(count: int, generation: int = 2) -> dict[str, Any]:
 
 async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None:
     part = await write(store, ["c", "d"])
-    asked: list[tuple[str, str, int, int]] = []
+    pages: list[tuple[str, str, int, int]] = []
 
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        asked.append((execution_id, step, generation, after))
+        pages.append((execution_id, step, generation, after))
         return {"parts": [{"start": 2, "end": 4, "ref": part}, {"start": 0, "end": 2, "data": ["a", "b"]}]}
 
     value = await Resolver(store, fetch).load(manifest(4))
     assert value == {"results": ["a", "b", "c", "d"], "stats": {"total": 4, "success": 4, "failed": 0}}
-    assert asked == [("42", "each", 2, 0)]
+    assert pages == [("42", "each", 2, 0)]
 
 
 PAGES = {
@@ -163,15 +163,15 @@ WHOLE = {"parts": [{"start": 0, "end": 2, "data": ["a", "b"]}, {"start": 2, "end
 
 @pytest.mark.parametrize("older", [(), (0,), (3,), (6,), (3, 6)])
 async def test_a_manifest_is_read_page_by_page_whoever_answers(store: CountingStore, older: tuple[int, ...]) -> None:
-    asked: list[int] = []
+    pages: list[int] = []
 
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        asked.append(after)
+        pages.append(after)
         return WHOLE if after in older else PAGES[after]
 
     value = await Resolver(store, fetch).load(manifest(7))
     assert value["results"] == list("abcdefg")
-    assert asked == [after for after in (0, 3, 6) if not any(before < after for before in older)]
+    assert pages == [after for after in (0, 3, 6) if not any(before < after for before in older)]
 
 
 async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> None:

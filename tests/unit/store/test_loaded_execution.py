@@ -47,7 +47,7 @@ def test_a_state_is_made_of_what_is_stored_and_what_came_since(folded: int) -> N
 
 
 @pytest.mark.parametrize("what", ["state", "event"])
-def test_what_a_newer_release_wrote_is_told_apart(what: str) -> None:
+def test_what_a_newer_release_wrote_is_recognised(what: str) -> None:
     events = log()
     if what == "event":
         events[3].payload["v"] = VERSION + 1

@@ -70,7 +70,7 @@ def test_who_started_it_is_compared_where_the_log_says_it() -> None:
     assert (difference.row, difference.log) == ({"principal": None}, {"principal": ada})
 
 
-def test_of_a_row_that_is_lost_all_is_told() -> None:
+def test_of_a_row_that_is_lost_every_column_is_reported() -> None:
     log = play(Run(LOOP), 3).log
     (difference,) = found(log, replace(stored(log), execution=None))
     assert (difference.row, difference.key) == (None, {"execution_id": "7"})
@@ -90,7 +90,7 @@ def test_a_state_is_compared_as_of_what_was_folded_into_it() -> None:
     assert (difference.row["state.seq"], difference.log["state.seq"]) == (half, len(log))
 
 
-def test_a_state_of_which_none_can_be_made_is_told() -> None:
+def test_a_stored_state_that_cannot_be_read_is_reported() -> None:
     log = play(Run(LOOP), 3).log
     (difference,) = found(log, stored(log, state={"tokens": 5}))
     assert (difference.row, difference.log) == ({"state": UNREADABLE}, {"state": "what its log folds to"})
@@ -107,7 +107,7 @@ def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
     )
 
 
-def test_rows_that_are_missing_too_many_or_other_are_told_by_their_key() -> None:
+def test_rows_that_are_missing_too_many_or_other_are_reported_by_their_key() -> None:
     run = Run(LOOP)
     run.done("a")
     run.frame("each#1.0", [1])
@@ -155,8 +155,8 @@ def test_a_result_whose_time_is_over_may_be_gone() -> None:
 
 def test_what_was_given_up_stays_whatever_waits_in_the_inbox() -> None:
     run = Run(WORKFLOWS["chain"])
-    buried = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
-    run.report("a#1", e.CALL_ERROR, error=buried)
+    given_up = {"kind": "engine", "code": "command.delivery_limit", "message": "given up"}
+    run.report("a#1", e.CALL_ERROR, error=given_up)
     kept = stored(run.log)
     assert [row["status"] for row in kept.commands] == ["dead"]
     late = Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={})

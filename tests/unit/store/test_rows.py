@@ -150,7 +150,7 @@ def test_the_arguments_of_a_commit_say_whose_each_is() -> None:
     ("state", "unwritable"),
     [("22P05", True), ("23505", True), ("23514", True), ("54000", True), ("40001", False), ("23001", False)],
 )
-def test_what_says_that_a_value_cannot_be_stored_is_told_without_the_value(state: str, unwritable: bool) -> None:
+def test_an_error_for_a_value_that_cannot_be_stored_does_not_quote_the_value(state: str, unwritable: bool) -> None:
     with pytest.raises(UnstorableCommit if unwritable else DatabaseError) as caught, _writing():
         raise DatabaseError({"C": state, "M": "the value is secret"})
     assert not unwritable or str(caught.value) == f"PostgreSQL error {state}"
@@ -170,7 +170,7 @@ def test_neighbours_that_are_inline_are_one() -> None:
     assert merge_inline([*apart, results(8, 9)]) == [*apart[:3], results(7, 9)]
 
 
-def test_a_run_that_is_owed_has_a_key_of_its_own() -> None:
+def test_each_due_run_has_its_own_key() -> None:
     due = datetime(2026, 1, 1, tzinfo=UTC)
     assert (
         DueRun(schedule_id=5, due_at=due, playbook_path="t/t", playbook_version=None, input_payload={}).idempotency_key

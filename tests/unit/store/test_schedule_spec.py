@@ -103,30 +103,30 @@ MISSED = at("2025-07-01T01:00Z")
 LATE = at("2025-07-01T05:59Z")
 
 
-def test_skip_owes_nothing_for_what_was_missed() -> None:
+def test_skip_gives_no_run_for_what_was_missed() -> None:
     assert due_runs(cron("0 * * * *"), "skip", MISSED, LATE) == ([], at("2025-07-01T06:00Z"))
 
 
-def test_skip_still_owes_what_is_only_a_little_late() -> None:
+def test_skip_still_gives_a_run_that_is_only_a_little_late() -> None:
     now = at("2025-07-01T06:00Z") + ON_TIME_TOLERANCE
     assert due_runs(cron("0 * * * *"), "skip", MISSED, now)[0] == [at("2025-07-01T06:00Z")]
 
 
-def test_fire_once_owes_one_run_for_all_that_were_missed() -> None:
+def test_fire_once_gives_one_run_for_all_that_were_missed() -> None:
     assert due_runs(cron("0 * * * *"), "fire_once", MISSED, LATE)[0] == [at("2025-07-01T05:00Z")]
 
 
-def test_catch_up_owes_each() -> None:
-    owed, following = due_runs(cron("0 * * * *"), "catch_up", MISSED, LATE)
-    assert owed == [MISSED + n * timedelta(hours=1) for n in range(5)]
+def test_catch_up_gives_each_missed_run() -> None:
+    due, following = due_runs(cron("0 * * * *"), "catch_up", MISSED, LATE)
+    assert due == [MISSED + n * timedelta(hours=1) for n in range(5)]
     assert following == at("2025-07-01T06:00Z")
 
 
 @pytest.mark.parametrize("schedule", [cron("* * * * *"), ScheduleSpec(ANCHOR, interval=60)])
 def test_catch_up_is_bounded_to_the_newest(schedule: ScheduleSpec) -> None:
-    owed, _ = due_runs(schedule, "catch_up", MISSED, MISSED + timedelta(days=30))
-    assert len(owed) == MAX_CATCH_UP_RUNS
-    assert owed[-1] == MISSED + timedelta(days=30)
+    due, _ = due_runs(schedule, "catch_up", MISSED, MISSED + timedelta(days=30))
+    assert len(due) == MAX_CATCH_UP_RUNS
+    assert due[-1] == MISSED + timedelta(days=30)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_catch_up_is_bounded_to_the_newest(schedule: ScheduleSpec) -> None:
         (cron("* * * * *", "../etc/passwd"), "time zone"),
     ],
 )
-def test_a_clockwork_that_cannot_run_is_refused(schedule: ScheduleSpec, said: str) -> None:
+def test_a_schedule_spec_that_cannot_run_is_refused(schedule: ScheduleSpec, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said):
         schedule.check()
 

@@ -20,7 +20,7 @@ except NotFound as problem:
 """
 
 
-def test_without_the_library_nothing_is_counted_and_that_is_said() -> None:
+def test_without_the_library_nothing_is_counted_and_that_is_reported() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_LIBRARY], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "metrics are not available: prometheus-client is not installed\n"

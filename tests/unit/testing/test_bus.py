@@ -64,7 +64,7 @@ async def test_a_value_expires_on_time() -> None:
     assert await values.get("a") is None
 
 
-def test_a_bucket_key_tells_nothing_and_is_always_the_same() -> None:
+def test_a_bucket_key_reveals_nothing_and_is_always_the_same() -> None:
     assert encoded_key("token") == encoded_key("token")
     assert encoded_key("token") != encoded_key("token2")
     assert "token" not in encoded_key("token")

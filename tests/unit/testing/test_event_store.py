@@ -48,7 +48,7 @@ async def test_so_many_expire_at_once(engine: Engine) -> None:
     assert [len(await engine.log.expire_leases(3, 2)) for _ in range(3)] == [2, 1, 0]
 
 
-async def test_what_was_delivered_too_often_is_poison_and_is_not_given_out_again(engine: Engine) -> None:
+async def test_a_command_delivered_too_often_is_a_dead_letter_and_is_not_given_out_again(engine: Engine) -> None:
     id = await engine.start()
     for delivery in (1, 2):
         (command,) = await engine.claim(lease=1.0)
@@ -116,7 +116,7 @@ async def test_what_waits_for_a_worker_and_how_long(engine: Engine) -> None:
     assert await engine.log.pools_with_pending(5) == []
 
 
-async def test_the_pulse_tells_what_there_is_to_do(engine: Engine) -> None:
+async def test_pending_work_shows_what_there_is_to_do(engine: Engine) -> None:
     nothing = PendingWork(
         has_expired_leases=False,
         has_pending_commands=False,
@@ -140,7 +140,7 @@ async def test_the_pulse_tells_what_there_is_to_do(engine: Engine) -> None:
     assert await engine.log.pending_work(5) == replace(nothing, has_due_timers=True, has_inboxes=True)
 
 
-async def test_what_lags_is_told_in_order_behind_another(engine: Engine) -> None:
+async def test_what_lags_is_listed_in_order_behind_another(engine: Engine) -> None:
     ids = sorted([await engine.start() for _ in range(3)], key=int)
     for id in reversed(ids):
         engine.memory._put(id, Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))

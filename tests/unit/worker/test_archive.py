@@ -49,10 +49,10 @@ class Client:
         self.left = [batch(number) for number in range(1, batches + 1)]
         self.status = status
         self.held = held
-        self.asked: list[tuple[str, str, Any]] = []
+        self.requests: list[tuple[str, str, Any]] = []
 
     async def call(self, method: str, path: str, answer: Any, request: Any = None, *, within: float = 30.0) -> Any:
-        self.asked.append((method, path, request))
+        self.requests.append((method, path, request))
         if answer is ClaimedBatch:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
         if answer is Registered:
@@ -65,24 +65,24 @@ class Client:
         return answer(rows=[])
 
     def paths(self) -> list[str]:
-        return [path for _, path, _ in self.asked]
+        return [path for _, path, _ in self.requests]
 
 
 @pytest.fixture
 def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `write_batch` does: raise what stands under "error", or take so many "seconds"."""
-    told: dict[str, Any] = {"batches": []}
+    state: dict[str, Any] = {"batches": []}
 
     async def write_batch(batch: Batch, source: Any, store: Any, scratch: Path) -> Written:
-        told["batches"].append(batch.archive_id)
-        if "error" in told:
-            raise told["error"]
-        if "seconds" in told:
-            archive.time.now += told["seconds"]  # type: ignore[attr-defined]
+        state["batches"].append(batch.archive_id)
+        if "error" in state:
+            raise state["error"]
+        if "seconds" in state:
+            archive.time.now += state["seconds"]  # type: ignore[attr-defined]
         return Written()
 
     monkeypatch.setattr(archive, "write_batch", write_batch)
-    return told
+    return state
 
 
 def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:
@@ -95,15 +95,15 @@ async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, 
     assert written["batches"] == ["1", "2"]
     claim = "/api/archives/claim"
     assert client.paths() == [claim, "/api/archives/1/register", claim, "/api/archives/2/register", claim]
-    asked = client.asked[0][2]
-    assert (client.asked[0][0], asked.worker_id, asked.lease) == ("POST", "w-1", LEASE_SECONDS)
-    assert client.asked[1][2].attempt == 3
+    requests = client.requests[0][2]
+    assert (client.requests[0][0], requests.worker_id, requests.lease) == ("POST", "w-1", LEASE_SECONDS)
+    assert client.requests[1][2].attempt == 3
 
 
 async def test_none_is_begun_when_there_is_little_time_left(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(5)
     assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == Summary(more=True)
-    assert client.asked == []
+    assert client.requests == []
     written["seconds"] = 50
     assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == Summary(registered=2, more=True)
 
@@ -132,7 +132,7 @@ async def test_a_worker_that_cannot_write_claims_nothing(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     client = Client(1)
     assert await archivist(client, tmp_path).run(600) == Summary()
-    assert client.asked == []
+    assert client.requests == []
     assert "pyarrow is not installed" in caplog.text
 
 
@@ -150,14 +150,14 @@ async def test_a_batch_that_cannot_be_written_says_why(
     client = Client(1)
     written["error"] = error
     assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
-    method, path, request = client.asked[1]
+    method, path, request = client.requests[1]
     assert (method, path, request.attempt, request.error) == ("POST", "/api/archives/1/fail", 3, reason)
 
 
 async def test_files_that_lack_something_are_a_failure_too(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(1, status="incomplete")
     assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
-    assert client.asked[2][2].error == "the files do not hold every event of the batch"
+    assert client.requests[2][2].error == "the files do not hold every event of the batch"
 
 
 @pytest.mark.parametrize("error", [None, LeaseLost(), Unavailable("gone")])
@@ -201,7 +201,7 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
         "/api/archives/4/events?after=7&seq=7",
         "/api/archives/4/events?after=7&seq=8",
     ]
-    assert (client.asked[3][2].attempt, client.asked[3][2].lease) == (3, LEASE_SECONDS)
+    assert (client.requests[3][2].attempt, client.requests[3][2].lease) == (3, LEASE_SECONDS)
     client.held = False
     clock.now += LEASE_SECONDS
     with pytest.raises(LeaseLost):

@@ -52,7 +52,7 @@ async def test_only_the_most_recent_are_named() -> None:
     assert plans.recent()[:2] == ["3", "99"]
 
 
-async def test_what_does_not_compile_is_told() -> None:
+async def test_what_does_not_compile_is_reported() -> None:
     def refuse(text: str) -> Any:
         raise InvalidPlaybook("line 3")
 

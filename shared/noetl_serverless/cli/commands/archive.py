@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ..client import items_of
 from ..failure import Failure, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import command, echo, print_json, show, table
@@ -104,7 +105,7 @@ def _archive(client: Any, cutoff: str | None) -> list[dict[str, Any]]:
 def _await(client: Any, ids: list[str], cutoff: str) -> list[dict[str, Any]]:
     invoked = time.monotonic()
     while True:
-        found: list[dict[str, Any]] = client.get("/api/archives", ids=",".join(ids))["items"]
+        found = items_of(client.get("/api/archives", ids=",".join(ids)))
         waiting = [entry for entry in found if entry["status"] == "planned"]
         if not waiting:
             return found

@@ -55,7 +55,7 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
         while offset is not None:
             page = client.post("/api/catalog/list", {"resource_type": "Playbook", "offset": offset})
             entries += page["entries"]
-            offset = page["next"]
+            offset = page.get("next")
     if as_json:
         print_json(entries)
         return

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from ...engine.digest import items_digest, lasting_digest
+from ...error_codes import former_code
 from ...errors import Problem
 from ...limits import META_BYTES
 from ...playbook.plan import Plan, Step
@@ -83,6 +84,9 @@ class Executor:
             meta = {name: value for name, value in outcome.meta.items() if name in MEASURED_META}
             outcome = failed(command, value_error(error, step=command.step))
             outcome.meta = meta
+        if outcome.error is not None and not self._toolbox.speaks(2):
+            # the conditions of the previous release know codes by their former spelling
+            outcome.error["code"] = former_code(str(outcome.error.get("code", "")))
         return outcome
 
     async def _run(

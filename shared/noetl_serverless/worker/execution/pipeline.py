@@ -176,7 +176,7 @@ class Pipeline:
     async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
         if self.attempt >= rule.attempts:
             error = output["error"] or step_error(
-                "rule", "retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
+                "rule", "rule.retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
             )
             return self._failed(task, {**error, "attempts": self.attempt}, output)
         self._call_ended(output["error"])

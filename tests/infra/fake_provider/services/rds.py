@@ -411,7 +411,9 @@ class Cluster(Rds):
             return None
         scaling = found.get("ServerlessV2ScalingConfiguration")
         # MiniStack 1.5 takes it and tells nothing
-        told = next(iter(state.get("serverlessv2_scaling_configuration") or ()), {}).get("seconds_until_auto_pause")
+        auto_pause = next(iter(state.get("serverlessv2_scaling_configuration") or ()), {}).get(
+            "seconds_until_auto_pause"
+        )
         computed = (
             *("ca_certificate_identifier", "ca_certificate_valid_till", "cluster_identifier_prefix"),
             *("cluster_scalability_type", "database_insights_mode", "db_system_id", "engine_lifecycle_support"),
@@ -446,7 +448,7 @@ class Cluster(Rds):
                 {
                     "min_capacity": scaling["MinCapacity"],
                     "max_capacity": scaling["MaxCapacity"],
-                    "seconds_until_auto_pause": scaling.get("SecondsUntilAutoPause", told),
+                    "seconds_until_auto_pause": scaling.get("SecondsUntilAutoPause", auto_pause),
                 }
             ]
             if scaling

@@ -84,7 +84,7 @@ async def test_what_may_pass_is_tried_again(serve: Any, failure: Any) -> None:
     assert len(service.requests) == 2
 
 
-async def test_after_some_tries_the_error_is_told(serve: Any) -> None:
+async def test_after_some_tries_the_error_is_raised(serve: Any) -> None:
     service = serve(THROTTLED)
     with pytest.raises(AwsError) as caught:
         await call(service)
@@ -92,7 +92,7 @@ async def test_after_some_tries_the_error_is_told(serve: Any) -> None:
     assert len(service.requests) == 3
 
 
-async def test_a_refusal_is_told_at_once(serve: Any) -> None:
+async def test_a_refusal_is_raised_at_once(serve: Any) -> None:
     service = serve(DENIED)
     with pytest.raises(AwsError, match="AccessDenied: no"):
         await call(service)
@@ -119,7 +119,7 @@ async def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_pau
     assert len(service.ports) == 2
 
 
-def test_no_credentials_is_said_plainly() -> None:
+def test_missing_credentials_are_reported_plainly() -> None:
     with pytest.raises(NoCredentials, match="AWS_ACCESS_KEY_ID"):
         Account.of({})
 

@@ -73,7 +73,7 @@ async def test_a_long_delay_is_a_chain_of_short_ones(invoker: SqsInvoker, api: A
     assert {one["MessageBody"] for one in sent[1:]} == {json.dumps(message, separators=(",", ":"))}
 
 
-async def test_a_function_without_a_queue_is_said_and_not_invoked(
+async def test_a_function_without_a_queue_is_reported_and_not_invoked(
     invoker: SqsInvoker, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):

@@ -67,7 +67,7 @@ def test_two_tokens_of_one_second_differ() -> None:
     assert service_token(KEY, "worker", 1) != service_token(KEY, "worker", 1)
 
 
-async def test_what_nothing_can_be_made_for_is_told(api: Api, client: Callable[[str], Any]) -> None:
+async def test_what_nothing_can_be_made_for_is_reported(api: Api, client: Callable[[str], Any]) -> None:
     arn = client("secretsmanager").create_secret(Name="odd")["ARN"]
     with pytest.raises(ValueError, match="cannot generate the secret 'odd'"):
         await provision(api, {"odd": arn}, 90)

@@ -139,15 +139,15 @@ async def test_a_body_passes_through_in_both_directions(function: Stub, session:
 async def test_the_alias_is_a_part_of_the_name_as_it_is_of_the_resource_in_a_policy(
     session: LambdaSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[Any, ...]] = []
+    calls: list[tuple[Any, ...]] = []
 
     async def request(*words: Any, **options: Any) -> Any:
-        asked.append((*words, options.get("query")))
+        calls.append((*words, options.get("query")))
         raise Unavailable("that is all")
 
     monkeypatch.setattr(session._api, "request", request)
     with pytest.raises(Unavailable):
         await worker_client(session)._send("GET", "/livez", None, 0.0)
-    assert {(words[3], words[4]) for words in asked} == {
+    assert {(words[3], words[4]) for words in calls} == {
         ("/2015-03-31/functions/noetl-control-plane:live/invocations", None)
     }

@@ -24,14 +24,14 @@ def done(command: ClaimedCommand, data: Any = None, status: Any = "done", **more
 def start(workflow: str, runs: bool = True) -> tuple[Speculation, ClaimedCommand]:
     plan, state, issued = begun(workflow)
     command = claimed(plan, state, issued)
-    ahead = Speculation.of(command, plan, "w", lambda step: runs)
-    assert ahead is not None
-    return ahead, command
+    speculation = Speculation.of(command, plan, "w", lambda step: runs)
+    assert speculation is not None
+    return speculation, command
 
 
 def test_the_step_that_follows_is_ready_to_run() -> None:
-    ahead, command = start(CHAIN)
-    follows = ahead.next_command(command, done(command, {"n": 4}))
+    speculation, command = start(CHAIN)
+    follows = speculation.next_command(command, done(command, {"n": 4}))
 
     assert follows is not None
     assert (follows.execution_id, follows.command_id, follows.step, follows.kind) == ("7", "b#1", "b", "step")
@@ -40,10 +40,10 @@ def test_the_step_that_follows_is_ready_to_run() -> None:
     # as it would have come over the wire
     steps = {"a": {"status": "ok", "data": {"n": 4}}}
     assert follows.scope == {"ctx": {"seen": [4, 1.0]}, "steps": steps}
-    again = ahead.next_command(follows, done(follows, {}))
+    again = speculation.next_command(follows, done(follows, {}))
     assert again is not None
     assert again.command_id == "c#1"
-    assert ahead.head == 6
+    assert speculation.head == 6
 
 
 def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> None:
@@ -51,27 +51,27 @@ def test_what_a_step_does_to_what_it_is_given_is_nothing_to_those_after_it() -> 
     third = "- {step: c, tool: {kind: noop}}"
     assert third in CHAIN
     reading = third.replace("noop", f"noop, input: {{x: {shown}}}")
-    ahead, command = start(CHAIN.replace(third, reading))
-    ahead.state = replace(ahead.state, workload={"limit": [2]})
-    follows = ahead.next_command(command, done(command, {"n": 4}))
+    speculation, command = start(CHAIN.replace(third, reading))
+    speculation.state = replace(speculation.state, workload={"limit": [2]})
+    follows = speculation.next_command(command, done(command, {"n": 4}))
     assert follows is not None
     follows.scope["ctx"]["seen"].append("more")
     follows.scope["steps"]["a"]["data"]["n"] = "other"
     follows.workload["limit"].append("more")
 
-    again = ahead.next_command(follows, done(follows, {}))
+    again = speculation.next_command(follows, done(follows, {}))
 
     assert again is not None
     assert (again.scope["ctx"], again.workload) == ({"seen": [4, 1.0]}, {"limit": [2]})
-    assert ahead.state.outcomes["a"]["data"] == {"n": 4}
+    assert speculation.state.outcomes["a"]["data"] == {"n": 4}
 
 
 def test_its_order_is_that_of_the_control_plane() -> None:
     plan, state, issued = begun(CHAIN)
     command = claimed(plan, state, issued)
-    ahead = Speculation.of(command, plan, "w", lambda step: True)
-    assert ahead is not None
-    follows = ahead.next_command(command, done(command, {"n": 4}))
+    speculation = Speculation.of(command, plan, "w", lambda step: True)
+    assert speculation is not None
+    follows = speculation.next_command(command, done(command, {"n": 4}))
     fact = Event(
         e.CALL_DONE,
         99,
@@ -107,13 +107,13 @@ def test_its_order_is_that_of_the_control_plane() -> None:
     ],
     ids=["the end", "a failure", "a fork", "a loop", "a delay", "a child"],
 )
-def test_nothing_is_run_ahead_of(workflow: str, status: str) -> None:
-    ahead, command = start(workflow)
-    assert ahead.next_command(command, done(command, {"n": 1}, status)) is None
+def test_nothing_runs_speculatively(workflow: str, status: str) -> None:
+    speculation, command = start(workflow)
+    assert speculation.next_command(command, done(command, {"n": 1}, status)) is None
 
 
 def test_a_failure_that_is_handled_is_gone_on_from() -> None:
-    ahead, command = start(
+    speculation, command = start(
         """
         - step: a
           tool: {kind: noop}
@@ -122,22 +122,22 @@ def test_a_failure_that_is_handled_is_gone_on_from() -> None:
         - {step: c, tool: {kind: noop}}
         """
     )
-    follows = ahead.next_command(command, done(command, status="error", error={"message": "oops"}))
+    follows = speculation.next_command(command, done(command, status="error", error={"message": "oops"}))
     assert follows is not None
     assert follows.step == "b"
 
 
 def test_a_result_that_the_log_will_not_have_is_left_to_the_control_plane() -> None:
-    ahead, command = start(CHAIN)
-    assert ahead.next_command(command, done(command, {"n": "x" * 70_000})) is None
+    speculation, command = start(CHAIN)
+    assert speculation.next_command(command, done(command, {"n": "x" * 70_000})) is None
 
 
 def test_a_step_for_others_is_left_to_them() -> None:
-    ahead, command = start(CHAIN, runs=False)
-    assert ahead.next_command(command, done(command, {"n": 1})) is None
+    speculation, command = start(CHAIN, runs=False)
+    assert speculation.next_command(command, done(command, {"n": 1})) is None
 
 
-def test_a_playbook_that_does_not_ask_for_it_is_not_run_ahead() -> None:
+def test_a_playbook_that_does_not_ask_for_it_is_not_run_speculatively() -> None:
     plan, state, issued = begun(CHAIN, "step")
     command = claimed(plan, state, issued)
     assert Speculation.of(command, plan, "w", lambda step: True) is None

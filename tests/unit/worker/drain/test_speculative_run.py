@@ -41,8 +41,8 @@ class Counting:
 
 def chain(ended: int, last: int = 1000, data: Any = None) -> SpeculativeRun:
     """Whose first `ended` commands have ended, a second after each other, while the next one runs."""
-    ahead: Any = Counting(last)
-    chain = SpeculativeRun(command(1), ahead, Lease())
+    speculation: Any = Counting(last)
+    chain = SpeculativeRun(command(1), speculation, Lease())
     for number in range(ended):
         step(chain, float(number), data)
     return chain
@@ -91,7 +91,7 @@ def test_what_stands_behind_a_refusal_is_kept() -> None:
     assert names(running.send()) == [("2", 20, None), ("3", 20, "order 3")]
 
 
-def test_a_lease_further_on_tells_that_those_before_it_are_in_the_log() -> None:
+def test_a_later_lease_means_that_the_outcomes_before_it_are_in_the_log() -> None:
     running = chain(4)
     running.send()
     running.apply_results({})
@@ -159,7 +159,7 @@ def test_a_report_that_was_too_large_is_halved_until_nothing_is_left_of_it() -> 
     assert sizes == [5, 2, 1]
 
 
-def test_it_is_over_when_nothing_follows_that_may_be_run_ahead() -> None:
+def test_it_ends_when_nothing_follows_that_may_run_speculatively() -> None:
     running = chain(3, last=3)
     assert running.has_ended
     assert running.speculate() is None

@@ -207,7 +207,7 @@ async def test_what_ended_before_the_lease_expired_is_reported_at_once(monkeypat
 
 
 @pytest.mark.parametrize("fence", [9, 8])
-async def test_a_lost_lease_of_a_run_is_its_own_affair(fence: int) -> None:
+async def test_a_lost_lease_of_a_run_affects_no_other_run(fence: int) -> None:
     harness = Harness("accepted")
     harness.start(harness.command, harness.lease)
     assert harness.runs.lease_lost(key_of(harness.command), fence) is True

@@ -20,25 +20,25 @@ ERROR = "{{ output.status == 'error' }}"
 PARENT = {"status": "error", "error": {"code": "x", "message": "m"}, "execution_id": "77"}
 
 
-def told(outcome: Any) -> list[tuple[int, str, str]]:
+def attempts_of(outcome: Any) -> list[tuple[int, str, str]]:
     return [(entry["attempt"], entry["task"], entry["error"]["code"]) for entry in outcome.meta.get("attempts", [])]
 
 
 # -- of a step
 
 
-async def test_a_success_at_once_tells_of_no_attempts(bench: Bench) -> None:
+async def test_a_success_at_once_reports_no_attempts(bench: Bench) -> None:
     bench.tool("a", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR))))
     assert not {"attempts", "attempts_dropped", "delivery", "waited_ms"} & outcome.meta.keys()
 
 
-async def test_the_attempts_before_a_success_are_told_with_error_times_and_worker(bench: Bench) -> None:
+async def test_the_attempts_before_a_success_are_reported_with_error_times_and_worker(bench: Bench) -> None:
     bench.tool("a", make.failed("first"), make.failed("second"), make.ok({"n": 1}))
     before = time.time_ns() // 1_000_000
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=3))))
     assert (outcome.status, outcome.meta["attempt"]) == ("done", 3)
-    assert told(outcome) == [(1, "a", "first"), (2, "a", "second")]
+    assert attempts_of(outcome) == [(1, "a", "first"), (2, "a", "second")]
     first, second = outcome.meta["attempts"]
     assert first["error"] == {
         "kind": "fake",
@@ -52,44 +52,44 @@ async def test_the_attempts_before_a_success_are_told_with_error_times_and_worke
     assert "index" not in first
 
 
-async def test_the_attempt_that_fails_the_step_is_told_too(bench: Bench) -> None:
+async def test_the_attempt_that_fails_the_step_is_reported_too(bench: Bench) -> None:
     bench.tool("a", make.failed("first"), make.failed("last"))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=2))))
     assert outcome.status == "error"
-    assert told(outcome) == [(1, "a", "first"), (2, "a", "last")]
+    assert attempts_of(outcome) == [(1, "a", "first"), (2, "a", "last")]
 
 
-async def test_an_attempt_that_timed_out_is_told(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_timed_out_is_reported(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.worker.execution.toolbox.OVERTIME_SECONDS", 0.0)
     bench.tool("a", lambda call, context: asyncio.sleep(60), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR), timeout=0.01)))
-    assert (outcome.status, told(outcome)) == ("done", [(1, "a", "tool.timeout")])
+    assert (outcome.status, attempts_of(outcome)) == ("done", [(1, "a", "tool.timeout")])
 
 
-async def test_an_attempt_that_a_jump_follows_is_told(bench: Bench) -> None:
+async def test_an_attempt_that_a_jump_follows_is_reported(bench: Bench) -> None:
     bench.tool("a", make.ok())
     bench.tool("b", make.failed("jumped"), make.ok())
     outcome = await bench.run(make.step(make.task("a"), make.task("b", make.rule("jump", ERROR, to="a"))))
-    assert (outcome.status, told(outcome)) == ("done", [(1, "b", "jumped")])
+    assert (outcome.status, attempts_of(outcome)) == ("done", [(1, "b", "jumped")])
 
 
 async def test_an_error_that_a_rule_goes_on_from_is_no_failed_attempt(bench: Bench) -> None:
     bench.tool("a", make.failed("expected"))
     bench.tool("b", make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("continue")), make.task("b")))
-    assert (outcome.status, told(outcome)) == ("done", [])
+    assert (outcome.status, attempts_of(outcome)) == ("done", [])
 
 
 async def test_waiting_for_something_to_be_ready_is_no_failed_attempt(bench: Bench) -> None:
     bench.tool("a", make.ok({"ready": False}), make.ok({"ready": True}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", "{{ not output.data.ready }}"))))
-    assert (outcome.status, outcome.meta["attempt"], told(outcome)) == ("done", 2, [])
+    assert (outcome.status, outcome.meta["attempt"], attempts_of(outcome)) == ("done", 2, [])
 
 
-async def test_the_first_and_the_last_are_told_and_the_rest_are_counted(bench: Bench) -> None:
+async def test_the_first_and_the_last_are_reported_and_the_rest_are_counted(bench: Bench) -> None:
     bench.tool("a", *(make.failed(f"e{n}") for n in range(1, 31)), make.ok())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=50))))
-    assert [number for number, _, _ in told(outcome)] == [*range(1, 11), *range(21, 31)]
+    assert [number for number, _, _ in attempts_of(outcome)] == [*range(1, 11), *range(21, 31)]
     assert outcome.meta["attempts_dropped"] == 10
 
 
@@ -116,7 +116,7 @@ async def test_attempts_leave_room_for_what_else_is_known_of_the_run(bench: Benc
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, attempts=50))))
     assert outcome.status == "done"
     assert len(orjson.dumps(outcome.meta)) <= 64 * 1024
-    kept = [number for number, _, _ in told(outcome)]
+    kept = [number for number, _, _ in attempts_of(outcome)]
     assert (kept[0], kept[-1]) == (1, 25)
     assert outcome.meta["attempts_dropped"] == 25 - len(kept)
 
@@ -124,15 +124,15 @@ async def test_attempts_leave_room_for_what_else_is_known_of_the_run(bench: Benc
 # -- across suspensions
 
 
-async def test_attempts_before_a_deferral_are_told_at_once_and_again_at_the_end(bench: Bench) -> None:
+async def test_attempts_before_a_deferral_are_reported_at_once_and_again_at_the_end(bench: Bench) -> None:
     each = make.step(make.task("a", make.rule("retry", ERROR, attempts=4, backoff="fixed", delay=600)))
     bench.tool("a", make.failed("one"), make.failed("two"), make.ok())
     first = await bench.run(each)
-    assert (first.status, told(first)) == ("deferred", [(1, "a", "one")])
+    assert (first.status, attempts_of(first)) == ("deferred", [(1, "a", "one")])
     second = await bench.run(each, resume=first.resume)
-    assert (second.status, told(second)) == ("deferred", [(2, "a", "two")])
+    assert (second.status, attempts_of(second)) == ("deferred", [(2, "a", "two")])
     last = await bench.run(each, resume=second.resume)
-    assert (last.status, told(last)) == ("done", [(1, "a", "one"), (2, "a", "two")])
+    assert (last.status, attempts_of(last)) == ("done", [(1, "a", "one"), (2, "a", "two")])
 
 
 async def test_what_was_left_out_is_counted_across_a_deferral(bench: Bench) -> None:
@@ -144,7 +144,7 @@ async def test_what_was_left_out_is_counted_across_a_deferral(bench: Bench) -> N
     deferred = await bench.run(each)
     assert (deferred.status, deferred.meta["attempts_dropped"]) == ("deferred", 5)
     outcome = await bench.run(each, resume=deferred.resume)
-    assert [number for number, _, _ in told(outcome)] == [*range(1, 11), *range(22, 32)]
+    assert [number for number, _, _ in attempts_of(outcome)] == [*range(1, 11), *range(22, 32)]
     assert outcome.meta["attempts_dropped"] == 11
 
 
@@ -161,18 +161,18 @@ async def test_the_attempt_of_a_sub_playbook_begins_where_it_was_parked(bench: B
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
     each = make.step(make.task("a", make.rule("retry", ERROR)), make.task("sub"))
     parked = await bench.run(each)
-    assert (parked.status, told(parked)) == ("parked", [(1, "a", "early")])
+    assert (parked.status, attempts_of(parked)) == ("parked", [(1, "a", "early")])
     await asyncio.sleep(0.005)
     resumed = time.time_ns() // 1_000_000
     outcome = await bench.run(each, resume={**parked.resume, "child": PARENT})
-    assert told(outcome) == [(1, "a", "early"), (1, "sub", "x")]
+    assert attempts_of(outcome) == [(1, "a", "early"), (1, "sub", "x")]
     assert outcome.meta["attempts"][1]["started_at"] < resumed <= outcome.meta["attempts"][1]["ended_at"]
 
 
 # -- of loop items
 
 
-async def test_the_attempts_of_items_are_told_with_their_index(bench: Bench) -> None:
+async def test_the_attempts_of_items_are_reported_with_their_index(bench: Bench) -> None:
     def sometimes(call: Any, context: Any) -> Any:
         return make.failed(f"e{call.config['i']}") if call.config["i"] % 2 and context.attempt == 1 else make.ok()
 
@@ -184,7 +184,7 @@ async def test_the_attempts_of_items_are_told_with_their_index(bench: Bench) -> 
     assert found == {(9, 1, "e1"), (11, 1, "e3")}
 
 
-async def test_a_frame_tells_of_no_more_attempts_than_a_step(bench: Bench) -> None:
+async def test_a_frame_reports_no_more_attempts_than_a_step(bench: Bench) -> None:
     bench.tool("a", make.failed())
     each = make.step(make.task("a"), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, list(range(100)))
@@ -210,16 +210,16 @@ async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(benc
 # -- the run
 
 
-async def test_what_took_the_whole_budget_is_told_as_an_attempt(bench: Bench) -> None:
+async def test_what_took_the_whole_budget_is_reported_as_an_attempt(bench: Bench) -> None:
     bench.budget = TimeBudget(0.05)
     bench.tool("a", lambda call, context: asyncio.sleep(60))
     running = asyncio.create_task(bench.run(make.step(make.task("a"))))
     await asyncio.sleep(0.06)
     running.cancel()
-    assert told(await running) == [(1, "a", "worker.time_budget")]
+    assert attempts_of(await running) == [(1, "a", "worker.time_budget")]
 
 
-async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
+async def test_a_delay_between_attempts_does_not_count_as_run_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleep = asyncio.sleep
@@ -231,7 +231,7 @@ async def test_a_delay_between_attempts_is_told_apart_from_the_run_time(
     assert meta["started_at"] < meta["ended_at"]
 
 
-async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Bench) -> None:
+async def test_the_time_in_a_queue_does_not_count_as_run_time(bench: Bench) -> None:
     async def queued(call: Any, context: Any) -> Any:
         with context.waiting():
             await asyncio.sleep(0.05)
@@ -243,7 +243,7 @@ async def test_the_time_in_a_queue_is_told_apart_from_the_run_time(bench: Bench)
     assert meta["waited_ms"] != int(meta["waited_ms"]), "it is told to the microsecond, as what ran is"
 
 
-async def test_a_second_delivery_is_told(bench: Bench) -> None:
+async def test_a_second_delivery_is_reported(bench: Bench) -> None:
     bench.tool("a")
     each = make.step(make.task("a"))
     assert "delivery" not in (await bench.run(each)).meta
@@ -334,18 +334,18 @@ def test_what_was_remembered_goes_on_where_it_was() -> None:
     assert Attempts().suspended_attempts() == {}
 
 
-def test_what_is_told_fits_into_the_room_whatever_that_is() -> None:
+def test_reported_attempts_fit_into_the_room_whatever_that_is() -> None:
     attempts = Attempts("w", lambda: 1_700_000_000_000)
     for number in range(30):
         attempts.fail(attempts.begin(number, "t"), {"kind": "k", "code": "c", "message": "m" * (150 + number)})
     meta = {"stdout": "y" * 100}
     for room in range(100, 8000):
-        most = len(orjson.dumps(meta)) + room
+        limit = len(orjson.dumps(meta)) + room
         size = len(orjson.dumps({**meta, **attempts.as_meta(room)}))
-        assert size <= most, "the step fails for what is told of its attempts"
+        assert size <= limit, "the step fails for what is told of its attempts"
 
 
-async def test_who_had_the_command_before_is_told_with_its_outcome(bench: Bench) -> None:
+async def test_who_had_the_command_before_is_reported_with_its_outcome(bench: Bench) -> None:
     bench.tool("a", make.ok(1))
     lost = [{"worker": "w-0", "delivery": 1, "claimed_at": 1, "lease_until": 2}]
     meta = (await bench.run(make.step(make.task("a")), delivery=2, lost=lost)).meta

@@ -141,7 +141,7 @@ async def test_the_deepest_result_fits_into_all_that_may_stand_around_it(bench: 
 
 
 @pytest.mark.parametrize("levels", [limits.RESULT_DEPTH + 1, limits.VALUE_DEPTH + 1, 100_000])
-async def test_a_result_that_is_too_deep_is_told_the_limit_of_results(bench: Bench, levels: int) -> None:
+async def test_a_result_that_is_too_deep_is_refused_with_the_limit_of_results(bench: Bench, levels: int) -> None:
     bench.tool("a", make.ok(nested(levels)))
     outcome = await bench.run(make.step(make.task("a")))
     assert outcome.status == "error"
@@ -167,7 +167,7 @@ async def test_what_a_sub_playbook_is_started_with_is_looked_at(bench: Bench) ->
     assert outcome.error["task"] == "sub"
 
 
-async def test_what_is_said_beside_a_result_is_made_fit_and_does_not_fail_the_step(bench: Bench) -> None:
+async def test_what_accompanies_a_result_is_made_fit_and_does_not_fail_the_step(bench: Bench) -> None:
     extra = {"http": {"headers": {"x": "a\0b"}, "elapsed": NAN}}
     bench.tool("a", ToolOutcome("ok", data=1, extra=extra, meta={"stdout": "\0\ud800"}))
     outcome = await bench.run(make.step(make.task("a")))

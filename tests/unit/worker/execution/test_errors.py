@@ -48,7 +48,7 @@ def test_an_error_is_no_larger_than_an_event_may_hold() -> None:
         (b"x", "b'x'"),
     ],
 )
-def test_what_is_said_of_an_error_is_made_fit_and_never_refused(value: Any, becomes: Any) -> None:
+def test_an_error_description_is_made_fit_and_never_refused(value: Any, becomes: Any) -> None:
     for made in (step_error("k", "c", "m", more=value)["more"], bounded({"more": value})["more"]):
         assert json.dumps(made) == json.dumps(becomes)
         assert stored(made) == made
@@ -120,7 +120,7 @@ def test_an_error_that_fits_is_left_alone_and_one_without_room_is_empty() -> Non
     assert brief(error, 2) == {}
 
 
-def test_of_a_list_or_an_object_so_many_members_are_told() -> None:
+def test_of_a_list_or_an_object_so_many_members_are_shown() -> None:
     many = range(MAX_MEMBERS + 1)
     found = bounded({"list": [*many], "object": {f"n{number}": number for number in many}})
     assert found == {"list": [*range(100)], "object": {f"n{number}": number for number in range(100)}}

@@ -36,19 +36,19 @@ async def test_results_are_in_the_order_of_the_items(bench: Bench) -> None:
 
 
 async def test_no_more_than_the_concurrency_run_at_once(bench: Bench) -> None:
-    running = most = 0
+    running = peak = 0
 
     async def count(call: Any, context: Any) -> ToolOutcome:
-        nonlocal running, most
+        nonlocal running, peak
         running += 1
-        most = max(most, running)
+        peak = max(peak, running)
         await asyncio.sleep(0.001)
         running -= 1
         return make.ok()
 
     bench.tool("a", count)
     await bench.frame(each(), list(range(20)), concurrency=4)
-    assert most == 4
+    assert peak == 4
 
 
 async def test_items_see_where_they_are(bench: Bench) -> None:
@@ -99,7 +99,7 @@ async def test_best_effort_goes_on(bench: Bench) -> None:
     assert (outcome.frame.ok, outcome.frame.failed, list(outcome.frame.errors)) == (2, 1, ["1"])
 
 
-async def test_only_the_first_errors_are_told(bench: Bench) -> None:
+async def test_only_the_first_errors_are_reported(bench: Bench) -> None:
     bench.tool("a", make.failed())
     outcome = await bench.frame(each(best_effort=True), list(range(30)))
     assert outcome.frame.failed == 30
@@ -269,7 +269,7 @@ async def test_the_last_item_is_that_of_the_loop_and_not_of_the_frame(bench: Ben
     ]
 
 
-async def test_a_fault_of_the_worker_in_one_of_several_items_is_told_by_its_name(
+async def test_a_fault_of_the_worker_in_one_of_several_items_is_reported_by_its_name(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(self: Any) -> Any:

@@ -69,7 +69,7 @@ def test_pauses_grow_up_to_the_longest() -> None:
         (None, 5.1, True),
     ],
 )
-def test_who_is_at_fault_is_told_by_what_was_answered(answered: int | None, last: float, fault: bool) -> None:
+def test_the_answer_decides_who_is_at_fault(answered: int | None, last: float, fault: bool) -> None:
     """`last`: when the control plane answered something last; the report was first sent at 5."""
     assert is_report_at_fault(Unavailable("no", answered=answered), 5.0, last) is fault
 

@@ -38,7 +38,7 @@ async def test_a_single_tool_gives_its_data(bench: Bench) -> None:
     assert {"duration_ms", "started_at"} <= outcome.meta.keys()
 
 
-async def test_a_tool_is_told_in_whose_name_it_waits_and_what_that_weighs(bench: Bench) -> None:
+async def test_a_tool_learns_for_which_run_it_waits_and_its_weight(bench: Bench) -> None:
     tool = bench.tool("a")
     single, looped = make.step(make.task("a")), make.step(make.task("a"), loop=make.loop())
     frame = {"frame": Frame(index=0, start=0, end=1, concurrency=1), "count": 1, "items": [1]}
@@ -242,7 +242,7 @@ async def test_break_ends_the_pipeline_well(bench: Bench) -> None:
     assert b.calls == []
 
 
-async def test_a_rule_whose_condition_cannot_be_told_fails_the_step(bench: Bench) -> None:
+async def test_a_rule_whose_condition_cannot_be_evaluated_fails_the_step(bench: Bench) -> None:
     bench.tool("a", make.ok({}))
     each = make.step(make.task("a", make.rule("continue", "{{ output.data.nix > 1 }}"), line=44))
     outcome = await bench.run(each)

@@ -13,10 +13,10 @@ from noetl_serverless.worker.execution.rendering import INLINE_BYTES, ReferenceL
 
 class Resolver:
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.fetched: list[str] = []
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        self.asked.append(ref["ref"])
+        self.fetched.append(ref["ref"])
         if ref["ref"] == "gone":
             raise NotFound("gone")
         return {"of": ref["ref"]}
@@ -36,10 +36,10 @@ async def test_what_is_asked_for_is_fetched_once() -> None:
         return [fetch(ref("a")), fetch(ref("b")), fetch(ref("a"))]
 
     assert await lazy.render(produce) == [{"of": "a"}, {"of": "b"}, {"of": "a"}]
-    assert (resolver.asked, len(produced)) == (["a", "b"], 3)
+    assert (resolver.fetched, len(produced)) == (["a", "b"], 3)
     assert await lazy.render(lambda fetch: fetch(ref("b"))) == {"of": "b"}
     assert await lazy.load({"ref": "b"}) == {"of": "b"}
-    assert resolver.asked == ["a", "b"]
+    assert resolver.fetched == ["a", "b"]
     assert await lazy.render(lambda fetch: 7) == 7
 
 

@@ -16,7 +16,7 @@ from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.worker.execution.set_values import check_sizes
 
-MOST = SET_BYTES // 30_000
+MAX_VALUES = SET_BYTES // 30_000
 
 
 def text(size: int) -> str:
@@ -64,8 +64,8 @@ async def test_of_many_values_the_largest_go_by_reference_while_there_is_no_room
 
 
 async def test_what_fits_not_even_by_reference_is_refused(bench: Bench) -> None:
-    most = SET_BYTES // SET_REF_BYTES
-    outcome = await sets(bench, **{f"k{n}": text(SET_REF_BYTES) for n in range(most + 1)})
+    limit = SET_BYTES // SET_REF_BYTES
+    outcome = await sets(bench, **{f"k{n}": text(SET_REF_BYTES) for n in range(limit + 1)})
     assert (outcome.status, outcome.error["code"], outcome.set, outcome.set_refs) == (
         "error",
         "value.too_large",
@@ -88,10 +88,10 @@ async def test_what_the_tasks_of_a_step_set_one_after_the_other_is_bounded_toget
 
 
 def test_all_that_is_set_together_is_bounded() -> None:
-    most = limits.SET_STORED_BYTES - size_of({"a": 1, "b": 1}) + 2
-    check_sizes({"a": most - 5, "b": 5}, by_reference=True)
+    limit = limits.SET_STORED_BYTES - size_of({"a": 1, "b": 1}) + 2
+    check_sizes({"a": limit - 5, "b": 5}, by_reference=True)
     with pytest.raises(ValueError, match=f"'set' has {limits.SET_STORED_BYTES + 1} bytes"):
-        check_sizes({"a": most - 4, "b": 5}, by_reference=True)
+        check_sizes({"a": limit - 4, "b": 5}, by_reference=True)
 
 
 async def test_a_control_plane_of_the_release_before_is_sent_no_references(bench: Bench) -> None:
@@ -101,7 +101,7 @@ async def test_a_control_plane_of_the_release_before_is_sent_no_references(bench
     outcome = await sets(bench, k=text(SET_VALUE_BYTES + 1))
     assert (outcome.status, outcome.set_refs) == ("error", {}), "it refuses what it does not know"
     assert outcome.error["message"].startswith(f"'set.k' has {SET_VALUE_BYTES + 1} bytes")
-    outcome = await sets(bench, **{f"k{n}": text(30_000) for n in range(MOST + 1)})
+    outcome = await sets(bench, **{f"k{n}": text(30_000) for n in range(MAX_VALUES + 1)})
     assert outcome.error["message"].startswith("'set' has ")
     assert (outcome.error["task"], outcome.set, outcome.set_refs) == ("a", {}, {})
 
@@ -154,16 +154,16 @@ async def test_the_items_of_a_frame_set_by_reference_together(bench: Bench) -> N
 
 async def test_the_item_that_makes_a_frames_set_too_large_fails_alone(bench: Bench) -> None:
     bench.tool("a", make.ok({"v": text(30_000)}))
-    most = SET_BYTES // (SET_REF_BYTES + len('"k00":,'))
-    count = most + 2
+    limit = SET_BYTES // (SET_REF_BYTES + len('"k00":,'))
+    count = limit + 2
     keys = [
         make.rule("continue", f"{{{{ item == {n} }}}}", set={f"ctx.k{n:02}": "{{ output.data.v }}"})
         for n in range(count)
     ]
     each = make.step(make.task("a", *keys), loop=make.loop(best_effort=True))
     outcome = await bench.frame(each, list(range(count)))
-    assert (outcome.status, list(outcome.frame.errors)) == ("done", [str(most), str(most + 1)])
-    assert outcome.frame.errors[str(most)]["code"] == "value.too_large"
+    assert (outcome.status, list(outcome.frame.errors)) == ("done", [str(limit), str(limit + 1)])
+    assert outcome.frame.errors[str(limit)]["code"] == "value.too_large"
     assert size_of({**outcome.set, **outcome.set_refs}) <= SET_BYTES
 
 

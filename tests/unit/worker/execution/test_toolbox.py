@@ -76,7 +76,7 @@ async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float 
         ),
     ],
 )
-async def test_what_goes_wrong_is_told(tmp_path: Path, given: Any, error: dict[str, Any]) -> None:
+async def test_what_goes_wrong_is_reported(tmp_path: Path, given: Any, error: dict[str, Any]) -> None:
     found = (await called(tmp_path, given, timeout=5.0)).outcome
     assert (found.status, found.error) == ("error", error)
 
@@ -99,7 +99,7 @@ async def test_a_tool_that_does_not_end_is_cut_off_later_than_it_should_have(
     assert (await called(tmp_path, slow, kind="python", timeout=0.01)).outcome.status == "ok", "it may stand in a queue"
 
 
-async def test_a_tool_is_told_where_it_runs(tmp_path: Path) -> None:
+async def test_a_tool_learns_where_it_runs(tmp_path: Path) -> None:
     tool = FakeTool(ToolOutcome("ok"))
     box = toolbox(tmp_path, fake=tool)
     stopwatch = Stopwatch()
@@ -120,7 +120,7 @@ async def test_of_a_credential_only_what_is_secret_is_masked(tmp_path: Path) -> 
     assert "hunter-two-2" not in masked and "ann-of-users" in masked
 
 
-async def test_how_long_it_took_is_told_and_measured(tmp_path: Path) -> None:
+async def test_the_duration_is_reported_and_measured(tmp_path: Path) -> None:
     async def slow(call: Any, context: Any) -> ToolOutcome:
         await asyncio.sleep(0.02)
         return ToolOutcome("ok", extra={"http": {"at": float("nan")}}, meta={"stdout": "a\0b"})

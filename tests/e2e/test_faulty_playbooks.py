@@ -22,7 +22,7 @@ PATIENCE = 90.0
 
 
 @dataclass(frozen=True)
-class Poison:
+class FaultyPlaybook:
     """What the execution is to fail with: `code`, a part of its message, and the `step` and the line that it names."""
 
     name: str
@@ -60,7 +60,7 @@ workflow:
   - {step: right, tool: {kind: noop}, next: {arcs: [{step: head}]}}
 """
 NESTED = "result = []\nfor _ in range({}):\n    result = [result]"
-ENTRY_LOOP = Poison(
+ENTRY_LOOP = FaultyPlaybook(
     "entry_loop",
     """
 workflow:
@@ -70,8 +70,8 @@ workflow:
     "[0]: an integer does not fit in 64 bits",
     5,
 )
-POISONS = (
-    Poison(
+FAULTY_PLAYBOOKS = (
+    FaultyPlaybook(
         "large_of_child",
         """
 workflow:
@@ -85,17 +85,19 @@ workflow:
         "64 bits",
         7,
     ),
-    Poison(
+    FaultyPlaybook(
         "nul",
         python("result = 'AA=='", sets("{{ output.data | b64decode }}")),
         "template.error",
         "NUL",
         7,
     ),
-    Poison("nan", python("result = 1", sets("{{ 1e308 * 10 - 1e308 * 10 }}")), "template.error", "NaN", 7),
-    Poison("infinite", python("result = 1", sets("{{ 1e308 * 10 }}")), "template.error", "infinite", 7),
-    Poison("large_set", python("result = 1", sets("{{ 'x' * 70000 }}")), "value.invalid", "ctx.x would have 70002"),
-    Poison(
+    FaultyPlaybook("nan", python("result = 1", sets("{{ 1e308 * 10 - 1e308 * 10 }}")), "template.error", "NaN", 7),
+    FaultyPlaybook("infinite", python("result = 1", sets("{{ 1e308 * 10 }}")), "template.error", "infinite", 7),
+    FaultyPlaybook(
+        "large_set", python("result = 1", sets("{{ 'x' * 70000 }}")), "value.invalid", "ctx.x would have 70002"
+    ),
+    FaultyPlaybook(
         "condition",
         python(
             "result = {'n': 1}",
@@ -108,7 +110,7 @@ workflow:
         7,
     ),
     ENTRY_LOOP,
-    Poison(
+    FaultyPlaybook(
         "for_ever",
         """
 executor: {spec: {max_turns: 5}}
@@ -118,12 +120,12 @@ workflow:
         "turns.exceeded",
         "began 5 times: executor.spec.max_turns",
     ),
-    Poison("doubling", DOUBLING, "turns.exceeded", "began 20 times: executor.spec.max_turns", step="head"),
-    Poison("deep", python(NESTED.format(300)), "value.invalid", "deeper than 112 levels", 6),
-    Poison("less_deep", python(NESTED.format(150)), "value.invalid", "deeper than 112 levels", 6),
-    Poison("nan_of_python", python("result = {'mean': float('nan')}"), "value.invalid", "mean: NaN", 6),
-    Poison("bytes", python("result = b'abc'"), "value.invalid", "type bytes", 6),
-    Poison("half", python("result = chr(0xd800)"), "value.invalid", "unpaired surrogate", 6),
+    FaultyPlaybook("doubling", DOUBLING, "turns.exceeded", "began 20 times: executor.spec.max_turns", step="head"),
+    FaultyPlaybook("deep", python(NESTED.format(300)), "value.invalid", "deeper than 112 levels", 6),
+    FaultyPlaybook("less_deep", python(NESTED.format(150)), "value.invalid", "deeper than 112 levels", 6),
+    FaultyPlaybook("nan_of_python", python("result = {'mean': float('nan')}"), "value.invalid", "mean: NaN", 6),
+    FaultyPlaybook("bytes", python("result = b'abc'"), "value.invalid", "type bytes", 6),
+    FaultyPlaybook("half", python("result = chr(0xd800)"), "value.invalid", "unpaired surrogate", 6),
 )
 BILLION = playbook("poison/billion", python("result = {'n': 10 ** 9}"))
 
@@ -209,17 +211,17 @@ def crowd(stack: Stack) -> Crowd:
     found.register(playbook("good/timer", TIMER))
     for path, (body, _) in GOOD.items():
         found.register(playbook(path, body))
-    for poison in POISONS:
-        found.register(playbook(poison.path, poison.body))
+    for faulty in FAULTY_PLAYBOOKS:
+        found.register(playbook(faulty.path, faulty.body))
     for name, path in (("good", "good/one"), ("bad", ENTRY_LOOP.path)):
         body = {"name": f"poisoned-{name}", "playbook_path": path, "interval_seconds": 1}
         found.call("POST", "/api/schedules", body)
     ids: dict[str, list[str]] = {"good/timer": [found.execute("good/timer") for _ in range(TIMERS)]}
-    waiting = iter(POISONS)
+    waiting = iter(FAULTY_PLAYBOOKS)
     for path in [*GOOD] * COPIES:
         ids.setdefault(path, []).append(found.execute(path))
-        if (poison := next(waiting, None)) is not None:
-            ids.setdefault(poison.path, []).append(found.execute(poison.path))
+        if (faulty := next(waiting, None)) is not None:
+            ids.setdefault(faulty.path, []).append(found.execute(faulty.path))
     entries = found.wait((id for each in ids.values() for id in each), PATIENCE)
     runs = {name: _runs(found, f"poisoned-{name}") for name in ("good", "bad")}
     entries |= found.wait([run["execution_id"] for each in runs.values() for run in each], PATIENCE)
@@ -264,20 +266,20 @@ def test_schedules_start_run_after_run(crowd: Crowd, name: str) -> None:
     assert {crowd.entries[run["execution_id"]]["principal"]["kind"] for run in runs} == {"schedule"}
 
 
-@pytest.mark.parametrize("poison", POISONS, ids=lambda poison: poison.name)
-def test_the_poisoned_fail_with_their_reason_and_its_place(crowd: Crowd, poison: Poison) -> None:
-    (entry,) = crowd.of(poison.path)
+@pytest.mark.parametrize("faulty", FAULTY_PLAYBOOKS, ids=lambda faulty: faulty.name)
+def test_each_faulty_playbook_fails_with_its_reason_and_place(crowd: Crowd, faulty: FaultyPlaybook) -> None:
+    (entry,) = crowd.of(faulty.path)
     assert entry["status"] == "FAILED", entry
     error = entry["error"]
-    assert (error["code"], error["step"]) == (poison.code, poison.step), error
-    assert poison.says in error["message"], error
-    assert error.get("line", error.get("at")) == poison.line, error
+    assert (error["code"], error["step"]) == (faulty.code, faulty.step), error
+    assert faulty.says in error["message"], error
+    assert error.get("line", error.get("at")) == faulty.line, error
     assert not entry["quarantined"], "that is for faults of the engine"
 
 
-def test_the_poisoned_can_be_cancelled(crowd: Crowd) -> None:
-    for poison in POISONS:
-        (id,) = crowd.ids[poison.path]
+def test_faulty_playbooks_can_be_cancelled(crowd: Crowd) -> None:
+    for faulty in FAULTY_PLAYBOOKS:
+        (id,) = crowd.ids[faulty.path]
         answer = crowd.stack.call("POST", f"/api/executions/{id}/cancel", {})
         assert answer["status"] == "already_completed", "it has ended by itself"
 
@@ -292,4 +294,4 @@ def test_nothing_stays_behind(crowd: Crowd) -> None:
 
 
 def test_the_logs_keep_all_rules(crowd: Crowd) -> None:
-    assert crowd.stack.audit([id for poison in POISONS for id in crowd.ids[poison.path]]) == []
+    assert crowd.stack.audit([id for faulty in FAULTY_PLAYBOOKS for id in crowd.ids[faulty.path]]) == []

@@ -17,7 +17,7 @@ class Timetable:
     """One schedule."""
 
     schedule_id: int
-    clockwork: ScheduleSpec
+    spec: ScheduleSpec
     path: str
     payload: dict[str, Any]
     policy: MissedPolicy
@@ -25,7 +25,7 @@ class Timetable:
 
 
 @dataclass(slots=True)
-class Owed:
+class PendingRun:
     status: str = "open"
     lease_until: datetime | None = None
     execution_id: int | None = None
@@ -37,11 +37,11 @@ class MemorySchedules:
 
     now: Callable[[], datetime]
     tables: dict[int, Timetable] = field(default_factory=dict)
-    fires: dict[tuple[int, datetime], Owed] = field(default_factory=dict)
+    fires: dict[tuple[int, datetime], PendingRun] = field(default_factory=dict)
 
     def add(self, id: int, path: str, payload: dict[str, Any], every: int, policy: MissedPolicy) -> None:
-        clockwork = ScheduleSpec(self.now().replace(microsecond=0), interval=every)
-        self.tables[id] = Timetable(id, clockwork, path, payload, policy, next_due(clockwork, self.now()))
+        spec = ScheduleSpec(self.now().replace(microsecond=0), interval=every)
+        self.tables[id] = Timetable(id, spec, path, payload, policy, next_due(spec, self.now()))
 
     def turn_off(self) -> None:
         for table in self.tables.values():
@@ -49,23 +49,23 @@ class MemorySchedules:
 
     def due(self) -> bool:
         now = self.now()
-        return any(owed.status == "open" for owed in self.fires.values()) or any(
+        return any(run.status == "open" for run in self.fires.values()) or any(
             table.next_run_at is not None and table.next_run_at <= now for table in self.tables.values()
         )
 
     async def move_on(self, now: datetime, limit: int) -> None:
         for table in list(self.tables.values())[:limit]:
             if table.next_run_at is not None and table.next_run_at <= now:
-                owed, after = due_runs(table.clockwork, table.policy, table.next_run_at, now)
-                for at in owed:
-                    self.fires.setdefault((table.schedule_id, at), Owed())
+                run, after = due_runs(table.spec, table.policy, table.next_run_at, now)
+                for at in run:
+                    self.fires.setdefault((table.schedule_id, at), PendingRun())
                 table.next_run_at = after
 
     async def claim(self, now: datetime, limit: int) -> list[DueRun]:
         free = [
             key
-            for key, owed in sorted(self.fires.items(), key=lambda item: item[0][1])
-            if owed.status == "open" and (owed.lease_until is None or owed.lease_until <= now)
+            for key, run in sorted(self.fires.items(), key=lambda item: item[0][1])
+            if run.status == "open" and (run.lease_until is None or run.lease_until <= now)
         ]
         for key in free[:limit]:
             self.fires[key].lease_until = now + RUN_LEASE
@@ -81,12 +81,12 @@ class MemorySchedules:
         ]
 
     async def record_started(self, fire: DueRun, execution_id: int) -> None:
-        owed = self.fires[(fire.schedule_id, fire.due_at)]
-        owed.status, owed.execution_id = "started", execution_id
+        run = self.fires[(fire.schedule_id, fire.due_at)]
+        run.status, run.execution_id = "started", execution_id
 
     async def record_failed(self, fire: DueRun, problem: Problem) -> None:
         self.fires[(fire.schedule_id, fire.due_at)].status = "failed"
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:
-        for key in [key for key, owed in self.fires.items() if owed.status != "open" and key[1] < before]:
+        for key in [key for key, run in self.fires.items() if run.status != "open" and key[1] < before]:
             del self.fires[key]

@@ -34,7 +34,7 @@ class Done:
     back: float | None = None
 
 
-class Injuries:
+class FaultInjector:
     def __init__(self, stack: ChaosStack, faults: Sequence[Fault], say: Callable[[str], None]) -> None:
         self.done: list[Done] = []
         self.findings: list[Finding] = []
@@ -51,7 +51,7 @@ class Injuries:
             "restart": self._restart,
         }
 
-    def inflict(self) -> None:
+    def inject_all(self) -> None:
         """All of them; returns when each is undone and what was killed is back."""
         began = time.monotonic()
         watched: list[Future[None]] = []
@@ -63,14 +63,14 @@ class Injuries:
                     # it needs the servers: what was done before is undone first, what comes after waits as long
                     for one in watched:
                         one.result()
-                    self._inflict(fault)
+                    self._inject(fault)
                     began = max(began, time.monotonic() - fault.at - RESTART)
                 else:
-                    watched.append(threads.submit(self._inflict, fault))
+                    watched.append(threads.submit(self._inject, fault))
         for one in watched:
             one.result()
 
-    def _inflict(self, fault: Fault) -> None:
+    def _inject(self, fault: Fault) -> None:
         try:
             done = self._ways[fault.kind](fault)
         except Exception as error:
@@ -158,9 +158,9 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _limit(pid: int, most: int) -> None:
+def _limit(pid: int, limit: int) -> None:
     """How large a file the process may write."""
     with contextlib.suppress(psutil.Error, ProcessLookupError):
         process = psutil.Process(pid)
         _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
-        process.rlimit(psutil.RLIMIT_FSIZE, (most if hard == psutil.RLIM_INFINITY else min(most, hard), hard))
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit if hard == psutil.RLIM_INFINITY else min(limit, hard), hard))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.eventually import eventually
 from tests.integration.worker.chains import PIPELINED, Adder, chain
-from tests.integration.worker.conftest import Yard, own
+from tests.integration.worker.conftest import WorkerHarness, own
 from tests.integration.worker.stack import Stack
 
 from noetl_serverless.errors import Unavailable
@@ -28,11 +28,11 @@ workflow:
 """
 
 
-async def never_heard(request: HeartbeatRequest, *, within: float) -> Any:
+async def unanswered(request: HeartbeatRequest, *, within: float) -> Any:
     raise Unavailable("the control plane does not answer")
 
 
-async def test_what_runs_is_stopped_when_its_lease_is_over(yard: Yard) -> None:
+async def test_what_runs_is_stopped_when_its_lease_is_over(harness: WorkerHarness) -> None:
     stopped: list[float] = []
     loop = asyncio.get_running_loop()
 
@@ -42,81 +42,83 @@ async def test_what_runs_is_stopped_when_its_lease_is_over(yard: Yard) -> None:
         finally:
             stopped.append(loop.time())
 
-    yard.tool.behave = run
-    yard.plane.hang.add("heartbeat")
-    await yard.send("a")
+    harness.tool.behave = run
+    harness.plane.hang.add("heartbeat")
+    await harness.send("a")
     began = loop.time()
-    summary = await yard.worker(lease=0.5).drain(20)
-    assert (summary["lost"], yard.plane.outcomes) == (1, [])
+    summary = await harness.worker(lease=0.5).drain(20)
+    assert (summary["lost"], harness.plane.outcomes) == (1, [])
     assert 0.5 <= stopped[0] - began < 2.5, "it outlived its lease"
 
 
-async def test_no_attempt_begins_after_the_lease(yard: Yard) -> None:
+async def test_no_attempt_begins_after_the_lease(harness: WorkerHarness) -> None:
     began: list[float] = []
     loop = asyncio.get_running_loop()
-    yard.plane.plans["h"] = RETRIES
-    yard.tool.behave = lambda n: began.append(loop.time())
-    yard.plane.hang.add("heartbeat")
-    await yard.send("a")
+    harness.plane.plans["h"] = RETRIES
+    harness.tool.behave = lambda n: began.append(loop.time())
+    harness.plane.hang.add("heartbeat")
+    await harness.send("a")
     start = loop.time()
     # long enough for a busy machine to begin within it
-    summary = await yard.worker(lease=2.0).drain(10)
+    summary = await harness.worker(lease=2.0).drain(10)
     assert summary["lost"] == 1
     assert len(began) > 2
     assert began[-1] - start < 3.0, "it went on after its lease"
 
 
-async def test_what_waits_for_its_turn_after_the_others_is_let_go(yard: Yard) -> None:
-    yard.plane.hang.add("heartbeat")
+async def test_what_waits_for_its_turn_after_the_others_is_let_go(harness: WorkerHarness) -> None:
+    harness.plane.hang.add("heartbeat")
     held = asyncio.Event()
 
     async def hold(n: Any) -> Any:
         await held.wait()
 
-    yard.tool.behave = hold
-    last = yard.plane.command("last", own("last"), delivery=5)
-    await yard.send("a")
-    await yard.notifier.publish("shared", yard.plane.add(last))
-    summary = await yard.worker(lease=0.5).drain(20)
-    assert (summary["lost"], yard.tool.ran) == (1, ["a"])
-    assert yard.plane.outcomes == []
+    harness.tool.behave = hold
+    last = harness.plane.command("last", own("last"), delivery=5)
+    await harness.send("a")
+    await harness.notifier.publish("shared", harness.plane.add(last))
+    summary = await harness.worker(lease=0.5).drain(20)
+    assert (summary["lost"], harness.tool.ran) == (1, ["a"])
+    assert harness.plane.outcomes == []
 
 
-async def test_one_heartbeat_in_vain_leaves_time_for_another(yard: Yard) -> None:
+async def test_one_heartbeat_in_vain_leaves_time_for_another(harness: WorkerHarness) -> None:
     async def slowly(n: Any) -> Any:
         await asyncio.sleep(2.5)
 
-    yard.tool.behave = slowly
-    yard.plane.hang.add("heartbeat")
-    await yard.send("a")
-    draining = asyncio.create_task(yard.worker(lease=1.5).drain(20))
+    harness.tool.behave = slowly
+    harness.plane.hang.add("heartbeat")
+    await harness.send("a")
+    draining = asyncio.create_task(harness.worker(lease=1.5).drain(20))
     # the first is sent after a third of the lease, and given up after another
-    await eventually(lambda: yard.tool.ran)
+    await eventually(lambda: harness.tool.ran)
     await asyncio.sleep(0.7)
-    yard.plane.hang.clear()
+    harness.plane.hang.clear()
     summary = await draining
     assert (summary["lost"], summary["done"]) == (0, 1)
 
 
-async def test_what_a_report_brought_long_after_it_was_sent_is_given_back(yard: Yard) -> None:
+async def test_what_a_report_brought_long_after_it_was_sent_is_given_back(harness: WorkerHarness) -> None:
     """Its lease began when the report was sent, for all the worker knows."""
-    yard.plane.follow = lambda outcome: [yard.plane.command("b", "7")] if outcome.command_id == "a" else []
-    yard.plane.hold["report"] = asyncio.Event()
-    await yard.send("a", execution="7")
-    draining = asyncio.create_task(yard.worker(lease=0.5).drain(20))
-    await eventually(lambda: yard.plane.reports)
+    harness.plane.follow = lambda outcome: [harness.plane.command("b", "7")] if outcome.command_id == "a" else []
+    harness.plane.hold["report"] = asyncio.Event()
+    await harness.send("a", execution="7")
+    draining = asyncio.create_task(harness.worker(lease=0.5).drain(20))
+    await eventually(lambda: harness.plane.reports)
     await asyncio.sleep(0.6)
-    yard.plane.hold.pop("report").set()
+    harness.plane.hold.pop("report").set()
     await draining
-    ends = [(each.command_id, each.fence, each.status) for each in yard.plane.outcomes]
+    ends = [(each.command_id, each.fence, each.status) for each in harness.plane.outcomes]
     # given out anew, it may have come to this worker
     assert ends[:2] == [("a", 1, "done"), ("b", 1, "released")]
     assert set(ends[2:]) <= {("b", 2, "done")}
 
 
-async def test_a_run_ahead_stops_with_the_lease_and_what_ended_before_is_reported(tmp_path: Path, tool: Adder) -> None:
+async def test_a_speculative_run_stops_with_the_lease_and_what_ended_before_is_reported(
+    tmp_path: Path, tool: Adder
+) -> None:
     stack = Stack(tmp_path, lambda kind: tool)
-    stack.client.heartbeat = never_heard  # type: ignore[method-assign]
+    stack.client.heartbeat = unanswered  # type: ignore[method-assign]
     worker = stack.another(stack.client, lease=0.5)
     tool.gates["s3"] = asyncio.Event()
     late = asyncio.Event()

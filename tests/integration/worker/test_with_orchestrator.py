@@ -1,4 +1,4 @@
-"""Whole playbooks: the worker with its real tools and python processes, over the real ledger and a log in memory."""
+"""Whole playbooks: the worker with its real tools and python processes, over an orchestrator with a log in memory."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from .effects import answer_to
 from .kinds import KINDS, Kind
 
 
-def foretell(kind: Kind, payload: Mapping[str, Any], execution_id: str) -> Prediction:
+def prediction_of(kind: Kind, payload: Mapping[str, Any], execution_id: str) -> Prediction:
     """Of a kind that ends by itself."""
     return predict(_book(kind.texts[-1]), payload, _answer, books(), execution_id=execution_id)
 
@@ -28,9 +28,9 @@ def books() -> dict[str, Playbook]:
     return {book.path: book for book in found}
 
 
-def effects_of(foretold: Prediction) -> list[str]:
+def effects_of(prediction: Prediction) -> list[str]:
     """The names of the effects that it has."""
-    return [name_of(call) for call in foretold.calls if call.kind == "http"]
+    return [name_of(call) for call in prediction.calls if call.kind == "http"]
 
 
 def name_of(call: Call) -> str:

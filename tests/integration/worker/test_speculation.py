@@ -1,4 +1,4 @@
-"""Pipelined durability: the worker over the real ledger and a log in memory."""
+"""Pipelined durability: the worker over the real orchestrator and a log in memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tests.integration.worker.chains import (
     PIPELINED,
     STEP,
     Adder,
-    ahead,
     chain,
     comparable,
     digest,
     pipelined,
+    run_speculatively,
     unclaimed,
 )
 from tests.integration.worker.stack import Stack
@@ -34,7 +34,7 @@ async def test_a_chain_takes_few_reports_and_leaves_the_log_of_one_step_after_th
 
     assert (count, fast.status, fast.outcomes["s40"]["data"]) == (40, "completed", {"n": 40})
     assert len(stack.client.reports) - count < 20
-    assert ahead(stack) == {f"s{number}#1" for number in range(2, 41)}
+    assert run_speculatively(stack) == {f"s{number}#1" for number in range(2, 41)}
     assert comparable(stack, fast.execution_id) == comparable(stack, slow.execution_id)
     assert digest(stack, fast.execution_id) == digest(stack, slow.execution_id)
     assert [key.split("/", 1)[1] for key in tool.keys] == keys
@@ -46,7 +46,7 @@ async def test_loops_branches_joins_failures_and_references_leave_the_same_log(s
 
     assert (slow.status, fast.status) == ("completed", "completed")
     assert "ref" in fast.outcomes["big"]
-    ran = ahead(stack)
+    ran = run_speculatively(stack)
     assert {"turn#2", "fail#1", "after#1"} <= ran
     assert not {"left#1", "right#1"} & ran
     # left and right end in any order
@@ -57,13 +57,13 @@ async def test_loops_branches_joins_failures_and_references_leave_the_same_log(s
     assert len(stack.log.refs) == 4
 
 
-async def test_nothing_is_run_ahead_of_a_step_unless_the_playbook_says_so(stack: Stack) -> None:
+async def test_no_step_runs_speculatively_unless_the_playbook_says_so(stack: Stack) -> None:
     await stack.run(chain(5))
 
-    assert ahead(stack) == set()
+    assert run_speculatively(stack) == set()
 
 
-async def test_what_happened_when_is_told_by_the_worker(stack: Stack) -> None:
+async def test_times_are_reported_by_the_worker(stack: Stack) -> None:
     state = await stack.run(PIPELINED + chain(30))
 
     at = [event.at for event in stack.log.executions[state.execution_id].events]
@@ -84,7 +84,7 @@ async def test_many_at_once(stack: Stack) -> None:
     assert summary["speculative"] == len(unclaimed(stack)) > 0
 
 
-async def test_a_step_that_parks_and_a_retry_with_a_timer_end_the_run_ahead(stack: Stack) -> None:
+async def test_a_step_that_parks_and_a_retry_with_a_timer_end_the_speculative_run(stack: Stack) -> None:
     stack.catalog.add("t/child", PIPELINED + chain(3))
     body = """
     workflow:
@@ -152,7 +152,7 @@ async def test_what_is_unreported_is_no_older_than_a_second(stack: Stack, tool: 
     assert len(tool.ran) == 6
 
 
-async def test_a_step_for_another_pool_is_not_run_ahead(stack: Stack, tool: Adder) -> None:
+async def test_a_step_for_another_pool_does_not_run_speculatively(stack: Stack, tool: Adder) -> None:
     body = """
     workflow:
       - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -163,4 +163,4 @@ async def test_a_step_for_another_pool_is_not_run_ahead(stack: Stack, tool: Adde
     stack.worker.settings = stack.another(stack.client, pools={"duckdb": "data"}).settings
     assert (await stack.run(pipelined(body))).status == "completed"
 
-    assert ahead(stack) <= {"c#1", "d#1"}
+    assert run_speculatively(stack) <= {"c#1", "d#1"}

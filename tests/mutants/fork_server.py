@@ -49,15 +49,15 @@ class Run:
     """One run. `args` are pytest's; with `only`, tests that it does not name are left out, and those that it does
     run in its order, each within its limit in seconds; `gather` is where the covered lines are to be written."""
 
-    def __init__(self, asked: dict[str, Any]) -> None:
-        self.args: list[str] = asked["args"]
-        self.log: str = asked["log"]
-        self.only: dict[str, float] | None = asked.get("only")
-        self.limit: float = asked.get("limit", 120.0)
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.args: list[str] = request["args"]
+        self.log: str = request["log"]
+        self.only: dict[str, float] | None = request.get("only")
+        self.limit: float = request.get("limit", 120.0)
         # for the servers that the first and the last test start and stop
-        self.settle: float = asked.get("settle", 30.0)
-        self.gather: dict[str, str] | None = asked.get("gather")
-        self.all: bool = asked.get("all", False)
+        self.settle: float = request.get("settle", 30.0)
+        self.gather: dict[str, str] | None = request.get("gather")
+        self.all: bool = request.get("all", False)
         self.tests: dict[str, dict[str, Any]] = {}
         self.running: str | None = None
 
@@ -99,14 +99,14 @@ class Run:
                 return None
             *lines, kept = (kept + part).split(b"\n")
             for line in lines:
-                told = json.loads(line)
-                if "outcome" in told:
+                message = json.loads(line)
+                if "outcome" in message:
                     self.running = None
-                    self.tests[told["test"]] = {"outcome": told["outcome"], "seconds": told["seconds"]}
+                    self.tests[message["test"]] = {"outcome": message["outcome"], "seconds": message["seconds"]}
                     deadline = time.monotonic() + self.settle
                 else:
-                    self.running = told["test"]
-                    limit = self.limit if self.only is None else self.only.get(told["test"], self.limit)
+                    self.running = message["test"]
+                    limit = self.limit if self.only is None else self.only.get(message["test"], self.limit)
                     deadline = time.monotonic() + limit + (self.settle if not self.tests else 0.0)
 
     def _test(self, pipe: int) -> None:

@@ -140,7 +140,7 @@ class Tool:
         return None
 
 
-class Bed:
+class Harness:
     def __init__(self, url: str, scratch: Path) -> None:
         self.url = url
         self.bus = MemoryNotifier()

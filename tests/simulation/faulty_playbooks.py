@@ -14,7 +14,7 @@ from typing import Any
 
 from noetl_serverless.engine import events as e
 
-from . import hurtful
+from . import edge_values
 from .tasks import LEAF
 
 KB = 1024
@@ -35,7 +35,7 @@ class Promise:
 
 
 @dataclass(frozen=True, slots=True)
-class Poisoned:
+class FaultyPlaybook:
     """`body`: the payload that it is started with, as bytes, if that is what hurts; `refused`: it is not even started;
     `by_schedule`: a schedule starts it, and no user."""
 
@@ -57,7 +57,7 @@ class Poisoned:
         return f"{self.path}: {self.recipe}"
 
 
-def poisoned(rng: random.Random, number: int) -> Poisoned:
+def faulty_playbook(rng: random.Random, number: int) -> FaultyPlaybook:
     weights = [weight for weight, _ in RECIPES]
     (_, recipe) = rng.choices(RECIPES, weights)[0]
     return recipe(Maker(rng, recipe.__name__, f"sim/poison{number}"))
@@ -78,8 +78,8 @@ class Maker:
     def tool(self, x: Any = "", **more: Any) -> dict[str, Any]:
         return {"kind": "python", "code": "result = 1", "input": {"x": x, "ms": self.rng.choice((0, 1, 40)), **more}}
 
-    def made(self, promise: Promise, *, workload: Any = None, **more: Any) -> Poisoned:
-        return Poisoned(self.recipe, self.path, playbook(self.path, self.steps, workload), promise, **more)
+    def made(self, promise: Promise, *, workload: Any = None, **more: Any) -> FaultyPlaybook:
+        return FaultyPlaybook(self.recipe, self.path, playbook(self.path, self.steps, workload), promise, **more)
 
 
 def playbook(path: str, steps: list[dict[str, Any]], workload: Any = None, **executor: Any) -> str:
@@ -108,10 +108,10 @@ FAILED = "event.name == 'call.error'"
 # -- recipes
 
 
-def a_tool_yields(make: Maker) -> Poisoned:
+def a_tool_yields(make: Maker) -> FaultyPlaybook:
     """Refused at the step; what follows reads it, or mends the step."""
     huge = make.rng.random() < 0.002
-    value = hurtful.HUGE if huge else make.rng.choice(list(hurtful.YIELDED.values()))
+    value = edge_values.HUGE if huge else make.rng.choice(list(edge_values.YIELDED.values()))
     mended = make.rng.random() < 0.4
     first = make.step("s0", make.tool(give=value.name))
     first["next"] = to(*([arc("mend", FAILED)] if mended else []), arc("s1"))
@@ -126,9 +126,9 @@ def a_tool_yields(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s0", (value.rule, _place("w", value.place))))
 
 
-def an_item_yields(make: Maker) -> Poisoned:
+def an_item_yields(make: Maker) -> FaultyPlaybook:
     """One item of a loop of good ones."""
-    value = make.rng.choice(list(hurtful.YIELDED.values()))
+    value = make.rng.choice(list(edge_values.YIELDED.values()))
     best_effort = make.rng.random() < 0.5
     bad = make.rng.randrange(5)
     give = f"{{{{ '{value.name}' if iter._index == {bad} else '' }}}}"
@@ -143,9 +143,9 @@ def an_item_yields(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s0", (value.rule,)))
 
 
-def a_template_makes(make: Maker) -> Poisoned:
+def a_template_makes(make: Maker) -> FaultyPlaybook:
     """In `set` of a step or an arc, in a loop, in a rule of a task, in what a sub-playbook is started with."""
-    expression, rule, more = make.rng.choice(hurtful.MADE)
+    expression, rule, more = make.rng.choice(edge_values.MADE)
     where = make.rng.choice(("set", "set", "arc", "loop", "rule", "payload", "deep"))
     whole = f"{{{{ {expression} }}}}"
     again = make.rng.random() < 0.5
@@ -179,9 +179,9 @@ def a_template_makes(make: Maker) -> Poisoned:
     return make.made(Promise("completed" if where != "payload" else None, ctx=ctx))
 
 
-def a_child_gives_a_large_number(make: Maker) -> Poisoned:
+def a_child_gives_a_large_number(make: Maker) -> FaultyPlaybook:
     """The parent reckons with it when the child has ended, in the follow-up of somebody else's commit."""
-    factor, rule = make.rng.choice(((1, None), (10**6, None), (10**12, hurtful.BITS), (10**300, hurtful.BITS)))
+    factor, rule = make.rng.choice(((1, None), (10**6, None), (10**12, edge_values.BITS), (10**300, edge_values.BITS)))
     base = Maker(make.rng, make.recipe, f"{make.path}/child")
     base.step("s0", make.tool(give="large"))
     child = playbook(base.path, base.steps)
@@ -202,7 +202,7 @@ def a_child_gives_a_large_number(make: Maker) -> Poisoned:
     return make.made(Promise("completed", ctx={"total": 10**9 * factor}), more=more)
 
 
-def order_decides(make: Maker) -> Poisoned:
+def order_decides(make: Maker) -> FaultyPlaybook:
     """What comes first in an object leads the way; whoever has it in another order goes elsewhere."""
     keys = make.rng.sample(["winner", "a", "zz", "10", "9", "B"], 4)
     kind = make.rng.choice(("data", "ctx", "integers", "child", "loop"))
@@ -213,40 +213,40 @@ def order_decides(make: Maker) -> Poisoned:
     match kind:
         case "data":
             make.step("s0", make.tool(give=f"order:{listed}"))
-            asked = "s0.w"
+            condition = "s0.w"
         case "ctx":
             table = ", ".join(f"'{key}': {index}" for index, key in enumerate(keys))
             make.step("s0", make.tool(), set={"ctx.d": f"{{{{ {{{table}}} }}}}"})
-            asked, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
+            condition, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
         case "integers":
             numbers = make.rng.sample(range(20), 4)
             first = str(numbers[0])
             table = ", ".join(f"{number}: 'x'" for number in numbers)
             make.step("s0", make.tool(), set={"ctx.d": f"{{{{ {{{table}}} }}}}"})
-            asked, ctx = "ctx.d", {"d": {str(number): "x" for number in numbers}}
+            condition, ctx = "ctx.d", {"d": {str(number): "x" for number in numbers}}
         case "child":
             base = Maker(make.rng, make.recipe, f"{make.path}/child")
             base.step("s0", make.tool(give=f"order:{listed}"))
             more = ((base.path, playbook(base.path, base.steps)),)
             make.step("s0", {"kind": "playbook", "path": base.path, "payload": {}})
-            asked = "s0.w"
+            condition = "s0.w"
         case _:
             make.step("ask", make.tool(give=f"order:{listed}"), next=to(arc("s0")))
             spec = {"in": "{{ ask.w | list }}", "iterator": "it", "spec": {"mode": "sequential"}}
             make.step("s0", make.tool("{{ iter.it }}"), loop=spec, set={"ctx.d": "{{ ask.w }}"})
-            asked, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
+            condition, ctx = "ctx.d", {"d": {key: index for index, key in enumerate(keys)}}
     start = make.steps[-1]
     # in two commits more, so that other copies of the state come to decide
-    found = f"{{{{ {asked} | list | first }}}}"
+    found = f"{{{{ {condition} | list | first }}}}"
     make.step("on", make.tool(found), set={"ctx.first": found})
     start["next"] = to(arc("on"))
-    make.steps[-1]["next"] = to(arc("left", f"({asked} | list | first) == '{first}'"), arc("right"))
-    make.step("left", make.tool(f"{{{{ {asked} }}}}"))
+    make.steps[-1]["next"] = to(arc("left", f"({condition} | list | first) == '{first}'"), arc("right"))
+    make.step("left", make.tool(f"{{{{ {condition} }}}}"))
     make.step("right", make.tool())
     return make.made(Promise("completed", ctx={**ctx, "first": first}, begun={"left": 1, "right": 0}), more=more)
 
 
-def a_loop_of_nothing_turns(make: Maker) -> Poisoned:
+def a_loop_of_nothing_turns(make: Maker) -> FaultyPlaybook:
     turns = make.rng.choice((30, 90, 150, 500))
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": make.rng.choice(("parallel", "sequential"))}}
     make.step("s0", make.tool(), next=to(arc("s1")))
@@ -256,7 +256,7 @@ def a_loop_of_nothing_turns(make: Maker) -> Poisoned:
     return make.made(Promise("completed", ctx={"n": turns}, begun={"s1": turns, "s2": 1}))
 
 
-def a_step_not_admitted_turns(make: Maker) -> Poisoned:
+def a_step_not_admitted_turns(make: Maker) -> FaultyPlaybook:
     """Nothing is run either, and the step before it begins again each time."""
     turns = make.rng.choice((30, 150))
     closed = {"policy": {"admit": {"rules": [{"else": {"then": {"allow": False}}}]}}}
@@ -267,7 +267,7 @@ def a_step_not_admitted_turns(make: Maker) -> Poisoned:
     return make.made(Promise("completed", ctx={"n": turns}, begun={"s1": turns + 1, "s2": 1}))
 
 
-def nesting_grows(make: Maker) -> Poisoned:
+def nesting_grows(make: Maker) -> FaultyPlaybook:
     """A level more with each turn, until it is one too many."""
     turns, deep = make.rng.choice(((60, False), (120, False), (140, True)))
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": "sequential"}}
@@ -276,11 +276,11 @@ def nesting_grows(make: Maker) -> Poisoned:
     make.step("s1", make.tool(), loop=loop, set=count, next=to(arc("s1", f"ctx.n < {turns}"), arc("s2")))
     make.step("s2", make.tool("{{ ctx.d }}"))
     if deep:
-        return make.made(Promise("failed", "s1", (hurtful.DEPTH,)))
+        return make.made(Promise("failed", "s1", (edge_values.DEPTH,)))
     return make.made(Promise("completed", begun={"s2": 1}))
 
 
-def a_loop_reads_much(make: Maker) -> Poisoned:
+def a_loop_reads_much(make: Maker) -> FaultyPlaybook:
     """Each of its frames does; the log has it once, not once for each."""
     loop = {"in": "{{ range(24) | list }}", "iterator": "it", "spec": {"mode": "parallel", "max_in_flight": 2}}
     make.step("s0", make.tool(), set={"ctx.big": "{{ 'x' * 50000 }}"}, next=to(arc("s1")))
@@ -291,7 +291,7 @@ def a_loop_reads_much(make: Maker) -> Poisoned:
     return make.made(Promise("completed", bytes=600 * KB))
 
 
-def ctx_accumulates(make: Maker) -> Poisoned:
+def ctx_accumulates(make: Maker) -> FaultyPlaybook:
     """The more of it there is, the more each turn writes: it is refused by its limit, or its log stays small."""
     turns = 30
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": "sequential"}}
@@ -302,7 +302,7 @@ def ctx_accumulates(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s1", ("ctx.all",), bytes=2_000 * KB))
 
 
-def two_branches_lead_back(make: Maker) -> Poisoned:
+def two_branches_lead_back(make: Maker) -> FaultyPlaybook:
     """To one header: each round begins it once, whatever the number of branches."""
     rounds, branches = make.rng.choice(((3, 2), (5, 2), (6, 2), (3, 3)))
     names = [f"b{index}" for index in range(branches)]
@@ -316,7 +316,7 @@ def two_branches_lead_back(make: Maker) -> Poisoned:
     return make.made(Promise("completed", begun={"s0": most, **dict.fromkeys(names, most)}))
 
 
-def a_condition_raises_on_a_failure(make: Maker) -> Poisoned:
+def a_condition_raises_on_a_failure(make: Maker) -> FaultyPlaybook:
     """The tool's own error is what counts."""
     make.step("s0", make.tool(fail=9), next=to(arc("s1", f"{FAILED} and output.data.nothing.more > 1"), arc("s2")))
     make.step("s1", make.tool())
@@ -324,18 +324,18 @@ def a_condition_raises_on_a_failure(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s0", ("as asked",), begun={"s1": 0, "s2": 0}))
 
 
-def a_condition_asks_about_the_run(make: Maker) -> Poisoned:
+def a_condition_asks_about_the_run(make: Maker) -> FaultyPlaybook:
     """Not about the failure: a step that failed is not mended by it."""
-    asked = make.rng.choice(("output.meta.attempt >= 0", "output.meta.attempt == 1", "output.meta"))
-    make.step("s0", make.tool(fail=9), next=to(arc("s1", asked)))
+    condition = make.rng.choice(("output.meta.attempt >= 0", "output.meta.attempt == 1", "output.meta"))
+    make.step("s0", make.tool(fail=9), next=to(arc("s1", condition)))
     make.step("s1", make.tool())
     return make.made(Promise("failed", "s0", ("as asked",), begun={"s1": 0}))
 
 
-def an_envelope_is_spoiled(make: Maker) -> Poisoned:
+def an_envelope_is_spoiled(make: Maker) -> FaultyPlaybook:
     """Not the result: what stands beside it, or the error."""
     part = make.rng.choice(("error", "extra", "meta"))
-    value = make.rng.choice([value for value in hurtful.YIELDED.values() if value.rule is not None])
+    value = make.rng.choice([value for value in edge_values.YIELDED.values() if value.rule is not None])
     mended = make.rng.random() < 0.3
     first = make.step("s0", make.tool(give=value.name, into=part))
     first["next"] = to(*([arc("s1", FAILED)] if mended else []), arc("s1"))
@@ -348,23 +348,23 @@ def an_envelope_is_spoiled(make: Maker) -> Poisoned:
     return make.made(Promise(None))
 
 
-def a_body_is_odd(make: Maker) -> Poisoned:
+def a_body_is_odd(make: Maker) -> FaultyPlaybook:
     """Refused as a whole, or taken as it is."""
-    body, refused = make.rng.choice(hurtful.BODIES)
+    body, refused = make.rng.choice(edge_values.BODIES)
     make.step("s0", make.tool("{{ workload.v | default(0) }}"), set={"ctx.seen": "{{ workload.v | default(0) }}"})
     return make.made(Promise("completed"), body=body, refused=refused)
 
 
-def a_schedule_cannot_begin(make: Maker) -> Poisoned:
+def a_schedule_cannot_begin(make: Maker) -> FaultyPlaybook:
     """It fails where it is started, by the reconciler, and leaves the other schedules to themselves."""
     loop = {"in": "{{ [2 ** 70] }}", "iterator": "it", "spec": {"mode": "sequential"}}
     make.step("s0", make.tool("{{ iter.it }}"), loop=loop)
-    return make.made(Promise("failed", "s0", (hurtful.BITS,)), by_schedule=True)
+    return make.made(Promise("failed", "s0", (edge_values.BITS,)), by_schedule=True)
 
 
-def it_is_resumed_into(make: Maker) -> Poisoned:
+def it_is_resumed_into(make: Maker) -> FaultyPlaybook:
     """After a timer that the reconciler fires."""
-    expression, rule, _ = make.rng.choice([made for made in hurtful.MADE if made[1] is not None])
+    expression, rule, _ = make.rng.choice([made for made in edge_values.MADE if made[1] is not None])
     tool = make.tool(fail=1)
     then = {"do": "retry", "attempts": 2, "delay": 7, "backoff": "fixed"}
     tool["spec"] = {"policy": {"rules": [{"when": "{{ output.status == 'error' }}", "then": then}]}}
@@ -373,7 +373,7 @@ def it_is_resumed_into(make: Maker) -> Poisoned:
     return make.made(Promise("failed", "s0", (rule or "",)))
 
 
-def nothing_can_be_decided(make: Maker) -> Poisoned:
+def nothing_can_be_decided(make: Maker) -> FaultyPlaybook:
     """A fault of the engine's own strikes one of its facts, wherever that is taken in."""
     kind = make.rng.choice((e.STARTED, e.CALL_DONE, e.CHILD_ENDED, e.CHILD_ENDED, e.TIMER_FIRED, e.FRAME_COMMITTED))
     match kind:
@@ -401,7 +401,7 @@ def _place(prefix: str, path: str) -> str:
     return f"{prefix}{path}" if path.startswith("[") or not prefix else f"{prefix}.{path}"
 
 
-RECIPES: tuple[tuple[int, Callable[[Maker], Poisoned]], ...] = (
+RECIPES: tuple[tuple[int, Callable[[Maker], FaultyPlaybook]], ...] = (
     (8, a_tool_yields),
     (4, an_item_yields),
     (8, a_template_makes),

@@ -26,7 +26,7 @@ BITS, FINITE, NUL, SURROGATE, DEPTH, TYPE, KEY, SAME = (
 
 
 @dataclass(frozen=True, slots=True)
-class Hurtful:
+class EdgeValue:
     """`rule`: what it breaks, and `place`: where within the value; or it is kept as `kept` gives it."""
 
     name: str
@@ -46,18 +46,18 @@ def nested(levels: int) -> Any:
     return value
 
 
-def _refused(name: str, value: Any, rule: str, place: str = "") -> Hurtful:
-    return Hurtful(name, lambda: value, rule, place)
+def _refused(name: str, value: Any, rule: str, place: str = "") -> EdgeValue:
+    return EdgeValue(name, lambda: value, rule, place)
 
 
-def _kept(name: str, value: Any, kept: Any = None) -> Hurtful:
-    return Hurtful(name, lambda: value, kept=None if kept is None else lambda: kept)
+def _kept(name: str, value: Any, kept: Any = None) -> EdgeValue:
+    return EdgeValue(name, lambda: value, kept=None if kept is None else lambda: kept)
 
 
 # what a tool yields: a tool is Python, and may give anything
 YIELDED = {
-    hurtful.name: hurtful
-    for hurtful in (
+    value.name: value
+    for value in (
         _kept("2**53-1", 2**53 - 1),
         _kept("2**53+1", 2**53 + 1),
         _kept("2**63", 2**63),
@@ -94,21 +94,21 @@ YIELDED = {
         _kept("a range", range(3), [0, 1, 2]),
         _kept("nothing", {"a": None, "b": [], "c": {}, "d": ""}),
         # it stands one level deep in what the step gives
-        Hurtful("100 levels", lambda: nested(100)),
+        EdgeValue("100 levels", lambda: nested(100)),
         # a result leaves room for what it is wrapped into
-        Hurtful("110 levels", lambda: nested(110)),
-        Hurtful("130 levels", lambda: nested(130), DEPTH, "[0]"),
-        Hurtful("300 levels", lambda: nested(300), DEPTH, "[0]"),
-        Hurtful("60 KB", lambda: "x" * 60_000),
-        Hurtful("70 KB", lambda: "y" * 70_000),
-        Hurtful("70 KB in another script", lambda: "é" * 35_000),
+        EdgeValue("110 levels", lambda: nested(110)),
+        EdgeValue("130 levels", lambda: nested(130), DEPTH, "[0]"),
+        EdgeValue("300 levels", lambda: nested(300), DEPTH, "[0]"),
+        EdgeValue("60 KB", lambda: "x" * 60_000),
+        EdgeValue("70 KB", lambda: "y" * 70_000),
+        EdgeValue("70 KB in another script", lambda: "é" * 35_000),
     )
 }
 # it costs what a hundred worlds cost
-HUGE = Hurtful("9 MB", lambda: "z" * 9_000_000)
+HUGE = EdgeValue("9 MB", lambda: "z" * 9_000_000)
 
 
-def yielded(name: str) -> Hurtful:
+def yielded(name: str) -> EdgeValue:
     return HUGE if name == HUGE.name else YIELDED[name]
 
 

@@ -34,7 +34,7 @@ async def test_all_answers_lost(stack: Stack, tool: Adder) -> None:
     assert set(issued(stack, state.execution_id).values()) == {1}
 
 
-async def test_a_lease_that_went_to_another_takes_the_run_ahead_along(stack: Stack, tool: Adder) -> None:
+async def test_a_speculative_run_ends_when_its_lease_went_to_another_worker(stack: Stack, tool: Adder) -> None:
     other: Any = None
     tool.gates["s4"] = asyncio.Event()
 
@@ -63,7 +63,7 @@ async def test_a_lease_that_went_to_another_takes_the_run_ahead_along(stack: Sta
     assert tool.count()["s4#1"] == 2
 
 
-async def test_a_heartbeat_without_a_lease_stops_the_run_ahead(tmp_path: Path, tool: Adder) -> None:
+async def test_a_heartbeat_without_a_lease_stops_the_speculative_run(tmp_path: Path, tool: Adder) -> None:
     stack = Stack(tmp_path, lambda kind: tool)
     worker = stack.another(stack.client, lease=0.3)
     tool.gates["s3"] = asyncio.Event()
@@ -153,7 +153,7 @@ async def test_a_busy_execution_is_reported_through_its_inbox(stack: Stack, tool
     assert set(tool.count().values()) == {1}
 
 
-async def test_cancelling_stops_the_run_ahead(stack: Stack, tool: Adder) -> None:
+async def test_cancelling_stops_the_speculative_run(stack: Stack, tool: Adder) -> None:
     tool.gates["s5"] = asyncio.Event()
     stack.catalog.add("t/t", PIPELINED + chain(100))
     id = (await stack.orchestrator.start(path="t/t")).execution_id
@@ -168,7 +168,7 @@ async def test_cancelling_stops_the_run_ahead(stack: Stack, tool: Adder) -> None
     assert len(tool.ran) < 100
 
 
-async def test_a_control_plane_that_is_gone_leaves_it_to_others(stack: Stack, tool: Adder) -> None:
+async def test_when_the_control_plane_is_gone_the_run_is_left_to_others(stack: Stack, tool: Adder) -> None:
     down = True
 
     async def refuse(request: ReportRequest) -> None:
@@ -216,12 +216,12 @@ async def test_an_execution_that_cannot_be_reported_does_not_hold_up_the_others(
     stack.catalog.add("t/t", PIPELINED + chain(8))
     ids = [(await stack.orchestrator.start(path="t/t")).execution_id for _ in range(6)]
 
-    async def poisoned(request: ReportRequest) -> None:
+    async def unreportable(request: ReportRequest) -> None:
         await asyncio.sleep(0.01)
         if any(outcome.execution_id == ids[0] for outcome in request.outcomes):
             raise Unavailable("it stumbles over one of them", doubtful=True, answered=500)
 
-    stack.client.meanwhile = poisoned
+    stack.client.meanwhile = unreportable
     worker = stack.another(stack.client, lease=0.6)
     started = asyncio.get_running_loop().time()
     summary = await worker.drain(60)
@@ -261,7 +261,7 @@ async def test_a_worker_that_stops_reports_what_it_has_and_hands_the_rest_back(t
     await stack.worker.close()
 
 
-async def test_what_comes_again_is_not_run_ahead_of(stack: Stack) -> None:
+async def test_no_speculative_run_follows_a_second_delivery(stack: Stack) -> None:
     """So that a later step which kills its worker is known by its own deliveries."""
     stack.catalog.add("t/t", PIPELINED + chain(3))
     await stack.orchestrator.start(path="t/t")
