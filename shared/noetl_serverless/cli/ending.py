@@ -25,8 +25,8 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at` is formatted text."""
-    who = f" by {principal(by)}" if by else ""
-    return f"was in quarantine, and was dropped from it at {at}{who}: it stays as it ended"
+    principal_text = f" by {principal(by)}" if by else ""
+    return f"was in quarantine, and was dropped from it at {at}{principal_text}: it stays as it ended"
 
 
 def retried(since: str, until: str) -> str:

@@ -100,10 +100,10 @@ def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
     items = {"type": "array", "items": answer}
     if operation.bare:
         return items
-    goes_on = {
+    next_field = {
         "description": "The value of the parameter that the Link header names, for the next page; null at the end."
     }
-    return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": goes_on}}
+    return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": next_field}}
 
 
 def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:

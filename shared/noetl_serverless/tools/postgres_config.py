@@ -50,20 +50,20 @@ class PostgresConfig(ToolConfig):
     max_bytes: int = Field(default=100 * 1024 * 1024, ge=1, description="Larger rows together are an error.")
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        for name in given:
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        for name in config:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
                 yield f"{name!r}: connections are not written into playbooks: name a stored credential in 'auth'"
             if name in ("command_b64", "script", "pool"):
                 yield f"the field {name!r} is not supported yet"
-        statements = [name for name in ("command", "query", "commands") if name in given]
+        statements = [name for name in ("command", "query", "commands") if name in config]
         if len(statements) > 1:
             yield f"give one of {' and '.join(statements)}, not more"
-        if ("table" in given) != ("rows" in given):
+        if ("table" in config) != ("rows" in config):
             yield "'table' and 'rows' belong together"
-        if not statements and "rows" not in given:
+        if not statements and "rows" not in config:
             yield "the field 'command' is required (or 'query', 'commands', or 'table' with 'rows')"
-        if "rows" not in given and ("columns" in given or "mode" in given):
+        if "rows" not in config and ("columns" in config or "mode" in config):
             yield "'columns' and 'mode' belong to 'rows'"
 
     @property

@@ -153,7 +153,7 @@ async def test_many_planners_and_archivists_at_once(stand: Stand) -> None:
     ids = [await stand.run("demo/two") for _ in range(12)]
     before = await logs(stand, ids)
     archives = Archives(stand.database)
-    planned = await asyncio.gather(*(archives.plan("archive", LATER, most=3) for _ in range(8)))
+    planned = await asyncio.gather(*(archives.plan("archive", LATER, max_executions=3) for _ in range(8)))
     batches = [id for id in planned if id is not None]
     assert [archive.executions for archive in await archives.by_ids(batches)] == [3, 3, 3, 3]
     done = await asyncio.gather(*(stand.archivist().run(600) for _ in range(3)))

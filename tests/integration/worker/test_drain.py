@@ -44,7 +44,7 @@ async def test_pointers_are_acknowledged(yard: Yard) -> None:
 
 async def test_what_the_invocation_names_is_claimed_before_the_bus_points_to_it(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
-    draining = asyncio.create_task(yard.worker().drain(10, named=named))
+    draining = asyncio.create_task(yard.worker().drain(10, commands=named))
     await eventually(lambda: yard.plane.claims)
     await yard.notifier.publish("shared", named)
     assert (await draining)["done"] == 1
@@ -57,7 +57,7 @@ async def test_what_is_pointed_to_a_second_time_is_claimed_again(yard: Yard) -> 
     named = yard.plane.add(yard.plane.command("a"))
     await yard.notifier.publish("shared", named)
     worker = yard.worker()
-    draining = asyncio.create_task(worker.drain(10, named=named))
+    draining = asyncio.create_task(worker.drain(10, commands=named))
     await eventually(lambda: yard.plane.outcomes and not yard.notifier._taken)
     yard.plane.add(yard.plane.command("a", fence=2))
     await yard.notifier.publish("shared", named)
@@ -75,7 +75,7 @@ async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_poi
     yard.tool.behave = hang_once
     named = yard.plane.add(yard.plane.command("a"))
     await yard.send("other")
-    draining = asyncio.create_task(yard.worker(lease=0.6).drain(10, named=named))
+    draining = asyncio.create_task(yard.worker(lease=0.6).drain(10, commands=named))
     await eventually(lambda: yard.tool.running == 2)
     del yard.plane.claimed["1", "a"]
     await eventually(lambda: yard.tool.running == 1)
@@ -105,7 +105,7 @@ async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it
         return released(command) if (command.command_id, command.fence) == ("a", 1) else await execute(command, *more)
 
     worker.execute = hand_back_once
-    draining = asyncio.create_task(worker.drain(10, named=named))
+    draining = asyncio.create_task(worker.drain(10, commands=named))
     await eventually(lambda: yard.tool.running == 1 and yard.plane.outcomes)
     await yard.notifier.publish("shared", named)
     await eventually(lambda: "a" in yard.tool.ran or not yard.notifier._waiting["shared"])
@@ -122,7 +122,7 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
 
     yard.tool.behave = hold
     named = yard.plane.add(*(yard.plane.command(name, own(name), delivery=5) for name in "ab"))
-    draining = asyncio.create_task(yard.worker().drain(10, named=named))
+    draining = asyncio.create_task(yard.worker().drain(10, commands=named))
     # the second goes back before the claim of both is over
     await eventually(lambda: [outcome.status for outcome in yard.plane.outcomes] == ["released"])
     await yard.notifier.publish("shared", named[1:])
@@ -134,14 +134,14 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
 async def test_an_invocation_that_names_what_another_took_leads_to_nothing(yard: Yard) -> None:
     named = yard.plane.add(yard.plane.command("a"))
     yard.plane.pending.clear()
-    summary = await yard.worker().drain(10, named=named)
+    summary = await yard.worker().drain(10, commands=named)
     assert (summary["status"], summary["claimed"], summary["more"]) == ("drained", 0, False)
 
 
 async def test_no_more_is_claimed_by_name_than_it_may_run_at_once(yard: Yard) -> None:
     named = yard.plane.add(*(yard.plane.command(name, own(name)) for name in "abcde"))
     await yard.notifier.publish("shared", named)
-    assert (await yard.worker(max_in_flight=2).drain(10, named=named))["done"] == 5
+    assert (await yard.worker(max_in_flight=2).drain(10, commands=named))["done"] == 5
     assert len(yard.plane.claims[0].commands) == 2
 
 

@@ -28,7 +28,7 @@ workflow:
 """
 
 
-async def never_heard(request: HeartbeatRequest, *, within: float) -> Any:
+async def never_heard(request: HeartbeatRequest, *, timeout: float) -> Any:
     raise Unavailable("the control plane does not answer")
 
 

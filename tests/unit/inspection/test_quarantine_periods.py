@@ -42,7 +42,7 @@ def test_what_was_kept_and_what_follows_from_it_took_effect_when_the_execution_w
     )
     told = EffectiveTimes(found)
     assert [told.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
-    assert [told.kept(event) for event in found] == [False, False, False, True, False, False]
+    assert [told.was_kept(event) for event in found] == [False, False, False, True, False, False]
     [stay] = told.periods
     assert (stay.since, stay.until, stay.ended_by, stay.ms) == (10, 50, e.RETRIED, 40)
 

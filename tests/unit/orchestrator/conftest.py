@@ -53,7 +53,7 @@ class Engine:
         self.catalog = Catalog()
         self.log = log or MemoryEventStore(lambda: self.seconds)
         self.bell = Bell()
-        self.notifications = Notifications(self.bell, self.bell, background=False)  # type: ignore[arg-type]
+        self.notifications = Notifications(self.bell, self.bell, after_response=False)  # type: ignore[arg-type]
         self.orchestrator = self.another()
 
     def another(self) -> Orchestrator:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...engine import events as e
-from ...engine.digest import lasting_digest
+from ...engine.digest import stable_digest
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, SET_STORED_BYTES, WORKLOAD_BYTES
@@ -148,7 +148,7 @@ class Pipeline:
         toolbox = self.job.toolbox
         payload = await to_domain(child.payload, CHILD_PAYLOAD)
         check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
-        if not toolbox.speaks(2):
+        if not toolbox.supports(2):
             # a control plane of the previous release knows no references, and takes the payload itself
             return child.model_copy(update={"payload": payload})
         put = await store_result(
@@ -157,11 +157,11 @@ class Pipeline:
             toolbox.store,
             part="/child",
             limit=PAYLOAD_BYTES,
-            called=DISPLAY_NAMES[CHILD_PAYLOAD],
+            label=DISPLAY_NAMES[CHILD_PAYLOAD],
         )
         if "ref" not in put:
             return child.model_copy(update={"payload": payload})
-        if (digest := lasting_digest(payload)) is not None:
+        if (digest := stable_digest(payload)) is not None:
             put["ref"]["meta"]["digest"] = digest
         return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 
@@ -286,7 +286,7 @@ class Pipeline:
         # replaced, not modified: a template may have returned a scope itself
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
-        check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        check_sizes(sizes, by_reference=self.job.toolbox.supports(2))
         self._set_sizes = sizes
         self.ctx = {**self.ctx, **new["ctx"]}
         self.set = {**self.set, **new["ctx"]}
@@ -345,7 +345,7 @@ class Pipeline:
             self.job.toolbox.store,
             part="/locals",
             limit=INLINE_LOCALS_BYTES,
-            called=LOCALS_NAME,
+            label=LOCALS_NAME,
         )
         end.set = self.set
         end.resume = {
