@@ -5,11 +5,11 @@ from noetl_serverless.hosts.assembly.reconciler import reconciler
 from noetl_serverless.hosts.functions_framework_app import serve
 from noetl_serverless.reconciler.service import create_app
 
-made, notifications, database, close = reconciler(platform_of())
+instance, notifications, database, close = reconciler(platform_of())
 
 
 async def database_answers() -> None:
     await database.run("SELECT 1")
 
 
-function = serve(create_app(made, checks={"database": database_answers}, close=notifications.close), close=close)
+function = serve(create_app(instance, checks={"database": database_answers}, close=notifications.close), close=close)

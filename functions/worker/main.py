@@ -6,6 +6,6 @@ from noetl_serverless.hosts.functions_framework_app import serve
 from noetl_serverless.worker.service import make_app
 
 platform = platform_of()
-made, close = worker(platform)
-app = make_app(made, platform.host, invoker=platform.invoker, background=platform.runs_after_answer)
-function = serve(app, on_drain=made.stop, close=close)
+instance, close = worker(platform)
+app = make_app(instance, platform.host, invoker=platform.invoker, runs_after_response=platform.runs_after_response)
+function = serve(app, on_drain=instance.stop, close=close)

@@ -93,7 +93,7 @@ class EventStore(Protocol):
         """What each idempotency key has started; keys that have started nothing are left out."""
         ...
 
-    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write each commit completely or not at all; those refused (head moved, fence stale) are missing from
         `committed`. Raises UnstorableCommit if one of them cannot be stored; then none is written."""
         ...
@@ -159,7 +159,7 @@ class EventStore(Protocol):
         """At most `limit` commands whose lease has expired and that were delivered `deliveries` times or more."""
         ...
 
-    async def add_dead_letter(self, dead: DeadLetter) -> None:
+    async def add_dead_letter(self, dead_letter: DeadLetter) -> None:
         """Keep the command as a dead letter, for inspection."""
         ...
 
@@ -194,8 +194,8 @@ class EventStore(Protocol):
         """The executions it has started that have not ended."""
         ...
 
-    async def is_descendant(self, execution_id: str, above: str) -> bool:
-        """Whether `above` is the parent of this execution, its parent's parent, and so on; archived ones count, too."""
+    async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
+        """Whether `ancestor` is the parent of this execution, or its parent's parent, and so on, also if archived."""
         ...
 
     async def ensure_partitions(self) -> None:

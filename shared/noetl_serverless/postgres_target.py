@@ -54,10 +54,10 @@ class PostgresTarget:
 
     def arguments(self) -> dict[str, Any]:
         """The arguments of pg8000's connection."""
-        who = {"user": self.user, "password": self.password, "database": self.database}
+        login = {"user": self.user, "password": self.password, "database": self.database}
         if self.host.startswith("/"):
-            return {**who, "unix_sock": f"{self.host}/.s.PGSQL.{self.port}", "ssl_context": False}
-        return {**who, "host": self.host, "port": self.port, "ssl_context": self._tls()}
+            return {**login, "unix_sock": f"{self.host}/.s.PGSQL.{self.port}", "ssl_context": False}
+        return {**login, "host": self.host, "port": self.port, "ssl_context": self._tls()}
 
     def _tls(self) -> ssl.SSLContext | bool | None:
         """Like libpq, except that `allow` also tries TLS first. For pg8000, False means no TLS, and None means TLS if

@@ -57,8 +57,8 @@ class Servers:
     def start(self) -> None:
         """RuntimeError if one does not answer."""
         self._thread.start()
-        self._wait(self._postgres.answers)
-        self._wait(self._nats.answers)
+        self._wait(self._postgres.is_ready)
+        self._wait(self._nats.is_ready)
         self.wires = {"postgres": Proxy(self._postgres.port), "nats": Proxy(self._nats.port)}
 
     def stop(self) -> None:

@@ -105,7 +105,7 @@ def _orchestrator(world: World, process: Process, log: EventStore) -> Orchestrat
     )
     if world.setting.caches == "off":
         orchestrator._commits.cache.put = lambda execution: None  # type: ignore[method-assign]
-        orchestrator._dispatch._opened_loops = Forgetful()
+        orchestrator._claims._opened_loops = Forgetful()
     return orchestrator
 
 
@@ -117,4 +117,4 @@ class Forgetful(OrderedDict[Any, Any]):
 
 
 def _notifications(world: World) -> Notifications:
-    return Notifications(BusLink(world), InvokerLink(world), alarm=world.alarm)
+    return Notifications(BusLink(world), InvokerLink(world), timer_function=world.alarm)

@@ -123,7 +123,7 @@ class Client(ControlPlane):
         self._wire = wire
         self._spoken = version
 
-    async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    async def _send_once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         call = replace(called(path, body), headers=((WIRE.encode(), str(self._spoken).encode()),))
         status, content = await self._wire.send(call, timeout)
         if status < 400:

@@ -426,7 +426,7 @@ def let_one_stop_the_others() -> Any:
         with (
             patch.object(Transition, "_quarantine", quarantine),
             patch.object(Commits, "process_inboxes", follow),
-            patch.object(Reconciler, "_do", do),
+            patch.object(Reconciler, "_run_isolated", do),
         ):
             yield
 

@@ -135,10 +135,10 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.ever_held.add(key)
             self._note("claimed", lease.execution_id, f"{lease.command_id} fence {lease.fence} by {worker}")
 
-    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         heads = {id: len(execution.events) for id, execution in self.executions.items()}
-        committed = await super().commit(parts, claimant)
-        for part in parts:
+        committed = await super().commit(commits, claimant)
+        for part in commits:
             id = part.execution.execution_id
             if id in committed.committed:
                 self._must(part.expected_head == heads.get(id), "a commit on a head that has moved", id)
@@ -146,7 +146,7 @@ class WatchedLog(EventRules, MemoryEventStore):
             else:
                 self._note("lost", id, f"a commit on {part.expected_head}, the head is {heads.get(id)}")
         self._take(committed.leases, claimant.worker if claimant else "")
-        for part in parts:
+        for part in commits:
             if part.execution.execution_id in committed.committed:
                 self._after(part)
         for id in committed.with_new_facts:

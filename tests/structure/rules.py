@@ -44,6 +44,7 @@ def findings() -> list[Finding]:
     modules = modules_of(PACKAGE)
     return [
         *circles(modules),
+        *banned_words(modules, rules["library_words"]),
         *banned_words({**modules, **_others()}, rules["words"], rules["exempt"]),
         *fragments(modules, rules["fragments"]),
         *positional_calls(modules),

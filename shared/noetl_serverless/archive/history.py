@@ -108,28 +108,28 @@ class History(Executions):
     async def _issued(self, place: ArchivePlace, runs: Sequence[ReportedCommand]) -> dict[int, datetime]:
         """When the command of each run was last issued before it, by the run's seq. Reads back from the last run until
         all are found."""
-        asked: dict[str | None, list[int]] = {}
+        wanted: dict[str | None, list[int]] = {}
         for run in runs:
-            asked.setdefault(run.command_id, []).append(run.seq)
+            wanted.setdefault(run.command_id, []).append(run.seq)
         issued: dict[int, datetime] = {}
         if not runs:
             return issued
         async for event in self._archive.scan(place, 0, runs[-1].seq, backwards=True):
-            if event.type != e.ISSUED or event.command_id not in asked:
+            if event.type != e.ISSUED or event.command_id not in wanted:
                 continue
-            seqs = asked[event.command_id]
+            seqs = wanted[event.command_id]
             while seqs and seqs[-1] > event.seq:
                 issued[seqs.pop()] = event.at
             if not seqs:
-                del asked[event.command_id]
-            if not asked:
+                del wanted[event.command_id]
+            if not wanted:
                 break
         return issued
 
     async def loop_results(
-        self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
+        self, execution_id: int, step: str, generation: int, after: int = 0, max_bytes: int = PAGE_BYTES
     ) -> tuple[list[ResultRange], bool]:
-        found, more = await super().loop_results(execution_id, step, generation, after, most)
+        found, more = await super().loop_results(execution_id, step, generation, after, max_bytes)
         if found:
             return found, more
         # the first ranges, as many as there is room for; the log has them in the order in which they were finished
@@ -143,7 +143,7 @@ class History(Executions):
             bytes = sum(size_of(value) for value in (part.data, part.ref) if value is not None)
             insort(kept, (part, bytes), key=lambda it: it[0].start)
             size += bytes
-            while size - kept[-1][1] >= most:
+            while size - kept[-1][1] >= max_bytes:
                 size -= kept.pop()[1]
                 more = True
         return merge_inline(part for part, _ in kept), more

@@ -88,7 +88,7 @@ def spans(blocks: Sequence[Sequence[int]], after: int, last: int) -> list[tuple[
     begin = max((index for index, first in enumerate(first_rows) if first <= after + 1), default=0)
     chosen = blocks[begin : max(sum(first <= last for first in first_rows), begin + 1)]
     few = [chosen[at : at + MAX_CONCURRENT_BLOCKS] for at in range(0, len(chosen), MAX_CONCURRENT_BLOCKS)]
-    return [(some[0][1], sum(block[2] for block in some)) for some in few]
+    return [(group[0][1], sum(block[2] for block in group)) for group in few]
 
 
 def head_of(member: bytes) -> dict[str, Any]:

@@ -125,9 +125,9 @@ class Digest:
             self._hash.update(b"%d:" % (-1 if value is None else len(text)) + text)
 
 
-def digest_of(table: str, path: Path, most: int | None = None) -> tuple[int, str]:
+def digest_of(table: str, path: Path, max_rows: int | None = None) -> tuple[int, str]:
     """How many rows a file holds, and the digest of their values. Raises ValueError for a file that is not of this
-    table, or declares more than `most` rows, because a few bytes can encode any number of rows."""
+    table, or declares more than `max_rows` rows, because a few bytes can encode any number of rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,8 +135,8 @@ def digest_of(table: str, path: Path, most: int | None = None) -> tuple[int, str
     with pq.ParquetFile(path) as file:
         if not file.schema_arrow.equals(_schema(table)):
             raise ValueError(f"the columns of {path.name} are not those of {table}")
-        if most is not None and file.metadata.num_rows > most:
-            raise ValueError(f"{path.name} has {file.metadata.num_rows} rows, not {most}")
+        if max_rows is not None and file.metadata.num_rows > max_rows:
+            raise ValueError(f"{path.name} has {file.metadata.num_rows} rows, not {max_rows}")
         for batch in file.iter_batches(batch_size=4096):
             values = [_plain(pa, column) for column in batch.columns]
             for row in zip(*values, strict=True):

@@ -43,7 +43,7 @@ class ArchivedReplays(Replays):
             found = await super().recording(execution_id)
             return replace(found, children=sorted({*found.children, *archived}, key=int)) if archived else found
         row = head["execution"]
-        playbook, children = await self.beside(execution_id, row["plan_hash"])
+        playbook, children = await self.playbook_and_children(execution_id, row["plan_hash"])
         return Recording(
             execution_id=str(execution_id),
             **{name: row[name] for name in ("path", "version", "plan_hash", "workload", "head", "status")},

@@ -66,32 +66,33 @@ class NatsConnection:
         client = await self.client()
         return client.jetstream(timeout=self._connect_timeout)
 
-    async def run_with_retry(self, do: Callable[[], Awaitable[T]], make: Callable[[], Awaitable[None]]) -> T:
-        """Run `do`, and again after `make` if something is missing, or over a new connection if this one is lost.
+    async def run_with_retry(self, operation: Callable[[], Awaitable[T]], create: Callable[[], Awaitable[None]]) -> T:
+        """Run `operation`, and again after `create` if something is missing, or over a new connection if this one is
+        lost.
 
         Raises Unavailable.
         """
-        made = self.connection_number
+        number = self.connection_number
         try:
-            return await do()
+            return await operation()
         except MISSING:
             pass
         except FAILURES:
-            await self.drop(made)
-        made = self.connection_number
+            await self.drop(number)
+        number = self.connection_number
         try:
             try:
-                return await do()
+                return await operation()
             except MISSING:
-                await make()
-                return await do()
+                await create()
+                return await operation()
         except FAILURES as error:
-            await self.drop(made)
+            await self.drop(number)
             raise Unavailable("NATS does not answer") from error
 
-    async def drop(self, made: int | None = None) -> None:
-        """Give up this connection, so that the next use makes a new one; with `made`, only if it has that number."""
-        if made is not None and made != self.connection_number:
+    async def drop(self, number: int | None = None) -> None:
+        """Give up this connection, so that the next use makes a new one; with `number`, only if it has that number."""
+        if number is not None and number != self.connection_number:
             # another task saw it fail first, and there is a new one
             return
         client, self._client = self._client, None

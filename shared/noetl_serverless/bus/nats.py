@@ -74,9 +74,9 @@ class NatsNotifier:
         _check(pool)
         if limit < 1:
             return []
-        until = asyncio.get_running_loop().time() + wait
+        deadline = asyncio.get_running_loop().time() + wait
         return await self._connection.run_with_retry(
-            lambda: self._pull(pool, limit, until), lambda: self._create_consumer(pool)
+            lambda: self._pull(pool, limit, deadline), lambda: self._create_consumer(pool)
         )
 
     async def ack(self, pointers: Sequence[Pointer]) -> None:
@@ -113,9 +113,9 @@ class NatsNotifier:
         context = client.jetstream(timeout=self._timeout / 2)
         await context.publish(subject, _encode(last), headers=_message_id(pool, last))
 
-    async def _pull(self, pool: str, limit: int, until: float) -> list[Pointer]:
+    async def _pull(self, pool: str, limit: int, deadline: float) -> list[Pointer]:
         client = await self._connection.client()
-        wait = until - asyncio.get_running_loop().time()
+        wait = deadline - asyncio.get_running_loop().time()
         inbox = client.new_inbox()
         subscription = await client.subscribe(inbox)
         try:

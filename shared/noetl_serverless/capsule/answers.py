@@ -40,7 +40,7 @@ class Answers:
 
     recording: Recording
     # (step, generation, item or None) -> what the command reported for it
-    _given: dict[tuple[str, int, int | None], Mapping[str, Any]] = field(default_factory=dict)
+    _recorded: dict[tuple[str, int, int | None], Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         opening = {
@@ -50,16 +50,16 @@ class Answers:
         }
         for event in logical_order(self.recording.events):
             if event.type in (e.CALL_DONE, e.CALL_ERROR) and event.command_id not in opening:
-                self._given[event.step or "", event.generation or 0, None] = event.payload
+                self._recorded[event.step or "", event.generation or 0, None] = event.payload
             elif event.type == e.FRAME_COMMITTED:
                 self._take_frame(event)
 
     def answer(self, call: Call) -> ToolOutcome:
         """Raises NotRecorded."""
-        given = self._given.get((call.step, call.generation, call.item))
-        if given is None:
+        recorded = self._recorded.get((call.step, call.generation, call.item))
+        if recorded is None:
             raise NotRecorded("this call was not made in the recording, or had not ended")
-        data, error, extra = self._data(given), given.get("error"), given.get("extra") or {}
+        data, error, extra = self._data(recorded), recorded.get("error"), recorded.get("extra") or {}
         if isinstance(data, Mapping) and self._is_pipeline(call.step):
             return _of_task(call, data, error, extra)
         if error is None or error.get("kind") in RULE_ERROR_KINDS:
@@ -67,8 +67,8 @@ class Answers:
         return ToolOutcome("error", data, _tool_error(error), dict(extra))
 
     def _is_pipeline(self, step: str) -> bool:
-        known = self.recording.plan.steps.get(step)
-        return known is not None and known.is_pipeline
+        plan_step = self.recording.plan.steps.get(step)
+        return plan_step is not None and plan_step.is_pipeline
 
     def _take_frame(self, event: Event) -> None:
         payload, start = event.payload, event.payload["start"]
@@ -80,14 +80,14 @@ class Answers:
                 item["data"] = (payload.get("data") or [])[index - start]
             if error is not None:
                 item["error"] = error
-            self._given[event.step or "", event.generation or 0, index] = item
+            self._recorded[event.step or "", event.generation or 0, index] = item
 
-    def _data(self, given: Mapping[str, Any]) -> Any:
-        if "frame" in given:
-            ref, place = given["frame"]
-            return self._stored(ref)[place]
-        ref = given.get("ref")
-        return _copy(given.get("data")) if ref is None else self._stored(ref)
+    def _data(self, recorded: Mapping[str, Any]) -> Any:
+        if "frame" in recorded:
+            ref, index = recorded["frame"]
+            return self._stored(ref)[index]
+        ref = recorded.get("ref")
+        return _copy(recorded.get("data")) if ref is None else self._stored(ref)
 
     def _stored(self, ref: Mapping[str, Any]) -> Any:
         result = self.recording.results.get(str(ref.get("key")))

@@ -25,8 +25,8 @@ class BadCapsule(ValueError):
 class Archive:
     """Raises BadCapsule for any fault of the file."""
 
-    def __init__(self, file: Path, *, most_bytes: int = MAX_BYTES) -> None:
-        self._left = most_bytes
+    def __init__(self, file: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._left = max_bytes
         try:
             self._zip = zipfile.ZipFile(file)
             entries = self._zip.infolist()
@@ -35,7 +35,7 @@ class Archive:
         except OSError as error:
             raise BadCapsule(f"{file}: {error.strerror or error}") from None
         try:
-            self._entries = _checked(entries, most_bytes)
+            self._entries = _checked(entries, max_bytes)
         except BadCapsule:
             self._zip.close()
             raise
@@ -74,7 +74,7 @@ class Archive:
         return b"".join(parts)
 
 
-def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, zipfile.ZipInfo]:
+def _checked(entries: Sequence[zipfile.ZipInfo], max_bytes: int) -> dict[str, zipfile.ZipInfo]:
     if len(entries) > MAX_ENTRIES:
         raise BadCapsule(f"the capsule has {len(entries)} entries; the limit is {MAX_ENTRIES}")
     found: dict[str, zipfile.ZipInfo] = {}
@@ -92,7 +92,7 @@ def _checked(entries: Sequence[zipfile.ZipInfo], most_bytes: int) -> dict[str, z
         if entry.file_size > RATIO_FROM_BYTES and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
             raise BadCapsule(f"{name} unpacks to more than {MAX_RATIO} times its size")
         total += entry.file_size
-        if total > most_bytes:
-            raise BadCapsule(f"the capsule unpacks to more than {most_bytes} bytes")
+        if total > max_bytes:
+            raise BadCapsule(f"the capsule unpacks to more than {max_bytes} bytes")
         found[name] = entry
     return found

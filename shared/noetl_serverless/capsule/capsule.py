@@ -50,7 +50,7 @@ def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int,
     packer = _Packer(masking, max_bytes)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
         executions = [
-            packer.execution(target, found, _folder(recording, found)) for found in recording.with_descendants()
+            packer.execution(target, nested, _folder(recording, nested)) for nested in recording.with_descendants()
         ]
         results = packer.results(target, recording)
         manifest = {
@@ -189,9 +189,9 @@ def _count(value: Any) -> int:
 
 
 def _results(recording: Recording) -> Iterator[tuple[str, Result]]:
-    for found in recording.with_descendants():
-        for result in found.results.values():
-            yield found.execution_id, result
+    for nested in recording.with_descendants():
+        for result in nested.results.values():
+            yield nested.execution_id, result
 
 
 def _folder(root: Recording, recording: Recording) -> str:

@@ -61,11 +61,11 @@ class Rerun:
 
         Another playbook or workload by itself changes the entry `start`: it is named only if no other entry differs.
         """
-        (begun, *one), (now, *other) = self.recorded.links, self.now.links
-        for left, right in zip_longest(one, other):
+        (recorded_start, *recorded_links), (now_start, *now_links) = self.recorded.links, self.now.links
+        for left, right in zip_longest(recorded_links, now_links):
             if left is None or right is None or left.sha256 != right.sha256:
                 return (left.name if left else None), (right.name if right else None)
-        return (None, None) if begun.sha256 == now.sha256 else (begun.name, now.name)
+        return (None, None) if recorded_start.sha256 == now_start.sha256 else (recorded_start.name, now_start.name)
 
 
 async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
@@ -110,8 +110,8 @@ class _Simulation:
 
     def _recorded(self) -> list[Event]:
         """The log with the hashes that the playbooks have here, because masking may have changed them."""
-        hashes = {found.plan_hash: found.plan.hash for found in self.recording.with_descendants()}
-        if all(one == other for one, other in hashes.items()):
+        hashes = {nested.plan_hash: nested.plan.hash for nested in self.recording.with_descendants()}
+        if all(before == after for before, after in hashes.items()):
             return self.recording.events
         return [replace(event, payload=_renamed(event.payload, hashes)) for event in self.recording.events]
 
@@ -130,11 +130,11 @@ class _Simulation:
 
 
 def _renamed(payload: Mapping[str, Any], hashes: Mapping[str, str]) -> dict[str, Any]:
-    changed = dict(payload)
+    result = dict(payload)
     for name in ("plan", "plan_hash"):
         if payload.get(name) in hashes:
-            changed[name] = hashes[payload[name]]
-    return changed
+            result[name] = hashes[payload[name]]
+    return result
 
 
 def _child(parent: Recording, link: Mapping[str, Any]) -> Recording | None:
@@ -155,15 +155,15 @@ class _Stub:
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         _, step, generation, *item, task, _ = context.idempotency_key.split("/")
-        named = Call(step, int(generation), int(item[0]) if item else None, task)
+        call_key = Call(step, int(generation), int(item[0]) if item else None, task)
         self._simulation.calls += 1
         answers = self._simulation.answers_of(context.execution_id)
         try:
             if answers is None:
                 raise NotRecorded("this sub-playbook is not in the recording")
-            return answers.answer(named)
+            return answers.answer(call_key)
         except NotRecorded as missing:
-            where = (context.execution_id, named.step, named.generation, named.item, named.task)
+            where = (context.execution_id, call_key.step, call_key.generation, call_key.item, call_key.task)
             self._simulation.missing.append(Missing(*where, str(missing)))
             # releases the command, as a stopped worker does
             raise asyncio.CancelledError from None
@@ -174,9 +174,9 @@ class _Stub:
 
 def _register(recording: Recording, playbook: str | None, catalog: MemoryCatalog) -> None:
     """Add the playbooks of the recording, each under the path and the version that it had."""
-    for found in recording.with_descendants():
-        text = playbook if playbook is not None and found is recording else found.playbook
-        catalog.register(text, path=found.path, version=found.version)
+    for nested in recording.with_descendants():
+        text = playbook if playbook is not None and nested is recording else nested.playbook
+        catalog.register(text, path=nested.path, version=nested.version)
 
 
 async def _no_credential(name: str) -> Credential:

@@ -11,13 +11,13 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
     """One line for each lost lease and each failed attempt of a run, from its `attempts`, `attempts_dropped` and
     `lost`. Instants are in ms since 1970."""
     for lease in run.get("lost") or ():
-        back = lease.get("given_back_at")
-        how = f"its lease expired at {time(lease.get('lease_until'))}"
-        if back is not None:
-            how = f"released it at {time(back)} because it had to stop"
+        returned_at = lease.get("given_back_at")
+        ending = f"its lease expired at {time(lease.get('lease_until'))}"
+        if returned_at is not None:
+            ending = f"released it at {time(returned_at)} because it had to stop"
         yield (
             f"delivery {lease.get('delivery')} was lost: {lease.get('worker')} claimed it at "
-            f"{time(lease.get('claimed_at'))}, and {how}"
+            f"{time(lease.get('claimed_at'))}, and {ending}"
         )
     for entry in run.get("attempts") or ():
         yield attempt(entry)
@@ -31,9 +31,9 @@ def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[s
         error = item["error"] or {}
         which = "an item" if item["index"] is None else f"item {item['index']}"
         tries = item["attempts"]
-        often = f" after {tries} attempts" if tries > 1 else ""
+        attempts = f" after {tries} attempts" if tries > 1 else ""
         line = f" (line {error['at']})" if error.get("at") else ""
-        yield f"{which} failed{often}: {error.get('code')}: {error.get('message')}{line}"
+        yield f"{which} failed{attempts}: {error.get('code')}: {error.get('message')}{line}"
     for frame in unnamed:
         which = f"{frame['failed']} more of the items {frame['start']} to {frame['end'] - 1}"
         yield f"{which} failed; the log does not keep their errors"

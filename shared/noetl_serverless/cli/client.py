@@ -34,20 +34,20 @@ class Client:
             self._connection = None
 
     def get(self, path: str, /, timeout: float = 60.0, **query: Any) -> Any:
-        given = {key: value for key, value in query.items() if value is not None}
-        return self._call("GET", f"{path}?{urlencode(given)}" if given else path, None, timeout, again=True)
+        parameters = {key: value for key, value in query.items() if value is not None}
+        return self._call("GET", f"{path}?{urlencode(parameters)}" if parameters else path, None, timeout, retry=True)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._call("POST", path, body or {}, 60.0, again=False)
+        return self._call("POST", path, body or {}, 60.0, retry=False)
 
     def delete(self, path: str) -> Any:
-        return self._call("DELETE", path, None, 60.0, again=True)
+        return self._call("DELETE", path, None, 60.0, retry=True)
 
     def execute(self, path: str, version: int | None, workload: Mapping[str, Any]) -> str:
         """Start an execution; returns its id. A retry after a lost answer does not start a second one."""
         body = {"path": path, "payload": dict(workload)} | ({"version": version} if version else {})
         key = str(uuid.uuid4())
-        answer = self._call("POST", "/api/execute", body, 60.0, again=True, headers={"Idempotency-Key": key})
+        answer = self._call("POST", "/api/execute", body, 60.0, retry=True, headers={"Idempotency-Key": key})
         return str(answer["execution_id"])
 
     def register(self, text: str) -> dict[str, Any]:
@@ -64,12 +64,12 @@ class Client:
 
     def items_from(self, path: str, parameter: str, start: str | int | None, **query: Any) -> Iterator[dict[str, Any]]:
         """The items of a list, page by page. `start`: the value of `parameter` for the first page; None for no page."""
-        at = start
-        while at is not None:
-            parameters: dict[str, Any] = {**query, parameter: at}
+        position = start
+        while position is not None:
+            parameters: dict[str, Any] = {**query, parameter: position}
             page = self.get(path, **parameters)
             yield from items_of(page)
-            at = page["next"] if isinstance(page, dict) else None
+            position = page["next"] if isinstance(page, dict) else None
 
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         """One page of the events after `after`. Waits up to `wait` seconds for the first one."""
@@ -102,7 +102,7 @@ class Client:
         body: Mapping[str, Any] | None,
         timeout: float,
         *,
-        again: bool,
+        retry: bool,
         headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Raises Refused for a problem answer, and Failure if there is no answer within RETRY_FOR_SECONDS seconds."""
@@ -116,7 +116,7 @@ class Client:
             except ConnectionRefusedError as error:
                 self._give_up(error, deadline)
             except (OSError, http.client.HTTPException) as error:
-                if not again:
+                if not retry:
                     raise Failure(f"the connection to the control plane was lost: {error!r}") from error
                 self._give_up(error, deadline)
             time.sleep(0.1)

@@ -62,12 +62,12 @@ class Contexts:
     def save(self, context: Context) -> Path:
         path = self._path(context.name)
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        beside = path.with_suffix(".part")
-        beside.unlink(missing_ok=True)
+        temporary = path.with_suffix(".part")
+        temporary.unlink(missing_ok=True)
         # created with mode 0600, so that others cannot read it at any moment
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             json.dump({key: value for key, value in asdict(context).items() if key != "name"}, file, indent=2)
-        os.replace(beside, path)
+        os.replace(temporary, path)
         return path
 
     def remove(self, name: str) -> bool:

@@ -36,8 +36,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _divergence_lines(document["divergence"])
     for name, mark, style in (("added", "+", "green"), ("removed", "-", "red")):
         for run in document[name]:
-            behind = f", after {', '.join(run['after'])}" if run["after"] else ""
-            yield f"{mark} {_title(run)} is {name}{behind}", style
+            suffix = f", after {', '.join(run['after'])}" if run["after"] else ""
+            yield f"{mark} {_title(run)} is {name}{suffix}", style
     for entry in document["rerouted"]:
         yield f"~ {_title(entry)} leads to {_targets(entry['now'])}, not to {_targets(entry['recorded'])}", "yellow"
         for change in entry["because"]:
@@ -98,8 +98,8 @@ def _end(end: Mapping[str, Any]) -> str:
     if end["status"] == "running":
         return "still running"
     error = f" ({end.get('error')}: {end.get('message')})" if end.get("error") else ""
-    behind = f" with {end['result_step']}" if end.get("result_step") else ""
-    return f"{end['status']}{behind}{error}"
+    suffix = f" with {end['result_step']}" if end.get("result_step") else ""
+    return f"{end['status']}{suffix}{error}"
 
 
 def _title(run: Mapping[str, Any]) -> str:

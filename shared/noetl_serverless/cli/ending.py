@@ -25,8 +25,8 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at` is formatted text."""
-    who = f" by {principal(by)}" if by else ""
-    return f"was dropped from quarantine at {at}{who}; its status does not change"
+    principal_text = f" by {principal(by)}" if by else ""
+    return f"was dropped from quarantine at {at}{principal_text}; its status does not change"
 
 
 def retried(since: str, until: str) -> str:

@@ -40,25 +40,25 @@ class Folded(Generic[T]):
 def folded(turns: Iterable[T]) -> list[T | Folded[T]]:
     """The turns of all steps, in order. If a step has more than MAX_UNFOLDED, the first, the last and the first
     MAX_EXCEPTIONS that did not end well are shown, and the others are folded into one."""
-    known = list(turns)
-    often = Counter(turn.name for turn in known)
+    all_turns = list(turns)
+    counts = Counter(turn.name for turn in all_turns)
     seen: Counter[str] = Counter()
-    apart: Counter[str] = Counter()
-    rest: dict[str, Folded[T]] = {}
+    exceptions: Counter[str] = Counter()
+    folded_by_name: dict[str, Folded[T]] = {}
     shown: list[T | Folded[T]] = []
-    for turn in known:
+    for turn in all_turns:
         name = turn.name
         seen[name] += 1
-        if often[name] <= MAX_UNFOLDED or seen[name] in (1, often[name]):
+        if counts[name] <= MAX_UNFOLDED or seen[name] in (1, counts[name]):
             shown.append(turn)
-        elif turn.label not in EXPECTED and apart[name] < MAX_EXCEPTIONS:
-            apart[name] += 1
+        elif turn.label not in EXPECTED and exceptions[name] < MAX_EXCEPTIONS:
+            exceptions[name] += 1
             shown.append(turn)
-        elif name in rest:
-            rest[name].turns.append(turn)
+        elif name in folded_by_name:
+            folded_by_name[name].turns.append(turn)
         else:
-            rest[name] = Folded([turn])
-            shown.append(rest[name])
+            folded_by_name[name] = Folded([turn])
+            shown.append(folded_by_name[name])
     return [_unfold_single(item) for item in shown]
 
 
@@ -68,7 +68,7 @@ class Folding(Generic[T]):
     def __init__(self) -> None:
         self._seen: Counter[str] = Counter()
         self._exceptions: Counter[str] = Counter()
-        self._held: dict[str, list[T]] = {}
+        self._unshown: dict[str, list[T]] = {}
 
     def add(self, turn: T) -> list[T | Folded[T]]:
         """What to show at once: the first MAX_UNFOLDED turns of a step, and the first MAX_EXCEPTIONS that did not end
@@ -79,15 +79,15 @@ class Folding(Generic[T]):
             return [turn]
         if turn.label not in EXPECTED and self._exceptions[name] < MAX_EXCEPTIONS:
             self._exceptions[name] += 1
-            before = self._held.pop(name, [])
+            before = self._unshown.pop(name, [])
             return [_unfold_single(Folded(before)), turn] if before else [turn]
-        self._held.setdefault(name, []).append(turn)
+        self._unshown.setdefault(name, []).append(turn)
         return []
 
     def flush(self) -> Iterator[T | Folded[T]]:
         """At the end, the turns that have not been shown: the last turn of each step, and those before it folded into
         one."""
-        for turns in self._held.values():
+        for turns in self._unshown.values():
             *before, last = turns
             if before:
                 yield _unfold_single(Folded(before))

@@ -40,8 +40,8 @@ app = typer.Typer(
 LOCAL = frozenset({"up", "down", "status", "demo"})
 
 
-def print_version(asked: bool) -> None:
-    if asked:
+def print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"noetls {version('noetl-serverless')}")
         raise typer.Exit
 

@@ -25,9 +25,9 @@ SetOption = Annotated[
 ]
 
 
-def data_directory(given: Path | None) -> Path:
-    if given is not None:
-        return given
+def data_directory(path: Path | None) -> Path:
+    if path is not None:
+        return path
     import platformdirs
 
     return Path(platformdirs.user_data_dir("noetl-serverless", appauthor=False))
@@ -42,7 +42,7 @@ def workload(payload: str | None, assignments: list[str] | None) -> dict[str, An
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise WrongUse(f"--set {assignment!r}: expected key=value")
-        _put(values, key, _value(text))
+        _set_path(values, key, _value(text))
     return values
 
 
@@ -84,7 +84,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _put(values: dict[str, Any], path: str, value: Any) -> None:
+def _set_path(values: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     for name in parents:
         inner = values.setdefault(name, {})

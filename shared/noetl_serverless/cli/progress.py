@@ -111,10 +111,10 @@ class StepRow:
 class Progress:
     """Reads pages of events in order and keeps a row for each run of a step. `most`: failed items shown of one loop."""
 
-    def __init__(self, most: int | None = MAX_ITEMS) -> None:
-        self._most = most
+    def __init__(self, max_failed_items: int | None = MAX_ITEMS) -> None:
+        self._max_failed_items = max_failed_items
         self.rows: dict[tuple[str, int], StepRow] = {}
-        self.stays = QuarantinePeriods()
+        self.periods = QuarantinePeriods()
         # commands that only render a loop's collection: their end is not the end of the step
         self._opening: set[str] = set()
         # command id -> when it was issued, in ms since 1970
@@ -135,7 +135,7 @@ class Progress:
         for event in events:
             at = round(1000 * seconds(event["timestamp"]))
             # a fact that was kept in quarantine has the time at which it arrived
-            at = self.stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
+            at = self.periods.read(event["event_type"], event["seq"], at, event.get("payload") or {})
             self.last = at / 1000
             row = self._row(event)
             if row is not None:
@@ -190,7 +190,7 @@ class Progress:
 
     def _begin(self, key: tuple[str, int]) -> StepRow:
         if key not in self.rows:
-            self.rows[key] = StepRow(*key, began=self.last, failed_items=FailedItems(self._most))
+            self.rows[key] = StepRow(*key, began=self.last, failed_items=FailedItems(self._max_failed_items))
         return self.rows[key]
 
     def _time(self, row: StepRow, event: Mapping[str, Any], at: int) -> None:
@@ -201,7 +201,7 @@ class Progress:
         elif kind in REPORTS:
             meta = (event.get("payload") or {}).get("meta")
             issued = self._issued.pop(command, None)
-            run = run_of(meta, at, None if issued is None else self.stays.queued_since(issued, started_at(meta)))
+            run = run_of(meta, at, None if issued is None else self.periods.queued_since(issued, started_at(meta)))
             row.add(
                 self._deferred.without_shown(command, run)
                 if kind in COMMAND_ENDS

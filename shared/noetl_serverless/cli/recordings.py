@@ -58,28 +58,28 @@ def fetch(
     """`results` returns what is kept of a stored result, given the execution id and the result's row."""
     from ..capsule.recording import Recording
 
-    place = f"/api/executions/{quote(execution_id, safe='')}"
-    beside = client.get(f"{place}/recording")
-    rows = beside["results"] + _remaining_rows(client, beside, "results", "key", place)
-    kept = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
+    path = f"/api/executions/{quote(execution_id, safe='')}"
+    recording = client.get(f"{path}/recording")
+    rows = recording["results"] + _remaining_rows(client, recording, "results", "key", path)
+    stored_results = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
     return Recording(
         execution_id=execution_id,
-        path=beside["path"],
-        version=beside["version"],
-        plan_hash=beside["plan_hash"],
-        playbook=beside["playbook"],
-        workload=beside["workload"],
-        events=all_events(client, execution_id, beside["head"]),
-        children=[fetch(client, child, results=results) for child in beside["children"]] if children else [],
-        results=kept,
-        commands=beside["commands"] + _remaining_rows(client, beside, "commands", "command_id", place),
+        path=recording["path"],
+        version=recording["version"],
+        plan_hash=recording["plan_hash"],
+        playbook=recording["playbook"],
+        workload=recording["workload"],
+        events=all_events(client, execution_id, recording["head"]),
+        children=[fetch(client, child, results=results) for child in recording["children"]] if children else [],
+        results=stored_results,
+        commands=recording["commands"] + _remaining_rows(client, recording, "commands", "command_id", path),
     )
 
 
-def _remaining_rows(client: Client, beside: dict[str, Any], name: str, key: str, place: str) -> list[Any]:
+def _remaining_rows(client: Client, recording: dict[str, Any], name: str, key: str, path: str) -> list[Any]:
     """The rows that did not fit into the recording itself."""
-    after = beside[name][-1][key] if beside.get(f"more_{name}") else None
-    return list(client.items_from(f"{place}/{name}", "after", after))
+    after = recording[name][-1][key] if recording.get(f"more_{name}") else None
+    return list(client.items_from(f"{path}/{name}", "after", after))
 
 
 def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
@@ -87,39 +87,39 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
     from ..capsule.recording import event_of
 
     found: list[Any] = []
-    place = f"/api/executions/{quote(execution_id, safe='')}/events"
+    path = f"/api/executions/{quote(execution_id, safe='')}/events"
     while len(found) < head:
-        page = client.get(place, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
+        page = client.get(path, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
         if not page:
             raise Failure(f"the log of execution {execution_id} ends at event {len(found)}; expected event {head}")
-        found += [event_of(_with_payload(client, place, event)) for event in page]
+        found += [event_of(_with_payload(client, path, event)) for event in page]
     return found
 
 
-def _with_payload(client: Client, place: str, event: dict[str, Any]) -> dict[str, Any]:
+def _with_payload(client: Client, path: str, event: dict[str, Any]) -> dict[str, Any]:
     """The event with its payload, which is fetched if a list has left it out."""
     size = event.get("payload_bytes")
     if size is None:
         return event
     content = b""
     while len(content) < size:
-        part = base64.b64decode(client.get(f"{place}/{event['seq']}/payload", offset=len(content))["data"])
+        part = base64.b64decode(client.get(f"{path}/{event['seq']}/payload", offset=len(content))["data"])
         if not part:
             raise Failure(f"event {event['seq']} has {len(content)} bytes; expected {size}")
         content += part
     return {**event, "payload": json.loads(content)}
 
 
-def fetch_result(client: Client, execution_id: str, row: dict[str, Any], most: int) -> Result:
-    """A stored result, without its content if that has more than `most` bytes or no longer exists."""
+def fetch_result(client: Client, execution_id: str, row: dict[str, Any], max_bytes: int) -> Result:
+    """A stored result, without its content if that has more than `max_bytes` bytes or no longer exists."""
     from ..capsule.recording import Result
     from .failure import Refused
 
     parts: list[bytes] = []
-    place = f"/api/results/data/{quote(execution_id, safe='')}"
+    path = f"/api/results/data/{quote(execution_id, safe='')}"
     try:
-        while row["bytes"] <= most and sum(map(len, parts)) < row["bytes"]:
-            answer = client.get(place, key=row["key"], offset=sum(map(len, parts)))
+        while row["bytes"] <= max_bytes and sum(map(len, parts)) < row["bytes"]:
+            answer = client.get(path, key=row["key"], offset=sum(map(len, parts)))
             part = base64.b64decode(answer["data"])
             if not part:
                 break

@@ -52,21 +52,21 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
 
     layout = Layout(data_directory(data))
     layout.create()
-    with layout.mark_used() as users:
-        own: Launched | None = None
+    with layout.mark_used() as lock:
+        launched: Launched | None = None
         run = layout.running()
         if run is None:
             try:
-                own, run = launch(layout, with_parent=True)
+                launched, run = launch(layout, with_parent=True)
             except RuntimeError as error:
                 raise Failure(str(error)) from error
         try:
             with client_of(layout, run["control_plane_url"]) as client:
                 yield client
         finally:
-            if own is not None:
-                layout.wait_for_others(users)
-                own.stop()
+            if launched is not None:
+                layout.wait_for_others(lock)
+                launched.stop()
 
 
 @contextlib.contextmanager

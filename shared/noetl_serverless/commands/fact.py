@@ -124,18 +124,18 @@ def _stored(part: str, value: Any) -> Any:
         raise InvalidRequest(f"the outcome cannot be stored: {error}") from None
 
 
-def _part(part: str, value: Any, most: int) -> Any:
+def _part(part: str, value: Any, limit: int) -> Any:
     kept = _stored(part, value)
-    _sized(f"`{part}`", kept, most)
+    _sized(f"`{part}`", kept, limit)
     return kept
 
 
-def _sized(what: str, value: Any, most: int) -> int:
+def _sized(what: str, value: Any, limit: int) -> int:
     """In bytes of JSON; raises InvalidRequest above the limit."""
     size = size_of(value)
-    if size > most:
+    if size > limit:
         raise InvalidRequest(
-            f"{what} of {size} bytes is above the inline limit of {most}: store it and report a reference"
+            f"{what} of {size} bytes is above the inline limit of {limit}: store it and report a reference"
         )
     return size
 
@@ -146,8 +146,8 @@ def _set(outcome: Outcome) -> dict[str, Any]:
         return {}
     kept: dict[str, Any] = _stored("set", outcome.set)
     refs: dict[str, Any] = _stored(e.SET_REFS, outcome.set_refs)
-    if twice := kept.keys() & refs.keys():
-        raise InvalidRequest(f"`set.{min(twice)}` is given both as a value and by reference")
+    if duplicates := kept.keys() & refs.keys():
+        raise InvalidRequest(f"`set.{min(duplicates)}` is given both as a value and by reference")
     for ref in refs.values():
         executions_of(ref)
     both = {**kept, **refs}

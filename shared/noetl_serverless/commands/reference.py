@@ -32,8 +32,8 @@ def _uri(text: str) -> str:
 def _key(text: str) -> str:
     """`<execution>/...`, as `results.reference.storage_key` makes it."""
     parts = text.split("/")
-    whose = re.fullmatch("[0-9]{1,19}", parts[0]) is not None and int(parts[0]) < _IDS
-    if not whose or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
+    is_execution_id = re.fullmatch("[0-9]{1,19}", parts[0]) is not None and int(parts[0]) < _IDS
+    if not is_execution_id or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
         raise ValueError("not a key of an execution")
     return text
 

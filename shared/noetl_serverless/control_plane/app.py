@@ -31,7 +31,7 @@ from .tokens import Verifier
 from .watchers import Watchers
 
 
-async def _no_request() -> None:
+async def _no_archive() -> None:
     return
 
 
@@ -47,7 +47,7 @@ def create_app(
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
     results: Callable[[], ResultStore] | None = None,
-    request_archive: Callable[[], Awaitable[None]] = _no_request,
+    request_archive: Callable[[], Awaitable[None]] = _no_archive,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.

@@ -18,9 +18,9 @@ MAX_BODY_BYTES = 10 * 1024 * 1024
 
 async def read_body(request: Request) -> bytes:
     """The body. Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > MAX_BODY_BYTES:
-        raise TooLarge(f"the body has {announced} bytes; the limit is {MAX_BODY_BYTES}")
+    content_length = request.headers.get("content-length", "")
+    if content_length.isdigit() and int(content_length) > MAX_BODY_BYTES:
+        raise TooLarge(f"the body has {content_length} bytes; the limit is {MAX_BODY_BYTES}")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
@@ -51,11 +51,13 @@ def parse_query(model: type[M], request: Request) -> M:
 
 def _unknown(model: type[BaseModel], error: ValidationError) -> str | None:
     """If the first mistake is an unknown parameter: a message that lists the known ones."""
-    first = error.errors()[0]
-    if first["type"] != "extra_forbidden":
+    error_details = error.errors()[0]
+    if error_details["type"] != "extra_forbidden":
         return None
     known = ", ".join(field.alias or name for name, field in model.model_fields.items())
-    return f"there is no parameter {str(first['loc'][0])[:100]!r}; there {'are ' + known if known else 'is none'}"
+    return (
+        f"there is no parameter {str(error_details['loc'][0])[:100]!r}; there {'are ' + known if known else 'is none'}"
+    )
 
 
 def _refuse_constants(body: bytes) -> None:
@@ -67,6 +69,6 @@ def _refuse_constants(body: bytes) -> None:
 
 
 def _summary(error: ValidationError, part: str) -> str:
-    first = faults_of(error)[0]
-    place = f"{first.pointer.lstrip('/')}: " if first.pointer else ""
-    return f"the {part} is not valid: {place}{first.message}"
+    fault = faults_of(error)[0]
+    place = f"{fault.pointer.lstrip('/')}: " if fault.pointer else ""
+    return f"the {part} is not valid: {place}{fault.message}"

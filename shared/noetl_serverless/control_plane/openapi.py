@@ -100,8 +100,8 @@ def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
     items = {"type": "array", "items": answer}
     if operation.bare:
         return items
-    goes_on = {"description": "Value of the parameter in the Link header for the next page; null on the last page."}
-    return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": goes_on}}
+    next_field = {"description": "Value of the parameter in the Link header for the next page; null on the last page."}
+    return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": next_field}}
 
 
 def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _user(request: Request, caller: Caller) -> str | None:
     return user
 
 
-def audit(name: str, call: Call, **more: str | None) -> None:
+def audit(name: str, call: Call, **details: str | None) -> None:
     """One log line: who did what, on whose behalf."""
     extra = {
         "operation": name,
@@ -178,6 +178,6 @@ def audit(name: str, call: Call, **more: str | None) -> None:
         "subject": call.caller.subject,
         "user": call.user,
         "path": call.request.url.path,
-        **more,
+        **details,
     }
     logger.info("audit", extra=extra)

@@ -32,45 +32,45 @@ class Page:
         """The JSON, and the headers; `query` is that of the request. `bare`: the items alone."""
         rows = rows_that_fit(self.items)
         headers = dict(self.headers)
-        following = None
+        next_value = None
         if rows and self.next_parameters is not None and (self.more or len(rows) < len(self.items)):
             changed = self.next_parameters(self.items[len(rows) - 1])
-            following = next(iter(changed.values()))
+            next_value = next(iter(changed.values()))
             parameters = {name: value for name, value in {**dict(query), **changed}.items() if value is not None}
             headers["link"] = f'<?{urlencode(parameters)}>; rel="next"'
         items = b"[" + b",".join(rows) + b"]"
-        return items if bare else b'{"items":' + items + b',"next":' + orjson.dumps(following) + b"}", headers
+        return items if bare else b'{"items":' + items + b',"next":' + orjson.dumps(next_value) + b"}", headers
 
 
 def rows_that_fit(items: Iterable[Any]) -> list[bytes]:
     """The first of `items` as JSON: as many as fit into a page, and at least one. An item that is too large by itself
-    is shortened by its own `cut`."""
+    is shortened by its own `without_payload`."""
     rows: list[bytes] = []
-    left = PAGE_BYTES
+    remaining = PAGE_BYTES
     for item in items:
         row = encode(item)
-        if len(row) > PAGE_BYTES and hasattr(item, "cut"):
-            row = encode(item.cut())
-        left -= len(row) + 1
-        if rows and left < 0:
+        if len(row) > PAGE_BYTES and hasattr(item, "without_payload"):
+            row = encode(item.without_payload())
+        remaining -= len(row) + 1
+        if rows and remaining < 0:
             break
         rows.append(row)
     return rows
 
 
-def from_offset(found: list[Row], limit: int, offset: int) -> tuple[list[Row], int | None]:
-    """The rows of `found` that fit into a page, and the offset of the next page, if there is one. `found` begins at
+def from_offset(rows: list[Row], limit: int, offset: int) -> tuple[list[Row], int | None]:
+    """Those of `rows` that fit into a page, and the offset of the next page, if there is one. `rows` begins at
     `offset` and has one row more than `limit`, if that many exist."""
-    kept = found[: len(rows_that_fit(found[:limit]))]
-    return kept, offset + len(kept) if len(kept) < len(found) else None
+    page = rows[: len(rows_that_fit(rows[:limit]))]
+    return page, offset + len(page) if len(page) < len(rows) else None
 
 
 def truncate_payloads(items: Iterable[Row]) -> list[Row]:
-    """All of `items`; those that do not fit into the page any more are shortened by their own `cut`."""
-    kept: list[Row] = []
-    left = PAGE_BYTES
+    """All of `items`; those that do not fit into the page any more are shortened by their own `without_payload`."""
+    result: list[Row] = []
+    remaining = PAGE_BYTES
     for item in items:
         size = len(encode(item))
-        kept.append(item if size <= left else item.cut())  # type: ignore[attr-defined]
-        left -= size if size <= left else 0
-    return kept
+        result.append(item if size <= remaining else item.without_payload())  # type: ignore[attr-defined]
+        remaining -= size if size <= remaining else 0
+    return result

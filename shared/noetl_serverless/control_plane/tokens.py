@@ -62,21 +62,21 @@ class Verifier:
     def __init__(self, key: str) -> None:
         check_key(key)
         self._key = key
-        self._known: dict[str, tuple[Caller, float]] = {}
+        self._cached: dict[str, tuple[Caller, float]] = {}
 
     def caller(self, token: str, now: float | None = None) -> Caller:
         """The caller that sent `token`. Raises Unauthenticated with a message that says what to do."""
         at = time.time() if now is None else now
-        known = self._known.get(token)
-        if known is None:
-            known = self._check(token)
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.clear()
-        caller, expires = known
+        cached = self._cached.get(token)
+        if cached is None:
+            cached = self._check(token)
+            if len(self._cached) >= MAX_REMEMBERED:
+                self._cached.clear()
+        caller, expires = cached
         if at > expires + LEEWAY_SECONDS:
-            self._known.pop(token, None)
+            self._cached.pop(token, None)
             raise Unauthenticated("the service token has expired; mint a new one")
-        self._known[token] = known
+        self._cached[token] = cached
         return caller
 
     def _check(self, token: str) -> tuple[Caller, float]:

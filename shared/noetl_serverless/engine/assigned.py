@@ -21,9 +21,9 @@ class SetValues:
         return bool(self.values or self.refs)
 
     def update(self, later: SetValues) -> None:
-        self.values, self.refs = later.over(self.values, self.refs)
+        self.values, self.refs = later.merged_into(self.values, self.refs)
 
-    def over(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> tuple[Values, Refs]:
+    def merged_into(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> tuple[Values, Refs]:
         """What is in effect once this is set over `values` and `refs`."""
         return (
             {**{name: value for name, value in values.items() if name not in self.refs}, **self.values},

@@ -37,26 +37,26 @@ CHILD_END_FIELDS = ("status", "data", "ref", "error", "execution_id")
 
 
 def advance(
-    plan: Plan, state: State, fact: Event, decider_of: Callable[[Plan, State, Event], Decider] | None = None
+    plan: Plan, state: State, fact: Event, make_decider: Callable[[Plan, State, Event], Decider] | None = None
 ) -> tuple[State, list[Event]]:
     """Fold `fact` (whose seq is set) and decide it. The decisions have a `cause` and no `seq`.
 
     Nothing follows from a fact that nothing waits for: see `reason_to_ignore`.
     """
-    after = state.copy()
-    idle = after.ended or reason_to_ignore(after, fact) is not None
-    apply(after, fact)
-    if fact.type not in DECIDE or (idle and fact.type != e.RETRIED):
-        return after, []
-    decider = (decider_of or Decider)(plan, after, fact)
+    next_state = state.copy()
+    ignored = next_state.ended or reason_to_ignore(next_state, fact) is not None
+    apply(next_state, fact)
+    if fact.type not in DECIDE or (ignored and fact.type != e.RETRIED):
+        return next_state, []
+    decider = (make_decider or Decider)(plan, next_state, fact)
     try:
         decider.decide()
     except DecisionTooLarge as error:
         # none of its decisions is written, only the failure
-        after = evolve(state, fact)
-        decider = (decider_of or Decider)(plan, after, fact)
+        next_state = evolve(state, fact)
+        decider = (make_decider or Decider)(plan, next_state, fact)
         decider.fail(error.to_dict(), error.step)
-    return after, decider.events
+    return next_state, decider.events
 
 
 def reason_to_ignore(state: State, fact: Event) -> str | None:
@@ -75,16 +75,16 @@ class Decider(Decision):
 
     def decide(self) -> None:
         """Raises DecisionTooLarge."""
-        if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._bounded():
+        if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._is_ctx_within_limits():
             return
         DECIDE[self.fact.type](self)
         self.run_pending()
-        self.settle()
+        self.begin_waiting_steps()
 
     def run_pending(self) -> None:
         while self._work:
-            act, *given = self._work.pop()
-            act(self, *given)
+            action, *arguments = self._work.pop()
+            action(self, *arguments)
 
     # -- facts
 
@@ -96,7 +96,7 @@ class Decider(Decision):
         if not self.state.tokens and self.plan.entry in self.state.waiting:
             self.begin_if_ready(self.plan.entry)
 
-    def called(self) -> None:
+    def call_ended(self) -> None:
         assert self.fact.step is not None and self.fact.generation is not None
         step, failed = self.plan.steps[self.fact.step], self.fact.type == e.CALL_ERROR
         if step.loop is None:
@@ -116,7 +116,7 @@ class Decider(Decision):
         payload = self.fact.payload
         timer = f"{self.fact.command_id}!{self.fact.seq}"
         due = self.fact.at + round(payload["delay"] * 1000)
-        self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._where())
+        self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._command_fields())
 
     def parked(self) -> None:
         child = self.fact.payload["child"]
@@ -128,7 +128,7 @@ class Decider(Decision):
             "resumes": self._resumes(),
             **child,
         }
-        self.emit(e.CHILD_STARTED, payload, **self._where())
+        self.emit(e.CHILD_STARTED, payload, **self._command_fields())
 
     def _resumes(self) -> bool:
         """Whether the worker has more to do when the child has ended; if not, the child's end is the step's end."""
@@ -161,7 +161,7 @@ class Decider(Decision):
         payload = self.fact.payload
         return {**outcome_of(self.fact), "meta": payload.get("meta", {}), **payload.get("extra", {})}
 
-    def _bounded(self) -> bool:
+    def _is_ctx_within_limits(self) -> bool:
         """Whether ctx is within its bounds with what tasks have set; if not, the execution fails."""
         try:
             check_ctx({**self.state.ctx, **self.state.ctx_refs})
@@ -169,7 +169,7 @@ class Decider(Decision):
             self.fail(error_of(error), self.fact.step)
         return not self._failed
 
-    def _where(self) -> dict[str, Any]:
+    def _command_fields(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
 
     def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
@@ -202,31 +202,31 @@ class Decider(Decision):
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
         try:
-            made = SetValues()
+            assigned = SetValues()
             if step.set and event not in (*FAILURES, SKIPPED):
-                made.update(self._assign(step, step.set, self.scope(event, output)))
-            arcs = self._choose(step, event, output, made)
-            if made:
+                assigned.update(self._assign(step, step.set, self.scope(event, output)))
+            arcs = self._choose(step, event, output, assigned)
+            if assigned:
                 ctx = {**self.state.ctx, **self.state.ctx_refs}
-                self.size.add_bytes(check_set(ctx, {**made.values, **made.refs}), step.name)
+                self.size.add_bytes(check_set(ctx, {**assigned.values, **assigned.refs}), step.name)
         except (TemplateError, InvalidValue) as error:
             self.fail(error_of(error, output if event in FAILURES else None), step.name)
             return
-        self._route(step, generation, event, made, arcs)
+        self._route(step, generation, event, assigned, arcs)
         if not arcs:
             self._dead_end(step, output, event)
         if not self._failed and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
-            self._foreseen |= {name: {"status": "skipped"} for name in self._untaken(step)}
+            self._unreachable |= {name: {"status": "skipped"} for name in self._untaken(step)}
             self._work.append((Decider._skip_untaken, step))
         for arc in reversed(arcs):
             self._work.append((Decider.begin_if_ready, arc.target))
 
-    def _route(self, step: Step, generation: int, event: str, made: SetValues, arcs: list[Arc]) -> None:
+    def _route(self, step: Step, generation: int, event: str, assigned: SetValues, arcs: list[Arc]) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
-        if made.values:
-            route["set"] = made.values
-        if made.refs:
-            route[e.SET_REFS] = made.refs
+        if assigned.values:
+            route["set"] = assigned.values
+        if assigned.refs:
+            route[e.SET_REFS] = assigned.refs
         if arcs:
             route["arcs"] = [arc.target for arc in arcs]
         elif step.warns_on_no_match and event not in (*FAILURES, SKIPPED):
@@ -234,27 +234,27 @@ class Decider(Decision):
         apply_route(self.state, route)
         self._routes.append(route)
 
-    def _choose(self, step: Step, event: str, output: dict[str, Any], made: SetValues) -> list[Arc]:
-        """The arcs to take; what their `set` assigns is added to `made`."""
-        asks_only_failures = event in (*FAILURES, SKIPPED)
+    def _choose(self, step: Step, event: str, output: dict[str, Any], assigned: SetValues) -> list[Arc]:
+        """The arcs to take; what their `set` assigns is added to `assigned`."""
+        failures_only = event in (*FAILURES, SKIPPED)
         chosen: list[Arc] = []
         for arc in step.arcs:
-            if asks_only_failures and not arc.handles_failure:
+            if failures_only and not arc.handles_failure:
                 continue
-            if self._holds(step, arc, lambda: self.scope(event, output, made)):
+            if self._holds(step, arc, lambda: self.scope(event, output, assigned)):
                 chosen.append(arc)
                 if step.mode == "exclusive":
                     break
         for arc in chosen:
             if arc.set:
-                made.update(self._assign(step, arc.set, self.scope(event, output, made)))
+                assigned.update(self._assign(step, arc.set, self.scope(event, output, assigned)))
         return chosen
 
-    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
-        if asked.when is None:
+    def _holds(self, step: Step, conditional: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
+        if conditional.when is None:
             return True
         self.size.add_work(1, step.name)
-        return truthy(asked.when.render(scope()))
+        return truthy(conditional.when.render(scope()))
 
     def _dead_end(self, step: Step, output: dict[str, Any], event: str) -> None:
         if event in FAILURES:
@@ -276,22 +276,22 @@ class Decider(Decision):
         if not blocked(self.plan, self.state, target):
             self._begin(self.plan.steps[target])
 
-    def settle(self) -> None:
+    def begin_waiting_steps(self) -> None:
         """Begin the steps that need not wait any longer; end the execution when nothing is left."""
-        begun = True
-        while begun and self.state.waiting and not self._failed:
+        progressed = True
+        while progressed and self.state.waiting and not self._failed:
             ready = [step for step in self.plan.steps if step in self.state.waiting]
-            before = len(self.events)
+            event_count = len(self.events)
             for step in ready:
                 self.begin_if_ready(step)
                 self.run_pending()
-            begun = len(self.events) > before
-            if not begun:
+            progressed = len(self.events) > event_count
+            if not progressed:
                 self.size.add_work(len(ready) ** 2 // 10, None)
-            if not begun and (stuck := first_deadlocked(self.plan, self.state, ready)) is not None:
-                self._begin(self.plan.steps[stuck])
+            if not progressed and (deadlocked := first_deadlocked(self.plan, self.state, ready)) is not None:
+                self._begin(self.plan.steps[deadlocked])
                 self.run_pending()
-                begun = len(self.events) > before
+                progressed = len(self.events) > event_count
         if not self._failed and not self.state.tokens and not self.state.waiting:
             self._end()
         if self._routes:
@@ -355,8 +355,8 @@ def _unmatched(step: str) -> dict[str, Any]:
 DECIDE: dict[str, Callable[[Decider], None]] = {
     e.STARTED: Decider.started,
     e.RETRIED: Decider.retried,
-    e.CALL_DONE: Decider.called,
-    e.CALL_ERROR: Decider.called,
+    e.CALL_DONE: Decider.call_ended,
+    e.CALL_ERROR: Decider.call_ended,
     e.CALL_DEFERRED: Decider.deferred,
     e.CALL_PARKED: Decider.parked,
     e.FRAME_COMMITTED: Decider.frame_committed,

@@ -32,7 +32,7 @@ class Decision(ABC):
         self._routes: list[dict[str, Any]] = []
         # steps that can no longer be reached: a step that begins now sees them as skipped, although their events are
         # written after it, as in all existing logs
-        self._foreseen: dict[str, dict[str, Any]] = {}
+        self._unreachable: dict[str, dict[str, Any]] = {}
         # the actions still to be done, each with its arguments, the next one on top
         self._work: list[tuple[Any, ...]] = []
         self._failed = False
@@ -56,7 +56,7 @@ class Decision(ABC):
     ) -> Event:
         """Add and fold a decision; it carries the routes that no event carries yet (they are folded already)."""
 
-        def event(payload: dict[str, Any]) -> Event:
+        def make_event(payload: dict[str, Any]) -> Event:
             return Event(
                 kind,
                 self.fact.at,
@@ -67,14 +67,14 @@ class Decision(ABC):
                 payload=payload,
             )
 
-        bare = event(payload)
-        apply(self.state, bare)
+        decision = make_event(payload)
+        apply(self.state, decision)
         if self._routes:
-            bare = event({**payload, "routes": self._routes})
+            decision = make_event({**payload, "routes": self._routes})
             self._routes = []
         self.size.add_event(step)
-        self.events.append(bare)
-        return bare
+        self.events.append(decision)
+        return decision
 
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         if not self._failed:
@@ -108,11 +108,11 @@ class Decision(ABC):
         self,
         event: str | None = None,
         output: dict[str, Any] | None = None,
-        made: SetValues | None = None,
+        assigned: SetValues | None = None,
     ) -> Scope:
-        """`made`: what is set and not in the state yet."""
+        """`assigned`: what is set and not in the state yet."""
         state = self.state
-        ctx, refs = made.over(state.ctx, state.ctx_refs) if made else (state.ctx, state.ctx_refs)
+        ctx, refs = assigned.merged_into(state.ctx, state.ctx_refs) if assigned else (state.ctx, state.ctx_refs)
         return build_scope(
             workload=state.workload,
             ctx=ctx,
@@ -127,19 +127,19 @@ class Decision(ABC):
 
     @property
     def _outcomes(self) -> dict[str, Any]:
-        return {**self._foreseen, **self.state.outcomes} if self._foreseen else self.state.outcomes
+        return {**self._unreachable, **self.state.outcomes} if self._unreachable else self.state.outcomes
 
     def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:
         """A whole value that is by reference stays by reference: nothing is fetched here."""
         self.size.add_work(len(assignments), step.name)
-        made = SetValues()
-        for item in assignments:
-            ref = item.value.reference(scope) if isinstance(item.value, Template) else None
+        assigned = SetValues()
+        for assignment in assignments:
+            ref = assignment.value.reference(scope) if isinstance(assignment.value, Template) else None
             if ref is None:
-                made.update(SetValues({item.key: render_tree(item.value, scope)}))
+                assigned.update(SetValues({assignment.key: render_tree(assignment.value, scope)}))
             else:
-                made.update(SetValues(refs={item.key: dict(ref)}))
-        return made
+                assigned.update(SetValues(refs={assignment.key: dict(ref)}))
+        return assigned
 
     def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
         """`slice_of`, counted in the decision's size; None if it is too large and the execution has failed."""
@@ -164,10 +164,10 @@ class Decision(ABC):
         keys = step.reads.get("ctx", frozenset())
         ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
         # sorted, because the order of a set differs between processes
-        some = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
-        scope = {"ctx": some, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
-        if held := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
-            scope[e.CTX_REFS] = held
+        values = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
+        scope = {"ctx": values, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
+        if ctx_refs := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
+            scope[e.CTX_REFS] = ctx_refs
         return scope
 
 
@@ -178,5 +178,5 @@ def error_of(error: TemplateError | InvalidValue, output: dict[str, Any] | None 
         if isinstance(error, TemplateError)
         else {"kind": "value", "code": "value.invalid", "message": str(error), "retryable": False}
     )
-    own = (output or {}).get("error")
-    return error_fields if own is None else {**own, "routing": error_fields}
+    step_error = (output or {}).get("error")
+    return error_fields if step_error is None else {**step_error, "routing": error_fields}

@@ -77,9 +77,9 @@ def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, An
         text = canonical(content)
         for id, mask in ids.items():
             text = text.replace(id, mask)
-        own = sha256(text.encode(errors="surrogatepass")).hexdigest()
-        chain = sha256(f"{chain}{own}".encode()).hexdigest()
-        links.append(Link(name, own, chain, content))
+        entry_digest = sha256(text.encode(errors="surrogatepass")).hexdigest()
+        chain = sha256(f"{chain}{entry_digest}".encode()).hexdigest()
+        links.append(Link(name, entry_digest, chain, content))
     return Digest(CANONICAL + chain, reader.end is not None, tuple(links))
 
 
@@ -92,21 +92,21 @@ def raw_digest(events: Iterable[Event]) -> str:
     return RAW + chain
 
 
-def lasting(value: Any) -> Any:
+def without_volatile(value: Any) -> Any:
     """A result without what differs in every call: headers and time of an HTTP response, also within a pipeline."""
     if not isinstance(value, Mapping):
         return value
     kept = {name: item for name, item in value.items() if name not in VOLATILE} if _is_http(value) else dict(value)
     results = kept.get("results")
     if isinstance(results, Mapping) and any(_is_http(result) for result in results.values()):
-        kept["results"] = {name: lasting(result) for name, result in results.items()}
+        kept["results"] = {name: without_volatile(result) for name, result in results.items()}
     return kept
 
 
-def lasting_digest(value: Any) -> str | None:
-    """SHA-256 of the lasting part of a result that is to be stored; None if that is all of it."""
-    kept = lasting(value)
-    return checksum(kept) if kept != value else None
+def stable_digest(value: Any) -> str | None:
+    """SHA-256 of a result without what differs in every call; None if it has nothing of that kind."""
+    stable = without_volatile(value)
+    return checksum(stable) if stable != value else None
 
 
 def _is_http(value: Any) -> bool:
@@ -117,7 +117,7 @@ def items_digest(start: int, items: Sequence[Any]) -> int:
     """The digest of loop items from index `start` on: a sum, so that their division into frames does not matter."""
     total = 0
     for index, item in enumerate(items, start):
-        text = f"{index}:{canonical(lasting(item))}"
+        text = f"{index}:{canonical(without_volatile(item))}"
         total += int.from_bytes(sha256(text.encode(errors="surrogatepass")).digest(), "big")
     return total % MODULUS
 
@@ -223,9 +223,9 @@ class CanonicalLog:
 
     def _chosen(self) -> set[Key]:
         """The runs that count, each with all that led to it."""
-        over = {key for key, entry in self.found.items() if entry.route is not None}
+        exited = {key for key, entry in self.found.items() if entry.route is not None}
         if self.end is None or self.end.type != e.FAILED or self.end.step is None:
-            return over
+            return exited
         failed = max((key for key in self.found if key[0] == self.end.step), default=None)
         chosen: set[Key] = set()
         queue = [failed] if failed is not None else []
@@ -288,13 +288,13 @@ def _outcome(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 def _value(payload: Mapping[str, Any]) -> Any:
     ref = payload.get("ref")
-    return lasting(payload.get("data")) if ref is None else _reference(ref)
+    return without_volatile(payload.get("data")) if ref is None else _reference(ref)
 
 
 def _set(payload: Mapping[str, Any]) -> dict[str, Any]:
     """What a report or a route sets."""
-    held = payload.get(e.SET_REFS) or {}
-    return {**payload.get("set", {}), **{name: _reference(ref) for name, ref in held.items()}}
+    set_refs = payload.get(e.SET_REFS) or {}
+    return {**payload.get("set", {}), **{name: _reference(ref) for name, ref in set_refs.items()}}
 
 
 def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,16 @@ from typing import Any
 
 from ..limits import LOOP_INLINE_BYTES
 from . import events as e
-from .budget import with_spent
+from .budget import record_spent
 from .events import Event
 from .state import Command, Loop, State, Suspended, Token, token_key
 
 
 def evolve(state: State, event: Event) -> State:
     """The state after `event`; the given one is not changed."""
-    after = state.copy()
-    apply(after, event)
-    return after
+    next_state = state.copy()
+    apply(next_state, event)
+    return next_state
 
 
 def apply(state: State, event: Event) -> None:
@@ -108,9 +108,9 @@ def _finished(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None:
         return
-    with_spent(state, event)
+    record_spent(state, event)
     _assign(state, event)
-    if command.kind == "step" and event.step is not None and not _outdated(state, event):
+    if command.kind == "step" and event.step is not None and not _is_stale(state, event):
         state.outcomes[event.step] = outcome_of(event)
 
 
@@ -129,15 +129,15 @@ def _frame_committed(state: State, event: Event) -> None:
     command = state.commands.pop(event.command_id or "", None)
     if command is None or command.frame is None or command.key not in state.loops:
         return
-    with_spent(state, event)
+    record_spent(state, event)
     _assign(state, event)
     state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
 
 
 def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str, Any]) -> Loop:
     _, start, end, _ = frame
-    done_to = payload["end"]
-    returned = tuple(sorted((*loop.returned, (done_to, end)))) if done_to < end else loop.returned
+    next_item = payload["end"]
+    returned = tuple(sorted((*loop.returned, (next_item, end)))) if next_item < end else loop.returned
     item_ms = payload.get("item_ms") or loop.item_ms
     if loop.item_ms and item_ms:
         item_ms = round(0.5 * loop.item_ms + 0.5 * item_ms, 3)
@@ -161,7 +161,7 @@ def _deferred(state: State, event: Event) -> None:
     # the decision that follows sets the timer
     if event.command_id not in state.commands:
         return
-    with_spent(state, event)
+    record_spent(state, event)
     _assign(state, event)
 
 
@@ -192,7 +192,7 @@ def _child_ended(state: State, event: Event) -> None:
     if suspended is None or event.payload.get("resumes", True):
         return
     del state.children[event.payload["execution_id"]]
-    if not _outdated(state, event):
+    if not _is_stale(state, event):
         state.outcomes[suspended.key.rpartition("#")[0]] = outcome_of(event)
 
 
@@ -221,11 +221,11 @@ def _loop_done(state: State, event: Event) -> None:
     loop = state.loops.pop(key, None)
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
-    if not _outdated(state, event):
+    if not _is_stale(state, event):
         state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
 
 
-def _outdated(state: State, event: Event) -> bool:
+def _is_stale(state: State, event: Event) -> bool:
     """Whether a later run of its step has already ended: of two runs under way, the older one may end last."""
     latest = state.generations.get(event.step or "", 0)
     return (event.generation or 0) < latest and token_key(event.step or "", latest) not in state.tokens
@@ -260,7 +260,7 @@ def _step_skipped(state: State, event: Event) -> None:
         state.generations[event.step] = event.generation
 
 
-def _nothing(state: State, event: Event) -> None:
+def _routes_only(state: State, event: Event) -> None:
     """An event that carries only routes."""
 
 
@@ -295,7 +295,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.RETRIED: _retried,
     e.DROPPED: _unchanged,
     e.ISSUED: _issued,
-    e.STEP_EXIT: _nothing,
+    e.STEP_EXIT: _routes_only,
     e.STEP_SKIPPED: _step_skipped,
     e.LOOP_OPENED: _loop_opened,
     e.LOOP_DONE: _loop_done,

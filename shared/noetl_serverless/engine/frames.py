@@ -32,18 +32,18 @@ def next_frame(loop: Loop, in_flight: int) -> Frame | None:
     start, end = loop.returned[0] if loop.returned else (loop.next, loop.count)
     if start >= end:
         return None
-    room = (1 if loop.sequential else loop.max_in_flight) - in_flight
-    if room <= 0:
+    free_slots = (1 if loop.sequential else loop.max_in_flight) - in_flight
+    if free_slots <= 0:
         return None
-    size, concurrency = _shape(loop, end - start, room)
+    size, concurrency = _shape(loop, end - start, free_slots)
     return loop.frames, start, start + size, concurrency
 
 
-def _shape(loop: Loop, left: int, room: int) -> tuple[int, int]:
+def _shape(loop: Loop, remaining: int, free_slots: int) -> tuple[int, int]:
     if loop.single or not loop.item_ms or loop.item_ms >= SLOW_ITEM_MS:
         return 1, 1
     if loop.sequential:
-        return min(left, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1
-    concurrency = min(room, max(1, loop.max_in_flight // FRAMES_IN_FLIGHT))
-    fair = max(concurrency, -(-left // (2 * FRAMES_IN_FLIGHT)))
-    return min(left, fair, MAX_ITEMS, max(1, int(TARGET_FRAME_MS * concurrency / loop.item_ms))), concurrency
+        return min(remaining, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1
+    concurrency = min(free_slots, max(1, loop.max_in_flight // FRAMES_IN_FLIGHT))
+    even_share = max(concurrency, -(-remaining // (2 * FRAMES_IN_FLIGHT)))
+    return min(remaining, even_share, MAX_ITEMS, max(1, int(TARGET_FRAME_MS * concurrency / loop.item_ms))), concurrency

@@ -77,8 +77,8 @@ def _holds_up(plan: Plan, state: State, other: str, join: str) -> bool:
 
 
 def _reached_by_back_edge(plan: Plan, state: State, step: str) -> bool:
-    back = plan.back_sources.get(step)
-    return back is not None and not back.isdisjoint(state.waiting[step])
+    back_sources = plan.back_sources.get(step)
+    return back_sources is not None and not back_sources.isdisjoint(state.waiting[step])
 
 
 def unreachable(plan: Plan, state: State, targets: Iterable[str]) -> list[str]:

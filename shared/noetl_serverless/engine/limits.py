@@ -97,8 +97,8 @@ def check_scope(scope: Mapping[str, Any]) -> int:
     return size
 
 
-def _check(what: str, size: int, most: int) -> None:
-    if size > most:
+def _check(what: str, size: int, limit: int) -> None:
+    if size > limit:
         raise InvalidValue(
-            f"{what} would have {size} bytes, more than {most}; return it from a step, and read it from there"
+            f"{what} would have {size} bytes, more than {limit}; return it from a step, and read it from there"
         )

@@ -85,23 +85,23 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     """Issue frames up to the loop's width; end the loop when its last frame has been reported."""
     key = token_key(step.name, generation)
     token = decision.state.tokens.get(key)
-    shares = token is not None and token.phase == "sharing"
-    out = list(_open_frames(decision.state, key))
-    in_flight = sum(map(width_of, out))
+    ctx_is_shared = token is not None and token.phase == "sharing"
+    open_frames = list(_open_frames(decision.state, key))
+    in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
-    brings: tuple[dict[str, Any], int] | None = ({}, 0) if shares else None
+    scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
     while (frame := next_frame(decision.state.loops[key], in_flight)) is not None:
-        if out and decision.size.bytes > FRAMES_BYTES:
+        if open_frames and decision.size.bytes > FRAMES_BYTES:
             # the next ones are issued when one has been reported
             break
         if not decision.affords(step.name):
             return
-        brings = brings or _frame_scope(decision, step)
-        if brings is None:
+        scope_and_size = scope_and_size or _frame_scope(decision, step)
+        if scope_and_size is None:
             return
-        scope, size = brings
+        scope, size = scope_and_size
         decision.size.add_bytes(size, step.name)
-        out.append(frame)
+        open_frames.append(frame)
         in_flight += width_of(frame)
         decision.emit(
             e.ISSUED,
@@ -115,7 +115,7 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
             generation=generation,
             command=command_id(step.name, generation, frame[0]),
         )
-    if not out:
+    if not open_frames:
         end(decision, step, generation, _loop_failure(decision.state.loops[key]))
 
 
@@ -130,8 +130,8 @@ def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] |
 
 
 def _open_frames(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
-    for out in (state.commands, state.timers, state.children):
-        for item in out.values():
+    for outstanding in (state.commands, state.timers, state.children):
+        for item in outstanding.values():
             if item.key == key and item.frame is not None:
                 yield item.frame
 

@@ -162,7 +162,7 @@ class State:
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:
         """Apply what `set` assigns: values, and references to values."""
         if self.ctx_refs or refs:
-            self.ctx, self.ctx_refs = SetValues(dict(values), dict(refs)).over(self.ctx, self.ctx_refs)
+            self.ctx, self.ctx_refs = SetValues(dict(values), dict(refs)).merged_into(self.ctx, self.ctx_refs)
         else:
             self.ctx.update(values)
 

@@ -45,9 +45,9 @@ class AuthRoutes:
         if self._sign_in is None:
             raise NotFound("Sign-in is not configured on this gateway: set an OIDC issuer and audience")
         body = await read_json(request, _MAX_BODY_BYTES)
-        asked = Duration.model_validate({k: v for k, v in body.items() if k == "session_duration_hours"})
+        duration = Duration.model_validate({k: v for k, v in body.items() if k == "session_duration_hours"})
         user = await self._sign_in.sign_in(body)
-        token, session = await self._sessions.open(user, asked.session_duration_hours * 3600)
+        token, session = await self._sessions.open(user, duration.session_duration_hours * 3600)
         answer = {
             "status": "authenticated",
             "session_token": token,
@@ -69,11 +69,11 @@ class AuthRoutes:
 
     async def check_access(self, request: Request) -> Response:
         body = await read_json(request, _MAX_BODY_BYTES)
-        asked = Access.model_validate({k: body[k] for k in Access.model_fields if k in body})
+        access = Access.model_validate({k: body[k] for k in Access.model_fields if k in body})
         session, message = await self._look(request, body)
-        answer: dict[str, Any] = {"allowed": False, **asked.model_dump(), "message": message}
+        answer: dict[str, Any] = {"allowed": False, **access.model_dump(), "message": message}
         if session is not None:
-            needed = role_for_permission(asked.permission_type)
+            needed = role_for_permission(access.permission_type)
             allowed = allows(session.user.roles, needed)
             message = "Allowed" if allowed else f"This requires the role {needed}"
             answer.update(allowed=allowed, user=session.user.to_dict(), message=message)
@@ -98,9 +98,9 @@ def _token(request: Request, body: dict[str, Any]) -> str:
     token = body.get("session_token")
     if isinstance(token, str):
         return token
-    found = presented(request)
-    if found is None:
+    presented_token = presented(request)
+    if presented_token is None:
         return ""
-    if found.by_cookie:
+    if presented_token.by_cookie:
         refuse_forgery(request)
-    return found.token
+    return presented_token.token

@@ -34,12 +34,12 @@ def presented(request: Request) -> Presented | None:
 
 async def authenticate(request: Request, sessions: Sessions) -> Session:
     """Raises Unauthenticated, or Forbidden for a request that another site made the browser send."""
-    found = presented(request)
-    if found is None:
+    presented_token = presented(request)
+    if presented_token is None:
         raise Unauthenticated("Sign in, and send the session token as 'Authorization: Bearer'")
-    if found.by_cookie:
+    if presented_token.by_cookie:
         refuse_forgery(request)
-    return await sessions.find(found.token)
+    return await sessions.find(presented_token.token)
 
 
 def refuse_forgery(request: Request) -> None:

@@ -18,14 +18,14 @@ MAX_CONCURRENT_LISTS = 4
 class ListBudget:
     """Each list ends where its next row would exceed the budget. The first row of all is always kept."""
 
-    def __init__(self, most: int = PAGE_BYTES) -> None:
-        self._left = most
+    def __init__(self, limit: int = PAGE_BYTES) -> None:
+        self._remaining = limit
         self._is_empty = True
         self._permits = asyncio.Semaphore(MAX_CONCURRENT_LISTS)
 
     @property
     def is_spent(self) -> bool:
-        return self._left <= 0
+        return self._remaining <= 0
 
     @asynccontextmanager
     async def fetching(self) -> AsyncIterator[None]:
@@ -38,11 +38,11 @@ class ListBudget:
         kept: list[dict[str, Any]] = []
         for row in rows:
             size = len(orjson.dumps(row, default=str))
-            if size > self._left and not self._is_empty:
+            if size > self._remaining and not self._is_empty:
                 # the rest is not used for smaller rows that follow, nor for other lists
-                self._left = 0
+                self._remaining = 0
                 break
-            self._left -= size
+            self._remaining -= size
             self._is_empty = False
             kept.append(row)
         return kept

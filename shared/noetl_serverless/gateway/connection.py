@@ -20,42 +20,42 @@ def page_size(first: int | None, default: int) -> int:
     return size
 
 
-def encode_cursor(kind: str, place: str) -> str:
-    return base64.urlsafe_b64encode(f"{kind}:{place}".encode()).decode().rstrip("=")
+def encode_cursor(kind: str, position: str) -> str:
+    return base64.urlsafe_b64encode(f"{kind}:{position}".encode()).decode().rstrip("=")
 
 
 def decode_cursor(kind: str, cursor: str) -> str:
     """The place in it; InvalidRequest if it is not a cursor of this kind."""
     try:
         padded = cursor.encode() + b"=" * (-len(cursor) % 4)
-        found, _, place = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
+        found_kind, _, position = base64.b64decode(padded, altchars=b"-_", validate=True).decode().partition(":")
     except (ValueError, binascii.Error):
-        found, place = "", ""
-    if found != kind or not place:
+        found_kind, position = "", ""
+    if found_kind != kind or not position:
         raise InvalidRequest(f"'after' is not a cursor of this list: {cursor[:80]!r}")
-    return place
+    return position
 
 
 def decode_number(kind: str, cursor: str) -> int:
-    place = decode_cursor(kind, cursor)
-    if not (place.isascii() and place.isdigit() and len(place) < 20):
+    position = decode_cursor(kind, cursor)
+    if not (position.isascii() and position.isdigit() and len(position) < 20):
         raise InvalidRequest(f"'after' is not a cursor of this list: {cursor[:80]!r}")
-    return int(place)
+    return int(position)
 
 
 def connection(
-    found: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, Any]],
     size: int,
     cursor: Callable[[int, dict[str, Any]], str],
     *,
     after: str | None,
-    room: ListBudget,
+    budget: ListBudget,
     more: bool = False,
 ) -> dict[str, Any]:
-    """The first `size` of `found` as a connection, as far as `room` allows. `more`, or more rows in `found`, means that
+    """The first `size` of `rows` as a connection, as far as `budget` allows. `more`, or more rows in `rows`, means that
     there is a next page. A page without rows continues where it began."""
-    nodes = room.take(found[:size])
-    more = more or len(nodes) < len(found)
+    nodes = budget.take(rows[:size])
+    more = more or len(nodes) < len(rows)
     edges = [{"cursor": cursor(index, node), "node": node} for index, node in enumerate(nodes)]
     return {
         "edges": edges,

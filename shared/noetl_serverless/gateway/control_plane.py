@@ -91,18 +91,18 @@ class ControlPlane:
         user: str = "",
     ) -> tuple[Any, Mapping[str, str]]:
         """The answer's JSON, and its headers."""
-        sent = {"accept": "application/json", **(headers or {}), **self._identity(user)}
+        request_headers = {"accept": "application/json", **(headers or {}), **self._identity(user)}
         data = None
         if body is not None:
-            data = _written(body)
-            sent["content-type"] = "application/json"
-        wanted = {name: str(value) for name, value in (params or {}).items() if value is not None}
+            data = _encoded(body)
+            request_headers["content-type"] = "application/json"
+        query = {name: str(value) for name, value in (params or {}).items() if value is not None}
         try:
             request = self._open().request(
                 method,
-                URL(self._url + path, encoded=True).update_query(wanted),
+                URL(self._url + path, encoded=True).update_query(query),
                 data=data,
-                headers=sent,
+                headers=request_headers,
                 timeout=aiohttp.ClientTimeout(total=self._timeout),
             )
             async with request as response:
@@ -167,7 +167,7 @@ def _session() -> aiohttp.ClientSession:
     )
 
 
-def _written(body: Any) -> bytes:
+def _encoded(body: Any) -> bytes:
     """As JSON; raises InvalidRequest for what the control plane could not store either."""
     try:
         return orjson.dumps(body)

@@ -77,7 +77,7 @@ class GraphQL:
             body["data"] = result.data
         accepts_new = _RESPONSE in request.headers.get("accept", "")
         media_type = _RESPONSE if accepts_new else "application/json"
-        return Response(_written(body), status, media_type=media_type)
+        return Response(_encoded(body), status, media_type=media_type)
 
     async def _answer(self, operation: Operation, context: Context) -> tuple[ExecutionResult, int]:
         try:
@@ -108,7 +108,7 @@ def _read(operation: Operation) -> DocumentNode:
     try:
         if len(operation.query) > MAX_QUERY_BYTES:
             raise InvalidRequest(f"The query has more than {MAX_QUERY_BYTES} characters; pass data as variables")
-        document = _parsed(operation.query)
+        document = _parse(operation.query)
         check_limits(document, operation.variables or {}, operation.operationName)
     except RecursionError:
         raise GraphQLError("The query is nested too deeply") from None
@@ -118,7 +118,7 @@ def _read(operation: Operation) -> DocumentNode:
 
 
 @lru_cache(maxsize=256)
-def _parsed(query: str) -> DocumentNode:
+def _parse(query: str) -> DocumentNode:
     """The parsed query. Cached, since the same few queries recur; an invalid one raises and is not cached."""
     document = parse(query, max_tokens=MAX_TOKENS)
     if errors := validate(schema(), document, max_errors=20):
@@ -126,7 +126,7 @@ def _parsed(query: str) -> DocumentNode:
     return document
 
 
-def _written(body: dict[str, Any]) -> bytes:
+def _encoded(body: dict[str, Any]) -> bytes:
     """The answer as JSON, or an error if it is too large: lists are limited, but a query may request one twice, as
     `nodes` and as `edges`."""
     content = orjson.dumps(body, default=str)

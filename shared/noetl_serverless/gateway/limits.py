@@ -72,7 +72,7 @@ class _Weigher:
 
     def selections(self, selection_set: SelectionSetNode | None) -> Weight:
         weights = [self._selection(node) for node in selection_set.selections] if selection_set else []
-        return Weight(max((w.depth for w in weights), default=0), sum(w.cost for w in weights))
+        return Weight(max((weight.depth for weight in weights), default=0), sum(weight.cost for weight in weights))
 
     def _selection(self, node: object) -> Weight:
         if isinstance(node, FieldNode):
@@ -87,12 +87,12 @@ class _Weigher:
 
     def _field(self, node: FieldNode) -> Weight:
         name = node.name.value
-        inside = self.selections(node.selection_set)
+        selected = self.selections(node.selection_set)
         if name.startswith("__"):
-            return Weight(0, 1 + inside.cost)
+            return Weight(0, 1 + selected.cost)
         page = self._page(node) if name in _PAGES else 1
         call = _CALL_COST if name in _CALLS or name in _PAGES else 0
-        return Weight(1 + inside.depth, 1 + call + page * inside.cost)
+        return Weight(1 + selected.depth, 1 + call + page * selected.cost)
 
     def _page(self, node: FieldNode) -> int:
         default = _PAGES[node.name.value]

@@ -66,16 +66,16 @@ async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[st
     method = input["method"].upper()
     if method not in _METHODS:
         raise InvalidRequest(f"The method must be one of {', '.join(sorted(_METHODS))}")
-    asked = urlsplit(input["endpoint"])
-    if asked.scheme or asked.netloc:
+    endpoint = urlsplit(input["endpoint"])
+    if endpoint.scheme or endpoint.netloc:
         raise InvalidRequest("The endpoint must be a path of the control plane, not a URL")
-    below = unquote(asked.path).removeprefix("/").removeprefix("api/")
-    target = permitted(context.session, method, below)
+    relative_path = unquote(endpoint.path).removeprefix("/").removeprefix("api/")
+    target = permitted(context.session, method, relative_path)
     try:
         data = await context.control_plane.call(
             method,
             target,
-            params=dict(parse_qsl(asked.query, keep_blank_values=True)),
+            params=dict(parse_qsl(endpoint.query, keep_blank_values=True)),
             body=input.get("body"),
             user=context.user,
         )
@@ -88,8 +88,8 @@ async def _start(
     context: Context, path: str, body: dict[str, Any], name: str | None, idempotency_key: str | None
 ) -> dict[str, Any]:
     headers = {"idempotency-key": _header(idempotency_key)} if idempotency_key else {}
-    sent = {key: value for key, value in body.items() if value is not None}
-    answer = await context.control_plane.post(path, sent, headers=headers, user=context.user)
+    request = {key: value for key, value in body.items() if value is not None}
+    answer = await context.control_plane.post(path, request, headers=headers, user=context.user)
     started = str(answer["execution_id"])
     return {
         "id": started,

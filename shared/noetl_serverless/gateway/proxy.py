@@ -102,12 +102,12 @@ def _request_headers(request: Request) -> list[tuple[str, str]]:
     ]
 
 
-def _forwarded(headers: Iterable[tuple[str, str]], kept: frozenset[str]) -> list[tuple[str, str]]:
+def _forwarded(headers: Iterable[tuple[str, str]], excluded: frozenset[str]) -> list[tuple[str, str]]:
     headers = list(headers)
-    named = {
+    connection_headers = {
         token.strip().lower() for name, value in headers if name.lower() == "connection" for token in value.split(",")
     }
-    dropped = _HOP_BY_HOP | kept | named
+    dropped = _HOP_BY_HOP | excluded | connection_headers
     return [(name, value) for name, value in headers if name.lower() not in dropped]
 
 

@@ -45,7 +45,7 @@ async def executions(
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 20)
-    wanted = {
+    params = {
         "page_size": size + 1,
         "before": decode_number("execution", after) if after else None,
         "status": status,
@@ -58,7 +58,7 @@ async def executions(
     return await _rows(
         context,
         "/api/executions",
-        wanted,
+        params,
         size,
         lambda index, node: encode_cursor("execution", str(node["execution_id"])),
         after,
@@ -74,9 +74,9 @@ async def events(
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 50)
-    wanted = {"after": decode_number("event", after) if after else 0, "limit": size + 1}
+    params = {"after": decode_number("event", after) if after else 0, "limit": size + 1}
     path = f"/api/executions/{execution_id(executionId)}/events"
-    return await _rows(context, path, wanted, size, lambda index, node: encode_cursor("event", str(node["seq"])), after)
+    return await _rows(context, path, params, size, lambda index, node: encode_cursor("event", str(node["seq"])), after)
 
 
 async def events_of(
@@ -105,20 +105,20 @@ async def _detail_of(execution: dict[str, Any], info: Info) -> dict[str, Any]:
     """The fields that a list of executions leaves out, fetched once, however many resolvers need them."""
     if "quarantined" in execution:
         return execution
-    asking: asyncio.Future[dict[str, Any]] | None = execution.get(_DETAIL)
-    if asking is None:
+    pending: asyncio.Future[dict[str, Any]] | None = execution.get(_DETAIL)
+    if pending is None:
         context = _viewer(info)
         path = f"/api/executions/{execution_id(execution['execution_id'])}"
-        found = context.control_plane.get(path, {"include_events": "false"}, user=context.user)
-        asking = execution[_DETAIL] = asyncio.ensure_future(found)
-    return await asking
+        request = context.control_plane.get(path, {"include_events": "false"}, user=context.user)
+        pending = execution[_DETAIL] = asyncio.ensure_future(request)
+    return await pending
 
 
 async def under_way_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
     context = _viewer(info)
     path = f"/api/executions/{execution_id(execution['execution_id'])}/status"
-    found: dict[str, Any] = await context.control_plane.get(path, user=context.user)
-    return list(found["under_way"])
+    body: dict[str, Any] = await context.control_plane.get(path, user=context.user)
+    return list(body["under_way"])
 
 
 async def runs_of(
@@ -131,14 +131,14 @@ async def runs_of(
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 50)
-    wanted = {
+    params = {
         "after": decode_number("run", after) if after else 0,
         "limit": size + 1,
         "step": step,
         "failed": "true" if failed else None,
     }
     path = f"/api/executions/{execution_id(execution['execution_id'])}/runs"
-    return await _rows(context, path, wanted, size, lambda index, node: encode_cursor("run", str(node["seq"])), after)
+    return await _rows(context, path, params, size, lambda index, node: encode_cursor("run", str(node["seq"])), after)
 
 
 async def catalog(
@@ -152,15 +152,15 @@ async def catalog(
     context = _viewer(info)
     size = page_size(first, 50)
     offset = decode_number("catalog", after) if after else 0
-    wanted = {"resource_type": kind, "path": path, "limit": size + 1, "offset": offset}
-    body = {name: value for name, value in wanted.items() if value is not None}
+    params = {"resource_type": kind, "path": path, "limit": size + 1, "offset": offset}
+    body = {name: value for name, value in params.items() if value is not None}
     answer = await context.control_plane.post("/api/catalog/list", body, user=context.user)
     return connection(
         answer["entries"],
         size,
         lambda index, node: encode_cursor("catalog", str(offset + index + 1)),
         after=after,
-        room=context.budget,
+        budget=context.budget,
         more=answer.get("next") is not None,
     )
 
@@ -174,23 +174,23 @@ def execution_id(text: str) -> str:
 async def _rows(
     context: Context,
     path: str,
-    wanted: dict[str, Any],
+    params: dict[str, Any],
     size: int,
     cursor: Callable[[int, dict[str, Any]], str],
     after: str | None,
 ) -> dict[str, Any]:
     """A page of a list of the control plane. If the budget is spent, it is empty and nothing is fetched."""
-    found: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
     more = True
     async with context.budget.fetching():
         if not context.budget.is_spent:
-            found, more = await context.control_plane.page(path, wanted, user=context.user)
-        return connection(found, size, cursor, after=after, room=context.budget, more=more)
+            rows, more = await context.control_plane.page(path, params, user=context.user)
+        return connection(rows, size, cursor, after=after, budget=context.budget, more=more)
 
 
-async def _unless_missing(asking: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
+async def _unless_missing(request: Awaitable[dict[str, Any]]) -> dict[str, Any] | None:
     try:
-        return await asking
+        return await request
     except Problem as error:
         if error.status == 404:
             return None

@@ -43,13 +43,13 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
 
 @cache
 def schema() -> GraphQLSchema:
-    built = build_schema(files(__package__).joinpath("schema.graphql").read_text())
+    result = build_schema(files(__package__).joinpath("schema.graphql").read_text())
     for type_name, fields in _RESOLVERS.items():
-        object_type = built.type_map[type_name]
+        object_type = result.type_map[type_name]
         assert isinstance(object_type, GraphQLObjectType)
         for name, resolve in fields.items():
             object_type.fields[name].resolve = resolve
-    return built
+    return result
 
 
 def resolve_member(source: Any, info: Info, **arguments: Any) -> Any:

@@ -106,8 +106,8 @@ def _encode(session: Session) -> bytes:
 
 def _decode(value: bytes) -> Session | None:
     try:
-        kept = _Kept.model_validate_json(value)
+        stored = _Kept.model_validate_json(value)
     except ValidationError:
         return None
-    user = User(kept.user_id, kept.email, kept.display_name, tuple(kept.roles))
-    return Session(kept.session_id, user, kept.expires_at)
+    user = User(stored.user_id, stored.email, stored.display_name, tuple(stored.roles))
+    return Session(stored.session_id, user, stored.expires_at)

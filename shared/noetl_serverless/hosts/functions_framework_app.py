@@ -59,10 +59,10 @@ class _Forward(Response):
         self._lifecycle = lifecycle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        inner = {key: value for key, value in scope.items() if key not in _FRAMEWORK_SCOPE_KEYS}
-        inner["state"] = dict(self._lifecycle.state)
+        app_scope = {key: value for key, value in scope.items() if key not in _FRAMEWORK_SCOPE_KEYS}
+        app_scope["state"] = dict(self._lifecycle.state)
         with self._lifecycle.request():
-            await self._app(inner, receive, send)
+            await self._app(app_scope, receive, send)
 
 
 class _Lifecycle:
@@ -94,7 +94,7 @@ class _Lifecycle:
             if self._lifespan is None:
                 lifespan = _Lifespan(self._app, self.state)
                 await lifespan.start()
-                self._hear_sigterm()
+                self._handle_sigterm()
                 self._lifespan = lifespan
 
     @contextlib.contextmanager
@@ -108,26 +108,26 @@ class _Lifecycle:
             if not self._requests:
                 self._idle.set()
 
-    def _hear_sigterm(self) -> None:
+    def _handle_sigterm(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
         loop = asyncio.get_running_loop()
-        the_servers = signal.getsignal(signal.SIGTERM)
+        server_handler = signal.getsignal(signal.SIGTERM)
 
         def begin_end(number: int, frame: FrameType | None) -> None:
             def pass_on() -> None:
-                if callable(the_servers):
-                    the_servers(number, frame)
+                if callable(server_handler):
+                    server_handler(number, frame)
 
             loop.call_soon_threadsafe(self._end, pass_on)
 
         signal.signal(signal.SIGTERM, begin_end)
 
-    def _end(self, then: Callable[[], None]) -> None:
+    def _end(self, on_drained: Callable[[], None]) -> None:
         if self._ending is None:
-            self._ending = asyncio.ensure_future(self._drain(then))
+            self._ending = asyncio.ensure_future(self._drain(on_drained))
 
-    async def _drain(self, then: Callable[[], None]) -> None:
+    async def _drain(self, on_drained: Callable[[], None]) -> None:
         self.draining = True
         try:
             if self._on_drain is not None:
@@ -140,7 +140,7 @@ class _Lifecycle:
                     for close in self._close:
                         await close()
         finally:
-            then()
+            on_drained()
 
 
 class _Lifespan:
@@ -157,12 +157,12 @@ class _Lifespan:
         self._task = asyncio.create_task(self._run())
         # a failure has been reported by a message already
         self._task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        answer = await self._ask("lifespan.startup")
-        if answer["type"] == "lifespan.startup.failed":
-            raise RuntimeError(f"the app did not start: {answer.get('message', '')}")
+        reply = await self._send_event("lifespan.startup")
+        if reply["type"] == "lifespan.startup.failed":
+            raise RuntimeError(f"the app did not start: {reply.get('message', '')}")
 
     async def stop(self) -> None:
-        await self._ask("lifespan.shutdown")
+        await self._send_event("lifespan.shutdown")
 
     async def _run(self) -> None:
         scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": self._state}
@@ -172,15 +172,15 @@ class _Lifespan:
             await self._from_app.put({"type": "lifespan.startup.failed", "message": str(error)})
             raise
 
-    async def _ask(self, kind: str) -> Message:
+    async def _send_event(self, event_type: str) -> Message:
         assert self._task is not None
-        await self._to_app.put({"type": kind})
-        answer = asyncio.ensure_future(self._from_app.get())
-        await asyncio.wait((answer, self._task), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done() and self._from_app.empty():
-            answer.cancel()
-            return {"type": f"{kind}.complete"}
-        return await answer
+        await self._to_app.put({"type": event_type})
+        reply = asyncio.ensure_future(self._from_app.get())
+        await asyncio.wait((reply, self._task), return_when=asyncio.FIRST_COMPLETED)
+        if not reply.done() and self._from_app.empty():
+            reply.cancel()
+            return {"type": f"{event_type}.complete"}
+        return await reply
 
 
 def _tune_gunicorn() -> None:

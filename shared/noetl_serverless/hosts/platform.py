@@ -34,6 +34,6 @@ class Platform:
     # makes the session to the control plane, if that is not plain HTTP
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # whether a function may continue after its answer
-    runs_after_answer: bool = True
+    runs_after_response: bool = True
     # the function to invoke when a timer is due, if the host's own schedule is too slow for that
     timer_function: str | None = None

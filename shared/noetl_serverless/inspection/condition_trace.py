@@ -48,46 +48,46 @@ def trace_conditions(
     execution_id: str, events: Iterable[Event], plan: Plan, workload: Mapping[str, Any] | None = None
 ) -> list[EvaluatedCondition]:
     """Every condition, in the order of evaluation."""
-    asked: list[EvaluatedCondition] = []
+    evaluated: list[EvaluatedCondition] = []
 
     def decider(plan: Plan, state: State, fact: Event) -> Decider:
-        return _Tracer(plan, state, fact, asked)
+        return _Tracer(plan, state, fact, evaluated)
 
     state = State(execution_id, workload=workload or {})
     for event in logical_order(events):
         if event.type in e.FACTS:
             state, _ = advance(plan, state, UPCASTERS.current(event), decider)
-    return asked
+    return evaluated
 
 
 class _Tracer(Decider):
-    def __init__(self, plan: Plan, state: State, fact: Event, asked: list[EvaluatedCondition]) -> None:
+    def __init__(self, plan: Plan, state: State, fact: Event, evaluated: list[EvaluatedCondition]) -> None:
         super().__init__(plan, state, fact)
-        self._asked = asked
+        self._evaluated = evaluated
 
-    def _holds(self, step: Step, asked: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
-        values = {} if asked.when is None else seen(asked.when, scope())
+    def _holds(self, step: Step, conditional: Arc | AdmitRule, scope: Callable[[], Scope]) -> bool:
+        values = {} if conditional.when is None else values_read(conditional.when, scope())
         try:
-            holds = super()._holds(step, asked, scope)
+            holds = super()._holds(step, conditional, scope)
         except TemplateError as error:
-            self._note(step, asked, None, values, error.message)
+            self._record(step, conditional, None, values, error.message)
             raise
-        self._note(step, asked, holds, values, None)
+        self._record(step, conditional, holds, values, None)
         return holds
 
-    def _note(
-        self, step: Step, asked: Arc | AdmitRule, holds: bool | None, values: dict[str, Any], error: str | None
+    def _record(
+        self, step: Step, conditional: Arc | AdmitRule, holds: bool | None, values: dict[str, Any], error: str | None
     ) -> None:
-        is_arc = isinstance(asked, Arc)
-        index = asked.index if isinstance(asked, Arc) else step.admit.index(asked)
-        when = asked.when
-        self._asked.append(
+        is_arc = isinstance(conditional, Arc)
+        index = conditional.index if isinstance(conditional, Arc) else step.admit.index(conditional)
+        when = conditional.when
+        self._evaluated.append(
             EvaluatedCondition(
                 seq=self.fact.seq,
                 step=step.name,
                 about="arc" if is_arc else "admission",
                 index=index,
-                target=asked.target if isinstance(asked, Arc) else None,
+                target=conditional.target if isinstance(conditional, Arc) else None,
                 when=None if when is None else when.source,
                 line=None if when is None or when.place is None else when.place.line,
                 holds=holds,
@@ -97,7 +97,7 @@ class _Tracer(Decider):
         )
 
 
-def seen(template: Template, scope: Scope) -> dict[str, Any]:
+def values_read(template: Template, scope: Scope) -> dict[str, Any]:
     """Path -> its value, shortened; the error in parentheses where it has none."""
     found = {}
     for path, reader in _readers(template.source):

@@ -68,28 +68,28 @@ def cost(execution_id: str, events: Iterable[Event], prices: Prices) -> dict[str
     log = [UPCASTERS.current(event) for event in logical_order(events)]
     effects = EffectiveTimes(log)
     steps: dict[str, _Meter] = {}
-    beside = Usage()
+    outside_steps = Usage()
     for event in log:
         if event.step is None:
-            _weigh(beside, event)
+            _weigh(outside_steps, event)
         else:
             steps.setdefault(event.step, _Meter(prices)).read(event, effects.at(event))
-    beside.money = _stored(beside, prices)
+    outside_steps.money = _stored(outside_steps, prices)
     total = Usage()
-    total.add(beside)
+    total.add(outside_steps)
     for meter in steps.values():
         total.add(meter.close())
     end = end_of(log)
     last = end if end is not None else log[-1] if log else None
     total.wall_ms = max(0, effects.at(last) - log[0].at) if last is not None else 0
-    stood = sum(stay.ms for stay in effects.periods if stay.ended_by != e.DROPPED)
+    quarantined_ms = sum(period.ms for period in effects.periods if period.ended_by != e.DROPPED)
     return {
         "execution_id": execution_id,
         "ended": end is not None,
         "currency": prices.currency,
         "prices": {name: getattr(prices, name) for name in ("name", "provider", "region", "date", "note")},
         "steps": [{"step": name, **meter.usage.document()} for name, meter in steps.items() if meter.usage.runs],
-        "total": {**total.document(), "busy_ms": _busy(log), "quarantined_ms": stood},
+        "total": {**total.document(), "busy_ms": _busy(log), "quarantined_ms": quarantined_ms},
     }
 
 

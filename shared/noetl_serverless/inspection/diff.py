@@ -90,21 +90,21 @@ def diff(
 ) -> Diff:
     """The differences when the log of an execution that ran `recorded` is decided by `plan`; other parameters as in
     `redecide`."""
-    again = redecide(execution_id, events, recorded, plan, workload, assume=assume, budget=budget)
+    redecided = redecide(execution_id, events, recorded, plan, workload, assume=assume, budget=budget)
     log = logical_order(events)
-    was, now = trace(log), trace(again.log)
+    was, now = trace(log), trace(redecided.log)
     before = log[0].payload.get("workload", workload or {}) if log else {}
     found = Diff(execution_id, recorded, plan, (_ending(was), _ending(now)))
-    return _Comparison(found, was, now, again, before, log).diff()
+    return _Comparison(found, was, now, redecided, before, log).diff()
 
 
 class _Comparison:
     def __init__(
-        self, found: Diff, was: Trace, now: Trace, again: Redecided, workload: Mapping[str, Any], log: list[Event]
+        self, found: Diff, was: Trace, now: Trace, redecided: Redecided, workload: Mapping[str, Any], log: list[Event]
     ) -> None:
-        self.found, self.was, self.now, self.again, self.log = found, was, now, again, log
+        self.found, self.was, self.now, self.redecided, self.log = found, was, now, redecided, log
         self.workload_changes = {
-            change.where: change for change in value_changes("", plain(workload), plain(again.state.workload))
+            change.where: change for change in value_changes("", plain(workload), plain(redecided.state.workload))
         }
 
     def diff(self) -> Diff:
@@ -112,15 +112,15 @@ class _Comparison:
         found.added += [run for key, run in self.now.runs.items() if key not in self.was.runs]
         for key, run in self.was.runs.items():
             if key not in self.now.runs:
-                self._gone(key, run)
+                self._why_removed(key, run)
             else:
                 self._both(run, self.now.runs[key])
-        if self.again.divergence is not None:
+        if self.redecided.divergence is not None:
             known = {event.command_id for event in self.log if event.type == e.ISSUED}
-            parted = {
-                name: why for name, why in self.again.missing.items() if name not in known or not self._open(name)
+            diverged_at = {
+                name: why for name, why in self.redecided.missing.items() if name not in known or not self._open(name)
             }
-            found.undetermined.update(parted)
+            found.undetermined.update(diverged_at)
         found.divergence = self._first()
         return found
 
@@ -129,9 +129,9 @@ class _Comparison:
         ended = any(event.command_id == command and event.cause is None for event in self.log)
         return self.was.status == "running" and not ended
 
-    def _gone(self, key: str, run: StepRun) -> None:
+    def _why_removed(self, key: str, run: StepRun) -> None:
         reach = self.found.plan.reach
-        state = self.again.state
+        state = self.redecided.state
         live = {token.step for token in state.tokens.values()} | state.waiting.keys()
         if run.step in self.found.plan.steps and (
             run.step in live or any(run.step in reach[step] for step in live if step in reach)
@@ -202,11 +202,11 @@ class _Comparison:
     # -- the first divergence
 
     def _first(self) -> dict[str, Any] | None:
-        parted = self.again.divergence
-        changed = self._first_changed(parted.fact.seq if parted is not None else None)
+        diverged_at = self.redecided.divergence
+        changed = self._first_changed(diverged_at.fact.seq if diverged_at is not None else None)
         if changed is not None:
             return changed
-        return None if parted is None else _divergence(parted)
+        return None if diverged_at is None else _divergence(diverged_at)
 
     def _first_changed(self, before: int | None) -> dict[str, Any] | None:
         """The first event that issues a step with other parameters, unless the decisions diverged before."""
@@ -226,11 +226,11 @@ class _Comparison:
         return None
 
 
-def _divergence(parted: Divergence) -> dict[str, Any]:
-    fact = parted.fact
-    recorded, now = [_brief(event) for event in parted.recorded], [_brief(event) for event in parted.now]
+def _divergence(diverged_at: Divergence) -> dict[str, Any]:
+    fact = diverged_at.fact
+    recorded, now = [_brief(event) for event in diverged_at.recorded], [_brief(event) for event in diverged_at.now]
     if recorded == now:
-        recorded, now = _details(parted.recorded, parted.now)
+        recorded, now = _details(diverged_at.recorded, diverged_at.now)
     return {
         "seq": fact.seq,
         "event": fact.type,

@@ -26,7 +26,7 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
     found = []
     for event in run:
         entry: dict[str, Any] = {"seq": event.seq, "at": effects.at(event), "event": event.type, "step": event.step}
-        if effects.kept(event):
+        if effects.was_kept(event):
             entry["kept_since"] = event.at
         if event.type == e.ISSUED:
             issued[event.command_id] = event

@@ -48,17 +48,17 @@ def document(
 ) -> Row:
     """The expected projections (those of `names`, by default all) with their checksums, and that of the whole state."""
     log = list(events)
-    said = expected_projections(execution_id, log, workload)
-    chosen = NAMES if names is None else tuple(names)
+    projections = expected_projections(execution_id, log, workload)
+    selected = NAMES if names is None else tuple(names)
     return {
         "execution_id": execution_id,
         "event_count": len(log),
-        "last_event_id": said.execution["head"],
+        "last_event_id": projections.execution["head"],
         "upcasters": UPCASTERS.digest(),
-        "surfaces": {name: plain(getattr(said, name)) for name in chosen},
+        "surfaces": {name: plain(getattr(projections, name)) for name in selected},
         "checksums": {
-            **{name: checksum(getattr(said, name)) for name in chosen},
-            "state": checksum(said.state),
+            **{name: checksum(getattr(projections, name)) for name in selected},
+            "state": checksum(projections.state),
         },
     }
 

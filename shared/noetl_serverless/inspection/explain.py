@@ -41,13 +41,13 @@ def explain(
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
-    asked = trace_conditions(execution_id, events, plan, workload)
+    conditions = trace_conditions(execution_id, events, plan, workload)
     state = fold(execution_id, events, workload)
-    return _Explainer(plan, logical_order(events), asked, state).document(execution_id, step)
+    return _Explainer(plan, logical_order(events), conditions, state).document(execution_id, step)
 
 
 class _Explainer:
-    def __init__(self, plan: Plan, log: list[Event], asked: list[EvaluatedCondition], state: State) -> None:
+    def __init__(self, plan: Plan, log: list[Event], conditions: list[EvaluatedCondition], state: State) -> None:
         self.plan, self.log, self.state = plan, log, state
         self.trace: Trace = trace(log)
         self.effects = EffectiveTimes(log)
@@ -55,15 +55,15 @@ class _Explainer:
             # the state keeps what would continue after a retry, which is not possible any more
             for container in (state.tokens, state.waiting):
                 container.clear()
-        self.asked: dict[tuple[int, str], list[EvaluatedCondition]] = {}
-        for question in asked:
-            self.asked.setdefault((question.seq, question.step), []).append(question)
+        self.conditions: dict[tuple[int, str], list[EvaluatedCondition]] = {}
+        for condition in conditions:
+            self.conditions.setdefault((condition.seq, condition.step), []).append(condition)
         self.by_seq = {event.seq: event for event in log}
         # run -> its events
-        self.own: dict[str, list[Event]] = {}
+        self.events_by_run: dict[str, list[Event]] = {}
         for event in log:
             if event.step is not None and event.generation is not None:
-                self.own.setdefault(token_key(event.step, event.generation), []).append(event)
+                self.events_by_run.setdefault(token_key(event.step, event.generation), []).append(event)
         # run -> the event that has its route
         self.routes: dict[str, Event] = {}
         for event in log:
@@ -89,40 +89,45 @@ class _Explainer:
         }
 
     def _quarantined(self) -> Json | None:
-        kept = self.trace.quarantined
-        return None if kept is None else {name: value for name, value in kept.items() if name != "payload"}
+        fact = self.trace.quarantined
+        return None if fact is None else {name: value for name, value in fact.items() if name != "payload"}
 
     # -- a run of a step
 
     def _run(self, run: StepRun, *, whole: bool) -> Json:
         key = token_key(run.step, run.generation)
-        own = self.own.get(key, [])
+        run_events = self.events_by_run.get(key, [])
         chain = self._causes(run)
-        chain += event_texts(own, self.effects)
+        chain += event_texts(run_events, self.effects)
         chain += [
-            entry for stay in self.effects.periods if self._was_quarantined(key, own, stay) for entry in _stay(stay)
+            entry
+            for period in self.effects.periods
+            if self._was_quarantined(key, run_events, period)
+            for entry in _period_entries(period)
         ]
-        first = min((event.cause or event.seq for event in own), default=0)
-        admission = [asked for asked in self.asked.get((first, run.step), ()) if asked.about == "admission"]
+        first = min((event.cause or event.seq for event in run_events), default=0)
+        admission = [
+            condition for condition in self.conditions.get((first, run.step), ()) if condition.about == "admission"
+        ]
         if admission:
             chain.append(self._conditions_entry(first, run.step, "evaluates its admission rules", admission))
-        if (exit_ := self._exit(key, run, own)) is not None:
-            chain.append(exit_)
-        status, why = self._verdict(run, own)
+        if (exit_entry := self._exit(key, run, run_events)) is not None:
+            chain.append(exit_entry)
+        status, why = self._verdict(run, run_events)
         document: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
         failed = FailedItems(None if whole else MAX_ITEMS)
-        for event in own:
+        for event in run_events:
             if event.type == e.FRAME_COMMITTED:
                 failed.add(event.payload)
         if failed.count:
             document["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
         return {**document, "chain": _sorted(chain)}
 
-    def _was_quarantined(self, key: str, own: Sequence[Event], stay: QuarantinePeriod) -> bool:
+    def _was_quarantined(self, key: str, run_events: Sequence[Event], period: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution went into quarantine."""
-        began = min((event.cause or event.seq for event in own), default=stay.seq)
-        over = self.routes.get(key)
-        return began < stay.seq and (over is None or (over.cause or over.seq) > stay.seq)
+        began = min((event.cause or event.seq for event in run_events), default=period.seq)
+        routed_by = self.routes.get(key)
+        return began < period.seq and (routed_by is None or (routed_by.cause or routed_by.seq) > period.seq)
 
     def _causes(self, run: StepRun) -> list[Json]:
         """The ends of the runs that led to it, with the conditions of the arcs that were taken."""
@@ -135,20 +140,20 @@ class _Explainer:
             event = self.routes.get(source)
             if event is not None:
                 name = source.rpartition("#")[0]
-                taken = [item for item in self._arcs(event, name) if item.target == run.step]
+                conditions = [item for item in self._arcs(event, name) if item.target == run.step]
                 found.append(
-                    self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", taken)
+                    self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", conditions)
                 )
         return found
 
-    def _exit(self, key: str, run: StepRun, own: Sequence[Event]) -> Json | None:
+    def _exit(self, key: str, run: StepRun, run_events: Sequence[Event]) -> Json | None:
         event = self.routes.get(key)
         if event is None:
             # its arcs were evaluated, and a condition failed
-            for end in reversed(own):
-                if asked := self._arcs(end, run.step):
+            for end in reversed(run_events):
+                if conditions := self._arcs(end, run.step):
                     return self._conditions_entry(
-                        end.cause or end.seq, run.step, f"the arcs of {key} could not be evaluated", asked
+                        end.cause or end.seq, run.step, f"the arcs of {key} could not be evaluated", conditions
                     )
             return None
         targets = ", ".join(run.arcs) or "no other step"
@@ -157,15 +162,19 @@ class _Explainer:
         )
 
     def _arcs(self, event: Event, step: str) -> list[EvaluatedCondition]:
-        return [asked for asked in self.asked.get((event.cause or event.seq, step), ()) if asked.about == "arc"]
+        return [
+            condition
+            for condition in self.conditions.get((event.cause or event.seq, step), ())
+            if condition.about == "arc"
+        ]
 
-    def _conditions_entry(self, seq: int, step: str, text: str, asked: list[EvaluatedCondition]) -> Json:
+    def _conditions_entry(self, seq: int, step: str, text: str, conditions: list[EvaluatedCondition]) -> Json:
         fact = self.by_seq[seq]
         entry: Json = {"seq": seq, "at": self.effects.at(fact), "event": fact.type, "step": step, "text": text}
-        conditions = [question.document() for question in asked if question.when is not None]
-        return {**entry, "asked": conditions} if conditions else entry
+        documents = [condition.document() for condition in conditions if condition.when is not None]
+        return {**entry, "asked": documents} if documents else entry
 
-    def _verdict(self, run: StepRun, own: Sequence[Event]) -> tuple[str, str]:
+    def _verdict(self, run: StepRun, run_events: Sequence[Event]) -> tuple[str, str]:
         if run.skipped:
             return "skipped", "its admission rules rejected it"
         token = self.state.tokens.get(token_key(run.step, run.generation))
@@ -174,26 +183,26 @@ class _Explainer:
         if token is not None:
             waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
             return token.status, "; ".join(wait["text"] for wait in waits) or "it is in progress"
-        last = next((event for event in reversed(own) if event.type in ENDINGS), None)
+        last = next((event for event in reversed(run_events) if event.type in ENDINGS), None)
         if last is None:
             return "stopped", f"the execution ended ({self.trace.status}) before it did"
         routed = token_key(run.step, run.generation) in self.routes
         if not routed and self.trace.error is not None and self.trace.error.get("step") == run.step:
             return "failed", error_text(self.trace.error)
-        if _went_on(run, own, last):
+        if _continued(run, run_events, last):
             return "stopped", f"the execution ended ({self.trace.status}) before it did"
         error = last.payload.get("error")
         tries = last.payload.get("meta", {}).get("attempt", 1)
-        often = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
+        attempts = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
         if last.type == e.LOOP_DONE:
-            often = self._failed_attempts(own)
+            attempts = self._failed_attempts(run_events)
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
-            return "failed", error_text(error) + often
-        return "ok", f"it completed{often}"
+            return "failed", error_text(error) + attempts
+        return "ok", f"it completed{attempts}"
 
-    def _failed_attempts(self, own: Sequence[Event]) -> str:
+    def _failed_attempts(self, run_events: Sequence[Event]) -> str:
         """A phrase about the failed attempts of a loop's items."""
-        frames = [event for event in own if event.type == e.FRAME_COMMITTED]
+        frames = [event for event in run_events if event.type == e.FRAME_COMMITTED]
         failed = sum(run_of(event.payload.get("meta"), event.at, None).failed for event in frames)
         return f"; failed attempts of its items: {failed}" if failed else ""
 
@@ -207,19 +216,19 @@ class _Explainer:
                 status, why = "stopped", f"it was waiting at its join for {others}; {QUARANTINE}"
             return {"step": step, "generation": None, "status": status, "why": why, "chain": self._arrivals(step)}
         error = self.trace.error or {}
-        led = self._arrivals(step)
-        if error.get("step") == step and (led or step == self.plan.entry):
+        arrivals = self._arrivals(step)
+        if error.get("step") == step and (arrivals or step == self.plan.entry):
             why = f"it could not start: {error_text(error)}"
-            return {"step": step, "generation": None, "status": "failed", "why": why, "chain": led}
+            return {"step": step, "generation": None, "status": "failed", "why": why, "chain": arrivals}
         skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
-        chain = self._refusals(step)
+        chain = self._untaken_arcs(step)
         if skipped is not None:
             chain += event_texts([skipped], self.effects)
             why = "no step has led to it, and no step in progress can reach it any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
-        if led and self.trace.status != "running":
+        if arrivals and self.trace.status != "running":
             why = f"it was waiting at its join when the execution ended ({self.trace.status})"
-            return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": led}
+            return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": arrivals}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
         reaching = sorted({name for name in alive if step in self.plan.reach[name]})
         why = (
@@ -238,13 +247,13 @@ class _Explainer:
         found = []
         for key, run in self.trace.runs.items():
             if step in run.arcs and (event := self.routes.get(key)) is not None:
-                taken = [item for item in self._arcs(event, run.step) if item.target == step]
+                conditions = [item for item in self._arcs(event, run.step) if item.target == step]
                 found.append(
-                    self._conditions_entry(event.cause or event.seq, run.step, f"{key} leads to {step}", taken)
+                    self._conditions_entry(event.cause or event.seq, run.step, f"{key} leads to {step}", conditions)
                 )
         return _sorted(found)
 
-    def _refusals(self, step: str) -> list[Json]:
+    def _untaken_arcs(self, step: str) -> list[Json]:
         """Every end of a step that has an arc to this one, and why that arc was not taken."""
         found = []
         for key, run in self.trace.runs.items():
@@ -253,15 +262,15 @@ class _Explainer:
                 continue
             for arc in self.plan.steps[run.step].arcs:
                 if arc.target == step and step not in run.arcs:
-                    found.append(self._refusal(key, run, event, arc))
+                    found.append(self._untaken_arc(key, run, event, arc))
         return found
 
-    def _refusal(self, key: str, run: StepRun, event: Event, arc: Arc) -> Json:
+    def _untaken_arc(self, key: str, run: StepRun, event: Event, arc: Arc) -> Json:
         seq = event.cause or event.seq
-        asked = [item for item in self._arcs(event, run.step) if item.index == arc.index]
-        if asked:
+        conditions = [item for item in self._arcs(event, run.step) if item.index == arc.index]
+        if conditions:
             return self._conditions_entry(
-                seq, run.step, f"{key} does not lead to {arc.target}: its condition is not met", asked
+                seq, run.step, f"{key} does not lead to {arc.target}: its condition is not met", conditions
             )
         name = (run.route or {}).get("event")
         reason = f"{key} leads to {', '.join(run.arcs)}, and only the first matching arc is taken"
@@ -281,19 +290,25 @@ class _Explainer:
             # in quarantine the state keeps what was under way
             return found
         for name, command in self.state.commands.items():
-            order = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
-            text, since = f"command {name} was issued at event {order.seq}", self.effects.at(order)
-            if again := [stay for stay in self.effects.periods if stay.ended_by == e.RETRIED and stay.seq > order.seq]:
-                text, since = f"{text} and again at event {again[-1].left_seq}", again[-1].until or since
+            issued = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
+            text, since = f"command {name} was issued at event {issued.seq}", self.effects.at(issued)
+            if retries := [
+                period for period in self.effects.periods if period.ended_by == e.RETRIED and period.seq > issued.seq
+            ]:
+                text, since = f"{text} and again at event {retries[-1].left_seq}", retries[-1].until or since
             found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
-            set_ = next(event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer)
-            wait = _wait("timer", suspended.key, "it continues when its delay ends", self.effects.at(set_), timer)
-            found.append({**wait, "due": set_.payload["due"]})
+            timer_set = next(
+                event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer
+            )
+            wait = _wait("timer", suspended.key, "it continues when its delay ends", self.effects.at(timer_set), timer)
+            found.append({**wait, "due": timer_set.payload["due"]})
         for child, suspended in self.state.children.items():
-            began = next(e_ for e_ in self.log if e_.type == e.CHILD_STARTED and e_.payload["execution_id"] == child)
+            child_started = next(
+                event for event in self.log if event.type == e.CHILD_STARTED and event.payload["execution_id"] == child
+            )
             text = f"its sub-playbook runs as execution {child}"
-            found.append({**_wait("child", suspended.key, text, self.effects.at(began), None), "child": child})
+            found.append({**_wait("child", suspended.key, text, self.effects.at(child_started), None), "child": child})
         for name in self.state.waiting:
             others = sorted(blockers(self.plan, self.state, name))
             text = f"its join waits for {', '.join(others)}"
@@ -312,12 +327,12 @@ FAILING = frozenset({e.CALL_ERROR})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
 
 
-def _went_on(run: StepRun, own: Sequence[Event], last: Event) -> bool:
+def _continued(run: StepRun, run_events: Sequence[Event], last: Event) -> bool:
     """Whether a run continued after `last`: an outcome may open a loop, and after a sub-playbook the command may be
     issued again."""
     if run.loop is not None:
         return last.type != e.LOOP_DONE
-    return any(event.type == e.ISSUED for event in own[own.index(last) :])
+    return any(event.type == e.ISSUED for event in run_events[run_events.index(last) :])
 
 
 def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Json:
@@ -326,16 +341,16 @@ def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Js
     return wait if command is None else {**wait, "command_id": command}
 
 
-def _stay(stay: QuarantinePeriod) -> Iterator[Json]:
+def _period_entries(period: QuarantinePeriod) -> Iterator[Json]:
     text = "the engine cannot decide how to continue; the execution goes into quarantine"
-    yield {"seq": stay.seq, "at": stay.since, "event": e.FAILED, "step": None, "text": text}
-    if stay.left_seq is not None and stay.ended_by is not None:
+    yield {"seq": period.seq, "at": period.since, "event": e.FAILED, "step": None, "text": text}
+    if period.left_seq is not None and period.ended_by is not None:
         yield {
-            "seq": stay.left_seq,
-            "at": stay.until,
-            "event": stay.ended_by,
+            "seq": period.left_seq,
+            "at": period.until,
+            "event": period.ended_by,
             "step": None,
-            "text": EXIT_TEXTS[stay.ended_by],
+            "text": EXIT_TEXTS[period.ended_by],
         }
 
 

@@ -13,11 +13,11 @@ class FailedItems:
     """The failed items of one run of a loop: the first `most`, or with None all that its frames name. `add` takes its
     `frame.committed` payloads. `count`: of all."""
 
-    def __init__(self, most: int | None = MAX_ITEMS) -> None:
+    def __init__(self, limit: int | None = MAX_ITEMS) -> None:
         self.count = 0
-        self._most = most
+        self._limit = limit
         self._named: list[dict[str, Any]] = []
-        # with `most` None, the frames with more failed items than they name: {start, end, failed}
+        # with `limit` None, the frames with more failed items than they name: {start, end, failed}
         self._unnamed: list[dict[str, int]] = []
 
     def add(self, frame: Mapping[str, Any]) -> None:
@@ -27,8 +27,8 @@ class FailedItems:
         self.count += failed
         named = list(_failed_of(frame))
         self._named += named
-        if self._most is not None:
-            self._named = self.named[: self._most]
+        if self._limit is not None:
+            self._named = self.named[: self._limit]
         elif len(named) < failed:
             self._unnamed.append({"start": frame["start"], "end": frame["end"], "failed": failed - len(named)})
 

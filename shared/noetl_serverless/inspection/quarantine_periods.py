@@ -51,23 +51,23 @@ class QuarantinePeriods:
             at = self.effective_at(at)
             self.all.append(QuarantinePeriod(seq, at))
             return at
-        stay = self.current
-        if stay is not None and kind in EXIT_EVENTS:
-            stay.left_seq, stay.until, stay.ended_by = seq, max(at, stay.since), kind
+        period = self.current
+        if period is not None and kind in EXIT_EVENTS:
+            period.left_seq, period.until, period.ended_by = seq, max(at, period.since), kind
         return self.effective_at(at)
 
     def effective_at(self, at: int) -> int:
         """When a fact that came `at`, and what follows from it, takes effect after all events read so far."""
-        return max([at, *self._issued()])
+        return max([at, *self._retry_times()])
 
     def queued_since(self, issued: int, started: int | None) -> int:
         """Since when a command waits for a worker; a retry of its execution makes an open command pending again."""
         if started is None:
             return issued
-        return max([issued, *(out for out in self._issued() if out <= started)])
+        return max([issued, *(retried_at for retried_at in self._retry_times() if retried_at <= started)])
 
-    def _issued(self) -> list[int]:
-        return [stay.until for stay in self.all if stay.ended_by == e.RETRIED and stay.until is not None]
+    def _retry_times(self) -> list[int]:
+        return [period.until for period in self.all if period.ended_by == e.RETRIED and period.until is not None]
 
 
 class EffectiveTimes:
@@ -75,21 +75,21 @@ class EffectiveTimes:
 
     def __init__(self, log: Iterable[Event]) -> None:
         """`log`: in logical order."""
-        self._stays = QuarantinePeriods()
-        self._at = {event.seq: self._stays.read(event.type, event.seq, event.at, event.payload) for event in log}
+        self._periods = QuarantinePeriods()
+        self._at = {event.seq: self._periods.read(event.type, event.seq, event.at, event.payload) for event in log}
 
     @property
     def periods(self) -> list[QuarantinePeriod]:
-        return self._stays.all
+        return self._periods.all
 
     def at(self, event: Event) -> int:
         """In ms."""
         return self._at[event.seq]
 
-    def kept(self, event: Event) -> bool:
+    def was_kept(self, event: Event) -> bool:
         """Whether it is a fact that was kept in quarantine."""
         return event.cause is None and self._at[event.seq] != event.at
 
     def queued_since(self, order: Event, started: int | None) -> int:
         """As `QuarantinePeriods.queued_since`, for the event that issued a command."""
-        return self._stays.queued_since(self.at(order), started)
+        return self._periods.queued_since(self.at(order), started)

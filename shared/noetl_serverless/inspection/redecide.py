@@ -69,20 +69,20 @@ def redecide(
 
 def given_workload(defaults: Mapping[str, Any], workload: Mapping[str, Any]) -> dict[str, Any]:
     """What an execution was started with: the parts of its workload that differ from the playbook's."""
-    given: dict[str, Any] = {}
+    overrides: dict[str, Any] = {}
     for name, value in workload.items():
         default = defaults.get(name)
         if isinstance(value, Mapping) and isinstance(default, Mapping):
             if inner := given_workload(default, value):
-                given[name] = inner
+                overrides[name] = inner
         elif name not in defaults or canonical(value) != canonical(default):
-            given[name] = value
-    return given
+            overrides[name] = value
+    return overrides
 
 
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     result = dict(base)
-    for name, value in over.items():
+    for name, value in overrides.items():
         known = result.get(name)
         result[name] = merged(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
     return result
@@ -266,10 +266,10 @@ def _subject(fact: Event) -> str:
 
 
 def _same(recorded: Sequence[Event], now: Sequence[Event]) -> bool:
-    return len(recorded) == len(now) and all(map(_alike, recorded, now))
+    return len(recorded) == len(now) and all(map(_is_same_event, recorded, now))
 
 
-def _alike(recorded: Event, now: Event) -> bool:
+def _is_same_event(recorded: Event, now: Event) -> bool:
     # usually they are equal without being made canonical
     return replace(now, seq=recorded.seq) == recorded or _content(recorded) == _content(now)
 

@@ -58,8 +58,8 @@ class Trace:
 
 def whole(part: Mapping[str, Any], values: str, refs: str) -> dict[str, Any]:
     """The values and the references of `part` in one mapping; each reference is represented by its SHA-256."""
-    held = {name: {"sha256": ref.get("meta", {}).get("sha256")} for name, ref in part.get(refs, {}).items()}
-    return {**part.get(values, {}), **held}
+    references = {name: {"sha256": ref.get("meta", {}).get("sha256")} for name, ref in part.get(refs, {}).items()}
+    return {**part.get(values, {}), **references}
 
 
 def trace(log: Iterable[Event]) -> Trace:

@@ -23,25 +23,31 @@ async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transi
     the playbook cannot be started with the payload. Raises ResultStoreUnavailable while the payload cannot be read."""
     child = fact.payload["child"]
     if transition.state.depth + 1 > CHILD_DEPTH:
-        return _failed(transition, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep")
+        return _error_fact(
+            transition, fact, "child.too_deep", f"playbooks may start each other {CHILD_DEPTH} levels deep"
+        )
     try:
         entry = await playbooks.entry(child["path"], child["version"])
         initial_values(
             await playbooks.plan(entry.hash), await payloads.load_payload(transition.execution.execution_id, child)
         )
     except NotFound as missing:
-        return _failed(transition, fact, "child.not_found", missing.detail)
+        return _error_fact(transition, fact, "child.not_found", missing.detail)
     except InvalidPlaybook as invalid:
-        return _failed(transition, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}")
+        return _error_fact(
+            transition, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}"
+        )
     except InvalidRequest as invalid:
-        return _failed(
+        return _error_fact(
             transition, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}"
         )
-    found = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
-    return _with(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **found}})
+    resolved = {"catalog_id": str(entry.catalog_id), "version": entry.version, "plan_hash": entry.hash}
+    return _replace_fact(fact, e.CALL_PARKED, {**fact.payload, "child": {**child, **resolved}})
 
 
-async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event, now: int) -> Event:
+async def resolve_child_again(
+    playbooks: Plans, payloads: Payloads, transition: Transition, fact: Event, now: int
+) -> Event:
     """A fact from the inbox, resolved again: a child's payload may have disappeared since it was checked. While
     it cannot be read, the fact and all behind it wait (ResultStoreUnavailable), at most MAX_WAIT_MS; `now` in ms."""
     if (
@@ -55,23 +61,23 @@ async def resolve_again(playbooks: Plans, payloads: Payloads, transition: Transi
     except ResultStoreUnavailable as away:
         if now - fact.at <= MAX_WAIT_MS:
             raise
-        return _failed(transition, fact, "child.invalid", f"its payload cannot be read: {away.detail}")
+        return _error_fact(transition, fact, "child.invalid", f"its payload cannot be read: {away.detail}")
 
 
-def _failed(transition: Transition, fact: Event, code: str, message: str) -> Event:
+def _error_fact(transition: Transition, fact: Event, code: str, message: str) -> Event:
     error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False})
     command = transition.state.commands[fact.command_id or ""]
     payload = {"error": error, "meta": fact.payload.get("meta", {})}
     if command.frame is None:
-        return _with(fact, e.CALL_ERROR, payload)
+        return _replace_fact(fact, e.CALL_ERROR, payload)
     _, start, end, _ = command.frame
     items = {"start": start, "end": end, "ok": 0, "failed": end - start, "data": [None] * (end - start)}
-    return _with(fact, e.FRAME_COMMITTED, {**payload, **items})
+    return _replace_fact(fact, e.FRAME_COMMITTED, {**payload, **items})
 
 
-def _with(fact: Event, kind: str, payload: dict[str, Any]) -> Event:
+def _replace_fact(fact: Event, event_type: str, payload: dict[str, Any]) -> Event:
     return Event(
-        kind,
+        event_type,
         fact.at,
         step=fact.step,
         generation=fact.generation,

@@ -25,8 +25,8 @@ MAX_OPENED_LOOPS = 64
 
 
 class Claims:
-    def __init__(self, log: EventStore, playbooks: Plans) -> None:
-        self._event_store = log
+    def __init__(self, event_store: EventStore, playbooks: Plans) -> None:
+        self._event_store = event_store
         self._playbooks = playbooks
         self._opened_loops: OrderedDict[tuple[str, str, int], dict[str, Any]] = OrderedDict()
 
@@ -35,53 +35,53 @@ class Claims:
     ) -> list[ClaimedCommand]:
         """The commands of those `leases` whose execution is given; each lease has its `issued` payload. Of a command
         that the worker already runs, with the order in `running`, it gets the lease alone."""
-        known = {(key.execution_id, key.command_id): key.order for key in running}
-        found = []
+        running_orders = {(key.execution_id, key.command_id): key.order for key in running}
+        commands = []
         for lease in leases:
             if lease.execution_id not in executions:
                 continue
             try:
-                found.append(await self._command(lease, executions[lease.execution_id], known))
+                commands.append(await self._command(lease, executions[lease.execution_id], running_orders))
             except InvalidPlaybook as problem:
                 # its lease expires, like that of a command that kills its worker
                 extra = {"execution_id": lease.execution_id, "command_id": lease.command_id}
                 logger.error("a command cannot be dispatched: its playbook cannot be read: %s", problem, extra=extra)
-        return found
+        return commands
 
     async def playbook_texts(self, commands: Iterable[ClaimedCommand], known: Sequence[str]) -> dict[str, str]:
         """The playbooks of `commands`, without those the worker knows."""
-        wanted = {command.plan for command in commands} - set(known)
-        return {hash: await self._playbooks.text(hash) for hash in wanted}
+        missing = {command.plan for command in commands} - set(known)
+        return {hash: await self._playbooks.text(hash) for hash in missing}
 
     async def _command(
-        self, lease: Lease, execution: LoadedExecution, known: Mapping[tuple[str, str], str]
+        self, lease: Lease, execution: LoadedExecution, running_orders: Mapping[tuple[str, str], str]
     ) -> ClaimedCommand:
         plan = await self._playbooks.plan(execution.plan_hash)
         issued = lease.issued
         assert issued is not None
         metrics.commands_claimed.labels(issued["kind"]).inc()
-        more: dict[str, Any] = {}
+        extra_fields: dict[str, Any] = {}
         if issued["kind"] == "frame":
-            more = await self._frame(lease, issued)
+            extra_fields = await self._frame(lease, issued)
         elif issued["kind"] == "step" and plan.durability == "pipelined":
-            more = _pipelined(lease, issued, execution, known)
+            extra_fields = _pipelined(lease, issued, execution, running_orders)
         names = (lease.execution_id, lease.command_id, lease.step, lease.generation)
         if lease.lost:
-            more["lost"] = lease.lost
-        held = LeaseTerms(lease.fence, lease.delivery, lease.lease_until)
-        return command_of(plan, execution.path, names, issued, execution.state.workload, held, more)
+            extra_fields["lost"] = lease.lost
+        terms = LeaseTerms(lease.fence, lease.delivery, lease.lease_until)
+        return command_of(plan, execution.path, names, issued, execution.state.workload, terms, extra_fields)
 
     async def _frame(self, lease: Lease, issued: Mapping[str, Any]) -> dict[str, Any]:
         opened = await self._loop_opened(lease)
         index, start, end, concurrency = issued["frame"]
-        more = {
+        fields = {
             "scope": {**opened["scope"], **issued["scope"]},
             "frame": Frame(index=index, start=start, end=end, concurrency=concurrency),
             "count": opened["count"],
         }
         if opened.get("ref") is not None:
-            return {**more, "collection": opened["ref"]}
-        return {**more, "items": opened.get("data", [])[start:end]}
+            return {**fields, "collection": opened["ref"]}
+        return {**fields, "items": opened.get("data", [])[start:end]}
 
     async def _loop_opened(self, lease: Lease) -> dict[str, Any]:
         key = (lease.execution_id, lease.step, lease.generation)
@@ -93,16 +93,16 @@ class Claims:
 
 
 def _pipelined(
-    lease: Lease, issued: Mapping[str, Any], execution: LoadedExecution, known: Mapping[tuple[str, str], str]
+    lease: Lease, issued: Mapping[str, Any], execution: LoadedExecution, running_orders: Mapping[tuple[str, str], str]
 ) -> dict[str, Any]:
     digest = digest_of(issued)
-    if known.get((lease.execution_id, lease.command_id)) == digest:
+    if running_orders.get((lease.execution_id, lease.command_id)) == digest:
         return {"order": digest, "scope": {}, "workload": {}}
     state = execution.state
     # not for a redelivered command: if the worker ran ahead of it, a later command that kills the worker would count
     # against this one
-    alone = lease.delivery == 1 and list(state.commands) == [lease.command_id]
-    if not alone or state.timers or state.children:
+    is_only_command = lease.delivery == 1 and list(state.commands) == [lease.command_id]
+    if not is_only_command or state.timers or state.children:
         return {"order": digest}
     snapshot = state.snapshot()
     if max(len(orjson.dumps(state.workload)), len(orjson.dumps(snapshot))) > AHEAD_BYTES:

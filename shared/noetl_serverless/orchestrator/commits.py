@@ -16,7 +16,7 @@ from ..ports import EventStore, LockedExecution
 from ..protocol import ClaimedCommand, Held
 from ..records import Claimant, CommitResult, ExecutionCommit, Inbox, Lease, LoadedExecution, UnstorableCommit
 from ..telemetry import metrics
-from .children import resolve_again
+from .children import resolve_child_again
 from .execution_cache import ExecutionCache
 from .notifications import Notifications
 from .payloads import PAYLOAD_REF, Payloads, payload_bytes
@@ -36,7 +36,7 @@ MAX_OPTIMISTIC_CANCELS = 3
 class Commits:
     def __init__(
         self,
-        log: EventStore,
+        event_store: EventStore,
         playbooks: Plans,
         payloads: Payloads,
         notifications: Notifications,
@@ -45,8 +45,8 @@ class Commits:
     ) -> None:
         """`clock`: milliseconds since 1970; `on_commit` is called with every execution that was committed, and
         whether it has ended."""
-        self.cache = ExecutionCache(log)
-        self._event_store = log
+        self.cache = ExecutionCache(event_store)
+        self._event_store = event_store
         self._playbooks = playbooks
         self._payloads = payloads
         self._notifications = notifications
@@ -64,12 +64,12 @@ class Commits:
         If one cannot be stored, each is written by itself, and that one is put into quarantine; so is one whose
         children cannot be opened.
         """
-        commits = [commit for transition in transitions for commit in await self._commits_of(transition)]
+        commits = [commit for transition in transitions for commit in await self._to_commits(transition)]
         try:
             result = await self.write(commits, claimant)
         except UnstorableCommit as error:
             if len(transitions) > 1:
-                return await self._one_by_one(transitions, claimant)
+                return await self._commit_separately(transitions, claimant)
             logger.error(
                 "an execution cannot be stored: %s",
                 error,
@@ -80,12 +80,12 @@ class Commits:
         # a fair claim may lease a command of another execution, or of one whose commit lost its race
         others = [lease for lease in result.leases if lease.execution_id not in result.committed]
         if claimant is not None and others:
-            own = [lease for lease in result.leases if lease.execution_id in result.committed]
+            committed_leases = [lease for lease in result.leases if lease.execution_id in result.committed]
             others, more = await self.readable(claimant.worker, others)
-            result, executions = replace(result, leases=own + others), {**executions, **more}
+            result, executions = replace(result, leases=committed_leases + others), {**executions, **more}
         return result, executions
 
-    async def _commits_of(self, transition: Transition) -> list[ExecutionCommit]:
+    async def _to_commits(self, transition: Transition) -> list[ExecutionCommit]:
         """The commit of a transition, and then those that open its children. Raises Unavailable."""
         try:
             return [
@@ -106,29 +106,29 @@ class Commits:
         try:
             result = await self.write([commit])
         except UnstorableCommit:
-            commit = transition.quarantined(error, keep=False).to_commit()
+            commit = transition.quarantined(error, keep_facts=False).to_commit()
             result = await self.write([commit])
         return result, {commit.execution.execution_id: commit.execution}
 
-    async def _one_by_one(
+    async def _commit_separately(
         self, transitions: Sequence[Transition], claimant: Claimant | None
     ) -> tuple[CommitResult, dict[str, LoadedExecution]]:
-        whole = CommitResult(frozenset(), [], [], [])
-        known: dict[str, LoadedExecution] = {}
+        combined = CommitResult(frozenset(), [], [], [])
+        all_executions: dict[str, LoadedExecution] = {}
         for transition in transitions:
             result, executions = await self.commit_transitions([transition], claimant)
             if claimant is not None:
-                given = claimant.fair_claim and bool(result.committed)
-                room = max(0, claimant.limit - len(result.leases) + given)
-                claimant = replace(claimant, limit=room, fair_claim=claimant.fair_claim and not given)
-            whole = CommitResult(
-                whole.committed | result.committed,
-                whole.leases + result.leases,
-                whole.pending + result.pending,
-                whole.with_new_facts + result.with_new_facts,
+                made_fair_claim = claimant.fair_claim and bool(result.committed)
+                limit = max(0, claimant.limit - len(result.leases) + made_fair_claim)
+                claimant = replace(claimant, limit=limit, fair_claim=claimant.fair_claim and not made_fair_claim)
+            combined = CommitResult(
+                combined.committed | result.committed,
+                combined.leases + result.leases,
+                combined.pending + result.pending,
+                combined.with_new_facts + result.with_new_facts,
             )
-            known |= executions
-        return whole, known
+            all_executions |= executions
+        return combined, all_executions
 
     async def write(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write in one transaction; then cache what was written, and notify those who wait for it."""
@@ -148,9 +148,9 @@ class Commits:
             # the commit succeeded, and the next one makes a fair claim again
             logger.warning("the fair claim failed: %s", error)
             return result
-        taken = {(lease.execution_id, lease.command_id) for lease in leases}
-        waiting = [each for each in result.pending if (each[1].execution_id, each[1].command_id) not in taken]
-        return replace(result, leases=[*result.leases, *leases], pending=waiting)
+        claimed = {(lease.execution_id, lease.command_id) for lease in leases}
+        pending = [entry for entry in result.pending if (entry[1].execution_id, entry[1].command_id) not in claimed]
+        return replace(result, leases=[*result.leases, *leases], pending=pending)
 
     async def readable(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, LoadedExecution]]:
         """The leases with their executions; those that only a newer release can read are released."""
@@ -192,7 +192,7 @@ class Commits:
         """Process the inbox, and then `fact`. None if there is nothing to process, or the execution has ended, or
         `fact` closes a timer that is no longer set. Raises NotFound, and Busy if others always came first or only a
         newer release can read the execution."""
-        taken: tuple[CommitResult, dict[str, LoadedExecution]] | None = None
+        last_result: tuple[CommitResult, dict[str, LoadedExecution]] | None = None
         attempt = 0
         while attempt < MAX_COMMIT_ATTEMPTS:
             if attempt:
@@ -200,7 +200,7 @@ class Commits:
             async with self.cache.exclusive([execution_id]):
                 transition = await self._inbox_transition(execution_id, fact, closes)
                 if transition is None:
-                    return taken if fact is None else None
+                    return last_result if fact is None else None
                 result, executions = await self.commit_transitions(
                     [transition], None if transition.incomplete else claimant
                 )
@@ -211,7 +211,7 @@ class Commits:
             if not transition.incomplete:
                 return result, executions
             # the rest of the inbox, and then `fact`
-            taken, attempt = (result, executions), 0
+            last_result, attempt = (result, executions), 0
         raise Busy(f"execution {execution_id} is very busy; try again")
 
     async def commit_cancellation(self, execution_id: str, fact: Event) -> bool:
@@ -219,7 +219,7 @@ class Commits:
         the race for the row too often it locks the row, so that no busy loop can keep it out. Raises NotFound."""
         for _ in range(MAX_OPTIMISTIC_CANCELS):
             async with self.cache.exclusive([execution_id]):
-                execution = await self._fresh(execution_id)
+                execution = await self._load_fresh(execution_id)
                 if execution.state.quarantined:
                     # its state does not show whether it was dropped; its row in quarantine does
                     break
@@ -230,10 +230,12 @@ class Commits:
             if result.committed:
                 await self.process_inboxes(result.with_new_facts)
                 return True
-        done = await self._event_store.commit_exclusively(execution_id, lambda locked: _locked_end_commit(locked, fact))
-        if done is None:
+        committed = await self._event_store.commit_exclusively(
+            execution_id, lambda locked: _locked_end_commit(locked, fact)
+        )
+        if committed is None:
             return False
-        commit, result = done
+        commit, result = committed
         await self._after_commit([commit], result)
         await self.process_inboxes(result.with_new_facts)
         return True
@@ -258,16 +260,16 @@ class Commits:
         """Let an execution in quarantine continue as it was; `at` in ms. Raises NotFound, Conflict if it is not in
         quarantine or still cannot continue, and Unavailable."""
         async with self.cache.exclusive([execution_id]):
-            plan = await self._playbooks.plan((await self._fresh(execution_id)).plan_hash)
+            plan = await self._playbooks.plan((await self._load_fresh(execution_id)).plan_hash)
             try:
-                done = await self._event_store.commit_exclusively(
+                committed = await self._event_store.commit_exclusively(
                     execution_id, lambda locked: retry_transition(locked, plan, at).to_commit()
                 )
             except UnstorableCommit as error:
                 raise Conflict(f"execution {execution_id} cannot be stored with what follows: {error}") from error
-            if done is None:
+            if committed is None:
                 raise NotFound(f"there is no execution {execution_id}")
-            commit, result = done
+            commit, result = committed
             await self._after_commit([commit], result)
         await self.process_inboxes([execution_id, *result.with_new_facts])
         return result
@@ -280,47 +282,47 @@ class Commits:
             return None if transition is None else transition.to_commit()
 
         async with self.cache.exclusive([execution_id]):
-            done = await self._event_store.commit_exclusively(execution_id, commit)
-            if done is None:
+            committed = await self._event_store.commit_exclusively(execution_id, commit)
+            if committed is None:
                 return False
-            await self._after_commit([done[0]], done[1])
-        await self.process_inboxes(done[1].with_new_facts)
+            await self._after_commit([committed[0]], committed[1])
+        await self.process_inboxes(committed[1].with_new_facts)
         return True
 
     async def _inbox_transition(
         self, execution_id: str, fact: Event | None, closes: tuple[str, int] | None
     ) -> Transition | None:
-        execution = await self._fresh(execution_id)
+        execution = await self._load_fresh(execution_id)
         if execution.is_from_newer_release:
             raise Busy(f"execution {execution_id} was written by a newer release: {execution.read_error}")
         if execution.state.ended:
             await self._event_store.clear_inbox(execution_id)
             return None
         inbox = await self._event_store.read_inbox(execution_id)
-        if cancelled := next((waiting for _, waiting in inbox.facts if waiting.type == e.CANCELLED), None):
-            return _end_transition(execution, inbox, cancelled)
+        if cancellation := next((inbox_fact for _, inbox_fact in inbox.facts if inbox_fact.type == e.CANCELLED), None):
+            return _end_transition(execution, inbox, cancellation)
         transition = await self.transition(execution)
         transition.incomplete = inbox.more
-        read = 0
-        for taken, waiting in inbox.facts:
-            read += payload_bytes(waiting.payload.get("child", {}).get(PAYLOAD_REF))
-            if read > PAYLOADS_BYTES and transition.events:
+        payload_size = 0
+        for inbox_id, inbox_fact in inbox.facts:
+            payload_size += payload_bytes(inbox_fact.payload.get("child", {}).get(PAYLOAD_REF))
+            if payload_size > PAYLOADS_BYTES and transition.events:
                 transition.incomplete = True
                 break
             if transition.state.ended and not transition.quarantine:
-                transition.consumed.append(taken)
+                transition.consumed.append(inbox_id)
             else:
                 transition.apply(
-                    await resolve_again(self._playbooks, self._payloads, transition, waiting, self._clock()),
-                    taken=taken,
+                    await resolve_child_again(self._playbooks, self._payloads, transition, inbox_fact, self._clock()),
+                    inbox_id=inbox_id,
                 )
         # a state that cannot be read does not list its timers; the commit checks the timer's row
-        gone = closes is not None and execution.read_error is None and closes[0] not in transition.state.timers
-        if fact is not None and not transition.incomplete and not gone and not transition.state.ended:
+        is_timer_gone = closes is not None and execution.read_error is None and closes[0] not in transition.state.timers
+        if fact is not None and not transition.incomplete and not is_timer_gone and not transition.state.ended:
             transition.apply(fact, closes)
         return transition if transition.events else None
 
-    async def _fresh(self, execution_id: str) -> LoadedExecution:
+    async def _load_fresh(self, execution_id: str) -> LoadedExecution:
         """The execution as it is in the store; raises NotFound."""
         execution = (await self.cache.get([execution_id], fresh=True)).get(execution_id)
         if execution is None:
@@ -347,7 +349,7 @@ def _end_transition(execution: LoadedExecution, inbox: Inbox, fact: Event) -> Tr
         return None
     transition = Transition(execution, None)
     transition.apply(fact)
-    transition.consumed += [taken for taken, _ in inbox.facts]
+    transition.consumed += [inbox_id for inbox_id, _ in inbox.facts]
     return transition
 
 

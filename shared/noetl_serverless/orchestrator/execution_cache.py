@@ -26,9 +26,9 @@ BYTES_PER_CHARACTER = 4
 
 
 class ExecutionCache:
-    def __init__(self, log: EventStore) -> None:
-        self._event_store = log
-        self._kept: OrderedDict[str, LoadedExecution] = OrderedDict()
+    def __init__(self, event_store: EventStore) -> None:
+        self._event_store = event_store
+        self._cached: OrderedDict[str, LoadedExecution] = OrderedDict()
         self._weights: dict[str, int] = {}
         self._weight = 0
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -48,14 +48,14 @@ class ExecutionCache:
         """The executions that exist; with `fresh`, as they are in the store now."""
         wanted = list(dict.fromkeys(ids))
         # before the load: another task may evict one meanwhile
-        kept = {} if fresh else {id: self._kept[id] for id in wanted if id in self._kept}
-        missing = [id for id in wanted if id not in kept]
+        cached = {} if fresh else {id: self._cached[id] for id in wanted if id in self._cached}
+        missing = [id for id in wanted if id not in cached]
         loaded = await self._event_store.load(missing) if missing else {}
         for id in missing:
             self.evict(id)
         for execution in loaded.values():
             self.put(execution)
-        return {**kept, **loaded}
+        return {**cached, **loaded}
 
     def put(self, execution: LoadedExecution) -> None:
         """Cache it, evicting those that were put longest ago; not if it has ended or is too heavy by itself."""
@@ -67,13 +67,13 @@ class ExecutionCache:
         self.evict(id)
         if execution.state.ended or weight > MAX_BYTES:
             return
-        self._kept[id], self._weights[id] = execution, weight
+        self._cached[id], self._weights[id] = execution, weight
         self._weight += weight
-        while len(self._kept) > MAX_EXECUTIONS or self._weight > MAX_BYTES:
-            self.evict(next(iter(self._kept)))
+        while len(self._cached) > MAX_EXECUTIONS or self._weight > MAX_BYTES:
+            self.evict(next(iter(self._cached)))
 
     def evict(self, id: str) -> None:
-        if self._kept.pop(id, None) is not None:
+        if self._cached.pop(id, None) is not None:
             self._weight -= self._weights.pop(id)
 
 

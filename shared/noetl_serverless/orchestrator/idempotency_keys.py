@@ -21,21 +21,21 @@ def stored_keys(key: str, principal: Mapping[str, Any] | None) -> list[str]:
 
 
 def find_start(
-    found: Mapping[str, IdempotentStart], key: str, principal: Mapping[str, Any] | None
+    starts: Mapping[str, IdempotentStart], key: str, principal: Mapping[str, Any] | None
 ) -> IdempotentStart | str:
-    """What the key has started for this principal; if nothing, the form to store it in. `found`: by `stored_keys`.
+    """What the key has started for this principal; if nothing, the form to store it in. `starts`: by `stored_keys`.
 
     An execution without a known principal may have been started by this one.
     """
-    known = found.get(key)
+    unscoped = starts.get(key)
     if principal is None:
-        return known or key
-    bound = _principal_key(key, principal)
-    if bound in found:
-        return found[bound]
-    if known is None:
+        return unscoped or key
+    principal_key = _principal_key(key, principal)
+    if principal_key in starts:
+        return starts[principal_key]
+    if unscoped is None:
         return key
-    return known if known.principal in (None, principal) else bound
+    return unscoped if unscoped.principal in (None, principal) else principal_key
 
 
 def _principal_key(key: str, principal: Mapping[str, Any]) -> str:

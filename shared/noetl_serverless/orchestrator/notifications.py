@@ -29,23 +29,23 @@ class Notifications:
         self,
         notifier: Notifier | None,
         invoker: Invoker | None,
-        background: bool = True,
-        alarm: str | None = None,
+        after_response: bool = True,
+        timer_function: str | None = None,
     ) -> None:
         self._notifier = notifier
         self._invoker = invoker
-        self._background = background
-        self._timer_function = alarm
+        self._after_response = after_response
+        self._timer_function = timer_function
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def notify(self, waiting: Sequence[tuple[str, CommandKey]]) -> None:
-        if not waiting:
+    async def notify(self, pending: Sequence[tuple[str, CommandKey]]) -> None:
+        if not pending:
             return
         pools: defaultdict[str, list[CommandKey]] = defaultdict(list)
-        for pool, key in waiting:
+        for pool, key in pending:
             pools[pool].append(key)
         sending = asyncio.gather(*(self._notify_pool(pool, keys) for pool, keys in pools.items()))
-        if not self._background:
+        if not self._after_response:
             await sending
             return
         task = asyncio.ensure_future(_finish(sending))
@@ -75,13 +75,13 @@ class Notifications:
         invocation: dict[str, Any] = {"pool": pool, "waiting": len(keys)}
         if len(keys) <= MAX_NAMED_COMMANDS:
             named = {**invocation, "commands": [key.model_dump() for key in keys]}
-            _, pointed = await asyncio.gather(self._invoke(pool, named), self._publish(pool, keys))
-            if pointed:
+            _, published = await asyncio.gather(self._invoke(pool, named), self._publish(pool, keys))
+            if published:
                 return
         else:
             # the bus first: a worker that came too early would find nothing and stop
-            pointed = await self._publish(pool, keys)
-        await self._invoke(pool, invocation if pointed else {**invocation, "sweep": True})
+            published = await self._publish(pool, keys)
+        await self._invoke(pool, invocation if published else {**invocation, "sweep": True})
 
     async def _publish(self, pool: str, keys: Sequence[CommandKey]) -> bool:
         """Whether the bus has the pointers; also True if there is no bus."""

@@ -35,8 +35,8 @@ class OlderWorkers:
             names = {"execution_id": command.execution_id, "command_id": command.command_id}
             logger.warning("a command was released for a newer worker: %s", problem.detail, extra=names)
             return None
-        rest = {name: commit for name, commit in command.scope.items() if name != e.CTX_REFS}
-        return command.model_copy(update={"scope": {**rest, "ctx": {**rest.get("ctx", {}), **values}}})
+        other_fields = {name: value for name, value in command.scope.items() if name != e.CTX_REFS}
+        return command.model_copy(update={"scope": {**other_fields, "ctx": {**other_fields.get("ctx", {}), **values}}})
 
 
 def _not_speculative(command: ClaimedCommand) -> ClaimedCommand:

@@ -48,7 +48,7 @@ def wall_clock() -> int:
 class Orchestrator:
     def __init__(
         self,
-        log: EventStore,
+        event_store: EventStore,
         playbooks: Plans,
         notifications: Notifications,
         *,
@@ -57,15 +57,15 @@ class Orchestrator:
         results: Callable[[], ResultStore] | None = None,
     ) -> None:
         """`results` makes the result store, where workers put what is too large for a report."""
-        self._event_store = log
+        self._event_store = event_store
         self._playbooks = playbooks
         self._notifications = notifications
         self._clock = clock
         payloads = Payloads(results)
-        self._commits = Commits(log, playbooks, payloads, notifications, clock, on_commit)
-        self._dispatch = Claims(log, playbooks)
+        self._commits = Commits(event_store, playbooks, payloads, notifications, clock, on_commit)
+        self._claims = Claims(event_store, playbooks)
         self._older_workers = OlderWorkers(payloads)
-        self._reporting = Reports(log, playbooks, payloads, self._commits, self._dispatch, clock)
+        self._reports = Reports(event_store, playbooks, payloads, self._commits, self._claims, clock)
 
     # -- users
 
@@ -82,17 +82,17 @@ class Orchestrator:
         """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
         belongs to it. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
-        asked = entry.version if catalog_id is not None else version
-        given = payload or {}
+        requested_version = entry.version if catalog_id is not None else version
+        workload = payload or {}
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
                 found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
-                place = find_start(found, idempotency_key, principal)
-                if isinstance(place, IdempotentStart):
-                    return repeated_start(place, entry.path, asked, given)
-                key = place
-            if (started := await self._start_once(entry, given, key, principal)) is not None:
+                key_or_start = find_start(found, idempotency_key, principal)
+                if isinstance(key_or_start, IdempotentStart):
+                    return repeated_start(key_or_start, entry.path, requested_version, workload)
+                key = key_or_start
+            if (started := await self._start_once(entry, workload, key, principal)) is not None:
                 return started
         raise Unavailable("the id of the execution is already in use; try again")
 
@@ -134,13 +134,13 @@ class Orchestrator:
         return "cancelled", [execution_id, *children]
 
     async def _descendants(self, execution_id: str) -> list[str]:
-        found: list[str] = []
+        descendants: list[str] = []
         queue = [execution_id]
         while queue:
             children = await self._event_store.running_children(queue.pop())
-            found += children
+            descendants += children
             queue += children
-        return found
+        return descendants
 
     # -- workers
 
@@ -151,14 +151,14 @@ class Orchestrator:
             leases = await self._event_store.recover_leases(request.worker_id, request.lease, request.holding)
         elif request.limit:
             leases = await self._event_store.claim(claimant, request.commands or None)
-        commands = await self._dispatch.to_commands(*await self._commits.readable(request.worker_id, leases))
-        return ClaimResponse(commands=commands, plans=await self._dispatch.playbook_texts(commands, request.plans))
+        commands = await self._claims.to_commands(*await self._commits.readable(request.worker_id, leases))
+        return ClaimResponse(commands=commands, plans=await self._claims.playbook_texts(commands, request.plans))
 
     async def for_older_worker(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> list[ClaimedCommand]:
         """Those of `commands` that the worker, of the previous release, can run; the others are released."""
-        found = [(command, await self._older_workers.without_references(command)) for command in commands]
-        await self._commits.return_to_newer(worker_id, [command for command, readable in found if readable is None])
-        return [readable for _, readable in found if readable is not None]
+        converted = [(command, await self._older_workers.without_references(command)) for command in commands]
+        await self._commits.return_to_newer(worker_id, [command for command, readable in converted if readable is None])
+        return [readable for _, readable in converted if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
         kept = await self._event_store.extend_leases(request.worker_id, request.commands, request.lease)
@@ -171,9 +171,9 @@ class Orchestrator:
         batch = ReportBatch.of(request)
         if released := [outcome for outcome in request.outcomes if outcome.status == "released"]:
             await self._return_released(batch, released)
-        await self._reporting.process(batch)
+        await self._reports.process(batch)
         results = [batch.results[item.execution_id, item.command_id, item.fence] for item in request.outcomes]
-        plans = await self._dispatch.playbook_texts(batch.commands, request.plans)
+        plans = await self._claims.playbook_texts(batch.commands, request.plans)
         return ReportResponse(results=results, commands=batch.commands, plans=plans)
 
     async def return_commands(self, worker_id: str, commands: Sequence[ClaimedCommand]) -> None:
@@ -182,16 +182,16 @@ class Orchestrator:
         await self._notifications.notify(await self._event_store.release_leases(worker_id, held))
 
     async def _return_released(self, batch: ReportBatch, released: list[Outcome]) -> None:
-        held: list[Held] = []
+        not_begun: list[Held] = []
         begun: list[Held] = []
         for outcome in released:
             # a worker sets `started_at` for what it had begun
-            (begun if "started_at" in outcome.meta else held).append(Held.of(outcome))
-        waiting = await self._event_store.release_leases(batch.request.worker_id, held, begun)
-        back = {(key.execution_id, key.command_id) for _, key in waiting}
+            (begun if "started_at" in outcome.meta else not_begun).append(Held.of(outcome))
+        pending = await self._event_store.release_leases(batch.request.worker_id, not_begun, begun)
+        pending_keys = {(key.execution_id, key.command_id) for _, key in pending}
         for outcome in released:
-            batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in back else "stale")
-        await self._notifications.notify(waiting)
+            batch.settle(outcome, "accepted" if (outcome.execution_id, outcome.command_id) in pending_keys else "stale")
+        await self._notifications.notify(pending)
 
     # -- the reconciler
 
@@ -205,25 +205,25 @@ class Orchestrator:
         executions = await self._event_store.load([execution_id])
         return await self._playbooks.plan(executions[execution_id].plan_hash) if executions else None
 
-    async def give_up(self, dead: DeadLetter) -> bool:
-        """Give up a command that was delivered too often: its step fails, and the command is kept as a dead letter."""
+    async def fail_undeliverable(self, dead_letter: DeadLetter) -> bool:
+        """Fail the step of a command that was delivered too often, and keep the command as a dead letter."""
         message = (
-            f"the command was delivered to {dead.deliveries} workers and none reported an outcome; "
-            f"the last was {dead.worker}. It may crash its worker: see the worker's log"
+            f"the command was delivered to {dead_letter.deliveries} workers and none reported an outcome; "
+            f"the last was {dead_letter.worker}. It may crash its worker: see the worker's log"
         )
         outcome = Outcome(
-            execution_id=dead.execution_id,
-            command_id=dead.command_id,
-            fence=dead.fence,
+            execution_id=dead_letter.execution_id,
+            command_id=dead_letter.command_id,
+            fence=dead_letter.fence,
             status="error",
             error={"kind": "engine", "code": "command.delivery_limit", "message": message, "retryable": False},
-            meta={"deliveries": dead.deliveries},
+            meta={"deliveries": dead_letter.deliveries},
         )
-        batch = ReportBatch.of(ReportRequest(worker_id=dead.worker or "reconciler", outcomes=[outcome]))
-        await self._reporting.process(batch)
-        if batch.results[dead.execution_id, dead.command_id, dead.fence].status != "accepted":
+        batch = ReportBatch.of(ReportRequest(worker_id=dead_letter.worker or "reconciler", outcomes=[outcome]))
+        await self._reports.process(batch)
+        if batch.results[dead_letter.execution_id, dead_letter.command_id, dead_letter.fence].status != "accepted":
             return False
-        await self._event_store.add_dead_letter(dead)
+        await self._event_store.add_dead_letter(dead_letter)
         return True
 
     async def process_inbox(self, execution_id: str) -> bool:

@@ -42,7 +42,7 @@ class Payloads:
         """`results` makes the result store when it is first needed; without it every reference is refused."""
         self._results = results
         self._store: ResultStore | None = None
-        self._kept: OrderedDict[PayloadKey, Any] = OrderedDict()
+        self._cached: OrderedDict[PayloadKey, Any] = OrderedDict()
         self._bytes = 0
         self._away_until = 0.0
 
@@ -61,16 +61,16 @@ class Payloads:
 
     async def load_value(self, ref: Mapping[str, Any]) -> Any:
         """The value of a reference whose owner has been checked; raises as `load_payload` does."""
-        name = _key_of(ref)
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            return self._kept[name]
-        content = await self._read(name)
-        value = await asyncio.to_thread(_decoded, content, name)
-        self._keep(name, value)
+        key = _key_of(ref)
+        if key in self._cached:
+            self._cached.move_to_end(key)
+            return self._cached[key]
+        content = await self._read(key)
+        value = await asyncio.to_thread(_decoded, content, key)
+        self._cache_value(key, value)
         return value
 
-    async def _read(self, name: PayloadKey) -> bytes:
+    async def _read(self, key: PayloadKey) -> bytes:
         if self._results is None:
             raise InvalidRequest("the payload is a reference, but no result store is configured")
         if monotonic() < self._away_until:
@@ -81,7 +81,7 @@ class Payloads:
         try:
             async with reading:
                 # an object that is larger than its reference says is not read to its end
-                content = await self._store.get_range(name.key, 0, name.size + 1)
+                content = await self._store.get_range(key.key, 0, key.size + 1)
         except (KeyError, ValueError):
             # ValueError: not a valid key
             raise InvalidRequest("the payload is not in the result store") from None
@@ -92,14 +92,14 @@ class Payloads:
             raise ResultStoreUnavailable("the result store does not answer; try again") from error
         return content
 
-    def _keep(self, name: PayloadKey, value: Any) -> None:
-        if name in self._kept:
+    def _cache_value(self, key: PayloadKey, value: Any) -> None:
+        if key in self._cached:
             return
-        self._kept[name] = value
-        self._bytes += name.size
+        self._cached[key] = value
+        self._bytes += key.size
         while self._bytes > PAYLOADS_BYTES:
-            freed, _ = self._kept.popitem(last=False)
-            self._bytes -= freed.size
+            evicted, _ = self._cached.popitem(last=False)
+            self._bytes -= evicted.size
 
 
 def payload_bytes(ref: Mapping[str, Any] | None) -> int:
@@ -120,8 +120,8 @@ def _key_of(ref: Mapping[str, Any]) -> PayloadKey:
     return PayloadKey(key, sha256, size)
 
 
-def _decoded(content: bytes, name: PayloadKey) -> Any:
-    if len(content) != name.size or hashlib.sha256(content).hexdigest() != name.sha256:
+def _decoded(content: bytes, key: PayloadKey) -> Any:
+    if len(content) != key.size or hashlib.sha256(content).hexdigest() != key.sha256:
         raise InvalidRequest("the payload in the result store does not match its reference")
     try:
         return stored(orjson.loads(content))

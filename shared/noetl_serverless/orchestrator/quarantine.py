@@ -30,13 +30,15 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
         raise Conflict(
             f"execution {execution.execution_id} still cannot continue: {transition.quarantine['error']['message']}"
         )
-    kept = {_closed_by(fact) for fact in row.facts}
+    closed = {_closed_by(fact) for fact in row.facts}
     issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands
     rows = still_open(issued, execution.state)
-    transition.reissued = [row for row in rows if row["command"] not in kept]
-    known = {fact["payload"].get("execution_id") for fact in row.facts}
+    transition.reissued = [row for row in rows if row["command"] not in closed]
+    ended_children = {fact["payload"].get("execution_id") for fact in row.facts}
     transition.inbox_facts += [
-        _child_end_fact(execution, child, at) for child in locked.ended_children() if child.execution_id not in known
+        _child_end_fact(execution, child, at)
+        for child in locked.ended_children()
+        if child.execution_id not in ended_children
     ]
     return transition
 

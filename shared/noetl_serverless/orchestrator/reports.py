@@ -75,16 +75,16 @@ class ReportBatch:
             yield self
             return
         chunk: dict[str, list[Outcome]] = {}
-        read = 0
+        chunk_bytes = 0
         for id, outcomes in self.pending.items():
             for outcome in outcomes:
-                weight = payload_bytes(outcome.child.payload_ref) if outcome.child is not None else 0
+                size = payload_bytes(outcome.child.payload_ref) if outcome.child is not None else 0
                 # a command that was run ahead stays with the one it follows from
-                if chunk and read + weight > PAYLOADS_BYTES and outcome.order is None:
+                if chunk and chunk_bytes + size > PAYLOADS_BYTES and outcome.order is None:
                     yield replace(self, pending=chunk)
-                    chunk, read = {}, 0
+                    chunk, chunk_bytes = {}, 0
                 chunk.setdefault(id, []).append(outcome)
-                read += weight
+                chunk_bytes += size
         if chunk:
             yield replace(self, pending=chunk)
 
@@ -109,27 +109,27 @@ class ReportBatch:
     def claimant(self) -> Claimant | None:
         """The claimant of what the next commit issues; None if the worker has no capacity left."""
         request = self.request
-        room = request.capacity - len(self.commands) - self.fair_claim
-        if room <= 0 and not self.fair_claim:
+        free_slots = request.capacity - len(self.commands) - self.fair_claim
+        if free_slots <= 0 and not self.fair_claim:
             return None
-        return Claimant(request.worker_id, request.pool, request.lease, max(room, 0), fair_claim=self.fair_claim)
+        return Claimant(request.worker_id, request.pool, request.lease, max(free_slots, 0), fair_claim=self.fair_claim)
 
 
 class Reports:
     def __init__(
         self,
-        log: EventStore,
+        event_store: EventStore,
         playbooks: Plans,
         payloads: Payloads,
         commits: Commits,
-        dispatch: Claims,
+        claims: Claims,
         clock: Callable[[], int],
     ) -> None:
-        self._event_store = log
+        self._event_store = event_store
         self._playbooks = playbooks
         self._payloads = payloads
         self._commits = commits
-        self._dispatch = dispatch
+        self._claims = claims
         self._clock = clock
 
     async def process(self, batch: ReportBatch) -> None:
@@ -157,7 +157,7 @@ class Reports:
     async def _decide_and_commit(self, batch: ReportBatch, fresh: bool) -> None:
         """Commit the outcomes with what follows from them; those that lose the race stay in `batch.pending`."""
         executions = await self._load(batch, fresh)
-        held = await self._still_leased(batch) if fresh else None
+        leased = await self._still_leased(batch) if fresh else None
         transitions: dict[str, Transition] = {}
         for id, outcomes in list(batch.pending.items()):
             try:
@@ -172,7 +172,7 @@ class Reports:
                 continue
             for outcome in outcomes:
                 try:
-                    await self._apply_outcome(batch, transition, outcome, held)
+                    await self._apply_outcome(batch, transition, outcome, leased)
                 except ResultStoreUnavailable as away:
                     batch.defer(outcome, away)
             if transition is not None and transition.events:
@@ -182,7 +182,7 @@ class Reports:
         if not transitions:
             return
         result, executions = await self._commits.commit_transitions(list(transitions.values()), batch.claimant())
-        batch.commands += await self._dispatch.to_commands(result.leases, executions, batch.request.running)
+        batch.commands += await self._claims.to_commands(result.leases, executions, batch.request.running)
         batch.with_new_facts += result.with_new_facts
         # a commit that lost all its races made no fair claim
         batch.fair_claim &= not result.committed
@@ -194,14 +194,14 @@ class Reports:
         """The executions of a batch; loaded again where the cached one does not know a reported command."""
         executions = await self._commits.cache.get(batch.pending, fresh)
         if not fresh:
-            odd = [
+            stale = [
                 id
                 for id, outcomes in batch.pending.items()
                 if id in executions
                 and any(item.command_id not in executions[id].state.commands for item in outcomes if item.order is None)
             ]
-            if odd:
-                executions.update(await self._commits.cache.get(odd, fresh=True))
+            if stale:
+                executions.update(await self._commits.cache.get(stale, fresh=True))
         return executions
 
     async def _still_leased(self, batch: ReportBatch) -> set[tuple[str, str, int]]:
@@ -216,7 +216,7 @@ class Reports:
         batch: ReportBatch,
         transition: Transition | None,
         outcome: Outcome,
-        held: set[tuple[str, str, int]] | None,
+        leased: set[tuple[str, str, int]] | None,
     ) -> None:
         key = (outcome.execution_id, outcome.command_id, outcome.fence)
         if transition is not None and transition.execution.is_from_newer_release:
@@ -224,7 +224,7 @@ class Reports:
                 outcome, "stale", f"the execution was written by a newer release: {transition.execution.read_error}"
             )
         elif transition is not None and transition.execution.read_error is not None and not transition.state.ended:
-            transition.quarantine_unread(_unread(outcome, self._clock()))
+            transition.quarantine_unread(_bare_fact(outcome, self._clock()))
             batch.settle(outcome, "stale", "the execution cannot be read, and is in quarantine")
         elif (
             transition is None
@@ -234,13 +234,13 @@ class Reports:
             batch.settle(outcome, "stale", "the worker no longer holds this command")
         elif outcome.order is not None:
             # under the lease of the command before it: written only if that one's fence is valid
-            if _follows(transition, outcome):
+            if _was_issued_here(transition, outcome):
                 await self._apply_fact(batch, transition, outcome, None)
             else:
                 batch.settle(
                     outcome, "stale", "this report did not issue the command, or issued it with another payload"
                 )
-        elif held is not None and key not in held:
+        elif leased is not None and key not in leased:
             batch.settle(outcome, "stale", "the worker no longer holds this command")
         else:
             await self._apply_fact(batch, transition, outcome, (outcome.command_id, outcome.fence))
@@ -255,15 +255,15 @@ class Reports:
     async def _fact_of(self, batch: ReportBatch, transition: Transition, outcome: Outcome) -> Event:
         """The outcome as a fact; one that does not fit its command becomes an error of the step."""
         command = transition.state.commands[outcome.command_id]
-        at = self._at(transition, outcome)
+        at = self._reported_at(transition, outcome)
         try:
             await self._check_owner(outcome)
             fact = fact_of(outcome, command, at, batch.request.worker_id)
         except InvalidRequest as problem:
             batch.settle(outcome, "refused", problem.detail)
             reason = {"kind": "engine", "code": "outcome.refused", "message": problem.detail, "retryable": False}
-            kept = outcome.model_dump(include={"execution_id", "command_id", "fence"})
-            refused = Outcome(**kept, status="error", error=reason)
+            identity = outcome.model_dump(include={"execution_id", "command_id", "fence"})
+            refused = Outcome(**identity, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
         parked = fact.type == e.CALL_PARKED
         return await resolve_child(self._playbooks, self._payloads, transition, fact) if parked else fact
@@ -278,7 +278,7 @@ class Reports:
                     f"the reference leads into execution {id}, which is neither this one nor a descendant"
                 )
 
-    def _at(self, transition: Transition, outcome: Outcome) -> int:
+    def _reported_at(self, transition: Transition, outcome: Outcome) -> int:
         """Now, or the worker's time, but never in the future nor before what the outcome follows from."""
         now = self._clock()
         if outcome.at is None:
@@ -314,7 +314,7 @@ class Reports:
                             refs=references(fact),
                         )
                     )
-        accepted = await self._append_each(facts)
+        accepted = await self._append_to_inbox(facts)
         for outcome in (item for items in batch.pending.values() for item in items):
             if (outcome.execution_id, outcome.command_id, outcome.fence) in accepted:
                 batch.settle(outcome, "accepted")
@@ -323,7 +323,7 @@ class Reports:
         for id in sorted({id for id, _, _ in accepted}):
             await self._process_inbox(batch, id)
 
-    async def _append_each(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+    async def _append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, the others are appended one by one, and the lease of that one expires."""
         if not facts:
             return set()
@@ -331,14 +331,14 @@ class Reports:
             return await self._event_store.append_to_inbox(facts)
         except UnstorableCommit as error:
             if len(facts) > 1:
-                return set().union(*[await self._append_each([fact]) for fact in facts])
+                return set().union(*[await self._append_to_inbox([fact]) for fact in facts])
             names = {"execution_id": facts[0].execution_id, "command_id": facts[0].event.command_id}
             logger.error("an outcome cannot be stored: %s", error, extra=names)
             return set()
 
     async def _process_inbox(self, batch: ReportBatch, id: str) -> None:
         try:
-            taken = await self._commits.commit_fact(id, claimant=batch.claimant())
+            committed = await self._commits.commit_fact(id, claimant=batch.claimant())
         except Problem:
             # whoever came first processes the inbox, or the reconciler does
             return
@@ -347,18 +347,18 @@ class Reports:
             metrics.isolated_failures.labels("advance").inc()
             logger.exception("execution %s could not be advanced", id)
             return
-        if taken is not None:
+        if committed is not None:
             batch.fair_claim = False
-            result, executions = taken
-            batch.commands += await self._dispatch.to_commands(result.leases, executions, batch.request.running)
+            result, executions = committed
+            batch.commands += await self._claims.to_commands(result.leases, executions, batch.request.running)
 
 
-def _follows(transition: Transition, outcome: Outcome) -> bool:
+def _was_issued_here(transition: Transition, outcome: Outcome) -> bool:
     """Whether this transition has issued the command with the same payload that the worker ran it with."""
     issued = transition.issued.get(outcome.command_id)
     return issued is not None and digest_of(issued) == outcome.order
 
 
-def _unread(outcome: Outcome, at: int) -> Event:
+def _bare_fact(outcome: Outcome, at: int) -> Event:
     """An outcome as a fact of which only the type and the command are known."""
     return Event(KINDS.get(outcome.status, e.CALL_ERROR), at, command_id=outcome.command_id)

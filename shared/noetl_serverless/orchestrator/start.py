@@ -48,8 +48,8 @@ def new_root(
 ) -> NewExecution:
     """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
     id = execution_id(at, secrets.token_hex(8))
-    given = validated_payload(payload)
-    request_hash = _hash(entry.path, entry.version, given) if idempotency_key else None
+    validated = validated_payload(payload)
+    request_hash = _hash(entry.path, entry.version, validated) if idempotency_key else None
     keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
     return _new_execution(
         id,
@@ -57,7 +57,7 @@ def new_root(
         entry.version,
         entry.path,
         plan,
-        given,
+        validated,
         at,
         None,
         0,
@@ -66,16 +66,16 @@ def new_root(
     )
 
 
-def repeated_start(known: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+def repeated_start(earlier: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
     """The execution that this key has started before. `version` None matches whichever version was the latest then.
     Raises Conflict if the earlier request was a different one."""
-    other = version is not None and version != known.version
-    if other or known.request_hash != _hash(path, known.version, validated_payload(payload)):
+    is_other_version = version is not None and version != earlier.version
+    if is_other_version or earlier.request_hash != _hash(path, earlier.version, validated_payload(payload)):
         raise Conflict(
-            f"this Idempotency-Key has started execution {known.execution_id} with another playbook or payload; "
+            f"this Idempotency-Key has started execution {earlier.execution_id} with another playbook or payload; "
             "use a new key"
         )
-    return Started(known.execution_id, 0, replayed=True)
+    return Started(earlier.execution_id, 0, replayed=True)
 
 
 def validated_payload(value: Any) -> Any:
@@ -120,11 +120,11 @@ def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapp
 def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The workload and the ctx of an execution started with `payload`, and the workload's size in bytes of JSON.
     Raises InvalidRequest."""
-    given = dict(payload)
-    ctx = given.pop("ctx", {})
+    overrides = dict(payload)
+    ctx = overrides.pop("ctx", {})
     if not isinstance(ctx, dict):
         raise InvalidRequest("payload.ctx must be an object")
-    workload = _merge(plan.workload, given)
+    workload = _merge(plan.workload, overrides)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
@@ -193,9 +193,9 @@ def _new_execution(
     return NewExecution(execution, fact, row)
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
-    for key, value in over.items():
-        known = merged.get(key)
-        merged[key] = _merge(known, value) if isinstance(known, Mapping) and isinstance(value, Mapping) else value
+    for key, value in overrides.items():
+        before = merged.get(key)
+        merged[key] = _merge(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
     return merged

@@ -67,10 +67,10 @@ class Transition:
         """The events whose child executions are opened in the same commit: all that the log names, and no others."""
         return [event for event in self.events if event.type == e.CHILD_STARTED]
 
-    def apply(self, fact: Event, closes: tuple[str, int] | None = None, taken: int | None = None) -> None:
-        """Append a fact and what follows from it; `closes` is the command and the fence that it closes, `taken` its
+    def apply(self, fact: Event, closes: tuple[str, int] | None = None, inbox_id: int | None = None) -> None:
+        """Append a fact and what follows from it; `closes` is the command and the fence that it closes, `inbox_id` its
         number in the inbox. A fact that cannot be decided ends the execution, in quarantine."""
-        self._record(AppliedFact(fact, closes, taken))
+        self._record(AppliedFact(fact, closes, inbox_id))
         if self.quarantine:
             self.quarantine["facts"].append(quarantined_fact(fact))
             return
@@ -80,7 +80,7 @@ class Transition:
             # the core is pure: this fact in this state will fail every time
             self._quarantine(fact, error)
             return
-        if taken is None:
+        if inbox_id is None:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
 
     def quarantine_unread(self, fact: Event) -> None:
@@ -91,28 +91,28 @@ class Transition:
         assert self.quarantine is not None
         self.quarantine["facts"].clear()
 
-    def quarantined(self, error: Exception, *, keep: bool = True) -> Transition:
+    def quarantined(self, error: Exception, *, keep_facts: bool = True) -> Transition:
         """A transition in place of this one that puts the execution into quarantine, together with the applied facts if
-        `keep` is set. Otherwise the commands that they closed are issued again after a retry."""
-        other = Transition(self.execution, self.plan, self.worker)
-        for given in self.applied:
-            other._record(given)
-        first, *rest = (given.fact for given in self.applied)
-        other._quarantine(first if keep else replace(first, payload={}), error)
-        assert other.quarantine is not None
-        if keep:
-            other.refs = self.refs
-            other.quarantine["facts"] += map(quarantined_fact, rest)
+        `keep_facts` is set. Otherwise the commands that they closed are issued again after a retry."""
+        transition = Transition(self.execution, self.plan, self.worker)
+        for applied in self.applied:
+            transition._record(applied)
+        first, *rest = (applied.fact for applied in self.applied)
+        transition._quarantine(first if keep_facts else replace(first, payload={}), error)
+        assert transition.quarantine is not None
+        if keep_facts:
+            transition.refs = self.refs
+            transition.quarantine["facts"] += map(quarantined_fact, rest)
         else:
-            other.quarantine["facts"].clear()
-        return other
+            transition.quarantine["facts"].clear()
+        return transition
 
-    def _record(self, given: AppliedFact) -> None:
-        self.applied.append(given)
-        if given.closes is not None:
-            self.closes.append(given.closes)
-        if given.inbox_id is not None:
-            self.consumed.append(given.inbox_id)
+    def _record(self, applied: AppliedFact) -> None:
+        self.applied.append(applied)
+        if applied.closes is not None:
+            self.closes.append(applied.closes)
+        if applied.inbox_id is not None:
+            self.consumed.append(applied.inbox_id)
 
     def _decide(self, fact: Event) -> list[Event]:
         if fact.type == e.DROPPED:
@@ -124,16 +124,16 @@ class Transition:
             raise self.execution.read_error
         if reason := reason_to_ignore(self.state, fact):
             # an earlier release would apply what the fact sets
-            kept = {name: value for name, value in fact.payload.items() if name != "set"}
-            fact = replace(fact, payload={**kept, e.IGNORED: reason})
+            unset_payload = {name: value for name, value in fact.payload.items() if name != "set"}
+            fact = replace(fact, payload={**unset_payload, e.IGNORED: reason})
         was_running, was_quarantined = not self.state.ended, self.state.quarantined
         children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
         self._append(fact)
-        for place, decision in enumerate(decisions):
+        for index, decision in enumerate(decisions):
             # in place, without a second list: there may be very many
-            decisions[place] = decision.numbered(self.head + 1)
-            self._append(decisions[place])
+            decisions[index] = decision.numbered(self.head + 1)
+            self._append(decisions[index])
         if was_running and self.state.ended:
             self.ended_at_ms = fact.at
             self._notify_parent(fact.at)
@@ -158,7 +158,7 @@ class Transition:
         error_fields = {
             "kind": "engine",
             "code": e.UNDECIDABLE,
-            "message": f"the engine cannot decide what follows {fact.type}: {_of(error)}",
+            "message": f"the engine cannot decide what follows {fact.type}: {_error_text(error)}",
             "retryable": False,
             "place": _place(error),
         }
@@ -181,18 +181,22 @@ class Transition:
 
     def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
         """What to write; it includes the state at the beginning, at the end, and now and then in between."""
-        often = self.head - self.execution.snapshot >= SNAPSHOT_EVERY_EVENTS
+        is_snapshot_due = self.head - self.execution.snapshot >= SNAPSHOT_EVERY_EVENTS
         # an earlier release would fold these events to a ctx without the values by reference
-        unread = any(_sets_by_reference(event) for event in self.events)
-        due = row is not None or self.state.ended or self.quarantine is not None or often or unread
+        sets_references = any(_sets_by_reference(event) for event in self.events)
+        wants_snapshot = (
+            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_references
+        )
         # a stored state that could not be read is not overwritten
-        writes = due and self.execution.read_error is None
-        execution = self.execution.advanced(self.state, self.head, self.head if writes else self.execution.snapshot)
-        expect = None if row is not None else self.execution.head
+        writes_snapshot = wants_snapshot and self.execution.read_error is None
+        execution = self.execution.advanced(
+            self.state, self.head, self.head if writes_snapshot else self.execution.snapshot
+        )
+        expected_head = None if row is not None else self.execution.head
         return ExecutionCommit(
             execution=execution,
             events=self.events,
-            expected_head=expect,
+            expected_head=expected_head,
             new_row=row,
             closes=self.closes,
             worker=self.worker,
@@ -263,7 +267,7 @@ def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:
     }
 
 
-def _of(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     text = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_CHARACTERS]
     # it may contain the very value that cannot be stored
     return text.encode(errors="replace").decode().replace("\0", "?")

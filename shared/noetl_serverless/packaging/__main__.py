@@ -16,16 +16,16 @@ from .target import Architecture, NoInterpreter, Target, Version
 
 
 def main() -> int:
-    given = _arguments()
+    arguments = _arguments()
     project = functions_folder().parent
-    target = Target(given.python, given.architecture)
+    target = Target(arguments.python, arguments.architecture)
     try:
         folder = build(
             project,
-            given.host,
+            arguments.host,
             target,
-            given.out or project / "dist" / given.host,
-            only=given.only,
+            arguments.out or project / "dist" / arguments.host,
+            only=arguments.only,
             report=_print_package,
         )
     except (NoInterpreter, InstallFailed, NotLocked, TooBig, ValueError) as error:

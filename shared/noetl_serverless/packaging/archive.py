@@ -18,15 +18,15 @@ _UNIX = 3
 def write(folder: Path, path: Path) -> None:
     """Zip `folder`: entries in order, one time stamp, one of two modes, no folders, no links."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
+    temporary = path.with_suffix(".part")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=COMPRESSION_LEVEL) as archive:
         for file in files(folder):
             entry = zipfile.ZipInfo(file.relative_to(folder).as_posix(), TIMESTAMP)
             entry.compress_type = zipfile.ZIP_DEFLATED
             entry.create_system = _UNIX
             entry.external_attr = (_PROGRAM if os.access(file, os.X_OK) else _FILE) << 16
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED, COMPRESSION_LEVEL)
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
 def files(folder: Path) -> list[Path]:

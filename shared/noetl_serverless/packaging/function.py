@@ -101,11 +101,15 @@ class Packager:
             _name(requirement)
             for requirement in (
                 *project["dependencies"],
-                *(one for extra in (self._host, *extras) for one in optional.get(extra, ())),
+                *(distribution for extra in (self._host, *extras) for distribution in optional.get(extra, ())),
             )
         }
         known = packages_distributions()
-        unnamed = {one for name in (*closure.others, *closure.modules) for one in _IMPLICIT_DISTRIBUTIONS.get(name, ())}
+        unnamed = {
+            distribution
+            for name in (*closure.others, *closure.modules)
+            for distribution in _IMPLICIT_DISTRIBUTIONS.get(name, ())
+        }
         imported = {normal(name) for top in closure.others | unnamed for name in known.get(top, ())}
         return sorted(imported & allowed)
 

@@ -30,8 +30,8 @@ def install(locked: Iterable[Locked], target: Target, folder: Path) -> None:
         wanted.unlink()
 
 
-def _run(*words: str) -> None:
-    command = [sys.executable, "-m", "uv", *words]
+def _run(*arguments: str) -> None:
+    command = [sys.executable, "-m", "uv", *arguments]
     done = subprocess.run(command, env=uv_environment(pip_config()), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         hint = "; `pip install uv` first" if "No module named uv" in done.stderr else ""

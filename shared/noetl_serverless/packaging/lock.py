@@ -61,7 +61,7 @@ def normal(name: str) -> str:
 
 
 def requirements(locked: Iterable[Locked]) -> str:
-    return "".join(f"{_trimmed(one.text)}\n" for one in locked)
+    return "".join(f"{_trimmed(package.text)}\n" for package in locked)
 
 
 def _trimmed(text: str) -> str:

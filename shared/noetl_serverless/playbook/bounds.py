@@ -83,19 +83,19 @@ class WorkMeter:
         return self._spent + turns // 10 + weight // 500 + text // 10_000
 
 
-def weight_of(value: Any, enough: int) -> int:
-    """The number of values in `value`; a little more than `enough` if there are more. A value that is referenced twice
+def weight_of(value: Any, limit: int) -> int:
+    """The number of values in `value`; a little more than `limit` if there are more. A value that is referenced twice
     counts twice: a few lists that share items take little memory here, but very much once they are serialized."""
-    weight, waiting = 0, [value]
-    while waiting and weight <= enough:
-        found = waiting.pop()
+    weight, stack = 0, [value]
+    while stack and weight <= limit:
+        item = stack.pop()
         weight += 1
-        if isinstance(found, Mapping):
-            waiting.extend(found.values())
-        elif isinstance(found, (list, tuple)):
-            waiting.extend(found)
-        elif isinstance(found, str):
-            weight += len(found) // 64
+        if isinstance(item, Mapping):
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif isinstance(item, str):
+            weight += len(item) // 64
     return weight
 
 
@@ -119,9 +119,9 @@ def add(budget: RenderBudget, left: Any, right: Any) -> Any:
 
 
 def multiply(budget: RenderBudget, left: Any, right: Any) -> Any:
-    for many, times in ((left, right), (right, left)):
-        if isinstance(many, (list, tuple)) and isinstance(times, int):
-            budget.spend_weight(many, times)
+    for sequence, times in ((left, right), (right, left)):
+        if isinstance(sequence, (list, tuple)) and isinstance(times, int):
+            budget.spend_weight(sequence, times)
     if isinstance(left, int) and isinstance(right, int):
         if left.bit_length() + right.bit_length() > MAX_BITS:
             raise SecurityError("the product is too large")

@@ -57,16 +57,17 @@ class _Compiler:
         spec = self.playbook.executor_spec
         entry = spec.entry_step if spec.entry_step in self.names else self.playbook.workflow[0].step
         targets = {step.step: self._targets(step) for step in self.playbook.workflow}
-        back = back_arcs(targets, entry)
+        back_edges = back_arcs(targets, entry)
         steps = {
-            step.step: self._step(step, ("workflow", index), back) for index, step in enumerate(self.playbook.workflow)
+            step.step: self._step(step, ("workflow", index), back_edges)
+            for index, step in enumerate(self.playbook.workflow)
         }
         forward = {
-            name: [target for index, target in enumerate(listed) if (name, index) not in back]
+            name: [target for index, target in enumerate(listed) if (name, index) not in back_edges]
             for name, listed in targets.items()
         }
         metadata = self.playbook.metadata
-        back_sources, cycles = bodies(targets, back)
+        back_sources, cycles = bodies(targets, back_edges)
         return Plan(
             hash=canonical_hash(plain_data(self.document.root)),
             name=metadata.name,
@@ -92,17 +93,17 @@ class _Compiler:
         arcs = step.next.arcs if step.next else []
         return [arc.step if arc.step in self.names else step.step for arc in arcs]
 
-    def _step(self, step: model.Step, path: Path, back: set[tuple[str, int]]) -> Step:
+    def _step(self, step: model.Step, path: Path, back_edges: set[tuple[str, int]]) -> Step:
         tasks = self.tasks.of_step(step, path)
-        given = self.trees.tree(step.input, (*path, "input")) if step.input else None
+        input_tree = self.trees.tree(step.input, (*path, "input")) if step.input else None
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
-        arcs = self._arcs(step, path, back)
+        arcs = self._arcs(step, path, back_edges)
         return Step(
             name=step.step,
             tasks=tasks,
             is_pipeline=isinstance(step.tool, list),
-            input=given,
+            input=input_tree,
             loop=loop,
             set=self.trees.assignments(step.set, (*path, "set")),
             arcs=arcs,
@@ -110,7 +111,7 @@ class _Compiler:
             on_no_match=router.on_no_match,
             warns_on_no_match=_warns(step, router, arcs),
             admit=self._admit(step, path),
-            reads=self._reads(given, tasks, loop),
+            reads=self._reads(input_tree, tasks, loop),
             ctx_is_stable=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
             parks=any(task.kind == "playbook" for task in tasks),
             place=self.trees.place(path),
@@ -143,7 +144,7 @@ class _Compiler:
             self.trees.faults.add("max_in_flight is a number or one {{ expression }} that gives it", path)
         return template or DEFAULT_IN_FLIGHT
 
-    def _arcs(self, step: model.Step, path: Path, back: set[tuple[str, int]]) -> tuple[Arc, ...]:
+    def _arcs(self, step: model.Step, path: Path, back_edges: set[tuple[str, int]]) -> tuple[Arc, ...]:
         compiled = []
         for index, arc in enumerate(step.next.arcs if step.next else []):
             here = (*path, "next", "arcs", index)
@@ -155,7 +156,7 @@ class _Compiler:
                     target=arc.step,
                     when=when,
                     set=self.trees.assignments(arc.set, (*here, "set")),
-                    back=(step.step, index) in back,
+                    back=(step.step, index) in back_edges,
                     handles_failure=when is not None and _asks_about_failure(when.reads),
                 )
             )
@@ -172,9 +173,9 @@ class _Compiler:
             compiled.append(AdmitRule(when, then is None or then.allow))
         return tuple(compiled)
 
-    def _reads(self, given: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
+    def _reads(self, input_tree: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
         """The names that the worker must be given to render the step's templates."""
-        trees: list[Tree] = [given, loop.items if loop else None]
+        trees: list[Tree] = [input_tree, loop.items if loop else None]
         local = set(_LOCAL)
         if loop:
             local.add(loop.iterator)

@@ -37,20 +37,20 @@ def _fails(expression: nodes.Node) -> bool:
             return _fails(left) and _fails(right)
         case nodes.Test(node=nodes.Name(name="error"), name="defined"):
             return True
-        case nodes.Compare(expr=asked, ops=[nodes.Operand(op="eq", expr=value)]):
-            return _is_failure(asked, [value]) or _is_failure(value, [asked])
-        case nodes.Compare(expr=asked, ops=[nodes.Operand(op="in", expr=nodes.List() | nodes.Tuple() as values)]):
-            return _is_failure(asked, values.items)
+        case nodes.Compare(expr=compared, ops=[nodes.Operand(op="eq", expr=value)]):
+            return _is_failure(compared, [value]) or _is_failure(value, [compared])
+        case nodes.Compare(expr=compared, ops=[nodes.Operand(op="in", expr=nodes.List() | nodes.Tuple() as values)]):
+            return _is_failure(compared, values.items)
     return False
 
 
-def _is_failure(asked: nodes.Node, values: list[nodes.Expr] | list[nodes.Node]) -> bool:
-    known = [value.value for value in values if isinstance(value, nodes.Const)]
-    if len(known) < len(values):
+def _is_failure(expression: nodes.Node, values: list[nodes.Expr] | list[nodes.Node]) -> bool:
+    constants = [value.value for value in values if isinstance(value, nodes.Const)]
+    if len(constants) < len(values):
         return False
-    if is_attribute(asked, *NAMES):
-        return FAILURE_EVENTS.issuperset(known)
-    return is_attribute(asked, *STATUS) and set(known) <= {"error"}
+    if is_attribute(expression, *NAMES):
+        return FAILURE_EVENTS.issuperset(constants)
+    return is_attribute(expression, *STATUS) and set(constants) <= {"error"}
 
 
 def is_attribute(node: nodes.Node, name: str, attribute: str) -> bool:

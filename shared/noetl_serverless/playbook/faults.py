@@ -33,7 +33,12 @@ class Faults:
         self._keep(Fault(message, pointer=json_pointer(path), line=line, column=column, code=code))
 
     def sort_keys(
-        self, node: MapNode, known: Collection[str], legacy: Mapping[str, str], later: Collection[str], free: bool
+        self,
+        node: MapNode,
+        known: Collection[str],
+        legacy: Mapping[str, str],
+        later: Collection[str],
+        allows_extra: bool,
     ) -> MapNode:
         """`node` without the refused keys; each of them is added as a fault."""
         refused = set()
@@ -44,7 +49,7 @@ class Faults:
                 self._key_fault(node, key, f"'{key}' is not supported yet", "playbook.not_supported")
             elif key in legacy:
                 self._key_fault(node, key, f"'{key}' is not part of the language: {legacy[key]}", "playbook.legacy")
-            elif free:
+            elif allows_extra:
                 continue
             else:
                 self._key_fault(node, key, f"unknown key '{key}'{did_you_mean(key, known)}", "playbook.unknown_key")

@@ -22,43 +22,43 @@ def back_arcs(arcs: Arcs, entry: str) -> set[tuple[str, int]]:
 
 
 def _search(arcs: Arcs, root: str, done: set[str], found: set[tuple[str, int]]) -> None:
-    way: list[tuple[str, Iterator[tuple[int, str]]]] = [(root, iter(enumerate(arcs[root])))]
-    on_way = {root}
-    while way:
-        step, rest = way[-1]
+    stack: list[tuple[str, Iterator[tuple[int, str]]]] = [(root, iter(enumerate(arcs[root])))]
+    on_stack = {root}
+    while stack:
+        step, rest = stack[-1]
         for index, target in rest:
-            if target in on_way:
+            if target in on_stack:
                 found.add((step, index))
             elif target not in done:
-                way.append((target, iter(enumerate(arcs[target]))))
-                on_way.add(target)
+                stack.append((target, iter(enumerate(arcs[target]))))
+                on_stack.add(target)
                 break
         else:
-            way.pop()
-            on_way.discard(step)
+            stack.pop()
+            on_stack.discard(step)
             done.add(step)
 
 
-def bodies(arcs: Arcs, back: set[tuple[str, int]]) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
+def bodies(arcs: Arcs, back_edges: set[tuple[str, int]]) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]]]:
     """For each target of back-edges: the steps they come from, and the body of its cycle, that is the step itself and
     all steps that lead to one of these without passing through it."""
-    led_back: dict[str, set[str]] = {}
-    for source, index in back:
-        led_back.setdefault(arcs[source][index], set()).add(source)
-    into: dict[str, list[str]] = {name: [] for name in arcs}
+    back_sources: dict[str, set[str]] = {}
+    for source, index in back_edges:
+        back_sources.setdefault(arcs[source][index], set()).add(source)
+    predecessors: dict[str, list[str]] = {name: [] for name in arcs}
     for source, targets in arcs.items():
         for target in targets:
-            into[target].append(source)
-    found = {}
-    for header, sources in led_back.items():
+            predecessors[target].append(source)
+    cycle_bodies = {}
+    for header, sources in back_sources.items():
         body, queue = {header}, list(sources)
         while queue:
             step = queue.pop()
             if step not in body:
                 body.add(step)
-                queue += into[step]
-        found[header] = frozenset(body)
-    return {header: frozenset(sources) for header, sources in led_back.items()}, found
+                queue += predecessors[step]
+        cycle_bodies[header] = frozenset(body)
+    return {header: frozenset(sources) for header, sources in back_sources.items()}, cycle_bodies
 
 
 class Reach(Mapping[str, frozenset[str]]):
@@ -72,12 +72,12 @@ class Reach(Mapping[str, frozenset[str]]):
         self._masks = _masks(arcs)
 
     def __getitem__(self, step: str) -> frozenset[str]:
-        known = self._sets.get(step)
-        if known is None:
+        cached = self._sets.get(step)
+        if cached is None:
             mask = self._masks[step]
-            known = frozenset(name for bit, name in enumerate(self._names) if mask >> bit & 1)
-            self._sets[step] = known
-        return known
+            cached = frozenset(name for bit, name in enumerate(self._names) if mask >> bit & 1)
+            self._sets[step] = cached
+        return cached
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -90,7 +90,7 @@ def _masks(arcs: Arcs) -> dict[str, int]:
     """Step -> a bit for each step that it reaches."""
     bits = {name: 1 << bit for bit, name in enumerate(arcs)}
     masks = dict.fromkeys(arcs, 0)
-    order = _leaves_first(arcs)
+    order = _postorder(arcs)
     changed = True
     while changed:
         changed = False
@@ -103,21 +103,21 @@ def _masks(arcs: Arcs) -> dict[str, int]:
     return masks
 
 
-def _leaves_first(arcs: Arcs) -> list[str]:
+def _postorder(arcs: Arcs) -> list[str]:
     order: list[str] = []
     seen: set[str] = set()
     for root in arcs:
         if root in seen:
             continue
         seen.add(root)
-        way = [(root, iter(arcs[root]))]
-        while way:
-            step, rest = way[-1]
+        stack = [(root, iter(arcs[root]))]
+        while stack:
+            step, rest = stack[-1]
             target = next((name for name in rest if name not in seen), None)
             if target is None:
-                way.pop()
+                stack.pop()
                 order.append(step)
             else:
                 seen.add(target)
-                way.append((target, iter(arcs[target])))
+                stack.append((target, iter(arcs[target])))
     return order

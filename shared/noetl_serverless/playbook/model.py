@@ -49,8 +49,8 @@ class Part(BaseModel):
         if not isinstance(value, MapNode) or not isinstance(info.context, Faults):
             return value
         known = {field.alias or name for name, field in cls.model_fields.items()}
-        free = cls.model_config.get("extra") == "allow"
-        return info.context.sort_keys(value, known, cls.legacy, cls.later, free)
+        allows_extra = cls.model_config.get("extra") == "allow"
+        return info.context.sort_keys(value, known, cls.legacy, cls.later, allows_extra)
 
 
 class HttpTimeout(Part):

@@ -12,32 +12,32 @@ from . import sandbox
 def paths_in(source: str) -> list[str]:
     """The paths of a template that compiles, each an expression by itself, in order of appearance."""
     tree = sandbox.TEXT.parse(source)
-    free = meta.find_undeclared_variables(tree) - set(sandbox.GLOBALS)
-    return list(dict.fromkeys(path for node in tree.body for path in _walk(node, free)))
+    free_names = meta.find_undeclared_variables(tree) - set(sandbox.GLOBALS)
+    return list(dict.fromkeys(path for node in tree.body for path in _walk(node, free_names)))
 
 
-def _walk(node: nodes.Node, free: set[str]) -> Iterator[str]:
-    path = _path(node, free)
+def _walk(node: nodes.Node, free_names: set[str]) -> Iterator[str]:
+    path = _path(node, free_names)
     if path is not None:
         yield path
     elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):
         # `ctx.get('x')` reads ctx
-        yield from _walk(node.node.node, free)
+        yield from _walk(node.node.node, free_names)
         for argument in (*node.args, *node.kwargs):
-            yield from _walk(argument, free)
+            yield from _walk(argument, free_names)
     else:
         for child in node.iter_child_nodes():
-            yield from _walk(child, free)
+            yield from _walk(child, free_names)
 
 
-def _path(node: nodes.Node, free: set[str]) -> str | None:
+def _path(node: nodes.Node, free_names: set[str]) -> str | None:
     if isinstance(node, nodes.Name):
-        return node.name if node.ctx == "load" and node.name in free else None
+        return node.name if node.ctx == "load" and node.name in free_names else None
     if isinstance(node, nodes.Getattr):
-        base = _path(node.node, free)
+        base = _path(node.node, free_names)
         return None if base is None else f"{base}.{node.attr}"
     if isinstance(node, nodes.Getitem):
-        base, key = _path(node.node, free), _constant(node.arg)
+        base, key = _path(node.node, free_names), _constant(node.arg)
         return None if base is None or key is None else f"{base}[{key}]"
     return None
 

@@ -300,8 +300,8 @@ def _weighed(context: Context, value: Any) -> Any:
 
 @pass_context
 def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-    made: dict[Any, Any] = dict(*args, **kwargs)
-    return _weighed(context, made)  # type: ignore[no-any-return]
+    result: dict[Any, Any] = dict(*args, **kwargs)
+    return _weighed(context, result)  # type: ignore[no-any-return]
 
 
 @pass_context

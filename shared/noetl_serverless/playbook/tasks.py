@@ -54,9 +54,9 @@ class Tasks:
         at = (*base, "tool")
         config = self._config(tool, at)
         defaults = config.pop("input", None)
-        given = self.trees.tree(use.input, (*path, "input"))
+        input_tree = self.trees.tree(use.input, (*path, "input"))
         kept = {key: value for key, value in _mapping(defaults).items() if key not in step.input}
-        config["input"] = {**kept, **_mapping(given)}
+        config["input"] = {**kept, **_mapping(input_tree)}
         own_rules = use.spec is not None and use.spec.policy is not None and bool(use.spec.policy.rules)
         aliases = {use.name or "": names[index]}
         timeout = timeout_of(self.playbook, step, tool, use)

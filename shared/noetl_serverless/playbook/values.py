@@ -91,14 +91,14 @@ def has_nul(content: bytes | bytearray) -> bool:
     return b"\\" in content and b"\\u0000" in content
 
 
-def _count(content: bytes | bytearray, byte: bytes, most: int) -> int:
-    """How often `byte` occurs, up to `most`; many times as fast as `count` where it is rare."""
+def _count(content: bytes | bytearray, byte: bytes, limit: int) -> int:
+    """How often `byte` occurs, up to `limit`; many times as fast as `count` where it is rare."""
     place = -1
-    for found in range(most):
+    for found in range(limit):
         place = content.find(byte, place + 1)
         if place < 0:
             return found
-    return most
+    return limit
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -135,31 +135,31 @@ def _stored(value: Any, convert: Convert, levels: int) -> Any:
 
 
 def _object(value: Mapping[Any, Any], convert: Convert, levels: int) -> dict[str, Any]:
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     name: str | None = None
     try:
         for key, item in value.items():
             name = None
             name = key if type(key) is str and key.isascii() and "\0" not in key else _key(key)
-            if name in made:
+            if name in result:
                 raise InvalidValue("two keys of the object become the same string")
-            made[name] = _stored(item, convert, levels)
+            result[name] = _stored(item, convert, levels)
     except InvalidValue as error:
         if name is not None:
             error.path.insert(0, name)
         raise
-    return made
+    return result
 
 
 def _list(value: Any, convert: Convert, levels: int) -> list[Any]:
-    made: list[Any] = []
+    result: list[Any] = []
     try:
         for item in value:
-            made.append(_stored(item, convert, levels))
+            result.append(_stored(item, convert, levels))
     except InvalidValue as error:
-        error.path.insert(0, len(made))
+        error.path.insert(0, len(result))
         raise
-    return made
+    return result
 
 
 def _key(key: Any) -> str:

@@ -36,18 +36,18 @@ RUN_HISTORY = timedelta(days=90)
 class Reconciler:
     def __init__(
         self,
-        log: EventStore,
+        event_store: EventStore,
         orchestrator: Orchestrator,
         schedules: Schedules,
         notifications: Notifications,
         *,
         max_deliveries: int,
         retention: Retention | None = None,
-        notes: KeyValue | None = None,
+        key_value: KeyValue | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`notes` keeps what the next process must know."""
-        self._event_store = log
+        """`key_value` keeps what the next process must know."""
+        self._event_store = event_store
         self._orchestrator = orchestrator
         self._schedules = schedules
         self._notifications = notifications
@@ -58,7 +58,7 @@ class Reconciler:
         # where the next pass continues, after one that found more than it may handle
         self._inboxes_after = "0"
         self._due_after = EPOCH
-        self._outages = Outages(now, notes)
+        self._outages = Outages(now, key_value)
 
     async def reconcile(self) -> dict[str, int]:
         """Do one pass; returns how much was done, by kind. A failure of one item or kind does not stop the others.
@@ -71,22 +71,22 @@ class Reconciler:
 
     async def _pass(self) -> dict[str, int]:
         started = perf_counter()
-        await self._do("keep_house", self._housekeep)
+        await self._run_isolated("keep_house", self._run_housekeeping)
         pending = await self._event_store.pending_work(NOTIFY_AGAIN_SECONDS)
         done: dict[str, int] = {}
         # leases cannot be extended during an outage of the database, so holders get time to do so afterwards: otherwise
         # each outage would count as a failed delivery of every running command
         if pending.has_expired_leases and not await self._outages.was_recent():
-            done["expired"] = await self._do("expire", self._expire)
-            done["dead_letters"] = await self._do("give_up", self._give_up_undeliverable)
+            done["expired"] = await self._run_isolated("expire", self._expire)
+            done["dead_letters"] = await self._run_isolated("give_up", self._fail_undeliverable)
         if pending.has_inboxes:
-            done["inboxes"] = await self._do("process_inbox", self._process_inboxes)
+            done["inboxes"] = await self._run_isolated("process_inbox", self._process_inboxes)
         if pending.has_due_timers:
-            done["timers"] = await self._do("fire_timer", self._fire_timers)
+            done["timers"] = await self._run_isolated("fire_timer", self._fire_timers)
         if pending.has_due_schedules:
-            done["schedules"] = await self._do("fire_schedule", self._fire_schedules)
+            done["schedules"] = await self._run_isolated("fire_schedule", self._fire_schedules)
         if pending.has_pending_commands:
-            done["notified_pools"] = await self._do("notify", self._notify_pools)
+            done["notified_pools"] = await self._run_isolated("notify", self._notify_pools)
         if pending.maintenance and self._retention is not None:
             done.update(await self._run_maintenance(self._retention))
         for action, count in done.items():
@@ -96,7 +96,7 @@ class Reconciler:
 
     # -- isolated failures
 
-    async def _do(self, action: str, work: Callable[[], Awaitable[int]]) -> int:
+    async def _run_isolated(self, action: str, work: Callable[[], Awaitable[int]]) -> int:
         """Run `work`; returns how much was done, 0 if it failed. Raises Unavailable, which concerns the whole pass."""
         try:
             return await work()
@@ -110,7 +110,7 @@ class Reconciler:
         return 0
 
     async def _each(self, action: str, items: Iterable[T], work: Callable[[T], Awaitable[int]]) -> int:
-        return sum([await self._do(action, partial(work, item)) for item in items])
+        return sum([await self._run_isolated(action, partial(work, item)) for item in items])
 
     async def _run_maintenance(self, retention: Retention) -> dict[str, int]:
         done: dict[str, int] = {}
@@ -119,77 +119,77 @@ class Reconciler:
             done.update(await retention.run_next_task())
             return 0
 
-        await self._do("maintenance", task)
+        await self._run_isolated("maintenance", task)
         return done
 
     # -- kinds of work
 
     async def _expire(self) -> int:
-        waiting = await self._event_store.expire_leases(self._max_deliveries, MAX_ITEMS)
-        for _, key in waiting:
+        pending = await self._event_store.expire_leases(self._max_deliveries, MAX_ITEMS)
+        for _, key in pending:
             logger.warning(
                 "a worker's lease ran out; its command is given to another",
                 extra={"execution_id": key.execution_id, "command_id": key.command_id},
             )
-        await self._notifications.notify(waiting)
-        return len(waiting)
+        await self._notifications.notify(pending)
+        return len(pending)
 
-    async def _give_up_undeliverable(self) -> int:
+    async def _fail_undeliverable(self) -> int:
         return await self._each(
-            "give_up", await self._event_store.undeliverable(self._max_deliveries, MAX_ITEMS), self._give_up_one
+            "give_up", await self._event_store.undeliverable(self._max_deliveries, MAX_ITEMS), self._fail_one
         )
 
-    async def _give_up_one(self, dead: DeadLetter) -> int:
-        if not await self._orchestrator.give_up(dead):
+    async def _fail_one(self, dead_letter: DeadLetter) -> int:
+        if not await self._orchestrator.fail_undeliverable(dead_letter):
             return 0
-        extra = {"execution_id": dead.execution_id, "command_id": dead.command_id}
-        logger.error("a command was given up after %d deliveries", dead.deliveries, extra=extra)
+        extra = {"execution_id": dead_letter.execution_id, "command_id": dead_letter.command_id}
+        logger.error("a command was given up after %d deliveries", dead_letter.deliveries, extra=extra)
         return 1
 
     async def _process_inboxes(self) -> int:
         """In turn over several passes, so that executions that cannot advance now do not hold up others."""
-        found = await self._event_store.executions_with_inbox(MAX_ITEMS, self._inboxes_after)
+        ids = await self._event_store.executions_with_inbox(MAX_ITEMS, self._inboxes_after)
         # each may wait for a result store that does not answer
-        until = monotonic() + INBOX_SECONDS
+        deadline = monotonic() + INBOX_SECONDS
         done = 0
-        for id in found:
+        for id in ids:
             self._inboxes_after = id
-            done += await self._do("advance", partial(self._orchestrator.process_inbox, id))
-            if monotonic() >= until:
+            done += await self._run_isolated("advance", partial(self._orchestrator.process_inbox, id))
+            if monotonic() >= deadline:
                 return done
-        if len(found) < MAX_ITEMS:
+        if len(ids) < MAX_ITEMS:
             self._inboxes_after = "0"
         return done
 
     async def _fire_timers(self) -> int:
-        found = await self._event_store.due_timers(MAX_ITEMS, self._due_after)
-        self._due_after = found[-1].due_at if len(found) == MAX_ITEMS else EPOCH
-        return await self._each("fire_timer", found, self._fire)
+        timers = await self._event_store.due_timers(MAX_ITEMS, self._due_after)
+        self._due_after = timers[-1].due_at if len(timers) == MAX_ITEMS else EPOCH
+        return await self._each("fire_timer", timers, self._fire)
 
     async def _fire(self, timer: DueTimer) -> int:
         return await self._orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
-        fires = await self._schedules.claim_due(self._now(), MAX_ITEMS)
-        await self._each("fire_schedule", fires, self._start)
-        return len(fires)
+        runs = await self._schedules.claim_due(self._now(), MAX_ITEMS)
+        await self._each("fire_schedule", runs, self._start)
+        return len(runs)
 
-    async def _start(self, fire: DueRun) -> int:
+    async def _start(self, run: DueRun) -> int:
         try:
             started = await self._orchestrator.start(
-                path=fire.playbook_path,
-                version=fire.playbook_version,
-                payload=fire.input_payload,
-                idempotency_key=fire.idempotency_key,
-                principal={"kind": "schedule", "name": str(fire.schedule_id)},
+                path=run.playbook_path,
+                version=run.playbook_version,
+                payload=run.input_payload,
+                idempotency_key=run.idempotency_key,
+                principal={"kind": "schedule", "name": str(run.schedule_id)},
             )
         except Unavailable as problem:
-            logger.warning("schedule %s starts later: %s", fire.schedule_id, problem)
+            logger.warning("schedule %s starts later: %s", run.schedule_id, problem)
         except Problem as problem:
-            logger.error("schedule %s cannot start: %s", fire.schedule_id, problem)
-            await self._schedules.record_failed(fire, problem)
+            logger.error("schedule %s cannot start: %s", run.schedule_id, problem)
+            await self._schedules.record_failed(run, problem)
         else:
-            await self._schedules.record_started(fire, int(started.execution_id))
+            await self._schedules.record_started(run, int(started.execution_id))
         return 1
 
     async def _notify_pools(self) -> int:
@@ -198,7 +198,7 @@ class Reconciler:
             await self._notifications.request_sweep(pool)
         return len(pools)
 
-    async def _housekeep(self) -> int:
+    async def _run_housekeeping(self) -> int:
         if self._housekeeping_done_at is not None and monotonic() - self._housekeeping_done_at < HOUSEKEEPING_SECONDS:
             return 0
         await self._event_store.ensure_partitions()

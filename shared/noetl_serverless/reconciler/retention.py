@@ -80,15 +80,15 @@ class Retention:
     # -- archiving
 
     async def _archive(self, task: MaintenanceTask) -> Counts:
-        waiting, free = await self._archives.open()
+        pending, unleased = await self._archives.count_planned()
         planned = 0
-        while self._archive_after > 0 and waiting + planned < MAX_WAITING_BATCHES and self._has_time():
+        while self._archive_after > 0 and pending + planned < MAX_WAITING_BATCHES and self._has_time():
             if await self._archives.plan("archive", self._cutoff(self._archive_after)) is None:
                 break
             planned += 1
-        if planned or free:
+        if planned or unleased:
             await self._invoke_worker()
-        if planned or waiting:
+        if planned or pending:
             await self._tasks.reschedule(task.name, NOTIFY_AGAIN_SECONDS)
         return {"batches_planned": planned}
 
@@ -99,20 +99,20 @@ class Retention:
         if not batches and self._retention > 0:
             cutoff = self._cutoff(self._retention)
             await self._archives.mark_expired(cutoff, 1)
-            await self._archives.plan("expiry", cutoff, most=MAX_EXPIRING_EXECUTIONS)
+            await self._archives.plan("expiry", cutoff, max_executions=MAX_EXPIRING_EXECUTIONS)
             batches = await self._archives.expiring(MAX_ITEMS)
-        gone = 0
+        deleted = 0
         for batch in batches:
             if not await self._delete_batch(task, batch):
                 break
-            gone += len(batch.ids)
+            deleted += len(batch.ids)
         await self._archives.delete_rows()
         if batches:
             await self._tasks.reschedule(task.name)
-        if gone:
+        if deleted:
             # their events are deleted next
             await self._tasks.reschedule("purge")
-        return {"executions_expired": gone}
+        return {"executions_expired": deleted}
 
     async def _delete_batch(self, task: MaintenanceTask, batch: ExpiringBatch) -> bool:
         """Delete a batch's results and files, then its rows. False if time ran out; the next pass then continues."""
@@ -136,11 +136,11 @@ class Retention:
         return {"results_expired": deleted, "executions_without_results": done}
 
     async def _delete_expired_results(self) -> int:
-        found = await self._tasks.expired_results(MAX_ITEMS)
-        await self._delete([key for _, key in found])
-        if found:
-            await self._tasks.delete_result_rows(found)
-        return len(found)
+        results = await self._tasks.expired_results(MAX_ITEMS)
+        await self._delete([key for _, key in results])
+        if results:
+            await self._tasks.delete_result_rows(results)
+        return len(results)
 
     async def _delete_results_of_ended(self, task: MaintenanceTask) -> tuple[int, bool]:
         """In the order of their ends, each execution with those below it; returns (how many, whether more are left)."""
@@ -151,8 +151,8 @@ class Retention:
         for execution in ended:
             # the others are deleted with the one above them, which may use their results until it ends
             if execution.topmost:
-                family = await self._tasks.descendants(execution)
-                if not await self._delete_results(task, f"family {execution.execution_id}", family):
+                descendants = await self._tasks.descendants(execution)
+                if not await self._delete_results(task, f"family {execution.execution_id}", descendants):
                     return done, True
             done += 1
             task.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
@@ -161,19 +161,19 @@ class Retention:
                 return done, True
         return done, len(ended) == MAX_ITEMS
 
-    async def _delete_results(self, task: MaintenanceTask, of: str, ids: Sequence[int]) -> bool:
+    async def _delete_results(self, task: MaintenanceTask, group: str, ids: Sequence[int]) -> bool:
         """Delete all that was stored for these executions, registered or not. False if time ran out: the task's
         position then records how far it has come, and what is deleted stays deleted."""
-        done = task.position.get("within", 0) if task.position.get("of") == of else 0
-        rest = [id for id in ids if id > done]
-        for start in range(0, len(rest), MAX_STORE_CALLS):
+        done = task.position.get("within", 0) if task.position.get("of") == group else 0
+        remaining = [id for id in ids if id > done]
+        for start in range(0, len(remaining), MAX_STORE_CALLS):
             if start and not self._has_time():
                 return False
-            some = rest[start : start + MAX_STORE_CALLS]
-            for keys in await asyncio.gather(*(self._keys(id) for id in some)):
+            batch = remaining[start : start + MAX_STORE_CALLS]
+            for keys in await asyncio.gather(*(self._keys(id) for id in batch)):
                 if not await self._delete(keys):
                     return False
-            task.position.update({"of": of, "within": some[-1]})
+            task.position.update({"of": group, "within": batch[-1]})
             await self._tasks.save_position(task.name, task.position)
         return True
 
@@ -185,9 +185,9 @@ class Retention:
         for start in range(0, len(keys), MAX_STORE_CALLS):
             if start and not self._has_time():
                 return False
-            some = keys[start : start + MAX_STORE_CALLS]
-            await asyncio.gather(*(self._store().delete(key) for key in some))
-            metrics.results_deleted.inc(len(some))
+            batch = keys[start : start + MAX_STORE_CALLS]
+            await asyncio.gather(*(self._store().delete(key) for key in batch))
+            metrics.results_deleted.inc(len(batch))
         return True
 
     # -- events

@@ -27,14 +27,14 @@ def create_app(
     authenticate: Callable[[Request], None] = lambda request: None,
 ) -> Starlette:
     """`authenticate` raises Unauthenticated or Forbidden; by default the host has done it."""
-    passing = asyncio.Lock()
+    pass_lock = asyncio.Lock()
 
     async def reconcile(request: Request) -> Response:
         authenticate(request)
-        if passing.locked():
+        if pass_lock.locked():
             # the pass under way handles what this one would
             return JSONResponse({"status": "busy"}, 202)
-        async with passing:
+        async with pass_lock:
             try:
                 done = await reconciler.reconcile()
             except Exception:

@@ -20,16 +20,17 @@ class StoreFailed(Problem):
     status, code, title = 503, "result_store.unavailable", "The result store does not answer"
 
 
-async def retry_while_away(do: Callable[[], Awaitable[T]], what: str) -> T:
-    """Run `do` until it succeeds; raises StoreFailed, with `what`, when the store was away for MAX_WAIT_SECONDS."""
+async def retry_while_away(operation: Callable[[], Awaitable[T]], failure: str) -> T:
+    """Run `operation` until it succeeds; raises StoreFailed, with `failure`, when the store was away for
+    MAX_WAIT_SECONDS."""
     clock = asyncio.get_running_loop().time
     until = clock() + MAX_WAIT_SECONDS
     pause = FIRST_PAUSE_SECONDS
     while True:
         try:
-            return await do()
+            return await operation()
         except (OSError, Unavailable) as error:
             if clock() + pause > until:
-                raise StoreFailed(f"{what}: {error}") from error
+                raise StoreFailed(f"{failure}: {error}") from error
         await asyncio.sleep(pause)
         pause = min(2 * pause, MAX_PAUSE_SECONDS)

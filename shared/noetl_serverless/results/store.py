@@ -85,8 +85,8 @@ class FsspecResultStore:
             paths: Sequence[str] = self._fs.find(top)
         except FileNotFoundError:
             return []
-        cut = len(self._fs._strip_protocol(self._root)) + 1
-        keys = (self._fs._strip_protocol(path)[cut:] for path in paths)
+        prefix_length = len(self._fs._strip_protocol(self._root)) + 1
+        keys = (self._fs._strip_protocol(path)[prefix_length:] for path in paths)
         return sorted(key for key in keys if key.startswith(prefix))
 
     def _path(self, key: str) -> str:

@@ -93,22 +93,27 @@ class Archives:
     # -- planning
 
     async def plan(
-        self, kind: Kind, cutoff: datetime, *, most: int = MAX_EXECUTIONS, most_events: int = MAX_EVENTS
+        self, kind: Kind, cutoff: datetime, *, max_executions: int = MAX_EXECUTIONS, max_events: int = MAX_EVENTS
     ) -> int | None:
         """Plan a batch of executions that ended before `cutoff`; its id, None if there are none."""
         rows = await self._database.run(
-            self._sql["plan"], id=fresh_id(), kind=kind, cutoff=cutoff, most=most, most_events=most_events
+            self._sql["plan"],
+            id=fresh_id(),
+            kind=kind,
+            cutoff=cutoff,
+            max_executions=max_executions,
+            max_events=max_events,
         )
         return None if rows[0][0] is None else int(rows[0][0])
 
-    async def due(self, cutoff: datetime, most: int = 100_000) -> list[PlannedBatch]:
-        """What an archive run would take, by month; counts at most `most` executions."""
-        return [PlannedBatch(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, most=most)]
+    async def due(self, cutoff: datetime, limit: int = 100_000) -> list[PlannedBatch]:
+        """What an archive run would take, by month; counts at most `limit` executions."""
+        return [PlannedBatch(**row) for row in await self._database.rows(self._sql["due"], cutoff=cutoff, limit=limit)]
 
-    async def open(self) -> tuple[int, int]:
+    async def count_planned(self) -> tuple[int, int]:
         """How many batches wait for their files, and how many of them no worker is writing."""
-        planned, free = (await self._database.run(self._sql["open"]))[0]
-        return int(planned), int(free)
+        planned, unleased = (await self._database.run(self._sql["count_planned"]))[0]
+        return int(planned), int(unleased)
 
     # -- writing
 
@@ -169,22 +174,22 @@ class Archives:
 
     async def purge(self, after_seconds: float = PURGE_AFTER_SECONDS) -> int | None:
         """Delete the events of one batch whose partition will not be dropped soon; how many, None if there is none."""
-        gone = (await self._database.run(self._sql["purge"], after_seconds=after_seconds))[0][0]
-        return None if gone is None else int(gone)
+        count = (await self._database.run(self._sql["purge"], after_seconds=after_seconds))[0][0]
+        return None if count is None else int(count)
 
     # -- deletion
 
     async def mark_expired(self, cutoff: datetime, limit: int) -> int:
         """Mark archived batches that ended before `cutoff` for deletion; how many."""
-        return len(await self._database.run(self._sql["outdate"], cutoff=cutoff, limit=limit))
+        return len(await self._database.run(self._sql["mark_expired"], cutoff=cutoff, limit=limit))
 
     async def expiring(self, limit: int) -> list[ExpiringBatch]:
         return [ExpiringBatch(**row) for row in await self._database.rows(self._sql["expiring"], limit=limit)]
 
     async def clear_files(self, archive_id: int) -> None:
         """Record that the batch's files are deleted."""
-        await self._database.run(self._sql["fileless"], id=archive_id)
+        await self._database.run(self._sql["clear_files"], id=archive_id)
 
     async def delete_rows(self) -> None:
         """Delete the rows of batches of which nothing is left."""
-        await self._database.run(self._sql["forget"])
+        await self._database.run(self._sql["delete_rows"])

@@ -117,9 +117,9 @@ class AsyncConnection:
             self._loop.call_soon(self._readable)
 
     def _check_timeout(self) -> None:
-        quiet = self._loop.time() - self._received_at
-        if quiet < READ_TIMEOUT_SECONDS:
-            self._timeout = self._loop.call_later(READ_TIMEOUT_SECONDS - quiet, self._check_timeout)
+        idle_seconds = self._loop.time() - self._received_at
+        if idle_seconds < READ_TIMEOUT_SECONDS:
+            self._timeout = self._loop.call_later(READ_TIMEOUT_SECONDS - idle_seconds, self._check_timeout)
         else:
             self._fail(InterfaceError(f"no answer for {READ_TIMEOUT_SECONDS:g} s"))
 

@@ -47,7 +47,7 @@ class Credentials:
         description: str | None = None,
     ) -> Credential:
         """Store or replace the credential of this name."""
-        sealed = self._sealer.seal(orjson.dumps(data), _bound(name, type))
+        sealed = self._sealer.seal(orjson.dumps(data), _associated_data(name, type))
         rows = await self._database.rows(
             self._sql["upsert"],
             credential_id=fresh_id(),
@@ -71,13 +71,13 @@ class Credentials:
         row = found[0]
         if with_data:
             sealed = Sealed(row.pop("key_id"), row.pop("sealed"))
-            row["data"] = orjson.loads(self._sealer.open(sealed, _bound(row["name"], row["type"])))
+            row["data"] = orjson.loads(self._sealer.open(sealed, _associated_data(row["name"], row["type"])))
         return Credential(**row)
 
     async def entries(
-        self, *, type: str | None = None, word: str | None = None, limit: int = 1000, offset: int = 0
+        self, *, type: str | None = None, text: str | None = None, limit: int = 1000, offset: int = 0
     ) -> list[Credential]:
-        rows = await self._database.rows(self._sql["entries"], type=type, word=word, limit=limit, offset=offset)
+        rows = await self._database.rows(self._sql["entries"], type=type, text=text, limit=limit, offset=offset)
         return [Credential(**row) for row in rows]
 
     async def delete(self, name_or_id: str) -> str:
@@ -93,7 +93,7 @@ class Credentials:
         resealed = 0
         for row in rows:
             before = Sealed(row["key_id"], row["sealed"])
-            after = self._sealer.reseal(before, _bound(row["name"], row["type"]))
+            after = self._sealer.reseal(before, _associated_data(row["name"], row["type"]))
             resealed += len(
                 await self._database.run(
                     self._sql["reseal"],
@@ -106,5 +106,5 @@ class Credentials:
         return resealed
 
 
-def _bound(name: str, type: str) -> tuple[str, ...]:
+def _associated_data(name: str, type: str) -> tuple[str, ...]:
     return ("credential", name, type)

@@ -71,7 +71,7 @@ class Database:
             raise
 
     async def _transaction(self, work: Callable[[Connection], T]) -> T:
-        def whole() -> T:
+        def in_transaction() -> T:
             connection.run("BEGIN")
             try:
                 result = work(connection)
@@ -81,7 +81,7 @@ class Database:
             connection.run("COMMIT")
             return result
 
-        def ended(running: asyncio.Future[T]) -> None:
+        def on_end(running: asyncio.Future[T]) -> None:
             error = running.exception()
             pooled.broken = isinstance(error, Exception) and isinstance(_unavailable(error), Unavailable)
             if not pooled.broken:
@@ -91,8 +91,8 @@ class Database:
         pooled = await self._acquire()
         connection = pooled.connection
         pooled.detach()
-        running = asyncio.get_running_loop().run_in_executor(None, whole)
-        running.add_done_callback(ended)
+        running = asyncio.get_running_loop().run_in_executor(None, in_transaction)
+        running.add_done_callback(on_end)
         try:
             return await asyncio.shield(running)
         except (InterfaceError, OSError, DatabaseError) as error:

@@ -73,7 +73,7 @@ class PostgresEventStore(EventStore):
     async def read_inbox(self, execution_id: str) -> Inbox:
         """The first facts: at most INBOX_FACTS, and none after the one that reaches INBOX_BYTES."""
         rows = await self._database.run(
-            self._sql["read_inbox"], id=int(execution_id), most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
+            self._sql["read_inbox"], id=int(execution_id), limit=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES
         )
         return inbox_of(rows)
 
@@ -101,15 +101,15 @@ class PostgresEventStore(EventStore):
         rows = await self._database.run(self._sql["starts_by_key"], keys=list(keys))
         return {key: IdempotentStart(*row) for key, *row in rows}
 
-    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write each whole or not at all; those refused (head moved, fence stale) are missing from `committed`. Raises
         UnstorableCommit if one of them cannot be stored; then none is written."""
-        rows = self._project(parts)
+        rows = self._project(commits)
         if claimant is not None:
             claim_issued(rows.commands, claimant)
         with _writing():
-            answer = (await self._database.run(self._sql["commit"], **_params(parts, rows)))[0][0]
-        return _committed(answer, rows.commands, parts)
+            answer = (await self._database.run(self._sql["commit"], **_params(commits, rows)))[0][0]
+        return _committed(answer, rows.commands, commits)
 
     async def commit_exclusively(
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
@@ -119,25 +119,29 @@ class PostgresEventStore(EventStore):
 
         def work(connection: Connection) -> tuple[ExecutionCommit, CommitResult] | None:
             locked = lock(connection, self._sql, execution_id)
-            part = None if locked is None else decide(locked)
-            if part is None:
+            commit = None if locked is None else decide(locked)
+            if commit is None:
                 return None
-            rows = self._project([part])
-            answer = connection.run(self._sql["commit"], **_params([part], rows))[0][0]
-            return part, _committed(answer, rows.commands, [part])
+            rows = self._project([commit])
+            answer = connection.run(self._sql["commit"], **_params([commit], rows))[0][0]
+            return commit, _committed(answer, rows.commands, [commit])
 
         with _writing():
             return await self._database.transaction(work)
 
-    def _project(self, parts: Sequence[ExecutionCommit]) -> Rows:
+    def _project(self, commits: Sequence[ExecutionCommit]) -> Rows:
         rows = Rows()
-        for part in parts:
-            made = project(
-                part.execution.execution_id, part.events, part.pool_of or self._pool, part.execution.path, part.weight
+        for commit in commits:
+            projected = project(
+                commit.execution.execution_id,
+                commit.events,
+                commit.pool_of or self._pool,
+                commit.execution.path,
+                commit.weight,
             )
-            rows.stages += made.stages
-            rows.frames += made.frames
-            rows.commands += [*still_open(made.commands, part.execution.state), *part.reissued]
+            rows.stages += projected.stages
+            rows.frames += projected.frames
+            rows.commands += [*still_open(projected.commands, commit.execution.state), *commit.reissued]
         return rows
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
@@ -183,15 +187,15 @@ class PostgresEventStore(EventStore):
         rows = await self._database.rows(self._sql["undeliverable"], deliveries=deliveries, limit=limit)
         return [DeadLetter(**row) for row in rows]
 
-    async def add_dead_letter(self, dead: DeadLetter) -> None:
+    async def add_dead_letter(self, dead_letter: DeadLetter) -> None:
         """Keep the command as a dead letter, for people to inspect."""
         await self._database.run(
             self._sql["add_dead_letter"],
-            id=dead.execution_id,
-            seq=dead.seq,
-            pool=self._pool(dead.step),
-            deliveries=dead.deliveries,
-            worker=dead.worker,
+            id=dead_letter.execution_id,
+            seq=dead_letter.seq,
+            pool=self._pool(dead_letter.step),
+            deliveries=dead_letter.deliveries,
+            worker=dead_letter.worker,
         )
 
     async def pools_with_pending(self, age: float) -> list[str]:
@@ -226,37 +230,43 @@ class PostgresEventStore(EventStore):
     async def running_children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
 
-    async def is_descendant(self, execution_id: str, above: str) -> bool:
-        """Whether `above` has started this execution, directly or through others; archived ones count, too."""
-        return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(above)))
+    async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
+        """Whether `ancestor` has started this execution, directly or through others; archived ones count, too."""
+        return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(ancestor)))
 
     async def ensure_partitions(self) -> None:
         await self._database.run(self._sql["ensure_partitions"])
 
 
-def _params(parts: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:
+def _params(commits: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:
     """The arguments of `noetl.commit`."""
     closes = [
-        {"id": part.execution.execution_id, "command": command, "fence": fence, "worker": part.worker}
-        for part in parts
-        for command, fence in part.closes
+        {"id": commit.execution.execution_id, "command": command, "fence": fence, "worker": commit.worker}
+        for commit in commits
+        for command, fence in commit.closes
     ]
     quarantined = [
-        {**part.quarantine, "id": part.execution.execution_id} for part in parts if part.quarantine is not None
+        {**commit.quarantine, "id": commit.execution.execution_id}
+        for commit in commits
+        if commit.quarantine is not None
     ]
     return {
-        "executions": _json([execution_row(part) for part in parts]),
-        "events": _array(_row(part.execution.execution_id, event) for part in parts for event in part.events),
+        "executions": _json([execution_row(commit) for commit in commits]),
+        "events": _array(_row(commit.execution.execution_id, event) for commit in commits for event in commit.events),
         "closes": _json(closes),
         "commands": _json(rows.commands),
         "stages": _array(rows.stages),
         "frames": _json(rows.frames),
-        "refs": _json([{**ref, "id": part.execution.execution_id} for part in parts for ref in part.refs]),
+        "refs": _json([{**ref, "id": commit.execution.execution_id} for commit in commits for ref in commit.refs]),
         "taken": _json(
-            [{"id": part.execution.execution_id, "inbox": taken} for part in parts for taken in part.consumed]
+            [
+                {"id": commit.execution.execution_id, "inbox": inbox_id}
+                for commit in commits
+                for inbox_id in commit.consumed
+            ]
         ),
         "appends": _json(
-            [{**fact, "from": part.execution.execution_id} for part in parts for fact in part.inbox_facts]
+            [{**fact, "from": commit.execution.execution_id} for commit in commits for fact in commit.inbox_facts]
         ),
         "quarantined": _json(quarantined),
     }
@@ -277,34 +287,36 @@ def _row(execution_id: str, event: Event) -> dict[str, Any]:
 
 
 def _committed(
-    answer: dict[str, Any], commands: list[dict[str, Any]], parts: Sequence[ExecutionCommit]
+    answer: dict[str, Any], commands: list[dict[str, Any]], commits: Sequence[ExecutionCommit]
 ) -> CommitResult:
-    good = frozenset(answer["good"])
-    issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
-    orders = {(part.execution.execution_id, event.seq): event.payload for part in parts for event in part.events}
+    committed = frozenset(answer["good"])
+    issued = {(row["id"], row["command"]): row for row in commands if row["id"] in committed}
+    payloads = {
+        (commit.execution.execution_id, event.seq): event.payload for commit in commits for event in commit.events
+    }
     claimed = []
-    for id, command, fence, until in answer["claimed"]:
+    for id, command, fence, lease_until in answer["claimed"]:
         row = issued[(id, command)]
-        order = orders[(id, row["seq"])]
+        payload = payloads[(id, row["seq"])]
         claimed.append(
             Lease(
                 execution_id=id,
                 command_id=command,
                 fence=fence,
-                lease_until=until,
+                lease_until=lease_until,
                 delivery=1,
                 seq=row["seq"],
                 step=row["step"],
                 generation=row["generation"],
-                issued=order,
+                issued=payload,
             )
         )
-    waiting = [
+    pending = [
         (row["pool"], CommandKey(execution_id=row["id"], command_id=row["command"]))
         for row in issued.values()
         if row["status"] == "pending"
     ]
-    return CommitResult(good, claimed, waiting, answer["appended"])
+    return CommitResult(committed, claimed, pending, answer["appended"])
 
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
@@ -313,16 +325,16 @@ def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
             execution_id=id,
             command_id=command,
             fence=fence,
-            lease_until=_instant(until),
+            lease_until=_instant(lease_until),
             delivery=delivery,
             seq=seq,
             step=step,
             generation=generation,
-            issued=order,
-            loop_opened=opening,
+            issued=payload,
+            loop_opened=loop_opened,
             lost=lost,
         )
-        for id, command, fence, until, delivery, seq, step, generation, order, opening, lost in rows
+        for id, command, fence, lease_until, delivery, seq, step, generation, payload, loop_opened, lost in rows
     ]
 
 
@@ -344,9 +356,9 @@ def _held(held: Sequence[Held]) -> str:
 
 def _array(rows: Iterable[Any]) -> str:
     """As `_json` for a list that may be very long: no more than BATCH_ROWS of its rows are in memory at once."""
-    left, texts = iter(rows), []
-    while some := list(islice(left, BATCH_ROWS)):
-        texts.append(orjson.dumps(some).decode()[1:-1])
+    remaining, texts = iter(rows), []
+    while batch := list(islice(remaining, BATCH_ROWS)):
+        texts.append(orjson.dumps(batch).decode()[1:-1])
     if not texts:
         return "[]"
     texts[0] = f"[{texts[0]}"

@@ -152,7 +152,7 @@ class Executions:
         """The events after a position, the seq of the log's last event, and the status; raises NotFound. At most
         `limit` events, and none after the one that reaches PAGE_BYTES of payload."""
         rows = await self._database.rows(
-            self._sql["tail"], execution_id=execution_id, after=after, type=type, limit=limit, bytes=PAGE_BYTES
+            self._sql["follow"], execution_id=execution_id, after=after, type=type, limit=limit, bytes=PAGE_BYTES
         )
         head, status = _one(rows, execution_id)["head"], rows[0]["status"]
         found = [{name: value for name, value in row.items() if name not in ("head", "status")} for row in rows]
@@ -198,37 +198,41 @@ class Executions:
         return [OutstandingCommands(**row) for row in rows]
 
     async def loop_results(
-        self, execution_id: int, step: str, generation: int, after: int = 0, most: int = PAGE_BYTES
+        self, execution_id: int, step: str, generation: int, after: int = 0, max_bytes: int = PAGE_BYTES
     ) -> tuple[list[ResultRange], bool]:
         """A loop's results from the item `after` on, in order, with adjacent inline ranges merged, and whether there
-        are more. None comes after the one that reaches `most` bytes."""
-        of = {"execution_id": execution_id, "step": step, "generation": generation}
-        rows = await self._database.rows(self._sql["results"], **of, after=min(after, LOOP_ITEMS), bytes=most)
+        are more. None comes after the one that reaches `max_bytes` bytes."""
+        loop = {"execution_id": execution_id, "step": step, "generation": generation}
+        rows = await self._database.rows(
+            self._sql["loop_results"], **loop, after=min(after, LOOP_ITEMS), bytes=max_bytes
+        )
         parts = merge_inline(ResultRange(**row) for row in rows)
-        return parts, bool(parts) and (await self._database.run(self._sql["beyond"], **of, after=parts[-1].end))[0][0]
+        return parts, bool(parts) and (
+            await self._database.run(self._sql["has_results_from"], **loop, after=parts[-1].end)
+        )[0][0]
 
     async def finished_items(self, execution_id: int, step: str, generation: int) -> int:
         """How many items of a loop have finished."""
-        of = {"execution_id": execution_id, "step": step, "generation": generation}
-        return int((await self._database.run(self._sql["finished"], **of))[0][0])
+        loop = {"execution_id": execution_id, "step": step, "generation": generation}
+        return int((await self._database.run(self._sql["count_finished_items"], **loop))[0][0])
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
         """The latest generation of a loop step; None if it has not been opened."""
-        rows = await self._database.run(self._sql["generation"], execution_id=execution_id, step=step)
+        rows = await self._database.run(self._sql["latest_generation"], execution_id=execution_id, step=step)
         return rows[0][0] if rows else None
 
 
 def merge_inline(parts: Iterable[ResultRange]) -> list[ResultRange]:
     """Merge adjacent inline ranges."""
-    joined: list[ResultRange] = []
+    merged: list[ResultRange] = []
     for part in parts:
-        before = joined[-1] if joined else None
-        if before is None or before.data is None or part.data is None or before.end != part.start:
-            joined.append(part)
+        last = merged[-1] if merged else None
+        if last is None or last.data is None or part.data is None or last.end != part.start:
+            merged.append(part)
         else:
-            before.data.extend(part.data)
-            joined[-1] = ResultRange(before.start, part.end, before.data, None)
-    return joined
+            last.data.extend(part.data)
+            merged[-1] = ResultRange(last.start, part.end, last.data, None)
+    return merged
 
 
 def _one(rows: list[dict[str, Any]], execution_id: int) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from .loaded_execution import execution_of, inbox_of
 def lock(connection: Connection, sql: Mapping[str, str], execution_id: str) -> LockedExecution | None:
     """None if there is no such execution. `sql`: the statements of the event store."""
     connection.run(sql["lock"], id=int(execution_id))
-    found = connection.run(sql["load"], ids=[int(execution_id)])
-    return LockedRows(connection, sql, execution_of(found[0])) if found else None
+    rows = connection.run(sql["load"], ids=[int(execution_id)])
+    return LockedRows(connection, sql, execution_of(rows[0])) if rows else None
 
 
 class LockedRows(LockedExecution):
@@ -28,12 +28,12 @@ class LockedRows(LockedExecution):
         self._id = int(execution.execution_id)
 
     def inbox(self) -> Inbox:
-        rows = self._run("read_inbox", id=self._id, most=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
+        rows = self._run("read_inbox", id=self._id, limit=limits.INBOX_FACTS, bytes=limits.INBOX_BYTES)
         return inbox_of(rows)
 
     def quarantined(self) -> QuarantinedExecution | None:
-        found = self._connection.rows(self._sql["get_quarantined"], id=self._id)
-        return QuarantinedExecution(**found[0]) if found else None
+        rows = self._connection.rows(self._sql["get_quarantined"], id=self._id)
+        return QuarantinedExecution(**rows[0]) if rows else None
 
     def issued(self) -> list[Event]:
         state = self.execution.state

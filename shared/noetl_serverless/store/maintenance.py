@@ -52,11 +52,11 @@ class MaintenanceTasks:
         rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
         return [EndedExecution(**row) for row in rows]
 
-    async def descendants(self, top: EndedExecution) -> list[int]:
+    async def descendants(self, root: EndedExecution) -> list[int]:
         """The execution and those below it."""
         return [
             row[0]
-            for row in await self._database.run(self._sql["descendants"], id=top.execution_id, ended=top.ended_at)
+            for row in await self._database.run(self._sql["descendants"], id=root.execution_id, ended=root.ended_at)
         ]
 
     async def expired_results(self, limit: int) -> list[tuple[int, str]]:

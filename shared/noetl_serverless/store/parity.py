@@ -60,10 +60,10 @@ class Difference:
 
 def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> list[Difference]:
     """An empty list means that the projections match the log."""
-    kept = stored.execution
-    workload = kept["workload"] if kept is not None else None
+    stored_row = stored.execution
+    workload = stored_row["workload"] if stored_row is not None else None
     of_log = expected_projections(execution_id, events, workload)
-    found = _execution(execution_id, events, of_log, kept)
+    found = _execution(execution_id, events, of_log, stored_row)
     found += _rows("command", stored.commands, outstanding_commands(of_log, stored.inbox))
     found += _rows("stage", stored.stages, of_log.stages)
     found += _rows("frame", stored.frames, of_log.frames)
@@ -83,36 +83,38 @@ def stored_results(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[
 
 
 def _execution(
-    execution_id: str, events: Sequence[Event], of_log: ExpectedProjections, kept: Row | None
+    execution_id: str, events: Sequence[Event], of_log: ExpectedProjections, stored_row: Row | None
 ) -> list[Difference]:
     key = {"execution_id": execution_id}
     expected = {**of_log.execution, "head": max(event.seq for event in events)}
     expected["parent_execution_id"] = (expected["parent"] or {}).get("execution_id")
-    if kept is None:
+    if stored_row is None:
         return [Difference("execution", key, None, {name: plain(expected[name]) for name in OF_EXECUTION})]
-    row = {name: plain(kept[name]) for name in OF_EXECUTION}
+    row = {name: plain(stored_row[name]) for name in OF_EXECUTION}
     log = {name: plain(expected[name]) for name in OF_EXECUTION}
     first = min(events, key=lambda event: event.seq)
     for name in OF_START:
         if name in first.payload:
-            row[name], log[name] = plain(kept[name]), plain(first.payload[name])
-    snapshot = _snapshot(kept)
+            row[name], log[name] = plain(stored_row[name]), plain(first.payload[name])
+    snapshot = _snapshot(stored_row)
     if snapshot is None:
         return _columns("execution", key, {**row, "state": UNREADABLE}, {**log, "state": "what its log folds to"})
-    folded = fold(execution_id, (event for event in events if event.seq <= kept["folded"]), kept["workload"])
+    folded = fold(
+        execution_id, (event for event in events if event.seq <= stored_row["folded"]), stored_row["workload"]
+    )
     for name, value in plain(folded).items():
         if name != "workload":
             row[f"state.{name}"], log[f"state.{name}"] = snapshot[name], value
     return _columns("execution", key, row, log)
 
 
-def _snapshot(kept: Row) -> dict[str, Any] | None:
+def _snapshot(stored_row: Row) -> dict[str, Any] | None:
     """The state as it is stored; None if it cannot be restored."""
     try:
-        made: dict[str, Any] = plain(State.restore(kept["state"], {}))
+        state: dict[str, Any] = plain(State.restore(stored_row["state"], {}))
     except Exception:
         return None
-    return made
+    return state
 
 
 def _rows(

@@ -29,18 +29,18 @@ def project(
 ) -> Rows:
     """The rows of `events`; `pool` names the pool that runs a step, `path` and `weight` are the playbook's."""
     rows = Rows()
-    turn = {"playbook": playbook_of(path), "weight": weight}
+    fairness = {"playbook": playbook_of(path), "weight": weight}
     # a loop over no items opens and ends in one commit, which can write a row only once
     opened: dict[tuple[str | None, int | None], dict[str, Any]] = {}
     for event in events:
         match event.type:
             case e.ISSUED:
                 kind = event.payload["kind"]
-                row = _command(execution_id, event, event.command_id, kind, pool, turn, "pending", None)
+                row = _command(execution_id, event, event.command_id, kind, pool, fairness, "pending", None)
                 rows.commands.append(row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
-                rows.commands.append(_command(execution_id, event, timer, "timer", pool, turn, "timer", due))
+                rows.commands.append(_command(execution_id, event, timer, "timer", pool, fairness, "timer", due))
             case e.LOOP_OPENED:
                 stage = {**_loop(execution_id, event), "count": event.payload["count"], "status": "open"}
                 opened[event.step, event.generation] = stage
@@ -63,7 +63,7 @@ def _command(
     command: str | None,
     kind: str,
     pool: Callable[[str], str],
-    turn: Mapping[str, int],
+    fairness: Mapping[str, int],
     status: str,
     due: int | None,
 ) -> dict[str, Any]:
@@ -75,7 +75,7 @@ def _command(
         "kind": kind,
         "attempt": event.payload.get("attempt", 1),
         "pool": pool(event.step or ""),
-        **turn,
+        **fairness,
         "status": status,
         "seq": event.seq,
         "due": due,
@@ -86,26 +86,26 @@ def _loop(execution_id: str, event: Event) -> dict[str, Any]:
     return {"id": execution_id, "step": event.step, "generation": event.generation, "seq": event.seq}
 
 
-def execution_row(part: ExecutionCommit) -> dict[str, Any]:
+def execution_row(commit: ExecutionCommit) -> dict[str, Any]:
     """The row of `execution` that a commit writes."""
-    state = part.execution.state
+    state = commit.execution.state
     row: dict[str, Any] = {
-        "id": part.execution.execution_id,
-        "expect": part.expected_head,
-        "head": part.execution.head,
+        "id": commit.execution.execution_id,
+        "expect": commit.expected_head,
+        "head": commit.execution.head,
         "status": state.status.upper(),
         "finished": len(state.outcomes),
     }
-    if part.writes_snapshot:
+    if commit.writes_snapshot:
         row["state"] = state.snapshot()
         row["state_version"] = STATE_VERSION
-    if part.new_row is not None:
-        row["row"] = part.new_row
+    if commit.new_row is not None:
+        row["row"] = commit.new_row
     if state.ended:
         outcome = state.outcomes.get(state.last or "", {})
         row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
         row["error"] = state.error
-        row["ended"] = part.ended_at_ms
+        row["ended"] = commit.ended_at_ms
     return row
 
 
@@ -115,8 +115,8 @@ def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, A
 
 
 def claim_issued(commands: list[dict[str, Any]], claimant: Claimant) -> None:
-    room = claimant.limit
+    free_slots = claimant.limit
     for row in commands:
-        if room > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
+        if free_slots > 0 and row["status"] == "pending" and row["pool"] == claimant.pool:
             row.update(status="claimed", worker=claimant.worker, lease=claimant.lease_seconds)
-            room -= 1
+            free_slots -= 1

@@ -67,7 +67,7 @@ class Replays:
         """The log, or the first `limit` events of it, and the workload; raises NotFound."""
 
         def work(connection: Connection) -> tuple[list[Event], dict[str, Any]]:
-            self._consistent(connection)
+            self._use_repeatable_read(connection)
             row = self._execution(connection, execution_id)
             events = self._events(connection, execution_id, limit)
             if not events:
@@ -80,7 +80,7 @@ class Replays:
         """Raises NotFound."""
 
         def work(connection: Connection) -> Recording:
-            self._consistent(connection)
+            self._use_repeatable_read(connection)
             row = self._execution(connection, execution_id)
             if row is None:
                 raise NotFound(f"there is no execution {execution_id}")
@@ -102,7 +102,7 @@ class Replays:
         """Every difference between the projections and the log; raises NotFound."""
 
         def work(connection: Connection) -> tuple[list[Event], Stored]:
-            self._consistent(connection)
+            self._use_repeatable_read(connection)
             return self._events(connection, execution_id, MAX_EVENTS), self._stored(connection, execution_id)
 
         events, stored = await self._database.transaction(work)
@@ -119,7 +119,7 @@ class Replays:
         rows = await self._database.run(self._sql["result_bytes"], id=execution_id, key=key)
         return rows[0][0] if rows else None
 
-    async def beside(self, execution_id: int, plan_hash: str) -> tuple[str, list[str]]:
+    async def playbook_and_children(self, execution_id: int, plan_hash: str) -> tuple[str, list[str]]:
         """The text of the playbook with this hash, and the executions that this one has started."""
         texts = await self._database.run(self._sql["playbook"], hash=plan_hash)
         children = await self._database.run(self._sql["children"], id=execution_id)
@@ -136,15 +136,15 @@ class Replays:
     # -- in a transaction
 
     def _rebuild(self, connection: Connection, execution_id: int, plan: Plan | None) -> Rebuilt:
-        connection.run(self._sql["lock"], id=execution_id)
+        connection.run(self._sql["lock_execution"], id=execution_id)
         connection.run(self._sql["lock_commands"], id=execution_id)
         events = self._events(connection, execution_id, MAX_EVENTS)
         if not events:
             raise NotFound(f"there is no execution {execution_id}")
         stored = self._stored(connection, execution_id)
-        wrong = differences(str(execution_id), events, stored)
-        kept = stored.execution
-        workload = events[0].payload.get("workload", kept["workload"] if kept is not None else None)
+        found = differences(str(execution_id), events, stored)
+        stored_row = stored.execution
+        workload = events[0].payload.get("workload", stored_row["workload"] if stored_row is not None else None)
         if workload is None:
             raise Conflict(f"the workload of execution {execution_id} is too large for its log, and its row is lost")
         expected = expected_projections(str(execution_id), events, workload)
@@ -153,17 +153,17 @@ class Replays:
         row = {**expected.execution, "head": events[-1].seq, "workload": workload}
         row |= {"state": expected.state.snapshot(), "state_version": STATE_VERSION}
         row["principal"] = events[0].payload.get("principal")
-        if kept is not None:
-            connection.run(self._sql["update"], id=execution_id, row=_json(row))
-        elif not connection.run(self._sql["insert"], id=execution_id, row=_json(row)):
+        if stored_row is not None:
+            connection.run(self._sql["update_execution"], id=execution_id, row=_json(row))
+        elif not connection.run(self._sql["insert_execution"], id=execution_id, row=_json(row)):
             named = f"{row['path']} version {row['version']}"
             raise Conflict(f"execution {execution_id} has lost its row, and the catalog has no {named}")
-        return Rebuilt(str(execution_id), wrong, leases)
+        return Rebuilt(str(execution_id), found, leases)
 
     def _delete_projections(self, connection: Connection, execution_id: int) -> int:
         """Delete the projections; returns how many leases were deleted with them."""
-        leases = connection.run(self._sql["drop_commands"], id=execution_id)[0][0]
-        for name in ("drop_stages", "drop_frames", "drop_results"):
+        leases = connection.run(self._sql["delete_commands"], id=execution_id)[0][0]
+        for name in ("delete_stages", "delete_frames", "delete_results"):
             connection.run(self._sql[name], id=execution_id)
         return int(leases)
 
@@ -193,16 +193,18 @@ class Replays:
         ]
         reports = [*events, *inbox]
         # also of reports that could not be decided
-        payloads = [(event.at, payload) for event in reports for payload in (event.payload, *_kept(event))]
+        payloads = [
+            (event.at, payload) for event in reports for payload in (event.payload, *_quarantined_payloads(event))
+        ]
         written = {ref["key"]: at for at, payload in payloads for ref in e.references_in(payload)}
         results = [{**row, "at": written[row["key"]]} for row in stored_results(expected, inbox)]
         rows = {"commands": commands, "stages": expected.stages, "frames": expected.frames, "results": results}
-        for name, made in rows.items():
-            if made:
-                connection.run(self._sql[f"make_{name}"], id=id, rows=_json(made))
+        for name, inserted in rows.items():
+            if inserted:
+                connection.run(self._sql[f"insert_{name}"], id=id, rows=_json(inserted))
 
-    def _consistent(self, connection: Connection) -> None:
-        connection.run(self._sql["consistent"])
+    def _use_repeatable_read(self, connection: Connection) -> None:
+        connection.run(self._sql["use_repeatable_read"])
 
     def _execution(self, connection: Connection, execution_id: int) -> dict[str, Any] | None:
         rows = connection.rows(self._sql["execution"], id=execution_id)
@@ -244,7 +246,7 @@ class Replays:
         ]
 
 
-def _kept(event: Event) -> list[dict[str, Any]]:
+def _quarantined_payloads(event: Event) -> list[dict[str, Any]]:
     kept = event.payload.get(e.QUARANTINED)
     return [kept["payload"]] if kept else []
 

@@ -132,7 +132,7 @@ class Schedules:
         if schedule.enabled == enabled:
             return schedule
         rows = await self._database.rows(
-            self._sql["switch"],
+            self._sql["set_enabled"],
             schedule_id=schedule.schedule_id,
             enabled=enabled,
             next_run_at=next_due(schedule.spec, now) if enabled else None,
@@ -158,17 +158,17 @@ class Schedules:
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
         return [DueRun(**row) for row in rows]
 
-    async def record_started(self, fire: DueRun, execution_id: int) -> None:
-        await self._settle(fire, "started", execution_id, None)
+    async def record_started(self, run: DueRun, execution_id: int) -> None:
+        await self._end_run(run, "started", execution_id, None)
 
-    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
+    async def record_failed(self, run: DueRun, problem: Problem) -> None:
         """Record that a run cannot be started, as when its playbook is gone; it will not be tried again."""
-        await self._settle(fire, "failed", None, problem.to_dict())
+        await self._end_run(run, "failed", None, problem.to_dict())
 
     async def record_latest_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
         """Record what the schedule shows as its latest run; a run before that changes nothing."""
         await self._database.run(
-            self._sql["note_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
+            self._sql["record_latest_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
         )
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:
@@ -182,22 +182,22 @@ class Schedules:
             schedule = Schedule(**dict(zip(names, row, strict=True)))
             assert schedule.next_run_at is not None
             try:
-                due, after = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
+                due, next_run_at = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
             except Exception:
                 # it is off until somebody turns it on again; the others continue
                 logger.exception("the next run of schedule %s cannot be computed: it is disabled", schedule.schedule_id)
-                connection.run(self._sql["broken"], schedule_id=schedule.schedule_id, now=now)
+                connection.run(self._sql["disable"], schedule_id=schedule.schedule_id, now=now)
                 continue
-            connection.run(self._sql["owe"], schedule_id=schedule.schedule_id, due=due)
-            connection.run(self._sql["move_on"], schedule_id=schedule.schedule_id, next_run_at=after)
+            connection.run(self._sql["insert_runs"], schedule_id=schedule.schedule_id, due=due)
+            connection.run(self._sql["set_next_run"], schedule_id=schedule.schedule_id, next_run_at=next_run_at)
 
-    async def _settle(self, fire: DueRun, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
+    async def _end_run(self, run: DueRun, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
         await self._database.run(
-            self._sql["settle"],
-            schedule_id=fire.schedule_id,
-            due_at=fire.due_at,
+            self._sql["end_run"],
+            schedule_id=run.schedule_id,
+            due_at=run.due_at,
             status=status,
             execution_id=execution_id,
             error=None if error is None else orjson.dumps(error).decode(),
         )
-        await self.record_latest_run(fire.schedule_id, fire.due_at, status, execution_id)
+        await self.record_latest_run(run.schedule_id, run.due_at, status, execution_id)

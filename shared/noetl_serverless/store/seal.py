@@ -61,25 +61,25 @@ class Sealer:
             )
         return cls(next(iter(keys)), keys)
 
-    def seal(self, secret: bytes, bound: tuple[str, ...]) -> Sealed:
+    def seal(self, secret: bytes, associated_data: tuple[str, ...]) -> Sealed:
         nonce = os.urandom(NONCE_BYTES)
-        return Sealed(self.first, nonce + self.keys[self.first].encrypt(nonce, secret, _associated(bound)))
+        return Sealed(self.first, nonce + self.keys[self.first].encrypt(nonce, secret, _encoded(associated_data)))
 
-    def open(self, sealed: Sealed, bound: tuple[str, ...]) -> bytes:
+    def open(self, sealed: Sealed, associated_data: tuple[str, ...]) -> bytes:
         """The secret; raises UnknownKey."""
         key = self.keys.get(sealed.key_id)
         if key is None:
             raise UnknownKey(f"it was encrypted with the key {sealed.key_id!r}, which is not configured")
         try:
-            return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _associated(bound))
+            return key.decrypt(sealed.text[:NONCE_BYTES], sealed.text[NONCE_BYTES:], _encoded(associated_data))
         except (InvalidTag, ValueError):
             raise UnknownKey(
                 f"the key {sealed.key_id!r} cannot decrypt it: the stored value was changed or moved"
             ) from None
 
-    def reseal(self, sealed: Sealed, bound: tuple[str, ...]) -> Sealed:
+    def reseal(self, sealed: Sealed, associated_data: tuple[str, ...]) -> Sealed:
         """The same secret under the first key; `sealed` itself if it already is."""
-        return sealed if sealed.key_id == self.first else self.seal(self.open(sealed, bound), bound)
+        return sealed if sealed.key_id == self.first else self.seal(self.open(sealed, associated_data), associated_data)
 
 
 def _parse(entry: str, number: int) -> tuple[str, bytes]:
@@ -97,6 +97,6 @@ def _parse(entry: str, number: int) -> tuple[str, bytes]:
     return name.strip(), key
 
 
-def _associated(bound: tuple[str, ...]) -> bytes:
+def _encoded(associated_data: tuple[str, ...]) -> bytes:
     """Unambiguous: each part is preceded by its length."""
-    return b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in bound)
+    return b"".join(len(part := text.encode()).to_bytes(4, "big") + part for text in associated_data)

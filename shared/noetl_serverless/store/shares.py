@@ -29,35 +29,35 @@ def draw(number: int) -> int:
     return number * GOLDEN_RATIO_MULTIPLIER % CIRCLE
 
 
-def shares(waiting: Sequence[Waiting], room: int, drawn: int) -> list[int]:
-    """How many of `room` commands each of `waiting` is given; those first in turn are first in the list.
+def shares(waiting: Sequence[Waiting], count: int, draw_position: int) -> list[int]:
+    """How many of `count` commands each of `waiting` is given; those first in turn are first in the list.
 
-    Each idle execution is given one, and the rest is divided among all; if the room is not enough for that, it is
-    divided among the idle ones alone. It is divided among the playbooks by weight, rounded up where `drawn` points, and
-    evenly within a playbook.
+    Each idle execution is given one, and the rest is divided among all; if there are not enough for that, they are
+    divided among the idle ones alone. They are divided among the playbooks by weight, rounded up where `draw_position`
+    points, and evenly within a playbook.
     """
-    idle = sum(each.idle for each in waiting)
-    if idle > room:
-        return _divided([each if each.idle else None for each in waiting], room, drawn)
-    parts = _divided(waiting, room - idle, drawn)
-    return [part + each.idle for part, each in zip(parts, waiting, strict=True)]
+    idle = sum(execution.idle for execution in waiting)
+    if idle > count:
+        return _divided([execution if execution.idle else None for execution in waiting], count, draw_position)
+    parts = _divided(waiting, count - idle, draw_position)
+    return [part + execution.idle for part, execution in zip(parts, waiting, strict=True)]
 
 
-def _divided(waiting: Sequence[Waiting | None], parts: int, drawn: int) -> list[int]:
+def _divided(waiting: Sequence[Waiting | None], count: int, draw_position: int) -> list[int]:
     """A None gets no share. The remainder within a playbook goes to those in front, and last to those that are idle."""
     weights: dict[int, int] = {}
-    for each in waiting:
-        if each:
-            weights[each.playbook] = max(each.weight, weights.get(each.playbook, 0))
+    for execution in waiting:
+        if execution:
+            weights[execution.playbook] = max(execution.weight, weights.get(execution.playbook, 0))
     total = sum(weights.values())
-    shift = drawn * total // CIRCLE
-    given = [0] * len(waiting)
-    upto = 0
+    shift = draw_position * total // CIRCLE
+    divided = [0] * len(waiting)
+    end = 0
     for playbook, weight in sorted(weights.items()):
-        members = [place for place, each in enumerate(waiting) if each and each.playbook == playbook]
-        members.sort(key=lambda place: waiting[place].idle)  # type: ignore[union-attr]
-        below, upto = upto, upto + weight
-        part = (upto * parts + shift) // total - (below * parts + shift) // total
-        for rank, place in enumerate(members):
-            given[place] = part // len(members) + (rank < part % len(members))
-    return given
+        members = [index for index, execution in enumerate(waiting) if execution and execution.playbook == playbook]
+        members.sort(key=lambda index: waiting[index].idle)  # type: ignore[union-attr]
+        start, end = end, end + weight
+        share = (end * count + shift) // total - (start * count + shift) // total
+        for rank, index in enumerate(members):
+            divided[index] = share // len(members) + (rank < share % len(members))
+    return divided

@@ -107,16 +107,16 @@ class MemoryEventStore(EventStore):
         part = decide(LockedInMemory(execution, self.executions, self.quarantine)) if execution else None
         return None if part is None else (part, await self.commit([part]))
 
-    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         try:
-            prepared = [self._prepare(part) for part in parts]
+            prepared = [self._prepare(part) for part in commits]
         except orjson.JSONEncodeError as error:
             raise UnstorableCommit(str(error)) from error
         commands = [row for each in prepared for row in each.rows.commands]
         if claimant is not None:
             claim_issued(commands, claimant)
-        good = {part.execution.execution_id for part in parts if part.new_row is None and self._is_current(part)}
-        good |= self._opened(parts, good)
+        good = {part.execution.execution_id for part in commits if part.new_row is None and self._is_current(part)}
+        good |= self._opened(commits, good)
         writing = [each for each in prepared if each.id in good]
         for each in writing:
             self._check_unwritten(each)
@@ -194,11 +194,11 @@ class MemoryEventStore(EventStore):
             else None
         )
 
-    async def is_descendant(self, execution_id: str, above: str) -> bool:
+    async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         execution = self.executions.get(execution_id)
         if execution is None or execution.parent_id is None:
             return False
-        return execution.parent_id == above or await self.is_descendant(execution.parent_id, above)
+        return execution.parent_id == ancestor or await self.is_descendant(execution.parent_id, ancestor)
 
     async def running_children(self, execution_id: str) -> list[str]:
         return running_children(self.executions, execution_id)

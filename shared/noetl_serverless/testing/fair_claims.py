@@ -31,9 +31,9 @@ class FairClaims:
         self._draws = 0
 
     def take(
-        self, queues: Mapping[str, PendingQueue], running: Mapping[str, int], busy: set[int], room: int
+        self, queues: Mapping[str, PendingQueue], running: Mapping[str, int], busy: set[int], count: int
     ) -> list[Key]:
-        """At most `room` pending commands: one of each idle playbook, if others are busy, and then the shares of the
+        """At most `count` pending commands: one of each idle playbook, if others are busy, and then the shares of the
         executions, those with the fewest running commands first.
 
         `queues`: by execution, longest waiting first; `running`: how many commands of each execution run; `busy`: the
@@ -46,25 +46,25 @@ class FairClaims:
         # idle playbooks come first only if others are busy
         idle = playbooks - busy if playbooks & busy else set()
         taken: list[Key] = []
-        had: Counter[str] = Counter()
-        while left and len(taken) < room:
+        leased_before: Counter[str] = Counter()
+        while left and len(taken) < count:
             if idle:
-                given = _first_of(idle, [queues[id].playbook for id in left])
+                granted = _first_of(idle, [queues[id].playbook for id in left])
                 idle = set()
             else:
                 waiting = [Waiting(queues[id].playbook, queues[id].weight, not run[id]) for id in left]
-                given = shares(waiting, room - len(taken), draw(self._draws))
+                granted = shares(waiting, count - len(taken), draw(self._draws))
             more = []
-            for id, share in zip(left, given, strict=True):
-                if len(taken) == room:
+            for id, share in zip(left, granted, strict=True):
+                if len(taken) == count:
                     break
-                got = queues[id].keys[had[id] : had[id] + share]
-                taken += got
-                had[id] += share
+                leased = queues[id].keys[leased_before[id] : leased_before[id] + share]
+                taken += leased
+                leased_before[id] += share
                 run[id] += share
-                if len(got) == share:
+                if len(leased) == share:
                     more.append(id)
-            left = sorted(more, key=lambda id: had[id])
+            left = sorted(more, key=lambda id: leased_before[id])
         return taken
 
 

@@ -26,7 +26,7 @@ class AddressRefused(OSError):
 
 def check(text: str, allow_private: bool) -> None:
     """AddressRefused for link-local, metadata and multicast addresses always, for private ones unless allowed."""
-    for address in _meant(ipaddress.ip_address(text.partition("%")[0])):
+    for address in _effective(ipaddress.ip_address(text.partition("%")[0])):
         if address.is_link_local or address in _METADATA:
             raise AddressRefused(f"the address {text} {AddressRefused.MARK}: link-local and metadata services")
         if address.is_multicast:
@@ -35,14 +35,14 @@ def check(text: str, allow_private: bool) -> None:
             raise AddressRefused(f"the address {text} {AddressRefused.MARK}: private networks and this machine")
 
 
-def _meant(address: Address) -> list[Address]:
+def _effective(address: Address) -> list[Address]:
     """The address itself and the IPv4 address that it wraps, if any."""
     if isinstance(address, ipaddress.IPv4Address):
         return [address]
-    inner = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())[1:]]
+    embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())[1:]]
     if address in _NAT64 or address in _COMPATIBLE:
-        inner.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    wrapped: list[Address] = [found for found in inner if found is not None]
+        embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    wrapped: list[Address] = [found for found in embedded if found is not None]
     # ::ffff:1.2.3.4 is 1.2.3.4 and nothing else; Python does not call all such addresses global
     return wrapped if address.ipv4_mapped or address in _NAT64 else [address, *wrapped]
 
@@ -51,6 +51,6 @@ def guarded_socket(allow_private: bool, info: tuple[int, int, int, str, tuple[ob
     """A socket for one result of getaddrinfo, if the address may be reached."""
     family, kind, protocol, _, address = info
     check(str(address[0]), allow_private)
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    return made
+    sock = socket.socket(family, kind, protocol)
+    sock.setblocking(False)
+    return sock

@@ -21,26 +21,26 @@ class ToolConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
         """Messages about missing, conflicting or unsupported fields, whatever their values."""
         return ()
 
     @model_validator(mode="before")
     @classmethod
-    def _presence(cls, given: Any, info: ValidationInfo) -> Any:
-        if isinstance(given, Mapping) and not (info.context or {}).get("fields_only"):
-            for message in cls.missing(given):
+    def _presence(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Mapping) and not (info.context or {}).get("fields_only"):
+            for message in cls.missing(value):
                 raise PydanticCustomError("presence", "{message}", {"message": message})
-        return given
+        return value
 
     @classmethod
     def of(cls, call: ToolCall) -> Self:
         """The rendered config of a call; ToolFailure `<kind>.config` names every field at fault."""
-        given = {key: value for key, value in call.config.items() if key != "input"}
+        config = {key: value for key, value in call.config.items() if key != "input"}
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(config)
         except ValidationError as error:
-            messages = "; ".join(wrong.message for wrong in explain(cls, given, error))
+            messages = "; ".join(problem.message for problem in explain(cls, config, error))
             raise ToolFailure(call.kind, f"{call.kind}.config", f"{call.kind}: {messages}") from None
 
 
@@ -53,20 +53,20 @@ class ConfigError:
     message: str
 
 
-def explain(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError) -> list[ConfigError]:
+def explain(model: type[BaseModel], config: Mapping[str, Any], error: ValidationError) -> list[ConfigError]:
     """The errors, one per place; for a union, those of the member that was validated furthest."""
-    found: dict[Location, ConfigError] = {}
+    problems: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
-        loc = _without_union_tags(given, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
-        found.setdefault(loc, ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
-    deeper = {loc[:length] for loc in found for length in range(1, len(loc))}
-    return [wrong for loc, wrong in found.items() if loc not in deeper]
+        loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
+        problems.setdefault(loc, ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
+    deeper = {loc[:length] for loc in problems for length in range(1, len(loc))}
+    return [problem for loc, problem in problems.items() if loc not in deeper]
 
 
-def _sentence(model: type[BaseModel], loc: Location, kind: str, message: str) -> str:
-    where = ".".join(str(part) for part in loc)
+def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:
+    where = ".".join(str(part) for part in path)
     if kind == "extra_forbidden":
-        return f"unknown field {where!r}" + (_suggestion(model, str(loc[0])) if len(loc) == 1 else "")
+        return f"unknown field {where!r}" + (_suggestion(model, str(path[0])) if len(path) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"
     text = message.removeprefix("Value error, ")
@@ -88,9 +88,9 @@ def _names(model: type[BaseModel]) -> list[str]:
     return [spec.alias or key for key, spec in model.model_fields.items()]
 
 
-def _without_union_tags(given: Any, loc: Location, keep_last: bool) -> Location:
+def _without_union_tags(config: Any, loc: Location, keep_last: bool) -> Location:
     """`loc` without the tags that pydantic puts in it for the members of a union."""
-    value, path = given, []
+    value, path = config, []
     for index, part in enumerate(loc):
         last = keep_last and index == len(loc) - 1
         if isinstance(value, Mapping) and (part in value or last):

@@ -25,7 +25,7 @@ class DuckDB:
             from .duckdb_work import Work
 
             folders = self._folders.setdefault(context.scratch, Folders(context.scratch))
-            folder = folders.using(context.execution_id)
+            folder = folders.in_use(context.execution_id)
             return await self._thread(Work(config, call.input, folder), call.timeout)
         except ToolFailure as failure:
             return failure.outcome()

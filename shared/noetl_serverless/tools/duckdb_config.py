@@ -49,11 +49,11 @@ class DuckDBConfig(ToolConfig):
     max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
         for name, what in (("auth", "attaching other databases"), ("credentials", "attaching other databases")):
-            if name in given:
+            if name in config:
                 yield f"{name!r}: {what} is not supported yet; read with kind postgres and pass the rows as input"
-        statements = [name for name in ("command", "query", "script", "commands") if name in given]
+        statements = [name for name in ("command", "query", "script", "commands") if name in config]
         if len(statements) > 1:
             yield f"give only one of {' and '.join(statements)}"
         if not statements:

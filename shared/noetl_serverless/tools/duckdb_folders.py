@@ -22,27 +22,27 @@ KEPT_BYTES = 1024 * 1024 * 1024
 class Folders:
     """Thread-safe. `clock`: as time.time()."""
 
-    def __init__(self, scratch: Path, clock: Callable[[], float] = time.time, most: int = KEPT_BYTES) -> None:
-        """Creates no folder yet. `most`: see KEPT_BYTES."""
+    def __init__(self, scratch: Path, clock: Callable[[], float] = time.time, max_bytes: int = KEPT_BYTES) -> None:
+        """Creates no folder yet. `max_bytes`: see KEPT_BYTES."""
         self._scratch = scratch
         self._clock = clock
-        self._most = most
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
-        self._own: ScratchFolder | None = None
+        self._scratch_folder: ScratchFolder | None = None
         self._used: Counter[str] = Counter()
         # by execution, least recently used first: since when it is unused, and its size in bytes then
-        self._kept: dict[str, tuple[float, int]] = {}
+        self._unused: dict[str, tuple[float, int]] = {}
 
     @contextmanager
-    def using(self, execution_id: str) -> Iterator[Path]:
+    def in_use(self, execution_id: str) -> Iterator[Path]:
         """The execution's folder, which is not removed while it is in use."""
         name = PurePosixPath(execution_id).name
         with self._lock:
-            self._own = self._own or ScratchFolder(self._scratch, "duckdb")
-            folder = self._own.path / name
+            self._scratch_folder = self._scratch_folder or ScratchFolder(self._scratch, "duckdb")
+            folder = self._scratch_folder.path / name
             self._used[name] += 1
-            self._kept.pop(name, None)
-            self._sweep(self._own.path)
+            self._unused.pop(name, None)
+            self._sweep(self._scratch_folder.path)
             folder.mkdir(mode=0o700, exist_ok=True)
         try:
             yield folder
@@ -51,25 +51,25 @@ class Folders:
                 self._used[name] -= 1
                 if not self._used[name]:
                     del self._used[name]
-                    self._kept[name] = (self._clock(), _bytes(folder))
+                    self._unused[name] = (self._clock(), _bytes(folder))
                     self._sweep(folder.parent)
 
     def remove(self) -> None:
         with self._lock:
-            if self._own is not None:
-                self._own.remove()
-            self._own = None
-            self._kept.clear()
+            if self._scratch_folder is not None:
+                self._scratch_folder.remove()
+            self._scratch_folder = None
+            self._unused.clear()
 
-    def _sweep(self, own: Path) -> None:
+    def _sweep(self, scratch: Path) -> None:
         """Remove folders that have not been used for an hour, and the least recently used of the others while all
         together are too large."""
-        total = sum(size for _, size in self._kept.values())
-        for name, (since, size) in list(self._kept.items()):
-            if self._clock() - since <= KEPT_SECONDS and total <= self._most:
+        total = sum(size for _, size in self._unused.values())
+        for name, (unused_since, size) in list(self._unused.items()):
+            if self._clock() - unused_since <= KEPT_SECONDS and total <= self._max_bytes:
                 break
-            shutil.rmtree(own / name, ignore_errors=True)
-            del self._kept[name]
+            shutil.rmtree(scratch / name, ignore_errors=True)
+            del self._unused[name]
             total -= size
 
 

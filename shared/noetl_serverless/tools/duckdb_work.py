@@ -28,7 +28,7 @@ class Work:
         """`folder`: entered while the task runs."""
         self._config = config
         self._tables = {name: rows for name, rows in input.items() if _is_table(rows)}
-        self._params = {**{name: it for name, it in input.items() if name not in self._tables}, **config.params}
+        self._params = {**{name: value for name, value in input.items() if name not in self._tables}, **config.params}
         self._folder = folder
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._interrupted = False
@@ -55,7 +55,7 @@ class Work:
             raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
 
     def _all(self) -> dict[str, Any]:
-        todo = self._statements()
+        queries = self._statements()
         with self._folder as folder, self._open(folder) as connection:
             self._connection = connection
             try:
@@ -63,7 +63,7 @@ class Work:
                     connection.register(name, table_of(rows))
                 connection.execute("SET VARIABLE folder = $folder", {"folder": str(folder)})
                 count, result, part = 0, None, None
-                for statement in todo:
+                for statement in queries:
                     for part in connection.extract_statements(statement.text):
                         self._check()
                         values = self._values(part.named_parameters, statement)

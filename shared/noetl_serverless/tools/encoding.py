@@ -69,12 +69,12 @@ def encode_result(value: Any, unlimited: AbstractContextManager[None] = _AS_IT_I
     if content is not None and b"null" not in content and not has_nul(content):
         return content
     try:
-        made = stored(value, convert, RESULT_DEPTH)
+        converted = stored(value, convert, RESULT_DEPTH)
     except InvalidValue as error:
         error.path.insert(0, "data")
         raise
     with unlimited:
-        return orjson.dumps({"data": made})
+        return orjson.dumps({"data": converted})
 
 
 def _written(value: Any) -> bytes | None:

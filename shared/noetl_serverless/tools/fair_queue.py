@@ -36,39 +36,39 @@ class FairQueue(Generic[T]):
 
     def __init__(self) -> None:
         self._now = 0.0
-        self._lines: dict[str, _KeyQueue[T]] = {}
+        self._queues: dict[str, _KeyQueue[T]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self._queues)
 
     def __iter__(self) -> Iterator[T]:
-        return (item for line in self._lines.values() for item in line.items)
+        return (item for queue in self._queues.values() for item in queue.items)
 
     def add(self, share: Share, item: T) -> None:
-        line = self._lines.get(share.key)
-        if line is None:
+        queue = self._queues.get(share.key)
+        if queue is None:
             step = 1 / share.weight
-            line = self._lines[share.key] = _KeyQueue(self._now + step, step)
-        line.items.append(item)
+            queue = self._queues[share.key] = _KeyQueue(self._now + step, step)
+        queue.items.append(item)
 
     def pop(self) -> T:
         """The next in turn; of keys that are due at the same time, the one that came first. IndexError if empty."""
-        if not self._lines:
+        if not self._queues:
             raise IndexError("nobody waits")
-        key = min(self._lines, key=lambda key: self._lines[key].due)
-        line = self._lines[key]
-        self._now = line.due
-        item = line.items.popleft()
-        line.due += line.step
-        if not line.items:
-            del self._lines[key]
+        key = min(self._queues, key=lambda key: self._queues[key].due)
+        queue = self._queues[key]
+        self._now = queue.due
+        item = queue.items.popleft()
+        queue.due += queue.step
+        if not queue.items:
+            del self._queues[key]
         return item
 
     def discard(self, share: Share, item: T) -> None:
         """Remove the item, if it is still in the queue."""
-        line = self._lines.get(share.key)
-        if line is None or item not in line.items:
+        queue = self._queues.get(share.key)
+        if queue is None or item not in queue.items:
             return
-        line.items.remove(item)
-        if not line.items:
-            del self._lines[share.key]
+        queue.items.remove(item)
+        if not queue.items:
+            del self._queues[share.key]

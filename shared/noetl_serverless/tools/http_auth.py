@@ -47,36 +47,36 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
     """ToolFailure `credential.*` when the credential is missing or does not fit."""
     if auth is None:
         return Authorization()
-    how = HttpAuth(credential=auth) if isinstance(auth, str) else auth
-    credential = await credential_named(context, "http", how.credential)
-    scheme = how.type or _SCHEMES.get(credential.type)
+    spec = HttpAuth(credential=auth) if isinstance(auth, str) else auth
+    credential = await credential_named(context, "http", spec.credential)
+    scheme = spec.type or _SCHEMES.get(credential.type)
     if scheme is None:
         raise _unfit(credential, f"is of type {credential.type!r}; http supports bearer, basic, api_key and header")
-    made = Authorization(credential=credential)
+    authorization = Authorization(credential=credential)
     match scheme:
         case "bearer":
-            made.headers["Authorization"] = f"Bearer {_one_of(credential, 'token', 'access_token', 'bearer')}"
+            authorization.headers["Authorization"] = f"Bearer {_one_of(credential, 'token', 'access_token', 'bearer')}"
         case "basic":
             pair = f"{_one_of(credential, 'username', 'user')}:{_one_of(credential, 'password')}"
-            made.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+            authorization.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         case "api_key" | "header":
-            _keyed(made, how, credential)
-    return made
+            _keyed(authorization, spec, credential)
+    return authorization
 
 
-def _keyed(made: Authorization, how: HttpAuth, credential: Credential) -> None:
+def _keyed(authorization: Authorization, spec: HttpAuth, credential: Credential) -> None:
     data = credential.data
     headers = data.get("headers")
-    if isinstance(headers, dict) and not how.header:
-        made.headers.update({str(name): str(value) for name, value in headers.items()})
+    if isinstance(headers, dict) and not spec.header:
+        authorization.headers.update({str(name): str(value) for name, value in headers.items()})
         return
     value = _one_of(credential, "key", "api_key", "value", "token")
-    param = how.param or data.get("param")
-    if param and not how.header:
-        made.params[str(param)] = value
+    param = spec.param or data.get("param")
+    if param and not spec.header:
+        authorization.params[str(param)] = value
         return
-    named = how.header or data.get("header") or data.get("header_name") or data.get("name")
-    made.headers[str(named or "X-API-Key")] = value
+    header = spec.header or data.get("header") or data.get("header_name") or data.get("name")
+    authorization.headers[str(header or "X-API-Key")] = value
 
 
 _SCHEMES: dict[str, Scheme] = {

@@ -98,11 +98,11 @@ def request_of(config: HttpConfig, auth: Authorization, idempotency_key: str) ->
     headers.update(auth.headers)
     if any("\r" in text or "\n" in text for pair in headers.items() for text in pair):
         raise ToolFailure("http", "http.headers", "a header contains a line break")
-    given = {name.lower() for name in headers}
+    header_names = {name.lower() for name in headers}
     body, kind = _body(config, headers)
-    if kind and "content-type" not in given:
+    if kind and "content-type" not in header_names:
         headers["Content-Type"] = kind
-    if config.method in ("POST", "PATCH") and "idempotency-key" not in given:
+    if config.method in ("POST", "PATCH") and "idempotency-key" not in header_names:
         headers["Idempotency-Key"] = idempotency_key
     return Request(
         method=config.method,
@@ -134,17 +134,17 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
     try:
         if config.json_ is not None:
             return encode(config.json_), "application/json"
-        given = next((it for it in (config.body, config.payload) if it is not None), None)
-        if given is None and config.data is not None:
-            given = config.data.body
-        if given is None:
+        content = next((candidate for candidate in (config.body, config.payload) if candidate is not None), None)
+        if content is None and config.data is not None:
+            content = config.data.body
+        if content is None:
             return None, None
-        if isinstance(given, str):
-            return given.encode(), "text/plain; charset=utf-8"
+        if isinstance(content, str):
+            return content.encode(), "text/plain; charset=utf-8"
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
-        if kind.startswith("application/x-www-form-urlencoded") and isinstance(given, dict):
-            return urlencode(_query(given)).encode(), kind
-        return encode(given), "application/json"
+        if kind.startswith("application/x-www-form-urlencoded") and isinstance(content, dict):
+            return urlencode(_query(content)).encode(), kind
+        return encode(content), "application/json"
     except NotJson as error:
         raise ToolFailure("http", "http.body", str(error).replace("result", "the body", 1)) from None
 

@@ -71,17 +71,17 @@ class HttpConfig(ToolConfig):
     follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        if ("url" in given) == ("endpoint" in given):
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        if ("url" in config) == ("endpoint" in config):
             yield "the field 'url' is required (or 'endpoint', not both)"
-        data = given.get("data")
-        bodies = [name for name in ("body", "payload", "json") if name in given]
+        data = config.get("data")
+        bodies = [name for name in ("body", "payload", "json") if name in config]
         bodies += ["data.body"] if isinstance(data, Mapping) and "body" in data else []
         if len(bodies) > 1:
             yield f"only one body can be sent, not {' and '.join(bodies)}"
 
     def limits(self, call_timeout: float | None) -> HttpTimeout:
-        given = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=max(self.timeout, 0.001))
-        if call_timeout is not None and "total" not in given.model_fields_set:
-            return given.model_copy(update={"total": call_timeout})
-        return given.model_copy(update={"total": min(given.total, call_timeout or given.total)})
+        timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=max(self.timeout, 0.001))
+        if call_timeout is not None and "total" not in timeout.model_fields_set:
+            return timeout.model_copy(update={"total": call_timeout})
+        return timeout.model_copy(update={"total": min(timeout.total, call_timeout or timeout.total)})

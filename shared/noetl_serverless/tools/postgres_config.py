@@ -56,20 +56,20 @@ class PostgresConfig(ToolConfig):
     )
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
-        for name in given:
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        for name in config:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
                 yield f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
             if name in ("command_b64", "script", "pool"):
                 yield f"the field {name!r} is not supported yet"
-        statements = [name for name in ("command", "query", "commands") if name in given]
+        statements = [name for name in ("command", "query", "commands") if name in config]
         if len(statements) > 1:
             yield f"give only one of {' and '.join(statements)}"
-        if ("table" in given) != ("rows" in given):
+        if ("table" in config) != ("rows" in config):
             yield "'table' and 'rows' require each other"
-        if not statements and "rows" not in given:
+        if not statements and "rows" not in config:
             yield "the field 'command' is required (or 'query', 'commands', or 'table' with 'rows')"
-        if "rows" not in given and ("columns" in given or "mode" in given):
+        if "rows" not in config and ("columns" in config or "mode" in config):
             yield "'columns' and 'mode' require 'rows'"
 
     @property

@@ -76,11 +76,11 @@ class Connection(native.Connection):
         request = struct.pack("!ii", 16, 80877102) + self._backend_key_data
         with contextlib.suppress(OSError, AttributeError, TypeError):
             address = self._usock.getpeername()
-            with socket.socket(self._usock.family) as other:
-                other.settimeout(2.0)
-                other.connect(address)
-                other.sendall(request)
-                other.recv(1)
+            with socket.socket(self._usock.family) as sock:
+                sock.settimeout(2.0)
+                sock.connect(address)
+                sock.sendall(request)
+                sock.recv(1)
 
     def drop(self) -> None:
         with contextlib.suppress(Exception):
@@ -200,39 +200,39 @@ class Connections:
     """Open connections by credential, each for one task at a time; unused ones are closed after a minute."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, list[tuple[float, Connection]]] = {}
+        self._idle: dict[str, list[tuple[float, Connection]]] = {}
         self._lock = threading.Lock()
 
     def take(self, credential: Credential) -> tuple[Connection, bool]:
         """A connection, and whether it was used before. OSError, ssl.SSLError or pg8000's errors."""
         key, now = _fingerprint(credential), time.monotonic()
         stale: list[Connection] = []
-        found = None
+        reused = None
         with self._lock:
-            for name, kept in list(self._kept.items()):
-                stale += [connection for since, connection in kept if now - since > _MAX_IDLE_SECONDS]
-                kept[:] = [entry for entry in kept if now - entry[0] <= _MAX_IDLE_SECONDS]
-                if not kept:
-                    del self._kept[name]
-            if self._kept.get(key):
-                found = self._kept[key].pop()[1]
+            for name, idle in list(self._idle.items()):
+                stale += [connection for idle_since, connection in idle if now - idle_since > _MAX_IDLE_SECONDS]
+                idle[:] = [entry for entry in idle if now - entry[0] <= _MAX_IDLE_SECONDS]
+                if not idle:
+                    del self._idle[name]
+            if self._idle.get(key):
+                reused = self._idle[key].pop()[1]
         for connection in stale:
             connection.drop()
-        return (found, True) if found else (connect(credential.data), False)
+        return (reused, True) if reused else (connect(credential.data), False)
 
     def give_back(self, credential: Credential, connection: Connection) -> None:
         with self._lock:
-            kept = self._kept.setdefault(_fingerprint(credential), [])
-            if len(kept) < _MAX_IDLE_CONNECTIONS:
-                kept.append((time.monotonic(), connection))
+            idle = self._idle.setdefault(_fingerprint(credential), [])
+            if len(idle) < _MAX_IDLE_CONNECTIONS:
+                idle.append((time.monotonic(), connection))
                 return
         connection.drop()
 
     def close(self) -> None:
         with self._lock:
-            every = [connection for kept in self._kept.values() for _, connection in kept]
-            self._kept.clear()
-        for connection in every:
+            connections = [connection for idle in self._idle.values() for _, connection in idle]
+            self._idle.clear()
+        for connection in connections:
             connection.drop()
 
 

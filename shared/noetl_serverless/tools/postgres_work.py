@@ -47,11 +47,11 @@ class Work:
         self._stopped = False
 
     def run(self) -> ToolOutcome:
-        todo = self._statements()
+        queries = self._statements()
         connection = self._open()
         try:
             connection.max_bytes = self._config.max_bytes
-            data = self._all(connection, todo)
+            data = self._all(connection, queries)
         except BaseException:
             # a connection that saw an error is not worth cleaning
             connection.drop()
@@ -103,13 +103,13 @@ class Work:
 
     def _open(self) -> Connection:
         """A connection on which `_begin` has run; a kept one that turns out to be dead is replaced."""
-        connection, used = self._connections.take(self._credential)
+        connection, is_reused = self._connections.take(self._credential)
         self._connection = connection
         try:
             self._begin(connection)
         except (native.InterfaceError, OSError):
             connection.drop()
-            if not used:
+            if not is_reused:
                 raise
             self._connections.close()
             connection, _ = self._connections.take(self._credential)
@@ -125,9 +125,9 @@ class Work:
         begin = "BEGIN; " if self._config.transaction else ""
         connection.execute_simple(begin + _SETTINGS.format(local=local))
 
-    def _all(self, connection: Connection, todo: list[Statement]) -> dict[str, Any]:
+    def _all(self, connection: Connection, queries: list[Statement]) -> dict[str, Any]:
         context = None
-        for statement in todo:
+        for statement in queries:
             self._limit_time(connection)
             values = list(statement.values.values())
             context = connection.statement(statement.text, values, self._config.max_rows)
@@ -138,16 +138,16 @@ class Work:
             data = _result(context)
         if self._config.transaction:
             connection.execute_simple("COMMIT")
-        return {"status": "ok", **data, "statement_count": len(todo) + (self._config.rows is not None)}
+        return {"status": "ok", **data, "statement_count": len(queries) + (self._config.rows is not None)}
 
     def _limit_time(self, connection: Connection) -> None:
         """Let the server cancel statements that take longer than the time left."""
         if self.deadline is not None:
-            left = int((self.deadline - time.monotonic()) * 1000)
-            if left <= 0:
+            remaining_ms = int((self.deadline - time.monotonic()) * 1000)
+            if remaining_ms <= 0:
                 raise TimeoutError
             local = "LOCAL" if self._config.transaction else ""
-            connection.execute_simple(f"SET {local} statement_timeout = {left}")
+            connection.execute_simple(f"SET {local} statement_timeout = {remaining_ms}")
 
     def _load(self, connection: Connection, rows: list[dict[str, Any]]) -> dict[str, Any]:
         assert self._config.table is not None

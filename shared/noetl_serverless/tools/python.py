@@ -26,11 +26,11 @@ class PythonConfig(ToolConfig):
     code_b64: str | None = Field(default=None, min_length=1, description="Code in base64, instead of `code`.")
 
     @classmethod
-    def missing(cls, given: Mapping[str, Any]) -> Iterable[str]:
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
         for name in ("script", "libs", "deps"):
-            if name in given:
+            if name in config:
                 yield f"the field {name!r} is not supported yet"
-        if ("code" in given) == ("code_b64" in given):
+        if ("code" in config) == ("code_b64" in config):
             yield "the field 'code' is required (or 'code_b64', not both)"
 
     @field_validator("code")

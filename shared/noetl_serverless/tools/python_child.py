@@ -51,14 +51,14 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     channel.sendall(struct.pack(">I", 2) + b"{}")
-    clean = True
+    reusable = True
     while True:
         request = receive(channel)
         if request is None:
             os._exit(0)
-        send(channel, runner.answer(request) if clean else b"")
+        send(channel, runner.answer(request) if reusable else b"")
         # after the reply, which need not wait for it
-        clean = clean and runner.clean_up()
+        reusable = reusable and runner.clean_up()
 
 
 def _confine(options: dict[str, Any]) -> None:
@@ -142,7 +142,9 @@ class Runner:
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
         # without the real-time signals: each handler adds a tenth of a microsecond to every call
-        self.handlers = {int(it): getsignal(it) for it in signal.valid_signals() if it < signal.SIGRTMIN}
+        self.handlers = {
+            int(number): getsignal(number) for number in signal.valid_signals() if number < signal.SIGRTMIN
+        }
 
     def answer(self, request: bytearray) -> bytes:
         """The reply to a request."""
@@ -152,11 +154,11 @@ class Runner:
             with self.memory:
                 fields = self.loads(request)
                 del request
-            code, given = fields["code"], fields["input"]
+            code, inputs = fields["code"], fields["input"]
             del fields
-            value = self._run(code, given, module)
+            value = self._run(code, inputs, module)
             reply = self.encode(value, self.memory)
-            value = given = None
+            value = inputs = None
         except MemoryError as error:
             # the frames in the traceback keep the objects that were made so far
             error.__traceback__ = None
@@ -179,22 +181,22 @@ class Runner:
             reply = reply[:-1] + b',"spent":true}'
         return reply
 
-    def _run(self, code: str, given: dict[str, Any], module: ModuleType) -> Any:
+    def _run(self, code: str, inputs: dict[str, Any], module: ModuleType) -> Any:
         compiled = self.codes.get(code)
         if compiled is None:
             if len(self.codes) >= _MAX_CACHED_CODES:
                 self.codes.pop(next(iter(self.codes)))
             compiled = self.codes[code] = compile(code, FILE, "exec", dont_inherit=True)
         names = module.__dict__
-        names.update(given)
+        names.update(inputs)
         # the code's own module is `__main__`, for libraries that look up a class or a function by its module
         sys.modules["__main__"] = module
         exec(compiled, names)
-        if "result" in names and not ("result" in given and names["result"] is given["result"]):
+        if "result" in names and not ("result" in inputs and names["result"] is inputs["result"]):
             return names["result"]
         entry = names.get("main")
         if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
-            value = entry(**given)
+            value = entry(**inputs)
             return asyncio.run(value) if inspect.iscoroutine(value) else value
         return names.get("result")
 
@@ -254,20 +256,20 @@ class Runner:
         _remove(self.folder, _MAX_LEFTOVER_FILES)
 
 
-def _remove(folder: str, most: int) -> int:
+def _remove(folder: str, limit: int) -> int:
     """Remove the contents of a folder; returns how many more files may be removed. Raises OSError, also if there are
-    more than `most`, because the next call waits for this and its time runs."""
+    more than `limit`, because the next call waits for this and its time runs."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            most -= 1
-            if most < 0:
+            limit -= 1
+            if limit < 0:
                 raise OSError(f"{folder}: too many files")
             if entry.is_dir(follow_symlinks=False):
-                most = _remove(entry.path, most)
+                limit = _remove(entry.path, limit)
                 os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)
-    return most
+    return limit
 
 
 def _own(path: str) -> bool:

@@ -93,8 +93,8 @@ class PythonPool:
                 child.usable = False
                 reply = _error("python.killed", "the process sent an invalid reply", retryable=True)
             finally:
-                keep = reply is not None and not reply.get("spent") and child.usable
-                end = self._give_back(child, keep)
+                reusable = reply is not None and not reply.get("spent") and child.usable
+                end = self._give_back(child, reusable)
                 if end is not None and reply is not None:
                     await asyncio.shield(end)
         reply.pop("spent", None)
@@ -130,7 +130,7 @@ class PythonPool:
             if waiter.cancelled():
                 self._waiting.discard(share, waiter)
             elif waiter.exception() is None:
-                self._give_back(waiter.result(), keep=True)
+                self._give_back(waiter.result(), reusable=True)
             raise
 
     def _dispatch(self) -> None:
@@ -159,13 +159,13 @@ class PythonPool:
             self._reap(child)
         return self._spawn()
 
-    def _give_back(self, child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
+    def _give_back(self, child: PythonProcess, reusable: bool) -> asyncio.Future[int] | None:
         """A future of the child's end; None if the child is kept, or has been given back already."""
         if child not in self._busy:
             return None
         self._busy.remove(child)
         end = None
-        if keep:
+        if reusable:
             self._idle.append(child)
         else:
             end = self._reap(child)

@@ -38,7 +38,7 @@ class PythonProcess:
         self.folder = tempfile.mkdtemp(dir=folder)
         self._memory_mb = memory_mb
         self._channel, child_end = socket.socketpair()
-        self._printed, their_print = os.pipe()
+        self._printed, child_output = os.pipe()
         os.set_blocking(self._printed, False)
         self._channel.setblocking(False)
         for end in (self._channel, child_end):
@@ -54,8 +54,8 @@ class PythonProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-I", str(_CHILD), json.dumps(options)],
                 stdin=subprocess.DEVNULL,
-                stdout=their_print,
-                stderr=their_print,
+                stdout=child_output,
+                stderr=child_output,
                 cwd=self.folder,
                 env=_environment(self.folder),
                 pass_fds=[child_end.fileno()],
@@ -66,7 +66,7 @@ class PythonProcess:
             raise
         finally:
             child_end.close()
-            os.close(their_print)
+            os.close(child_output)
         self.pid = self._process.pid
         self.usable = True
         self._ready = False
@@ -83,10 +83,10 @@ class PythonProcess:
         """Its return code, without reaping it: other processes of its group can still be killed."""
         if self._process.returncode is not None:
             return self._process.returncode
-        ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
+        exit_info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if exit_info is None:
             return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        return exit_info.si_status if exit_info.si_code == os.CLD_EXITED else -exit_info.si_status
 
     async def call(self, request: bytes, timeout: float | None) -> bytearray:
         """Send a request and wait for its answer. Raises TimeoutError or ChildLost, after which the child is not

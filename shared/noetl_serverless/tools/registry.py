@@ -69,13 +69,13 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
     except UnknownKind as error:
         code = "playbook.not_supported" if kind in NOT_YET else "playbook.unknown_kind"
         return [Fault(str(error), pointer="/kind", code=code)]
-    given = {key: value for key, value in config.items() if key not in _COMMON}
+    fields = {key: value for key, value in config.items() if key not in _COMMON}
     faults = []
     for context in ({"fields_only": True}, None):
         try:
-            model.model_validate(given, context=context)
+            model.model_validate(fields, context=context)
         except ValidationError as error:
-            faults += _faults(model, given, error, presence=context is None)
+            faults += _faults(model, fields, error, presence=context is None)
     return faults
 
 
@@ -90,17 +90,19 @@ _CODES = {
 }
 
 
-def _faults(model: type[BaseModel], given: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
+def _faults(model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
     return [
-        Fault(wrong.message, pointer=json_pointer(wrong.loc), code=_CODES.get(wrong.type, "playbook.invalid_value"))
-        for wrong in explain(model, given, error)
-        if (wrong.type == "presence") == presence and not _is_template(given, wrong.loc)
+        Fault(
+            problem.message, pointer=json_pointer(problem.loc), code=_CODES.get(problem.type, "playbook.invalid_value")
+        )
+        for problem in explain(model, fields, error)
+        if (problem.type == "presence") == presence and not _is_template(fields, problem.loc)
     ]
 
 
-def _is_template(given: Any, loc: Location) -> bool:
+def _is_template(fields: Any, loc: Location) -> bool:
     """Whether the value at fault, or one that contains it, is a template that has yet to be rendered."""
-    value: Any = given
+    value: Any = fields
     for part in loc:
         try:
             value = value[part]

@@ -42,14 +42,14 @@ def sweep(scratch: Path, kind: str) -> None:
     """Remove the folders of the kind whose owners have ended."""
     for lock in scratch.glob(f"{kind}-*/{_LOCK}"):
         try:
-            held = os.open(lock, os.O_RDONLY)
+            descriptor = os.open(lock, os.O_RDONLY)
         except OSError:
             # another process was faster
             continue
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             shutil.rmtree(lock.parent, ignore_errors=True)
         except BlockingIOError:
             continue
         finally:
-            os.close(held)
+            os.close(descriptor)

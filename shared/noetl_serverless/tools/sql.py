@@ -146,11 +146,11 @@ def unique(names: list[str]) -> list[str]:
     seen: set[str] = set()
     found = []
     for name in names:
-        count, made = 2, name
-        while made in seen:
-            made, count = f"{name}_{count}", count + 1
-        seen.add(made)
-        found.append(made)
+        count, candidate = 2, name
+        while candidate in seen:
+            candidate, count = f"{name}_{count}", count + 1
+        seen.add(candidate)
+        found.append(candidate)
     return found
 
 

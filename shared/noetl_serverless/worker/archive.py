@@ -86,26 +86,26 @@ class ArchiveWriter:
         return summary
 
     async def _archive(self, batch: Batch) -> bool:
-        extra = {"archive_id": batch.archive_id, "attempt": batch.attempt}
+        log_fields = {"archive_id": batch.archive_id, "attempt": batch.attempt}
         try:
             written = await write_batch(batch, Pages(self._client, batch), self._store, self._scratch)
             await self._register(batch, written)
         except (LeaseLost, Unavailable):
-            logger.warning("the lease of an archive batch was lost", extra=extra)
+            logger.warning("the lease of an archive batch was lost", extra=log_fields)
             return False
         except Exception as error:
             # any error of a store or a file: the batch is retried, and the reason is reported
-            logger.exception("a batch of the archive could not be written", extra=extra)
+            logger.exception("a batch of the archive could not be written", extra=log_fields)
             request = Fail(attempt=batch.attempt, error=_reason(error))
             await self._client.call("POST", f"/api/archives/{batch.archive_id}/fail", Failed, request)
             return False
-        logger.info("archived %d executions", batch.executions, extra=extra)
+        logger.info("archived %d executions", batch.executions, extra=log_fields)
         return True
 
     async def _register(self, batch: Batch, written: Written) -> None:
         request = Register(attempt=batch.attempt, files=written.files, executions=written.executions)
         path = f"/api/archives/{batch.archive_id}/register"
-        answer = await self._client.call("POST", path, Registered, request, within=REGISTRATION_SECONDS)
+        answer = await self._client.call("POST", path, Registered, request, timeout=REGISTRATION_SECONDS)
         if answer.status == "stale":
             raise LeaseLost
         if answer.status != "registered":

@@ -73,7 +73,7 @@ class ControlPlane:
     ) -> None:
         """`connect` creates the session, for hosts that reach the control plane in their own way."""
         self._url = url.rstrip("/")
-        self._connect = connect or self._own_session
+        self._connect = connect or self._default_session
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", WIRE: str(VERSION)}
         self._connections = connections
         self._call_timeout = call_timeout
@@ -86,24 +86,26 @@ class ControlPlane:
         """Whether the control plane supports this version of the protocol, according to its last answer."""
         return self._version >= version
 
-    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[ClaimResponse]:
-        return await self._post("/api/commands/claim", request, ClaimResponse, within)
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[ClaimResponse]:
+        return await self._post("/api/commands/claim", request, ClaimResponse, timeout)
 
-    async def report(self, request: ReportRequest, *, within: float) -> Answer[ReportResponse]:
+    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[ReportResponse]:
         """Sent at most MAX_REPORT_TRIES times, because the report itself may make the control plane fail. An outcome
         that was accepted the first time is `stale` the second time."""
-        return await self._post("/api/commands/report", request, ReportResponse, within, MAX_REPORT_TRIES)
+        return await self._post("/api/commands/report", request, ReportResponse, timeout, MAX_REPORT_TRIES)
 
-    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> HeartbeatResponse:
-        return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, within)).body
+    async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> HeartbeatResponse:
+        return (await self._post("/api/commands/heartbeat", request, HeartbeatResponse, timeout)).body
 
-    async def credential(self, name: str, *, within: float = CALL_TIMEOUT_SECONDS) -> Credential:
+    async def credential(self, name: str, *, timeout: float = CALL_TIMEOUT_SECONDS) -> Credential:
         """Cached for half a minute, so that a loop does not fetch it for each item."""
         now = time.monotonic()
-        kept = self._credentials.get(name)
-        if kept is not None and kept[0] > now:
-            return kept[1]
-        content, _ = await self._send("GET", f"/api/credentials/{quote(name, safe='')}?include_data=true", None, within)
+        cached = self._credentials.get(name)
+        if cached is not None and cached[0] > now:
+            return cached[1]
+        content, _ = await self._send(
+            "GET", f"/api/credentials/{quote(name, safe='')}?include_data=true", None, timeout
+        )
         body = orjson.loads(content)
         credential = Credential(name=body["name"], type=body["type"], data=body["data"])
         self._credentials[name] = (now + CREDENTIAL_TTL_SECONDS, credential)
@@ -124,11 +126,11 @@ class ControlPlane:
         answer: type[M],
         request: BaseModel | None = None,
         *,
-        within: float = CALL_TIMEOUT_SECONDS,
+        timeout: float = CALL_TIMEOUT_SECONDS,
     ) -> M:
         """Any other operation."""
         body = None if request is None else request.model_dump_json().encode()
-        content, _ = await self._send(method, path, body, within)
+        content, _ = await self._send(method, path, body, timeout)
         return answer.model_validate_json(content)
 
     async def check(self) -> None:
@@ -142,47 +144,49 @@ class ControlPlane:
         self._credentials.clear()
 
     async def _post(
-        self, path: str, request: BaseModel, answer: type[M], within: float, tries: int | None = None
+        self, path: str, request: BaseModel, answer: type[M], timeout: float, max_attempts: int | None = None
     ) -> Answer[M]:
         body = request.model_dump_json(exclude_defaults=True).encode()
-        content, doubtful = await self._send("POST", path, body, within, tries)
+        content, doubtful = await self._send("POST", path, body, timeout, max_attempts)
         return Answer(answer.model_validate_json(content), doubtful)
 
     async def _send(
-        self, method: str, path: str, body: bytes | None, within: float, tries: int | None = None
+        self, method: str, path: str, body: bytes | None, timeout: float, max_attempts: int | None = None
     ) -> tuple[bytes, bool]:
-        """`tries`: how many may reach the control plane at most; failed connections do not count."""
-        deadline = time.monotonic() + within
+        """`max_attempts`: how many may reach the control plane at most; failed connections do not count."""
+        deadline = time.monotonic() + timeout
         doubtful = False
         pause = FIRST_PAUSE_SECONDS
-        reached = 0
+        attempts = 0
         while True:
             status: int | None = None
-            left = deadline - time.monotonic()
+            remaining = deadline - time.monotonic()
             try:
-                status, content = await self._once(method, path, body, min(max(left, 0.1), self._call_timeout))
+                status, content = await self._send_once(
+                    method, path, body, min(max(remaining, 0.1), self._call_timeout)
+                )
                 if status < 400:
                     return content, doubtful
                 if status not in _RETRY_STATUSES:
                     raise _problem(status, content)
                 reason = f"{path} answered {status}"
                 doubtful = True
-                reached += 1
+                attempts += 1
             except aiohttp.ClientConnectorError as error:
                 # the request was never sent
                 reason = f"{path}: {type(error).__name__}"
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
                 reason = f"{path}: {type(error).__name__}"
                 doubtful = True
-                reached += 1
+                attempts += 1
             wait = pause * random.uniform(0.5, 1.0)
             pause = min(pause * 2, MAX_PAUSE_SECONDS)
-            if time.monotonic() + wait >= deadline or reached == tries:
+            if time.monotonic() + wait >= deadline or attempts == max_attempts:
                 raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful, answered=status)
             logger.info("trying again: %s", reason)
             await asyncio.sleep(wait)
 
-    async def _once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+    async def _send_once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         if self._session is None:
             # created on first use, because it belongs to the running event loop
             self._session = self._connect()
@@ -191,11 +195,11 @@ class ControlPlane:
         async with self._session.request(method, url, data=body, headers=self._headers, timeout=limit) as response:
             content = await response.read()
             if response.status < 400:
-                named = response.headers.get(WIRE, "1")
-                self._version = int(named) if named.isdecimal() else 1
+                version = response.headers.get(WIRE, "1")
+                self._version = int(version) if version.isdecimal() else 1
             return response.status, content
 
-    def _own_session(self) -> aiohttp.ClientSession:
+    def _default_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, keepalive_timeout=60.0),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -209,5 +213,5 @@ def _problem(status: int, content: bytes) -> Problem:
         detail = str(body.get("detail") or body.get("title") or status)
     except (orjson.JSONDecodeError, AttributeError):
         detail = f"the control plane answered {status}"
-    kind = _PROBLEMS.get(status, Problem)
-    return kind(detail)
+    problem_type = _PROBLEMS.get(status, Problem)
+    return problem_type(detail)

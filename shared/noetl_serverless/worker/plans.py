@@ -18,17 +18,17 @@ MAX_NAMED_PLANS = 16
 
 
 class PlanCache:
-    def __init__(self, compile: Compile, most: int = MAX_PLANS) -> None:
+    def __init__(self, compile: Compile, max_plans: int = MAX_PLANS) -> None:
         self._compile = compile
-        self._most = most
+        self._max_plans = max_plans
         self._plans: OrderedDict[str, Plan] = OrderedDict()
         self._recent: list[str] = []
         self._faults: dict[str, str] = {}
 
     async def add(self, texts: Mapping[str, str]) -> None:
         """Compile the new playbooks; `fault` returns the reason for one that does not compile here."""
-        for name, text in texts.items():
-            if name in self._plans:
+        for hash_, text in texts.items():
+            if hash_ in self._plans:
                 continue
             try:
                 if is_slow_to_compile(text):
@@ -37,16 +37,16 @@ class PlanCache:
                     plan = self._compile(text)
                     # let other tasks run between two plans
                     await asyncio.sleep(0)
-                self._keep(name, plan)
+                self._put(hash_, plan)
             except Problem as problem:
                 # the control plane could compile it: this worker has another version
-                self._faults[name] = problem.detail
+                self._faults[hash_] = problem.detail
 
     def get(self, name: str) -> Plan | None:
         plan = self._plans.get(name)
         if plan is not None and (not self._recent or self._recent[0] != name):
             self._plans.move_to_end(name)
-            self._note()
+            self._update_recent()
         return plan
 
     def compile_error(self, name: str) -> str | None:
@@ -55,12 +55,12 @@ class PlanCache:
     def recent(self) -> list[str]:
         return self._recent
 
-    def _keep(self, name: str, plan: Plan) -> None:
+    def _put(self, name: str, plan: Plan) -> None:
         self._plans[name] = plan
-        while len(self._plans) > self._most:
+        while len(self._plans) > self._max_plans:
             self._plans.popitem(last=False)
-        self._note()
+        self._update_recent()
 
-    def _note(self) -> None:
+    def _update_recent(self) -> None:
         names = reversed(self._plans)
         self._recent = [name for name, _ in zip(names, range(MAX_NAMED_PLANS), strict=False)]

@@ -43,11 +43,12 @@ def make_app(
     authorise: Authorise | None = None,
     checks: Mapping[str, Check] | None = None,
     close: Callable[[], Any] | None = None,
-    background: bool = True,
+    runs_after_response: bool = True,
 ) -> Starlette:
     """`invoker`: invokes this pool again when a drain leaves work behind. `close`: awaited at the end, after the worker
-    has closed its client and its python processes. `background`: whether work may continue after the response."""
-    notifications = NotificationReceiver(worker, host, invoker, authorise, background=background)
+    has closed its client and its python processes. `runs_after_response`: whether work may continue after the
+    response."""
+    notifications = NotificationReceiver(worker, host, invoker, authorise, runs_after_response=runs_after_response)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -79,13 +80,13 @@ class NotificationReceiver:
         invoker: Invoker | None,
         authorise: Authorise | None,
         *,
-        background: bool = False,
+        runs_after_response: bool = False,
     ) -> None:
         self._worker = worker
         self._host = host
         self._invoker = invoker
         self._authorise = authorise
-        self._background = background
+        self._runs_after_response = runs_after_response
         self._drains: set[asyncio.Task[dict[str, Any]]] = set()
         self._archiving: asyncio.Task[None] | None = None
         self._archive_requested = False
@@ -96,14 +97,14 @@ class NotificationReceiver:
         if self._authorise is not None:
             self._authorise(request.headers.get("authorization"))
         payload = await _payload(request)
-        if payload.get("archive") and self._background:
+        if payload.get("archive") and self._runs_after_response:
             await self.archive()
         # the drain continues even if the client disconnects
         drain = asyncio.create_task(self.drain([payload]))
         self._drains.add(drain)
         drain.add_done_callback(self._drains.discard)
         summary = await asyncio.shield(drain)
-        if payload.get("archive") and not self._background:
+        if payload.get("archive") and not self._runs_after_response:
             await self.archive()
         return JSONResponse(summary)
 
@@ -112,7 +113,7 @@ class NotificationReceiver:
         settings = self._worker.settings
         seconds = min(self._host.remaining(), settings.time_budget)
         sweep = any(invocation.get("sweep") for invocation in invocations)
-        summary = await self._worker.drain(seconds, sweep=sweep, named=_named(invocations))
+        summary = await self._worker.drain(seconds, sweep=sweep, commands=_named_commands(invocations))
         if summary["status"] != "draining":
             logger.info("drained", extra={"summary": summary})
         if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
@@ -124,7 +125,7 @@ class NotificationReceiver:
         self._archive_requested = True
         if self._archiving is None or self._archiving.done():
             self._archiving = asyncio.create_task(self._archive())
-        if not self._background:
+        if not self._runs_after_response:
             await asyncio.shield(self._archiving)
 
     async def close(self) -> None:
@@ -148,22 +149,22 @@ class NotificationReceiver:
         if more and self._invoker is not None:
             await self._invoke_again(0.0, archive=True)
 
-    async def _invoke_again(self, delay: float, **more: bool) -> None:
+    async def _invoke_again(self, delay: float, **flags: bool) -> None:
         pool = self._worker.settings.pool
         assert self._invoker is not None
         try:
-            await self._invoker.invoke(pool, {"pool": pool, **more}, delay)
+            await self._invoker.invoke(pool, {"pool": pool, **flags}, delay)
         except Exception as error:
             # the reconciler invokes a worker for the remaining work
             logger.warning("could not invoke the worker again: %s", type(error).__name__)
 
 
-def _named(invocations: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
+def _named_commands(invocations: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
     """The commands that the invocations name. Invalid keys are ignored, because the names are only hints."""
     keys = []
-    for name in (name for invocation in invocations for name in invocation.get("commands") or ()):
+    for command in (command for invocation in invocations for command in invocation.get("commands") or ()):
         with contextlib.suppress(ValidationError):
-            keys.append(CommandKey.model_validate(name))
+            keys.append(CommandKey.model_validate(command))
     return keys[:MAX_NAMED_COMMANDS]
 
 

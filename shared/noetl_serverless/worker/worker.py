@@ -73,7 +73,7 @@ class Worker:
             resolver=Resolver(result_store, client.manifest),
             scratch=self._scratch,
             allow_private_http=settings.http_allow_private,
-            speaks=client.supports,
+            supports=client.supports,
         )
         self._executor = Executor(toolbox, self.id)
         self._drain: Drain | None = None
@@ -83,11 +83,13 @@ class Worker:
         self._ended = asyncio.Event()
         self._ended.set()
 
-    async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
+    async def drain(
+        self, seconds: float, *, sweep: bool = False, commands: Sequence[CommandKey] = ()
+    ) -> dict[str, Any]:
         """Work until there is nothing left to do or `seconds` have nearly passed; returns a summary.
 
         One drain runs at a time: a call during a drain makes it look for work again, and returns at once. `sweep`:
-        also claim whatever is pending, because the bus may have lost pointers. `named`: commands to claim first,
+        also claim whatever is pending, because the bus may have lost pointers. `commands`: commands to claim first,
         before the bus points to them.
         """
         self._requests.sweep |= sweep
@@ -106,7 +108,7 @@ class Worker:
             execute=self.execute,
             clock=self.clock,
         )
-        self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests, named)
+        self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests, commands)
         self._ended.clear()
         try:
             summary = await self._drain.run()

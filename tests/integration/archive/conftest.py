@@ -62,7 +62,7 @@ class Over:
         self._answered = answered
 
     async def call(
-        self, method: str, path: str, answer: type[BaseModel], request: BaseModel | None = None, *, within: float = 30
+        self, method: str, path: str, answer: type[BaseModel], request: BaseModel | None = None, *, timeout: float = 30
     ) -> Any:
         place, _, query = path.partition("?")
         body = None if request is None else request.model_dump_json().encode()

@@ -127,7 +127,7 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     assert await logs(harness, id) == log
     assert lengths and max(lengths) <= limit, "it was read whole"
     reader = history.History(harness.database, Archive(Archives(harness.database), lambda: harness.store))
-    kept, more = await reader.loop_results(int(id), "each", 1, after=2, most=12)
+    kept, more = await reader.loop_results(int(id), "each", 1, after=2, max_bytes=12)
     assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
         "more was kept than a page has room for"
     )
@@ -329,7 +329,7 @@ async def test_batches_are_bounded_and_of_one_month(harness: ArchiveHarness) -> 
     old = await harness.shift(ids[0], 40)
     archives = Archives(harness.database)
     planned = []
-    while (id := await archives.plan("archive", LATER, most=2)) is not None:
+    while (id := await archives.plan("archive", LATER, max_executions=2)) is not None:
         planned.append(id)
     found = await archives.by_ids(planned)
     assert [archive.executions for archive in found] == [1, 2, 2]
@@ -337,7 +337,7 @@ async def test_batches_are_bounded_and_of_one_month(harness: ArchiveHarness) -> 
     assert await archives.plan("archive", LATER) is None
     # of many events one execution is a batch
     await harness.sql("DELETE FROM noetl.archive")
-    one = await archives.plan("archive", LATER, most=5, most_events=1)
+    one = await archives.plan("archive", LATER, max_executions=5, max_events=1)
     assert (await archives.by_ids([one or 0]))[0].executions == 1
 
 

@@ -155,7 +155,7 @@ async def test_many_planners_and_archivists_at_once(harness: ArchiveHarness) -> 
     ids = [await harness.run("demo/two") for _ in range(12)]
     before = await logs(harness, ids)
     archives = Archives(harness.database)
-    planned = await asyncio.gather(*(archives.plan("archive", LATER, most=3) for _ in range(8)))
+    planned = await asyncio.gather(*(archives.plan("archive", LATER, max_executions=3) for _ in range(8)))
     batches = [id for id in planned if id is not None]
     assert [archive.executions for archive in await archives.by_ids(batches)] == [3, 3, 3, 3]
     done = await asyncio.gather(*(harness.archivist().run(600) for _ in range(3)))

@@ -35,7 +35,7 @@ class RecordingHarness:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         log: Any = self.log
-        self.orchestrator = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, background=False))
+        self.orchestrator = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, after_response=False))
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         settings = Settings(scratch=str(scratch), max_in_flight=at_once)
         client: Any = Direct(self.orchestrator, self.log)

@@ -58,10 +58,10 @@ class BusyLog(PostgresEventStore):
         self.first: list[Callable[[], Awaitable[Any]]] = []
         self.handed_in = 0
 
-    async def commit(self, parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         if self.first:
             await self.first.pop(0)()
-        return await super().commit(parts, claimant)
+        return await super().commit(commits, claimant)
 
     async def append_to_inbox(self, facts: Any) -> set[tuple[str, str]]:
         self.handed_in += 1
@@ -76,7 +76,7 @@ class Plane:
     ) -> None:
         self.database = Database(url)
         self.log = BusyLog(self.database)
-        self.notifications = Notifications(bus, None, background=False)
+        self.notifications = Notifications(bus, None, after_response=False)
         playbooks = Plans(PostgresCatalog(self.database))
         self.orchestrator = Orchestrator(self.log, playbooks, self.notifications, clock=clock, results=results)
 
@@ -106,13 +106,13 @@ class Balanced:
     def supports(self, version: int) -> bool:
         return version <= VERSION
 
-    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[Any]:
         return Answer(_again(await next(self._planes).orchestrator.claim(_again(request))))
 
-    async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
+    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[Any]:
         return Answer(_again(await next(self._planes).orchestrator.report(_again(request))))
 
-    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
+    async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> Any:
         return await next(self._planes).orchestrator.heartbeat(request)
 
     async def credential(self, name: str) -> Any:

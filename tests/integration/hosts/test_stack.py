@@ -188,7 +188,7 @@ async def test_a_function_that_does_not_start_ends_the_stack_with_its_words(data
     with pytest.raises(RuntimeError, match="the worker is ill"):
         async with started(data_dir / "d", functions):
             pass
-    assert not Layout(data_dir / "d").is_held()
+    assert not Layout(data_dir / "d").is_locked()
 
 
 async def test_playbooks_cannot_reach_the_engines_tables(data_dir: Path, functions: Path) -> None:

@@ -72,8 +72,8 @@ async def test_a_list_can_be_narrowed(credentials: Credentials) -> None:
     await credentials.put(name="c", type="bearer", data={})
     assert [found.name for found in await credentials.entries()] == ["a", "b", "c"]
     assert [found.name for found in await credentials.entries(type="bearer")] == ["c"]
-    assert [found.name for found in await credentials.entries(word="WAREHOUSE")] == ["a", "b"]
-    assert [found.name for found in await credentials.entries(word="100%")] == []
+    assert [found.name for found in await credentials.entries(text="WAREHOUSE")] == ["a", "b"]
+    assert [found.name for found in await credentials.entries(text="100%")] == []
 
 
 async def test_what_is_deleted_is_gone(credentials: Credentials) -> None:

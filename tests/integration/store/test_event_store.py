@@ -376,7 +376,7 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     assert (fact.type, fact.step) == (e.CHILD_ENDED, "a")
 
     going = await reload(log, turn)
-    going.apply(fact, taken=place)
+    going.apply(fact, inbox_id=place)
     assert (await log.commit([going.to_commit()])).committed
     assert await log.executions_with_inbox(10) == []
     assert (await log.events(turn.execution.execution_id))[turn.head].type == e.CHILD_ENDED
@@ -462,7 +462,7 @@ async def test_of_what_waits_no_more_is_read_than_one_commit_has_room_for(
         found.append([fact.payload["n"] for _, fact in inbox.facts])
         assert inbox.more == (found[-1][-1] < 6)
         for place, fact in inbox.facts:
-            going.apply(fact, taken=place)
+            going.apply(fact, inbox_id=place)
         assert (await log.commit([going.to_commit()])).committed
     assert found == pages
 
@@ -487,7 +487,7 @@ async def test_two_who_take_in_the_same_fact_write_it_once(log: EventStore) -> N
     one, two = await reload(log, turn), await reload(log, turn)
     for going in (one, two):
         ((place, waiting),) = (await log.read_inbox(turn.execution.execution_id)).facts
-        going.apply(waiting, taken=place)
+        going.apply(waiting, inbox_id=place)
     assert (await log.commit([one.to_commit()])).committed
     assert not (await log.commit([two.to_commit()])).committed
     assert await log.read_inbox(turn.execution.execution_id) == Inbox([])

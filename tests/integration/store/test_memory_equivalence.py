@@ -365,8 +365,8 @@ class CallSequence:
             self.take(turns, Event(e.CANCELLED, _now(), payload={"reason": "enough"}))
         if self.chance.random() < 0.4:
             for (left, fact), (right, _) in zip(inbox.sql, inbox.memory, strict=True):
-                turns.sql.apply(fact, taken=left)
-                turns.memory.apply(fact, taken=right)
+                turns.sql.apply(fact, inbox_id=left)
+                turns.memory.apply(fact, inbox_id=right)
         mine = [lease for lease in self.leases if lease.sql.execution_id == id]
         current = [lease for lease in mine if self.is_current(lease)]
         chosen = self.chance.sample(current, min(len(current), self.chance.randint(0, 3)))

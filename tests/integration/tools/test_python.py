@@ -321,8 +321,8 @@ async def test_a_call_that_is_cancelled_as_it_is_given_a_process_passes_it_on(tm
         waits, follows = (asyncio.create_task(pool.run(f"result = {number}", {})) for number in (1, 2))
         give_back = pool._give_back
 
-        def then_cancel(child: PythonProcess, keep: bool) -> asyncio.Future[int] | None:
-            end = give_back(child, keep)
+        def then_cancel(child: PythonProcess, reusable: bool) -> asyncio.Future[int] | None:
+            end = give_back(child, reusable)
             # it is given what the first had, and is not awake yet
             waits.cancel()
             return end

@@ -53,10 +53,10 @@ class Direct:
     def supports(self, version: int) -> bool:
         return version <= VERSION
 
-    async def claim(self, request: ClaimRequest, *, within: float) -> Answer[Any]:
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[Any]:
         return Answer(_again(await self.orchestrator.claim(_again(request))))
 
-    async def report(self, request: ReportRequest, *, within: float) -> Answer[Any]:
+    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[Any]:
         self.reports.append(_again(request))
         await asyncio.sleep(self.delay)
         if self.meanwhile is not None:
@@ -67,7 +67,7 @@ class Direct:
         self.lose -= 1
         return Answer(_again(await self.orchestrator.report(_again(request))), doubtful=True)
 
-    async def heartbeat(self, request: HeartbeatRequest, *, within: float) -> Any:
+    async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> Any:
         return await self.orchestrator.heartbeat(request)
 
     async def credential(self, name: str) -> Any:
@@ -99,7 +99,7 @@ class Stack:
         self.notifier = MemoryNotifier()
         catalog: Any = self.catalog
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
-        notifications = Notifications(self.notifier, None, background=False)
+        notifications = Notifications(self.notifier, None, after_response=False)
         self.orchestrator = Orchestrator(self.log, Plans(catalog), notifications, results=lambda: self.store)
         self.client = Direct(self.orchestrator, self.log)
         self.worker = self.another(self.client)

@@ -79,7 +79,7 @@ async def test_refusals_are_not_tried_again(server: Any) -> None:
     plane, client = server
     plane.answers = [(403, {"detail": "a worker may not"})]
     with pytest.raises(Forbidden, match="a worker may not"):
-        await client.heartbeat(HEARTBEAT, within=5)
+        await client.heartbeat(HEARTBEAT, timeout=5)
     assert len(plane.seen) == 1
 
 
@@ -88,13 +88,13 @@ async def test_a_refusal_that_is_no_problem_document_is_reported_by_its_status(s
     plane, client = server
     plane.answers = [(404, body)]
     with pytest.raises(NotFound, match=r"^the control plane answered 404$"):
-        await client.heartbeat(HEARTBEAT, within=5)
+        await client.heartbeat(HEARTBEAT, timeout=5)
 
 
 async def test_a_broken_connection_is_tried_again(server: Any) -> None:
     plane, client = server
     plane.answers = ["break", (503, {}), (200, {"lost": []})]
-    assert (await client.heartbeat(HEARTBEAT, within=5)).lost == []
+    assert (await client.heartbeat(HEARTBEAT, timeout=5)).lost == []
     assert len(plane.seen) == 3
 
 
@@ -102,7 +102,7 @@ async def test_after_the_deadline_it_gives_up_and_says_that_it_may_have_been_don
     plane, client = server
     plane.answers = ["break"]
     with pytest.raises(Unavailable) as caught:
-        await client.heartbeat(HEARTBEAT, within=0.3)
+        await client.heartbeat(HEARTBEAT, timeout=0.3)
     assert caught.value.extra["doubtful"] is True
     assert len(plane.seen) >= 2
 
@@ -110,7 +110,7 @@ async def test_after_the_deadline_it_gives_up_and_says_that_it_may_have_been_don
 async def test_what_never_got_there_is_not_doubtful() -> None:
     client = ControlPlane("http://127.0.0.1:9", "t")
     with pytest.raises(Unavailable) as caught:
-        await client.heartbeat(HEARTBEAT, within=0.2)
+        await client.heartbeat(HEARTBEAT, timeout=0.2)
     assert caught.value.extra["doubtful"] is False
     await client.close()
 
@@ -125,7 +125,7 @@ async def test_the_protocol_version_of_the_control_plane_is_that_of_its_last_ans
         ((200, {"lost": []}, {WIRE: "odd"}), False),
     ]:
         plane.answers = [answer]
-        await client.heartbeat(HEARTBEAT, within=5.0)
+        await client.heartbeat(HEARTBEAT, timeout=5.0)
         assert client.supports(2) is speaks
 
 

@@ -44,7 +44,7 @@ async def test_pointers_are_acknowledged(harness: WorkerHarness) -> None:
 
 async def test_what_the_invocation_names_is_claimed_before_the_bus_points_to_it(harness: WorkerHarness) -> None:
     named = harness.plane.add(harness.plane.command("a"))
-    draining = asyncio.create_task(harness.worker().drain(10, named=named))
+    draining = asyncio.create_task(harness.worker().drain(10, commands=named))
     await eventually(lambda: harness.plane.claims)
     await harness.notifier.publish("shared", named)
     assert (await draining)["done"] == 1
@@ -57,7 +57,7 @@ async def test_what_is_pointed_to_a_second_time_is_claimed_again(harness: Worker
     named = harness.plane.add(harness.plane.command("a"))
     await harness.notifier.publish("shared", named)
     worker = harness.worker()
-    draining = asyncio.create_task(worker.drain(10, named=named))
+    draining = asyncio.create_task(worker.drain(10, commands=named))
     await eventually(lambda: harness.plane.outcomes and not harness.notifier._taken)
     harness.plane.add(harness.plane.command("a", fence=2))
     await harness.notifier.publish("shared", named)
@@ -75,7 +75,7 @@ async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_poi
     harness.tool.behave = hang_once
     named = harness.plane.add(harness.plane.command("a"))
     await harness.send("other")
-    draining = asyncio.create_task(harness.worker(lease=0.6).drain(10, named=named))
+    draining = asyncio.create_task(harness.worker(lease=0.6).drain(10, commands=named))
     await eventually(lambda: harness.tool.running == 2)
     del harness.plane.claimed["1", "a"]
     await eventually(lambda: harness.tool.running == 1)
@@ -107,7 +107,7 @@ async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it
         return released(command) if (command.command_id, command.fence) == ("a", 1) else await execute(command, *more)
 
     worker.execute = hand_back_once
-    draining = asyncio.create_task(worker.drain(10, named=named))
+    draining = asyncio.create_task(worker.drain(10, commands=named))
     await eventually(lambda: harness.tool.running == 1 and harness.plane.outcomes)
     await harness.notifier.publish("shared", named)
     await eventually(lambda: "a" in harness.tool.ran or not harness.notifier._waiting["shared"])
@@ -126,7 +126,7 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
 
     harness.tool.behave = hold
     named = harness.plane.add(*(harness.plane.command(name, own(name), delivery=5) for name in "ab"))
-    draining = asyncio.create_task(harness.worker().drain(10, named=named))
+    draining = asyncio.create_task(harness.worker().drain(10, commands=named))
     # the second goes back before the claim of both is over
     await eventually(lambda: [outcome.status for outcome in harness.plane.outcomes] == ["released"])
     await harness.notifier.publish("shared", named[1:])
@@ -138,14 +138,14 @@ async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_whe
 async def test_an_invocation_that_names_what_another_took_leads_to_nothing(harness: WorkerHarness) -> None:
     named = harness.plane.add(harness.plane.command("a"))
     harness.plane.pending.clear()
-    summary = await harness.worker().drain(10, named=named)
+    summary = await harness.worker().drain(10, commands=named)
     assert (summary["status"], summary["claimed"], summary["more"]) == ("drained", 0, False)
 
 
 async def test_no_more_is_claimed_by_name_than_it_may_run_at_once(harness: WorkerHarness) -> None:
     named = harness.plane.add(*(harness.plane.command(name, own(name)) for name in "abcde"))
     await harness.notifier.publish("shared", named)
-    assert (await harness.worker(max_in_flight=2).drain(10, named=named))["done"] == 5
+    assert (await harness.worker(max_in_flight=2).drain(10, commands=named))["done"] == 5
     assert len(harness.plane.claims[0].commands) == 2
 
 

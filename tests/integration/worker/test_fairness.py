@@ -123,7 +123,7 @@ class DirectInvoker:
 
     async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
         named = [CommandKey.model_validate(key) for key in payload.get("commands", ())]
-        await self.worker.drain(60.0, named=named)
+        await self.worker.drain(60.0, commands=named)
 
 
 async def test_turns_go_by_weight_whoever_an_invocation_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

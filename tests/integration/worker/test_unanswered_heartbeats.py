@@ -28,7 +28,7 @@ workflow:
 """
 
 
-async def unanswered(request: HeartbeatRequest, *, within: float) -> Any:
+async def unanswered(request: HeartbeatRequest, *, timeout: float) -> Any:
     raise Unavailable("the control plane does not answer")
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from noetl_serverless.cli.commands.executions import MAX_LINES, _duration, _errors, _items, _line, _stays, _with_effect
+from noetl_serverless.cli.commands.executions import (
+    MAX_LINES,
+    _duration,
+    _errors,
+    _items,
+    _line,
+    _retried_periods,
+    _with_effect,
+)
 from noetl_serverless.cli.progress import Progress
 from noetl_serverless.inspection.quarantine_periods import QuarantinePeriods
 
@@ -40,9 +48,9 @@ def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:
 def test_a_period_in_quarantine_is_shown_of_an_execution_that_went_on() -> None:
     progress = Progress()
     progress.apply([APART])
-    assert list(_stays(progress)) == []
+    assert list(_retried_periods(progress)) == []
     progress.apply([RETRIED])
-    [line] = _stays(progress)
+    [line] = _retried_periods(progress)
     assert line == "was in quarantine from 2026-01-01T00:00:03.000Z to 2026-01-01T00:00:40.000Z, then continued"
 
 
@@ -71,7 +79,7 @@ def test_all_items_that_failed_are_shown_if_all_are_wanted() -> None:
 
 
 def test_an_execution_that_has_left_quarantine_is_not_shown_as_quarantined() -> None:
-    there, left = _line(APART, apart=True), _line(APART)
+    there, left = _line(APART, is_quarantined=True), _line(APART)
     assert "        in quarantine: " in there and "for details, run: noetls quarantine show 7" in there
     assert "        was in quarantine for a time: " in left and "what to do" not in left
 

@@ -11,7 +11,7 @@ import pytest
 
 from noetl_serverless.cli.client import Client
 from noetl_serverless.cli.commands.diff import _executions
-from noetl_serverless.cli.commands.executions import _older
+from noetl_serverless.cli.commands.executions import _next_page
 from noetl_serverless.cli.failure import Failure
 from noetl_serverless.cli.recordings import _remaining_rows, all_events
 
@@ -63,7 +63,7 @@ def test_a_list_by_offset_is_read_to_its_end() -> None:
 def test_executions_are_read_until_there_are_as_many_as_wanted() -> None:
     client = Lists([execution(number) for number in range(9, 0, -1)])
     entries: list[dict[str, Any]] = []
-    while len(entries) < 5 and (page := _older(client, entries, 5, {"path": "a/b"})):
+    while len(entries) < 5 and (page := _next_page(client, entries, 5, {"path": "a/b"})):
         entries += page
     assert [entry["execution_id"] for entry in entries] == ["9", "8", "7", "6", "5"]
 

@@ -11,7 +11,7 @@ from tests.unit.engine.plays import CHILD, LOOP, WORKFLOWS, answers, play
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.digest import digest, items_digest, lasting_digest, raw_digest
+from noetl_serverless.engine.digest import digest, items_digest, raw_digest, stable_digest
 from noetl_serverless.engine.events import Event
 
 
@@ -72,10 +72,10 @@ def test_the_headers_of_an_http_answer_do_not_count_and_its_content_does() -> No
 
 
 def test_a_stored_answer_is_known_by_what_is_lasting_in_it() -> None:
-    assert lasting_digest(http("Monday")) == lasting_digest(http("Tuesday")) is not None
-    assert lasting_digest(http("Monday")) != lasting_digest(http("Monday", data=[2]))
+    assert stable_digest(http("Monday")) == stable_digest(http("Tuesday")) is not None
+    assert stable_digest(http("Monday")) != stable_digest(http("Monday", data=[2]))
     for whole in ([1], None, {"headers": 1}, {"results": {"a": 1}}):
-        assert lasting_digest(whole) is None
+        assert stable_digest(whole) is None
 
 
 def test_the_playbook_and_its_input_count() -> None:

@@ -17,19 +17,19 @@ def layout(tmp_path: Path) -> Layout:
 
 
 def test_one_stack_at_a_time(layout: Layout) -> None:
-    with layout.held():
-        assert layout.is_held()
-        with pytest.raises(InUse, match="already runs on"), layout.held():
+    with layout.locked():
+        assert layout.is_locked()
+        with pytest.raises(InUse, match="already runs on"), layout.locked():
             pass
-    assert not layout.is_held()
+    assert not layout.is_locked()
 
 
 def test_two_directories_are_independent(layout: Layout, tmp_path: Path) -> None:
     other = Layout(tmp_path / "other")
     other.create()
-    with layout.held(), other.held():
-        assert layout.is_held()
-        assert other.is_held()
+    with layout.locked(), other.locked():
+        assert layout.is_locked()
+        assert other.is_locked()
 
 
 def test_what_a_killed_stack_left_is_not_running(layout: Layout) -> None:
@@ -40,7 +40,7 @@ def test_what_a_killed_stack_left_is_not_running(layout: Layout) -> None:
 
 def test_a_stack_that_starts_is_not_taken_for_the_one_that_was_killed(layout: Layout) -> None:
     layout.write_run({"pid": 1})
-    with layout.held():
+    with layout.locked():
         assert layout.running() is None
         layout.write_run({"pid": os.getpid()})
         assert layout.running() == {"pid": os.getpid()}

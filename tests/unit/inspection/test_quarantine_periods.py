@@ -42,7 +42,7 @@ def test_what_was_kept_and_what_follows_from_it_took_effect_when_the_execution_w
     )
     times = EffectiveTimes(found)
     assert [times.at(event) for event in found] == [1, 10, 50, 50, 50, 60]
-    assert [times.kept(event) for event in found] == [False, False, False, True, False, False]
+    assert [times.was_kept(event) for event in found] == [False, False, False, True, False, False]
     [period] = times.periods
     assert (period.since, period.until, period.ended_by, period.ms) == (10, 50, e.RETRIED, 40)
 

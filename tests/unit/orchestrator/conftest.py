@@ -53,7 +53,7 @@ class Engine:
         self.catalog = Catalog()
         self.log = log or MemoryEventStore(lambda: self.seconds)
         self.recorder = NotificationRecorder()
-        self.notifications = Notifications(self.recorder, self.recorder, background=False)  # type: ignore[arg-type]
+        self.notifications = Notifications(self.recorder, self.recorder, after_response=False)  # type: ignore[arg-type]
         self.orchestrator = self.another()
 
     def another(self) -> Orchestrator:

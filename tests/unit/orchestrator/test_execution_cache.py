@@ -97,7 +97,7 @@ async def at_hand(cases: ExecutionCache, *ids: str) -> list[str]:
     """Those of `ids` that are not loaded."""
     loaded = SlowLog()
     cases._event_store = loaded  # type: ignore[assignment]
-    kept = dict(cases._kept)
+    kept = dict(cases._cached)
     found = await cases.get(ids)
     return [id for id in ids if kept.get(id) is found[id]]
 

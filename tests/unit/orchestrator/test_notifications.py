@@ -64,7 +64,7 @@ async def test_many_commands_are_invoked_for_once_the_bus_points_to_them() -> No
 
 async def test_without_the_bus_the_worker_is_asked_to_sweep() -> None:
     invoker = MemoryInvoker()
-    notifications = Notifications(NoBus(), invoker, background=False)
+    notifications = Notifications(NoBus(), invoker, after_response=False)
     await notifications.notify(waiting(1))
     await notifications.notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert [bool(payload.get("sweep")) for payload in payloads(invoker)] == [False, True, True]
@@ -76,7 +76,7 @@ def invocations(invoker: MemoryInvoker) -> list[tuple[str, dict[str, Any], float
 
 async def test_as_many_as_can_be_named_are() -> None:
     bus, invoker = MemoryNotifier(), MemoryInvoker()
-    await Notifications(bus, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS))
+    await Notifications(bus, invoker, after_response=False).notify(waiting(MAX_NAMED_COMMANDS))
     (payload,) = payloads(invoker)
     assert (payload["waiting"], len(payload["commands"])) == (MAX_NAMED_COMMANDS, MAX_NAMED_COMMANDS)
     assert len(await bus.pull("shared", 100, 0)) == MAX_NAMED_COMMANDS
@@ -85,7 +85,7 @@ async def test_as_many_as_can_be_named_are() -> None:
 async def test_each_pool_has_its_own_invocation() -> None:
     bus, invoker = MemoryNotifier(), MemoryInvoker()
     key = CommandKey(execution_id="7", command_id="x")
-    await Notifications(bus, invoker, background=False).notify([*waiting(1), ("gpu", key)])
+    await Notifications(bus, invoker, after_response=False).notify([*waiting(1), ("gpu", key)])
     assert [(function, payload["pool"], payload["waiting"]) for function, payload, _ in invocations(invoker)] == [
         ("shared", "shared", 1),
         ("gpu", "gpu", 1),
@@ -95,16 +95,16 @@ async def test_each_pool_has_its_own_invocation() -> None:
 
 async def test_where_nothing_waits_nobody_is_invoked() -> None:
     invoker = MemoryInvoker()
-    await Notifications(MemoryNotifier(), invoker, background=False).notify([])
+    await Notifications(MemoryNotifier(), invoker, after_response=False).notify([])
     assert invoker.invocations == []
 
 
 async def test_without_a_bus_the_invocation_is_enough_and_without_a_host_the_bus() -> None:
     invoker = MemoryInvoker()
-    await Notifications(None, invoker, background=False).notify(waiting(MAX_NAMED_COMMANDS + 1))
+    await Notifications(None, invoker, after_response=False).notify(waiting(MAX_NAMED_COMMANDS + 1))
     assert payloads(invoker) == [{"pool": "shared", "waiting": MAX_NAMED_COMMANDS + 1}]
     bus = MemoryNotifier()
-    notifications = Notifications(bus, None, background=False, alarm="reconciler")
+    notifications = Notifications(bus, None, after_response=False, timer_function="reconciler")
     await notifications.notify(waiting(1))
     await notifications.request_sweep("shared")
     await notifications.request_archive("shared")
@@ -125,7 +125,7 @@ async def test_a_worker_may_be_asked_to_sweep_or_to_write_the_archive() -> None:
 
 async def test_a_timer_invokes_the_alarm_when_it_is_due_and_at_once_if_it_was() -> None:
     invoker = MemoryInvoker()
-    notifications = Notifications(None, invoker, alarm="reconciler")
+    notifications = Notifications(None, invoker, timer_function="reconciler")
     await notifications.schedule_wakeup(2.5)
     await notifications.schedule_wakeup(-1.0)
     assert invocations(invoker) == [("reconciler", {}, 2.5), ("reconciler", {}, 0.0)]
@@ -143,7 +143,7 @@ async def test_the_caller_is_answered_before_anybody_is_notified_unless_the_host
     await notifications.close()
     assert len(await bus.pull("shared", 10, 0)) == 1
     slow = SlowBus()
-    telling = asyncio.ensure_future(Notifications(slow, None, background=False).notify(waiting(1)))
+    telling = asyncio.ensure_future(Notifications(slow, None, after_response=False).notify(waiting(1)))
     await asyncio.sleep(0.01)
     assert not telling.done()
     slow.gate.set()
@@ -156,7 +156,7 @@ async def test_notifications_are_counted() -> None:
 
     kinds = [("bus", "sent"), ("bus", "given up"), ("invocation", "sent")]
     before = [count(*kind) for kind in kinds]
-    await Notifications(MemoryNotifier(), MemoryInvoker(), background=False).notify(waiting(1))
+    await Notifications(MemoryNotifier(), MemoryInvoker(), after_response=False).notify(waiting(1))
     assert [count(*kind) for kind in kinds] == [before[0] + 1, before[1], before[2] + 1]
-    await Notifications(NoBus(), None, background=False).notify(waiting(1))
+    await Notifications(NoBus(), None, after_response=False).notify(waiting(1))
     assert [count(*kind) for kind in kinds] == [before[0] + 1, before[1] + 1, before[2] + 1]

@@ -378,8 +378,8 @@ async def test_a_dead_letter_command_fails_its_step_and_is_kept(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.orchestrator.give_up(dead)
-    assert not await engine.orchestrator.give_up(dead), "it is buried once"
+    assert await engine.orchestrator.fail_undeliverable(dead)
+    assert not await engine.orchestrator.fail_undeliverable(dead), "it is buried once"
     error = (await engine.log.load([id]))[id].state.error
     assert error["code"] == "command.delivery_limit"
     assert "delivered to 1 workers and none reported an outcome" in error["message"]
@@ -392,7 +392,7 @@ async def test_a_dead_letter_frame_fails_its_items(engine: Engine):
     await engine.claim(lease=1.0)
     engine.seconds += 5
     for dead in await engine.log.undeliverable(1, 10):
-        assert await engine.orchestrator.give_up(dead)
+        assert await engine.orchestrator.fail_undeliverable(dead)
     assert engine.status(id) == "FAILED"
 
 

@@ -223,7 +223,7 @@ async def test_a_timer_fires_once(engine: Engine) -> None:
 
 async def test_the_alarm_is_set_for_the_first_timer_of_a_commit(engine: Engine) -> None:
     invoker = MemoryInvoker()
-    notifications = Notifications(None, invoker, background=False, alarm="reconciler")
+    notifications = Notifications(None, invoker, after_response=False, timer_function="reconciler")
     clock = lambda: int(engine.seconds * 1000)  # noqa: E731
     engine.orchestrator = Orchestrator(engine.log, Plans(engine.catalog), notifications, clock=clock)
     engine.catalog.add("t/t", ONLY)
@@ -249,8 +249,8 @@ async def test_a_dead_letter_is_accepted_once(engine: Engine) -> None:
     await engine.claim(lease=1.0)
     engine.seconds += 5
     (dead,) = await engine.log.undeliverable(1, 10)
-    assert await engine.orchestrator.give_up(dead) is True
-    assert await engine.orchestrator.give_up(dead) is False
+    assert await engine.orchestrator.fail_undeliverable(dead) is True
+    assert await engine.orchestrator.fail_undeliverable(dead) is False
     (fact,) = [event for event in await engine.log.events(id) if event.type == e.CALL_ERROR]
     assert fact.payload["meta"]["deliveries"] == 1
     assert fact.payload["error"] == {

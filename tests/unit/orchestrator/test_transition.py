@@ -76,7 +76,7 @@ def test_the_end_is_written_with_its_state_and_says_when() -> None:
     turn, plan, row = begun()
     case = turn.to_commit(row).execution
     turn = Transition(case, plan)
-    turn.apply(done(1, more=False), ("a#1", 1), taken=9)
+    turn.apply(done(1, more=False), ("a#1", 1), inbox_id=9)
     part = turn.to_commit()
     assert (part.writes_snapshot, part.ended_at_ms, part.consumed) == (True, AT + 5, [9])
     assert part.execution.state.status == "completed"
@@ -109,7 +109,7 @@ def test_what_follows_is_known_by_its_command_but_not_from_the_inbox() -> None:
     assert turn.issued.keys() == {"a#2"}
     assert turn.issued["a#2"]["kind"] == "step"
     turn = Transition(case, plan)
-    turn.apply(done(1), taken=3)
+    turn.apply(done(1), inbox_id=3)
     assert turn.issued == {}
 
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_decided_is_kept_with_all_that_comes_after(mistaken: None
     turn, plan, row = begun()
     turn = Transition(with_parent(turn.to_commit(row).execution), plan)
     turn.apply(done(1), ("a#1", 1))
-    turn.apply(done(2), taken=4)
+    turn.apply(done(2), inbox_id=4)
     part = turn.to_commit()
     (failed,) = part.events
     error = failed.payload["error"]
@@ -241,7 +241,7 @@ def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> 
     case = turn.to_commit(row).execution
     turn = Transition(case, plan, "w-1")
     turn.apply(done(1), ("a#1", 1))
-    turn.apply(done(2), ("a#2", 1), taken=4)
+    turn.apply(done(2), ("a#2", 1), inbox_id=4)
     turn.refs.append({"key": "k"})
     kept = turn.quarantined(ValueError("no")).to_commit()
     assert kept.quarantine is not None
@@ -254,7 +254,7 @@ def test_what_cannot_be_written_is_given_up_with_or_without_what_was_given() -> 
     )
     assert kept.events[-1].payload[e.QUARANTINED]["payload"] == {"data": {"more": True}}
     assert kept.quarantine["error"]["place"] == "", "no line of ours is to blame"
-    bare = turn.quarantined(ValueError("no"), keep=False).to_commit()
+    bare = turn.quarantined(ValueError("no"), keep_facts=False).to_commit()
     assert bare.quarantine is not None
     assert (bare.quarantine["facts"], bare.refs) == ([], [])
     assert bare.events[-1].payload[e.QUARANTINED]["payload"] == {}

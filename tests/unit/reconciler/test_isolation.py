@@ -205,7 +205,7 @@ async def test_a_dead_letter_that_cannot_be_added(
         assert len(await engine.claim(lease=1.0)) == 2
         engine.seconds += 5
         await engine.log.expire_leases(2, 10)
-    refuse(monkeypatch, reconcile.orchestrator, "give_up", bad)
+    refuse(monkeypatch, reconcile.orchestrator, "fail_undeliverable", bad)
     assert (await reconcile())["dead_letters"] == 1
     assert (engine.status(bad), engine.status(good)) == ("RUNNING", "FAILED")
 

@@ -38,7 +38,7 @@ def reconciler(engine: Engine, max_deliveries: int = 3, notes: KeyValue | None =
         NoSchedules(),  # type: ignore[arg-type]
         engine.notifications,
         max_deliveries=max_deliveries,
-        notes=notes,
+        key_value=notes,
         now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
     )
 

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from noetl_serverless.store.credentials import _bound
+from noetl_serverless.store.credentials import _associated_data
 from noetl_serverless.store.seal import BadKeys, Sealed, Sealer, UnknownKey
 
 BOUND = ("credential", "warehouse", "postgres")
@@ -112,5 +112,5 @@ def test_a_credential_of_an_earlier_release_opens() -> None:
     # sealed with the bytes 1 to 32 as the key, for the name wh and the type postgres
     key = base64.b64encode(bytes(range(1, 33))).decode()
     text = base64.b64decode("UT7xAb0htME1w+OM3F++t+ZdH0xJaCmG5qYoWuH5uWszWd2BPWXHB8RGKcZ7/BOBNn8=")
-    opened = Sealer.of(f"k:{key}").open(Sealed("k", text), _bound("wh", "postgres"))
+    opened = Sealer.of(f"k:{key}").open(Sealed("k", text), _associated_data("wh", "postgres"))
     assert opened == b'{"password": "s3cret"}', "what is stored is bound to something else than it was"

@@ -63,7 +63,7 @@ async def test_a_command_delivered_too_often_is_a_dead_letter_and_is_not_given_o
     assert (dead.execution_id, dead.command_id, dead.worker, dead.deliveries) == (id, "only#1", "w-9", 3)
     assert (dead.step, dead.generation, dead.kind, dead.seq) == ("only", 1, "step", 2)
     assert await engine.log.undeliverable(3, 0) == []
-    assert await engine.orchestrator.give_up(dead)
+    assert await engine.orchestrator.fail_undeliverable(dead)
     row = engine.memory.commands[id, "only#1"]
     assert (row.status, row.worker, row.deliveries, row.issued_at) == ("dead", "w-9", 3, 1_800_000_000.0)
     await engine.log.add_dead_letter(replace(dead, worker="other"))

@@ -23,24 +23,24 @@ def clock() -> Clock:
 
 @pytest.fixture
 def folders(tmp_path: Path, clock: Clock) -> Folders:
-    return Folders(tmp_path, clock, most=1000)
+    return Folders(tmp_path, clock, max_bytes=1000)
 
 
 def use(folders: Folders, execution_id: str, size: int = 10) -> Path:
-    with folders.using(execution_id) as folder:
+    with folders.in_use(execution_id) as folder:
         (folder / "x").write_bytes(b"x" * size)
     return folder
 
 
 def test_what_an_execution_has_written_is_there_the_next_time(folders: Folders) -> None:
     folder = use(folders, "7")
-    with folders.using("7") as again:
+    with folders.in_use("7") as again:
         assert again == folder
         assert (again / "x").exists()
 
 
 def test_no_execution_leaves_its_place(folders: Folders) -> None:
-    with folders.using("../../etc") as folder, folders.using("7") as other:
+    with folders.in_use("../../etc") as folder, folders.in_use("7") as other:
         assert folder.parent == other.parent
 
 
@@ -61,11 +61,11 @@ def test_those_used_longest_ago_go_first_when_there_are_too_many(folders: Folder
 
 
 def test_what_is_in_use_stays_however_old_or_large(folders: Folders, clock: Clock) -> None:
-    with folders.using("1") as folder:
+    with folders.in_use("1") as folder:
         (folder / "x").write_bytes(b"x" * 5000)
         clock.now = 2 * KEPT_SECONDS
         use(folders, "2", 900)
-        with folders.using("1"):
+        with folders.in_use("1"):
             pass
         use(folders, "3", 900)
         assert (folder / "x").exists()

@@ -50,7 +50,7 @@ class Bench:
             store=self.store,
             resolver=self.resolver,
             scratch=self.scratch,
-            speaks=lambda version: self.wire >= version,
+            supports=lambda version: self.wire >= version,
         )
         return Executor(toolbox, "w-1")
 

@@ -51,12 +51,12 @@ class Client:
         self.held = held
         self.requests: list[tuple[str, str, Any]] = []
 
-    async def call(self, method: str, path: str, answer: Any, request: Any = None, *, within: float = 30.0) -> Any:
+    async def call(self, method: str, path: str, answer: Any, request: Any = None, *, timeout: float = 30.0) -> Any:
         self.requests.append((method, path, request))
         if answer is ClaimedBatch:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
         if answer is Registered:
-            assert within == archive.REGISTRATION_SECONDS
+            assert timeout == archive.REGISTRATION_SECONDS
             return Registered(status=self.status)  # type: ignore[arg-type]
         if answer is Extended:
             return Extended(held=self.held)

@@ -37,7 +37,7 @@ async def test_a_text_is_compiled_where_it_holds_up_least() -> None:
 
 
 async def test_the_least_recently_used_goes() -> None:
-    plans = PlanCache(lambda text: text, most=2)  # type: ignore[arg-type, return-value]
+    plans = PlanCache(lambda text: text, max_plans=2)  # type: ignore[arg-type, return-value]
     await plans.add({"a": "x", "b": "y"})
     plans.get("a")
     await plans.add({"c": "z"})

@@ -45,9 +45,11 @@ class FakeWorker:
         self.warmed = False
         self.gate: asyncio.Event | None = None
 
-    async def drain(self, seconds: float, *, sweep: bool = False, named: Sequence[CommandKey] = ()) -> dict[str, Any]:
+    async def drain(
+        self, seconds: float, *, sweep: bool = False, commands: Sequence[CommandKey] = ()
+    ) -> dict[str, Any]:
         self.drains.append((seconds, sweep))
-        self.named.append([key.command_id for key in named])
+        self.named.append([key.command_id for key in commands])
         if self.gate is not None:
             await self.gate.wait()
         return self.summary
@@ -219,7 +221,7 @@ async def test_an_invocation_for_the_archive_is_answered_before_it_is_written() 
 async def test_who_does_not_ask_for_the_archive_has_none_written() -> None:
     worker: Any = FakeWorker()
     for background in (True, False):
-        await call(make_app(worker, MemoryHost(600), background=background), "POST", "/", b'{"sweep": true}')
+        await call(make_app(worker, MemoryHost(600), runs_after_response=background), "POST", "/", b'{"sweep": true}')
         await asyncio.sleep(0)
     assert (len(worker.drains), worker.archive_writer.runs) == (2, [])
 
@@ -228,7 +230,7 @@ async def test_where_nothing_goes_on_after_the_answer_the_archive_comes_first() 
     worker: Any = FakeWorker()
     invoker = MemoryInvoker()
     worker.archive_writer.more = True
-    app = make_app(worker, MemoryHost(600), invoker=invoker, background=False)
+    app = make_app(worker, MemoryHost(600), invoker=invoker, runs_after_response=False)
     await call(app, "POST", "/", b'{"archive": true}')
     assert worker.archive_writer.runs == [60.0]
     assert [invocation.payload for invocation in invoker.invocations] == [{"pool": "shared", "archive": True}]
@@ -257,7 +259,7 @@ async def test_an_archive_that_cannot_be_written_is_left_and_invoked_for_no_more
     worker: Any = FakeWorker()
     worker.archive_writer = Broken()
     invoker = MemoryInvoker()
-    app = make_app(worker, MemoryHost(30), invoker=invoker, background=False)
+    app = make_app(worker, MemoryHost(30), invoker=invoker, runs_after_response=False)
     assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
     assert (worker.archive_writer.runs, invoker.invocations) == ([30], [])
 

@@ -121,14 +121,14 @@ def rerun(
     if text is not None:
         plan_of(text, str(playbook))
     recording = _with_results(recorded, data)
-    for found in recording.with_descendants():
-        plan_of(found.playbook, f"the playbook of execution {found.execution_id}")
-    done = asyncio.run(run_again(recording, text))
+    for nested in recording.with_descendants():
+        plan_of(nested.playbook, f"the playbook of execution {nested.execution_id}")
+    result = asyncio.run(run_again(recording, text))
     if as_json:
-        print_json(_document(recording, done))
+        print_json(_document(recording, result))
     else:
-        _show(done)
-    if not done.same or done.missing:
+        _show(result)
+    if not result.same or result.missing:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -145,32 +145,32 @@ def _with_results(recorded: str, data: Path | None) -> Recording:
         return fetch(client, recorded, results=lambda id, row: fetch_result(client, id, row, DEFAULT_BYTES))
 
 
-def _document(recording: Recording, done: Rerun) -> dict[str, Any]:
-    recorded, now = done.first_difference()
+def _document(recording: Recording, result: Rerun) -> dict[str, Any]:
+    recorded, now = result.first_difference()
     return {
         "execution_id": recording.execution_id,
-        "status": done.status.upper(),
-        "error": done.error,
-        "calls": done.calls,
-        "same": done.same,
-        "digest": {"recorded": done.recorded.value, "now": done.now.value},
-        "first_difference": None if done.same else {"recorded": recorded, "now": now},
+        "status": result.status.upper(),
+        "error": result.error,
+        "calls": result.calls,
+        "same": result.same,
+        "digest": {"recorded": result.recorded.value, "now": result.now.value},
+        "first_difference": None if result.same else {"recorded": recorded, "now": now},
         "missing": [
             {name: getattr(call, name) for name in ("step", "generation", "item", "task", "why")}
-            for call in done.missing
+            for call in result.missing
         ],
     }
 
 
-def _show(done: Rerun) -> None:
-    echo(f"{done.status} after {done.calls} recorded answers")
-    if done.error:
-        echo(f"error: {done.error.get('message')}")
-    if done.missing:
-        rows = [(call.step, call.generation, call.item, call.task, call.why) for call in done.missing]
+def _show(result: Rerun) -> None:
+    echo(f"{result.status} after {result.calls} recorded answers")
+    if result.error:
+        echo(f"error: {result.error.get('message')}")
+    if result.missing:
+        rows = [(call.step, call.generation, call.item, call.task, call.why) for call in result.missing]
         show(table(("step", "run", "item", "task", "why no answer"), rows))
-    if done.same:
-        echo(f"same as recorded: {done.now.value}")
+    if result.same:
+        echo(f"same as recorded: {result.now.value}")
     else:
-        recorded, now = done.first_difference()
+        recorded, now = result.first_difference()
         echo(f"not as recorded: {_divergence_text(recorded, now)}")

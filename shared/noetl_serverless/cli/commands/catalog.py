@@ -42,9 +42,9 @@ def register_text(client: Any, file: str, text: str) -> dict[str, Any]:
     return {key: entry[key] for key in ("path", "version", "catalog_id", "kind") if key in entry}
 
 
-def playbook_files(given: list[Path]) -> list[Path]:
+def playbook_files(paths: list[Path]) -> list[Path]:
     """The files, with each folder replaced by the playbooks below it."""
-    return [file for place in given for file in (sorted(place.rglob("*.yaml")) if place.is_dir() else [place])]
+    return [file for path in paths for file in (sorted(path.rglob("*.yaml")) if path.is_dir() else [path])]
 
 
 @command

@@ -50,7 +50,12 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(found)
     else:
-        show(table(("name", "url", "gateway"), [(one["name"], one["url"], one.get("gateway_url")) for one in found]))
+        show(
+            table(
+                ("name", "url", "gateway"),
+                [(context["name"], context["url"], context.get("gateway_url")) for context in found],
+            )
+        )
 
 
 @app.command()

@@ -102,18 +102,18 @@ def _differences(recording: Recording, plan: Plan | None, assume: bool) -> dict[
     from ...prices import budget_of
     from ..playbooks import recorded_plan
 
-    own = recorded_plan(recording)
-    now = plan or own
-    made = compare(
+    recorded = recorded_plan(recording)
+    compared = plan or recorded
+    result = compare(
         recording.execution_id,
         recording.events,
-        own,
-        now,
+        recorded,
+        compared,
         recording.workload,
         assume=assume,
-        budget=budget_of(now.budget) if now.budget is not None else None,
+        budget=budget_of(compared.budget) if compared.budget is not None else None,
     )
-    return made.document()
+    return result.document()
 
 
 # -- many

@@ -35,20 +35,20 @@ def digest(
     if verify is not None and not verify.startswith((engine.CANONICAL, engine.RAW)):
         raise WrongUse(f"--verify {verify!r}: a digest begins with {engine.CANONICAL} or {engine.RAW}")
     found = recording_of(recorded, data)
-    made = engine.digest(found.execution_id, found.events, found.workload)
+    result = engine.digest(found.execution_id, found.events, found.workload)
     is_raw = raw if verify is None else verify.startswith(engine.RAW)
-    value = engine.raw_digest(found.events) if is_raw else made.value
+    value = engine.raw_digest(found.events) if is_raw else result.value
     matches = verify is None or verify == value
     if as_json:
-        links = [{"entry": link.name, "sha256": link.sha256, "chain": link.chain} for link in made.links]
-        document = {"execution_id": found.execution_id, "digest": value, "ended": made.ended}
+        links = [{"entry": link.name, "sha256": link.sha256, "chain": link.chain} for link in result.links]
+        document = {"execution_id": found.execution_id, "digest": value, "ended": result.ended}
         matched = {} if verify is None else {"matches": matches}
         print_json({**document, **matched, **({} if is_raw else {"entries": links})})
     else:
         echo(value)
         if entries:
-            show(table(("entry", "sha256"), [(link.name, link.sha256) for link in made.links]))
-        if not made.ended:
+            show(table(("entry", "sha256"), [(link.name, link.sha256) for link in result.links]))
+        if not result.ended:
             echo("the execution is still running; the digest covers what has ended so far")
         if not matches:
             echo(f"mismatch: expected {verify}")

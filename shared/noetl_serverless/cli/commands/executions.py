@@ -61,7 +61,7 @@ def executions(
     until: Annotated[
         str | None, typer.Option("--until", metavar="WHEN", help="Show only executions that started before WHEN.")
     ] = None,
-    who: Annotated[
+    started_by: Annotated[
         str | None,
         typer.Option("--principal", metavar="NAME", help="Show only executions that NAME or KIND:NAME started."),
     ] = None,
@@ -75,18 +75,18 @@ def executions(
     WHEN is an age, such as 90m, 12h or 7d, or a date or time, such as 2026-05-01 or 2026-05-01T08:00, in local time
     unless it has an offset. Who started an execution is not known once it is archived.
     """
-    wanted = {
+    filters = {
         "status": status.value if status else None,
         "path": playbook,
         "parent_execution_id": parent,
         "since": None if since is None else instant(since, "--since").isoformat(),
         "until": None if until is None else instant(until, "--until").isoformat(),
-        **_starter(who),
+        **_principal_filter(started_by),
     }
     entries: list[dict[str, Any]] = []
     with running_stack(data) as client:
         # a page may be shorter than requested: only an empty page is the last one
-        while len(entries) < limit and (page := _older(client, entries, limit, wanted)):
+        while len(entries) < limit and (page := _next_page(client, entries, limit, filters)):
             entries += page
     if as_json:
         print_json(entries)
@@ -130,7 +130,7 @@ def show_(
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         echo(text)
-    for text in (*status_notes(entry), *failed_counts(progress.failed_items()), *_stays(progress)):
+    for text in (*status_notes(entry), *failed_counts(progress.failed_items()), *_retried_periods(progress)):
         echo(text)
     if progress.dropped is not None:
         echo(_dropped(progress.dropped))
@@ -154,16 +154,16 @@ def events(
     which it arrived. It and the events that follow from it also show when they took effect.
     """
     found = []
-    stays = QuarantinePeriods()
+    periods = QuarantinePeriods()
     with running_stack(data) as client:
         client.execution(execution_id)
         for page in client.follow(execution_id) if follow else _pages(client, execution_id):
             for event in page:
-                found.append(_with_effect(event, stays))
+                found.append(_with_effect(event, periods))
                 if not as_json:
                     # the execution may have left quarantine since
-                    apart = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
-                    echo(_line(found[-1], apart=apart))
+                    is_quarantined = QUARANTINED in event["payload"] and client.execution(execution_id)["quarantined"]
+                    echo(_line(found[-1], is_quarantined=is_quarantined))
     if as_json:
         print_json(found)
 
@@ -178,14 +178,14 @@ def cancel(
 ) -> None:
     """Cancel an execution. Exit status 1 if it had ended already."""
     with running_stack(data) as client:
-        apart = client.execution(execution_id).get("quarantined")
+        was_quarantined = client.execution(execution_id).get("quarantined")
         body = {"reason": reason, "cascade": cascade}
         answer = client.post(f"/api/executions/{quote(execution_id, safe='')}/cancel", body)
     if as_json:
         print_json(answer)
     else:
-        left = "; it is no longer in quarantine" if apart and answer["status"] == "cancelled" else ""
-        echo(f"{answer.get('message') or answer['status']}{left}")
+        suffix = "; it is no longer in quarantine" if was_quarantined and answer["status"] == "cancelled" else ""
+        echo(f"{answer.get('message') or answer['status']}{suffix}")
     if answer["status"] != "cancelled":
         raise typer.Exit(EXIT_FAILED)
 
@@ -193,29 +193,31 @@ def cancel(
 def _duration(entry: Mapping[str, Any], progress: Progress) -> str:
     """The duration as text. For a fact that was kept in quarantine, the store has the time at which it arrived. If it
     ended the execution, the stored end is too early, so the end is computed here."""
-    known = entry.get("duration_human") or ""
-    if entry["status"] == "RUNNING" or not any(stay.ended_by == RETRIED for stay in progress.stays.all):
-        return str(known)
+    stored = entry.get("duration_human") or ""
+    if entry["status"] == "RUNNING" or not any(period.ended_by == RETRIED for period in progress.periods.all):
+        return str(stored)
     from ...control_plane.models.executions import human
 
     return human(max(0.0, progress.ended - seconds(entry["start_time"])))
 
 
-def _older(
-    client: Client, entries: list[dict[str, Any]], limit: int, wanted: Mapping[str, Any]
+def _next_page(
+    client: Client, entries: list[dict[str, Any]], limit: int, filters: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """The next page after `entries`, up to `limit` entries in all; `wanted` holds the filters."""
+    """The next page after `entries`, up to `limit` entries in all that match `filters`."""
     before = entries[-1]["execution_id"] if entries else None
-    found: list[dict[str, Any]] = client.get("/api/executions", page_size=limit - len(entries), before=before, **wanted)
+    found: list[dict[str, Any]] = client.get(
+        "/api/executions", page_size=limit - len(entries), before=before, **filters
+    )
     return found
 
 
-def _starter(who: str | None) -> dict[str, str]:
+def _principal_filter(principal_name: str | None) -> dict[str, str]:
     """The filter for `ada` or `user:ada`. A name that contains a colon needs its kind before it."""
-    kind, colon, name = (who or "").partition(":")
-    if who is None:
+    kind, colon, name = (principal_name or "").partition(":")
+    if principal_name is None:
         return {}
-    return {"principal_kind": kind, "principal": name} if colon else {"principal": who}
+    return {"principal_kind": kind, "principal": name} if colon else {"principal": principal_name}
 
 
 def _pages(client: Any, execution_id: str) -> Any:
@@ -248,9 +250,9 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     failed: Counter[str] = Counter()
     for run in progress.failed_items():
-        again = f" (again, {run['generation']})" if run["generation"] > 1 else ""
+        generation = f" (again, {run['generation']})" if run["generation"] > 1 else ""
         shown = failed_items(run["items"], run["unnamed"])
-        found.setdefault(run["step"], []).extend(f"{run['step']}{again}: {text}" for text in shown)
+        found.setdefault(run["step"], []).extend(f"{run['step']}{generation}: {text}" for text in shown)
         failed[run["step"]] += run["failed"]
     for name, texts in found.items():
         yield from texts if whole else texts[:MAX_LINES]
@@ -271,26 +273,26 @@ def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[st
             yield f"{name}: {failed} in all; for more, run: noetls explain {execution_id} {name}"
 
 
-def _stays(progress: Progress) -> Iterator[str]:
-    for stay in progress.stays.all:
-        if stay.ended_by == RETRIED:
-            yield retried(time(stay.since), time(stay.until))
+def _retried_periods(progress: Progress) -> Iterator[str]:
+    for period in progress.periods.all:
+        if period.ended_by == RETRIED:
+            yield retried(time(period.since), time(period.until))
 
 
-def _with_effect(event: dict[str, Any], stays: QuarantinePeriods) -> dict[str, Any]:
+def _with_effect(event: dict[str, Any], periods: QuarantinePeriods) -> dict[str, Any]:
     """The event, with `took_effect_at` if that is later than its time: it was kept in quarantine, or follows from a
     fact that was."""
     at = round(1000 * seconds(event["timestamp"]))
-    effect = stays.read(event["event_type"], event["seq"], at, event.get("payload") or {})
-    return event if effect == at else {**event, "took_effect_at": time(effect)}
+    effective_at = periods.read(event["event_type"], event["seq"], at, event.get("payload") or {})
+    return event if effective_at == at else {**event, "took_effect_at": time(effective_at)}
 
 
 def _dropped(event: Mapping[str, Any]) -> str:
     return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
 
 
-def _line(event: dict[str, Any], *, apart: bool = False) -> str:
-    """`apart`: whether the execution is in quarantine now."""
+def _line(event: dict[str, Any], *, is_quarantined: bool = False) -> str:
+    """`is_quarantined`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
     if event.get("cause"):
         parts.append(f"(caused by {event['cause']})")
@@ -300,7 +302,7 @@ def _line(event: dict[str, Any], *, apart: bool = False) -> str:
     lines = ["  ".join(str(part) for part in parts).rstrip()]
     payload = event.get("payload") or {}
     if QUARANTINED in payload:
-        lines += quarantine(str(event["execution_id"]), payload.get("error"), left=not apart)
+        lines += quarantine(str(event["execution_id"]), payload.get("error"), left=not is_quarantined)
     if event["event_type"] == "execution.dropped":
         lines.append(_dropped(event))
     lines += warnings(payload.get("warnings") or ())

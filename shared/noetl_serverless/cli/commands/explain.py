@@ -70,14 +70,16 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Status and reason of a step run. The log alone does not show whether a worker has leased a pending command."""
-    own = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    statuses = {wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in own}
+    run_waits = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
+    statuses = {
+        wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in run_waits
+    }
     place = next((place for place in PLACES if place in statuses), None)
     if place is None:
         return str(run["status"]), str(run["why"])
-    why = "; ".join(f"{wait['text']}{_lease_text(wait)}" for wait in own[:MAX_COMMANDS])
-    if len(own) > MAX_COMMANDS:
-        why += f"; and {len(own) - MAX_COMMANDS} more"
+    why = "; ".join(f"{wait['text']}{_lease_text(wait)}" for wait in run_waits[:MAX_COMMANDS])
+    if len(run_waits) > MAX_COMMANDS:
+        why += f"; and {len(run_waits) - MAX_COMMANDS} more"
     return place, why
 
 
@@ -104,13 +106,13 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
         yield f"  {text}", "yellow"
-    for stay in document["retried"]:
-        yield f"  {retried(time(stay['since']), time(stay['until']))}", "yellow"
+    for period in document["retried"]:
+        yield f"  {retried(time(period['since']), time(period['until']))}", "yellow"
     for text in _waits(document["waits"]):
         yield f"  {text}", "yellow"
     for run in document["steps"]:
-        again = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
-        yield f"{run['step']}{again}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
+        generation = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
+        yield f"{run['step']}{generation}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _cause_lines(run["chain"])
@@ -119,15 +121,15 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
 def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """What the execution waits for. Of a step's commands in the same status, only MAX_COMMANDS are listed, and the rest
     are counted."""
-    alike: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for wait in waits:
         what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
-        alike.setdefault((what, wait["step"]), []).append(wait)
-    for (what, step), found in alike.items():
-        for wait in found[:MAX_COMMANDS]:
+        groups.setdefault((what, wait["step"]), []).append(wait)
+    for (what, step), group in groups.items():
+        for wait in group[:MAX_COMMANDS]:
             yield f"{what}: {step}: {wait['text']}{_lease_text(wait)}"
-        if len(found) > MAX_COMMANDS:
-            yield f"{what}: {step}: and {len(found) - MAX_COMMANDS:,} more like these; use --json to show them"
+        if len(group) > MAX_COMMANDS:
+            yield f"{what}: {step}: and {len(group) - MAX_COMMANDS:,} more like these; use --json to show them"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:
@@ -151,15 +153,18 @@ def _cause_lines(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         for text in lines(entry):
             yield f"          {text}", "yellow"
         yield from _printed(entry.get("stdout", ""))
-        for asked in entry.get("asked", ()):
-            target = f" -> {asked['target']}" if "target" in asked else ""
-            answer = {True: "yes", False: "no"}.get(asked.get("holds"), "unknown")
-            yield f"          {asked['about']} {asked['index']}{target}, line {asked.get('line')}: {answer}", "cyan"
-            yield f"            when {_short(asked['when'])}", "dim"
-            for path, value in asked.get("values", {}).items():
+        for condition in entry.get("asked", ()):
+            target = f" -> {condition['target']}" if "target" in condition else ""
+            answer = {True: "yes", False: "no"}.get(condition.get("holds"), "unknown")
+            yield (
+                f"          {condition['about']} {condition['index']}{target}, line {condition.get('line')}: {answer}",
+                "cyan",
+            )
+            yield f"            when {_short(condition['when'])}", "dim"
+            for path, value in condition.get("values", {}).items():
                 yield f"            {path} = {_short(value)}", "dim"
-            if "error" in asked:
-                yield f"            {asked['error']}", "red"
+            if "error" in condition:
+                yield f"            {condition['error']}", "red"
 
 
 def _printed(text: str) -> Iterator[tuple[str, str]]:

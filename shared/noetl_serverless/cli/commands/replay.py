@@ -75,9 +75,9 @@ def _offline(file: str, seq: int | None, instant: datetime | None) -> dict[str, 
 
     found = recording_of(file, None)
     at = None if instant is None else int(instant.timestamp() * 1000)
-    made = document(found.execution_id, up_to(found.events, seq=seq, at=at), found.workload)
+    result = document(found.execution_id, up_to(found.events, seq=seq, at=at), found.workload)
     as_of = None if instant is None else instant.isoformat()
-    return {**made, "complete": True, "as_of_time": as_of}
+    return {**result, "complete": True, "as_of_time": as_of}
 
 
 def _show(document: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ def up(
 
     layout = Layout(data_directory(data))
     if not detach:
-        _stay_up(layout, instances, as_json)
+        _run_in_foreground(layout, instances, as_json)
         return
     try:
         launched = layout.running() or launch(layout, with_parent=False, instances=instances)[1]
@@ -46,25 +46,25 @@ def up(
     print_started(launched, as_json)
 
 
-def _stay_up(layout: Any, instances: int | None, as_json: bool) -> None:
+def _run_in_foreground(layout: Any, instances: int | None, as_json: bool) -> None:
     import asyncio
 
     from ...hosts.local.layout import InUse
     from ...hosts.local.stack import Stack, log_file, stop_on_signals
     from ...settings import Settings
 
-    async def stay() -> None:
+    async def run_stack() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        given = Settings.from_environment()
+        settings = Settings.from_environment()
         if instances is not None:
-            given = replace(given, instances=instances)
-        await Stack(layout, given).run(lambda started: print_started(started, as_json), stop)
+            settings = replace(settings, instances=instances)
+        await Stack(layout, settings).run(lambda started: print_started(started, as_json), stop)
 
     try:
         layout.create()
         log_file(layout.log("supervisor"))
-        asyncio.run(stay())
+        asyncio.run(run_stack())
     except InUse as error:
         raise WrongUse(f"{error}; `noetls down --data {layout.home}` stops it") from error
     except (RuntimeError, OSError, ValueError, LookupError) as error:
@@ -97,7 +97,7 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
     layout = Layout(data_directory(data))
     running = layout.running()
     if running is None:
-        state = "starting" if layout.is_held() else "stopped"
+        state = "starting" if layout.is_locked() else "stopped"
         if as_json:
             print_json({"status": state, "data": str(layout.home)})
         else:

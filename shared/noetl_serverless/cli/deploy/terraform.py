@@ -48,17 +48,17 @@ class Terraform:
         found: dict[str, dict[str, Any]] = json.loads(text or "{}")
         return {name: output["value"] for name, output in found.items()}
 
-    def _run(self, *words: str, quiet: bool = False) -> str:
+    def _run(self, *arguments: str, quiet: bool = False) -> str:
         """The output if `quiet`; otherwise the output goes to standard error. Failure if Terraform fails."""
         done = subprocess.run(
-            [*self._program, f"-chdir={self._folder}", *words],
+            [*self._program, f"-chdir={self._folder}", *arguments],
             stdout=subprocess.PIPE if quiet else STANDARD_ERROR,
             text=True,
             check=False,
             env={**os.environ, "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"},
         )
         if done.returncode != 0:
-            raise Failure(f"terraform {words[0]} failed")
+            raise Failure(f"terraform {arguments[0]} failed")
         return done.stdout or ""
 
 

@@ -21,7 +21,7 @@ def _as_text(value: object) -> object:
 Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,19}$", examples=["310764862443520001"])]
 
 
-def _below(value: str) -> str:
+def _path_prefix(value: str) -> str:
     """A path as the catalog has it: without leading and trailing slashes."""
     path = value.strip("/")
     if not path:
@@ -31,4 +31,6 @@ def _below(value: str) -> str:
     return path
 
 
-Below = Annotated[str, AfterValidator(_below), Field(description="List only this path and everything below it.")]
+PathPrefix = Annotated[
+    str, AfterValidator(_path_prefix), Field(description="List only this path and everything below it.")
+]

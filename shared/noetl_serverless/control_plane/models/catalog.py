@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...store.catalog import CatalogVersion
-from . import Below, Id, RequestModel
+from . import Id, PathPrefix, RequestModel
 
 
 class Register(RequestModel):
@@ -25,7 +25,7 @@ class Registered(BaseModel):
 
 class ListCatalog(RequestModel):
     resource_type: str | None = None
-    path: Below | None = None
+    path: PathPrefix | None = None
     every_version: bool = Field(default=False, description="List every version, not only the newest of each path.")
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)

@@ -8,7 +8,7 @@ from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, 
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import Below, Id, RequestModel
+from . import Id, PathPrefix, RequestModel
 from .runs import UnderWay
 
 
@@ -35,7 +35,7 @@ class ListExecutions(RequestModel):
     page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="List only executions older than this one.")
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
-    path: Below | None = None
+    path: PathPrefix | None = None
     parent_execution_id: Id | None = None
     since: AwareDatetime | None = Field(
         default=None, description="List only executions that started at this time or later."
@@ -53,13 +53,13 @@ class ListExecutions(RequestModel):
     )
 
     @model_validator(mode="after")
-    def _kind_of_whom(self) -> Self:
+    def _check_principal_kind(self) -> Self:
         if self.principal_kind is not None and self.principal is None:
             raise ValueError("principal_kind requires principal")
         return self
 
     @model_validator(mode="after")
-    def _some_time(self) -> Self:
+    def _check_time_range(self) -> Self:
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise ValueError("until must be later than since")
         return self
@@ -167,7 +167,7 @@ class EventEntry(BaseModel):
             payload_bytes=event.payload_bytes,
         )
 
-    def cut(self) -> EventEntry:
+    def without_payload(self) -> EventEntry:
         """Without its payload."""
         size = len(orjson.dumps(self.payload)) if self.payload_bytes is None else self.payload_bytes
         return self.model_copy(update={"payload": {}, "payload_bytes": size})

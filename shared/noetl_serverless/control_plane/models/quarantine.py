@@ -64,16 +64,16 @@ class KeptFact(BaseModel):
     @classmethod
     def of(cls, fact: dict[str, Any]) -> KeptFact:
         text = orjson.dumps(fact["payload"])
-        whole = len(text) <= PAYLOAD_BYTES
+        fits = len(text) <= PAYLOAD_BYTES
         return cls(
             type=fact["type"],
             step=fact["step"],
             generation=fact["generation"],
             command_id=fact["command"],
             at=datetime.fromtimestamp(fact["at"] / 1000, UTC),
-            payload=fact["payload"] if whole else None,
+            payload=fact["payload"] if fits else None,
             payload_bytes=len(text),
-            beginning=None if whole else text[:PAYLOAD_BYTES].decode(errors="ignore"),
+            beginning=None if fits else text[:PAYLOAD_BYTES].decode(errors="ignore"),
         )
 
 

@@ -76,17 +76,17 @@ class RunEntry(BaseModel):
     lost: list[LostLease] = Field(description="Earlier leases of the command that expired or were released.")
 
     @classmethod
-    def of(cls, found: ReportedCommand) -> RunEntry:
-        issued = found.issued_at
-        run = run_of(found.meta, _ms(found.at), None if issued is None else _ms(issued))
+    def of(cls, command: ReportedCommand) -> RunEntry:
+        issued = command.issued_at
+        run = run_of(command.meta, _ms(command.at), None if issued is None else _ms(issued))
         return cls(
-            seq=found.seq,
-            event_type=found.type,
-            step=found.step,
-            generation=found.generation,
-            command_id=found.command_id,
-            first_item=found.first_item,
-            end_item=found.end_item,
+            seq=command.seq,
+            event_type=command.type,
+            step=command.step,
+            generation=command.generation,
+            command_id=command.command_id,
+            first_item=command.first_item,
+            end_item=command.end_item,
             worker=run.worker,
             issued_at=issued,
             started_at=_instant(run.started_at),
@@ -129,28 +129,34 @@ class UnderWay(BaseModel):
     children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
 
 
-def under_way(state: State, out: list[OutstandingCommands]) -> list[UnderWay]:
+def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[UnderWay]:
     """The runs that are under way in `state`, with the status of their commands; none if the execution has ended."""
     if state.ended:
         return []
-    commands = {f"{row.step}#{row.generation}": row for row in out}
+    commands = {f"{row.step}#{row.generation}": row for row in outstanding}
     children: dict[str, list[str]] = {}
     for child, suspended in state.children.items():
         children.setdefault(suspended.key, []).append(child)
-    found = [
+    entries = [
         # a run without a command has just been reported, and is about to continue
         _under_way(token.step, token.generation, commands.get(key), children.get(key, []), "running")
         for key, token in state.tokens.items()
     ]
-    return found + [_under_way(step, None, None, [], "waiting") for step in state.waiting]
+    return entries + [_under_way(step, None, None, [], "waiting") for step in state.waiting]
 
 
 def _under_way(
-    step: str, generation: int | None, out: OutstandingCommands | None, children: list[str], otherwise: Status
+    step: str,
+    generation: int | None,
+    outstanding: OutstandingCommands | None,
+    children: list[str],
+    default_status: Status,
 ) -> UnderWay:
-    counts = {name: 0 if out is None else getattr(out, name) for name in ("running", "queued", "delayed")}
+    counts = {
+        name: 0 if outstanding is None else getattr(outstanding, name) for name in ("running", "queued", "delayed")
+    }
     counts["parked"] = len(children)
-    status = next((name for name, count in counts.items() if count), otherwise)
+    status = next((name for name, count in counts.items() if count), default_status)
     names = ("queued_since", "running_since", "queued_ms", "due_at", "worker")
     return UnderWay.model_validate(
         {
@@ -158,8 +164,8 @@ def _under_way(
             "generation": generation,
             "status": status,
             **counts,
-            **{name: getattr(out, name, None) for name in names},
-            "deliveries": 0 if out is None else out.deliveries,
+            **{name: getattr(outstanding, name, None) for name in names},
+            "deliveries": 0 if outstanding is None else outstanding.deliveries,
             "children": children[:MAX_CHILDREN],
         }
     )

@@ -23,38 +23,40 @@ async def archive_now(call: Call) -> Planned:
     cutoff = body.before or _cutoff(services.now(), services.archive_after_days)
     if body.dry_run:
         due = [DueEntry.of(entry) for entry in await services.archives.due(cutoff)]
-        return Planned(before=cutoff, due=due, planned=[], more=False, waiting=(await services.archives.open())[0])
+        return Planned(
+            before=cutoff, due=due, planned=[], more=False, waiting=(await services.archives.count_planned())[0]
+        )
     planned: list[str] = []
-    more = body.plan
-    waiting, _ = await services.archives.open()
-    while more and waiting + len(planned) < MAX_BATCHES:
+    unplanned = body.plan
+    waiting, _ = await services.archives.count_planned()
+    while unplanned and waiting + len(planned) < MAX_BATCHES:
         archive_id = await services.archives.plan("archive", cutoff)
         if archive_id is None:
-            more = False
+            unplanned = False
         else:
             planned.append(str(archive_id))
     waiting += len(planned)
     if waiting:
         await services.request_archive()
-    return Planned(before=cutoff, due=[], planned=planned, more=more, waiting=waiting)
+    return Planned(before=cutoff, due=[], planned=planned, more=unplanned, waiting=waiting)
 
 
 async def entries(call: Call) -> Page:
     query: ListArchives = call.query
     archives = call.services.archives
     if query.ids is not None:
-        found = await archives.by_ids([int(id) for id in query.ids.split(",")])
+        batches = await archives.by_ids([int(id) for id in query.ids.split(",")])
     else:
         # one more, to know whether there is a next page
-        found = await archives.entries(None if query.before is None else int(query.before), query.limit + 1)
-    items = [ArchiveEntry.of(archive) for archive in found[: query.limit]]
-    return Page(items, more=len(found) > len(items), next_parameters=lambda entry: {"before": entry.archive_id})
+        batches = await archives.entries(None if query.before is None else int(query.before), query.limit + 1)
+    items = [ArchiveEntry.of(archive) for archive in batches[: query.limit]]
+    return Page(items, more=len(batches) > len(items), next_parameters=lambda entry: {"before": entry.archive_id})
 
 
 async def claim(call: Call) -> messages.ClaimedBatch:
     body: messages.ClaimBatch = call.body
-    work = await call.services.archives.claim(body.worker_id, body.lease)
-    return messages.ClaimedBatch(batch=None if work is None else _batch(work))
+    batch = await call.services.archives.claim(body.worker_id, body.lease)
+    return messages.ClaimedBatch(batch=None if batch is None else _batch(batch))
 
 
 async def executions(call: Call) -> messages.ExecutionsPage:
@@ -100,14 +102,16 @@ async def _check_keys(call: Call, body: messages.Register) -> None:
     for archive in await call.services.archives.by_ids([_archive_id(call)]):
         month = date.fromisoformat(f"{archive.month}-01")
         expected = keys_of(month, archive.first_id, archive.last_id, archive.executions)
-        given = {name: file.key for name, file in body.files.items()}
-        if given != expected:
+        reported = {name: file.key for name, file in body.files.items()}
+        if reported != expected:
             raise InvalidRequest(f"wrong files for this batch; expected {', '.join(expected.values())}")
 
 
-def _batch(work: ClaimedBatch) -> messages.Batch:
-    ids = {name: str(getattr(work, name)) for name in ("archive_id", "first_id", "last_id")}
-    return messages.Batch(**ids, attempt=work.attempt, month=work.month, executions=work.executions, events=work.events)
+def _batch(batch: ClaimedBatch) -> messages.Batch:
+    ids = {name: str(getattr(batch, name)) for name in ("archive_id", "first_id", "last_id")}
+    return messages.Batch(
+        **ids, attempt=batch.attempt, month=batch.month, executions=batch.executions, events=batch.events
+    )
 
 
 def _archive_id(call: Call) -> int:

@@ -36,7 +36,7 @@ async def register(call: Call) -> Registered:
 
 async def entries(call: Call) -> CatalogEntries:
     body: ListCatalog = call.body
-    found = await call.services.catalog.entries(
+    rows = await call.services.catalog.entries(
         path=body.path,
         kind=body.resource_type,
         every_version=body.every_version,
@@ -44,8 +44,8 @@ async def entries(call: Call) -> CatalogEntries:
         limit=body.limit + 1,
         offset=body.offset,
     )
-    kept, following = from_offset([CatalogEntry.of(entry) for entry in found], body.limit, body.offset)
-    return CatalogEntries(entries=kept, next=following)
+    page, next_offset = from_offset([CatalogEntry.of(entry) for entry in rows], body.limit, body.offset)
+    return CatalogEntries(entries=page, next=next_offset)
 
 
 async def resource(call: Call) -> CatalogEntry:

@@ -13,34 +13,34 @@ A = TypeVar("A", protocol.ClaimResponse, protocol.ReportResponse)
 
 
 async def claim(call: Call) -> bytes:
-    return await _fitting(call, await call.services.orchestrator.claim(call.body))
+    return await _fit_to_limit(call, await call.services.orchestrator.claim(call.body))
 
 
 async def report(call: Call) -> bytes:
-    return await _fitting(call, await call.services.orchestrator.report(call.body))
+    return await _fit_to_limit(call, await call.services.orchestrator.report(call.body))
 
 
 async def heartbeat(call: Call) -> protocol.HeartbeatResponse:
     return await call.services.orchestrator.heartbeat(call.body)
 
 
-async def _fitting(call: Call, answer: A) -> bytes:
+async def _fit_to_limit(call: Call, answer: A) -> bytes:
     """The answer in the worker's version of the protocol, with no more commands than fit into it. The others are
     released and wait for the next claim."""
-    unknown = {}
+    excluded = {}
     if not call.supports_protocol(2):
         commands = await call.services.orchestrator.for_older_worker(call.body.worker_id, answer.commands)
         answer = answer.model_copy(update={"commands": commands})
-        unknown = {"commands": {"__all__": {"lost"}}}
-    content = encode(answer, without=unknown)
+        excluded = {"commands": {"__all__": {"lost"}}}
+    content = encode(answer, without=excluded)
     while len(content) > ANSWER_BYTES and len(answer.commands) > 1:
         half = len(answer.commands) // 2
-        kept, back = answer.commands[:half], answer.commands[half:]
-        await call.services.orchestrator.return_commands(call.body.worker_id, back)
+        kept, returned = answer.commands[:half], answer.commands[half:]
+        await call.services.orchestrator.return_commands(call.body.worker_id, returned)
         plans = {command.plan for command in kept}
-        known = {hash: text for hash, text in answer.plans.items() if hash in plans}
-        answer = answer.model_copy(update={"commands": kept, "plans": known})
-        content = encode(answer, without=unknown)
+        texts = {hash: text for hash, text in answer.plans.items() if hash in plans}
+        answer = answer.model_copy(update={"commands": kept, "plans": texts})
+        content = encode(answer, without=excluded)
     return content
 
 

@@ -30,15 +30,15 @@ async def put(call: Call) -> CredentialEntry:
 
 async def entries(call: Call) -> CredentialEntries:
     query: ListCredentials = call.query
-    found = await call.services.credentials.entries(
+    rows = await call.services.credentials.entries(
         type=query.type,
-        word=query.q,
+        text=query.q,
         # one more, to know whether there is a next page
         limit=query.limit + 1,
         offset=query.offset,
     )
-    kept, following = from_offset([CredentialEntry.of(credential) for credential in found], query.limit, query.offset)
-    return CredentialEntries(items=kept, filter={"type": query.type, "q": query.q}, next=following)
+    page, next_offset = from_offset([CredentialEntry.of(credential) for credential in rows], query.limit, query.offset)
+    return CredentialEntries(items=page, filter={"type": query.type, "q": query.q}, next=next_offset)
 
 
 async def get(call: Call) -> CredentialEntry:

@@ -51,27 +51,27 @@ async def wait_for(call: Call, execution_id: int, query: ListEvents) -> tuple[li
     """Events, the last seq and the status. Waits only while there can be more, not once the execution has ended."""
     executions = call.services.executions
     deadline = asyncio.get_running_loop().time() + query.wait
-    look = FIRST_POLL_SECONDS
+    poll_seconds = FIRST_POLL_SECONDS
     after = query.after
-    with call.services.watchers.watch(str(execution_id)) as woken:
+    with call.services.watchers.watch(str(execution_id)) as changed:
         while True:
-            woken.clear()
+            changed.clear()
             found, head, status = await executions.follow(
                 execution_id, after=after, type=query.event_type, limit=query.limit
             )
-            left = deadline - asyncio.get_running_loop().time()
-            if found or status in ENDED or left <= 0:
+            remaining = deadline - asyncio.get_running_loop().time()
+            if found or status in ENDED or remaining <= 0:
                 return found, head, status
             # none of these was of the requested type
             after = max(after, head)
-            await _sleep(woken, min(look, left))
-            look = min(look * POLL_GROWTH, MAX_POLL_SECONDS)
+            await _sleep(changed, min(poll_seconds, remaining))
+            poll_seconds = min(poll_seconds * POLL_GROWTH, MAX_POLL_SECONDS)
 
 
-async def _sleep(woken: asyncio.Event, seconds: float) -> None:
+async def _sleep(changed: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
-            await woken.wait()
+            await changed.wait()
     except TimeoutError:
         return
 

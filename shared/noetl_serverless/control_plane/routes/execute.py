@@ -30,16 +30,16 @@ async def rerun(call: Call) -> Started:
     """Start the same version again, with the input of the first run and `payload` merged over it."""
     body: Rerun = call.body
     execution_id = execution_id_of(call)
-    first = await call.services.executions.get(execution_id)
-    given = await call.services.executions.initial(execution_id)
-    return await start(call, catalog_id=str(first.catalog_id), payload=merged(given, body.payload))
+    original = await call.services.executions.get(execution_id)
+    initial = await call.services.executions.initial(execution_id)
+    return await start(call, catalog_id=str(original.catalog_id), payload=merged(initial, body.payload))
 
 
-async def start(call: Call, **what: Any) -> Started:
+async def start(call: Call, **arguments: Any) -> Started:
     key = call.header(IDEMPOTENCY_KEY)
     # a namespace of its own, so that no caller can use the key of a schedule's run
     started = await call.services.orchestrator.start(
-        **what, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
+        **arguments, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
     )
     return Started(execution_id=started.execution_id, commands_generated=started.commands)
 
@@ -51,10 +51,10 @@ def principal_of(call: Call) -> dict[str, str]:
     return {"kind": call.caller.role, "name": call.caller.subject}
 
 
-def merged(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+def merged(base: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Objects merge key by key, everything else is replaced."""
-    result = dict(under)
-    for key, value in over.items():
+    result = dict(base)
+    for key, value in overrides.items():
         before = result.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
             value = merged(before, value)

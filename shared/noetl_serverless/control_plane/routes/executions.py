@@ -78,7 +78,7 @@ async def status(call: Call) -> ExecutionStatus:
         state = await call.services.executions.state(execution_id)
     else:
         state = await call.services.orchestrator.state(str(execution_id))
-    out = [] if state.ended else await call.services.executions.outstanding(execution_id)
+    outstanding = [] if state.ended else await call.services.executions.outstanding(execution_id)
     # in quarantine the state keeps the tokens that were under way
     current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())
@@ -87,7 +87,7 @@ async def status(call: Call) -> ExecutionStatus:
         status=execution.status,
         current_step=current[0] if current else state.last,
         current_steps=current,
-        under_way=under_way(state, out),
+        under_way=under_way(state, outstanding),
         completed_steps=_completed(state),
         failed=execution.status == FAILED,
         completed=execution.status == COMPLETED,

@@ -33,8 +33,8 @@ SURFACES = {name.removesuffix("s"): name for name in NAMES}
 
 async def state(call: Call) -> Replayed:
     query: ReplayState = call.query
-    given = [query.as_of_event_id, query.as_of_position, query.as_of_time]
-    if sum(value is not None for value in given) > 1:
+    positions = [query.as_of_event_id, query.as_of_position, query.as_of_time]
+    if sum(value is not None for value in positions) > 1:
         raise InvalidRequest("as_of_event_id, as_of_position and as_of_time exclude each other; give only one")
     seq = query.as_of_event_id or query.as_of_position
     # one more than requested, to know whether the limit cut something off
@@ -43,8 +43,8 @@ async def state(call: Call) -> Replayed:
     log = up_to(events, seq=seq, at=at)
     names = None if query.projection == "all" else [SURFACES[query.projection]]
     cut = log[: query.limit]
-    made = await asyncio.to_thread(document, query.execution_id, cut, workload, names)
-    return Replayed(**made, complete=len(cut) == len(log), as_of_time=query.as_of_time)
+    result = await asyncio.to_thread(document, query.execution_id, cut, workload, names)
+    return Replayed(**result, complete=len(cut) == len(log), as_of_time=query.as_of_time)
 
 
 async def validate(call: Call) -> Validated:

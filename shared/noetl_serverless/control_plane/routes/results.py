@@ -26,12 +26,12 @@ async def manifest(call: Call) -> Manifest:
     if not generation.isdecimal() or len(generation) > 9:
         raise NotFound(f"there is no generation {generation!r}")
     pages = call.caller.role != "worker" or call.supports_protocol(2)
-    most = PAGE_BYTES if pages else WHOLE_BYTES
+    max_bytes = PAGE_BYTES if pages else WHOLE_BYTES
     loop = (execution_id_of(call), call.path("step"), int(generation))
-    kept, following = await _page(call, loop, query.after, most)
-    if following is not None and not pages:
+    page, next_item = await _page(call, loop, query.after, max_bytes)
+    if next_item is not None and not pages:
         raise Unavailable("the results of the loop do not fit into one response; a newer worker is needed to read them")
-    return Manifest(parts=[ManifestPart.of(part) for part in kept], next=following)
+    return Manifest(parts=[ManifestPart.of(part) for part in page], next=next_item)
 
 
 async def loop_results(call: Call) -> LoopResults:
@@ -42,47 +42,49 @@ async def loop_results(call: Call) -> LoopResults:
     if generation is None:
         raise NotFound(f"execution {execution_id} has not run a loop in step {query.step_name!r}")
     loop = (execution_id, query.step_name, generation)
-    kept, following = await _page(call, loop, query.after, PAGE_BYTES)
+    page, next_item = await _page(call, loop, query.after, PAGE_BYTES)
     return LoopResults(
-        results=[item for part in kept for item in part.data or []],
+        results=[item for part in page for item in part.data or []],
         count=await executions.finished_items(*loop),
-        refs=[ManifestPart.of(part) for part in kept if part.ref is not None],
-        next=following,
+        refs=[ManifestPart.of(part) for part in page if part.ref is not None],
+        next=next_item,
     )
 
 
-async def _page(call: Call, loop: tuple[int, str, int], after: int, most: int) -> tuple[list[ResultRange], int | None]:
-    """The results of a loop from item `after` on, as far as `most` bytes allow, and where to continue."""
-    found, more = await call.services.executions.loop_results(*loop, after, most)
-    kept, following = _page_of(found, after, most)
-    if following is None and more:
-        following = kept[-1].end
-    return kept, following
+async def _page(
+    call: Call, loop: tuple[int, str, int], after: int, max_bytes: int
+) -> tuple[list[ResultRange], int | None]:
+    """The results of a loop from item `after` on, as far as `max_bytes` bytes allow, and where to continue."""
+    found, more = await call.services.executions.loop_results(*loop, after, max_bytes)
+    page, next_item = _page_of(found, after, max_bytes)
+    if next_item is None and more:
+        next_item = page[-1].end
+    return page, next_item
 
 
-def _page_of(parts: list[ResultRange], after: int, most: int) -> tuple[list[ResultRange], int | None]:
-    """The items from `after` on that fit into `most` bytes, at least one, and the index of the first that does not fit.
-    A reference is not split."""
-    kept: list[ResultRange] = []
-    left = most
+def _page_of(parts: list[ResultRange], after: int, max_bytes: int) -> tuple[list[ResultRange], int | None]:
+    """The items from `after` on that fit into `max_bytes` bytes, at least one, and the index of the first that does not
+    fit. A reference is not split."""
+    page: list[ResultRange] = []
+    remaining = max_bytes
     for part in parts:
         if part.end <= after:
             continue
         rows = [part.ref] if part.data is None else part.data[max(0, after - part.start) :]
-        begin = part.start if part.data is None else max(part.start, after)
-        fits = 0
+        start = part.start if part.data is None else max(part.start, after)
+        row_count = 0
         for row in rows:
-            left -= len(orjson.dumps(row)) + 1
-            if left < 0 and (kept or fits):
+            remaining -= len(orjson.dumps(row)) + 1
+            if remaining < 0 and (page or row_count):
                 break
-            fits += 1
-        if part.data is not None and fits:
-            kept.append(ResultRange(begin, begin + fits, rows[:fits], None))
-        elif fits:
-            kept.append(part)
-        if fits < len(rows):
-            return kept, begin + fits
-    return kept, None
+            row_count += 1
+        if part.data is not None and row_count:
+            page.append(ResultRange(start, start + row_count, rows[:row_count], None))
+        elif row_count:
+            page.append(part)
+        if row_count < len(rows):
+            return page, start + row_count
+    return page, None
 
 
 async def data(call: Call) -> ResultData:

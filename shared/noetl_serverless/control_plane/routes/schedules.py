@@ -28,15 +28,15 @@ async def create(call: Call) -> ScheduleEntry:
 
 async def entries(call: Call) -> ScheduleEntries:
     query: ListSchedules = call.query
-    found = await call.services.schedules.entries(
+    rows = await call.services.schedules.entries(
         path=query.path,
         enabled=query.enabled,
         # one more, to know whether there is a next page
         limit=query.limit + 1,
         offset=query.offset,
     )
-    kept, following = from_offset([ScheduleEntry.of(schedule) for schedule in found], query.limit, query.offset)
-    return ScheduleEntries(items=kept, next=following)
+    page, next_offset = from_offset([ScheduleEntry.of(schedule) for schedule in rows], query.limit, query.offset)
+    return ScheduleEntries(items=page, next=next_offset)
 
 
 async def get(call: Call) -> ScheduleDetail:

@@ -27,7 +27,12 @@ def control_plane(platform: Platform) -> Service:
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     # without notifications only the reconciler finds waiting work
     notifications = (
-        Notifications(notifier, platform.invoker, background=platform.runs_after_answer, alarm=platform.timer_function)
+        Notifications(
+            notifier,
+            platform.invoker,
+            after_response=platform.runs_after_response,
+            timer_function=platform.timer_function,
+        )
         if settings.notify
         else Notifications(None, None)
     )

@@ -34,12 +34,14 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     notifications = Notifications(
         notifier if settings.notify else None,
         platform.invoker,
-        background=platform.runs_after_answer,
-        alarm=platform.timer_function,
+        after_response=platform.runs_after_response,
+        timer_function=platform.timer_function,
     )
-    log = PostgresEventStore(database)
+    event_store = PostgresEventStore(database)
     results = cache(platform.results)
-    orchestrator = Orchestrator(log, Plans(PostgresCatalog(database), settings.pools), notifications, results=results)
+    orchestrator = Orchestrator(
+        event_store, Plans(PostgresCatalog(database), settings.pools), notifications, results=results
+    )
     retention = Retention(
         Archives(database),
         MaintenanceTasks(database),
@@ -49,13 +51,13 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         retention_days=settings.retention_days,
         result_ttl_days=settings.result_ttl_days,
     )
-    made = Reconciler(
-        log,
+    instance = Reconciler(
+        event_store,
         orchestrator,
         Schedules(database),
         notifications,
         max_deliveries=settings.max_deliveries,
         retention=retention,
-        notes=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
+        key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
     )
-    return made, notifications, database, (platform.invoker.close, notifier.close, database.close)
+    return instance, notifications, database, (platform.invoker.close, notifier.close, database.close)

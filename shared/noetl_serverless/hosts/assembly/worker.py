@@ -23,7 +23,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     logs.setup("worker", settings.log_level)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
-    made = Worker(
+    instance = Worker(
         settings,
         ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect),
         notifier,
@@ -32,4 +32,4 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
         PythonPool(settings.python_processes, settings.python_memory_mb, scratch),
         load_plan,
     )
-    return made, (registry.close, platform.invoker.close, notifier.close)
+    return instance, (registry.close, platform.invoker.close, notifier.close)

@@ -86,19 +86,19 @@ class Api:
         url = endpoint + encode_path(path)
         if query:
             url += f"?{encode_query(query)}"
-        for left in reversed(range(tries or self._tries)):
+        for attempts_left in reversed(range(tries or self._tries)):
             try:
                 answer = await self._once(service, method, url, headers or {}, body, timeout)
                 if answer.status < 400:
                     return answer
                 error = _error(service, answer)
-                if not left or not error.is_transient:
+                if not attempts_left or not error.is_transient:
                     raise error
             except (OSError, http.client.HTTPException) as error:
-                if not left:
+                if not attempts_left:
                     raise Unavailable(f"{service} does not answer: {type(error).__name__}") from error
             await asyncio.sleep(
-                FIRST_PAUSE_SECONDS * 2 ** ((tries or self._tries) - 1 - left) * random.uniform(0.5, 1.0)
+                FIRST_PAUSE_SECONDS * 2 ** ((tries or self._tries) - 1 - attempts_left) * random.uniform(0.5, 1.0)
             )
         raise AssertionError("unreachable")
 

@@ -25,8 +25,8 @@ async def settings_with_secrets(environ: Mapping[str, str], store: SecretStore) 
     settings = Settings.from_environment(environ)
     # the database's secret is read for each connection, since it may be rotated
     names = [name for name in settings.secrets if name != "database_url" and f"NOETL_{name.upper()}" not in environ]
-    found = await asyncio.gather(*(_read(store, name) for name in names))
-    settings = replace(settings, **dict(zip(names, found, strict=True)))
+    values = await asyncio.gather(*(_read(store, name) for name in names))
+    settings = replace(settings, **dict(zip(names, values, strict=True)))
     if settings.nats_password:
         settings = replace(settings, nats_url=_nats_url(settings.nats_url, settings.nats_password))
     return settings
@@ -59,5 +59,5 @@ def _nats_url(configured: str, password: str) -> str:
 
 def _with_credentials(url: str, user: str, password: str) -> str:
     parts = urlsplit(url)
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}"))
+    host_port = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{host_port}"))

@@ -17,12 +17,12 @@ from urllib.parse import urlsplit
 KEEP_ALIVE_SECONDS = 15.0
 _LOST = (http.client.BadStatusLine, http.client.CannotSendRequest, BrokenPipeError, ConnectionResetError)
 
-Place = tuple[str, str]
+Origin = tuple[str, str]
 
 
 class Connections:
     def __init__(self) -> None:
-        self._idle: defaultdict[Place, list[tuple[http.client.HTTPConnection, float]]] = defaultdict(list)
+        self._idle: defaultdict[Origin, list[tuple[http.client.HTTPConnection, float]]] = defaultdict(list)
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
 
@@ -31,16 +31,16 @@ class Connections:
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is no answer."""
         parts = urlsplit(url)
-        place = (parts.scheme, parts.netloc)
+        origin = (parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        kept = self._take(place)
-        if kept is not None:
+        idle = self._take_idle(origin)
+        if idle is not None:
             try:
-                return self._on(kept, place, method, target, headers, body, timeout)
+                return self._exchange_on(idle, origin, method, target, headers, body, timeout)
             except _LOST:
                 # the server closed the idle connection before it answered this request
                 pass
-        return self._on(self._connect(place), place, method, target, headers, body, timeout)
+        return self._exchange_on(self._connect(origin), origin, method, target, headers, body, timeout)
 
     def close(self) -> None:
         with self._lock:
@@ -49,10 +49,10 @@ class Connections:
             for connection, _ in connections:
                 connection.close()
 
-    def _on(
+    def _exchange_on(
         self,
         connection: http.client.HTTPConnection,
-        place: Place,
+        origin: Origin,
         method: str,
         target: str,
         headers: Mapping[str, str],
@@ -69,17 +69,17 @@ class Connections:
         except BaseException:
             connection.close()
             raise
-        found = {name.lower(): value for name, value in response.getheaders()}
+        response_headers = {name.lower(): value for name, value in response.getheaders()}
         if response.will_close:
             connection.close()
         else:
             with self._lock:
-                self._idle[place].append((connection, time.monotonic()))
-        return response.status, found, content
+                self._idle[origin].append((connection, time.monotonic()))
+        return response.status, response_headers, content
 
-    def _take(self, place: Place) -> http.client.HTTPConnection | None:
+    def _take_idle(self, origin: Origin) -> http.client.HTTPConnection | None:
         with self._lock:
-            idle = self._idle[place]
+            idle = self._idle[origin]
             while idle:
                 connection, since = idle.pop()
                 if time.monotonic() - since < KEEP_ALIVE_SECONDS:
@@ -87,8 +87,8 @@ class Connections:
                 connection.close()
         return None
 
-    def _connect(self, place: Place) -> http.client.HTTPConnection:
-        scheme, host = place
+    def _connect(self, origin: Origin) -> http.client.HTTPConnection:
+        scheme, host = origin
         if scheme == "http":
             return http.client.HTTPConnection(host)
         if self._tls is None:

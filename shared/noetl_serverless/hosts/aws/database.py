@@ -47,16 +47,16 @@ class IamDatabaseUrl:
 
     def __call__(self) -> str:
         parts = self._parts
-        place = f"{parts.hostname}:{parts.port or 5432}"
+        host_port = f"{parts.hostname}:{parts.port or 5432}"
         user = unquote(parts.username or "")
         query = signed_query(
             self._account.credentials,
             self._account.region,
             "rds-db",
-            place,
+            host_port,
             [("Action", "connect"), ("DBUser", user)],
             self._now(),
             TOKEN_SECONDS,
         )
-        token = quote(f"{place}/?{query}", safe="")
-        return parts._replace(netloc=f"{quote(user, safe='')}:{token}@{place}").geturl()
+        token = quote(f"{host_port}/?{query}", safe="")
+        return parts._replace(netloc=f"{quote(user, safe='')}:{token}@{host_port}").geturl()

@@ -20,13 +20,13 @@ class Caller:
 
     def log(self) -> dict[str, str]:
         """The known values, by their names in the log."""
-        known = {
+        fields = {
             "function_request_id": self.request_id,
             "gateway_request_id": self.gateway_request_id,
             "source_ip": self.source_ip,
             "principal": self.principal,
         }
-        return {name: value for name, value in known.items() if value}
+        return {name: value for name, value in fields.items() if value}
 
 
 def caller_of(event: Mapping[str, Any], context: Context) -> Caller:

@@ -53,19 +53,19 @@ class SqsInvoker:
         except (AwsError, Unavailable) as error:
             _log.warning("an invocation of %s was lost: %s", function, error)
 
-    async def requeue(self, message: Mapping[str, Any], left: float) -> None:
+    async def requeue(self, message: Mapping[str, Any], due_in: float) -> None:
         """Send a message again that came too early. Raises AwsError and Unavailable: it must not be lost on the way."""
         queue = self._queues[message["function"]]
-        delay = min(max(1, math.ceil(left)), MAX_DELAY_SECONDS)
+        delay = min(max(1, math.ceil(due_in)), MAX_DELAY_SECONDS)
         await self._send(queue, orjson.dumps(message).decode(), delay, 1)
 
     async def close(self) -> None:
         return None
 
-    async def _send(self, queue: str, body: str, delay: int, times: int) -> None:
-        if times == 1:
+    async def _send(self, queue: str, body: str, delay: int, copies: int) -> None:
+        if copies == 1:
             entry = {"QueueUrl": queue, "MessageBody": body, "DelaySeconds": delay}
             await self._api.json("sqs", "AmazonSQS.SendMessage", entry, "1.0")
             return
-        entries = [{"Id": str(index), "MessageBody": body, "DelaySeconds": delay} for index in range(times)]
+        entries = [{"Id": str(index), "MessageBody": body, "DelaySeconds": delay} for index in range(copies)]
         await self._api.json("sqs", "AmazonSQS.SendMessageBatch", {"QueueUrl": queue, "Entries": entries}, "1.0")

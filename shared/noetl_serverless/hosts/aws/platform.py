@@ -36,7 +36,7 @@ class AwsPlatform(Platform):
     invoker: SqsInvoker
     api: Api
     store: SecretsManager
-    runs_after_answer: bool = False
+    runs_after_response: bool = False
     # EventBridge's schedules have a resolution of one minute
     timer_function: str | None = "reconciler"
 
@@ -57,7 +57,7 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_invocation=settings.max_in_flight),
         # not cached: the password may have changed by the next connection
-        database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, keep=0.0)),
+        database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, ttl=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),
         connect=(lambda: session(api, url)) if directly and session else None,
         api=api,

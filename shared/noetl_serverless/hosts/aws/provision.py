@@ -24,32 +24,34 @@ RENEWAL_SHARE = 0.25
 _EXISTS = "ResourceExistsException"
 
 
-async def provision(api: Api, places: Mapping[str, str], token_days: float) -> list[str]:
-    """Fill each of `places` (name -> ARN) that has no value, and renew tokens that expire soon; returns the names of
-    those written. A new token is valid for `token_days`.
+async def provision(api: Api, secret_ids: Mapping[str, str], token_days: float) -> list[str]:
+    """Fill each of `secret_ids` (name -> ARN) that has no value, and renew tokens that expire soon; returns the names
+    of those written. A new token is valid for `token_days`.
 
     ValueError for a name for which no value can be made. May run twice at once: the first to write a value wins.
     """
-    made: list[str] = []
-    for name in sorted(places, key=_order):
-        current = await _current(api, places[name])
-        value = await _wanted(api, name, current, places, token_days)
-        if value is not None and await _put(api, places[name], value, replaces=current):
-            made.append(name)
-    return made
+    created: list[str] = []
+    for name in sorted(secret_ids, key=_order):
+        current = await _current(api, secret_ids[name])
+        value = await _new_value(api, name, current, secret_ids, token_days)
+        if value is not None and await _put(api, secret_ids[name], value, previous=current):
+            created.append(name)
+    return created
 
 
-async def _wanted(api: Api, name: str, current: str | None, places: Mapping[str, str], token_days: float) -> str | None:
+async def _new_value(
+    api: Api, name: str, current: str | None, secret_ids: Mapping[str, str], token_days: float
+) -> str | None:
     """The value to write; None if the current one can stay."""
     if name.startswith(TOKEN_PREFIX):
-        key = await _current(api, places["token_key"])
+        key = await _current(api, secret_ids["token_key"])
         assert key is not None
-        good = current is not None and not ends_soon(current, key)
-        return None if good else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days)
+        is_usable = current is not None and not ends_soon(current, key)
+        return None if is_usable else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days)
     if current is not None:
         return None
     if name == NATS_CA:
-        server = next(place for other, place in places.items() if other.startswith(NATS_SERVER))
+        server = next(secret_id for other, secret_id in secret_ids.items() if other.startswith(NATS_SERVER))
         return str(json.loads(await _current(api, server) or "{}")["ca"])
     return _random(name)
 
@@ -104,10 +106,10 @@ async def _current(api: Api, id: str) -> str | None:
     return None if value is None else str(value)
 
 
-async def _put(api: Api, id: str, value: str, replaces: str | None) -> bool:
+async def _put(api: Api, id: str, value: str, previous: str | None) -> bool:
     """False if another process has just written a value."""
     # the same request token for the same change of a secret: Secrets Manager accepts only the first value
-    token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{replaces or ''}"))
+    token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{previous or ''}"))
     body = {"SecretId": id, "SecretString": value, "ClientRequestToken": token}
     try:
         await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)

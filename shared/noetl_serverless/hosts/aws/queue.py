@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 # a message that is due within this time counts as due
 EARLY_SECONDS = 1.0
 
-Answer = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
+Handler = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
 
 
 def is_batch(event: Any) -> bool:
@@ -28,8 +28,8 @@ def is_batch(event: Any) -> bool:
 class NotificationQueue:
     """`answer` is called once with all messages that are due; it raises if it could not do what it was invoked for."""
 
-    def __init__(self, answer: Answer, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
-        self._handler = answer
+    def __init__(self, handler: Handler, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
+        self._handler = handler
         self._invoker = invoker
         self._clock = clock
 
@@ -43,10 +43,10 @@ class NotificationQueue:
             if message is None:
                 failed.append(record["messageId"])
                 continue
-            left = float(message.get("at", 0)) - self._clock()
-            if left <= EARLY_SECONDS:
+            due_in = float(message.get("at", 0)) - self._clock()
+            if due_in <= EARLY_SECONDS:
                 due[record["messageId"]] = message
-            elif not await self._pass_on(message, left):
+            elif not await self._requeue(message, due_in):
                 failed.append(record["messageId"])
         if due and not await self._invoke(list(due.values())):
             failed += due
@@ -61,9 +61,9 @@ class NotificationQueue:
             return False
         return True
 
-    async def _pass_on(self, message: Mapping[str, Any], left: float) -> bool:
+    async def _requeue(self, message: Mapping[str, Any], due_in: float) -> bool:
         try:
-            await self._invoker.requeue(message, left)
+            await self._invoker.requeue(message, due_in)
         except (AwsError, Problem, KeyError) as error:
             _log.warning("an invocation that came too early could not be sent on: %s", error)
             return False

@@ -17,7 +17,7 @@ def is_rotation(event: Any) -> bool:
 
 
 async def rotate(
-    event: Mapping[str, str], api: Api, key_id: str, places: Mapping[str, str], token_days: float
+    event: Mapping[str, str], api: Api, key_id: str, secret_ids: Mapping[str, str], token_days: float
 ) -> dict[str, str]:
     """One of the four steps. ValueError for a secret that cannot be rotated like this: keys seal and sign what is
     stored.
@@ -26,7 +26,7 @@ async def rotate(
     valid until it expires.
     """
     id, version = event["SecretId"], event["ClientRequestToken"]
-    name = next((name for name, place in places.items() if place == id), "")
+    name = next((name for name, secret_id in secret_ids.items() if secret_id == id), "")
     if not name.startswith(TOKEN_PREFIX):
         raise ValueError("only service tokens are rotated")
     match event["Step"]:
@@ -46,8 +46,8 @@ async def rotate(
     return {"secret": name, "step": event["Step"]}
 
 
-async def _value(api: Api, id: str, **which: str) -> str:
-    answer = await api.json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": id, **which})
+async def _value(api: Api, id: str, **selector: str) -> str:
+    answer = await api.json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": id, **selector})
     return str(answer["SecretString"])
 
 
@@ -62,8 +62,8 @@ async def _create(api: Api, id: str, version: str, token: str) -> None:
 
 
 async def _finish(api: Api, id: str, version: str) -> None:
-    described = await api.json("secretsmanager", "secretsmanager.DescribeSecret", {"SecretId": id})
-    stages: dict[str, list[str]] = described["VersionIdsToStages"]
+    description = await api.json("secretsmanager", "secretsmanager.DescribeSecret", {"SecretId": id})
+    stages: dict[str, list[str]] = description["VersionIdsToStages"]
     current = next((version for version, names in stages.items() if _CURRENT in names), "")
     if current == version:
         return

@@ -20,23 +20,23 @@ class SecretsManager:
         api: Api,
         ids: Mapping[str, str],
         *,
-        keep: float = CACHE_SECONDS,
+        ttl: float = CACHE_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._ids = dict(ids)
-        self._keep = keep
+        self._ttl = ttl
         self._clock = clock
-        self._known: dict[str, tuple[str, float]] = {}
+        self._cached: dict[str, tuple[str, float]] = {}
 
     async def read(self, name: str) -> str:
         """KeyError if there is none of that name, or it has no value yet."""
-        known = self._known.get(name)
+        cached = self._cached.get(name)
         now = self._clock()
-        if known is not None and known[1] > now:
-            return known[0]
+        if cached is not None and cached[1] > now:
+            return cached[0]
         value = await self._value(name)
-        self._known[name] = (value, now + self._keep)
+        self._cached[name] = (value, now + self._ttl)
         return value
 
     async def _value(self, name: str) -> str:

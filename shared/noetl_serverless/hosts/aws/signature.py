@@ -38,10 +38,10 @@ def signed_headers(
 ) -> dict[str, str]:
     """`headers` and those that sign them. `url` is encoded already, its query in order; `now` is in UTC."""
     parts = urlsplit(url)
-    stamp = now.strftime("%Y%m%dT%H%M%SZ")
+    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
     digest = hashlib.sha256(body).hexdigest() if body else EMPTY
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
-    signed |= {"host": parts.netloc, "x-amz-date": stamp}
+    signed |= {"host": parts.netloc, "x-amz-date": timestamp}
     if credentials.token:
         signed["x-amz-security-token"] = credentials.token
     if service == "s3":
@@ -51,8 +51,8 @@ def signed_headers(
         # every service but S3 signs the path encoded a second time
         path = encode_path(parts.path)
     names = ";".join(sorted(signed))
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
-    signature = _sign(credentials, scope, stamp, _canonical(method, path, parts.query, signed, names, digest))
+    scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
+    signature = _sign(credentials, scope, timestamp, _canonical(method, path, parts.query, signed, names, digest))
     authorization = (
         f"{_ALGORITHM} Credential={credentials.key_id}/{scope}, SignedHeaders={names}, Signature={signature}"
     )
@@ -63,20 +63,20 @@ def signed_query(
     credentials: Credentials, region: str, service: str, host: str, query: Query, now: datetime, seconds: int
 ) -> str:
     """The encoded query of a GET of `/` on `host`, valid for `seconds` from `now` (UTC)."""
-    stamp = now.strftime("%Y%m%dT%H%M%SZ")
-    scope = f"{stamp[:8]}/{region}/{service}/aws4_request"
+    timestamp = now.strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
     all_of_it = [
         *query,
         ("X-Amz-Algorithm", _ALGORITHM),
         ("X-Amz-Credential", f"{credentials.key_id}/{scope}"),
-        ("X-Amz-Date", stamp),
+        ("X-Amz-Date", timestamp),
         ("X-Amz-Expires", str(seconds)),
         ("X-Amz-SignedHeaders", "host"),
     ]
     if credentials.token:
         all_of_it.append(("X-Amz-Security-Token", credentials.token))
     encoded = encode_query(all_of_it)
-    signature = _sign(credentials, scope, stamp, _canonical("GET", "/", encoded, {"host": host}, "host", EMPTY))
+    signature = _sign(credentials, scope, timestamp, _canonical("GET", "/", encoded, {"host": host}, "host", EMPTY))
     return f"{encoded}&X-Amz-Signature={signature}"
 
 
@@ -85,8 +85,8 @@ def _canonical(method: str, path: str, query: str, headers: Mapping[str, str], n
     return f"{method}\n{path or '/'}\n{query}\n{lines}\n{names}\n{digest}"
 
 
-def _sign(credentials: Credentials, scope: str, stamp: str, canonical: str) -> str:
-    text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+def _sign(credentials: Credentials, scope: str, timestamp: str, canonical: str) -> str:
+    text = f"{_ALGORITHM}\n{timestamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
     return _hmac(_key(credentials.secret, scope), text).hex()
 
 

@@ -20,10 +20,10 @@ class Account:
     def can_read(self, path: Path) -> bool:
         """Whether this user can pass every folder on the way to `path`, and enter `path` itself."""
         resolved = path.resolve()
-        return all(self._may_enter(place) for place in (resolved, *resolved.parents))
+        return all(self._may_enter(folder) for folder in (resolved, *resolved.parents))
 
-    def _may_enter(self, place: Path) -> bool:
-        status = place.stat()
+    def _may_enter(self, folder: Path) -> bool:
+        status = folder.stat()
         if status.st_uid == self.uid:
             return bool(status.st_mode & 0o100)
         return bool(status.st_mode & (0o010 if status.st_gid == self.gid else 0o001))

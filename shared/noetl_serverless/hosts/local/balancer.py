@@ -40,28 +40,28 @@ class Balancer:
             self._connections.discard(task)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        found = await self._connect()
-        if found is None:
+        streams = await self._connect()
+        if streams is None:
             return
-        answers, asks = found
+        target_reader, target_writer = streams
         try:
-            asking, answering = ways = [
-                asyncio.create_task(_pump(reader, asks)),
-                asyncio.create_task(_pump(answers, writer)),
+            requests, responses = tasks = [
+                asyncio.create_task(_copy(reader, target_writer)),
+                asyncio.create_task(_copy(target_reader, writer)),
             ]
             try:
-                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
                 # a client that has closed its sending side may still read
-                if not answering.done() and asking.result():
+                if not responses.done() and requests.result():
                     with contextlib.suppress(OSError):
-                        asks.write_eof()
-                    await answering
+                        target_writer.write_eof()
+                    await responses
             finally:
-                for way in ways:
-                    way.cancel()
-                await asyncio.gather(*ways, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
         finally:
-            asks.transport.abort()
+            target_writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
         first = self._targets.pop(0)
@@ -74,7 +74,7 @@ class Balancer:
         return None
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
     """Copy until one side closes; what was read by then is sent. False if a connection broke."""
     # buffer nothing: data in the buffer would be discarded at the end
     writer.transport.set_write_buffer_limits(high=0)

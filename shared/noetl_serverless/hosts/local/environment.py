@@ -40,32 +40,32 @@ class Addresses:
 
 
 def environment_of(
-    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, given: Settings
+    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, settings: Settings
 ) -> dict[str, str]:
     """The variables of a function: NOETL_* as its row names them, tuned by the settings of the stack itself."""
-    values = _values(spec, addresses, secrets, layout, given)
-    named = {name: values[name] for name in (*spec.secrets, *spec.settings)}
-    own: dict[str, object] = {"host": "local", "function": spec.name, "log_level": given.log_level}
+    values = _values(spec, addresses, secrets, layout, settings)
+    selected = {name: values[name] for name in (*spec.secrets, *spec.settings)}
+    base: dict[str, object] = {"host": "local", "function": spec.name, "log_level": settings.log_level}
     if spec.pool:
-        own["pool"] = spec.pool
+        base["pool"] = spec.pool
     return {
         **{name: os.environ[name] for name in _INHERITED if name in os.environ},
         "PYTHONUNBUFFERED": "1",
-        **{f"NOETL_{name.upper()}": _text(value) for name, value in {**own, **named}.items()},
+        **{f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()},
     }
 
 
 def _values(
-    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, given: Settings
+    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, settings: Settings
 ) -> dict[str, object]:
-    tuned = {name: getattr(given, name) for name in Settings.__dataclass_fields__}
+    from_settings = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
     return {
-        **tuned,
+        **from_settings,
         "database_url": addresses.database_url,
         "nats_url": addresses.nats_url,
         "control_plane_url": addresses.functions["control_plane"],
         "function_urls": addresses.function_urls,
-        "result_url": given.result_url or layout.results.as_uri(),
+        "result_url": settings.result_url or layout.results.as_uri(),
         "service_token": service_token(secrets.token_key, spec.role, f"{spec.name}@local"),
         "token_key": secrets.token_key,
         "encryption_keys": secrets.encryption_keys,

@@ -46,13 +46,13 @@ def launch(
     run.json. RuntimeError with its output if it does not start.
     """
     layout.create()
-    if layout.is_held():
+    if layout.is_locked():
         return None, _wait(layout, None)
     log = layout.log("stack")
-    several = [] if instances is None else ["--instances", str(instances)]
+    options = [] if instances is None else ["--instances", str(instances)]
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home), *several],
+            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home), *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -72,13 +72,13 @@ def stop(layout: Layout) -> bool:
     """Stop the stack that runs on the data directory; returns whether there was one. RuntimeError if it does not
     end."""
     run = layout.last_run()
-    if not layout.is_held():
+    if not layout.is_locked():
         return False
     if run is None:
         run = _wait(layout, None)
     os.kill(run["pid"], signal.SIGTERM)
     deadline = time.monotonic() + MAX_STOP_SECONDS
-    while layout.is_held():
+    while layout.is_locked():
         if time.monotonic() > deadline:
             raise RuntimeError(f"the stack (pid {run['pid']}) has not ended after {MAX_STOP_SECONDS:g} s")
         time.sleep(POLL_SECONDS)
@@ -101,10 +101,10 @@ def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, An
         if run is not None:
             return run
         # another process may have locked the directory first: then its stack is the answer
-        if popen is not None and popen.poll() is not None and not layout.is_held():
+        if popen is not None and popen.poll() is not None and not layout.is_locked():
             message = tail(layout.log("stack")).removeprefix("error: ")
             raise RuntimeError(message or f"the stack ended with status {popen.returncode}")
-        if popen is None and not layout.is_held():
+        if popen is None and not layout.is_locked():
             raise RuntimeError("the stack that was starting has ended")
         if time.monotonic() > deadline:
             raise RuntimeError(f"the stack is not ready after {MAX_START_SECONDS:g} s; see {layout.logs}")

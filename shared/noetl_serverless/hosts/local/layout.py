@@ -41,7 +41,7 @@ class Layout:
         return self.logs / f"{name}.log"
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Lock the directory for one stack; the kernel releases the lock if this process dies. InUse if it is
         locked."""
         with self._lock.open("ab") as lock:
@@ -54,7 +54,7 @@ class Layout:
             lock.flush()
             yield
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         if not self._lock.exists():
             return False
         with self._lock.open("rb") as lock:
@@ -66,19 +66,19 @@ class Layout:
 
     def mark_used(self) -> IO[bytes]:
         """Mark the running stack as used by a command, until the file is closed."""
-        users = self._users.open("ab")
-        fcntl.flock(users, fcntl.LOCK_SH)
-        return users
+        lock = self._users.open("ab")
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return lock
 
-    def wait_for_others(self, users: IO[bytes]) -> None:
+    def wait_for_others(self, lock: IO[bytes]) -> None:
         """Wait until no other command uses the stack."""
-        fcntl.flock(users, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def running(self) -> dict[str, Any] | None:
         """The run.json of the stack that runs and is ready, if one does."""
         run = self.last_run()
         # a stack that is starting may not have deleted the run.json of a killed one yet
-        return run if run and self.is_held() and str(run["pid"]) == self._lock.read_text() else None
+        return run if run and self.is_locked() and str(run["pid"]) == self._lock.read_text() else None
 
     def last_run(self) -> dict[str, Any] | None:
         with contextlib.suppress(OSError, ValueError):
@@ -90,7 +90,7 @@ class Layout:
         # it holds the URLs of the servers, with their passwords
         write_private(self._run, run)
 
-    def forget_run(self) -> None:
+    def delete_run(self) -> None:
         self._run.unlink(missing_ok=True)
 
     def ports(self) -> dict[str, int]:
@@ -105,9 +105,9 @@ class Layout:
 
 def write_private(path: Path, content: Any) -> None:
     """Write JSON that only its owner may read; a reader sees the old or the new file, never half of one."""
-    fresh = path.with_name(f"{path.name}.new")
-    with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
+    temporary = path.with_name(f"{path.name}.new")
+    with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as target:
         json.dump(content, target, indent=2)
         target.flush()
         os.fsync(target.fileno())
-    fresh.replace(path)
+    temporary.replace(path)

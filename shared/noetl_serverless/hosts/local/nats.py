@@ -43,13 +43,13 @@ class Nats:
         """Start the server and wait until it answers."""
         process = Process(self.prepare())
         try:
-            wait_until(self.answers, process, timeout)
+            wait_until(self.is_ready, process, timeout)
         except BaseException:
             process.stop()
             raise
         return process
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the server greets; it listens only once JetStream has recovered its streams."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as client:

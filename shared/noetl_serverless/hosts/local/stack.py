@@ -49,9 +49,9 @@ class Stack:
     and the function's port is that of a balancer in front of them.
     """
 
-    def __init__(self, layout: Layout, given: Settings, functions: Path | None = None) -> None:
+    def __init__(self, layout: Layout, settings: Settings, functions: Path | None = None) -> None:
         self.layout = layout
-        self.given = given
+        self.settings = settings
         self._folder = functions or functions_folder()
         self._specs: list[FunctionSpec] = []
         self._supervisor = Supervisor(self._write_run)
@@ -64,17 +64,17 @@ class Stack:
         InUse if a stack runs here already; RuntimeError, with the end of a log, if a part does not start.
         """
         self.layout.create()
-        with self.layout.held():
+        with self.layout.locked():
             if crashed := self.layout.last_run():
                 stop_orphans(crashed.get("pids", {}).values(), self.layout.home)
-            self.layout.forget_run()
+            self.layout.delete_run()
             try:
                 await _run_until_stopped(stop, self._start())
                 if not stop.is_set():
                     on_ready(self._run)
                     await self._supervise(stop)
             finally:
-                self.layout.forget_run()
+                self.layout.delete_run()
                 await self._supervisor.stop()
                 for balancer in self._balancers:
                     await balancer.stop()
@@ -97,8 +97,8 @@ class Stack:
         await asyncio.gather(
             *(self._wait_ready(part, ports[part.name]) for parts in functions.values() for part in parts)
         )
-        if not self.given.database_url:
-            await self._offer_workspace(database_url)
+        if not self.settings.database_url:
+            await self._register_workspace(database_url)
         self._run = {
             "pid": os.getpid(),
             "data": str(self.layout.home),
@@ -111,9 +111,9 @@ class Stack:
 
     def _instances(self, spec: FunctionSpec) -> list[str]:
         """The names of its processes."""
-        if self.given.instances == 1:
+        if self.settings.instances == 1:
             return [spec.name]
-        return [f"{spec.name}.{number}" for number in range(1, self.given.instances + 1)]
+        return [f"{spec.name}.{number}" for number in range(1, self.settings.instances + 1)]
 
     async def _balance(self, ports: dict[str, int]) -> None:
         for spec in self._specs:
@@ -126,12 +126,12 @@ class Stack:
 
     def _choose_ports(self) -> dict[str, int]:
         """The ports of last time where they are still free."""
-        known = self.layout.ports()
-        instances = (name for spec in self._specs for name in self._instances(spec))
-        names = dict.fromkeys(("postgres", "nats", *(spec.name for spec in self._specs), *instances))
+        previous = self.layout.ports()
+        instance_names = (name for spec in self._specs for name in self._instances(spec))
+        names = dict.fromkeys(("postgres", "nats", *(spec.name for spec in self._specs), *instance_names))
         ports: dict[str, int] = {}
         for name in names:
-            port = free_port(known.get(name, 0))
+            port = free_port(previous.get(name, 0))
             while port in ports.values():
                 port = free_port()
             ports[name] = port
@@ -139,9 +139,9 @@ class Stack:
         return ports
 
     async def _start_servers(self, ports: dict[str, int]) -> tuple[str, str]:
-        waits = []
+        readiness_checks = []
         parts = []
-        database_url, nats_url = self.given.database_url, self.given.nats_url
+        database_url, nats_url = self.settings.database_url, self.settings.nats_url
         if not database_url:
             postgres = Postgres(
                 self.layout.postgres,
@@ -151,15 +151,15 @@ class Stack:
             )
             database_url = postgres.url
             parts.append(Supervised("postgres", postgres.prepare))
-            waits.append(postgres.answers)
+            readiness_checks.append(postgres.is_ready)
         if not nats_url:
             nats = Nats(self.layout.nats, ports["nats"], self._secrets.nats_password, self.layout.log("nats"))
             nats_url = nats.url
             parts.append(Supervised("nats", nats.prepare))
-            waits.append(nats.answers)
+            readiness_checks.append(nats.is_ready)
         self._supervisor.start(parts)
-        for part, answers in zip(parts, waits, strict=True):
-            await _wait_until(answers, _process_of(part), SERVER_START_SECONDS)
+        for part, is_ready in zip(parts, readiness_checks, strict=True):
+            await _wait_until(is_ready, _process_of(part), SERVER_START_SECONDS)
         return database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
@@ -193,7 +193,7 @@ class Stack:
         return Supervised(name, prepare)
 
     def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
-        return environment_of(spec, self._addresses, self._secrets, self.layout, self.given)
+        return environment_of(spec, self._addresses, self._secrets, self.layout, self.settings)
 
     async def _wait_ready(self, part: Supervised, port: int) -> None:
         process = _process_of(part)
@@ -208,7 +208,7 @@ class Stack:
                 _check(process, deadline, FUNCTION_START_SECONDS)
                 await asyncio.sleep(READY_POLL_SECONDS)
 
-    async def _offer_workspace(self, database_url: str) -> None:
+    async def _register_workspace(self, database_url: str) -> None:
         password = self._secrets.workspace_password
         await asyncio.to_thread(create_workspace, database_url, password)
         async with (
@@ -246,8 +246,8 @@ class Stack:
 def stop_on_signals(stop: asyncio.Event) -> None:
     """Let SIGTERM, SIGINT and SIGHUP set `stop`."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(signal_number, stop.set)
 
 
 def _url(port: int) -> str:
@@ -265,9 +265,9 @@ def _process_of(part: Supervised) -> Process:
     return part.process
 
 
-async def _wait_until(answers: Callable[[], bool], process: Process, limit: float) -> None:
+async def _wait_until(is_ready: Callable[[], bool], process: Process, limit: float) -> None:
     deadline = time.monotonic() + limit
-    while not await asyncio.to_thread(answers):
+    while not await asyncio.to_thread(is_ready):
         _check(process, deadline, limit)
         await asyncio.sleep(0.01)
 

@@ -1,11 +1,11 @@
 -- plan: put the oldest executions that ended before an instant into a batch
-SELECT noetl.plan_archive(:id, :kind, :cutoff, CAST(:most AS integer), CAST(:most_events AS bigint));
+SELECT noetl.plan_archive(:id, :kind, :cutoff, CAST(:max_executions AS integer), CAST(:max_events AS bigint));
 
 -- due: what a plan would take, by month
 SELECT to_char(noetl.month_of(execution_id), 'YYYY-MM') AS month, count(*) AS executions, sum(head)::bigint AS events
-FROM noetl.leaving('archive', :cutoff, CAST(:most AS integer)) GROUP BY 1 ORDER BY 1;
+FROM noetl.leaving('archive', :cutoff, CAST(:limit AS integer)) GROUP BY 1 ORDER BY 1;
 
--- open: the number of batches that wait for their files, and how many of them no worker is writing
+-- count_planned: the number of batches that wait for their files, and how many of them no worker is writing
 SELECT count(*), count(*) FILTER (WHERE lease_until IS NULL OR lease_until < now())
 FROM noetl.archive WHERE status = 'planned' AND kind = 'archive';
 
@@ -89,7 +89,7 @@ SELECT noetl.drop_partitions();
 -- purge: delete the events of one batch whose partition will not be dropped soon
 SELECT noetl.purge_archive(make_interval(secs => :after_seconds));
 
--- outdate: mark archived batches whose retention has ended for deletion
+-- mark_expired: mark archived batches whose retention has ended for deletion
 UPDATE noetl.archive b SET kind = 'expiry'
 WHERE archive_id IN (
     SELECT archive_id FROM noetl.archive
@@ -105,8 +105,8 @@ SELECT archive_id, attempts AS attempt, status, files, (
 FROM noetl.archive b WHERE kind = 'expiry' AND (status = 'planned' OR files IS NOT NULL)
 ORDER BY archive_id LIMIT CAST(:limit AS integer);
 
--- fileless: record that the files of a batch are deleted
+-- clear_files: record that the files of a batch are deleted
 UPDATE noetl.archive SET files = NULL WHERE archive_id = :id AND kind = 'expiry';
 
--- forget: delete the rows of batches of which nothing is left
+-- delete_rows: delete the rows of batches of which nothing is left
 DELETE FROM noetl.archive WHERE kind = 'expiry' AND status = 'registered' AND files IS NULL AND purged_at IS NOT NULL;

@@ -16,12 +16,12 @@ SELECT credential_id, name, type, sealed, key_id, meta, tags, description, creat
 FROM noetl.credential WHERE name = :name OR credential_id = CAST(:credential_id AS bigint)
 ORDER BY name = :name DESC LIMIT 1;
 
--- entries: all credentials, or those of a type or with a word in their name, description or tags
+-- entries: all credentials, or those of a type or with a text in their name, description or tags
 SELECT credential_id, name, type, meta, tags, description, created_at, updated_at
 FROM noetl.credential
 WHERE (CAST(:type AS text) IS NULL OR type = :type)
-  AND (CAST(:word AS text) IS NULL
-       OR strpos(lower(concat_ws(' ', name, description, array_to_string(tags, ' '))), lower(:word)) > 0)
+  AND (CAST(:text AS text) IS NULL
+       OR strpos(lower(concat_ws(' ', name, description, array_to_string(tags, ' '))), lower(:text)) > 0)
 ORDER BY name LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS integer);
 
 -- delete: delete a credential, by name or id

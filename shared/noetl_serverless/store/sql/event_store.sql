@@ -29,7 +29,7 @@ ORDER BY seq;
 
 -- read_inbox: the first facts that are not in the log yet, ending with the one that reaches the byte limit; the last tells whether there are more
 SELECT inbox_id, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload, more
-FROM noetl.waiting(:id, CAST(:most AS integer), CAST(:bytes AS bigint));
+FROM noetl.waiting(:id, CAST(:limit AS integer), CAST(:bytes AS bigint));
 
 -- append_to_inbox: close commands and put their facts into the inbox
 SELECT noetl.append(:facts::json);

@@ -54,7 +54,7 @@ SELECT execution.workload, event.payload -> 'ctx' AS ctx
 FROM noetl.execution JOIN noetl.event USING (execution_id)
 WHERE execution_id = :execution_id AND event.seq = 1;
 
--- tail: the head and status of an execution, and its events after a position, in order, ending with the one that reaches the byte limit
+-- follow: the head and status of an execution, and its events after a position, in order, ending with the one that reaches the byte limit
 SELECT * FROM noetl.page(:execution_id, CAST(:after AS integer), :type, CAST(:limit AS integer), CAST(:bytes AS bigint));
 
 -- events: the log of an execution after a position, in order
@@ -80,19 +80,19 @@ FROM (
 SELECT count(*) FROM noetl.event
 WHERE execution_id = :execution_id AND seq > :after AND (CAST(:type AS text) IS NULL OR type = :type);
 
--- results: results of a loop's finished frames, from an item on, in the order of the items, ending with the frame that reaches the byte limit
+-- loop_results: results of a loop's finished frames, from an item on, in the order of the items, ending with the frame that reaches the byte limit
 SELECT * FROM noetl.results(
     :execution_id, :step, CAST(:generation AS integer), CAST(:after AS integer), CAST(:bytes AS bigint));
 
--- beyond: whether any items of a loop have finished from an item on
+-- has_results_from: whether any items of a loop have finished from an item on
 SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
     AND start_item >= CAST(:after AS integer));
 
--- finished: how many items of a loop have finished
+-- count_finished_items: how many items of a loop have finished
 SELECT coalesce(sum(end_item - start_item), 0)::bigint FROM noetl.frame
 WHERE execution_id = :execution_id AND step = :step AND generation = :generation;
 
--- generation: the latest generation of a loop
+-- latest_generation: the latest generation of a loop
 SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;
 
 -- runs: workers' reports of commands after a position, in order, each with when its command was issued

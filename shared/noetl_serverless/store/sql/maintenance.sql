@@ -1,12 +1,12 @@
--- claim: take the chore that has been due longest; it is due again after a pause
+-- claim: take the task that has been due longest; it is due again after a pause
 UPDATE noetl.chore SET due_at = now() + make_interval(secs => :pause)
 WHERE name = (SELECT name FROM noetl.chore WHERE due_at <= now() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING name, position;
 
--- reschedule: make a chore due after a delay, because there is more to do
+-- reschedule: make a task due after a delay, because there is more to do
 UPDATE noetl.chore SET due_at = now() + make_interval(secs => :delay) WHERE name = :name;
 
--- save_position: record how far a chore has come
+-- save_position: record how far a task has come
 UPDATE noetl.chore SET position = CAST(:position AS jsonb) WHERE name = :name;
 
 -- ended: executions in the order of their ends, each with whether its parent ended no later or is gone

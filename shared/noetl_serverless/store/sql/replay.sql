@@ -1,4 +1,4 @@
--- consistent: read everything in this transaction from one snapshot of the database
+-- use_repeatable_read: read everything in this transaction from one snapshot of the database
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- execution: the projected row of an execution; instants in ms
@@ -7,7 +7,7 @@ SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, 
     (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
 FROM noetl.execution WHERE execution_id = :id;
 
--- lock: lock the execution's row, which every commit locks first
+-- lock_execution: lock the execution's row, which every commit locks first
 SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
 -- lock_commands: lock the execution's commands, so that no claim comes between
@@ -39,20 +39,20 @@ FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id;
 -- now: the instant of the transaction, in ms
 SELECT (extract(epoch FROM now()) * 1000)::bigint;
 
--- drop_commands: delete the commands; how many of them were leased
+-- delete_commands: delete the commands; how many of them were leased
 WITH gone AS (DELETE FROM noetl.command WHERE execution_id = :id RETURNING status)
 SELECT count(*) FILTER (WHERE status = 'claimed') FROM gone;
 
--- drop_stages: delete the loops of an execution
+-- delete_stages: delete the loops of an execution
 DELETE FROM noetl.stage WHERE execution_id = :id;
 
--- drop_frames: delete the frames of an execution
+-- delete_frames: delete the frames of an execution
 DELETE FROM noetl.frame WHERE execution_id = :id;
 
--- drop_results: delete the rows, not the objects they refer to
+-- delete_results: delete the rows, not the objects they refer to
 DELETE FROM noetl.result_ref WHERE execution_id = :id;
 
--- make_commands: insert commands without leases; the next claim draws the next fence
+-- insert_commands: insert commands without leases; the next claim draws the next fence
 INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, deliveries, worker,
     due_at, issued_at)
@@ -63,18 +63,18 @@ FROM json_to_recordset(:rows::json) AS x(
     command_id text, step text, generation integer, kind text, attempt integer, pool text, playbook integer, weight smallint,
     status text, seq integer, deliveries integer, worker text, due float8, at float8);
 
--- make_stages: insert loops
+-- insert_stages: insert loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
 SELECT :id, x.step, x.generation, x.seq, x.count, x.status
 FROM json_to_recordset(:rows::json) AS x(step text, generation integer, seq integer, count integer, status text);
 
--- make_frames: insert finished frames of loops
+-- insert_frames: insert finished frames of loops
 INSERT INTO noetl.frame (execution_id, step, generation, start_item, end_item, seq, ok, failed)
 SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
 FROM json_to_recordset(:rows::json) AS x(
     step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
 
--- make_results: insert results, except expired ones, whose objects may be gone
+-- insert_results: insert results, except expired ones, whose objects may be gone
 INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
 SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
 FROM json_to_recordset(:rows::json) AS x(
@@ -82,7 +82,7 @@ FROM json_to_recordset(:rows::json) AS x(
     at float8)
 WHERE x.expires_at IS NULL OR x.expires_at > now();
 
--- update: set the row of an execution to what the log says; its idempotency key is not in the log and stays
+-- update_execution: set the row of an execution to what the log says; its idempotency key is not in the log and stays
 UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
@@ -94,7 +94,7 @@ FROM json_to_record(:row::json) AS x(
     workload json, result json, error json, created_at float8, ended_at float8)
 WHERE e.execution_id = :id;
 
--- insert: restore the lost row of an execution
+-- insert_execution: restore the lost row of an execution
 INSERT INTO noetl.execution (
     execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
     state, state_version, principal, workload, result, error, created_at, ended_at)

@@ -16,7 +16,7 @@ WHERE (CAST(:path AS text) IS NULL OR playbook_path = :path)
   AND (CAST(:enabled AS boolean) IS NULL OR enabled = :enabled)
 ORDER BY schedule_id LIMIT CAST(:limit AS integer) OFFSET CAST(:offset AS integer);
 
--- switch: turn a schedule on or off
+-- set_enabled: turn a schedule on or off
 UPDATE noetl.schedule SET enabled = :enabled, next_run_at = :next_run_at, updated_at = :now
 WHERE schedule_id = :schedule_id RETURNING *;
 
@@ -27,14 +27,14 @@ DELETE FROM noetl.schedule WHERE schedule_id = :schedule_id RETURNING schedule_i
 SELECT * FROM noetl.schedule WHERE enabled AND next_run_at <= :now
 ORDER BY next_run_at LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED;
 
--- move_on: set the next time, after the runs owed have been recorded
+-- set_next_run: set the next time, after the runs owed have been recorded
 UPDATE noetl.schedule SET next_run_at = :next_run_at WHERE schedule_id = :schedule_id;
 
--- broken: turn off a schedule whose next time cannot be computed
+-- disable: turn off a schedule whose next time cannot be computed
 UPDATE noetl.schedule SET enabled = false, next_run_at = NULL, last_status = 'failed', updated_at = :now
 WHERE schedule_id = :schedule_id;
 
--- owe: record the runs that a schedule owes
+-- insert_runs: record the runs that a schedule owes
 INSERT INTO noetl.schedule_fire (schedule_id, due_at)
 SELECT CAST(:schedule_id AS bigint), unnest(CAST(:due AS timestamptz[])) ON CONFLICT DO NOTHING;
 
@@ -51,11 +51,11 @@ WITH taken AS (
 SELECT leased.schedule_id, leased.due_at, playbook_path, playbook_version, input_payload
 FROM leased JOIN noetl.schedule USING (schedule_id) ORDER BY due_at, schedule_id;
 
--- settle: record that a run was started, or cannot be
+-- end_run: record that a run was started, or cannot be
 UPDATE noetl.schedule_fire SET status = :status, execution_id = :execution_id, error = CAST(:error AS jsonb)
 WHERE schedule_id = :schedule_id AND due_at = :due_at RETURNING schedule_id;
 
--- note_run: record the status of a schedule's latest run
+-- record_latest_run: record the status of a schedule's latest run
 UPDATE noetl.schedule SET last_run_at = :at, last_status = :status,
     last_execution_id = coalesce(CAST(:execution_id AS bigint), last_execution_id)
 WHERE schedule_id = :schedule_id AND (last_run_at IS NULL OR last_run_at <= :at);

@@ -48,7 +48,7 @@ class Calls:
         self._budget = budget
         self._slots = slots
 
-    def speaks(self, version: int) -> bool:
+    def supports(self, version: int) -> bool:
         return self._client.supports(version)
 
     def lease_end(self, sent: float) -> float:
@@ -61,8 +61,8 @@ class Calls:
 
     async def recover_leases(self, holding: Sequence[Key]) -> Answer[ClaimResponse]:
         """The commands that this worker holds besides `holding`."""
-        known = [CommandKey(execution_id=execution, command_id=command) for execution, command in holding]
-        return await self._claim(self._claim_request(0, recover=True, holding=known))
+        keys = [CommandKey(execution_id=execution, command_id=command) for execution, command in holding]
+        return await self._claim(self._claim_request(0, recover=True, holding=keys))
 
     async def report(
         self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
@@ -82,30 +82,30 @@ class Calls:
             running=list(running),
         )
         try:
-            answer = await self._client.report(request, within=self._timeout())
+            answer = await self._client.report(request, timeout=self._timeout())
         except InvalidRequest:
             if not fair_claim:
                 raise
             # a control plane of the previous release may share the address, and knows no fair claims
             request = request.model_copy(update={"turn": False})
-            answer = await self._client.report(request, within=self._timeout())
-        self._note_answer()
+            answer = await self._client.report(request, timeout=self._timeout())
+        self._record_answer()
         if answer.doubtful:
             self.recover()
         return answer
 
     async def heartbeat(self, held: list[Held]) -> HeartbeatResponse:
         request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=self.lease_seconds)
-        answer = await self._client.heartbeat(request, within=self.lease_seconds / 3)
-        self._note_answer()
+        answer = await self._client.heartbeat(request, timeout=self.lease_seconds / 3)
+        self._record_answer()
         return answer
 
     def is_fair_claim_due(self) -> bool:
-        return self._slots.is_fair_claim_due and self.speaks(2)
+        return self._slots.is_fair_claim_due and self.supports(2)
 
     async def _claim(self, request: ClaimRequest) -> Answer[ClaimResponse]:
-        answer = await self._client.claim(request, within=self._timeout())
-        self._note_answer()
+        answer = await self._client.claim(request, timeout=self._timeout())
+        self._record_answer()
         return answer
 
     def _claim_request(
@@ -130,5 +130,5 @@ class Calls:
     def _timeout(self) -> float:
         return max(1.0, self._budget.left())
 
-    def _note_answer(self) -> None:
+    def _record_answer(self) -> None:
         self.answered_at = asyncio.get_running_loop().time()

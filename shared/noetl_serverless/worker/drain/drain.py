@@ -33,9 +33,9 @@ LAST_PULL_WAIT_SECONDS = 0.05
 
 class Drain:
     def __init__(
-        self, context: WorkerContext, budget: TimeBudget, requests: Requests, named: Sequence[CommandKey] = ()
+        self, context: WorkerContext, budget: TimeBudget, requests: Requests, commands: Sequence[CommandKey] = ()
     ) -> None:
-        """`requests`: requests that arrive during the drain; `named`: commands to claim first."""
+        """`requests`: requests that arrive during the drain; `commands`: commands to claim first."""
         self.budget = budget
         self.summary = Summary()
         self.slots = Slots(context.settings.max_in_flight, budget)
@@ -57,27 +57,29 @@ class Drain:
         self._heartbeat = Heartbeat(self._calls, self.slots, self.reporter, self.speculative_runs, self.cancel_lost)
         self.slots.add_holder(lambda: len(self.reporter.unanswered))
         self.slots.add_holder(lambda: self.speculative_runs.waiting)
-        self._named = list(named)
+        self._commands = list(commands)
         # claimed by name, held or ended here; their pointers have not arrived yet
         self._expected_pointers: set[Key] = set()
         self._recoveries: set[asyncio.Task[None]] = set()
 
     async def run(self) -> Summary:
-        beside = [asyncio.create_task(task) for task in (self._heartbeat.send(), self._heartbeat.stop_expired())]
+        background_tasks = [
+            asyncio.create_task(task) for task in (self._heartbeat.send(), self._heartbeat.stop_expired())
+        ]
         try:
-            if self._named and not self.budget.is_closing:
-                named = self._named[: self.slots.free]
+            if self._commands and not self.budget.is_closing:
+                keys = self._commands[: self.slots.free]
                 # set before the claim: a command that is released at once is removed again
-                self._expected_pointers = {key_of(name) for name in named}
-                taken = await self._claim(named)
-                self._expected_pointers &= {key_of(command) for command in taken or ()}
+                self._expected_pointers = {key_of(key) for key in keys}
+                claimed = await self._claim(keys)
+                self._expected_pointers &= {key_of(command) for command in claimed or ()}
             while True:
                 await self._take_work()
                 await self._finish()
                 if self.budget.is_closing or not self._requests.take_notified():
                     break
         finally:
-            for task in beside:
+            for task in background_tasks:
                 task.cancel()
             metrics.commands_in_flight.set(0)
         return self.summary
@@ -117,12 +119,12 @@ class Drain:
 
     async def _claim_pointed(self, pointers: Sequence[Pointer]) -> None:
         # only the first pointer to an expected command is redundant: another one means that it is pending again
-        known = [pointer for pointer in pointers if key_of(pointer.key) in self._expected_pointers]
-        self._expected_pointers.difference_update(key_of(pointer.key) for pointer in known)
-        fresh = [pointer for pointer in pointers if pointer not in known]
-        if fresh and await self._claim([pointer.key for pointer in fresh]) is None:
-            fresh = []
-        await self._ack([*known, *fresh])
+        expected = [pointer for pointer in pointers if key_of(pointer.key) in self._expected_pointers]
+        self._expected_pointers.difference_update(key_of(pointer.key) for pointer in expected)
+        unexpected = [pointer for pointer in pointers if pointer not in expected]
+        if unexpected and await self._claim([pointer.key for pointer in unexpected]) is None:
+            unexpected = []
+        await self._ack([*expected, *unexpected])
 
     async def _claim(self, keys: Sequence[CommandKey]) -> list[ClaimedCommand] | None:
         """Claim `keys` or, without any, whatever is pending, with executions taking turns. None if the claim failed or
@@ -165,10 +167,10 @@ class Drain:
             key = (command.execution_id, command.command_id)
             if self.speculative_runs.accept_lease(command, sent):
                 continue
-            if (held := self.slots.running.get(key)) is not None:
-                if held.command.fence >= command.fence:
+            if (running := self.slots.running.get(key)) is not None:
+                if running.command.fence >= command.fence:
                     continue
-                self.cancel_lost(held)
+                self.cancel_lost(running)
             elif (outcome := self.reporter.unanswered.get(key)) is not None and outcome.fence >= command.fence:
                 continue
             self.reporter.supersede(key, command.fence)
@@ -208,15 +210,15 @@ class Drain:
         else:
             self._release(running)
 
-    async def _run_alone(self, alone: Running) -> None:
-        key = (alone.command.execution_id, alone.command.command_id)
-        while self._others_running and self.slots.running.get(key) is alone and not self.budget.is_closing:
+    async def _run_alone(self, isolated: Running) -> None:
+        key = (isolated.command.execution_id, isolated.command.command_id)
+        while self._others_running and self.slots.running.get(key) is isolated and not self.budget.is_closing:
             await self.slots.wait_for_change(self.budget.until_closing())
-        if self.slots.running.get(key) is alone and not self.budget.is_closing:
-            alone.task = asyncio.create_task(self._run(key, alone))
-            while self.slots.running.get(key) is alone and not self.budget.is_closing:
+        if self.slots.running.get(key) is isolated and not self.budget.is_closing:
+            isolated.task = asyncio.create_task(self._run(key, isolated))
+            while self.slots.running.get(key) is isolated and not self.budget.is_closing:
                 await self.slots.wait_for_change(self.budget.until_closing())
-        if self.slots.isolated is alone and self.slots.running.get(key) is not alone:
+        if self.slots.isolated is isolated and self.slots.running.get(key) is not isolated:
             self.slots.isolated = None
 
     @property
@@ -252,11 +254,11 @@ class Drain:
         """Request the commands that were leased to this worker in an answer that never arrived."""
         # exclusively, because commands that another call is about to bring would look lost too
         async with self._calls.lock.exclusive():
-            held = [key for key in self.slots.running if not self.speculative_runs.is_doubtful(key)]
-            held += [*self.reporter.unanswered, *(key_of(leased) for leased in self.speculative_runs.leased_commands())]
+            keys = [key for key in self.slots.running if not self.speculative_runs.is_doubtful(key)]
+            keys += [*self.reporter.unanswered, *(key_of(leased) for leased in self.speculative_runs.leased_commands())]
             sent = asyncio.get_running_loop().time()
             try:
-                answer = await self._calls.recover_leases(held)
+                answer = await self._calls.recover_leases(keys)
             except Problem as problem:
                 # they become pending again when their leases expire
                 logger.error("recovering failed: %s", problem.detail)
@@ -289,11 +291,11 @@ class Drain:
         while self._busy and self.budget.left() > 0:
             await self.slots.wait_for_change(self.budget.left())
         self.reporter.give_up()
-        leftover = [*self.reporter.tasks, *self.speculative_runs.tasks, *self._recoveries]
-        for task in leftover:
+        tasks = [*self.reporter.tasks, *self.speculative_runs.tasks, *self._recoveries]
+        for task in tasks:
             task.cancel()
-        if leftover:
-            await asyncio.wait(leftover)
+        if tasks:
+            await asyncio.wait(tasks)
 
     def _release(self, running: Running) -> None:
         """Release a command that has not begun, if this worker still holds it."""

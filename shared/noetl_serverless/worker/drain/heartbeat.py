@@ -43,15 +43,17 @@ class Heartbeat:
         """Send heartbeats three times in the time of a lease, for MAX_COMMANDS commands per call, until cancelled."""
         lease = self._calls.lease_seconds
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        next_at = loop.time()
         while True:
             # even after a heartbeat that timed out, there is time for another before the leases expire
-            due = max(due + lease / 3, loop.time())
-            await asyncio.sleep(due - loop.time())
+            next_at = max(next_at + lease / 3, loop.time())
+            await asyncio.sleep(next_at - loop.time())
             # the steps of a speculative run share one lease
-            running = [each for key, each in self._slots.running.items() if not self._speculative_runs.run_with(key)]
-            leases = {key_of(each.command): each.lease for each in running} | self._speculative_runs.leases()
-            held = [Held.of(each.command) for each in running]
+            unshared = [
+                running for key, running in self._slots.running.items() if not self._speculative_runs.run_with(key)
+            ]
+            leases = {key_of(running.command): running.lease for running in unshared} | self._speculative_runs.leases()
+            held = [Held.of(running.command) for running in unshared]
             held += [Held.of(leased) for leased in self._speculative_runs.leased_commands()]
             held += [Held.of(outcome) for outcome in self._reporter.unanswered.values()]
             for start in range(0, len(held), MAX_COMMANDS):
@@ -64,28 +66,28 @@ class Heartbeat:
         except Problem as problem:
             logger.warning("a heartbeat failed: %s", problem.detail)
             return
-        fences = {key_of(each): each.fence for each in held}
+        fences = {key_of(command): command.fence for command in held}
         lost = {key_of(key) for key in answer.lost}
         for key in fences.keys() - lost:
             if key in leases:
                 leases[key].prolong(self._calls.lease_end(sent))
-        for named in answer.lost:
-            if self._speculative_runs.lease_lost(key_of(named), fences.get(key_of(named))):
+        for lost_key in answer.lost:
+            if self._speculative_runs.lease_lost(key_of(lost_key), fences.get(key_of(lost_key))):
                 continue
-            running = self._slots.running.get(key_of(named))
+            running = self._slots.running.get(key_of(lost_key))
             # meanwhile this worker may have leased it again under a new fence
-            if running is not None and running.command.fence == fences.get(key_of(named)):
-                logger.warning("the lease of a command was lost", extra=names_of(named))
+            if running is not None and running.command.fence == fences.get(key_of(lost_key)):
+                logger.warning("the lease of a command was lost", extra=names_of(lost_key))
                 self._abandon(running)
 
     async def stop_expired(self) -> None:
         """Stop commands whose lease has expired without a successful heartbeat, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            check = loop.time() + self._calls.lease_seconds / CHECKS_PER_LEASE
-            nearest = min((running.lease.until for running in self._slots.running.values()), default=check)
-            await asyncio.sleep(min(check, nearest) - loop.time())
-            for running in [each for each in self._slots.running.values() if each.lease.has_expired]:
+            next_check = loop.time() + self._calls.lease_seconds / CHECKS_PER_LEASE
+            next_expiry = min((running.lease.until for running in self._slots.running.values()), default=next_check)
+            await asyncio.sleep(min(next_check, next_expiry) - loop.time())
+            for running in [candidate for candidate in self._slots.running.values() if candidate.lease.has_expired]:
                 logger.warning("a lease expired without a successful heartbeat", extra=names_of(running.command))
                 if not self._speculative_runs.lease_expired(running.command):
                     self._abandon(running)

@@ -40,8 +40,8 @@ class Slots:
     @property
     def accepts_work(self) -> bool:
         """Whether the answer to a report may bring the commands that follow."""
-        waits = self.isolated is not None and self.isolated.task is None
-        return not (self._budget.is_closing or waits)
+        isolation_pending = self.isolated is not None and self.isolated.task is None
+        return not (self._budget.is_closing or isolation_pending)
 
     @property
     def is_fair_claim_due(self) -> bool:

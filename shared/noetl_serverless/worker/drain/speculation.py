@@ -39,12 +39,14 @@ class Speculation:
     can_run: Callable[[Step], bool]
 
     @classmethod
-    def of(cls, command: ClaimedCommand, plan: Plan, worker: str, runs: Callable[[Step], bool]) -> Speculation | None:
+    def of(
+        cls, command: ClaimedCommand, plan: Plan, worker: str, can_run: Callable[[Step], bool]
+    ) -> Speculation | None:
         if command.ahead is None or plan.durability != "pipelined":
             return None
-        given = command.ahead
-        state = State.restore(given.state, given.workload)
-        return cls(plan=plan, state=state, head=given.head, worker=worker, can_run=runs)
+        ahead = command.ahead
+        state = State.restore(ahead.state, ahead.workload)
+        return cls(plan=plan, state=state, head=ahead.head, worker=worker, can_run=can_run)
 
     def next_command(self, command: ClaimedCommand, outcome: Outcome) -> ClaimedCommand | None:
         """The single step that follows, under the lease of `command`; None if anything else follows, or nothing. Then
@@ -70,17 +72,19 @@ class Speculation:
         if len(issued) != 1 or others or issued[0].payload["kind"] != "step":
             return None
         state = self.state
-        alone = list(state.commands) == [issued[0].command_id] and not (state.timers or state.children or state.loops)
-        return issued[0] if alone and self.can_run(self.plan.steps[issued[0].step or ""]) else None
+        is_only_command = list(state.commands) == [issued[0].command_id] and not (
+            state.timers or state.children or state.loops
+        )
+        return issued[0] if is_only_command and self.can_run(self.plan.steps[issued[0].step or ""]) else None
 
-    def _command(self, before: ClaimedCommand, issued: Event) -> ClaimedCommand:
-        order = issued.payload
-        terms = LeaseTerms(before.fence, 1, before.lease_until)
-        names = (before.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
+    def _command(self, predecessor: ClaimedCommand, issued: Event) -> ClaimedCommand:
+        payload = issued.payload
+        terms = LeaseTerms(predecessor.fence, 1, predecessor.lease_until)
+        names = (predecessor.execution_id, issued.command_id or "", issued.step or "", issued.generation or 0)
         workload = needed_workload(self.plan, names[2], self.state.workload)
-        scope, workload = _copy(order["scope"]), _copy(workload)
-        more = {"plan": before.plan, "scope": scope, "order": digest_of(order)}
-        return command_of(self.plan, before.path, names, order, workload, terms, more)
+        scope, workload = _copy(payload["scope"]), _copy(workload)
+        fields = {"plan": predecessor.plan, "scope": scope, "order": digest_of(payload)}
+        return command_of(self.plan, predecessor.path, names, payload, workload, terms, fields)
 
 
 def _copy(value: Any) -> Any:

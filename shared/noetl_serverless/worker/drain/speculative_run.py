@@ -36,7 +36,7 @@ class SpeculativeStep:
 class SpeculativeRun:
     """`steps` from the anchor, whose lease is in the database, to the newest. All but the newest have an outcome."""
 
-    def __init__(self, leased: ClaimedCommand, ahead: Speculation, lease: Lease) -> None:
+    def __init__(self, leased: ClaimedCommand, speculation: Speculation, lease: Lease) -> None:
         self.execution_id = leased.execution_id
         # the anchor's lease: the other steps have none of their own
         self.lease = lease
@@ -47,7 +47,7 @@ class SpeculativeRun:
         self.doubtful = False
         # set while a failed report is to be sent again
         self.retry: Retry | None = None
-        self._speculation: Speculation | None = ahead
+        self._speculation: Speculation | None = speculation
         # how many outcomes a report may hold: fewer, once one was too large
         self._max_outcomes = MAX_UNREPORTED_STEPS
 
@@ -74,10 +74,12 @@ class SpeculativeRun:
         """Whether the anchor's lease may be gone, because a report may have been processed."""
         return bool(self.sent) or self.doubtful or (self.retry is not None and self.retry.doubtful)
 
-    def due(self, enough: int, latest: float) -> bool:
+    def due(self, batch_size: int, ended_by: float) -> bool:
         """Whether the ready outcomes should not wait for more: there are enough, no step is running, or the oldest
-        ended at `latest` or before."""
-        return self.has_ended or not self.newest.begun or len(self.steps) > enough or self.steps[0].ended <= latest
+        ended at `ended_by` or before."""
+        return (
+            self.has_ended or not self.newest.begun or len(self.steps) > batch_size or self.steps[0].ended <= ended_by
+        )
 
     def has(self, key: Key) -> bool:
         return any(key_of(step.command) == key for step in self.steps)
@@ -109,8 +111,8 @@ class SpeculativeRun:
         ended = [step for step in self.steps if step.outcome is not None]
         if not ended:
             return True
-        within = len(ended) < MAX_UNREPORTED_STEPS and now - ended[0].ended < MAX_UNREPORTED_SECONDS
-        return within and sum(step.bytes for step in ended) < MAX_UNREPORTED_BYTES
+        within_limits = len(ended) < MAX_UNREPORTED_STEPS and now - ended[0].ended < MAX_UNREPORTED_SECONDS
+        return within_limits and sum(step.bytes for step in ended) < MAX_UNREPORTED_BYTES
 
     def remove_newest(self) -> None:
         """Remove the newest step, which is not run here, or not to its end."""
@@ -157,16 +159,16 @@ class SpeculativeRun:
 
     def apply_results(self, statuses: Mapping[Key, str]) -> list[Outcome]:
         """The report was answered: remove and return the accepted outcomes, up to the first that was not accepted."""
-        taken: list[Outcome] = []
+        accepted: list[Outcome] = []
         for _ in range(self.sent):
             step = self.steps[0]
             if step.outcome is None or statuses.get(key_of(step.command)) != "accepted":
                 break
-            taken.append(step.outcome)
+            accepted.append(step.outcome)
             self.steps.popleft()
         self.sent = 0
         self.retry = None
-        return taken
+        return accepted
 
     def lease_moved_to(self, command: ClaimedCommand) -> list[Outcome] | None:
         """This worker holds the lease of `command`: return the outcomes before it, which are in the log by now. None
@@ -175,11 +177,11 @@ class SpeculativeRun:
             if key_of(step.command) == key_of(command):
                 if step.command.order != command.order:
                     return None
-                taken = [self.steps.popleft().outcome for _ in range(index)]
+                outcomes = [self.steps.popleft().outcome for _ in range(index)]
                 step.command.fence = command.fence
                 step.command.lease_until = command.lease_until
                 self.doubtful = False
-                return [outcome for outcome in taken if outcome is not None]
+                return [outcome for outcome in outcomes if outcome is not None]
         return None
 
 

@@ -35,7 +35,7 @@ class Attempt:
 
 
 @dataclass(slots=True)
-class _Row:
+class _AttemptList:
     first: list[dict[str, Any]] = field(default_factory=list)
     last: deque[dict[str, Any]] = field(default_factory=deque)
     dropped: int = 0
@@ -49,10 +49,10 @@ class _Row:
             self.last.popleft()
             self.dropped += 1
 
-    def within(self, room: int) -> dict[str, Any]:
+    def fields_within(self, max_bytes: int) -> dict[str, Any]:
         first, last, dropped = list(self.first), list(self.last), self.dropped
         # names and numbers count too: an outcome whose meta is too large is an error
-        while len(orjson.dumps(fields := _fields([*first, *last], dropped))) > room and (first or last):
+        while len(orjson.dumps(fields := _fields([*first, *last], dropped))) > max_bytes and (first or last):
             (last.pop(0) if len(last) >= len(first) else first.pop())
             dropped += 1
         return fields
@@ -64,8 +64,8 @@ class Attempts:
     def __init__(self, worker: str = "", clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
         self._worker = worker
         self._clock = clock
-        self._all = _Row()
-        self._own = _Row()
+        self._all = _AttemptList()
+        self._since_resumed = _AttemptList()
         self._open: list[Attempt] = []
 
     def begin(self, number: int, task: str, index: int | None = None, started_at: int | None = None) -> Attempt:
@@ -91,7 +91,7 @@ class Attempts:
             "worker": self._worker,
         }
         self._all.add(entry)
-        self._own.add(entry)
+        self._since_resumed.add(entry)
 
     def fail_under_way(self, error: Mapping[str, Any]) -> None:
         """All attempts that are under way have failed with the command."""
@@ -103,23 +103,23 @@ class Attempts:
         """Whether one has failed, in this run of the command or an earlier one."""
         return bool(self._all.first)
 
-    def as_meta(self, room: int, *, suspended: bool = False) -> dict[str, Any]:
-        """The fields for the meta of an outcome, in at most `room` bytes of JSON; if no attempt fits, only the number
-        left out."""
-        return (self._own if suspended else self._all).within(room)
+    def as_meta(self, max_bytes: int, *, suspended: bool = False) -> dict[str, Any]:
+        """The fields for the meta of an outcome, in at most `max_bytes` bytes of JSON; if no attempt fits, only the
+        number left out."""
+        return (self._since_resumed if suspended else self._all).fields_within(max_bytes)
 
     # -- across a suspension
 
     def suspended_attempts(self) -> dict[str, Any]:
         """Empty if there is nothing to remember."""
-        return self._all.within(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
+        return self._all.fields_within(FIRST_ATTEMPTS * LAST_ATTEMPTS * ERROR_BYTES)
 
-    def resume(self, held: Mapping[str, Any]) -> None:
+    def resume(self, remembered: Mapping[str, Any]) -> None:
         """Restore what an earlier run of the command remembered."""
-        entries = list(held.get("attempts") or ())
+        entries = list(remembered.get("attempts") or ())
         self._all.first = entries[:FIRST_ATTEMPTS]
         self._all.last = deque(entries[FIRST_ATTEMPTS:])
-        self._all.dropped = int(held.get("attempts_dropped") or 0)
+        self._all.dropped = int(remembered.get("attempts_dropped") or 0)
 
 
 def _fields(attempts: list[dict[str, Any]], dropped: int) -> dict[str, Any]:

@@ -51,13 +51,13 @@ async def to_domain(value: Any, name: str) -> Any:
     """`value`, of any size, as it is stored; raises InvalidValue, with a path that begins with `name`."""
     content = _to_json(value)
     if content is not None and len(content) < IN_LOOP_BYTES:
-        return _admitted(value, content, name)
-    return await asyncio.to_thread(_admitted, value, content, name)
+        return _validated(value, content, name)
+    return await asyncio.to_thread(_validated, value, content, name)
 
 
-def _admitted(value: Any, content: bytes | None, name: str) -> Any:
-    if content is not None and (made := _from_json(value, content, RESULT_DEPTH)) is not _NEEDS_CONVERSION:
-        return made
+def _validated(value: Any, content: bytes | None, name: str) -> Any:
+    if content is not None and (converted := _from_json(value, content, RESULT_DEPTH)) is not _NEEDS_CONVERSION:
+        return converted
     try:
         return stored(value, convert, RESULT_DEPTH)
     except InvalidValue as error:
@@ -75,11 +75,11 @@ def _to_json(value: Any) -> bytes | None:
 
 def _from_json(value: Any, content: bytes, depth: int) -> Any:
     """What `stored` would make of `value`, but several times as fast; _OTHERWISE where only `stored` can decide."""
-    made = orjson.loads(content)
+    parsed = orjson.loads(content)
     # NaN and the infinities are written as null
-    if b"null" in content and made != value:
+    if b"null" in content and parsed != value:
         return _NEEDS_CONVERSION
-    return made if as_read(made, content, depth) else _NEEDS_CONVERSION
+    return parsed if as_read(parsed, content, depth) else _NEEDS_CONVERSION
 
 
 def size_of(value: Any) -> int:
@@ -94,16 +94,16 @@ def check_size(value: Any, name: str, limit: int) -> None:
 
 def _check(size: int, name: str, limit: int) -> None:
     if size > limit:
-        called = DISPLAY_NAMES.get(name, f"'{name}'")
-        raise TooLarge(f"{called} has {size} bytes of JSON; the limit is {limit}")
+        label = DISPLAY_NAMES.get(name, f"'{name}'")
+        raise TooLarge(f"{label} has {size} bytes of JSON; the limit is {limit}")
 
 
-def value_error(error: InvalidValue | TooLarge, **more: Any) -> dict[str, Any]:
-    """`more`: fields that say where the value comes from."""
+def value_error(error: InvalidValue | TooLarge, **fields: Any) -> dict[str, Any]:
+    """`fields`: fields that say where the value comes from."""
     if isinstance(error, TooLarge):
-        return step_error("value", "value.too_large", str(error), **more)
-    called = DISPLAY_NAMES.get(str(next(iter(error.path), "")), "the value")
-    return step_error("value", "value.invalid", f"{called} cannot be stored: at {error}", **more)
+        return step_error("value", "value.too_large", str(error), **fields)
+    label = DISPLAY_NAMES.get(str(next(iter(error.path), "")), "the value")
+    return step_error("value", "value.invalid", f"{label} cannot be stored: at {error}", **fields)
 
 
 def fit_outcome(outcome: Outcome) -> None:
@@ -122,19 +122,19 @@ def fit_outcome(outcome: Outcome) -> None:
 
 
 def _convert_part(value: Any, name: str, limit: int) -> Any:
-    made, size = _convert_and_measure(value, name)
+    converted, size = _convert_and_measure(value, name)
     _check(size, name, limit)
-    return made
+    return converted
 
 
 def _convert_and_measure(value: Any, name: str) -> tuple[Any, int]:
     """The value as it is stored, and its size in bytes of JSON."""
     content = _to_json(value)
-    if content is not None and (made := _from_json(value, content, VALUE_DEPTH)) is not _NEEDS_CONVERSION:
-        return made, len(content)
+    if content is not None and (converted := _from_json(value, content, VALUE_DEPTH)) is not _NEEDS_CONVERSION:
+        return converted, len(content)
     try:
-        made = stored(value, convert)
-        return made, size_of(made)
+        converted = stored(value, convert)
+        return converted, size_of(converted)
     except InvalidValue as error:
         error.path.insert(0, name)
         raise

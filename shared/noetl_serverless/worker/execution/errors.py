@@ -25,8 +25,8 @@ MAX_DEPTH = 20
 _IDENTIFYING_FIELDS = ("kind", "code", "retryable", "message", "at")
 
 
-def step_error(kind: str, code: str, message: str, *, retryable: bool = False, **more: Any) -> dict[str, Any]:
-    error = {"kind": kind, "code": code, "retryable": retryable, "message": message, **more}
+def step_error(kind: str, code: str, message: str, *, retryable: bool = False, **fields: Any) -> dict[str, Any]:
+    error = {"kind": kind, "code": code, "retryable": retryable, "message": message, **fields}
     return clean(error)
 
 
@@ -43,7 +43,7 @@ def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
 
 def clean(error: dict[str, Any]) -> dict[str, Any]:
     """Mask secrets and cut texts, because errors are logged and displayed. An error is cut to fit, never refused."""
-    masked: dict[str, Any] = masking.tree(_cut(error))
+    masked: dict[str, Any] = masking.tree(_truncated(error))
     if len(str(masked.get("message", ""))) > MAX_MESSAGE_CHARACTERS:
         masked["message"] = f"{masked['message'][:MAX_MESSAGE_CHARACTERS]}…"
     return brief(masked, ERROR_BYTES)
@@ -51,7 +51,7 @@ def clean(error: dict[str, Any]) -> dict[str, Any]:
 
 def bounded(extra: dict[str, Any]) -> dict[str, Any]:
     """The http, pg and py parts of an envelope, small enough for an event and in the domain of values."""
-    cut: dict[str, Any] = _cut(extra)
+    cut: dict[str, Any] = _truncated(extra)
     return cut
 
 
@@ -60,25 +60,25 @@ def brief(error: Mapping[str, Any], limit: int) -> dict[str, Any]:
     cut to fit."""
     if _size(error) <= limit:
         return dict(error)
-    made: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for name in (*_IDENTIFYING_FIELDS, *(name for name in error if name not in _IDENTIFYING_FIELDS)):
         if name not in error:
             continue
         value = error[name]
         length = len(value) if isinstance(value, str) else 0
-        while _size({**made, name: value}) > limit and length:
+        while _size({**result, name: value}) > limit and length:
             length //= 2
             value = f"{error[name][:length]}…"
-        if _size({**made, name: value}) <= limit:
-            made[name] = value
-    return made
+        if _size({**result, name: value}) <= limit:
+            result[name] = value
+    return result
 
 
 def _size(value: Any) -> int:
     return len(orjson.dumps(value))
 
 
-def _cut(value: Any, depth: int = 0) -> Any:
+def _truncated(value: Any, depth: int = 0) -> Any:
     """A copy in the domain of values: a part that is outside of the domain becomes null or text."""
     match value:
         case str():
@@ -92,13 +92,13 @@ def _cut(value: Any, depth: int = 0) -> Any:
             # orjson does not know subclasses of float
             return float(value) if isfinite(value) else None
         case Mapping() if depth < MAX_DEPTH:
-            return {_text(str(key)): _cut(item, depth + 1) for key, item in islice(value.items(), MAX_MEMBERS)}
+            return {_text(str(key)): _truncated(item, depth + 1) for key, item in islice(value.items(), MAX_MEMBERS)}
         case list() | tuple() if depth < MAX_DEPTH:
-            return [_cut(item, depth + 1) for item in value[:MAX_MEMBERS]]
+            return [_truncated(item, depth + 1) for item in value[:MAX_MEMBERS]]
         case set() | frozenset():
-            return _cut(sorted(value, key=repr), depth)
+            return _truncated(sorted(value, key=repr), depth)
     try:
-        return _cut(convert(value), depth + 1) if depth < MAX_DEPTH else _text(str(value))[:MAX_TEXT_CHARACTERS]
+        return _truncated(convert(value), depth + 1) if depth < MAX_DEPTH else _text(str(value))[:MAX_TEXT_CHARACTERS]
     except Exception:
         return _text(repr(value))[:MAX_TEXT_CHARACTERS]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from ...engine.digest import items_digest, lasting_digest
+from ...engine.digest import items_digest, stable_digest
 from ...error_codes import former_code
 from ...errors import Problem
 from ...limits import META_BYTES
@@ -84,7 +84,7 @@ class Executor:
             meta = {name: value for name, value in outcome.meta.items() if name in MEASURED_META}
             outcome = failed(command, value_error(error, step=command.step))
             outcome.meta = meta
-        if outcome.error is not None and not self._toolbox.speaks(2):
+        if outcome.error is not None and not self._toolbox.supports(2):
             # the conditions of the previous release know codes by their former spelling
             outcome.error["code"] = former_code(str(outcome.error.get("code", "")))
         return outcome
@@ -121,65 +121,65 @@ class Executor:
         if step.loop is None:
             return failed(command, step_error("worker", "worker.no_loop", f"step '{command.step}' has no loop"))
         if command.kind == "open":
-            end = await render_collection(command, step.loop, lazy, step.place.line)
-            outcome = await self._step_outcome(job, end, select=False)
-            if end.status == "ok":
-                outcome.count = len(end.data)
+            result = await render_collection(command, step.loop, lazy, step.place.line)
+            outcome = await self._step_outcome(job, result, select=False)
+            if result.status == "ok":
+                outcome.count = len(result.data)
             return outcome
         return await self._frame_outcome(job, step)
 
-    async def _step_outcome(self, job: Job, end: TaskResult, *, select: bool = True) -> Outcome:
-        stored = {"ref": end.ref} if end.ref is not None else await self._store(job, end.data, select=select)
+    async def _step_outcome(self, job: Job, result: TaskResult, *, select: bool = True) -> Outcome:
+        stored = {"ref": result.ref} if result.ref is not None else await self._store(job, result.data, select=select)
         return Outcome(
             execution_id=job.command.execution_id,
             command_id=job.command.command_id,
             fence=job.command.fence,
-            status="done" if end.status == "ok" else end.status,
-            error=end.error,
-            extra=masking.tree(end.extra) if end.extra else {},
-            meta=end.meta if _of_numbers(end.meta) else masking.tree(end.meta),
-            delay=end.delay,
-            resume=end.resume,
-            child=end.child,
+            status="done" if result.status == "ok" else result.status,
+            error=result.error,
+            extra=masking.tree(result.extra) if result.extra else {},
+            meta=result.meta if _has_only_measurements(result.meta) else masking.tree(result.meta),
+            delay=result.delay,
+            resume=result.resume,
+            child=result.child,
             **stored,
-            **await store_set(end.set, job.command, self._toolbox),
+            **await store_set(result.set, job.command, self._toolbox),
         )
 
     async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
         command = job.command
         if step.loop is None or command.frame is None:
             raise _Malformed("a frame command came without its frame")
-        end = await FrameRun(job, step.loop, command.frame).run()
-        stored = await self._store(job, end.data) if end.outcome is not None else {}
-        if end.outcome is not None and "ref" in stored:
-            end.outcome.digest = await asyncio.to_thread(_digest, end.outcome.start, end.data)
+        result = await FrameRun(job, step.loop, command.frame).run()
+        stored = await self._store(job, result.data) if result.outcome is not None else {}
+        if result.outcome is not None and "ref" in stored:
+            result.outcome.digest = await asyncio.to_thread(_digest, result.outcome.start, result.data)
         return Outcome(
             execution_id=command.execution_id,
             command_id=command.command_id,
             fence=command.fence,
-            status=end.status,
-            error=clean(end.error) if end.error is not None else None,
-            frame=end.outcome,
-            delay=end.delay,
-            resume=end.resume,
-            child=end.child,
+            status=result.status,
+            error=clean(result.error) if result.error is not None else None,
+            frame=result.outcome,
+            delay=result.delay,
+            resume=result.resume,
+            child=result.child,
             **stored,
-            **await store_set(end.set, job.command, self._toolbox),
+            **await store_set(result.set, job.command, self._toolbox),
         )
 
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
-        chosen = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        stored = await store_result(data, command, self._toolbox.store, select=chosen)
+        selected = _selection(job.step) if select and command.kind == "step" and data is not None else []
+        stored = await store_result(data, command, self._toolbox.store, select=selected)
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
-            if (digest := lasting_digest(data)) is not None:
+            if (digest := stable_digest(data)) is not None:
                 stored["ref"]["meta"]["digest"] = digest
         return stored
 
 
-def _of_numbers(meta: dict[str, Any]) -> bool:
+def _has_only_measurements(meta: dict[str, Any]) -> bool:
     """Whether nothing in it can be secret: a tool may write anything, even under the names that the worker uses."""
     return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
 
@@ -246,7 +246,7 @@ def _now() -> str:
     return f"{_second(seconds)}.{nanoseconds // 1_000_000:03d}Z"
 
 
-# most commands are short, so their instants share few secondser
+# most commands are short, so their instants share few seconds
 @lru_cache(maxsize=2)
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

@@ -59,39 +59,39 @@ class FrameRun:
 
     async def run(self) -> FrameResult:
         """When cancelled, returns what is done and leaves the rest; raises CancelledError if nothing is done."""
-        self._items = await self._slice()
+        self._items = await self._load_items()
         await self._restore()
         try:
             await self._run_all()
             # a task group ignores that tasks in it were cancelled
             self.job.lease.check()
         except asyncio.CancelledError:
-            end = await self._partial()
+            end = await self._partial_result()
             if end is None:
                 raise
             task = asyncio.current_task()
             if task is not None:
                 task.uncancel()
             return end
-        return await self._ended()
+        return await self._result()
 
     async def _run_all(self) -> None:
         width = min(self.frame.concurrency, self.frame.end - self.frame.start)
         if width <= 1 or self.loop.mode == "sequential":
-            await self._run_some()
+            await self._run_items()
             return
         with self.job.stopwatch.paused():
             async with asyncio.TaskGroup() as group:
                 for _ in range(width):
-                    group.create_task(self._run_beside())
+                    group.create_task(self._run_concurrently())
 
-    async def _run_beside(self) -> None:
+    async def _run_concurrently(self) -> None:
         with self.job.stopwatch.running():
-            await self._run_some()
+            await self._run_items()
 
-    async def _run_some(self) -> None:
+    async def _run_items(self) -> None:
         """Run the next item until none is left or none may begin."""
-        while (index := self._take()) is not None:
+        while (index := self._next_index()) is not None:
             started = time.perf_counter()
             end = self._check_set_size(await self._load_result(await Pipeline(self._item_job(index)).run()))
             self.seconds[index] = time.perf_counter() - started
@@ -116,13 +116,13 @@ class FrameRun:
             return end
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in end.set.items()}}
         try:
-            check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+            check_sizes(sizes, by_reference=self.job.toolbox.supports(2))
         except TooLarge as error:
             return replace(end, status="error", error=value_error(error, step=self.job.step.name), set={})
         self._set_sizes = sizes
         return end
 
-    def _take(self) -> int | None:
+    def _next_index(self) -> int | None:
         while self._next in self.ends:
             self._next += 1
         if self._next >= self.frame.end or self._failed:
@@ -148,7 +148,7 @@ class FrameRun:
             resume=self._waiting.get(index),
         )
 
-    async def _slice(self) -> list[Any]:
+    async def _load_items(self) -> list[Any]:
         command, frame = self.job.command, self.frame
         if command.items is not None:
             items = command.items
@@ -164,34 +164,34 @@ class FrameRun:
 
     # -- ending
 
-    async def _ended(self) -> FrameResult:
+    async def _result(self) -> FrameResult:
         parked = next((end for end in self.ends.values() if end.status == "parked"), None)
         waiting = [end for end in self.ends.values() if end.status == "deferred"]
         if parked is not None and len(self.ends) == 1 and self.frame.end - self.frame.start == 1:
-            return replace(await self._suspended("parked"), child=parked.child)
+            return replace(await self._suspended_result("parked"), child=parked.child)
         if parked is not None:
             error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")
             return FrameResult("error", error=error)
         if waiting and not self._failed:
-            return replace(await self._suspended("deferred"), delay=min(end.delay or 0.0 for end in waiting))
-        return self._finished()
+            return replace(await self._suspended_result("deferred"), delay=min(end.delay or 0.0 for end in waiting))
+        return self._finished_result()
 
-    async def _partial(self) -> FrameResult | None:
+    async def _partial_result(self) -> FrameResult | None:
         if not any(end.status in ("ok", "error") for end in self.ends.values()):
             return None
         if any(end.status == "deferred" for end in self.ends.values()):
-            return replace(await self._suspended("deferred"), delay=0.0)
-        end = self._finished()
+            return replace(await self._suspended_result("deferred"), delay=0.0)
+        end = self._finished_result()
         return end if end.outcome is not None and end.outcome.end > self.frame.start else None
 
-    def _finished(self) -> FrameResult:
+    def _finished_result(self) -> FrameResult:
         end = self.frame.start
         while end in self.ends and self.ends[end].status in ("ok", "error"):
             end += 1
         return FrameResult(
             "error" if self._failed else "done",
             data=[self._value(index) for index in range(self.frame.start, end)],
-            outcome=self._count(end),
+            outcome=self._frame_outcome(end),
             error=self._first_error() if self._failed else None,
             set=self._set(end),
         )
@@ -208,7 +208,7 @@ class FrameRun:
         failed = [index for index in range(self.frame.start, end) if self.ends[index].status == "error"]
         return {str(index): brief(self.ends[index].error or {}, ITEM_ERROR_BYTES) for index in failed[:MAX_ITEM_ERRORS]}
 
-    def _count(self, end: int) -> FrameOutcome:
+    def _frame_outcome(self, end: int) -> FrameOutcome:
         done = range(self.frame.start, end)
         ok = sum(1 for index in done if self.ends[index].status == "ok")
         times = [self.seconds[index] for index in done if index in self.seconds]
@@ -221,33 +221,33 @@ class FrameRun:
             item_ms=round(1000 * sum(times) / len(times), 3) if times else 0.0,
         )
 
-    def _set(self, end: int) -> dict[str, Any]:
+    def _set(self, last: int) -> dict[str, Any]:
         """Merged in the order of the items, whatever order they ended in."""
         merged: dict[str, Any] = {}
-        for index in range(self.frame.start, end):
+        for index in range(self.frame.start, last):
             merged.update(self.ends[index].set)
         return merged
 
     # -- suspending
 
-    async def _suspended(self, status: str) -> FrameResult:
+    async def _suspended_result(self, status: str) -> FrameResult:
         """The finished and the waiting items, for the worker that resumes the frame."""
-        held = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
-        packed = await self._store_state(held, "/frame")
-        resume = {"items": packed}
+        items = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
+        stored = await self._store_state(items, "/frame")
+        resume = {"items": stored}
         if failed := self.job.attempts.suspended_attempts():
             resume["attempts"] = await self._store_state(failed, "/attempts")
         return FrameResult(status, set=self._set_so_far(), resume=resume)
 
-    async def _store_state(self, held: dict[str, Any], part: str) -> dict[str, Any]:
+    async def _store_state(self, value: dict[str, Any], part: str) -> dict[str, Any]:
         store = self.job.toolbox.store
         return await store_result(
-            held, self.job.command, store, part=part, limit=INLINE_LOCALS_BYTES, called=LOCALS_NAME
+            value, self.job.command, store, part=part, limit=INLINE_LOCALS_BYTES, label=LOCALS_NAME
         )
 
-    async def _load_state(self, packed: Mapping[str, Any]) -> Mapping[str, Any]:
-        held: Mapping[str, Any] = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
-        return held
+    async def _load_state(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+        value: Mapping[str, Any] = stored["data"] if "data" in stored else await self.job.lazy.load(stored["ref"])
+        return value
 
     def _set_so_far(self) -> dict[str, Any]:
         merged: dict[str, Any] = {}

@@ -230,7 +230,7 @@ class Pipeline:
         # replaced, not modified: a template may have returned a scope itself
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
         sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
-        check_sizes(sizes, by_reference=self.job.toolbox.speaks(2))
+        check_sizes(sizes, by_reference=self.job.toolbox.supports(2))
         self._set_sizes = sizes
         self.ctx = {**self.ctx, **new["ctx"]}
         self.set = {**self.set, **new["ctx"]}
@@ -289,7 +289,7 @@ class Pipeline:
             self.job.toolbox.store,
             part="/locals",
             limit=INLINE_LOCALS_BYTES,
-            called=LOCALS_NAME,
+            label=LOCALS_NAME,
         )
         end.set = self.set
         end.resume = {

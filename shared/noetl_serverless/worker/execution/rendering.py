@@ -15,7 +15,7 @@ T = TypeVar("T")
 INLINE_BYTES = 1024 * 1024
 
 
-class _Wanted(Exception):
+class _NotLoaded(Exception):
     """Aborts a rendering; never leaves this module."""
 
 
@@ -30,14 +30,14 @@ class ReferenceLoader:
     async def render(self, produce: Callable[[Fetch], T]) -> T:
         """The result of `produce(fetch)`, which must be pure. Errors of templates and of the resolver are passed on."""
         while True:
-            wanted: list[dict[str, Any]] = []
+            missing: list[dict[str, Any]] = []
 
-            def fetch(ref: dict[str, Any], wanted: list[dict[str, Any]] = wanted) -> Any:
-                name = str(ref.get("ref"))
-                if name not in self._loaded:
-                    wanted.append(ref)
-                    raise _Wanted
-                return self._loaded[name]
+            def fetch(ref: dict[str, Any], missing: list[dict[str, Any]] = missing) -> Any:
+                uri = str(ref.get("ref"))
+                if uri not in self._loaded:
+                    missing.append(ref)
+                    raise _NotLoaded
+                return self._loaded[uri]
 
             try:
                 if self._bytes > INLINE_BYTES:
@@ -45,17 +45,17 @@ class ReferenceLoader:
                 else:
                     value = produce(fetch)
             except Exception:
-                if not wanted:
+                if not missing:
                     raise
             else:
-                if not wanted:
+                if not missing:
                     return value
-            for ref in wanted:
+            for ref in missing:
                 await self.load(ref)
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        name = str(ref.get("ref"))
-        if name not in self._loaded:
-            self._loaded[name] = await self._resolver.load(ref)
+        uri = str(ref.get("ref"))
+        if uri not in self._loaded:
+            self._loaded[uri] = await self._resolver.load(ref)
             self._bytes += int(ref.get("meta", {}).get("bytes", 0))
-        return self._loaded[name]
+        return self._loaded[uri]

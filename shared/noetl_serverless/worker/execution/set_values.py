@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...engine.digest import lasting_digest
+from ...engine.digest import stable_digest
 from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
 from ...protocol import ClaimedCommand
 from .domain import TooLarge, size_of
@@ -21,12 +21,12 @@ def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
     event: by reference or, if the release of the control plane knows no references, as it is."""
     if not by_reference:
         for name, size in sizes.items():
-            _within(f"'set.{name}' has", size, SET_VALUE_BYTES)
-        _within("'set' has", _together(sizes), SET_BYTES)
+            _check_limit(f"'set.{name}' has", size, SET_VALUE_BYTES)
+        _check_limit("'set' has", _object_size(sizes), SET_BYTES)
         return
-    _within("'set' has", _together(sizes), SET_STORED_BYTES)
-    least = {name: min(size, SET_REF_BYTES) for name, size in sizes.items()}
-    _within("'set' has, with all that can be by reference,", _together(least), SET_BYTES)
+    _check_limit("'set' has", _object_size(sizes), SET_STORED_BYTES)
+    min_sizes = {name: min(size, SET_REF_BYTES) for name, size in sizes.items()}
+    _check_limit("'set' has, with all that can be by reference,", _object_size(min_sizes), SET_BYTES)
 
 
 async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox: Toolbox) -> dict[str, dict[str, Any]]:
@@ -35,14 +35,14 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
     if not values:
         return {"set": {}, "set_refs": {}}
     sizes = {name: size_of(value) for name, value in values.items()}
-    chosen = _by_reference(sizes)
+    by_reference = _by_reference(sizes)
     refs: dict[str, Any] = {}
-    for name in chosen:
-        put = await store_result(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
-        if (ref := put.get("ref")) is None:
+    for name in by_reference:
+        stored = await store_result(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
+        if (ref := stored.get("ref")) is None:
             # a number is never stored: it is smaller than its reference
             continue
-        if (digest := lasting_digest(values[name])) is not None:
+        if (digest := stable_digest(values[name])) is not None:
             ref["meta"]["digest"] = digest
         refs[name] = {**ref, **_WITHOUT_PREVIEW} if size_of(ref) > SET_REF_BYTES else ref
         # kept in memory for the next reader
@@ -52,21 +52,21 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
 
 def _by_reference(sizes: Mapping[str, int]) -> list[str]:
     chosen = {name for name, size in sizes.items() if size > SET_VALUE_BYTES}
-    taken = {name: SET_REF_BYTES if name in chosen else size for name, size in sizes.items()}
+    event_sizes = {name: SET_REF_BYTES if name in chosen else size for name, size in sizes.items()}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        if _together(taken) <= SET_BYTES:
+        if _object_size(event_sizes) <= SET_BYTES:
             break
         if sizes[name] > SET_REF_BYTES:
             chosen.add(name)
-            taken[name] = SET_REF_BYTES
+            event_sizes[name] = SET_REF_BYTES
     return [name for name in sizes if name in chosen]
 
 
-def _together(sizes: Mapping[str, int]) -> int:
+def _object_size(sizes: Mapping[str, int]) -> int:
     """The size of an object of values of these sizes: each with its key, a colon and a comma, in braces."""
     return 1 + sum(size_of(name) + size + 2 for name, size in sizes.items())
 
 
-def _within(what: str, size: int, most: int) -> None:
-    if size > most:
-        raise TooLarge(f"{what} {size} bytes of JSON; the limit is {most}")
+def _check_limit(what: str, size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"{what} {size} bytes of JSON; the limit is {limit}")

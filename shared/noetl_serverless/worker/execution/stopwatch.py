@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 
-class _Between(AbstractContextManager[None]):
+class _OnEnterExit(AbstractContextManager[None]):
     """Calls `begin` and `end` around a block; may be entered any number of times at once."""
 
     def __init__(self, begin: Callable[[], None], end: Callable[[], None]) -> None:
@@ -30,16 +30,16 @@ class Stopwatch:
         self._running = 1
         self._paused_since = 0.0
         self._waited = 0.0
-        self._resting = _Between(self._pause, self._wake)
-        self._working = _Between(self._wake, self._pause)
+        self._while_paused = _OnEnterExit(self._pause, self._resume)
+        self._while_running = _OnEnterExit(self._resume, self._pause)
 
     def paused(self) -> AbstractContextManager[None]:
         """One running activity waits: for a delay to pass, or for others that it has begun."""
-        return self._resting
+        return self._while_paused
 
     def running(self) -> AbstractContextManager[None]:
         """One more activity runs."""
-        return self._working
+        return self._while_running
 
     @property
     def waited(self) -> float:
@@ -56,7 +56,7 @@ class Stopwatch:
         if not self._running:
             self._paused_since = self._clock()
 
-    def _wake(self) -> None:
+    def _resume(self) -> None:
         if not self._running:
             self._waited += self._clock() - self._paused_since
         self._running += 1

@@ -20,11 +20,11 @@ async def store_result(
     part: str = "",
     select: Sequence[tuple[str, str]] = (),
     limit: int = INLINE_BYTES,
-    called: str = "the result",
+    label: str = "the result",
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as from `externalise`. Raises StoreFailed when the store is unavailable for too long.
 
-    `part` distinguishes what one command stores besides its result; `called` names the value in an error.
+    `part` distinguishes what one command stores besides its result; `label` names the value in an error.
     """
     return await retry_while_away(
         lambda: externalise(
@@ -36,5 +36,5 @@ async def store_result(
             select=select,
             limit=limit,
         ),
-        f"{called} could not be stored",
+        f"{label} could not be stored",
     )

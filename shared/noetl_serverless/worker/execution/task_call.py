@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...engine.digest import lasting_digest
+from ...engine.digest import stable_digest
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
@@ -60,7 +60,7 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     toolbox = job.toolbox
     payload = await to_domain(child.payload, CHILD_PAYLOAD)
     check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
-    if not toolbox.speaks(2):
+    if not toolbox.supports(2):
         # a control plane of the previous release knows no references, and takes the payload itself
         return child.model_copy(update={"payload": payload})
     put = await store_result(
@@ -69,11 +69,11 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
         toolbox.store,
         part="/child",
         limit=PAYLOAD_BYTES,
-        called=DISPLAY_NAMES[CHILD_PAYLOAD],
+        label=DISPLAY_NAMES[CHILD_PAYLOAD],
     )
     if "ref" not in put:
         return child.model_copy(update={"payload": payload})
-    if (digest := lasting_digest(payload)) is not None:
+    if (digest := stable_digest(payload)) is not None:
         put["ref"]["meta"]["digest"] = digest
     return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 

@@ -43,7 +43,7 @@ class Toolbox:
     scratch: Path
     allow_private_http: bool = False
     # whether the control plane knows a version of the protocol
-    speaks: Callable[[int], bool] = lambda version: True
+    supports: Callable[[int], bool] = lambda version: True
 
     async def fetch_credential(self, name: str) -> Credential:
         credential = await self.credential(name)

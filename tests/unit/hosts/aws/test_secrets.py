@@ -37,7 +37,7 @@ async def test_a_secret_without_a_value_is_a_key_error(api: Api, client: Callabl
 async def test_a_value_is_kept_for_a_while_and_then_read_anew(api: Api, client: Callable[[str], Any]) -> None:
     boto, now = client("secretsmanager"), [0.0]
     boto.create_secret(Name="n", SecretString="old")
-    store = SecretsManager(api, {"n": "n"}, keep=300, clock=lambda: now[0])
+    store = SecretsManager(api, {"n": "n"}, ttl=300, clock=lambda: now[0])
     assert await store.read("n") == "old"
     boto.put_secret_value(SecretId="n", SecretString="new")
     now[0] = 299.0

@@ -60,10 +60,10 @@ class ControlPlaneHandler:
         """Create the secrets that have no value yet, then migrate the database to this version."""
         settings = Settings.from_environment(self._environ)
         api = self._api()
-        made = await provision(api, settings.provision, settings.token_days)
+        created = await provision(api, settings.provision, settings.token_days)
         url = database_url_of(settings, api.account, SecretsManager(api, settings.secrets))
-        done = await asyncio.to_thread(lambda: migrate(url if isinstance(url, str) else url()))
-        return {"secrets": made, "migrations": done}
+        applied = await asyncio.to_thread(lambda: migrate(url if isinstance(url, str) else url()))
+        return {"secrets": created, "migrations": applied}
 
     def _api(self) -> Api:
         return Api(Account.of(self._environ))
