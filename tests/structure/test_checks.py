@@ -61,7 +61,7 @@ def test_a_folder_may_hold_banned_words_for_a_reason_that_it_needs(tmp_path: Pat
 
 def test_a_banned_word_is_found_in_the_name_of_a_package_and_in_its_forms(tmp_path: Path) -> None:
     text = "def twins(): ...\ndef f():\n    global twinned\nf(twinning=1)\ntwine = 1\n"
-    modules = modules_of(tree(tmp_path, **{"twin__a": text}))
+    modules = modules_of(tree(tmp_path, **{"twin__a": text}))  # noqa: PIE804
     named = {found.message.split("'")[1] for found in banned_words(modules, {"twin": "fake"})}
     assert named == {"twin", "twins"}, "a doubled consonant is another word"
     assert [
