@@ -1,7 +1,7 @@
-"""Plant faults in copies of the tree, one at a time, and tell which of them no test notices.
+"""Plant faults in copies of the tree, one at a time, and report those that no test detects.
 
 Exit status 1 if more than a tenth survive in the engine, the orchestrator, the store or the worker, if one survives
-that touches a fence, a lease, a rollback, a role, a redirect or a mask, or if one of the table does.
+that affects a fence, a lease, a rollback, a role, a redirect or a mask, or if one of the table survives.
 """
 
 from __future__ import annotations

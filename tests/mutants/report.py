@@ -1,4 +1,4 @@
-"""What a run tells: as JSON for machines, as Markdown for people."""
+"""The report of a run: as JSON for machines, as Markdown for people."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from .judge import EQUIVALENT, NOTICED, SURVIVED, WRONG, Verdict
 from .kinds import SEVERE
 
-# where a tenth may survive at most; elsewhere survivors are only told
+# packages in which at most a tenth may survive; in others survivors are only reported
 STRICT = frozenset({"engine", "orchestrator", "store", "worker"})
 SHARE = 0.10
 
