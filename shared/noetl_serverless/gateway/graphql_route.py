@@ -24,7 +24,7 @@ from starlette.routing import Route
 from ..errors import AnswerTooLarge, InvalidRequest, Problem
 from ..limits import ANSWER_BYTES
 from ..telemetry.http import as_problem
-from . import page
+from . import playground
 from .authenticate import authenticate
 from .body import read_json
 from .context import Context
@@ -64,7 +64,7 @@ class GraphQL:
         ]
 
     async def show(self, request: Request) -> Response:
-        return HTMLResponse(page.HTML, headers={"content-security-policy": page.POLICY})
+        return HTMLResponse(playground.HTML, headers={"content-security-policy": playground.POLICY})
 
     async def run(self, request: Request) -> Response:
         session = await authenticate(request, self._sessions)

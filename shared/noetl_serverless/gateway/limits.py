@@ -19,7 +19,7 @@ from graphql import (
 )
 
 from ..errors import InvalidRequest
-from .connection import MAX_PAGE_ROWS
+from .relay_connection import MAX_PAGE_ROWS
 
 MAX_DEPTH = 10
 MAX_COST = 10_000

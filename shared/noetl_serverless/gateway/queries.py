@@ -9,8 +9,8 @@ from typing import Any
 
 from .. import __version__
 from ..errors import InvalidRequest, Problem
-from .connection import connection, decode_number, encode_cursor, page_size
 from .context import Context, Info
+from .relay_connection import connection, decode_number, encode_cursor, page_size
 
 _ID = re.compile(r"[0-9]{1,19}")
 # the key under which an execution keeps the future with its detail

@@ -7,7 +7,7 @@ error; other exceptions become `tool.internal`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -17,29 +17,14 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from ..protocol import ChildRequest
+from ..telemetry.masking import MASK
 from .fair_queue import NO_SHARE, Share
 
 if TYPE_CHECKING:
     from .python_pool import PythonPool
 
-
-@dataclass(frozen=True, slots=True)
-class Credential:
-    """A stored credential; `data` is secret and absent from the repr."""
-
-    name: str
-    type: str
-    data: Mapping[str, Any] = field(repr=False)
-
-    def mask(self, text: str) -> str:
-        """`text` with every value of this credential that could be a secret replaced by ***."""
-        for key, value in self.data.items():
-            if isinstance(value, str) and len(value) >= 3 and key not in _PUBLIC:
-                for form in (value, quote(value, safe=""), quote(value)):
-                    text = text.replace(form, "***")
-        return text
-
-
+# shorter texts are no secrets, and would mask half of a message
+MIN_SECRET_CHARACTERS = 3
 # fields of credentials that are names, not secrets, and that an error message needs to make sense
 _PUBLIC = frozenset(
     {
@@ -57,6 +42,39 @@ _PUBLIC = frozenset(
         "in",
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A stored credential; `data` is secret and absent from the repr."""
+
+    name: str
+    type: str
+    data: Mapping[str, Any] = field(repr=False)
+
+    def secrets(self) -> Iterator[str]:
+        """Its texts that have to be masked, at any depth."""
+        yield from _secrets(self.data)
+
+    def mask(self, text: str) -> str:
+        """`text` with every secret of this credential replaced, also where a URL has quoted it."""
+        for value in self.secrets():
+            for form in (value, quote(value, safe=""), quote(value)):
+                text = text.replace(form, MASK)
+        return text
+
+
+def _secrets(value: Any) -> Iterator[str]:
+    match value:
+        case str() if len(value) >= MIN_SECRET_CHARACTERS:
+            yield value
+        case Mapping():
+            for key, member in value.items():
+                if key not in _PUBLIC or isinstance(member, Mapping | list):
+                    yield from _secrets(member)
+        case list():
+            for member in value:
+                yield from _secrets(member)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,3 +18,15 @@ def test_a_failure_is_an_envelope() -> None:
     assert outcome.status == "error"
     assert outcome.error == {"kind": "http", "code": "http.connect", "retryable": True, "message": "no"}
     assert outcome.extra == {"http": {}}
+
+
+def test_a_credential_masks_what_is_nested_too() -> None:
+    data = {
+        "type": "service_account",
+        "key": {"host": "db", "private_key": "-----BEGIN"},
+        "hosts": ["h-secret"],
+        "pin": "12",
+    }
+    credential = Credential("gcp", "gcs", data)
+    assert set(credential.secrets()) == {"-----BEGIN", "h-secret"}
+    assert credential.mask("service_account db -----BEGIN h-secret 12") == "service_account db *** *** 12"

@@ -29,8 +29,6 @@ LoadTool = Callable[[str], Tool]
 OVERTIME_SECONDS = 1.0
 # the timeout of these kinds begins when a process is free, which cannot be seen from outside
 _QUEUED = frozenset({"python"})
-# the fields of a credential that an error message may show
-_PUBLIC = frozenset({"host", "port", "user", "username", "database", "dbname", "sslmode", "type", "header", "name"})
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -47,9 +45,8 @@ class Toolbox:
 
     async def fetch_credential(self, name: str) -> Credential:
         credential = await self.credential(name)
-        for key, value in credential.data.items():
-            if isinstance(value, str) and key not in _PUBLIC:
-                masking.register(value)
+        for secret in credential.secrets():
+            masking.register(secret)
         return credential
 
 
