@@ -255,7 +255,7 @@ class SecretStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredObject:
     """Where the result store has put a value."""
 
     store: str
@@ -267,7 +267,7 @@ class Stored:
 class ResultStore(Protocol):
     """Bytes by key, immutable once written."""
 
-    async def put(self, key: str, data: bytes) -> Stored: ...
+    async def put(self, key: str, data: bytes) -> StoredObject: ...
 
     async def get(self, key: str) -> bytes:
         """Raises KeyError if the key does not exist."""

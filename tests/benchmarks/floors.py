@@ -21,7 +21,7 @@ import aiohttp
 import nats
 from nats.js.api import StorageType, StreamConfig
 
-from noetl_serverless.hosts.local.account import unprivileged
+from noetl_serverless.hosts.local.os_user import unprivileged
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import _reachable_binaries
 from noetl_serverless.store.connection import connect

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.ports import Pointer, Stored
+from noetl_serverless.ports import Pointer, StoredObject
 from noetl_serverless.protocol import WIRE, CommandKey
 from noetl_serverless.worker.client import ControlPlane
 
@@ -185,13 +185,13 @@ class ResultsLink:
         self._world = world
         self._kept = kept
 
-    async def put(self, key: str, data: bytes) -> Stored:
+    async def put(self, key: str, data: bytes) -> StoredObject:
         await self._world.delay("wire_slow")
         if self._world.faults.strike("results_away"):
             raise OSError("the result store does not answer")
         if self._kept.setdefault(key, data) != data:
             self._world.log.broken("a result was overwritten", key)
-        return Stored("memory", key, len(data), _sha256(data))
+        return StoredObject("memory", key, len(data), _sha256(data))
 
     async def get(self, key: str) -> bytes:
         await self._world.delay("wire_slow")

@@ -18,11 +18,11 @@ from ..store.archives import ArchivePlace
 from ..store.database import Database
 from ..store.executions import COMPLETED, Execution, Executions, ReportedCommand, ResultRange, merge_inline
 from ..store.recorded import RecordedEvent
-from .read import Archive, execution_of
+from .read import ArchiveReader, execution_of
 
 
 class History(Executions):
-    def __init__(self, database: Database, archive: Archive) -> None:
+    def __init__(self, database: Database, archive: ArchiveReader) -> None:
         super().__init__(database)
         self._archive = archive
 

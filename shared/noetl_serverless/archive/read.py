@@ -18,7 +18,7 @@ from .log_file import NotALog, events_of, head_of, spans
 T = TypeVar("T")
 
 
-class Archive:
+class ArchiveReader:
     """`store` is called only when an archived execution is read."""
 
     def __init__(self, archives: Archives, store: Callable[[], ResultStore]) -> None:

@@ -13,10 +13,10 @@ from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import expected_projections
 from ..playbook.plan import Plan
 from ..store.database import Database
-from ..store.parity import Difference, Stored, differences
+from ..store.parity import Difference, StoredRows, differences
 from ..store.recorded import RecordedEvent
-from ..store.replays import MAX_EVENTS, Rebuilt, Recording, Replays
-from .read import Archive
+from ..store.replays import MAX_EVENTS, Rebuilt, RecordedExecution, Replays
+from .read import ArchiveReader
 
 # the fields of a command in a recording
 LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at", "issued_at")
@@ -24,7 +24,7 @@ LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at
 
 class ArchivedReplays(Replays):
     def __init__(
-        self, database: Database, archive: Archive, pool: Callable[[str], str] = lambda step: "shared"
+        self, database: Database, archive: ArchiveReader, pool: Callable[[str], str] = lambda step: "shared"
     ) -> None:
         super().__init__(database, pool)
         self._archive = archive
@@ -36,7 +36,7 @@ class ArchivedReplays(Replays):
             return await super().log(execution_id, limit)
         return await self._recorded(execution_id, limit), head["execution"]["workload"]
 
-    async def recording(self, execution_id: int) -> Recording:
+    async def recording(self, execution_id: int) -> RecordedExecution:
         archived = await self._archive.children(execution_id)
         head = await self._head(execution_id)
         if head is None:
@@ -44,7 +44,7 @@ class ArchivedReplays(Replays):
             return replace(found, children=sorted({*found.children, *archived}, key=int)) if archived else found
         row = head["execution"]
         playbook, children = await self.playbook_and_children(execution_id, row["plan_hash"])
-        return Recording(
+        return RecordedExecution(
             execution_id=str(execution_id),
             **{name: row[name] for name in ("path", "version", "plan_hash", "workload", "head", "status")},
             playbook=playbook,
@@ -120,7 +120,7 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
     return differences(
         str(execution_id),
         events,
-        Stored(
+        StoredRows(
             execution=execution,
             commands=expected.commands,
             stages=expected.stages,

@@ -38,12 +38,12 @@ class Source(Protocol):
 
 
 @dataclass(slots=True)
-class Written:
+class WrittenBatch:
     files: dict[str, File] = field(default_factory=dict)
     executions: list[Found] = field(default_factory=list)
 
 
-async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch: Path) -> Written:
+async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch: Path) -> WrittenBatch:
     """Needs pyarrow. Raises Damaged, and the errors of the source and the store."""
     with ScratchFolder(scratch, "archive") as folder:
         draft = await asyncio.to_thread(_BatchFiles, folder)
@@ -51,7 +51,7 @@ async def write_batch(batch: Batch, source: Source, store: ResultStore, scratch:
             await _fill(draft, batch, source)
         finally:
             await asyncio.to_thread(draft.close)
-        written = Written(executions=draft.found)
+        written = WrittenBatch(executions=draft.found)
         for table, key in keys_of(batch.month, int(batch.first_id), int(batch.last_id), batch.executions).items():
             content = await asyncio.to_thread(draft.path(table).read_bytes)
             back = await _place(store, key, content)

@@ -22,7 +22,7 @@ class BadCapsule(ValueError):
     """The file is no capsule, or one that is not safe to read."""
 
 
-class Archive:
+class CapsuleFile:
     """Raises BadCapsule for any fault of the file."""
 
     def __init__(self, file: Path, *, max_bytes: int = MAX_BYTES) -> None:
@@ -40,7 +40,7 @@ class Archive:
             self._zip.close()
             raise
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> CapsuleFile:
         return self
 
     def __exit__(self, *_: object) -> None:

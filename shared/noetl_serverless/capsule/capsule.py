@@ -18,7 +18,7 @@ from ..engine.digest import digest, raw_digest
 from ..errors import InvalidPlaybook
 from ..telemetry.masking import MASK, Masking
 from ..tools.plans import load_plan
-from .archive import Archive, BadCapsule
+from .archive import BadCapsule, CapsuleFile
 from .recording import Recording, Result, events_of, line_of
 
 FORMAT = "noetl-capsule/1"
@@ -70,7 +70,7 @@ def write(recording: Recording, file: Path, masking: Masking, *, max_bytes: int,
 
 def read(file: Path) -> tuple[Recording, dict[str, Any]]:
     """The recording and its manifest; raises BadCapsule."""
-    with Archive(file) as archive:
+    with CapsuleFile(file) as archive:
         manifest = _json(archive.read("manifest.json"), "manifest.json")
         if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
             raise BadCapsule(f"{file} is not a capsule of the format {FORMAT}")
@@ -208,7 +208,7 @@ def _put(target: zipfile.ZipFile, name: str, content: bytes) -> None:
 # -- reading
 
 
-def _recording(archive: Archive, manifest: dict[str, Any]) -> Recording:
+def _recording(archive: CapsuleFile, manifest: dict[str, Any]) -> Recording:
     entries = {str(entry["execution_id"]): entry for entry in manifest["executions"]}
     results: dict[str, dict[str, Result]] = {}
     for entry in manifest["results"]:
@@ -218,7 +218,7 @@ def _recording(archive: Archive, manifest: dict[str, Any]) -> Recording:
 
 
 def _execution(
-    archive: Archive,
+    archive: CapsuleFile,
     entries: dict[str, dict[str, Any]],
     results: dict[str, dict[str, Result]],
     execution_id: str,
@@ -245,7 +245,7 @@ def _execution(
     )
 
 
-def _result(archive: Archive, entry: dict[str, Any]) -> Result:
+def _result(archive: CapsuleFile, entry: dict[str, Any]) -> Result:
     content = None
     if entry["file"] is not None:
         name = str(entry["file"])

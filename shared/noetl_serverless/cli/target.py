@@ -47,13 +47,13 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
         with _deployment(context, data) as client:
             yield client
         return
-    from ..hosts.local.launch import Launched, launch
+    from ..hosts.local.launch import LaunchedProcess, launch
     from ..hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))
     layout.create()
     with layout.mark_used() as lock:
-        launched: Launched | None = None
+        launched: LaunchedProcess | None = None
         run = layout.running()
         if run is None:
             try:

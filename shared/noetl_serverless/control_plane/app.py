@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from ..archive.history import History
-from ..archive.read import Archive
+from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import ResultStore
@@ -57,7 +57,7 @@ def create_app(
     """
     stored = cache(results or _stored_at(settings.result_url))
     archives = Archives(database)
-    archive = Archive(archives, stored)
+    archive = ArchiveReader(archives, stored)
     services = Services(
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),

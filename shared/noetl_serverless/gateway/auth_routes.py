@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..errors import NotFound, Unauthenticated
-from .authenticate import COOKIE, presented, refuse_forgery
+from .authenticate import COOKIE, refuse_forgery, token_of
 from .body import read_json
 from .roles import Permission, allows, role_for_permission
 from .sessions import Session, Sessions
@@ -98,7 +98,7 @@ def _token(request: Request, body: dict[str, Any]) -> str:
     token = body.get("session_token")
     if isinstance(token, str):
         return token
-    presented_token = presented(request)
+    presented_token = token_of(request)
     if presented_token is None:
         return ""
     if presented_token.by_cookie:

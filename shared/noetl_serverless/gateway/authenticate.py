@@ -15,26 +15,26 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Presented:
+class PresentedToken:
     token: str
     by_cookie: bool
 
 
-def presented(request: Request) -> Presented | None:
+def token_of(request: Request) -> PresentedToken | None:
     """The token of a request: `Authorization: Bearer`, else `X-Session-Token`, else the cookie."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token.strip():
-        return Presented(token.strip(), by_cookie=False)
+        return PresentedToken(token.strip(), by_cookie=False)
     if token := request.headers.get("x-session-token", "").strip():
-        return Presented(token, by_cookie=False)
+        return PresentedToken(token, by_cookie=False)
     if token := request.cookies.get(COOKIE, ""):
-        return Presented(token, by_cookie=True)
+        return PresentedToken(token, by_cookie=True)
     return None
 
 
 async def authenticate(request: Request, sessions: Sessions) -> Session:
     """Raises Unauthenticated, or Forbidden for a request that another site made the browser send."""
-    presented_token = presented(request)
+    presented_token = token_of(request)
     if presented_token is None:
         raise Unauthenticated("Sign in, and send the session token as 'Authorization: Bearer'")
     if presented_token.by_cookie:

@@ -18,7 +18,7 @@ class BadGateway(Problem):
     status, code, title = 502, "control_plane.unavailable", "The control plane is not available"
 
 
-class Relayed(Problem):
+class RelayedProblem(Problem):
     """A problem that the control plane answered, passed on as it is."""
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ class ControlPlane:
         headers: Mapping[str, str] | None = None,
         user: str = "",
     ) -> Any:
-        """The answer's JSON. Relayed if the control plane refuses, BadGateway if it does not answer."""
+        """The answer's JSON. RelayedProblem if the control plane refuses, BadGateway if it does not answer."""
         return (await self._request(method, path, params=params, body=body, headers=headers, user=user))[0]
 
     async def _request(
@@ -184,7 +184,7 @@ def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:
         return body
     refuse_own_failure(response)
     if response.content_type == MEDIA_TYPE and isinstance(body, dict):
-        raise Relayed({**body, "status": response.status})
+        raise RelayedProblem({**body, "status": response.status})
     raise BadGateway(f"The control plane returned status {response.status}")
 
 

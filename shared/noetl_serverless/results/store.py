@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from ..ports import Stored
+from ..ports import StoredObject
 
 _NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
@@ -33,7 +33,7 @@ class FsspecResultStore:
         protocol = self._fs.protocol if isinstance(self._fs.protocol, str) else self._fs.protocol[0]
         self.name = _NAMES.get(protocol, protocol)
 
-    async def put(self, key: str, data: bytes) -> Stored:
+    async def put(self, key: str, data: bytes) -> StoredObject:
         return await asyncio.to_thread(self.put_sync, key, data)
 
     async def get(self, key: str) -> bytes:
@@ -50,14 +50,14 @@ class FsspecResultStore:
         for key in await asyncio.to_thread(self._keys, prefix):
             yield key
 
-    def put_sync(self, key: str, data: bytes) -> Stored:
+    def put_sync(self, key: str, data: bytes) -> StoredObject:
         path = self._path(key)
         if self.name == "disk":
             _replace(path, data)
         else:
             # an object store, and fsspec's memory, show an object only once it is whole
             self._fs.pipe_file(path, data)
-        return Stored(self.name, key, len(data), hashlib.sha256(data).hexdigest())
+        return StoredObject(self.name, key, len(data), hashlib.sha256(data).hexdigest())
 
     def get_sync(self, key: str) -> bytes:
         with _finding(key):

@@ -38,7 +38,7 @@ class ClaimedBatch:
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
+class ArchiveBatch:
     """The current state of a batch. `month` is YYYY-MM; `files`: name -> {"key", "bytes", "sha256", "rows"}."""
 
     archive_id: int
@@ -153,13 +153,13 @@ class Archives:
 
     # -- archived batches
 
-    async def entries(self, before: int | None = None, limit: int = 100) -> list[Archive]:
+    async def entries(self, before: int | None = None, limit: int = 100) -> list[ArchiveBatch]:
         """The newest first."""
         rows = await self._database.rows(self._sql["entries"], before=before, limit=limit)
-        return [Archive(**row) for row in rows]
+        return [ArchiveBatch(**row) for row in rows]
 
-    async def by_ids(self, ids: Sequence[int]) -> list[Archive]:
-        return [Archive(**row) for row in await self._database.rows(self._sql["by_ids"], ids=list(ids))]
+    async def by_ids(self, ids: Sequence[int]) -> list[ArchiveBatch]:
+        return [ArchiveBatch(**row) for row in await self._database.rows(self._sql["by_ids"], ids=list(ids))]
 
     async def place(self, execution_id: int) -> ArchivePlace | None:
         rows = await self._database.rows(self._sql["place"], execution_id=execution_id)

@@ -34,7 +34,7 @@ UNREADABLE = "cannot be read"
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class Stored:
+class StoredRows:
     """The rows of the projections. Instants are milliseconds since 1970."""
 
     execution: Row | None
@@ -58,7 +58,7 @@ class Difference:
     log: dict[str, Any] | None
 
 
-def differences(execution_id: str, events: Sequence[Event], stored: Stored) -> list[Difference]:
+def differences(execution_id: str, events: Sequence[Event], stored: StoredRows) -> list[Difference]:
     """An empty list means that the projections match the log."""
     stored_row = stored.execution
     workload = stored_row["workload"] if stored_row is not None else None

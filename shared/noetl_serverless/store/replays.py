@@ -18,7 +18,7 @@ from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from .connection import Connection
 from .database import Database
-from .parity import Difference, Stored, differences, outstanding_commands, stored_results
+from .parity import Difference, StoredRows, differences, outstanding_commands, stored_results
 from .queries import load
 from .shares import playbook_of
 
@@ -29,7 +29,7 @@ MAX_EVENTS = 2_000_000
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class Recording:
+class RecordedExecution:
     """What is stored of an execution beside its log."""
 
     execution_id: str
@@ -76,17 +76,17 @@ class Replays:
 
         return await self._database.transaction(work)
 
-    async def recording(self, execution_id: int) -> Recording:
+    async def recording(self, execution_id: int) -> RecordedExecution:
         """Raises NotFound."""
 
-        def work(connection: Connection) -> Recording:
+        def work(connection: Connection) -> RecordedExecution:
             self._use_repeatable_read(connection)
             row = self._execution(connection, execution_id)
             if row is None:
                 raise NotFound(f"there is no execution {execution_id}")
             texts = connection.run(self._sql["playbook"], hash=row["plan_hash"])
             children = connection.run(self._sql["children"], id=execution_id)
-            return Recording(
+            return RecordedExecution(
                 **{name: row[name] for name in ("execution_id", "path", "version", "plan_hash", "workload")},
                 playbook=texts[0][0] if texts else "",
                 head=row["head"],
@@ -101,7 +101,7 @@ class Replays:
     async def validate(self, execution_id: int) -> list[Difference]:
         """Every difference between the projections and the log; raises NotFound."""
 
-        def work(connection: Connection) -> tuple[list[Event], Stored]:
+        def work(connection: Connection) -> tuple[list[Event], StoredRows]:
             self._use_repeatable_read(connection)
             return self._events(connection, execution_id, MAX_EVENTS), self._stored(connection, execution_id)
 
@@ -226,13 +226,13 @@ class Replays:
             for seq, cause, kind, step, generation, command, at, payload in rows
         ]
 
-    def _stored(self, connection: Connection, execution_id: int) -> Stored:
+    def _stored(self, connection: Connection, execution_id: int) -> StoredRows:
         rows = {
             name: connection.rows(self._sql[name], id=execution_id)
             for name in ("commands", "stages", "frames", "results")
         }
         now = int(connection.run(self._sql["now"])[0][0])
-        return Stored(
+        return StoredRows(
             execution=self._execution(connection, execution_id),
             **rows,
             now=now,

@@ -49,7 +49,7 @@ class Request:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class Answer:
+class HttpResponse:
     status: int
     reason: str
     headers: dict[str, str]
@@ -170,13 +170,13 @@ class Client:
         if self._loop is asyncio.get_running_loop():
             await self._session.close()
 
-    async def fetch(self, request: Request, limits: HttpTimeout) -> Answer:
+    async def fetch(self, request: Request, limits: HttpTimeout) -> HttpResponse:
         """The final answer. ToolFailure http.connect, timeout, tls, refused, too_large or redirects."""
         title = request.title
         try:
             for _ in range(MAX_REDIRECTS + 1):
                 answer = await self._once(request, limits)
-                if isinstance(answer, Answer):
+                if isinstance(answer, HttpResponse):
                     return answer
                 request = answer
         except (aiohttp.ServerTimeoutError, TimeoutError) as error:
@@ -196,7 +196,7 @@ class Client:
             raise ToolFailure("http", "http.connect", message, retryable=True) from None
         raise ToolFailure("http", "http.redirects", f"{title}: more than {MAX_REDIRECTS} redirects")
 
-    async def _once(self, request: Request, limits: HttpTimeout) -> Answer | Request:
+    async def _once(self, request: Request, limits: HttpTimeout) -> HttpResponse | Request:
         """The answer, or the request that follows a redirect."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.read)
         async with self._session.request(
@@ -212,7 +212,7 @@ class Client:
             if request.follow and location and response.status in (301, 302, 303, 307, 308):
                 return _redirected(request, response.status, location)
             body = await _read(response, request.title)
-            return Answer(
+            return HttpResponse(
                 status=response.status,
                 reason=response.reason or "",
                 headers=_headers(response),

@@ -24,7 +24,7 @@ from ..archive.messages import (
     Register,
     Registered,
 )
-from ..archive.write import Written, write_batch
+from ..archive.write import WrittenBatch, write_batch
 from ..errors import Problem, Unavailable
 from ..ports import ResultStore
 from .client import ControlPlane
@@ -42,7 +42,7 @@ class LeaseLost(Exception):
 
 
 @dataclass(slots=True)
-class Summary:
+class ArchiveSummary:
     registered: int = 0
     failed: int = 0
     # time ran out before the pending batches did
@@ -57,9 +57,9 @@ class ArchiveWriter:
         self._worker_id = worker_id
         self._busy = False
 
-    async def run(self, seconds: float) -> Summary:
+    async def run(self, seconds: float) -> ArchiveSummary:
         """Write batches until none is pending or `seconds` have nearly passed. A call during another does nothing."""
-        summary = Summary()
+        summary = ArchiveSummary()
         if self._busy:
             return summary
         if importlib.util.find_spec("pyarrow") is None:
@@ -102,7 +102,7 @@ class ArchiveWriter:
         logger.info("archived %d executions", batch.executions, extra=log_fields)
         return True
 
-    async def _register(self, batch: Batch, written: Written) -> None:
+    async def _register(self, batch: Batch, written: WrittenBatch) -> None:
         request = Register(attempt=batch.attempt, files=written.files, executions=written.executions)
         path = f"/api/archives/{batch.archive_id}/register"
         answer = await self._client.call("POST", path, Registered, request, timeout=REGISTRATION_SECONDS)

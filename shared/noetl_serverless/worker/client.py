@@ -50,7 +50,7 @@ _PROBLEMS: dict[int, type[Problem]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer(Generic[M]):
+class Response(Generic[M]):
     """`doubtful`: an earlier try may have taken effect although its answer was lost."""
 
     body: M
@@ -86,10 +86,10 @@ class ControlPlane:
         """Whether the control plane supports this version of the protocol, according to its last answer."""
         return self._version >= version
 
-    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[ClaimResponse]:
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[ClaimResponse]:
         return await self._post("/api/commands/claim", request, ClaimResponse, timeout)
 
-    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[ReportResponse]:
+    async def report(self, request: ReportRequest, *, timeout: float) -> Response[ReportResponse]:
         """Sent at most MAX_REPORT_TRIES times, because the report itself may make the control plane fail. An outcome
         that was accepted the first time is `stale` the second time."""
         return await self._post("/api/commands/report", request, ReportResponse, timeout, MAX_REPORT_TRIES)
@@ -145,10 +145,10 @@ class ControlPlane:
 
     async def _post(
         self, path: str, request: BaseModel, answer: type[M], timeout: float, max_attempts: int | None = None
-    ) -> Answer[M]:
+    ) -> Response[M]:
         body = request.model_dump_json(exclude_defaults=True).encode()
         content, doubtful = await self._send("POST", path, body, timeout, max_attempts)
-        return Answer(answer.model_validate_json(content), doubtful)
+        return Response(answer.model_validate_json(content), doubtful)
 
     async def _send(
         self, method: str, path: str, body: bytes | None, timeout: float, max_attempts: int | None = None

@@ -26,7 +26,7 @@ from tests.integration.control_plane.conftest import (  # noqa: F401
 
 from noetl_serverless.engine.ids import EPOCH_MS
 from noetl_serverless.errors import Problem
-from noetl_serverless.ports import Stored
+from noetl_serverless.ports import StoredObject
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
@@ -85,7 +85,7 @@ class DyingStore(FsspecResultStore):
         self._left = at
         self._after = after
 
-    async def put(self, key: str, data: bytes) -> Stored:
+    async def put(self, key: str, data: bytes) -> StoredObject:
         self._left -= 1
         if self._left == 0 and not self._after:
             raise Killed

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.archive.conftest import LATER, ArchiveHarness, Killed, days_ago, started_at
 
 from noetl_serverless.archive import history, log_file
-from noetl_serverless.archive.read import Archive
+from noetl_serverless.archive.read import ArchiveReader
 from noetl_serverless.cli.commands.archive import EPILOG
 from noetl_serverless.control_plane.routes import results
 from noetl_serverless.results.store import FsspecResultStore
@@ -126,7 +126,7 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     assert {path: await pages(harness, path.format(id=id), rows) for path, rows in PAGED} == listed
     assert await logs(harness, id) == log
     assert lengths and max(lengths) <= limit, "it was read whole"
-    reader = history.History(harness.database, Archive(Archives(harness.database), lambda: harness.store))
+    reader = history.History(harness.database, ArchiveReader(Archives(harness.database), lambda: harness.store))
     kept, more = await reader.loop_results(int(id), "each", 1, after=2, max_bytes=12)
     assert ([(part.start, part.end) for part in kept], more) == ([(2, 4)], True), (
         "more was kept than a page has room for"

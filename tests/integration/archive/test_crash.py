@@ -10,7 +10,7 @@ import pytest
 from tests.integration.archive.conftest import LATER, ArchiveHarness, DyingStore, Killed
 
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.ports import Stored
+from noetl_serverless.ports import StoredObject
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.archives import Archives
 
@@ -89,9 +89,9 @@ async def test_what_is_left_of_another_try_is_replaced(harness: ArchiveHarness) 
     """As by another version of the library, which writes other bytes: on stores where a key is written once, too."""
 
     class WriteOnce(FsspecResultStore):
-        async def put(self, key: str, data: bytes) -> Stored:
+        async def put(self, key: str, data: bytes) -> StoredObject:
             if key in [name async for name in self.list(key)]:
-                return Stored("disk", key, len(data), "")
+                return StoredObject("disk", key, len(data), "")
             return await super().put(key, data)
 
     before = await logs(harness, [await harness.run()])
@@ -108,7 +108,7 @@ async def test_what_is_left_of_another_try_is_replaced(harness: ArchiveHarness) 
 
 async def test_damage_on_the_way_to_the_store_is_noticed(harness: ArchiveHarness) -> None:
     class Flipping(FsspecResultStore):
-        async def put(self, key: str, data: bytes) -> Stored:
+        async def put(self, key: str, data: bytes) -> StoredObject:
             return await super().put(key, data[:-5] + b"\0" + data[-4:])
 
     before = await logs(harness, [await harness.run()])

@@ -42,7 +42,7 @@ from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.plans import load_plan
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
-from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.worker import Worker
 
 MANY = 3
@@ -106,11 +106,11 @@ class Balanced:
     def supports(self, version: int) -> bool:
         return version <= VERSION
 
-    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[Any]:
-        return Answer(_again(await next(self._planes).orchestrator.claim(_again(request))))
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[Any]:
+        return Response(_again(await next(self._planes).orchestrator.claim(_again(request))))
 
-    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[Any]:
-        return Answer(_again(await next(self._planes).orchestrator.report(_again(request))))
+    async def report(self, request: ReportRequest, *, timeout: float) -> Response[Any]:
+        return Response(_again(await next(self._planes).orchestrator.report(_again(request))))
 
     async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> Any:
         return await next(self._planes).orchestrator.heartbeat(request)

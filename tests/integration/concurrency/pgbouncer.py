@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.hosts.local.account import unprivileged
+from noetl_serverless.hosts.local.os_user import unprivileged
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.hosts.local.process import Process, Program, wait_until

@@ -11,7 +11,7 @@ import pg8000.native
 import psutil
 import pytest
 
-from noetl_serverless.hosts.local.account import Account, unprivileged
+from noetl_serverless.hosts.local.os_user import OsUser, unprivileged
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import USER, Postgres
 from noetl_serverless.hosts.local.process import Process
@@ -165,7 +165,7 @@ def test_what_a_closed_folder_would_hide_is_put_where_the_server_can_reach_it(
 
 def test_binaries_that_the_server_cannot_reach_are_copied_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.hosts.local.postgres._REACHABLE_HOME", data_dir / "reachable")
-    monkeypatch.setattr(Account, "can_read", lambda self, path: "site-packages" not in str(path))
+    monkeypatch.setattr(OsUser, "can_read", lambda self, path: "site-packages" not in str(path))
     server = server_in(data_dir)
     program = server.prepare()
     assert program.argv[0].startswith(str(data_dir / "reachable"))

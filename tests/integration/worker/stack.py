@@ -23,7 +23,7 @@ from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
-from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.worker import Worker
 
 
@@ -53,19 +53,19 @@ class Direct:
     def supports(self, version: int) -> bool:
         return version <= VERSION
 
-    async def claim(self, request: ClaimRequest, *, timeout: float) -> Answer[Any]:
-        return Answer(_again(await self.orchestrator.claim(_again(request))))
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[Any]:
+        return Response(_again(await self.orchestrator.claim(_again(request))))
 
-    async def report(self, request: ReportRequest, *, timeout: float) -> Answer[Any]:
+    async def report(self, request: ReportRequest, *, timeout: float) -> Response[Any]:
         self.reports.append(_again(request))
         await asyncio.sleep(self.delay)
         if self.meanwhile is not None:
             await self.meanwhile(request)
         answer = await self.orchestrator.report(_again(request))
         if not self.lose:
-            return Answer(_again(answer))
+            return Response(_again(answer))
         self.lose -= 1
-        return Answer(_again(await self.orchestrator.report(_again(request))), doubtful=True)
+        return Response(_again(await self.orchestrator.report(_again(request))), doubtful=True)
 
     async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> Any:
         return await self.orchestrator.heartbeat(request)

@@ -45,10 +45,10 @@ class Store:
         self.reads: list[str] = []
 
     async def put(self, key: str, data: bytes) -> Any:
-        from noetl_serverless.ports import Stored
+        from noetl_serverless.ports import StoredObject
 
         self.kept[key] = data
-        return Stored(self.name, key, len(data), hashlib.sha256(data).hexdigest())
+        return StoredObject(self.name, key, len(data), hashlib.sha256(data).hexdigest())
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         self.reads.append(key)

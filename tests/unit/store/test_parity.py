@@ -15,26 +15,26 @@ from noetl_serverless.engine.canonical import plain
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.inspection.expected_projections import expected_projections
-from noetl_serverless.store.parity import OF_EXECUTION, UNREADABLE, Difference, Stored, differences
+from noetl_serverless.store.parity import OF_EXECUTION, UNREADABLE, Difference, StoredRows, differences
 
 REF = {"ref": "noetl://execution/7/result/a/0", "key": "7/a/0", "store": "s3", "meta": {"bytes": 5}}
 EXPIRES = "2027-01-01T00:00:00+00:00"
 NOW = 1_798_761_600_000
 
 
-def stored(log: list[Event], **changed: Any) -> Stored:
+def stored(log: list[Event], **changed: Any) -> StoredRows:
     """What a store would hold of the log; `changed` of the execution's row."""
     said = expected_projections("7", log)
     workload = log[0].payload["workload"]
     row: dict[str, Any] = {**said.execution, "parent_execution_id": None, "workload": workload}
     row |= {"folded": log[-1].seq, "state": orjson.loads(orjson.dumps(fold("7", log).snapshot())), **changed}
     results = [{**one, "expires_at": NOW if one["expires_at"] else None} for one in said.results]
-    return Stored(
+    return StoredRows(
         execution=row, commands=said.commands, stages=said.stages, frames=said.frames, results=results, now=NOW - 1
     )
 
 
-def found(log: list[Event], kept: Stored) -> list[Difference]:
+def found(log: list[Event], kept: StoredRows) -> list[Difference]:
     return differences("7", log, kept)
 
 
@@ -103,7 +103,8 @@ def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
     row = {**said.execution, "parent_execution_id": None, "workload": {"x": 1}, "folded": 0, "state": {}}
     row |= {"folded": 2, "state": orjson.loads(orjson.dumps(said.state.snapshot()))}
     assert (
-        found(run.log, Stored(execution=row, commands=said.commands, stages=[], frames=[], results=[], now=NOW)) == []
+        found(run.log, StoredRows(execution=row, commands=said.commands, stages=[], frames=[], results=[], now=NOW))
+        == []
     )
 
 

@@ -10,10 +10,17 @@ from typing import Any
 import pytest
 
 from noetl_serverless.archive.messages import Batch, ClaimedBatch, Extended, Failed, Registered
-from noetl_serverless.archive.write import Written
+from noetl_serverless.archive.write import WrittenBatch
 from noetl_serverless.errors import InvalidRequest, Unavailable
 from noetl_serverless.worker import archive
-from noetl_serverless.worker.archive import LEASE_SECONDS, MIN_TIME_SECONDS, ArchiveWriter, LeaseLost, Pages, Summary
+from noetl_serverless.worker.archive import (
+    LEASE_SECONDS,
+    MIN_TIME_SECONDS,
+    ArchiveSummary,
+    ArchiveWriter,
+    LeaseLost,
+    Pages,
+)
 
 
 class Clock:
@@ -73,13 +80,13 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What `write_batch` does: raise what stands under "error", or take so many "seconds"."""
     state: dict[str, Any] = {"batches": []}
 
-    async def write_batch(batch: Batch, source: Any, store: Any, scratch: Path) -> Written:
+    async def write_batch(batch: Batch, source: Any, store: Any, scratch: Path) -> WrittenBatch:
         state["batches"].append(batch.archive_id)
         if "error" in state:
             raise state["error"]
         if "seconds" in state:
             archive.time.now += state["seconds"]  # type: ignore[attr-defined]
-        return Written()
+        return WrittenBatch()
 
     monkeypatch.setattr(archive, "write_batch", write_batch)
     return state
@@ -91,7 +98,7 @@ def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:
 
 async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(2)
-    assert await archivist(client, tmp_path).run(600) == Summary(registered=2, failed=0, more=False)
+    assert await archivist(client, tmp_path).run(600) == ArchiveSummary(registered=2, failed=0, more=False)
     assert written["batches"] == ["1", "2"]
     claim = "/api/archives/claim"
     assert client.paths() == [claim, "/api/archives/1/register", claim, "/api/archives/2/register", claim]
@@ -102,16 +109,16 @@ async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, 
 
 async def test_none_is_begun_when_there_is_little_time_left(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(5)
-    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == Summary(more=True)
+    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == ArchiveSummary(more=True)
     assert client.requests == []
     written["seconds"] = 50
-    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == Summary(registered=2, more=True)
+    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == ArchiveSummary(registered=2, more=True)
 
 
 async def test_another_run_meanwhile_gives_up_and_the_next_does_not(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(1)
     both = archivist(client, tmp_path)
-    inner: list[Summary] = []
+    inner: list[ArchiveSummary] = []
     ask = client.call
 
     async def again(*given: Any, **more: Any) -> Any:
@@ -121,7 +128,7 @@ async def test_another_run_meanwhile_gives_up_and_the_next_does_not(written: Any
 
     client.call = again  # type: ignore[method-assign]
     assert (await both.run(600)).registered == 1
-    assert inner == [Summary()]
+    assert inner == [ArchiveSummary()]
     client.left = [batch(7)]
     assert (await both.run(600)).registered == 1
 
@@ -131,7 +138,7 @@ async def test_a_worker_that_cannot_write_claims_nothing(
 ) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     client = Client(1)
-    assert await archivist(client, tmp_path).run(600) == Summary()
+    assert await archivist(client, tmp_path).run(600) == ArchiveSummary()
     assert client.requests == []
     assert "pyarrow is not installed" in caplog.text
 
@@ -149,14 +156,14 @@ async def test_a_batch_that_cannot_be_written_says_why(
 ) -> None:
     client = Client(1)
     written["error"] = error
-    assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
+    assert await archivist(client, tmp_path).run(600) == ArchiveSummary(failed=1)
     method, path, request = client.requests[1]
     assert (method, path, request.attempt, request.error) == ("POST", "/api/archives/1/fail", 3, reason)
 
 
 async def test_files_that_lack_something_are_a_failure_too(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(1, status="incomplete")
-    assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
+    assert await archivist(client, tmp_path).run(600) == ArchiveSummary(failed=1)
     assert client.requests[2][2].error == "the files do not hold every event of the batch"
 
 
@@ -167,7 +174,7 @@ async def test_a_batch_that_is_another_s_is_left_without_a_word(
     client = Client(1, status="stale")
     if error is not None:
         written["error"] = error
-    assert await archivist(client, tmp_path).run(600) == Summary(failed=1)
+    assert await archivist(client, tmp_path).run(600) == ArchiveSummary(failed=1)
     assert "/api/archives/1/fail" not in client.paths()
 
 
@@ -179,8 +186,8 @@ async def test_where_the_control_plane_is_away_the_archive_waits(clock: Clock, t
 
     client.call = away  # type: ignore[method-assign]
     both = archivist(client, tmp_path)
-    assert await both.run(600) == Summary()
-    assert await both.run(600) == Summary(), "it is not busy for ever"
+    assert await both.run(600) == ArchiveSummary()
+    assert await both.run(600) == ArchiveSummary(), "it is not busy for ever"
 
 
 async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None:

@@ -11,7 +11,7 @@ from noetl_serverless.errors import Unauthenticated
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.host import MemoryHost, MemoryInvoker
-from noetl_serverless.worker.archive import Summary
+from noetl_serverless.worker.archive import ArchiveSummary
 from noetl_serverless.worker.service import PAUSE_SECONDS, make_app
 
 
@@ -26,11 +26,11 @@ class FakeArchivist:
         self.more = False
         self.gate: asyncio.Event | None = None
 
-    async def run(self, seconds: float) -> Summary:
+    async def run(self, seconds: float) -> ArchiveSummary:
         self.runs.append(seconds)
         if self.gate is not None:
             await self.gate.wait()
-        return Summary(registered=1, more=self.more)
+        return ArchiveSummary(registered=1, more=self.more)
 
 
 class FakeWorker:
@@ -252,7 +252,7 @@ async def test_its_end_stops_what_is_written_for_the_archive() -> None:
 
 async def test_an_archive_that_cannot_be_written_is_left_and_invoked_for_no_more() -> None:
     class Broken(FakeArchivist):
-        async def run(self, seconds: float) -> Summary:
+        async def run(self, seconds: float) -> ArchiveSummary:
             self.runs.append(seconds)
             raise Unauthenticated("no")
 

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from ...archive.messages import File
-from ...store.archives import Archive, PlannedBatch
+from ...store.archives import ArchiveBatch, PlannedBatch
 from . import Id, RequestModel
 
 
@@ -58,7 +58,7 @@ class ArchiveEntry(BaseModel):
     purged_at: datetime | None = Field(description="Time at which their events were deleted from the database.")
 
     @classmethod
-    def of(cls, archive: Archive) -> ArchiveEntry:
+    def of(cls, archive: ArchiveBatch) -> ArchiveEntry:
         names = (
             *("month", "executions", "events", "attempts", "error", "created_at", "registered_at", "purged_at"),
             "status",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, Field
 
 from ...store.parity import Difference
-from ...store.replays import Rebuilt, Recording
+from ...store.replays import Rebuilt, RecordedExecution
 from . import Id, RequestModel
 
 # at most this many results and commands are in a recording; listResults and listCommands return the rest
@@ -150,7 +150,7 @@ class RecordingEntry(BaseModel):
     more_commands: bool = Field(description="Whether there are more commands; listCommands returns them.")
 
     @classmethod
-    def of(cls, recording: Recording) -> RecordingEntry:
+    def of(cls, recording: RecordedExecution) -> RecordingEntry:
         names = ("execution_id", "path", "version", "plan_hash", "playbook", "workload", "head", "status")
         results, commands = results_of(recording), commands_of(recording)
         return cls(
@@ -163,13 +163,13 @@ class RecordingEntry(BaseModel):
         )
 
 
-def results_of(recording: Recording, after: str = "") -> list[ResultRow]:
+def results_of(recording: RecordedExecution, after: str = "") -> list[ResultRow]:
     """The results with a key after `after`, by key."""
     found = [ResultRow(**{name: row[name] for name in ResultRow.model_fields}) for row in recording.results]
     return sorted((row for row in found if row.key > after), key=lambda row: row.key)
 
 
-def commands_of(recording: Recording, after: str = "") -> list[CommandRow]:
+def commands_of(recording: RecordedExecution, after: str = "") -> list[CommandRow]:
     """The commands with an id after `after`, by id."""
     found = [CommandRow.of(row) for row in recording.commands]
     return sorted((row for row in found if row.command_id > after), key=lambda row: row.command_id)

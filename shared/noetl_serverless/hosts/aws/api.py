@@ -41,7 +41,7 @@ class AwsError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """`headers` by their names in lower case."""
 
     status: int
@@ -81,7 +81,7 @@ class Api:
         body: bytes = b"",
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
-    ) -> Answer:
+    ) -> Response:
         """`path` is not encoded yet."""
         url = endpoint + encode_path(path)
         if query:
@@ -108,24 +108,24 @@ class Api:
 
     async def _once(
         self, service: str, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
-    ) -> Answer:
+    ) -> Response:
         account = self.account
         signed = signed_headers(account.credentials, account.region, service, method, url, headers, body, self._now())
         exchange = self._connections.exchange
         loop = asyncio.get_running_loop()
-        return Answer(*await loop.run_in_executor(self._threads, exchange, method, url, signed, body, timeout))
+        return Response(*await loop.run_in_executor(self._threads, exchange, method, url, signed, body, timeout))
 
 
 def _json(body: Mapping[str, Any]) -> bytes:
     return orjson.dumps(body)
 
 
-def _error(service: str, answer: Answer) -> AwsError:
+def _error(service: str, answer: Response) -> AwsError:
     code, message = _json_error(answer) or _xml_error(answer)
     return AwsError(service, answer.status, code, message)
 
 
-def _json_error(answer: Answer) -> tuple[str, str] | None:
+def _json_error(answer: Response) -> tuple[str, str] | None:
     try:
         body = orjson.loads(answer.body)
         code = body.get("__type") or body.get("Code") or answer.headers.get("x-amzn-errortype", "")
@@ -134,7 +134,7 @@ def _json_error(answer: Answer) -> tuple[str, str] | None:
         return None
 
 
-def _xml_error(answer: Answer) -> tuple[str, str]:
+def _xml_error(answer: Response) -> tuple[str, str]:
     text = answer.body.decode(errors="replace")
     return _element(text, "Code") or "Unknown", _element(text, "Message")
 

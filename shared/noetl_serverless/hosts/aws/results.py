@@ -9,7 +9,7 @@ from html import unescape
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from ...ports import Stored
+from ...ports import StoredObject
 from .api import Api, AwsError
 
 # a large object over a slow line
@@ -34,7 +34,7 @@ class S3ResultStore:
         self._endpoint = custom or f"https://{self._bucket}.s3.{account.region}.{account.domain}"
         self._root = f"/{self._bucket}/" if custom else "/"
 
-    async def put(self, key: str, data: bytes) -> Stored:
+    async def put(self, key: str, data: bytes) -> StoredObject:
         path = self._path(key)
         digest = (await asyncio.to_thread(hashlib.sha256, data)).hexdigest()
         headers = {"if-none-match": "*", "content-type": "application/octet-stream"}
@@ -46,7 +46,7 @@ class S3ResultStore:
             # 412: the object exists already; 409: another writer is writing it at this moment
             if error.status not in (409, 412):
                 raise
-        return Stored("s3", key, len(data), digest)
+        return StoredObject("s3", key, len(data), digest)
 
     async def get(self, key: str) -> bytes:
         try:

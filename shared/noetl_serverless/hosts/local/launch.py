@@ -18,7 +18,7 @@ MAX_STOP_SECONDS = 60.0
 POLL_SECONDS = 0.03
 
 
-class Launched:
+class LaunchedProcess:
     """The process of a stack that this process started."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
@@ -39,7 +39,7 @@ class Launched:
 
 def launch(
     layout: Layout, *, with_parent: bool, instances: int | None = None
-) -> tuple[Launched | None, dict[str, Any]]:
+) -> tuple[LaunchedProcess | None, dict[str, Any]]:
     """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is ready.
 
     `with_parent`: it ends when this process does. Returns the process, or None if another process started it, and
@@ -59,7 +59,7 @@ def launch(
             start_new_session=True,
             preexec_fn=die_with_parent(signal.SIGTERM) if with_parent else None,
         )
-    launched = Launched(popen)
+    launched = LaunchedProcess(popen)
     try:
         run = _wait(layout, popen)
         return (launched if run["pid"] == popen.pid else None), run
@@ -85,7 +85,7 @@ def stop(layout: Layout) -> bool:
     return True
 
 
-def has_ended(launched: Launched | None, run: Mapping[str, Any]) -> bool:
+def has_ended(launched: LaunchedProcess | None, run: Mapping[str, Any]) -> bool:
     """Whether the stack of `launch` does not run any more."""
     if launched is not None:
         return launched.ended

@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .account import Account, unprivileged
+from .os_user import OsUser, unprivileged
 from .process import Process, Program, wait_until
 
 USER = "noetl"
@@ -182,7 +182,7 @@ def _package() -> Path:
     return Path(spec.origin).parent
 
 
-def _reachable_binaries(account: Account) -> Path:
+def _reachable_binaries(account: OsUser) -> Path:
     """The folder of the programs; a copy if the account cannot reach those installed."""
     package = _package()
     binaries = package / "pginstall" / "bin"
@@ -206,7 +206,7 @@ def _reachable_binaries(account: Account) -> Path:
     return copy / package.name / "pginstall" / "bin"
 
 
-def _reachable_home(home: Path, account: Account) -> Path:
+def _reachable_home(home: Path, account: OsUser) -> Path:
     """`home`, created for and owned by the account; a link to a folder below /var/lib if the account cannot reach
     it."""
     home.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 
-from .account import Account
+from .os_user import OsUser
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ class Program:
     _: KW_ONLY
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: Path | None = None
-    account: Account | None = None
+    account: OsUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     # seconds between the stop signal and SIGKILL
     stop_timeout: float = 10.0

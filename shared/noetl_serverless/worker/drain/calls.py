@@ -18,7 +18,7 @@ from ...protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..client import Answer
+from ..client import Response
 from ..execution.time_budget import TimeBudget
 from .context import WorkerContext
 from .keys import Key
@@ -55,18 +55,18 @@ class Calls:
         """When a lease expires that was granted by a call sent at `sent`, by the loop's clock."""
         return sent + self.lease_seconds
 
-    async def claim(self, keys: Sequence[CommandKey], limit: int) -> Answer[ClaimResponse]:
+    async def claim(self, keys: Sequence[CommandKey], limit: int) -> Response[ClaimResponse]:
         """Claim `keys` or, without any, whatever is pending, with executions taking turns."""
         return await self._claim(self._claim_request(limit, commands=list(keys)))
 
-    async def recover_leases(self, holding: Sequence[Key]) -> Answer[ClaimResponse]:
+    async def recover_leases(self, holding: Sequence[Key]) -> Response[ClaimResponse]:
         """The commands that this worker holds besides `holding`."""
         keys = [CommandKey(execution_id=execution, command_id=command) for execution, command in holding]
         return await self._claim(self._claim_request(0, recover=True, holding=keys))
 
     async def report(
         self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
-    ) -> Answer[ReportResponse]:
+    ) -> Response[ReportResponse]:
         """`capacity`: how many commands the answer may bring; `running`: commands that already run here; `fair_claim`:
         one of `capacity` goes to a fair claim."""
         if fair_claim:
@@ -103,7 +103,7 @@ class Calls:
     def is_fair_claim_due(self) -> bool:
         return self._slots.is_fair_claim_due and self.supports(2)
 
-    async def _claim(self, request: ClaimRequest) -> Answer[ClaimResponse]:
+    async def _claim(self, request: ClaimRequest) -> Response[ClaimResponse]:
         answer = await self._client.claim(request, timeout=self._timeout())
         self._record_answer()
         return answer

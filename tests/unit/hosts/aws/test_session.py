@@ -11,7 +11,7 @@ from tests.infra.lambda_service import Function, InvokeApi, Throttled
 from tests.infra.runtime_api import Invoked
 
 from noetl_serverless.errors import NotFound, Unavailable
-from noetl_serverless.gateway.control_plane import BadGateway, Relayed
+from noetl_serverless.gateway.control_plane import BadGateway, RelayedProblem
 from noetl_serverless.gateway.control_plane import ControlPlane as GatewaysControlPlane
 from noetl_serverless.hosts.aws.account import Account
 from noetl_serverless.hosts.aws.api import Api
@@ -110,7 +110,7 @@ async def test_without_the_function_it_is_unavailable(session: LambdaSession, fu
 
 async def test_the_gateway_relays_problems(function: Stub, session: LambdaSession) -> None:
     function.answers = [answer(404, PROBLEM, "application/problem+json")]
-    with pytest.raises(Relayed) as caught:
+    with pytest.raises(RelayedProblem) as caught:
         await gateway_client(session).get("/api/executions/1", {"a": "1 2"})
     assert caught.value.code == "resource.not_found"
     assert function.events[0]["rawQueryString"] == "a=1+2"

@@ -13,7 +13,7 @@ from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportResponse, ReportResult
 from noetl_serverless.settings import Settings
-from noetl_serverless.worker.client import Answer
+from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain import retry, speculative_runs
 from noetl_serverless.worker.drain.context import WorkerContext
 from noetl_serverless.worker.drain.keys import key_of
@@ -51,7 +51,7 @@ class FakeCalls:
 
     async def report(
         self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
-    ) -> Answer[ReportResponse]:
+    ) -> Response[ReportResponse]:
         self.reports.append([outcome.command_id for outcome in outcomes])
         says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(says, Exception):
@@ -59,7 +59,7 @@ class FakeCalls:
         results = [
             ReportResult(execution_id=each.execution_id, command_id=each.command_id, status=says) for each in outcomes
         ]
-        return Answer(ReportResponse(results=results, commands=[]), False)
+        return Response(ReportResponse(results=results, commands=[]), False)
 
 
 class Harness:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class OsUser:
     uid: int
     gid: int
 
@@ -29,19 +29,19 @@ class Account:
         return bool(status.st_mode & (0o010 if status.st_gid == self.gid else 0o001))
 
 
-def unprivileged() -> Account:
+def unprivileged() -> OsUser:
     """The current user; for root, `nobody` or `daemon`. LookupError if there is neither.
 
     initdb looks its user up by number, so the number must have an entry.
     """
     if os.geteuid() != 0:
-        return Account(os.geteuid(), os.getegid())
+        return OsUser(os.geteuid(), os.getegid())
     for name in ("nobody", "daemon"):
         try:
             entry = pwd.getpwnam(name)
         except KeyError:
             continue
-        return Account(entry.pw_uid, entry.pw_gid)
+        return OsUser(entry.pw_uid, entry.pw_gid)
     raise LookupError(
         "PostgreSQL does not run as root, and there is no user `nobody` to run it as. "
         "To use another server, set NOETL_DATABASE_URL"
