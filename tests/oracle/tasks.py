@@ -74,7 +74,7 @@ class Run:
                 rule = self._rule(task, outcome, attempt)
                 do = rule.do if rule else ("fail" if outcome.status == "error" else "continue")
                 if rule is not None and do == "retry" and attempt >= rule.attempts:
-                    raise _Failed(outcome.error or {"code": "retry_exhausted"})
+                    raise _Failed(outcome.error or {"code": "rule.retry_exhausted"})
                 if rule is not None:
                     self._write(rule, outcome, task, attempt)
                 if do == "retry":

@@ -35,6 +35,18 @@ def test_another_answer_gives_another_digest(name: str) -> None:
     assert of(play(Run(WORKFLOWS[name]), 1)) != of(play(Run(WORKFLOWS[name]), 1, other))
 
 
+def test_an_error_has_one_digest_in_each_spelling_of_its_code_and_that_of_the_first_release() -> None:
+    def spelled(code: str) -> str:
+        def failing(step: str, generation: int, index: int | None) -> Any:
+            return {"error": {"kind": "template", "code": code, "message": "m"}}
+
+        return of(play(Run(WORKFLOWS["chain"]), 1, failing))
+
+    assert spelled("template.error") == spelled("template_error") != spelled("template.other")
+    # as release 0.1 printed it
+    assert spelled("template.error") == "c1:4a62fb44b12d71d31f6e55dd2ecec1738c36063e6e0ec04334a8eefaab6211d2"
+
+
 def test_one_item_of_a_loop_counts() -> None:
     def other(step: str, generation: int, index: int | None) -> Any:
         return {"changed": True} if index == 17 else answers(step, generation, index)

@@ -14,7 +14,7 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Rule
-from noetl_serverless.protocol import ChildRequest, Frame
+from noetl_serverless.protocol import VERSION, ChildRequest, Frame
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.telemetry.logs import JsonFormatter
@@ -275,10 +275,18 @@ async def test_attempts_count_the_first_one(bench: Bench) -> None:
     assert outcome.error["attempts"] == 3
 
 
+@pytest.mark.parametrize(("wire", "code"), [(VERSION, "rule.retry_exhausted"), (1, "retry_exhausted")])
+async def test_a_code_is_reported_as_the_control_plane_spells_it(bench: Bench, wire: int, code: str) -> None:
+    bench.wire = wire
+    bench.tool("a", make.ok({"state": "pending"}))
+    outcome = await bench.run(make.step(make.task("a", make.rule("retry", attempts=2))))
+    assert outcome.error["code"] == code
+
+
 async def test_retrying_what_went_well_fails_when_exhausted(bench: Bench) -> None:
     bench.tool("a", make.ok({"state": "pending"}))
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", attempts=2))))
-    assert (outcome.status, outcome.error["code"]) == ("error", "retry_exhausted")
+    assert (outcome.status, outcome.error["code"]) == ("error", "rule.retry_exhausted")
 
 
 async def test_a_retried_call_has_the_same_key_and_renders_anew(bench: Bench) -> None:
