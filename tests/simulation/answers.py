@@ -30,17 +30,17 @@ class Scripted:
         self._draw = draw
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        given = dict(call.input)
-        self._heard(context.idempotency_key, _text(given))
-        await asyncio.sleep(given.pop("ms", 1) / 1000 * (0.5 + self._draw()))
-        fail, pad = given.pop("fail", 0), given.pop("pad", 0)
-        give, into = given.pop("give", ""), given.pop("into", "data")
-        value = zlib.crc32(_text([call.name, given])) % 1000
+        arguments = dict(call.input)
+        self._heard(context.idempotency_key, _text(arguments))
+        await asyncio.sleep(arguments.pop("ms", 1) / 1000 * (0.5 + self._draw()))
+        fail, pad = arguments.pop("fail", 0), arguments.pop("pad", 0)
+        give, into = arguments.pop("give", ""), arguments.pop("into", "data")
+        value = zlib.crc32(_text([call.name, arguments])) % 1000
         bad = context.attempt <= fail if isinstance(fail, int) else value % 3 in fail
         if bad:
             error = {"kind": "python", "code": "scripted", "retryable": True, "message": f"as asked: {value}"}
             return ToolOutcome("error", error=error)
-        data = {"v": value, **({"i": given["i"]} if "i" in given else {}), "pad": "x" * pad}
+        data = {"v": value, **({"i": arguments["i"]} if "i" in arguments else {}), "pad": "x" * pad}
         if not give:
             return ToolOutcome("ok", data=data)
         if into == "error":
