@@ -13,6 +13,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.replay import fold
 from noetl_serverless.engine.state import State
+from noetl_serverless.error_codes import spellings
 from noetl_serverless.testing.rows import ExecutionRow
 
 from .exact import differing, exact, same
@@ -317,7 +318,9 @@ def _touched(world: World, id: str) -> bool:
 
 def _accident(error: Any) -> bool:
     return isinstance(error, dict) and (
-        error.get("code") in ACCIDENTS or _accident(error.get("cause")) or _accident(error.get("item"))
+        bool(ACCIDENTS & spellings(str(error.get("code"))))
+        or _accident(error.get("cause"))
+        or _accident(error.get("item"))
     )
 
 
