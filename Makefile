@@ -122,11 +122,8 @@ upgrade-forms: $(VENV)/.dev
 	$(BIN)/python -m tests.upgrade.forms
 
 lock: $(BIN)/python
-	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/python -m uv pip compile -q pyproject.toml $(LOCK) --extra local -o requirements.txt
-	$(BIN)/python -m uv pip compile -q pyproject.toml $(LOCK) --extra local --extra aws --extra gcp --group dev -o requirements-dev.txt
-
-LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header
+	@$(BIN)/python .setup/lock.py requirements.txt --extra local
+	@$(BIN)/python .setup/lock.py requirements-dev.txt --extra local --extra aws --extra gcp --group dev
 
 clean:
 	rm -rf $(VENV)

@@ -16,7 +16,6 @@ from pathlib import Path
 # by its path: the project is not installed yet
 CONFIG = runpy.run_path(str(Path(__file__).parents[1] / "shared/noetl_serverless/packaging/pip_config.py"))
 PIP = CONFIG["PIP"]
-UV = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", sys.executable]
 
 
 def main(lock: str) -> None:
@@ -27,15 +26,15 @@ def main(lock: str) -> None:
 
 def with_uv(lock: str) -> bool:
     """Whether it worked; pip says what is wrong where it did not."""
-    config = CONFIG["pip_config"]()
-    if config.get("no-index") in ("1", "true"):
-        return False
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     if subprocess.run([*PIP, "install", "--quiet", "uv>=0.5"], **quiet).returncode:
         return False
-    environment = CONFIG["uv_environment"](config)
+    into = ("--quiet", "--python", sys.executable)
     steps = (["--require-hashes", "-r", lock], ["--no-deps", "--editable", "."])
-    return all(subprocess.run([*UV, *step], env=environment, **quiet).returncode == 0 for step in steps)
+    try:
+        return all(CONFIG["uv_pip"]("install", *into, *step).returncode == 0 for step in steps)
+    except CONFIG["UnsupportedByUv"]:
+        return False
 
 
 if __name__ == "__main__":

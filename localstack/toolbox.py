@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 import venv
+from contextlib import suppress
 from pathlib import Path
 
-from noetl_serverless.packaging.pip_config import pip_config, uv_environment
+from noetl_serverless.packaging.pip_config import PIP, UnsupportedByUv, uv_pip
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "build" / "tools"
@@ -60,19 +62,19 @@ def python(name: str) -> str:
 def _make(folder: Path, lock: Path) -> None:
     venv.create(folder, with_pip=False)
     target = str(folder / "bin" / "python")
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", target, "install"]
-    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-    if Path(uv).exists():
-        command = [uv, "pip", "install", "--python", target]
-    done = subprocess.run(
-        [*command, "--quiet", "--require-hashes", "--no-deps", "-r", str(lock)],
-        env=uv_environment(pip_config()),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _install(target, "--quiet", "--require-hashes", "--no-deps", "-r", str(lock))
     if done.returncode:
         raise RuntimeError(f"{lock.stem}: {done.stderr.strip()}")
+
+
+def _install(target: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """With uv where it is installed and supports what pip's configuration says, else with pip."""
+    if importlib.util.find_spec("uv"):
+        with suppress(UnsupportedByUv):
+            return uv_pip("install", "--python", target, *arguments)
+    return subprocess.run(
+        [*PIP, "--python", target, "install", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-from .run import Wanted, run
+from .run import UnknownPackage, Wanted, run
 from .tree import Layout
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,11 @@ def main() -> int:
     )
     # ended from outside, it still clears its copies away
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    report = run(Layout(ROOT), wanted, ROOT / "build/mutants", command, _say)
+    try:
+        report = run(Layout(ROOT), wanted, ROOT / "build/mutants", command, _say)
+    except UnknownPackage as error:
+        print(error, file=sys.stderr)
+        return 2
     report.write(given.report)
     print(report.markdown())
     print(f"written to {given.report}/report.md and report.json")

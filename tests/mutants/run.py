@@ -25,6 +25,10 @@ from .tree import Layout, Tree
 Say = Callable[[str], None]
 
 
+class UnknownPackage(ValueError):
+    """The message names the packages that there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked for. No packages: all of them. `generated` of each, at most; `base`: only lines changed since."""
@@ -43,12 +47,14 @@ class Wanted:
 
 
 def run(layout: Layout, wanted: Wanted, build: Path, command: str, say: Say) -> Report:
+    """Raises UnknownPackage."""
     report = Report(command, datetime.now(UTC).isoformat(timespec="seconds"), jobs=wanted.jobs)
     report.simulated = simulated(layout)
     alike, wrong = equivalents(layout)
     report.errors += wrong
     table, wrong = planted(layout)
     report.errors += wrong
+    check_packages(layout, wanted, table)
     lines = changed_lines(layout, wanted.base) if wanted.base else None
     chosen = generated(layout, wanted, lines)
     table = [fault for fault in table if wanted.planted and selected(layout, wanted, lines, fault)]
@@ -106,6 +112,12 @@ def check_planted(layout: Layout, wanted: Wanted, tests: Sequence[str]) -> list[
     with trees(layout, wanted.jobs) as copies:
         share(copies, sorted(set(tests)), one)
     return sorted(failing)
+
+
+def check_packages(layout: Layout, wanted: Wanted, table: Sequence[Fault]) -> None:
+    known = {*packages(layout), *(package_of(layout, fault.file) for fault in table)}
+    if unknown := sorted(set(wanted.packages) - known):
+        raise UnknownPackage(f"no such package: {', '.join(unknown)}; there are {', '.join(sorted(known))}")
 
 
 def generated(layout: Layout, wanted: Wanted, lines: dict[str, set[int]] | None) -> list[Fault]:

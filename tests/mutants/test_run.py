@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from .report import Report
-from .run import Wanted, run
+from .run import UnknownPackage, Wanted, run
 from .toy import BLIND, SOURCES, WANTED, toy
 from .tree import Layout
 
@@ -56,6 +56,24 @@ def test_what_tests_look_at_is_noticed_and_the_rest_survives(judged: Judged, lay
     assert all("test_a_countdown_ends" in verdict.by for verdict in hung)
     # the checkout is as it was
     assert {name: (layout.root / name).read_text() for name in SOURCES} == SOURCES
+
+
+def test_a_package_that_is_not_there_is_refused(judged: Judged, tmp_path: Path) -> None:
+    with pytest.raises(UnknownPackage, match=r"^no such package: ledger, stores; there are __init__, worker$"):
+        judged(replace(WANTED, packages=("stores", "worker", "ledger")))
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_package_is_one_of_the_table_too(judged: Judged, layout: Layout) -> None:
+    table = layout.root / "tests/mutants/planted.toml"
+    table.parent.mkdir()
+    table.write_text(
+        "[[fault]]\nname = 'one'\nkind = 'other'\nfile = 'tests/unit/worker/test_counting.py'\n"
+        "find = 'countdown(3) == 0'\nreplace = 'countdown(3) == 1'\n"
+        "tests = ['tests/unit/worker/test_counting.py::test_a_countdown_ends']\n"
+    )
+    report, _ = judged(replace(WANTED, packages=("tests",)))
+    assert [(verdict.fault.name, verdict.status) for _, verdict in report.verdicts] == [("one", "noticed")]
 
 
 def test_an_equivalent_is_listed_with_its_reason_and_not_judged(judged: Judged, layout: Layout) -> None:

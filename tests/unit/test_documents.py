@@ -20,11 +20,23 @@ DOCUMENTS = [
 ]
 LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
 
+FILE = re.compile(
+    r"`((?:functions|infra|localstack|playbooks|shared|tests)/[\w./-]+\.(?:json|md|py|sql|tf|toml|yaml))`"
+)
+
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
     broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert not broken, f"{document.relative_to(ROOT)} links to what is not there: {broken}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_that_is_named_is_there(document: Path) -> None:
+    # the recipes of CONTRIBUTING.md name files to create
+    named = FILE.findall(document.read_text()) if document.name != "CONTRIBUTING.md" else []
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert not missing, f"{document.relative_to(ROOT)} names what is not there: {missing}"
 
 
 @pytest.mark.parametrize("name", ["shared/GLOSSARY.md", "shared/ARCHITECTURE.md", ".github/CONTRIBUTING.md"])

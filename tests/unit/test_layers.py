@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,23 @@ def test_the_layers_are_kept() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     result = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout
+
+
+def test_the_architecture_shows_the_layers_that_are_checked() -> None:
+    """In their order; a layer may take more than one line."""
+    contract, *_ = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for layer in contract["layers"]]
+    picture = (ROOT / "shared/ARCHITECTURE.md").read_text().partition("## Layers")[2].split("```")[1]
+    shown: list[set[str]] = []
+    for line in picture.strip().splitlines():
+        names = set(re.match(r"\w+(?: {2,3}\w+)*", line)[0].split())  # type: ignore[index]
+        layer = next((layer for layer in layers if names <= layer), None)
+        assert layer is not None, f"one line shows {names}, which are in no layer together"
+        if shown and layer == layers[len(shown) - 1] and not names & shown[-1]:
+            shown[-1] |= names
+        else:
+            shown.append(names)
+    assert shown == layers
 
 
 @pytest.mark.parametrize(("statement", "needless"), NEEDLESS.items(), ids=NEEDLESS)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from .lock import Locked, requirements
-from .pip_config import pip_config, uv_environment
+from .pip_config import UnsupportedByUv, uv_pip
 from .target import Target
 
 
 class InstallFailed(RuntimeError):
-    """The message is uv's own."""
+    """The message is uv's own, or names the option of pip's configuration that uv does not support."""
 
 
 def install(locked: Iterable[Locked], target: Target, folder: Path) -> None:
@@ -21,18 +19,15 @@ def install(locked: Iterable[Locked], target: Target, folder: Path) -> None:
     wanted = folder.parent / f"{folder.name}.txt"
     wanted.write_text(requirements(locked), encoding="utf-8")
     try:
-        _run(
-            *("pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
+        done = uv_pip(
+            *("install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"),
             *("--python-version", target.python, "--python-platform", target.platform),
             *("--link-mode", "copy", "--no-compile-bytecode", "--target", str(folder), "--requirements", str(wanted)),
         )
+    except UnsupportedByUv as error:
+        raise InstallFailed(str(error)) from error
     finally:
         wanted.unlink()
-
-
-def _run(*arguments: str) -> None:
-    command = [sys.executable, "-m", "uv", *arguments]
-    done = subprocess.run(command, env=uv_environment(pip_config()), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         hint = "; `pip install uv` first" if "No module named uv" in done.stderr else ""
         raise InstallFailed(f"{done.stderr.strip()[-2000:]}{hint}")
