@@ -171,12 +171,16 @@ def rebuild(
     execution_id: Annotated[
         str | None, typer.Option("--execution", metavar="ID", help="Rebuild only this execution.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Rebuild every execution.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Drop projections and rebuild them from the logs, while the system runs.
 
-    Each execution is rebuilt in one transaction. Only leases are lost: commands that workers hold are claimed again.
+    Give --execution or --all. Each execution is rebuilt in one transaction. Only leases are lost: commands that workers
+    hold are claimed again.
     """
+    if (execution_id is None) != every:
+        raise WrongUse("give either --execution ID, or --all to rebuild every execution and drop all leases")
     done: list[dict[str, Any]] = []
     with running_stack(data) as client:
         body: dict[str, Any] = {"limit": 50} if execution_id is None else {"execution_id": execution_id}
