@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..client import Client
-from ..failure import EXIT_FAILED, Failure, WrongUse
+from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
@@ -95,9 +95,9 @@ def _register_secrets(client: Client, masking: object) -> None:
 @command
 def rerun(
     recorded: RecordedArgument,
-    stub: Annotated[
-        bool, typer.Option("--stub", help="Use the recorded answers instead of calling tools (required).")
-    ] = False,
+    _: Annotated[
+        bool, typer.Option("--stub", help="Use the recorded answers; this is the default, and may be omitted.")
+    ] = True,
     playbook: Annotated[
         str | None, typer.Option("--playbook", metavar="FILE", help="Run this playbook instead of the recorded one.")
     ] = None,
@@ -115,8 +115,6 @@ def rerun(
     from ...capsule.rerun import rerun as run_again
     from ..playbooks import plan_of
 
-    if not stub:
-        raise WrongUse("--stub is required: rerun cannot call tools; use `noetls run` for that")
     text = None if playbook is None else read_text(playbook)
     if text is not None:
         plan_of(text, str(playbook))
