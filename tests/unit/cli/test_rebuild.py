@@ -41,9 +41,7 @@ def test_nothing_is_rebuilt_unless_one_execution_or_all_are_named(plane: Control
     assert "--execution ID" in done.output and "--all" in done.output
 
 
-@pytest.mark.parametrize(
-    ("words", "body"), [(["--execution", "7"], {"execution_id": "7"}), (["--all"], {"limit": 50})]
-)
+@pytest.mark.parametrize(("words", "body"), [(["--execution", "7"], {"execution_id": "7"}), (["--all"], {"limit": 50})])
 def test_what_is_named_is_rebuilt(plane: ControlPlane, words: list[str], body: dict[str, Any]) -> None:
     done = CliRunner().invoke(app, ["rebuild", *words])
     assert (done.exit_code, plane.bodies) == (0, [body])
