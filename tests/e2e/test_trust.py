@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.file_server import FileServer, served
 from tests.e2e.stack import PLAYBOOKS, Stack
 
+from noetl_serverless.plurals import counted
+
 FLAGSHIP = PLAYBOOKS / "flight_delays.yaml"
 PATH = "examples/flight_delays"
 
@@ -243,7 +245,7 @@ def test_a_gate_over_all_recent_executions(stack: Stack, flagship: str, edited: 
     assert other["differing"] >= 1
     shown = stack("diff", "--since", "1h", "--path", PATH, "--playbook", file)
     assert shown.status == 1
-    assert f"{other['checked']} executions, {other['differing']} differ" in shown.out
+    assert f"{counted(other['checked'], 'execution')}, {other['differing']} differ" in shown.out
 
 
 def test_a_registered_version_decides_too(stack: Stack, write: Callable[[str], str]) -> None:
@@ -303,6 +305,8 @@ def test_a_digest_is_verified_offline_too(stack: Stack, flagship: str, capsule: 
         digest = stack.ask("digest", flagship, *raw)["digest"]
         assert offline(stack, "digest", capsule, "--verify", digest)["matches"]
     assert stack("digest", capsule, "--verify", "12345", data=False).status == 2
+    other = stack("digest", capsule, "--verify", "c1:abc", data=False)
+    assert f"the digest of the execution, {other.out.split()[0]}, differs from the expected one, c1:abc" in other.out
     assert "by_carrier#1" in stack("digest", capsule, "--entries", data=False).out
 
 

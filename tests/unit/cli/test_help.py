@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -37,7 +38,7 @@ def test_no_line_of_the_help_ends_before_the_next_word_would_not_fit(words: tupl
     text = [line[1:] for line in lines if not line.startswith(("╭", "│", "╰"))]
     early = [
         line
-        for line, after in zip(text, text[1:], strict=False)
+        for line, after in pairwise(text)
         if line and after and not line.startswith(" ") and len(line) + 1 + len(after.split()[0]) < WIDTH - 2
     ]
     assert not early
@@ -46,3 +47,9 @@ def test_no_line_of_the_help_ends_before_the_next_word_would_not_fit(words: tupl
 def test_paragraphs_are_reflowed_except_those_marked_to_keep_their_lines() -> None:
     assert reflowed("A first\n    line.\n\n    A second\n    one.\n    ") == "A first line.\n\nA second one."
     assert reflowed("Text.\n\n\b\n  SELECT 1\n  FROM t") == "Text.\n\n\b\n  SELECT 1\n  FROM t"
+
+
+def test_the_help_of_events_explains_its_columns() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["events", "--help"], env={"COLUMNS": "400"}).output.split())
+    assert "an event's number, its time, its type and its step" in shown
+    assert '"(caused by 3)" means that the engine decided the event because of event 3' in shown

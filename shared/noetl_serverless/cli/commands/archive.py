@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..client import items_of
 from ..failure import Failure, WrongUse
 from ..options import DataOption, JsonOption
@@ -132,7 +133,7 @@ def _print_due(answer: dict[str, Any], as_json: bool) -> None:
     rows = [[entry["month"], entry["executions"], entry["events"]] for entry in due]
     show(table(("month", "executions", "events"), rows))
     total = sum(entry["executions"] for entry in due)
-    echo(f"{total} executions that ended before {answer['before']}; nothing was changed")
+    echo(f"{counted(total, 'execution')} that ended before {answer['before']}; nothing was changed")
 
 
 def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
@@ -147,4 +148,5 @@ def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
         [entry["files"]["events"]["key"], entry["executions"], entry["events"], entry["bytes"]] for entry in written
     ]
     show(table(("file", "executions", "events", "bytes"), rows))
-    echo(f"{totals['executions']} executions with {totals['events']} events archived in {totals['bytes']} bytes")
+    executions, events, size = (counted(number, name.removesuffix("s")) for name, number in totals.items())
+    echo(f"{executions} with {events} archived in {size}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..client import Client
 from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, JsonOption, read_text
@@ -72,11 +73,10 @@ def export(
             }
         )
         return
-    left = f", {packed.left_out} results left out" if packed.left_out else ""
-    masked = f", {packed.masked} values masked" if packed.masked else ""
-    echo(
-        f"{file}: {packed.executions} executions, {packed.events} events, {packed.bytes} bytes of results{left}{masked}"
-    )
+    left = f", {counted(packed.left_out, 'result')} left out" if packed.left_out else ""
+    masked = f", {counted(packed.masked, 'value')} masked" if packed.masked else ""
+    executions, events = counted(packed.executions, "execution"), counted(packed.events, "event")
+    echo(f"{file}: {executions}, {events}, {counted(packed.bytes, 'byte')} of results{left}{masked}")
 
 
 def _register_secrets(client: Client, masking: object) -> None:
@@ -161,7 +161,7 @@ def _document(recording: Recording, result: Rerun) -> dict[str, Any]:
 
 
 def _show(result: Rerun) -> None:
-    echo(f"{result.status} after {result.calls} recorded answers")
+    echo(f"{result.status} after {counted(result.calls, 'recorded answer')}")
     if result.error:
         echo(f"error: {result.error.get('message')}")
     if result.missing:

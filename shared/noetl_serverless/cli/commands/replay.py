@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -83,7 +84,7 @@ def _offline(file: str, seq: int | None, instant: datetime | None) -> dict[str, 
 def _show(document: dict[str, Any]) -> None:
     surfaces = document["surfaces"]
     execution = surfaces["execution"]
-    cut = "" if document["complete"] else f", cut off after {document['event_count']} events"
+    cut = "" if document["complete"] else f", cut off after {counted(document['event_count'], 'event')}"
     echo(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
     ended = execution["status"] != "RUNNING"
     steps = [[row["step"], row["generation"], _status(row, ended), _content(row)] for row in surfaces["steps"]]
@@ -198,4 +199,5 @@ def rebuild(
         echo(f"execution {entry['execution_id']}:")
         _show_differences(entry["differences"])
     leases = sum(entry["leases"] for entry in done)
-    echo(f"{len(done)} executions rebuilt, {len(repaired)} of them differed from their log; {leases} leases lost")
+    verdict = f"{len(repaired):,} of them differed from their log" if repaired else "none differed from its log"
+    echo(f"{counted(len(done), 'execution')} rebuilt, {verdict}; {counted(leases, 'lease')} lost")
