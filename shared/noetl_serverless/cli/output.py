@@ -149,7 +149,9 @@ def _print_failure(failure: Failure) -> None:
     what = f"{file}: {failure.problem.get('title')}" if faults and file else failure.detail
     out.print(Text.assemble(("error: ", "bold red"), what))
     for fault in faults:
-        out.print(fault_line(fault, file), markup=False)
+        # the detail of a request with one mistake has its message already
+        if what != failure.detail or str(fault.get("message")) not in what:
+            out.print(fault_line(fault, file), markup=False)
 
 
 def fault_line(fault: Mapping[str, Any], file: str | None = None) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import typer
 
 from ...plurals import counted
 from ..client import items_of
-from ..failure import Failure, WrongUse
+from ..failure import Failure, Refused, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
@@ -66,12 +67,19 @@ def archive(
     Exit status 1 if some could not be written.
     """
     cutoff = None if before is None else cutoff_of(before, datetime.now(UTC)).isoformat()
-    with running_stack(data) as client:
-        if dry_run:
-            answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
-            _print_due(answer, as_json)
-            return
-        written = _archive(client, cutoff)
+    try:
+        with running_stack(data) as client:
+            if dry_run:
+                answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
+                _print_due(answer, as_json)
+                return
+            written = _archive(client, cutoff)
+    except Refused as refused:
+        if cutoff is not None or refused.http_status != HTTPStatus.BAD_REQUEST:
+            raise
+        raise WrongUse(
+            "give --before, such as --before 90d: NOETL_ARCHIVE_AFTER_DAYS, its default, is not set for this stack"
+        ) from None
     _print_written(written, as_json)
 
 

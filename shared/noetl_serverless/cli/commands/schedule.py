@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -13,6 +14,14 @@ from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Manage schedules, which start playbooks at set times.", no_args_is_help=True)
+
+
+class Missed(StrEnum):
+    SKIP = "skip"
+    FIRE_ONCE = "fire_once"
+    CATCH_UP = "catch_up"
+
+
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 
 
@@ -27,8 +36,13 @@ def create(
     every: Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", help="Time zone of the cron expression.")] = "UTC",
     missed: Annotated[
-        str, typer.Option("--missed", help="What to do about missed runs: skip, fire_once or catch_up.")
-    ] = "fire_once",
+        Missed,
+        typer.Option(
+            "--missed",
+            case_sensitive=False,
+            help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
+        ),
+    ] = Missed.FIRE_ONCE,
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Version of the playbook; the default is the newest.")
     ] = None,
@@ -48,7 +62,7 @@ def create(
         "cron": cron,
         "interval_seconds": every,
         "timezone": timezone,
-        "missed_policy": missed,
+        "missed_policy": missed.value,
         "enabled": not disabled,
         "input_payload": workload(payload, assignments),
     }
