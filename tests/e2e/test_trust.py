@@ -412,6 +412,6 @@ def test_what_a_run_used_and_what_it_costs(stack: Stack, flagship: str, capsule:
 def test_a_budget_stops_before_the_step_that_would_exceed_it(stack: Stack, write: Callable[[str], str]) -> None:
     outcome = stack.run(write(BUDGETED), status=1)
     assert outcome["error"]["code"] == "budget.exceeded"
-    assert "invocation 5 of 4" in outcome["error"]["message"]
+    assert "it would be invocation 5; the limit is 4" in outcome["error"]["message"]
     assert stack.ask("cost", outcome["execution_id"])["total"]["invocations"] == 4
     assert stack.ask("diff", outcome["execution_id"])["empty"]
