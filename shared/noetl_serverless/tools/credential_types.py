@@ -31,7 +31,6 @@ def check(type_: str, names: Iterable[str]) -> list[Fault]:
             f"a credential of type {type_!r} has no field {name[:100]!r}{did_you_mean(name, known)}; "
             f"its fields are {fields}",
             pointer=json_pointer(["data", name]),
-            code="request.extra_forbidden",
         )
         for name in names
         if name not in known
