@@ -318,7 +318,7 @@ class _Explainer:
 
 QUARANTINE = "the execution is in quarantine: it continues from here after a retry"
 EXIT_TEXTS = {
-    e.RETRIED: "the execution leaves quarantine and continues; open commands are issued to workers again",
+    e.RETRIED: "the execution leaves quarantine and continues; open commands are queued again",
     e.CANCELLED: "the execution is cancelled while in quarantine",
     e.DROPPED: "the execution is dropped from quarantine; its status does not change",
 }

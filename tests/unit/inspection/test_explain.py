@@ -256,7 +256,7 @@ def test_what_was_kept_in_quarantine_is_shown_when_it_took_effect() -> None:
     assert [entry.get("kept_since") for entry in chain if entry["event"] == e.CALL_DONE] == [came + 1, None]
     assert [entry["text"] for entry in chain if entry["step"] is None][1:] == [
         "the engine cannot decide how to continue; the execution goes into quarantine",
-        "the execution leaves quarantine and continues; open commands are issued to workers again",
+        "the execution leaves quarantine and continues; open commands are queued again",
     ]
 
 
