@@ -9,6 +9,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+# what `PostgresTarget.from_mapping` reads
+FIELDS = frozenset(
+    {
+        *("url", "host", "hostname", "port", "user", "username", "password"),
+        *("database", "dbname", "sslmode", "sslrootcert"),
+    }
+)
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 _PEM = "-----BEGIN "
 

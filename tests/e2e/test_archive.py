@@ -68,7 +68,7 @@ def test_archived_executions_read_as_before(running: Stack, data_dir: Path) -> N
 
 
 def test_an_age_or_a_date_is_asked_for(running: Stack) -> None:
-    assert running.ask("archive", status=2)["code"] == "request.invalid"
+    assert running.ask("archive", status=2)["code"] == "cli.usage"
     assert running("archive", "--before", "soon").status == 2
     running.run(HELLO)
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date().isoformat()

@@ -95,7 +95,7 @@ def test_every_command_says_in_words_what_happened_and_what_to_do(spoiled: Spoil
     assert id in listed
     assert "quarantine/later" in listed
     shown = noetls("quarantine", "show", id).out
-    assert "kept for a retry: 1 fact(s)\n  timer.fired  wait" in shown
+    assert "kept for a retry: 1 fact\n  timer.fired  wait" in shown
     for verb in ("quarantine retry", "quarantine drop", "cancel"):
         assert f"noetls {verb} {id}" in shown
     assert [entry["execution_id"] for entry in noetls.ask("quarantine", "list")] == [id]

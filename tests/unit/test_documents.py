@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 from graphql import build_schema, parse, validate
 
-from noetl_serverless.control_plane.openapi import table
+from noetl_serverless.control_plane.openapi import document, lists, table
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -75,6 +76,26 @@ def test_the_architecture_names_methods_that_are_there() -> None:
 def test_the_operations_are_those_of_the_control_plane() -> None:
     page = (ROOT / "functions/README.md").read_text()
     assert "\n".join(table()) in page, "python -m noetl_serverless.control_plane.openapi prints them"
+
+
+def test_the_lists_and_their_parameters_are_those_of_the_control_plane() -> None:
+    page = (ROOT / "functions/README.md").read_text()
+    assert "\n".join(lists()) in page, "python -m noetl_serverless.control_plane.openapi prints them"
+
+
+def test_what_one_thing_is_called_in_each_interface_is_a_name_of_that_interface() -> None:
+    section = (ROOT / "functions/README.md").read_text().split("## One thing, four names")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
+    columns = [re.findall(r"`([^`]+)`", "".join(row[column] for row in rows)) for column in range(1, 5)]
+    texts = [
+        (ROOT / "playbooks/hello.yaml").read_text(),
+        " ".join(path.read_text() for path in (ROOT / "shared/noetl_serverless/cli").rglob("*.py")),
+        json.dumps(document()),
+        (ROOT / "shared/noetl_serverless/gateway/schema.graphql").read_text(),
+    ]
+    assert len(rows) >= 5 and all(columns)
+    for names, text in zip(columns, texts, strict=True):
+        assert [name for name in names if not re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)] == []
 
 
 def test_the_query_of_the_page_is_one() -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from ..plurals import counted
+
 
 def lines(run: Mapping[str, Any]) -> Iterator[str]:
     """One line for each lost lease and each failed attempt of a run, from its `attempts`, `attempts_dropped` and
@@ -22,7 +24,8 @@ def lines(run: Mapping[str, Any]) -> Iterator[str]:
     for entry in run.get("attempts") or ():
         yield attempt(entry)
     if dropped := run.get("attempts_dropped"):
-        yield f"{dropped} failed attempts in between are not listed"
+        verb = "is" if dropped == 1 else "are"
+        yield f"{counted(dropped, 'failed attempt')} in between {verb} not listed"
 
 
 def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[str, int]] = ()) -> Iterator[str]:
@@ -35,12 +38,13 @@ def failed_items(items: Iterable[Mapping[str, Any]], unnamed: Iterable[Mapping[s
         line = f" (line {error['at']})" if error.get("at") else ""
         yield f"{which} failed{attempts}: {error.get('code')}: {error.get('message')}{line}"
     for frame in unnamed:
+        errors = "its error" if frame["failed"] == 1 else "their errors"
         which = f"{frame['failed']} more of the items {frame['start']} to {frame['end'] - 1}"
-        yield f"{which} failed; the log does not keep their errors"
+        yield f"{which} failed; the log does not keep {errors}"
 
 
 def attempt(entry: Mapping[str, Any]) -> str:
-    """`attempt 2 of load, item 7, failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)`."""
+    """`attempt 2 of load, item 7, failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, on worker w-1)`."""
     item = f", item {entry['index']}," if entry.get("index") is not None else ""
     error = entry.get("error") or {}
     started, ended = entry.get("started_at"), entry.get("ended_at")
@@ -48,7 +52,7 @@ def attempt(entry: Mapping[str, Any]) -> str:
     if isinstance(started, int) and isinstance(ended, int):
         parts.append(f"{(ended - started) / 1000:.3f} s")
     if entry.get("worker"):
-        parts.append(f"in {entry['worker']}")
+        parts.append(f"on worker {entry['worker']}")
     what = f"{error.get('code')}: {error.get('message')}"
     return f"attempt {entry.get('attempt')} of {entry.get('task')}{item} failed: {what} ({', '.join(parts)})"
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..plurals import counted
+
 
 def status_notes(entry: Mapping[str, Any]) -> Iterator[str]:
     """Lines about an execution in addition to its status and result; `entry` is an execution in the REST format."""
@@ -38,7 +40,7 @@ def failed_counts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """How many items of each step failed, in all its runs together; `found` is from `Progress.failed_items`."""
     for step in dict.fromkeys(run["step"] for run in found):
         failed, count = (sum(run[name] or 0 for run in found if run["step"] == step) for name in ("failed", "count"))
-        yield f"warning: {failed:,} of {count:,} items of the loop '{step}' failed"
+        yield f"warning: {failed:,} of {counted(count, 'item')} of the loop '{step}' failed"
 
 
 def warnings(found: Any) -> Iterator[str]:

@@ -27,6 +27,7 @@ from .commands import (
     schema,
     stack,
 )
+from .output import reflowed
 from .target import choose
 
 app = typer.Typer(
@@ -79,7 +80,7 @@ app.command()(explain.explain)
 app.command()(cost.cost)
 app.command()(capsule.export)
 app.command()(capsule.rerun)
-app.command(epilog=archive.EPILOG)(archive.archive)
+app.command(epilog=reflowed(archive.EPILOG))(archive.archive)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(schedule.app, name="schedule")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,8 @@ T = TypeVar("T")
 
 
 def command(function: Callable[P, T]) -> Callable[P, T]:
-    """Turn a Failure into a message, or a problem document with --json, and an exit status."""
+    """Turn a Failure into a message, or a problem document with --json, and an exit status. The help is the docstring,
+    reflowed."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -38,7 +40,16 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
 
+    if function.__doc__:
+        run.__doc__ = reflowed(function.__doc__)
     return run
+
+
+def reflowed(text: str) -> str:
+    """Help whose paragraphs have no line breaks of their own: the terminal's width decides. A paragraph that begins
+    with \\b keeps them, as in click."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(part if part.startswith("\b") else " ".join(part.split()) for part in paragraphs)
 
 
 def print_json(document: Any) -> None:
@@ -138,7 +149,9 @@ def _print_failure(failure: Failure) -> None:
     what = f"{file}: {failure.problem.get('title')}" if faults and file else failure.detail
     out.print(Text.assemble(("error: ", "bold red"), what))
     for fault in faults:
-        out.print(fault_line(fault, file), markup=False)
+        # the detail of a request with one mistake has its message already
+        if what != failure.detail or str(fault.get("message")) not in what:
+            out.print(fault_line(fault, file), markup=False)
 
 
 def fault_line(fault: Mapping[str, Any], file: str | None = None) -> str:

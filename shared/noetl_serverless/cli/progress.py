@@ -98,7 +98,7 @@ class StepRow:
 
     @property
     def title(self) -> str:
-        return f"{self.name} (again, {self.generation})" if self.generation > 1 else self.name
+        return f"{self.name} (run {self.generation})" if self.generation > 1 else self.name
 
     @property
     def loop(self) -> str:
@@ -326,7 +326,7 @@ def _seconds(ms: float | None) -> str:
 def line(row: StepRow) -> str:
     """A step that ended, in one line."""
     done, comma, failed = row.loop.partition(",")
-    items = f"  {done} items{comma}{failed}" if row.items is not None else ""
+    items = f"  {done} {'item' if row.items == 1 else 'items'}{comma}{failed}" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
     return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
 
@@ -338,7 +338,7 @@ def lines(rows: Folded[StepRow]) -> str:
 
 def _titles(rows: Folded[StepRow]) -> str:
     first, last = rows.turns[0], rows.turns[-1]
-    return f"{first.name} (again, {first.generation} to {last.generation})"
+    return f"{first.name} (runs {first.generation} to {last.generation})"
 
 
 def seconds(timestamp: str) -> float:

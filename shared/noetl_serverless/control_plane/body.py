@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TypeVar
 
 import orjson
@@ -38,7 +39,7 @@ def parse_body(model: type[M], body: bytes) -> M:
     try:
         return model.model_validate_json(body or b"{}")
     except ValidationError as error:
-        raise InvalidRequest(_summary(error, "body"), faults=faults_of(error)) from None
+        raise _refusal(model, error, "body") from None
 
 
 def parse_query(model: type[M], request: Request) -> M:
@@ -46,18 +47,27 @@ def parse_query(model: type[M], request: Request) -> M:
     try:
         return model.model_validate(dict(request.query_params))
     except ValidationError as error:
-        raise InvalidRequest(_unknown(model, error) or _summary(error, "query"), faults=faults_of(error)) from None
+        raise _refusal(model, error, "query") from None
 
 
-def _unknown(model: type[BaseModel], error: ValidationError) -> str | None:
-    """If the first mistake is an unknown parameter: a message that lists the known ones."""
-    error_details = error.errors()[0]
-    if error_details["type"] != "extra_forbidden":
-        return None
+def _refusal(model: type[BaseModel], error: ValidationError, part: str) -> InvalidRequest:
+    """All mistakes; the message is about the first. For an unknown name it lists the known ones."""
+    details = error.errors(include_url=False, include_input=False, include_context=False)
+    unknown = [item["type"] == "extra_forbidden" and len(item["loc"]) == 1 for item in details]
+    faults = [
+        replace(fault, message=_unknown(model, str(item["loc"][0]), part)) if is_unknown else fault
+        for fault, item, is_unknown in zip(faults_of(error), details, unknown, strict=True)
+    ]
+    first = faults[0]
+    place = f"{first.pointer.lstrip('/')}: " if first.pointer else ""
+    message = first.message if unknown[0] else f"the {part} is not valid: {place}{first.message}"
+    return InvalidRequest(message, faults=faults)
+
+
+def _unknown(model: type[BaseModel], name: str, part: str) -> str:
+    what = "field" if part == "body" else "parameter"
     known = ", ".join(field.alias or name for name, field in model.model_fields.items())
-    return (
-        f"there is no parameter {str(error_details['loc'][0])[:100]!r}; there {'are ' + known if known else 'is none'}"
-    )
+    return f"there is no {what} {name[:100]!r}; there {'are ' + known if known else 'is none'}"
 
 
 def _refuse_constants(body: bytes) -> None:
@@ -66,9 +76,3 @@ def _refuse_constants(body: bytes) -> None:
         orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"the body is not JSON: {error}") from None
-
-
-def _summary(error: ValidationError, part: str) -> str:
-    fault = faults_of(error)[0]
-    place = f"{fault.pointer.lstrip('/')}: " if fault.pointer else ""
-    return f"the {part} is not valid: {place}{fault.message}"

@@ -1,6 +1,6 @@
 """OpenAPI 3.1, built from the route table and the models on first use.
 
-`python -m noetl_serverless.control_plane.openapi` prints the table of operations in functions/README.md.
+`python -m noetl_serverless.control_plane.openapi` prints the tables of operations and of lists in functions/README.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_origin
 
 import orjson
 from pydantic import BaseModel
@@ -100,7 +100,12 @@ def _list_of(answer: dict[str, Any], operation: Operation) -> dict[str, Any]:
     items = {"type": "array", "items": answer}
     if operation.bare:
         return items
-    next_field = {"description": "Value of the parameter in the Link header for the next page; null on the last page."}
+    assert operation.query is not None
+    parameter = operation.query.model_json_schema()["properties"][operation.next_parameter]
+    next_field = {
+        "type": ["integer" if parameter.get("type") == "integer" else "string", "null"],
+        "description": f"Value of `{operation.next_parameter}` for the next page; null on the last page.",
+    }
     return {"type": "object", "required": ["items", "next"], "properties": {"items": items, "next": next_field}}
 
 
@@ -247,5 +252,29 @@ def table() -> Iterator[str]:
             yield f"| {operation.tag} | `{operation.method} {operation.path}` | {operation.summary} |"
 
 
+def lists() -> Iterator[str]:
+    """The lines of the second table: how users get the next page of each list."""
+    yield "| list | rows | next page |"
+    yield "|---|---|---|"
+    for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
+        if operation.roles & {"gateway"} and (found := _paging(operation)) is not None:
+            yield f"| `{operation.method} {operation.path}` | {' | '.join(found)} |"
+
+
+def _paging(operation: Operation) -> tuple[str, str] | None:
+    """Where the rows are, and the parameter for the next page with its source; None if it is no list."""
+    if operation.many and operation.bare:
+        return "the array itself", f"`{operation.next_parameter}`, in the `Link` header"
+    if operation.many:
+        return "`items`", f"`{operation.next_parameter}`, with the value of `next`"
+    following = operation.answer.model_fields.get("next")
+    parameter = re.search(r"Value of (`\w+`)", (following.description if following else None) or "")
+    if parameter is None:
+        return None
+    rows = next(name for name, field in operation.answer.model_fields.items() if get_origin(field.annotation) is list)
+    place = " in the body" if operation.method == "POST" else ""
+    return f"`{rows}`", f"{parameter[1]}{place}, with the value of `next`"
+
+
 if __name__ == "__main__":
-    sys.stdout.write("\n".join(table()) + "\n")
+    sys.stdout.write("\n".join([*table(), "", *lists()]) + "\n")

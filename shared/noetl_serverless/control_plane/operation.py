@@ -87,6 +87,8 @@ class Operation:
     query: type[BaseModel] | None = None
     many: bool = False
     bare: bool = False
+    # of a list: the query parameter whose value for the next page is `next`, or is in the Link header
+    next_parameter: str = ""
     status: int = 200
     # request headers beyond the usual: name -> what it does
     headers: dict[str, str] = field(default_factory=dict)

@@ -348,7 +348,10 @@ class Decider(Decision):
 
 
 def _unmatched(step: str) -> dict[str, Any]:
-    message = f"no arc of step '{step}' was taken, and nothing came after it; if that is meant, set on_no_match"
+    message = (
+        f"no arc of step '{step}' was taken, and nothing came after it; if that is meant, write this at the step: "
+        "next: {spec: {on_no_match: quiet}, arcs: [...]}"
+    )
     return {"code": "routing.no_match", "step": step, "message": message}
 
 

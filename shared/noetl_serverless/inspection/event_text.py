@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..plurals import counted
 from .quarantine_periods import EffectiveTimes
 from .runs import CommandRun, run_of, started_at
 
@@ -84,7 +85,7 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
             return f"execution {payload['execution_id']} ended with status {payload.get('status')}{error}"
         case e.LOOP_OPENED:
-            return f"opens a loop of {payload['count']} items, {_width(payload)}"
+            return f"opens a loop of {counted(payload['count'], 'item')}, {_width(payload)}"
         case e.FRAME_COMMITTED:
             return _frame(event, frames)
         case e.LOOP_DONE:
@@ -109,7 +110,7 @@ def _issued(event: Event) -> str | None:
     source = "timer" if "timer" in payload else "sub-playbook" if "child" in payload else None
     again = f" again, after its {source}" if source else ""
     what = " to render its collection" if payload["kind"] == "open" else ""
-    return f"{event.command_id} is issued{again}{what}"
+    return f"{event.command_id} is queued{again}{what}"
 
 
 def _frame(event: Event, frames: Sequence[Event]) -> str | None:
@@ -146,5 +147,5 @@ def _meta(payload: Mapping[str, Any], run: CommandRun) -> str:
     if isinstance(meta.get("attempt"), int) and meta["attempt"] > 1:
         parts.append(f"at attempt {meta['attempt']}")
     if meta.get("worker"):
-        parts.append(f"in {meta['worker']}")
+        parts.append(f"on worker {meta['worker']}")
     return f" ({', '.join(parts)})" if parts else ""

@@ -291,7 +291,7 @@ class _Explainer:
             return found
         for name, command in self.state.commands.items():
             issued = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
-            text, since = f"command {name} was issued at event {issued.seq}", self.effects.at(issued)
+            text, since = f"command {name} was queued at event {issued.seq}", self.effects.at(issued)
             if retries := [
                 period for period in self.effects.periods if period.ended_by == e.RETRIED and period.seq > issued.seq
             ]:
@@ -318,7 +318,7 @@ class _Explainer:
 
 QUARANTINE = "the execution is in quarantine: it continues from here after a retry"
 EXIT_TEXTS = {
-    e.RETRIED: "the execution leaves quarantine and continues; open commands are issued to workers again",
+    e.RETRIED: "the execution leaves quarantine and continues; open commands are queued again",
     e.CANCELLED: "the execution is cancelled while in quarantine",
     e.DROPPED: "the execution is dropped from quarantine; its status does not change",
 }

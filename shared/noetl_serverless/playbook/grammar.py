@@ -78,6 +78,9 @@ STEP_LEGACY: Final[Mapping[str, str]] = {
     "name": "the step's name is the value of 'step'",
     "output": "'output' belongs to the tool",
     "kind": "use tool: {kind: ...}",
+    "depends_on": "put an arc to this step at each step that it follows: next: {arcs: [{step: ...}]}",
+    "needs": "put an arc to this step at each step that it follows: next: {arcs: [{step: ...}]}",
+    "timeout": "it belongs in 'spec': spec: {timeout: ...}",
 }
 TOOL_LEGACY: Final[Mapping[str, str]] = {
     "eval": "use spec.policy.rules",

@@ -101,7 +101,7 @@ class Trees:
         if isinstance(seen, TemplateError):
             below = (seen.line or 1) - 1
             self.faults.add_at(
-                seen.message, path, place.line + below, 1 if below else place.column, "playbook.template"
+                f"template: {seen.message}", path, place.line + below, 1 if below else place.column, "playbook.template"
             )
             return None
         for name in LATER_NAMES & seen.reads.keys():

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from .http_auth import Authorization, authorize
+from .http_auth import CREDENTIALS, Authorization, authorize
 from .http_config import HttpConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 
 class Http:
     config: ClassVar[type[HttpConfig]] = HttpConfig
+    credentials: ClassVar[Mapping[str, frozenset[str]]] = CREDENTIALS
 
     def __init__(self) -> None:
         # one client per policy; a client belongs to the event loop it was made on

@@ -12,6 +12,13 @@ from .port import Credential, ToolContext, ToolFailure, credential_named
 
 Scheme = Literal["bearer", "basic", "api_key", "header"]
 
+# fields of credentials, by what they hold; the first that is set counts
+TOKENS = ("token", "access_token", "bearer")
+USERS = ("username", "user")
+PASSWORDS = ("password",)
+KEYS = ("key", "api_key", "value", "token")
+HEADERS = ("header", "header_name", "name")
+
 
 class HttpAuth(BaseModel):
     """A credential and the way to send it; without `type`, the credential's own type decides."""
@@ -55,9 +62,9 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
     authorization = Authorization(credential=credential)
     match scheme:
         case "bearer":
-            authorization.headers["Authorization"] = f"Bearer {_one_of(credential, 'token', 'access_token', 'bearer')}"
+            authorization.headers["Authorization"] = f"Bearer {_one_of(credential, *TOKENS)}"
         case "basic":
-            pair = f"{_one_of(credential, 'username', 'user')}:{_one_of(credential, 'password')}"
+            pair = f"{_one_of(credential, *USERS)}:{_one_of(credential, *PASSWORDS)}"
             authorization.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         case "api_key" | "header":
             _keyed(authorization, spec, credential)
@@ -70,12 +77,12 @@ def _keyed(authorization: Authorization, spec: HttpAuth, credential: Credential)
     if isinstance(headers, dict) and not spec.header:
         authorization.headers.update({str(name): str(value) for name, value in headers.items()})
         return
-    value = _one_of(credential, "key", "api_key", "value", "token")
+    value = _one_of(credential, *KEYS)
     param = spec.param or data.get("param")
     if param and not spec.header:
         authorization.params[str(param)] = value
         return
-    header = spec.header or data.get("header") or data.get("header_name") or data.get("name")
+    header = spec.header or next((data[name] for name in HEADERS if data.get(name)), None)
     authorization.headers[str(header or "X-API-Key")] = value
 
 
@@ -86,6 +93,13 @@ _SCHEMES: dict[str, Scheme] = {
     "api_key": "api_key",
     "header": "header",
 }
+_FIELDS: dict[Scheme, frozenset[str]] = {
+    "bearer": frozenset(TOKENS),
+    "basic": frozenset((*USERS, *PASSWORDS)),
+    "api_key": frozenset((*KEYS, *HEADERS, "headers", "param")),
+    "header": frozenset((*KEYS, *HEADERS, "headers", "param")),
+}
+CREDENTIALS = {type_: _FIELDS[scheme] for type_, scheme in _SCHEMES.items()}
 
 
 def _one_of(credential: Credential, *names: str) -> str:

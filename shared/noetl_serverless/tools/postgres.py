@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+from ..postgres_target import FIELDS
 from .port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome, credential_named
 from .postgres_config import PostgresConfig
 
 
 class Postgres:
     config: ClassVar[type[PostgresConfig]] = PostgresConfig
+    credentials: ClassVar[Mapping[str, frozenset[str]]] = {"postgres": FIELDS, "postgresql": FIELDS}
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(32, "postgres")
@@ -25,7 +28,7 @@ class Postgres:
         try:
             config = PostgresConfig.of(call)
             credential = await credential_named(context, "postgres", config.auth)
-            if credential.type not in ("postgres", "postgresql"):
+            if credential.type not in self.credentials:
                 message = f"postgres: credential {credential.name!r} is of type {credential.type!r}, not postgres"
                 raise ToolFailure("credential", "credential.unfit", message)
             work = Work(config, call.input, credential, self._cache(), _deadline(call.timeout))

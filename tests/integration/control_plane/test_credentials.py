@@ -55,3 +55,13 @@ async def test_nothing_secret_is_logged(user: Client, worker: Client, caplog: py
     read = [record for record in caplog.records if getattr(record, "operation", "") == "readCredentialData"]
     assert [(r.subject, r.credential, r.execution_id) for r in read] == [("test-worker", "wh", "77")]  # type: ignore[attr-defined]
     assert SECRET not in "".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_an_unknown_field_of_a_known_type_is_refused_and_an_unknown_type_gets_a_warning(user: Client) -> None:
+    refused = await user.post("/api/credentials", {"name": "x", "type": "bearer", "data": {"tokn": SECRET}})
+    assert (refused.status, refused.json["errors"][0]["pointer"]) == (400, "/data/tokn")
+    assert "did you mean 'token'?" in refused.json["detail"] and SECRET not in refused.body.decode()
+    assert (await user.get("/api/credentials/x")).status == 404
+    assert (await user.post("/api/credentials", BODY)).json["warnings"] == []
+    stored = await user.post("/api/credentials", {"name": "y", "type": "vault", "data": {"any": SECRET}})
+    assert (stored.status, len(stored.json["warnings"])) == (200, 1)

@@ -15,7 +15,7 @@ ATTEMPT = {
 
 def test_an_attempt_shows_its_error_its_time_and_its_worker() -> None:
     assert list(lines({"attempts": [ATTEMPT]})) == [
-        "attempt 2 of load failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, in w-1)"
+        "attempt 2 of load failed: http.status: 503 (2026-01-01T00:00:00.000Z, 0.200 s, on worker w-1)"
     ]
 
 

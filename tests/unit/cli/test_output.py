@@ -3,8 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import typer
 from rich.console import Console
 
+from noetl_serverless.cli import output
+from noetl_serverless.cli.failure import Refused
 from noetl_serverless.cli.output import cell, fault_line, result, rows_of
 
 
@@ -54,3 +57,20 @@ def test_a_fault_is_named_as_editors_do() -> None:
     fault = {"message": "bad", "line": 3, "column": 7}
     assert fault_line(fault, "a.yaml") == "a.yaml:3:7: bad"
     assert fault_line({"message": "bad"}) == "bad"
+
+
+@pytest.mark.parametrize(
+    ("detail", "times"), [("the body is not valid: cron: wrong", 1), ("2 mistakes, the first: another", 2)]
+)
+def test_the_message_of_a_request_with_one_mistake_is_printed_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, detail: str, times: int
+) -> None:
+    monkeypatch.setattr(output, "console", lambda error: Console(stderr=error, soft_wrap=True))
+
+    @output.command
+    def refused() -> None:
+        raise Refused(400, {"detail": detail, "errors": [{"message": "wrong", "pointer": "/cron"}]})
+
+    with pytest.raises(typer.Exit):
+        refused()
+    assert len(capsys.readouterr().err.splitlines()) == times

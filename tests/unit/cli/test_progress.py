@@ -106,7 +106,7 @@ def test_a_loop_counts_its_items_and_ends_once() -> None:
 def test_a_step_that_comes_again_has_a_row_of_its_own() -> None:
     progress = Progress()
     progress.apply([event("call.done", 1), event("call.done", 2, generation=2)])
-    assert [line(row).split("  ")[0] for row in progress.rows.values()] == ["✓ load", "✓ load (again, 2)"]
+    assert [line(row).split("  ")[0] for row in progress.rows.values()] == ["✓ load", "✓ load (run 2)"]
 
 
 def test_the_status_follows_the_end() -> None:
@@ -276,10 +276,10 @@ def test_thousands_of_turns_are_a_few_lines_unless_all_are_wanted() -> None:
         meta = {"duration_ms": 1000, "attempts": attempts} if turn == 7 else {"duration_ms": 1000}
         progress.apply([event("command.issued", 1, generation=turn), event("call.done", 2, generation=turn, meta=meta)])
     first, rest, last = text_of(progress)
-    assert "load (again, 3000)" in last and "again" not in first
+    assert "load (run 3000)" in last and "run" not in first
     assert [part.strip() for part in rest.split("  ") if part.strip()] == [
         "⋮",
-        "load (again, 2 to 2999)",
+        "load (runs 2 to 2999)",
         "2998 done",
         "2998.00 s",
         "2998.00 s",

@@ -1,4 +1,4 @@
-"""What is said of a query that is not as expected."""
+"""What is said of a query or a body that is not as expected."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from noetl_serverless.control_plane.body import parse_query
-from noetl_serverless.control_plane.models.executions import ListExecutions
+from noetl_serverless.control_plane.body import parse_body, parse_query
+from noetl_serverless.control_plane.models.executions import Execute, ListExecutions
 from noetl_serverless.errors import InvalidRequest
 
 
@@ -29,3 +29,16 @@ def test_an_unknown_parameter_is_reported_with_the_known_ones() -> None:
 
 def test_a_value_that_is_wrong_is_reported_by_its_name() -> None:
     assert "page_size: Input should be greater than or equal to 1" in refusal(ListExecutions, "page_size=0").detail
+
+
+def test_an_unknown_field_of_a_body_is_reported_with_the_known_ones() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_body(Execute, b'{"path": "t/a", "variables": {}}')
+    message = "there is no field 'variables'; there are path, catalog_id, version, resource_kind, payload"
+    assert refused.value.detail == message
+    assert [(fault.message, fault.pointer) for fault in refused.value.faults] == [(message, "/variables")]
+
+
+def test_a_wrong_field_of_a_body_is_reported_by_its_name() -> None:
+    with pytest.raises(InvalidRequest, match="the body is not valid: payload: Input should be an object"):
+        parse_body(Execute, b'{"path": "t/a", "payload": 1}')

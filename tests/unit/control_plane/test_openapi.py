@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import re
+
 from graphql import GraphQLEnumType
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
@@ -25,6 +28,21 @@ def test_what_running_covers_is_documented_alike_for_rest_and_graphql() -> None:
     assert isinstance(running, GraphQLEnumType)
     for said in (rest, " ".join((running.values["running"].description or "").split())):
         assert "runs or waits in the worker for its turn, for a Python process or for its next attempt" in said
+
+
+def test_next_of_every_list_has_a_type_and_is_the_value_of_one_of_its_parameters() -> None:
+    found = 0
+    for methods in document()["paths"].values():
+        for entry in methods.values():
+            answer = entry["responses"]["200" if "200" in entry["responses"] else "201"].get("content", {})
+            schema = answer.get("application/json", {}).get("schema", {})
+            if "items" in schema.get("properties", {}):
+                following = schema["properties"]["next"]
+                (name,) = re.findall(r"Value of `(\w+)`", following["description"])
+                (parameter,) = [one for one in entry["parameters"] if one["name"] == name]
+                assert following["type"][1] == "null" and following["type"][0] in json.dumps(parameter["schema"])
+                found += 1
+    assert found >= 5
 
 
 def test_names_are_unique() -> None:

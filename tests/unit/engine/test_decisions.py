@@ -122,7 +122,8 @@ def test_of_many_steps_that_took_no_arc_the_first_are_named() -> None:
     assert warnings[0] == {
         "code": "routing.no_match",
         "step": "s00",
-        "message": "no arc of step 's00' was taken, and nothing came after it; if that is meant, set on_no_match",
+        "message": "no arc of step 's00' was taken, and nothing came after it; if that is meant, write this at the "
+        "step: next: {spec: {on_no_match: quiet}, arcs: [...]}",
     }
 
 

@@ -87,7 +87,8 @@ def test_a_failed_step_says_how_and_after_how_many_attempts() -> None:
     found = step_of(run, "a")
     assert found["status"] == "failed"
     assert found["why"] == "http.status: 503 (line 12), after 4 attempts"
-    assert "fails: http.status: 503 (line 12) (ran for 1.500 s, at attempt 4, in w-3)" in found["chain"][-2]["text"]
+    text = "fails: http.status: 503 (line 12) (ran for 1.500 s, at attempt 4, on worker w-3)"
+    assert text in found["chain"][-2]["text"]
 
 
 def test_an_arc_that_does_not_ask_about_failures_is_named() -> None:
@@ -134,7 +135,7 @@ def test_a_join_waits_for_what_can_still_reach_it() -> None:
         "for": "worker",
         "step": "right",
         "generation": 1,
-        "text": f"command right#1 was issued at event {order.seq}",
+        "text": f"command right#1 was queued at event {order.seq}",
         "since": order.at,
         "command_id": "right#1",
     }
@@ -255,7 +256,7 @@ def test_what_was_kept_in_quarantine_is_shown_when_it_took_effect() -> None:
     assert [entry.get("kept_since") for entry in chain if entry["event"] == e.CALL_DONE] == [came + 1, None]
     assert [entry["text"] for entry in chain if entry["step"] is None][1:] == [
         "the engine cannot decide how to continue; the execution goes into quarantine",
-        "the execution leaves quarantine and continues; open commands are issued to workers again",
+        "the execution leaves quarantine and continues; open commands are queued again",
     ]
 
 
@@ -265,7 +266,7 @@ def test_the_time_in_quarantine_is_none_in_which_a_command_was_queued() -> None:
     run.now += 60_000
     run.fact(e.RETRIED, payload={"seq": len(run.log)})
     [wait] = of(run)["waits"]
-    assert (wait["since"], wait["text"]) == (run.now, "command a#1 was issued at event 2 and again at event 4")
+    assert (wait["since"], wait["text"]) == (run.now, "command a#1 was queued at event 2 and again at event 4")
     started = datetime.fromtimestamp((run.now + 30) / 1000, UTC).isoformat()
     run.done("a", {"v": 1}, meta={"started_at": started, "duration_ms": 1})
     [queued] = [entry for entry in step_of(run, "a")["chain"] if "queued_ms" in entry]
@@ -376,7 +377,7 @@ def test_the_first_attempt_is_not_worth_a_word() -> None:
     run.done("a", {"v": 1}, meta={"attempt": 1, "duration_ms": 1500, "worker": "w-3"})
     found = step_of(run, "a")
     assert found["why"] == "it completed"
-    assert "a#1 succeeds (ran for 1.500 s, in w-3)" in texts(found)
+    assert "a#1 succeeds (ran for 1.500 s, on worker w-3)" in texts(found)
 
 
 @pytest.mark.parametrize(("waited", "shown"), [(0.04, False), (4994.0, True)])
@@ -397,7 +398,7 @@ def test_what_a_step_has_printed_stands_beside_its_end() -> None:
 def test_a_report_without_a_word_about_itself() -> None:
     run = Run(CHAIN)
     run.done("a", {"v": 1})
-    assert texts(step_of(run, "a"))[:3] == ["the playbook starts here", "a#1 is issued", "a#1 succeeds"]
+    assert texts(step_of(run, "a"))[:3] == ["the playbook starts here", "a#1 is queued", "a#1 succeeds"]
 
 
 @pytest.mark.parametrize(
@@ -416,7 +417,7 @@ def test_a_delay_and_what_comes_of_it(resume: Any, expected: str) -> None:
     assert texts(step_of(run, "a"))[2:] == [
         expected,
         "the delay has expired",
-        "a#1@2 is issued again, after its timer",
+        "a#1@2 is queued again, after its timer",
     ]
 
 
@@ -463,7 +464,7 @@ def test_a_sequential_loop_and_an_item_of_it_that_fails() -> None:
     assert "opens a loop of 5 items, one at a time" in found
     assert "item 0 fails: bad: no" in found
     assert found.count("the loop ends with status error: loop.item_failed: 1 of 5 items failed; the first: no") == 1
-    assert not [text for text in found if text.startswith("two#1.0")], "that a frame is issued is not told"
+    assert not [text for text in found if text.startswith("two#1.0")], "that a frame is queued is not told"
 
 
 def test_a_worker_that_is_to_render_a_collection() -> None:
@@ -472,7 +473,7 @@ def test_a_worker_that_is_to_render_a_collection() -> None:
         '- {step: each, loop: {in: "{{ load.rows }}", iterator: row}, tool: {kind: noop}}\n'
     )
     run.report("load#1", ref={"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "extracted": {}})
-    assert "each#1.open is issued to render its collection" in texts(step_of(run, "each"))
+    assert "each#1.open is queued to render its collection" in texts(step_of(run, "each"))
 
 
 def test_a_loop_that_a_worker_opened_was_stopped_by_a_cancel() -> None:

@@ -236,6 +236,21 @@ def test_a_line_above_moves_the_place_of_an_error_and_changes_nothing() -> None:
     assert other.divergence is not None
 
 
+def test_the_text_of_a_warning_may_change_between_releases() -> None:
+    flow = (
+        "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: '{{ false }}'}]}}\n"
+        "- {step: b, tool: {kind: noop}}\n"
+    )
+    run = play(Run(flow), 1)
+    end = run.log[-1]
+    (warning,) = end.payload["warnings"]
+    assert "next: {spec: {on_no_match: quiet}" in warning["message"]
+    run.log[-1] = replace(end, payload={**end.payload, "warnings": [{**warning, "message": "of the release before"}]})
+    assert again(run, flow).divergence is None
+    run.log[-1] = replace(end, payload={**end.payload, "warnings": [{**warning, "step": "b"}]})
+    assert again(run, flow).divergence is not None
+
+
 def test_what_a_command_is_given_is_part_of_its_decision() -> None:
     reading = CHAIN.replace("{step: c, tool: {kind: noop}}", '{step: c, tool: {kind: noop, input: {x: "{{ ctx.x }}"}}}')
     found = again(play(Run(CHAIN), 1), reading)

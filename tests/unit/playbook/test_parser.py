@@ -169,6 +169,8 @@ class TestLegacy:
             ("spec: {next_mode: exclusive}", "next: {spec: {mode"),
             ("spec: {policy: {rules: []}}", "belong in the tool"),
             ("loop: {in: '{{ x }}', iterator: i, mode: parallel}", "'spec'"),
+            ("timeout: 5", "spec: {timeout: ...}"),
+            ("depends_on: [b]", "put an arc to this step at each step that it follows"),
             ("loop: {in: '{{ x }}', iterator: i, spec: {mode: async}}", "mode: parallel"),
         ],
     )

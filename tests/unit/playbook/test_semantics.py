@@ -239,6 +239,10 @@ class TestTexts:
         assert only(tool("kind: python\ncode_b64: eCA9ID0=")).code == "playbook.python_syntax"
         assert "not both" in only(tool("kind: python\ncode: x = 1\ncode_b64: eCA9IDE=")).message
 
+    def test_a_fault_in_a_template_says_that_it_is_about_the_template(self) -> None:
+        fault = only(tool("kind: noop\ninput: {x: '{{ a = 1 }}'}"))
+        assert fault.message.startswith("template: expected token")
+
     @pytest.mark.parametrize("kind", ["postgres", "duckdb"])
     @pytest.mark.parametrize("key", ["command", "query", "script"])
     def test_a_placeholder_in_sql_quotes(self, kind: str, key: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..client import items_of
-from ..failure import Failure, WrongUse
+from ..failure import Failure, Refused, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
@@ -65,12 +67,19 @@ def archive(
     Exit status 1 if some could not be written.
     """
     cutoff = None if before is None else cutoff_of(before, datetime.now(UTC)).isoformat()
-    with running_stack(data) as client:
-        if dry_run:
-            answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
-            _print_due(answer, as_json)
-            return
-        written = _archive(client, cutoff)
+    try:
+        with running_stack(data) as client:
+            if dry_run:
+                answer = client.post("/api/archives", {"before": cutoff, "dry_run": True})
+                _print_due(answer, as_json)
+                return
+            written = _archive(client, cutoff)
+    except Refused as refused:
+        if cutoff is not None or refused.http_status != HTTPStatus.BAD_REQUEST:
+            raise
+        raise WrongUse(
+            "give --before, such as --before 90d: NOETL_ARCHIVE_AFTER_DAYS, its default, is not set for this stack"
+        ) from None
     _print_written(written, as_json)
 
 
@@ -132,7 +141,7 @@ def _print_due(answer: dict[str, Any], as_json: bool) -> None:
     rows = [[entry["month"], entry["executions"], entry["events"]] for entry in due]
     show(table(("month", "executions", "events"), rows))
     total = sum(entry["executions"] for entry in due)
-    echo(f"{total} executions that ended before {answer['before']}; nothing was changed")
+    echo(f"{counted(total, 'execution')} that ended before {answer['before']}; nothing was changed")
 
 
 def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
@@ -147,4 +156,5 @@ def _print_written(written: list[dict[str, Any]], as_json: bool) -> None:
         [entry["files"]["events"]["key"], entry["executions"], entry["events"], entry["bytes"]] for entry in written
     ]
     show(table(("file", "executions", "events", "bytes"), rows))
-    echo(f"{totals['executions']} executions with {totals['events']} events archived in {totals['bytes']} bytes")
+    executions, events, size = (counted(number, name.removesuffix("s")) for name, number in totals.items())
+    echo(f"{executions} with {events} archived in {size}")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..client import Client
-from ..failure import EXIT_FAILED, Failure, WrongUse
+from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
@@ -72,11 +73,10 @@ def export(
             }
         )
         return
-    left = f", {packed.left_out} results left out" if packed.left_out else ""
-    masked = f", {packed.masked} values masked" if packed.masked else ""
-    echo(
-        f"{file}: {packed.executions} executions, {packed.events} events, {packed.bytes} bytes of results{left}{masked}"
-    )
+    left = f", {counted(packed.left_out, 'result')} left out" if packed.left_out else ""
+    masked = f", {counted(packed.masked, 'value')} masked" if packed.masked else ""
+    executions, events = counted(packed.executions, "execution"), counted(packed.events, "event")
+    echo(f"{file}: {executions}, {events}, {counted(packed.bytes, 'byte')} of results{left}{masked}")
 
 
 def _register_secrets(client: Client, masking: object) -> None:
@@ -95,9 +95,9 @@ def _register_secrets(client: Client, masking: object) -> None:
 @command
 def rerun(
     recorded: RecordedArgument,
-    stub: Annotated[
-        bool, typer.Option("--stub", help="Use the recorded answers instead of calling tools (required).")
-    ] = False,
+    _: Annotated[
+        bool, typer.Option("--stub", help="Use the recorded answers; this is the default, and may be omitted.")
+    ] = True,
     playbook: Annotated[
         str | None, typer.Option("--playbook", metavar="FILE", help="Run this playbook instead of the recorded one.")
     ] = None,
@@ -115,8 +115,6 @@ def rerun(
     from ...capsule.rerun import rerun as run_again
     from ..playbooks import plan_of
 
-    if not stub:
-        raise WrongUse("--stub is required: rerun cannot call tools; use `noetls run` for that")
     text = None if playbook is None else read_text(playbook)
     if text is not None:
         plan_of(text, str(playbook))
@@ -163,7 +161,7 @@ def _document(recording: Recording, result: Rerun) -> dict[str, Any]:
 
 
 def _show(result: Rerun) -> None:
-    echo(f"{result.status} after {result.calls} recorded answers")
+    echo(f"{result.status} after {counted(result.calls, 'recorded answer')}")
     if result.error:
         echo(f"error: {result.error.get('message')}")
     if result.missing:

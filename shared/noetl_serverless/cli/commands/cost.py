@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, print_json, show, table
@@ -74,7 +75,8 @@ def _show(document: dict[str, Any]) -> None:
         echo(f"the wall time includes {total['quarantined_ms'] / 1000:.3f} s in quarantine")
     if document["children"]:
         family = document["with_children"]
-        what = f"{len(document['children'])} sub-playbooks: {family['invocations']} commands"
+        children = counted(len(document["children"]), "sub-playbook")
+        what = f"{children}: {counted(family['invocations'], 'command')}"
         echo(f"with {what}, {_money(family['cost'])} {document['currency']}")
     echo(f"prices: {table_of['name']} of {table_of['date']}, {table_of['region']}. {table_of['note']}")
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from ..failure import WrongUse
-from ..options import DataOption, JsonOption, SetOption, workload
+from ..options import DataOption, JsonOption, workload
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
@@ -20,18 +20,31 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the credential.")]
 @command
 def set_(
     name: NameArgument,
-    kind: Annotated[str, typer.Option("--type", help="Type of the credential: postgres, bearer, basic, api_key, ...")],
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--type",
+            help="Type: postgres, bearer, oauth2, basic, api_key or header. Tools read no other type.",
+        ),
+    ],
     value: Annotated[
         str | None, typer.Option("--value", help="Fields as JSON; @FILE reads a file, @- standard input.")
     ] = None,
-    assignments: SetOption = None,
-    description: Annotated[str | None, typer.Option("--description")] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a field of the credential: name=value; the value is JSON or plain text."),
+    ] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", help="Text that the list of credentials shows.")
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Store a credential, encrypted. It replaces one of the same name.
 
-    The shell's history keeps what is typed on the command line: prefer --value @FILE or @-."""
+    A field that the type does not have is refused. The shell's history keeps what is typed on the command line: prefer
+    --value @FILE or @-.
+    """
     content = workload(value, assignments)
     if not content:
         raise WrongUse("give the credential's fields with --value or --set")
@@ -43,7 +56,9 @@ def set_(
     if as_json:
         print_json(entry)
     else:
-        echo(f"stored {name}")
+        echo(f"stored {entry['name']}: type {entry['type']}, fields {', '.join(sorted(content))}")
+        for warning in entry.get("warnings") or ():
+            echo(f"warning: {warning}")
 
 
 @app.command("list")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, data_directory
 from ..output import command, echo
@@ -70,7 +71,7 @@ def _run_playbook(layout: Any, running: dict[str, Any], folder: Path, path: str,
         files = playbook_files([folder])
         for file in files:
             register_text(client, str(file), file.read_text(encoding="utf-8"))
-        echo(f"registered {len(files)} playbooks of {folder}/, now {path}:\n")
+        echo(f"registered {counted(len(files), 'playbook')} of {folder}/, now {path}:\n")
         outcome = watch(client, client.execute(path, None, workload), quiet=False)
     show_outcome(outcome)
     return str(outcome["status"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..client import Client
 from ..failure import EXIT_FAILED, WrongUse
 from ..instant import ago
@@ -162,7 +163,8 @@ def _show_many(documents: list[dict[str, Any]], differing: list[dict[str, Any]])
         for document in documents
     ]
     show(table(("execution_id", "version", "status", "verdict"), rows))
-    echo(f"{len(documents)} executions, {len(differing)} differ")
+    verb = "differs" if len(differing) == 1 else "differ"
+    echo(f"{counted(len(documents), 'execution')}, {len(differing):,} {verb}")
 
 
 def _verdict(document: dict[str, Any]) -> str:

@@ -51,6 +51,6 @@ def digest(
         if not result.ended:
             echo("the execution is still running; the digest covers what has ended so far")
         if not matches:
-            echo(f"mismatch: expected {verify}")
+            echo(f"the digest of the execution, {value}, differs from the expected one, {verify}")
     if not matches:
         raise typer.Exit(EXIT_FAILED)

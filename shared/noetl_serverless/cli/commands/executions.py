@@ -14,6 +14,7 @@ import typer
 from ...engine.events import QUARANTINED, RETRIED
 from ...inspection.failed_items import MAX_ITEMS
 from ...inspection.quarantine_periods import QuarantinePeriods
+from ...plurals import counted
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..ending import dropped, failed_counts, principal, quarantine, retried, status_notes, warnings
@@ -150,6 +151,9 @@ def events(
 ) -> None:
     """Print the log of an execution.
 
+    Each line has an event's number, its time, its type and its step. "(caused by 3)" means that the engine decided the
+    event because of event 3.
+
     A fact that was kept in quarantine is listed after the event by which the execution continued, with the time at
     which it arrived. It and the events that follow from it also show when they took effect.
     """
@@ -250,14 +254,15 @@ def _items(progress: Progress, whole: bool) -> Iterator[str]:
     found: dict[str, list[str]] = {}
     failed: Counter[str] = Counter()
     for run in progress.failed_items():
-        generation = f" (again, {run['generation']})" if run["generation"] > 1 else ""
+        generation = f" (run {run['generation']})" if run["generation"] > 1 else ""
         shown = failed_items(run["items"], run["unnamed"])
         found.setdefault(run["step"], []).extend(f"{run['step']}{generation}: {text}" for text in shown)
         failed[run["step"]] += run["failed"]
     for name, texts in found.items():
         yield from texts if whole else texts[:MAX_LINES]
         if failed[name] > MAX_LINES and not whole:
-            yield f"{name}: and {failed[name] - MAX_LINES:,} more items failed; use --all to show them"
+            more = counted(failed[name] - MAX_LINES, "more item", "more items")
+            yield f"{name}: and {more} failed; use --all to show {'it' if more.startswith('1 ') else 'them'}"
 
 
 def _failures(execution_id: str, progress: Progress, whole: bool) -> Iterator[str]:

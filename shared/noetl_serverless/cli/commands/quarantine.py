@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import typer
 
+from ...plurals import counted
 from ..failure import EXIT_FAILED
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -91,7 +92,7 @@ def _lines(entry: Mapping[str, Any]) -> Iterator[str]:
     yield f"  {error['message']}"
     if error["place"]:
         yield f"  at {error['place']}; its log ends with event {entry['seq']}"
-    yield f"kept for a retry: {entry['fact_count']} fact(s)"
+    yield f"kept for a retry: {counted(entry['fact_count'], 'fact')}"
     for fact in facts:
         where = fact["command_id"] or fact["step"] or ""
         payload = fact["beginning"] if fact["payload"] is None else cell(fact["payload"])

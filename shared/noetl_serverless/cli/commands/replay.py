@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -83,7 +84,7 @@ def _offline(file: str, seq: int | None, instant: datetime | None) -> dict[str, 
 def _show(document: dict[str, Any]) -> None:
     surfaces = document["surfaces"]
     execution = surfaces["execution"]
-    cut = "" if document["complete"] else f", cut off after {document['event_count']} events"
+    cut = "" if document["complete"] else f", cut off after {counted(document['event_count'], 'event')}"
     echo(f"{execution['path']}  {execution['status']}  as of event {document['last_event_id']}{cut}")
     ended = execution["status"] != "RUNNING"
     steps = [[row["step"], row["generation"], _status(row, ended), _content(row)] for row in surfaces["steps"]]
@@ -171,12 +172,16 @@ def rebuild(
     execution_id: Annotated[
         str | None, typer.Option("--execution", metavar="ID", help="Rebuild only this execution.")
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Rebuild every execution.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Drop projections and rebuild them from the logs, while the system runs.
 
-    Each execution is rebuilt in one transaction. Only leases are lost: commands that workers hold are claimed again.
+    Give --execution or --all. Each execution is rebuilt in one transaction. Only leases are lost: commands that workers
+    hold are claimed again.
     """
+    if (execution_id is None) != every:
+        raise WrongUse("give either --execution ID, or --all to rebuild every execution and drop all leases")
     done: list[dict[str, Any]] = []
     with running_stack(data) as client:
         body: dict[str, Any] = {"limit": 50} if execution_id is None else {"execution_id": execution_id}
@@ -194,4 +199,5 @@ def rebuild(
         echo(f"execution {entry['execution_id']}:")
         _show_differences(entry["differences"])
     leases = sum(entry["leases"] for entry in done)
-    echo(f"{len(done)} executions rebuilt, {len(repaired)} of them differed from their log; {leases} leases lost")
+    verdict = f"{len(repaired):,} of them differed from their log" if repaired else "none differed from its log"
+    echo(f"{counted(len(done), 'execution')} rebuilt, {verdict}; {counted(leases, 'lease')} lost")

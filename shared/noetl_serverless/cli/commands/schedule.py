@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import typer
@@ -13,6 +13,8 @@ from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Manage schedules, which start playbooks at set times.", no_args_is_help=True)
+# as in store.schedule_spec, whose import takes longer
+Missed = Literal["skip", "fire_once", "catch_up"]
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 
 
@@ -27,7 +29,12 @@ def create(
     every: Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")] = None,
     timezone: Annotated[str, typer.Option("--timezone", help="Time zone of the cron expression.")] = "UTC",
     missed: Annotated[
-        str, typer.Option("--missed", help="What to do about missed runs: skip, fire_once or catch_up.")
+        Missed,
+        typer.Option(
+            "--missed",
+            case_sensitive=False,
+            help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
+        ),
     ] = "fire_once",
     version: Annotated[
         int | None, typer.Option("--version", min=1, help="Version of the playbook; the default is the newest.")

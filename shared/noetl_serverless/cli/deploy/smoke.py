@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from ...plurals import counted
 from ..client import Client
 from ..contexts import Context
 from ..failure import Failure
@@ -99,4 +100,4 @@ def _playbook(client: Client, items: int) -> str:
     expected = {"count": items, "total": sum(n * n for n in range(items))}
     if found != expected:
         raise Failure(f"execution {execution_id} returned {found}; expected {expected}")
-    return f"{items} items in {float(entry.get('duration_seconds') or 0):.1f} s (execution {execution_id})"
+    return f"{counted(items, 'item')} in {float(entry.get('duration_seconds') or 0):.1f} s (execution {execution_id})"

@@ -71,6 +71,10 @@ class CredentialEntry(BaseModel):
         )
 
 
+class StoredCredential(CredentialEntry):
+    warnings: list[str] = Field(default_factory=list, description="What is allowed, but may not be intended.")
+
+
 class CredentialEntries(BaseModel):
     items: list[CredentialEntry]
     filter: dict[str, Any]

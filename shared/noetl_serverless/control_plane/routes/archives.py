@@ -150,6 +150,7 @@ OPERATIONS = (
         answer=ArchiveEntry,
         query=ListArchives,
         many=True,
+        next_parameter="before",
     ),
     Operation(
         "claimArchive",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ...errors import Forbidden
+from ...errors import Forbidden, InvalidRequest
+from ...tools import credential_types
 from ..models.credentials import (
     CredentialEntries,
     CredentialEntry,
@@ -10,13 +11,16 @@ from ..models.credentials import (
     GetCredential,
     ListCredentials,
     PutCredential,
+    StoredCredential,
 )
 from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit
 from ..page import from_offset
 
 
-async def put(call: Call) -> CredentialEntry:
+async def put(call: Call) -> StoredCredential:
     body: PutCredential = call.body
+    if faults := credential_types.check(body.type, body.data):
+        raise InvalidRequest(faults[0].message, faults=faults)
     stored = await call.services.credentials.put(
         name=body.name,
         type=body.type,
@@ -25,7 +29,8 @@ async def put(call: Call) -> CredentialEntry:
         tags=body.tags,
         description=body.description,
     )
-    return CredentialEntry.of(stored)
+    entry = CredentialEntry.of(stored)
+    return StoredCredential(**entry.model_dump(), warnings=credential_types.warnings(body.type))
 
 
 async def entries(call: Call) -> CredentialEntries:
@@ -63,7 +68,7 @@ OPERATIONS = (
         tag="credentials",
         roles=USERS,
         handler=put,
-        answer=CredentialEntry,
+        answer=StoredCredential,
         body=PutCredential,
     ),
     Operation(

@@ -89,6 +89,7 @@ OPERATIONS = (
         answer=EventEntry,
         query=ListEvents,
         many=True,
+        next_parameter="after",
         bare=True,
     ),
     Operation(

@@ -150,6 +150,7 @@ OPERATIONS = (
         answer=ExecutionEntry,
         query=ListExecutions,
         many=True,
+        next_parameter="before",
         bare=True,
     ),
     Operation(

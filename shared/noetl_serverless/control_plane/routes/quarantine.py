@@ -57,6 +57,7 @@ OPERATIONS = (
         answer=QuarantineEntry,
         query=ListQuarantine,
         many=True,
+        next_parameter="after",
     ),
     Operation(
         "getQuarantined",

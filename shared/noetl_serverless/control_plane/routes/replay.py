@@ -142,6 +142,7 @@ OPERATIONS = (
         answer=ResultRow,
         query=ListResults,
         many=True,
+        next_parameter="after",
     ),
     Operation(
         "listCommands",
@@ -155,5 +156,6 @@ OPERATIONS = (
         answer=CommandRow,
         query=ListCommands,
         many=True,
+        next_parameter="after",
     ),
 )

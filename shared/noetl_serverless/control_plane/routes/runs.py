@@ -36,5 +36,6 @@ OPERATIONS = (
         answer=RunEntry,
         query=ListRuns,
         many=True,
+        next_parameter="after",
     ),
 )
