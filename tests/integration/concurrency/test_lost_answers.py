@@ -131,7 +131,7 @@ async def test_a_fact_left_in_the_inbox_is_there_once_though_its_answer_is_lost(
 
     assert await plane.tell(b) == "stale"
     await harness.reconcilers[0].reconcile()
-    closed = [event.command_id for event in await harness.events(id, e.CALL_DONE)]
+    closed = [event.command_id or "" for event in await harness.events(id, e.CALL_DONE)]
     assert sorted(closed) == ["a#1", "b#1", "c#1", "d#1"]
     assert [event.command_id for event in await harness.events(id, e.ISSUED)].count("end#1") == 1
     assert harness.findings() == []
