@@ -52,12 +52,14 @@ HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {pat
 
 
 class BusyLog(PostgresEventStore):
-    """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them."""
+    """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them.
+    `handing_in` is called ahead of each fact that goes into an inbox."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.first: list[Callable[[], Awaitable[Any]]] = []
         self.handed_in = 0
+        self.handing_in: Callable[[], None] = lambda: None
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         if self.first:
@@ -66,6 +68,7 @@ class BusyLog(PostgresEventStore):
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         self.handed_in += 1
+        self.handing_in()
         return await super().append_to_inbox(facts)
 
 
