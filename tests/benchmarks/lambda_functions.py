@@ -17,6 +17,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def measure(deployment: Deployment, folder: Path, starts: int, warm: int) -> Ite
     spec = deployment.specs["gateway"]
     floor = _figures(lambda: Environment("aws.handler", empty, deployment.variables(spec)), {}, starts, warm)
     for name, event in EVENTS.items():
-        found = _figures(lambda name=name: deployment.environment(deployment.specs[name]), event, starts, warm)
+        found = _figures(partial(deployment.environment, deployment.specs[name]), event, starts, warm)
         for figure, values in found.items():
             extra = {"p99": percentile(values, 0.99), "of": len(values)}
             yield Result(f"lambda.{name}.{figure}", median(values), "ms", median(floor[figure]), extra)

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def ends_of(stack: ChaosStack) -> dict[str, End]:
             parent_execution_id::text FROM noetl.execution"""
     )
     given_up = _given_up(stack, {row[0]: row[6] for row in rows})
-    return {id: End(*values, given_up=id in given_up) for id, *values, _ in rows}
+    return {id: End(path, status, result, error, at, id in given_up) for id, path, status, result, error, at, _ in rows}
 
 
 def _given_up(stack: ChaosStack, parents: Mapping[str, str | None]) -> set[str]:
@@ -352,10 +353,13 @@ def collected(stack: ChaosStack) -> list[Finding]:
     def left() -> list[Path]:
         return [path for path in folder.rglob("*") if path.is_file()]
 
+    def fewer(before: int) -> bool:
+        return len(left()) < before
+
     # of thousands of executions, one after another: as long as there are fewer and fewer, it goes on
     while before := len(left()):
         try:
-            eventually(lambda before=before: len(left()) < before, patience=60, pause=0.5)
+            eventually(partial(fewer, before), patience=60, pause=0.5)
         except TimeoutError:
             return [Finding("", "an object is never deleted", str(path.relative_to(folder))) for path in left()[:20]]
     return []

@@ -34,7 +34,7 @@ def effects_of(prediction: Prediction) -> list[str]:
 
 
 def name_of(call: Call) -> str:
-    _, _, name = urlsplit(call.config["url"]).path.strip("/").partition("/")
+    _, _, name = urlsplit(str(call.config["url"])).path.strip("/").partition("/")
     return name
 
 

@@ -83,7 +83,7 @@ class Proxy:
             for key, _ in self._selector.select(LOOK):
                 if key.fileobj is self._listener:
                     self._accept()
-                elif key.data in self._pairs:
+                elif key.data in self._pairs and isinstance(key.fileobj, socket.socket):
                     self._pass_on(key.data, key.fileobj)
         for pair in list(self._pairs):
             self._drop(pair)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.log_rules import Finding
 
 from . import checks
 from .kinds import CHILDREN, EFFECTS, FAILS, LARGE_RESULTS, Kind
@@ -32,7 +33,7 @@ def ran(stack: ChaosStack, kind: Kind, number: int = 5) -> Accepted:
     return one
 
 
-def rules(found: list[checks.Finding]) -> set[str]:
+def rules(found: list[Finding]) -> set[str]:
     return {finding.rule for finding in found}
 
 

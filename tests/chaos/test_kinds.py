@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from .kinds import BY_NAME, KINDS
+from .kinds import BY_NAME, KINDS, Kind
 from .predictions import effects_of, prediction_of
 
 BY_HAND = [kind for kind in KINDS if kind.result is not None]
 
 
 @pytest.mark.parametrize("kind", BY_HAND, ids=lambda kind: kind.name)
-def test_the_oracle_says_what_was_thought_out_by_hand(kind) -> None:
+def test_the_oracle_says_what_was_thought_out_by_hand(kind: Kind) -> None:
     for number in (0, 1, 2, 3, 6, 11):
         payload = kind.payload(number)
+        assert kind.result is not None
         prediction = prediction_of(kind, payload, "7")
         assert (prediction.status, prediction.result) == ("completed", kind.result(payload))
 

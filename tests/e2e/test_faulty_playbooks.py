@@ -214,14 +214,14 @@ def crowd(stack: Stack) -> Crowd:
     for faulty in FAULTY_PLAYBOOKS:
         found.register(playbook(faulty.path, faulty.body))
     for name, path in (("good", "good/one"), ("bad", ENTRY_LOOP.path)):
-        body = {"name": f"poisoned-{name}", "playbook_path": path, "interval_seconds": 1}
-        found.call("POST", "/api/schedules", body)
+        schedule = {"name": f"poisoned-{name}", "playbook_path": path, "interval_seconds": 1}
+        found.call("POST", "/api/schedules", schedule)
     ids: dict[str, list[str]] = {"good/timer": [found.execute("good/timer") for _ in range(TIMERS)]}
     waiting = iter(FAULTY_PLAYBOOKS)
     for path in [*GOOD] * COPIES:
         ids.setdefault(path, []).append(found.execute(path))
-        if (faulty := next(waiting, None)) is not None:
-            ids.setdefault(faulty.path, []).append(found.execute(faulty.path))
+        if (other := next(waiting, None)) is not None:
+            ids.setdefault(other.path, []).append(found.execute(other.path))
     entries = found.wait((id for each in ids.values() for id in each), PATIENCE)
     runs = {name: _runs(found, f"poisoned-{name}") for name in ("good", "bad")}
     entries |= found.wait([run["execution_id"] for each in runs.values() for run in each], PATIENCE)

@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(tm
         ids = [stack.execute("pipelined/turning", {"turns": TURNS, "file": str(file)}) for file in files]
         for _ in range(KILLS):
             lines = sum(len(_turns(file)) for file in files)
-            eventually(lambda lines=lines: sum(len(_turns(file)) for file in files) > lines + 20)
+            eventually(partial(_longer, files, lines + 20))
             pid = stack.kill("worker server", random.Random(7))
             assert pid is not None
             stack.seconds_until_back("worker server", pid)
@@ -116,6 +117,10 @@ def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(tm
             assert turns.total() - TURNS <= KILLS * (MAX_UNREPORTED_STEPS + 1)
         assert stack.audit(ids) == []
         assert stack.query("SELECT count(*) FROM noetl.command") == [[0]]
+
+
+def _longer(files: list[Path], lines: int) -> bool:
+    return sum(len(_turns(file)) for file in files) > lines
 
 
 def _turns(file: Path) -> list[int]:

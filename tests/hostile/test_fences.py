@@ -51,7 +51,7 @@ def without_leases(rows: Rows) -> Rows:
 async def test_a_guessed_fence_changes_nothing(worker: Client, hands: FakeWorker, started: str, rows: Snapshot) -> None:
     [command] = await hands.claim()
     before = await rows()
-    more = {"delay": 0, "child": {"path": "demo/two"}}
+    more: dict[str, Any] = {"delay": 0, "child": {"path": "demo/two"}}
     for shift in (-1, 1, 1000, 2**62):
         for status in STATUSES:
             forged = {**command, "fence": command["fence"] + shift}
@@ -67,7 +67,7 @@ async def test_what_nobody_has_claimed_cannot_be_reported(worker: Client, starte
     before = await rows()
     pending = {"execution_id": started, "command_id": "first#1", "fence": 0}
     assert before["command"][0]["command_id"] == pending["command_id"]
-    more = {"delay": 0, "child": {"path": "demo/two"}}
+    more: dict[str, Any] = {"delay": 0, "child": {"path": "demo/two"}}
     for status in STATUSES:
         assert (await tell(worker, pending, status=status, **more))["status"] == "stale"
     assert await rows() == before
@@ -93,7 +93,7 @@ async def test_another_worker_s_command_is_not_one_s_own_even_with_its_fence(
     [command] = await hands.claim()
     before = await rows()
     for status in STATUSES:
-        more = {"delay": 0, "child": {"path": "demo/two"}}
+        more: dict[str, Any] = {"delay": 0, "child": {"path": "demo/two"}}
         assert (await tell(worker, command, who="w-2", status=status, **more))["status"] == "stale"
     body = {"worker_id": "w-2", "commands": [{key: command[key] for key in ("execution_id", "command_id", "fence")}]}
     assert len((await worker.post("/api/commands/heartbeat", body)).json["lost"]) == 1
@@ -191,7 +191,7 @@ async def test_a_sub_playbook_s_result_may_be_its_parent_s_but_not_the_other_way
     await user.post("/api/catalog/register", {"content": PARENT})
     parent = await start(user, "demo/parent")
     [call] = await hands.claim()
-    park = {"status": "parked", "data": None, "child": {"path": "demo/two"}, "resume": {}}
+    park: dict[str, Any] = {"status": "parked", "data": None, "child": {"path": "demo/two"}, "resume": {}}
     await tell(worker, call, **park)
     [first] = await hands.claim()
     up = reference(parent, f"{parent}/call/0.json")

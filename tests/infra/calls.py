@@ -56,8 +56,8 @@ def _asked(tree: ast.AST) -> Iterator[str]:
                 if node.value.startswith(prefix) and node.value.removeprefix(prefix).isalpha():
                     yield service + node.value.removeprefix(prefix)
         if isinstance(node, ast.Call) and _terminal(node.func) == "request" and node.args:
-            service = node.args[0]
-            if isinstance(service, ast.Constant) and service.value == "lambda":
+            first = node.args[0]
+            if isinstance(first, ast.Constant) and first.value == "lambda":
                 yield "lambda:InvokeFunction"
 
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -91,8 +92,8 @@ class Deployment:
         self.invoke_api = InvokeApi(self.functions)
         for spec in self.specs.values():
             name = self.lambda_name(spec.name)
-            most = self._most.get(spec.name, min(spec.max_instances or 4, 4))
-            self.functions[name] = Function(name, lambda spec=spec: self.environment(spec), most)
+            instances = self._most.get(spec.name, min(spec.max_instances or 4, 4))
+            self.functions[name] = Function(name, partial(self.environment, spec), instances)
         self.mappings: dict[str, EventSourceMapping] = {}
         self._schedules: list[Schedule] = []
 

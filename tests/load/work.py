@@ -11,6 +11,7 @@ from typing import Any
 from tests.benchmarks.stack import Bench
 from tests.chaos import kinds
 from tests.chaos.kinds import Kind
+from tests.chaos.predictions import prediction_of
 
 # all that end as soon as they can
 MIX = tuple(kind for kind in kinds.KINDS if kind not in (kinds.TIMER, kinds.CANCELLED))
@@ -90,8 +91,9 @@ class Work:
         lines = []
         for id, (kind, payload) in self.started.items():
             status, result, error = ended.get(id, ("missing", None, None))
-            expected = {"data": kind.result(payload)} if kind.end == "COMPLETED" else None
-            if status != kind.end or result != expected:
+            prediction = prediction_of(kind, payload, id)
+            expected = {"data": prediction.result} if prediction.status == "completed" else None
+            if status != prediction.status.upper() or result != expected:
                 lines.append(f"{kind.name} {id}: {status} {str(error or result)[:300]}")
         return lines
 

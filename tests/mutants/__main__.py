@@ -10,6 +10,7 @@ import argparse
 import shlex
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from .run import UnknownPackage, Wanted, run
@@ -29,8 +30,9 @@ def main() -> int:
         base=given.base,
         jobs=given.jobs,
         budget=given.budget,
-        **({"tests": tuple(given.tests)} if given.tests else {}),
     )
+    if given.tests:
+        wanted = replace(wanted, tests=tuple(given.tests))
     # ended from outside, it still clears its copies away
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

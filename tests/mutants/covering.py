@@ -207,7 +207,8 @@ class Covering:
 def stages(tests: Sequence[Test], budget: float) -> Iterator[list[Test]]:
     """A short run, a longer one, and one for what is left within the budget: most faults are noticed by the first,
     which then need not import all test files."""
-    spent, stage = 0.0, []
+    spent = 0.0
+    stage: list[Test] = []
     limits = [*STAGES, budget]
     for test in tests:
         if stage and spent + test.seconds > budget:

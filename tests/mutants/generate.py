@@ -76,7 +76,9 @@ class Source:
 
     def fault(self, spot: Spot, other: cst.CSTNode) -> Fault | None:
         """None where the change yields the same text, or none that compiles."""
-        text = self.module.deep_replace(spot.node, other).code  # type: ignore[arg-type,union-attr]
+        changed_module = self.module.deep_replace(spot.node, other)
+        assert isinstance(changed_module, cst.Module)
+        text = changed_module.code
         original, mutated = changed(self.text, text)
         if original == mutated:
             return None

@@ -220,4 +220,4 @@ OPERATORS: tuple[tuple[type[cst.CSTNode] | tuple[type[cst.CSTNode], ...], Operat
 def replacements(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     for kinds, operator in OPERATORS:
         if isinstance(node, kinds):
-            yield from operator(node)
+            yield from (other for other in operator(node) if isinstance(other, cst.CSTNode))

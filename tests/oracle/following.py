@@ -216,8 +216,8 @@ class _Follower:
             if theirs != expected:
                 raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {expected}")
         elif end.payload.get("result_step") != execution.last:
-            theirs = end.payload.get("result_step")
-            raise Differs(f"{_at(fact)}: the result is that of {theirs}, and should be that of {execution.last}")
+            step = end.payload.get("result_step")
+            raise Differs(f"{_at(fact)}: the result is that of {step}, and should be that of {execution.last}")
 
     def _compare_begun(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> None:
         ours = {one.key: one for one in begun}

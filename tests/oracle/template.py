@@ -206,10 +206,10 @@ def asks_how_it_ended(when: str) -> bool:
     """Whether a condition looks at the event, the error or the envelope: such an arc may follow a step that failed or
     was skipped, others may not. The data alone are no such question."""
     tree = _ENVIRONMENT.parse(when)
+    read: list[nodes.Getattr | nodes.Getitem] = [*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)]
     data = {
         id(node.node)
-        for kind in (nodes.Getattr, nodes.Getitem)
-        for node in tree.find_all(kind)
+        for node in read
         if isinstance(node.node, nodes.Name) and node.node.name == "output" and _key(node) == "data"
     }
     return any(

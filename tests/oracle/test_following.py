@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pytest
 from tests.simulation.checks import _manifest, ctx_of
-from tests.simulation.faults import Faults, Limits
+from tests.simulation.faults import Faults, Limits, none
 from tests.simulation.playbooks import SHARE
-from tests.simulation.seeds import none, simulate
+from tests.simulation.seeds import simulate
 from tests.simulation.world import World
 from tests.unit.engine.run import HEAD, Run
 

@@ -44,17 +44,18 @@ class Scripted:
         if not give:
             return ToolOutcome("ok", data=data)
         if into == "error":
-            error = {"kind": "python", "code": "spoiled", "retryable": False, "message": "as asked", "w": given(give)}
+            error = {"kind": "python", "code": "spoiled", "retryable": False, "message": "as asked", "w": hurting(give)}
             return ToolOutcome("error", error=error)
         if into != "data":
-            return ToolOutcome("ok", data=data, **{into: {"w": given(give)}})
-        return ToolOutcome("ok", data={**data, "w": given(give)})
+            beside: dict[str, Any] = {into: {"w": hurting(give)}}
+            return ToolOutcome("ok", data=data, **beside)
+        return ToolOutcome("ok", data={**data, "w": hurting(give)})
 
     async def close(self) -> None:
         return None
 
 
-def given(name: str) -> Any:
+def hurting(name: str) -> Any:
     if name == "large":
         return 10**9
     kind, _, keys = name.partition(":")

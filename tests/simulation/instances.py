@@ -17,7 +17,7 @@ from noetl_serverless.worker import service
 from noetl_serverless.worker.worker import Worker
 
 from . import answers
-from .links import BusLink, Client, InvokerLink, ResultsLink, SchedulesLink, Statements
+from .links import BusLink, Client, EventStoreLink, InvokerLink, ResultsLink, SchedulesLink
 from .loop import Process
 from .playbooks import plan_of
 from .server import Server
@@ -58,15 +58,15 @@ class Hand:
 
 def boot_plane(world: World, index: int) -> Plane:
     process = world.process("plane", index)
-    log = Statements(world.log, world, process)
+    log = EventStoreLink(world.log, world, process)
     orchestrator = _orchestrator(world, process, log)
     return Plane(process, log, orchestrator, Server(orchestrator, log, process, world))
 
 
 def boot_keeper(world: World, index: int) -> Keeper:
     process = world.process("keeper", index)
-    log: EventStore = Statements(world.log, world, process)
-    schedules: Any = SchedulesLink(world.schedules, world, process)
+    log = EventStoreLink(world.log, world, process)
+    schedules = SchedulesLink(world.schedules, world, process)
     reconciler = Reconciler(
         log,
         _orchestrator(world, process, log),
@@ -99,7 +99,7 @@ def boot_hand(world: World, index: int) -> Hand:
 
 def _orchestrator(world: World, process: Process, log: EventStore) -> Orchestrator:
     playbooks = Plans(world.catalog)
-    results: Any = ResultsLink(world, world.kept)
+    results = ResultsLink(world, world.kept)
     orchestrator = Orchestrator(
         log, playbooks, _notifications(world), clock=lambda: int(process.wall() * 1000), results=lambda: results
     )

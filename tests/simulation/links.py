@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import datetime
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import aiohttp
 
-from noetl_serverless.errors import Unavailable
-from noetl_serverless.ports import Pointer, StoredObject
-from noetl_serverless.protocol import WIRE, CommandKey
+from noetl_serverless.engine.events import Event
+from noetl_serverless.errors import Problem, Unavailable
+from noetl_serverless.ports import EventStore, Invoker, LockedExecution, Notifier, Pointer, ResultStore, StoredObject
+from noetl_serverless.protocol import WIRE, CommandKey, Held
+from noetl_serverless.reconciler.reconciler import ScheduledRuns
+from noetl_serverless.records import (
+    EPOCH,
+    Claimant,
+    CommitResult,
+    DeadLetter,
+    DueTimer,
+    ExecutionCommit,
+    IdempotentStart,
+    Inbox,
+    Lease,
+    LoadedExecution,
+    PendingWork,
+    QuarantinedExecution,
+    ReportedFact,
+)
+from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.worker.client import ControlPlane
 
 from .loop import Process
@@ -20,7 +39,12 @@ from .server import Called, called
 
 if TYPE_CHECKING:
     from .instances import Plane
+    from .memory_schedules import MemorySchedules
+    from .watch import WatchedLog
     from .world import World
+
+Parameters = ParamSpec("Parameters")
+T = TypeVar("T")
 
 CALL_TIMEOUT = 6.0
 
@@ -30,36 +54,122 @@ async def never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-class Statements:
-    """The store as one process reaches it: between any two statements it may die, or lose the connection."""
+class EventStoreLink(EventStore):
+    """The event store as one process reaches it: between any two statements it may die, or lose the connection."""
 
-    def __init__(self, target: Any, world: World, process: Process) -> None:
-        self._target = target
+    def __init__(self, event_store: WatchedLog, world: World, process: Process) -> None:
+        self._event_store = event_store
         self._world = world
         self._process = process
 
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._target, name)
+    async def _statement(
+        self, method: Callable[Parameters, Awaitable[T]], *args: Parameters.args, **named: Parameters.kwargs
+    ) -> T:
+        return await self._world.statement(self._process, method, *args, **named)
 
-        async def statement(*args: Any, **kwargs: Any) -> Any:
-            return await self._world.statement(self._process, method, *args, **kwargs)
+    async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
+        return await self._statement(self._event_store.parts, execution_id, step, generation)
 
-        self.__dict__[name] = statement
-        return statement
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
+        return await self._statement(self._event_store.load, ids)
+
+    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+        return await self._statement(self._event_store.events, execution_id, after, limit)
+
+    async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
+        return await self._statement(self._event_store.starts_by_key, keys)
+
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+        return await self._statement(self._event_store.commit, commits, claimant)
+
+    async def commit_exclusively(
+        self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
+    ) -> tuple[ExecutionCommit, CommitResult] | None:
+        return await self._statement(self._event_store.commit_exclusively, execution_id, decide)
+
+    async def read_inbox(self, execution_id: str) -> Inbox:
+        return await self._statement(self._event_store.read_inbox, execution_id)
+
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+        return await self._statement(self._event_store.append_to_inbox, facts)
+
+    async def clear_inbox(self, execution_id: str) -> None:
+        return await self._statement(self._event_store.clear_inbox, execution_id)
+
+    async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
+        return await self._statement(self._event_store.executions_with_inbox, limit, after)
+
+    async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
+        return await self._statement(self._event_store.claim, claimant, keys)
+
+    async def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
+        return await self._statement(self._event_store.recover_leases, worker, lease, holding)
+
+    async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
+        return await self._statement(self._event_store.loop_opened, execution_id, step, generation)
+
+    async def extend_leases(self, worker: str, held: Sequence[Held], lease: float) -> set[tuple[str, str, int]]:
+        return await self._statement(self._event_store.extend_leases, worker, held, lease)
+
+    async def release_leases(
+        self, worker: str, held: Sequence[Held], begun: Sequence[Held] = ()
+    ) -> list[tuple[str, CommandKey]]:
+        return await self._statement(self._event_store.release_leases, worker, held, begun)
+
+    async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
+        return await self._statement(self._event_store.expire_leases, deliveries, limit)
+
+    async def undeliverable(self, deliveries: int, limit: int) -> list[DeadLetter]:
+        return await self._statement(self._event_store.undeliverable, deliveries, limit)
+
+    async def add_dead_letter(self, dead_letter: DeadLetter) -> None:
+        return await self._statement(self._event_store.add_dead_letter, dead_letter)
+
+    async def pools_with_pending(self, age: float) -> list[str]:
+        return await self._statement(self._event_store.pools_with_pending, age)
+
+    async def pending_work(self, age: float) -> PendingWork:
+        return await self._statement(self._event_store.pending_work, age)
+
+    async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
+        return await self._statement(self._event_store.due_timers, limit, after)
+
+    async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:
+        return await self._statement(self._event_store.list_quarantined, limit, after)
+
+    async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
+        return await self._statement(self._event_store.get_quarantined, execution_id)
+
+    async def running_children(self, execution_id: str) -> list[str]:
+        return await self._statement(self._event_store.running_children, execution_id)
+
+    async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
+        return await self._statement(self._event_store.is_descendant, execution_id, ancestor)
+
+    async def ensure_partitions(self) -> None:
+        return await self._statement(self._event_store.ensure_partitions)
 
 
-class SchedulesLink:
+class SchedulesLink(ScheduledRuns):
     """Like `Schedules.claim_due`: a transaction, and then a statement."""
 
-    def __init__(self, schedules: Any, world: World, process: Process) -> None:
-        self._statements = Statements(schedules, world, process)
+    def __init__(self, schedules: MemorySchedules, world: World, process: Process) -> None:
+        self._schedules = schedules
+        self._world = world
+        self._process = process
 
-    async def claim_due(self, now: Any, limit: int = 100) -> Any:
-        await self._statements.move_on(now, limit)
-        return await self._statements.claim(now, limit)
+    async def claim_due(self, now: datetime, limit: int = 100) -> list[DueRun]:
+        await self._world.statement(self._process, self._schedules.move_on, now, limit)
+        return await self._world.statement(self._process, self._schedules.claim, now, limit)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._statements, name)
+    async def record_started(self, run: DueRun, execution_id: int) -> None:
+        await self._world.statement(self._process, self._schedules.record_started, run, execution_id)
+
+    async def record_failed(self, run: DueRun, problem: Problem) -> None:
+        await self._world.statement(self._process, self._schedules.record_failed, run, problem)
+
+    async def prune(self, before: datetime) -> None:
+        await self._world.statement(self._process, self._schedules.prune, before)
 
 
 class Wire:
@@ -131,7 +241,7 @@ class Client(ControlPlane):
         return status, content
 
 
-class BusLink:
+class BusLink(Notifier):
     """Notifier. What is published may be lost, come twice, late, or in another order."""
 
     def __init__(self, world: World) -> None:
@@ -163,8 +273,11 @@ class BusLink:
         self._world.log.check_ack([pointer.key for pointer in pointers])
         await self._world.bus.ack(pointers)
 
+    async def close(self) -> None:
+        return None
 
-class InvokerLink:
+
+class InvokerLink(Invoker):
     """Invoker. An invocation may be lost, come twice, or late."""
 
     def __init__(self, world: World) -> None:
@@ -178,7 +291,7 @@ class InvokerLink:
             world.loop.later(delay + world.chance.random() * 0.05, world.invoke, function, payload or {})
 
 
-class ResultsLink:
+class ResultsLink(ResultStore):
     """ResultStore in memory."""
 
     def __init__(self, world: World, kept: dict[str, bytes]) -> None:
@@ -207,6 +320,10 @@ class ResultsLink:
 
     async def delete(self, key: str) -> None:
         self._kept.pop(key, None)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        for key in [key for key in self._kept if key.startswith(prefix)]:
+            yield key
 
 
 def _now(work: Awaitable[Any]) -> None:

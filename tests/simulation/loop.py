@@ -14,7 +14,9 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
-from typing import Any
+from typing import Any, Self, TypeVarTuple
+
+Given = TypeVarTuple("Given")
 
 PROCESS: ContextVar[Process | None] = ContextVar("process", default=None)
 
@@ -87,6 +89,11 @@ class Loop(asyncio.AbstractEventLoop):
         self.steps = 0
         Task.count = 0
 
+    @classmethod
+    def create(cls, rng: random.Random | None = None, *, one_queue: bool = False) -> Self:
+        """Without most of what a loop of asyncio must have, which nothing asks for."""
+        return cls(rng, one_queue=one_queue)
+
     # -- running
 
     def run(self, until: float, done: Callable[[], bool] = lambda: False) -> None:
@@ -112,7 +119,7 @@ class Loop(asyncio.AbstractEventLoop):
             handle = process.ready.popleft()
             if not process.ready:
                 del busy[index]
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 self.steps += 1
                 handle._run()
 
@@ -121,7 +128,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.now = max(self.now, timers[0][0])
         while timers and timers[0][0] <= self.now:
             handle = heapq.heappop(timers)[2]
-            if not handle._cancelled:  # type: ignore[attr-defined]
+            if not handle._cancelled:
                 self._enqueue(handle)
 
     def _enqueue(self, handle: asyncio.Handle) -> None:
@@ -166,20 +173,34 @@ class Loop(asyncio.AbstractEventLoop):
     def wall(self) -> float:
         return self.EPOCH + self.now
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self._enqueue(handle)
         return handle
 
-    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon_threadsafe(
+        self, callback: Callable[[*Given], object], *args: *Given, context: Context | None = None
+    ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
     def call_later(
-        self, delay: float, callback: Any, *args: Any, context: Context | None = None
+        self,
+        delay: float,
+        callback: Callable[[*Given], object],
+        *args: *Given,
+        context: Context | None = None,
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now + delay, callback, *args, context=context)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Given], object],
+        *args: *Given,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         self._count += 1
         heapq.heappush(self._timers, (when, self._count, handle))
@@ -191,7 +212,7 @@ class Loop(asyncio.AbstractEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         return asyncio.Future(loop=self)
 
-    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **more: Any) -> Task:  # type: ignore[override]
+    def create_task(self, coro: Any, *, name: Any = None, context: Context | None = None, **more: Any) -> Task:
         return Task(coro, self, name, copy_context() if context is None else context)
 
     def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]

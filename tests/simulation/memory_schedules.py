@@ -80,12 +80,12 @@ class MemorySchedules:
             for id, at in free[:limit]
         ]
 
-    async def record_started(self, fire: DueRun, execution_id: int) -> None:
-        run = self.fires[(fire.schedule_id, fire.due_at)]
-        run.status, run.execution_id = "started", execution_id
+    async def record_started(self, run: DueRun, execution_id: int) -> None:
+        pending = self.fires[(run.schedule_id, run.due_at)]
+        pending.status, pending.execution_id = "started", execution_id
 
-    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
-        self.fires[(fire.schedule_id, fire.due_at)].status = "failed"
+    async def record_failed(self, run: DueRun, problem: Problem) -> None:
+        self.fires[(run.schedule_id, run.due_at)].status = "failed"
 
     async def prune(self, before: datetime, limit: int = 1000) -> None:
         for key in [key for key, run in self.fires.items() if run.status != "open" and key[1] < before]:

@@ -13,7 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 Move = tuple[str, str, str, int]
 # phase, and the fence it was last claimed under
@@ -133,9 +136,7 @@ class Model:
             )
         yield from self._workers(state)
         for index, call in enumerate(state.calls):
-            yield from self._call(
-                state, call, lambda s, c, i=index: s._replace(calls=_put(s.calls, i, c)), f"plane {index}"
-            )
+            yield from self._call(state, call, partial(_put_call, index), f"plane {index}")
         if self.rules.reconcile:
             yield from self._reconciler(state)
 
@@ -266,13 +267,12 @@ class Model:
                 # a lease may run out at any time: its holder may be stalled, or gone
                 if (after := advance(cell, "expire", 0)) is not None:
                     yield f"the lease of {command} runs out", state._replace(cells=_put(state.cells, command, after))
-        put = lambda s, c: s._replace(keeper=c)  # noqa: E731
         if state.keeper.stage == "free":
             if any(cell[0] == "inbox" for cell in state.cells):
-                yield "the reconciler wakes", put(state, Call("look"))
+                yield "the reconciler wakes", _put_keeper(state, Call("look"))
         else:
-            yield from self._take_in(state, state.keeper, put, "the reconciler")
-            yield "the reconciler dies", put(state, FREE)
+            yield from self._take_in(state, state.keeper, _put_keeper, "the reconciler")
+            yield "the reconciler dies", _put_keeper(state, FREE)
 
     # -- what must hold
 
@@ -292,7 +292,15 @@ class Model:
         return state.joined == 1 and all(cell[0] == "logged" for cell in state.cells)
 
 
-def _put(values: tuple, index: int, value: object) -> tuple:  # type: ignore[type-arg]
+def _put_call(index: int, state: State, call: Call) -> State:
+    return state._replace(calls=_put(state.calls, index, call))
+
+
+def _put_keeper(state: State, call: Call) -> State:
+    return state._replace(keeper=call)
+
+
+def _put(values: tuple[T, ...], index: int, value: T) -> tuple[T, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
 

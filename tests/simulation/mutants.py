@@ -23,7 +23,9 @@ from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import ExecutionCommit
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing import rows
+from noetl_serverless.testing.commands import CommandTable
 from noetl_serverless.testing.event_store import MemoryEventStore
+from noetl_serverless.testing.rows import CommandRow, PreparedCommit
 from noetl_serverless.worker.drain.drain import Drain
 
 Mutant = Callable[[], Any]
@@ -106,10 +108,10 @@ def never_expire_a_lease() -> Any:
 
 
 def expire_leases_early() -> Any:
-    def overdue(self: MemoryEventStore) -> list[Any]:
-        return [row for row in self.commands.values() if row.status == "claimed"]
+    def overdue(self: CommandTable) -> list[CommandRow]:
+        return [row for row in self.values() if row.status == "claimed"]
 
-    return patch.object(MemoryEventStore, "_overdue", overdue)
+    return patch.object(CommandTable, "_overdue", overdue)
 
 
 def tell_the_parent_twice() -> Any:
@@ -173,11 +175,13 @@ def ignore_the_idempotency_key() -> Any:
     may_open = MemoryEventStore._can_open
 
     def may(self: MemoryEventStore, part: ExecutionCommit, good: Any) -> bool:
-        key, part.new_row["idempotency_key"] = part.new_row.get("idempotency_key"), None
+        row = part.new_row
+        assert row is not None
+        key, row["idempotency_key"] = row.get("idempotency_key"), None
         try:
             return may_open(self, part, good)
         finally:
-            part.new_row["idempotency_key"] = key
+            row["idempotency_key"] = key
 
     @contextmanager
     def both() -> Iterator[None]:
@@ -227,7 +231,7 @@ def count_the_rest_twice() -> Any:
 
 
 def resume_under_the_same_name() -> Any:
-    command_id = decide.command_id
+    command_id: Callable[..., str] = vars(decide)["command_id"]
 
     def nameless(step: str, generation: int, frame: Any = None, attempt: int = 1, opening: bool = False) -> str:
         return command_id(step, generation, frame, 1, opening)
@@ -256,7 +260,7 @@ def draw_a_key_for_each_fire() -> Any:
 
 def do_not_keep_leases_alive() -> Any:
     async def extend(self: MemoryEventStore, worker: str, held: Any, lease: float) -> Any:
-        return {(key.execution_id, key.command_id) for key in held if self._holds(worker, key)}
+        return {(key.execution_id, key.command_id, key.fence) for key in held if self.commands._holds(worker, key)}
 
     return patch.object(MemoryEventStore, "extend_leases", extend)
 
@@ -266,7 +270,7 @@ def widen_the_loop_without_end() -> Any:
     shape = frames.next_frame
 
     def eager(loop: Any, out: Any) -> Any:
-        return shape(loop, [])
+        return shape(loop, 0)
 
     return patch.object(loops, "next_frame", eager)
 
@@ -330,9 +334,9 @@ def store_events_as_jsonb() -> Any:
 def store_states_as_jsonb() -> Any:
     write = MemoryEventStore._write
 
-    def sorting(self: MemoryEventStore, part: ExecutionCommit) -> None:
+    def sorting(self: MemoryEventStore, part: PreparedCommit) -> None:
         write(self, part)
-        execution = self.executions[part.execution.execution_id]
+        execution = self.executions[part.id]
         execution.state = orjson.dumps(_sorted(orjson.loads(execution.state)))
 
     return patch.object(MemoryEventStore, "_write", sorting)
@@ -438,7 +442,7 @@ def begin_each_round_for_each_branch() -> Any:
 
 
 def hide_the_error_of_the_tool() -> Any:
-    original = decide.error_of
+    original = vars(decide)["error_of"]
     return patch.object(decide, "error_of", lambda error, outcome=None: original(error))
 
 

@@ -161,17 +161,18 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (start, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("executions", size))),
         (worker, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
         (worker, "TimeBudget", lambda seconds, grace: time_budget.TimeBudget(seconds, grace=grace, clock=now)),
-        (reporter, "MAX_OUTCOMES", 1 if by_itself else reporter.MAX_OUTCOMES),
-        (evolve, "LOOP_INLINE_BYTES", 50 if small else evolve.LOOP_INLINE_BYTES),
-        (loops, "INLINE_BYTES", 12 if small else loops.INLINE_BYTES),
-        (task_call, "PAYLOAD_BYTES", 4 if small else task_call.PAYLOAD_BYTES),
+        (reporter, "MAX_OUTCOMES", 1 if by_itself else vars(reporter)["MAX_OUTCOMES"]),
+        (evolve, "LOOP_INLINE_BYTES", 50 if small else vars(evolve)["LOOP_INLINE_BYTES"]),
+        (loops, "INLINE_BYTES", 12 if small else vars(loops)["INLINE_BYTES"]),
+        (task_call, "PAYLOAD_BYTES", 4 if small else vars(task_call)["PAYLOAD_BYTES"]),
         # to a control plane that knows no references what is larger cannot be told at all
-        (set_values, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else set_values.SET_VALUE_BYTES),
+        (set_values, "SET_VALUE_BYTES", 12 if small and version_of(seed) > 1 else vars(set_values)["SET_VALUE_BYTES"]),
         (payloads, "monotonic", now),
-        (pipeline, "INLINE_LOCALS_BYTES", 200 if small else pipeline.INLINE_LOCALS_BYTES),
-        (frame, "INLINE_LOCALS_BYTES", 200 if small else frame.INLINE_LOCALS_BYTES),
+        (pipeline, "INLINE_LOCALS_BYTES", 200 if small else vars(pipeline)["INLINE_LOCALS_BYTES"]),
+        (frame, "INLINE_LOCALS_BYTES", 200 if small else vars(frame)["INLINE_LOCALS_BYTES"]),
     ]
     defaults = store_result.store_result.__kwdefaults__
+    assert defaults is not None
     kept = {(module, name): getattr(module, name) for module, name, _ in swaps}
     limit, hook, level = defaults["limit"], sys.unraisablehook, logging.root.manager.disable
     collecting = gc.isenabled()

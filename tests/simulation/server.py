@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from noetl_serverless.control_plane.operation import Operation, encode
+from noetl_serverless.control_plane.encode import encode
+from noetl_serverless.control_plane.operation import Operation
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Claims
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
-from noetl_serverless.ports import EventStore
 from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 from noetl_serverless.testing.rows import loaded
@@ -25,6 +25,7 @@ from noetl_serverless.testing.rows import loaded
 from .loop import Process
 
 if TYPE_CHECKING:
+    from .links import EventStoreLink
     from .world import World
 
 KEY = "k" * 32
@@ -59,17 +60,18 @@ class Called:
 def called(path: str, body: bytes | None = None, key: str | None = None) -> Called:
     headers = () if key is None else ((b"idempotency-key", key.encode()),)
     path, _, query = path.partition("?")
+    names: dict[str, str] = {}
     match path.split("/")[2:]:
         case ["commands", "claim"]:
-            name, names = "claimCommands", {}
+            name = "claimCommands"
         case ["commands", "report"]:
-            name, names = "reportOutcomes", {}
+            name = "reportOutcomes"
         case ["commands", "heartbeat"]:
-            name, names = "heartbeat", {}
+            name = "heartbeat"
         case ["results", "manifest", id, step, generation]:
             name, names = "getManifest", {"execution_id": id, "step": step, "generation": generation}
         case ["execute"]:
-            name, names = "execute", {}
+            name = "execute"
         case ["executions", id, "cancel"]:
             name, names = "cancelExecution", {"execution_id": id}
         case _:
@@ -78,7 +80,7 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
 
 
 class Server:
-    def __init__(self, orchestrator: Orchestrator, log: EventStore, process: Process, world: World) -> None:
+    def __init__(self, orchestrator: Orchestrator, log: EventStoreLink, process: Process, world: World) -> None:
         self._process = process
         self._world = world
         services: Any = SimpleNamespace(
@@ -201,7 +203,7 @@ class OrchestratorLink:
 class History:
     """`archive.history.History`, as far as it is asked."""
 
-    def __init__(self, log: Any) -> None:
+    def __init__(self, log: EventStoreLink) -> None:
         self._log = log
 
     async def get(self, execution_id: int) -> Any:

@@ -31,7 +31,9 @@ class Tasks:
         return {"in": items, "iterator": "it", "spec": spec}, self.rng.random() < 0.4
 
     def _item(self, best_effort: bool) -> dict[str, Any]:
-        fail = self.rng.choice(([], [], [0], [0, 1, 2])) if best_effort else self.rng.choice(([], [], 1))
+        few: tuple[list[int], ...] = ([], [], [0], [0, 1, 2])
+        other: tuple[list[int] | int, ...] = ([], [], 1)
+        fail = self.rng.choice(few) if best_effort else self.rng.choice(other)
         tool = self._plain(
             "{{ iter.it }}", quick=True, fail=fail, i="{{ iter._index }}", pad=self.rng.choice((0, 0, 90))
         )

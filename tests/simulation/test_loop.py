@@ -13,7 +13,7 @@ from .loop import Loop, Process
 
 @pytest.fixture
 def loop() -> Any:
-    loop = Loop(random.Random(1))
+    loop = Loop.create(random.Random(1))
     yield loop
     loop.close()
 
@@ -36,7 +36,7 @@ def test_time_jumps_to_the_next_timer_and_no_further(loop: Loop) -> None:
 def test_what_one_process_begins_it_does_in_order_and_two_are_mixed() -> None:
     orders = set()
     for seed in range(20):
-        loop, log = Loop(random.Random(seed)), []
+        loop, log = Loop.create(random.Random(seed)), list[str]()
 
         async def work(name: str, log: list[str] = log) -> None:
             for step in "123":

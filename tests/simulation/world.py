@@ -7,7 +7,7 @@ import random
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -17,12 +17,13 @@ import aiohttp
 from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.settings import Settings
+from noetl_serverless.store.schedule_spec import MissedPolicy
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.testing.catalog import MemoryCatalog
 
 from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
-from .links import Wire, never
+from .links import Parameters, T, Wire, never
 from .loop import Loop, Process
 from .memory_schedules import MemorySchedules
 from .playbooks import SHARE, Book, book, stepwise
@@ -78,7 +79,7 @@ class World:
         self.calm = not self.faults.on
         # where nothing goes wrong, nothing is left to chance: what is done once more or once less moves nothing else
         self.chance: random.Random = Still() if self.calm else stream(seed, "chance")
-        self.loop = Loop(None if limits.in_order or self.calm else stream(seed, "turns"), one_queue=self.calm)
+        self.loop = Loop.create(None if limits.in_order or self.calm else stream(seed, "turns"), one_queue=self.calm)
         self.trace: list[tuple[Any, ...]] = []
         self.log = WatchedLog(self.loop.wall, self.note)
         self.setting = setting or Setting(stream(seed, "setting").choice(CACHES))
@@ -123,7 +124,8 @@ class World:
         self.keepers: list[Keeper] = []
         orders = self._orders(setup)
         if setup.random() < 0.15:
-            policy = setup.choice(("skip", "fire_once", "catch_up"))
+            policies: tuple[MissedPolicy, ...] = ("skip", "fire_once", "catch_up")
+            policy = setup.choice(policies)
             payload = {"label": "scheduled", "x": 7}
             self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((20, 30)), policy)
         self.orders = [*self._faulty_orders(stream(seed, "poisoned")), *orders][: limits.starts]
@@ -197,7 +199,13 @@ class World:
         if seconds or not self.calm:
             await asyncio.sleep(seconds)
 
-    async def statement(self, process: Process, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    async def statement(
+        self,
+        process: Process,
+        method: Callable[Parameters, Awaitable[T]],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> T:
         faults = self.faults
         if not self.calm:
             await asyncio.sleep(self._pace[int(self.chance.random() * len(self._pace))])

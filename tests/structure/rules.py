@@ -34,9 +34,16 @@ def entry_points() -> list[str]:
 
 def _others() -> dict[str, Module | TextFile]:
     """What is not the library: tests, entry points, tools for users, SQL and Terraform."""
-    modules = [modules_of(folder) for folder in (TESTS, FUNCTIONS, PROJECT / "localstack", PROJECT / "infra")]
+    modules: list[dict[str, Module]] = [
+        modules_of(folder) for folder in (TESTS, FUNCTIONS, PROJECT / "localstack", PROJECT / "infra")
+    ]
     texts = [text_files(PACKAGE, PROJECT, ".sql"), text_files(PROJECT / "infra", PROJECT, ".tf", ".hcl")]
-    return {name: each for found in (*modules, *texts) for name, each in found.items()}
+    others: dict[str, Module | TextFile] = {}
+    for module in modules:
+        others.update(module)
+    for text in texts:
+        others.update(text)
+    return others
 
 
 def findings() -> list[Finding]:

@@ -87,8 +87,8 @@ def made_codes() -> Iterator[tuple[str, str]]:
                         if each.arg == "code" and isinstance(each.value, ast.Constant) and each.value.value:
                             yield place, str(each.value.value)
                 case ast.Assign(targets=[ast.Tuple(elts=[*names])], value=ast.Tuple(elts=[*values])):
-                    for name, value in zip(names, values, strict=False):
-                        if isinstance(name, ast.Name) and name.id == "code" and isinstance(value, ast.Constant):
+                    for target, value in zip(names, values, strict=False):
+                        if isinstance(target, ast.Name) and target.id == "code" and isinstance(value, ast.Constant):
                             yield place, str(value.value)
 
 

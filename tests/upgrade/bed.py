@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Bed:
             for release, role, control_plane_url, worker_url, port in wanted:
                 made.append(self._launch(release, role, control_plane_url, worker_url, port or free_port()))
             for function in made:
-                wait_until(lambda url=f"{function.url}/readyz": _answers(url), function.process, PATIENCE, 0.05)
+                wait_until(partial(_answers, f"{function.url}/readyz"), function.process, PATIENCE, 0.05)
         except BaseException:
             stop(made)
             raise

@@ -10,6 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tests.eventually import while_progressing
@@ -65,7 +66,8 @@ class Walk:
         self._begin()
         self.bed.effects.open.update(PHASES)
         with self._side_by_side() as (planes, ports):
-            self.findings += apart.cancel(self.bed, *(plane.url for plane in planes), self.given)
+            old_url, new_url = (plane.url for plane in planes)
+            self.findings += apart.cancel(self.bed, old_url, new_url, self.given)
             apart.retry_late(self.bed, planes[1].url, self.given)
             for phase, plane in zip(PHASES, itertools.cycle(planes), strict=False):
                 self._report(phase, plane.url)
@@ -80,7 +82,8 @@ class Walk:
         self._begin()
         self._say("restored and migrated")
         with self._side_by_side() as (planes, ports):
-            self.findings += apart.cancel(self.bed, *(plane.url for plane in planes), self.given)
+            old_url, new_url = (plane.url for plane in planes)
+            self.findings += apart.cancel(self.bed, old_url, new_url, self.given)
             with self._workers((self.old, planes[1].url, ports[0]), (self.new, planes[0].url, ports[1])):
                 self._phase("crossed", planes)
             self._look(planes)
@@ -172,7 +175,7 @@ class Walk:
         self._report(name, planes[-1 if name == "crossed" else 0].url)
         for gate in PHASES[PHASES.index(name) :]:
             for kind in self._kinds:
-                self._try(name, lambda kind=kind, gate=gate: self._starts(next(urls), kind, gate, name))
+                self._try(name, partial(self._start, urls, kind, gate, name))
         ending = [given for given in self.given if given.gate == name or given.gate == "now"]
         self._settle(name, ending, urls)
         self._say(f"{name}: {len(ending)} executions ended after {time.monotonic() - began:.1f} s")
@@ -220,6 +223,9 @@ class Walk:
                 self.findings += rebuilding.refused(self.bed, plane.url, ended)
                 ended = [given for given in ended if given.kind not in apart.BEYOND]
             self.findings += checks.valid(self.bed, plane.url, plane.release.name, ended, self._manifest)
+
+    def _start(self, urls: Iterator[str], kind: Kind, gate: str, phase: str) -> None:
+        self._starts(next(urls), kind, gate, phase)
 
     def _try(self, id: str, what: Callable[[], Any]) -> None:
         try:

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic, perf_counter
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from ..errors import Busy, Problem, ResultStoreUnavailable, Unavailable
 from ..orchestrator.notifications import Notifications
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import EventStore, KeyValue
 from ..records import EPOCH, DeadLetter, DueTimer
-from ..store.schedules import DueRun, Schedules
+from ..store.schedules import DueRun
 from ..telemetry import metrics
 from .outages import Outages
 from .retention import Retention
@@ -33,12 +33,24 @@ INBOX_SECONDS = 15.0
 RUN_HISTORY = timedelta(days=90)
 
 
+class ScheduledRuns(Protocol):
+    """What the reconciler needs of `store.schedules.Schedules`."""
+
+    async def claim_due(self, now: datetime, limit: int) -> list[DueRun]: ...
+
+    async def record_started(self, run: DueRun, execution_id: int) -> None: ...
+
+    async def record_failed(self, run: DueRun, problem: Problem) -> None: ...
+
+    async def prune(self, before: datetime) -> None: ...
+
+
 class Reconciler:
     def __init__(
         self,
         event_store: EventStore,
         orchestrator: Orchestrator,
-        schedules: Schedules,
+        schedules: ScheduledRuns,
         notifications: Notifications,
         *,
         max_deliveries: int,

@@ -4,12 +4,13 @@ import _multiprocessing
 import _posixshmem
 import builtins
 import os
+from typing import Any
 
 _SHM = "/dev/shm"
 
 
-def _without(call):
-    def refuse(path, *rest, **options):
+def _without(call: Any) -> Any:
+    def refuse(path: Any, *rest: Any, **options: Any) -> Any:
         if isinstance(path, str | bytes | os.PathLike) and os.fsdecode(path).startswith(_SHM):
             raise FileNotFoundError(2, "No such file or directory", os.fsdecode(path))
         return call(path, *rest, **options)
@@ -22,14 +23,14 @@ for _name in ("access", "chmod", "listdir", "lstat", "mkdir", "open", "scandir",
 builtins.open = _without(builtins.open)
 
 
-def _no_shared_memory(*_words, **_options):
+def _no_shared_memory(*_words: Any, **_options: Any) -> Any:
     raise FileNotFoundError(2, "No such file or directory", _SHM)
 
 
 class _NoSemaphores:
     SEM_VALUE_MAX = _multiprocessing.SemLock.SEM_VALUE_MAX
 
-    def __init__(self, *_words, **_options):
+    def __init__(self, *_words: Any, **_options: Any) -> None:
         raise OSError(38, "Function not implemented")
 
 

@@ -89,7 +89,8 @@ async def pages(harness: ArchiveHarness, path: str, rows: str) -> list[Any]:
 
 async def logs(harness: ArchiveHarness, id: str) -> list[list[Any]]:
     """The log, from its pages."""
-    found, head = [], 1
+    found: list[list[Any]] = []
+    head = 1
     while sum(map(len, found)) < head:
         body, headers = await read(harness, f"/api/executions/{id}/events?after={sum(map(len, found))}")
         found.append(body)

@@ -33,9 +33,9 @@ class RecordingHarness:
         self.catalog = Catalog()
         self.log = MemoryEventStore(time.time)
         self.notifier = MemoryNotifier()
-        catalog: Any = self.catalog
-        log: Any = self.log
-        self.orchestrator = Orchestrator(log, Plans(catalog), Notifications(self.notifier, None, after_response=False))
+        self.orchestrator = Orchestrator(
+            self.log, Plans(self.catalog), Notifications(self.notifier, None, after_response=False)
+        )
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         settings = Settings(scratch=str(scratch), max_in_flight=at_once)
         client: Any = Direct(self.orchestrator, self.log)

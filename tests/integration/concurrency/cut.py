@@ -37,12 +37,12 @@ class CutWire:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(self._host, self._target)
-        pair = asyncio.gather(self._forth(reader, back), self._back(there, writer))
+        pair: asyncio.Future[tuple[None, None]] = asyncio.gather(self._forth(reader, back), self._back(there, writer))
         task = asyncio.ensure_future(self._pair(pair, writer, back))
         self._pairs.add(task)
         task.add_done_callback(self._pairs.discard)
 
-    async def _pair(self, pair: asyncio.Future[list[None]], *ends: asyncio.StreamWriter) -> None:
+    async def _pair(self, pair: asyncio.Future[tuple[None, None]], *ends: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(OSError):
                 await pair

@@ -21,6 +21,7 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
 from noetl_serverless.orchestrator.plans import Plans
+from noetl_serverless.ports import ResultStore
 from noetl_serverless.protocol import (
     VERSION,
     ClaimedCommand,
@@ -31,7 +32,7 @@ from noetl_serverless.protocol import (
     ReportResponse,
 )
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
@@ -51,20 +52,23 @@ HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t, path: {pat
 
 
 class BusyLog(PostgresEventStore):
-    """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them."""
+    """Before its next commits others may come first: each entry of `first` is awaited ahead of one of them.
+    `handing_in` is called ahead of each fact that goes into an inbox."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
         self.first: list[Callable[[], Awaitable[Any]]] = []
         self.handed_in = 0
+        self.handing_in: Callable[[], None] = lambda: None
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         if self.first:
             await self.first.pop(0)()
         return await super().commit(commits, claimant)
 
-    async def append_to_inbox(self, facts: Any) -> set[tuple[str, str]]:
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         self.handed_in += 1
+        self.handing_in()
         return await super().append_to_inbox(facts)
 
 
@@ -72,7 +76,11 @@ class Plane:
     """A control plane."""
 
     def __init__(
-        self, url: str, bus: MemoryNotifier, clock: Callable[[], int] = wall_clock, results: Any = None
+        self,
+        url: str,
+        bus: MemoryNotifier,
+        clock: Callable[[], int] = wall_clock,
+        results: Callable[[], ResultStore] | None = None,
     ) -> None:
         self.database = Database(url)
         self.log = BusyLog(self.database)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -34,7 +34,7 @@ workflow:
 """
 LOCK_IN_ORDER = """
     WITH held AS (SELECT 1 FROM noetl.command ORDER BY execution_id, command_id FOR UPDATE) SELECT count(*) FROM held"""
-Statement = Callable[[Plane, ClaimedCommand, ClaimedCommand], Awaitable[Any]]
+Statement = Callable[[Plane, ClaimedCommand, ClaimedCommand], Coroutine[Any, Any, Any]]
 
 
 def held(*commands: ClaimedCommand) -> list[Held]:

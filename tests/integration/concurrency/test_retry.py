@@ -90,10 +90,10 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
     dropping = await sessions.until_waiting(direct.planes[1].orchestrator.drop_quarantined(id), waiters=2)
     session.run("COMMIT")
     await retrying
-    (dropped,) = await asyncio.gather(dropping, return_exceptions=True)
+    await asyncio.wait([dropping])
 
     assert "b#1" in [event.command_id for event in await direct.events(id, e.CALL_DONE)]
-    assert isinstance(dropped, NotFound), "it had left"
+    assert isinstance(dropping.exception(), NotFound), "it had left"
     assert await direct.planes[0].log.running_children(id) == [child]
     assert direct.findings() == []
 
@@ -106,9 +106,9 @@ async def test_what_is_to_leave_quarantine_while_it_is_dropped_stays_as_it_ended
     _drop(session, id)
     retrying = await sessions.until_waiting(direct.planes[0].orchestrator.retry_quarantined(id))
     session.run("COMMIT")
-    (retried,) = await asyncio.gather(retrying, return_exceptions=True)
+    await asyncio.wait([retrying])
 
-    assert isinstance(retried, Conflict)
+    assert isinstance(retrying.exception(), Conflict)
     assert await direct.events(id, e.RETRIED) == []
     assert (await direct.planes[1].orchestrator.state(id)).status == "failed"
 

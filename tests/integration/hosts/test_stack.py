@@ -34,7 +34,8 @@ async def started(
     ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
     stack = asyncio.create_task(Stack(layout, given or Settings(), functions).run(ready.set_result, stop))
-    await asyncio.wait({stack, ready}, return_when=asyncio.FIRST_COMPLETED)
+    either: set[asyncio.Future[Any]] = {stack, ready}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     if stack.done():
         stack.result()
     try:
@@ -46,7 +47,8 @@ async def started(
 
 def read(url: str) -> dict[str, Any]:
     with urllib.request.urlopen(url, timeout=10) as response:
-        return json.load(response)
+        answer: dict[str, Any] = json.load(response)
+        return answer
 
 
 async def ask(url: str) -> dict[str, Any]:

@@ -214,8 +214,10 @@ async def test_the_next_worker_learns_that_a_released_command_had_begun(log: Eve
     (lease,) = await claim(log, worker="w-3")
     await log.release_leases("w-3", [_held(lease)])
     (again,) = await claim(log, worker="w-4")
-    assert [(one["worker"], one["delivery"]) for one in again.lost] == [("w-1", 1), ("w-2", 1)], "w-3 had not begun"
-    assert all(one["claimed_at"] <= one["given_back_at"] < one["lease_until"] for one in again.lost)
+    assert [(one["worker"], one["delivery"]) for one in again.lost or ()] == [("w-1", 1), ("w-2", 1)], (
+        "w-3 had not begun"
+    )
+    assert all(one["claimed_at"] <= one["given_back_at"] < one["lease_until"] for one in again.lost or ())
 
 
 async def test_of_many_workers_that_did_not_finish_a_command_the_last_ten_are_named(log: EventStore) -> None:
@@ -224,7 +226,7 @@ async def test_of_many_workers_that_did_not_finish_a_command_the_last_ten_are_na
         (lease,) = await claim(log, worker=f"w-{number}")
         await log.release_leases(f"w-{number}", [], [_held(lease)])
     (again,) = await claim(log)
-    assert [one["worker"] for one in again.lost] == [f"w-{number}" for number in range(2, 12)]
+    assert [one["worker"] for one in again.lost or ()] == [f"w-{number}" for number in range(2, 12)]
 
 
 @pytest.mark.parametrize("other", [{"fence": 1_000_000}, {"worker": "w-2"}], ids=["fence", "worker"])
@@ -298,9 +300,11 @@ async def test_a_frames_lease_brings_its_loops_opening(log: EventStore) -> None:
     turn.apply(opening.fact)
     await log.commit([turn.to_commit(opening.row)])
     first, second = await claim(log)
+    assert first.issued is not None and second.issued is not None
     assert (first.issued["frame"], second.issued["frame"]) == ([0, 0, 1, 1], [1, 1, 2, 1])
-    assert first.loop_opened["data"] == [7, 8]
-    assert (await log.recover_leases("w-1", 30.0, []))[0].loop_opened["data"] == [7, 8]
+    assert first.loop_opened is not None and first.loop_opened["data"] == [7, 8]
+    recovered = (await log.recover_leases("w-1", 30.0, []))[0]
+    assert recovered.loop_opened is not None and recovered.loop_opened["data"] == [7, 8]
     assert (await log.loop_opened(first.execution_id, "each", 1))["data"] == [7, 8]
 
 

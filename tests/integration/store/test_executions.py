@@ -179,7 +179,11 @@ async def test_what_it_was_started_with_includes_the_initial_ctx(executions: Exe
 
 async def test_a_loops_results_come_in_the_order_of_its_items(executions: Executions, database: Database) -> None:
     ref = {"kind": "result_ref"}
-    frames = {1: (3, 4, {"data": ["d"]}), 2: (0, 2, {"data": ["a", "b"]}), 3: (2, 3, {"data": ["c"]})}
+    frames: dict[int, tuple[int, int, dict[str, Any]]] = {
+        1: (3, 4, {"data": ["d"]}),
+        2: (0, 2, {"data": ["a", "b"]}),
+        3: (2, 3, {"data": ["c"]}),
+    }
     frames[4] = (4, 6, {"ref": ref})
     frames[5] = (6, 7, {"data": [None]})
     for seq, (start, end, payload) in frames.items():

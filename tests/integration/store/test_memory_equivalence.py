@@ -423,7 +423,7 @@ class CallSequence:
 
     def fact(self, command: Command, lease: Lease) -> Event:
         data = odd(self.chance)
-        names = {"step": lease.step, "generation": lease.generation, "command_id": lease.command_id}
+        names: dict[str, Any] = {"step": lease.step, "generation": lease.generation, "command_id": lease.command_id}
         if command.frame is not None:
             _, start, end, _ = command.frame
             payload = {"start": start, "end": end, "ok": end - start, "failed": 0, "data": [data] * (end - start)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from noetl_serverless.tools import registry
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
 
-Run = Callable[..., Awaitable[ToolOutcome]]
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ from noetl_serverless.tools import registry
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.sql import named, statements
 
-Run = Callable[..., Awaitable[ToolOutcome]]
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+
+def error_of(outcome: ToolOutcome) -> dict[str, Any]:
+    assert outcome.error is not None
+    return outcome.error
 
 
 @pytest.fixture
@@ -32,7 +37,7 @@ def folders(scratch: Path) -> list[Path]:
 def code(outcome: ToolOutcome) -> str:
     assert outcome.status == "error"
     assert outcome.error is not None
-    return str(outcome.error["code"])
+    return str(error_of(outcome)["code"])
 
 
 async def test_lists_of_objects_are_tables(duck: Run) -> None:
@@ -189,13 +194,13 @@ async def test_a_database_lies_in_the_executions_folder(duck: Run, path: str) ->
 async def test_attaching_other_databases_is_not_supported_yet(duck: Run) -> None:
     outcome = await duck("select 1", auth={"pg": "warehouse"})
     assert code(outcome) == "duckdb.config"
-    assert "not supported yet" in outcome.error["message"]
+    assert "not supported yet" in error_of(outcome)["message"]
 
 
 async def test_a_timeout_interrupts_the_query(duck: Run) -> None:
     outcome = await duck("select sum(a.range * b.range) from range(10000000) a, range(10000000) b", timeout=0.2)
     assert code(outcome) == "duckdb.timeout"
-    assert outcome.error["retryable"] is True
+    assert error_of(outcome)["retryable"] is True
 
 
 async def test_cancelling_interrupts_the_query(duck: Run) -> None:

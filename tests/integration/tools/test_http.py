@@ -6,7 +6,7 @@ import contextlib
 import json
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -20,7 +20,12 @@ from yarl import URL
 from noetl_serverless.tools.http_client import Request, _redirected
 from noetl_serverless.tools.port import Credential, ToolOutcome
 
-Run = Callable[..., Awaitable[ToolOutcome]]
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+
+def error_of(outcome: ToolOutcome) -> dict[str, Any]:
+    assert outcome.error is not None
+    return outcome.error
 
 
 async def echo(request: web.Request) -> web.Response:
@@ -133,7 +138,7 @@ def http(run: Run, server: str) -> Run:
 def code(outcome: ToolOutcome) -> tuple[str, bool]:
     assert outcome.status == "error"
     assert outcome.error is not None
-    return outcome.error["code"], outcome.error["retryable"]
+    return error_of(outcome)["code"], error_of(outcome)["retryable"]
 
 
 async def test_an_answer_has_status_headers_url_time_and_parsed_data(http: Run, server: str) -> None:
@@ -202,7 +207,7 @@ async def test_a_bad_status_is_an_error_that_keeps_the_answer(http: Run, number:
     outcome = await http(f"/status/{number}")
     assert code(outcome) == ("http.status", retryable)
     assert outcome.error is not None
-    assert outcome.error["status_code"] == outcome.data["status_code"] == outcome.extra["http"]["status"] == number
+    assert error_of(outcome)["status_code"] == outcome.data["status_code"] == outcome.extra["http"]["status"] == number
     assert outcome.extra["http"]["headers"]["retry-after"] == "3"
     assert outcome.data["data"].startswith("you are")
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,7 +14,12 @@ from noetl_serverless.tools.port import Credential, ToolOutcome
 from noetl_serverless.tools.postgres_connection import Connection, connect
 from noetl_serverless.tools.sql import numbered, statements
 
-Run = Callable[..., Awaitable[ToolOutcome]]
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+
+def error_of(outcome: ToolOutcome) -> dict[str, Any]:
+    assert outcome.error is not None
+    return outcome.error
 
 
 @pytest.fixture
@@ -40,7 +45,7 @@ def database(postgres_url: str) -> Iterator[Connection]:
 def code(outcome: ToolOutcome) -> tuple[str, bool]:
     assert outcome.status == "error"
     assert outcome.error is not None
-    return outcome.error["code"], outcome.error["retryable"]
+    return error_of(outcome)["code"], error_of(outcome)["retryable"]
 
 
 def rows(outcome: ToolOutcome) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,12 @@ from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.tools.python_process import PythonProcess
 
-Run = Callable[..., Awaitable[ToolOutcome]]
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+
+def error_of(outcome: ToolOutcome) -> dict[str, Any]:
+    assert outcome.error is not None
+    return outcome.error
 
 
 @pytest.fixture
@@ -124,14 +129,14 @@ async def test_an_exception_is_reported_with_the_users_lines_alone(python: Run) 
 async def test_a_result_that_cannot_be_stored_is_refused_with_its_place(python: Run, code: str, message: str) -> None:
     outcome = await python(code)
     assert outcome.error is not None, f"it was taken, as {outcome.data}"
-    assert (outcome.error["kind"], outcome.error["code"]) == ("value", "value.invalid")
-    assert outcome.error["retryable"] is False
-    assert outcome.error["message"].startswith(f"the result cannot be stored: at {message}")
+    assert (error_of(outcome)["kind"], error_of(outcome)["code"]) == ("value", "value.invalid")
+    assert error_of(outcome)["retryable"] is False
+    assert error_of(outcome)["message"].startswith(f"the result cannot be stored: at {message}")
 
 
 async def test_an_exception_with_characters_that_cannot_be_stored_is_reported_without_them(python: Run) -> None:
     outcome = await python("raise ValueError('a\\0b\\ud800c')")
-    assert outcome.error["message"] == "ValueError: a\ufffdb?c"
+    assert error_of(outcome)["message"] == "ValueError: a\ufffdb?c"
     assert "\0" not in outcome.extra["py"]["traceback"]
 
 
@@ -139,7 +144,7 @@ async def test_an_exception_with_characters_that_cannot_be_stored_is_reported_wi
 async def test_leaving_the_code_does_not_end_the_process(python: Run, pool: PythonPool, code: str) -> None:
     await python("pass")
     before = set(pool.pids)
-    assert (await python(code)).error["code"] == "python.exception"
+    assert error_of(await python(code))["code"] == "python.exception"
     assert before <= set(pool.pids)
 
 
@@ -159,8 +164,8 @@ async def test_a_timeout_kills_the_process_and_its_children(python: Run, pool: P
         f"open({str(note)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\nprint('working')\ntime.sleep(600)"
     )
     outcome = await python(code, timeout=1.0)
-    assert outcome.error["code"] == "python.timeout"
-    assert outcome.error["retryable"] is True
+    assert error_of(outcome)["code"] == "python.timeout"
+    assert error_of(outcome)["retryable"] is True
     assert outcome.meta["stdout"] == "working\n"
     me, child = map(int, note.read_text().split())
     assert not psutil.pid_exists(me)
@@ -170,9 +175,9 @@ async def test_a_timeout_kills_the_process_and_its_children(python: Run, pool: P
 
 
 async def test_code_that_never_yields_is_killed_too(python: Run) -> None:
-    assert (await python("while True: pass", timeout=0.2)).error["code"] == "python.timeout"
+    assert error_of(await python("while True: pass", timeout=0.2))["code"] == "python.timeout"
     ignoring = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)"
-    assert (await python(ignoring, timeout=0.2)).error["code"] == "python.timeout"
+    assert error_of(await python(ignoring, timeout=0.2))["code"] == "python.timeout"
 
 
 async def test_cancelling_kills_and_the_pool_goes_on(python: Run, pool: PythonPool) -> None:
@@ -190,8 +195,8 @@ async def test_cancelling_kills_and_the_pool_goes_on(python: Run, pool: PythonPo
 
 async def test_the_memory_limit_holds_and_costs_the_process(python: Run) -> None:
     outcome = await python("x = bytearray(700_000_000)")
-    assert outcome.error["code"] == "python.memory"
-    assert outcome.error["retryable"] is False
+    assert error_of(outcome)["code"] == "python.memory"
+    assert error_of(outcome)["retryable"] is False
     assert (await python("x = bytearray(100_000_000); result = len(x)")).data == 100_000_000
 
 
@@ -200,7 +205,7 @@ async def test_the_memory_limit_holds_and_costs_the_process(python: Run) -> None
 )
 async def test_a_process_that_dies_is_an_error_to_retry(python: Run, code: str) -> None:
     outcome = await python(code)
-    assert (outcome.error["code"], outcome.error["retryable"]) == ("python.killed", True)
+    assert (error_of(outcome)["code"], error_of(outcome)["retryable"]) == ("python.killed", True)
     assert (await python("result = 1")).data == 1
 
 
@@ -440,7 +445,7 @@ async def test_installed_packages_can_be_imported(python: Run) -> None:
 async def test_a_config_that_is_wrong_once_rendered_is_reported(run: Run) -> None:
     outcome = await run("python", {"code": 3})
     assert outcome.error is not None
-    assert outcome.error["code"] == "python.config"
+    assert error_of(outcome)["code"] == "python.config"
 
 
 async def test_code_may_come_in_base64(run: Run) -> None:
@@ -515,7 +520,7 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     # which goes on after it
     outcome = await python(FORGE.replace("os._exit(0)", "import time\ntime.sleep(600)"), reply=reply)
     assert outcome.error is not None
-    assert outcome.error["code"] == "python.killed"
+    assert error_of(outcome)["code"] == "python.killed"
     async with asyncio.timeout(20.0):
         others = await asyncio.gather(*(python("result = 1") for _ in range(4)))
     assert [other.error for other in others] == [None] * 4

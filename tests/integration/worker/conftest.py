@@ -248,7 +248,7 @@ class WorkerHarness:
     def __init__(self, url: str, plane: FakeControlPlane, scratch: Path) -> None:
         self.url = url
         self.plane = plane
-        self.notifier: Any = MemoryNotifier()
+        self.notifier = MemoryNotifier()
         self.tool = FakeTool()
         self.pool = FakePool()
         self.settings = Settings(lease=30.0, max_in_flight=8, scratch=str(scratch))

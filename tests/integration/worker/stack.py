@@ -97,10 +97,9 @@ class Stack:
         self.catalog = Catalog()
         self.log = MemoryEventStore(time.time)
         self.notifier = MemoryNotifier()
-        catalog: Any = self.catalog
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         notifications = Notifications(self.notifier, None, after_response=False)
-        self.orchestrator = Orchestrator(self.log, Plans(catalog), notifications, results=lambda: self.store)
+        self.orchestrator = Orchestrator(self.log, Plans(self.catalog), notifications, results=lambda: self.store)
         self.client = Direct(self.orchestrator, self.log)
         self.worker = self.another(self.client)
 

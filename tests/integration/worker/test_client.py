@@ -118,12 +118,13 @@ async def test_what_never_got_there_is_not_doubtful() -> None:
 async def test_the_protocol_version_of_the_control_plane_is_that_of_its_last_answer(server: Any) -> None:
     plane, client = server
     assert not client.supports(2)
-    for answer, speaks in [
+    answers: list[tuple[tuple[Any, ...], bool]] = [
         ((200, {"lost": []}, {WIRE: "2"}), True),
         ((200, {"lost": []}), False),
         ((200, {"lost": []}, {WIRE: "3"}), True),
         ((200, {"lost": []}, {WIRE: "odd"}), False),
-    ]:
+    ]
+    for answer, speaks in answers:
         plane.answers = [answer]
         await client.heartbeat(HEARTBEAT, timeout=5.0)
         assert client.supports(2) is speaks

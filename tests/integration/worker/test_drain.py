@@ -8,9 +8,16 @@ import pytest
 from tests.eventually import eventually
 from tests.integration.worker.conftest import WorkerHarness, own
 
-from noetl_serverless.protocol import ReportRequest
+from noetl_serverless.ports import Pointer
+from noetl_serverless.protocol import Outcome, ReportRequest
+from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.worker.drain import reporter, slots
 from noetl_serverless.worker.execution.executor import released
+
+
+def error_of(outcome: Outcome) -> dict[str, Any]:
+    assert outcome.error is not None
+    return outcome.error
 
 
 def chain(plane: Any, length: int) -> Any:
@@ -89,7 +96,7 @@ async def test_what_was_claimed_by_name_and_lost_is_claimed_again_when_it_is_poi
 
 
 async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it_is_pointed_to(
-    harness: WorkerHarness,
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = asyncio.Event()
 
@@ -106,7 +113,7 @@ async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it
     async def hand_back_once(command: Any, *more: Any) -> Any:
         return released(command) if (command.command_id, command.fence) == ("a", 1) else await execute(command, *more)
 
-    worker.execute = hand_back_once
+    monkeypatch.setattr(worker, "execute", hand_back_once)
     draining = asyncio.create_task(worker.drain(10, commands=named))
     await eventually(lambda: harness.tool.running == 1 and harness.plane.outcomes)
     await harness.notifier.publish("shared", named)
@@ -117,7 +124,7 @@ async def test_what_was_claimed_by_name_and_handed_back_is_claimed_again_when_it
 
 
 async def test_of_two_named_for_the_last_time_the_one_handed_back_is_claimed_when_it_is_pointed_to(
-    harness: WorkerHarness,
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = asyncio.Event()
 
@@ -212,14 +219,14 @@ async def test_an_errors_outcome_is_an_error(harness: WorkerHarness) -> None:
     await harness.send("a")
     summary = await harness.worker().drain(10)
     assert summary["failed"] == 1
-    assert harness.plane.outcomes[0].error["message"] == "RuntimeError: oops"
+    assert error_of(harness.plane.outcomes[0])["message"] == "RuntimeError: oops"
 
 
 async def test_a_playbook_that_does_not_compile_here_fails_its_commands(harness: WorkerHarness) -> None:
     harness.plane.plans["bad"] = "kind: Nonsense"
     await harness.notifier.publish("shared", harness.plane.add(harness.plane.command("a", plan="bad")))
     await harness.worker().drain(10)
-    assert harness.plane.outcomes[0].error["code"] == "worker.no_plan"
+    assert error_of(harness.plane.outcomes[0])["code"] == "worker.no_plan"
 
 
 # -- trouble on the way
@@ -296,7 +303,7 @@ async def test_an_outcome_that_cannot_be_sent_is_reported_as_an_error(harness: W
     harness.plane.refuse = {"report": [413]}
     await harness.send("a")
     await harness.worker().drain(10)
-    assert [(outcome.status, outcome.error["code"]) for outcome in harness.plane.outcomes] == [
+    assert [(outcome.status, error_of(outcome)["code"]) for outcome in harness.plane.outcomes] == [
         ("error", "outcome.refused")
     ]
 
@@ -335,7 +342,7 @@ async def test_what_one_control_plane_does_not_know_may_be_known_to_the_next_beh
     (taken,) = harness.plane.outcomes
     assert (taken.status, list(taken.set_refs)) == (status, ["big"] if status == "done" else [])
     if status == "error":
-        assert taken.error["code"] == "outcome.refused", "it is sent for ever to who does not know it"
+        assert error_of(taken)["code"] == "outcome.refused", "it is sent for ever to who does not know it"
 
 
 async def test_a_turn_that_one_control_plane_does_not_know_costs_no_outcome(
@@ -363,8 +370,8 @@ async def test_a_refused_outcome_is_counted(harness: WorkerHarness) -> None:
 
 
 async def test_without_a_bus_pending_commands_are_claimed(harness: WorkerHarness) -> None:
-    class Broken:
-        async def pull(self, pool: str, limit: int, wait: float) -> Any:
+    class Broken(MemoryNotifier):
+        async def pull(self, pool: str, limit: int, wait: float) -> list[Pointer]:
             raise ConnectionError("no bus")
 
     harness.plane.follow = chain(harness.plane, 3)
@@ -572,7 +579,7 @@ async def test_a_command_that_needs_more_than_a_whole_budget_fails(harness: Work
     harness.tool.behave = hang
     await harness.send("a")
     await harness.worker().drain(1)
-    assert harness.plane.outcomes[0].error["code"] == "worker.time_budget"
+    assert error_of(harness.plane.outcomes[0])["code"] == "worker.time_budget"
 
 
 async def test_a_second_invocation_makes_the_first_look_again(harness: WorkerHarness) -> None:

@@ -27,7 +27,8 @@ async def together(harness: WorkerHarness, worker: Any, seconds: float = 60) -> 
     drain = asyncio.create_task(worker.drain(seconds))
     await eventually(lambda: harness.tool.running == len(SEVERAL))
     gate.set()
-    return await drain
+    summary: dict[str, Any] = await drain
+    return summary
 
 
 def names(request: ReportRequest) -> list[str]:
@@ -115,6 +116,7 @@ async def test_what_was_under_way_at_the_end_is_counted(harness: WorkerHarness) 
     drain = asyncio.create_task(together(harness, worker))
     await eventually(lambda: worker._drain is not None and len(worker._drain.reporter.unanswered) == len(SEVERAL))
     # the time is over, before the call is
+    assert worker._drain is not None
     budget = worker._drain.budget
     budget._closes = budget._over = budget._end = 0.0
     worker._drain.slots.wake()
@@ -147,7 +149,9 @@ async def test_an_outcome_of_an_earlier_hold_is_dropped_when_the_command_is_clai
     keys = harness.plane.add(harness.plane.command("a", own("a"), fence=2))
     await harness.notifier.publish("shared", keys)
     await eventually(lambda: len(harness.tool.ran) == 2)
-    assert worker._drain.reporter.unanswered == {}, "what can only be stale still waits to be sent"
+    assert worker._drain is not None and worker._drain.reporter.unanswered == {}, (
+        "what can only be stale still waits to be sent"
+    )
     again.set()
     await eventually(lambda: ("a", 2) in seen)
     away = False

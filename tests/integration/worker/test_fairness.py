@@ -11,6 +11,7 @@ import pytest
 from tests.integration.worker.stack import Stack
 
 from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.ports import Invoker
 from noetl_serverless.protocol import CommandKey, ReportRequest
 from noetl_serverless.tools import registry
 from noetl_serverless.worker.drain import slots
@@ -115,14 +116,14 @@ async def test_a_control_plane_that_knows_of_no_turns_is_reported_to_without(tmp
         await registry.close()
 
 
-class DirectInvoker:
+class DirectInvoker(Invoker):
     """Invokes the worker, with the names of what waits."""
 
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
 
-    async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
-        named = [CommandKey.model_validate(key) for key in payload.get("commands", ())]
+    async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
+        named = [CommandKey.model_validate(key) for key in (payload or {}).get("commands", ())]
         await self.worker.drain(60.0, commands=named)
 
 
@@ -135,8 +136,7 @@ async def test_turns_go_by_weight_whoever_an_invocation_names(tmp_path: Path, mo
     for weight in (10, 30):
         stack.catalog.add(f"t/weighs-{weight}", WEIGHED.replace("WEIGHT", str(weight)))
         ids.append((await stack.orchestrator.start(path=f"t/weighs-{weight}")).execution_id)
-    invoker: Any = DirectInvoker(worker)
-    stack.orchestrator._notifications._invoker = invoker
+    stack.orchestrator._notifications._invoker = DirectInvoker(worker)
     draining = asyncio.create_task(worker.drain(60.0))
     try:
         while len(stack.client.reports) < 400:

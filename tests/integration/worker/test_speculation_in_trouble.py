@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.integration.worker.stack import Direct, Stack
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.protocol import ClaimRequest, ReportRequest
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 
 
 @pytest.mark.parametrize("lost", [1, 2, 5])
@@ -45,7 +47,7 @@ async def test_a_speculative_run_ends_when_its_lease_went_to_another_worker(stac
         # the lease of the first is over, and the reconciler gives it to another worker
         for row in stack.log.commands.values():
             row.lease_until = 0.0
-        await stack.orchestrator._event_store.expire_leases(5, 10)  # type: ignore[attr-defined]
+        await stack.orchestrator._event_store.expire_leases(5, 10)
         other = asyncio.create_task(stack.another(Direct(stack.orchestrator, stack.log)).drain(20, sweep=True))
         await eventually(lambda: tool.count()["s1#1"] == 2)
         tool.gates.pop("s4").set()
@@ -120,7 +122,7 @@ async def test_a_step_that_was_issued_with_something_else_is_run_again_with_that
     """
     other = stack.catalog.add("t/other", pipelined(body.replace("FIX", "100")))
     wrong = stack.worker.plans._compile(other.content)
-    stack.worker.plans._compile = lambda text: wrong  # type: ignore[assignment]
+    stack.worker.plans._compile = lambda text: wrong
     state = await stack.run(pipelined(body.replace("FIX", "0")))
 
     assert state.outcomes["c"]["data"] == {"n": 7}
@@ -128,12 +130,14 @@ async def test_a_step_that_was_issued_with_something_else_is_run_again_with_that
     assert set(issued(stack, state.execution_id).values()) == {1}
 
 
-async def test_a_busy_execution_is_reported_through_its_inbox(stack: Stack, tool: Adder) -> None:
+async def test_a_busy_execution_is_reported_through_its_inbox(
+    stack: Stack, tool: Adder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its row is always taken: the first outcome lies in the inbox, and the rest follows under the next lease."""
     moved: list[int] = []
     commit = stack.log.commit
 
-    async def losing(parts: Any, claimant: Any = None) -> Any:
+    async def losing(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         if len(moved) < 2 and any(part.closes for part in parts):
             moved.append(1)
             execution = stack.log.executions[parts[0].execution.execution_id]
@@ -144,7 +148,7 @@ async def test_a_busy_execution_is_reported_through_its_inbox(stack: Stack, tool
                 execution.head -= 1
         return await commit(parts, claimant)
 
-    stack.log.commit = losing  # type: ignore[method-assign]
+    monkeypatch.setattr(stack.log, "commit", losing)
     state = await stack.run(PIPELINED + chain(20))
 
     assert (state.status, state.outcomes["s20"]["data"]) == ("completed", {"n": 20})

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from noetl_serverless.cli.attempts import failed_items, lines
 
 START = 1_767_225_600_000
@@ -48,7 +50,10 @@ def test_what_is_not_known_does_no_harm() -> None:
 
 def test_an_item_that_failed_is_named_with_its_error() -> None:
     error = {"code": "http.status", "message": "503", "at": 12}
-    items = [{"index": 7, "error": error, "attempts": 3}, {"index": None, "error": error, "attempts": 1}]
+    items: list[dict[str, Any]] = [
+        {"index": 7, "error": error, "attempts": 3},
+        {"index": None, "error": error, "attempts": 1},
+    ]
     assert list(failed_items(items, [{"start": 100, "end": 132, "failed": 22}])) == [
         "item 7 failed after 3 attempts: http.status: 503 (line 12)",
         "an item failed: http.status: 503 (line 12)",

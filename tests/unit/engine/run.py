@@ -37,6 +37,18 @@ class Run:
         started = {"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash}
         self.fact(e.STARTED, payload={**started, **({"budget": budget} if budget else {})})
 
+    @property
+    def failure(self) -> dict[str, Any]:
+        """The error that the execution failed with."""
+        assert self.state.error is not None
+        return self.state.error
+
+    def window(self, command: str) -> tuple[int, int, int, int]:
+        """The frame of an open command."""
+        frame = self.state.commands[command].frame
+        assert frame is not None
+        return frame
+
     def fact(self, kind: str, **fields: Any) -> list[Event]:
         self.now += 1
         fact = Event(kind, self.now, seq=len(self.log) + 1, **fields)

@@ -27,7 +27,7 @@ def budget(**limits: float) -> dict[str, Any]:
 
 def exceeded(run: Any) -> dict[str, Any]:
     assert run.state.status == "failed"
-    assert run.state.error["code"] == "budget.exceeded"
+    assert run.failure["code"] == "budget.exceeded"
     return run.state.error  # type: ignore[no-any-return]
 
 

@@ -102,15 +102,15 @@ def test_a_whole_loop_is_passed_on() -> None:
 def test_what_would_have_to_be_made_of_it_is_refused_by_name(template: str) -> None:
     run = Run(setting(f'set: {{ctx.big: "{template}"}}'))
     run.done("a", None, ref=ref(), set_refs={"old": ref()})
-    assert (run.state.status, run.state.error["step"]) == ("failed", "a")
-    assert "is stored by reference and cannot be read here; " in run.state.error["message"]
+    assert (run.state.status, run.failure["step"]) == ("failed", "a")
+    assert "is stored by reference and cannot be read here; " in run.failure["message"]
 
 
 def test_a_condition_that_asks_for_it_says_what_to_do_instead() -> None:
     run = Run(setting('when: "{{ ctx.old.rows | length > 2 }}"'))
     run.done("a", None, set_refs={"old": ref()})
-    assert run.state.error["message"].endswith("set the values that routing needs under separate names")
-    assert "'ctx.old'" in run.state.error["message"]
+    assert run.failure["message"].endswith("set the values that routing needs under separate names")
+    assert "'ctx.old'" in run.failure["message"]
 
 
 @pytest.mark.parametrize(
@@ -155,10 +155,10 @@ def test_the_references_count_as_what_they_are() -> None:
     some = {f"k{n}": ref(preview="x" * 60_000) for n in range(20)}
     run.done("a", set_refs=some)
     assert run.state.status == "failed"
-    assert run.state.error["message"].startswith("ctx would have ")
+    assert run.failure["message"].startswith("ctx would have ")
     run = Run(setting('set: {ctx.big: "{{ a }}"}'))
     run.done("a", None, ref=ref(preview="x" * limits.SET_VALUE_BYTES))
-    assert run.state.error["message"].startswith("ctx.big would have ")
+    assert run.failure["message"].startswith("ctx.big would have ")
 
 
 # -- as it is kept

@@ -36,12 +36,12 @@ def test_a_loop_of_nothing_takes_all_its_turns_in_one_decision(turns: int) -> No
 def test_turns_have_a_limit_that_names_the_step() -> None:
     run = Run(EMPTY_LOOP.replace("TURNS", "50"), "executor: {spec: {max_turns: 20}}\n")
     assert run.state.status == "failed"
-    assert (run.state.error["code"], run.state.error["step"]) == ("turns.exceeded", "turn")
+    assert (run.failure["code"], run.failure["step"]) == ("turns.exceeded", "turn")
 
 
 def test_by_default_a_step_begins_ten_thousand_times_at_most() -> None:
     run = Run(EMPTY_LOOP.replace("TURNS", "20000"))
-    assert run.state.error["code"] == "turns.exceeded"
+    assert run.failure["code"] == "turns.exceeded"
     assert run.state.generations["turn"] == 10_000
 
 
@@ -98,7 +98,7 @@ def test_cycles_that_are_woven_into_each_other_do_not_wait_for_each_other_for_ev
             break
         assert run.running, "nothing is under way, and it has not ended"
         run.done(sorted(run.running)[0])
-    assert run.state.error["code"] == "turns.exceeded"
+    assert run.failure["code"] == "turns.exceeded"
 
 
 def test_a_fact_whose_command_is_not_out_is_kept_and_changes_nothing() -> None:
@@ -165,16 +165,16 @@ CYCLE = """
 def test_a_cycle_of_steps_that_do_nothing_fails_before_its_decision_is_too_large_to_be_written() -> None:
     run = Run(CYCLE.replace("TEXT", "1"), "executor: {spec: {max_turns: 100000}}\n")
     assert run.types() == [e.STARTED, e.FAILED], "of what came to nothing, nothing is kept"
-    assert run.state.error["code"] == "decision.too_large"
-    assert run.state.error["step"] in ("first", "second", "third")
-    assert f"more than {DECISION_EVENTS} events" in run.state.error["message"]
+    assert run.failure["code"] == "decision.too_large"
+    assert run.failure["step"] in ("first", "second", "third")
+    assert f"more than {DECISION_EVENTS} events" in run.failure["message"]
 
 
 def test_so_does_one_that_sets_large_values() -> None:
     run = Run(CYCLE.replace("TEXT", "'x' * 60000"))
     assert run.types() == [e.STARTED, e.FAILED]
-    assert run.state.error["code"] == "decision.too_large"
-    assert f"more than {DECISION_BYTES} bytes" in run.state.error["message"]
+    assert run.failure["code"] == "decision.too_large"
+    assert f"more than {DECISION_BYTES} bytes" in run.failure["message"]
 
 
 TWICE = """
@@ -273,5 +273,5 @@ COSTLY = """
 def test_conditions_that_cost_much_end_a_cycle_long_before_its_turns_do() -> None:
     run = Run(COSTLY, "executor: {spec: {max_turns: 500}}\n")
     assert run.types() == [e.STARTED, e.FAILED]
-    assert (run.state.error["code"], run.state.error["step"]) == ("decision.too_large", "turn")
-    assert "units of work" in run.state.error["message"]
+    assert (run.failure["code"], run.failure["step"]) == ("decision.too_large", "turn")
+    assert "units of work" in run.failure["message"]

@@ -217,7 +217,7 @@ def test_without_a_word_on_it_the_workload_is_empty() -> None:
 def test_an_error_of_a_value_is_not_worth_a_retry() -> None:
     run = Run("- {step: a, tool: {kind: noop}, set: {ctx.x: \"{{ 'x' * 100000 }}\"}}\n")
     run.done("a")
-    error = run.state.error
+    error = run.failure
     assert (error["kind"], error["code"], error["retryable"], error["step"]) == ("value", "value.invalid", False, "a")
 
 
@@ -242,7 +242,7 @@ def test_a_step_that_two_ends_of_one_decision_leave_aside_is_skipped_once() -> N
 def test_an_admission_that_cannot_be_evaluated_fails_the_execution() -> None:
     run = Run(WORKFLOWS["admission"].replace("a.v > 100", "a.gone > 100"))
     run.done("a", {"v": 1})
-    error = run.state.error
+    error = run.failure
     assert (run.state.status, error["code"], error["name"], error["step"]) == ("failed", "template.error", "gone", "b")
     assert run.skipped() == []
 
@@ -270,4 +270,4 @@ def test_so_may_what_a_loop_reads_when_it_opens(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(limits, "SCOPE_BYTES", 500)
     run.done("a", "x" * 1000)
     assert run.types()[-2:] == [e.CALL_DONE, e.FAILED]
-    assert run.state.error["step"] == "each"
+    assert run.failure["step"] == "each"

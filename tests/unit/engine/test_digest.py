@@ -158,7 +158,7 @@ def test_the_raw_digest_sees_each_part_of_an_event() -> None:
     log = play(Run(LOOP), 1).log
     whole = raw_digest(log)
     event = next(event for event in log if event.cause is not None and event.command_id is not None)
-    for part in (
+    parts: tuple[dict[str, Any], ...] = (
         {"cause": 999},
         {"type": "x"},
         {"step": "x"},
@@ -167,7 +167,8 @@ def test_the_raw_digest_sees_each_part_of_an_event() -> None:
         {"at": 1},
         {"payload": {}},
         {"seq": 10_000},
-    ):
+    )
+    for part in parts:
         assert raw_digest([replace(event, **part) if one is event else one for one in log]) != whole, part
 
 

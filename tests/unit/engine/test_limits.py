@@ -72,8 +72,8 @@ def test_ctx_has_its_bound_for_what_tasks_set_too() -> None:
     run.state.ctx.update(values)
     run.log[0].payload["ctx"] = values
     run.report("a#1", "call.deferred", delay=1, set={"more": 1})
-    assert run.state.error["code"] == "value.invalid"
-    assert "ctx would have" in run.state.error["message"]
+    assert run.failure["code"] == "value.invalid"
+    assert "ctx would have" in run.failure["message"]
 
 
 def with_ctx(size: int) -> Run:
@@ -93,8 +93,8 @@ def test_a_frame_brings_no_more_than_a_scope_may_have(monkeypatch: pytest.Monkey
     monkeypatch.setattr(limits, "SCOPE_BYTES", 90_000)
     run = with_ctx(80_000)
     run.frame("each#1.0", [1], set={"last": text(20_000)}, item_ms=1000)
-    assert run.state.error["code"] == "value.invalid"
-    assert "what the step reads" in run.state.error["message"]
+    assert run.failure["code"] == "value.invalid"
+    assert "what the step reads" in run.failure["message"]
 
 
 def test_frames_that_bring_much_go_out_when_others_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +115,7 @@ def test_the_error_of_an_execution_has_its_bound_with_what_its_arcs_made_of_it()
     run = Run('- {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ error.no.thing }}"}]}}\n' + AFTER)
     error = {"kind": "tool", "code": "boom", "message": "m" * (limits.ERROR_BYTES - 100), "retryable": False}
     run.report("a#1", "call.error", error=error)
-    assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
+    assert (run.state.status, run.failure["code"]) == ("failed", "boom")
     assert size_of(run.state.error) <= limits.ERROR_BYTES
 
 
@@ -169,5 +169,5 @@ def test_a_range_that_is_refused_is_reported_as_such_and_not_as_a_cycle() -> Non
         "- {step: b, tool: {kind: noop}}\n"
     )
     run.done("a")
-    error = run.state.error
+    error = run.failure
     assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template.error", True), error

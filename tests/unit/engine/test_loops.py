@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from tests.unit.engine.run import Run
 
@@ -18,23 +21,23 @@ LOOP = """
     """
 
 
-def loop(items="range(6) | list", mode="parallel", width=3, more=""):
+def loop(items: str = "range(6) | list", mode: str = "parallel", width: int | str = 3, more: str = "") -> str:
     limit = f", max_in_flight: {width}" if mode == "parallel" else ""
     return LOOP.format(items=items, mode=mode, width=limit, more=more)
 
 
-def drain(run, item_ms=1.0, value=lambda index: index):
+def drain(run: Run, item_ms: float = 1.0, value: Callable[[int], Any] = lambda index: index) -> int:
     """Report every frame, oldest first, until the loop is over."""
     frames = 0
     while any(command.kind == "frame" for command in run.state.commands.values()):
-        name, command = next((n, c) for n, c in run.state.commands.items() if c.kind == "frame")
-        _, begin, end, _ = command.frame
+        name = next(name for name, command in run.state.commands.items() if command.kind == "frame")
+        _, begin, end, _ = run.window(name)
         run.frame(name, [value(index) for index in range(begin, end)], item_ms=item_ms)
         frames += 1
     return frames
 
 
-def test_results_come_in_the_order_of_the_items():
+def test_results_come_in_the_order_of_the_items() -> None:
     run = Run(loop())
     assert len(run.state.commands) == 3, "no more than max_in_flight are out"
     run.frame("each#1.1", [1])
@@ -48,45 +51,45 @@ def test_results_come_in_the_order_of_the_items():
 
 
 @pytest.mark.parametrize("width", ["", ', max_in_flight: "{{ none }}"'], ids=["not said", "said to be none"])
-def test_sixteen_run_at_once_unless_a_loop_says_otherwise(width):
+def test_sixteen_run_at_once_unless_a_loop_says_otherwise(width: str) -> None:
     run = Run(loop("range(40) | list").replace(", max_in_flight: 3", width))
     assert len(run.state.commands) == 16
 
 
-def test_an_empty_collection_is_done_at_once():
+def test_an_empty_collection_is_done_at_once() -> None:
     run = Run(loop("[]"))
     assert run.running == {"after"}
     assert run.state.outcomes["each"]["data"]["results"] == []
 
 
-def test_sequential_has_one_frame_out():
+def test_sequential_has_one_frame_out() -> None:
     run = Run(loop(mode="sequential"))
     assert list(run.state.commands) == ["each#1.0"]
     drain(run, item_ms=100)
     assert [event.payload["frame"][1:3] for event in run.issued("each")] == [[n, n + 1] for n in range(6)]
 
 
-def test_short_items_travel_in_frames_that_grow():
+def test_short_items_travel_in_frames_that_grow() -> None:
     run = Run(loop("range(5000) | list", width=16))
     frames = drain(run, item_ms=0.5)
     assert frames < 150, "five thousand short items are not five thousand commands"
     assert run.state.outcomes["each"]["ref"]["count"] == 5000
 
 
-def test_a_wide_loop_is_filled_without_counting_anew_for_each_frame(monkeypatch):
-    looked_at = []
+def test_a_wide_loop_is_filled_without_counting_anew_for_each_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[Any] = []
     monkeypatch.setattr(loops, "width_of", lambda frame: looked_at.append(frame) or width_of(frame))
     run = Run(loop("range(4000) | list", width=2000))
     assert len(run.state.commands) == 2000
     assert len(looked_at) <= 2 * 2000, "all that is out was looked at for each that goes out"
 
 
-def test_slow_items_travel_alone():
+def test_slow_items_travel_alone() -> None:
     run = Run(loop("range(40) | list", width=4))
     assert drain(run, item_ms=400) == 40
 
 
-def test_large_results_leave_the_state():
+def test_large_results_leave_the_state() -> None:
     run = Run(loop("range(40) | list", width=4))
     drain(run, value=lambda index: "x" * 1000)
     ref = run.state.outcomes["each"]["ref"]
@@ -95,18 +98,18 @@ def test_large_results_leave_the_state():
     assert ref["extracted"]["stats"]["success"] == 40
 
 
-def test_a_frame_hands_back_what_it_did_not_get_to():
+def test_a_frame_hands_back_what_it_did_not_get_to() -> None:
     run = Run(loop("range(100) | list", mode="sequential"))
     run.frame("each#1.0", [0])
-    _, begin, end, _ = run.state.commands["each#1.1"].frame
+    _, begin, end, _ = run.window("each#1.1")
     assert (begin, end) == (1, 100)
     run.frame("each#1.1", list(range(1, 40)))
-    assert run.state.commands["each#1.2"].frame[1:3] == (40, 100)
+    assert run.window("each#1.2")[1:3] == (40, 100)
     drain(run)
     assert run.state.outcomes["each"]["data"]["results"] == list(range(100))
 
 
-def test_a_failing_item_stops_the_loop_and_fails_the_step():
+def test_a_failing_item_stops_the_loop_and_fails_the_step() -> None:
     run = Run(loop("range(20) | list", width=3))
     error = {"code": "boom", "message": "it broke", "index": 1}
     run.frame("each#1.1", [None], failed=1, error=error)
@@ -114,11 +117,11 @@ def test_a_failing_item_stops_the_loop_and_fails_the_step():
     assert set(run.state.commands) == {"each#1.2"}, "nothing more is issued after a failure"
     run.frame("each#1.2", [2])
     assert run.state.status == "failed"
-    assert run.state.error["code"] == "loop.item_failed"
-    assert "1 of 20 items failed; the first: it broke" in run.state.error["message"]
+    assert run.failure["code"] == "loop.item_failed"
+    assert "1 of 20 items failed; the first: it broke" in run.failure["message"]
 
 
-def test_a_failed_loop_is_recovered_under_each_of_its_names():
+def test_a_failed_loop_is_recovered_under_each_of_its_names() -> None:
     for name in ("loop.failed", "call.error", "step.failed"):
         run = Run(
             f"""
@@ -133,7 +136,7 @@ def test_a_failed_loop_is_recovered_under_each_of_its_names():
         assert run.running == {"alert"}, name
 
 
-def test_best_effort_goes_on_and_counts():
+def test_best_effort_goes_on_and_counts() -> None:
     run = Run(loop(width=1, more="spec: {policy: {failure: {mode: best_effort}}}"))
     run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
     drain(run)
@@ -141,7 +144,7 @@ def test_best_effort_goes_on_and_counts():
     assert run.state.outcomes["each"]["data"]["stats"] == {"total": 6, "success": 5, "failed": 1}
 
 
-def test_a_collection_by_reference_is_opened_by_a_worker():
+def test_a_collection_by_reference_is_opened_by_a_worker() -> None:
     run = Run(
         """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
@@ -161,26 +164,26 @@ def test_a_collection_by_reference_is_opened_by_a_worker():
     assert run.state.status == "completed"
 
 
-def test_a_collection_too_large_for_the_log_is_opened_by_a_worker():
+def test_a_collection_too_large_for_the_log_is_opened_by_a_worker() -> None:
     run = Run(loop("range(50000) | list"))
     assert list(run.state.commands) == ["each#1.open"]
 
 
-def test_a_loop_has_a_bound():
+def test_a_loop_has_a_bound() -> None:
     run = Run(loop("range(50000) | list"))
     run.report("each#1.open", count=10_000_001, ref={"kind": "result_ref", "ref": "r"})
     assert run.state.status == "failed"
-    assert "at most 10000000 items" in run.state.error["message"]
+    assert "at most 10000000 items" in run.failure["message"]
 
 
 @pytest.mark.parametrize("items", ["5", "'text'", "missing"])
-def test_what_is_no_list_fails_the_step(items):
+def test_what_is_no_list_fails_the_step(items: str) -> None:
     run = Run(loop(items))
     assert run.state.status == "failed"
-    assert run.state.error["step"] == "each"
+    assert run.failure["step"] == "each"
 
 
-def test_a_loop_entered_again_is_a_new_generation():
+def test_a_loop_entered_again_is_a_new_generation() -> None:
     run = Run(
         """
         - step: each
@@ -196,7 +199,7 @@ def test_a_loop_entered_again_is_a_new_generation():
     assert [event.generation for event in run.log if event.type == "loop.done"] == [1, 2]
 
 
-def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame():
+def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame() -> None:
     run = Run(
         """
         - step: each
@@ -212,7 +215,7 @@ def test_ctx_set_in_an_iteration_is_seen_by_the_next_frame():
     assert run.issued("each")[1].payload["scope"] == {"ctx": {"total": 5}}
 
 
-def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_report():
+def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_report() -> None:
     run = Run(
         """
         - {step: load, tool: {kind: noop}, next: {arcs: [{step: each}]}}
@@ -228,7 +231,7 @@ def test_a_collection_that_a_worker_rendered_and_that_is_small_comes_with_its_re
     assert run.state.outcomes["each"]["data"]["stats"]["total"] == 2
 
 
-def test_a_collection_that_a_worker_could_not_render_fails_the_step():
+def test_a_collection_that_a_worker_could_not_render_fails_the_step() -> None:
     run = Run(loop("range(50000) | list"))
     error = {"kind": "tool", "code": "boom", "message": "it broke"}
     run.report("each#1.open", "call.error", error=error)
@@ -243,7 +246,7 @@ def test_a_collection_that_a_worker_could_not_render_fails_the_step():
         ("'text'", "loop.not_iterable", "loop.in must give a list, not str ('text')"),
     ],
 )
-def test_a_collection_that_is_no_list_is_reported_with_its_template(items, code, message):
+def test_a_collection_that_is_no_list_is_reported_with_its_template(items: str, code: str, message: str) -> None:
     run = Run(loop(items))
     assert run.state.error == {
         "kind": "loop",
@@ -262,37 +265,37 @@ def test_a_collection_that_is_no_list_is_reported_with_its_template(items, code,
         ("'many'", "max_in_flight must be an integer, not 'many'", "{{ 'many' }}"),
     ],
 )
-def test_an_impossible_width_is_reported_with_its_template(width, message, template):
+def test_an_impossible_width_is_reported_with_its_template(width: str, message: str, template: str) -> None:
     run = Run(loop(width=f'"{{{{ {width} }}}}"'))
-    error = run.state.error
+    error = run.failure
     assert (error["code"], error["message"], error["template"]) == ("loop.invalid", message, template)
 
 
 @pytest.mark.parametrize(("width", "out"), [("0", 1), ("-3", 1), ("'2'", 2), ("5", 5)])
-def test_a_width_may_be_rendered_and_is_one_at_least(width, out):
+def test_a_width_may_be_rendered_and_is_one_at_least(width: str, out: int) -> None:
     run = Run(loop(width=f'"{{{{ {width} }}}}"'))
     assert len(run.state.commands) == out
 
 
-def test_an_object_is_one_item_and_none_is_none():
+def test_an_object_is_one_item_and_none_is_none() -> None:
     assert Run(loop("{'a': 1}")).log[1].payload["data"] == [{"a": 1}]
     assert Run(loop("none")).running == {"after"}
 
 
-def test_what_is_handed_back_goes_out_again_the_first_items_first():
+def test_what_is_handed_back_goes_out_again_the_first_items_first() -> None:
     run = Run(loop("range(100) | list", width=4))
     for name in list(run.state.commands):
         run.frame(name, [0])
-    first, _, _, last = list(run.state.commands.values())
-    assert first.frame[2] - first.frame[1] > 3, "short items travel together"
-    run.frame(f"each#1.{last.frame[0]}", [0], item_ms=1000)
-    run.frame(f"each#1.{first.frame[0]}", [0], item_ms=1000)
-    assert run.issued("each")[-1].payload["frame"][1:3] == [first.frame[1] + 1, first.frame[1] + 2]
+    first, _, _, last = [run.window(name) for name in run.state.commands]
+    assert first[2] - first[1] > 3, "short items travel together"
+    run.frame(f"each#1.{last[0]}", [0], item_ms=1000)
+    run.frame(f"each#1.{first[0]}", [0], item_ms=1000)
+    assert run.issued("each")[-1].payload["frame"][1:3] == [first[1] + 1, first[1] + 2]
     drain(run, item_ms=1000)
     assert run.state.outcomes["each"]["data"]["stats"]["success"] == 100
 
 
-def test_a_failed_loop_says_what_its_first_item_said():
+def test_a_failed_loop_says_what_its_first_item_said() -> None:
     run = Run(loop("range(3) | list", width=1))
     error = {"code": "boom", "message": "it broke", "index": 0}
     run.frame("each#1.0", [None], failed=1, error=error)

@@ -7,7 +7,7 @@ from tests.unit.engine.run import Run
 NOOP = "tool: {kind: noop}"
 
 
-def test_a_sequential_step_costs_two_events():
+def test_a_sequential_step_costs_two_events() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -31,7 +31,7 @@ def test_a_sequential_step_costs_two_events():
     assert run.state.status == "completed"
 
 
-def test_exclusive_takes_the_first_true_arc_and_skips_the_others():
+def test_exclusive_takes_the_first_true_arc_and_skips_the_others() -> None:
     run = Run(
         """
         - step: a
@@ -63,7 +63,7 @@ ONE_OF_TWO = """
 """
 
 
-def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins():
+def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins() -> None:
     run = Run(ONE_OF_TWO.replace("LOOP", "").replace("WHEN", "true"))
     run.done("a")
     (issued,) = run.issued("b")
@@ -71,14 +71,14 @@ def test_the_step_of_an_untaken_arc_is_skipped_for_what_the_taken_one_begins():
     assert [event.type for event in run.log[-2:]] == ["command.issued", "step.skipped"], "the log has another order"
 
 
-def test_and_for_what_follows_from_it_at_once():
+def test_and_for_what_follows_from_it_at_once() -> None:
     loop = 'loop: {in: "{{ [] }}", iterator: n},'
     run = Run(ONE_OF_TWO.replace("LOOP", loop).replace("WHEN", "\"{{ c.status == 'skipped' }}\""))
     run.done("a")
     assert run.running == {"d"}, run.log[-1].payload
 
 
-def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all():
+def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all() -> None:
     run = Run(
         """
         - step: split
@@ -104,7 +104,7 @@ def test_inclusive_takes_every_true_arc_and_the_join_waits_for_all():
     assert run.state.status == "completed"
 
 
-def test_a_join_waits_for_a_source_that_is_still_far_away():
+def test_a_join_waits_for_a_source_that_is_still_far_away() -> None:
     run = Run(
         """
         - step: split
@@ -123,7 +123,7 @@ def test_a_join_waits_for_a_source_that_is_still_far_away():
     assert run.running == {"join"}
 
 
-def test_a_join_begins_when_its_other_source_is_skipped_later():
+def test_a_join_begins_when_its_other_source_is_skipped_later() -> None:
     run = Run(
         """
         - step: split
@@ -141,7 +141,7 @@ def test_a_join_begins_when_its_other_source_is_skipped_later():
     assert run.running == {"elsewhere", "join"}
 
 
-def test_a_back_edge_begins_a_new_generation_and_is_no_join():
+def test_a_back_edge_begins_a_new_generation_and_is_no_join() -> None:
     run = Run(
         """
         - {step: first, tool: {kind: noop}, next: {arcs: [{step: poll}]}}
@@ -162,7 +162,7 @@ def test_a_back_edge_begins_a_new_generation_and_is_no_join():
     assert run.skipped() == []
 
 
-def test_the_state_does_not_grow_with_the_history():
+def test_the_state_does_not_grow_with_the_history() -> None:
     run = Run(
         """
         - step: tick
@@ -179,7 +179,7 @@ def test_the_state_does_not_grow_with_the_history():
     assert max(sizes) - min(sizes[:100]) < 64
 
 
-def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where():
+def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where() -> None:
     run = Run(
         """
         - step: a
@@ -192,13 +192,13 @@ def test_an_arc_that_cannot_be_evaluated_fails_the_execution_and_says_where():
     run.done("a")
     assert run.state.status == "failed"
     assert run.state.error is not None
-    assert run.state.error["name"] == "nowhere"
-    assert run.state.error["template"] == "{{ nowhere.x }}"
-    assert run.state.error["line"] == 8
-    assert run.state.error["step"] == "a"
+    assert run.failure["name"] == "nowhere"
+    assert run.failure["template"] == "{{ nowhere.x }}"
+    assert run.failure["line"] == 8
+    assert run.failure["step"] == "a"
 
 
-def test_routing_never_fetches():
+def test_routing_never_fetches() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.data.n == 3 }}"}, {step: c}]}}
@@ -214,7 +214,7 @@ def test_routing_never_fetches():
     assert "output.select" in str(run.state.error)
 
 
-def test_failure_is_recovered_by_an_arc_that_asks_for_it():
+def test_failure_is_recovered_by_an_arc_that_asks_for_it() -> None:
     run = Run(
         """
         - step: a
@@ -233,7 +233,7 @@ def test_failure_is_recovered_by_an_arc_that_asks_for_it():
     assert run.state.status == "completed", "a recovered run ends as completed"
 
 
-def test_a_failure_takes_no_arc_that_does_not_ask_for_it():
+def test_a_failure_takes_no_arc_that_does_not_ask_for_it() -> None:
     run = Run("- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n")
     run.error("a")
     assert run.state.status == "failed"
@@ -246,7 +246,7 @@ def test_a_failure_takes_no_arc_that_does_not_ask_for_it():
     }
 
 
-def test_a_failure_ends_what_else_is_under_way():
+def test_a_failure_ends_what_else_is_under_way() -> None:
     run = Run(
         """
         - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}
@@ -260,7 +260,7 @@ def test_a_failure_ends_what_else_is_under_way():
     assert not run.state.commands
 
 
-def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target():
+def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target() -> None:
     run = Run(
         """
         - step: a
@@ -274,7 +274,7 @@ def test_set_of_a_step_is_seen_by_its_arcs_and_set_of_an_arc_by_its_target():
     assert run.issued("b")[0].payload["scope"]["ctx"] == {"y": 8}
 
 
-def test_a_command_carries_only_what_its_templates_name():
+def test_a_command_carries_only_what_its_templates_name() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, set: {ctx.x: 1, ctx.z: 2}, next: {arcs: [{step: b}]}}
@@ -287,7 +287,7 @@ def test_a_command_carries_only_what_its_templates_name():
     assert run.issued("c")[0].payload["scope"] == {"ctx": {"x": 1}, "steps": {"a": {"status": "ok", "data": {"n": 1}}}}
 
 
-def test_a_step_that_is_not_admitted_is_skipped_with_what_follows():
+def test_a_step_that_is_not_admitted_is_skipped_with_what_follows() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: d}]}}
@@ -309,7 +309,7 @@ def test_a_step_that_is_not_admitted_is_skipped_with_what_follows():
     assert run.state.status == "completed"
 
 
-def test_a_skipped_step_may_be_routed_from():
+def test_a_skipped_step_may_be_routed_from() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -324,7 +324,7 @@ def test_a_skipped_step_may_be_routed_from():
     assert run.running == {"c"}
 
 
-def test_the_final_step_runs_when_nothing_else_is_left():
+def test_the_final_step_runs_when_nothing_else_is_left() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}
@@ -344,7 +344,7 @@ def test_the_final_step_runs_when_nothing_else_is_left():
     assert run.state.last == "sum"
 
 
-def test_no_matching_arc_ends_the_branch_or_is_an_error_if_asked_for():
+def test_no_matching_arc_ends_the_branch_or_is_an_error_if_asked_for() -> None:
     workflow = """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ false }}"}]}}
         - {step: b, tool: {kind: noop}}
@@ -356,10 +356,10 @@ def test_no_matching_arc_ends_the_branch_or_is_an_error_if_asked_for():
     run.done("a")
     assert run.state.status == "failed"
     assert run.state.error is not None
-    assert run.state.error["code"] == "routing.no_match"
+    assert run.failure["code"] == "routing.no_match"
 
 
-def test_what_comes_after_the_end_changes_nothing():
+def test_what_comes_after_the_end_changes_nothing() -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.fact("execution.cancelled", payload={"reason": "enough"})
     assert run.state.status == "cancelled"
@@ -368,7 +368,7 @@ def test_what_comes_after_the_end_changes_nothing():
     assert {**run.state.snapshot(), "seq": 0} == {**before, "seq": 0}
 
 
-def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_failed_step():
+def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_failed_step() -> None:
     run = Run(
         """
         - step: a
@@ -378,10 +378,10 @@ def test_a_condition_that_reads_only_what_every_output_has_does_not_recover_a_fa
         """
     )
     run.error("a")
-    assert (run.state.status, run.state.error["code"]) == ("failed", "boom")
+    assert (run.state.status, run.failure["code"]) == ("failed", "boom")
 
 
-def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed():
+def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed() -> None:
     run = Run(
         """
         - step: a
@@ -391,11 +391,11 @@ def test_a_condition_that_raises_on_a_failed_step_does_not_hide_why_it_failed():
         """
     )
     run.error("a")
-    assert run.state.error["code"] == "boom", "the tool's own error is what people need"
-    assert run.state.error["routing"]["code"] == "template.error"
+    assert run.failure["code"] == "boom", "the tool's own error is what people need"
+    assert run.failure["routing"]["code"] == "template.error"
 
 
-def test_an_end_to_which_no_arc_fitted_has_a_warning_unless_it_is_meant():
+def test_an_end_to_which_no_arc_fitted_has_a_warning_unless_it_is_meant() -> None:
     steps = """
         - step: a
           tool: {{kind: noop}}
@@ -412,7 +412,7 @@ def test_an_end_to_which_no_arc_fitted_has_a_warning_unless_it_is_meant():
         assert "warnings" not in run.log[-1].payload
 
 
-def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs():
+def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}, {step: tidy}]}}
@@ -429,7 +429,7 @@ def test_what_lies_behind_the_final_step_is_not_skipped_before_it_runs():
     assert run.running == {"tidy"}
 
 
-def test_on_leaving_a_cycle_its_other_ways_out_are_skipped():
+def test_on_leaving_a_cycle_its_other_ways_out_are_skipped() -> None:
     run = Run(
         """
         - {step: head, tool: {kind: noop}, next: {arcs: [{step: out, when: "{{ ctx.n is defined }}"}, {step: turn}]}}
@@ -450,7 +450,7 @@ def test_on_leaving_a_cycle_its_other_ways_out_are_skipped():
     assert run.skipped() == ["other", "behind"]
 
 
-def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_them():
+def test_a_skipped_step_and_a_loop_have_nothing_of_the_step_that_ended_before_them() -> None:
     run = Run(
         """
         - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: refused}, {step: nothing}]}}
@@ -477,7 +477,7 @@ FAILURE_ONLY = """
     """
 
 
-def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none():
+def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none() -> None:
     run = Run(FAILURE_ONLY.replace("MORE", ""))
     run.done("a")
     assert (run.state.status, run.log[-1].payload.get("warnings")) == ("completed", None)

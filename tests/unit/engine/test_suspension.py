@@ -11,7 +11,7 @@ PARENT = """
     """
 
 
-def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was():
+def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was() -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.deferred", delay=60, resume={"task": "a", "attempt": 2})
     assert not run.state.commands
@@ -27,14 +27,14 @@ def test_a_deferred_command_waits_for_its_timer_and_goes_on_where_it_was():
     assert run.state.status == "completed"
 
 
-def test_a_fraction_of_a_second_is_waited_for_too():
+def test_a_fraction_of_a_second_is_waited_for_too() -> None:
     run = Run("- {step: a, tool: {kind: noop}}\n")
     run.report("a#1", "call.deferred", delay=1.25)
     due = next(event for event in run.log if event.type == "timer.set")
     assert due.payload["due"] == due.at + 1250
 
 
-def test_a_sub_playbook_parks_its_step_until_it_ends():
+def test_a_sub_playbook_parks_its_step_until_it_ends() -> None:
     run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     assert not run.state.commands
@@ -50,7 +50,7 @@ def test_a_sub_playbook_parks_its_step_until_it_ends():
     assert run.state.outcomes["call"] == {"status": "ok", "data": {"v": 3}}
 
 
-def test_a_parent_resumes_once():
+def test_a_parent_resumes_once() -> None:
     run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     (child,) = run.state.children
@@ -60,7 +60,7 @@ def test_a_parent_resumes_once():
     assert len(run.issued("after")) == 1
 
 
-def test_a_failed_child_fails_its_step():
+def test_a_failed_child_fails_its_step() -> None:
     run = Run(PARENT)
     run.report("call#1", "call.parked", child=CHILD)
     (child,) = run.state.children
@@ -68,10 +68,10 @@ def test_a_failed_child_fails_its_step():
     payload = {"execution_id": child, "resumes": False, "status": "error", "error": error}
     run.fact("child.ended", step="call", generation=1, payload=payload)
     assert run.state.status == "failed"
-    assert run.state.error["code"] == "child.failed"
+    assert run.failure["code"] == "child.failed"
 
 
-def test_a_pipeline_goes_on_in_a_worker_after_its_child():
+def test_a_pipeline_goes_on_in_a_worker_after_its_child() -> None:
     run = Run(
         """
         - step: both
@@ -92,7 +92,7 @@ def test_a_pipeline_goes_on_in_a_worker_after_its_child():
     assert run.state.status == "completed"
 
 
-def test_a_loop_over_sub_playbooks_waits_for_each():
+def test_a_loop_over_sub_playbooks_waits_for_each() -> None:
     run = Run(
         """
         - step: each
@@ -114,7 +114,7 @@ def test_a_loop_over_sub_playbooks_waits_for_each():
     assert run.state.outcomes["each"]["data"]["results"] == [1, 1, 1]
 
 
-def test_ids_are_derived_from_the_decision():
+def test_ids_are_derived_from_the_decision() -> None:
     runs = [Run(PARENT) for _ in range(2)]
     for run in runs:
         run.report("call#1", "call.parked", child=CHILD)

@@ -43,8 +43,8 @@ def test_a_value_that_cannot_be_stored_fails_the_step_that_sets_it(value: str, r
     run = Run(f'- {{step: a, tool: {{kind: noop}}, set: {{ctx.total: "{value}"}}, next: {{arcs: [{{step: a}}]}}}}')
     run.done("a", {"n": 10**9})
     assert run.state.status == "failed", "the execution went on with a value that cannot be stored"
-    assert rule in run.state.error["message"]
-    assert run.state.error["step"] == "a"
+    assert rule in run.failure["message"]
+    assert run.failure["step"] == "a"
 
 
 def test_integers_as_keys_are_texts_for_whoever_decides() -> None:

@@ -327,7 +327,7 @@ async def test_a_viewer_changes_nothing(ask_as_viewer: Ask, upstream: Upstream, 
 async def test_proxy_request_asks_the_control_plane(ask_as_viewer: Ask, upstream: Upstream) -> None:
     query = "mutation ($input: ProxyRequestInput!) { proxyRequest(input: $input) { success data error } }"
     upstream.answers["GET /api/executions"] = [entry(7)]
-    request = {"method": "get", "endpoint": "/api/executions?page_size=5"}
+    request: dict[str, Any] = {"method": "get", "endpoint": "/api/executions?page_size=5"}
     found = await ask_as_viewer.data(query, input=request)
     assert found["proxyRequest"] == {"success": True, "data": [entry(7)], "error": None}
     assert upstream.last.query == {"page_size": "5"}

@@ -92,7 +92,8 @@ async def test_a_valid_token_identifies_its_user(provider: Provider, sign_in: Oi
 
 
 async def test_roles_may_stand_under_a_namespace_and_default_to_viewer(provider: Provider, sign_in: OidcSignIn) -> None:
-    user = await sign_in.sign_in({"id_token": provider.token(**{"https://noetl.example/roles": ["admin"]})})
+    claims: dict[str, Any] = {"https://noetl.example/roles": ["admin"]}
+    user = await sign_in.sign_in({"id_token": provider.token(**claims)})
     assert user.roles == ("admin",)
     assert (await sign_in.sign_in({"id_token": provider.token()})).roles == ("viewer",)
     assert (await sign_in.sign_in({"id_token": provider.token(roles="admin")})).roles == ("viewer",)
@@ -129,7 +130,7 @@ async def test_a_token_that_proves_nothing_is_refused(
 async def test_an_unsigned_token_is_refused(provider: Provider, sign_in: OidcSignIn) -> None:
     now = int(time.time())
     body = {"iss": provider.issuer, "aud": AUDIENCE, "sub": "ann", "iat": now, "exp": now + 60}
-    token = jwt.encode(body, None, "none", headers={"kid": "one"})
+    token = jwt.encode(body, "", "none", headers={"kid": "one"})
     with pytest.raises(Unauthenticated):
         await sign_in.sign_in({"id_token": token})
 

@@ -62,7 +62,7 @@ class Service:
 
 async def call(app: Any, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
     """One request by the ASGI protocol, as the server makes it."""
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http", "http_version": "1.1", "method": method, "path": path, "raw_path": path.encode(),
         "query_string": b"", "headers": [], "scheme": "http", "server": ("127.0.0.1", 80), "client": None,
         "root_path": "", "asgi": {"version": "3.0"}, "state": {},

@@ -545,7 +545,7 @@ def test_of_one_loop_all_the_failed_items_are_shown_that_the_log_names() -> None
     broken = {"code": "boom", "message": "it broke"}
     while "each" in run.running:
         command = next(iter(run.state.commands))
-        _, first, end, _ = run.state.commands[command].frame
+        _, first, end, _ = run.window(command)
         errors = {str(index): broken for index in range(first, min(end, first + 2))}
         run.frame(command, [None] * (end - first), failed=end - first, errors=errors)
     short, whole = (

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.inspection.quarantine_periods import EffectiveTimes
 
-APART = {"error": {}, e.QUARANTINED: {}}
+APART: dict[str, Any] = {"error": {}, e.QUARANTINED: {}}
 
 
-def log(
-    *events: tuple[str, int] | tuple[str, int, int | None] | tuple[str, int, None, dict[str, object]],
-) -> list[Event]:
+Given = tuple[str, int] | tuple[str, int, int | None] | tuple[str, int, None, dict[str, Any]]
+
+
+def log(*events: Given) -> list[Event]:
     found = []
     for seq, (kind, at, *more) in enumerate(events, 1):
         cause, payload = [*more, None, None][:2]
@@ -21,8 +24,8 @@ def log(
     return found
 
 
-def effects(*events: object) -> list[int]:
-    found = log(*events)  # type: ignore[arg-type]
+def effects(*events: Given) -> list[int]:
+    found = log(*events)
     times = EffectiveTimes(found)
     return [times.at(event) for event in found]
 

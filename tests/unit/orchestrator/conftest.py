@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from textwrap import dedent
 from typing import Any
 
@@ -11,8 +11,17 @@ import pytest
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
-from noetl_serverless.ports import EventStore
-from noetl_serverless.protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest, ReportResponse
+from noetl_serverless.ports import EventStore, Invoker, LockedExecution, Notifier, Pointer, ResultStore
+from noetl_serverless.protocol import (
+    ClaimedCommand,
+    ClaimRequest,
+    CommandKey,
+    Frame,
+    Outcome,
+    ReportRequest,
+    ReportResponse,
+)
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, LoadedExecution, PendingWork, ReportedFact
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
@@ -33,27 +42,65 @@ class Catalog(MemoryCatalog):
         return {entry.path: entry for entry in self.entries}
 
 
-class NotificationRecorder:
+Load = Callable[[Sequence[str]], Awaitable[dict[str, LoadedExecution]]]
+Commit = Callable[[Sequence[ExecutionCommit], Claimant | None], Awaitable[CommitResult]]
+Decide = Callable[[LockedExecution], ExecutionCommit | None]
+Append = Callable[[Sequence[ReportedFact]], Awaitable[set[tuple[str, str, int]]]]
+
+
+class InterceptedEventStore(MemoryEventStore):
+    """A test may put a function of its own into `loading`, `committing` and the others: it is what that call does."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        super().__init__(clock)
+        self.loading: Load = super().load
+        self.committing: Commit = super().commit
+        self.appending: Append = super().append_to_inbox
+        self.finding_pending: Callable[[float], Awaitable[PendingWork]] = super().pending_work
+
+    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
+        return await self.loading(ids)
+
+    async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+        return await self.committing(commits, claimant)
+
+    async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
+        return await self.appending(facts)
+
+    async def pending_work(self, age: float) -> PendingWork:
+        return await self.finding_pending(age)
+
+
+class NotificationRecorder(Notifier, Invoker):
     """Stands for the bus and the invoker, and records which commands and invocations were sent."""
 
     def __init__(self) -> None:
         self.notified: list[tuple[str, str]] = []
 
-    async def publish(self, pool: str, commands: Any) -> None:
+    async def publish(self, pool: str, commands: Sequence[CommandKey]) -> None:
         self.notified += [(pool, command.command_id) for command in commands]
 
-    async def invoke(self, function: str, payload: Any = None, delay: float = 0.0) -> None:
+    async def pull(self, pool: str, limit: int, wait: float) -> list[Pointer]:
+        return []
+
+    async def ack(self, pointers: Sequence[Pointer]) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
         self.notified.append((function, "invocation"))
 
 
 class Engine:
-    def __init__(self, log: EventStore | None = None, results: Any = None) -> None:
+    def __init__(self, log: EventStore | None = None, results: Callable[[], ResultStore] | None = None) -> None:
         self.results = results
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()
-        self.log = log or MemoryEventStore(lambda: self.seconds)
+        self.log = log or InterceptedEventStore(lambda: self.seconds)
         self.recorder = NotificationRecorder()
-        self.notifications = Notifications(self.recorder, self.recorder, after_response=False)  # type: ignore[arg-type]
+        self.notifications = Notifications(self.recorder, self.recorder, after_response=False)
         self.orchestrator = self.another()
 
     def another(self) -> Orchestrator:
@@ -70,14 +117,19 @@ class Engine:
         return (await self.orchestrator.claim(request)).commands
 
     async def report(
-        self, *outcomes: Outcome, capacity: int = 0, turn: bool = False, worker: str = "w-1", by: Any = None
+        self,
+        *outcomes: Outcome,
+        capacity: int = 0,
+        turn: bool = False,
+        worker: str = "w-1",
+        by: Orchestrator | None = None,
     ) -> ReportResponse:
         request = ReportRequest(worker_id=worker, outcomes=list(outcomes), capacity=capacity, turn=turn)
         return await (by or self.orchestrator).report(request)
 
     @property
-    def memory(self) -> MemoryEventStore:
-        assert isinstance(self.log, MemoryEventStore)
+    def memory(self) -> InterceptedEventStore:
+        assert isinstance(self.log, InterceptedEventStore)
         return self.log
 
     @property
@@ -92,12 +144,17 @@ class Engine:
         return [event.type for event in self.memory.executions[execution_id].events]
 
 
+def frame_of(command: ClaimedCommand) -> Frame:
+    assert command.frame is not None
+    return command.frame
+
+
 def outcome(command: ClaimedCommand, data: Any = None, status: str = "done", **more: Any) -> Outcome:
     return Outcome(
         execution_id=command.execution_id,
         command_id=command.command_id,
         fence=command.fence,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         data=data,
         **more,
     )

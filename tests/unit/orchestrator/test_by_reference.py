@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,7 +13,7 @@ from tests.unit.orchestrator.test_payloads import Store, call_key
 from noetl_serverless.engine.state import OF_CTX
 from noetl_serverless.errors import Busy
 from noetl_serverless.limits import ANSWER_BYTES
-from noetl_serverless.records import CommitResult
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.offload import externalise
 
 WORKFLOW = """
@@ -39,7 +40,7 @@ def engine(store: Store) -> Engine:
 
 
 async def held(store: Store, id: str, value: Any = BIG) -> dict[str, Any]:
-    put = await externalise(value, execution_id=id, step="a", suffix="x", store=store, limit=0)  # type: ignore[arg-type]
+    put = await externalise(value, execution_id=id, step="a", suffix="x", store=store, limit=0)
     ref: dict[str, Any] = put["ref"]
     return ref
 
@@ -94,15 +95,15 @@ async def test_it_is_not_left_in_the_inbox_where_the_release_before_may_take_it(
     id, other = await engine.start(), await engine.start()
     commands = {command.execution_id: command for command in await engine.claim()}
     outcomes = [outcome(commands[id], set_refs={"big": await held(store, id)}), outcome(commands[other], 1)]
-    commit = engine.log.commit
+    commit = engine.memory.committing
 
-    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
+    async def lose(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         return CommitResult(frozenset(), [], [], [])
 
-    engine.log.commit = lose
+    engine.memory.committing = lose
     with pytest.raises(Busy):
         await engine.report(*outcomes)
-    engine.log.commit = commit
+    engine.memory.committing = commit
     assert [(await engine.log.read_inbox(each)).facts == [] for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]

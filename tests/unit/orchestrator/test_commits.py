@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from tests.counted import counted
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
@@ -69,7 +70,7 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
 ) -> None:
     id, _ = await parallel_to_a_child(engine)
     failures = metrics.isolated_failures.labels("follow")
-    before = failures._value.get()
+    before = counted(failures)
     (only,) = await engine.claim()
     inbox = engine.log.read_inbox
 
@@ -83,11 +84,11 @@ async def test_what_cannot_go_on_now_is_left_to_the_reconciler(
     with caplog.at_level(logging.WARNING):
         answer = await engine.report(outcome(only, {"n": 1}))
     assert answer.results[0].status == "accepted"
-    assert failures._value.get() == before, "what is down now is no fault of ours"
+    assert counted(failures) == before, "what is down now is no fault of ours"
     assert f"execution {id} is advanced later" in caplog.text
     monkeypatch.setattr(engine.log, "read_inbox", wrong)
     await engine.orchestrator._commits.process_inboxes([id])
-    assert failures._value.get() == before + 1
+    assert counted(failures) == before + 1
     monkeypatch.setattr(engine.log, "read_inbox", inbox)
     assert await engine.orchestrator.process_inbox(id)
     assert engine.status(id) == "COMPLETED"
@@ -98,12 +99,12 @@ async def test_outcomes_and_commands_are_counted(engine: Engine) -> None:
     await engine.start()
     counts = [metrics.outcomes.labels("accepted"), metrics.outcomes.labels("stale")]
     claimed = metrics.commands_claimed.labels("step")
-    before = [count._value.get() for count in (*counts, claimed)]
+    before = [counted(count) for count in (*counts, claimed)]
     answer = await engine.orchestrator.claim(ClaimRequest(worker_id="w-1"))
     (command,) = answer.commands
     await engine.report(outcome(command))
     await engine.report(outcome(command))
-    assert [count._value.get() for count in (*counts, claimed)] == [count + 1 for count in before]
+    assert [counted(count) for count in (*counts, claimed)] == [count + 1 for count in before]
 
 
 async def test_a_report_decides_on_the_case_at_hand_and_asks_nobody(
@@ -131,7 +132,7 @@ def noting(call: Any, name: str, calls: list[str]) -> Any:
 async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.catalog.add("t/t", ONLY)
     counts = [metrics.commits.labels("committed"), metrics.commits.labels("lost")]
-    before = [count._value.get() for count in counts]
+    before = [counted(count) for count in counts]
     await engine.start()
     (command,) = await engine.claim()
     commit = engine.log.commit
@@ -143,7 +144,7 @@ async def test_what_was_committed_and_what_was_lost_is_counted(engine: Engine, m
 
     monkeypatch.setattr(engine.log, "commit", race)
     await engine.report(outcome(command))
-    assert [count._value.get() - was for count, was in zip(counts, before, strict=True)] == [2, 1]
+    assert [counted(count) - was for count, was in zip(counts, before, strict=True)] == [2, 1]
 
 
 @pytest.mark.parametrize("races", [0, commits.MAX_OPTIMISTIC_CANCELS - 1, commits.MAX_OPTIMISTIC_CANCELS])

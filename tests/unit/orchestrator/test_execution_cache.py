@@ -3,11 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 import tracemalloc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from tests.unit.loaded import loaded
+from tests.unit.orchestrator.conftest import InterceptedEventStore
 
 from noetl_serverless.engine.state import State
 from noetl_serverless.limits import WORKLOAD_BYTES
@@ -21,19 +22,21 @@ def case(id: str, workload: dict[str, Any] | None = None, ctx: dict[str, Any] | 
     return loaded(state, head=1)
 
 
-class SlowLog:
+class SlowLog(InterceptedEventStore):
     """Whatever happens while it loads."""
 
     def __init__(self) -> None:
-        self.meanwhile: Any = lambda: None
+        super().__init__(lambda: 0.0)
+        self.meanwhile: Callable[[], None] = lambda: None
+        self.loading = self._load
 
-    async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
+    async def _load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         self.meanwhile()
         return {id: case(id) for id in ids}
 
 
 async def test_a_case_that_another_task_forgets_while_others_are_loaded_is_given_all_the_same() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     cases.put(case("1"))
     log.meanwhile = lambda: cases.evict("1")
@@ -41,7 +44,7 @@ async def test_a_case_that_another_task_forgets_while_others_are_loaded_is_given
 
 
 async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     kept = case("1")
     cases.put(kept)
@@ -50,7 +53,7 @@ async def test_a_fresh_case_is_never_the_one_at_hand() -> None:
 
 
 async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     order: list[str] = []
 
@@ -69,7 +72,7 @@ async def test_one_task_at_a_time_is_alone_with_an_execution() -> None:
 
 
 async def test_what_has_ended_is_not_kept() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     kept = case("1")
     cases.put(kept)
@@ -81,14 +84,14 @@ async def test_what_has_ended_is_not_kept() -> None:
 
 
 async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     cases.put(case("1"))
 
     async def nothing(ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return {}
 
-    log.load = nothing
+    log.loading = nothing
     assert await cases.get(["1"], fresh=True) == {}
     assert await cases.get(["1"]) == {}
 
@@ -96,7 +99,7 @@ async def test_what_is_no_longer_stored_is_not_at_hand_either() -> None:
 async def at_hand(cases: ExecutionCache, *ids: str) -> list[str]:
     """Those of `ids` that are not loaded."""
     loaded = SlowLog()
-    cases._event_store = loaded  # type: ignore[assignment]
+    cases._event_store = loaded
     kept = dict(cases._cached)
     found = await cases.get(ids)
     return [id for id in ids if kept.get(id) is found[id]]
@@ -104,7 +107,7 @@ async def at_hand(cases: ExecutionCache, *ids: str) -> list[str]:
 
 async def test_executions_are_at_hand_by_the_memory_that_they_take(monkeypatch: Any) -> None:
     monkeypatch.setattr(kept_cases, "MAX_BYTES", 3 * estimated_bytes(case("1", {"a": "x" * 1000})))
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     for n in range(5):
         cases.put(case(str(n), {"a": "x" * 1000}))
@@ -116,7 +119,7 @@ async def test_executions_are_at_hand_by_the_memory_that_they_take(monkeypatch: 
 
 
 async def test_what_is_too_heavy_by_itself_drives_out_nothing() -> None:
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     cases.put(case("1"))
     cases.put(case("2", {"a": [{}] * (WORKLOAD_BYTES // 3)}))
@@ -126,7 +129,7 @@ async def test_what_is_too_heavy_by_itself_drives_out_nothing() -> None:
 
 async def test_what_grows_while_it_is_at_hand_is_weighed_again(monkeypatch: Any) -> None:
     monkeypatch.setattr(kept_cases, "MAX_BYTES", 10_000)
-    log: Any = SlowLog()
+    log = SlowLog()
     cases = ExecutionCache(log)
     cases.put(case("1"))
     cases.put(case("1", ctx={"a": "x" * 10_000}))

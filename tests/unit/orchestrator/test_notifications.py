@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from tests.counted import counted
+
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.orchestrator.notifications import MAX_NAMED_COMMANDS, Notifications
 from noetl_serverless.protocol import CommandKey
@@ -152,7 +154,7 @@ async def test_the_caller_is_answered_before_anybody_is_notified_unless_the_host
 
 async def test_notifications_are_counted() -> None:
     def count(kind: str, what: str) -> float:
-        return float(metrics.notifications.labels(kind, what)._value.get())
+        return counted(metrics.notifications.labels(kind, what))
 
     kinds = [("bus", "sent"), ("bus", "given up"), ("invocation", "sent")]
     before = [count(*kind) for kind in kinds]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import orjson
 import pytest
-from tests.unit.orchestrator.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import Engine, frame_of, outcome
 
 from noetl_serverless import limits
 from noetl_serverless.commands.fact import PAYLOAD_PLACEHOLDER, fact_of
@@ -21,7 +22,8 @@ from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import MAX_WAIT_MS
 from noetl_serverless.orchestrator.start import initial_values
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.records import CommitResult, ReportedFact
+from noetl_serverless.ports import ResultStore, StoredObject
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.offload import externalise
 
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
@@ -34,8 +36,8 @@ CHILD = "- {step: only, tool: {kind: noop}}\n"
 BIG = {"rows": ["x" * 1000] * 200, "n": 1}
 
 
-class Store:
-    """Keeps bytes, and fails when told to."""
+class Store(ResultStore):
+    """Keeps bytes, and fails when told to. `reading` is what reading a part does."""
 
     name = "memory"
 
@@ -43,14 +45,26 @@ class Store:
         self.kept: dict[str, bytes] = {}
         self.fault: Exception | None = None
         self.reads: list[str] = []
+        self.reading: Callable[[str, int, int], Awaitable[bytes]] = self._read
 
-    async def put(self, key: str, data: bytes) -> Any:
-        from noetl_serverless.ports import StoredObject
-
+    async def put(self, key: str, data: bytes) -> StoredObject:
         self.kept[key] = data
         return StoredObject(self.name, key, len(data), hashlib.sha256(data).hexdigest())
 
+    async def get(self, key: str) -> bytes:
+        return self.kept[key]
+
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return await self.reading(key, offset, length)
+
+    async def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        for key in [key for key in self.kept if key.startswith(prefix)]:
+            yield key
+
+    async def _read(self, key: str, offset: int, length: int) -> bytes:
         self.reads.append(key)
         if self.fault is not None:
             raise self.fault
@@ -71,7 +85,7 @@ def engine(store: Store) -> Engine:
 
 
 async def reference(store: Store, id: str, payload: Any, **meta: Any) -> dict[str, Any]:
-    put = await externalise(payload, execution_id=id, step="call", suffix="x", store=store, limit=0)  # type: ignore[arg-type]
+    put = await externalise(payload, execution_id=id, step="call", suffix="x", store=store, limit=0)
     put["ref"]["meta"].update(meta)
     ref: dict[str, Any] = put["ref"]
     return ref
@@ -205,11 +219,11 @@ async def test_a_store_that_hangs_is_away(engine: Engine, store: Store, monkeypa
     id = await engine.start()
     (call,) = await engine.claim()
 
-    async def hang(*where: Any) -> bytes:
+    async def hang(key: str, offset: int, length: int) -> bytes:
         await asyncio.sleep(60)
         return b""
 
-    store.get_range = hang  # type: ignore[method-assign]
+    store.reading = hang
     with pytest.raises(Unavailable):
         await engine.report(parked(call, await reference(store, id, BIG)))
 
@@ -228,15 +242,15 @@ async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(eng
     id, other = await engine.start(), await engine.start()
     calls = {command.execution_id: command for command in await engine.claim()}
     outcomes = [parked(calls[id], await reference(store, id, BIG)), outcome(calls[other], 1)]
-    commit = engine.log.commit
+    commit = engine.memory.committing
 
-    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
+    async def lose(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         return CommitResult(frozenset(), [], [], [])
 
-    engine.log.commit = lose
+    engine.memory.committing = lose
     with pytest.raises(Busy):
         await engine.report(*outcomes)
-    engine.log.commit = commit
+    engine.memory.committing = commit
     assert [not (await engine.log.read_inbox(each)).facts for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
@@ -246,14 +260,14 @@ async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(eng
 async def test_a_race_that_is_lost_often_is_won_in_the_end(engine: Engine, store: Store) -> None:
     id = await engine.start()
     (call,) = await engine.claim()
-    commit, lost = engine.log.commit, 0
+    commit, lost = engine.memory.committing, 0
 
-    async def busy(parts: Any, claimant: Any = None) -> CommitResult:
+    async def busy(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         nonlocal lost
         lost += 1
         return CommitResult(frozenset(), [], [], []) if lost < 6 else await commit(parts, claimant)
 
-    engine.log.commit = busy
+    engine.memory.committing = busy
     answer = await engine.report(parked(call, await reference(store, id, BIG)))
     assert [result.status for result in answer.results] == ["accepted"]
     assert len(store.reads) == 1
@@ -295,16 +309,16 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
         for number, command in enumerate(await engine.claim())
     ]
     sizes: list[int] = []
-    commit = engine.log.commit
+    commit = engine.memory.committing
 
-    async def weigh(parts: Any, claimant: Any = None) -> Any:
+    async def weigh(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         sizes.append(sum(len(orjson.dumps(part.new_row["workload"])) for part in parts if part.new_row is not None))
         return await commit(parts, claimant)
 
     if inbox:
         await in_the_inbox(engine, *outcomes)
         store.reads.clear()
-    engine.log.commit = weigh
+    engine.memory.committing = weigh
     if inbox:
         assert await engine.another().process_inbox(id)
     else:
@@ -323,20 +337,20 @@ async def test_one_commit_takes_in_no_more_of_the_inbox_than_there_is_room_for(
     commands = await engine.claim()
     held = {"ok": 1, "failed": 0, "item_ms": 1}
     outcomes = [
-        outcome(command, ["x" * 1000], frame={"start": command.frame.start, "end": command.frame.end, **held})
+        outcome(command, ["x" * 1000], frame={"start": frame_of(command).start, "end": frame_of(command).end, **held})
         for command in commands
     ]
     await in_the_inbox(engine, *outcomes)
     monkeypatch.setattr(limits, "INBOX_FACTS", facts)
     monkeypatch.setattr(limits, "INBOX_BYTES", bytes)
     taken: list[int] = []
-    commit = engine.log.commit
+    commit = engine.memory.committing
 
-    async def count(parts: Any, claimant: Any = None) -> Any:
+    async def count(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         taken.append(sum(len(part.consumed) for part in parts))
         return await commit(parts, claimant)
 
-    engine.log.commit = count
+    engine.memory.committing = count
     late = Event(e.TIMER_FIRED, int(engine.seconds * 1000), step="each", generation=1, payload={"timer": "none"})
     assert await engine.another()._commits.commit_fact(id, late)
     assert sum(taken) == 8
@@ -404,26 +418,26 @@ async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, s
         parked(calls[good], await reference(store, good, BIG)),
         outcome(calls[plain], 1),
     ]
-    read, commit, lost = store.get_range, engine.log.commit, 0
+    read, commit, lost = store.reading, engine.memory.committing, 0
 
-    async def refuse(key: str, *where: int) -> bytes:
+    async def refuse(key: str, offset: int, length: int) -> bytes:
         if key.startswith(bad):
             raise PermissionError("not for you")
-        return await read(key, *where)
+        return await read(key, offset, length)
 
-    async def lose(parts: Any, claimant: Any = None) -> CommitResult:
+    async def lose(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         nonlocal lost
         lost += 1
         return CommitResult(frozenset(), [], [], []) if lost <= races else await commit(parts, claimant)
 
-    store.get_range = refuse  # type: ignore[method-assign]
-    engine.log.commit = lose
+    store.reading = refuse
+    engine.memory.committing = lose
     with pytest.raises(ResultStoreUnavailable):
         await engine.report(*outcomes, capacity=1)
     assert [len(await engine.log.running_children(id)) for id in (bad, good)] == [0, 1]
     assert (engine.status(bad), engine.status(plain)) == ("RUNNING", "COMPLETED")
     assert len(await engine.claim(worker="w-2")) == 1, "what the error did not bring is there for others"
-    store.get_range = read  # type: ignore[method-assign]
+    store.reading = read
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale", "stale"]
     assert len(await engine.log.running_children(bad)) == 1
@@ -440,12 +454,12 @@ async def test_a_store_that_hangs_is_waited_for_once(
     ]
     fetched = []
 
-    async def hang(key: str, *where: int) -> bytes:
+    async def hang(key: str, offset: int, length: int) -> bytes:
         fetched.append(key)
         await asyncio.sleep(60)
         return b""
 
-    store.get_range = hang  # type: ignore[method-assign]
+    store.reading = hang
     with pytest.raises(Unavailable):
         await engine.report(*outcomes)
     assert len(fetched) == 1, "each of many would wait for it"
@@ -473,7 +487,7 @@ async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pyt
     for name in ("a", "b", "c"):
         stored = await store.put(f"7/{name}", b'"123"')
         refs[name] = {"key": stored.key, "meta": {"sha256": stored.sha256, "bytes": stored.bytes}}
-    payloads = module.Payloads(lambda: store)  # type: ignore[arg-type, return-value]
+    payloads = module.Payloads(lambda: store)
     for name in ("a", "b", "a", "c", "a"):
         assert await payloads.load_value(refs[name]) == "123"
     assert store.reads == ["7/a", "7/b", "7/c"], "of two that there is room for, the one used last goes last"

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.counted import counted
 from tests.unit.orchestrator.conftest import Engine, outcome
 from tests.unit.orchestrator.quarantined import (
     CALL,
@@ -23,6 +24,7 @@ from tests.unit.orchestrator.quarantined import (
     work,
 )
 
+from noetl_serverless.commands.fact import fact_of
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
@@ -66,7 +68,7 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     bad, good = await engine.start("t/bad"), await engine.start("t/good")
     faulty.at("b")
     counter = metrics.quarantined.labels(e.UNDECIDABLE)
-    before = counter._value.get()
+    before = counted(counter)
     with caplog.at_level(logging.ERROR):
         done = await work(engine)
     assert "b#1" in done, "its report was accepted"
@@ -81,7 +83,7 @@ async def test_what_cannot_be_decided_sets_one_execution_apart_and_its_report_is
     assert (row.fact_count, row.facts) == (1, []), "a list tells how many are kept, and brings none"
     facts = (await engine.orchestrator.quarantined_execution(bad)).facts
     assert [(fact["type"], fact["command"]) for fact in facts] == [("call.done", "b#1")]
-    assert counter._value.get() == before + 1, "a metric tells"
+    assert counted(counter) == before + 1, "a metric tells"
     assert [record.execution_id for record in caplog.records if "audit: " in record.message] == [bad]  # type: ignore[attr-defined]
 
 
@@ -123,7 +125,7 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     commands = await engine.claim(limit=100)
     assert len(commands) == 64
     faulty.at("bad")
-    unwritable, fact_of = ids[31], reports.fact_of
+    unwritable = ids[31]
 
     def unchecked(outcome: Any, *more: Any) -> Any:
         fact = fact_of(outcome, *more)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.unit.orchestrator.conftest import Engine, outcome
+from tests.unit.orchestrator.conftest import Decide, Engine, outcome
 from tests.unit.orchestrator.quarantined import (
     CHAIN,
     CHILD,
@@ -28,7 +28,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Conflict, NotFound
 from noetl_serverless.orchestrator.commits import Commits
-from noetl_serverless.records import ReportedFact, UnstorableCommit
+from noetl_serverless.records import CommitResult, ExecutionCommit, ReportedFact, UnstorableCommit
 from noetl_serverless.testing.event_store import MemoryEventStore
 
 
@@ -324,15 +324,16 @@ async def test_a_child_that_ended_meanwhile_gives_the_step_that_was_asked_for(en
     assert ended.payload["data"] == "a"
 
 
-async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(engine: Engine, faulty: Faulty) -> None:
+async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(
+    engine: Engine, faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = await into_quarantine(engine, faulty)
-    exclusively = engine.log.commit_exclusively
 
-    async def unwritable(*given: Any) -> Any:
+    async def unwritable(execution_id: str, decide: Decide) -> tuple[ExecutionCommit, CommitResult] | None:
         raise UnstorableCommit("half of a pair")
 
-    engine.log.commit_exclusively = unwritable
-    with pytest.raises(Conflict, match="cannot be stored with what follows: half of a pair"):
-        await engine.orchestrator.retry_quarantined(id)
-    engine.log.commit_exclusively = exclusively
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.log, "commit_exclusively", unwritable)
+        with pytest.raises(Conflict, match="cannot be stored with what follows: half of a pair"):
+            await engine.orchestrator.retry_quarantined(id)
     assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]

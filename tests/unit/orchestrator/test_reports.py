@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from tests.unit.orchestrator.conftest import outcome as done
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.limits import INLINE_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
-from noetl_serverless.records import CommitResult, UnstorableCommit
+from noetl_serverless.records import (
+    Claimant,
+    CommitResult,
+    ExecutionCommit,
+    LoadedExecution,
+    ReportedFact,
+    UnstorableCommit,
+)
 
 PAY = """
 - {step: pay, tool: {kind: noop}, next: {arcs: [{step: after}]}}
@@ -86,7 +94,7 @@ async def test_an_outcome_with_a_part_that_cannot_be_stored_fails_its_step_alone
     bad, good = await engine.claim()
     answer = await engine.report(done(bad, **part), done(good, 1))
     assert [result.status for result in answer.results] == ["refused", "accepted"]
-    assert rule in answer.results[0].detail
+    assert rule in (answer.results[0].detail or "")
     failed = next(id for id in ids if id == bad.execution_id)
     assert engine.status(failed) == "FAILED"
     assert engine.memory.executions[failed].events[-1].payload["error"]["code"] == "outcome.refused"
@@ -133,11 +141,11 @@ async def forked(engine: Engine) -> tuple[str, Any, Any]:
 
 async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine) -> None:
     id, one, two = await forked(engine)
-    commit, append = engine.log.commit, engine.log.append_to_inbox
+    commit, append = engine.memory.committing, engine.memory.appending
     tries: list[int] = []
     left: list[Any] = []
 
-    async def race(parts: Any, claimant: Any = None) -> Any:
+    async def race(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         tries.append(len(parts))
         if len(tries) > 1:
             return await commit(parts, claimant)
@@ -145,11 +153,11 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine)
         engine.memory.commands.lease((id, two.command_id), "w-2", engine.seconds + 30)
         return CommitResult(frozenset(), [], [], [])
 
-    async def note(facts: Any) -> Any:
+    async def note(facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         left.extend(facts)
         return await append(facts)
 
-    engine.log.commit, engine.log.append_to_inbox = race, note
+    engine.memory.committing, engine.memory.appending = race, note
     engine.seconds += 20
     answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
@@ -161,14 +169,14 @@ async def test_who_lost_the_race_leaves_out_what_is_held_no_more(engine: Engine)
 
 async def test_while_it_is_tried_again_a_lease_is_kept_alive(engine: Engine) -> None:
     id, one, _ = await forked(engine)
-    commit = engine.log.commit
+    commit = engine.memory.committing
     until: list[float] = []
 
-    async def race(parts: Any, claimant: Any = None) -> Any:
+    async def race(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         until.append(engine.memory.commands[id, one.command_id].lease_until)
         return await commit(parts, claimant) if len(until) > 1 else CommitResult(frozenset(), [], [], [])
 
-    engine.log.commit = race
+    engine.memory.committing = race
     engine.seconds += 20
     await engine.report(done(one, {"n": 1}))
     assert until[1] - until[0] == 20
@@ -179,16 +187,16 @@ async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refuse
 ) -> None:
     id, one, two = await forked(engine)
     monkeypatch.setattr("noetl_serverless.orchestrator.reports.MAX_ATTEMPTS", 0)
-    append = engine.log.append_to_inbox
+    append = engine.memory.appending
     sizes: list[int] = []
 
-    async def picky(facts: Any) -> Any:
+    async def picky(facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         sizes.append(len(facts))
         if any(fact.event.command_id == two.command_id for fact in facts):
             raise UnstorableCommit("half of a pair")
         return await append(facts)
 
-    engine.log.append_to_inbox = picky
+    engine.memory.appending = picky
     answer = await engine.report(done(one, {"n": 1}), done(two, {"n": 2}), capacity=5)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
     assert sizes == [2, 1, 1]
@@ -199,21 +207,21 @@ async def test_of_what_is_left_in_the_inbox_only_what_cannot_be_stored_is_refuse
 
 async def test_two_reports_for_one_execution_do_not_race_within_a_process(engine: Engine) -> None:
     _, one, two = await forked(engine)
-    commit, load = engine.log.commit, engine.log.load
+    commit, load = engine.memory.committing, engine.memory.loading
     lost: list[bool] = []
 
-    async def slow(parts: Any, claimant: Any = None) -> Any:
+    async def slow(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         await asyncio.sleep(0.01)
         committed = await commit(parts, claimant)
         lost.append(not committed.committed)
         return committed
 
-    async def slowly(ids: Any) -> Any:
+    async def slowly(ids: Sequence[str]) -> dict[str, LoadedExecution]:
         found = await load(ids)
         await asyncio.sleep(0.001)
         return found
 
-    engine.log.commit, engine.log.load = slow, slowly
+    engine.memory.committing, engine.memory.loading = slow, slowly
     answers = await asyncio.gather(engine.report(done(one, {"n": 1})), engine.report(done(two, {"n": 2})))
     assert [answer.results[0].status for answer in answers] == ["accepted", "accepted"]
     assert lost == [False, False], "one waits for the other"
@@ -228,15 +236,15 @@ async def test_beside_one_that_cannot_be_stored_a_worker_gets_what_it_has_room_f
         await engine.start()
     commands = await engine.claim()
     bad = commands[1].execution_id
-    commit = engine.log.commit
+    commit = engine.memory.committing
 
-    async def picky(parts: Any, claimant: Any = None) -> Any:
+    async def picky(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         its_events = [event for part in parts for event in part.events if part.execution.execution_id == bad]
         if any(event.type == e.CALL_DONE for event in its_events):
             raise UnstorableCommit("half of a pair")
         return await commit(parts, claimant)
 
-    engine.log.commit = picky
+    engine.memory.committing = picky
     answer = await engine.report(*(done(command, {"n": 1}) for command in commands), capacity=capacity)
     assert {result.status for result in answer.results} == {"accepted"}
     assert [command.command_id for command in answer.commands] == ["after#1"] * claimed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from textwrap import dedent
 from typing import Any
 
@@ -16,6 +17,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.orchestrator import claims
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportRequest, ReportResponse
+from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.worker.drain.speculation import Speculation
 
 PIPELINED = "executor: {spec: {durability: pipelined}}\nworkload: {x: 1, y: 2}\n"
@@ -248,11 +250,12 @@ async def test_a_report_that_is_sent_again_is_stale_as_a_whole(engine: Engine, f
     assert (held.command_id, held.order, held.ahead is not None) == ("c#1", order_of("c", "b", 2), True)
 
 
-def lose_races(engine: Engine, execution_id: str, times: int) -> list[Any]:
+def lose_races(engine: Engine, execution_id: str, times: int) -> list[Sequence[ExecutionCommit]]:
     """Whoever commits finds that another was first, so many `times`; the list takes what each commit was given."""
-    commit, tries = engine.log.commit, []
+    commit = engine.memory.committing
+    tries: list[Sequence[ExecutionCommit]] = []
 
-    async def late(parts: Any, claimant: Any = None) -> Any:
+    async def late(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         tries.append(parts)
         ahead = len(tries) <= times
         execution = engine.memory.executions[execution_id]
@@ -262,7 +265,7 @@ def lose_races(engine: Engine, execution_id: str, times: int) -> list[Any]:
         finally:
             execution.head -= ahead
 
-    engine.log.commit = late
+    engine.memory.committing = late
     return tries
 
 

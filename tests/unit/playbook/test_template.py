@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.playbook.scope import build_scope
-from noetl_serverless.playbook.template import Place, Template, TemplateError, render_tree, truthy
+from noetl_serverless.playbook.template import Place, Template, TemplateError, Tree, render_tree, truthy
 from noetl_serverless.playbook.views import EventName
 
 
@@ -53,7 +53,7 @@ class TestValues:
         assert render("{{ noetl_result + 1 }}", noetl_result=1) == 2
 
     def test_trees_are_rendered_in_place(self) -> None:
-        tree = {"a": [Template("{{ x }}"), "{{ raw }}", 1], "b": None}
+        tree: Tree = {"a": [Template("{{ x }}"), "{{ raw }}", 1], "b": None}
         assert render_tree(tree, {"x": 5}) == {"a": [5, "{{ raw }}", 1], "b": None}
 
     def test_many_threads_may_render_one_template_at_once(self) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from tests.counted import counted
 from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import decide
@@ -15,7 +16,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Problem, ResultStoreUnavailable, Unavailable
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.reconciler import reconciler
-from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.reconciler.reconciler import Reconciler, ScheduledRuns
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.telemetry import metrics
 
@@ -27,7 +28,7 @@ class Mistake(Exception):
     """Stands for a mistake in the engine, or for a row that is not as it should be."""
 
 
-class Fires:
+class Fires(ScheduledRuns):
     """Runs that schedules owe."""
 
     def __init__(self, *fires: DueRun) -> None:
@@ -37,11 +38,11 @@ class Fires:
     async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
         return self.due
 
-    async def record_started(self, fire: DueRun, execution_id: int) -> None:
-        self.settled[fire.schedule_id] = "started"
+    async def record_started(self, run: DueRun, execution_id: int) -> None:
+        self.settled[run.schedule_id] = "started"
 
-    async def record_failed(self, fire: DueRun, problem: Problem) -> None:
-        self.settled[fire.schedule_id] = "failed"
+    async def record_failed(self, run: DueRun, problem: Problem) -> None:
+        self.settled[run.schedule_id] = "failed"
 
     async def prune(self, before: datetime) -> None:
         return
@@ -54,7 +55,7 @@ class Pass:
         self._reconciler = Reconciler(
             engine.log,
             self.orchestrator,
-            fires,  # type: ignore[arg-type]
+            fires,
             engine.notifications,
             max_deliveries=2,
             now=lambda: datetime.fromtimestamp(engine.seconds, UTC),
@@ -98,7 +99,7 @@ def undecidable(patch: pytest.MonkeyPatch, kind: str, execution_id: str) -> None
     patch.setitem(decide.DECIDE, kind, hurt)
 
 
-async def behind(engine: Engine, count: int) -> list[str]:
+async def behind(engine: Engine, count: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Executions, in order, that each have the end of a child in their inbox."""
     engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", ONE)
@@ -109,7 +110,7 @@ async def behind(engine: Engine, count: int) -> list[str]:
     async def crash(ids: Any) -> None:
         return
 
-    engine.orchestrator._commits.process_inboxes = crash  # type: ignore[method-assign]
+    monkeypatch.setattr(engine.orchestrator._commits, "process_inboxes", crash)
     for only in await engine.claim():
         await engine.report(outcome(only))
     assert await engine.log.executions_with_inbox(10) == ids
@@ -130,18 +131,18 @@ async def deferred(engine: Engine, count: int) -> list[str]:
 async def test_an_inbox_that_cannot_be_taken_in(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = await behind(engine, 2)
+    bad, good = await behind(engine, 2, monkeypatch)
     refuse(monkeypatch, reconcile.orchestrator, "process_inbox", bad)
-    before = metrics.isolated_failures.labels("advance")._value.get()
+    before = counted(metrics.isolated_failures.labels("advance"))
     assert await reconcile() == {"inboxes": 1}
     assert engine.status(good) == "COMPLETED"
-    assert metrics.isolated_failures.labels("advance")._value.get() == before + 1, "it is counted"
+    assert counted(metrics.isolated_failures.labels("advance")) == before + 1, "it is counted"
 
 
 async def test_a_fact_in_the_inbox_that_cannot_be_decided(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = await behind(engine, 2)
+    bad, good = await behind(engine, 2, monkeypatch)
     undecidable(monkeypatch, e.CHILD_ENDED, bad)
     assert await reconcile() == {"inboxes": 2}
     assert (engine.status(bad), engine.status(good)) == ("FAILED", "COMPLETED")
@@ -268,7 +269,7 @@ async def unreadable(engine: Engine, patch: pytest.MonkeyPatch, ids: list[str]) 
 async def test_a_payload_that_cannot_be_read_stops_its_execution_alone(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bad, good = await behind(engine, 2)
+    bad, good = await behind(engine, 2, monkeypatch)
     engine.catalog.add("t/late", ONE)
     late = await engine.start("t/late")
     await engine.claim(lease=1.0)
@@ -285,7 +286,7 @@ async def test_a_payload_that_cannot_be_read_stops_its_execution_alone(
 async def test_a_result_store_that_hangs_does_not_keep_a_pass_for_long(
     engine: Engine, reconcile: Pass, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ids = await behind(engine, 3)
+    ids = await behind(engine, 3, monkeypatch)
     loaded = await unreadable(engine, monkeypatch, ids[:2])
     monkeypatch.setattr(reconciler, "INBOX_SECONDS", 0.0)
     for _ in range(5):

@@ -8,19 +8,27 @@ from typing import Any
 import pytest
 from tests.unit.orchestrator.conftest import Engine, outcome
 
-from noetl_serverless.errors import Unavailable
+from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.ports import KeyValue
 from noetl_serverless.protocol import HeartbeatRequest, Held
 from noetl_serverless.reconciler.outages import NOTE_TTL_SECONDS
-from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.reconciler.reconciler import Reconciler, ScheduledRuns
+from noetl_serverless.records import PendingWork
+from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing.bus import MemoryKeyValue
 
 CHAIN = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}\n"
 
 
-class NoSchedules:
-    async def claim_due(self, now: datetime, limit: int) -> list[Any]:
+class NoSchedules(ScheduledRuns):
+    async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
         return []
+
+    async def record_started(self, run: DueRun, execution_id: int) -> None:
+        raise AssertionError("no run was due")
+
+    async def record_failed(self, run: DueRun, problem: Problem) -> None:
+        raise AssertionError("no run was due")
 
     async def prune(self, before: datetime) -> None:
         return
@@ -33,9 +41,9 @@ def engine() -> Engine:
 
 def reconciler(engine: Engine, max_deliveries: int = 3, notes: KeyValue | None = None) -> Reconciler:
     return Reconciler(
-        engine.log,  # type: ignore[arg-type]
+        engine.log,
         engine.another(),
-        NoSchedules(),  # type: ignore[arg-type]
+        NoSchedules(),
         engine.notifications,
         max_deliveries=max_deliveries,
         key_value=notes,
@@ -90,7 +98,7 @@ async def test_a_due_timer_fires(engine: Engine) -> None:
     assert (again.attempt, again.resume) == (2, {"task": "a"})
 
 
-async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
+async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     engine.catalog.add("t/t", "- {step: call, tool: {kind: playbook, path: t/child}}\n")
     engine.catalog.add("t/child", "- {step: only, tool: {kind: noop}}\n")
     id = await engine.start()
@@ -101,7 +109,7 @@ async def test_an_execution_whose_log_is_ahead_goes_on(engine: Engine) -> None:
     async def crash(ids: Any) -> None:
         return
 
-    engine.orchestrator._commits.process_inboxes = crash  # type: ignore[method-assign]
+    monkeypatch.setattr(engine.orchestrator._commits, "process_inboxes", crash)
     await engine.report(outcome(only))
     assert engine.status(id) == "RUNNING"
     assert await reconciler(engine).reconcile() == {"inboxes": 1}
@@ -120,7 +128,7 @@ async def test_two_reconcilers_do_it_once(engine: Engine) -> None:
     assert engine.types(id).count("timer.fired") == 1
 
 
-async def away(patience: float) -> Any:
+async def away(age: float) -> PendingWork:
     raise Unavailable("the database is away")
 
 
@@ -132,7 +140,7 @@ async def test_leases_that_ran_out_while_the_database_was_away_are_left_to_their
     (command,) = await engine.claim(lease=10.0)
     passes = reconciler(engine)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pending_work", away)
+        outage.setattr(engine.memory, "finding_pending", away)
         engine.seconds += 60
         with pytest.raises(Unavailable):
             await passes.reconcile()
@@ -153,7 +161,7 @@ async def test_that_the_database_was_away_outlives_the_process_that_saw_it(
     await engine.start()
     await engine.claim(lease=10.0)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pending_work", away)
+        outage.setattr(engine.memory, "finding_pending", away)
         engine.seconds += 60
         with pytest.raises(Unavailable):
             await reconciler(engine, notes=notes).reconcile()
@@ -202,7 +210,7 @@ async def test_without_a_place_for_notes_a_process_still_knows_what_it_saw(
     await engine.claim(lease=10.0)
     passes = reconciler(engine, notes=notes)
     with monkeypatch.context() as outage:
-        outage.setattr(engine.log, "pending_work", away)
+        outage.setattr(engine.memory, "finding_pending", away)
         engine.seconds += 60
         with pytest.raises(Unavailable, match="the database is away"):
             await passes.reconcile()

@@ -152,7 +152,7 @@ async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None
     assert pages == [("42", "each", 2, 0)]
 
 
-PAGES = {
+PAGES: dict[int, dict[str, Any]] = {
     0: {"parts": [{"start": 0, "end": 3, "data": ["a", "b", "c"]}], "next": 3},
     3: {"parts": [{"start": 3, "end": 4, "data": ["d"]}, {"start": 4, "end": 6, "data": ["e", "f"]}], "next": 6},
     6: {"parts": [{"start": 6, "end": 7, "data": ["g"]}], "next": None},

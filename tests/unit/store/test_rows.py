@@ -56,7 +56,7 @@ def test_a_running_execution_writes_how_far_it_has_come() -> None:
     [("a", {"data": {"n": 1}}), ("b", {"ref": {"key": "k"}}), ("c", None), (None, None)],
 )
 def test_one_that_has_ended_writes_what_came_of_it(last: str | None, result: Any) -> None:
-    outcomes = {
+    outcomes: dict[str, dict[str, Any]] = {
         "a": {"status": "ok", "data": {"n": 1}},
         "b": {"status": "ok", "ref": {"key": "k"}},
         "c": {"status": "skipped"},
@@ -180,7 +180,7 @@ def test_each_due_run_has_its_own_key() -> None:
 
 async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     log = MemoryEventStore(lambda: 5.0, pool=lambda step: f"pool of {step}")
-    row = {"workload": {}, "parent_execution_id": None, "at": 1}
+    row: dict[str, Any] = {"workload": {}, "parent_execution_id": None, "at": 1}
     state = State("7", status="running", commands={"a#1": Command("a#1", "step", 1)})
     begun = Event(e.STARTED, 5, seq=1, payload={"entry": "a"})
     opening = replace(part(state, new_row=row), events=[begun, ISSUED], expected_head=None)

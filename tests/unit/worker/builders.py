@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel
 
 from noetl_serverless.playbook.plan import Assignment, Loop, Plan, Rule, Step, Task
 from noetl_serverless.playbook.template import Place, Template
-from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
+from noetl_serverless.tools.port import Tool, ToolCall, ToolContext, ToolOutcome
+
+SCOPES: dict[str, Literal["ctx", "iter", "step"]] = {"ctx": "ctx", "iter": "iter", "step": "step"}
 
 
-class FakeTool:
+class FakeTool(Tool):
     """Answers from a script: an outcome, an exception, or a function of call and context; the last one repeats."""
+
+    config = BaseModel
 
     def __init__(self, *script: Any) -> None:
         self.script = list(script) or [ToolOutcome("ok", data={})]
@@ -26,7 +32,8 @@ class FakeTool:
             raise given
         if callable(given):
             given = given(call, context)
-        return await given if isinstance(given, Awaitable) else given
+        outcome: ToolOutcome = await given if isinstance(given, Awaitable) else given
+        return outcome
 
     async def close(self) -> None:
         return None
@@ -43,11 +50,17 @@ def tree(value: Any) -> Any:
     return value
 
 
-def rule(do: str, when: str | None = None, *, set: Mapping[str, Any] | None = None, **more: Any) -> Rule:
+def rule(
+    do: Literal["continue", "retry", "jump", "break", "fail"],
+    when: str | None = None,
+    *,
+    set: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Rule:
     assignments = []
     for name, value in (set or {}).items():
         scope, _, key = name.partition(".")
-        assignments.append(Assignment(scope, key, tree(value)))
+        assignments.append(Assignment(SCOPES[scope], key, tree(value)))
     return Rule(Template(when) if when else None, do, set=tuple(assignments), **more)
 
 
@@ -92,7 +105,10 @@ def step(
 
 
 def loop(
-    mode: str = "parallel", items: str = "{{ workload.items }}", iterator: str = "item", best_effort: bool = False
+    mode: Literal["sequential", "parallel"] = "parallel",
+    items: str = "{{ workload.items }}",
+    iterator: str = "item",
+    best_effort: bool = False,
 ) -> Loop:
     return Loop(items=Template(items), iterator=iterator, mode=mode, max_in_flight=8, best_effort=best_effort)
 

@@ -64,7 +64,7 @@ class Client:
             return ClaimedBatch(batch=self.left.pop(0) if self.left else None)
         if answer is Registered:
             assert timeout == archive.REGISTRATION_SECONDS
-            return Registered(status=self.status)  # type: ignore[arg-type]
+            return Registered(status=self.status)
         if answer is Extended:
             return Extended(held=self.held)
         if answer is Failed:

@@ -27,7 +27,7 @@ try:
     ATTEMPTS, COMMIT, FOLLOW = "MAX_ATTEMPTS", "commit_fact", "process_inboxes"
 except ModuleNotFoundError:
     # what the releases up to 4fe7d66 call the same
-    from noetl_serverless.ledger import reporting  # type: ignore[no-redef,attr-defined,import-not-found]
+    from noetl_serverless.ledger import reporting  # type: ignore[no-redef,import-not-found]
     from noetl_serverless.ledger.commits import Commits  # type: ignore[no-redef,import-not-found]
     from noetl_serverless.ledger.doorbell import Doorbell as Notifications  # type: ignore[no-redef,import-not-found]
     from noetl_serverless.ledger.ledger import Ledger as Orchestrator  # type: ignore[no-redef,import-not-found]

@@ -164,7 +164,7 @@ class TaskDefinition(_Tagged):
     def same(self, name: str, one: Any, other: Any) -> bool:
         if name != "container_definitions" or not one or not other:
             return super().same(name, one, other)
-        return _containers(one) == _containers(other)
+        return bool(_containers(one) == _containers(other))
 
 
 def _containers(text: str) -> Any:

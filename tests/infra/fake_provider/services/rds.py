@@ -411,9 +411,8 @@ class Cluster(Rds):
             return None
         scaling = found.get("ServerlessV2ScalingConfiguration")
         # MiniStack 1.5 takes it and tells nothing
-        auto_pause = next(iter(state.get("serverlessv2_scaling_configuration") or ()), {}).get(
-            "seconds_until_auto_pause"
-        )
+        kept: dict[str, Any] = next(iter(state.get("serverlessv2_scaling_configuration") or ()), {})
+        auto_pause = kept.get("seconds_until_auto_pause")
         computed = (
             *("ca_certificate_identifier", "ca_certificate_valid_till", "cluster_identifier_prefix"),
             *("cluster_scalability_type", "database_insights_mode", "db_system_id", "engine_lifecycle_support"),

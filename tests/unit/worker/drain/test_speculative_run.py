@@ -13,15 +13,17 @@ from noetl_serverless.worker.execution.lease import Lease
 
 
 def command(number: int, fence: int = 1) -> ClaimedCommand:
-    return ClaimedCommand.model_construct(
-        execution_id="7",
-        command_id=str(number),
-        fence=fence,
-        order=f"order {number}",
-        lease_until="soon",
-        scope={},
-        workload={},
-    )
+    """With no more than what is looked at."""
+    looked_at: dict[str, Any] = {
+        "execution_id": "7",
+        "command_id": str(number),
+        "fence": fence,
+        "order": f"order {number}",
+        "lease_until": "soon",
+        "scope": {},
+        "workload": {},
+    }
+    return ClaimedCommand.model_construct(**looked_at)
 
 
 def outcome(of: ClaimedCommand, data: Any = None) -> Outcome:

@@ -12,7 +12,6 @@ from tests.unit.worker.conftest import Bench
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.port import ToolOutcome
-from noetl_serverless.worker.execution import pipeline
 from noetl_serverless.worker.execution.attempts import ERROR_BYTES, FIRST_ATTEMPTS, LAST_ATTEMPTS, Attempts
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 
@@ -223,7 +222,7 @@ async def test_a_delay_between_attempts_does_not_count_as_run_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleep = asyncio.sleep
-    monkeypatch.setattr(pipeline.asyncio, "sleep", lambda seconds: sleep(0.05))
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0.05))
     bench.tool("a", make.failed(), make.ok())
     retry = make.rule("retry", ERROR, backoff="fixed", delay=1.0)
     meta = (await bench.run(make.step(make.task("a", retry)))).meta

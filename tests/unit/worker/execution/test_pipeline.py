@@ -316,7 +316,7 @@ async def test_short_delays_are_slept(bench: Bench, monkeypatch: pytest.MonkeyPa
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     bench.tool("a", make.failed())
     retry = make.rule("retry", ERROR, attempts=4, backoff="linear", delay=0.5)
     outcome = await bench.run(make.step(make.task("a", retry)))
@@ -347,7 +347,7 @@ async def test_a_wait_is_given_back_if_it_is_long_or_if_the_time_is_short(
     async def sleep(seconds: float) -> None:
         raise AssertionError(f"{seconds} s were slept")
 
-    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     bench.budget = TimeBudget(budget, clock=lambda: 0.0)
     bench.tool("a", make.failed())
     outcome = await bench.run(make.step(make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=delay))))
@@ -387,7 +387,7 @@ async def test_a_retry_waits_as_its_rule_says(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(pipeline.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     bench.tool("noop", make.failed())
     written = "loop: {in: [1], iterator: n}" if loop else "desc: once"
     each = load_plan(DELAYED.replace("LOOP", written).replace("THEN", then)).steps["a"]

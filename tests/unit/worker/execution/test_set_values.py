@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 from tests.unit.worker import builders as make
-from tests.unit.worker.conftest import Bench, plan
+from tests.unit.worker.builders import plan
+from tests.unit.worker.conftest import Bench
 
 from noetl_serverless import limits
 from noetl_serverless.limits import INLINE_BYTES, SET_BYTES, SET_REF_BYTES, SET_VALUE_BYTES

@@ -16,7 +16,7 @@ ERROR = "{{ output.status == 'error' }}"
 LARGE = "x" * 9000
 
 
-def stumbling(bench: Bench, times: int, error: Exception | None = None) -> None:
+def stumbling(monkeypatch: pytest.MonkeyPatch, bench: Bench, times: int, error: Exception | None = None) -> None:
     put = bench.store.put
 
     async def stumbles(key: str, data: bytes) -> Any:
@@ -26,11 +26,13 @@ def stumbling(bench: Bench, times: int, error: Exception | None = None) -> None:
             raise error or OSError("the store does not answer")
         return await put(key, data)
 
-    bench.store.put = stumbles
+    monkeypatch.setattr(bench.store, "put", stumbles)
 
 
-async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Bench) -> None:
-    stumbling(bench, 2)
+async def test_a_pipeline_is_suspended_although_the_store_stumbles(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stumbling(monkeypatch, bench, 2)
     bench.tool("a", make.ok(LARGE))
     bench.tool("b", make.failed())
     work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))
@@ -39,8 +41,8 @@ async def test_a_pipeline_is_suspended_although_the_store_stumbles(bench: Bench)
     assert "ref" in outcome.resume["locals"]
 
 
-async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Bench) -> None:
-    stumbling(bench, 2)
+async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    stumbling(monkeypatch, bench, 2)
     bench.tool("a", lambda call, context: make.failed() if call.config["x"] else make.ok(LARGE))
     task = make.task("a", make.rule("retry", ERROR, backoff="fixed", delay=600), config={"x": "{{ iter.item }}"})
     outcome = await bench.frame(make.step(task, loop=make.loop()), [0, 1])
@@ -49,8 +51,10 @@ async def test_a_frame_is_suspended_although_the_store_stumbles(bench: Bench) ->
 
 
 @pytest.mark.parametrize("error", [OSError("the disk is full"), Unavailable("the bucket does not answer")])
-async def test_a_result_waits_for_a_store_that_is_away(bench: Bench, error: Exception) -> None:
-    stumbling(bench, 4, error)
+async def test_a_result_waits_for_a_store_that_is_away(
+    bench: Bench, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stumbling(monkeypatch, bench, 4, error)
     tool = bench.tool("a", make.ok("x" * 70_000))
     outcome = await bench.run(make.step(make.task("a")))
     assert (outcome.status, outcome.error, len(tool.calls)) == ("done", None, 1)
@@ -61,7 +65,7 @@ async def test_of_a_sub_playbook_it_is_the_payload_that_could_not_be_stored(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
-    stumbling(bench, 100)
+    stumbling(monkeypatch, bench, 100)
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child", payload={"text": "x" * PAYLOAD_BYTES})))
     outcome = await bench.run(make.step(make.task("sub")))
     assert (outcome.status, outcome.child) == ("error", None)
@@ -72,7 +76,7 @@ async def test_a_store_that_stays_away_fails_the_step_and_is_named(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.2)
-    stumbling(bench, 100)
+    stumbling(monkeypatch, bench, 100)
     bench.tool("a", make.ok(LARGE))
     bench.tool("b", make.failed())
     work = make.step(make.task("a"), make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600)))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.counted import summed
 
 from noetl_serverless.errors import NotFound, Unavailable
 from noetl_serverless.telemetry import metrics
@@ -17,7 +18,7 @@ from noetl_serverless.worker.execution import toolbox as module
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
 from noetl_serverless.worker.execution.toolbox import CallIdentity, CallResult, Toolbox, call_tool
 
-from ..conftest import FakeTool
+from ..builders import FakeTool
 
 IDENTITY = CallIdentity(
     execution_id="7", command_id="a#1", step="a", attempt=2, idempotency_key="7/a/1/a/0", share=Share("hash", 30)
@@ -126,8 +127,8 @@ async def test_the_duration_is_reported_and_measured(tmp_path: Path) -> None:
         return ToolOutcome("ok", extra={"http": {"at": float("nan")}}, meta={"stdout": "a\0b"})
 
     measured = metrics.tool_seconds.labels("fake", "ok")
-    before = measured._sum.get()
+    before = summed(measured)
     found = await called(tmp_path, slow)
     assert 20 <= found.duration_ms < 20_000
-    assert measured._sum.get() - before >= 0.02
+    assert summed(measured) - before >= 0.02
     assert (found.outcome.extra, found.outcome.meta) == ({"http": {"at": None}}, {"stdout": "a\ufffdb"})
