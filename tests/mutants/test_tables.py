@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +92,25 @@ def test_an_equivalent_is_held_against_the_code(
 def test_the_tables_of_this_project_fit_its_code() -> None:
     assert planted(Layout(ROOT))[1] == []
     assert equivalents(Layout(ROOT))[1] == []
+
+
+def test_what_is_planted_uses_names_that_exist(tmp_path: Path) -> None:
+    """Otherwise a test would detect the NameError, not the fault."""
+    faults = [fault for fault in planted(Layout(ROOT))[0] if fault.file.endswith(".py")]
+    for number, fault in enumerate(faults):
+        (tmp_path / f"planted_{number}.py").write_text(fault.text)
+    command = [
+        sys.executable,
+        "-m",
+        "ruff",
+        "check",
+        "--isolated",
+        "--select",
+        "E9,F821",
+        "--output-format",
+        "json",
+        ".",
+    ]
+    found = json.loads(subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).stdout)
+    wrong = [f"{faults[int(Path(each['filename']).stem.split('_')[1])].name}: {each['message']}" for each in found]
+    assert not wrong, f"faults that are none: {wrong}"
