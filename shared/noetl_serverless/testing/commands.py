@@ -177,8 +177,8 @@ class CommandTable(dict[Key, CommandRow]):
 
         return sorted(keys, key=waited)
 
-    def _in_fair_order(self, keys: Iterable[Key], room: int) -> list[Key]:
-        """At most `room` of `keys`, which are in order."""
+    def _in_fair_order(self, keys: Iterable[Key], limit: int) -> list[Key]:
+        """At most `limit` of `keys`, which are in order."""
         waiting: dict[str, list[Key]] = {}
         for key in keys:
             waiting.setdefault(key[0], []).append(key)
@@ -186,7 +186,7 @@ class CommandTable(dict[Key, CommandRow]):
         queues = {id: PendingQueue(waiting[id], head["playbook"], head["weight"]) for id, head in heads.items()}
         held = [(key, row.row) for key, row in self.items() if row.status == "claimed"]
         running = Counter(key[0] for key, _ in held)
-        return self._fair_claims.take(queues, running, {row["playbook"] for _, row in held}, room)
+        return self._fair_claims.take(queues, running, {row["playbook"] for _, row in held}, limit)
 
     def _leases(self, keys: Iterable[Key]) -> list[Lease]:
         return [self.as_lease(key) for key in self._in_order(keys)]

@@ -104,30 +104,32 @@ class MemoryEventStore(EventStore):
         self, execution_id: str, decide: Callable[[LockedExecution], ExecutionCommit | None]
     ) -> tuple[ExecutionCommit, CommitResult] | None:
         execution = self.executions.get(execution_id)
-        part = decide(LockedInMemory(execution, self.executions, self.quarantine)) if execution else None
-        return None if part is None else (part, await self.commit([part]))
+        commit = decide(LockedInMemory(execution, self.executions, self.quarantine)) if execution else None
+        return None if commit is None else (commit, await self.commit([commit]))
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         try:
-            prepared = [self._prepare(part) for part in commits]
+            all_prepared = [self._prepare(commit) for commit in commits]
         except orjson.JSONEncodeError as error:
             raise UnstorableCommit(str(error)) from error
-        commands = [row for each in prepared for row in each.rows.commands]
+        commands = [row for prepared in all_prepared for row in prepared.rows.commands]
         if claimant is not None:
             claim_issued(commands, claimant)
-        good = {part.execution.execution_id for part in commits if part.new_row is None and self._is_current(part)}
+        good = {
+            commit.execution.execution_id for commit in commits if commit.new_row is None and self._is_current(commit)
+        }
         good |= self._opened(commits, good)
-        writing = [each for each in prepared if each.id in good]
-        for each in writing:
-            self._check_unwritten(each)
-        for each in writing:
-            self._write(each)
+        writing = [prepared for prepared in all_prepared if prepared.id in good]
+        for prepared in writing:
+            self._check_unwritten(prepared)
+        for prepared in writing:
+            self._write(prepared)
         issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
         claimed = self.commands.issue(issued)
         waiting = [pending_pointer(row) for row in issued.values() if row["status"] == "pending"]
-        appended = {id for each in writing for id, fact in each.appends if self._append(id, fact)}
-        for each in writing:
-            self._quarantine(each)
+        appended = {id for prepared in writing for id, fact in prepared.appends if self._append(id, fact)}
+        for prepared in writing:
+            self._quarantine(prepared)
         return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
@@ -218,11 +220,11 @@ class MemoryEventStore(EventStore):
 
     # -- commit
 
-    def _prepare(self, part: ExecutionCommit) -> PreparedCommit:
+    def _prepare(self, commit: ExecutionCommit) -> PreparedCommit:
         """Raises JSONEncodeError."""
-        id = part.execution.execution_id
-        rows = project(id, part.events, part.pool_of or self._pool, part.execution.path, part.weight)
-        rows.commands = [*still_open(rows.commands, part.execution.state), *part.reissued]
+        id = commit.execution.execution_id
+        rows = project(id, commit.events, commit.pool_of or self._pool, commit.execution.path, commit.weight)
+        rows.commands = [*still_open(rows.commands, commit.execution.state), *commit.reissued]
         appends = [
             (
                 fact["id"],
@@ -234,108 +236,108 @@ class MemoryEventStore(EventStore):
                     payload=fact["payload"],
                 ),
             )
-            for fact in part.inbox_facts
+            for fact in commit.inbox_facts
         ]
         return PreparedCommit(
-            commit=part,
-            row=stored_form(execution_row(part)),
+            commit=commit,
+            row=stored_form(execution_row(commit)),
             rows=rows,
-            events=[stored_event(event) for event in part.events],
-            refs=stored_form(part.refs),
+            events=[stored_event(event) for event in commit.events],
+            refs=stored_form(commit.refs),
             appends=[(other, stored_event(fact)) for other, fact in appends],
-            quarantined=stored_form(part.quarantine),
+            quarantined=stored_form(commit.quarantine),
         )
 
-    def _is_current(self, part: ExecutionCommit) -> bool:
-        execution = self.executions.get(part.execution.execution_id)
-        if execution is None or execution.head != part.expected_head:
+    def _is_current(self, commit: ExecutionCommit) -> bool:
+        execution = self.executions.get(commit.execution.execution_id)
+        if execution is None or execution.head != commit.expected_head:
             return False
-        return all(self._closes(part.execution.execution_id, *close, part.worker) for close in part.closes)
+        return all(self._closes(commit.execution.execution_id, *close, commit.worker) for close in commit.closes)
 
     def _closes(self, id: str, command: str, fence: int, worker: str | None) -> bool:
         row = self.commands.get((id, command))
         return row is not None and (row.fence, row.worker) == (fence, worker) and row.status in ("claimed", "timer")
 
-    def _opened(self, parts: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
+    def _opened(self, commits: Sequence[ExecutionCommit], good: set[str]) -> set[str]:
         """The executions that are created. Raises UnstorableCommit if a parent would continue without its child."""
         opened: set[str] = set()
         keys: set[str] = set()
-        for part in parts:
-            if part.new_row is None:
+        for commit in commits:
+            if commit.new_row is None:
                 continue
-            id, key = part.execution.execution_id, part.new_row.get("idempotency_key")
-            if id not in opened and key not in keys and self._can_open(part, good):
+            id, key = commit.execution.execution_id, commit.new_row.get("idempotency_key")
+            if id not in opened and key not in keys and self._can_open(commit, good):
                 opened.add(id)
                 keys |= {key} if key is not None else set()
-            elif part.new_row["parent_execution_id"] in good:
+            elif commit.new_row["parent_execution_id"] in good:
                 raise UnstorableCommit(f"the id of the child execution {id} is taken")
         return opened
 
-    def _can_open(self, part: ExecutionCommit, good: set[str]) -> bool:
-        assert part.new_row is not None
-        key, parent = part.new_row.get("idempotency_key"), part.new_row["parent_execution_id"]
-        taken = part.execution.execution_id in self.executions
+    def _can_open(self, commit: ExecutionCommit, good: set[str]) -> bool:
+        assert commit.new_row is not None
+        key, parent = commit.new_row.get("idempotency_key"), commit.new_row["parent_execution_id"]
+        taken = commit.execution.execution_id in self.executions
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
         return not taken and not known and (parent is None or parent in good)
 
-    def _check_unwritten(self, each: PreparedCommit) -> None:
+    def _check_unwritten(self, prepared: PreparedCommit) -> None:
         """Raises UnstorableCommit if it would write rows that exist already."""
-        execution = self.executions.get(each.id)
+        execution = self.executions.get(prepared.id)
         written = len(execution.events) if execution else 0
-        for seq, event in enumerate(each.events, written + 1):
+        for seq, event in enumerate(prepared.events, written + 1):
             if event.seq != seq:
                 raise UnstorableCommit(f"event {event.seq} follows {seq - 1}")
         frames = set(execution.frames) if execution else set()
-        for frame in each.rows.frames:
+        for frame in prepared.rows.frames:
             if frame_key(frame) in frames:
                 raise UnstorableCommit(f"the frame {frame_key(frame)} is written twice")
             frames.add(frame_key(frame))
 
-    def _write(self, each: PreparedCommit) -> None:
-        part, row = each.commit, each.row
-        if part.new_row is not None:
-            self.executions[each.id] = ExecutionRow(
-                loaded=part.execution,
-                workload=stored_form(part.new_row["workload"]),
-                parent_id=part.new_row["parent_execution_id"],
-                idempotency_key=part.new_row.get("idempotency_key"),
-                request_hash=part.new_row.get("request_hash"),
-                created_at=part.new_row["at"],
+    def _write(self, prepared: PreparedCommit) -> None:
+        commit, row = prepared.commit, prepared.row
+        if commit.new_row is not None:
+            self.executions[prepared.id] = ExecutionRow(
+                loaded=commit.execution,
+                workload=stored_form(commit.new_row["workload"]),
+                parent_id=commit.new_row["parent_execution_id"],
+                idempotency_key=commit.new_row.get("idempotency_key"),
+                request_hash=commit.new_row.get("request_hash"),
+                created_at=commit.new_row["at"],
             )
-        execution = self.executions[each.id]
+        execution = self.executions[prepared.id]
         execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]
         execution.result, execution.error, execution.ended_at = row.get("result"), row.get("error"), row.get("ended")
         if "state" in row:
             execution.folded, execution.state = row["head"], orjson.dumps(row["state"])
             execution.form = row["state_version"]
-        for command, _ in part.closes:
-            self.commands.pop((each.id, command), None)
-        for taken in part.consumed:
+        for command, _ in commit.closes:
+            self.commands.pop((prepared.id, command), None)
+        for taken in commit.consumed:
             execution.inbox.pop(taken, None)
-        for event in each.events:
+        for event in prepared.events:
             self._store(execution, event)
-        for stage in each.rows.stages:
+        for stage in prepared.rows.stages:
             kept = execution.stages.setdefault((stage["step"], stage["generation"]), stage)
             kept["status"] = stage["status"]
-        execution.frames.update({frame_key(frame): frame for frame in each.rows.frames})
+        execution.frames.update({frame_key(frame): frame for frame in prepared.rows.frames})
         if execution.status != "RUNNING":
-            for key in [key for key, held in self.commands.items() if key[0] == each.id and held.status != "dead"]:
+            for key in [key for key, held in self.commands.items() if key[0] == prepared.id and held.status != "dead"]:
                 del self.commands[key]
-        self._register(each.id, each.refs)
+        self._register(prepared.id, prepared.refs)
 
     def _store(self, execution: ExecutionRow, event: Event) -> None:
         execution.events.append(event)
 
-    def _quarantine(self, each: PreparedCommit) -> None:
-        if each.quarantined:
-            inbox = self.executions[each.id].inbox
-            facts = [*each.quarantined["facts"], *[quarantined_fact(fact) for fact in inbox.values()]]
+    def _quarantine(self, prepared: PreparedCommit) -> None:
+        if prepared.quarantined:
+            inbox = self.executions[prepared.id].inbox
+            facts = [*prepared.quarantined["facts"], *[quarantined_fact(fact) for fact in inbox.values()]]
             inbox.clear()
-            self.quarantine[each.id] = {**each.quarantined, "facts": facts}
-        elif each.quarantined is not None and (freed := self.quarantine.pop(each.id, None)) is not None:
-            for fact in freed["facts"] if self.executions[each.id].status == "RUNNING" else ():
+            self.quarantine[prepared.id] = {**prepared.quarantined, "facts": facts}
+        elif prepared.quarantined is not None and (freed := self.quarantine.pop(prepared.id, None)) is not None:
+            for fact in freed["facts"] if self.executions[prepared.id].status == "RUNNING" else ():
                 self._put(
-                    each.id,
+                    prepared.id,
                     Event(
                         fact["type"],
                         fact["at"],

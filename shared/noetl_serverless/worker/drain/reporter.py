@@ -140,10 +140,10 @@ class Reporter:
             return None
         now = asyncio.get_running_loop().time()
         ahead: set[str] = set()
-        spare = MAX_REPORTS_UNDER_WAY - 1 - sum(batch.under_way for batch in self._to_resend)
+        free_calls = MAX_REPORTS_UNDER_WAY - 1 - sum(batch.under_way for batch in self._to_resend)
         for batch in self._to_resend:
             due = batch.retry is None or batch.retry.due <= now
-            if due and spare > 0 and not batch.under_way and ahead.isdisjoint(batch.executions()):
+            if due and free_calls > 0 and not batch.under_way and ahead.isdisjoint(batch.executions()):
                 return batch
             ahead |= batch.executions()
         chosen = [outcome for outcome in self._ready if outcome.execution_id not in ahead][:MAX_OUTCOMES]
@@ -163,14 +163,14 @@ class Reporter:
 
     async def _report(self, batch: OutcomeBatch) -> None:
         # the slots of the batch itself become free with the answer
-        spare = max(0, self._slots.free)
-        self._slots.reserved += spare
+        free_slots = max(0, self._slots.free)
+        self._slots.reserved += free_slots
         rest: list[OutcomeBatch] = []
         try:
             async with self._calls.lock.shared():
-                rest = await self._deliver(batch, spare)
+                rest = await self._deliver(batch, free_slots)
         finally:
-            self._slots.reserved -= spare
+            self._slots.reserved -= free_slots
             self._replace(batch, rest)
 
     def _replace(self, batch: OutcomeBatch, rest: Iterable[OutcomeBatch]) -> None:
@@ -191,30 +191,30 @@ class Reporter:
             if key_of(outcome) not in kept and self.unanswered.get(key_of(outcome)) is outcome:
                 del self.unanswered[key_of(outcome)]
 
-    async def _deliver(self, batch: OutcomeBatch, spare: int) -> list[OutcomeBatch]:
+    async def _deliver(self, batch: OutcomeBatch, free_slots: int) -> list[OutcomeBatch]:
         """Report, and begin the commands of the answer. Returns what is still to be sent: parts of the batch, or an
         error in place of an outcome that was refused."""
         outcomes = batch.outcomes
-        began = asyncio.get_running_loop().time()
-        room = len(outcomes) + spare if self._slots.accepts_work else 0
-        turn = room > 0 and self._calls.is_fair_claim_due()
+        sent_at = asyncio.get_running_loop().time()
+        capacity = len(outcomes) + free_slots if self._slots.accepts_work else 0
+        fair_claim = capacity > 0 and self._calls.is_fair_claim_due()
         try:
-            answer = await self._calls.report(outcomes, room, fair_claim=turn)
+            answer = await self._calls.report(outcomes, capacity, fair_claim=fair_claim)
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
-            if isinstance(problem, InvalidRequest) and self._retry_elsewhere(batch, began):
+            if isinstance(problem, InvalidRequest) and self._retry_elsewhere(batch, sent_at):
                 return [batch]
             return [OutcomeBatch(self._replace_with_error(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
-            return self._failed(batch, problem, began)
+            return self._failed(batch, problem, sent_at)
         if batch.retry is not None and batch.retry.doubtful and not answer.doubtful:
             self._calls.recover()
         self._settle(outcomes, answer.body)
-        await self._accept(answer.body.commands, answer.body.plans, began)
+        await self._accept(answer.body.commands, answer.body.plans, sent_at)
         return []
 
-    def _retry_elsewhere(self, batch: OutcomeBatch, began: float) -> bool:
+    def _retry_elsewhere(self, batch: OutcomeBatch, sent_at: float) -> bool:
         """Whether another control plane may understand the refused outcome; if so, it is postponed."""
         (outcome,) = batch.outcomes
         by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
@@ -222,14 +222,14 @@ class Reporter:
             return False
         batch.refused += 1
         batch.under_way = False
-        batch.retry = batch.retry or Retry(began)
+        batch.retry = batch.retry or Retry(sent_at)
         batch.retry.due = asyncio.get_running_loop().time() + FIRST_PAUSE_SECONDS
         return True
 
-    def _failed(self, batch: OutcomeBatch, problem: Problem, began: float) -> list[OutcomeBatch]:
+    def _failed(self, batch: OutcomeBatch, problem: Problem, sent_at: float) -> list[OutcomeBatch]:
         """The control plane did not answer, or its answer says nothing about the outcomes; returns what to resend."""
         now = asyncio.get_running_loop().time()
-        retry = batch.retry = batch.retry or Retry(began)
+        retry = batch.retry = batch.retry or Retry(sent_at)
         following = next_try(retry, problem, time_left=self._budget.left(), answered_at=self._calls.answered_at)
         if following is NextTry.NONE or self._is_hopeless(batch, now):
             logger.error("%d outcomes could not be reported: %s", len(batch.outcomes), problem.detail)

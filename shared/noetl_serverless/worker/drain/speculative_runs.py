@@ -169,46 +169,46 @@ class SpeculativeRuns:
         self._slots.wake()
 
     async def _report(self, batch: Mapping[SpeculativeRun, list[Outcome]]) -> None:
-        spare = max(0, self._slots.free) if any(run.has_ended for run in batch) else 0
-        self._slots.reserved += spare
+        free_slots = max(0, self._slots.free) if any(run.has_ended for run in batch) else 0
+        self._slots.reserved += free_slots
         try:
             async with self._calls.lock.shared():
-                await self._deliver(batch, spare)
+                await self._deliver(batch, free_slots)
         finally:
-            self._slots.reserved -= spare
+            self._slots.reserved -= free_slots
             for run in batch:
                 if run.sent:
                     # cancelled, or failed unexpectedly
                     self._drop(run)
 
-    async def _deliver(self, batch: Mapping[SpeculativeRun, list[Outcome]], spare: int) -> None:
+    async def _deliver(self, batch: Mapping[SpeculativeRun, list[Outcome]], free_slots: int) -> None:
         outcomes = [outcome for sent in batch.values() for outcome in sent]
         running = [order for run in batch if (order := run.next_anchor()) is not None]
-        began = self._now()
+        sent_at = self._now()
         # commands that already run need no free slot, so they count even when no new work is accepted
-        capacity = len(batch) + spare if self._slots.accepts_work else len(running)
-        turn = capacity > len(running) and self._calls.is_fair_claim_due()
+        capacity = len(batch) + free_slots if self._slots.accepts_work else len(running)
+        fair_claim = capacity > len(running) and self._calls.is_fair_claim_due()
         try:
-            answer = await self._calls.report(outcomes, capacity, running, fair_claim=turn)
+            answer = await self._calls.report(outcomes, capacity, running, fair_claim=fair_claim)
         except (InvalidRequest, TooLarge) as problem:
             for run in batch:
                 self._send_less(run, problem)
             return
         except Problem as problem:
-            self._failed(batch, problem, began)
+            self._failed(batch, problem, sent_at)
             return
         doubtful = answer.doubtful
         if not doubtful and any(run.retry is not None and run.retry.doubtful for run in batch):
             doubtful = True
             self._calls.recover()
-        await self._settle(batch, running, answer.body, doubtful, began)
+        await self._settle(batch, running, answer.body, doubtful, sent_at)
 
-    def _failed(self, batch: Mapping[SpeculativeRun, list[Outcome]], problem: Problem, began: float) -> None:
+    def _failed(self, batch: Mapping[SpeculativeRun, list[Outcome]], problem: Problem, sent_at: float) -> None:
         """The control plane did not answer, or its answer says nothing about the outcomes. They are sent again: each
         execution in a report of its own if one of them may be the cause, and in smaller reports if that fails too."""
         now = self._now()
         for run, outcomes in batch.items():
-            retry = run.retry = run.retry or Retry(began)
+            retry = run.retry = run.retry or Retry(sent_at)
             following = next_try(retry, problem, time_left=self._budget.left(), answered_at=self._calls.answered_at)
             if following is NextTry.NONE:
                 # `_report` drops the runs

@@ -270,7 +270,7 @@ class Pipeline:
     # -- suspending
 
     async def _suspend(self, end: TaskResult) -> TaskResult:
-        held = {
+        suspended_locals = {
             "input": self.input,
             "results": self.results,
             "previous": self.previous,
@@ -279,12 +279,12 @@ class Pipeline:
         }
         if self._call_begun is not None:
             # the call of a sub-playbook, which continues
-            held["begun"] = self._call_begun.started_at
+            suspended_locals["begun"] = self._call_begun.started_at
             self._call_ended()
         if self.job.loop is None and (failed := self.job.attempts.suspended_attempts()):
-            held["attempts"] = failed
+            suspended_locals["attempts"] = failed
         packed = await store_result(
-            held,
+            suspended_locals,
             self.job.command,
             self.job.toolbox.store,
             part="/locals",
@@ -302,21 +302,21 @@ class Pipeline:
 
     async def _restore(self, resume: Mapping[str, Any]) -> None:
         packed = resume["locals"]
-        held = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
+        suspended_locals = packed["data"] if "data" in packed else await self.job.lazy.load(packed["ref"])
         names = [task.name for task in self.tasks]
         self.position = names.index(resume["task"])
         self.attempt = resume["attempt"]
         self.visits = resume["visits"]
-        self.input = held["input"]
-        self.results = dict(held["results"])
-        self.previous = held["previous"]
-        self.step = dict(held["step"])
+        self.input = suspended_locals["input"]
+        self.results = dict(suspended_locals["results"])
+        self.previous = suspended_locals["previous"]
+        self.step = dict(suspended_locals["step"])
         if self.iter is not None:
-            self.iter.update(held["iter"])
+            self.iter.update(suspended_locals["iter"])
         if self.job.loop is None:
-            self.job.attempts.resume(held.get("attempts") or {})
+            self.job.attempts.resume(suspended_locals.get("attempts") or {})
         if "child" in resume:
-            self._begin(self.tasks[self.position], held.get("begun"))
+            self._begin(self.tasks[self.position], suspended_locals.get("begun"))
 
     def _iter_set(self) -> dict[str, Any]:
         """What rules have set in `iter`, as opposed to what it began with."""
