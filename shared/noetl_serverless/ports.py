@@ -85,7 +85,7 @@ class EventStore(Protocol):
         """The executions that exist, each with all events folded into its state."""
         ...
 
-    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+    async def events(self, execution_id: str) -> list[Event]:
         """At most `limit` events with a seq above `after`, in order; none if the execution does not exist."""
         ...
 

@@ -21,7 +21,7 @@ _TYPE_CHECKING = m.If(test=m.Name("TYPE_CHECKING"))
 _DUNDER_ALL = m.Assign(targets=[m.AssignTarget(target=m.Name("__all__"))])
 _ALIAS = m.Assign(
     value=m.Subscript(value=m.Name(m.MatchRegex("dict|list|tuple|type|Callable|Literal|Annotated")))
-    | m.Call(func=m.Attribute(attr=m.Name("getLogger")))
+    | m.Call(func=m.Attribute(attr=m.Name("getLogger")) | m.Name("TypeVar"))
 )
 _SILENT = {"__repr__", "__str__"}
 

@@ -42,6 +42,11 @@ def test_each_statement_has_its_turn_before_one_has_two() -> None:
     assert len({fault.text for fault in every}) == len(every)
 
 
+def test_a_type_variable_has_no_fault() -> None:
+    assert list(Source("held.py", 'T = TypeVar("T")\n').faults()) == []
+    assert list(Source("held.py", 'T = other("T")\n').faults()), "another call has one"
+
+
 def test_a_fault_knows_its_place() -> None:
     (fault,) = [fault for fault in sources()[0].faults() if "or self.held" in fault.mutated]
     assert (fault.file, fault.function, fault.first, fault.last) == ("held.py", "Held.may", 7, 10)

@@ -73,8 +73,8 @@ class EventStoreLink(EventStore):
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return await self._statement(self._event_store.load, ids)
 
-    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
-        return await self._statement(self._event_store.events, execution_id, after, limit)
+    async def events(self, execution_id: str) -> list[Event]:
+        return await self._statement(self._event_store.events, execution_id)
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         return await self._statement(self._event_store.starts_by_key, keys)

@@ -39,7 +39,7 @@ class History(Executions):
             return await super().initial(execution_id)
         except NotFound:
             row = await self._row(execution_id)
-            first = await self.events(execution_id, limit=1)
+            first = await self.events(execution_id, after=0, limit=1)
             ctx = first[0].payload.get("ctx")
             return {**row["workload"], **({"ctx": ctx} if ctx else {})}
 
@@ -49,7 +49,7 @@ class History(Executions):
         return State.restore(row["state"], row["workload"])
 
     async def follow(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
+        self, execution_id: int, *, after: int, type: str | None, limit: int
     ) -> tuple[list[RecordedEvent], int, str]:
         try:
             return await super().follow(execution_id, after=after, type=type, limit=limit)
@@ -59,15 +59,13 @@ class History(Executions):
                 raise
             return await self._events(place, after, type, limit), place.head, place.status
 
-    async def events(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> list[RecordedEvent]:
-        found = await super().events(execution_id, after=after, type=type, limit=limit)
+    async def events(self, execution_id: int, *, after: int, limit: int) -> list[RecordedEvent]:
+        found = await super().events(execution_id, after=after, limit=limit)
         place = None if found else await self._archive.place(execution_id)
-        return found if place is None else await self._events(place, after, type, limit)
+        return found if place is None else await self._events(place, after, None, limit)
 
     async def events_page(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
+        self, execution_id: int, *, after: int, type: str | None, limit: int, offset: int
     ) -> tuple[list[RecordedEvent], int]:
         found, total = await super().events_page(execution_id, after=after, type=type, limit=limit, offset=offset)
         place = None if total else await self._archive.place(execution_id)
@@ -89,7 +87,7 @@ class History(Executions):
         return found, seen if type is not None else total
 
     async def runs(
-        self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
+        self, execution_id: int, *, after: int, step: str | None, failed: bool, limit: int
     ) -> list[ReportedCommand]:
         found = await super().runs(execution_id, after=after, step=step, failed=failed, limit=limit)
         place = None if found else await self._archive.place(execution_id)
@@ -127,7 +125,7 @@ class History(Executions):
         return issued
 
     async def loop_results(
-        self, execution_id: int, step: str, generation: int, after: int = 0, max_bytes: int = PAGE_BYTES
+        self, execution_id: int, step: str, generation: int, after: int, max_bytes: int
     ) -> tuple[list[ResultRange], bool]:
         found, more = await super().loop_results(execution_id, step, generation, after, max_bytes)
         if found:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,10 +22,8 @@ LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at
 
 
 class ArchivedReplays(Replays):
-    def __init__(
-        self, database: Database, archive: ArchiveReader, pool: Callable[[str], str] = lambda step: "shared"
-    ) -> None:
-        super().__init__(database, pool)
+    def __init__(self, database: Database, archive: ArchiveReader) -> None:
+        super().__init__(database)
         self._archive = archive
 
     async def log(self, execution_id: int, limit: int = MAX_EVENTS) -> tuple[list[Event], dict[str, Any]]:

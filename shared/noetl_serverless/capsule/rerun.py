@@ -97,7 +97,7 @@ class _Simulation:
         self.answers[id] = Answers(recording)
         await self.engine.run_until_idle()
         execution = (await self.engine.event_store.load([id]))[id]
-        events = await self.engine.event_store.events(id, limit=10_000_000)
+        events = await self.engine.event_store.events(id)
         return Rerun(
             status=execution.state.status,
             error=execution.state.error,

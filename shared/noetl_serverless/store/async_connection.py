@@ -14,7 +14,8 @@ from pg8000.exceptions import InterfaceError
 
 from .connection import Connection
 
-# most bytes read in one turn of the event loop, so that a long answer does not hold up others
+# most bytes read in one turn of the event loop, so that a long answer does not hold up others; more than a record of
+# TLS, so that nothing stays in the TLS socket, for which the event loop would not call again
 READ_BYTES = 256 * 1024
 MESSAGE_HEADER = Struct("!ci")
 # seconds without a byte after which an answer counts as lost: a proxy or firewall may have dropped the connection
@@ -34,7 +35,6 @@ class AsyncConnection:
         self._loop = loop
         self._ended = ended
         self._socket = connection.socket
-        self._unsent = memoryview(b"")
         self._received = bytearray()
         # the statement under way, and the future that waits for it
         self._context: Context | None = None
@@ -86,13 +86,12 @@ class AsyncConnection:
         except OSError as error:
             self._fail(error)
             return
-        self._unsent = data[sent:]
-        if self._unsent:
-            self._loop.add_writer(self._socket.fileno(), self._writable)
+        if unsent := data[sent:]:
+            self._loop.add_writer(self._socket.fileno(), self._writable, unsent)
 
-    def _writable(self) -> None:
+    def _writable(self, unsent: memoryview) -> None:
         self._loop.remove_writer(self._socket.fileno())
-        self._send(self._unsent)
+        self._send(unsent)
 
     def _readable(self) -> None:
         try:
@@ -112,9 +111,6 @@ class AsyncConnection:
         except Exception as error:
             # after an answer that cannot be parsed it is unknown where the next one begins
             self._fail(error)
-            return
-        if isinstance(self._socket, ssl.SSLSocket) and not self.broken and self._socket.pending():
-            self._loop.call_soon(self._readable)
 
     def _check_timeout(self) -> None:
         idle_seconds = self._loop.time() - self._received_at

@@ -85,8 +85,8 @@ class PostgresCatalog:
         path: str | None = None,
         kind: str | None = None,
         every_version: bool = False,
-        limit: int = 1000,
-        offset: int = 0,
+        limit: int,
+        offset: int,
     ) -> list[CatalogVersion]:
         """Ordered by path; `path` matches itself and everything below it."""
         rows = await self._database.rows(
@@ -117,6 +117,5 @@ class PostgresCatalog:
 
 
 def _first(connection: Connection, sql: str, **params: Any) -> CatalogVersion | None:
-    rows = connection.run(sql, **params)
-    names = [column["name"] for column in connection.columns or []]
-    return CatalogVersion(**dict(zip(names, rows[0], strict=True))) if rows else None
+    rows = connection.rows(sql, **params)
+    return CatalogVersion(**rows[0]) if rows else None

@@ -75,7 +75,7 @@ class Credentials:
         return Credential(**row)
 
     async def entries(
-        self, *, type: str | None = None, text: str | None = None, limit: int = 1000, offset: int = 0
+        self, *, type: str | None = None, text: str | None = None, limit: int, offset: int
     ) -> list[Credential]:
         rows = await self._database.rows(self._sql["entries"], type=type, text=text, limit=limit, offset=offset)
         return [Credential(**row) for row in rows]

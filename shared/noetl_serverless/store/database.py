@@ -30,7 +30,7 @@ class Database:
     """A bounded pool of connections, the one used last taken first. Every method raises Unavailable while PostgreSQL is
     away. The statement of a caller that is cancelled still runs to its end."""
 
-    def __init__(self, url: str | Callable[[], str], connections: int = 4) -> None:
+    def __init__(self, url: str | Callable[[], str], connections: int) -> None:
         """`url`, or a function that returns it, called in a thread for each new connection: credentials may expire."""
         self._url = url
         self._connections = connections

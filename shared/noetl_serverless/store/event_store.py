@@ -92,8 +92,8 @@ class PostgresEventStore(EventStore):
         """Delete the inbox of an execution that has ended."""
         await self._database.run(self._sql["clear_inbox"], id=int(execution_id))
 
-    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
-        rows = await self._database.run(self._sql["events"], id=execution_id, after=after, limit=limit)
+    async def events(self, execution_id: str) -> list[Event]:
+        rows = await self._database.run(self._sql["events"], id=execution_id)
         return [event_of(row) for row in rows]
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:

@@ -108,8 +108,8 @@ class Executions:
         since: datetime | None = None,
         until: datetime | None = None,
         before: int | None = None,
-        limit: int = 100,
-        offset: int = 0,
+        limit: int,
+        offset: int,
     ) -> tuple[list[Execution], bool]:
         """The newest first, or those older than the execution `before`, and whether there are more. `path` matches
         itself and all below it, `principal` the name of who started them, which `principal_kind` narrows. They began
@@ -147,7 +147,7 @@ class Executions:
         return {**row["workload"], **({"ctx": row["ctx"]} if row["ctx"] else {})}
 
     async def follow(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
+        self, execution_id: int, *, after: int, type: str | None, limit: int
     ) -> tuple[list[RecordedEvent], int, str]:
         """The events after a position, the seq of the log's last event, and the status; raises NotFound. At most
         `limit` events, and none after the one that reaches PAGE_BYTES of payload."""
@@ -158,17 +158,13 @@ class Executions:
         found = [{name: value for name, value in row.items() if name not in ("head", "status")} for row in rows]
         return [RecordedEvent(**row) for row in found if row["seq"] is not None], head, status
 
-    async def events(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100
-    ) -> list[RecordedEvent]:
+    async def events(self, execution_id: int, *, after: int, limit: int) -> list[RecordedEvent]:
         """In order. An unknown execution has none."""
-        rows = await self._database.rows(
-            self._sql["events"], execution_id=execution_id, after=after, type=type, limit=limit
-        )
+        rows = await self._database.rows(self._sql["events"], execution_id=execution_id, after=after, limit=limit)
         return [RecordedEvent(**row) for row in rows]
 
     async def events_page(
-        self, execution_id: int, *, after: int = 0, type: str | None = None, limit: int = 100, offset: int = 0
+        self, execution_id: int, *, after: int, type: str | None, limit: int, offset: int
     ) -> tuple[list[RecordedEvent], int]:
         """The newest first, and how many there are in all; those after PAGE_BYTES of payload are without theirs."""
         rows = await self._database.rows(
@@ -184,7 +180,7 @@ class Executions:
         return [RecordedEvent(**{**row, "payload": row["payload"] or {}}) for row in rows], int(total[0][0])
 
     async def runs(
-        self, execution_id: int, *, after: int = 0, step: str | None = None, failed: bool = False, limit: int = 100
+        self, execution_id: int, *, after: int, step: str | None, failed: bool, limit: int
     ) -> list[ReportedCommand]:
         """Workers' reports, in order; `failed`: only where an attempt failed or was lost. An unknown execution has
         none."""
@@ -198,7 +194,7 @@ class Executions:
         return [OutstandingCommands(**row) for row in rows]
 
     async def loop_results(
-        self, execution_id: int, step: str, generation: int, after: int = 0, max_bytes: int = PAGE_BYTES
+        self, execution_id: int, step: str, generation: int, after: int, max_bytes: int
     ) -> tuple[list[ResultRange], bool]:
         """A loop's results from the item `after` on, in order, with adjacent inline ranges merged, and whether there
         are more. None comes after the one that reaches `max_bytes` bytes."""

@@ -39,8 +39,8 @@ class LockedRows(LockedExecution):
         state = self.execution.state
         rows = self._run("issued_events", id=self._id, commands=list(state.commands), timers=list(state.timers))
         return [
-            Event(kind, 0, seq=seq, step=step, generation=generation, command_id=command, payload=payload)
-            for seq, kind, step, generation, command, payload in rows
+            Event(kind, int(at), seq=seq, step=step, generation=generation, command_id=command, payload=payload)
+            for seq, kind, step, generation, command, at, payload in rows
         ]
 
     def ended_children(self) -> list[LoadedExecution]:

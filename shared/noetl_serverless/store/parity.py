@@ -129,7 +129,7 @@ def _rows(
     log = {tuple(row[name] for name in names): _without_nulls(row) for row in expected}
     found = []
     for values in sorted({*rows, *log}, key=str):
-        key = dict(zip(names, values, strict=True))
+        key = {name: values[place] for place, name in enumerate(names)}
         if values not in rows:
             if missing(log[values]):
                 found.append(Difference(projection, key, None, log[values]))

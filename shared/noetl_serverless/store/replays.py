@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 
@@ -15,14 +15,12 @@ from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import RUNNING, ExpectedProjections, expected_projections
 from ..limits import WEIGHT
-from ..playbook.plan import Plan
+from ..playbook.plan import SHARED, Plan
 from .connection import Connection
 from .database import Database
 from .parity import Difference, StoredRows, differences, outstanding_commands, stored_results
 from .queries import load
 from .shares import playbook_of
-
-T = TypeVar("T")
 
 # an execution with more events is not folded in one call
 MAX_EVENTS = 2_000_000
@@ -56,11 +54,8 @@ class Rebuilt:
 
 
 class Replays:
-    """`pool` names the pool that runs a step."""
-
-    def __init__(self, database: Database, pool: Callable[[str], str] = lambda step: "shared") -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._pool = pool
         self._sql = load("replay")
 
     async def log(self, execution_id: int, limit: int = MAX_EVENTS) -> tuple[list[Event], dict[str, Any]]:
@@ -176,14 +171,14 @@ class Replays:
         inbox: Sequence[Event],
         plan: Plan | None,
     ) -> None:
-        pool, weight = (plan.pool, plan.weight) if plan is not None else (self._pool, WEIGHT)
+        weight = plan.weight if plan is not None else WEIGHT
         at = {event.seq: event.at for event in events}
         dead_letters = _dead_letters(events)
         commands = [
             {
                 **row,
                 **dead_letters.get(row["command_id"], {}),
-                "pool": pool(row["step"]),
+                "pool": plan.pool(row["step"]) if plan is not None else SHARED,
                 "playbook": playbook_of(expected.execution["path"] or ""),
                 "weight": weight,
                 "at": at[row["seq"]],

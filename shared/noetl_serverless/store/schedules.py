@@ -121,7 +121,7 @@ class Schedules:
         return Schedule(**rows[0])
 
     async def entries(
-        self, *, path: str | None = None, enabled: bool | None = None, limit: int = 1000, offset: int = 0
+        self, *, path: str | None = None, enabled: bool | None = None, limit: int, offset: int
     ) -> list[Schedule]:
         rows = await self._database.rows(self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset)
         return [Schedule(**row) for row in rows]
@@ -152,7 +152,7 @@ class Schedules:
         """The latest runs, newest first: due_at, status (open, started, failed), execution_id, error."""
         return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
 
-    async def claim_due(self, now: datetime, limit: int = 100) -> list[DueRun]:
+    async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
         """Runs due at `now`, leased to the caller, which starts and settles each; at most `limit`."""
         await self._database.transaction(lambda connection: self._advance(connection, now, limit))
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
@@ -176,10 +176,8 @@ class Schedules:
         await self._database.run(self._sql["prune"], before=before, limit=limit)
 
     def _advance(self, connection: Connection, now: datetime, limit: int) -> None:
-        rows = connection.run(self._sql["due"], now=now, limit=limit)
-        names = [column["name"] for column in connection.columns or []]
-        for row in rows:
-            schedule = Schedule(**dict(zip(names, row, strict=True)))
+        for row in connection.rows(self._sql["due"], now=now, limit=limit):
+            schedule = Schedule(**row)
             assert schedule.next_run_at is not None
             try:
                 due, next_run_at = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)

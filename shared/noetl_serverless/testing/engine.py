@@ -100,7 +100,7 @@ class MemoryEngine:
         names = ("start", "end", "data", "ref")
         parts = [
             {name: event.payload[name] for name in names if name in event.payload}
-            for event in await self.event_store.events(execution_id, limit=10_000_000)
+            for event in await self.event_store.events(execution_id)
             if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
         ]
         return {"parts": parts}

@@ -5,7 +5,8 @@ Everything that can be refused is refused before anything is written, so that a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -51,6 +52,15 @@ from .rows import (
 )
 
 
+@contextmanager
+def _encoding() -> Iterator[None]:
+    """Turn errors about values that cannot be stored into UnstorableCommit."""
+    try:
+        yield
+    except orjson.JSONEncodeError as error:
+        raise UnstorableCommit(str(error)) from error
+
+
 class MemoryEventStore(EventStore):
     """`clock`: seconds since 1970."""
 
@@ -73,7 +83,9 @@ class MemoryEventStore(EventStore):
 
     async def append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         accepted = set()
-        for fact, event, refs in [(fact, stored_event(fact.event), stored_form(fact.refs)) for fact in facts]:
+        with _encoding():
+            stored = [(fact, stored_event(fact.event), stored_form(fact.refs)) for fact in facts]
+        for fact, event, refs in stored:
             key = (fact.execution_id, event.command_id or "")
             row = self.commands.get(key)
             if row is None or row.status != "claimed" or (row.fence, row.worker) != (fact.fence, fact.worker):
@@ -89,9 +101,9 @@ class MemoryEventStore(EventStore):
         if execution is not None and execution.status != "RUNNING":
             execution.inbox.clear()
 
-    async def events(self, execution_id: str, after: int = 0, limit: int = 100_000) -> list[Event]:
+    async def events(self, execution_id: str) -> list[Event]:
         execution = self.executions.get(execution_id)
-        return [event for event in execution.events if event.seq > after][:limit] if execution else []
+        return list(execution.events) if execution else []
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:
         return {
@@ -108,10 +120,8 @@ class MemoryEventStore(EventStore):
         return None if commit is None else (commit, await self.commit([commit]))
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
-        try:
+        with _encoding():
             all_prepared = [self._prepare(commit) for commit in commits]
-        except orjson.JSONEncodeError as error:
-            raise UnstorableCommit(str(error)) from error
         commands = [row for prepared in all_prepared for row in prepared.rows.commands]
         if claimant is not None:
             claim_issued(commands, claimant)

@@ -85,6 +85,6 @@ async def _finished(engine: MemoryEngine, id: str, calls: Sequence[ToolCall]) ->
         result=await engine.resolver.load(last["ref"]) if "ref" in last else last.get("data"),
         error=state.error,
         outcomes=state.outcomes,
-        events=await engine.event_store.events(id, limit=10_000_000),
+        events=await engine.event_store.events(id),
         calls=calls,
     )

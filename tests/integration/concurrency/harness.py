@@ -82,7 +82,7 @@ class Plane:
         clock: Callable[[], int] = wall_clock,
         results: Callable[[], ResultStore] | None = None,
     ) -> None:
-        self.database = Database(url)
+        self.database = Database(url, 4)
         self.log = BusyLog(self.database)
         self.notifications = Notifications(bus, None, after_response=False)
         playbooks = Plans(PostgresCatalog(self.database))

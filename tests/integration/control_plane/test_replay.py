@@ -11,9 +11,11 @@ from starlette.applications import Starlette
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.engine.events import CALL_DONE, Event
+from noetl_serverless.limits import WEIGHT
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
 from noetl_serverless.orchestrator.plans import Plans
+from noetl_serverless.playbook.plan import SHARED
 from noetl_serverless.records import ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import PostgresCatalog
@@ -242,6 +244,14 @@ async def test_what_is_rebuilt_weighs_what_its_playbook_says(
     assert await database.run(weights) == [[70], [70]]
     await rebuild(user, id)
     assert await database.run(weights) == [[70], [70]]
+
+
+async def test_without_its_playbook_a_command_is_rebuilt_for_the_shared_pool(
+    user: Client, started: str, hands: FakeWorker, database: Database
+) -> None:
+    await Replays(database).rebuild(int(started))
+    assert await database.run("SELECT pool, weight FROM noetl.command") == [[SHARED, WEIGHT]]
+    assert [command["command_id"] for command in await hands.claim()] == ["first#1"], "no worker asks for its pool"
 
 
 async def test_a_rebuild_counts_the_leases_it_costs(user: Client, looping: str, hands: FakeWorker) -> None:

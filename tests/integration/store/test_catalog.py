@@ -59,7 +59,7 @@ async def test_a_listing_has_the_newest_of_each_path_below_a_path(catalog: Postg
     for path in ("demo/b", "demo/a", "demo/a/deep", "demo/ab", "other"):
         await catalog.register(replace(DOCUMENT, path=path))
     await catalog.register(replace(DOCUMENT, path="demo/a", content="new"))
-    found = await catalog.entries(path="demo/a")
+    found = await catalog.entries(path="demo/a", limit=1000, offset=0)
     assert [(entry.path, entry.version, entry.content) for entry in found] == [
         ("demo/a", 2, ""),
         ("demo/a/deep", 1, ""),
@@ -73,14 +73,14 @@ async def test_a_listing_has_the_newest_of_each_path_below_a_path(catalog: Postg
 async def test_a_listing_of_every_version_has_the_newest_first(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
     await catalog.register(replace(DOCUMENT, content="new"))
-    found = await catalog.entries(path="demo/hello", every_version=True)
+    found = await catalog.entries(path="demo/hello", every_version=True, limit=1000, offset=0)
     assert [entry.version for entry in found] == [2, 1]
 
 
 async def test_a_listing_of_another_kind_is_empty(catalog: PostgresCatalog) -> None:
     await catalog.register(DOCUMENT)
-    assert len(await catalog.entries(kind="playbook")) == 1
-    assert await catalog.entries(kind="agent") == []
+    assert len(await catalog.entries(kind="playbook", limit=1000, offset=0)) == 1
+    assert await catalog.entries(kind="agent", limit=1000, offset=0) == []
 
 
 async def test_what_is_not_there_is_not_found(catalog: PostgresCatalog) -> None:

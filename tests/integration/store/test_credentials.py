@@ -70,10 +70,10 @@ async def test_a_list_can_be_narrowed(credentials: Credentials) -> None:
     await credentials.put(name="b", type="postgres", data={}, description="The Warehouse")
     await credentials.put(name="a", type="postgres", data={}, tags=["warehouse"])
     await credentials.put(name="c", type="bearer", data={})
-    assert [found.name for found in await credentials.entries()] == ["a", "b", "c"]
-    assert [found.name for found in await credentials.entries(type="bearer")] == ["c"]
-    assert [found.name for found in await credentials.entries(text="WAREHOUSE")] == ["a", "b"]
-    assert [found.name for found in await credentials.entries(text="100%")] == []
+    assert [found.name for found in await credentials.entries(limit=1000, offset=0)] == ["a", "b", "c"]
+    assert [found.name for found in await credentials.entries(type="bearer", limit=1000, offset=0)] == ["c"]
+    assert [found.name for found in await credentials.entries(text="WAREHOUSE", limit=1000, offset=0)] == ["a", "b"]
+    assert [found.name for found in await credentials.entries(text="100%", limit=1000, offset=0)] == []
 
 
 async def test_what_is_deleted_is_gone(credentials: Credentials) -> None:

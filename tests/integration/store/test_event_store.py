@@ -65,7 +65,7 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
         return
     url = request.getfixturevalue("postgres_url")
     migrate(url)
-    database = Database(url)
+    database = Database(url, 4)
     yield PostgresEventStore(database)
     await database.close()
 
@@ -426,6 +426,45 @@ async def test_outcomes_may_be_left_in_the_inbox_whoever_holds_the_row(log: Even
     ), "it is closed once"
     assert len(await log.events(turn.execution.execution_id)) == 2, "it has no place in the log yet"
     assert await log.executions_with_inbox(10) == [turn.execution.execution_id]
+
+
+async def test_an_outcome_that_cannot_be_stored_is_refused_with_those_beside_it(log: EventStore) -> None:
+    one, two = await begin(log), await begin(log)
+    facts = [
+        ReportedFact(
+            execution_id=lease.execution_id,
+            event=Event(e.CALL_DONE, NOW, step="a", generation=1, command_id="a#1", payload={"data": data}),
+            fence=lease.fence,
+            worker="w-1",
+            refs=[],
+        )
+        for lease, data in zip(await claim(log), (1, "\ud800"), strict=True)
+    ]
+    with pytest.raises(UnstorableCommit):
+        await log.append_to_inbox(facts)
+    for turn in (one, two):
+        assert await log.read_inbox(turn.execution.execution_id) == Inbox([]), "a part of the call was written"
+    assert len(await log.recover_leases("w-1", 30.0, [])) == 2, "a command was closed without its outcome"
+
+
+async def test_the_events_of_outstanding_commands_and_timers_are_read_as_they_were_written(log: EventStore) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    assert (await log.commit([report(await reload(log, turn), "a#1", lease.fence)])).committed
+    waiting = await reload(log, turn)
+    fence = next(lease.fence for lease in await claim(log) if lease.command_id == "b#1")
+    fact = Event(e.CALL_DEFERRED, NOW + 7, step="b", generation=1, command_id="b#1", payload={"delay": 3600.0})
+    waiting.apply(fact, ("b#1", fence))
+    assert (await log.commit([waiting.to_commit()])).committed
+    id = turn.execution.execution_id
+    issued: list[Event] = []
+    await log.commit_exclusively(id, lambda locked: issued.extend(locked.issued()))
+    written = {event.seq: event for event in await log.events(id)}
+    assert [(event.type, event.step) for event in issued] == [(e.ISSUED, "c"), (e.TIMER_SET, "b")]
+    for event in issued:
+        # of the payload only what a command's row is made of
+        kept = {name: written[event.seq].payload[name] for name in event.payload}
+        assert event == replace(written[event.seq], cause=event.cause, payload=kept)
 
 
 @pytest.mark.parametrize(

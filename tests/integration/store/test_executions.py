@@ -57,7 +57,7 @@ async def test_the_newest_come_first_and_can_be_narrowed(executions: Executions,
     await add(database, 3, path="demonstration")
 
     async def ids(**wanted: Any) -> tuple[list[int], bool]:
-        found, more = await executions.entries(**wanted)
+        found, more = await executions.entries(**{"limit": 100, "offset": 0, **wanted})
         return [execution.execution_id for execution in found], more
 
     assert await ids() == ([3, 2, 1], False)
@@ -81,7 +81,7 @@ async def test_they_can_be_narrowed_to_a_time_and_to_who_started_them(
         await add(database, id_at(second), principal=principal)
 
     async def seconds(**wanted: Any) -> list[int]:
-        found, _ = await executions.entries(**wanted)
+        found, _ = await executions.entries(**{"limit": 100, "offset": 0, **wanted})
         return [(execution.execution_id - first_id(AT)) // (1000 << 22) for execution in found]
 
     assert await seconds() == [3, 2, 1, 0]
@@ -138,7 +138,7 @@ async def test_a_list_ends_with_the_result_that_fills_a_page(executions: Executi
     for id in range(1, 9):
         await add(database, id)
     await database.run("UPDATE noetl.execution SET result = json_build_object('data', repeat('x', 1000000))")
-    found, more = await executions.entries()
+    found, more = await executions.entries(limit=100, offset=0)
     assert [execution.execution_id for execution in found] == [8, 7, 6, 5, 4]
     assert more
 
@@ -153,22 +153,23 @@ async def test_the_log_is_read_in_order_after_a_position(executions: Executions,
     await add(database, 1)
     for seq, type in enumerate(["playbook.initialized", "command.issued", "call.done"], start=1):
         await add_event(database, 1, seq, type, {"n": seq})
-    assert [event.seq for event in await executions.events(1, after=1)] == [2, 3]
-    assert [event.payload for event in await executions.events(1, limit=1)] == [{"n": 1}]
-    assert [event.seq for event in await executions.events(1, type="call.done")] == [3]
-    page, total = await executions.events_page(1, limit=2)
+    assert [event.seq for event in await executions.events(1, after=1, limit=100)] == [2, 3]
+    assert [event.payload for event in await executions.events(1, after=0, limit=1)] == [{"n": 1}]
+    page, total = await executions.events_page(1, after=0, type=None, limit=2, offset=0)
     assert ([event.seq for event in page], total) == ([3, 2], 3)
+    page, total = await executions.events_page(1, after=0, type="call.done", limit=2, offset=0)
+    assert ([event.seq for event in page], total) == ([3], 1)
 
 
 async def test_the_tail_of_a_log_comes_with_where_it_stands(executions: Executions, database: Database) -> None:
     await add(database, 1, head=2)
-    assert await executions.follow(1) == ([], 2, "RUNNING")
+    assert await executions.follow(1, after=0, type=None, limit=100) == ([], 2, "RUNNING")
     for seq in (1, 2):
         await add_event(database, 1, seq, "call.done", {"n": seq})
-    found, head, status = await executions.follow(1, after=1)
+    found, head, status = await executions.follow(1, after=1, type=None, limit=100)
     assert ([event.seq for event in found], head, status) == ([2], 2, "RUNNING")
-    assert (await executions.follow(1, type="other"))[0] == []
-    assert [event.seq for event in (await executions.follow(1, limit=1))[0]] == [1]
+    assert (await executions.follow(1, after=0, type="other", limit=100))[0] == []
+    assert [event.seq for event in (await executions.follow(1, after=0, type=None, limit=1))[0]] == [1]
 
 
 async def test_what_it_was_started_with_includes_the_initial_ctx(executions: Executions, database: Database) -> None:
@@ -194,14 +195,14 @@ async def test_a_loops_results_come_in_the_order_of_its_items(executions: Execut
             end=end,
             seq=seq,
         )
-    parts, more = await executions.loop_results(1, "loop", 2)
+    parts, more = await executions.loop_results(1, "loop", 2, 0, PAGE_BYTES)
     assert not more
     assert [(part.start, part.end, part.data, part.ref) for part in parts] == [
         (0, 4, ["a", "b", "c", "d"], None),
         (4, 6, None, ref),
         (6, 7, [None], None),
     ]
-    assert await executions.loop_results(1, "loop", 1) == ([], False)
+    assert await executions.loop_results(1, "loop", 1, 0, PAGE_BYTES) == ([], False)
 
 
 async def test_the_latest_run_of_a_loop_counts(executions: Executions, database: Database) -> None:
@@ -212,7 +213,7 @@ async def test_the_latest_run_of_a_loop_counts(executions: Executions, database:
 
 
 async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
-    for looking in (executions.get(1), executions.follow(1)):
+    for looking in (executions.get(1), executions.follow(1, after=0, type=None, limit=1)):
         with pytest.raises(NotFound):
             await looking
 
@@ -230,11 +231,11 @@ async def test_a_page_of_a_loops_results_reads_what_it_has_room_for(executions: 
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 0), "it read what it had no room for"
     [[count, first]] = await database.run(statement, after=13, bytes=PAGE_BYTES)
     assert (count, first) == (PAGE_BYTES // 900_000 + 1, 12), "it began before the page did"
-    found, more = await executions.loop_results(1, "loop", 2, after=0)
+    found, more = await executions.loop_results(1, "loop", 2, after=0, max_bytes=PAGE_BYTES)
     assert ([(part.start, part.end) for part in found], more) == ([(0, 10)], True)
-    found, more = await executions.loop_results(1, "loop", 2, after=23)
+    found, more = await executions.loop_results(1, "loop", 2, after=23, max_bytes=PAGE_BYTES)
     assert ([(part.start, part.end) for part in found], more) == ([(22, 24)], False)
-    assert await executions.loop_results(1, "loop", 2, after=10**30) == ([], False)
+    assert await executions.loop_results(1, "loop", 2, after=10**30, max_bytes=PAGE_BYTES) == ([], False)
     assert await executions.finished_items(1, "loop", 2) == 24
 
 
@@ -266,13 +267,14 @@ async def test_a_run_is_listed_with_the_last_issue_before_it(executions: Executi
     await database.run(LOG, first=10_200, type="command.issued", count=1)
     await database.run(LOG, first=20_000, type="call.done", count=4000)
     await database.run(LOG, first=30_000, type="command.issued", count=4000)
-    at = {run.seq: run.issued_at and run.issued_at.timestamp() for run in await executions.runs(1, limit=5000)}
+    runs = await executions.runs(1, after=0, step=None, failed=False, limit=5000)
+    at = {run.seq: run.issued_at and run.issued_at.timestamp() for run in runs}
     assert len(at) == 4002
     assert (at[10_101], at[10_102]) == (10_001, 10_002)
     assert (at[20_001], at[20_002], at[20_010], at[20_011], at[24_000]) == (10_201, 10_002, 10_010, 11, 4000)
     await database.run("DELETE FROM noetl.event WHERE seq = 11")
-    at = {run.seq: run.issued_at for run in await executions.runs(1, limit=5000)}
-    assert at[20_011] is None
+    runs = await executions.runs(1, after=20_010, step=None, failed=False, limit=2)
+    assert [(run.seq, run.issued_at and run.issued_at.timestamp()) for run in runs] == [(20_011, None), (20_012, 12)]
 
 
 @pytest.mark.parametrize(("gap", "most"), [(0, 200), (40_000, 3000)])

@@ -173,6 +173,6 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
         return
     url = request.getfixturevalue("postgres_url")
     migrate(url)
-    database = Database(url)
+    database = Database(url, 4)
     yield Engine(PostgresEventStore(database))
     await database.close()

@@ -17,6 +17,7 @@ from noetl_serverless.engine.state import Command, State, Suspended
 from noetl_serverless.engine.upcast import STATE_VERSION
 from noetl_serverless.records import Claimant, ExecutionCommit, UnstorableCommit
 from noetl_serverless.store import event_store
+from noetl_serverless.store.connection import as_dicts
 from noetl_serverless.store.event_store import _array, _committed, _params, _writing
 from noetl_serverless.store.executions import ResultRange as Results
 from noetl_serverless.store.executions import merge_inline
@@ -186,6 +187,13 @@ async def test_where_no_pool_is_named_it_is_the_log_s() -> None:
     opening = replace(part(state, new_row=row), events=[begun, ISSUED], expected_head=None)
     committed = await log.commit([opening])
     assert [pool for pool, _ in committed.pending] == ["pool of a"]
+
+
+def test_rows_are_named_by_their_columns() -> None:
+    assert as_dicts([{"name": "a"}, {"name": "b"}], [[1, 2], [3, 4]]) == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
+    assert as_dicts(None, None) == []
+    with pytest.raises(ValueError, match="shorter"):
+        as_dicts([{"name": "a"}, {"name": "b"}], [[1]])
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])

@@ -171,13 +171,13 @@ async def test_who_is_below_whom(engine: Engine) -> None:
     assert await engine.log.running_children(child) == [], "those that run"
 
 
-async def test_a_log_is_read_in_parts(engine: Engine) -> None:
+async def test_a_log_is_read_in_order(engine: Engine) -> None:
     id = await engine.start()
+    before = await engine.log.events(id)
     await engine.orchestrator.cancel(id, "enough")
     events = await engine.log.events(id)
     assert [event.seq for event in events] == [1, 2, 3]
-    assert await engine.log.events(id, 1) == events[1:]
-    assert await engine.log.events(id, 1, 1) == events[1:2]
+    assert before == events[:2], "what was read grew with the log"
     assert await engine.log.events("404") == []
 
 

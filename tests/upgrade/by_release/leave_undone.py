@@ -45,7 +45,7 @@ async def killed(*_: Any, **__: Any) -> None:
 
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
-    database = Database(url)
+    database = Database(url, 4)
     plans = Plans(PostgresCatalog(database), {})
     orchestrator = Orchestrator(PostgresEventStore(database), plans, Notifications(None, None))
     setattr(Commits, COMMIT, killed)
@@ -58,7 +58,7 @@ async def main(url: str, reports: list[dict[str, Any]]) -> None:
         outcome = Outcome(**names, status="done", meta={"worker": report["worker"]})
         answer = await orchestrator.report(ReportRequest(worker_id=report["worker"], outcomes=[outcome]))
         assert answer.results[0].status == "accepted", answer
-    await Schedules(database).claim_due(datetime.now(UTC))
+    await Schedules(database).claim_due(datetime.now(UTC), 100)
     await database.close()
 
 

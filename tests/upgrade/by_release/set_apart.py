@@ -31,7 +31,7 @@ def broken(decider: decide.Decider) -> None:
 
 
 async def main(url: str, reports: list[dict[str, Any]]) -> None:
-    database = Database(url)
+    database = Database(url, 4)
     orchestrator = Orchestrator(
         PostgresEventStore(database), Plans(PostgresCatalog(database), {}), Notifications(None, None)
     )

@@ -20,7 +20,7 @@ SELECT execution_id, status FROM noetl.execution WHERE execution_id = ANY (CAST(
 ORDER BY execution_id FOR SHARE;
 
 -- issued_events: the events from which the rows of commands and timers are made
-SELECT seq, type, step, generation, command_id, json_strip_nulls(json_build_object(
+SELECT seq, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, json_strip_nulls(json_build_object(
     'kind', payload->'kind', 'attempt', payload->'attempt', 'timer', payload->'timer', 'due', payload->'due'))
 FROM noetl.event WHERE execution_id = :id AND (
     (type = 'command.issued' AND command_id = ANY (CAST(:commands AS text[])))
@@ -40,7 +40,7 @@ WHERE i.execution_id = :id AND x.execution_id = i.execution_id AND x.status <> '
 
 -- events: an execution's log in order of writing
 SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
-FROM noetl.event WHERE execution_id = :id AND seq > :after ORDER BY seq LIMIT :limit;
+FROM noetl.event WHERE execution_id = :id ORDER BY seq;
 
 -- starts_by_key: the executions that idempotency keys have started
 SELECT idempotency_key, execution_id::text, version, request_hash, principal

@@ -60,7 +60,6 @@ SELECT * FROM noetl.page(:execution_id, CAST(:after AS integer), :type, CAST(:li
 -- events: the log of an execution after a position, in order
 SELECT execution_id, seq, cause, type, step, generation, command_id, at, payload FROM noetl.event
 WHERE execution_id = :execution_id AND seq > :after
-  AND (CAST(:type AS text) IS NULL OR type = :type)
 ORDER BY seq LIMIT CAST(:limit AS integer);
 
 -- events_page: the log of an execution, the newest events first; those after the byte limit are without their payloads
