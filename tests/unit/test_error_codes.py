@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,3 +127,6 @@ def test_each_code_has_one_former_spelling_and_that_stays_as_it_is() -> None:
 def test_the_page_has_the_tables() -> None:
     page = (PROJECT / "playbooks" / "ERRORS.md").read_text()
     assert "\n".join(tables()).strip() in page, "python -m noetl_serverless.error_codes prints them"
+    command = [sys.executable, "-m", "noetl_serverless.error_codes"]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert printed == "\n".join(tables()).strip() + "\n"

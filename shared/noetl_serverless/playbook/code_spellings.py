@@ -20,22 +20,19 @@ class CodeSpellings(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        if len(node.ops) != 1:
-            return node
-        (operand,) = node.ops
-        for value, other in ((node.expr, operand.expr), (operand.expr, node.expr)):
-            codes = _codes(other)
-            every = {spelling for code in codes for spelling in spellings(code)}
-            if not _is_code(value) or every <= set(codes):
-                continue
-            constants: list[nodes.Expr] = [nodes.Const(code, lineno=node.lineno) for code in sorted(every)]
-            if operand.op in _MEMBERSHIP and isinstance(other, nodes.Const):
-                members = nodes.Tuple(constants, "load", lineno=node.lineno)
-                test = nodes.Operand(_MEMBERSHIP[operand.op], members, lineno=node.lineno)
-                return nodes.Compare(value, [test], lineno=node.lineno)
-            if operand.op in ("in", "notin") and isinstance(other, nodes.List | nodes.Tuple) and other is operand.expr:
-                other.items += [constant for constant in constants if constant not in other.items]
+        if len(node.ops) == 1:
+            self._extend(node, node.ops[0])
         return node
+
+    def _extend(self, node: nodes.Compare, operand: nodes.Operand) -> None:
+        left, right = node.expr, operand.expr
+        if operand.op in ("in", "notin") and _is_code(left) and isinstance(right, nodes.List | nodes.Tuple):
+            right.items += _other_spellings(right)
+        if operand.op in _MEMBERSHIP:
+            for code, constant in ((left, right), (right, left)):
+                if _is_code(code) and isinstance(constant, nodes.Const) and (others := _other_spellings(constant)):
+                    node.expr, operand.op = code, _MEMBERSHIP[operand.op]
+                    operand.expr = nodes.List([constant, *others])
 
 
 def compared_codes(tree: nodes.Node) -> Iterator[str]:
@@ -51,6 +48,13 @@ def _is_code(node: nodes.Node) -> bool:
         case nodes.Getattr(attr="code") | nodes.Getitem(arg=nodes.Const(value="code")):
             return True
     return False
+
+
+def _other_spellings(node: nodes.Node) -> list[nodes.Expr]:
+    """Of the codes in a constant or a list, the spellings that are not in it."""
+    codes = _codes(node)
+    others = {spelling for code in codes for spelling in spellings(code)}.difference(codes)
+    return [nodes.Const(spelling) for spelling in others]
 
 
 def _codes(node: nodes.Node) -> list[str]:

@@ -20,7 +20,6 @@ class CommandTable(dict[Key, CommandRow]):
     `clock`: seconds since 1970; `executions`: by id, only read."""
 
     def __init__(self, clock: Callable[[], float], executions: Mapping[str, ExecutionRow]) -> None:
-        super().__init__()
         self._clock = clock
         self._executions = executions
         self._fence = 0

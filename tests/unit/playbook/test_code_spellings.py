@@ -46,6 +46,24 @@ def test_codes_of_users_are_compared_as_they_are() -> None:
     assert holds("error.code == 'E42'", "E43") is False
     assert holds("error.code == 404", 404) is True
     assert holds("error.code in codes", "template.error") is False, "a list that is not written in the condition"
+    assert holds("error.code == ['template_error']", ["template_error"]) is True, "the list is the value itself"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "error.reason == 'template_error'",
+        "error.reason in ['template_error']",
+        "error.code < 'template_error' and 'template_error' < error.code",
+        "error.code == ['template_error']",
+        "error.code in 'a template_error'",
+        "'template_error' in error.code",
+        "error.code == 'template_error' != 'other'",
+    ],
+)
+def test_what_is_no_comparison_of_a_code_with_a_code_stays_as_it_is(condition: str) -> None:
+    error = {"code": "template.error", "reason": "template.error"}
+    assert Template(f"{{{{ {condition} }}}}").render({"error": error}) is False, "another spelling was compared"
 
 
 def test_a_code_that_does_not_exist_is_still_an_error() -> None:

@@ -11,7 +11,7 @@ from tests.unit.orchestrator.conftest import Engine, outcome
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.protocol import CommandKey
+from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.records import Claimant, ExecutionCommit, Inbox, PendingWork, ReportedFact, UnstorableCommit
 from noetl_serverless.testing import rows
 
@@ -38,6 +38,24 @@ async def test_leases_that_ran_out_first_come_first_and_so_many_at_once(engine: 
     engine.seconds += 1
     assert [key.execution_id for _, key in await engine.log.expire_leases(3, 10)] == [ids[0]]
     assert await engine.log.expire_leases(3, 10) == []
+
+
+@pytest.mark.parametrize("how", ["extended", "recovered"])
+async def test_a_lease_is_extended_from_the_call_on(engine: Engine, how: str) -> None:
+    await engine.start()
+    (command,) = await engine.claim(lease=5.0)
+    engine.seconds += 4
+    key = {"execution_id": command.execution_id, "command_id": command.command_id}
+    if how == "extended":
+        held = Held(**key, fence=command.fence)
+        assert await engine.log.extend_leases("w-1", [held], 10.0) == {(*key.values(), command.fence)}
+    else:
+        (lease,) = await engine.log.recover_leases("w-1", 10.0, [])
+        assert datetime.fromisoformat(lease.lease_until).timestamp() == engine.seconds + 10
+    engine.seconds += 10
+    assert await engine.log.expire_leases(3, 10) == [], "it has all of its new time"
+    engine.seconds += 1
+    assert [key.command_id for _, key in await engine.log.expire_leases(3, 10)] == ["only#1"]
 
 
 async def test_so_many_expire_at_once(engine: Engine) -> None:

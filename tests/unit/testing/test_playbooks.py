@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
+from pydantic import BaseModel
 
 from noetl_serverless.errors import InvalidPlaybook
 from noetl_serverless.testing.playbooks import run_playbook
+from noetl_serverless.tools.config import ToolConfig
+from noetl_serverless.tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 PAGE = Path(__file__).parents[3] / "playbooks" / "TESTING.md"
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\n"
@@ -66,3 +71,72 @@ async def test_a_large_result_is_read_where_it_is_stored() -> None:
 async def test_a_playbook_that_is_invalid_is_refused() -> None:
     with pytest.raises(InvalidPlaybook):
         await run_playbook(playbook("t/t", "{step: a, tool: {kind: nonsense}}"))
+
+
+class CredentialTool:
+    """Gives the data of the credential that its URL names."""
+
+    config: ClassVar[type[BaseModel]] = ToolConfig
+
+    def __init__(self) -> None:
+        self.closed = 0
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        return ToolOutcome("ok", data=dict((await context.credential(call.config["url"])).data))
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def test_a_tool_may_be_replaced_by_another_which_is_given_credentials_and_closed() -> None:
+    tool = CredentialTool()
+    run = await run_playbook(
+        playbook("t/t", "{step: a, tool: {kind: http, url: shop}}"),
+        tools={"http": tool},
+        credentials={"shop": {"token": "abc"}, "other": {}},
+    )
+    assert (run.status, run.result, list(run.calls)) == ("completed", {"token": "abc"}, [])
+    assert tool.closed == 1, "what a tool keeps between its calls was not released"
+
+
+def retried(url: str, delay: int) -> str:
+    rules = f"[{{when: '{{{{ output.error.retryable }}}}', then: {{do: retry, attempts: 2, delay: {delay}}}}}]"
+    return f"{{kind: http, url: '{url}', spec: {{policy: {{rules: {rules}}}}}}}"
+
+
+async def test_retries_come_in_the_order_in_which_they_are_due_and_the_clock_moves_to_them() -> None:
+    text = playbook(
+        "t/t",
+        "{step: begin, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: a}, {step: b}]}}",
+        f"{{step: a, tool: {retried('http://late', 7200)}}}",
+        f"{{step: b, tool: {retried('http://early', 3600)}}}",
+    )
+    asked: Counter[str] = Counter()
+
+    def answer(call: ToolCall) -> object:
+        asked[call.config["url"]] += 1
+        if asked[call.config["url"]] == 1:
+            raise ToolFailure("http", "http.timeout", "no answer", retryable=True)
+        return call.config["url"]
+
+    run = await run_playbook(text, tools={"http": answer})
+    assert run.status == "completed"
+    assert [call.config["url"] for call in run.calls[2:]] == ["http://early", "http://late"]
+    assert run.events[-1].at - run.events[0].at == 7_200_000, "the delays are counted from the failures"
+
+
+async def test_a_run_shows_the_error_and_the_outcome_of_each_step() -> None:
+    def fail(call: ToolCall) -> object:
+        raise ToolFailure("http", "http.status", "refused")
+
+    text = playbook(
+        "t/t",
+        "{step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}",
+        "{step: b, tool: {kind: http, url: 'http://{{ workload.host }}'}}",
+    )
+    run = await run_playbook(text.replace("workflow:", "workload: {host: x}\nworkflow:"), tools={"http": fail})
+    assert run.status == "failed" and run.error is not None
+    assert run.error["code"] == "http.status"
+    assert {step: outcome["status"] for step, outcome in run.outcomes.items()} == {"a": "ok", "b": "error"}
+    assert [call.config["url"] for call in run.calls] == ["http://x"], "the playbook's own workload"
+    assert [event.seq for event in run.events] == list(range(1, len(run.events) + 1))
