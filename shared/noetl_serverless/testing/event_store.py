@@ -313,6 +313,10 @@ class MemoryEventStore(EventStore):
                 idempotency_key=commit.new_row.get("idempotency_key"),
                 request_hash=commit.new_row.get("request_hash"),
                 created_at=commit.new_row["at"],
+                status=row["status"],
+                head=row["head"],
+                folded=row["head"],
+                finished=row["finished"],
             )
         execution = self.executions[prepared.id]
         execution.status, execution.head, execution.finished = row["status"], row["head"], row["finished"]

@@ -32,10 +32,10 @@ class ExecutionRow:
     request_hash: str | None
     # in ms
     created_at: int
-    status: str = "RUNNING"
-    head: int = 0
-    folded: int = 0
-    finished: int = 0
+    status: str
+    head: int
+    folded: int
+    finished: int
     # as JSON, so that it is never shared
     state: bytes = b""
     # the version of the state
