@@ -3,63 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.unit.worker.drain.fake_calls import FakeCalls
 from tests.unit.worker.drain.pipelined import CHAIN, begun, claimed
 
 from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportResponse, ReportResult
+from noetl_serverless.protocol import ClaimedCommand, Outcome, ReportResponse, ReportResult
 from noetl_serverless.settings import Settings
-from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain import retry, speculative_runs
 from noetl_serverless.worker.drain.context import WorkerContext
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.drain.running import Running
-from noetl_serverless.worker.drain.shared_lock import SharedLock
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
 from noetl_serverless.worker.drain.summary import Summary
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
-
-Respond = Callable[[list[Outcome]], ReportResponse]
-
-
-class FakeCalls:
-    """Answers each report by the script: a status for all, or an exception."""
-
-    lease_seconds = 30.0
-
-    def __init__(self, *script: Any) -> None:
-        self.script = list(script)
-        self.reports: list[list[str]] = []
-        self.lock = SharedLock()
-        self.answered_at = 0.0
-        self.recoveries = 0
-
-    def recover(self) -> None:
-        self.recoveries += 1
-
-    def is_fair_claim_due(self) -> bool:
-        return False
-
-    def lease_end(self, sent: float) -> float:
-        return sent + self.lease_seconds
-
-    async def report(
-        self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
-    ) -> Response[ReportResponse]:
-        self.reports.append([outcome.command_id for outcome in outcomes])
-        says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if isinstance(says, Exception):
-            raise says
-        results = [
-            ReportResult(execution_id=each.execution_id, command_id=each.command_id, status=says) for each in outcomes
-        ]
-        return Response(ReportResponse(results=results, commands=[]), False)
 
 
 class Harness:
@@ -73,6 +36,7 @@ class Harness:
         self.submitted: list[Outcome] = []
         self.abandoned: list[Running] = []
         self.started: list[ClaimedCommand] = []
+        self.accepted: list[ClaimedCommand] = []
         self.lease = Lease(asyncio.get_running_loop().time() + 30.0)
         unused: Any = None
         calls: Any = self.calls
@@ -95,7 +59,7 @@ class Harness:
             summary=self.summary,
             start=self.start,
             abandon=self.abandoned.append,
-            accept=unused_accept,
+            accept=self.accept,
         )
         self.runs.begin(self.command, self.lease)
 
@@ -105,6 +69,9 @@ class Harness:
     def start(self, command: ClaimedCommand, lease: Lease) -> None:
         self.slots.running[key_of(command)] = Running(command, lease)
         self.started.append(command)
+
+    async def accept(self, commands: Any, plans: Any, sent: float) -> None:
+        self.accepted += commands
 
     def end(self, command: ClaimedCommand, data: Any) -> None:
         self.slots.running.pop(key_of(command), None)
@@ -123,10 +90,6 @@ class Plans:
 
     def get(self, name: str) -> Plan:
         return self.plan
-
-
-async def unused_accept(commands: Any, plans: Any, sent: float) -> None:
-    assert not commands
 
 
 async def test_what_the_control_plane_refuses_is_counted_and_what_follows_is_stopped() -> None:
@@ -231,3 +194,65 @@ async def test_a_problem_of_another_kind_leaves_the_outcomes_to_their_lease() ->
     harness.end(harness.command, {"n": 1})
     await harness.settled()
     assert (harness.summary.unreported, harness.summary.more) == (1, True)
+
+
+async def test_when_all_is_reported_no_timer_is_left() -> None:
+    harness = Harness("refused")
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.runs._timer is None, "it would look for outcomes again and again while there are none"
+
+
+async def test_what_is_sent_again_is_sent_when_it_is_due_and_not_with_the_next_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    monkeypatch.setattr(speculative_runs, "Retry", partial(retry.Retry, pause=9.0))
+    harness = Harness(Unavailable("away", answered=503), "accepted")
+    # nothing more begins, so the run has ended
+    harness.budget.stop()
+    harness.end(harness.command, {"n": 1})
+    await asyncio.wait(harness.runs.tasks)
+    await asyncio.sleep(0)
+    (run,) = harness.runs._runs.values()
+    assert run.retry is not None and harness.runs._timer is not None
+    assert harness.runs._timer.when() == run.retry.due
+
+
+async def test_outcomes_of_many_executions_go_in_several_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    monkeypatch.setattr(speculative_runs, "MAX_OUTCOMES", 2)
+    harness = Harness("accepted")
+    commands = [harness.command, *(harness.command.model_copy(update={"execution_id": str(id)}) for id in range(8, 12))]
+    for command in commands[1:]:
+        harness.runs.begin(command, harness.lease)
+    for command in commands:
+        harness.end(command, {"n": 1})
+    assert (len(harness.started), harness.calls.reports) == (5, []), "more is waited for"
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    harness.runs._flush()
+    await harness.settled()
+    assert [len(report) for report in harness.calls.reports] == [2, 2, 1], "a report has more outcomes than it may"
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_step_that_was_stopped_during_its_report_is_released(same: bool) -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    order = following.order if same else "another"
+    result = ReportResult(execution_id="7", command_id="a#1", status="accepted")
+    leased = following.model_copy(update={"fence": 10, "order": order})
+
+    async def answer() -> ReportResponse:
+        harness.runs.forget(following)
+        return ReportResponse(results=[result], commands=[leased])
+
+    harness.calls.script = [answer]
+    await harness.settled()
+    released = [(outcome.command_id, outcome.fence, outcome.status) for outcome in harness.submitted]
+    if same:
+        assert released == [("b#1", 10, "released")], "nobody runs it until its lease expires"
+        assert harness.accepted == [], "it came without the data it needs"
+    else:
+        assert (released, harness.accepted) == ([], [leased]), "it was issued with other data, and can run"
