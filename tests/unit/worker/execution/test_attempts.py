@@ -218,6 +218,30 @@ async def test_what_took_the_whole_budget_is_reported_as_an_attempt(bench: Bench
     assert attempts_of(await running) == [(1, "a", "worker.time_budget")]
 
 
+async def test_an_item_that_has_ended_has_not_failed_with_the_whole_budget(bench: Bench) -> None:
+    ended = asyncio.Event()
+
+    async def behave(call: Any, context: Any) -> Any:
+        if call.config["i"] == 0:
+            await asyncio.Event().wait()
+        ended.set()
+        return make.ok()
+
+    bench.tool("a", behave)
+    each = make.step(make.task("a", config={"i": "{{ item }}"}), loop=make.loop())
+    running = asyncio.create_task(bench.frame(each, [0, 1], concurrency=2))
+    await ended.wait()
+    # until the second item has taken its end in
+    for _ in range(20):
+        await asyncio.sleep(0)
+    # the command has run for longer than any may
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, attempts_of(outcome)) == ("error", [(1, "a", "worker.time_budget")])
+    assert [entry["index"] for entry in outcome.meta["attempts"]] == [0], "the second item has ended"
+
+
 async def test_a_delay_between_attempts_does_not_count_as_run_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
