@@ -19,7 +19,8 @@ class FakeCalls:
     def __init__(self, *script: Any) -> None:
         self.script = list(script)
         self.reports: list[list[str]] = []
-        # of the outcomes of each report: their fences and statuses
+        # of the outcomes of each report: their executions, fences and statuses
+        self.executions: list[list[str]] = []
         self.fences: list[list[int]] = []
         self.statuses: list[list[str]] = []
         self.lock = SharedLock()
@@ -39,6 +40,7 @@ class FakeCalls:
         self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
     ) -> Response[ReportResponse]:
         self.reports.append([outcome.command_id for outcome in outcomes])
+        self.executions.append([outcome.execution_id for outcome in outcomes])
         self.fences.append([outcome.fence for outcome in outcomes])
         self.statuses.append([outcome.status for outcome in outcomes])
         says = self.script.pop(0) if len(self.script) > 1 else self.script[0]

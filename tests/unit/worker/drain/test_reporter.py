@@ -9,7 +9,7 @@ import pytest
 import uvloop
 from tests.unit.worker.drain.fake_calls import FakeCalls
 
-from noetl_serverless.errors import InvalidRequest, Unavailable
+from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
 from noetl_serverless.protocol import Outcome
 from noetl_serverless.worker.drain import reporter
 from noetl_serverless.worker.drain.reporter import Reporter
@@ -91,6 +91,63 @@ async def test_what_waits_with_others_to_be_sent_again_stays_when_one_of_them_is
     assert harness.calls.fences == [[1], [1, 1]]
     harness.reporter.supersede(("7", "a"), 2)
     assert [[each.execution_id for each in batch.outcomes] for batch in harness.reporter._to_resend] == [["8"]]
+
+
+@pytest.mark.usefixtures("waits")
+async def test_what_is_superseded_before_it_was_sent_is_dropped() -> None:
+    harness = Harness(asyncio.Event().wait)
+    for name in ("6", "7", "8"):
+        harness.reporter.submit(outcome(name))
+    harness.reporter.supersede(("7", "a"), 2)
+    assert list(harness.reporter.unanswered) == [("6", "a"), ("8", "a")], "it takes a slot from others"
+    harness.reporter._flush()
+    await harness.until(lambda: len(harness.calls.reports) == 2)
+    assert harness.calls.executions == [["6"], ["8"]]
+
+
+@pytest.mark.parametrize("fence", [1, 0])
+@pytest.mark.usefixtures("waits")
+async def test_a_lease_that_is_no_newer_supersedes_nothing(fence: int) -> None:
+    harness = Harness("accepted")
+    harness.reporter.submit(outcome("7"))
+    harness.reporter.supersede(("7", "a"), fence)
+    await harness.until(lambda: not harness.reporter.unanswered)
+    assert (harness.calls.fences, harness.summary.done) == ([[1]], 1)
+
+
+@pytest.mark.parametrize("problem", [Unavailable("away", answered=503), InvalidRequest("it cannot be read")])
+@pytest.mark.usefixtures("waits")
+async def test_what_is_superseded_during_a_report_that_fails_is_not_sent_again(problem: Problem) -> None:
+    async def supersede() -> Problem:
+        harness.reporter.supersede(("7", "a"), 2)
+        return problem
+
+    harness = Harness(supersede)
+    harness.reporter.submit(outcome("7"))
+    await harness.until(lambda: harness.calls.reports and not harness.reporter.tasks)
+    assert len(harness.calls.reports) == 1, "what can only be stale was sent again"
+    assert (harness.reporter._to_resend, harness.reporter.unanswered) == ([], {})
+
+
+async def test_a_newer_outcome_waits_until_the_report_of_the_older_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "Retry", partial(Retry, pause=0.0))
+    answered = asyncio.Event()
+
+    async def wait() -> str:
+        await answered.wait()
+        return "stale"
+
+    harness = Harness(Unavailable("away", answered=503), wait, "accepted")
+    harness.reporter.submit(outcome("7"))
+    await harness.until(lambda: len(harness.calls.reports) == 2)
+    harness.reporter.submit(outcome("7", fence=2))
+    harness.reporter._flush()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert harness.calls.fences == [[1], [1]], "outcomes of one execution are sent out of order"
+    answered.set()
+    await harness.until(lambda: not harness.reporter.unanswered)
+    assert (harness.calls.fences, harness.summary.done) == ([[1], [1], [2]], 1)
 
 
 async def test_an_error_that_is_refused_in_place_of_an_outcome_is_the_end_of_it() -> None:

@@ -21,8 +21,14 @@ from noetl_serverless.worker.drain.running import Running
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
 from noetl_serverless.worker.drain.summary import Summary
+from noetl_serverless.worker.execution.executor import released
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
+
+
+def outcome_of(command: ClaimedCommand, data: Any) -> Outcome:
+    names = {"execution_id": command.execution_id, "command_id": command.command_id}
+    return Outcome(**names, fence=command.fence, status="done", data=data)
 
 
 class Harness:
@@ -70,13 +76,19 @@ class Harness:
         self.slots.running[key_of(command)] = Running(command, lease)
         self.started.append(command)
 
+    def begin(self, *executions: str) -> list[ClaimedCommand]:
+        """The first commands of execution 7 and of these."""
+        others = [self.command.model_copy(update={"execution_id": id}) for id in executions]
+        for command in others:
+            self.runs.begin(command, self.lease)
+        return [self.command, *others]
+
     async def accept(self, commands: Any, plans: Any, sent: float) -> None:
         self.accepted += commands
 
     def end(self, command: ClaimedCommand, data: Any) -> None:
         self.slots.running.pop(key_of(command), None)
-        names = {"execution_id": command.execution_id, "command_id": command.command_id}
-        assert self.runs.end(command, Outcome(**names, fence=command.fence, status="done", data=data))
+        assert self.runs.end(command, outcome_of(command, data))
 
     async def settled(self) -> None:
         """Once nothing is to be reported any more."""
@@ -144,6 +156,154 @@ async def test_an_older_lease_of_a_run_changes_nothing_and_is_for_nobody_else() 
     older = harness.command.model_copy(update={"fence": harness.command.fence - 1})
     assert harness.runs.accept_lease(older, asyncio.get_running_loop().time() + 100.0) is True
     assert (harness.lease.until, harness.started) == (before, [])
+
+
+@pytest.fixture
+def batches_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is not reported while another step runs."""
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_lease_of_a_later_step_counts_the_outcomes_before_it() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.accept_lease(following.model_copy(update={"fence": 10}), 0.0)
+    assert (harness.summary.done, following.fence) == (1, 10), "it was accepted, and the answer was lost"
+    assert list(harness.runs.leases()) == [key_of(following)]
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_lease_for_a_step_with_other_data_is_not_used_by_the_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    other = following.model_copy(update={"fence": 10, "order": "another"})
+    assert harness.runs.accept_lease(other, 0.0) is False, "nobody would run the command"
+
+
+async def test_a_step_in_doubt_begins_when_its_lease_comes() -> None:
+    harness = Harness("accepted")
+    run = harness.runs._runs["7"]
+    run.doubtful = True
+    harness.end(harness.command, {"n": 1})
+    assert harness.started == []
+    assert harness.runs.accept_lease(run.newest.command.model_copy(update={"fence": 10}), 0.0)
+    assert harness.started == [run.newest.command], "it waits, and nothing will begin it"
+
+
+async def test_a_run_in_doubt_whose_lease_is_not_recovered_is_dropped() -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command, harness.lease)
+    other = harness.command.model_copy(update={"execution_id": "8"})
+    assert harness.runs.recovered([other], 0.0) == [other]
+    assert harness.runs.busy and harness.abandoned == []
+    harness.runs._runs["7"].doubtful = True
+    assert harness.runs.recovered([], 0.0) == []
+    assert not harness.runs.busy
+    assert [running.command for running in harness.abandoned] == [harness.command], "another worker has its lease"
+
+
+async def test_only_the_command_that_runs_ends_its_run() -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command.model_copy(), harness.lease)
+    harness.runs.forget(harness.command.model_copy())
+    assert harness.runs.busy
+    assert harness.runs.lease_lost(key_of(harness.command), 9) is True
+    assert not harness.runs.busy and harness.abandoned == [], "what was claimed again is stopped for an older lease"
+
+
+async def test_a_command_that_is_released_without_a_predecessor_is_reported_by_the_caller_under_its_fence() -> None:
+    harness = Harness("accepted")
+    outcome = released(harness.command.model_copy(update={"fence": 1}))
+    assert harness.runs.end(harness.command, outcome) is False
+    assert (outcome.fence, harness.runs.busy) == (9, False)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_what_ended_before_a_step_that_is_released_is_reported_at_once() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.end(following, released(following)) is True
+    await asyncio.sleep(0)
+    assert harness.calls.reports == [["a#1"]], "nobody is given the step until then"
+
+
+async def test_the_lease_in_the_answer_to_a_report_is_that_of_the_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    result = ReportResult(execution_id="7", command_id="a#1", status="accepted")
+    leased = following.model_copy(update={"fence": 10})
+    harness.calls.script = [ReportResponse(results=[result], commands=[leased])]
+    now = asyncio.get_running_loop().time()
+    harness.lease.until = now + 1.0
+    await harness.settled()
+    assert harness.lease.until >= now + 30.0, "it expires as that of the first step"
+    assert following.fence == 10
+    assert (harness.accepted, harness.abandoned, harness.submitted) == ([], [], []), "it runs already, and goes on"
+
+
+@pytest.mark.parametrize(("answer", "doubtful"), [("accepted", [True]), (InvalidRequest("it cannot be read"), [])])
+async def test_what_a_report_in_doubt_may_have_brought_is_recovered(answer: Any, doubtful: list[bool]) -> None:
+    harness = Harness(answer)
+    run = harness.runs._runs["7"]
+    run.retry = retry.Retry(0.0, doubtful=True)
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.calls.recoveries == 1, "the lease of the step that follows came with a lost answer"
+    assert [each.doubtful for each in harness.runs._runs.values()] == doubtful
+
+
+async def test_the_slots_that_a_report_reserves_are_free_after_it() -> None:
+    harness = Harness("accepted")
+    # so large that the control plane decides what follows
+    harness.end(harness.command, {"n": "x" * 70_000})
+    await asyncio.sleep(0)
+    await harness.settled()
+    assert (harness.calls.reports, harness.slots.reserved, harness.slots.free) == ([["a#1"]], 0, 4)
+
+
+async def test_outcomes_in_doubt_are_reported_when_their_lease_comes_again() -> None:
+    harness = Harness("accepted")
+    run = harness.runs._runs["7"]
+    run.doubtful = True
+    # so large that the control plane decides what follows
+    harness.end(harness.command, {"n": "x" * 70_000})
+    await asyncio.sleep(0)
+    assert harness.calls.reports == []
+    assert harness.runs.accept_lease(harness.command.model_copy(update={"fence": 10}), 0.0)
+    await asyncio.sleep(0)
+    assert harness.calls.fences == [[10]], "they wait for another report"
+
+
+async def test_during_a_report_no_lease_is_used_or_lost() -> None:
+    harness = Harness(asyncio.Event().wait)
+    harness.start(harness.command, harness.lease)
+    # so large that the control plane decides what follows
+    assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": "x" * 70_000}))
+    await asyncio.sleep(0)
+    assert len(harness.calls.reports) == 1
+    again = harness.command.model_copy(update={"fence": 10})
+    assert harness.runs.accept_lease(again, 0.0) is False
+    assert harness.command.fence == 9, "the answer would be about another lease"
+    assert harness.runs.lease_lost(key_of(harness.command), 9) is True
+    assert harness.runs.busy and harness.abandoned == [], "the report may just have ended the command"
+    for task in harness.runs.tasks:
+        task.cancel()
+    await asyncio.wait(harness.runs.tasks)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_step_that_has_no_lease_of_its_own_cannot_lose_that_of_its_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.lease_lost(key_of(following), following.fence) is True
+    assert harness.abandoned == []
+    assert list(harness.runs.leases()) == [key_of(harness.command)]
 
 
 async def test_an_expired_lease_stops_the_command_and_the_run_is_gone() -> None:
@@ -223,16 +383,51 @@ async def test_outcomes_of_many_executions_go_in_several_reports(monkeypatch: py
     monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
     monkeypatch.setattr(speculative_runs, "MAX_OUTCOMES", 2)
     harness = Harness("accepted")
-    commands = [harness.command, *(harness.command.model_copy(update={"execution_id": str(id)}) for id in range(8, 12))]
-    for command in commands[1:]:
-        harness.runs.begin(command, harness.lease)
-    for command in commands:
+    for command in harness.begin("8", "9", "10", "11"):
         harness.end(command, {"n": 1})
     assert (len(harness.started), harness.calls.reports) == (5, []), "more is waited for"
     monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
     harness.runs._flush()
     await harness.settled()
     assert [len(report) for report in harness.calls.reports] == [2, 2, 1], "a report has more outcomes than it may"
+
+
+async def test_runs_that_continue_are_reported_before_those_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 0)
+    harness = Harness("accepted")
+    first, second = harness.begin("8")
+    # so large that the control plane decides what follows
+    harness.end(first, {"n": "x" * 70_000})
+    harness.end(second, {"n": 1})
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 1)
+    harness.runs._flush()
+    await harness.settled()
+    assert harness.calls.executions == [["8", "7"]], "the capacity may not cover the command that runs already"
+
+
+async def test_a_run_that_may_make_reports_fail_is_reported_separately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 0)
+    harness = Harness("accepted")
+    for command in harness.begin("8", "9", "10"):
+        harness.end(command, {"n": 1})
+    harness.runs._runs["8"].retry = retry.Retry(0.0, separate_report=True)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 3)
+    harness.runs._flush()
+    await harness.settled()
+    assert harness.calls.executions == [["7"], ["8"], ["9", "10"]]
+
+
+async def test_looking_for_outcomes_before_the_timer_is_due_stops_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    before = harness.runs._timer
+    assert before is not None, "more is waited for"
+    harness.runs._flush()
+    assert before.cancelled(), "each look leaves one more timer"
+    assert harness.runs._timer is not None and not harness.runs._timer.cancelled()
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -250,9 +445,9 @@ async def test_a_step_that_was_stopped_during_its_report_is_released(same: bool)
 
     harness.calls.script = [answer]
     await harness.settled()
-    released = [(outcome.command_id, outcome.fence, outcome.status) for outcome in harness.submitted]
+    submitted = [(outcome.command_id, outcome.fence, outcome.status) for outcome in harness.submitted]
     if same:
-        assert released == [("b#1", 10, "released")], "nobody runs it until its lease expires"
+        assert submitted == [("b#1", 10, "released")], "nobody runs it until its lease expires"
         assert harness.accepted == [], "it came without the data it needs"
     else:
-        assert (released, harness.accepted) == ([], [leased]), "it was issued with other data, and can run"
+        assert (submitted, harness.accepted) == ([], [leased]), "it was issued with other data, and can run"

@@ -733,6 +733,25 @@ async def test_a_cancelled_command_is_released(bench: Bench) -> None:
     assert running.cancelling() == 0, "whatever the task does next would be cancelled"
 
 
+async def test_a_worker_that_is_stopped_releases_a_command_though_it_took_long(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def hang(call: Any, context: Any) -> ToolOutcome:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.tool("a", hang)
+    running = asyncio.create_task(bench.run(make.step(make.task("a"))))
+    await begun.wait()
+    bench.budget.stop()
+    # it has run for longer than any may
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, outcome.error) == ("released", None), "another worker may give it more time"
+
+
 async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:
     from noetl_serverless.worker.execution.time_budget import TimeBudget
 
