@@ -81,6 +81,14 @@ async def test_an_input_that_is_no_object_fails_the_step(bench: Bench) -> None:
     assert tool.calls == []
 
 
+async def test_an_input_that_is_null_is_an_empty_one(bench: Bench) -> None:
+    tool = bench.tool("a", make.ok())
+    outcome = await bench.run(
+        make.step(make.task("a"), input=make.tree("{{ workload.nothing }}")), workload={"nothing": None}
+    )
+    assert (outcome.status, [call.input for call in tool.calls]) == ("done", [{}])
+
+
 async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> None:
     tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", config={"x": "{{ workload.nix }}"}, line=12)))
