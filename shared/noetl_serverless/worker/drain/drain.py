@@ -206,7 +206,6 @@ class Drain:
         """
         if self.slots.isolated is None:
             self.slots.isolated = running
-            self.slots.wake()
         else:
             self._release(running)
 

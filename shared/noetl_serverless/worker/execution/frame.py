@@ -167,7 +167,7 @@ class FrameRun:
     async def _result(self) -> FrameResult:
         parked = next((end for end in self.ends.values() if end.status == "parked"), None)
         waiting = [end for end in self.ends.values() if end.status == "deferred"]
-        if parked is not None and len(self.ends) == 1 and self.frame.end - self.frame.start == 1:
+        if parked is not None and self.frame.end - self.frame.start == 1:
             return replace(await self._suspended_result("parked"), child=parked.child)
         if parked is not None:
             error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")

@@ -77,7 +77,7 @@ class Pipeline:
                     self._begin(task)
                     output = await self._call(task)
                 else:
-                    output = child_output(child, self.attempt, self._line())
+                    output = child_output(child, self.attempt, task.place.line)
                 child = None
                 self._progressed = True
                 if isinstance(output, ChildRequest):
@@ -85,13 +85,14 @@ class Pipeline:
                 if (end := await self._follow(task, output)) is not None:
                     return end
         except TemplateError as error:
-            return self._failed(self.tasks[self.position], from_template(error, self._line()))
+            task = self.tasks[self.position]
+            return self._failed(task, from_template(error, task.place.line))
         except (InvalidValue, TooLarge) as error:
             task = self.tasks[self.position]
             return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
         except Problem as problem:
             kind = "reference" if problem.code == REFERENCE_NOT_AVAILABLE else "result"
-            return self._failed(self.tasks[self.position], {**from_problem(problem, kind), "at": self._line()})
+            return self._failed(self.tasks[self.position], from_problem(problem, kind))
 
     # -- calling
 
@@ -362,9 +363,6 @@ class Pipeline:
                 "_attempt": self.attempt,
             },
         )
-
-    def _line(self) -> int:
-        return self.tasks[self.position].place.line
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

@@ -142,9 +142,18 @@ def test_a_step_begins_when_all_before_it_are_reported() -> None:
 def test_large_outcomes_count_by_their_bytes() -> None:
     running = chain(2, data="x" * (MAX_UNREPORTED_BYTES // 2))
     running.newest.begun = False
-    assert not running.may_begin(1.0)
+    assert not running.may_begin(0.5), "more is unreported than may be lost with the worker"
     # and go one by one
     assert len(running.send()) == 1
+
+
+@pytest.mark.parametrize(("size", "begins"), [(MAX_UNREPORTED_BYTES - 1, True), (MAX_UNREPORTED_BYTES, False)])
+def test_a_step_begins_below_the_limit_of_unreported_bytes(size: int, begins: bool) -> None:
+    running = chain(2)
+    running.newest.begun = False
+    running.steps[0].bytes = 1
+    running.steps[1].bytes = size - 1
+    assert running.may_begin(0.5) is begins
 
 
 def test_no_report_is_longer_than_its_bound() -> None:

@@ -3,63 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
+from tests.unit.worker.drain.fake_calls import FakeCalls
 from tests.unit.worker.drain.pipelined import CHAIN, begun, claimed
 
 from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
 from noetl_serverless.playbook.plan import Plan
-from noetl_serverless.protocol import ClaimedCommand, Order, Outcome, ReportResponse, ReportResult
+from noetl_serverless.protocol import ClaimedCommand, Outcome, ReportResponse, ReportResult
 from noetl_serverless.settings import Settings
-from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain import retry, speculative_runs
 from noetl_serverless.worker.drain.context import WorkerContext
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.drain.running import Running
-from noetl_serverless.worker.drain.shared_lock import SharedLock
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
 from noetl_serverless.worker.drain.summary import Summary
+from noetl_serverless.worker.execution.executor import released
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 
-Respond = Callable[[list[Outcome]], ReportResponse]
 
-
-class FakeCalls:
-    """Answers each report by the script: a status for all, or an exception."""
-
-    lease_seconds = 30.0
-
-    def __init__(self, *script: Any) -> None:
-        self.script = list(script)
-        self.reports: list[list[str]] = []
-        self.lock = SharedLock()
-        self.answered_at = 0.0
-        self.recoveries = 0
-
-    def recover(self) -> None:
-        self.recoveries += 1
-
-    def is_fair_claim_due(self) -> bool:
-        return False
-
-    def lease_end(self, sent: float) -> float:
-        return sent + self.lease_seconds
-
-    async def report(
-        self, outcomes: list[Outcome], capacity: int, running: Sequence[Order] = (), *, fair_claim: bool = False
-    ) -> Response[ReportResponse]:
-        self.reports.append([outcome.command_id for outcome in outcomes])
-        says = self.script.pop(0) if len(self.script) > 1 else self.script[0]
-        if isinstance(says, Exception):
-            raise says
-        results = [
-            ReportResult(execution_id=each.execution_id, command_id=each.command_id, status=says) for each in outcomes
-        ]
-        return Response(ReportResponse(results=results, commands=[]), False)
+def outcome_of(command: ClaimedCommand, data: Any) -> Outcome:
+    names = {"execution_id": command.execution_id, "command_id": command.command_id}
+    return Outcome(**names, fence=command.fence, status="done", data=data)
 
 
 class Harness:
@@ -73,6 +42,7 @@ class Harness:
         self.submitted: list[Outcome] = []
         self.abandoned: list[Running] = []
         self.started: list[ClaimedCommand] = []
+        self.accepted: list[ClaimedCommand] = []
         self.lease = Lease(asyncio.get_running_loop().time() + 30.0)
         unused: Any = None
         calls: Any = self.calls
@@ -95,7 +65,7 @@ class Harness:
             summary=self.summary,
             start=self.start,
             abandon=self.abandoned.append,
-            accept=unused_accept,
+            accept=self.accept,
         )
         self.runs.begin(self.command, self.lease)
 
@@ -106,10 +76,19 @@ class Harness:
         self.slots.running[key_of(command)] = Running(command, lease)
         self.started.append(command)
 
+    def begin(self, *executions: str) -> list[ClaimedCommand]:
+        """The first commands of execution 7 and of these."""
+        others = [self.command.model_copy(update={"execution_id": id}) for id in executions]
+        for command in others:
+            self.runs.begin(command, self.lease)
+        return [self.command, *others]
+
+    async def accept(self, commands: Any, plans: Any, sent: float) -> None:
+        self.accepted += commands
+
     def end(self, command: ClaimedCommand, data: Any) -> None:
         self.slots.running.pop(key_of(command), None)
-        names = {"execution_id": command.execution_id, "command_id": command.command_id}
-        assert self.runs.end(command, Outcome(**names, fence=command.fence, status="done", data=data))
+        assert self.runs.end(command, outcome_of(command, data))
 
     async def settled(self) -> None:
         """Once nothing is to be reported any more."""
@@ -123,10 +102,6 @@ class Plans:
 
     def get(self, name: str) -> Plan:
         return self.plan
-
-
-async def unused_accept(commands: Any, plans: Any, sent: float) -> None:
-    assert not commands
 
 
 async def test_what_the_control_plane_refuses_is_counted_and_what_follows_is_stopped() -> None:
@@ -183,6 +158,154 @@ async def test_an_older_lease_of_a_run_changes_nothing_and_is_for_nobody_else() 
     assert (harness.lease.until, harness.started) == (before, [])
 
 
+@pytest.fixture
+def batches_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has ended is not reported while another step runs."""
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_lease_of_a_later_step_counts_the_outcomes_before_it() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.accept_lease(following.model_copy(update={"fence": 10}), 0.0)
+    assert (harness.summary.done, following.fence) == (1, 10), "it was accepted, and the answer was lost"
+    assert list(harness.runs.leases()) == [key_of(following)]
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_lease_for_a_step_with_other_data_is_not_used_by_the_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    other = following.model_copy(update={"fence": 10, "order": "another"})
+    assert harness.runs.accept_lease(other, 0.0) is False, "nobody would run the command"
+
+
+async def test_a_step_in_doubt_begins_when_its_lease_comes() -> None:
+    harness = Harness("accepted")
+    run = harness.runs._runs["7"]
+    run.doubtful = True
+    harness.end(harness.command, {"n": 1})
+    assert harness.started == []
+    assert harness.runs.accept_lease(run.newest.command.model_copy(update={"fence": 10}), 0.0)
+    assert harness.started == [run.newest.command], "it waits, and nothing will begin it"
+
+
+async def test_a_run_in_doubt_whose_lease_is_not_recovered_is_dropped() -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command, harness.lease)
+    other = harness.command.model_copy(update={"execution_id": "8"})
+    assert harness.runs.recovered([other], 0.0) == [other]
+    assert harness.runs.busy and harness.abandoned == []
+    harness.runs._runs["7"].doubtful = True
+    assert harness.runs.recovered([], 0.0) == []
+    assert not harness.runs.busy
+    assert [running.command for running in harness.abandoned] == [harness.command], "another worker has its lease"
+
+
+async def test_only_the_command_that_runs_ends_its_run() -> None:
+    harness = Harness("accepted")
+    harness.start(harness.command.model_copy(), harness.lease)
+    harness.runs.forget(harness.command.model_copy())
+    assert harness.runs.busy
+    assert harness.runs.lease_lost(key_of(harness.command), 9) is True
+    assert not harness.runs.busy and harness.abandoned == [], "what was claimed again is stopped for an older lease"
+
+
+async def test_a_command_that_is_released_without_a_predecessor_is_reported_by_the_caller_under_its_fence() -> None:
+    harness = Harness("accepted")
+    outcome = released(harness.command.model_copy(update={"fence": 1}))
+    assert harness.runs.end(harness.command, outcome) is False
+    assert (outcome.fence, harness.runs.busy) == (9, False)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_what_ended_before_a_step_that_is_released_is_reported_at_once() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.end(following, released(following)) is True
+    await asyncio.sleep(0)
+    assert harness.calls.reports == [["a#1"]], "nobody is given the step until then"
+
+
+async def test_the_lease_in_the_answer_to_a_report_is_that_of_the_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    result = ReportResult(execution_id="7", command_id="a#1", status="accepted")
+    leased = following.model_copy(update={"fence": 10})
+    harness.calls.script = [ReportResponse(results=[result], commands=[leased])]
+    now = asyncio.get_running_loop().time()
+    harness.lease.until = now + 1.0
+    await harness.settled()
+    assert harness.lease.until >= now + 30.0, "it expires as that of the first step"
+    assert following.fence == 10
+    assert (harness.accepted, harness.abandoned, harness.submitted) == ([], [], []), "it runs already, and goes on"
+
+
+@pytest.mark.parametrize(("answer", "doubtful"), [("accepted", [True]), (InvalidRequest("it cannot be read"), [])])
+async def test_what_a_report_in_doubt_may_have_brought_is_recovered(answer: Any, doubtful: list[bool]) -> None:
+    harness = Harness(answer)
+    run = harness.runs._runs["7"]
+    run.retry = retry.Retry(0.0, doubtful=True)
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.calls.recoveries == 1, "the lease of the step that follows came with a lost answer"
+    assert [each.doubtful for each in harness.runs._runs.values()] == doubtful
+
+
+async def test_the_slots_that_a_report_reserves_are_free_after_it() -> None:
+    harness = Harness("accepted")
+    # so large that the control plane decides what follows
+    harness.end(harness.command, {"n": "x" * 70_000})
+    await asyncio.sleep(0)
+    await harness.settled()
+    assert (harness.calls.reports, harness.slots.reserved, harness.slots.free) == ([["a#1"]], 0, 4)
+
+
+async def test_outcomes_in_doubt_are_reported_when_their_lease_comes_again() -> None:
+    harness = Harness("accepted")
+    run = harness.runs._runs["7"]
+    run.doubtful = True
+    # so large that the control plane decides what follows
+    harness.end(harness.command, {"n": "x" * 70_000})
+    await asyncio.sleep(0)
+    assert harness.calls.reports == []
+    assert harness.runs.accept_lease(harness.command.model_copy(update={"fence": 10}), 0.0)
+    await asyncio.sleep(0)
+    assert harness.calls.fences == [[10]], "they wait for another report"
+
+
+async def test_during_a_report_no_lease_is_used_or_lost() -> None:
+    harness = Harness(asyncio.Event().wait)
+    harness.start(harness.command, harness.lease)
+    # so large that the control plane decides what follows
+    assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": "x" * 70_000}))
+    await asyncio.sleep(0)
+    assert len(harness.calls.reports) == 1
+    again = harness.command.model_copy(update={"fence": 10})
+    assert harness.runs.accept_lease(again, 0.0) is False
+    assert harness.command.fence == 9, "the answer would be about another lease"
+    assert harness.runs.lease_lost(key_of(harness.command), 9) is True
+    assert harness.runs.busy and harness.abandoned == [], "the report may just have ended the command"
+    for task in harness.runs.tasks:
+        task.cancel()
+    await asyncio.wait(harness.runs.tasks)
+
+
+@pytest.mark.usefixtures("batches_wait")
+async def test_a_step_that_has_no_lease_of_its_own_cannot_lose_that_of_its_run() -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    assert harness.runs.lease_lost(key_of(following), following.fence) is True
+    assert harness.abandoned == []
+    assert list(harness.runs.leases()) == [key_of(harness.command)]
+
+
 async def test_an_expired_lease_stops_the_command_and_the_run_is_gone() -> None:
     harness = Harness("accepted")
     harness.start(harness.command, harness.lease)
@@ -231,3 +354,100 @@ async def test_a_problem_of_another_kind_leaves_the_outcomes_to_their_lease() ->
     harness.end(harness.command, {"n": 1})
     await harness.settled()
     assert (harness.summary.unreported, harness.summary.more) == (1, True)
+
+
+async def test_when_all_is_reported_no_timer_is_left() -> None:
+    harness = Harness("refused")
+    harness.end(harness.command, {"n": 1})
+    await harness.settled()
+    assert harness.runs._timer is None, "it would look for outcomes again and again while there are none"
+
+
+async def test_what_is_sent_again_is_sent_when_it_is_due_and_not_with_the_next_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    monkeypatch.setattr(speculative_runs, "Retry", partial(retry.Retry, pause=9.0))
+    harness = Harness(Unavailable("away", answered=503), "accepted")
+    # nothing more begins, so the run has ended
+    harness.budget.stop()
+    harness.end(harness.command, {"n": 1})
+    await asyncio.wait(harness.runs.tasks)
+    await asyncio.sleep(0)
+    (run,) = harness.runs._runs.values()
+    assert run.retry is not None and harness.runs._timer is not None
+    assert harness.runs._timer.when() == run.retry.due
+
+
+async def test_outcomes_of_many_executions_go_in_several_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    monkeypatch.setattr(speculative_runs, "MAX_OUTCOMES", 2)
+    harness = Harness("accepted")
+    for command in harness.begin("8", "9", "10", "11"):
+        harness.end(command, {"n": 1})
+    assert (len(harness.started), harness.calls.reports) == (5, []), "more is waited for"
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    harness.runs._flush()
+    await harness.settled()
+    assert [len(report) for report in harness.calls.reports] == [2, 2, 1], "a report has more outcomes than it may"
+
+
+async def test_runs_that_continue_are_reported_before_those_that_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 0)
+    harness = Harness("accepted")
+    first, second = harness.begin("8")
+    # so large that the control plane decides what follows
+    harness.end(first, {"n": "x" * 70_000})
+    harness.end(second, {"n": 1})
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 1)
+    harness.runs._flush()
+    await harness.settled()
+    assert harness.calls.executions == [["8", "7"]], "the capacity may not cover the command that runs already"
+
+
+async def test_a_run_that_may_make_reports_fail_is_reported_separately(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 0.0)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 0)
+    harness = Harness("accepted")
+    for command in harness.begin("8", "9", "10"):
+        harness.end(command, {"n": 1})
+    harness.runs._runs["8"].retry = retry.Retry(0.0, separate_report=True)
+    monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 3)
+    harness.runs._flush()
+    await harness.settled()
+    assert harness.calls.executions == [["7"], ["8"], ["9", "10"]]
+
+
+async def test_looking_for_outcomes_before_the_timer_is_due_stops_the_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speculative_runs, "BATCH_SECONDS", 1000.0)
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    before = harness.runs._timer
+    assert before is not None, "more is waited for"
+    harness.runs._flush()
+    assert before.cancelled(), "each look leaves one more timer"
+    assert harness.runs._timer is not None and not harness.runs._timer.cancelled()
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_step_that_was_stopped_during_its_report_is_released(same: bool) -> None:
+    harness = Harness("accepted")
+    harness.end(harness.command, {"n": 1})
+    (following,) = harness.started
+    order = following.order if same else "another"
+    result = ReportResult(execution_id="7", command_id="a#1", status="accepted")
+    leased = following.model_copy(update={"fence": 10, "order": order})
+
+    async def answer() -> ReportResponse:
+        harness.runs.forget(following)
+        return ReportResponse(results=[result], commands=[leased])
+
+    harness.calls.script = [answer]
+    await harness.settled()
+    submitted = [(outcome.command_id, outcome.fence, outcome.status) for outcome in harness.submitted]
+    if same:
+        assert submitted == [("b#1", 10, "released")], "nobody runs it until its lease expires"
+        assert harness.accepted == [], "it came without the data it needs"
+    else:
+        assert (submitted, harness.accepted) == ([], [leased]), "it was issued with other data, and can run"

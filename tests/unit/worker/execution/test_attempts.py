@@ -218,6 +218,78 @@ async def test_what_took_the_whole_budget_is_reported_as_an_attempt(bench: Bench
     assert attempts_of(await running) == [(1, "a", "worker.time_budget")]
 
 
+async def test_an_item_that_has_ended_has_not_failed_with_the_whole_budget(bench: Bench) -> None:
+    ended = asyncio.Event()
+
+    async def behave(call: Any, context: Any) -> Any:
+        if call.config["i"] == 0:
+            await asyncio.Event().wait()
+        ended.set()
+        return make.ok()
+
+    bench.tool("a", behave)
+    each = make.step(make.task("a", config={"i": "{{ item }}"}), loop=make.loop())
+    running = asyncio.create_task(bench.frame(each, [0, 1], concurrency=2))
+    await ended.wait()
+    # until the second item has taken its end in
+    for _ in range(20):
+        await asyncio.sleep(0)
+    # the command has run for longer than any may
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, attempts_of(outcome)) == ("error", [(1, "a", "worker.time_budget")])
+    assert [entry["index"] for entry in outcome.meta["attempts"]] == [0], "the second item has ended"
+
+
+async def test_a_task_before_the_one_that_took_the_whole_budget_has_not_failed(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def hang(call: Any, context: Any) -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    bench.tool("a", make.ok())
+    bench.tool("b", hang)
+    running = asyncio.create_task(bench.run(make.step(make.task("a"), make.task("b"))))
+    await begun.wait()
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    assert attempts_of(await running) == [(1, "b", "worker.time_budget")], "the first task has ended"
+
+
+async def test_an_item_that_waits_for_a_sub_playbook_has_not_failed_with_the_whole_budget(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def behave(call: Any, context: Any) -> Any:
+        if call.config["i"] == 0:
+            return ToolOutcome("ok", child=ChildRequest(path="demo/child"))
+        begun.set()
+        await asyncio.Event().wait()
+
+    bench.tool("a", behave)
+    each = make.step(make.task("a", config={"i": "{{ item }}"}), loop=make.loop())
+    running = asyncio.create_task(bench.frame(each, [0, 1]))
+    await begun.wait()
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    outcome = await running
+    assert [entry["index"] for entry in outcome.meta["attempts"]] == [1], "the call of the first item continues"
+
+
+async def test_a_step_that_parks_again_reports_the_attempts_since_it_was_resumed(bench: Bench) -> None:
+    bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
+    each = make.step(make.task("sub", make.rule("retry", ERROR, attempts=9)))
+    resume: Any = None
+    reported = []
+    for _ in range(3):
+        parked = await bench.run(each, resume=resume)
+        assert parked.status == "parked"
+        reported.append([number for number, _, _ in attempts_of(parked)])
+        resume = {**parked.resume, "child": PARENT}
+    assert reported == [[], [1], [2]], "each attempt is to be reported once"
+
+
 async def test_a_delay_between_attempts_does_not_count_as_run_time(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -214,6 +214,78 @@ async def test_a_failed_item_of_a_frame_that_waited_is_not_run_again(bench: Benc
     assert (second.status, sorted(tries)) == ("deferred", [0, 1, 1]), "what failed stays so"
 
 
+async def test_a_frame_waits_for_the_first_item_that_may_continue(bench: Bench) -> None:
+    bench.tool("a", lambda call, context: make.failed(call.config["x"]))
+    soon = make.rule("retry", "{{ output.error.code == 'soon' }}", backoff="fixed", delay=600)
+    late = make.rule("retry", ERROR, backoff="fixed", delay=900)
+    outcome = await bench.frame(each(soon, late), ["late", "soon", "late"])
+    assert (outcome.status, outcome.delay) == ("deferred", 600)
+
+
+async def test_a_failed_item_fails_a_frame_in_which_another_waits(bench: Bench) -> None:
+    tool = bench.tool("a", lambda call, context: make.failed(call.config["x"]))
+    again = make.rule("retry", "{{ output.error.code == 'busy' }}", backoff="fixed", delay=600)
+    outcome = await bench.frame(each(again, make.rule("fail", ERROR)), ["busy", "boom"])
+    assert outcome.status == "error", "it is deferred, and would run on"
+    assert (outcome.error["code"], outcome.error["index"]) == ("boom", 1)
+    assert len(tool.calls) == 2, "nothing was waiting"
+
+
+async def test_a_frame_that_waited_is_failed_by_an_item_that_failed_before(bench: Bench) -> None:
+    tool = bench.tool("a", make.ok())
+    failed = {"status": "error", "error": {"code": "boom", "message": "m"}}
+    resume = {"items": {"data": {"0": failed}}}
+    outcome = await bench.frame(each(), [0, 1], resume=resume)
+    assert (outcome.status, tool.calls) == ("error", []), "an item was begun after one had failed"
+    assert (outcome.error, outcome.frame.end) == ({"code": "boom", "message": "m", "index": 0}, 1)
+
+
+async def test_a_sub_playbook_fails_a_frame_of_several_items(bench: Bench) -> None:
+    bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")), make.ok())
+    work = make.step(make.task("sub"), loop=make.loop())
+    outcome = await bench.frame(work, ["i", "j"])
+    assert (outcome.status, outcome.child) == ("error", None)
+    assert outcome.error["code"] == "loop.parked"
+
+
+async def test_a_sub_playbook_fails_a_frame_of_several_items_though_the_time_ends_after_the_first(
+    bench: Bench,
+) -> None:
+    def stop(call: Any, context: Any) -> ToolOutcome:
+        bench.budget.stop()
+        return ToolOutcome("ok", child=ChildRequest(path="demo/child"))
+
+    bench.tool("sub", stop)
+    outcome = await bench.frame(make.step(make.task("sub"), loop=make.loop()), ["i", "j"])
+    assert (outcome.status, outcome.child) == ("error", None)
+    assert outcome.error["code"] == "loop.parked"
+
+
+async def test_a_cancelled_frame_in_which_an_item_waits_continues_at_once(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def behave(call: Any, context: Any) -> ToolOutcome:
+        if call.config["x"] == 2:
+            begun.set()
+            await asyncio.Event().wait()
+        return make.failed() if call.config["x"] == 1 else make.ok(call.config["x"])
+
+    bench.tool("a", behave)
+    work = each(make.rule("retry", ERROR, backoff="fixed", delay=600))
+    running = asyncio.create_task(bench.frame(work, [0, 1, 2]))
+    await begun.wait()
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, outcome.delay, outcome.frame) == ("deferred", 0.0, None)
+    again = bench.tool("a", echo())
+    outcome = await bench.frame(work, [0, 1, 2], resume=outcome.resume)
+    assert (outcome.status, outcome.data) == ("done", [0, 1, 2])
+    assert [(call.config["x"], context.attempt) for call, context in zip(again.calls, again.contexts, strict=True)] == [
+        (1, 2),
+        (2, 1),
+    ]
+
+
 async def test_in_sequence_nothing_overtakes_an_item_that_waits(bench: Bench) -> None:
     tool = bench.tool("a", make.failed())
     work = each(make.rule("retry", ERROR, backoff="fixed", delay=600), mode="sequential")

@@ -81,6 +81,14 @@ async def test_an_input_that_is_no_object_fails_the_step(bench: Bench) -> None:
     assert tool.calls == []
 
 
+async def test_an_input_that_is_null_is_an_empty_one(bench: Bench) -> None:
+    tool = bench.tool("a", make.ok())
+    outcome = await bench.run(
+        make.step(make.task("a"), input=make.tree("{{ workload.nothing }}")), workload={"nothing": None}
+    )
+    assert (outcome.status, [call.input for call in tool.calls]) == ("done", [{}])
+
+
 async def test_a_missing_name_fails_the_step_with_its_place(bench: Bench) -> None:
     tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", config={"x": "{{ workload.nix }}"}, line=12)))
@@ -639,6 +647,40 @@ async def test_a_childs_failure_meets_the_rules(bench: Bench) -> None:
     assert (outcome.status, outcome.error["code"], outcome.error["kind"]) == ("error", "x", "playbook")
 
 
+async def test_a_childs_failure_is_at_the_line_of_the_task_that_started_it(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    bench.tool("sub", child())
+    each = make.step(make.task("a", line=20), make.task("sub", line=30), make.task("b", line=40))
+    ended = {"status": "error", "error": {"code": "x", "message": "m", "at": 3}, "execution_id": "77"}
+    parked = await bench.run(each)
+    outcome = await bench.run(each, resume={**parked.resume, "child": ended})
+    assert (outcome.error["at"], outcome.error["failed_task"]) == (30, "sub"), "3 is a line of the child's playbook"
+
+
+async def test_a_condition_that_cannot_be_evaluated_fails_at_the_line_of_its_task(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    bench.tool("b", make.ok())
+    each = make.step(make.task("a", line=20), make.task("b", make.rule("break", "{{ workload.nix }}"), line=30))
+    outcome = await bench.run(each)
+    assert (outcome.error["code"], outcome.error["at"], outcome.error["failed_task"]) == ("template.error", 30, "b")
+
+
+async def test_a_condition_over_a_reference_that_is_gone_fails_at_the_line_of_its_task(bench: Bench) -> None:
+    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))[
+        "ref"
+    ]
+    await bench.store.delete(ref["key"])
+    bench.tool("a", make.ok())
+    bench.tool("b", make.ok())
+    each = make.step(make.task("a", line=20), make.task("b", make.rule("break", "{{ load.rows }}"), line=30))
+    outcome = await bench.run(each, steps={"load": {"status": "ok", "ref": ref}})
+    assert (outcome.error["code"], outcome.error["at"], outcome.error["failed_task"]) == (
+        "REFERENCE_NOT_AVAILABLE",
+        30,
+        "b",
+    )
+
+
 async def test_a_childs_result_by_reference_is_passed_on(bench: Bench) -> None:
     ref = (await externalise([1, 2], execution_id="77", step="end", suffix="s", store=bench.store, limit=0))["ref"]
     bench.tool("sub", child())
@@ -696,6 +738,26 @@ async def test_a_cancelled_command_is_released(bench: Bench) -> None:
     await asyncio.sleep(0.01)
     running.cancel()
     assert (await running).status == "released"
+    assert running.cancelling() == 0, "whatever the task does next would be cancelled"
+
+
+async def test_a_worker_that_is_stopped_releases_a_command_though_it_took_long(bench: Bench) -> None:
+    begun = asyncio.Event()
+
+    async def hang(call: Any, context: Any) -> ToolOutcome:
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    bench.tool("a", hang)
+    running = asyncio.create_task(bench.run(make.step(make.task("a"))))
+    await begun.wait()
+    bench.budget.stop()
+    # it has run for longer than any may
+    bench.budget._over = bench.budget._start
+    running.cancel()
+    outcome = await running
+    assert (outcome.status, outcome.error) == ("released", None), "another worker may give it more time"
 
 
 async def test_a_command_that_had_the_whole_budget_fails(bench: Bench) -> None:

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from noetl_serverless.protocol import (
+    ClaimedCommand,
+    ClaimRequest,
+    ClaimResponse,
+    CommandKey,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Outcome,
+    ReportRequest,
+    ReportResponse,
+    ReportResult,
+)
+from noetl_serverless.settings import Settings
+from noetl_serverless.testing.bus import MemoryNotifier
+from noetl_serverless.worker.client import Response
+from noetl_serverless.worker.drain.context import Requests, WorkerContext
+from noetl_serverless.worker.drain.drain import Drain
+from noetl_serverless.worker.drain.keys import key_of
+from noetl_serverless.worker.execution.time_budget import TimeBudget
+from noetl_serverless.worker.plans import PlanCache
+
+LAST_DELIVERY = 5
+
+
+def command(name: str, **more: Any) -> ClaimedCommand:
+    values: dict[str, Any] = {
+        "execution_id": name,
+        "command_id": "a",
+        "step": "work",
+        "generation": 1,
+        "kind": "step",
+        "attempt": 1,
+        "delivery": 1,
+        "fence": 1,
+        "lease_until": "2030-01-01T00:00:00Z",
+        "plan": "h",
+        "path": "t/t",
+        "workload": {},
+        "scope": {},
+        **more,
+    }
+    return ClaimedCommand(**values)
+
+
+def key(name: str) -> CommandKey:
+    return CommandKey(execution_id=name, command_id="a")
+
+
+class Harness:
+    """A drain over a control plane in memory, whose commands run until they are let go."""
+
+    def __init__(self, *named: str) -> None:
+        self.pending: list[ClaimedCommand] = []
+        self.claims: list[ClaimRequest] = []
+        # set while claims are answered
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.let_go = asyncio.Event()
+        self.ran: list[tuple[str, int]] = []
+        self.notifier = MemoryNotifier()
+        client: Any = self
+        unused: Any = None
+        context = WorkerContext(
+            worker_id="w-1",
+            settings=Settings(lease=1000.0, max_in_flight=4, max_deliveries=LAST_DELIVERY),
+            client=client,
+            notifier=self.notifier,
+            plans=PlanCache(unused),
+            execute=self._execute,
+            clock=lambda: 5,
+        )
+        self.drain = Drain(context, TimeBudget(60.0), Requests(), [key(name) for name in named])
+
+    async def _execute(self, command: ClaimedCommand, *unused: Any) -> Outcome:
+        self.ran.append((command.execution_id, command.fence))
+        await self.let_go.wait()
+        return Outcome(execution_id=command.execution_id, command_id="a", fence=command.fence, status="done")
+
+    def supports(self, version: int) -> bool:
+        return True
+
+    async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[ClaimResponse]:
+        self.claims.append(request)
+        await self.answers.wait()
+        commands = [] if request.recover else self.pending
+        if not request.recover:
+            self.pending = []
+        return Response(ClaimResponse(commands=commands), False)
+
+    async def report(self, request: ReportRequest, *, timeout: float) -> Response[ReportResponse]:
+        results = [
+            ReportResult(execution_id=each.execution_id, command_id="a", status="accepted") for each in request.outcomes
+        ]
+        return Response(ReportResponse(results=results, commands=[]), False)
+
+    async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> HeartbeatResponse:
+        return HeartbeatResponse(lost=[])
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(30):
+            while not condition():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+
+
+async def test_a_recovery_waits_for_a_claim_under_way_and_holds_what_that_brings() -> None:
+    harness = Harness("7")
+    harness.pending = [command("7")]
+    harness.answers.clear()
+    draining = asyncio.create_task(harness.drain.run())
+    await harness.until(lambda: harness.claims)
+    harness.drain.recover()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(harness.claims) == 1, "what the claim is about to bring would be recovered, too"
+    harness.answers.set()
+    await harness.until(lambda: any(claim.recover for claim in harness.claims))
+    assert [claim.holding for claim in harness.claims if claim.recover] == [[key("7")]]
+    harness.let_go.set()
+    assert (await draining).done == 1
+
+
+async def test_a_command_that_was_lost_before_it_began_is_claimed_again_when_it_is_pointed_to() -> None:
+    harness = Harness("7", "8")
+    harness.pending = [command("7"), command("8", delivery=LAST_DELIVERY)]
+    draining = asyncio.create_task(harness.drain.run())
+    await harness.until(lambda: harness.drain.slots.isolated is not None and harness.ran)
+    isolated = harness.drain.slots.isolated
+    assert isolated is not None and key_of(isolated.command) == ("8", "a")
+    harness.drain.cancel_lost(isolated)
+    harness.pending = [command("8", fence=2)]
+    await harness.notifier.publish("shared", [key("8")])
+    await harness.until(lambda: len(harness.ran) == 2 or not harness.notifier._waiting["shared"])
+    await harness.until(lambda: not harness.notifier._taken)
+    harness.let_go.set()
+    assert (await draining).done == 2, "its pointer was acknowledged unread"
+    assert harness.ran == [("7", 1), ("8", 2)]
