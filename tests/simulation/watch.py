@@ -27,7 +27,7 @@ from noetl_serverless.records import (
     ReportedFact,
 )
 from noetl_serverless.testing.event_store import MemoryEventStore
-from noetl_serverless.testing.rows import loaded
+from noetl_serverless.testing.rows import loaded, manifest_parts
 
 from .exact import differing, same
 from .rules import Diary, EventRules, Key, Note
@@ -70,12 +70,7 @@ class WatchedLog(EventRules, MemoryEventStore):
 
     async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
         """The manifest of a loop."""
-        names = ("start", "end", "data", "ref")
-        return [
-            {name: event.payload[name] for name in names if name in event.payload}
-            for event in self.executions[execution_id].events
-            if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
-        ]
+        return manifest_parts(self.executions[execution_id].events, step, generation)
 
     # -- statements
 

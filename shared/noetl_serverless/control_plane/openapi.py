@@ -267,13 +267,11 @@ def _paging(operation: Operation) -> tuple[str, str] | None:
         return "the array itself", f"`{operation.next_parameter}`, in the `Link` header"
     if operation.many:
         return "`items`", f"`{operation.next_parameter}`, with the value of `next`"
-    following = operation.answer.model_fields.get("next")
-    parameter = re.search(r"Value of (`\w+`)", (following.description if following else None) or "")
-    if parameter is None:
+    if not operation.next_parameter:
         return None
     rows = next(name for name, field in operation.answer.model_fields.items() if get_origin(field.annotation) is list)
     place = " in the body" if operation.method == "POST" else ""
-    return f"`{rows}`", f"{parameter[1]}{place}, with the value of `next`"
+    return f"`{rows}`", f"`{operation.next_parameter}`{place}, with the value of `next`"
 
 
 if __name__ == "__main__":

@@ -87,7 +87,8 @@ class Operation:
     query: type[BaseModel] | None = None
     many: bool = False
     bare: bool = False
-    # of a list: the query parameter whose value for the next page is `next`, or is in the Link header
+    # of a list: the parameter of the query, or the field of the body, whose value for the next page is `next`, or is in
+    # the Link header
     next_parameter: str = ""
     status: int = 200
     # request headers beyond the usual: name -> what it does

@@ -54,7 +54,7 @@ def _other_spellings(node: nodes.Node) -> list[nodes.Expr]:
     """Of the codes in a constant or a list, the spellings that are not in it."""
     codes = _codes(node)
     others = {spelling for code in codes for spelling in spellings(code)}.difference(codes)
-    return [nodes.Const(spelling) for spelling in others]
+    return [nodes.Const(spelling) for spelling in sorted(others)]
 
 
 def _codes(node: nodes.Node) -> list[str]:

@@ -20,6 +20,7 @@ from ..worker.execution.time_budget import TimeBudget
 from ..worker.execution.toolbox import LoadTool, Toolbox
 from .catalog import MemoryCatalog
 from .event_store import MemoryEventStore
+from .rows import manifest_parts
 
 WORKER = "memory"
 BATCH_COMMANDS = 64
@@ -97,13 +98,8 @@ class MemoryEngine:
 
     async def _manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         """The whole manifest as one page, because it is in memory."""
-        names = ("start", "end", "data", "ref")
-        parts = [
-            {name: event.payload[name] for name in names if name in event.payload}
-            for event in await self.event_store.events(execution_id)
-            if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
-        ]
-        return {"parts": parts}
+        events = await self.event_store.events(execution_id)
+        return {"parts": manifest_parts(events, step, generation)}
 
 
 class _NoSleep(TimeBudget):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from .. import limits
+from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.replay import logical_order
@@ -108,6 +109,16 @@ def quarantined(row: Mapping[str, Any], execution: ExecutionRow) -> QuarantinedE
         fact_count=len(row["facts"]),
         facts=row["facts"],
     )
+
+
+def manifest_parts(events: Iterable[Event], step: str, generation: int) -> list[dict[str, Any]]:
+    """The results of a loop by frame, as its manifest lists them: `start`, `end`, and `data` or `ref`."""
+    names = ("start", "end", "data", "ref")
+    return [
+        {name: event.payload[name] for name in names if name in event.payload}
+        for event in events
+        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
+    ]
 
 
 def running_children(executions: Mapping[str, ExecutionRow], parent_id: str) -> list[str]:

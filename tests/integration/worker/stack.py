@@ -21,6 +21,7 @@ from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
 from noetl_serverless.testing.event_store import MemoryEventStore
+from noetl_serverless.testing.rows import manifest_parts
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
 from noetl_serverless.worker.client import Response
@@ -74,13 +75,7 @@ class Direct:
         raise NotFound(f"there is no credential {name}")
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
-        events = await self.log.events(execution_id)
-        parts = [
-            {name: event.payload[name] for name in ("start", "end", "data", "ref") if name in event.payload}
-            for event in events
-            if event.type == "frame.committed" and (event.step, event.generation) == (step, generation)
-        ]
-        return {"parts": parts}
+        return {"parts": manifest_parts(await self.log.events(execution_id), step, generation)}
 
     async def close(self) -> None:
         return None

@@ -85,6 +85,7 @@ OPERATIONS = (
         roles=USERS,
         handler=entries,
         answer=CatalogEntries,
+        next_parameter="offset",
         body=ListCatalog,
         audited=False,
     ),

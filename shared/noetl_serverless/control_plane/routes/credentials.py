@@ -80,6 +80,7 @@ OPERATIONS = (
         roles=USERS,
         handler=entries,
         answer=CredentialEntries,
+        next_parameter="offset",
         query=ListCredentials,
     ),
     Operation(

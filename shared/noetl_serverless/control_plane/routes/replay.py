@@ -119,6 +119,7 @@ OPERATIONS = (
         roles=frozenset({"operator"}),
         handler=rebuild,
         answer=RebuiltMany,
+        next_parameter="after",
         body=Rebuild,
     ),
     Operation(

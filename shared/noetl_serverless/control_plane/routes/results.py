@@ -121,6 +121,7 @@ OPERATIONS = (
         roles=BOTH,
         handler=manifest,
         answer=Manifest,
+        next_parameter="after",
         query=ManifestQuery,
     ),
     Operation(
@@ -132,6 +133,7 @@ OPERATIONS = (
         roles=USERS,
         handler=loop_results,
         answer=LoopResults,
+        next_parameter="after",
         query=LoopResultsQuery,
     ),
 )

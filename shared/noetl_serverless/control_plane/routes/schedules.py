@@ -101,6 +101,7 @@ OPERATIONS = (
         roles=USERS,
         handler=entries,
         answer=ScheduleEntries,
+        next_parameter="offset",
         query=ListSchedules,
     ),
     Operation(
