@@ -54,7 +54,7 @@ class Response(Generic[M]):
     """`doubtful`: an earlier try may have taken effect although its answer was lost."""
 
     body: M
-    doubtful: bool = False
+    doubtful: bool
 
 
 class ControlPlane:

@@ -26,7 +26,7 @@ class PlanCache:
         self._faults: dict[str, str] = {}
 
     async def add(self, texts: Mapping[str, str]) -> None:
-        """Compile the new playbooks; `fault` returns the reason for one that does not compile here."""
+        """Compile the new playbooks; `compile_error` gives the reason of one that does not compile here."""
         for hash_, text in texts.items():
             if hash_ in self._plans:
                 continue

@@ -115,10 +115,10 @@ class Balanced:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[Any]:
-        return Response(_again(await next(self._planes).orchestrator.claim(_again(request))))
+        return Response(_again(await next(self._planes).orchestrator.claim(_again(request))), doubtful=False)
 
     async def report(self, request: ReportRequest, *, timeout: float) -> Response[Any]:
-        return Response(_again(await next(self._planes).orchestrator.report(_again(request))))
+        return Response(_again(await next(self._planes).orchestrator.report(_again(request))), doubtful=False)
 
     async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> Any:
         return await next(self._planes).orchestrator.heartbeat(request)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from tests.counted import counted
 from tests.integration.concurrency.harness import Harness, Plane, done
 from tests.integration.concurrency.sessions import ROW, Sessions
 
@@ -23,6 +24,7 @@ from noetl_serverless.protocol import ClaimedCommand, Held
 from noetl_serverless.records import ReportedFact
 from noetl_serverless.store.connection import Connection
 from noetl_serverless.store.database import Database
+from noetl_serverless.telemetry import metrics
 
 # in the heap the last key comes first
 FORK = """
@@ -180,8 +182,10 @@ def _lock(session: Connection, command: ClaimedCommand) -> None:
 async def test_a_statement_that_loses_a_deadlock_is_tried_again(direct: Harness, sessions: Sessions) -> None:
     commands = await claimed(direct, sessions)
     cycle = Cycle(direct, sessions, commands)
+    before = counted(metrics.collisions)
     kept = await cycle.close_around(cycle.database.run(LOCK_IN_ORDER))
     assert kept == [[3]]
+    assert counted(metrics.collisions) == before + 1
 
 
 async def test_a_transaction_that_loses_a_deadlock_is_run_again_from_its_beginning(

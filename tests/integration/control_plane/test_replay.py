@@ -16,7 +16,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.plan import SHARED
-from noetl_serverless.records import ReportedFact
+from noetl_serverless.records import DeadLetter, ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
@@ -335,3 +335,28 @@ async def test_an_outcome_that_waits_in_the_inbox_is_no_difference_and_survives_
     status = (await user.get(f"/api/executions/{started}/status")).json
     assert (status["completed"], status["variables"]) == (True, {"seen": ref}), "its set passes on the whole result"
     assert await validate(user, started) == []
+
+
+async def test_a_rebuild_keeps_what_is_known_of_a_command_that_was_given_up(
+    user: Client, started: str, hands: FakeWorker, database: Database
+) -> None:
+    (command,) = await hands.claim()
+    log = PostgresEventStore(database)
+    orchestrator = Orchestrator(log, Plans(PostgresCatalog(database)), Notifications(None, None))
+    dead_letter = DeadLetter(
+        execution_id=started,
+        command_id=command["command_id"],
+        fence=command["fence"],
+        worker="w-1",
+        deliveries=7,
+        step=command["step"],
+        generation=1,
+        kind="step",
+        seq=2,
+    )
+    assert await orchestrator.fail_undeliverable(dead_letter)
+    kept = "SELECT command_id, status, deliveries, worker FROM noetl.command"
+    before = await database.run(kept)
+    assert before == [[command["command_id"], "dead", 7, "w-1"]]
+    await rebuild(user, started)
+    assert await database.run(kept) == before

@@ -319,3 +319,12 @@ def test_another_event_loop_gets_connections_of_its_own(postgres_url: str) -> No
     first = asyncio.run(pid(database))
     assert asyncio.run(pid(database)) != first
     asyncio.run(database.close())
+
+
+def test_a_statement_that_cannot_be_sent_is_reported_like_any_broken_connection(postgres_url: str) -> None:
+    connection = connect(postgres_url)
+    connection.socket.shutdown(socket.SHUT_RDWR)
+    with pytest.raises(InterfaceError, match="network error") as caught:
+        connection.run("SELECT 1")
+    assert isinstance(caught.value.__cause__, OSError)
+    connection.abort()

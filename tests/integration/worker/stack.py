@@ -55,7 +55,7 @@ class Direct:
         return version <= VERSION
 
     async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[Any]:
-        return Response(_again(await self.orchestrator.claim(_again(request))))
+        return Response(_again(await self.orchestrator.claim(_again(request))), doubtful=False)
 
     async def report(self, request: ReportRequest, *, timeout: float) -> Response[Any]:
         self.reports.append(_again(request))
@@ -64,7 +64,7 @@ class Direct:
             await self.meanwhile(request)
         answer = await self.orchestrator.report(_again(request))
         if not self.lose:
-            return Response(_again(answer))
+            return Response(_again(answer), doubtful=False)
         self.lose -= 1
         return Response(_again(await self.orchestrator.report(_again(request))), doubtful=True)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,7 +10,15 @@ from aiohttp import web
 from tests.serving import serving_app
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
-from noetl_serverless.protocol import WIRE, HeartbeatRequest, HeartbeatResponse
+from noetl_serverless.protocol import (
+    WIRE,
+    ClaimRequest,
+    HeartbeatRequest,
+    HeartbeatResponse,
+    Outcome,
+    ReportRequest,
+)
+from noetl_serverless.worker import client as client_module
 from noetl_serverless.worker.client import ControlPlane
 
 
@@ -138,3 +147,104 @@ async def test_any_other_operation_sends_what_it_is_given(server: Any) -> None:
     assert plane.bodies == [HEARTBEAT.model_dump(mode="json")]
     await client.call("GET", "/api/any", HeartbeatResponse)
     assert [method for method, *_ in plane.seen] == ["POST", "GET"]
+
+
+CLAIM = ClaimRequest(worker_id="w", pool="shared", limit=1)
+REPORT = ReportRequest(
+    worker_id="w",
+    pool="shared",
+    outcomes=[Outcome(execution_id="7", command_id="a", fence=1, status="done")],
+)
+
+
+@pytest.mark.parametrize(("lost", "doubtful"), [([], False), (["break"], True), ([(503, {})], True)])
+async def test_an_answer_tells_whether_an_earlier_try_may_have_been_done(
+    server: Any, lost: list[Any], doubtful: bool
+) -> None:
+    plane, client = server
+    plane.answers = [*lost, (200, {"commands": []})]
+    assert (await client.claim(CLAIM, timeout=5)).doubtful is doubtful
+
+
+@pytest.mark.parametrize("answer", ["break", (503, {})])
+async def test_a_report_reaches_the_control_plane_three_times_and_no_more(server: Any, answer: Any) -> None:
+    plane, client = server
+    plane.answers = [answer]
+    with pytest.raises(Unavailable):
+        await client.report(REPORT, timeout=5)
+    assert len(plane.seen) == 3, "it may itself be what the control plane fails at"
+
+
+async def test_the_pauses_between_tries_grow(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plane, client = server
+    plane.answers = [*[(503, {})] * 8, (200, {"lost": []})]
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def noted(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr(client_module.asyncio, "sleep", noted)
+    monkeypatch.setattr(client_module.random, "uniform", lambda low, high: high)
+    await client.heartbeat(HEARTBEAT, timeout=60)
+    assert [pause for pause in pauses if pause] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
+
+
+async def test_no_more_connections_are_open_than_it_may_have() -> None:
+    arrived = 0
+    gate = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.Response:
+        nonlocal arrived
+        arrived += 1
+        await gate.wait()
+        return web.json_response({"lost": []})
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    async with serving_app(app) as url:
+        client = ControlPlane(url, "t", connections=2)
+        calls = [asyncio.create_task(client.heartbeat(HEARTBEAT, timeout=30)) for _ in range(6)]
+        async with asyncio.timeout(30):
+            while arrived < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        assert arrived == 2
+        gate.set()
+        await asyncio.gather(*calls)
+        assert arrived == 6
+        await client.close()
+
+
+async def test_it_is_ready_while_the_control_plane_is_alive(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(200, {})]
+    await client.check()
+    assert [path for _, path, _ in plane.seen] == ["/livez"]
+    plane.answers = [(503, {})]
+    with pytest.raises(Unavailable):
+        await client.check()
+
+
+async def test_no_credential_outlives_its_connections(server: Any) -> None:
+    plane, client = server
+    plane.answers = [(200, {"name": "a", "type": "postgres", "data": {"password": "x"}, "tags": []})]
+    for _ in range(2):
+        await client.credential("a")
+        await client.close()
+    assert len(plane.seen) == 2
+
+
+async def test_a_call_without_time_left_ends_all_the_same() -> None:
+    async def hang(request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", hang)
+    async with serving_app(app) as url:
+        client = ControlPlane(url, "t")
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(client.heartbeat(HEARTBEAT, timeout=0.0), 10)
+        await client.close()

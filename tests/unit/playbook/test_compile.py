@@ -189,14 +189,15 @@ class TestTasks:
         rule = task(f"kind: noop\nspec: {{policy: {{rules: {rules}}}}}").rules[0]
         assert (rule.attempts, rule.backoff, rule.delay) == (attempts, backoff, delay)
 
-    def test_a_jump_back_goes_to_the_task_before(self) -> None:
+    @pytest.mark.parametrize("alias", ["previous", "prev", "_previous", "@previous"])
+    def test_a_jump_back_goes_to_the_task_before(self, alias: str) -> None:
         compiled = one(
-            """
+            f"""
             step: a
             tool:
-              - {name: x, kind: noop}
-              - {name: y, kind: noop}
-              - {kind: noop, spec: {policy: {rules: [{else: {then: {do: jump, to: '@previous'}}}]}}}
+              - {{name: x, kind: noop}}
+              - {{name: y, kind: noop}}
+              - {{kind: noop, spec: {{policy: {{rules: [{{else: {{then: {{do: jump, to: '{alias}'}}}}}}]}}}}}}
             """
         )
         assert compiled.tasks[2].rules[0].to == "y"

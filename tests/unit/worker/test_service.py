@@ -12,7 +12,7 @@ from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.host import MemoryHost, MemoryInvoker
 from noetl_serverless.worker.archive import ArchiveSummary
-from noetl_serverless.worker.service import make_app
+from noetl_serverless.worker.service import NotificationReceiver, make_app
 
 
 class FakeClient:
@@ -281,3 +281,108 @@ async def test_a_drain_has_the_time_that_is_left_or_as_much_as_is_set(left: floa
     for body, sweep in ((b"{}", False), (b'{"sweep": true}', True), (b"", False)):
         await call(make_app(worker, MemoryHost(left)), "POST", "/", body)
         assert worker.drains[-1] == (seconds, sweep)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+async def test_each_invocation_for_the_archive_has_it_written_whatever_became_of_the_one_before(broken: bool) -> None:
+    class Archivist(FakeArchivist):
+        async def run(self, seconds: float) -> ArchiveSummary:
+            summary = await super().run(seconds)
+            if broken:
+                raise Unauthenticated("no")
+            return summary
+
+    worker: Any = FakeWorker()
+    worker.archive_writer = Archivist()
+    for runs_after_response in (True, False):
+        app = make_app(worker, MemoryHost(600), runs_after_response=runs_after_response)
+        worker.archive_writer.runs.clear()
+        for written in (1, 2):
+            assert (await call(app, "POST", "/", b'{"archive": true}'))[0] == 200
+            await asyncio.sleep(0.01)
+            assert len(worker.archive_writer.runs) == written
+
+
+async def test_where_nothing_goes_on_after_the_answer_it_waits_for_the_archive_that_another_began() -> None:
+    worker: Any = FakeWorker()
+    worker.archive_writer.gate = asyncio.Event()
+    app = make_app(worker, MemoryHost(600), runs_after_response=False)
+    callers = []
+    for _ in range(2):
+        callers.append(asyncio.create_task(call(app, "POST", "/", b'{"archive": true}')))
+        await asyncio.sleep(0.01)
+    assert (len(worker.drains), len(worker.archive_writer.runs)) == (2, 1)
+    assert not any(caller.done() for caller in callers), "the host stops what runs after the answer"
+    worker.archive_writer.gate.set()
+    assert [status for status, _ in await asyncio.wait_for(asyncio.gather(*callers), 5)] == [200, 200]
+    assert len(worker.archive_writer.runs) == 2
+
+
+async def test_work_that_is_left_needs_no_invoker() -> None:
+    worker: Any = FakeWorker(more=True)
+    worker.archive_writer.more = True
+    app = make_app(worker, MemoryHost(600), runs_after_response=False)
+    status, body = await call(app, "POST", "/", b'{"archive": true}')
+    assert (status, body["more"]) == (200, True), "the reconciler invokes it"
+
+
+async def test_it_closes_without_having_archived_anything() -> None:
+    worker: Any = FakeWorker()
+    app = make_app(worker, MemoryHost(600))
+    async with app.router.lifespan_context(app):
+        await call(app, "POST", "/")
+    assert worker.closed
+
+
+@pytest.mark.parametrize(("status", "logged"), [("drained", True), ("stopped", True), ("draining", False)])
+async def test_the_log_has_each_drain_once(status: str, logged: bool, caplog: pytest.LogCaptureFixture) -> None:
+    worker: Any = FakeWorker(status=status, more=True)
+    invoker = MemoryInvoker()
+    with caplog.at_level("INFO"):
+        await call(make_app(worker, MemoryHost(600), invoker=invoker), "POST", "/", b'{"archive": true}')
+        await asyncio.sleep(0.01)
+    said = {record.message: getattr(record, "summary", None) for record in caplog.records}
+    assert ("drained" in said) is logged
+    assert said["archived"] == {"registered": 1, "failed": 0, "more": False}
+    assert len(invoker.invocations) == (status == "drained"), "a drain under way invokes for itself"
+
+
+async def test_several_invocations_are_one_drain_with_all_that_they_ask_for() -> None:
+    worker: Any = FakeWorker()
+    invocations: list[dict[str, Any]] = [
+        {"commands": [{"execution_id": "1", "command_id": "a"}]},
+        {"sweep": True},
+        {"commands": [{"execution_id": "1", "command_id": "b"}, {"execution_id": "2", "command_id": "a"}]},
+    ]
+    await NotificationReceiver(worker, MemoryHost(600), None, None).drain(invocations)
+    assert (worker.drains, worker.named) == ([(60.0, True)], [["a", "b", "a"]])
+
+
+async def test_an_archive_that_ran_out_of_time_is_left_to_the_next_invocation() -> None:
+    worker: Any = FakeWorker()
+    worker.archive_writer.more = True
+    worker.archive_writer.gate = asyncio.Event()
+    invoker = MemoryInvoker()
+    app = make_app(worker, MemoryHost(600), invoker=invoker)
+    for _ in range(2):
+        await call(app, "POST", "/", b'{"archive": true}')
+        await asyncio.sleep(0)
+    worker.archive_writer.gate.set()
+    await asyncio.sleep(0.01)
+    assert worker.archive_writer.runs == [60.0], "it goes on although its time is over"
+    assert [(one.payload, one.delay) for one in invoker.invocations] == [({"pool": "shared", "archive": True}, 0.0)]
+
+
+async def test_the_archive_is_written_even_if_the_caller_hangs_up() -> None:
+    worker: Any = FakeWorker()
+    worker.archive_writer.gate = asyncio.Event()
+    app = make_app(worker, MemoryHost(600), runs_after_response=False)
+    before = asyncio.all_tasks()
+    caller = asyncio.create_task(call(app, "POST", "/", b'{"archive": true}'))
+    await asyncio.sleep(0.01)
+    (writing,) = asyncio.all_tasks() - before - {caller}
+    caller.cancel()
+    await asyncio.wait([caller])
+    worker.archive_writer.gate.set()
+    await asyncio.wait_for(asyncio.wait([writing]), 5)
+    assert not writing.cancelled()

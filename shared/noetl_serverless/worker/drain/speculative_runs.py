@@ -86,9 +86,8 @@ class SpeculativeRuns:
         try:
             run.end(as_received(outcome), self._now())
         except ValueError:
-            # the control plane will report what is wrong with it
+            # the control plane will report what is wrong with it, and nothing is decided on it here
             run.end(outcome, self._now())
-            run.stop()
         if self._should_yield(run):
             run.stop()
         elif self._slots.accepts_work:

@@ -35,7 +35,6 @@ MAX_SLEEP_SECONDS = 5.0
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
 SCOPES = ("ctx", "iter", "step")
-PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
 
 class Pipeline:
@@ -203,12 +202,7 @@ class Pipeline:
         return None
 
     def _target(self, rule: Rule) -> int | None:
-        for index, task in enumerate(self.tasks):
-            if task.name == rule.to:
-                return index
-        if rule.to in PREVIOUS and self.position > 0:
-            return self.position - 1
-        return None
+        return next((index for index, task in enumerate(self.tasks) if task.name == rule.to), None)
 
     def _move_to(self, position: int, output: dict[str, Any]) -> None:
         self._call_ended()

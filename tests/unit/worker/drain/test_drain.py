@@ -4,6 +4,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from tests.unit.worker.drain.pipelined import CHAIN, HEAD, begun, claimed
+
+from noetl_serverless.errors import Problem, Unavailable
+from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import (
     ClaimedCommand,
     ClaimRequest,
@@ -22,6 +26,7 @@ from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain.context import Requests, WorkerContext
 from noetl_serverless.worker.drain.drain import Drain
 from noetl_serverless.worker.drain.keys import key_of
+from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 from noetl_serverless.worker.plans import PlanCache
 
@@ -63,15 +68,15 @@ class Harness:
         self.answers.set()
         self.let_go = asyncio.Event()
         self.ran: list[tuple[str, int]] = []
+        self.problem: Problem | None = None
         self.notifier = MemoryNotifier()
         client: Any = self
-        unused: Any = None
         context = WorkerContext(
             worker_id="w-1",
             settings=Settings(lease=1000.0, max_in_flight=4, max_deliveries=LAST_DELIVERY),
             client=client,
             notifier=self.notifier,
-            plans=PlanCache(unused),
+            plans=PlanCache(load_plan),
             execute=self._execute,
             clock=lambda: 5,
         )
@@ -94,6 +99,8 @@ class Harness:
         return Response(ClaimResponse(commands=commands), False)
 
     async def report(self, request: ReportRequest, *, timeout: float) -> Response[ReportResponse]:
+        if self.problem is not None:
+            raise self.problem
         results = [
             ReportResult(execution_id=each.execution_id, command_id="a", status="accepted") for each in request.outcomes
         ]
@@ -140,3 +147,39 @@ async def test_a_command_that_was_lost_before_it_began_is_claimed_again_when_it_
     harness.let_go.set()
     assert (await draining).done == 2, "its pointer was acknowledged unread"
     assert harness.ran == [("7", 1), ("8", 2)]
+
+
+async def pipelined(harness: Harness) -> ClaimedCommand:
+    """A command whose successors run speculatively; the worker has its plan."""
+    anchor = claimed(*begun(CHAIN))
+    await harness.drain.accept([], {anchor.plan: HEAD.replace("DURABILITY", "pipelined") + CHAIN}, 0.0)
+    return anchor
+
+
+async def test_a_recovery_names_all_that_is_held_also_what_is_only_to_be_reported() -> None:
+    harness = Harness("8")
+    harness.pending = [command("8")]
+    harness.problem = Unavailable("away", answered=503)
+    harness.let_go.set()
+    draining = asyncio.create_task(harness.drain.run())
+    await harness.until(lambda: harness.ran and not harness.drain.slots.running and not harness.drain.reporter.tasks)
+    harness.drain.speculative_runs.begin(await pipelined(harness), Lease())
+    harness.drain.recover()
+    await harness.until(lambda: any(claim.recover for claim in harness.claims))
+    (recovery,) = [claim for claim in harness.claims if claim.recover]
+    assert {key_of(held) for held in recovery.holding} == {("8", "a"), ("7", "a#1")}, "it would run once more"
+    draining.cancel()
+    await asyncio.wait([draining])
+
+
+async def test_a_newer_lease_for_other_data_ends_the_run_of_the_older() -> None:
+    harness = Harness()
+    anchor = await pipelined(harness)
+    now = asyncio.get_running_loop().time()
+    await harness.drain.accept([anchor], {}, now)
+    assert harness.drain.speculative_runs.busy
+    await harness.drain.accept([anchor.model_copy(update={"fence": 10, "order": "other", "ahead": None})], {}, now)
+    await harness.until(lambda: harness.ran == [("7", 10)])
+    assert not harness.drain.speculative_runs.busy, "the drain waits for a run that nobody goes on with"
+    harness.let_go.set()
+    await harness.until(lambda: not harness.drain.slots.running)

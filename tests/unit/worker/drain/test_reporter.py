@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -222,3 +223,21 @@ async def test_when_time_has_run_out_no_timer_is_left() -> None:
     assert timer is not None and not timer.cancelled(), "it is sent again later"
     harness.reporter.give_up()
     assert timer.cancelled()
+
+
+async def test_what_no_control_plane_understands_is_sent_nine_times_with_pauses(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reporter, "FIRST_PAUSE_SECONDS", 0.01)
+    times: list[float] = []
+
+    async def refuse() -> Problem:
+        times.append(asyncio.get_running_loop().time())
+        return InvalidRequest("no")
+
+    harness = Harness(refuse)
+    # the release before does not know references
+    harness.reporter.submit(outcome("7", set_refs={"x": {"$ref": "r"}}))
+    await harness.until(lambda: not harness.reporter.unanswered)
+    assert harness.calls.statuses == [["done"]] * 9 + [["error"]]
+    assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:9])), "it is sent as fast as it is refused"

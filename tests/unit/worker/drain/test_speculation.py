@@ -102,10 +102,16 @@ def test_its_order_is_that_of_the_control_plane() -> None:
             '- {step: b, tool: {kind: noop}, loop: {in: "{{ [1] }}", iterator: x}}',
             "done",
         ),
+        (
+            "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n"
+            '- {step: b, tool: {kind: noop}, loop: {in: "{{ [] }}", iterator: x}, next: {arcs: [{step: c}]}}\n'
+            "- {step: c, tool: {kind: noop}}",
+            "done",
+        ),
         (CHAIN, "deferred"),
         (CHAIN, "parked"),
     ],
-    ids=["the end", "a failure", "a fork", "a loop", "a delay", "a child"],
+    ids=["the end", "a failure", "a fork", "a loop", "an empty loop and a step", "a delay", "a child"],
 )
 def test_nothing_runs_speculatively(workflow: str, status: str) -> None:
     speculation, command = start(workflow)
@@ -152,3 +158,11 @@ def test_an_outcome_is_decided_on_as_it_is_sent() -> None:
         "no": None,
         "3": None,
     }
+
+
+@pytest.mark.parametrize("open_work", ["timers", "children", "loops"])
+def test_while_anything_else_of_the_execution_is_open_nothing_runs_speculatively(open_work: str) -> None:
+    speculation, command = start(CHAIN)
+    other: Any = {"other": None}
+    speculation.state = replace(speculation.state, **{open_work: other})
+    assert speculation.next_command(command, done(command, {"n": 4})) is None

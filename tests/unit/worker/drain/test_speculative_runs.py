@@ -451,3 +451,33 @@ async def test_a_step_that_was_stopped_during_its_report_is_released(same: bool)
         assert harness.accepted == [], "it came without the data it needs"
     else:
         assert (submitted, harness.accepted) == ([], [leased]), "it was issued with other data, and can run"
+
+
+async def test_of_a_run_in_doubt_no_lease_is_certain() -> None:
+    harness = Harness("accepted")
+    assert harness.runs.leased_commands() == [harness.command]
+    harness.runs._runs["7"].doubtful = True
+    assert harness.runs.leased_commands() == [], "a recovery would not bring what the lost answer brought"
+    assert list(harness.runs.leases()) == [key_of(harness.command)]
+
+
+@pytest.mark.parametrize("part", ["data", "meta"])
+async def test_an_outcome_that_cannot_be_sent_is_left_to_the_control_plane_and_nothing_follows(part: str) -> None:
+    harness = Harness("refused")
+    outcome = outcome_of(harness.command, {"n": 1})
+    assert harness.runs.end(harness.command, outcome.model_copy(update={part: {"n": object()}}))
+    await harness.settled()
+    assert harness.started == []
+    assert (harness.calls.reports, harness.summary.refused) == ([["a#1"]], 1)
+    assert not harness.runs.busy
+
+
+async def test_a_report_that_fails_is_logged_and_one_that_succeeds_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    for says, logged in (("accepted", False), (RuntimeError("what nobody thought of"), True)):
+        harness = Harness(says)
+        # so large that the control plane decides what follows
+        harness.end(harness.command, {"n": "x" * 70_000})
+        await asyncio.wait(harness.runs.tasks)
+        await harness.settled()
+        await asyncio.sleep(0)
+        assert ("reporting failed" in caplog.text) is logged

@@ -7,6 +7,7 @@ import pytest
 from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench
 
+from noetl_serverless.engine.digest import items_digest
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.tools.port import ToolOutcome
@@ -320,6 +321,10 @@ async def test_big_results_of_a_frame_go_by_reference(bench: Bench) -> None:
     outcome = await bench.frame(each(), list(range(10)))
     assert outcome.data is None
     assert outcome.ref["meta"]["row_count"] == 10
+    # two runs are compared by it
+    assert outcome.frame.digest == f"{items_digest(0, ['x' * 10_000] * 10):064x}"
+    small = await bench.frame(each(), [1])
+    assert (small.ref, small.frame.digest) == (None, None)
 
 
 async def test_a_frame_without_its_items_is_an_error(bench: Bench) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....telemetry.logs import end_cold_start, log_context
-from ....worker.service import NotificationReceiver as Drains
+from ....worker.service import NotificationReceiver
 from ...assembly.worker import worker
 from ..host import Context
 from ..loop import run
@@ -22,7 +22,7 @@ class WorkerHandler:
         platform: AwsPlatform = aws_platform(environ, lambda_session)
         self._platform = platform
         self._worker, _ = worker(platform)
-        self._receiver = Drains(self._worker, platform.host, platform.invoker, None)
+        self._receiver = NotificationReceiver(self._worker, platform.host, platform.invoker, None)
         self._notifications = NotificationQueue(self._invoke, platform.invoker)
         # during initialization, while Lambda provides a whole CPU
         self._worker.start_python()
