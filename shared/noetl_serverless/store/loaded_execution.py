@@ -52,7 +52,6 @@ def placeholder_state(
             # nothing else of the event is used: it may be what cannot be read
             kept_fields = {name: event.payload[name] for name in ("error", e.QUARANTINED) if name in event.payload}
             apply(state, replace(event, payload=kept_fields))
-    state.seq = head
     return state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,8 +20,10 @@ from noetl_serverless.playbook.plan import SHARED
 from noetl_serverless.records import DeadLetter, ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import PostgresCatalog
+from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
+from noetl_serverless.store.parity import StoredRows
 from noetl_serverless.store.replays import Replays
 
 LOOP = """\
@@ -360,3 +363,17 @@ async def test_a_rebuild_keeps_what_is_known_of_a_command_that_was_given_up(
     assert before == [[command["command_id"], "dead", 7, "w-1"]]
     await rebuild(user, started)
     assert await database.run(kept) == before
+
+
+async def test_what_is_committed_during_a_validation_is_no_difference(
+    started: str, database: Database, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = Replays._stored
+
+    def meanwhile(self: Replays, connection: Connection, execution_id: int) -> StoredRows:
+        with contextlib.closing(connect(postgres_url)) as other:
+            other.run("DELETE FROM noetl.command")
+        return stored(self, connection, execution_id)
+
+    monkeypatch.setattr(Replays, "_stored", meanwhile)
+    assert await Replays(database).validate(int(started)) == []

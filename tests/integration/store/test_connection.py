@@ -328,3 +328,17 @@ def test_a_statement_that_cannot_be_sent_is_reported_like_any_broken_connection(
         connection.run("SELECT 1")
     assert isinstance(caught.value.__cause__, OSError)
     connection.abort()
+
+
+def test_a_connection_that_is_closed_may_be_closed_again(postgres_url: str) -> None:
+    connection = connect(postgres_url)
+    connection.quit()
+    with pytest.raises(InterfaceError):
+        connection.close()
+    connection.quit()
+
+
+def test_a_statement_may_take_longer_than_connecting_may(postgres_url: str) -> None:
+    connection = connect(postgres_url, timeout=0.5)
+    assert connection.run("SELECT 1 FROM pg_sleep(1)") == [[1]]
+    connection.quit()

@@ -16,7 +16,7 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.ports import EventStore
+from noetl_serverless.ports import EventStore, LockedExecution
 from noetl_serverless.protocol import CommandKey, Held
 from noetl_serverless.records import (
     Claimant,
@@ -624,3 +624,18 @@ async def test_a_sweep_takes_one_of_each_execution_before_it_takes_a_second_of_a
     )
     (rest,) = await claim(log)
     assert rest.execution_id == wide.execution.execution_id
+
+
+async def test_what_cannot_be_stored_is_refused_also_where_nobody_else_can_commit(log: EventStore) -> None:
+    turn = await begin(log)
+    (lease,) = await claim(log)
+    id = turn.execution.execution_id
+
+    def decide(locked: LockedExecution) -> ExecutionCommit:
+        commit = report(Transition(locked.execution, PLAN, "w-1"), "a#1", lease.fence)
+        event, *others = commit.events
+        return replace(commit, events=[replace(event, payload={**event.payload, "data": "\ud800"}), *others])
+
+    with pytest.raises(UnstorableCommit):
+        await log.commit_exclusively(id, decide)
+    assert (await reload(log, turn)).execution.state.seq == 2

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,7 +19,6 @@ from noetl_serverless.protocol import (
     Outcome,
     ReportRequest,
 )
-from noetl_serverless.worker import client as client_module
 from noetl_serverless.worker.client import ControlPlane
 
 
@@ -185,8 +185,8 @@ async def test_the_pauses_between_tries_grow(server: Any, monkeypatch: pytest.Mo
         pauses.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr(client_module.asyncio, "sleep", noted)
-    monkeypatch.setattr(client_module.random, "uniform", lambda low, high: high)
+    monkeypatch.setattr(asyncio, "sleep", noted)
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
     await client.heartbeat(HEARTBEAT, timeout=60)
     assert [pause for pause in pauses if pause] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0]
 

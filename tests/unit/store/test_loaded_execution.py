@@ -77,6 +77,8 @@ def test_its_end_is_seen_in_the_events_since(kind: str, status: str) -> None:
     case = loaded([*log(), end], 2, state={"tokens": 5})
     assert (case.state.status, case.state.seq) == (status, 5)
     assert case.state.error == (None if status == "running" else {"code": "x"})
+    later = Event(e.STEP_EXIT, 9, seq=6, payload={"routes": "nonsense"})
+    assert loaded([*log(), end, later], 2, state={"tokens": 5}).state.seq == 6, "the next commit would collide"
 
 
 def test_what_left_quarantine_runs_again() -> None:

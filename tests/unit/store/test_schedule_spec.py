@@ -176,3 +176,8 @@ def test_a_run_is_late_when_it_is_a_moment_more_than_that() -> None:
     now = at("2025-07-01T06:00Z") + ON_TIME_TOLERANCE
     assert due_runs(cron("0 * * * *"), "skip", MISSED, now + timedelta(microseconds=1))[0] == []
     assert (timedelta(seconds=90), 100) == (ON_TIME_TOLERANCE, MAX_CATCH_UP_RUNS)
+
+
+def test_a_cron_line_without_a_time_zone_is_in_utc() -> None:
+    schedule = ScheduleSpec(datetime(2026, 1, 1, tzinfo=UTC), cron="0 9 * * *")
+    assert next_due(schedule, datetime(2026, 7, 1, tzinfo=UTC)) == datetime(2026, 7, 1, 9, tzinfo=UTC)

@@ -15,7 +15,6 @@ from noetl_serverless.errors import InvalidRequest, Unavailable
 from noetl_serverless.worker import archive
 from noetl_serverless.worker.archive import (
     LEASE_SECONDS,
-    MIN_TIME_SECONDS,
     ArchiveSummary,
     ArchiveWriter,
     LeaseLost,
@@ -109,10 +108,11 @@ async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, 
 
 async def test_none_is_begun_when_there_is_little_time_left(written: Any, clock: Clock, tmp_path: Path) -> None:
     client = Client(5)
-    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS) == ArchiveSummary(more=True)
+    assert await archivist(client, tmp_path).run(60.0) == ArchiveSummary(more=True)
     assert client.requests == []
     written["seconds"] = 50
-    assert await archivist(client, tmp_path).run(MIN_TIME_SECONDS + 100) == ArchiveSummary(registered=2, more=True)
+    assert await archivist(client, tmp_path).run(60.5) == ArchiveSummary(registered=1, more=True)
+    assert await archivist(client, tmp_path).run(160.0) == ArchiveSummary(registered=2, more=True)
 
 
 async def test_another_run_meanwhile_gives_up_and_the_next_does_not(written: Any, clock: Clock, tmp_path: Path) -> None:
@@ -208,6 +208,7 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
         "/api/archives/4/events?after=7&seq=7",
         "/api/archives/4/events?after=7&seq=8",
     ]
+    assert [method for method, _, _ in client.requests] == ["GET", "GET", "GET", "POST", "GET", "GET"]
     assert (client.requests[3][2].attempt, client.requests[3][2].lease) == (3, LEASE_SECONDS)
     client.held = False
     clock.now += LEASE_SECONDS

@@ -69,6 +69,7 @@ class Harness:
         self.let_go = asyncio.Event()
         self.ran: list[tuple[str, int]] = []
         self.problem: Problem | None = None
+        self.claim_problems: list[Problem] = []
         self.notifier = MemoryNotifier()
         client: Any = self
         context = WorkerContext(
@@ -93,6 +94,8 @@ class Harness:
     async def claim(self, request: ClaimRequest, *, timeout: float) -> Response[ClaimResponse]:
         self.claims.append(request)
         await self.answers.wait()
+        if self.claim_problems:
+            raise self.claim_problems.pop()
         commands = [] if request.recover else self.pending
         if not request.recover:
             self.pending = []
@@ -183,3 +186,16 @@ async def test_a_newer_lease_for_other_data_ends_the_run_of_the_older() -> None:
     assert not harness.drain.speculative_runs.busy, "the drain waits for a run that nobody goes on with"
     harness.let_go.set()
     await harness.until(lambda: not harness.drain.slots.running)
+
+
+async def test_after_a_claim_that_failed_it_soon_claims_again() -> None:
+    harness = Harness()
+    harness.claim_problems = [Unavailable("away", answered=503)]
+    harness.let_go.set()
+    await harness.notifier.publish("shared", [key("7")])
+    draining = asyncio.create_task(harness.drain.run())
+    await harness.until(lambda: harness.claims)
+    harness.pending = [command("7")]
+    await harness.notifier.publish("shared", [key("7")])
+    async with asyncio.timeout(20):
+        assert (await draining).done == 1, "it waits until its time is over"

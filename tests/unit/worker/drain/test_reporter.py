@@ -241,3 +241,12 @@ async def test_what_no_control_plane_understands_is_sent_nine_times_with_pauses(
     await harness.until(lambda: not harness.reporter.unanswered)
     assert harness.calls.statuses == [["done"]] * 9 + [["error"]]
     assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:9])), "it is sent as fast as it is refused"
+
+
+async def test_a_report_that_fails_in_a_way_nobody_thought_of_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    for says, logged in (("accepted", False), (RuntimeError("odd"), True)):
+        harness = Harness(says)
+        harness.reporter.submit(outcome("7"))
+        await harness.until(lambda harness=harness: not harness.reporter.tasks)  # type: ignore[misc]
+        assert ("reporting failed" in caplog.text) is logged
+    assert harness.reporter.unanswered == {}, "its lease expires"

@@ -462,9 +462,10 @@ async def test_attempts_begin_anew_after_a_jump(bench: Bench) -> None:
 
 async def test_a_jump_that_never_ends_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "MAX_VISITS", 20)
-    bench.tool("a")
+    tool = bench.tool("a")
     outcome = await bench.run(make.step(make.task("a", make.rule("jump", to="a"))))
     assert (outcome.status, outcome.error["code"]) == ("error", "rule.endless")
+    assert len(tool.calls) == 21, "the first, and as many as it may visit"
 
 
 # -- set

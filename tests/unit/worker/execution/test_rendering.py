@@ -65,9 +65,7 @@ async def test_errors_come_through() -> None:
         await ReferenceLoader(resolver).render(lambda fetch: fetch(ref("a"))["nothing"])
 
 
-@pytest.mark.parametrize(
-    ("size", "beside"), [(INLINE_BYTES, False), (INLINE_BYTES // 2 + 1, False), (INLINE_BYTES + 1, True)]
-)
+@pytest.mark.parametrize(("size", "beside"), [(1024 * 1024, False), (512 * 1024 + 1, False), (1024 * 1024 + 1, True)])
 async def test_what_reads_much_is_rendered_beside_the_event_loop(size: int, beside: bool) -> None:
     resolver: Any = Resolver()
     lazy = ReferenceLoader(resolver)

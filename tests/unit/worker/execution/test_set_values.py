@@ -11,6 +11,7 @@ from tests.unit.worker.builders import plan
 from tests.unit.worker.conftest import Bench
 
 from noetl_serverless import limits
+from noetl_serverless.engine.digest import stable_digest
 from noetl_serverless.limits import INLINE_BYTES, SET_BYTES, SET_REF_BYTES, SET_VALUE_BYTES
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
@@ -254,3 +255,12 @@ async def test_a_reference_to_what_is_gone_is_an_error_that_says_so(bench: Bench
     outcome = await run_with(bench, make.step(make.task("a", config={"x": "{{ ctx.big }}"})), {"big": ref})
     assert (outcome.status, outcome.error["kind"]) == ("error", "reference")
     assert ref["ref"] in outcome.error["message"]
+
+
+async def test_two_runs_compare_a_value_by_reference_without_what_differs_in_every_call(bench: Bench) -> None:
+    body = text(SET_VALUE_BYTES + 1)
+    answer = {"status_code": 200, "headers": {"date": "Monday"}, "url": "http://x", "elapsed": 1.5, "data": body}
+    outcome = await sets(bench, answer=answer, plain=body)
+    assert list(outcome.set_refs) == ["answer", "plain"]
+    assert outcome.set_refs["answer"]["meta"]["digest"] == stable_digest(answer) is not None
+    assert "digest" not in outcome.set_refs["plain"]["meta"], "the bytes are compared"

@@ -1,0 +1,33 @@
+"""The times of an outcome."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.worker import builders as make
+from tests.unit.worker.conftest import Bench
+
+from noetl_serverless.worker.execution import executor
+
+
+class Stopped:
+    def __init__(self, ran: float, waited: float) -> None:
+        self.ran = ran
+        self.waited = waited
+
+
+def test_times_are_milliseconds_and_no_wait_is_not_mentioned() -> None:
+    stopped: Any = Stopped(1.5, 0.25)
+    assert executor._times(stopped) == {"duration_ms": 1500.0, "waited_ms": 250.0}
+    stopped = Stopped(0.0000014, 0.0000004)
+    assert executor._times(stopped) == {"duration_ms": 0.001}
+
+
+async def test_an_outcome_says_when_it_began_to_the_millisecond_in_utc(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor.time, "time_ns", lambda: 1_767_225_599_987_654_321)
+    bench.tool("a", make.ok())
+    outcome = await bench.run(make.step(make.task("a")))
+    assert outcome.meta["started_at"] == "2025-12-31T23:59:59.987Z"
