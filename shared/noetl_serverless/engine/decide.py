@@ -288,10 +288,10 @@ class Decider(Decision):
             progressed = len(self.events) > event_count
             if not progressed:
                 self.size.add_work(len(ready) ** 2 // 10, None)
-            if not progressed and (deadlocked := first_deadlocked(self.plan, self.state, ready)) is not None:
-                self._begin(self.plan.steps[deadlocked])
-                self.run_pending()
-                progressed = len(self.events) > event_count
+                if (deadlocked := first_deadlocked(self.plan, self.state, ready)) is not None:
+                    self._begin(self.plan.steps[deadlocked])
+                    self.run_pending()
+                    progressed = True
         if not self._failed and not self.state.tokens and not self.state.waiting:
             self._end()
         if self._routes:

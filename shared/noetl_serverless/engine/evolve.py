@@ -62,12 +62,10 @@ def _started(state: State, event: Event) -> None:
     state.waiting[payload["entry"]] = []
 
 
-def _begin(state: State, step: str, generation: int, phase: Any) -> str:
+def _begin(state: State, step: str, generation: int, phase: Any) -> None:
     state.waiting.pop(step, None)
     state.generations[step] = generation
-    key = token_key(step, generation)
-    state.tokens[key] = Token(step, generation, phase)
-    return key
+    state.tokens[token_key(step, generation)] = Token(step, generation, phase)
 
 
 def _issued(state: State, event: Event) -> None:

@@ -336,3 +336,12 @@ def test_stored_items_count_by_their_own_sum_or_by_the_reference() -> None:
     assert each(ref=ref) != inline
     assert each(ref=ref) == each(ref={**ref, "ref": "noetl://execution/7/result/each/1"})
     assert each(ref=ref) != each(ref={**ref, "meta": {"sha256": "t"}})
+
+
+def test_how_many_items_of_a_loop_failed_counts() -> None:
+    run = play(Run(LOOP), 1)
+    (place,) = [place for place, event in enumerate(run.log) if event.type == e.LOOP_DONE]
+    before, done = of(run), run.log[place]
+    stats = {**done.payload["stats"], "failed": done.payload["stats"].get("failed", 0) + 1}
+    run.log[place] = replace(done, payload={**done.payload, "stats": stats})
+    assert of(run) != before

@@ -9,7 +9,7 @@ from tests.unit.engine.plays import CHAIN
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine.decide import reason_to_ignore
+from noetl_serverless.engine.decide import advance, reason_to_ignore
 from noetl_serverless.engine.events import Event
 
 ERROR = {"kind": "tool", "code": "boom", "message": "it broke"}
@@ -63,3 +63,11 @@ def test_nor_does_a_timer_that_is_not_set_or_a_child_that_nobody_waits_for() -> 
     assert run.fact(e.TIMER_FIRED, step="a", generation=1, payload=fired) == []
     assert run.fact(e.CHILD_ENDED, step="a", generation=1, payload=ended) == []
     assert (run.state.commands, run.state.tokens) == (before.commands, before.tokens)
+
+
+def test_an_execution_that_has_ended_does_not_begin_again() -> None:
+    run = Run("- {step: a, tool: {kind: noop}}\n")
+    run.done("a")
+    assert run.state.ended
+    begun = Event(e.STARTED, run.now + 1, seq=run.state.seq + 1, payload={"entry": "a", "workload": {}})
+    assert advance(run.plan, run.state, begun)[1] == []

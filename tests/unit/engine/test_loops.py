@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from tests.unit.engine.run import Run
 
+from noetl_serverless.engine import events as e
 from noetl_serverless.engine import loops
 from noetl_serverless.engine.frames import width_of
+from noetl_serverless.engine.replay import fold
 
 LOOP = """
     - step: each
@@ -308,3 +310,16 @@ def test_a_failed_loop_says_what_its_first_item_said() -> None:
         "step": "each",
     }
     assert run.log[-2].payload["stats"] == {"total": 3, "success": 0, "failed": 1}
+
+
+@pytest.mark.parametrize("items", ["[]", "5"])
+def test_a_loop_that_ends_as_it_begins_was_a_loop(items: str) -> None:
+    run = Run(f"- {{step: a, loop: {{in: '{{{{ {items} }}}}', iterator: x}}, tool: {{kind: noop}}}}")
+    (done,) = [event for event in run.log if event.type == e.LOOP_DONE]
+    state = fold("7", run.log[: done.seq])
+    assert {key: token.phase for key, token in state.tokens.items()} == {"a#1": "looping"}
+
+
+def test_while_a_worker_renders_its_collection_a_loop_opens() -> None:
+    run = Run("- {step: a, loop: {in: '{{ range(200000) | list }}', iterator: x}, tool: {kind: noop}}")
+    assert [token.phase for token in run.state.tokens.values()] == ["opening"]

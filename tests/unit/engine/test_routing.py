@@ -488,3 +488,20 @@ def test_a_step_that_ends_well_and_has_arcs_for_failures_alone_misses_none() -> 
     run.error("a")
     run.done("mend")
     assert run.state.status == "completed"
+
+
+def test_of_the_arcs_of_a_failed_step_those_that_handle_no_failure_are_passed_over() -> None:
+    run = Run(
+        """
+        - step: a
+          tool: {kind: noop}
+          next:
+            arcs:
+              - {step: well}
+              - {step: mend, when: "{{ event.name == 'call.error' }}"}
+        - {step: well, tool: {kind: noop}}
+        - {step: mend, tool: {kind: noop}}
+        """
+    )
+    run.error("a")
+    assert (run.running, run.state.status) == ({"mend"}, "running")

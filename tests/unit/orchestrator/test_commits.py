@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from tests.counted import counted
 
+from noetl_serverless import limits
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import Busy, InvalidRequest, Unavailable
@@ -211,3 +212,25 @@ async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Eng
     engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
     assert await engine.orchestrator.process_inbox(id) is False
     assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"
+
+
+async def test_what_lies_behind_the_end_of_an_execution_in_its_inbox_goes_with_it(engine: Engine) -> None:
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    engine.memory._put(id, Event(e.CALL_DONE, 5, step="only", generation=1, command_id="only#1", payload={}))
+    engine.memory._put(id, Event(e.TIMER_FIRED, 6, payload={"timer": "only#1!1"}))
+    assert await engine.orchestrator.process_inbox(id) is True
+    assert engine.status(id) == "COMPLETED"
+    assert engine.memory.executions[id].inbox == {}, "it takes another pass to get rid of it"
+
+
+async def test_an_inbox_of_several_parts_has_advanced_the_execution_although_the_last_brings_nothing(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "INBOX_FACTS", 1)
+    engine.catalog.add("t/t", ONLY)
+    id = await engine.start()
+    engine.memory._put(id, Event(e.CALL_DONE, 5, step="only", generation=1, command_id="only#1", payload={}))
+    engine.memory._put(id, Event(e.TIMER_FIRED, 6, payload={"timer": "only#1!1"}))
+    assert await engine.orchestrator.process_inbox(id) is True
+    assert (engine.status(id), engine.memory.executions[id].inbox) == ("COMPLETED", {})

@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from tests.unit.orchestrator.conftest import Engine, frame_of, outcome
+from tests.unit.orchestrator.quarantined import CALLS
 
 from noetl_serverless import limits
 from noetl_serverless.commands.fact import PAYLOAD_PLACEHOLDER, fact_of
@@ -20,6 +21,7 @@ from noetl_serverless.errors import Busy, InvalidRequest, ResultStoreUnavailable
 from noetl_serverless.limits import INLINE_BYTES, MIB, PAYLOADS_BYTES, WORKLOAD_BYTES
 from noetl_serverless.orchestrator import payloads as module
 from noetl_serverless.orchestrator.children import MAX_WAIT_MS
+from noetl_serverless.orchestrator.reports import MAX_ATTEMPTS_WITH_REFERENCES
 from noetl_serverless.orchestrator.start import initial_values
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.ports import ResultStore, StoredObject
@@ -138,6 +140,10 @@ async def bad_reference(store: Store, id: str, how: str) -> dict[str, Any]:
             ref = await reference(store, id, BIG, bytes=len(orjson.dumps(BIG)) - 1)
         case "says it is larger":
             ref = await reference(store, id, BIG, bytes=len(orjson.dumps(BIG)) + 1)
+        case "no JSON":
+            put = await store.put(f"{id}/x", b"[1, 2")
+            meta = {"bytes": put.bytes, "sha256": put.sha256}
+            ref = {**await reference(store, id, BIG, **meta), "key": put.key}
         case "no object":
             ref = await reference(store, id, ["x"] * 10)
         case "other bytes":
@@ -161,6 +167,7 @@ BAD = {
     "says no size": "is not a valid reference",
     "says it is smaller": "does not match its reference",
     "says it is larger": "does not match its reference",
+    "no JSON": "the payload cannot be stored",
     "no object": "must be an object",
     "other bytes": "does not match its reference",
     "no digest": "needs `key`, `meta.sha256` and `meta.bytes`",
@@ -491,3 +498,38 @@ async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pyt
     for name in ("a", "b", "a", "c", "a"):
         assert await payloads.load_value(refs[name]) == "123"
     assert store.reads == ["7/a", "7/b", "7/c"], "of two that there is room for, the one used last goes last"
+
+
+async def test_what_is_reported_with_an_unreadable_payload_is_left_in_the_inbox_without_it(
+    engine: Engine, store: Store
+) -> None:
+    engine.catalog.add("t/t", CALLS)
+    id = await engine.start()
+    (split,) = await engine.claim()
+    call, beside = (await engine.report(outcome(split), capacity=10)).commands
+
+    lost = 0
+
+    async def lose(parts: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
+        nonlocal lost
+        lost += 1
+        if lost == MAX_ATTEMPTS_WITH_REFERENCES:
+            # by the time that it is left in the inbox, the payload is not at hand any more
+            engine.orchestrator._commits._payloads._cached.clear()
+            store.fault = PermissionError("not for you")
+        return CommitResult(frozenset(), [], [], [])
+
+    commit, engine.memory.committing = engine.memory.committing, lose
+    with pytest.raises(ResultStoreUnavailable):
+        await engine.report(parked(call, await reference(store, id, BIG)), outcome(beside, 1))
+    facts = [fact.command_id for _, fact in (await engine.log.read_inbox(id)).facts]
+    assert facts == [beside.command_id], "one that cannot be read holds up the others"
+    engine.memory.committing = commit
+
+
+@pytest.mark.parametrize(
+    ("size", "counted"), [(5, 5), (WORKLOAD_BYTES, WORKLOAD_BYTES), (WORKLOAD_BYTES + 1, 0), (0, 0), (-5, 0), ("5", 0)]
+)
+def test_a_payload_counts_as_many_bytes_as_would_be_read(size: Any, counted: int) -> None:
+    assert module.payload_bytes({"meta": {"bytes": size}}) == counted
+    assert module.payload_bytes({"meta": None}) == module.payload_bytes({}) == module.payload_bytes(None) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -336,3 +337,19 @@ async def test_what_cannot_be_stored_as_it_would_go_on_stays_in_quarantine(
         with pytest.raises(Conflict, match="cannot be stored with what follows: half of a pair"):
             await engine.orchestrator.retry_quarantined(id)
     assert [row.execution_id for row in await engine.orchestrator.quarantined_executions(10)] == [id]
+
+
+@pytest.mark.parametrize("operation", ["retry", "drop"])
+async def test_who_takes_an_execution_out_of_quarantine_waits_for_who_is_at_it(
+    engine: Engine, faulty: Faulty, operation: str
+) -> None:
+    id = await into_quarantine(engine, faulty)
+    faulty.mend()
+    orchestrator = engine.orchestrator
+    take_out = orchestrator.retry_quarantined if operation == "retry" else orchestrator.drop_quarantined
+    async with orchestrator._commits.cache.exclusive([id]):
+        taking = asyncio.create_task(take_out(id))
+        await asyncio.sleep(0.1)
+        assert len(await orchestrator.quarantined_executions(10)) == 1, "what is cached and what is written may differ"
+    await asyncio.wait_for(taking, 10)
+    assert await orchestrator.quarantined_executions(10) == []
