@@ -134,7 +134,7 @@ async def test_a_drain_says_that_work_is_left_if_any_is_or_if_it_was_notified_at
     assert (await worker.drain(30.0))["more"] is False, "what one drain has left is left by the next, too"
 
 
-async def test_one_drain_runs_at_a_time_and_is_told_of_those_that_were_asked_for_meanwhile(
+async def test_one_drain_runs_at_a_time_and_is_notified_of_those_that_were_requested_meanwhile(
     worker: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker_module, "Drain", LongDrain)
