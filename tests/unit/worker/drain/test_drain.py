@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from tests.counted import counted
 from tests.unit.worker.drain.pipelined import CHAIN, HEAD, begun, claimed
 
 from noetl_serverless.errors import Problem, Unavailable
@@ -21,8 +23,10 @@ from noetl_serverless.protocol import (
     ReportResult,
 )
 from noetl_serverless.settings import Settings
+from noetl_serverless.telemetry import metrics
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.worker.client import Response
+from noetl_serverless.worker.drain import drain as drain_module
 from noetl_serverless.worker.drain.context import Requests, WorkerContext
 from noetl_serverless.worker.drain.drain import Drain
 from noetl_serverless.worker.drain.keys import key_of
@@ -199,3 +203,41 @@ async def test_after_a_claim_that_failed_it_soon_claims_again() -> None:
     await harness.notifier.publish("shared", [key("7")])
     async with asyncio.timeout(20):
         assert (await draining).done == 1, "it waits until its time is over"
+
+
+async def test_a_drain_that_has_no_time_claims_nothing() -> None:
+    harness = Harness("7")
+    harness.pending = [command("7")]
+    harness.drain.budget.stop()
+    assert (await harness.drain.run()).claimed == 0
+    assert harness.claims == []
+
+
+async def test_of_several_commands_of_an_answer_those_that_are_new_begin() -> None:
+    harness = Harness()
+    now = asyncio.get_running_loop().time()
+    await harness.drain.accept([command("7", fence=2)], {}, now)
+    await harness.drain.accept([command("7"), command("8")], {}, now)
+    await harness.until(lambda: len(harness.ran) == 2)
+    assert harness.ran == [("7", 2), ("8", 1)]
+    assert counted(metrics.commands_in_flight) == 2
+    harness.problem = Unavailable("away", answered=503)
+    harness.let_go.set()
+    await harness.until(lambda: len(harness.drain.reporter.unanswered) == 2)
+    await harness.drain.accept([command("7", fence=2), command("9")], {}, now)
+    await harness.until(lambda: len(harness.ran) == 3)
+    assert harness.ran[2:] == [("9", 1)], "what only waits to be reported is run again"
+
+
+async def test_what_runs_when_time_closes_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drain_module, "PULL_WAIT_SECONDS", 0.01)
+    harness = Harness("7")
+    harness.pending = [command("7")]
+    draining = asyncio.create_task(harness.drain.run())
+    await harness.until(lambda: harness.ran)
+    harness.drain.budget.stop()
+    harness.drain.slots.wake()
+    await asyncio.sleep(0.1)
+    harness.let_go.set()
+    assert (await draining).done == 1
+    assert not harness.drain.budget.is_over, "nothing else could run until time was over"

@@ -250,3 +250,33 @@ async def test_a_report_that_fails_in_a_way_nobody_thought_of_is_logged(caplog: 
         await harness.until(lambda harness=harness: not harness.reporter.tasks)  # type: ignore[misc]
         assert ("reporting failed" in caplog.text) is logged
     assert harness.reporter.unanswered == {}, "its lease expires"
+
+
+async def test_what_was_in_doubt_is_so_after_a_refusal_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(reporter, "Retry", partial(Retry, pause=0.0))
+    harness = Harness(Unavailable("away", answered=503, doubtful=True), InvalidRequest("no"), "accepted")
+    # the release before does not know references
+    harness.reporter.submit(outcome("7", set_refs={"x": {"$ref": "r"}}))
+    await harness.until(lambda: not harness.reporter.unanswered)
+    assert harness.calls.statuses == [["done"]] * 3
+    assert harness.calls.recoveries == 1, "the command that followed came with the answer that was lost"
+
+
+async def test_what_was_in_doubt_is_so_in_smaller_reports_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reporter, "BATCH_SECONDS", 0.0)
+    gate = asyncio.Event()
+
+    async def first() -> str:
+        await gate.wait()
+        return "accepted"
+
+    harness = Harness(first, Unavailable("it broke", answered=500, doubtful=True), "accepted")
+    harness.reporter.submit(outcome("1"))
+    await harness.until(lambda: harness.calls.reports)
+    for name in ("2", "3"):
+        harness.reporter.submit(outcome(name))
+    gate.set()
+    await harness.until(lambda: not harness.reporter.unanswered)
+    assert harness.calls.executions == [["1"], ["2", "3"], ["2"], ["3"]]
+    assert harness.calls.recoveries == 1

@@ -160,9 +160,9 @@ def test_an_outcome_is_decided_on_as_it_is_sent() -> None:
     }
 
 
-@pytest.mark.parametrize("open_work", ["timers", "children", "loops"])
+@pytest.mark.parametrize("open_work", ["commands", "timers", "children", "loops"])
 def test_while_anything_else_of_the_execution_is_open_nothing_runs_speculatively(open_work: str) -> None:
     speculation, command = start(CHAIN)
-    other: Any = {"other": None}
-    speculation.state = replace(speculation.state, **{open_work: other})
+    others: Any = {**getattr(speculation.state, open_work), "other#1": speculation.state.commands["a#1"]}
+    speculation.state = replace(speculation.state, **{open_work: others})
     assert speculation.next_command(command, done(command, {"n": 4})) is None

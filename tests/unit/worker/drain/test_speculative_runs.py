@@ -456,7 +456,10 @@ async def test_a_step_that_was_stopped_during_its_report_is_released(same: bool)
 async def test_of_a_run_in_doubt_no_lease_is_certain() -> None:
     harness = Harness("accepted")
     assert harness.runs.leased_commands() == [harness.command]
+    assert harness.runs.is_doubtful(key_of(harness.command)) is False
     harness.runs._runs["7"].doubtful = True
+    assert harness.runs.is_doubtful(key_of(harness.command)) is True
+    assert harness.runs.is_doubtful(("8", "a#1")) is False
     assert harness.runs.leased_commands() == [], "a recovery would not bring what the lost answer brought"
     assert list(harness.runs.leases()) == [key_of(harness.command)]
 
@@ -481,3 +484,15 @@ async def test_a_report_that_fails_is_logged_and_one_that_succeeds_is_not(caplog
         await harness.settled()
         await asyncio.sleep(0)
         assert ("reporting failed" in caplog.text) is logged
+
+
+async def test_a_step_that_gets_its_lease_when_time_has_closed_is_released() -> None:
+    harness = Harness("accepted")
+    run = harness.runs._runs["7"]
+    run.doubtful = True
+    harness.end(harness.command, {"n": 1})
+    newest = run.newest.command
+    harness.budget.stop()
+    assert harness.runs.accept_lease(newest.model_copy(update={"fence": 10}), 0.0)
+    assert (harness.started, harness.runs.busy) == ([], False)
+    assert [(each.command_id, each.fence, each.status) for each in harness.submitted] == [("b#1", 10, "released")]

@@ -200,6 +200,7 @@ async def test_a_frame_that_is_deferred_remembers_the_attempts_of_all_items(benc
     each = make.step(make.task("a", retry, config={"i": "{{ item }}"}), loop=make.loop())
     first = await bench.frame(each, [0, 1])
     assert (first.status, len(first.meta["attempts"])) == ("deferred", 1)
+    assert orjson.dumps(first.resume).count(b'"early"') == 1, "each item keeps them once more"
     second = await bench.frame(each, [0, 1], resume=first.resume)
     last = await bench.frame(each, [0, 1], resume=second.resume)
     assert last.status == "done"
