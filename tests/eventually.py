@@ -23,6 +23,11 @@ async def eventually(condition: Callable[[], object], pause: float = 0.005) -> N
             await asyncio.sleep(pause)
 
 
+async def in_few_turns(condition: Callable[[], object]) -> None:
+    """As `eventually`, but looks after each turn of the event loop: for what waits for nothing outside of it."""
+    await eventually(condition, pause=0)
+
+
 def while_progressing(progress: Callable[[], object], seconds: float) -> Callable[[], bool]:
     """Whether to wait on: until `progress` has given the same, or None, for `seconds`."""
     seen, until = progress(), time.monotonic() + seconds

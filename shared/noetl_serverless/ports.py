@@ -86,7 +86,7 @@ class EventStore(Protocol):
         ...
 
     async def events(self, execution_id: str) -> list[Event]:
-        """At most `limit` events with a seq above `after`, in order; none if the execution does not exist."""
+        """The whole log, in order; empty if the execution does not exist."""
         ...
 
     async def starts_by_key(self, keys: Sequence[str]) -> dict[str, IdempotentStart]:

@@ -278,20 +278,20 @@ class Decider(Decision):
 
     def begin_waiting_steps(self) -> None:
         """Begin the steps that need not wait any longer; end the execution when nothing is left."""
-        progressed = True
-        while progressed and self.state.waiting and not self._failed:
+        while self.state.waiting and not self._failed:
             ready = [step for step in self.plan.steps if step in self.state.waiting]
             event_count = len(self.events)
             for step in ready:
                 self.begin_if_ready(step)
                 self.run_pending()
-            progressed = len(self.events) > event_count
-            if not progressed:
-                self.size.add_work(len(ready) ** 2 // 10, None)
-                if (deadlocked := first_deadlocked(self.plan, self.state, ready)) is not None:
-                    self._begin(self.plan.steps[deadlocked])
-                    self.run_pending()
-                    progressed = True
+            if len(self.events) > event_count:
+                continue
+            self.size.add_work(len(ready) ** 2 // 10, None)
+            deadlocked = first_deadlocked(self.plan, self.state, ready)
+            if deadlocked is None:
+                break
+            self._begin(self.plan.steps[deadlocked])
+            self.run_pending()
         if not self._failed and not self.state.tokens and not self.state.waiting:
             self._end()
         if self._routes:

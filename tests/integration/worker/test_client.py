@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.eventually import eventually
 from tests.serving import serving_app
 
 from noetl_serverless.errors import Forbidden, NotFound, Unavailable
@@ -20,6 +22,8 @@ from noetl_serverless.protocol import (
     ReportRequest,
 )
 from noetl_serverless.worker.client import ControlPlane
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 class Server:
@@ -43,15 +47,22 @@ class Server:
         return web.json_response(body, status=status, headers=headers[0] if headers else None)
 
 
+@asynccontextmanager
+async def client_of(handle: Handler, **options: Any) -> AsyncIterator[ControlPlane]:
+    """A client of a control plane that answers every request by `handle`."""
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", handle)
+    async with serving_app(app) as url:
+        client = ControlPlane(url, "t0ken", **options)
+        yield client
+        await client.close()
+
+
 @pytest.fixture
 async def server() -> AsyncIterator[tuple[Server, ControlPlane]]:
     server = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", server.handle)
-    async with serving_app(app) as url:
-        client = ControlPlane(url, "t0ken")
+    async with client_of(server.handle) as client:
         yield server, client
-        await client.close()
 
 
 HEARTBEAT = HeartbeatRequest(worker_id="w", commands=[])
@@ -201,20 +212,14 @@ async def test_no_more_connections_are_open_than_it_may_have() -> None:
         await gate.wait()
         return web.json_response({"lost": []})
 
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", handle)
-    async with serving_app(app) as url:
-        client = ControlPlane(url, "t", connections=2)
+    async with client_of(handle, connections=2) as client:
         calls = [asyncio.create_task(client.heartbeat(HEARTBEAT, timeout=30)) for _ in range(6)]
-        async with asyncio.timeout(30):
-            while arrived < 2:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await eventually(lambda: arrived >= 2)
         await asyncio.sleep(0.1)
         assert arrived == 2
         gate.set()
         await asyncio.gather(*calls)
         assert arrived == 6
-        await client.close()
 
 
 async def test_it_is_ready_while_the_control_plane_is_alive(server: Any) -> None:
@@ -241,10 +246,6 @@ async def test_a_call_without_time_left_ends_all_the_same() -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", hang)
-    async with serving_app(app) as url:
-        client = ControlPlane(url, "t")
+    async with client_of(hang) as client:
         with pytest.raises(Unavailable):
             await asyncio.wait_for(client.heartbeat(HEARTBEAT, timeout=0.0), 10)
-        await client.close()

@@ -114,6 +114,19 @@ def worker(client: Client, python: PythonProcesses, tmp_path: Path) -> Worker:
     return Worker(settings, control_plane, MemoryNotifier(), unused, unused, pool, compile, grace=2.0)
 
 
+@pytest.fixture
+def drains(monkeypatch: pytest.MonkeyPatch) -> list[LongDrain]:
+    """Those that the worker has begun; each goes on until it is stopped."""
+    begun: list[LongDrain] = []
+
+    def make(*arguments: Any) -> LongDrain:
+        begun.append(LongDrain(*arguments))
+        return begun[-1]
+
+    monkeypatch.setattr(worker_module, "Drain", make)
+    return begun
+
+
 async def test_a_worker_claims_batches_for_the_archive_under_its_own_id(worker: Worker, client: Client) -> None:
     summary = await worker.archive_writer.run(1000.0)
     assert (summary.registered, summary.failed, summary.more) == (0, 0, False)
@@ -134,10 +147,8 @@ async def test_a_drain_says_that_work_is_left_if_any_is_or_if_it_was_notified_at
     assert (await worker.drain(30.0))["more"] is False, "what one drain has left is left by the next, too"
 
 
-async def test_one_drain_runs_at_a_time_and_is_notified_of_those_that_were_requested_meanwhile(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker_module, "Drain", LongDrain)
+@pytest.mark.usefixtures("drains")
+async def test_one_drain_runs_at_a_time_and_is_notified_of_those_that_were_requested_meanwhile(worker: Worker) -> None:
     running = asyncio.create_task(worker.drain(600.0))
     await asyncio.sleep(0)
     for sweep in (False, True):
@@ -150,15 +161,8 @@ async def test_one_drain_runs_at_a_time_and_is_notified_of_those_that_were_reque
 
 @pytest.mark.parametrize("sweep", [False, True])
 async def test_a_running_drain_can_take_what_it_is_asked_for(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch, sweep: bool
+    worker: Worker, drains: list[LongDrain], sweep: bool
 ) -> None:
-    drains: list[LongDrain] = []
-
-    def make(*args: Any) -> LongDrain:
-        drains.append(LongDrain(*args))
-        return drains[-1]
-
-    monkeypatch.setattr(worker_module, "Drain", make)
     running = asyncio.create_task(worker.drain(600.0, sweep=True))
     await asyncio.sleep(0)
     assert drains[0].requests.take_sweep() is True, "the sweep it was started with"
@@ -209,21 +213,12 @@ async def test_a_drain_that_fails_does_not_keep_the_next_from_running(
     assert (await worker.drain(600.0))["status"] == "drained"
 
 
-async def test_a_stop_gives_the_running_commands_the_grace_that_is_set(
-    worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    budgets: list[TimeBudget] = []
-
-    def make(context: Any, budget: TimeBudget, *rest: Any) -> LongDrain:
-        budgets.append(budget)
-        return LongDrain(context, budget, *rest)
-
-    monkeypatch.setattr(worker_module, "Drain", make)
+async def test_a_stop_gives_the_running_commands_the_grace_that_is_set(worker: Worker, drains: list[LongDrain]) -> None:
     running = asyncio.create_task(worker.drain(600.0))
     await asyncio.sleep(0)
-    assert budgets[0].until_over() > 500.0
+    assert drains[0].budget.until_over() > 500.0
     worker.stop()
-    assert 1.0 < budgets[0].until_over() <= 2.0
+    assert 1.0 < drains[0].budget.until_over() <= 2.0
     await asyncio.wait_for(running, 5)
 
 
@@ -252,14 +247,7 @@ async def test_a_worker_that_never_drained_closes(worker: Worker, client: Client
     assert (python.state, client.closed) == ("closed", True)
 
 
-async def test_a_sweep_that_was_asked_for_stays_asked_for(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
-    drains: list[LongDrain] = []
-
-    def make(*args: Any) -> LongDrain:
-        drains.append(LongDrain(*args))
-        return drains[-1]
-
-    monkeypatch.setattr(worker_module, "Drain", make)
+async def test_a_sweep_that_was_asked_for_stays_asked_for(worker: Worker, drains: list[LongDrain]) -> None:
     running = asyncio.create_task(worker.drain(600.0))
     await asyncio.sleep(0)
     for sweep in (True, False):

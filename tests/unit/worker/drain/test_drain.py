@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from tests.counted import counted
+from tests.eventually import in_few_turns
 from tests.unit.worker.drain.pipelined import CHAIN, HEAD, begun, claimed
 
 from noetl_serverless.errors import Problem, Unavailable
@@ -116,24 +116,19 @@ class Harness:
     async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> HeartbeatResponse:
         return HeartbeatResponse(lost=[])
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0)
-
 
 async def test_a_recovery_waits_for_a_claim_under_way_and_holds_what_that_brings() -> None:
     harness = Harness("7")
     harness.pending = [command("7")]
     harness.answers.clear()
     draining = asyncio.create_task(harness.drain.run())
-    await harness.until(lambda: harness.claims)
+    await in_few_turns(lambda: harness.claims)
     harness.drain.recover()
     for _ in range(10):
         await asyncio.sleep(0)
     assert len(harness.claims) == 1, "what the claim is about to bring would be recovered, too"
     harness.answers.set()
-    await harness.until(lambda: any(claim.recover for claim in harness.claims))
+    await in_few_turns(lambda: any(claim.recover for claim in harness.claims))
     assert [claim.holding for claim in harness.claims if claim.recover] == [[key("7")]]
     harness.let_go.set()
     assert (await draining).done == 1
@@ -143,14 +138,14 @@ async def test_a_command_that_was_lost_before_it_began_is_claimed_again_when_it_
     harness = Harness("7", "8")
     harness.pending = [command("7"), command("8", delivery=LAST_DELIVERY)]
     draining = asyncio.create_task(harness.drain.run())
-    await harness.until(lambda: harness.drain.slots.isolated is not None and harness.ran)
+    await in_few_turns(lambda: harness.drain.slots.isolated is not None and harness.ran)
     isolated = harness.drain.slots.isolated
     assert isolated is not None and key_of(isolated.command) == ("8", "a")
     harness.drain.cancel_lost(isolated)
     harness.pending = [command("8", fence=2)]
     await harness.notifier.publish("shared", [key("8")])
-    await harness.until(lambda: len(harness.ran) == 2 or not harness.notifier._waiting["shared"])
-    await harness.until(lambda: not harness.notifier._taken)
+    await in_few_turns(lambda: len(harness.ran) == 2 or not harness.notifier._waiting["shared"])
+    await in_few_turns(lambda: not harness.notifier._taken)
     harness.let_go.set()
     assert (await draining).done == 2, "its pointer was acknowledged unread"
     assert harness.ran == [("7", 1), ("8", 2)]
@@ -169,10 +164,10 @@ async def test_a_recovery_names_all_that_is_held_also_what_is_only_to_be_reporte
     harness.problem = Unavailable("away", answered=503)
     harness.let_go.set()
     draining = asyncio.create_task(harness.drain.run())
-    await harness.until(lambda: harness.ran and not harness.drain.slots.running and not harness.drain.reporter.tasks)
+    await in_few_turns(lambda: harness.ran and not harness.drain.slots.running and not harness.drain.reporter.tasks)
     harness.drain.speculative_runs.begin(await pipelined(harness), Lease())
     harness.drain.recover()
-    await harness.until(lambda: any(claim.recover for claim in harness.claims))
+    await in_few_turns(lambda: any(claim.recover for claim in harness.claims))
     (recovery,) = [claim for claim in harness.claims if claim.recover]
     assert {key_of(held) for held in recovery.holding} == {("8", "a"), ("7", "a#1")}, "it would run once more"
     draining.cancel()
@@ -186,10 +181,10 @@ async def test_a_newer_lease_for_other_data_ends_the_run_of_the_older() -> None:
     await harness.drain.accept([anchor], {}, now)
     assert harness.drain.speculative_runs.busy
     await harness.drain.accept([anchor.model_copy(update={"fence": 10, "order": "other", "ahead": None})], {}, now)
-    await harness.until(lambda: harness.ran == [("7", 10)])
+    await in_few_turns(lambda: harness.ran == [("7", 10)])
     assert not harness.drain.speculative_runs.busy, "the drain waits for a run that nobody goes on with"
     harness.let_go.set()
-    await harness.until(lambda: not harness.drain.slots.running)
+    await in_few_turns(lambda: not harness.drain.slots.running)
 
 
 async def test_after_a_claim_that_failed_it_soon_claims_again() -> None:
@@ -198,7 +193,7 @@ async def test_after_a_claim_that_failed_it_soon_claims_again() -> None:
     harness.let_go.set()
     await harness.notifier.publish("shared", [key("7")])
     draining = asyncio.create_task(harness.drain.run())
-    await harness.until(lambda: harness.claims)
+    await in_few_turns(lambda: harness.claims)
     harness.pending = [command("7")]
     await harness.notifier.publish("shared", [key("7")])
     async with asyncio.timeout(20):
@@ -218,14 +213,14 @@ async def test_of_several_commands_of_an_answer_those_that_are_new_begin() -> No
     now = asyncio.get_running_loop().time()
     await harness.drain.accept([command("7", fence=2)], {}, now)
     await harness.drain.accept([command("7"), command("8")], {}, now)
-    await harness.until(lambda: len(harness.ran) == 2)
+    await in_few_turns(lambda: len(harness.ran) == 2)
     assert harness.ran == [("7", 2), ("8", 1)]
     assert counted(metrics.commands_in_flight) == 2
     harness.problem = Unavailable("away", answered=503)
     harness.let_go.set()
-    await harness.until(lambda: len(harness.drain.reporter.unanswered) == 2)
+    await in_few_turns(lambda: len(harness.drain.reporter.unanswered) == 2)
     await harness.drain.accept([command("7", fence=2), command("9")], {}, now)
-    await harness.until(lambda: len(harness.ran) == 3)
+    await in_few_turns(lambda: len(harness.ran) == 3)
     assert harness.ran[2:] == [("9", 1)], "what only waits to be reported is run again"
 
 
@@ -234,7 +229,7 @@ async def test_what_runs_when_time_closes_is_waited_for(monkeypatch: pytest.Monk
     harness = Harness("7")
     harness.pending = [command("7")]
     draining = asyncio.create_task(harness.drain.run())
-    await harness.until(lambda: harness.ran)
+    await in_few_turns(lambda: harness.ran)
     harness.drain.budget.stop()
     harness.drain.slots.wake()
     await asyncio.sleep(0.1)

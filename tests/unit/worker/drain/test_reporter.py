@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from tests.eventually import in_few_turns
 from tests.unit.worker.drain.fake_calls import FakeCalls
 
 from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
@@ -64,21 +65,16 @@ class Harness:
     async def accept(self, commands: Any, plans: Any, sent: float) -> None:
         assert not commands
 
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(30):
-            while not condition():  # noqa: ASYNC110
-                await asyncio.sleep(0)
-
 
 @pytest.mark.usefixtures("waits")
 async def test_what_is_superseded_while_it_waits_to_be_sent_again_is_dropped() -> None:
     harness = Harness(Unavailable("away", answered=503), "accepted")
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: harness.calls.reports and not harness.reporter.tasks)
+    await in_few_turns(lambda: harness.calls.reports and not harness.reporter.tasks)
     harness.reporter.supersede(("7", "a"), 2)
     assert harness.reporter._to_resend == [], "what can only be stale waits to be sent again"
     harness.reporter.submit(outcome("7", fence=2))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.fences == [[1], [2]]
 
 
@@ -88,7 +84,7 @@ async def test_what_waits_with_others_to_be_sent_again_stays_when_one_of_them_is
     for name in ("6", "7", "8"):
         harness.reporter.submit(outcome(name))
     harness.reporter._flush()
-    await harness.until(lambda: harness.reporter._to_resend)
+    await in_few_turns(lambda: harness.reporter._to_resend)
     assert harness.calls.fences == [[1], [1, 1]]
     harness.reporter.supersede(("7", "a"), 2)
     assert [[each.execution_id for each in batch.outcomes] for batch in harness.reporter._to_resend] == [["8"]]
@@ -102,7 +98,7 @@ async def test_what_is_superseded_before_it_was_sent_is_dropped() -> None:
     harness.reporter.supersede(("7", "a"), 2)
     assert list(harness.reporter.unanswered) == [("6", "a"), ("8", "a")], "it takes a slot from others"
     harness.reporter._flush()
-    await harness.until(lambda: len(harness.calls.reports) == 2)
+    await in_few_turns(lambda: len(harness.calls.reports) == 2)
     assert harness.calls.executions == [["6"], ["8"]]
 
 
@@ -112,7 +108,7 @@ async def test_a_lease_that_is_no_newer_supersedes_nothing(fence: int) -> None:
     harness = Harness("accepted")
     harness.reporter.submit(outcome("7"))
     harness.reporter.supersede(("7", "a"), fence)
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert (harness.calls.fences, harness.summary.done) == ([[1]], 1)
 
 
@@ -125,7 +121,7 @@ async def test_what_is_superseded_during_a_report_that_fails_is_not_sent_again(p
 
     harness = Harness(supersede)
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: harness.calls.reports and not harness.reporter.tasks)
+    await in_few_turns(lambda: harness.calls.reports and not harness.reporter.tasks)
     assert len(harness.calls.reports) == 1, "what can only be stale was sent again"
     assert (harness.reporter._to_resend, harness.reporter.unanswered) == ([], {})
 
@@ -140,21 +136,21 @@ async def test_a_newer_outcome_waits_until_the_report_of_the_older_is_answered(m
 
     harness = Harness(Unavailable("away", answered=503), wait, "accepted")
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: len(harness.calls.reports) == 2)
+    await in_few_turns(lambda: len(harness.calls.reports) == 2)
     harness.reporter.submit(outcome("7", fence=2))
     harness.reporter._flush()
     for _ in range(10):
         await asyncio.sleep(0)
     assert harness.calls.fences == [[1], [1]], "outcomes of one execution are sent out of order"
     answered.set()
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert (harness.calls.fences, harness.summary.done) == ([[1], [1], [2]], 1)
 
 
 async def test_an_error_that_is_refused_in_place_of_an_outcome_is_the_end_of_it() -> None:
     harness = Harness(*[InvalidRequest("it cannot be read")] * 5, "accepted")
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.statuses == [["done"], ["error"]], "it is sent without end"
     assert (harness.summary.refused, harness.summary.failed) == (1, 0)
 
@@ -162,7 +158,7 @@ async def test_an_error_that_is_refused_in_place_of_an_outcome_is_the_end_of_it(
 async def test_an_outcome_that_is_an_error_is_replaced_when_it_is_refused() -> None:
     harness = Harness(InvalidRequest("it cannot be read"), "accepted")
     harness.reporter.submit(outcome("7", status="error", error={"code": "boom", "message": "m"}))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.statuses == [["error"], ["error"]]
     assert (harness.summary.refused, harness.summary.failed) == (0, 1)
 
@@ -170,7 +166,7 @@ async def test_an_outcome_that_is_an_error_is_replaced_when_it_is_refused() -> N
 async def test_a_release_that_is_refused_is_replaced_by_nothing() -> None:
     harness = Harness(InvalidRequest("it cannot be read"), "accepted")
     harness.reporter.submit(outcome("7", status="released"))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert (harness.calls.statuses, harness.summary.refused) == ([["released"]], 1)
 
 
@@ -203,7 +199,7 @@ async def test_when_time_has_run_out_nothing_that_was_ready_is_sent() -> None:
 async def test_when_time_has_run_out_nothing_is_sent_again() -> None:
     harness = Harness(Unavailable("away", answered=503), asyncio.Event().wait)
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: harness.calls.reports and not harness.reporter.tasks)
+    await in_few_turns(lambda: harness.calls.reports and not harness.reporter.tasks)
     harness.reporter.submit(outcome("8"))
     await asyncio.sleep(0)
     (batch,) = harness.reporter._to_resend
@@ -218,7 +214,7 @@ async def test_when_time_has_run_out_nothing_is_sent_again() -> None:
 async def test_when_time_has_run_out_no_timer_is_left() -> None:
     harness = Harness(Unavailable("away", answered=503))
     harness.reporter.submit(outcome("7"))
-    await harness.until(lambda: harness.calls.reports and not harness.reporter.tasks)
+    await in_few_turns(lambda: harness.calls.reports and not harness.reporter.tasks)
     timer = harness.reporter._timer
     assert timer is not None and not timer.cancelled(), "it is sent again later"
     harness.reporter.give_up()
@@ -238,7 +234,7 @@ async def test_what_no_control_plane_understands_is_sent_nine_times_with_pauses(
     harness = Harness(refuse)
     # the release before does not know references
     harness.reporter.submit(outcome("7", set_refs={"x": {"$ref": "r"}}))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.statuses == [["done"]] * 9 + [["error"]]
     assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:9])), "it is sent as fast as it is refused"
 
@@ -247,7 +243,7 @@ async def test_a_report_that_fails_in_a_way_nobody_thought_of_is_logged(caplog: 
     for says, logged in (("accepted", False), (RuntimeError("odd"), True)):
         harness = Harness(says)
         harness.reporter.submit(outcome("7"))
-        await harness.until(lambda harness=harness: not harness.reporter.tasks)  # type: ignore[misc]
+        await in_few_turns(lambda harness=harness: not harness.reporter.tasks)  # type: ignore[misc]
         assert ("reporting failed" in caplog.text) is logged
     assert harness.reporter.unanswered == {}, "its lease expires"
 
@@ -258,7 +254,7 @@ async def test_what_was_in_doubt_is_so_after_a_refusal_too(monkeypatch: pytest.M
     harness = Harness(Unavailable("away", answered=503, doubtful=True), InvalidRequest("no"), "accepted")
     # the release before does not know references
     harness.reporter.submit(outcome("7", set_refs={"x": {"$ref": "r"}}))
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.statuses == [["done"]] * 3
     assert harness.calls.recoveries == 1, "the command that followed came with the answer that was lost"
 
@@ -273,10 +269,10 @@ async def test_what_was_in_doubt_is_so_in_smaller_reports_too(monkeypatch: pytes
 
     harness = Harness(first, Unavailable("it broke", answered=500, doubtful=True), "accepted")
     harness.reporter.submit(outcome("1"))
-    await harness.until(lambda: harness.calls.reports)
+    await in_few_turns(lambda: harness.calls.reports)
     for name in ("2", "3"):
         harness.reporter.submit(outcome(name))
     gate.set()
-    await harness.until(lambda: not harness.reporter.unanswered)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
     assert harness.calls.executions == [["1"], ["2", "3"], ["2"], ["3"]]
     assert harness.calls.recoveries == 1

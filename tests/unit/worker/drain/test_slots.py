@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from noetl_serverless.worker.drain import slots as module
-from noetl_serverless.worker.drain.context import Requests
 from noetl_serverless.worker.drain.running import Running
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.execution.lease import Lease
@@ -78,11 +77,3 @@ async def test_whoever_waits_is_woken_by_a_change_or_by_the_time() -> None:
     await asyncio.wait_for(waiting, 5)
     # an earlier change is none
     await asyncio.wait_for(slots.wait_for_change(0.01), 5)
-
-
-def test_what_was_requested_is_taken_once() -> None:
-    requests = Requests()
-    assert (requests.take_notified(), requests.take_sweep()) == (False, False)
-    requests.notified = requests.sweep = True
-    assert (requests.take_notified(), requests.take_notified()) == (True, False)
-    assert (requests.take_sweep(), requests.take_sweep()) == (True, False)

@@ -25,6 +25,9 @@ from noetl_serverless.worker.execution.executor import released
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 
+# the control plane decides what follows from it
+LARGE = {"n": "x" * 70_000}
+
 
 def outcome_of(command: ClaimedCommand, data: Any) -> Outcome:
     names = {"execution_id": command.execution_id, "command_id": command.command_id}
@@ -259,8 +262,7 @@ async def test_what_a_report_in_doubt_may_have_brought_is_recovered(answer: Any,
 
 async def test_the_slots_that_a_report_reserves_are_free_after_it() -> None:
     harness = Harness("accepted")
-    # so large that the control plane decides what follows
-    harness.end(harness.command, {"n": "x" * 70_000})
+    harness.end(harness.command, LARGE)
     await asyncio.sleep(0)
     await harness.settled()
     assert (harness.calls.reports, harness.slots.reserved, harness.slots.free) == ([["a#1"]], 0, 4)
@@ -270,8 +272,7 @@ async def test_outcomes_in_doubt_are_reported_when_their_lease_comes_again() -> 
     harness = Harness("accepted")
     run = harness.runs._runs["7"]
     run.doubtful = True
-    # so large that the control plane decides what follows
-    harness.end(harness.command, {"n": "x" * 70_000})
+    harness.end(harness.command, LARGE)
     await asyncio.sleep(0)
     assert harness.calls.reports == []
     assert harness.runs.accept_lease(harness.command.model_copy(update={"fence": 10}), 0.0)
@@ -282,8 +283,7 @@ async def test_outcomes_in_doubt_are_reported_when_their_lease_comes_again() -> 
 async def test_during_a_report_no_lease_is_used_or_lost() -> None:
     harness = Harness(asyncio.Event().wait)
     harness.start(harness.command, harness.lease)
-    # so large that the control plane decides what follows
-    assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": "x" * 70_000}))
+    assert harness.runs.end(harness.command, outcome_of(harness.command, LARGE))
     await asyncio.sleep(0)
     assert len(harness.calls.reports) == 1
     again = harness.command.model_copy(update={"fence": 10})
@@ -397,8 +397,7 @@ async def test_runs_that_continue_are_reported_before_those_that_have_ended(monk
     monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 0)
     harness = Harness("accepted")
     first, second = harness.begin("8")
-    # so large that the control plane decides what follows
-    harness.end(first, {"n": "x" * 70_000})
+    harness.end(first, LARGE)
     harness.end(second, {"n": 1})
     monkeypatch.setattr(speculative_runs, "MAX_REPORTS_UNDER_WAY", 1)
     harness.runs._flush()
@@ -478,8 +477,7 @@ async def test_an_outcome_that_cannot_be_sent_is_left_to_the_control_plane_and_n
 async def test_a_report_that_fails_is_logged_and_one_that_succeeds_is_not(caplog: pytest.LogCaptureFixture) -> None:
     for says, logged in (("accepted", False), (RuntimeError("what nobody thought of"), True)):
         harness = Harness(says)
-        # so large that the control plane decides what follows
-        harness.end(harness.command, {"n": "x" * 70_000})
+        harness.end(harness.command, LARGE)
         await asyncio.wait(harness.runs.tasks)
         await harness.settled()
         await asyncio.sleep(0)
