@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -13,6 +13,7 @@ from pg8000.core import READY_FOR_QUERY, Context
 from pg8000.exceptions import InterfaceError
 
 from .connection import Connection
+from .prepared import Prepared, Value
 
 # most bytes read in one turn of the event loop, so that a long answer does not hold up others; more than a record of
 # TLS, so that nothing stays in the TLS socket, for which the event loop would not call again
@@ -48,7 +49,14 @@ class AsyncConnection:
 
         If the call itself raises, nothing has been sent.
         """
-        request, self._context = self.connection.request(sql, params)
+        return self._start(*self.connection.request(sql, params))
+
+    def call(self, statement: Prepared, values: Sequence[Value]) -> asyncio.Future[Context]:
+        """As `execute`."""
+        return self._start(*self.connection.call(statement, values))
+
+    def _start(self, request: bytes, context: Context) -> asyncio.Future[Context]:
+        self._context = context
         answer = self._answer = self._loop.create_future()
         self._received_at = self._loop.time()
         self._timeout = self._loop.call_later(READ_TIMEOUT_SECONDS, self._check_timeout)

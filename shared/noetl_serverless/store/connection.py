@@ -17,11 +17,14 @@ from pg8000.native import to_statement
 
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
+from .prepared import Prepared, Value
 
 DESCRIBE_PORTAL = DESCRIBE + (6).to_bytes(4, "big") + b"P\x00"
 EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
 JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
+INVALID_STATEMENT_NAME = "26000"
+DUPLICATE_PREPARED_STATEMENT = "42P05"
 # the server is stopping, gone, starting or full: the same statement may succeed later
 TRANSIENT_STATES = ("57P01", "57P02", "57P03", "53300", "53400", "08000", "08003", "08006")
 
@@ -35,6 +38,7 @@ class Connection(pg8000.native.Connection):
         for oid in JSON_OIDS:
             self.register_in_adapter(oid, orjson.loads)
         self.register_in_adapter(TIMESTAMPTZ_OID, datetime.fromisoformat)
+        self._prepared: set[str] = set()
 
     @property
     def socket(self) -> socket.socket:
@@ -76,6 +80,23 @@ class Connection(pg8000.native.Connection):
         parse = _message(PARSE, b"\x00" + statement.encode(encoding) + b"\x00\x00\x00")
         size = (sum(map(len, bind)) + 4).to_bytes(4, "big")
         return b"".join((parse, BIND, size, *bind, DESCRIBE_PORTAL, EXECUTE_ALL, SYNC_MSG)), Context(statement)
+
+    def call(self, statement: Prepared, values: Sequence[Value]) -> tuple[bytes, Context]:
+        """As `request`, for a statement that is prepared if it has not been."""
+        parse = statement.name not in self._prepared
+        self._prepared.add(statement.name)
+        return statement.request(values, parse=parse)
+
+    def is_other_server(self, statement: Prepared, state: str | None) -> bool:
+        """Whether the error says that a pooler gave this connection another server, on which the statement has been
+        prepared, or has not. It was not run, and can be called again."""
+        if state == INVALID_STATEMENT_NAME:
+            self._prepared.discard(statement.name)
+        elif state == DUPLICATE_PREPARED_STATEMENT:
+            self._prepared.add(statement.name)
+        else:
+            return False
+        return True
 
     def is_lost_after(self, error: BaseException | None) -> bool:
         """Whether the connection must not be used again after this error."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from pg8000.core import Context
@@ -18,12 +18,14 @@ from ..errors import Unavailable
 from ..telemetry import metrics
 from .async_connection import AsyncConnection
 from .connection import TRANSIENT_STATES, Connection, as_dicts, connect, reason_of, sqlstate
+from .prepared import Prepared, Value
 
 T = TypeVar("T")
 
 # two transactions conflicted, and this one was rolled back as a whole: it is run again
 SERIALIZATION_STATES = ("40P01", "40001")
 MAX_TRANSACTION_ATTEMPTS = 6
+MAX_PREPARE_ATTEMPTS = 20
 
 
 class Database:
@@ -47,6 +49,10 @@ class Database:
         """Rows as dicts by column name."""
         answer = await self._execute(sql, params)
         return as_dicts(answer.columns, answer.rows)
+
+    async def call(self, statement: Prepared, values: Sequence[Value]) -> list[Any]:
+        """Rows as lists. The statement is prepared in each connection that runs it."""
+        return (await self._retry(lambda: self._call(statement, values))).rows or []
 
     async def transaction(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction in a thread: rolled back if it raises, again if it conflicts with another."""
@@ -122,6 +128,23 @@ class Database:
             return await answer
         except (InterfaceError, DatabaseError) as error:
             raise _unavailable(error) from error
+
+    async def _call(self, statement: Prepared, values: Sequence[Value]) -> Context:
+        for _ in range(MAX_PREPARE_ATTEMPTS):
+            pooled = await self._acquire()
+            try:
+                answer = pooled.call(statement, values)
+            except BaseException:
+                self._release(pooled)
+                raise
+            try:
+                return await answer
+            except (InterfaceError, DatabaseError) as error:
+                # nothing was run: a pooler gave the connection another server, which knows the statement or does not
+                if pooled.connection.is_other_server(statement, sqlstate(error)):
+                    continue
+                raise _unavailable(error) from error
+        raise Unavailable(f"PostgreSQL lost a prepared statement {MAX_PREPARE_ATTEMPTS} times")
 
     async def _acquire(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()

@@ -37,6 +37,7 @@ from .loaded_execution import event_of, execution_of, inbox_of
 from .locked_execution import lock
 from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
+from .steps import ADVANCE, INVALID_FENCE, parameters, result, steps_of
 
 # rows of a commit that are encoded as JSON at once
 BATCH_ROWS = 1000
@@ -104,6 +105,15 @@ class PostgresEventStore(EventStore):
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         """Write each whole or not at all; those refused (head moved, fence stale) are missing from `committed`. Raises
         UnstorableCommit if one of them cannot be stored; then none is written."""
+        if (steps := steps_of(commits, claimant, self._pool)) is not None:
+            with _writing():
+                try:
+                    values = parameters(steps, claimant)
+                    (answer,) = await self._database.call(ADVANCE, values)
+                    return result(steps, *answer)
+                except DatabaseError as error:
+                    if sqlstate(error) != INVALID_FENCE:
+                        raise
         rows = self._project(commits)
         if claimant is not None:
             claim_issued(rows.commands, claimant)

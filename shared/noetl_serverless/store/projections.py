@@ -102,11 +102,16 @@ def execution_row(commit: ExecutionCommit) -> dict[str, Any]:
     if commit.new_row is not None:
         row["row"] = commit.new_row
     if state.ended:
-        outcome = state.outcomes.get(state.last or "", {})
-        row["result"] = {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
+        row["result"] = result_of(state)
         row["error"] = state.error
         row["ended"] = commit.ended_at_ms
     return row
+
+
+def result_of(state: State) -> dict[str, Any] | None:
+    """{"data"} or {"ref"}: the outcome of the last step of an execution that has ended."""
+    outcome = state.outcomes.get(state.last or "", {})
+    return {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
 
 
 def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:

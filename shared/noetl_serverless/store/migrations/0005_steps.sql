@@ -1,0 +1,89 @@
+-- The common case of a commit: executions that go on by at most one command each, and nothing else.
+
+-- As `noetl.commit`, with typed parameters, for parts that each close one command and issue at most one. Element i of
+-- the first arrays belongs to part i, in order of ids:
+-- expects        the heads that the parts were decided on
+-- states         null: the state is not written; results, errors, ended (ms): null unless the part ends its execution, which
+--                then has no other command
+-- closed         the command that is closed, with its fence, held by `worker_id`
+-- next_commands  the command that is issued; null: none. `next_claimed`: leased to `worker_id` for `lease` seconds
+-- parts, seqs, ... are the events, in ms; `parts` numbers them from 1.
+--
+-- Returns for each part, separated by commas: nothing if it was refused because its head has moved, 0 if it was committed, or
+-- the fence of its claimed command; and when leases end. A fence that is not valid refuses all, with SQLSTATE NO001: nothing
+-- could take back that part alone.
+CREATE FUNCTION noetl.advance(
+    ids bigint[], expects integer[], heads integer[], statuses text[], finished_steps integer[], states text[],
+    state_form smallint, results text[], errors text[], ended float8[], closed text[], fences bigint[], worker_id text,
+    next_commands text[], next_steps text[], next_generations integer[], next_kinds text[], next_attempts integer[],
+    next_pools text[], next_playbooks integer[], next_weights integer[], next_seqs integer[], next_claimed boolean[],
+    lease float8,
+    parts integer[], seqs integer[], causes integer[], types text[], steps text[], generations integer[], commands text[],
+    ats float8[], payloads text[],
+    OUT granted text, OUT lease_ends text
+) LANGUAGE plpgsql SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    good boolean[];
+    fence_of bigint;
+    until timestamptz := now() + make_interval(secs => lease);
+BEGIN
+    granted := '';
+    FOR i IN 1..cardinality(ids) LOOP
+        IF ended[i] IS NOT NULL THEN
+            UPDATE noetl.execution SET head = heads[i], status = statuses[i], finished = finished_steps[i],
+                state = states[i]::json, folded = heads[i], state_version = state_form, result = results[i]::json,
+                error = errors[i]::json, ended_at = to_timestamp(ended[i] / 1000.0)
+            WHERE execution_id = ids[i] AND head = expects[i];
+        ELSIF states[i] IS NOT NULL THEN
+            UPDATE noetl.execution SET head = heads[i], finished = finished_steps[i],
+                state = states[i]::json, folded = heads[i], state_version = state_form
+            WHERE execution_id = ids[i] AND head = expects[i];
+        ELSE
+            UPDATE noetl.execution SET head = heads[i], finished = finished_steps[i]
+            WHERE execution_id = ids[i] AND head = expects[i];
+        END IF;
+        good[i] := FOUND;
+    END LOOP;
+    -- only now, for the order of locks: executions, then commands
+    FOR i IN 1..cardinality(ids) LOOP
+        IF i > 1 THEN
+            granted := granted || ',';
+        END IF;
+        CONTINUE WHEN NOT good[i];
+        DELETE FROM noetl.command
+        WHERE execution_id = ids[i] AND command_id = closed[i] AND fence = fences[i] AND status = 'claimed'
+          AND worker = worker_id;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the fence of a command is not valid' USING ERRCODE = 'NO001';
+        END IF;
+        IF ended[i] IS NOT NULL THEN
+            DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
+                SELECT c.ctid FROM noetl.command c WHERE c.execution_id = ids[i] AND c.status <> 'dead'
+                ORDER BY c.command_id FOR UPDATE));
+        END IF;
+        fence_of := 0;
+        IF next_commands[i] IS NOT NULL THEN
+            IF next_claimed[i] THEN
+                fence_of := nextval('noetl.fence');
+            END IF;
+            INSERT INTO noetl.command (
+                execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, worker,
+                fence, lease_until, claimed_at, deliveries, issued_at)
+            VALUES (
+                ids[i], next_commands[i], next_steps[i], next_generations[i], next_kinds[i], next_attempts[i],
+                next_pools[i], next_playbooks[i], next_weights[i],
+                CASE WHEN next_claimed[i] THEN 'claimed' ELSE 'pending' END, next_seqs[i],
+                CASE WHEN next_claimed[i] THEN worker_id END, fence_of, CASE WHEN next_claimed[i] THEN until END,
+                CASE WHEN next_claimed[i] THEN now() END, CASE WHEN next_claimed[i] THEN 1 ELSE 0 END, now());
+        END IF;
+        granted := granted || fence_of;
+    END LOOP;
+
+    INSERT INTO noetl.event (execution_id, seq, cause, type, step, generation, command_id, at, payload)
+    SELECT ids[x.part], x.seq, x.cause, x.type, x.step, x.generation, x.command, to_timestamp(x.at / 1000.0),
+        x.payload::json
+    FROM unnest(parts, seqs, causes, types, steps, generations, commands, ats, payloads)
+        AS x(part, seq, cause, type, step, generation, command, at, payload)
+    WHERE good[x.part];
+    lease_ends := to_json(until) #>> '{}';
+END $$;
