@@ -79,7 +79,9 @@ def boot_keeper(world: World, index: int) -> Keeper:
 
 
 def boot_hand(world: World, index: int) -> Hand:
-    process = world.process("hand", index)
+    """Together, it shares the process of the control plane with the same number, if there is one."""
+    plane = world.planes[index] if world.together and index < len(world.planes) else None
+    process = world.process("hand", index) if plane is None else plane.process
     python: Any = None
     worker = Worker(
         world.settings,
@@ -89,10 +91,13 @@ def boot_hand(world: World, index: int) -> Hand:
         answers.loader(world.heard, world.chance.random),
         python,
         plan_of,
+        orchestrator=None if plane is None else plane.server.direct(),
         grace=world.grace,
         clock=lambda: int(process.wall() * 1000),
     )
     worker.id = process.name
+    if plane is not None:
+        plane.orchestrator.connect_worker(worker)
     receiver = service.NotificationReceiver(worker, MemoryHost(world.settings.time_budget), InvokerLink(world), None)
     return Hand(process, worker, receiver)
 

@@ -17,7 +17,7 @@ from noetl_serverless.engine import decide, evolve, loops
 from noetl_serverless.orchestrator import commits, payloads, plans, reports, start, transition
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
-from noetl_serverless.worker import client, worker
+from noetl_serverless.worker import client, tries, worker
 from noetl_serverless.worker.drain import reporter
 from noetl_serverless.worker.execution import (
     executor,
@@ -142,8 +142,9 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
     small = stream(seed // SHARE, "limits").random() < 0.5
     swaps: list[tuple[Any, str, Any]] = [
         (client, "time", clock),
+        (tries, "time", clock),
         (
-            client,
+            tries,
             "random",
             SimpleNamespace(uniform=lambda low, high: low + (high - low) * patched.world.chance.random()),
         ),

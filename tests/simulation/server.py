@@ -3,7 +3,7 @@ and the bytes of its answer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from noetl_serverless.control_plane.encode import encode
 from noetl_serverless.control_plane.operation import Operation
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
+from noetl_serverless.control_plane.watchers import Watchers
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Claims
@@ -21,6 +22,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 from noetl_serverless.testing.rows import loaded
+from noetl_serverless.worker.direct import DirectOrchestrator
 
 from .loop import Process
 
@@ -83,12 +85,22 @@ class Server:
     def __init__(self, orchestrator: Orchestrator, log: EventStoreLink, process: Process, world: World) -> None:
         self._process = process
         self._world = world
+        link = OrchestratorLink(orchestrator, world)
+        self._direct = DirectLink(link, self)
         services: Any = SimpleNamespace(
-            orchestrator=OrchestratorLink(orchestrator, world), executions=History(log), verifier=VERIFIER
+            orchestrator=link,
+            executions=History(log),
+            verifier=VERIFIER,
+            watchers=Watchers(),
         )
         self._apps = {
             name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
         }
+
+    def direct(self) -> DirectOrchestrator:
+        """For a worker in the same process."""
+        answering: Any = self._direct
+        return DirectOrchestrator(answering)
 
     async def answer(self, call: Called) -> tuple[int, bytes]:
         """Where nothing is to go wrong, one request is served at a time, so that the order of events hangs on nothing
@@ -198,6 +210,30 @@ class OrchestratorLink:
                 command, again = (each.model_copy(update={"ahead": None}) for each in (command, again))
             if encode(command) != encode(again):
                 self._world.log.broken("a command is not what is stored", f"{encode(command)!r} / {encode(again)!r}")
+
+
+class DirectLink:
+    """The orchestrator as a worker in the same process calls it."""
+
+    def __init__(self, link: OrchestratorLink, server: Server) -> None:
+        self._link = link
+        self._server = server
+
+    async def claim(self, request: Any) -> Any:
+        return await self._noticed(self._link.claim(request))
+
+    async def report(self, request: Any) -> Any:
+        return await self._noticed(self._link.report(request))
+
+    async def heartbeat(self, request: Any) -> Any:
+        return await self._noticed(self._link.heartbeat(request))
+
+    async def _noticed(self, answering: Awaitable[Any]) -> Any:
+        try:
+            return await answering
+        except Exception as error:
+            self._server.noticed(error, "directly")
+            raise
 
 
 class History:

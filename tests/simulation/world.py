@@ -54,6 +54,8 @@ class Still(random.Random):
         return 0.5
 
 
+# how many of the worlds whose workers speak the present protocol have them in the processes of control planes
+TOGETHER = 0.4
 # how often each kind is drawn
 CACHES: tuple[Caches, ...] = ("kept", "kept", "off", "alternating")
 
@@ -95,6 +97,8 @@ class World:
         self._well_at = 0.0
         self.wire = Wire(self)
         self.version = version_of(seed)
+        # whether workers run in the processes of control planes, as long as there are any
+        self.together = not self.calm and self.version == VERSION and stream(seed, "shape").random() < TOGETHER
         self._incarnations: Counter[str] = Counter()
         self._turn = 0
         self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers")}

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from ..errors import AnswerTooLarge, Forbidden, InvalidRequest, Unauthenticated
 from ..limits import ANSWER_BYTES
 from ..protocol import VERSION, WIRE
-from ..store.connection import sqlstate
+from ..store.refusal import refusal_of
 from .body import parse_body, parse_query, read_body
 from .encode import encode
 from .page import Page
@@ -29,10 +29,6 @@ logger = logging.getLogger(__name__)
 # the end user on whose behalf the gateway calls
 USER_HEADER = "x-noetl-user"
 MAX_HEADER_CHARACTERS = 255
-# PostgreSQL's errors for NUL in text and in jsonb, and for numbers out of range
-UNSTORABLE_SQLSTATES = frozenset({"22021", "22P05", "22003"})
-# words of orjson's messages about numbers out of range and about half of a surrogate pair
-UNENCODABLE_REASONS = ("64-bit", "surrogates")
 
 USERS: frozenset[Role] = frozenset({"gateway", "operator"})
 WORKERS: frozenset[Role] = frozenset({"worker", "operator"})
@@ -135,21 +131,6 @@ class Operation:
             size = len(response.body)
             raise AnswerTooLarge(f"{self.name} would return {size} bytes; the limit is {ANSWER_BYTES}")
         return response
-
-
-def refusal_of(error: Exception) -> Exception:
-    """InvalidRequest if a value that the caller sent cannot be stored; else the error itself."""
-    # orjson.JSONEncodeError is plain TypeError, which may also be a mistake of ours
-    unwritable = isinstance(error, orjson.JSONEncodeError) and any(
-        reason in str(error) for reason in UNENCODABLE_REASONS
-    )
-    if unwritable or sqlstate(error) in UNSTORABLE_SQLSTATES:
-        # without the database's message, which may show the value
-        logger.warning("a value cannot be stored: %s", sqlstate(error) or error)
-        return InvalidRequest(
-            "a number has more than 64 bits, or a string contains a NUL character or an unpaired surrogate"
-        )
-    return error
 
 
 def authenticate(services: Services, request: Request) -> Caller:

@@ -104,8 +104,9 @@ def _pipelined(
     is_only_command = lease.delivery == 1 and list(state.commands) == [lease.command_id]
     if not is_only_command or state.timers or state.children:
         return {"order": digest}
-    snapshot = state.snapshot()
-    if max(len(orjson.dumps(state.workload)), len(orjson.dumps(snapshot))) > AHEAD_BYTES:
+    snapshot = orjson.dumps(state.snapshot())
+    if max(len(orjson.dumps(state.workload)), len(snapshot)) > AHEAD_BYTES:
         return {"order": digest}
-    ahead = Ahead.model_construct(head=execution.head, state=snapshot, workload=dict(state.workload))
+    # as the worker reads it, also one in this process, which must not change what is cached here
+    ahead = Ahead.model_construct(head=execution.head, state=orjson.loads(snapshot), workload=dict(state.workload))
     return {"order": digest, "ahead": ahead}

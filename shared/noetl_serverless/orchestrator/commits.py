@@ -18,6 +18,7 @@ from ..records import Claimant, CommitResult, ExecutionCommit, Inbox, Lease, Loa
 from ..telemetry import metrics
 from .children import resolve_child_again
 from .execution_cache import ExecutionCache
+from .handover import Handover
 from .notifications import Notifications
 from .payloads import PAYLOAD_REF, Payloads, payload_bytes
 from .plans import Plans
@@ -41,10 +42,11 @@ class Commits:
         payloads: Payloads,
         notifications: Notifications,
         clock: Callable[[], int],
-        on_commit: Callable[[str, bool], None],
+        on_commit: Callable[[LoadedExecution], None],
+        handover: Handover,
     ) -> None:
-        """`clock`: milliseconds since 1970; `on_commit` is called with every execution that was committed, and
-        whether it has ended."""
+        """`clock`: milliseconds since 1970; `on_commit` is called with every execution that was committed.
+        `handover` gets what is issued by commits that no worker has asked for."""
         self.cache = ExecutionCache(event_store)
         self._event_store = event_store
         self._playbooks = playbooks
@@ -52,6 +54,7 @@ class Commits:
         self._notifications = notifications
         self._clock = clock
         self._on_commit = on_commit
+        self._handover = handover
 
     async def transition(self, execution: LoadedExecution, worker: str | None = None) -> Transition:
         return Transition(execution, await self._playbooks.plan(execution.plan_hash), worker)
@@ -131,7 +134,20 @@ class Commits:
         return combined, all_executions
 
     async def write(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
-        """Write in one transaction; then cache what was written, and notify those who wait for it."""
+        """Write in one transaction; then cache what was written, and notify those who wait for it. What is issued is
+        leased to the claimant or, without one, to a worker in this process, to which it is handed over."""
+        offer = self._handover.offer(commits) if claimant is None else None
+        if offer is None:
+            return await self._write(commits, claimant)
+        result: CommitResult | None = None
+        try:
+            result = await self._write(commits, offer)
+        finally:
+            executions = {commit.execution.execution_id: commit.execution for commit in commits}
+            await self._handover.complete(offer, result, executions)
+        return replace(result, leases=[])
+
+    async def _write(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None) -> CommitResult:
         with metrics.commit_seconds.time():
             result = await self._event_store.commit(commits, claimant)
         if claimant is not None and claimant.fair_claim and result.committed:
@@ -171,7 +187,7 @@ class Commits:
             metrics.commits.labels("committed" if id in result.committed else "lost").inc()
             if id in result.committed:
                 self.cache.put(commit.execution)
-                self._on_commit(id, commit.execution.state.ended)
+                self._on_commit(commit.execution)
                 if commit.quarantine:
                     _log_quarantine(commit)
             else:

@@ -24,9 +24,18 @@ from ..protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..records import Claimant, DeadLetter, IdempotentStart, Lease, QuarantinedExecution, UnstorableCommit
+from ..records import (
+    Claimant,
+    DeadLetter,
+    IdempotentStart,
+    Lease,
+    LoadedExecution,
+    QuarantinedExecution,
+    UnstorableCommit,
+)
 from .claims import Claims
 from .commits import Commits
+from .handover import Handover, LocalWorker
 from .idempotency_keys import find_start, stored_keys
 from .notifications import Notifications
 from .older_workers import OlderWorkers
@@ -53,7 +62,7 @@ class Orchestrator:
         notifications: Notifications,
         *,
         clock: Callable[[], int] = wall_clock,
-        on_commit: Callable[[str, bool], None] = lambda execution_id, ended: None,
+        on_commit: Callable[[LoadedExecution], None] = lambda execution: None,
         results: Callable[[], ResultStore] | None = None,
     ) -> None:
         """`results` makes the result store, where workers put what is too large for a report."""
@@ -62,10 +71,15 @@ class Orchestrator:
         self._notifications = notifications
         self._clock = clock
         payloads = Payloads(results)
-        self._commits = Commits(event_store, playbooks, payloads, notifications, clock, on_commit)
         self._claims = Claims(event_store, playbooks)
+        self._handover = Handover(self._claims)
+        self._commits = Commits(event_store, playbooks, payloads, notifications, clock, on_commit, self._handover)
         self._older_workers = OlderWorkers(payloads)
         self._reports = Reports(event_store, playbooks, payloads, self._commits, self._claims, clock)
+
+    def connect_worker(self, worker: LocalWorker) -> None:
+        """Hand over to `worker`, which runs in this process, what no other worker has asked for."""
+        self._handover.connect(worker)
 
     # -- users
 
@@ -78,9 +92,11 @@ class Orchestrator:
         payload: dict[str, Any] | None = None,
         idempotency_key: str | None = None,
         principal: Mapping[str, Any] | None = None,
+        announce: Callable[[str], None] = lambda execution_id: None,
     ) -> Started:
         """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
-        belongs to it. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
+        belongs to it. `announce` is called with the id before it begins. Raises NotFound, InvalidRequest, and
+        Conflict for a key that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
         requested_version = entry.version if catalog_id is not None else version
         workload = payload or {}
@@ -92,18 +108,24 @@ class Orchestrator:
                 if isinstance(key_or_start, IdempotentStart):
                     return repeated_start(key_or_start, entry.path, requested_version, workload)
                 key = key_or_start
-            if (started := await self._start_once(entry, workload, key, principal)) is not None:
+            if (started := await self._start_once(entry, workload, key, principal, announce)) is not None:
                 return started
         raise Unavailable("the id of the execution is already in use; try again")
 
     async def _start_once(
-        self, entry: CatalogEntry, payload: dict[str, Any], key: str | None, principal: Mapping[str, Any] | None
+        self,
+        entry: CatalogEntry,
+        payload: dict[str, Any],
+        key: str | None,
+        principal: Mapping[str, Any] | None,
+        announce: Callable[[str], None],
     ) -> Started | None:
         """None if its id or its key is taken."""
         plan = await self._playbooks.plan(entry.hash)
         new = new_root(entry, plan, payload, self._clock(), key, principal)
         transition = Transition(new.execution, plan)
         transition.apply(new.fact)
+        announce(new.execution.execution_id)
         try:
             result = await self._commits.write([transition.to_commit(new.row)])
         except UnstorableCommit as error:

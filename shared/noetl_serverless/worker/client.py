@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import aiohttp
 import orjson
 from pydantic import BaseModel
 
-from ..errors import Forbidden, InvalidRequest, NotFound, Problem, TooLarge, Unauthenticated, Unavailable
+from ..errors import Problem
 from ..protocol import (
     VERSION,
     WIRE,
@@ -27,40 +23,19 @@ from ..protocol import (
     ReportResponse,
 )
 from ..tools.port import Credential
-
-logger = logging.getLogger(__name__)
+from .orchestrator import MAX_REPORT_TRIES, Response, refusal
+from .tries import TryFailed, until_answered
 
 M = TypeVar("M", bound=BaseModel)
 
-FIRST_PAUSE_SECONDS = 0.05
-MAX_PAUSE_SECONDS = 2.0
 CALL_TIMEOUT_SECONDS = 30.0
-# how often a report is sent before its sender decides what to do next
-MAX_REPORT_TRIES = 3
 CREDENTIAL_TTL_SECONDS = 30.0
 _RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-_PROBLEMS: dict[int, type[Problem]] = {
-    400: InvalidRequest,
-    401: Unauthenticated,
-    403: Forbidden,
-    404: NotFound,
-    413: TooLarge,
-    422: InvalidRequest,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Response(Generic[M]):
-    """`doubtful`: an earlier try may have taken effect although its answer was lost."""
-
-    body: M
-    doubtful: bool
 
 
 class ControlPlane:
-    """Every method raises Unavailable when the control plane does not answer within `within` seconds, and the Problem
-    from the answer when it refuses. Unavailable has the HTTP status of the last try in `answered`, if there was one;
-    it is `doubtful` if the call may have taken effect."""
+    """An `Orchestrator` over HTTP, and all else that workers ask of the control plane. Every method raises Unavailable
+    when it does not answer within `timeout` seconds, and the Problem from the answer when it refuses: see there."""
 
     def __init__(
         self,
@@ -90,8 +65,6 @@ class ControlPlane:
         return await self._post("/api/commands/claim", request, ClaimResponse, timeout)
 
     async def report(self, request: ReportRequest, *, timeout: float) -> Response[ReportResponse]:
-        """Sent at most MAX_REPORT_TRIES times, because the report itself may make the control plane fail. An outcome
-        that was accepted the first time is `stale` the second time."""
         return await self._post("/api/commands/report", request, ReportResponse, timeout, MAX_REPORT_TRIES)
 
     async def heartbeat(self, request: HeartbeatRequest, *, timeout: float) -> HeartbeatResponse:
@@ -144,47 +117,32 @@ class ControlPlane:
         self._credentials.clear()
 
     async def _post(
-        self, path: str, request: BaseModel, answer: type[M], timeout: float, max_attempts: int | None = None
+        self, path: str, request: BaseModel, answer: type[M], timeout: float, max_tries: int | None = None
     ) -> Response[M]:
         body = request.model_dump_json(exclude_defaults=True).encode()
-        content, doubtful = await self._send("POST", path, body, timeout, max_attempts)
+        content, doubtful = await self._send("POST", path, body, timeout, max_tries)
         return Response(answer.model_validate_json(content), doubtful)
 
     async def _send(
-        self, method: str, path: str, body: bytes | None, timeout: float, max_attempts: int | None = None
+        self, method: str, path: str, body: bytes | None, timeout: float, max_tries: int | None = None
     ) -> tuple[bytes, bool]:
-        """`max_attempts`: how many may reach the control plane at most; failed connections do not count."""
-        deadline = time.monotonic() + timeout
-        doubtful = False
-        pause = FIRST_PAUSE_SECONDS
-        attempts = 0
-        while True:
-            status: int | None = None
-            remaining = deadline - time.monotonic()
+        async def once(remaining: float) -> bytes:
             try:
                 status, content = await self._send_once(
                     method, path, body, min(max(remaining, 0.1), self._call_timeout)
                 )
-                if status < 400:
-                    return content, doubtful
-                if status not in _RETRY_STATUSES:
-                    raise _problem(status, content)
-                reason = f"{path} answered {status}"
-                doubtful = True
-                attempts += 1
             except aiohttp.ClientConnectorError as error:
                 # the request was never sent
-                reason = f"{path}: {type(error).__name__}"
+                raise TryFailed(f"{path}: {type(error).__name__}", reached=False) from error
             except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
-                reason = f"{path}: {type(error).__name__}"
-                doubtful = True
-                attempts += 1
-            wait = pause * random.uniform(0.5, 1.0)
-            pause = min(pause * 2, MAX_PAUSE_SECONDS)
-            if time.monotonic() + wait >= deadline or attempts == max_attempts:
-                raise Unavailable(f"the control plane does not answer: {reason}", doubtful=doubtful, answered=status)
-            logger.info("trying again: %s", reason)
-            await asyncio.sleep(wait)
+                raise TryFailed(f"{path}: {type(error).__name__}", reached=True) from error
+            if status < 400:
+                return content
+            if status not in _RETRY_STATUSES:
+                raise _problem(status, content)
+            raise TryFailed(f"{path} answered {status}", reached=True, status=status)
+
+        return await until_answered(once, timeout, max_tries)
 
     async def _send_once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
         if self._session is None:
@@ -213,5 +171,4 @@ def _problem(status: int, content: bytes) -> Problem:
         detail = str(body.get("detail") or body.get("title") or status)
     except (orjson.JSONDecodeError, AttributeError):
         detail = f"the control plane answered {status}"
-    problem_type = _PROBLEMS.get(status, Problem)
-    return problem_type(detail)
+    return refusal(status, detail)

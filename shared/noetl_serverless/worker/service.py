@@ -90,6 +90,7 @@ class NotificationReceiver:
         self._drains: set[asyncio.Task[dict[str, Any]]] = set()
         self._archiving: asyncio.Task[None] | None = None
         self._archive_requested = False
+        worker.accept_offers(self._start_drain)
 
     async def receive(self, request: Request) -> Response:
         """{"sweep"?: bool, "archive"?: bool, "commands"?: [{"execution_id", "command_id"}]}; answers when the drain has
@@ -100,13 +101,16 @@ class NotificationReceiver:
         if payload.get("archive") and self._runs_after_response:
             await self.archive()
         # the drain continues even if the client disconnects
-        drain = asyncio.create_task(self.drain([payload]))
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
-        summary = await asyncio.shield(drain)
+        summary = await asyncio.shield(self._start_drain([payload]))
         if payload.get("archive") and not self._runs_after_response:
             await self.archive()
         return JSONResponse(summary)
+
+    def _start_drain(self, invocations: Sequence[Mapping[str, Any]] = ()) -> asyncio.Task[dict[str, Any]]:
+        drain = asyncio.create_task(self.drain(invocations))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        return drain
 
     async def drain(self, invocations: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
         """Run one drain for these invocations."""

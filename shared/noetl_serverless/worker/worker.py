@@ -9,13 +9,14 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..ports import Notifier, ResultStore
 from ..protocol import ClaimedCommand, CommandKey, Outcome
+from ..records import Claimant
 from ..results.reader import Resolver
 from ..settings import Settings
 from ..tools.python_pool import PythonPool
@@ -23,11 +24,13 @@ from .archive import ArchiveWriter
 from .client import ControlPlane
 from .drain.context import Requests, WorkerContext
 from .drain.drain import Drain
+from .drain.offer import Offer
 from .execution.errors import step_error
 from .execution.executor import Executor, failed, released
 from .execution.lease import Lease
 from .execution.time_budget import GRACE_SECONDS, TimeBudget
 from .execution.toolbox import LoadTool, Toolbox
+from .orchestrator import Orchestrator
 from .plans import Compile, PlanCache
 
 logger = logging.getLogger(__name__)
@@ -49,13 +52,16 @@ class Worker:
         python_pool: PythonPool,
         compile_plan: Compile,
         *,
+        orchestrator: Orchestrator | None = None,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
-        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `grace`: seconds that
-        running commands get to end after `stop`; `clock`: milliseconds since 1970."""
+        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `orchestrator`: if commands
+        are not claimed through `client`; `grace`: seconds that running commands get to end after `stop`; `clock`:
+        milliseconds since 1970."""
         self.settings = settings
         self.client = client
+        self._orchestrator = orchestrator or client
         self.notifier = notifier
         self.plans = PlanCache(compile_plan)
         # one id per process, so that leases granted in a lost answer can be recovered
@@ -73,10 +79,13 @@ class Worker:
             resolver=Resolver(result_store, client.manifest),
             scratch=self._scratch,
             allow_private_http=settings.http_allow_private,
-            supports=client.supports,
+            supports=self._orchestrator.supports,
         )
         self._executor = Executor(toolbox, self.id)
         self._drain: Drain | None = None
+        # prepared by an offer; `_start_drain` lets it be run
+        self._is_prepared = False
+        self._start_drain: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._requests = Requests()
         self._stopped = False
@@ -93,31 +102,60 @@ class Worker:
         before the bus points to them.
         """
         self._requests.sweep |= sweep
-        if self._stopped:
+        if self._stopped and not self._is_prepared:
             return {"status": "stopped"}
-        if self._drain is not None:
+        if self._drain is not None and not self._is_prepared:
             self._requests.notified = True
             return {"status": "draining"}
-        self._loop = asyncio.get_running_loop()
-        context = WorkerContext(
-            worker_id=self.id,
-            settings=self.settings,
-            client=self.client,
-            notifier=self.notifier,
-            plans=self.plans,
-            execute=self.execute,
-            clock=self.clock,
-        )
-        self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests, commands)
-        self._ended.clear()
+        drain = self._drain or self._prepare_drain(seconds)
+        self._is_prepared = False
         try:
-            summary = await self._drain.run()
+            summary = await drain.run(commands)
         finally:
             self._drain = None
             self._ended.set()
         notified, sweep = self._requests.take_notified(), self._requests.take_sweep()
         more = summary.more or notified or sweep
         return {"status": "stopped" if self._stopped else "drained", **asdict(summary), "more": more}
+
+    def _prepare_drain(self, seconds: float) -> Drain:
+        self._loop = asyncio.get_running_loop()
+        context = WorkerContext(
+            worker_id=self.id,
+            settings=self.settings,
+            orchestrator=self._orchestrator,
+            notifier=self.notifier,
+            plans=self.plans,
+            execute=self.execute,
+            clock=self.clock,
+        )
+        self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests)
+        self._ended.clear()
+        return self._drain
+
+    # -- what is handed over by the orchestrator in this process: see `orchestrator.handover.LocalWorker`
+
+    def accept_offers(self, start_drain: Callable[[], object]) -> None:
+        """Take commands from now on. `start_drain`: let `drain` be called soon."""
+        self._start_drain = start_drain
+
+    def offer(self, limit: int) -> Offer | None:
+        if self._stopped or self._start_drain is None:
+            return None
+        if self._drain is None:
+            self._prepare_drain(self.settings.time_budget)
+            self._is_prepared = True
+            self._start_drain()
+        assert self._drain is not None
+        return self._drain.offer(limit)
+
+    async def take(self, offer: Claimant, commands: Sequence[ClaimedCommand], plans: Mapping[str, str]) -> None:
+        # a drain does not end while an offer is open
+        assert isinstance(offer, Offer) and self._drain is not None
+        await self._drain.take_offered(offer, commands, plans)
+
+    def knows(self) -> Sequence[str]:
+        return self.plans.recent()
 
     def start_python(self) -> None:
         """Start the Python processes before the first command needs one."""

@@ -43,7 +43,7 @@ from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.plans import load_plan
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
-from noetl_serverless.worker.client import Response
+from noetl_serverless.worker.orchestrator import Response
 from noetl_serverless.worker.worker import Worker
 
 MANY = 3

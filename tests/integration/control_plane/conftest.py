@@ -69,6 +69,7 @@ class Client:
         query: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        path, _, query_string = path.partition("?")
         given = {"authorization": f"Bearer {self.token}", **self.headers, **(headers or {})}
         scope = {
             "type": "http",
@@ -79,7 +80,7 @@ class Client:
             "path": path,
             "raw_path": path.encode(),
             "root_path": "",
-            "query_string": urlencode(query or {}).encode(),
+            "query_string": (query_string or urlencode(query or {})).encode(),
             "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 80),

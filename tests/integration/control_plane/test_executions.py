@@ -14,7 +14,7 @@ from noetl_serverless.store.database import Database
 async def test_starting_answers_with_the_id_and_the_commands(user: Client, registered: dict[str, Any]) -> None:
     for body in ({"path": "demo/two", "version": 1}, {"catalog_id": registered["catalog_id"]}):
         answer = await user.post("/api/execute", body)
-        assert answer.json.keys() == {"execution_id", "status", "commands_generated"}
+        assert answer.json.keys() == {"execution_id", "status", "commands_generated", "result", "error"}
         assert (answer.json["status"], answer.json["commands_generated"]) == ("started", 1)
         assert isinstance(answer.json["execution_id"], str)
 

@@ -24,7 +24,8 @@ from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.testing.rows import manifest_parts
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.python_pool import PythonPool
-from noetl_serverless.worker.client import Response
+from noetl_serverless.worker.direct import DirectOrchestrator
+from noetl_serverless.worker.orchestrator import Response
 from noetl_serverless.worker.worker import Worker
 
 
@@ -86,7 +87,9 @@ def _again(message: Any) -> Any:
 
 
 class Stack:
-    def __init__(self, scratch: Path, load: Callable[[str], Any] = registry.load) -> None:
+    def __init__(self, scratch: Path, load: Callable[[str], Any] = registry.load, *, in_process: bool = False) -> None:
+        """`in_process`: the worker takes commands from the orchestrator as it is, with nothing put into JSON."""
+        self.in_process = in_process
         self.scratch = scratch
         self.load = load
         self.catalog = Catalog()
@@ -109,6 +112,7 @@ class Stack:
             self.load,
             PythonPool(2, 1024, self.scratch),
             load_plan,
+            orchestrator=DirectOrchestrator(self.orchestrator) if self.in_process else None,
         )
 
     async def run(self, body: str, **payload: Any) -> Any:

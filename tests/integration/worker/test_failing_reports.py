@@ -11,7 +11,7 @@ from tests.eventually import eventually
 from tests.integration.worker.conftest import WorkerHarness, own
 
 from noetl_serverless.protocol import ReportRequest
-from noetl_serverless.worker.client import MAX_REPORT_TRIES
+from noetl_serverless.worker.orchestrator import MAX_REPORT_TRIES
 
 SEVERAL = [f"c{number}" for number in range(8)]
 

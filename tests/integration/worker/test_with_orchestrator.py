@@ -11,9 +11,9 @@ from tests.integration.worker.stack import Stack
 from noetl_serverless.tools import registry
 
 
-@pytest.fixture
-async def stack(tmp_path: Path) -> AsyncIterator[Stack]:
-    stack = Stack(tmp_path)
+@pytest.fixture(params=["in JSON", "in process"])
+async def stack(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Stack]:
+    stack = Stack(tmp_path, in_process=request.param == "in process")
     yield stack
     await stack.worker.close()
     await registry.close()

@@ -57,7 +57,7 @@ async def test_waiters_for_an_execution_are_notified_of_progress_and_end(engine:
         engine.log,
         Plans(engine.catalog),
         engine.notifications,
-        on_commit=lambda id, ended: heard.append((id, ended)),
+        on_commit=lambda one: heard.append((one.execution_id, one.state.ended)),
     )
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
@@ -170,7 +170,9 @@ async def test_a_cancellation_that_loses_its_races_locks_the_row(
     monkeypatch.setattr(engine.log, "commit", race)
     monkeypatch.setattr(engine.log, "commit_exclusively", note)
     heard: list[tuple[str, bool]] = []
-    monkeypatch.setattr(engine.orchestrator._commits, "_on_commit", lambda one, ended: heard.append((one, ended)))
+    monkeypatch.setattr(
+        engine.orchestrator._commits, "_on_commit", lambda one: heard.append((one.execution_id, one.state.ended))
+    )
     fact = Event(e.CANCELLED, 1, payload={"reason": "enough"})
     assert await engine.orchestrator._commits.commit_cancellation(id, fact) is True
     assert locked == ([id] if races == commits.MAX_OPTIMISTIC_CANCELS else [])

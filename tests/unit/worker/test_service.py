@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -44,6 +44,10 @@ class FakeWorker:
         self.closed = False
         self.warmed = False
         self.gate: asyncio.Event | None = None
+        self.start_drain: Callable[[], object] | None = None
+
+    def accept_offers(self, start_drain: Callable[[], object]) -> None:
+        self.start_drain = start_drain
 
     async def drain(
         self, seconds: float, *, sweep: bool = False, commands: Sequence[CommandKey] = ()

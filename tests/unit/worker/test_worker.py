@@ -62,19 +62,19 @@ class PythonProcesses:
 class LongDrain:
     """Goes on until its budget is stopped, and its slots are woken."""
 
-    def __init__(self, context: Any, budget: TimeBudget, requests: Any, commands: Any) -> None:
+    def __init__(self, context: Any, budget: TimeBudget, requests: Any) -> None:
         self.budget = budget
         self.slots = Slots(1, budget)
         self.requests = requests
 
-    async def run(self) -> Summary:
+    async def run(self, commands: Any) -> Summary:
         while not self.budget.is_stopped:
             await self.slots.wait_for_change(60.0)
         return Summary(claimed=1)
 
 
 class FailedDrain(LongDrain):
-    async def run(self) -> Summary:
+    async def run(self, commands: Any) -> Summary:
         raise RuntimeError("no")
 
 
@@ -83,10 +83,10 @@ class EndedDrain:
 
     more = notified = sweep = False
 
-    def __init__(self, context: Any, budget: Any, requests: Any, commands: Any) -> None:
+    def __init__(self, context: Any, budget: Any, requests: Any) -> None:
         self._requests = requests
 
-    async def run(self) -> Summary:
+    async def run(self, commands: Any) -> Summary:
         self._requests.notified, self._requests.sweep = self.notified, self.sweep
         return Summary(claimed=3, more=self.more)
 

@@ -24,10 +24,20 @@ class Execute(RequestModel):
     )
 
 
+class ExecuteQuery(RequestModel):
+    wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for the end of the execution.")
+
+
 class Started(BaseModel):
     execution_id: str
-    status: Literal["started"] = "started"
+    status: Literal["started", "COMPLETED", "FAILED", "CANCELLED"] = Field(
+        default="started", description="How the execution has ended, if it has ended while the request waited."
+    )
     commands_generated: int
+    result: Any = Field(
+        default=None, description='After its end: {"data": ...} for an inline result, {"ref": ...} for a stored one.'
+    )
+    error: Any = None
 
 
 class ListExecutions(RequestModel):

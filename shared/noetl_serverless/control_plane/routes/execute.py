@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import Any, Literal, cast
 
 from ...errors import InvalidRequest
-from ..models.executions import Execute, Rerun, Started
+from ...orchestrator import start as orchestrator
+from ...store.executions import ENDED
+from ...store.projections import result_of
+from ..models.executions import Execute, ExecuteQuery, Rerun, Started
 from ..operation import USERS, Call, Operation
+from ..watchers import ExpectedEnd
+from .events import FIRST_POLL_SECONDS, MAX_POLL_SECONDS, POLL_GROWTH
 from .identifiers import execution_id_of
 
 IDEMPOTENCY_KEY = "idempotency-key"
+Status = Literal["COMPLETED", "FAILED", "CANCELLED"]
+# status, result and error, as in a list of executions
+End = tuple[Status, Any, Any]
 HEADERS = {"Idempotency-Key": "A second request with the same key starts nothing and returns the same response."}
 
 
@@ -17,8 +26,10 @@ async def execute(call: Call) -> Started:
     body: Execute = call.body
     if (body.path is None) == (body.catalog_id is None):
         raise InvalidRequest("give either path or catalog_id")
+    query: ExecuteQuery = call.query
     return await start(
         call,
+        query.wait,
         path=body.path,
         catalog_id=body.catalog_id,
         version=None if body.version == "latest" else body.version,
@@ -32,16 +43,50 @@ async def rerun(call: Call) -> Started:
     execution_id = execution_id_of(call)
     original = await call.services.executions.get(execution_id)
     initial = await call.services.executions.initial(execution_id)
-    return await start(call, catalog_id=str(original.catalog_id), payload=merged(initial, body.payload))
+    query: ExecuteQuery = call.query
+    payload = merged(initial, body.payload)
+    return await start(call, query.wait, catalog_id=str(original.catalog_id), payload=payload)
 
 
-async def start(call: Call, **arguments: Any) -> Started:
+async def start(call: Call, wait: float = 0.0, **arguments: Any) -> Started:
+    """`wait`: seconds to wait for its end."""
+    deadline = asyncio.get_running_loop().time() + wait
     key = call.header(IDEMPOTENCY_KEY)
-    # a namespace of its own, so that no caller can use the key of a schedule's run
-    started = await call.services.orchestrator.start(
-        **arguments, idempotency_key=None if key is None else f"request:{key}", principal=principal_of(call)
-    )
-    return Started(execution_id=started.execution_id, commands_generated=started.commands)
+    with call.services.watchers.expect_end() as expected:
+        started = await call.services.orchestrator.start(
+            **arguments,
+            # a namespace of its own, so that no caller can use the key of a schedule's run
+            idempotency_key=None if key is None else f"request:{key}",
+            principal=principal_of(call),
+            announce=expected.name,
+        )
+        end = None if not wait else await _end(call, started, expected, deadline)
+    answer = Started(execution_id=started.execution_id, commands_generated=started.commands)
+    if end is not None:
+        answer.status, answer.result, answer.error = end
+    return answer
+
+
+async def _end(call: Call, started: orchestrator.Started, expected: ExpectedEnd, deadline: float) -> End | None:
+    """How it ended, if it did in time. A commit of this process tells; the database is asked, less and less often,
+    while no commit of this process has gone on with it."""
+    loop = asyncio.get_running_loop()
+    pause = 0.0 if started.replayed else FIRST_POLL_SECONDS
+    while True:
+        remaining = deadline - loop.time()
+        await asyncio.wait([expected.state], timeout=max(0.0, min(pause, remaining)))
+        if expected.state.done():
+            state = expected.state.result()
+            return cast("Status", state.status.upper()), result_of(state), state.error
+        if expected.is_followed and remaining > 0:
+            expected.is_followed = False
+            continue
+        execution = await call.services.executions.get(int(started.execution_id))
+        if execution.status in ENDED:
+            return cast("Status", execution.status), execution.result, execution.error
+        if remaining <= 0:
+            return None
+        pause = min(max(pause, FIRST_POLL_SECONDS) * POLL_GROWTH, MAX_POLL_SECONDS)
 
 
 def principal_of(call: Call) -> dict[str, str]:
@@ -67,12 +112,13 @@ OPERATIONS = (
         "execute",
         "POST",
         "/api/execute",
-        summary="Start an execution of a registered playbook",
+        summary="Start an execution of a registered playbook, and optionally wait for its end",
         tag="executions",
         roles=USERS,
         handler=execute,
         answer=Started,
         body=Execute,
+        query=ExecuteQuery,
         headers=HEADERS,
     ),
     Operation(
@@ -85,6 +131,7 @@ OPERATIONS = (
         handler=rerun,
         answer=Started,
         body=Rerun,
+        query=ExecuteQuery,
         headers=HEADERS,
     ),
 )

@@ -18,8 +18,8 @@ from ...protocol import (
     ReportRequest,
     ReportResponse,
 )
-from ..client import Response
 from ..execution.time_budget import TimeBudget
+from ..orchestrator import Response
 from .context import WorkerContext
 from .keys import Key
 from .shared_lock import SharedLock
@@ -41,7 +41,7 @@ class Calls:
         # shared by calls that bring commands; exclusive for a recovery, which asks for all that this worker holds
         self.lock = SharedLock()
         self.recover = recover
-        self._client = context.client
+        self._orchestrator = context.orchestrator
         self._worker_id = context.worker_id
         self._pool = context.settings.pool
         self._plans = context.plans
@@ -49,7 +49,7 @@ class Calls:
         self._slots = slots
 
     def supports(self, version: int) -> bool:
-        return self._client.supports(version)
+        return self._orchestrator.supports(version)
 
     def lease_end(self, sent: float) -> float:
         """When a lease expires that was granted by a call sent at `sent`, by the loop's clock."""
@@ -82,13 +82,13 @@ class Calls:
             running=list(running),
         )
         try:
-            answer = await self._client.report(request, timeout=self._timeout())
+            answer = await self._orchestrator.report(request, timeout=self._timeout())
         except InvalidRequest:
             if not fair_claim:
                 raise
             # a control plane of the previous release may share the address, and knows no fair claims
             request = request.model_copy(update={"turn": False})
-            answer = await self._client.report(request, timeout=self._timeout())
+            answer = await self._orchestrator.report(request, timeout=self._timeout())
         self._record_answer()
         if answer.doubtful:
             self.recover()
@@ -96,7 +96,7 @@ class Calls:
 
     async def heartbeat(self, held: list[Held]) -> HeartbeatResponse:
         request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=self.lease_seconds)
-        answer = await self._client.heartbeat(request, timeout=self.lease_seconds / 3)
+        answer = await self._orchestrator.heartbeat(request, timeout=self.lease_seconds / 3)
         self._record_answer()
         return answer
 
@@ -104,7 +104,7 @@ class Calls:
         return self._slots.is_fair_claim_due and self.supports(2)
 
     async def _claim(self, request: ClaimRequest) -> Response[ClaimResponse]:
-        answer = await self._client.claim(request, timeout=self._timeout())
+        answer = await self._orchestrator.claim(request, timeout=self._timeout())
         self._record_answer()
         return answer
 

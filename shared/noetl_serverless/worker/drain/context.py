@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ...ports import Notifier
 from ...protocol import ClaimedCommand, Outcome
 from ...settings import Settings
-from ..client import ControlPlane
 from ..execution.lease import Lease
 from ..execution.time_budget import TimeBudget
+from ..orchestrator import Orchestrator
 from ..plans import PlanCache
 
 Execute = Callable[[ClaimedCommand, TimeBudget, Lease], Awaitable[Outcome]]
@@ -22,7 +22,7 @@ class WorkerContext:
 
     worker_id: str
     settings: Settings
-    client: ControlPlane
+    orchestrator: Orchestrator
     notifier: Notifier
     plans: PlanCache
     execute: Execute

@@ -17,6 +17,7 @@ from .calls import Calls
 from .context import Requests, WorkerContext
 from .heartbeat import Heartbeat
 from .keys import Key, key_of
+from .offer import Offer
 from .reporter import Reporter
 from .running import Running
 from .slots import Slots
@@ -32,10 +33,8 @@ LAST_PULL_WAIT_SECONDS = 0.05
 
 
 class Drain:
-    def __init__(
-        self, context: WorkerContext, budget: TimeBudget, requests: Requests, commands: Sequence[CommandKey] = ()
-    ) -> None:
-        """`requests`: requests that arrive during the drain; `commands`: commands to claim first."""
+    def __init__(self, context: WorkerContext, budget: TimeBudget, requests: Requests) -> None:
+        """`requests`: requests that arrive during the drain."""
         self.budget = budget
         self.summary = Summary()
         self.slots = Slots(context.settings.max_in_flight, budget)
@@ -57,32 +56,64 @@ class Drain:
         self._heartbeat = Heartbeat(self._calls, self.slots, self.reporter, self.speculative_runs, self.cancel_lost)
         self.slots.add_holder(lambda: len(self.reporter.unanswered))
         self.slots.add_holder(lambda: self.speculative_runs.waiting)
-        self._commands = list(commands)
+        # offers that are not answered yet
+        self._offers = 0
+        self._is_ending = False
         # claimed by name, held or ended here; their pointers have not arrived yet
         self._expected_pointers: set[Key] = set()
         self._recoveries: set[asyncio.Task[None]] = set()
 
-    async def run(self) -> Summary:
+    async def run(self, commands: Sequence[CommandKey] = ()) -> Summary:
+        """`commands`: commands to claim first."""
         background_tasks = [
             asyncio.create_task(task) for task in (self._heartbeat.send(), self._heartbeat.stop_expired())
         ]
         try:
-            if self._commands and not self.budget.is_closing:
-                keys = self._commands[: self.slots.free]
+            if commands and not self.budget.is_closing:
+                keys = commands[: max(0, self.slots.free)]
                 # set before the claim: a command that is released at once is removed again
                 self._expected_pointers = {key_of(key) for key in keys}
                 claimed = await self._claim(keys)
                 self._expected_pointers &= {key_of(command) for command in claimed or ()}
             while True:
                 await self._take_work()
+                self._is_ending = True
                 await self._finish()
                 if self.budget.is_closing or not self._requests.take_notified():
                     break
+                self._is_ending = False
         finally:
             for task in background_tasks:
                 task.cancel()
             metrics.commands_in_flight.set(0)
         return self.summary
+
+    # -- being handed over
+
+    def offer(self, limit: int) -> Offer | None:
+        """Reserve at most `limit` free slots for what a commit in this process issues, until `take_offered`."""
+        count = min(limit, self.slots.free)
+        if self._is_ending or not self.slots.accepts_work or count <= 0 or not self._calls.lock.enter_now():
+            return None
+        self._offers += 1
+        self.slots.reserved += count
+        offered_at = asyncio.get_running_loop().time()
+        return Offer(
+            self._context.worker_id,
+            self._context.settings.pool,
+            self._calls.lease_seconds,
+            count,
+            offered_at=offered_at,
+        )
+
+    async def take_offered(self, offer: Offer, commands: Sequence[ClaimedCommand], plans: Mapping[str, str]) -> None:
+        try:
+            await self.accept(commands, plans, offer.offered_at)
+        finally:
+            self._offers -= 1
+            self.slots.reserved -= offer.limit
+            self._calls.lock.leave()
+            self.slots.wake()
 
     # -- taking
 
@@ -313,4 +344,5 @@ class Drain:
 
     @property
     def _unsettled(self) -> bool:
-        return bool(self.reporter.unanswered or self.reporter.tasks or self._recoveries) or self.speculative_runs.busy
+        under_way = self.reporter.unanswered or self.reporter.tasks or self._recoveries or self._offers
+        return bool(under_way) or self.speculative_runs.busy

@@ -29,8 +29,8 @@ Accept = Callable[[Sequence[ClaimedCommand], Mapping[str, str], float], Awaitabl
 
 # how many reports may be under way at once
 MAX_REPORTS_UNDER_WAY = 4
-# while a report is under way, an outcome waits this long for others to be sent with it
-BATCH_SECONDS = 0.002
+# while a report is under way, an outcome waits for its end, or this long, and is sent with others
+BATCH_SECONDS = 0.01
 MAX_OUTCOMES = 64
 REFUSED = "outcome.refused"
 # how often an outcome that the previous release does not understand is sent again after it was refused: control planes

@@ -16,17 +16,25 @@ class SharedLock:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        if self._exclusive.locked():
+        if not self.enter_now():
             async with self._exclusive:
                 self._enter()
-        else:
-            self._enter()
         try:
             yield
         finally:
-            self._holders -= 1
-            if not self._holders:
-                self._empty.set()
+            self.leave()
+
+    def enter_now(self) -> bool:
+        """Hold it together with others until `leave`, unless somebody holds it or waits for it exclusively."""
+        if self._exclusive.locked():
+            return False
+        self._enter()
+        return True
+
+    def leave(self) -> None:
+        self._holders -= 1
+        if not self._holders:
+            self._empty.set()
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from noetl_serverless.protocol import Order, Outcome, ReportResponse, ReportResult
-from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain.shared_lock import SharedLock
+from noetl_serverless.worker.orchestrator import Response
 
 
 class FakeCalls:

@@ -25,13 +25,13 @@ from noetl_serverless.protocol import (
 from noetl_serverless.settings import Settings
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.testing.bus import MemoryNotifier
-from noetl_serverless.worker.client import Response
 from noetl_serverless.worker.drain import drain as drain_module
 from noetl_serverless.worker.drain.context import Requests, WorkerContext
 from noetl_serverless.worker.drain.drain import Drain
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
+from noetl_serverless.worker.orchestrator import Response
 from noetl_serverless.worker.plans import PlanCache
 
 LAST_DELIVERY = 5
@@ -79,13 +79,17 @@ class Harness:
         context = WorkerContext(
             worker_id="w-1",
             settings=Settings(lease=1000.0, max_in_flight=4, max_deliveries=LAST_DELIVERY),
-            client=client,
+            orchestrator=client,
             notifier=self.notifier,
             plans=PlanCache(load_plan),
             execute=self._execute,
             clock=lambda: 5,
         )
-        self.drain = Drain(context, TimeBudget(60.0), Requests(), [key(name) for name in named])
+        self.drain = Drain(context, TimeBudget(60.0), Requests())
+        self._named = [key(name) for name in named]
+
+    def run(self) -> Any:
+        return self.drain.run(self._named)
 
     async def _execute(self, command: ClaimedCommand, *unused: Any) -> Outcome:
         self.ran.append((command.execution_id, command.fence))
@@ -121,7 +125,7 @@ async def test_a_recovery_waits_for_a_claim_under_way_and_holds_what_that_brings
     harness = Harness("7")
     harness.pending = [command("7")]
     harness.answers.clear()
-    draining = asyncio.create_task(harness.drain.run())
+    draining = asyncio.create_task(harness.run())
     await in_few_turns(lambda: harness.claims)
     harness.drain.recover()
     for _ in range(10):
@@ -137,7 +141,7 @@ async def test_a_recovery_waits_for_a_claim_under_way_and_holds_what_that_brings
 async def test_a_command_that_was_lost_before_it_began_is_claimed_again_when_it_is_pointed_to() -> None:
     harness = Harness("7", "8")
     harness.pending = [command("7"), command("8", delivery=LAST_DELIVERY)]
-    draining = asyncio.create_task(harness.drain.run())
+    draining = asyncio.create_task(harness.run())
     await in_few_turns(lambda: harness.drain.slots.isolated is not None and harness.ran)
     isolated = harness.drain.slots.isolated
     assert isolated is not None and key_of(isolated.command) == ("8", "a")
@@ -163,7 +167,7 @@ async def test_a_recovery_names_all_that_is_held_also_what_is_only_to_be_reporte
     harness.pending = [command("8")]
     harness.problem = Unavailable("away", answered=503)
     harness.let_go.set()
-    draining = asyncio.create_task(harness.drain.run())
+    draining = asyncio.create_task(harness.run())
     await in_few_turns(lambda: harness.ran and not harness.drain.slots.running and not harness.drain.reporter.tasks)
     harness.drain.speculative_runs.begin(await pipelined(harness), Lease())
     harness.drain.recover()
@@ -192,7 +196,7 @@ async def test_after_a_claim_that_failed_it_soon_claims_again() -> None:
     harness.claim_problems = [Unavailable("away", answered=503)]
     harness.let_go.set()
     await harness.notifier.publish("shared", [key("7")])
-    draining = asyncio.create_task(harness.drain.run())
+    draining = asyncio.create_task(harness.run())
     await in_few_turns(lambda: harness.claims)
     harness.pending = [command("7")]
     await harness.notifier.publish("shared", [key("7")])
@@ -204,7 +208,7 @@ async def test_a_drain_that_has_no_time_claims_nothing() -> None:
     harness = Harness("7")
     harness.pending = [command("7")]
     harness.drain.budget.stop()
-    assert (await harness.drain.run()).claimed == 0
+    assert (await harness.run()).claimed == 0
     assert harness.claims == []
 
 
@@ -228,7 +232,7 @@ async def test_what_runs_when_time_closes_is_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(drain_module, "PULL_WAIT_SECONDS", 0.01)
     harness = Harness("7")
     harness.pending = [command("7")]
-    draining = asyncio.create_task(harness.drain.run())
+    draining = asyncio.create_task(harness.run())
     await in_few_turns(lambda: harness.ran)
     harness.drain.budget.stop()
     harness.drain.slots.wake()

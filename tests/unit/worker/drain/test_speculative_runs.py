@@ -53,7 +53,7 @@ class Harness:
         context = WorkerContext(
             worker_id="w-1",
             settings=Settings(),
-            client=unused,
+            orchestrator=unused,
             notifier=unused,
             plans=Plans(plan),  # type: ignore[arg-type]
             execute=unused,
