@@ -12,7 +12,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +86,10 @@ infra-schema: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks $(or $(BENCH),all --steps 100000 --page tests/benchmarks/RESULTS.md)
 
+# the same workloads on Restate and DBOS, which are installed below build/peers
+bench-peers: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks.peers $(or $(PEERS),--page tests/benchmarks/RESULTS.md)
+
 bench-quick: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks quick --runs 1
 
@@ -102,10 +106,11 @@ mutants: $(VENV)/.dev
 	  $(if $(PACKAGES),--packages $(PACKAGES)) $(if $(BASE),--base $(BASE)) $(if $(PLANTED),--planted) \
 	  --report $(or $(REPORT),build/mutants)
 
-# the seed is drawn, and printed, if none is given; INSTANCES=1 of each function instead of 3; REPORT=DIR gets
-# chaos.json and chaos.md
+# the seed is drawn, and printed, if none is given; INSTANCES=1 of each function instead of 3; PROCESSES=together lets them
+# share processes; REPORT=DIR gets chaos.json and chaos.md
 chaos: $(VENV)/.dev
-	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --instances $(or $(INSTANCES),3) --report $(or $(REPORT),build/chaos)
+	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --instances $(or $(INSTANCES),3) \
+	  --processes $(or $(PROCESSES),separate) --report $(or $(REPORT),build/chaos)
 
 load: $(VENV)/.dev
 	$(BIN)/python -m tests.load --minutes $(or $(MINUTES),10) --report $(or $(REPORT),build/load)

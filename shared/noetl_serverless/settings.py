@@ -64,8 +64,13 @@ class Settings:
     oidc_audience: str = ""
     session_ttl: float = 28800.0
     log_level: str = "INFO"
-    # the local host: the number of processes of each function
+    # a worker: "remote" over HTTP, or "direct" to the database
+    orchestrator: str = "remote"
+    # the local host: whether functions run "together" in one process or in "separate" ones; how often each function is
+    # started, and the worker at least
+    processes: str = "together"
     instances: int = 1
+    workers: int = 1
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the faults and the work; drawn if it is not given")
     parser.add_argument("--rate", type=float, default=6.0, help="executions started in a second (default 6)")
     parser.add_argument("--instances", type=int, default=3, help="of each function (default 3)")
+    parser.add_argument("--processes", choices=("separate", "together"), default="separate")
     parser.add_argument("--one-clock", action="store_true", help="no clocks that differ")
     parser.add_argument("--report", type=Path, default=Path("build/chaos"), help="folder of chaos.json and chaos.md")
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
@@ -24,9 +25,11 @@ def main() -> int:
     seed = secrets.randbelow(2**32) if given.seed is None else given.seed
     command = (
         f"python -m tests.chaos --minutes {given.minutes:g} --seed {seed} --rate {given.rate:g} "
-        f"--instances {given.instances}{' --one-clock' if given.one_clock else ''}"
+        f"--instances {given.instances} --processes {given.processes}{' --one-clock' if given.one_clock else ''}"
     )
-    with chaos_stack(given.keep, instances=given.instances, skewed=not given.one_clock) as stack:
+    with chaos_stack(
+        given.keep, instances=given.instances, processes=given.processes, skewed=not given.one_clock
+    ) as stack:
         if not given.one_clock and stack.library is None:
             _say("there is no libfaketime here: all clocks are the machine's")
         report = chaos(stack, seed, 60 * given.minutes, rate=given.rate, command=command, say=_say)

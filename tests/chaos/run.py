@@ -28,7 +28,7 @@ def chaos(
     skew = SKEW if stack.library and stack.instances > 1 else 0.0
     report = Report(command, seed, at, machine(), round(seconds / 60, 2), stack.instances, skew)
     users = Users(stack, seed, rate)
-    faults = plan(seed, seconds)
+    faults = plan(seed, seconds, together=stack.is_together)
     say(f"seed {seed}: {len(faults)} faults in {seconds:g} s")
     injector = FaultInjector(stack, faults, say)
     with users.at_work():

@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.faults import FUNCTIONS, Away, BrokenStack, children, eventually, lives
+from tests.e2e.faults import FUNCTIONS, TOGETHER, Away, BrokenStack, children, eventually, lives
 from tests.e2e.stack import ROOT
 
 from noetl_serverless.hosts.local.process import tail
@@ -32,15 +32,24 @@ START = 300.0
 
 class ChaosStack(BrokenStack):
     """`instances` of each function, the second of each with a clock that is ahead and the third with one that is behind
-    where `library` is given."""
+    where `library` is given. Together, the first instances share a process, and so do the second, ..."""
 
-    def __init__(self, data: Path, servers: Servers, effects: Effects, instances: int, library: Path | None) -> None:
+    def __init__(
+        self,
+        data: Path,
+        servers: Servers,
+        effects: Effects,
+        instances: int,
+        library: Path | None,
+        processes: str = "separate",
+    ) -> None:
         super().__init__(
             data,
             database_url=servers.database_url,
             nats_url=servers.nats_url,
             lease=LEASE,
             instances=instances,
+            processes=processes,
         )
         self.servers = servers
         self.effects = effects
@@ -92,17 +101,23 @@ class ChaosStack(BrokenStack):
         found: dict[str, list[int]] = {}
         for name in ("postgres", "nats"):
             found[name] = [pid] if (pid := self.pid(name)) else []
-        for name in FUNCTIONS:
-            arbiters = list(self.parts(name).values())
-            found[f"{name} arbiter"] = arbiters
-            found[f"{name} server"] = [child for pid in arbiters for child in children(pid)]
-        found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
+        if self.is_together:
+            found[TOGETHER] = list(self.parts(TOGETHER).values())
+            found["worker python"] = [child for pid in found[TOGETHER] for child in children(pid)]
+        else:
+            for name in FUNCTIONS:
+                arbiters = list(self.parts(name).values())
+                found[f"{name} arbiter"] = arbiters
+                found[f"{name} server"] = [child for pid in arbiters for child in children(pid)]
+            found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
         found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
 
     def groups(self, role: str) -> list[list[int]]:
         """The processes of the role at this moment, those of one instance together; with all that they started for
-        `postgres` and `worker`, one by one for a role of two words."""
+        `postgres`, `worker` and `functions`, one by one for a role of two words."""
+        if role == TOGETHER:
+            return [[pid, *children(pid)] for pid in self.parts(TOGETHER).values()]
         if role == "postgres":
             pid = self.pid("postgres")
             return [[pid, *children(pid)]] if pid else []
@@ -130,13 +145,14 @@ class ChaosStack(BrokenStack):
         eventually(lambda: not lives(run["pid"]))
 
     def _is_back(self, role: str, part: str, pid: int) -> bool:
-        if part not in FUNCTIONS or role == "worker python":
+        if part not in (*FUNCTIONS, TOGETHER) or role == "worker python":
             return super()._is_back(role, part, pid)
         with contextlib.suppress(Away, KeyError):
             if lives(pid):
                 return False
             parts = self.parts(part)
-            return pid not in parts.values() and all(_ready(self.running[f"{name}_url"]) for name in parts)
+            names = [name for process in parts for name in self.running["functions"][process]]
+            return pid not in parts.values() and all(_ready(self.running[f"{name}_url"]) for name in names)
         return False
 
 
@@ -147,7 +163,9 @@ def _ready(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def chaos_stack(keep: bool = False, *, instances: int = 1, skewed: bool = False) -> Iterator[ChaosStack]:
+def chaos_stack(
+    keep: bool = False, *, instances: int = 1, processes: str = "separate", skewed: bool = False
+) -> Iterator[ChaosStack]:
     """Running; stopped and removed at the end, whatever is left of it. `keep`: its folder stays. `skewed`: with clocks
     that differ, where that can be had."""
     home = Path(tempfile.mkdtemp(prefix="noetl-chaos-"))
@@ -161,7 +179,7 @@ def chaos_stack(keep: bool = False, *, instances: int = 1, skewed: bool = False)
     stack: ChaosStack | None = None
     try:
         servers.start()
-        stack = ChaosStack(home / "stack", servers, effects, instances, library)
+        stack = ChaosStack(home / "stack", servers, effects, instances, library, processes)
         stack.up()
         yield stack
     finally:

@@ -8,8 +8,9 @@ import signal
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 
-from tests.e2e.faults import FUNCTIONS, Away, children
+from tests.e2e.faults import Away, children
 
 from noetl_serverless.hosts.local.process import tail
 
@@ -28,12 +29,15 @@ def standing(stack: ChaosStack) -> str:
     except Away as error:
         return str(error)
     lines = []
-    for function in FUNCTIONS:
-        for name, arbiter in sorted(stack.parts(function).items()):
+    for process, names in sorted(run["functions"].items()):
+        pid = run["pids"].get(process)
+        # of its own, a function is served by a child of the one that the supervisor started
+        servers = [] if pid is None else [pid] if stack.is_together else children(pid)
+        for name in names:
             said = _said(f"{run[f'{name}_url']}/readyz")
             lines.append(f"{name} {said or 'is silent'}")
             if said is None:
-                lines.append(_trace(stack, name, arbiter))
+                lines.append(_trace(stack, process, servers))
     return "\n".join(lines)
 
 
@@ -48,10 +52,10 @@ def _said(url: str) -> str | None:
         return repr(error) if isinstance(getattr(error, "reason", error), ConnectionError) else None
 
 
-def _trace(stack: ChaosStack, name: str, arbiter: int) -> str:
+def _trace(stack: ChaosStack, process: str, servers: Sequence[int]) -> str:
     """By faulthandler, which `supervise` has turned on."""
-    for server in children(arbiter):
+    for server in servers:
         with contextlib.suppress(ProcessLookupError):
             os.kill(server, signal.SIGSEGV)
     time.sleep(TRACE)
-    return tail(stack.layout.log(name), LINES)
+    return tail(stack.layout.log(process), LINES)

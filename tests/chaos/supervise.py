@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from noetl_serverless.hosts.local import stack as local
 from noetl_serverless.hosts.local.layout import Layout
 from noetl_serverless.hosts.local.stack import Stack, log_file, stop_on_signals
+from noetl_serverless.hosts.local.supervisor import Supervised
 from noetl_serverless.hosts.table import FunctionSpec
 from noetl_serverless.settings import Settings
 
@@ -27,11 +29,13 @@ class ChaosSupervisor(Stack):
         # nobody calls it
         return [spec.name] if spec.name == "gateway" else super()._instances(spec)
 
-    def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
+    def _supervised(self, name: str, argv: list[str], environment: Callable[[], dict[str, str]]) -> Supervised:
         # who gets SIGSEGV writes down where it is; SIGABRT is the arbiter's
-        found = super()._environment(spec, name) | {"PYTHONFAULTHANDLER": "1"}
+        more = {"PYTHONFAULTHANDLER": "1"}
         seconds = clocks.skew(name)
-        return found | clocks.environment(self._library, seconds) if self._library and seconds else found
+        if self._library and seconds:
+            more |= clocks.environment(self._library, seconds)
+        return super()._supervised(name, argv, lambda: environment() | more)
 
 
 async def supervise(layout: Layout, library: Path | None) -> None:

@@ -9,15 +9,17 @@ from .stack import chaos_stack
 
 pytestmark = pytest.mark.e2e
 
-# in these seconds this seed brings kills, pauses, cut wires and full disks
-SEED = 1201
+# in these seconds these seeds bring kills, pauses, cut wires and full disks
+SEEDS = {"separate": 1201, "together": 1200}
 SECONDS = 18.0
 
 
 @pytest.mark.timeout(900)
-def test_whatever_breaks_nothing_is_lost_doubled_stuck_or_left_over() -> None:
-    with chaos_stack(instances=1) as stack:
-        report = chaos(stack, SEED, SECONDS, rate=6.0, command=f"make chaos MINUTES=0.3 SEED={SEED}", say=print)
+@pytest.mark.parametrize(("processes", "seed"), SEEDS.items())
+def test_whatever_breaks_nothing_is_lost_doubled_stuck_or_left_over(processes: str, seed: int) -> None:
+    with chaos_stack(instances=1, processes=processes) as stack:
+        command = f"make chaos MINUTES=0.3 SEED={seed} INSTANCES=1 PROCESSES={processes}"
+        report = chaos(stack, seed, SECONDS, rate=6.0, command=command, say=print)
     assert not report.findings, report.markdown()
     assert report.survived >= {"kill", "stop", "cut", "fill the disk of"}
     assert len(report.executions) > 10

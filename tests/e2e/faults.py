@@ -39,6 +39,8 @@ from noetl_serverless.store.connection import connect
 
 ENDED = ("COMPLETED", "FAILED", "CANCELLED")
 FUNCTIONS = ("control_plane", "reconciler", "worker", "gateway")
+# the process that serves them all, if they share one
+TOGETHER = "functions"
 # seconds without progress after which nothing is expected to happen any more
 PATIENCE = 120.0
 
@@ -48,12 +50,17 @@ class Away(OSError):
 
 
 class BrokenStack(Stack):
-    """A stack of its own, tuned, with `lease` seconds after which what a dead worker held goes to another."""
+    """A stack of its own, tuned, with `lease` seconds after which what a dead worker held goes to another. Functions
+    have processes of their own, unless `processes` is "together"."""
 
     def __init__(self, data: Path, **settings: object) -> None:
         super().__init__(data)
         self._environment: dict[str, str] = {}
-        self.set(**settings)
+        self.set(**{"processes": "separate", **settings})
+
+    @property
+    def is_together(self) -> bool:
+        return self._environment["NOETL_PROCESSES"] == "together"
 
     def set(self, **settings: object) -> None:
         """Tune it otherwise, from the next start on."""
@@ -244,11 +251,15 @@ class BrokenStack(Stack):
 
     def pid(self, part: str) -> int | None:
         """Of postgres, nats, or the process that the supervisor started for a function; None while there is none."""
+        if self.is_together and part in FUNCTIONS:
+            part = TOGETHER
         pid: int | None = self.running["pids"].get(part)
         return pid
 
     def server(self, function: str) -> int:
-        """The process that serves the function, a child of the one that the supervisor started."""
+        """The process that serves the function; of its own, it is a child of the one that the supervisor started."""
+        if self.is_together:
+            return int(eventually(lambda: self.pid(TOGETHER)))
         return int(eventually(lambda: next(iter(children(self.pid(function))), None)))
 
     def victims(self) -> dict[str, list[int]]:
@@ -256,10 +267,14 @@ class BrokenStack(Stack):
         found: dict[str, list[int]] = {}
         for name in ("postgres", "nats"):
             found[name] = [pid] if (pid := self.pid(name)) else []
-        for name in FUNCTIONS:
-            found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
-            found[f"{name} server"] = children(pid)
-        found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
+        if self.is_together:
+            found[TOGETHER] = [pid] if (pid := self.pid(TOGETHER)) else []
+            found["worker python"] = children(pid)
+        else:
+            for name in FUNCTIONS:
+                found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
+                found[f"{name} server"] = children(pid)
+            found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
         found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
 
@@ -300,7 +315,9 @@ class BrokenStack(Stack):
             if role == "worker python":
                 # its place is taken when a call needs it; until then its server need only be there
                 return self.server(part) is not None
-            return self.pid(part) not in (pid, None) and _answers(f"{self.running[f'{part}_url']}/readyz")
+            names = FUNCTIONS if part == TOGETHER else (part,)
+            urls = [f"{self.running[f'{name}_url']}/readyz" for name in names]
+            return self.pid(part) not in (pid, None) and all(map(_answers, urls))
         return False
 
     def _database_answers(self) -> bool:

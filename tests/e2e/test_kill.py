@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from statistics import median
 
 import pytest
-from tests.e2e.faults import BrokenStack, Kill, broken_stack
+from tests.e2e.faults import TOGETHER, BrokenStack, Kill, broken_stack
 from tests.e2e.file_server import FileServer, served
 from tests.e2e.stack import PLAYBOOKS
 
@@ -29,6 +29,7 @@ ROLES = (
     *("control_plane server", "control_plane arbiter", "reconciler server", "reconciler arbiter"),
     *("gateway server", "gateway arbiter", "nats", "postgres", "postgres backend"),
 )
+ROLES_TOGETHER = (TOGETHER, "worker python", "nats", "postgres", "postgres backend")
 # what a lost process costs is tried again; a python process may be killed under its task
 PATIENT = "spec: {policy: {rules: [{when: \"{{ output.status == 'error' and output.error.retryable }}\", \
 then: {do: retry, attempts: 12, backoff: exponential, delay: 0.2}}]}}"
@@ -95,10 +96,10 @@ workflow:
 """
 
 
-@pytest.fixture(scope="module")
-def broken() -> Iterator[BrokenStack]:
+@pytest.fixture(scope="module", params=["together", "separate"])
+def broken(request: pytest.FixtureRequest) -> Iterator[BrokenStack]:
     # a command may be in the hands of a killed worker many times here, and is none the worse
-    with broken_stack(lease=5, max_deliveries=50) as stack:
+    with broken_stack(lease=5, max_deliveries=50, processes=request.param) as stack:
         stack.register((PLAYBOOKS / "flight_delays.yaml").read_text())
         stack.register(CHILD)
         stack.register(FAN_OUT)
@@ -116,6 +117,7 @@ class Storm:
 
     def __init__(self, stack: BrokenStack, seed: int, threads: ThreadPoolExecutor) -> None:
         self.kills: list[Kill] = []
+        self.roles = ROLES_TOGETHER if stack.is_together else ROLES
         self._stack = stack
         self._random = random.Random(seed)
         self._threads = threads
@@ -125,7 +127,7 @@ class Storm:
         until = time.monotonic() + seconds
         roles: list[str] = []
         while time.monotonic() < until:
-            roles = roles or self._random.sample(ROLES, len(ROLES))
+            roles = roles or self._random.sample(self.roles, len(self.roles))
             role = roles.pop()
             at = time.monotonic()
             if (pid := self._stack.kill(role, self._random)) is not None:
@@ -142,7 +144,7 @@ class Storm:
             times[kill.role].append(kill.back)
         return "\n".join(
             f"{role:22} {len(back)} kills, back after {median(back):.2f} s, at most {max(back):.2f}"
-            for role in ROLES
+            for role in self.roles
             if (back := times[role])
         )
 
@@ -170,7 +172,7 @@ def test_whatever_is_killed_every_execution_ends_as_it_should(broken: BrokenStac
     print(storm.report())
     ended = broken.wait([*flights, *fans])
 
-    assert {kill.role for kill in storm.kills} == set(ROLES)
+    assert {kill.role for kill in storm.kills} == set(storm.roles)
     assert len(set(flights + fans)) == 2 * EXECUTIONS
     assert [
         (id, entry["status"], entry["error"]) for id, entry in ended.items() if entry["status"] != "COMPLETED"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import nats
 import nats.js.errors
 import pytest
-from tests.e2e.faults import BrokenStack, broken_stack
+from tests.e2e.faults import TOGETHER, BrokenStack, broken_stack
 from tests.e2e.stack import PLAYBOOKS
 from tests.e2e.test_event_counts import STEPS, chain
 
@@ -29,9 +29,9 @@ workflow:
 """
 
 
-@pytest.fixture(scope="module")
-def silent() -> Iterator[BrokenStack]:
-    with broken_stack(notify="false", lease=5) as stack:
+@pytest.fixture(scope="module", params=["together", "separate"])
+def silent(request: pytest.FixtureRequest) -> Iterator[BrokenStack]:
+    with broken_stack(notify="false", lease=5, processes=request.param) as stack:
         stack.register(chain(STEPS))
         stack.register((PLAYBOOKS / "fan_out.yaml").read_text())
         stack.register(LOOP)
@@ -65,7 +65,7 @@ def test_what_a_worker_died_with_is_finished_too(silent: BrokenStack) -> None:
     import random
 
     execution_id = silent.execute("hints/wide")
-    silent.kill("worker server", random.Random(0))
+    silent.kill(TOGETHER if silent.is_together else "worker server", random.Random(0))
     ended = silent.wait([execution_id])
 
     assert ended[execution_id]["status"] == "COMPLETED"

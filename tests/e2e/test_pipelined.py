@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.audit import events_of
-from tests.e2e.faults import BrokenStack, broken_stack, eventually
+from tests.e2e.faults import TOGETHER, BrokenStack, broken_stack, eventually
 from tests.e2e.stack import Stack
 
 from noetl_serverless.engine import events as e
@@ -93,17 +93,18 @@ def test_a_chain_leaves_the_same_log_in_fewer_commits(stack: Stack) -> None:
     assert commits["pipelined"] < STEPS
 
 
-def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(tmp_path: Path) -> None:
-    with broken_stack(lease=3, max_deliveries=50) as stack:
+@pytest.mark.parametrize(("processes", "role"), [("together", TOGETHER), ("separate", "worker server")])
+def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(processes: str, role: str) -> None:
+    with broken_stack(lease=3, max_deliveries=50, processes=processes) as stack:
         stack.register(TURNING)
         files = [stack.data / f"turns {number}" for number in range(EXECUTIONS)]
         ids = [stack.execute("pipelined/turning", {"turns": TURNS, "file": str(file)}) for file in files]
         for _ in range(KILLS):
             lines = sum(len(_turns(file)) for file in files)
             eventually(partial(_longer, files, lines + 20))
-            pid = stack.kill("worker server", random.Random(7))
+            pid = stack.kill(role, random.Random(7))
             assert pid is not None
-            stack.seconds_until_back("worker server", pid)
+            stack.seconds_until_back(role, pid)
             time.sleep(0.2)
         ended = stack.wait(ids)
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ..ports import Host, Invoker, ResultStore
 from ..settings import Settings
+from .process import SharedProcess, current_process
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,5 +36,7 @@ class Platform:
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # whether a function may continue after its answer
     runs_after_response: bool = True
+    # what the function shares with others, if they run in one process
+    process: SharedProcess | None = field(default_factory=current_process)
     # the function to invoke when a timer is due, if the host's own schedule is too slow for that
     timer_function: str | None = None

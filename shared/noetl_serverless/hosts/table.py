@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class FunctionSpec(BaseModel):
     concurrency: int = Field(ge=1)
     triggers: Sequence[Trigger]
     pool: str | None = None
+    orchestrator: Mapping[str, Literal["remote", "direct"]] = {}
     hosts: Sequence[str] = ()
     max_instances: int | None = None
     extras: Sequence[str] = ()

@@ -17,6 +17,8 @@ import orjson
 from .masking import Masking, masking
 
 _context: ContextVar[Mapping[str, Any]] = ContextVar("noetl_log_context", default={})  # noqa: B039
+# the service that logs, where several share a process
+_service: ContextVar[str | None] = ContextVar("noetl_log_service", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -31,14 +33,15 @@ class JsonFormatter(logging.Formatter):
         self.cold_start = True
 
     def format(self, record: logging.LogRecord) -> str:
+        service = _service.get()
         entry: dict[str, Any] = {
             "level": record.levelname,
             "location": f"{record.funcName}:{record.lineno}",
             "message": record.getMessage(),
             "timestamp": _timestamp(record.created),
-            "service": self._service,
+            "service": service or self._service,
             "cold_start": self.cold_start,
-            "function_name": self._function_name,
+            "function_name": service or self._function_name,
             "logger": record.name,
             **_context.get(),
         }
@@ -79,6 +82,16 @@ def end_cold_start() -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler.formatter, JsonFormatter):
             handler.formatter.cold_start = False
+
+
+@contextmanager
+def log_service(service: str) -> Iterator[None]:
+    """Whatever this task and its children log inside is logged by this service."""
+    token = _service.set(service)
+    try:
+        yield
+    finally:
+        _service.reset(token)
 
 
 @contextmanager

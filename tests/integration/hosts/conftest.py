@@ -21,16 +21,18 @@ functions:
     triggers: [{kind: queue}], pool: shared, secrets: [nats_url, service_token], settings: [control_plane_url]}
 """
 MAIN = """
-import contextlib, os, urllib.request
+import asyncio, contextlib, os, urllib.request
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from noetl_serverless.hosts.functions_framework_app import serve
 
 invoked = []
+# a process that serves several functions has each one's variables only while it is loaded
+environment = dict(os.environ)
 
 async def ready(request):
-    return JSONResponse({"pid": os.getpid(), "environment": dict(os.environ)})
+    return JSONResponse({"pid": os.getpid(), "environment": environment})
 
 async def receive(request):
     invoked.append(request.headers.get("authorization"))
@@ -42,8 +44,9 @@ async def count(request):
 @contextlib.asynccontextmanager
 async def lifespan(app):
     yield
-    if url := os.environ.get("NOETL_CONTROL_PLANE_URL"):
-        with contextlib.suppress(OSError), urllib.request.urlopen(url + "/readyz", timeout=5):
+    if url := environment.get("NOETL_CONTROL_PLANE_URL"):
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(urllib.request.urlopen, url + "/readyz", timeout=5)
             print("heard to the last", flush=True)
     print("ended politely", flush=True)
 

@@ -23,7 +23,21 @@ from noetl_serverless.hosts.local.stack import Stack
 from noetl_serverless.hosts.local.workspace import NAME
 from noetl_serverless.settings import Settings
 
-PARTS = {"postgres", "nats", "control_plane", "reconciler", "worker"}
+FUNCTIONS = {"control_plane", "reconciler", "worker"}
+
+
+@pytest.fixture(params=["together", "separate"])
+def processes(request: pytest.FixtureRequest) -> str:
+    """Whether the functions share a process."""
+    return str(request.param)
+
+
+def parts(processes: str) -> set[str]:
+    return {"postgres", "nats", *({"functions"} if processes == "together" else FUNCTIONS)}
+
+
+def log_of(processes: str, function: str) -> str:
+    return "functions" if processes == "together" else function
 
 
 @contextlib.asynccontextmanager
@@ -66,24 +80,29 @@ async def until(condition: Callable[[], Awaitable[bool]], limit: float = 60.0) -
         await asyncio.sleep(0.05)
 
 
-async def test_all_parts_run_and_stop_politely(data_dir: Path, functions: Path) -> None:
-    async with started(data_dir / "d", functions) as (layout, run):
+async def test_all_parts_run_and_stop_politely(data_dir: Path, functions: Path, processes: str) -> None:
+    async with started(data_dir / "d", functions, Settings(processes=processes)) as (layout, run):
         running = layout.running()
         assert running is not None
-        assert running["pids"].keys() == PARTS
+        assert running["pids"].keys() == parts(processes)
         assert running["pid"] == os.getpid()
         pids = list(running["pids"].values())
         assert (await ask(run["worker_url"] + "/readyz"))["environment"]["NOETL_POOL"] == "shared"
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert layout.running() is None
-    assert "ended politely" in layout.log("worker").read_text()
+    assert "ended politely" in layout.log(log_of(processes, "worker")).read_text()
 
 
-async def test_a_worker_that_is_stopped_can_still_hand_back_what_it_holds(data_dir: Path, functions: Path) -> None:
-    async with started(data_dir / "d", functions) as (layout, run):
+async def test_a_worker_that_is_stopped_can_still_hand_back_what_it_holds(
+    data_dir: Path, functions: Path, processes: str
+) -> None:
+    async with started(data_dir / "d", functions, Settings(processes=processes)) as (layout, run):
         # the app's end is only its own once it has begun, with the first request
         await ask(run["worker_url"] + "/readyz")
-    assert "heard to the last" in layout.log("worker").read_text()
+    said = layout.log(log_of(processes, "worker")).read_text()
+    assert "heard to the last" in said
+    # the control plane ends after the worker
+    assert said.count("ended politely") == (3 if processes == "together" else 1)
 
 
 async def test_the_schedule_ticks_the_reconciler_with_its_token(data_dir: Path, functions: Path) -> None:
@@ -96,15 +115,15 @@ async def test_the_schedule_ticks_the_reconciler_with_its_token(data_dir: Path, 
         assert (await ask(run["reconciler_url"] + "/count"))["token"].startswith("Bearer ey")
 
 
-async def test_whatever_is_killed_comes_back_where_it_was(data_dir: Path, functions: Path) -> None:
-    async with started(data_dir / "d", functions) as (layout, run):
+async def test_whatever_is_killed_comes_back_where_it_was(data_dir: Path, functions: Path, processes: str) -> None:
+    async with started(data_dir / "d", functions, Settings(processes=processes)) as (layout, run):
         before = (layout.running() or {})["pids"]
         for pid in before.values():
             os.kill(pid, signal.SIGKILL)
 
         async def back() -> bool:
             now = (layout.running() or {})["pids"]
-            return now.keys() == PARTS and not set(now.values()) & set(before.values())
+            return now.keys() == parts(processes) and not set(now.values()) & set(before.values())
 
         await until(back)
         for name in ("control_plane", "reconciler", "worker"):
@@ -125,7 +144,10 @@ async def test_whatever_is_killed_comes_back_where_it_was(data_dir: Path, functi
 
 
 async def test_several_instances_share_a_port_and_the_work_of_one_that_is_gone(data_dir: Path, functions: Path) -> None:
-    async with started(data_dir / "d", functions, Settings(instances=2)) as (layout, run):
+    async with started(data_dir / "d", functions, Settings(instances=2, processes="separate")) as (
+        layout,
+        run,
+    ):
         pids = (layout.running() or {})["pids"]
         assert {"worker.1", "worker.2", "reconciler.1", "control_plane.2"} < pids.keys()
         own = {name: (await ask(run[f"{name}_url"] + "/readyz"))["pid"] for name in ("worker.1", "worker.2")}
@@ -142,6 +164,41 @@ async def test_several_instances_share_a_port_and_the_work_of_one_that_is_gone(d
             return bool((await ask(run["worker_url"] + "/readyz"))["pid"] == own["worker.2"])
 
         await until(the_other_answers)
+
+
+async def test_functions_that_share_a_process_get_only_their_own_variables(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions) as (_, run):
+        found = {name: await ask(run[f"{name}_url"] + "/readyz") for name in sorted(FUNCTIONS)}
+    assert len({answer["pid"] for answer in found.values()}) == 1
+    assert [name for name in found if "NOETL_ENCRYPTION_KEYS" in found[name]["environment"]] == ["control_plane"]
+    assert [name for name in found if "NOETL_CONTROL_PLANE_URL" in found[name]["environment"]] == ["worker"]
+    tokens = {answer["environment"]["NOETL_SERVICE_TOKEN"] for answer in found.values()}
+    assert len(tokens) == 3
+
+
+async def test_together_each_instance_of_a_function_runs_beside_those_of_the_others(
+    data_dir: Path, functions: Path
+) -> None:
+    async with started(data_dir / "d", functions, Settings(instances=2)) as (layout, run):
+        pids = (layout.running() or {})["pids"]
+        assert pids.keys() == {"postgres", "nats", "functions.1", "functions.2"}
+        for number in (1, 2):
+            own = {(await ask(run[f"{name}.{number}_url"] + "/readyz"))["pid"] for name in FUNCTIONS}
+            assert own == {pids[f"functions.{number}"]}
+
+
+async def test_more_workers_are_processes_of_their_own(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions, Settings(workers=3)) as (layout, run):
+        pids = (layout.running() or {})["pids"]
+        assert pids.keys() == {"postgres", "nats", "functions", "worker.2", "worker.3"}
+        assert (await ask(run["worker.1_url"] + "/readyz"))["pid"] == pids["functions"]
+        served = {(await ask(run["worker_url"] + "/readyz"))["pid"] for _ in range(6)}
+        assert len(served) == 3
+
+
+async def test_an_unknown_way_to_share_processes_is_refused(data_dir: Path, functions: Path) -> None:
+    with pytest.raises(ValueError, match="NOETL_PROCESSES='alone': expected together or separate"):
+        Stack(Layout(data_dir / "d"), Settings(processes="alone"), functions)
 
 
 async def test_the_database_and_the_ports_stay_from_one_run_to_the_next(data_dir: Path, functions: Path) -> None:
@@ -180,15 +237,17 @@ async def test_ones_own_servers_are_used_instead(
     given = Settings(database_url=postgres_url, nats_url=nats_url)
     async with started(data_dir / "d", functions, given) as (layout, run):
         assert (run["database_url"], run["nats_url"]) == (postgres_url, nats_url)
-        assert (layout.running() or {})["pids"].keys() == PARTS - {"postgres", "nats"}
+        assert (layout.running() or {})["pids"].keys() == {"functions"}
     with contextlib.closing(connect(postgres_url)) as connection:
         assert connection.run("SELECT to_regclass('noetl.event') IS NOT NULL") == [[True]]
 
 
-async def test_a_function_that_does_not_start_ends_the_stack_with_its_words(data_dir: Path, functions: Path) -> None:
+async def test_a_function_that_does_not_start_ends_the_stack_with_its_words(
+    data_dir: Path, functions: Path, processes: str
+) -> None:
     (functions / "worker" / "main.py").write_text("raise RuntimeError('the worker is ill')")
     with pytest.raises(RuntimeError, match="the worker is ill"):
-        async with started(data_dir / "d", functions):
+        async with started(data_dir / "d", functions, Settings(processes=processes)):
             pass
     assert not Layout(data_dir / "d").is_locked()
 
@@ -224,7 +283,7 @@ asyncio.run(stack.run(ready, asyncio.Event()))
 
     async def again() -> None:
         async with started(data_dir / "d", functions) as (layout, _):
-            assert (layout.running() or {})["pids"].keys() == PARTS
+            assert (layout.running() or {})["pids"].keys() == parts("together")
 
     asyncio.run(again())
 

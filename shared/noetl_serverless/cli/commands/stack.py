@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -16,7 +17,22 @@ DetachOption = Annotated[
 ]
 InstancesOption = Annotated[
     int | None,
-    typer.Option("--instances", min=1, max=16, help="Number of processes of each function (default 1)."),
+    typer.Option("--instances", min=1, max=16, help="How often each function is started (default 1)."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, max=64, help="Number of workers; those beyond the first have their own process."),
+]
+
+
+class Processes(StrEnum):
+    TOGETHER = "together"
+    SEPARATE = "separate"
+
+
+ProcessesOption = Annotated[
+    Processes | None,
+    typer.Option(help="Whether the functions share one process (the default), or each has a process of its own."),
 ]
 
 
@@ -25,6 +41,8 @@ def up(
     data: DataOption = None,
     detach: DetachOption = False,
     instances: InstancesOption = None,
+    workers: WorkersOption = None,
+    processes: ProcessesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start the whole engine and supervise it until Ctrl-C or, with --detach, until `noetls down`.
@@ -36,17 +54,19 @@ def up(
     from ...hosts.local.layout import Layout
 
     layout = Layout(data_directory(data))
+    given = {"instances": instances, "workers": workers, "processes": processes and processes.value}
+    chosen = {name: value for name, value in given.items() if value is not None}
     if not detach:
-        _run_in_foreground(layout, instances, as_json)
+        _run_in_foreground(layout, chosen, as_json)
         return
     try:
-        launched = layout.running() or launch(layout, with_parent=False, instances=instances)[1]
+        launched = layout.running() or launch(layout, with_parent=False, options=chosen)[1]
     except (RuntimeError, OSError) as error:
         raise Failure(str(error)) from error
     print_started(launched, as_json)
 
 
-def _run_in_foreground(layout: Any, instances: int | None, as_json: bool) -> None:
+def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> None:
     import asyncio
 
     from ...hosts.local.layout import InUse
@@ -56,9 +76,7 @@ def _run_in_foreground(layout: Any, instances: int | None, as_json: bool) -> Non
     async def run_stack() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        settings = Settings.from_environment()
-        if instances is not None:
-            settings = replace(settings, instances=instances)
+        settings = replace(Settings.from_environment(), **chosen)
         await Stack(layout, settings).run(lambda started: print_started(started, as_json), stop)
 
     try:
@@ -103,7 +121,10 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         else:
             echo(f"{state} ({layout.home})")
         raise typer.Exit(EXIT_FAILED)
-    parts = {name: _part(name, pid, running) for name, pid in running["pids"].items()}
+    pids = running["pids"]
+    served = {name: process for process, names in running["functions"].items() for name in names}
+    servers = [name for name in pids if name not in running["functions"]]
+    parts = {name: _part(name, pids.get(served.get(name, name)), running) for name in (*servers, *served)}
     ready = all(part["ready"] for part in parts.values())
     if as_json:
         print_json({"status": "running" if ready else "degraded", **public(running), "parts": parts})
@@ -116,7 +137,9 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 def public(running: dict[str, Any]) -> dict[str, Any]:
     """run.json without the servers' URLs, which hold passwords."""
-    return {key: value for key, value in running.items() if key not in ("database_url", "nats_url", "pids")}
+    return {
+        key: value for key, value in running.items() if key not in ("database_url", "nats_url", "pids", "functions")
+    }
 
 
 def print_started(started: dict[str, Any], as_json: bool) -> None:
@@ -129,12 +152,13 @@ def print_started(started: dict[str, Any], as_json: bool) -> None:
     echo(f"data           {started['data']}")
 
 
-def _part(name: str, pid: int, running: dict[str, Any]) -> dict[str, Any]:
+def _part(name: str, pid: int | None, running: dict[str, Any]) -> dict[str, Any]:
+    """`pid`: None while its process is being restarted."""
     import psutil
 
     url = running.get(f"{name}_url")
     if name in ("postgres", "nats"):
-        return {"pid": pid, "ready": psutil.pid_exists(pid), "url": None}
+        return {"pid": pid, "ready": pid is not None and psutil.pid_exists(pid), "url": None}
     return {"pid": pid, "ready": _answers(f"{url}/readyz"), "url": url}
 
 

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
 from ...orchestrator.notifications import Notifications
-from ...orchestrator.orchestrator import Orchestrator
-from ...orchestrator.plans import Plans
 from ...reconciler.outages import BUCKET, NOTE_TTL_SECONDS
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Retention
 from ...store.archives import Archives
-from ...store.catalog import PostgresCatalog
 from ...store.database import Database
-from ...store.event_store import PostgresEventStore
 from ...store.maintenance import MaintenanceTasks
 from ...store.schedules import Schedules
 from ...telemetry import logs
 from ..platform import ARCHIVE, Platform
+from .core import core_of
 from .service import Close
 
 
@@ -28,7 +23,6 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     """The reconciler, its notifications, its database, and what to close at the end."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
-    database = Database(platform.database_url, settings.database_connections)
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     notifications = Notifications(
@@ -37,27 +31,23 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         after_response=platform.runs_after_response,
         timer_function=platform.timer_function,
     )
-    event_store = PostgresEventStore(database)
-    results = cache(platform.results)
-    orchestrator = Orchestrator(
-        event_store, Plans(PostgresCatalog(database), settings.pools), notifications, results=results
-    )
+    core, close = core_of(platform, notifications)
     retention = Retention(
-        Archives(database),
-        MaintenanceTasks(database),
-        results,
+        Archives(core.database),
+        MaintenanceTasks(core.database),
+        core.results,
         lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         archive_after_days=settings.archive_after_days,
         retention_days=settings.retention_days,
         result_ttl_days=settings.result_ttl_days,
     )
     instance = Reconciler(
-        event_store,
-        orchestrator,
-        Schedules(database),
+        core.event_store,
+        core.orchestrator,
+        Schedules(core.database),
         notifications,
         max_deliveries=settings.max_deliveries,
         retention=retention,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
     )
-    return instance, notifications, database, (platform.invoker.close, notifier.close, database.close)
+    return instance, notifications, core.database, (platform.invoker.close, notifier.close, *close)

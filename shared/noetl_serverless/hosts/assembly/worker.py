@@ -4,17 +4,47 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
+from ...settings import Settings
 from ...telemetry import logs
 from ...tools import registry
 from ...tools.plans import load_plan
 from ...tools.python_pool import PythonPool
 from ...worker.client import ControlPlane
+from ...worker.orchestrator import Orchestrator
 from ...worker.worker import Worker
 from ..platform import Platform
 from .service import Close
+
+if TYPE_CHECKING:
+    from .core import Core
+
+
+# kinds of tools that run users' code
+CODE_KINDS = frozenset({"python", "shell", "container", "agent", "mcp", "duckdb"})
+
+
+class DirectRefused(ValueError):
+    """This pool must not reach the database."""
+
+
+def is_direct(settings: Settings) -> bool:
+    """Whether the worker has the orchestrator in its own process, and with it the database. Raises DirectRefused on a
+    cloud for a pool that runs users' code, which could read what the process holds."""
+    if settings.orchestrator not in ("remote", "direct"):
+        raise ValueError(f"NOETL_ORCHESTRATOR={settings.orchestrator!r}: expected remote or direct")
+    if settings.orchestrator == "remote":
+        return False
+    code = sorted(kind for kind in CODE_KINDS if settings.pools.get(kind, "shared") == settings.pool)
+    if settings.host != "local" and code:
+        raise DirectRefused(
+            f"the pool {settings.pool} runs users' code ({', '.join(code)}), which must not run beside the database's "
+            "credentials: set NOETL_ORCHESTRATOR=remote, or give these kinds another pool"
+        )
+    return True
 
 
 def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
@@ -23,13 +53,36 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     logs.setup("worker", settings.log_level)
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
+    client = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
+    core, close = direct_core(platform, notifier) if is_direct(settings) else (None, ())
     instance = Worker(
         settings,
-        ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect),
+        client,
         notifier,
         platform.results(),
         registry.load,
         PythonPool(settings.python_processes, settings.python_memory_mb, scratch),
         load_plan,
+        orchestrator=None if core is None else _direct(core),
     )
-    return instance, (registry.close, platform.invoker.close, notifier.close)
+    if core is not None and core.notifies:
+        core.orchestrator.connect_worker(instance)
+    return instance, (registry.close, platform.invoker.close, notifier.close, *close)
+
+
+# imported only here: a worker that reaches the orchestrator over HTTP does without its libraries
+
+
+def direct_core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close, ...]]:
+    from ...orchestrator.notifications import Notifications
+    from .core import core_of
+
+    notifications = Notifications(notifier, platform.invoker, after_response=platform.runs_after_response)
+    core, close = core_of(platform, notifications)
+    return core, (notifications.close, *close)
+
+
+def _direct(core: Core) -> Orchestrator:
+    from ...worker.direct import DirectOrchestrator
+
+    return DirectOrchestrator(core.orchestrator)

@@ -42,17 +42,27 @@ class Addresses:
 def environment_of(
     spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, settings: Settings
 ) -> dict[str, str]:
-    """The variables of a function: NOETL_* as its row names them, tuned by the settings of the stack itself."""
+    """The variables of a function's own process."""
+    return {**inherited(), **variables_of(spec, addresses, secrets, layout, settings)}
+
+
+def inherited() -> dict[str, str]:
+    return {
+        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def variables_of(
+    spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, settings: Settings
+) -> dict[str, str]:
+    """NOETL_* as the function's row names them, tuned by the settings of the stack itself."""
     values = _values(spec, addresses, secrets, layout, settings)
     selected = {name: values[name] for name in (*spec.secrets, *spec.settings)}
     base: dict[str, object] = {"host": "local", "function": spec.name, "log_level": settings.log_level}
     if spec.pool:
         base["pool"] = spec.pool
-    return {
-        **{name: os.environ[name] for name in _INHERITED if name in os.environ},
-        "PYTHONUNBUFFERED": "1",
-        **{f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()},
-    }
+    return {f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()}
 
 
 def _values(

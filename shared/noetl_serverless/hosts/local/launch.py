@@ -38,21 +38,21 @@ class LaunchedProcess:
 
 
 def launch(
-    layout: Layout, *, with_parent: bool, instances: int | None = None
+    layout: Layout, *, with_parent: bool, options: Mapping[str, object] | None = None
 ) -> tuple[LaunchedProcess | None, dict[str, Any]]:
     """Start `noetls up` on the data directory, unless one is starting there already, and wait until it is ready.
 
-    `with_parent`: it ends when this process does. Returns the process, or None if another process started it, and
-    run.json. RuntimeError with its output if it does not start.
+    `with_parent`: it ends when this process does; `options`: of `noetls up`, by name. Returns the process, or None if
+    another process started it, and run.json. RuntimeError with its output if it does not start.
     """
     layout.create()
     if layout.is_locked():
         return None, _wait(layout, None)
     log = layout.log("stack")
-    options = [] if instances is None else ["--instances", str(instances)]
+    words = [word for name, value in (options or {}).items() for word in (f"--{name}", str(value))]
     with log.open("wb") as output:
         popen = subprocess.Popen(
-            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home), *options],
+            [sys.executable, "-m", "noetl_serverless.cli", "up", "--data", str(layout.home), *words],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

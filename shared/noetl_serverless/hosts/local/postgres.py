@@ -17,6 +17,7 @@ import signal
 import subprocess
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from .os_user import OsUser, unprivileged
 from .process import Process, Program, wait_until
@@ -24,10 +25,11 @@ from .process import Process, Program, wait_until
 USER = "noetl"
 DATABASE = "noetl"
 VERSION = "18"
+# of macOS; Linux allows 107
+MAX_SOCKET_PATH_BYTES = 103
 # where root keeps what the unprivileged user must reach
 _REACHABLE_HOME = Path("/var/lib/noetl-serverless")
 _SETTINGS = {
-    "unix_socket_directories": "",
     "max_connections": "100",
     "shared_buffers": "128MB",
     "max_wal_size": "512MB",
@@ -57,6 +59,16 @@ class Postgres:
     def url(self) -> str:
         return self.url_of(DATABASE)
 
+    @property
+    def socket_url(self) -> str:
+        """The same database through a Unix socket, which costs less; as `url` if the path of the socket is too long."""
+        folder = self._socket_folder()
+        return f"{self.url}?host={quote(str(folder))}" if folder is not None else self.url
+
+    def _socket_folder(self) -> Path | None:
+        folder = self.home.resolve()
+        return folder if len(str(folder / f".s.PGSQL.{self.port}").encode()) <= MAX_SOCKET_PATH_BYTES else None
+
     def url_of(self, database: str) -> str:
         return f"postgresql://{USER}:{self.password}@127.0.0.1:{self.port}/{database}"
 
@@ -74,7 +86,8 @@ class Postgres:
         if version != VERSION:
             raise RuntimeError(f"{data} was created by PostgreSQL {version}; this is PostgreSQL {VERSION}")
         _stop_orphans(data)
-        settings = _SETTINGS | ({} if self.durable else _NOT_DURABLE)
+        sockets = {"unix_socket_directories": str(self._socket_folder() or ""), "unix_socket_permissions": "0700"}
+        settings = _SETTINGS | sockets | ({} if self.durable else _NOT_DURABLE)
         return Program(
             name="postgres",
             argv=[

@@ -19,13 +19,14 @@ import aiohttp
 from ...settings import Settings
 from ..table import FunctionSpec, functions_folder, load_functions
 from .balancer import Balancer
-from .environment import Addresses, environment_of
+from .environment import Addresses, environment_of, inherited, variables_of
 from .layout import Layout
 from .nats import Nats
 from .orphans import stop_orphans
 from .ports import free_port
 from .postgres import Postgres
 from .process import Process, Program
+from .program import VARIABLE, FunctionProgram, to_variable
 from .secrets import Secrets, service_token
 from .supervisor import Supervised, Supervisor
 from .tick import tick
@@ -33,6 +34,9 @@ from .workspace import create_workspace, workspace_credential
 
 _log = logging.getLogger(__name__)
 
+PROCESSES = ("together", "separate")
+# serves all functions of a stack
+SHARED_PROCESS = "noetl_serverless.hosts.local.functions"
 # the function that all others talk to
 CONTROL_PLANE = "control_plane"
 SERVER_START_SECONDS = 60.0
@@ -45,11 +49,15 @@ READY_POLL_SECONDS = 0.03
 class Stack:
     """One stack on one data directory. `given` holds the URLs of external servers, if any, and the tuning.
 
-    With several instances, each function has that many processes, `worker.1`, `worker.2`, ..., each on its own port,
-    and the function's port is that of a balancer in front of them.
+    With several instances, each function is started that often, as `worker.1`, `worker.2`, ..., each on its own port,
+    and the function's port is that of a balancer in front of them. Together, the first instances of all functions share
+    a process, and so do the second, ...; separate, each has its own, and so have workers beyond those.
     """
 
     def __init__(self, layout: Layout, settings: Settings, functions: Path | None = None) -> None:
+        """Raises ValueError for a setting that it does not know."""
+        if settings.processes not in PROCESSES:
+            raise ValueError(f"NOETL_PROCESSES={settings.processes!r}: expected {' or '.join(PROCESSES)}")
         self.layout = layout
         self.settings = settings
         self._folder = functions or functions_folder()
@@ -57,6 +65,8 @@ class Stack:
         self._supervisor = Supervisor(self._write_run)
         self._balancers: list[Balancer] = []
         self._run: dict[str, Any] = {}
+        # if not the one that is shown
+        self._function_database_url = ""
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None], stop: asyncio.Event) -> None:
         """Start everything, call `on_ready` with run.json, and supervise it until `stop` is set.
@@ -84,25 +94,22 @@ class Stack:
         self._secrets = Secrets.load(self.layout.secrets)
         ports = self._choose_ports()
         database_url, nats_url = await self._start_servers(ports)
-        self._addresses = self._addresses_of(database_url, nats_url, ports)
+        self._addresses = self._addresses_of(self._function_database_url or database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
-        functions = {
-            spec.name: [self._function(spec, name, ports[name]) for name in self._instances(spec)]
-            for spec in self._specs
-        }
+        parts = self._parts(ports)
         # it stops after the others: a worker that ends releases its commands through it
-        self._supervisor.start(functions[CONTROL_PLANE])
-        self._supervisor.start([part for name, parts in functions.items() if name != CONTROL_PLANE for part in parts])
+        first = [part for part, names in parts if CONTROL_PLANE in {_function_of(name) for name in names}]
+        self._supervisor.start(first)
+        self._supervisor.start([part for part, _ in parts if part not in first])
         await self._balance(ports)
-        await asyncio.gather(
-            *(self._wait_ready(part, ports[part.name]) for parts in functions.values() for part in parts)
-        )
+        await asyncio.gather(*(self._wait_ready(part, ports[name]) for part, names in parts for name in names))
         if not self.settings.database_url:
             await self._register_workspace(database_url)
         self._run = {
             "pid": os.getpid(),
             "data": str(self.layout.home),
             **{f"{name}_url": _url(port) for name, port in ports.items() if name not in ("postgres", "nats")},
+            "functions": {part.name: names for part, names in parts},
             "database_url": database_url,
             "nats_url": nats_url,
             "started_at": datetime.now(UTC).isoformat(),
@@ -110,10 +117,10 @@ class Stack:
         self._write_run()
 
     def _instances(self, spec: FunctionSpec) -> list[str]:
-        """The names of its processes."""
-        if self.settings.instances == 1:
-            return [spec.name]
-        return [f"{spec.name}.{number}" for number in range(1, self.settings.instances + 1)]
+        count = self.settings.instances
+        if spec.pool is not None:
+            count = max(count, self.settings.workers)
+        return [spec.name] if count == 1 else [f"{spec.name}.{number}" for number in range(1, count + 1)]
 
     async def _balance(self, ports: dict[str, int]) -> None:
         for spec in self._specs:
@@ -149,7 +156,7 @@ class Stack:
                 self._secrets.postgres_password,
                 self.layout.log("postgres"),
             )
-            database_url = postgres.url
+            database_url, self._function_database_url = postgres.url, postgres.socket_url
             parts.append(Supervised("postgres", postgres.prepare))
             readiness_checks.append(postgres.is_ready)
         if not nats_url:
@@ -173,27 +180,69 @@ class Stack:
         }
         return Addresses(database_url, nats_url, urls, function_urls)
 
-    def _function(self, spec: FunctionSpec, name: str, port: int) -> Supervised:
+    def _parts(self, ports: dict[str, int]) -> list[tuple[Supervised, list[str]]]:
+        """The processes of the functions, each with the names of those that it serves."""
+        instances = {name: spec for spec in self._specs for name in self._instances(spec)}
+        if self.settings.processes == "separate":
+            return [(self._separate(spec, name, ports[name]), [name]) for name, spec in instances.items()]
+        parts: list[tuple[Supervised, list[str]]] = []
+        for number in range(1, self.settings.instances + 1):
+            names = [name for name in instances if _number_of(name) == number]
+            # the control plane makes what the others share, and the worker ends first
+            names.sort(key=lambda name: (_function_of(name) != CONTROL_PLANE, instances[name].pool is not None))
+            together = "functions" if self.settings.instances == 1 else f"functions.{number}"
+            parts.append((self._together(together, {name: instances[name] for name in names}, ports), names))
+        more = [name for name in instances if _number_of(name) > self.settings.instances]
+        return parts + [(self._separate(instances[name], name, ports[name]), [name]) for name in more]
+
+    def _separate(self, spec: FunctionSpec, name: str, port: int) -> Supervised:
         argv = [
             *(sys.executable, "-m", "functions_framework", "--asgi"),
-            *("--target", spec.entry_point, "--source", str(self._folder / spec.source / "main.py")),
+            *("--target", spec.entry_point, "--source", str(self._source(spec))),
             *("--host", "127.0.0.1", "--port", str(port)),
         ]
+        return self._supervised(name, argv, lambda: self._environment(spec, name))
 
+    def _together(self, name: str, functions: dict[str, FunctionSpec], ports: dict[str, int]) -> Supervised:
+        def environment() -> dict[str, str]:
+            programs = [
+                FunctionProgram(
+                    name=instance,
+                    source=str(self._source(spec)),
+                    target=spec.entry_point,
+                    port=ports[instance],
+                    environment={
+                        **self._variables(spec),
+                        "NOETL_ORCHESTRATOR": spec.orchestrator.get("local", "remote"),
+                    },
+                )
+                for instance, spec in functions.items()
+            ]
+            return {**inherited(), VARIABLE: to_variable(programs)}
+
+        return self._supervised(name, [sys.executable, "-m", SHARED_PROCESS], environment)
+
+    def _supervised(self, name: str, argv: list[str], environment: Callable[[], dict[str, str]]) -> Supervised:
         def prepare() -> Program:
             return Program(
                 name=name,
                 argv=argv,
                 log=self.layout.log(name),
-                environment=self._environment(spec, name),
+                environment=environment(),
                 directory=self.layout.home,
                 stop_timeout=FUNCTION_STOP_SECONDS,
             )
 
         return Supervised(name, prepare)
 
+    def _source(self, spec: FunctionSpec) -> Path:
+        return self._folder / spec.source / "main.py"
+
     def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
         return environment_of(spec, self._addresses, self._secrets, self.layout, self.settings)
+
+    def _variables(self, spec: FunctionSpec) -> dict[str, str]:
+        return variables_of(spec, self._addresses, self._secrets, self.layout, self.settings)
 
     async def _wait_ready(self, part: Supervised, port: int) -> None:
         process = _process_of(part)
@@ -241,6 +290,14 @@ class Stack:
     def _write_run(self) -> None:
         if self._run:
             self.layout.write_run({**self._run, "pids": self._supervisor.pids()})
+
+
+def _function_of(instance: str) -> str:
+    return instance.partition(".")[0]
+
+
+def _number_of(instance: str) -> int:
+    return int(instance.partition(".")[2] or 1)
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

@@ -1,0 +1,64 @@
+"""The orchestrator with what it stands on. Each function that commits has one; functions of one process share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from ...control_plane.watchers import Watchers
+from ...orchestrator.notifications import Notifications
+from ...orchestrator.orchestrator import Orchestrator
+from ...orchestrator.plans import Plans
+from ...ports import ResultStore
+from ...store.catalog import PostgresCatalog
+from ...store.database import Database
+from ...store.event_store import PostgresEventStore
+from ..platform import Platform
+from .service import Close
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Core:
+    database: Database
+    catalog: PostgresCatalog
+    event_store: PostgresEventStore
+    # told of every commit of this process
+    watchers: Watchers
+    results: Callable[[], ResultStore]
+    orchestrator: Orchestrator
+    # whether workers are told of waiting commands; otherwise only the reconciler finds them
+    notifies: bool
+
+
+def core_of(platform: Platform, notifications: Notifications) -> tuple[Core, tuple[Close, ...]]:
+    """The core, and what this function has to close: nothing, if another function of its process has made the core.
+    `notifications`: how the core notifies, if it is made here."""
+    shared = platform.process
+    if shared is not None and isinstance(shared.core, Core):
+        return shared.core, ()
+    core = _new(platform, notifications)
+    if shared is not None:
+        shared.core = core
+    return core, (core.database.close,)
+
+
+def _new(platform: Platform, notifications: Notifications) -> Core:
+    database = Database(platform.database_url, platform.settings.database_connections)
+    catalog, event_store = PostgresCatalog(database), PostgresEventStore(database)
+    watchers, results = Watchers(), cache(platform.results)
+    return Core(
+        database=database,
+        catalog=catalog,
+        event_store=event_store,
+        watchers=watchers,
+        results=results,
+        orchestrator=Orchestrator(
+            event_store,
+            Plans(catalog, platform.settings.pools),
+            notifications,
+            on_commit=watchers.notify,
+            results=results,
+        ),
+        notifies=platform.settings.notify,
+    )

@@ -1,0 +1,29 @@
+"""What the process that serves all functions of a stack is told of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+VARIABLE = "NOETL_FUNCTIONS"
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionProgram:
+    """`source`: the file whose function `target` is served; `environment`: its variables, beside those of the
+    process."""
+
+    name: str
+    source: str
+    target: str
+    port: int
+    environment: Mapping[str, str]
+
+
+def to_variable(programs: Sequence[FunctionProgram]) -> str:
+    return json.dumps([asdict(program) for program in programs])
+
+
+def from_variable(text: str) -> list[FunctionProgram]:
+    return [FunctionProgram(**row) for row in json.loads(text)]
