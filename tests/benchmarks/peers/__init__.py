@@ -1,0 +1,1 @@
+"""Other engines and this one, side by side on one machine."""
