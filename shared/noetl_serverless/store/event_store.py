@@ -37,7 +37,8 @@ from .loaded_execution import event_of, execution_of, inbox_of
 from .locked_execution import lock
 from .projections import Rows, claim_issued, execution_row, project, still_open
 from .queries import load
-from .steps import ADVANCE, INVALID_FENCE, parameters, result, steps_of
+from .step_commits import StepCommits
+from .steps import INVALID_FENCE, steps_of
 
 # rows of a commit that are encoded as JSON at once
 BATCH_ROWS = 1000
@@ -65,6 +66,7 @@ class PostgresEventStore(EventStore):
         self._database = database
         self._pool = pool
         self._sql = load("event_store")
+        self._step_commits = StepCommits(database)
 
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         """Those of the executions that exist, each with all events folded into its state."""
@@ -108,9 +110,7 @@ class PostgresEventStore(EventStore):
         if (steps := steps_of(commits, claimant, self._pool)) is not None:
             with _writing():
                 try:
-                    values = parameters(steps, claimant)
-                    (answer,) = await self._database.call(ADVANCE, values)
-                    return result(steps, *answer)
+                    return await self._step_commits.commit(steps, claimant)
                 except DatabaseError as error:
                     if sqlstate(error) != INVALID_FENCE:
                         raise

@@ -1,5 +1,5 @@
-"""The common case of a commit as parameters of `noetl.advance`: each execution closes one command and issues at most
-one."""
+"""The common case of a commit as parameters of `noetl.advance`: each execution is opened, or closes one command, and
+issues at most one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, e.FRAME_COMMITT
 INVALID_FENCE = "NO001"
 ADVANCE = Prepared(
     "SELECT granted, lease_ends FROM noetl.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-    "$16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)",
+    "$16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)",
     (str, str),
 )
 
@@ -38,15 +38,24 @@ class Step:
     pool: str | None
     is_claimed: bool = False
 
+    @property
+    def execution_id(self) -> int:
+        return int(self.commit.execution.execution_id)
+
 
 def steps_of(
     commits: Sequence[ExecutionCommit], claimant: Claimant | None, default_pool: Callable[[str], str]
 ) -> list[Step] | None:
-    """The commits in the order in which their rows are locked; None if one of them needs `noetl.commit`."""
+    """The commits as steps; None if one of them needs `noetl.commit`."""
     steps = []
-    worker = commits[0].worker if commits else None
+    workers = {commit.worker for commit in commits if commit.closes}
+    if claimant is not None:
+        workers.add(claimant.worker)
+    # of two starts with one key in one call, the first one given is to win
+    if len(workers) > 1 or sum(commit.new_row is not None for commit in commits) > 1:
+        return None
     for commit in commits:
-        if not _is_plain(commit) or commit.worker != worker or (claimant is not None and claimant.worker != worker):
+        if not _is_plain(commit):
             return None
         issued: Event | None = None
         for event in commit.events:
@@ -64,23 +73,26 @@ def steps_of(
         if claimant is not None and free_slots > 0 and step.pool == claimant.pool:
             step.is_claimed = True
             free_slots -= 1
-    return sorted(steps, key=lambda step: int(step.commit.execution.execution_id)) or None
+    return steps or None
 
 
 def _is_plain(commit: ExecutionCommit) -> bool:
     ends = commit.execution.state.ended
+    if commit.new_row is not None:
+        is_alone = not commit.closes and commit.new_row.get("parent_execution_id") is None and commit.writes_snapshot
+    else:
+        is_alone = len(commit.closes) == 1 and commit.worker is not None and (commit.writes_snapshot or not ends)
     return (
-        commit.expected_head is not None
+        is_alone
         and ends == (commit.ended_at_ms is not None)
-        and (commit.writes_snapshot or not ends)
         and commit.quarantine is None
-        and len(commit.closes) == 1
-        and commit.worker is not None
         and not (commit.refs or commit.consumed or commit.inbox_facts or commit.reissued)
     )
 
 
-def parameters(steps: Sequence[Step], claimant: Claimant | None) -> list[Value]:
+def parameters(steps: Sequence[Step], worker: str | None, lease_seconds: float) -> list[Value]:
+    """`steps`: in the order in which their rows are locked; `worker`: holds what they close, and gets what is claimed,
+    for `lease_seconds`."""
     commits = [step.commit for step in steps]
     executions = [commit.execution for commit in commits]
     states = [execution.state for execution in executions]
@@ -92,6 +104,7 @@ def parameters(steps: Sequence[Step], claimant: Claimant | None) -> list[Value]:
     return [
         prepared.int8s([int(execution.execution_id) for execution in executions]),
         prepared.int4s([commit.expected_head for commit in commits]),
+        prepared.texts([None if commit.new_row is None else orjson.dumps(commit.new_row) for commit in commits]),
         prepared.int4s([execution.head for execution in executions]),
         prepared.texts([state.status.upper() for state in states]),
         prepared.int4s([len(state.outcomes) for state in states]),
@@ -100,9 +113,9 @@ def parameters(steps: Sequence[Step], claimant: Claimant | None) -> list[Value]:
         prepared.texts([None if result is None else orjson.dumps(result) for result in results]),
         prepared.texts([None if error is None else orjson.dumps(error) for error in errors]),
         prepared.float8s([commit.ended_at_ms for commit in commits]),
-        prepared.texts([commit.closes[0][0] for commit in commits]),
-        prepared.int8s([commit.closes[0][1] for commit in commits]),
-        prepared.text(steps[0].commit.worker),
+        prepared.texts([commit.closes[0][0] if commit.closes else None for commit in commits]),
+        prepared.int8s([commit.closes[0][1] if commit.closes else None for commit in commits]),
+        prepared.text(worker),
         prepared.texts([None if event is None else event.command_id for event in issued]),
         prepared.texts([None if event is None else event.step for event in issued]),
         prepared.int4s([None if event is None else event.generation for event in issued]),
@@ -113,7 +126,7 @@ def parameters(steps: Sequence[Step], claimant: Claimant | None) -> list[Value]:
         prepared.int4s([commit.weight for commit in commits]),
         prepared.int4s([None if event is None else event.seq for event in issued]),
         prepared.booleans([step.is_claimed for step in steps]),
-        prepared.float8(0.0 if claimant is None else claimant.lease_seconds),
+        prepared.float8(lease_seconds),
         prepared.int4s([number for number, _ in events]),
         prepared.int4s([event.seq for _, event in events]),
         prepared.int4s([event.cause for _, event in events]),
@@ -126,12 +139,12 @@ def parameters(steps: Sequence[Step], claimant: Claimant | None) -> list[Value]:
     ]
 
 
-def result(steps: Sequence[Step], granted: str, lease_ends: str) -> CommitResult:
-    """What `noetl.advance` has returned."""
+def result(steps: Sequence[Step], fences: Sequence[str], lease_ends: str) -> CommitResult:
+    """`fences`: what `noetl.advance` has returned for each step."""
     committed: set[str] = set()
     leases: list[Lease] = []
     pending: list[tuple[str, CommandKey]] = []
-    for step, fence in zip(steps, granted.split(","), strict=True):
+    for step, fence in zip(steps, fences, strict=True):
         if not fence:
             continue
         id = step.commit.execution.execution_id

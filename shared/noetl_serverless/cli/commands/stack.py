@@ -70,13 +70,12 @@ def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> No
     import asyncio
 
     from ...hosts.local.layout import InUse
-    from ...hosts.local.stack import Stack, log_file, stop_on_signals
-    from ...settings import Settings
+    from ...hosts.local.stack import Stack, local_settings, log_file, stop_on_signals
 
     async def run_stack() -> None:
         stop = asyncio.Event()
         stop_on_signals(stop)
-        settings = replace(Settings.from_environment(), **chosen)
+        settings = replace(local_settings(), **chosen)
         await Stack(layout, settings).run(lambda started: print_started(started, as_json), stop)
 
     try:

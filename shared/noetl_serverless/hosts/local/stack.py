@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from .workspace import create_workspace, workspace_credential
 _log = logging.getLogger(__name__)
 
 PROCESSES = ("together", "separate")
+# a command that waits in its worker costs a laptop less than one that waits to be claimed
+LOCAL_DEFAULTS = {"NOETL_MAX_IN_FLIGHT": "64"}
 # serves all functions of a stack
 SHARED_PROCESS = "noetl_serverless.hosts.local.functions"
 # the function that all others talk to
@@ -298,6 +300,11 @@ def _function_of(instance: str) -> str:
 
 def _number_of(instance: str) -> int:
     return int(instance.partition(".")[2] or 1)
+
+
+def local_settings(environ: Mapping[str, str] = os.environ) -> Settings:
+    """As `Settings.from_environment`, with a laptop's defaults."""
+    return Settings.from_environment({**LOCAL_DEFAULTS, **environ})
 
 
 def stop_on_signals(stop: asyncio.Event) -> None:

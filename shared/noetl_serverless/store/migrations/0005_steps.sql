@@ -1,19 +1,21 @@
 -- The common case of a commit: executions that go on by at most one command each, and nothing else.
 
--- As `noetl.commit`, with typed parameters, for parts that each close one command and issue at most one. Element i of
--- the first arrays belongs to part i, in order of ids:
+-- As `noetl.commit`, with typed parameters, for parts that each open an execution or close one of its commands, and issue at
+-- most one. Element i of the first arrays belongs to part i, in order of ids:
 -- expects        the heads that the parts were decided on
+-- rows           of executions that are opened, JSON as `noetl.commit` takes it; null: it exists
 -- states         null: the state is not written; results, errors, ended (ms): null unless the part ends its execution, which
 --                then has no other command
--- closed         the command that is closed, with its fence, held by `worker_id`
+-- closed         the command that is closed, with its fence, held by `worker_id`; null: none
 -- next_commands  the command that is issued; null: none. `next_claimed`: leased to `worker_id` for `lease` seconds
 -- parts, seqs, ... are the events, in ms; `parts` numbers them from 1.
 --
--- Returns for each part, separated by commas: nothing if it was refused because its head has moved, 0 if it was committed, or
+-- Returns for each part, separated by commas: nothing if it was refused because its head has moved, or its id or its
+-- idempotency key is taken; 0 if it was committed, or
 -- the fence of its claimed command; and when leases end. A fence that is not valid refuses all, with SQLSTATE NO001: nothing
 -- could take back that part alone.
 CREATE FUNCTION noetl.advance(
-    ids bigint[], expects integer[], heads integer[], statuses text[], finished_steps integer[], states text[],
+    ids bigint[], expects integer[], rows text[], heads integer[], statuses text[], finished_steps integer[], states text[],
     state_form smallint, results text[], errors text[], ended float8[], closed text[], fences bigint[], worker_id text,
     next_commands text[], next_steps text[], next_generations integer[], next_kinds text[], next_attempts integer[],
     next_pools text[], next_playbooks integer[], next_weights integer[], next_seqs integer[], next_claimed boolean[],
@@ -29,7 +31,18 @@ DECLARE
 BEGIN
     granted := '';
     FOR i IN 1..cardinality(ids) LOOP
-        IF ended[i] IS NOT NULL THEN
+        IF rows[i] IS NOT NULL THEN
+            INSERT INTO noetl.execution (
+                execution_id, catalog_id, path, version, plan_hash, depth, status, head, folded, state, state_version, finished,
+                workload, principal, result, error, idempotency_key, request_hash, created_at, ended_at)
+            SELECT ids[i], r.catalog_id, r.path, r.version, r.plan_hash, r.depth, statuses[i], heads[i], heads[i],
+                states[i]::json, state_form, finished_steps[i], r.workload, r.principal, results[i]::json, errors[i]::json,
+                r.idempotency_key, r.request_hash, to_timestamp(r.at / 1000.0), to_timestamp(ended[i] / 1000.0)
+            FROM json_to_record(rows[i]::json) AS r(
+                catalog_id bigint, path text, version integer, plan_hash text, depth integer, workload json,
+                principal json, idempotency_key text, request_hash text, at float8)
+            ON CONFLICT DO NOTHING;
+        ELSIF ended[i] IS NOT NULL THEN
             UPDATE noetl.execution SET head = heads[i], status = statuses[i], finished = finished_steps[i],
                 state = states[i]::json, folded = heads[i], state_version = state_form, result = results[i]::json,
                 error = errors[i]::json, ended_at = to_timestamp(ended[i] / 1000.0)
@@ -50,11 +63,13 @@ BEGIN
             granted := granted || ',';
         END IF;
         CONTINUE WHEN NOT good[i];
-        DELETE FROM noetl.command
-        WHERE execution_id = ids[i] AND command_id = closed[i] AND fence = fences[i] AND status = 'claimed'
-          AND worker = worker_id;
-        IF NOT FOUND THEN
-            RAISE EXCEPTION 'the fence of a command is not valid' USING ERRCODE = 'NO001';
+        IF closed[i] IS NOT NULL THEN
+            DELETE FROM noetl.command
+            WHERE execution_id = ids[i] AND command_id = closed[i] AND fence = fences[i] AND status = 'claimed'
+              AND worker = worker_id;
+            IF NOT FOUND THEN
+                RAISE EXCEPTION 'the fence of a command is not valid' USING ERRCODE = 'NO001';
+            END IF;
         END IF;
         IF ended[i] IS NOT NULL THEN
             DELETE FROM noetl.command WHERE ctid = ANY (ARRAY(
