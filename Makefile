@@ -86,9 +86,10 @@ infra-schema: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks $(or $(BENCH),all --steps 100000 --page tests/benchmarks/RESULTS.md)
 
-# the same workloads on Restate and DBOS, which are installed below build/peers
+# the same workloads on Restate and DBOS, which are installed below build/peers; FULL=1 also on absurd, whose SQL
+# ABSURD_SQL names, and on Temporal's development server, once
 bench-peers: $(VENV)/.dev
-	$(BIN)/python -m tests.benchmarks.peers $(or $(PEERS),--page tests/benchmarks/RESULTS.md)
+	$(BIN)/python -m tests.benchmarks.peers $(or $(PEERS),--page tests/benchmarks/RESULTS.md) $(if $(FULL),--full)
 
 bench-quick: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks quick --runs 1

