@@ -74,10 +74,14 @@ class PythonProcess:
         self._used = False
         self._output = bytearray()
         self._dropped = 0
+        # the event loop that watches both ends, also between two calls: taking them off and on again costs as much as
+        # the rest of a call
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading: _Reading | None = None
 
     @property
     def alive(self) -> bool:
-        return self._status() is None
+        return self.usable and self._status() is None
 
     def _status(self) -> int | None:
         """Its return code, without reaping it: other processes of its group can still be killed."""
@@ -117,6 +121,7 @@ class PythonProcess:
 
     def kill(self) -> None:
         self.usable = False
+        self._unwatch()
         # until it is reaped, its pid, which is also its group's, is not reused
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -137,11 +142,10 @@ class PythonProcess:
 
     async def _exchange(self, request: bytes | None, timeout: float | None) -> bytearray:
         loop = asyncio.get_running_loop()
+        self._watch(loop)
         answer: asyncio.Future[bytearray] = loop.create_future()
-        reading = _Reading(self._channel, answer)
+        self._reading = _Reading(self._channel, answer)
         timer = loop.call_later(timeout, _expire, answer) if timeout is not None else None
-        loop.add_reader(self._channel, reading.on_readable)
-        loop.add_reader(self._printed, self._drain)
         try:
             if request is not None:
                 await self._send(loop, request, answer)
@@ -150,11 +154,32 @@ class PythonProcess:
             self._drain()
             raise ChildLost(await self._reason_of_death()) from None
         finally:
-            loop.remove_reader(self._channel)
-            loop.remove_reader(self._printed)
+            self._reading = None
             if timer is not None:
                 timer.cancel()
             self._drain()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._loop is loop:
+            return
+        self._unwatch()
+        self._loop = loop
+        loop.add_reader(self._channel.fileno(), self._on_readable)
+        loop.add_reader(self._printed, self._drain)
+
+    def _unwatch(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_closed():
+            loop.remove_reader(self._channel.fileno())
+            loop.remove_reader(self._printed)
+
+    def _on_readable(self) -> None:
+        if self._reading is not None:
+            self._reading.on_readable()
+        else:
+            # it has ended, or sends what nobody has asked for
+            self.usable = False
+            self._unwatch()
 
     async def _send(self, loop: asyncio.AbstractEventLoop, request: bytes, answer: asyncio.Future[bytearray]) -> None:
         frame = struct.pack(">I", len(request)) + request
@@ -181,6 +206,9 @@ class PythonProcess:
             except BlockingIOError:
                 return
             if not chunk:
+                # code has closed its standard output: there is no more to be read, ever
+                if self._loop is not None:
+                    self._loop.remove_reader(self._printed)
                 return
             kept = chunk[: max(0, _MAX_STDOUT_BYTES - len(self._output))]
             self._output += kept

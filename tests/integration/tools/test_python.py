@@ -639,6 +639,41 @@ async def test_the_files_that_a_call_leaves_take_no_time_of_the_next(tmp_path: P
         await one.close()
 
 
+async def test_code_that_closes_its_output_keeps_nobody_busy(tmp_path: Path) -> None:
+    pool = PythonPool(1, 1024, tmp_path)
+    try:
+        await pool.run("import os; os.close(1); os.close(2); result = 1", {})
+        turns = 0
+        loop = asyncio.get_running_loop()
+        (child,) = (*pool._idle, *pool._busy)
+        drain = child._drain
+
+        def counting() -> None:
+            nonlocal turns
+            turns += 1
+            drain()
+
+        child._drain = counting  # type: ignore[method-assign]
+        if child._loop is loop:
+            loop.add_reader(child._printed, counting)
+        await asyncio.sleep(0.2)
+        assert turns <= 1
+    finally:
+        await pool.close()
+
+
+async def test_a_child_that_ends_while_it_is_idle_is_replaced(tmp_path: Path) -> None:
+    pool = PythonPool(1, 1024, tmp_path)
+    try:
+        (pid,) = pool.pids or [(await pool.run("import os; result = os.getpid()", {}))["data"]]
+        os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(0.1)
+        again = await pool.run("import os; result = os.getpid()", {})
+        assert (again["status"], again["data"] != pid) == ("ok", True)
+    finally:
+        await pool.close()
+
+
 async def test_what_is_printed_as_a_call_ends_is_not_attributed_to_the_next(tmp_path: Path) -> None:
     one = PythonPool(1, 512, tmp_path / "one")
     code = """
