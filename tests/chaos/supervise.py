@@ -29,13 +29,19 @@ class ChaosSupervisor(Stack):
         # nobody calls it
         return [spec.name] if spec.name == "gateway" else super()._instances(spec)
 
-    def _supervised(self, name: str, argv: list[str], environment: Callable[[], dict[str, str]]) -> Supervised:
+    def _supervised(
+        self,
+        name: str,
+        argv: list[str],
+        environment: Callable[[], dict[str, str]],
+        input: Callable[[], bytes] = bytes,
+    ) -> Supervised:
         # who gets SIGSEGV writes down where it is; SIGABRT is the arbiter's
         more = {"PYTHONFAULTHANDLER": "1"}
         seconds = clocks.skew(name)
         if self._library and seconds:
             more |= clocks.environment(self._library, seconds)
-        return super()._supervised(name, argv, lambda: environment() | more)
+        return super()._supervised(name, argv, lambda: environment() | more, input)
 
 
 async def supervise(layout: Layout, library: Path | None) -> None:

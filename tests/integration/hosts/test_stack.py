@@ -169,6 +169,9 @@ async def test_several_instances_share_a_port_and_the_work_of_one_that_is_gone(d
 async def test_functions_that_share_a_process_get_only_their_own_variables(data_dir: Path, functions: Path) -> None:
     async with started(data_dir / "d", functions) as (_, run):
         found = {name: await ask(run[f"{name}_url"] + "/readyz") for name in sorted(FUNCTIONS)}
+        # what the process was started with can be read in /proc, whatever becomes of it
+        started_with = await asyncio.to_thread(Path(f"/proc/{found['worker']['pid']}/environ").read_bytes)
+    assert b"NOETL_" not in started_with
     assert len({answer["pid"] for answer in found.values()}) == 1
     assert [name for name in found if "NOETL_ENCRYPTION_KEYS" in found[name]["environment"]] == ["control_plane"]
     assert [name for name in found if "NOETL_CONTROL_PLANE_URL" in found[name]["environment"]] == ["worker"]

@@ -1,8 +1,7 @@
 """All functions of a stack in one process and one event loop, each its own app of the Functions Framework on its own
 port.
 
-`python -m noetl_serverless.hosts.local.functions` takes the functions from the environment variable NOETL_FUNCTIONS, as
-JSON: see `FunctionProgram`.
+`python -m noetl_serverless.hosts.local.functions` reads the functions from its standard input: see `program`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...telemetry import logs
 from ..functions_framework_app import KEEP_ALIVE_SECONDS
 from ..process import SharedProcess, sharing
-from .program import VARIABLE, FunctionProgram, from_variable
+from .program import FunctionProgram, from_input
 
 
 class _Server(uvicorn.Server):
@@ -105,7 +104,7 @@ def _request(url: str) -> None:
 def main() -> None:
     import uvloop
 
-    programs = from_variable(os.environ.pop(VARIABLE))
+    programs = from_input(sys.stdin.buffer.read())
     sys.path[:] = [path for path in sys.path if path]
     uvloop.run(serve(programs))
 

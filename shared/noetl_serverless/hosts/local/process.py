@@ -24,13 +24,15 @@ LOG_BYTES = 10 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What to run. `environment` is the whole environment of the process."""
+    """What to run. `environment` is the whole environment of the process; `input` is what it reads from its standard
+    input, at most as much as a pipe holds."""
 
     name: str
     argv: Sequence[str]
     log: Path
     _: KW_ONLY
     environment: Mapping[str, str] = field(default_factory=dict)
+    input: bytes = b""
     directory: Path | None = None
     account: OsUser | None = None
     stop_signal: signal.Signals = signal.SIGTERM
@@ -51,7 +53,7 @@ class Process:
         with program.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 list(program.argv),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if program.input else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(program.environment),
@@ -62,6 +64,10 @@ class Process:
                 group=account.gid if account and switch else None,
                 extra_groups=[] if switch else None,
             )
+        if self._popen.stdin is not None:
+            # one that has ended by then is restarted like any other
+            with contextlib.suppress(BrokenPipeError), self._popen.stdin as source:
+                source.write(program.input)
 
     @property
     def pid(self) -> int:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-VARIABLE = "NOETL_FUNCTIONS"
-
 
 @dataclass(frozen=True, slots=True)
 class FunctionProgram:
@@ -21,9 +19,10 @@ class FunctionProgram:
     environment: Mapping[str, str]
 
 
-def to_variable(programs: Sequence[FunctionProgram]) -> str:
-    return json.dumps([asdict(program) for program in programs])
+def to_input(programs: Sequence[FunctionProgram]) -> bytes:
+    """Not an environment variable: others may read those in /proc."""
+    return json.dumps([asdict(program) for program in programs]).encode()
 
 
-def from_variable(text: str) -> list[FunctionProgram]:
+def from_input(text: bytes) -> list[FunctionProgram]:
     return [FunctionProgram(**row) for row in json.loads(text)]

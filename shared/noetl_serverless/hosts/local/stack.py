@@ -26,7 +26,7 @@ from .orphans import stop_orphans
 from .ports import free_port
 from .postgres import Postgres
 from .process import Process, Program
-from .program import VARIABLE, FunctionProgram, to_variable
+from .program import FunctionProgram, to_input
 from .secrets import Secrets, service_token
 from .supervisor import Supervised, Supervisor
 from .tick import tick
@@ -206,8 +206,8 @@ class Stack:
         return self._supervised(name, argv, lambda: self._environment(spec, name))
 
     def _together(self, name: str, functions: dict[str, FunctionSpec], ports: dict[str, int]) -> Supervised:
-        def environment() -> dict[str, str]:
-            programs = [
+        def programs() -> bytes:
+            found = [
                 FunctionProgram(
                     name=instance,
                     source=str(self._source(spec)),
@@ -220,17 +220,24 @@ class Stack:
                 )
                 for instance, spec in functions.items()
             ]
-            return {**inherited(), VARIABLE: to_variable(programs)}
+            return to_input(found)
 
-        return self._supervised(name, [sys.executable, "-m", SHARED_PROCESS], environment)
+        return self._supervised(name, [sys.executable, "-m", SHARED_PROCESS], inherited, programs)
 
-    def _supervised(self, name: str, argv: list[str], environment: Callable[[], dict[str, str]]) -> Supervised:
+    def _supervised(
+        self,
+        name: str,
+        argv: list[str],
+        environment: Callable[[], dict[str, str]],
+        input: Callable[[], bytes] = bytes,
+    ) -> Supervised:
         def prepare() -> Program:
             return Program(
                 name=name,
                 argv=argv,
                 log=self.layout.log(name),
                 environment=environment(),
+                input=input(),
                 directory=self.layout.home,
                 stop_timeout=FUNCTION_STOP_SECONDS,
             )
