@@ -389,7 +389,8 @@ def lives(pid: int) -> bool:
 def _is_backend(pid: int) -> bool:
     """Whether it serves a client."""
     with contextlib.suppress(psutil.Error):
-        return "127.0.0.1" in " ".join(psutil.Process(pid).cmdline())
+        title = " ".join(psutil.Process(pid).cmdline())
+        return "127.0.0.1" in title or "[local]" in title
     return False
 
 
