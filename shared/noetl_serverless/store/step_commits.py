@@ -26,7 +26,10 @@ class _Commit:
     answer: asyncio.Future[CommitResult]
 
     def fits(self, others: Sequence[_Commit]) -> bool:
-        """Whether one statement can write it with the others: it names one worker, and each execution once."""
+        """Whether one statement can write it with the others: it names one worker, and each execution once. One that
+        is larger than a batch goes by itself."""
+        if not others:
+            return True
         calls = (self, *others)
         workers = {call.worker for call in calls} - {None}
         leases = {call.lease_seconds for call in calls} - {None}
@@ -110,7 +113,8 @@ class StepCommits:
                 if not call.answer.done():
                     call.answer.set_exception(error)
         else:
-            fences = dict(zip(map(id, steps), granted.split(","), strict=True))
+            fences = dict(zip((step.execution_id for step in steps), granted.split(","), strict=True))
             for call in calls:
                 if not call.answer.done():
-                    call.answer.set_result(result(call.steps, [fences[id(step)] for step in call.steps], lease_ends))
+                    own = [fences[step.execution_id] for step in call.steps]
+                    call.answer.set_result(result(call.steps, own, lease_ends))

@@ -121,6 +121,17 @@ async def test_two_workers_and_two_commits_of_one_execution_do_not_go_together(
     assert [task.result().committed for task in tasks] == [{"1"}, {"2"}, {"3"}, {"2"}]
 
 
+async def test_a_commit_that_is_larger_than_a_batch_goes_by_itself(
+    commits: StepCommits, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step_commits, "MAX_STEPS", 2)
+    tasks = await begin(commits, ([1], W1), ([2, 3, 4], W1), ([5], W1))
+    for number in range(3):
+        await answered(database, number)
+    assert database.ids == [[1], [2, 3, 4], [5]]
+    assert [task.result().committed for task in tasks] == [{"1"}, {"2", "3", "4"}, {"5"}]
+
+
 async def test_a_statement_that_waits_for_a_row_holds_up_the_others_for_a_moment(
     commits: StepCommits, database: FakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
