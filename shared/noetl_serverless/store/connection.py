@@ -17,10 +17,9 @@ from pg8000.native import to_statement
 
 from ..errors import Unavailable
 from ..postgres_target import PostgresTarget
-from .prepared import Prepared, Value
+from .prepared import EXECUTE_ALL, Prepared, Value
 
 DESCRIBE_PORTAL = DESCRIBE + (6).to_bytes(4, "big") + b"P\x00"
-EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
 JSON_OIDS = (114, 3802)
 TIMESTAMPTZ_OID = 1184
 INVALID_STATEMENT_NAME = "26000"

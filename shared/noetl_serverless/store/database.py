@@ -1,7 +1,7 @@
 """A few connections to PostgreSQL, awaited from the event loop; a thread only for whole transactions.
 
-Safe behind a transaction pooler: unnamed statements, no LISTEN, no session settings. One statement is one transaction
-unless `transaction` is used.
+Safe behind a transaction pooler: no LISTEN, no session settings, and a prepared statement is called again if the pooler
+gave the connection another server. One statement is one transaction unless `transaction` is used.
 """
 
 from __future__ import annotations
@@ -118,12 +118,7 @@ class Database:
         return await self._retry(lambda: self._execute_once(sql, params))
 
     async def _execute_once(self, sql: str, params: dict[str, Any]) -> Context:
-        pooled = await self._acquire()
-        try:
-            answer = pooled.execute(sql, params)
-        except BaseException:
-            self._release(pooled)
-            raise
+        _, answer = await self._start(lambda pooled: pooled.execute(sql, params))
         try:
             return await answer
         except (InterfaceError, DatabaseError) as error:
@@ -131,12 +126,7 @@ class Database:
 
     async def _call(self, statement: Prepared, values: Sequence[Value]) -> Context:
         for _ in range(MAX_PREPARE_ATTEMPTS):
-            pooled = await self._acquire()
-            try:
-                answer = pooled.call(statement, values)
-            except BaseException:
-                self._release(pooled)
-                raise
+            pooled, answer = await self._start(lambda pooled: pooled.call(statement, values))
             try:
                 return await answer
             except (InterfaceError, DatabaseError) as error:
@@ -145,6 +135,17 @@ class Database:
                     continue
                 raise _unavailable(error) from error
         raise Unavailable(f"PostgreSQL lost a prepared statement {MAX_PREPARE_ATTEMPTS} times")
+
+    async def _start(
+        self, send: Callable[[AsyncConnection], asyncio.Future[Context]]
+    ) -> tuple[AsyncConnection, asyncio.Future[Context]]:
+        """The connection that the statement was sent on, which releases itself, and the answer to come."""
+        pooled = await self._acquire()
+        try:
+            return pooled, send(pooled)
+        except BaseException:
+            self._release(pooled)
+            raise
 
     async def _acquire(self) -> AsyncConnection:
         loop = asyncio.get_running_loop()

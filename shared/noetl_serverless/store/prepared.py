@@ -10,7 +10,7 @@ from typing import Any
 
 from pg8000.core import BIND, PARSE, SYNC_MSG, Context
 
-_EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
+EXECUTE_ALL = b"E" + (9).to_bytes(4, "big") + b"\x00" + bytes(4)
 _BOOL, _INT8, _INT4, _TEXT, _FLOAT8 = 16, 20, 23, 25, 701
 _NULL = b"\xff\xff\xff\xff"
 _LENGTH = struct.Struct("!i")
@@ -48,7 +48,7 @@ class Prepared:
                 bind += (_LENGTH.pack(len(value)), value)
         bind.append(b"\x00\x00")
         size = sum(map(len, bind)) + 4
-        parts += [BIND, _LENGTH.pack(size), *bind, _EXECUTE_ALL, SYNC_MSG]
+        parts += [BIND, _LENGTH.pack(size), *bind, EXECUTE_ALL, SYNC_MSG]
         return b"".join(parts), Context(self.sql, columns=[{}] * len(self.columns), input_funcs=list(self.columns))
 
 

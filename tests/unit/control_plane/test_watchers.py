@@ -2,24 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
+from tests.unit.loaded import loaded
+
 from noetl_serverless.control_plane.watchers import Watchers
 from noetl_serverless.engine.state import State, Status
 from noetl_serverless.records import LoadedExecution
 
 
 def execution(id: str, status: Status = "running") -> LoadedExecution:
-    return LoadedExecution(
-        execution_id=id,
-        catalog_id="1",
-        path="p",
-        version=1,
-        plan_hash="h",
-        parent=None,
-        depth=0,
-        head=1,
-        snapshot=1,
-        state=State(id, status=status),
-    )
+    return loaded(State(id, status=status), head=1)
 
 
 async def test_all_who_watch_an_execution_are_woken_and_nobody_else() -> None:

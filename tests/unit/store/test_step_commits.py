@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from pg8000.exceptions import DatabaseError
+from tests.unit.loaded import loaded
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
 from noetl_serverless.errors import Unavailable
-from noetl_serverless.records import Claimant, ExecutionCommit, LoadedExecution
+from noetl_serverless.records import Claimant, ExecutionCommit
 from noetl_serverless.store import step_commits
 from noetl_serverless.store.step_commits import StepCommits
 from noetl_serverless.store.steps import Step
@@ -23,19 +24,7 @@ W2 = Claimant("w-2", "shared", 30.0, 1)
 
 
 def step(id: int, worker: str = "w-1") -> Step:
-    state = State(str(id), status="running")
-    execution = LoadedExecution(
-        execution_id=str(id),
-        catalog_id="1",
-        path="p",
-        version=1,
-        plan_hash="h",
-        parent=None,
-        depth=0,
-        head=4,
-        snapshot=1,
-        state=state,
-    )
+    execution = loaded(State(str(id), status="running"), head=4)
     events = [Event(e.CALL_DONE, 5, seq=3), Event(e.ISSUED, 5, seq=4, payload={"kind": "step"})]
     return Step(
         ExecutionCommit(execution=execution, events=events, expected_head=2, closes=[("c", 1)], worker=worker),

@@ -54,7 +54,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
     client = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
-    core, close = direct_core(platform, notifier) if is_direct(settings) else (None, ())
+    core, close = _core(platform, notifier) if is_direct(settings) else (None, ())
     instance = Worker(
         settings,
         client,
@@ -73,7 +73,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
 # imported only here: a worker that reaches the orchestrator over HTTP does without its libraries
 
 
-def direct_core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close, ...]]:
+def _core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close, ...]]:
     from ...orchestrator.notifications import Notifications
     from .core import core_of
 

@@ -67,8 +67,6 @@ class Stack:
         self._supervisor = Supervisor(self._write_run)
         self._balancers: list[Balancer] = []
         self._run: dict[str, Any] = {}
-        # if not the one that is shown
-        self._function_database_url = ""
 
     async def run(self, on_ready: Callable[[dict[str, Any]], None], stop: asyncio.Event) -> None:
         """Start everything, call `on_ready` with run.json, and supervise it until `stop` is set.
@@ -95,8 +93,8 @@ class Stack:
         self._specs = load_functions(self._folder)
         self._secrets = Secrets.load(self.layout.secrets)
         ports = self._choose_ports()
-        database_url, nats_url = await self._start_servers(ports)
-        self._addresses = self._addresses_of(self._function_database_url or database_url, nats_url, ports)
+        database_url, function_database_url, nats_url = await self._start_servers(ports)
+        self._addresses = self._addresses_of(function_database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
         parts = self._parts(ports)
         # it stops after the others: a worker that ends releases its commands through it
@@ -147,10 +145,12 @@ class Stack:
         self.layout.write_ports(ports)
         return ports
 
-    async def _start_servers(self, ports: dict[str, int]) -> tuple[str, str]:
+    async def _start_servers(self, ports: dict[str, int]) -> tuple[str, str, str]:
+        """The URL of the database that is shown, that which the functions use, and NATS's."""
         readiness_checks = []
         parts = []
-        database_url, nats_url = self.settings.database_url, self.settings.nats_url
+        database_url = function_database_url = self.settings.database_url
+        nats_url = self.settings.nats_url
         if not database_url:
             postgres = Postgres(
                 self.layout.postgres,
@@ -158,7 +158,7 @@ class Stack:
                 self._secrets.postgres_password,
                 self.layout.log("postgres"),
             )
-            database_url, self._function_database_url = postgres.url, postgres.socket_url
+            database_url, function_database_url = postgres.url, postgres.socket_url
             parts.append(Supervised("postgres", postgres.prepare))
             readiness_checks.append(postgres.is_ready)
         if not nats_url:
@@ -169,7 +169,7 @@ class Stack:
         self._supervisor.start(parts)
         for part, is_ready in zip(parts, readiness_checks, strict=True):
             await _wait_until(is_ready, _process_of(part), SERVER_START_SECONDS)
-        return database_url, nats_url
+        return database_url, function_database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
         urls = {spec.name: _url(ports[spec.name]) for spec in self._specs}
@@ -203,7 +203,9 @@ class Stack:
             *("--target", spec.entry_point, "--source", str(self._source(spec))),
             *("--host", "127.0.0.1", "--port", str(port)),
         ]
-        return self._supervised(name, argv, lambda: self._environment(spec, name))
+        return self._supervised(
+            name, argv, lambda: environment_of(spec, self._addresses, self._secrets, self.layout, self.settings)
+        )
 
     def _together(self, name: str, functions: dict[str, FunctionSpec], ports: dict[str, int]) -> Supervised:
         def programs() -> bytes:
@@ -214,7 +216,7 @@ class Stack:
                     target=spec.entry_point,
                     port=ports[instance],
                     environment={
-                        **self._variables(spec),
+                        **variables_of(spec, self._addresses, self._secrets, self.layout, self.settings),
                         "NOETL_ORCHESTRATOR": spec.orchestrator.get("local", "remote"),
                     },
                 )
@@ -246,12 +248,6 @@ class Stack:
 
     def _source(self, spec: FunctionSpec) -> Path:
         return self._folder / spec.source / "main.py"
-
-    def _environment(self, spec: FunctionSpec, name: str) -> dict[str, str]:
-        return environment_of(spec, self._addresses, self._secrets, self.layout, self.settings)
-
-    def _variables(self, spec: FunctionSpec) -> dict[str, str]:
-        return variables_of(spec, self._addresses, self._secrets, self.layout, self.settings)
 
     async def _wait_ready(self, part: Supervised, port: int) -> None:
         process = _process_of(part)
