@@ -15,23 +15,8 @@ from typing import Any
 import psycopg
 from absurd_sdk import Absurd
 
-from .measure import (
-    CHAINS,
-    CONCURRENT_RUNS,
-    FANOUTS,
-    LONGEST_RUN,
-    STARTS,
-    Cpu,
-    blob,
-    fib,
-    measure,
-    median,
-    percentile,
-    process,
-    report,
-    run_until_orphaned,
-    until,
-)
+from .measure import LONGEST_RUN, blob, check, fib, process, run_until_orphaned, until
+from .workloads import measure_all
 
 URL = os.environ["PEERS_DATABASE_URL"]
 DIRECTORY = Path(os.environ["PEERS_DIR"])
@@ -40,7 +25,6 @@ CONCURRENCY = 20
 # seconds between two looks of a worker at its queue, the library's own, and of the client at a result
 WORKER_POLL = 0.25
 POLL = 0.005
-CONCURRENT = 200
 
 
 def register(app: Any, child: Any) -> None:
@@ -93,16 +77,16 @@ def serve() -> None:
     run_until_orphaned()
 
 
-class Client:
+class Queues:
     def __init__(self) -> None:
         self._app = Absurd(URL, queue_name="runs")
         for queue in ("runs", "items"):
             self._app.create_queue(queue)
 
-    def spawn(self, task: str, params: dict[str, Any]) -> Any:
+    def _spawn(self, task: str, params: dict[str, Any]) -> Any:
         return self._app.spawn(task, params, queue="runs", max_attempts=1)["task_id"]
 
-    def wait(self, task_id: Any) -> Any:
+    def _wait(self, task_id: Any) -> Any:
         deadline = time.monotonic() + LONGEST_RUN
         while time.monotonic() < deadline:
             found = self._app.fetch_task_result(task_id, queue_name="runs")
@@ -113,71 +97,43 @@ class Client:
             time.sleep(POLL)
         raise TimeoutError(f"it has not ended after {LONGEST_RUN:g} s")
 
-    def run(self, task: str, expected: Any = None, **params: Any) -> float:
+    def chain(self, length: int) -> float:
+        return self._run("chain", {"i": length - 1}, n=length)
+
+    def chains(self, count: int, length: int) -> float:
         started = time.perf_counter()
-        found = self.wait(self.spawn(task, params))
-        if expected is not None and found != expected:
-            raise RuntimeError(f"the result is {str(found)[:200]}, not {expected}")
+        for task_id in [self._spawn("chain", {"n": length}) for _ in range(count)]:
+            self._wait(task_id)
         return time.perf_counter() - started
 
+    def fibs(self, n: int, count: int) -> float:
+        return self._run("fibs", True, n=n, count=count)
 
-def measure_all(client: Client) -> None:
-    def start() -> None:
-        with Cpu() as cpu:
-            times = [client.run("chain", n=1) for _ in range(STARTS)]
-        report("start", 1000 * median(times), "ms", p95=1000 * percentile(times, 0.95), cpu_ms=cpu.ms_per(STARTS))
+    def fan_out(self, count: int) -> float:
+        return self._run("fan_out", count * (count - 1) // 2, n=count)
 
-    def chain() -> None:
-        with Cpu() as cpu:
-            times = [client.run("chain", {"i": 99}, n=100) for _ in range(CHAINS)]
-        report("chain100", 10 * median(times), "ms/step", cpu_ms=cpu.ms_per(100 * CHAINS))
+    def history(self, length: int) -> float:
+        return self.chain(length)
 
-    def concurrent() -> None:
-        rates = []
-        with Cpu() as cpu:
-            for _ in range(CONCURRENT_RUNS):
-                started = time.perf_counter()
-                for task_id in [client.spawn("chain", {"n": 5}) for _ in range(CONCURRENT)]:
-                    client.wait(task_id)
-                rates.append(5 * CONCURRENT / (time.perf_counter() - started))
-        report("concurrent", median(rates), "steps/s", cpu_ms=cpu.ms_per(5 * CONCURRENT * CONCURRENT_RUNS))
+    def payload(self, mb: int) -> float:
+        return self._run("payload", mb * 1_000_000, mb=mb)
 
-    def fan_out(count: int, times: int) -> None:
-        with Cpu() as cpu:
-            taken = [client.run("fan_out", count * (count - 1) // 2, n=count) for _ in range(times)]
-        report(f"fanout{count}", count / median(taken), "items/s", cpu_ms=cpu.ms_per(count * times))
-
-    def history() -> None:
-        with Cpu() as cpu:
-            taken = client.run("chain", {"i": 1999}, n=2000)
-        report("history2000", taken / 2, "ms/step", cpu_ms=cpu.ms_per(2000))
-
-    measure(
-        {
-            "start": start,
-            "chain100": chain,
-            "concurrent": concurrent,
-            "fanout1000": lambda: fan_out(1000, FANOUTS),
-            "fanout10000": lambda: fan_out(10000, 1),
-            "history2000": history,
-            "fib10": lambda: report("fib10", median([client.run("fibs", n=10, count=40) for _ in range(3)]), "s"),
-            "fib33": lambda: report("fib33", client.run("fibs", n=33, count=10), "s"),
-            "payload10": lambda: report("payload10", median([client.run("payload", mb=10) for _ in range(3)]), "s"),
-            "payload100": lambda: report("payload100", client.run("payload", mb=100), "s"),
-        }
-    )
+    def _run(self, task: str, expected: Any, **params: Any) -> float:
+        started = time.perf_counter()
+        check(self._wait(self._spawn(task, params)), expected)
+        return time.perf_counter() - started
 
 
 def main() -> None:
     with psycopg.connect(URL, autocommit=True) as connection:
         connection.execute(Path(os.environ["PEERS_ABSURD_SQL"]).read_bytes())
-    client = Client()
+    queues = Queues()
     module = "tests.benchmarks.peers.drivers.absurd_driver"
     with process([sys.executable, "-m", module, "--serve"], DIRECTORY / "absurd.log"):
-        until(lambda: client.run("chain", n=1) > 0, "the worker does not answer")
+        until(lambda: queues.chain(1) > 0, "the worker does not answer")
         for _ in range(5):
-            client.run("chain", n=5)
-        measure_all(client)
+            queues.chain(5)
+        measure_all(queues)
 
 
 if __name__ == "__main__":

@@ -13,26 +13,13 @@ from typing import Any
 
 from dbos import DBOS
 
-from .measure import (
-    CHAINS,
-    CONCURRENT_RUNS,
-    FANOUTS,
-    LONGEST_RUN,
-    STARTS,
-    Cpu,
-    blob,
-    fib,
-    measure,
-    median,
-    percentile,
-    report,
-)
+from .measure import LONGEST_RUN, blob, check, fib
+from .workloads import measure_all
 
 # seconds between two looks at a result; the library's own is 1
 POLL = 0.01
 # parallel steps of one workflow at a time: as many as our loop has in flight
 WINDOW = 500
-CONCURRENT = 200
 
 
 @DBOS.step()
@@ -89,55 +76,41 @@ async def fan_out(n: int) -> int:
     return total
 
 
-def run(workflow: Callable[..., Any], *arguments: Any, expected: Any = None) -> float:
-    """Seconds of one run."""
-    started = time.perf_counter()
-    handle = DBOS.start_workflow(workflow, *arguments)
-    while handle.get_status().status not in ("SUCCESS", "ERROR", "CANCELLED") and workflow is fan_out:
-        if time.perf_counter() - started > LONGEST_RUN:
-            raise TimeoutError(f"it has not ended after {LONGEST_RUN:g} s")
-        time.sleep(POLL)
-    found = handle.get_result(polling_interval_sec=POLL)
-    taken = time.perf_counter() - started
-    if expected is not None and found != expected:
-        raise RuntimeError(f"the result is {str(found)[:200]}, not {expected}")
-    return taken
+class Library:
+    def chain(self, length: int) -> float:
+        return self._run(chain, length, expected={"i": length - 1})
 
+    def chains(self, count: int, length: int) -> float:
+        started = time.perf_counter()
+        handles = [DBOS.start_workflow(chain, length) for _ in range(count)]
+        for handle in handles:
+            handle.get_result(polling_interval_sec=POLL)
+        return time.perf_counter() - started
 
-def start() -> None:
-    with Cpu() as cpu:
-        times = [run(chain, 1, expected={"i": 0}) for _ in range(STARTS)]
-    report("start", 1000 * median(times), "ms", p95=1000 * percentile(times, 0.95), cpu_ms=cpu.ms_per(STARTS))
+    def fibs(self, n: int, count: int) -> float:
+        return self._run(fibs, n, count, expected=True)
 
+    def fan_out(self, count: int) -> float:
+        return self._run(fan_out, count, expected=count * (count - 1) // 2)
 
-def chain100() -> None:
-    with Cpu() as cpu:
-        times = [run(chain, 100, expected={"i": 99}) for _ in range(CHAINS)]
-    report("chain100", 10 * median(times), "ms/step", cpu_ms=cpu.ms_per(100 * CHAINS))
+    def history(self, length: int) -> float:
+        return self.chain(length)
 
+    def payload(self, mb: int) -> float:
+        return self._run(payload, mb, expected=mb * 1_000_000)
 
-def concurrent() -> None:
-    rates = []
-    with Cpu() as cpu:
-        for _ in range(CONCURRENT_RUNS):
-            started = time.perf_counter()
-            handles = [DBOS.start_workflow(chain, 5) for _ in range(CONCURRENT)]
-            for handle in handles:
-                handle.get_result(polling_interval_sec=POLL)
-            rates.append(5 * CONCURRENT / (time.perf_counter() - started))
-    report("concurrent", median(rates), "steps/s", cpu_ms=cpu.ms_per(5 * CONCURRENT * CONCURRENT_RUNS))
-
-
-def fan_outs(count: int, times: int) -> None:
-    with Cpu() as cpu:
-        taken = [run(fan_out, count, expected=count * (count - 1) // 2) for _ in range(times)]
-    report(f"fanout{count}", count / median(taken), "items/s", cpu_ms=cpu.ms_per(count * times))
-
-
-def history() -> None:
-    with Cpu() as cpu:
-        taken = run(chain, 2000, expected={"i": 1999})
-    report("history2000", taken / 2, "ms/step", cpu_ms=cpu.ms_per(2000))
+    def _run(self, workflow: Callable[..., Any], *arguments: Any, expected: Any) -> float:
+        """Seconds of one run."""
+        started = time.perf_counter()
+        handle = DBOS.start_workflow(workflow, *arguments)
+        while handle.get_status().status not in ("SUCCESS", "ERROR", "CANCELLED") and workflow is fan_out:
+            if time.perf_counter() - started > LONGEST_RUN:
+                raise TimeoutError(f"it has not ended after {LONGEST_RUN:g} s")
+            time.sleep(POLL)
+        found = handle.get_result(polling_interval_sec=POLL)
+        taken = time.perf_counter() - started
+        check(found, expected)
+        return taken
 
 
 def main() -> None:
@@ -154,23 +127,10 @@ def main() -> None:
         }
     )
     DBOS.launch()
+    library = Library()
     for _ in range(10):
-        run(chain, 5)
-    measure(
-        {
-            "start": start,
-            "chain100": chain100,
-            "concurrent": concurrent,
-            "fanout1000": lambda: fan_outs(1000, FANOUTS),
-            "history2000": history,
-            "fib10": lambda: report("fib10", median([run(fibs, 10, 40) for _ in range(CHAINS)]), "s"),
-            "fib33": lambda: report("fib33", run(fibs, 33, 10), "s"),
-            "payload10": lambda: report("payload10", median([run(payload, 10) for _ in range(3)]), "s"),
-            "payload100": lambda: report("payload100", run(payload, 100, expected=100_000_000), "s"),
-            # last: a failure here leaves the process short of threads
-            "fanout10000": lambda: fan_outs(10000, 1),
-        }
-    )
+        library.chain(5)
+    measure_all(library)
     # threads of runs that were given up would keep the process
     os._exit(0)
 

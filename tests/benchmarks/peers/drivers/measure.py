@@ -26,6 +26,7 @@ CHAINS = 5
 STARTS = 50
 CONCURRENT_RUNS = 3
 FANOUTS = 3
+PAYLOADS = 3
 # seconds for a server to listen
 START_SECONDS = 60.0
 
@@ -58,6 +59,12 @@ def measure(workloads: Mapping[str, Callable[[], None]]) -> None:
             workload()
         except Exception as error:
             report(name, None, "", error=f"{type(error).__name__}: {error}"[:600])
+
+
+def check(found: Any, expected: Any) -> None:
+    """RuntimeError if an engine's result is not as expected."""
+    if found != expected:
+        raise RuntimeError(f"the result is {str(found)[:200]}, not {str(expected)[:200]}")
 
 
 def median(values: Sequence[float]) -> float:

@@ -11,8 +11,9 @@ from typing import Any
 
 import aiohttp
 
-from .http_engine import measure_all, post, session
-from .measure import CHAINS, Cpu, measure, median, report
+from .http_engine import post, session
+from .measure import CHAINS, Cpu, check, measure, median, report
+from .workloads import Awaited, measure_all
 
 NOETLS = os.environ["PEERS_NOETLS"]
 DATA = Path(os.environ["PEERS_DIR"]) / "ours"
@@ -106,22 +107,22 @@ class Ours:
         return answer["result"]["data"]
 
     async def chain(self, length: int) -> None:
-        _check(await self.run(f"chain{length}"), {"i": length - 1})
+        check(await self.run(f"chain{length}"), {"i": length - 1})
 
     async def pipelined(self) -> None:
-        _check(await self.run("pipelined100"), {"i": 99})
+        check(await self.run("pipelined100"), {"i": 99})
 
     async def fibs(self, n: int, count: int) -> None:
         await self.run(f"fib{n}")
 
     async def fan_out(self, count: int) -> None:
-        _check(await self.run("fan_out", n=count), count * (count - 1) // 2)
+        check(await self.run("fan_out", n=count), count * (count - 1) // 2)
 
     async def history(self, length: int) -> None:
-        _check(await self.run("history", n=length), {"n": length})
+        check(await self.run("history", n=length), {"n": length})
 
     async def payload(self, mb: int) -> None:
-        _check(await self.run("payload", mb=mb), mb * 1_000_000)
+        check(await self.run("payload", mb=mb), mb * 1_000_000)
 
 
 def main() -> None:
@@ -137,7 +138,7 @@ def main() -> None:
         for _ in range(10):
             loop.run_until_complete(engine.chain(5))
             loop.run_until_complete(engine.pipelined())
-        measure_all(engine, loop)
+        measure_all(Awaited(engine, loop))
         measure({"chain100_pipelined": lambda: _pipelined(engine, loop)})
         loop.run_until_complete(client.close())
     finally:
@@ -156,11 +157,6 @@ def _pipelined(engine: Ours, loop: asyncio.AbstractEventLoop) -> None:
 
 async def _session(token: str) -> aiohttp.ClientSession:
     return session({"Authorization": f"Bearer {token}"})
-
-
-def _check(found: Any, expected: Any) -> None:
-    if found != expected:
-        raise RuntimeError(f"the result is {str(found)[:200]}, not {str(expected)[:200]}")
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from typing import Any
 import aiohttp
 import restate
 
-from .http_engine import measure_all, post, session
-from .measure import blob, fib, free_port, process, run_until_orphaned, until, wait_for_port
+from .http_engine import post, session
+from .measure import blob, check, fib, free_port, process, run_until_orphaned, until, wait_for_port
+from .workloads import Awaited, measure_all
 
 DIRECTORY = Path(os.environ["PEERS_DIR"])
 # parallel steps of one invocation at a time: as many as our loop has in flight
@@ -81,20 +82,20 @@ class Restate:
         self._client = client
 
     async def chain(self, length: int) -> None:
-        _check(await self._call("chain", length), {"i": length - 1})
+        check(await self._call("chain", length), {"i": length - 1})
 
     async def fibs(self, n: int, count: int) -> None:
         await self._call("fibs", {"n": n, "count": count})
 
     async def fan_out(self, count: int) -> None:
-        _check(await self._call("fan_out", count), count * (count - 1) // 2)
+        check(await self._call("fan_out", count), count * (count - 1) // 2)
 
     async def history(self, length: int) -> None:
         await self.chain(length)
 
     async def payload(self, mb: int) -> None:
         # it retries a message that is too large for it without end
-        _check(await asyncio.wait_for(self._call("payload", mb), 30), mb * 1_000_000)
+        check(await asyncio.wait_for(self._call("payload", mb), 30), mb * 1_000_000)
 
     async def _call(self, handler: str, argument: Any) -> Any:
         return await post(self._client, f"{self._url}/bench/{handler}", argument)
@@ -145,7 +146,7 @@ def main() -> None:
         until(lambda: _answers(engine, loop), "restate-server does not answer")
         for _ in range(20):
             loop.run_until_complete(engine.chain(5))
-        measure_all(engine, loop)
+        measure_all(Awaited(engine, loop))
         loop.run_until_complete(client.close())
 
 
@@ -171,11 +172,6 @@ def _answers(engine: Restate, loop: asyncio.AbstractEventLoop) -> bool:
 
 async def _session() -> aiohttp.ClientSession:
     return session()
-
-
-def _check(found: Any, expected: Any) -> None:
-    if found != expected:
-        raise RuntimeError(f"the result is {str(found)[:200]}, not {str(expected)[:200]}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -18,29 +17,14 @@ from temporalio.client import Client
 from temporalio.common import RetryPolicy
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from .measure import (
-    CHAINS,
-    CONCURRENT_RUNS,
-    LONGEST_RUN,
-    STARTS,
-    Cpu,
-    blob,
-    fib,
-    free_port,
-    measure,
-    median,
-    percentile,
-    process,
-    report,
-    wait_for_port,
-)
+from .measure import LONGEST_RUN, blob, check, fib, free_port, process, wait_for_port
+from .workloads import Awaited, measure_all
 
 QUEUE = "bench"
 LIMIT = timedelta(seconds=300)
 DIRECTORY = Path(os.environ["PEERS_DIR"])
 # pending activities of one workflow at a time: the server refuses more than 2,000
 WINDOW = 500
-CONCURRENT = 200
 ACTIVITIES = 100
 
 
@@ -122,68 +106,29 @@ async def serve(address: str) -> None:
                 await asyncio.sleep(0.5)
 
 
-def measure_all(client: Client, loop: asyncio.AbstractEventLoop) -> None:
-    async def run(of: Callable[..., Any], *arguments: Any, expected: Any = None) -> None:
+class Temporal:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def chain(self, length: int) -> None:
+        check(await self._run(Chain.run, length), {"i": length - 1})
+
+    async def fibs(self, n: int, count: int) -> None:
+        check(await self._run(Fibs.run, n, count), count)
+
+    async def fan_out(self, count: int) -> None:
+        check(await self._run(FanOut.run, count), count * (count - 1) // 2)
+
+    async def history(self, length: int) -> None:
+        await self.chain(length)
+
+    async def payload(self, mb: int) -> None:
+        check(await self._run(Payload.run, mb), mb * 1_000_000)
+
+    async def _run(self, of: Callable[..., Any], *arguments: Any) -> Any:
         limit = timedelta(seconds=LONGEST_RUN)
         options: dict[str, Any] = {"args": list(arguments), "id": uuid.uuid4().hex, "task_queue": QUEUE}
-        found = await client.execute_workflow(of, execution_timeout=limit, **options)
-        if expected is not None and found != expected:
-            raise RuntimeError(f"the result is {str(found)[:200]}, not {expected}")
-
-    def seconds(work: Callable[[], Awaitable[Any]]) -> float:
-        started = time.perf_counter()
-        loop.run_until_complete(_awaited(work()))
-        return time.perf_counter() - started
-
-    def several(times: int, of: Callable[..., Any], *arguments: Any, expected: Any = None) -> list[float]:
-        return [seconds(lambda: run(of, *arguments, expected=expected)) for _ in range(times)]
-
-    def start() -> None:
-        with Cpu() as cpu:
-            times = several(STARTS, Chain.run, 1)
-        report("start", 1000 * median(times), "ms", p95=1000 * percentile(times, 0.95), cpu_ms=cpu.ms_per(STARTS))
-
-    def chain() -> None:
-        with Cpu() as cpu:
-            times = several(CHAINS, Chain.run, 100, expected={"i": 99})
-        report("chain100", 10 * median(times), "ms/step", cpu_ms=cpu.ms_per(100 * CHAINS))
-
-    def concurrent() -> None:
-        async def at_once() -> None:
-            await asyncio.gather(*(run(Chain.run, 5) for _ in range(CONCURRENT)))
-
-        with Cpu() as cpu:
-            times = [seconds(at_once) for _ in range(CONCURRENT_RUNS)]
-        steps = 5 * CONCURRENT
-        report("concurrent", steps / median(times), "steps/s", cpu_ms=cpu.ms_per(steps * CONCURRENT_RUNS))
-
-    def fan_out(count: int) -> None:
-        with Cpu() as cpu:
-            (taken,) = several(1, FanOut.run, count, expected=count * (count - 1) // 2)
-        report(f"fanout{count}", count / taken, "items/s", cpu_ms=cpu.ms_per(count))
-
-    def history() -> None:
-        with Cpu() as cpu:
-            (taken,) = several(1, Chain.run, 2000, expected={"i": 1999})
-        report("history2000", taken / 2, "ms/step", cpu_ms=cpu.ms_per(2000))
-
-    measure(
-        {
-            "start": start,
-            "chain100": chain,
-            "concurrent": concurrent,
-            "fanout1000": lambda: fan_out(1000),
-            "fanout10000": lambda: fan_out(10000),
-            "history2000": history,
-            "fib10": lambda: report("fib10", median(several(3, Fibs.run, 10, 40)), "s"),
-            "fib33": lambda: report("fib33", several(1, Fibs.run, 33, 10)[0], "s"),
-            "payload10": lambda: report("payload10", several(1, Payload.run, 10)[0], "s"),
-        }
-    )
-
-
-async def _awaited(work: Awaitable[Any]) -> None:
-    await work
+        return await self._client.execute_workflow(of, execution_timeout=limit, **options)
 
 
 def main() -> None:
@@ -200,11 +145,10 @@ def main() -> None:
         wait_for_port(port)
         with process([sys.executable, "-m", module, "--serve", address], DIRECTORY / "temporal-worker.log"):
             loop = asyncio.new_event_loop()
-            client = loop.run_until_complete(_connected(address))
+            engine = Awaited(Temporal(loop.run_until_complete(_connected(address))), loop)
             for _ in range(5):
-                options: dict[str, Any] = {"id": uuid.uuid4().hex, "task_queue": QUEUE}
-                loop.run_until_complete(client.execute_workflow(Chain.run, 5, **options))
-            measure_all(client, loop)
+                engine.chain(5)
+            measure_all(engine)
 
 
 async def _connected(address: str) -> Client:
