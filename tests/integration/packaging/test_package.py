@@ -137,7 +137,8 @@ def test_pyarrow_reads_and_writes_without_what_was_cut_off(packages: Path) -> No
         "import io, pyarrow as pa, pyarrow.compute as pc, pyarrow.csv, pyarrow.dataset, pyarrow.fs, pyarrow.ipc; "
         "import pyarrow.json, pyarrow.parquet as pq; "
         "t = pa.table({'n': [1, 2, 3]}); b = io.BytesIO(); pq.write_table(t, b); b.seek(0); "
-        "print(pc.sum(pq.read_table(b)['n']).as_py())"
+        # with threads on an object of Python, one exit in fifteen aborts, cut or not: apache/arrow#50482
+        "print(pc.sum(pq.read_table(b, use_threads=False)['n']).as_py())"
     )
     assert run(packages / "worker_data", code).strip() == "6"
 
