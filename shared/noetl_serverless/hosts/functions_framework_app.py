@@ -18,6 +18,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from . import garbage_collection
+
 # gunicorn kills the process after 30 s
 DRAIN_SECONDS = 25.0
 # longer than any client of ours keeps an idle connection: the client closes first, so no request meets a
@@ -95,6 +97,7 @@ class _Lifecycle:
                 lifespan = _Lifespan(self._app, self.state)
                 await lifespan.start()
                 self._handle_sigterm()
+                garbage_collection.tune()
                 self._lifespan = lifespan
 
     @contextlib.contextmanager

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ..playbook.plan import Plan
 from ..ports import Catalog, CatalogEntry
 from ..tools.plans import is_slow_to_compile, load_plan
+from .shared_lookups import SharedLookups
 
 MAX_PLANS = 500
 
@@ -19,12 +20,13 @@ class Plans:
         self._catalog = catalog
         self._pools = dict(pools or {})
         self._known: OrderedDict[str, tuple[Plan, str]] = OrderedDict()
+        self._entries = SharedLookups[tuple[str, int | None], CatalogEntry](lambda key: catalog.get(*key))
 
     async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> CatalogEntry:
         """Raises NotFound."""
         if catalog_id is not None:
             return await self._catalog.by_id(int(catalog_id))
-        return await self._catalog.get(path or "", version)
+        return await self._entries.get((path or "", version))
 
     async def plan(self, hash: str) -> Plan:
         return (await self._load(hash))[0]

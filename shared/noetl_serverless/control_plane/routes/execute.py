@@ -78,14 +78,13 @@ async def _end(call: Call, started: orchestrator.Started, expected: ExpectedEnd,
         if expected.state.done():
             state = expected.state.result()
             return cast("Status", state.status.upper()), result_of(state), state.error
-        if expected.is_followed and remaining > 0:
-            expected.is_followed = False
-            continue
-        execution = await call.services.executions.get(int(started.execution_id))
-        if execution.status in ENDED:
-            return cast("Status", execution.status), execution.result, execution.error
-        if remaining <= 0:
-            return None
+        if not expected.is_followed or remaining <= 0:
+            execution = await call.services.executions.get(int(started.execution_id))
+            if execution.status in ENDED:
+                return cast("Status", execution.status), execution.result, execution.error
+            if remaining <= 0:
+                return None
+        expected.is_followed = False
         pause = min(max(pause, FIRST_POLL_SECONDS) * POLL_GROWTH, MAX_POLL_SECONDS)
 
 

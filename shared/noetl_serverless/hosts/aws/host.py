@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from .. import garbage_collection
+
 # reserved time: the answer must be sent before Lambda ends the process
 MARGIN_SECONDS = 2.0
 
@@ -24,6 +26,8 @@ class LambdaHost:
         self._context: Context | None = None
 
     def start_invocation(self, context: Context) -> None:
+        if self._context is None:
+            garbage_collection.tune()
         self._context = context
 
     def remaining(self) -> float:
