@@ -161,7 +161,7 @@ def audit(name: str, call: Call, **details: str | None) -> None:
         "role": call.caller.role,
         "subject": call.caller.subject,
         "user": call.user,
-        "path": call.request.url.path,
+        "path": call.request.scope["path"],
         **details,
     }
     logger.info("audit", extra=extra)

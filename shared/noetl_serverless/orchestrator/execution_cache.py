@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from weakref import WeakValueDictionary
 
 import orjson
@@ -36,13 +36,18 @@ class ExecutionCache:
     @asynccontextmanager
     async def exclusive(self, ids: Iterable[str]) -> AsyncIterator[None]:
         """Keep other tasks of this process off these executions: they would only collide at the commit."""
-        async with AsyncExitStack() as stack:
+        held: list[asyncio.Lock] = []
+        try:
             for id in sorted(set(ids)):
                 lock = self._locks.get(id)
                 if lock is None:
                     lock = self._locks[id] = asyncio.Lock()
-                await stack.enter_async_context(lock)
+                await lock.acquire()
+                held.append(lock)
             yield
+        finally:
+            for lock in held:
+                lock.release()
 
     async def get(self, ids: Iterable[str], fresh: bool = False) -> dict[str, LoadedExecution]:
         """The executions that exist; with `fresh`, as they are in the store now."""

@@ -36,6 +36,8 @@ class AsyncConnection:
         self._loop = loop
         self._ended = ended
         self._socket = connection.socket
+        self._poll = select.poll()
+        self._poll.register(self._socket.fileno(), select.POLLIN)
         self._received = bytearray()
         # the statement under way, and the future that waits for it
         self._context: Context | None = None
@@ -66,9 +68,7 @@ class AsyncConnection:
     def has_unsolicited_data(self) -> bool:
         """Whether the server has sent data without a request, as it does when it closes an idle connection: a function
         may have been frozen for minutes. Checked before a statement is sent, so that none is lost."""
-        poll = select.poll()
-        poll.register(self._socket.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
+        return bool(self._poll.poll(0))
 
     def detach(self) -> None:
         """Leave the socket to a caller that blocks."""

@@ -65,19 +65,19 @@ def int2(value: int) -> Value:
 
 
 def booleans(values: Sequence[bool | None]) -> Value:
-    return _array(_BOOL, [None if value is None else bytes((value,)) for value in values])
+    return _fixed(_BOOL, 1, "?", values)
 
 
 def int4s(values: Sequence[int | None]) -> Value:
-    return _array(_INT4, [None if value is None else value.to_bytes(4, "big", signed=True) for value in values])
+    return _fixed(_INT4, 4, "i", values)
 
 
 def int8s(values: Sequence[int | None]) -> Value:
-    return _array(_INT8, [None if value is None else value.to_bytes(8, "big", signed=True) for value in values])
+    return _fixed(_INT8, 8, "q", values)
 
 
 def float8s(values: Sequence[float | None]) -> Value:
-    return _array(_FLOAT8, [None if value is None else struct.pack("!d", value) for value in values])
+    return _fixed(_FLOAT8, 8, "d", values)
 
 
 def texts(values: Sequence[str | bytes | None]) -> Value:
@@ -85,11 +85,18 @@ def texts(values: Sequence[str | bytes | None]) -> Value:
     return _array(_TEXT, [value.encode() if isinstance(value, str) else value for value in values])
 
 
+def _fixed(oid: int, size: int, code: str, values: Sequence[Any]) -> bytes:
+    """An array of elements of `size` bytes, which `struct` writes as `code`."""
+    if None in values:
+        return _array(oid, [None if value is None else struct.pack(f"!{code}", value) for value in values])
+    count = len(values)
+    sized = [size] * (2 * count)
+    sized[1::2] = values
+    return struct.pack(f"!iiIii{f'i{code}' * count}", 1, 0, oid, count, 1, *sized)
+
+
 def _array(oid: int, elements: Sequence[Value]) -> bytes:
     parts = [_ARRAY_HEAD.pack(1, None in elements, oid, len(elements), 1)]
     for element in elements:
-        if element is None:
-            parts.append(_NULL)
-        else:
-            parts += (_LENGTH.pack(len(element)), element)
+        parts += (_NULL,) if element is None else (_LENGTH.pack(len(element)), element)
     return b"".join(parts)

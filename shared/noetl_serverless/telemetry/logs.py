@@ -20,6 +20,8 @@ _context: ContextVar[Mapping[str, Any]] = ContextVar("noetl_log_context", defaul
 # the service that logs, where several share a process
 _service: ContextVar[str | None] = ContextVar("noetl_log_service", default=None)
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+# a line names none of these, and each takes a while to find out
+logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 class JsonFormatter(logging.Formatter):

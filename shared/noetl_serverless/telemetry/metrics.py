@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ..errors import NotFound
 
@@ -56,8 +57,11 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 def _metric(kind: str, name: str, help: str, labels: Sequence[str], **more: Any) -> Metric:
     if _PROMETHEUS is None:
         return _Uncounted()
-    metric: Metric = getattr(_PROMETHEUS, kind)(name, help, labels, registry=_REGISTRY, **more)
-    return metric
+    metric: Any = getattr(_PROMETHEUS, kind)(name, help, labels, registry=_REGISTRY, **more)
+    if labels:
+        # the client makes texts of the labels and takes a lock, each time
+        metric.labels = cache(metric.labels)
+    return cast(Metric, metric)
 
 
 def _counter(name: str, help: str, labels: Sequence[str] = ()) -> Metric:

@@ -60,6 +60,7 @@ async def serve(programs: Sequence[FunctionProgram]) -> None:
                 host="127.0.0.1",
                 port=program.port,
                 lifespan="off",
+                proxy_headers=False,
                 log_config=None,
                 log_level="warning",
                 access_log=False,
