@@ -24,14 +24,20 @@ def width_of(frame: Frame) -> int:
     return min(concurrency, end - start)
 
 
-def next_frame(loop: Loop, in_flight: int) -> Frame | None:
-    """(index, start, end, concurrency) of the frame to issue now, if there is room and items are left; `in_flight`:
-    items of the loop that are under way."""
+def next_items(loop: Loop) -> tuple[int, int] | None:
+    """(start, end) of the items that the next frame is taken from; None if the loop issues no more."""
     if loop.error is not None and not loop.best_effort:
         return None
     start, end = loop.returned[0] if loop.returned else (loop.next, loop.count)
-    if start >= end:
+    return (start, end) if start < end else None
+
+
+def next_frame(loop: Loop, in_flight: int) -> Frame | None:
+    """(index, start, end, concurrency) of the frame to issue now, if there is room and items are left; `in_flight`:
+    items of the loop that are under way."""
+    if (items := next_items(loop)) is None:
         return None
+    start, end = items
     free_slots = (1 if loop.sequential else loop.max_in_flight) - in_flight
     if free_slots <= 0:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from ..limits import DEFAULT_IN_FLIGHT, FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
@@ -11,7 +11,7 @@ from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .decision import Decision
 from .evolve import loop_outcome
-from .frames import next_frame, width_of
+from .frames import next_frame, next_items, width_of
 from .ids import command_id
 from .limits import size_of
 from .state import Loop as Opened
@@ -86,6 +86,11 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     key = token_key(step.name, generation)
     token = decision.state.tokens.get(key)
     ctx_is_shared = token is not None and token.phase == "sharing"
+    if next_items(decision.state.loops[key]) is None:
+        # without looking at each open frame: there may be thousands, and this is asked when each of them is reported
+        if next(_open_frames(decision.state, key), None) is None:
+            end(decision, step, generation, _loop_failure(decision.state.loops[key]))
+        return
     open_frames = list(_open_frames(decision.state, key))
     in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
@@ -115,8 +120,6 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
             generation=generation,
             command=command_id(step.name, generation, frame[0]),
         )
-    if not open_frames:
-        end(decision, step, generation, _loop_failure(decision.state.loops[key]))
 
 
 def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] | None:
@@ -129,7 +132,7 @@ def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] |
     return scope, size_of(scope)
 
 
-def _open_frames(state: State, key: str) -> Iterable[tuple[int, int, int, int]]:
+def _open_frames(state: State, key: str) -> Iterator[tuple[int, int, int, int]]:
     for outstanding in (state.commands, state.timers, state.children):
         for item in outstanding.values():
             if item.key == key and item.frame is not None:
