@@ -132,6 +132,7 @@ class Replays:
 
     def _rebuild(self, connection: Connection, execution_id: int, plan: Plan | None) -> Rebuilt:
         connection.run(self._sql["lock_execution"], id=execution_id)
+        connection.run(self._sql["materialise"], id=execution_id)
         connection.run(self._sql["lock_commands"], id=execution_id)
         events = self._events(connection, execution_id, MAX_EVENTS)
         if not events:

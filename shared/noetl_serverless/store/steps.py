@@ -24,7 +24,7 @@ _WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, e.FRAME_COMMITT
 INVALID_FENCE = "NO001"
 ADVANCE = Prepared(
     "SELECT granted, lease_ends FROM noetl.advance($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, "
-    "$16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34)",
+    "$16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35)",
     (str, str),
 )
 
@@ -41,6 +41,12 @@ class Step:
     @property
     def execution_id(self) -> int:
         return int(self.commit.execution.execution_id)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the execution waits for nothing but the command that is issued."""
+        state = self.commit.execution.state
+        return self.issued is not None and len(state.commands) == 1 and not (state.timers or state.children)
 
 
 def steps_of(
@@ -126,6 +132,7 @@ def parameters(steps: Sequence[Step], worker: str | None, lease_seconds: float) 
         prepared.int4s([commit.weight for commit in commits]),
         prepared.int4s([None if event is None else event.seq for event in issued]),
         prepared.booleans([step.is_claimed for step in steps]),
+        prepared.booleans([step.is_alone for step in steps]),
         prepared.float8(lease_seconds),
         prepared.int4s([number for number, _ in events]),
         prepared.int4s([event.seq for _, event in events]),

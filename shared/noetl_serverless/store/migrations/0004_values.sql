@@ -16,12 +16,28 @@
 ALTER TABLE noetl.event ALTER COLUMN payload TYPE json;
 ALTER TABLE noetl.inbox ALTER COLUMN payload TYPE json;
 ALTER TABLE noetl.execution
-    ALTER COLUMN parent TYPE json, ALTER COLUMN state TYPE json, ALTER COLUMN workload TYPE json,
-    ALTER COLUMN result TYPE json, ALTER COLUMN error TYPE json,
     -- who or what started it; children keep it. Null: it was started by a release that did not ask
     ADD COLUMN principal json,
     -- of the form of `state`: a release reads what it knows, and leaves the rest to a newer one
-    ADD COLUMN state_version smallint NOT NULL DEFAULT 1;
+    ADD COLUMN state_version smallint NOT NULL DEFAULT 1,
+    ADD COLUMN new_state json, ADD COLUMN new_folded integer, ADD COLUMN new_head integer, ADD COLUMN new_finished integer;
+-- What commits change comes last, where more of the kind can be added: the WAL of an update holds all that lies between the
+-- first column that changes and the last. One rewrite of the table for all of it
+ALTER TABLE noetl.execution
+    ALTER COLUMN parent TYPE json, ALTER COLUMN workload TYPE json, ALTER COLUMN result TYPE json, ALTER COLUMN error TYPE json,
+    ALTER COLUMN new_state TYPE json USING state::json, DROP COLUMN state,
+    ALTER COLUMN new_folded TYPE integer USING folded, DROP COLUMN folded,
+    ALTER COLUMN new_head TYPE integer USING head, DROP COLUMN head,
+    ALTER COLUMN new_finished TYPE integer USING finished, DROP COLUMN finished;
+ALTER TABLE noetl.execution RENAME COLUMN new_state TO state;
+ALTER TABLE noetl.execution RENAME COLUMN new_folded TO folded;
+ALTER TABLE noetl.execution RENAME COLUMN new_head TO head;
+ALTER TABLE noetl.execution RENAME COLUMN new_finished TO finished;
+ALTER TABLE noetl.execution
+    ALTER COLUMN state SET NOT NULL,
+    ALTER COLUMN folded SET DEFAULT 0, ALTER COLUMN folded SET NOT NULL,
+    ALTER COLUMN head SET DEFAULT 0, ALTER COLUMN head SET NOT NULL,
+    ALTER COLUMN finished SET DEFAULT 0, ALTER COLUMN finished SET NOT NULL;
 ALTER TABLE noetl.schedule ALTER COLUMN input_payload DROP DEFAULT;
 ALTER TABLE noetl.schedule ALTER COLUMN input_payload TYPE json;
 ALTER TABLE noetl.schedule ALTER COLUMN input_payload SET DEFAULT '{}';
@@ -61,7 +77,7 @@ CREATE INDEX command_waiting ON noetl.command (pool, playbook, hashint8(executio
 
 -- Event partitions by month of the execution's start, which its id begins with. Rows that came into the default because
 -- nobody had made theirs are moved, unless they are many: a table cannot be attached while the default holds its rows.
-CREATE OR REPLACE FUNCTION noetl.ensure_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+CREATE FUNCTION noetl.create_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     month timestamptz := date_trunc('month', at, 'UTC');
     first bigint;
@@ -96,7 +112,14 @@ BEGIN
         EXECUTE format('ALTER TABLE noetl.event ATTACH PARTITION noetl.%I FOR VALUES FROM (%s) TO (%s)', name, first, last);
     END LOOP;
 END $$;
-SELECT noetl.ensure_partitions(now());
+SELECT noetl.create_partitions(now());
+
+-- As the release before calls it.
+CREATE OR REPLACE FUNCTION noetl.ensure_partitions(at timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM noetl.note_older_release();
+    PERFORM noetl.create_partitions(at);
+END $$;
 
 -- One execution's part of a commit; see `noetl.commit`.
 CREATE TYPE noetl.part AS (
@@ -126,6 +149,7 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force
 DECLARE
     parts noetl.part[];
     good bigint[];
+    direct bigint[];
     fresh bigint[];
     over bigint[];
     claimed json := '[]';
@@ -135,12 +159,17 @@ BEGIN
     SELECT array_agg(x) INTO parts FROM json_populate_recordset(NULL::noetl.part, executions) x;
 
     WITH held AS (
-        SELECT e.execution_id, e.head FROM noetl.execution e
+        SELECT e.execution_id, e.head, e.direct_worker FROM noetl.execution e
         WHERE e.execution_id = ANY (ARRAY(SELECT x.id FROM unnest(parts) x))
         ORDER BY e.execution_id FOR UPDATE
     )
-    SELECT coalesce(array_agg(held.execution_id), '{}') INTO good
+    SELECT coalesce(array_agg(held.execution_id), '{}'),
+        array_agg(held.execution_id) FILTER (WHERE held.direct_worker IS NOT NULL)
+    INTO good, direct
     FROM held JOIN unnest(parts) x ON x.id = held.execution_id AND x.expect = held.head;
+    IF direct IS NOT NULL THEN
+        PERFORM noetl.materialise(direct);
+    END IF;
 
     -- whose commands are all to go, and so to be locked with those that are closed
     SELECT coalesce(array_agg(x.id), '{}') INTO over FROM unnest(parts) x WHERE x.ended IS NOT NULL AND x.id = ANY (good);
@@ -315,11 +344,13 @@ END $$;
 CREATE OR REPLACE FUNCTION noetl.commit(
     executions jsonb, events jsonb, closes jsonb, commands jsonb, stages jsonb, frames jsonb, refs jsonb,
     taken jsonb, appends jsonb
-) RETURNS jsonb LANGUAGE sql AS $$
-    SELECT noetl.commit(
+) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM noetl.note_older_release();
+    RETURN noetl.commit(
         executions::json, events::json, closes::json, commands::json, stages::json, frames::json, refs::json, taken::json,
-        appends::json, '[]'::json)::jsonb
-$$;
+        appends::json, '[]'::json)::jsonb;
+END $$;
 
 -- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
 -- and their facts put into the inbox, without touching that row. Of several reports of one command the one whose fence is
@@ -331,6 +362,9 @@ SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force
 DECLARE
     accepted json;
 BEGIN
+    PERFORM noetl.materialise(noetl.held_directly(ARRAY(
+        SELECT (x.id, x.command, x.fence, x.worker)::noetl.holding
+        FROM json_to_recordset(facts) AS x(id bigint, command text, fence bigint, worker text))));
     PERFORM 1 FROM (
         SELECT DISTINCT x.id, x.command FROM json_to_recordset(facts) AS x(id bigint, command text) ORDER BY 1, 2
     ) named CROSS JOIN LATERAL (
@@ -368,10 +402,13 @@ BEGIN
 END $$;
 
 -- As the release before calls it: it knows no fence in the answer.
-CREATE OR REPLACE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE sql AS $$
-    SELECT coalesce(jsonb_agg(jsonb_build_array(x->0, x->1)), '[]')
-    FROM jsonb_array_elements(noetl.append(facts::json)::jsonb) x
-$$;
+CREATE OR REPLACE FUNCTION noetl.append(facts jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM noetl.note_older_release();
+    RETURN (
+        SELECT coalesce(jsonb_agg(jsonb_build_array(x->0, x->1)), '[]')
+        FROM jsonb_array_elements(noetl.append(facts::json)::jsonb) x);
+END $$;
 
 -- A command with what it was issued with, and for a frame the opening of its loop. `lost`: who had it to no end.
 CREATE TYPE noetl.leased AS (
@@ -602,6 +639,9 @@ BEGIN
         END IF;
         IF mixed THEN
             draw := nextval('noetl.draw') * 2654435769 & 4294967295;
+            -- an execution with a direct lease has nothing that waits: only its playbook counts
+            busy := busy || ARRAY(SELECT b.book FROM (SELECT DISTINCT unnest(books) AS book) b WHERE EXISTS (
+                SELECT FROM noetl.execution e WHERE e.direct_playbook = b.book AND e.direct_worker IS NOT NULL OFFSET 0));
             -- only beside others are those first of which nothing runs
             busy := CASE WHEN books && busy THEN busy ELSE books END;
         END IF;
@@ -699,11 +739,14 @@ END $$;
 
 -- As the release before calls it.
 CREATE OR REPLACE FUNCTION noetl.claim(worker_id text, pool_name text, lease float8, most integer, keys jsonb)
-RETURNS SETOF noetl.claimed LANGUAGE sql AS $$
+RETURNS SETOF noetl.claimed LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM noetl.note_older_release();
+    RETURN QUERY
     SELECT l.execution_id, l.command_id, l.fence, l.lease_until, l.deliveries, l.seq, l.step, l.generation, l.payload::jsonb,
         l.opening::jsonb
-    FROM noetl.lease(worker_id, pool_name, lease, most, keys::json) l
-$$;
+    FROM noetl.lease(worker_id, pool_name, lease, most, keys::json) l;
+END $$;
 
 -- What a worker holds beside `holding` [{execution_id, command_id}], its leases prolonged.
 CREATE FUNCTION noetl.holdings(worker_id text, lease float8, holding json) RETURNS SETOF noetl.leased LANGUAGE plpgsql
@@ -713,6 +756,11 @@ DECLARE
     taken noetl.command[];
     claimed CONSTANT text := 'claimed';
 BEGIN
+    PERFORM noetl.materialise(ARRAY(
+        SELECT e.execution_id FROM noetl.execution e
+        WHERE e.direct_worker = worker_id AND NOT EXISTS (
+            SELECT FROM json_to_recordset(holding) AS k(execution_id bigint, command_id text)
+            WHERE k.execution_id = e.execution_id AND k.command_id = e.direct_command)));
     SELECT array_agg(locked.place) INTO wanted FROM (
         SELECT leased.execution_id, leased.command_id FROM (
             -- by the index of leases: an order by key would lead through the whole table
@@ -739,11 +787,15 @@ BEGIN
 END $$;
 
 -- As the release before calls it.
-CREATE OR REPLACE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE sql AS $$
+CREATE OR REPLACE FUNCTION noetl.held(worker_id text, lease float8, holding jsonb) RETURNS SETOF noetl.claimed LANGUAGE plpgsql
+AS $$
+BEGIN
+    PERFORM noetl.note_older_release();
+    RETURN QUERY
     SELECT l.execution_id, l.command_id, l.fence, l.lease_until, l.deliveries, l.seq, l.step, l.generation, l.payload::jsonb,
         l.opening::jsonb
-    FROM noetl.holdings(worker_id, lease, holding::json) l
-$$;
+    FROM noetl.holdings(worker_id, lease, holding::json) l;
+END $$;
 
 -- Locks those of `held` [{execution_id, command_id, fence}] that are still the worker's, and tells where they stand.
 CREATE FUNCTION noetl.still_held(worker_id text, held json) RETURNS tid[] LANGUAGE plpgsql SET enable_seqscan = off
@@ -769,8 +821,14 @@ CREATE FUNCTION noetl.extend(worker_id text, held json, lease float8)
 RETURNS TABLE (id text, command text, held_fence bigint) LANGUAGE plpgsql SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
+    direct bigint[] := noetl.held_directly(ARRAY(
+        SELECT (k.execution_id, k.command_id, k.fence, worker_id)::noetl.holding
+        FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, fence bigint)));
     wanted tid[] := noetl.still_held(worker_id, held);
 BEGIN
+    RETURN QUERY
+    UPDATE noetl.execution e SET direct_until = now() + make_interval(secs => lease) WHERE e.execution_id = ANY (direct)
+    RETURNING e.execution_id::text, e.direct_command, e.direct_fence;
     RETURN QUERY
     UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease) WHERE c.ctid = ANY (wanted)
     RETURNING c.execution_id::text, c.command_id, c.fence;
@@ -794,8 +852,12 @@ CREATE FUNCTION noetl.release(worker_id text, held json)
 RETURNS TABLE (id text, command text, its_pool text) LANGUAGE plpgsql SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    wanted tid[] := noetl.still_held(worker_id, held);
+    wanted tid[];
 BEGIN
+    PERFORM noetl.materialise(noetl.held_directly(ARRAY(
+        SELECT (k.execution_id, k.command_id, k.fence, worker_id)::noetl.holding
+        FROM json_to_recordset(held) AS k(execution_id bigint, command_id text, fence bigint))));
+    wanted := noetl.still_held(worker_id, held);
     RETURN QUERY
     UPDATE noetl.command c SET status = 'pending', worker = NULL, lease_until = NULL, deliveries = c.deliveries - 1,
         lost = CASE WHEN (c.execution_id, c.command_id, c.fence) IN (
@@ -816,6 +878,9 @@ SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET p
 DECLARE
     wanted tid[];
 BEGIN
+    PERFORM noetl.materialise(ARRAY(
+        SELECT e.execution_id FROM noetl.execution e WHERE e.direct_worker IS NOT NULL AND e.direct_until < now()
+        ORDER BY e.direct_until LIMIT most FOR UPDATE SKIP LOCKED));
     SELECT array_agg(w.place) INTO wanted FROM (
         SELECT c.ctid AS place FROM noetl.command c
         WHERE c.status = 'claimed' AND c.lease_until < now() AND c.deliveries < most_deliveries

@@ -67,7 +67,7 @@ SELECT * FROM noetl.release(:worker, CAST(:held AS json));
 SELECT * FROM noetl.expire(CAST(:deliveries AS integer), CAST(:limit AS integer));
 
 -- undeliverable: commands that were delivered too often and never reported
-SELECT execution_id::text, command_id, fence, worker, deliveries, step, generation, kind, seq FROM noetl.command
+SELECT execution_id::text, command_id, fence, worker, deliveries, step, generation, kind, seq FROM noetl.outstanding
 WHERE status = 'claimed' AND lease_until < now() AND deliveries >= :deliveries
 ORDER BY lease_until LIMIT :limit;
 
@@ -119,7 +119,8 @@ SELECT 1 FROM up WHERE id = :above AND id <> :id;
 -- pending_work: which kinds of work are waiting
 SELECT
     -- the first entry of the index; EXISTS might scan the table until it finds one
-    (SELECT lease_until < now() FROM noetl.command WHERE status = 'claimed' ORDER BY lease_until LIMIT 1) IS TRUE AS has_expired_leases,
+    (SELECT lease_until < now() FROM noetl.command WHERE status = 'claimed' ORDER BY lease_until LIMIT 1) IS TRUE
+        OR noetl.has_expired_direct_leases() AS has_expired_leases,
     EXISTS (SELECT FROM noetl.command WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age)) AS has_pending_commands,
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS has_due_timers,
     EXISTS (SELECT FROM noetl.inbox) AS has_inboxes,
@@ -128,4 +129,4 @@ SELECT
     EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance;
 
 -- ensure_partitions: create the event partitions of this month and the next
-SELECT noetl.ensure_partitions(now());
+SELECT noetl.create_partitions(now());

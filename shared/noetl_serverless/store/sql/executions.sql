@@ -120,4 +120,4 @@ SELECT step, generation,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,
     min(due_at) FILTER (WHERE status = 'timer') AS due_at,
     min(worker) FILTER (WHERE status = 'claimed') AS worker, max(deliveries) AS deliveries
-FROM noetl.command WHERE execution_id = :execution_id AND status <> 'dead' GROUP BY step, generation;
+FROM noetl.outstanding WHERE execution_id = :execution_id AND status <> 'dead' GROUP BY step, generation;

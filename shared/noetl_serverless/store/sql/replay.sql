@@ -10,6 +10,9 @@ FROM noetl.execution WHERE execution_id = :id;
 -- lock_execution: lock the execution's row, which every commit locks first
 SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR UPDATE;
 
+-- materialise: give its direct lease a row
+SELECT noetl.materialise(ARRAY[CAST(:id AS bigint)]);
+
 -- lock_commands: lock the execution's commands, so that no claim comes between
 SELECT 1 FROM noetl.command WHERE execution_id = :id ORDER BY command_id FOR UPDATE;
 
@@ -20,7 +23,7 @@ FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS inte
 -- commands: the outstanding commands, timers and dead letters
 SELECT command_id, step, generation, kind, attempt, seq, CASE status WHEN 'pending' THEN 'open' WHEN 'claimed' THEN 'open' ELSE status END
     AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
-FROM noetl.command WHERE execution_id = :id;
+FROM noetl.outstanding WHERE execution_id = :id;
 
 -- stages: loops
 SELECT step, generation, seq, count, status FROM noetl.stage WHERE execution_id = :id;
@@ -123,5 +126,5 @@ SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LI
 SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
 
 -- leases: the command rows with their leases, if any
-SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.command WHERE execution_id = :id
+SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.outstanding WHERE execution_id = :id
 ORDER BY issued_at, command_id;
