@@ -57,8 +57,18 @@ QUERIES = {
         GROUP BY x.execution_id, x.head HAVING x.head IS DISTINCT FROM max(e.seq)""",
     "a command outlives its execution": """
         SELECT execution_id, format('%s %s', c.command_id, c.status)
-        FROM noetl.command c JOIN noetl.execution x USING (execution_id)
+        FROM noetl.outstanding c JOIN noetl.execution x USING (execution_id)
         WHERE x.status <> 'RUNNING' AND c.status <> 'dead'""",
+    "a direct lease is of nothing that the log has issued": """
+        SELECT x.execution_id, format('%s at %s', x.direct_command, x.direct_seq) FROM noetl.execution x
+        LEFT JOIN noetl.event e ON e.execution_id = x.execution_id AND e.seq = x.direct_seq
+            AND e.type = 'command.issued' AND e.command_id = x.direct_command
+        WHERE num_nonnulls(direct_worker, direct_fence, direct_since, direct_lease, direct_command, direct_seq,
+            direct_pool, direct_playbook, direct_weight) NOT IN (0, 9)
+            OR (x.direct_worker IS NOT NULL AND e.seq IS NULL)""",
+    "a direct lease has other commands beside it": """
+        SELECT x.execution_id, format('%s and %s', x.direct_command, c.command_id) FROM noetl.execution x
+        JOIN noetl.command c USING (execution_id) WHERE x.direct_worker IS NOT NULL AND c.status <> 'dead'""",
     "a frame's row is not its event's": """
         SELECT coalesce(f.execution_id, e.execution_id), coalesce(f.step, e.step) FROM noetl.frame f
         FULL JOIN (SELECT * FROM noetl.event WHERE type = 'frame.committed') e
@@ -154,7 +164,7 @@ def _inbox(database: Connection, execution_id: str) -> list[str]:
 
 
 def _commands_out(found: Findings, database: Connection, state: State) -> None:
-    sql = "SELECT command_id FROM noetl.command WHERE execution_id = :id AND status <> 'dead'"
+    sql = "SELECT command_id FROM noetl.outstanding WHERE execution_id = :id AND status <> 'dead'"
     rows = {row[0] for row in database.run(sql, id=state.execution_id)}
     if rows != (out := state.commands.keys() | state.timers.keys()):
         found.add("its commands are not the state's", f"{sorted(rows)}, the state has {sorted(out)}")

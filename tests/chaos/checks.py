@@ -41,7 +41,7 @@ GRACE = LEASE + 7.0 + 2.0 + 2 * SKEW
 
 RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
 UNSETTLED = {
-    "a command is still held": "SELECT execution_id, format('%s %s', command_id, status) FROM noetl.command",
+    "a command is still held": "SELECT execution_id, format('%s %s', command_id, status) FROM noetl.outstanding",
     "facts wait to be decided": "SELECT execution_id, format('%s %s', type, step) FROM noetl.inbox",
     "a run of a schedule is still owed": """
         SELECT schedule_id, due_at::text FROM noetl.schedule_fire WHERE status <> 'started'""",

@@ -182,8 +182,8 @@ class BrokenStack(Stack):
         lines = []
         for execution_id in list(ids)[:10]:
             commands = self.query(
-                """SELECT command_id, status, deliveries, worker, lease_until - now(), due_at - now() FROM noetl.command
-                WHERE execution_id = :id""",
+                """SELECT command_id, status, deliveries, worker, lease_until - now(), due_at - now()
+                FROM noetl.outstanding WHERE execution_id = :id""",
                 id=execution_id,
             )
             last = [(event["seq"], event["event_type"], event["step"]) for event in self.log(execution_id)[-3:]]

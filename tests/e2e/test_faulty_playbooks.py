@@ -289,7 +289,7 @@ def test_nothing_stays_behind(crowd: Crowd) -> None:
     for table in ("inbox", "quarantine"):
         left = {row[0] for row in crowd.stack.query(f"SELECT execution_id FROM noetl.{table}")}
         assert not left & mine, f"noetl.{table} still holds something of {left & mine}"
-    out = crowd.stack.query("SELECT execution_id, command_id, status FROM noetl.command WHERE status <> 'dead'")
+    out = crowd.stack.query("SELECT execution_id, command_id, status FROM noetl.outstanding WHERE status <> 'dead'")
     assert not [row for row in out if row[0] in mine]
 
 

@@ -183,4 +183,4 @@ def test_whatever_is_killed_every_execution_ends_as_it_should(broken: BrokenStac
     everything = [row[0] for row in broken.query("SELECT execution_id::text FROM noetl.execution")]
     assert len(everything) == 1 + 3 * EXECUTIONS  # the children too
     assert broken.audit(everything) == []
-    assert broken.query("SELECT count(*) FROM noetl.command") == [[0]]
+    assert broken.query("SELECT count(*) FROM noetl.outstanding") == [[0]]

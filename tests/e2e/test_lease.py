@@ -106,7 +106,7 @@ def of_type(log: list[dict[str, Any]], kind: str, step: str) -> list[dict[str, A
 def command(stack: BrokenStack, execution_id: str) -> tuple[str, int, int, str]:
     """(status, fence, deliveries, worker) of what is out."""
     rows = stack.query(
-        "SELECT status, fence, deliveries, worker FROM noetl.command WHERE execution_id = :id", id=execution_id
+        "SELECT status, fence, deliveries, worker FROM noetl.outstanding WHERE execution_id = :id", id=execution_id
     )
     return tuple(rows[0]) if rows else ("", 0, 0, "")
 
@@ -177,7 +177,7 @@ def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: 
     assert not of_type(log, "command.issued", "never")
     assert short.audit([execution_id]) == []
     dead = short.query(
-        "SELECT command_id, status, deliveries FROM noetl.command WHERE execution_id = :id", id=execution_id
+        "SELECT command_id, status, deliveries FROM noetl.outstanding WHERE execution_id = :id", id=execution_id
     )
     assert dead == [["deadly#1", "dead", DELIVERIES]]
 

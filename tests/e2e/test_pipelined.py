@@ -117,7 +117,7 @@ def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(pr
             # what ran again is what had not been reported, and what was running
             assert turns.total() - TURNS <= KILLS * (MAX_UNREPORTED_STEPS + 1)
         assert stack.audit(ids) == []
-        assert stack.query("SELECT count(*) FROM noetl.command") == [[0]]
+        assert stack.query("SELECT count(*) FROM noetl.outstanding") == [[0]]
 
 
 def _longer(files: list[Path], lines: int) -> bool:

@@ -32,9 +32,9 @@ ENDED = """
     WHERE ended_at > now() - make_interval(secs => :seconds)"""
 COUNTS = """
     SELECT (SELECT count(*) FROM noetl.execution WHERE status = 'RUNNING'),
-        (SELECT count(*) FROM noetl.command WHERE status IN ('pending', 'claimed')),
+        (SELECT count(*) FROM noetl.outstanding WHERE status IN ('pending', 'claimed')),
         (SELECT count(*) FROM noetl.inbox),
-        (SELECT coalesce(max(extract(epoch FROM now() - issued_at)), 0)::float8 FROM noetl.command
+        (SELECT coalesce(max(extract(epoch FROM now() - issued_at)), 0)::float8 FROM noetl.outstanding
          WHERE status = 'pending'),
         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
         (SELECT coalesce(sum(n_tup_ins), 0)::bigint FROM pg_stat_user_tables

@@ -27,7 +27,7 @@ BY_NAME = OTHERS | {kind.name: kind for kind in apart.KINDS}
 LEFT = {
     "facts wait to be decided": "SELECT execution_id, format('%s %s', type, step) FROM noetl.inbox",
     "a command is still out": """
-        SELECT execution_id, format('%s %s', command_id, status) FROM noetl.command WHERE status <> 'dead'""",
+        SELECT execution_id, format('%s %s', command_id, status) FROM noetl.outstanding WHERE status <> 'dead'""",
     "a dead letter is gone, or there is one more": """
         SELECT 0, format('%s', count(*)) FROM noetl.command WHERE status = 'dead' HAVING count(*) <> :dead""",
     "a run of a schedule is still owed": """
@@ -226,7 +226,7 @@ def stuck(bed: Bed, given: Given) -> str:
     """Where an execution stands that should have ended."""
     id = int(given.execution_id)
     commands = bed.query(
-        "SELECT command_id, status, deliveries, worker FROM noetl.command WHERE execution_id = :id", id=id
+        "SELECT command_id, status, deliveries, worker FROM noetl.outstanding WHERE execution_id = :id", id=id
     )
     inbox = bed.query("SELECT type, step FROM noetl.inbox WHERE execution_id = :id", id=id)
     last = bed.query(

@@ -40,7 +40,7 @@ SELECT 'command', concat_ws('/', execution_id, command_id), json_build_object(
     'lease', lease_until > now(), 'due_at', {MS.format("due_at")},
     'issued', dense_rank() OVER (ORDER BY issued_at),
     'lost', (SELECT json_agg(json_build_array(l->'worker', l->'delivery')) FROM json_array_elements(lost) l))
-    FROM noetl.command
+    FROM noetl.outstanding
 UNION ALL
 SELECT 'stage', concat_ws('/', execution_id, step, generation), json_build_object(
     'seq', seq, 'count', count, 'status', status) FROM noetl.stage

@@ -55,6 +55,17 @@ workflow:
   - {step: c, tool: {kind: noop}, next: {arcs: [{step: a}]}}
 """
 PLAN = load_plan(TEXT)
+# nothing is ever under way beside a step: its lease is direct
+LINE_TEXT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: line, path: t/line}
+workflow:
+  - {step: x, tool: {kind: noop}, next: {arcs: [{step: y}]}}
+  - {step: y, tool: {kind: noop}, next: {arcs: [{step: x}]}}
+"""
+LINE = load_plan(LINE_TEXT)
+PLANS = {plan.hash: plan for plan in (PLAN, LINE)}
 TABLES = ("execution", "event", "inbox", "command", "stage", "frame", "result_ref", "quarantine")
 WORKERS = ("w-1", "w-2", "w-3")
 SEEDS = range(24)
@@ -86,7 +97,11 @@ ODD: list[Any] = [
 UNSTORABLE: list[Any] = [2**64, "\ud800", b"x", {1: 2}, object()]
 
 
-ENTRY = MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT)
+ENTRIES = (
+    MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT),
+    MemoryCatalogEntry(catalog_id=6, path="t/line", version=1, hash=LINE.hash, content=LINE_TEXT),
+)
+DIRECT = "SELECT count(*) FROM noetl.execution WHERE direct_worker IS NOT NULL"
 
 
 @dataclass
@@ -107,8 +122,10 @@ def odd(chance: Random, depth: int = 2) -> Any:
 
 
 class CallSequence:
-    def __init__(self, database: Database, seed: int) -> None:
+    def __init__(self, database: Database, seed: int, *, in_line: bool = False) -> None:
+        """`in_line`: of executions of which one command after the other is handed over."""
         self.chance = Random(seed)
+        self.in_line = in_line
         self.database = database
         self.sql = PostgresEventStore(database)
         self.memory = MemoryEventStore(time.time)
@@ -117,6 +134,8 @@ class CallSequence:
         self.keys: list[str] = []
         # leases as both gave them, current ones and stale
         self.leases: list[Both] = []
+        # whether there was a direct lease after any call
+        self.direct = False
         # cases of before, on which a commit comes too late
         self.old: list[Both] = []
 
@@ -130,6 +149,7 @@ class CallSequence:
         fences = {lease.sql.fence: lease.memory.fence for lease in self.leases}
         changed = difference(await stored(self.database, fences), remembered(self.memory, time.time()))
         assert not changed, self._failed(changed)
+        self.direct = self.direct or (await self.database.run(DIRECT))[0][0] > 0
         return gave
 
     async def call(self, method: str, *args: Any) -> Both:
@@ -146,9 +166,10 @@ class CallSequence:
 
     async def step(self) -> None:
         calls: list[tuple[int, Callable[[], Awaitable[Any]]]] = [
-            (3, self.start),
+            (9 if self.in_line else 3, self.start),
             (8, self.claim),
             (12, self.commit),
+            (30 if self.in_line else 12, self.go_on),
             (5, self.append),
             (3, self.extend),
             (3, self.release),
@@ -175,7 +196,9 @@ class CallSequence:
             # an id that is taken
             taken = self.opening(None)
             parts.append(replace(taken, execution=replace(taken.execution, execution_id=self.chance.choice(self.ids))))
-        gave = await self.commit_parts(f"start {key}", Both(parts, parts), None)
+        worker, is_claimed = self.chance.choice(WORKERS), self.chance.random() < (0.9 if self.in_line else 0.3)
+        claimant = Claimant(worker, "shared", self.chance.choice([3600.0, 3600.0, -1.0]), 1) if is_claimed else None
+        gave = await self.commit_parts(f"start {key} {claimant}", Both(parts, parts), claimant)
         if not isinstance(gave.sql, Exception) and gave.sql.committed:
             self.ids += gave.sql.committed
             self.keys += [key] if key else []
@@ -268,6 +291,32 @@ class CallSequence:
         if parts.sql:
             await self.commit_parts(f"commit {ids} {claimant}", parts, claimant)
 
+    async def go_on(self) -> None:
+        """A worker reports one command, with nothing beside, and gets what follows: directly, if it is alone."""
+        current = [lease for lease in self.leases if self.is_current(lease)]
+        if not current:
+            return
+        lease = self.chance.choice(self.leases if self.chance.random() < 0.1 else current)
+        id, command = lease.sql.execution_id, lease.sql.command_id
+        cases = await self.call("load", [id])
+        holder = self.memory.commands.get((id, command))
+        if command not in cases.sql[id].state.commands or holder is None:
+            return
+        worker = holder.worker if holder.worker and self.chance.random() < 0.9 else self.chance.choice(WORKERS)
+        fact = self.fact(cases.sql[id].state.commands[command], lease.sql)
+        parts = Both([], [])
+        for case, fence, into in (
+            (cases.sql[id], lease.sql.fence, parts.sql),
+            (cases.memory[id], lease.memory.fence, parts.memory),
+        ):
+            turn = Transition(case, PLANS[case.plan_hash], worker)
+            turn.apply(fact, (command, fence))
+            into += _with_children(turn)
+        claimant = Claimant(
+            worker, "shared", self.chance.choice([3600.0, 3600.0, -1.0]), self.chance.choice([0, 1, 1, 1, 1, 1])
+        )
+        await self.commit_parts(f"go on with {command} of {id} by {worker}, {claimant}", parts, claimant)
+
     async def append(self) -> None:
         facts: Both = Both([], [])
         for _ in range(self.chance.randint(1, 4)):
@@ -315,7 +364,7 @@ class CallSequence:
         }
         parts = Both([], [])
         for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
-            part = Transition(case, PLAN).to_commit()
+            part = Transition(case, PLANS[case.plan_hash]).to_commit()
             part.quarantine = apart if id not in self.memory.quarantine else {}
             into.append(part)
         await self.commit_parts(f"quarantine {id}", parts, None)
@@ -327,7 +376,7 @@ class CallSequence:
         parts = Both([], [])
         for id in ids:
             for case, into in ((cases.sql[id], parts.sql), (cases.memory[id], parts.memory)):
-                turn = Transition(case, PLAN)
+                turn = Transition(case, PLANS[case.plan_hash])
                 turn.apply(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))
                 into.append(turn.to_commit())
         how = self.chance.choice(["again", "unstorable", "state", "ref"])
@@ -351,8 +400,9 @@ class CallSequence:
 
     def opening(self, key: str | None) -> ExecutionCommit:
         payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
-        opening = new_root(ENTRY, PLAN, payload, _now(), key, {"kind": "user", "name": "é"})
-        turn = Transition(opening.execution, PLAN)
+        entry = ENTRIES[1] if self.in_line else self.chance.choice(ENTRIES)
+        opening = new_root(entry, PLANS[entry.hash], payload, _now(), key, {"kind": "user", "name": "é"})
+        turn = Transition(opening.execution, PLANS[entry.hash])
         turn.apply(opening.fact)
         return turn.to_commit(opening.row)
 
@@ -360,7 +410,8 @@ class CallSequence:
         """A turn of either side on the same facts."""
         inbox = await self.inbox(id)
         worker = self.chance.choice(WORKERS)
-        turns = Both(Transition(case.sql, PLAN, worker), Transition(case.memory, PLAN, worker))
+        plan = PLANS[case.sql.plan_hash]
+        turns = Both(Transition(case.sql, plan, worker), Transition(case.memory, plan, worker))
         if not ended and self.chance.random() < 0.06:
             self.take(turns, Event(e.CANCELLED, _now(), payload={"reason": "enough"}))
         if self.chance.random() < 0.4:
@@ -406,12 +457,7 @@ class CallSequence:
             turns.memory.inbox_facts.append(fact)
         for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
             turn.refs += [ref]
-            into.append(turn.to_commit())
-            for started in turn.started_children:
-                opening = new_child(turn.execution, started, PLAN, started.payload.get("payload") or {})
-                child = Transition(opening.execution, PLAN)
-                child.apply(opening.fact)
-                into.append(child.to_commit(opening.row))
+            into += _with_children(turn)
 
     def is_current(self, lease: Both) -> bool:
         row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))
@@ -498,6 +544,16 @@ class CallSequence:
 
 
 NOW = time.time_ns() // 1_000_000
+
+
+def _with_children(turn: Transition) -> list[ExecutionCommit]:
+    commits = [turn.to_commit()]
+    for started in turn.started_children:
+        opening = new_child(turn.execution, started, PLAN, started.payload.get("payload") or {})
+        child = Transition(opening.execution, PLAN)
+        child.apply(opening.fact)
+        commits.append(child.to_commit(opening.row))
+    return commits
 
 
 async def _sorted(answer: Awaitable[list[str]]) -> list[str]:
@@ -592,3 +648,11 @@ async def test_the_same_calls_give_the_same_answers_and_the_same_rows(
     sequence = CallSequence(database, seed)
     for _ in range(CALLS):
         await sequence.step()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_so_they_do_where_leases_are_direct(database: Database, seed: int) -> None:
+    sequence = CallSequence(database, seed, in_line=True)
+    for _ in range(2 * CALLS):
+        await sequence.step()
+    assert sequence.direct, "no lease was direct"

@@ -27,13 +27,27 @@ EXECUTIONS = """
     FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
 EVENTS = """
     INSERT INTO noetl.event (execution_id, seq, type, step, generation, command_id, at, payload)
-    SELECT id, 1, 'command.issued', 's', 1, 'c1', now(), '{}'
+    SELECT id, 1, 'command.issued', 's', 1, 'c1', now(), '{"kind": "step"}'
     FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
 COMMIT = """
     SELECT noetl.commit(
         CAST(:executions AS json), '[]', CAST(:closes AS json), CAST(:commands AS json), '[]', '[]', '[]', '[]', '[]',
         '[]')"""
 LEASE = "SELECT * FROM noetl.lease('w', 'shared', 30, 64, CAST(:keys AS json))"
+ADVANCE = """
+    SELECT noetl.advance(
+        ARRAY[CAST(:id AS bigint)], ARRAY[CAST(:head AS integer)], ARRAY[CAST(NULL AS text)], ARRAY[:head + 1],
+        ARRAY['RUNNING'], ARRAY[0], ARRAY[CAST(NULL AS text)], CAST(1 AS smallint), ARRAY[CAST(NULL AS text)],
+        ARRAY[CAST(NULL AS text)], ARRAY[CAST(NULL AS float8)], ARRAY[CAST(:closes AS text)],
+        ARRAY[CAST(0 AS bigint)], 'w', ARRAY['n'], ARRAY['s'], ARRAY[1], ARRAY['step'], ARRAY[1], ARRAY['shared'],
+        ARRAY[1], ARRAY[10], ARRAY[:head + 1], ARRAY[true], ARRAY[true], CAST(30 AS float8), CAST('{}' AS integer[]),
+        CAST('{}' AS integer[]), CAST('{}' AS integer[]), CAST('{}' AS text[]), CAST('{}' AS text[]),
+        CAST('{}' AS integer[]), CAST('{}' AS text[]), CAST('{}' AS float8[]), CAST('{}' AS text[]))"""
+# `c1` of each of them is held by w
+HOLD_DIRECTLY = """
+    UPDATE noetl.execution SET direct_seq = 1, direct_fence = 0, direct_since = now(), direct_command = 'c1',
+        direct_pool = 'shared', direct_worker = 'w', direct_lease = '1 h', direct_playbook = 7, direct_weight = 10
+    WHERE execution_id BETWEEN CAST(:first AS bigint) AND CAST(:last AS bigint) RETURNING 1"""
 APPEND = "SELECT noetl.append(CAST(:facts AS json))"
 RUN_OUT = "UPDATE noetl.command SET lease_until = now() - interval '1 h' WHERE execution_id = :id RETURNING 1"
 
@@ -139,3 +153,38 @@ def test_a_commit_of_many_reads_for_each_no_more_than_for_a_few(connection: Conn
 
     few, many = for_each(101, 110), for_each(201, 600)
     assert many < 1.5 * few, (few, many)
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+def test_direct_leases_are_found_by_their_execution_however_many_there_are(
+    connection: Connection, analysed: bool
+) -> None:
+    connection.run("ALTER TABLE noetl.execution SET (autovacuum_enabled = false)")
+    connection.run(EXECUTIONS, first=1, last=12)
+    connection.run(EVENTS, first=1, last=12)
+    connection.run(HOLD_DIRECTLY, first=1, last=12)
+    if analysed:
+        connection.run("VACUUM ANALYZE noetl.execution")
+    for id in range(1, 13):
+        # this session's plans are made here, and kept
+        connection.run(ADVANCE, id=id, head=1, closes="c1")
+        connection.run(COMMIT, **commit_of(id, 2, "n"))
+        connection.run(APPEND, **fact_of(id, "n2"))
+        connection.run(SQL["extend_leases"], **held_of(id, "n"), lease=30)
+        connection.run(SQL["release_leases"], **held_of(id, "n"))
+    connection.run(EXECUTIONS, first=1001, last=11_000)
+    connection.run(EVENTS, first=1001, last=11_000)
+    connection.run(HOLD_DIRECTLY, first=1001, last=11_000)
+    read = {
+        "advance": pages(connection, ADVANCE, id=5000, head=1, closes="c1"),
+        "commit": pages(connection, COMMIT, **commit_of(5000, 1, "c1")),
+        "hand in": pages(connection, APPEND, **fact_of(6000, "c1")),
+        "extend": pages(connection, SQL["extend_leases"], **held_of(7000, "c1"), lease=30),
+        "release": pages(connection, SQL["release_leases"], **held_of(7000, "c1")),
+    }
+    assert max(read.values()) < 120, read
+    # each of those that are held once, and none of the executions that hold nothing
+    connection.run(EXECUTIONS, first=20_001, last=60_000)
+    held = connection.run("SELECT count(DISTINCT (ctid::text::point)[0]) FROM noetl.execution WHERE direct_fence = 0")
+    looked_at = pages(connection, SQL["pending_work"], age=5)
+    assert looked_at < 10_000 + 2 * held[0][0], looked_at

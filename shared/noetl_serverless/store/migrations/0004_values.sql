@@ -395,7 +395,7 @@ BEGIN
         FROM good CROSS JOIN json_to_recordset(good.refs) AS r(
             ref text, step text, store text, key text, bytes bigint, sha256 text, content_type text, scope text,
             expires_at timestamptz)
-        ON CONFLICT DO NOTHING
+        ORDER BY good.place ON CONFLICT DO NOTHING
     )
     SELECT coalesce(json_agg(json_build_array(id::text, command, fence)), '[]') INTO accepted FROM good;
     RETURN accepted;
@@ -827,7 +827,8 @@ DECLARE
     wanted tid[] := noetl.still_held(worker_id, held);
 BEGIN
     RETURN QUERY
-    UPDATE noetl.execution e SET direct_until = now() + make_interval(secs => lease) WHERE e.execution_id = ANY (direct)
+    UPDATE noetl.execution e SET direct_lease = now() + make_interval(secs => lease) - e.direct_since
+    WHERE e.execution_id = ANY (direct)
     RETURNING e.execution_id::text, e.direct_command, e.direct_fence;
     RETURN QUERY
     UPDATE noetl.command c SET lease_until = now() + make_interval(secs => lease) WHERE c.ctid = ANY (wanted)
@@ -879,8 +880,8 @@ DECLARE
     wanted tid[];
 BEGIN
     PERFORM noetl.materialise(ARRAY(
-        SELECT e.execution_id FROM noetl.execution e WHERE e.direct_worker IS NOT NULL AND e.direct_until < now()
-        ORDER BY e.direct_until LIMIT most FOR UPDATE SKIP LOCKED));
+        SELECT e.execution_id FROM noetl.execution e WHERE e.direct_worker IS NOT NULL AND e.direct_since + e.direct_lease < now()
+        ORDER BY e.direct_since + e.direct_lease LIMIT most FOR UPDATE SKIP LOCKED));
     SELECT array_agg(w.place) INTO wanted FROM (
         SELECT c.ctid AS place FROM noetl.command c
         WHERE c.status = 'claimed' AND c.lease_until < now() AND c.deliveries < most_deliveries

@@ -34,7 +34,8 @@ DECLARE
     -- see `noetl.older_release`: longer than its reconciler goes without a sign
     may_be_direct CONSTANT boolean := NOT EXISTS (
         SELECT FROM noetl.older_release WHERE seen_at > now() - interval '2 hours');
-    until CONSTANT timestamptz := now() + make_interval(secs => lease);
+    period CONSTANT interval := make_interval(secs => lease);
+    until CONSTANT timestamptz := now() + period;
 BEGIN
     FOR i IN 1..cardinality(ids) LOOP
         direct[i] := next_claimed[i] AND next_alone[i] AND may_be_direct;
@@ -44,17 +45,19 @@ BEGIN
             INSERT INTO noetl.execution (
                 execution_id, catalog_id, path, version, plan_hash, depth, status, head, folded, state, state_version, finished,
                 workload, principal, result, error, idempotency_key, request_hash, created_at, ended_at,
-                direct_seq, direct_fence, direct_until, direct_command, direct_pool, direct_worker, direct_playbook,
-                direct_weight)
+                direct_seq, direct_fence, direct_since, direct_command, direct_pool, direct_worker, direct_lease,
+                direct_playbook, direct_weight)
             SELECT ids[i], r.catalog_id, r.path, r.version, r.plan_hash, r.depth, statuses[i], heads[i], heads[i],
                 states[i]::json, state_form, finished_steps[i], r.workload, r.principal, results[i]::json, errors[i]::json,
                 r.idempotency_key, r.request_hash, to_timestamp(r.at / 1000.0), to_timestamp(ended[i] / 1000.0),
-                d.seq, d.fence, d.until, d.command, d.pool, d.worker, d.playbook, d.weight
+                d.seq, d.fence, d.since, d.command, d.pool, d.worker, d.lease, d.playbook, d.weight
             FROM json_to_record(rows[i]::json) AS r(
                 catalog_id bigint, path text, version integer, plan_hash text, depth integer, workload json,
                 principal json, idempotency_key text, request_hash text, at float8)
-            LEFT JOIN (SELECT next_seqs[i], fence_of[i], until, next_commands[i], next_pools[i], worker_id, next_playbooks[i],
-                next_weights[i]) AS d(seq, fence, until, command, pool, worker, playbook, weight) ON direct[i]
+            LEFT JOIN (
+                SELECT next_seqs[i], fence_of[i], now(), next_commands[i], next_pools[i], worker_id, period, next_playbooks[i],
+                    next_weights[i]
+            ) AS d(seq, fence, since, command, pool, worker, lease, playbook, weight) ON direct[i]
             ON CONFLICT DO NOTHING;
             good[i] := FOUND;
         ELSE
@@ -68,10 +71,11 @@ BEGIN
                     result = results[i]::json, error = errors[i]::json, ended_at = to_timestamp(ended[i] / 1000.0),
                     direct_seq = CASE WHEN direct[i] THEN next_seqs[i] END,
                     direct_fence = CASE WHEN direct[i] THEN fence_of[i] END,
-                    direct_until = CASE WHEN direct[i] THEN until END,
+                    direct_since = CASE WHEN direct[i] THEN now() END,
                     direct_command = CASE WHEN direct[i] THEN next_commands[i] END,
                     direct_pool = CASE WHEN direct[i] THEN next_pools[i] END,
                     direct_worker = CASE WHEN direct[i] THEN worker_id END,
+                    direct_lease = CASE WHEN direct[i] THEN period END,
                     direct_playbook = CASE WHEN direct[i] THEN next_playbooks[i] END,
                     direct_weight = CASE WHEN direct[i] THEN next_weights[i] END
                 WHERE execution_id = ids[i] AND head = expects[i] AND CASE

@@ -11,14 +11,18 @@
 -- are: the update stays within its page.
 
 ALTER TABLE noetl.execution
-    -- of the `command.issued` event, which holds the rest: it is delivered once, and was claimed when it was issued
+    -- of the `command.issued` event, which holds the rest
     ADD COLUMN direct_seq integer,
     ADD COLUMN direct_fence bigint,
-    ADD COLUMN direct_until timestamptz,
+    -- when it was issued, and at once claimed, for the first time
+    ADD COLUMN direct_since timestamptz,
     ADD COLUMN direct_command text,
+    -- what mostly stays as it is from one step to the next comes last, and so is not in the WAL of the update
     ADD COLUMN direct_pool text,
     -- who holds it. Null: there is no direct lease, and all of these are null
     ADD COLUMN direct_worker text,
+    -- how long from `direct_since`
+    ADD COLUMN direct_lease interval,
     ADD COLUMN direct_playbook integer,
     ADD COLUMN direct_weight smallint;
 
@@ -30,15 +34,16 @@ CREATE INDEX execution_direct ON noetl.execution (direct_playbook, execution_id)
 CREATE VIEW noetl.direct_lease AS
 SELECT e.execution_id, e.direct_command AS command_id, i.step, i.generation, i.payload ->> 'kind' AS kind,
     coalesce((i.payload ->> 'attempt')::integer, 1) AS attempt, e.direct_pool AS pool, 'claimed' AS status, e.direct_seq AS seq,
-    1 AS deliveries, e.direct_worker AS worker, e.direct_fence AS fence, e.direct_until AS lease_until,
-    NULL::timestamptz AS due_at, i.at AS issued_at, i.at AS claimed_at, e.direct_playbook AS playbook, e.direct_weight AS weight
+    1 AS deliveries, e.direct_worker AS worker, e.direct_fence AS fence, e.direct_since + e.direct_lease AS lease_until,
+    NULL::timestamptz AS due_at, e.direct_since AS issued_at, e.direct_since AS claimed_at, NULL::json AS lost,
+    e.direct_playbook AS playbook, e.direct_weight AS weight
 FROM noetl.execution e JOIN noetl.event i ON i.execution_id = e.execution_id AND i.seq = e.direct_seq
 WHERE e.direct_worker IS NOT NULL;
 
 -- All commands that wait, run, are due some time, or are dead.
 CREATE VIEW noetl.outstanding AS
 SELECT execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, fence, lease_until,
-    due_at, issued_at, claimed_at, playbook, weight
+    due_at, issued_at, claimed_at, lost, playbook, weight
 FROM noetl.command
 UNION ALL
 SELECT * FROM noetl.direct_lease;
@@ -63,13 +68,13 @@ BEGIN
     END IF;
     INSERT INTO noetl.command (
         execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, fence, lease_until,
-        due_at, issued_at, claimed_at, playbook, weight)
+        due_at, issued_at, claimed_at, lost, playbook, weight)
     SELECT l.* FROM unnest(held) h(id) CROSS JOIN LATERAL (
         SELECT * FROM noetl.direct_lease d WHERE d.execution_id = h.id OFFSET 0
     ) l
     ON CONFLICT DO NOTHING;
-    UPDATE noetl.execution SET direct_seq = NULL, direct_fence = NULL, direct_until = NULL, direct_command = NULL,
-        direct_pool = NULL, direct_worker = NULL, direct_playbook = NULL, direct_weight = NULL
+    UPDATE noetl.execution SET direct_seq = NULL, direct_fence = NULL, direct_since = NULL, direct_command = NULL,
+        direct_pool = NULL, direct_worker = NULL, direct_lease = NULL, direct_playbook = NULL, direct_weight = NULL
     WHERE execution_id = ANY (held);
 END $$;
 
@@ -95,7 +100,7 @@ END $$;
 CREATE FUNCTION noetl.has_expired_direct_leases() RETURNS boolean LANGUAGE plpgsql STABLE SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM noetl.execution e WHERE e.direct_worker IS NOT NULL AND e.direct_until < now());
+    RETURN EXISTS (SELECT FROM noetl.execution e WHERE e.direct_worker IS NOT NULL AND e.direct_since + e.direct_lease < now());
 END $$;
 
 -- When a function of the release before was seen, which looks for leases among the rows alone: while there are such, none

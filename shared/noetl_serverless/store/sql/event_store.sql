@@ -76,7 +76,8 @@ INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, status, seq, deliveries, worker, issued_at)
 SELECT e.execution_id, e.command_id, e.step, e.generation, e.payload->>'kind', (e.payload->>'attempt')::integer, :pool, 'dead',
     e.seq, :deliveries, :worker, e.at
-FROM noetl.event e WHERE e.execution_id = :id AND e.seq = :seq
+FROM noetl.event e WHERE e.execution_id = :id AND e.seq = :seq AND NOT EXISTS (
+    SELECT FROM noetl.execution x WHERE x.execution_id = e.execution_id AND x.direct_command = e.command_id)
 ON CONFLICT DO NOTHING;
 
 -- pools_with_pending: the pools with commands that have been pending for a while
