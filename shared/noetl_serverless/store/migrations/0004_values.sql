@@ -353,8 +353,8 @@ BEGIN
 END $$;
 
 -- Outcomes without their decision, for a reporter that has lost the race for the execution's row: the commands are closed
--- and their facts put into the inbox, without touching that row. Of several reports of one command the one whose fence is
--- good counts, and of several such the first.
+-- and their facts put into the inbox, without touching that row unless a lease stands in it. Of several reports of one command
+-- the one whose fence is good counts, and of several such the first.
 -- facts  [{id, command, fence, worker, type, step, generation, at, payload, refs}]; returns [[id, command, fence]] of those
 -- accepted.
 CREATE FUNCTION noetl.append(facts json) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off

@@ -104,8 +104,8 @@ BEGIN
 END $$;
 
 -- When a function of the release before was seen, which looks for leases among the rows alone: while there are such, none
--- is direct. Its reconciler calls `noetl.ensure_partitions` when it starts and then every hour, the other functions whatever
--- they do but extend a lease.
+-- is direct. Its reconciler calls `noetl.ensure_partitions` when it starts and then every hour; its control plane calls one of
+-- the functions above to claim, to report, and for each commit, but not to extend or release leases.
 CREATE TABLE noetl.older_release (seen_at timestamptz NOT NULL);
 INSERT INTO noetl.older_release
 SELECT CASE WHEN EXISTS (SELECT FROM noetl.migration WHERE at < now()) THEN now() ELSE '-infinity' END;
