@@ -13,6 +13,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.store.connection import connect
 from noetl_serverless.store.migrate import migrate
+from noetl_serverless.store.worker_role import create_worker_role, worker_role
 
 FILLED = (
     "quarantine",
@@ -57,6 +58,14 @@ def route(request: pytest.FixtureRequest, postgres_url: str) -> str:
         return postgres_url
     pooler: Pooler = request.getfixturevalue("pooler")
     return pooler.url_of(postgres_url)
+
+
+@pytest.fixture
+def worker_url(postgres_url: str) -> str:
+    """The database for direct workers."""
+    role = worker_role(postgres_url)
+    create_worker_role(postgres_url, role, "password")
+    return f"postgresql://{role}:password@{postgres_url.rpartition('@')[2]}"
 
 
 @pytest.fixture

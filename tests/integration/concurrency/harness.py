@@ -40,9 +40,11 @@ from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
 from noetl_serverless.testing.bus import MemoryNotifier
+from noetl_serverless.tools import registry
 from noetl_serverless.tools.plans import load_plan
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.worker.direct import DirectOrchestrator
 from noetl_serverless.worker.orchestrator import Response
 from noetl_serverless.worker.worker import Worker
 
@@ -134,13 +136,17 @@ class Balanced:
 
 
 class Tool:
-    """Gives back its input, and counts its runs by idempotency key."""
+    """Gives back its input, once `let_go` is set, and counts its runs by idempotency key. `waiting`: one has begun."""
 
     def __init__(self) -> None:
         self.ran: Counter[str] = Counter()
+        self.waiting, self.let_go = asyncio.Event(), asyncio.Event()
+        self.let_go.set()
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         self.ran[context.idempotency_key] += 1
+        self.waiting.set()
+        await self.let_go.wait()
         await asyncio.sleep(0)
         return ToolOutcome("ok", data=dict(call.input))
 
@@ -149,7 +155,8 @@ class Tool:
 
 
 class Harness:
-    def __init__(self, url: str, scratch: Path) -> None:
+    def __init__(self, url: str, scratch: Path, worker_url: str | None = None) -> None:
+        """`worker_url`: as whom each worker reaches the database by itself; otherwise it goes through the planes."""
         self.url = url
         self.bus = MemoryNotifier()
         self.tool = Tool()
@@ -157,6 +164,9 @@ class Harness:
         self.planes = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
         self.keepers = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
         self.reconcilers = [keeper.reconciler() for keeper in self.keepers]
+        self.direct = (
+            [Plane(worker_url, self.bus, results=lambda: self.results) for _ in range(MANY)] if worker_url else []
+        )
         self.workers = [self._worker(scratch, number) for number in range(MANY)]
 
     async def add(self, path: str, body: str) -> None:
@@ -192,16 +202,19 @@ class Harness:
     async def close(self) -> None:
         for worker in self.workers:
             await worker.close()
-        for plane in (*self.planes, *self.keepers):
+        for plane in (*self.planes, *self.keepers, *self.direct):
             await plane.notifications.close()
             await plane.database.close()
 
     def _worker(self, scratch: Path, number: int) -> Worker:
         client: Any = Balanced(self.planes[number:] + self.planes[:number])
         settings = Settings(scratch=str(scratch), max_in_flight=4)
-        load: Any = lambda kind: self.tool  # noqa: E731
+        load: Any = lambda kind: registry.load(kind) if kind == "playbook" else self.tool  # noqa: E731
         pool = PythonPool(1, 256, scratch)
-        worker = Worker(settings, client, self.bus, self.results, load, pool, load_plan)
+        orchestrator = DirectOrchestrator(self.direct[number].orchestrator) if self.direct else None
+        worker = Worker(settings, client, self.bus, self.results, load, pool, load_plan, orchestrator=orchestrator)
+        if self.direct:
+            self.direct[number].orchestrator.connect_worker(worker)
         # they share a process, and with it the name they would have
         worker.id = f"w-{number}"
         return worker

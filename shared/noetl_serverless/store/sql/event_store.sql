@@ -35,8 +35,7 @@ FROM noetl.waiting(:id, CAST(:limit AS integer), CAST(:bytes AS bigint));
 SELECT noetl.append(:facts::json);
 
 -- clear_inbox: delete facts that came too late for an execution that has ended
-DELETE FROM noetl.inbox i USING noetl.execution x
-WHERE i.execution_id = :id AND x.execution_id = i.execution_id AND x.status <> 'RUNNING';
+SELECT noetl.clear_inbox(:id);
 
 -- events: an execution's log in order of writing
 SELECT execution_id::text, seq, cause, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload

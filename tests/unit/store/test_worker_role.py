@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+
+from noetl_serverless.store.worker_role import verifier, worker_role
+
+# the exchange of RFC 7677, with the password "pencil"
+SALT = "W22ZaJ0SNY7soEsUEjb6gQ=="
+NONCE = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+SERVER_SIGNATURE = "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+FORM = re.compile(r"SCRAM-SHA-256\$4096:([^$]+)\$([^:]+):(.+)")
+
+
+def test_the_server_proves_itself_by_the_verifier_as_in_the_standard() -> None:
+    found = FORM.fullmatch(verifier("pencil", base64.b64decode(SALT)))
+    assert found is not None and found[1] == SALT
+    message = f"n=user,r=rOprNGfwEbeRWgbNEkqO,r={NONCE},s={SALT},i=4096,c=biws,r={NONCE}"
+    signature = hmac.digest(base64.b64decode(found[3]), message.encode(), "sha256")
+    assert base64.b64encode(signature).decode() == SERVER_SIGNATURE
+
+
+def test_each_verifier_has_a_salt_of_its_own() -> None:
+    assert verifier("pencil") != verifier("pencil")
+
+
+def test_the_name_of_the_role_is_that_of_the_database() -> None:
+    assert worker_role("postgresql://u:p@h:5432/noetl?sslmode=require") == "noetl_worker"
+    assert len(worker_role(f"postgresql://h/{'x' * 63}")) == 63
