@@ -20,6 +20,10 @@ locals {
     for name, row in merge(local.base_functions, local.pool_functions) : name => merge(row, {
       for key, value in try(var.functions[name], {}) : key => value
       if value != null && contains(["memory_mb", "timeout_s", "max_instances"], key)
+      }, {
+      # what only a worker with the orchestrator in its own process needs
+      secrets  = concat(row.secrets, contains(local.direct, name) ? local.function_table.direct.secrets : [])
+      settings = concat(row.settings, contains(local.direct, name) ? local.function_table.direct.settings : [])
     })
   }
   function_names = { for name, row in local.functions : name => "${var.name}-${replace(name, "_", "-")}" }
@@ -38,6 +42,19 @@ locals {
     merge([for pool, kinds in try(local.function_table.pools, {}) : { for kind in kinds : kind => pool }]...),
     merge([for pool, given in var.pools : { for kind in given.kinds : kind => pool }]...),
   )
+}
+
+# ---- how workers reach the orchestrator
+
+locals {
+  # worker -> its pool, and what functions.yaml says of its orchestrator
+  pool_of            = { for name, row in merge(local.base_functions, local.pool_functions) : name => row.pool if row.pool != null }
+  table_orchestrator = { for name in keys(local.pool_of) : name => try(merge(local.base_functions, local.pool_functions)[name].orchestrator.aws, "remote") }
+  # worker -> the kinds of its pool that run users' code
+  code_kinds = {
+    for name, pool in local.pool_of : name => sort([for kind in local.function_table.users_code : kind if lookup(local.tool_pools, kind, "shared") == pool])
+  }
+  direct = [for name, way in local.table_orchestrator : name if lookup(var.orchestrator, name, way) == "direct"]
 }
 
 # ---- code
@@ -73,11 +90,11 @@ module "queue" {
 
 locals {
   calls_control_plane = { for name, row in local.functions : name => contains(["gateway", "worker"], row.role) }
-  # the functions whose queues each may send to: a worker only its own pool, the others all
+  # the functions whose queues each may send to: a worker only its own pool, unless it commits what others wait for
   target_queues = {
     for name, row in local.functions : name => [
       for other, queue in local.queue_names : queue
-      if contains(row.settings, "function_urls") && (row.role != "worker" || other == name)
+      if contains(row.settings, "function_urls") && (row.role != "worker" || other == name || contains(local.direct, name))
     ]
   }
   setting_values = {
@@ -89,6 +106,8 @@ locals {
       nats_replicas     = tostring(local.nats_replicas)
       token_days        = var.secrets.rotation_days == 0 ? null : tostring(var.secrets.rotation_days + var.secrets.grace_days)
       database_auth     = local.iam_auth ? "iam" : null
+      orchestrator      = contains(local.direct, name) ? "direct" : null
+      worker_role       = length(local.direct) == 0 ? null : local.database.worker_role
       oidc_issuer       = var.settings.oidc_issuer
       oidc_audience     = var.settings.oidc_audience
       session_ttl       = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
@@ -110,14 +129,21 @@ locals {
       secret == "service_token" ? { service_token = "service_token/${row.role}" } :
       secret == "nats_url" ? { for one in local.nats_secrets : one => one } :
       secret == "database_url" && local.iam_auth ? {} :
+      secret == "database_url" && row.role == "worker" ? { database_url = "database_role" } :
       { (secret) = secret }
     ]...)
   }
-  # the secrets that the control plane fills when it migrates; the name of nats_server also lists the nodes' hosts
+  # the secrets that the control plane fills when it migrates; the names of two say for whom: nodes' hosts, or a role
   provisioned_secrets = {
-    for secret in keys(local.secrets) : (secret == "nats_server" ? local.nats_server_secret : secret) => module.secrets.arns[secret]
+    for secret in keys(local.secrets) :
+    (secret == "nats_server" ? local.nats_server_secret : secret == "database_role" ? local.database_role_secret : secret) => module.secrets.arns[secret]
   }
-  token_secret_arns = [for role in local.service_roles : module.secrets.arns["service_token/${role}"]]
+  # a service role, or the database role of direct workers -> its secret
+  rotated_secrets = merge(
+    { for role in local.service_roles : role => "service_token/${role}" },
+    { for secret in keys(local.secrets) : secret => secret if secret == "database_role" },
+  )
+  rotated_secret_arns = [for secret in values(local.rotated_secrets) : module.secrets.arns[secret]]
 
   environment = {
     for name, row in local.functions : name => merge(
@@ -128,7 +154,7 @@ locals {
         NOETL_SECRETS   = jsonencode({ for setting, secret in local.function_secrets[name] : setting => local.secret_arns[secret] })
       },
       row.pool == null ? {} : { NOETL_POOL = row.pool },
-      contains(row.secrets, "database_url") ? { NOETL_DATABASE_URL = local.database.url } : {},
+      contains(row.secrets, "database_url") ? { NOETL_DATABASE_URL = row.role == "worker" ? local.database.worker_url : local.database.url } : {},
       contains(row.secrets, "nats_url") && var.nats.cluster != null ? {
         NOETL_NATS_URL = join(",", [for host in local.nats_hosts : "tls://${host}:4222"])
       } : {},
@@ -192,12 +218,12 @@ locals {
         WriteSecrets = { actions = ["secretsmanager:PutSecretValue"], resources = values(local.provisioned_secrets), conditions = {} }
         RotateTokens = {
           actions    = ["secretsmanager:DescribeSecret", "secretsmanager:UpdateSecretVersionStage"]
-          resources  = local.token_secret_arns
+          resources  = local.rotated_secret_arns
           conditions = {}
         }
       },
       !(local.iam_auth && contains(row.secrets, "database_url")) ? {} : {
-        ConnectToDatabase = { actions = ["rds-db:connect"], resources = local.database.connect_arns, conditions = {} }
+        ConnectToDatabase = { actions = ["rds-db:connect"], resources = row.role == "worker" ? local.database.worker_connect_arns : local.database.connect_arns, conditions = {} }
       },
       contains(row.settings, "result_url") ? lookup(local.result_statements, row.role, {}) : {},
     )
@@ -233,7 +259,10 @@ module "function" {
   }
   network = {
     subnet_ids         = module.network.subnet_ids
-    security_group_ids = [module.network.functions_security_group_id]
+    security_group_ids = concat(
+      [module.network.functions_security_group_id],
+      contains(each.value.secrets, "database_url") ? [module.network.database_clients_security_group_id] : [],
+    )
   }
 }
 
@@ -294,23 +323,24 @@ module "api" {
   }
 }
 
-# ---- rotation of service tokens: the old one remains valid for secrets.grace_days, so no caller is interrupted
+# ---- rotation: an old token remains valid for secrets.grace_days, so no caller is interrupted, and a password is read for
+# each new connection
 
 resource "aws_lambda_permission" "rotation" {
-  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.service_roles)
+  for_each = var.secrets.rotation_days == 0 ? {} : local.rotated_secrets
 
   statement_id  = "Rotation-${each.key}"
   action        = "lambda:InvokeFunction"
   function_name = module.function["control_plane"].name
   principal     = "secretsmanager.amazonaws.com"
-  source_arn    = module.secrets.arns["service_token/${each.key}"]
+  source_arn    = module.secrets.arns[each.value]
 }
 
 resource "aws_secretsmanager_secret_rotation" "token" {
   # checkov:skip=CKV_AWS_304: rotated after secrets.rotation_days, 90 by default
-  for_each = var.secrets.rotation_days == 0 ? toset([]) : toset(local.service_roles)
+  for_each = var.secrets.rotation_days == 0 ? {} : local.rotated_secrets
 
-  secret_id           = module.secrets.arns["service_token/${each.key}"]
+  secret_id           = module.secrets.arns[each.value]
   rotation_lambda_arn = module.function["control_plane"].arn
   # the migration creates the first value
   rotate_immediately = false

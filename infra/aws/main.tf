@@ -69,7 +69,7 @@ module "database" {
   network = {
     vpc_id                   = module.network.vpc_id
     subnet_ids               = module.network.subnet_ids
-    client_security_group_id = module.network.functions_security_group_id
+    client_security_group_id = module.network.database_clients_security_group_id
   }
   protection = {
     backup_days    = var.database.backup_days
@@ -81,12 +81,13 @@ module "database" {
     iam                 = var.database.proxy && var.database.auth == "iam"
     max_connections_pct = var.database.max_connections_pct
   }
+  worker = length(local.direct) == 0 ? null : { secret_arn = module.secrets.arns["database_role"] }
 }
 
 resource "aws_vpc_security_group_egress_rule" "database" {
   count = var.database.existing == null ? 0 : 1
 
-  security_group_id = module.network.functions_security_group_id
+  security_group_id = module.network.database_clients_security_group_id
   description       = "Existing PostgreSQL"
   cidr_ipv4         = coalesce(var.database.existing.cidr, module.network.cidr)
   ip_protocol       = "tcp"
@@ -96,18 +97,28 @@ resource "aws_vpc_security_group_egress_rule" "database" {
 
 locals {
   iam_auth = var.database.auth == "iam"
+  # server and database of an existing URL, without its user
+  existing_place = var.database.existing == null ? "" : regex("^postgres(?:ql)?://(?:[^@/]+@)?(.+)$", var.database.existing.url)[0]
   database = var.database.existing != null ? {
-    url          = var.database.existing.url
-    secret_arn   = local.iam_auth ? null : var.database.existing.secret_arn
-    connect_arns = var.database.existing.resource_arns
+    url                 = var.database.existing.url
+    secret_arn          = local.iam_auth ? null : var.database.existing.secret_arn
+    connect_arns        = var.database.existing.resource_arns
+    worker_role         = local.existing_worker_role
+    worker_url          = "postgresql://${local.existing_worker_role}@${local.existing_place}"
+    worker_connect_arns = var.database.existing.worker_resource_arns
     } : {
-    url = format(
-      "postgresql://%s@%s:%d/%s?sslmode=require",
-      module.database[0].user, module.database[0].host, module.database[0].port, module.database[0].database,
-    )
-    secret_arn   = local.iam_auth ? null : module.database[0].secret_arn
-    connect_arns = module.database[0].connect_arns
+    url                 = "postgresql://${module.database[0].user}@${local.created_place}"
+    secret_arn          = local.iam_auth ? null : module.database[0].secret_arn
+    connect_arns        = module.database[0].connect_arns
+    worker_role         = module.database[0].worker_role
+    worker_url          = "postgresql://${module.database[0].worker_role}@${local.created_place}"
+    worker_connect_arns = module.database[0].worker_connect_arns
   }
+  created_place = var.database.existing != null ? "" : format(
+    "%s:%d/%s?sslmode=require", module.database[0].host, module.database[0].port, module.database[0].database,
+  )
+  # roles belong to a server, which may hold several engines
+  existing_worker_role = "${substr(regex("^[^/]*/([^/?]*)", "${local.existing_place}/")[0], 0, 56)}_worker"
 }
 
 # ---- NATS
@@ -176,7 +187,13 @@ locals {
       nats_server   = { name = "${var.name}/nats_server", description = "Certificates and key of the NATS nodes" }
       nats_ca       = { name = "${var.name}/nats_ca", description = "Certificate authority of the NATS nodes" }
     },
+    # an existing database that knows IAM roles needs no password
+    length(local.direct) == 0 || (local.iam_auth && var.database.existing != null) ? {} : {
+      database_role = { name = "${var.name}/database_role", description = "Password of the database role of direct workers" }
+    },
   )
+  # the role is known before the database is created
+  database_role_secret = "database_role/${var.database.existing == null ? "noetl_worker" : local.existing_worker_role}"
 }
 
 module "secrets" {

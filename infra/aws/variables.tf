@@ -115,6 +115,38 @@ variable "pools" {
   }
 }
 
+variable "orchestrator" {
+  description = <<-EOT
+    How the workers of a pool reach the orchestrator, by function (worker_<pool>): "remote" (the default), or "direct": in
+    their own process, which saves an invocation of the control plane for each step. What direct costs is privilege: the
+    function gets the network path to the database and a database role of its own, with which whoever takes over the function
+    can read the log and the inputs of every execution and append to any of them; the role reads no credentials, and the
+    function gets no keys. It is refused for a pool that runs users' code.
+  EOT
+  type        = map(string)
+  default     = {}
+
+  validation {
+    condition     = alltrue([for name in keys(var.orchestrator) : contains(keys(local.pool_of), name)])
+    error_message = "orchestrator: the names are those of workers: ${join(", ", keys(local.pool_of))}."
+  }
+
+  validation {
+    condition     = alltrue([for way in values(var.orchestrator) : contains(["remote", "direct"], way)])
+    error_message = "orchestrator: remote or direct."
+  }
+
+  validation {
+    condition     = alltrue([for name, kinds in local.code_kinds : lookup(var.orchestrator, name, local.table_orchestrator[name]) != "direct" || length(kinds) == 0])
+    error_message = join("; ", [for name, kinds in local.code_kinds : "the pool ${local.pool_of[name]} runs users' code (${join(", ", kinds)}), which must not run beside the database's credentials: let it be remote, or give these kinds another pool" if lookup(var.orchestrator, name, local.table_orchestrator[name]) == "direct" && length(kinds) > 0])
+  }
+
+  validation {
+    condition     = !contains(values(var.orchestrator), "direct") || var.database.existing == null || var.database.auth != "iam" || length(try(var.database.existing.worker_resource_arns, [])) > 0
+    error_message = "orchestrator: with database.auth = \"iam\", name in database.existing.worker_resource_arns the ARNs on which rds-db:connect is allowed for the role of direct workers."
+  }
+}
+
 variable "settings" {
   description = "Settings of the engine beyond its infrastructure: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, and the log level."
   type = object({
@@ -172,15 +204,16 @@ variable "database" {
     PostgreSQL: one RDS instance (kind = "postgres"), Aurora Serverless v2 (kind = "aurora"), or with `existing` a database of
     yours: its URL without a password, the secret with the password (or with RDS's JSON, or with a whole URL), and its network
     location. auth = "iam": functions authenticate with their roles, through the proxy or to an existing database, whose
-    resource_arns name what they may connect to.
+    resource_arns name what they may connect to, and worker_resource_arns what direct workers may, as <database>_worker.
   EOT
   type = object({
     existing = optional(object({
-      url           = string
-      secret_arn    = optional(string)
-      resource_arns = optional(list(string), [])
-      cidr          = optional(string)
-      port          = optional(number, 5432)
+      url                  = string
+      secret_arn           = optional(string)
+      resource_arns        = optional(list(string), [])
+      worker_resource_arns = optional(list(string), [])
+      cidr                 = optional(string)
+      port                 = optional(number, 5432)
     }))
     kind                = optional(string, "postgres")
     version             = optional(string, "17")

@@ -35,6 +35,8 @@ class Settings:
     token_days: float = 400.0
     # how a function authenticates to the database: "password", or "iam" on AWS
     database_auth: str = "password"
+    # the database role of direct workers in a cloud, which a migration creates; none if no worker is direct
+    worker_role: str = ""
     nats_password: str = ""
     # a private certificate authority, as PEM
     nats_ca: str = ""
@@ -64,7 +66,7 @@ class Settings:
     oidc_audience: str = ""
     session_ttl: float = 28800.0
     log_level: str = "INFO"
-    # a worker: "remote" over HTTP, or "direct" to the database
+    # a worker: "remote" over HTTP, or "direct" to the database; of the local host, a worker with a process of its own
     orchestrator: str = "remote"
     # the local host: whether functions run "together" in one process or in "separate" ones; how often each function is
     # started, and the worker at least

@@ -121,3 +121,46 @@ run "seventh" {
 
   expect_failures = [var.pools]
 }
+
+run "eighth" {
+  command = plan
+
+  variables {
+    orchestrator = { gateway = "direct" }
+  }
+
+  expect_failures = [var.orchestrator]
+}
+
+run "ninth" {
+  command = plan
+
+  variables {
+    orchestrator = { worker = "straight" }
+  }
+
+  expect_failures = [var.orchestrator]
+}
+
+run "tenth" {
+  command = plan
+
+  variables {
+    pools        = { calls = { kinds = ["http", "python"] } }
+    orchestrator = { worker_calls = "direct" }
+  }
+
+  expect_failures = [var.orchestrator]
+}
+
+run "eleventh" {
+  command = plan
+
+  variables {
+    pools        = { calls = { kinds = ["http"] } }
+    orchestrator = { worker_calls = "direct" }
+    database     = { auth = "iam", existing = { url = "postgresql://db.example.org/noetl", resource_arns = ["arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/noetl"] } }
+  }
+
+  expect_failures = [var.orchestrator]
+}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -43,6 +43,10 @@ class FunctionSpec(BaseModel):
         """Seconds between two ticks of its schedule."""
         return next((trigger.every_s for trigger in self.triggers if trigger.kind == "schedule"), None)
 
+    def with_more(self, secrets: Sequence[str], settings: Sequence[str]) -> Self:
+        """The function with these beside its own."""
+        return self.model_copy(update={"secrets": [*self.secrets, *secrets], "settings": [*self.settings, *settings]})
+
 
 def functions_folder() -> Path:
     """The folder `functions` beside the library's. FileNotFoundError if only the library is installed."""
@@ -61,6 +65,11 @@ def load_functions(folder: Path, host: str = "local") -> list[FunctionSpec]:
 def load_pools(folder: Path) -> dict[str, str]:
     """Tool kind -> pool, for the kinds that do not run in `shared`."""
     return {kind: pool for pool, kinds in (_document(folder).get("pools") or {}).items() for kind in kinds}
+
+
+def directly(spec: FunctionSpec, folder: Path) -> FunctionSpec:
+    """The function with what it needs if its orchestrator is direct."""
+    return spec.with_more(**_document(folder)["direct"])
 
 
 def _document(folder: Path) -> dict[str, Any]:

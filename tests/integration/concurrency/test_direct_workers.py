@@ -126,7 +126,8 @@ async def test_a_playbook_that_does_not_exist_fails_its_step(workers: Harness) -
     await workers.add("t/main", MISSING_CHILD)
     (id,) = await run(workers, "t/main")
     assert (await workers.events(id))[-1].type == e.FAILED
-    assert (await workers.planes[0].log.load([id]))[id].state.error["code"] == "child.not_found"
+    error = (await workers.planes[0].log.load([id]))[id].state.error
+    assert error is not None and error["code"] == "child.not_found"
 
 
 async def test_what_is_cancelled_while_it_runs_stays_cancelled(workers: Harness) -> None:

@@ -13,7 +13,7 @@ from pg8000.native import identifier
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.store.connection import Connection, connect, sqlstate
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.store.worker_role import create_worker_role, worker_role
+from noetl_serverless.store.worker_role import RoleRefused, create_worker_role, lock_worker_role, worker_role
 
 PASSWORD = "one-of-its-own"
 DENIED, WRONG_KIND = "42501", "42809"
@@ -201,3 +201,24 @@ def test_the_password_can_be_changed(postgres_url: str, role: str) -> None:
     connect(url_of(postgres_url, role, "another")).quit()
     with pytest.raises(Unavailable):
         connect(url_of(postgres_url, role, PASSWORD))
+
+
+def test_a_role_of_this_name_that_is_not_ours_is_left_alone(postgres_url: str, owner: Connection, role: str) -> None:
+    owner.run(f"COMMENT ON ROLE {identifier(role)} IS 'of somebody else'")
+    with pytest.raises(RoleRefused, match="not ours"):
+        create_worker_role(postgres_url, role, "another")
+    lock_worker_role(postgres_url, role)
+    connect(url_of(postgres_url, role, PASSWORD)).quit()
+
+
+def test_nobody_signs_in_as_a_role_that_is_locked_until_it_is_created_again(postgres_url: str, role: str) -> None:
+    lock_worker_role(postgres_url, role)
+    with pytest.raises(Unavailable):
+        connect(url_of(postgres_url, role, PASSWORD))
+    create_worker_role(postgres_url, role, PASSWORD)
+    connect(url_of(postgres_url, role, PASSWORD)).quit()
+
+
+def test_a_user_who_may_not_create_roles_is_refused(postgres_url: str, role: str) -> None:
+    with pytest.raises(RoleRefused, match="permission denied"):
+        create_worker_role(url_of(postgres_url, role, PASSWORD), f"{role}_2", PASSWORD)

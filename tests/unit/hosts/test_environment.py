@@ -8,7 +8,7 @@ import pytest
 from noetl_serverless.hosts.local.environment import Addresses, environment_of
 from noetl_serverless.hosts.local.layout import Layout
 from noetl_serverless.hosts.local.secrets import Secrets
-from noetl_serverless.hosts.table import functions_folder, load_functions
+from noetl_serverless.hosts.table import directly, functions_folder, load_functions
 from noetl_serverless.settings import Settings
 
 FUNCTIONS = {spec.name: spec for spec in load_functions(functions_folder())}
@@ -17,6 +17,7 @@ ADDRESSES = Addresses(
     "nats://here",
     {name: f"http://127.0.0.1:{9000 + index}" for index, name in enumerate(FUNCTIONS)},
     {"worker": "http://127.0.0.1:9003/", "shared": "http://127.0.0.1:9003/"},
+    worker_database_url="postgresql://engine_worker",
 )
 
 
@@ -57,3 +58,12 @@ def test_its_token_says_what_it_is(tmp_path: Path) -> None:
 
 def test_invocations_are_json(tmp_path: Path) -> None:
     assert json.loads(environment("reconciler", tmp_path)["NOETL_FUNCTION_URLS"]) == dict(ADDRESSES.function_urls)
+
+
+def test_a_direct_worker_has_the_database_in_the_role_of_workers(tmp_path: Path) -> None:
+    spec = directly(FUNCTIONS["worker"], functions_folder())
+    secrets = Secrets.load(tmp_path / "secrets.json")
+    given = environment_of(spec, ADDRESSES, secrets, Layout(tmp_path), Settings(orchestrator="direct"))
+    settings = Settings.from_environment(given)
+    assert (settings.orchestrator, settings.database_url) == ("direct", "postgresql://engine_worker")
+    assert (settings.token_key, settings.encryption_keys) == ("", "")

@@ -4,6 +4,7 @@ locals {
   aurora      = var.engine.kind == "aurora"
   user        = "noetl"
   database    = "noetl"
+  worker_role = "${local.database}_worker"
   port        = 5432
   family      = split(".", var.engine.version)[0]
   log_exports = ["postgresql"]
@@ -225,7 +226,7 @@ resource "aws_iam_role" "proxy" {
   count = var.proxy.enabled ? 1 : 0
 
   name        = "${var.name}-proxy"
-  description = "Lets the RDS Proxy of ${var.name} read the database's password"
+  description = "Lets the RDS Proxy of ${var.name} read the database's passwords"
   assume_role_policy = jsonencode({
     Version = "2012-10-17"
     Statement = [{
@@ -248,7 +249,7 @@ resource "aws_iam_role_policy" "proxy" {
         Sid      = "ReadPassword"
         Effect   = "Allow"
         Action   = ["secretsmanager:GetSecretValue"]
-        Resource = [local.secret_arn]
+        Resource = concat([local.secret_arn], var.worker == null ? [] : [var.worker.secret_arn])
       }],
       var.kms_key_arn == null ? [] : [{
         Sid      = "Decrypt"
@@ -277,6 +278,15 @@ resource "aws_db_proxy" "this" {
     secret_arn  = local.secret_arn
   }
 
+  dynamic "auth" {
+    for_each = var.worker == null ? [] : [var.worker.secret_arn]
+    content {
+      auth_scheme = "SECRETS"
+      iam_auth    = var.proxy.iam ? "REQUIRED" : "DISABLED"
+      secret_arn  = auth.value
+    }
+  }
+
   depends_on = [aws_iam_role_policy.proxy]
 }
 
@@ -299,4 +309,12 @@ resource "aws_db_proxy_target" "this" {
   target_group_name      = aws_db_proxy_default_target_group.this[0].name
   db_instance_identifier = local.aurora ? null : aws_db_instance.this[0].identifier
   db_cluster_identifier  = local.aurora ? aws_rds_cluster.this[0].cluster_identifier : null
+}
+
+locals {
+  # arn:<partition>:rds:<region>:<account>:db-proxy:<id>
+  proxy_arn = split(":", one(aws_db_proxy.this[*].arn) == null ? "" : aws_db_proxy.this[0].arn)
+  connect_prefixes = var.proxy.iam ? [
+    join(":", [local.proxy_arn[0], local.proxy_arn[1], "rds-db", local.proxy_arn[3], local.proxy_arn[4], "dbuser", local.proxy_arn[6]])
+  ] : []
 }

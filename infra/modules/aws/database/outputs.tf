@@ -30,13 +30,22 @@ output "identifier" {
   value       = { kind = local.aurora ? "DBClusterIdentifier" : "DBInstanceIdentifier", value = var.name }
 }
 
+output "worker_role" {
+  description = "Name of the role of direct workers, which the control plane creates when it migrates, if there are any."
+  value       = local.worker_role
+}
+
 output "connect_arns" {
   description = "ARNs on which to allow rds-db:connect, for authentication by role; empty otherwise."
-  value = var.proxy.iam ? [
-    join(":", [
-      join(":", slice(split(":", aws_db_proxy.this[0].arn), 0, 2)), "rds-db",
-      split(":", aws_db_proxy.this[0].arn)[3], split(":", aws_db_proxy.this[0].arn)[4],
-      "dbuser", "${split(":", aws_db_proxy.this[0].arn)[6]}/${local.user}",
-    ])
-  ] : []
+  value       = [for prefix in local.connect_prefixes : "${prefix}/${local.user}"]
+}
+
+output "worker_connect_arns" {
+  description = "The same for direct workers."
+  value       = [for prefix in local.connect_prefixes : "${prefix}/${local.worker_role}"]
+}
+
+output "proxied_secret_arns" {
+  description = "Secrets of the roles that the proxy signs in; empty without a proxy."
+  value       = flatten([for proxy in aws_db_proxy.this : proxy.auth[*].secret_arn])
 }

@@ -89,6 +89,12 @@ variable "proxy" {
   }
 }
 
+variable "worker" {
+  description = "Secret with the name and the password of the role of direct workers, whom the proxy signs in, too (null: there are none)."
+  type        = object({ secret_arn = string })
+  default     = null
+}
+
 variable "kms_key_arn" {
   description = "Key that encrypts storage, backups and the master user's secret (null: RDS's own)."
   type        = string

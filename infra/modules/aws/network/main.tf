@@ -189,6 +189,14 @@ resource "aws_security_group" "functions" {
   tags        = { Name = "${var.name}-functions" }
 }
 
+resource "aws_security_group" "database_clients" {
+  # checkov:skip=CKV2_AWS_5: the interfaces of some functions use it, in another module
+  name        = "${var.name}-database-clients"
+  description = "The functions that may reach the database"
+  vpc_id      = local.vpc_id
+  tags        = { Name = "${var.name}-database-clients" }
+}
+
 # only the ports that the deployment names; the addresses depend on the playbooks
 #trivy:ignore:AWS-0104
 resource "aws_vpc_security_group_egress_rule" "functions" {

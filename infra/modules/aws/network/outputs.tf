@@ -17,3 +17,8 @@ output "functions_security_group_id" {
   description = "The functions' security group."
   value       = aws_security_group.functions.id
 }
+
+output "database_clients_security_group_id" {
+  description = "The additional security group of the functions that may reach the database."
+  value       = aws_security_group.database_clients.id
+}

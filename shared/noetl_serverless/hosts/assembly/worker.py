@@ -28,22 +28,26 @@ CODE_KINDS = frozenset({"python", "shell", "container", "agent", "mcp", "duckdb"
 
 
 class DirectRefused(ValueError):
-    """This pool must not reach the database."""
+    """This worker must not reach the database."""
 
 
 def is_direct(settings: Settings) -> bool:
     """Whether the worker has the orchestrator in its own process, and with it the database. Raises DirectRefused on a
-    cloud for a pool that runs users' code, which could read what the process holds."""
+    cloud for a pool that runs users' code, which could read what the process holds, and everywhere for a worker that
+    has the control plane's keys."""
     if settings.orchestrator not in ("remote", "direct"):
         raise ValueError(f"NOETL_ORCHESTRATOR={settings.orchestrator!r}: expected remote or direct")
     if settings.orchestrator == "remote":
         return False
     code = sorted(kind for kind in CODE_KINDS if settings.pools.get(kind, "shared") == settings.pool)
     if settings.host != "local" and code:
+        # Terraform says the same when it plans
         raise DirectRefused(
             f"the pool {settings.pool} runs users' code ({', '.join(code)}), which must not run beside the database's "
-            "credentials: set NOETL_ORCHESTRATOR=remote, or give these kinds another pool"
+            "credentials: let it be remote, or give these kinds another pool"
         )
+    if settings.encryption_keys or settings.token_key:
+        raise DirectRefused("a worker must not have the keys that encrypt credentials and sign tokens")
     return True
 
 
@@ -77,7 +81,12 @@ def _core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close
     from ...orchestrator.notifications import Notifications
     from .core import core_of
 
-    notifications = Notifications(notifier, platform.invoker, after_response=platform.runs_after_response)
+    notifications = Notifications(
+        notifier if platform.settings.notify else None,
+        platform.invoker if platform.settings.notify else None,
+        after_response=platform.runs_after_response,
+        timer_function=platform.timer_function,
+    )
     core, close = core_of(platform, notifications)
     return core, (notifications.close, *close)
 

@@ -18,6 +18,8 @@ TOKEN_PREFIX = "service_token/"
 # followed by the names of the nodes that the certificate is for
 NATS_SERVER = "nats_server/"
 NATS_CA = "nats_ca"
+# followed by the name of the database role whose name and password it holds
+DATABASE_ROLE = "database_role/"
 DAY_SECONDS = 86400
 # the share of a service token's lifetime that is left when it is renewed
 RENEWAL_SHARE = 0.25
@@ -63,6 +65,16 @@ def service_token(key: str, role: str, days: float) -> str:
     return mint(key, role, f"{role}@aws", days * DAY_SECONDS, token_id=secrets.token_hex(8))
 
 
+def role_secret(role: str) -> str:
+    """The name of a database role and a new password for it, in the form that RDS Proxy reads."""
+    return json.dumps({"username": role, "password": secrets.token_hex(24)})
+
+
+def password_of(secret: str) -> str:
+    """Of a database role."""
+    return str(json.loads(secret)["password"])
+
+
 def _order(name: str) -> tuple[bool, str]:
     """A sort key: secrets that are derived from others come after them."""
     return name.startswith(TOKEN_PREFIX) or name == NATS_CA, name
@@ -76,6 +88,8 @@ def _random(name: str) -> str:
             return f"aws1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
         case "nats_password":
             return secrets.token_hex(24)
+        case _ if name.startswith(DATABASE_ROLE):
+            return role_secret(name.removeprefix(DATABASE_ROLE))
         case _ if name.startswith(NATS_SERVER):
             return make_server_secret(name.removeprefix(NATS_SERVER).split(","))
         case _:

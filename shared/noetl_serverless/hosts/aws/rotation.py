@@ -1,49 +1,92 @@
-"""Secrets Manager's rotation of service tokens: a new one beside the old, which stays valid until it expires."""
+"""Secrets Manager's rotation, in its four steps."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
+from ...store.connection import connect
+from ...store.worker_role import create_worker_role
 from .api import Api, AwsError
-from .provision import TOKEN_PREFIX, ends_soon, service_token
+from .configuration import database_url
+from .provision import ends_soon, password_of, role_secret, service_token
 
 _PENDING, _CURRENT = "AWSPENDING", "AWSCURRENT"
 _TAKEN = "ResourceExistsException"
+
+
+class Rotated(Protocol):
+    """What is secret. `use` may be called again with the same value; `check` raises if it is no good."""
+
+    async def new_value(self) -> str: ...
+
+    async def use(self, value: str) -> None: ...
+
+    async def check(self, value: str) -> None: ...
+
+
+class Token:
+    """A service token: the old one stays valid until it expires, so nothing else has to be changed."""
+
+    def __init__(self, role: str, api: Api, key_id: str, days: float) -> None:
+        """`days`: for how long it is valid, which is longer than the time between two rotations."""
+        self._role = role
+        self._api = api
+        self._key_id = key_id
+        self._days = days
+
+    async def new_value(self) -> str:
+        return service_token(await _value(self._api, self._key_id), self._role, self._days)
+
+    async def use(self, value: str) -> None:
+        """The control plane verifies a token by its signature."""
+
+    async def check(self, value: str) -> None:
+        if ends_soon(value, await _value(self._api, self._key_id)):
+            raise ValueError("the new token was not issued by this deployment")
+
+
+class RolePassword:
+    """The password of the database role of direct workers. A worker that connects between `use` and the last step tries
+    again; connections that exist stay."""
+
+    def __init__(self, role: str, owner_url: str | Callable[[], str]) -> None:
+        """`owner_url`: the database, as a user who may change the role; if a function, it is called in a thread."""
+        self._role = role
+        self._owner_url = owner_url
+
+    async def new_value(self) -> str:
+        return role_secret(self._role)
+
+    async def use(self, value: str) -> None:
+        await asyncio.to_thread(lambda: create_worker_role(self._url(), self._role, password_of(value)))
+
+    async def check(self, value: str) -> None:
+        await asyncio.to_thread(lambda: connect(database_url(self._url(), value)).quit())
+
+    def _url(self) -> str:
+        return self._owner_url if isinstance(self._owner_url, str) else self._owner_url()
 
 
 def is_rotation(event: Any) -> bool:
     return isinstance(event, dict) and {"Step", "SecretId", "ClientRequestToken"} <= event.keys()
 
 
-async def rotate(
-    event: Mapping[str, str], api: Api, key_id: str, secret_ids: Mapping[str, str], token_days: float
-) -> dict[str, str]:
-    """One of the four steps. ValueError for a secret that cannot be rotated like this: keys seal and sign what is
-    stored.
-
-    The new token is valid for `token_days`, which is longer than the time between two rotations; the old one stays
-    valid until it expires.
-    """
+async def rotate(event: Mapping[str, str], api: Api, secret: Rotated) -> None:
+    """One of the steps. ValueError if it is none, or the new value is no good."""
     id, version = event["SecretId"], event["ClientRequestToken"]
-    name = next((name for name, secret_id in secret_ids.items() if secret_id == id), "")
-    if not name.startswith(TOKEN_PREFIX):
-        raise ValueError("only service tokens are rotated")
     match event["Step"]:
         case "createSecret":
-            token = service_token(await _value(api, key_id), name.removeprefix(TOKEN_PREFIX), token_days)
-            await _create(api, id, version, token)
+            await _create(api, id, version, await secret.new_value())
         case "setSecret":
-            pass  # the control plane verifies a token by its signature
+            await secret.use(await _value(api, id, VersionId=version, VersionStage=_PENDING))
         case "testSecret":
-            pending = await _value(api, id, VersionId=version, VersionStage=_PENDING)
-            if ends_soon(pending, await _value(api, key_id)):
-                raise ValueError("the new token was not issued by this deployment")
+            await secret.check(await _value(api, id, VersionId=version, VersionStage=_PENDING))
         case "finishSecret":
             await _finish(api, id, version)
         case step:
             raise ValueError(f"rotation has no step {step!r}")
-    return {"secret": name, "step": event["Step"]}
 
 
 async def _value(api: Api, id: str, **selector: str) -> str:
@@ -51,8 +94,8 @@ async def _value(api: Api, id: str, **selector: str) -> str:
     return str(answer["SecretString"])
 
 
-async def _create(api: Api, id: str, version: str, token: str) -> None:
-    body = {"SecretId": id, "ClientRequestToken": version, "SecretString": token, "VersionStages": [_PENDING]}
+async def _create(api: Api, id: str, version: str, value: str) -> None:
+    body = {"SecretId": id, "ClientRequestToken": version, "SecretString": value, "VersionStages": [_PENDING]}
     try:
         await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
     except AwsError as error:

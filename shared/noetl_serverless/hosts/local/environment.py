@@ -37,6 +37,8 @@ class Addresses:
     functions: Mapping[str, str]
     # function or pool -> the URL that invokes it
     function_urls: Mapping[str, str]
+    # the database for direct workers
+    worker_database_url: str = ""
 
 
 def environment_of(
@@ -71,7 +73,7 @@ def _values(
     from_settings = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
     return {
         **from_settings,
-        "database_url": addresses.database_url,
+        "database_url": addresses.database_url if spec.pool is None else addresses.worker_database_url,
         "nats_url": addresses.nats_url,
         "control_plane_url": addresses.functions["control_plane"],
         "function_urls": addresses.function_urls,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import secrets
 from dataclasses import asdict, dataclass
@@ -23,6 +24,11 @@ class Secrets:
     nats_password: str
     # the token that the command line sends to the control plane
     operator_token: str
+
+    @property
+    def worker_password(self) -> str:
+        """Of the database role of direct workers. Derived: the release before refuses a file with one more secret."""
+        return hmac.digest(self.token_key.encode(), b"database role of workers", "sha256").hex()
 
     @classmethod
     def load(cls, path: Path) -> Secrets:

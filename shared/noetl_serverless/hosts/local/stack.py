@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 from ...settings import Settings
-from ..table import FunctionSpec, functions_folder, load_functions
+from ..table import FunctionSpec, directly, functions_folder, load_functions
 from .balancer import Balancer
 from .environment import Addresses, environment_of, inherited, variables_of
 from .layout import Layout
@@ -96,6 +96,8 @@ class Stack:
         database_url, function_database_url, nats_url = await self._start_servers(ports)
         self._addresses = self._addresses_of(function_database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
+        if self.settings.orchestrator == "direct":
+            await asyncio.to_thread(_create_worker_role, database_url, self._secrets.worker_password)
         parts = self._parts(ports)
         # it stops after the others: a worker that ends releases its commands through it
         first = [part for part, names in parts if CONTROL_PLANE in {_function_of(name) for name in names}]
@@ -172,6 +174,8 @@ class Stack:
         return database_url, function_database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
+        from ...store.worker_role import url_as_worker
+
         urls = {spec.name: _url(ports[spec.name]) for spec in self._specs}
         function_urls = {
             key: f"{urls[spec.name]}/"
@@ -180,7 +184,10 @@ class Stack:
             for key in (spec.name, spec.pool)
             if key
         }
-        return Addresses(database_url, nats_url, urls, function_urls)
+        worker_database_url = url_as_worker(database_url, self._secrets.worker_password)
+        return Addresses(
+            database_url, nats_url, urls, function_urls=function_urls, worker_database_url=worker_database_url
+        )
 
     def _parts(self, ports: dict[str, int]) -> list[tuple[Supervised, list[str]]]:
         """The processes of the functions, each with the names of those that it serves."""
@@ -198,6 +205,8 @@ class Stack:
         return parts + [(self._separate(instances[name], name, ports[name]), [name]) for name in more]
 
     def _separate(self, spec: FunctionSpec, name: str, port: int) -> Supervised:
+        if spec.pool is not None and self.settings.orchestrator == "direct":
+            spec = directly(spec, self._folder)
         argv = [
             *(sys.executable, "-m", "functions_framework", "--asgi"),
             *("--target", spec.entry_point, "--source", str(self._source(spec))),
@@ -325,6 +334,17 @@ def _migrate(database_url: str) -> None:
     from ...store.migrate import migrate
 
     migrate(database_url)
+
+
+def _create_worker_role(database_url: str, password: str) -> None:
+    from ...errors import Problem
+    from ...store.worker_role import RoleRefused, create_worker_role, worker_role
+
+    role = worker_role(database_url)
+    try:
+        create_worker_role(database_url, role, password)
+    except (Problem, RoleRefused) as error:
+        raise RuntimeError(f"direct workers need a database role {role}, which cannot be created: {error}") from error
 
 
 def _process_of(part: Supervised) -> Process:
