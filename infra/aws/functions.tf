@@ -232,6 +232,15 @@ locals {
 
 # ---- the functions, by version
 
+locals {
+  security_group_ids = {
+    for name, row in local.functions : name => concat(
+      [module.network.functions_security_group_id],
+      contains(row.secrets, "database_url") ? [module.network.database_clients_security_group_id] : [],
+    )
+  }
+}
+
 module "function" {
   source   = "../modules/aws/function"
   for_each = local.functions
@@ -259,10 +268,7 @@ module "function" {
   }
   network = {
     subnet_ids         = module.network.subnet_ids
-    security_group_ids = concat(
-      [module.network.functions_security_group_id],
-      contains(each.value.secrets, "database_url") ? [module.network.database_clients_security_group_id] : [],
-    )
+    security_group_ids = local.security_group_ids[each.key]
   }
 }
 

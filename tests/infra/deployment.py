@@ -10,7 +10,7 @@ import os
 import sys
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,8 @@ import boto3
 from moto.server import ThreadedMotoServer
 from tests.eventually import committed, while_progressing
 
-from noetl_serverless.hosts.table import FunctionSpec, functions_folder, load_functions, load_pools
+from noetl_serverless.hosts.table import FunctionSpec, directly, functions_folder, load_functions, load_pools
+from noetl_serverless.store.worker_role import worker_role
 
 from .lambda_service import EventSourceMapping, Function, InvokeApi, Schedule, Throttled, http_event
 from .runtime_api import Environment, Invoked
@@ -44,6 +45,7 @@ class Answer:
 
 class Deployment:
     """`timeouts`: seconds by function, where they are not the table's; `settings`: NOETL_* beside the usual.
+    `pools`: more pools, each with the kinds of tools that run there; `direct`: those whose workers are direct.
 
     `python`: what runs the functions, and `path`: where it finds the runtime client, if it is not this Python.
     """
@@ -61,6 +63,8 @@ class Deployment:
         folders: Mapping[str, Path] | None = None,
         python: str = sys.executable,
         path: Path | None = None,
+        pools: Mapping[str, Sequence[str]] | None = None,
+        direct: Collection[str] = (),
     ) -> None:
         self._timeouts = dict(timeouts or {})
         self._most = dict(most or {})
@@ -71,6 +75,12 @@ class Deployment:
         self._python = python
         self._path = os.pathsep.join(str(folder) for folder in (ABSENT, path) if folder)
         self.specs = {spec.name: spec for spec in load_functions(functions_folder(), "aws")}
+        self._pools = load_pools(functions_folder())
+        for pool, kinds in (pools or {}).items():
+            self._pools |= dict.fromkeys(kinds, pool)
+            spec = self.specs["worker"].model_copy(update={"name": f"worker_{pool}", "pool": pool})
+            self.specs[spec.name] = directly(spec, functions_folder()) if pool in direct else spec
+        self._worker_role = worker_role(database_url) if direct else None
         for chatty in ("werkzeug", "urllib3.connectionpool", "botocore"):
             logging.getLogger(chatty).setLevel(logging.ERROR)
         self._moto = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
@@ -149,6 +159,10 @@ class Deployment:
     def operator_token(self) -> str:
         return self.secret("service_token/operator")
 
+    @property
+    def secret_names(self) -> Collection[str]:
+        return self._arns.keys()
+
     def arn(self, secret: str) -> str:
         return self._arns[secret]
 
@@ -225,9 +239,10 @@ class Deployment:
     # -- what Terraform makes
 
     def environment(self, spec: FunctionSpec) -> Environment:
+        package = spec.name if spec.name in self._folders else spec.source
         return Environment(
             "aws.handler",
-            self._folders.get(spec.name, functions_folder() / spec.source),
+            self._folders.get(package, functions_folder() / spec.source),
             self.variables(spec),
             name=self.lambda_name(spec.name),
             timeout=self._timeouts.get(spec.name, float(spec.timeout_s)),
@@ -241,9 +256,11 @@ class Deployment:
             "control_plane_url": f"lambda://{self.lambda_name('control_plane')}:live",
             "function_urls": json.dumps(self.queues),
             "result_url": f"s3://{BUCKET}/results",
-            "pools": json.dumps(load_pools(functions_folder())),
+            "pools": json.dumps(self._pools),
             "scratch": "/tmp",
             "database_url": self._database_url,
+            **({"worker_role": self._worker_role} if self._worker_role else {}),
+            **({"orchestrator": "direct"} if spec.pool else {}),
             **self._given,
         }
         named = {name: known[name] for name in (*spec.settings, "database_url") if name in known}
@@ -273,8 +290,9 @@ class Deployment:
             "AWS_ENDPOINT_URL_LAMBDA": self.invoke_api.url,
         }
 
-    @staticmethod
-    def _secret_of(spec: FunctionSpec, name: str) -> str:
+    def _secret_of(self, spec: FunctionSpec, name: str) -> str:
+        if name == "database_url" and spec.pool is not None:
+            return f"database_role/{self._worker_role}"
         return f"service_token/{spec.role}" if name == "service_token" else name
 
     def _make_secrets(self, database_url: str, nats_url: str) -> None:
@@ -288,6 +306,7 @@ class Deployment:
             "token_key": None,
             "encryption_keys": None,
             **{f"service_token/{role}": None for role in roles},
+            **({f"database_role/{self._worker_role}": None} if self._worker_role else {}),
         }
         self._arns: dict[str, str] = {}
         for name, value in values.items():

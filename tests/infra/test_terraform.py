@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from infra.tools import hcl
 from localstack.terraform import Terraform
 from localstack.toolbox import ROOT
 from tests.infra.fake_provider.catalog import data_sources, resources
+
+from noetl_serverless.hosts.assembly.worker import DirectRefused, is_direct
+from noetl_serverless.hosts.table import load_pools
+from noetl_serverless.settings import Settings
 
 AWS = ROOT / "infra" / "aws"
 MODULES = sorted(path for path in (ROOT / "infra" / "modules" / "aws").iterdir())
@@ -30,6 +35,21 @@ def test_terraform_test(root_module: Terraform, name: str) -> None:
     done = root_module("test", "-no-color", f"-filter=tests/{name}", check=False)
     assert done.status == 0, done.text
     assert "Success!" in done.out, done.text
+
+
+def test_a_pool_that_runs_users_code_is_refused_in_the_same_words_as_at_start(root_module: Terraform) -> None:
+    given = {
+        "package": {"directory": "./tests/package"},
+        "nats": {"existing": {"secret_arn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf"}},
+        "orchestrator": {"worker": "direct"},
+    }
+    variables = [word for name, value in given.items() for word in ("-var", f"{name}={json.dumps(value)}")]
+    planned = root_module("plan", "-no-color", *variables, check=False)
+    pools = load_pools(ROOT / "functions")
+    with pytest.raises(DirectRefused) as started:
+        is_direct(Settings(host="aws", pool="shared", pools=pools, orchestrator="direct"))
+    assert planned.status != 0
+    assert str(started.value) in " ".join(planned.text.replace("│", " ").split())
 
 
 def test_each_validation_is_tried() -> None:

@@ -62,6 +62,7 @@ async def _until_answered(
             if not isinstance(error, Problem):
                 logger.exception("the orchestrator failed")
             status = error.status if isinstance(error, Problem) else 500
-            raise TryFailed(f"it failed with {type(error).__name__}", reached=True, status=status) from error
+            reason = f": {error.detail}" if isinstance(error, Problem) else ""
+            raise TryFailed(f"it failed with {type(error).__name__}{reason}", reached=True, status=status) from error
 
     return await until_answered(once, timeout, max_tries)

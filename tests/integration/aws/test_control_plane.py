@@ -86,7 +86,7 @@ def test_a_service_token_is_rotated_and_the_old_one_stays_good(deploy: Deploy) -
     deployment = deploy(start=False)
     deployment.migrate()
     old = deployment.operator_token
-    rotate(deployment, "operator")
+    rotate(deployment, "service_token/operator")
     assert deployment.operator_token != old
     for token in (old, deployment.operator_token):
         assert deployment.request("GET", "/api/executions", token=token).status == 200
@@ -96,7 +96,7 @@ def test_functions_work_on_after_a_rotation_of_their_tokens_warm_and_started_ane
     deployment = deploy()
     deployment.run(CHAIN)
     for role in ("control_plane", "gateway", "reconciler", "worker"):
-        rotate(deployment, role)
+        rotate(deployment, f"service_token/{role}")
     assert deployment.run(CHAIN)["result"]["data"] == {"n": 3}
     for environment in list(deployment["worker"].environments):
         environment.kill()
@@ -111,7 +111,7 @@ def test_a_token_that_was_replaced_is_refused_after_its_grace(deploy: Deploy) ->
     claims = {"iss": "noetl", "role": "operator", "sub": "operator@aws", "iat": end - 120 * DAY, "exp": end}
     old = jwt.encode(claims, deployment.secret("token_key"), "HS256")
     deployment.secrets.put_secret_value(SecretId="noetl/service_token/operator", SecretString=old)
-    rotate(deployment, "operator")
+    rotate(deployment, "service_token/operator")
     new = jwt.decode(deployment.operator_token, deployment.secret("token_key"), ["HS256"])
     assert new["exp"] - new["iat"] == 120 * DAY
     eventually(lambda: deployment.request("GET", "/api/executions", token=old).status == 401)
@@ -132,9 +132,9 @@ def test_a_rotation_that_did_not_make_a_token_is_not_finished(deploy: Deploy) ->
     assert deployment.operator_token == old
 
 
-def rotate(deployment: Deployment, role: str) -> None:
+def rotate(deployment: Deployment, secret: str) -> None:
     """As Secrets Manager does, which may ask for a step twice."""
-    arn, version = deployment.arn(f"service_token/{role}"), str(uuid.uuid4())
+    arn, version = deployment.arn(secret), str(uuid.uuid4())
     for step in ("createSecret", "createSecret", "setSecret", "testSecret", "finishSecret", "finishSecret"):
         done = deployment["control_plane"].invoke({"Step": step, "SecretId": arn, "ClientRequestToken": version})
         assert not done.failed, done.payload

@@ -41,9 +41,9 @@ class SecretsManager:
 
     async def _value(self, name: str) -> str:
         try:
-            answer = await self._api.json(
-                "secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": self._ids[name]}
-            )
+            # the default, but not of every emulator
+            body = {"SecretId": self._ids[name], "VersionStage": "AWSCURRENT"}
+            answer = await self._api.json("secretsmanager", "secretsmanager.GetSecretValue", body)
         except AwsError as error:
             if error.code == MISSING:
                 raise KeyError(name) from None
