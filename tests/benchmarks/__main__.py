@@ -29,6 +29,7 @@ from .workloads.fanout import fanout100k, fanout1000, fanout10000
 from .workloads.fibo import fibo
 from .workloads.history import history, history_pipelined
 from .workloads.idle import idle
+from .workloads.lambda_chain import lambda_chain
 from .workloads.log_size import log_size
 from .workloads.payload import payload
 from .workloads.start import start
@@ -45,6 +46,7 @@ WORKLOADS: dict[str, Workload] = {
     "start": start,
     "cold_start": cold_start,
     "lambda_functions": lambda_functions,
+    "lambda_chain": lambda_chain,
     "log_size": log_size,
     "fibo": fibo,
     "payload": payload,

@@ -101,15 +101,15 @@ def _figures(start: Callable[[], Environment], event: Any, starts: int, warm: in
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Deployment]:
-    """With servers of its own, and migrated."""
+def deployed(folder: Path, **options: Any) -> Iterator[Deployment]:
+    """With servers of its own, and migrated. `options`: of `Deployment`."""
     folder.chmod(0o711)
     postgres = Postgres(folder / "postgres", free_port(), secrets.token_hex(24), folder / "postgres.log")
     nats = Nats(folder / "nats", free_port(), secrets.token_hex(24), folder / "nats.log")
     servers = [postgres.start(), nats.start()]
     try:
         create_database(postgres.url, "bench")
-        deployment = Deployment(postgres.url_of("bench"), nats.url, folders=packages(folder / "dist"))
+        deployment = Deployment(postgres.url_of("bench"), nats.url, folders=packages(folder / "dist"), **options)
         try:
             assert not deployment.migrate().failed
             yield deployment

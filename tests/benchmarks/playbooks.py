@@ -42,6 +42,15 @@ def chain(name: str, length: int, durability: str = "step") -> str:
     return _playbook(name, steps, durability=durability)
 
 
+def noops(name: str, length: int) -> str:
+    """As `chain`, of steps that do nothing: what remains is the engine."""
+    steps = [
+        {"step": f"s{number}", "tool": {"kind": "noop"}, "next": {"arcs": [_to(f"s{number + 1}")]}}
+        for number in range(1, length)
+    ]
+    return _playbook(name, [*steps, {"step": f"s{length}", "tool": {"kind": "noop"}}])
+
+
 def single() -> str:
     return _playbook("single", [{"step": "only", "tool": _python("result = {'n': 1}")}])
 

@@ -58,6 +58,7 @@ TARGETS: dict[str, tuple[Target, ...]] = {
         Target("transactions_per_s", 5, "1/s"),
         Target("database_grew_bytes", 0, "bytes"),
     ),
+    "lambda_direct": (Target("ratio", 0.5, ""),),
     "log_size": (Target("value", 2560, "bytes"), Target("rows", 1024, "bytes")),
     "cold_start.gateway": _COLD,
     "cold_start.control_plane": _COLD,

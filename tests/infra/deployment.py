@@ -221,14 +221,15 @@ class Deployment:
         assert started.status < 300, started
         return str(started.body["execution_id"])
 
-    def wait(self, execution_id: str, *, patience: float = PATIENCE) -> dict[str, Any]:
-        """The execution, once it has ended; AssertionError if nothing has been committed for `patience` seconds."""
+    def wait(self, execution_id: str, *, patience: float = PATIENCE, pause: float = 0.05) -> dict[str, Any]:
+        """The execution, once it has ended; AssertionError if nothing has been committed for `patience` seconds. It asks
+        every `pause` seconds."""
         lasts = while_progressing(lambda: committed(self._administrator_url), patience)
         while lasts():
             execution: dict[str, Any] = self.request("GET", f"/api/executions/{execution_id}").body
             if execution["status"] != "RUNNING":
                 return execution
-            time.sleep(0.05)
+            time.sleep(pause)
         raise AssertionError(f"execution {execution_id} does not end\n{self.log()[-8000:]}")
 
     def events(self, execution_id: str) -> list[dict[str, Any]]:

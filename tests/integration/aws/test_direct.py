@@ -91,7 +91,7 @@ def test_a_pool_that_runs_users_code_does_not_start(deploy: Deploy) -> None:
     deployment.migrate()
     answer = deployment["worker_calls"].invoke({"noetl": "drain"})
     assert answer.failed
-    assert "DirectRefused: the pool calls runs users' code (python)" in deployment["worker_calls"].log()
+    assert "the pool calls runs users' code (python), which must not run" in answer.payload["errorMessage"]
 
 
 def test_once_no_worker_is_direct_nobody_signs_in_as_one(deploy: Deploy, postgres_url: str) -> None:
