@@ -222,7 +222,7 @@ class Deployment:
         return str(started.body["execution_id"])
 
     def wait(self, execution_id: str, *, patience: float = PATIENCE, pause: float = 0.05) -> dict[str, Any]:
-        """The execution, once it has ended; AssertionError if nothing has been committed for `patience` seconds. It asks
+        """The execution, once it has ended; AssertionError if nothing has been committed for `patience` seconds. Looks
         every `pause` seconds."""
         lasts = while_progressing(lambda: committed(self._administrator_url), patience)
         while lasts():

@@ -1,5 +1,5 @@
-"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, where a step is an invocation of the control plane or
-is committed by the worker itself."""
+"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, of which each step invokes the control plane, or is
+committed by the worker itself."""
 
 from __future__ import annotations
 
@@ -21,9 +21,8 @@ POOL = "calls"
 
 
 async def lambda_chain(bench: Bench) -> list[Result]:
-    """`value`: ms per step by the timestamps of the events, from the end of the first step to that of the last: the
-    invocation of the worker through its queue comes before. The ratio of `lambda_direct` is to `lambda_remote`. On servers
-    of their own."""
+    """`value`: ms per step by the timestamps of the events, from the end of the first step, since its worker is invoked
+    through a queue, to that of the last. The ratio of `lambda_direct` is to `lambda_remote`. On servers of their own."""
     remote = await asyncio.to_thread(_measured, bench.runs, direct=False)
     direct = await asyncio.to_thread(_measured, bench.runs, direct=True)
     floor = median(remote)

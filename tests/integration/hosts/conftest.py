@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 TABLE = """
+direct: {secrets: [database_url], settings: [orchestrator]}
 functions:
   control_plane: {source: control_plane, entry_point: function, role: control_plane, memory_mb: 128, timeout_s: 10,
     concurrency: 1, triggers: [{kind: http}],

@@ -17,11 +17,14 @@ from typing import Any
 import pg8000.native
 import psutil
 import pytest
+from pg8000.exceptions import DatabaseError
 
 from noetl_serverless.hosts.local.layout import InUse, Layout
 from noetl_serverless.hosts.local.stack import Stack
 from noetl_serverless.hosts.local.workspace import NAME
 from noetl_serverless.settings import Settings
+from noetl_serverless.store.connection import connect
+from noetl_serverless.store.worker_role import worker_role
 
 FUNCTIONS = {"control_plane", "reconciler", "worker"}
 
@@ -197,6 +200,37 @@ async def test_more_workers_are_processes_of_their_own(data_dir: Path, functions
         assert (await ask(run["worker.1_url"] + "/readyz"))["pid"] == pids["functions"]
         served = {(await ask(run["worker_url"] + "/readyz"))["pid"] for _ in range(6)}
         assert len(served) == 3
+
+
+async def test_a_direct_worker_with_a_process_of_its_own_has_a_role_of_its_own(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions, Settings(workers=2, orchestrator="direct")) as (_, run):
+        shared, alone = [(await ask(run[f"worker.{number}_url"] + "/readyz"))["environment"] for number in (1, 2)]
+        # what runs in the process of the control plane shares its connections
+        assert "NOETL_DATABASE_URL" not in shared
+        assert alone["NOETL_ORCHESTRATOR"] == "direct"
+        with contextlib.closing(connect(alone["NOETL_DATABASE_URL"])) as database:
+            assert database.run("SELECT current_user") == [["noetl_worker"]]
+            with pytest.raises(DatabaseError, match="permission denied"):
+                database.run("SELECT * FROM noetl.credential")
+
+
+async def test_a_worker_with_a_process_of_its_own_has_no_database_by_default(data_dir: Path, functions: Path) -> None:
+    async with started(data_dir / "d", functions, Settings(processes="separate")) as (_, run):
+        environment = (await ask(run["worker_url"] + "/readyz"))["environment"]
+        assert not {"NOETL_DATABASE_URL", "NOETL_ORCHESTRATOR"} & environment.keys()
+
+
+async def test_a_database_whose_user_may_not_create_the_role_is_refused(
+    data_dir: Path, functions: Path, postgres_url: str
+) -> None:
+    role = f"{worker_role(postgres_url)}_owner"
+    with contextlib.closing(connect(postgres_url)) as owner:
+        owner.run(f"CREATE ROLE {role} LOGIN PASSWORD 'password'")
+        owner.run(f"GRANT CREATE ON DATABASE {owner.run('SELECT current_database()')[0][0]} TO {role}")
+    url = f"postgresql://{role}:password@{postgres_url.rpartition('@')[2]}"
+    with pytest.raises(RuntimeError, match="cannot be created: permission denied to create role"):
+        async with started(data_dir / "d", functions, Settings(database_url=url, orchestrator="direct")):
+            pass
 
 
 async def test_an_unknown_way_to_share_processes_is_refused(data_dir: Path, functions: Path) -> None:
