@@ -38,6 +38,8 @@ from .workloads.storm import storm
 Workload = Callable[[Bench], Awaitable[list[Result]]]
 
 WORKLOADS: dict[str, Workload] = {
+    # before there is anything to vacuum
+    "idle": idle,
     "chain100": chain100,
     "chain100_pipelined": chain100_pipelined,
     "concurrent": concurrent,
@@ -55,7 +57,6 @@ WORKLOADS: dict[str, Workload] = {
     "fanout100k": fanout100k,
     "storm": storm,
     "crowd": crowd,
-    "idle": idle,
     "beside": beside,
 }
 GROUPS = {

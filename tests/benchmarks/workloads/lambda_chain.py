@@ -1,5 +1,5 @@
-"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, of which each step invokes the control plane, or is
-committed by the worker itself."""
+"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, where each step invokes the control plane, or its
+worker commits by itself."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ POOL = "calls"
 
 
 async def lambda_chain(bench: Bench) -> list[Result]:
-    """`value`: ms per step by the timestamps of the events, from the end of the first step, since its worker is invoked
-    through a queue, to that of the last. The ratio of `lambda_direct` is to `lambda_remote`. On servers of their own."""
+    """`value`: ms per step by the timestamps of the events, from the end of the first step, whose worker is invoked by
+    a queue, to that of the last. The ratio of `lambda_direct` is to `lambda_remote`. On servers of their own."""
     remote = await asyncio.to_thread(_measured, bench.runs, direct=False)
     direct = await asyncio.to_thread(_measured, bench.runs, direct=True)
     floor = median(remote)

@@ -23,7 +23,7 @@ from noetl_serverless.hosts.local.layout import InUse, Layout
 from noetl_serverless.hosts.local.stack import Stack
 from noetl_serverless.hosts.local.workspace import NAME
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.connection import connect
+from noetl_serverless.store import connection
 from noetl_serverless.store.worker_role import worker_role
 
 FUNCTIONS = {"control_plane", "reconciler", "worker"}
@@ -208,7 +208,7 @@ async def test_a_direct_worker_with_a_process_of_its_own_has_a_role_of_its_own(d
         # what runs in the process of the control plane shares its connections
         assert "NOETL_DATABASE_URL" not in shared
         assert alone["NOETL_ORCHESTRATOR"] == "direct"
-        with contextlib.closing(connect(alone["NOETL_DATABASE_URL"])) as database:
+        with contextlib.closing(connection.connect(alone["NOETL_DATABASE_URL"])) as database:
             assert database.run("SELECT current_user") == [["noetl_worker"]]
             with pytest.raises(DatabaseError, match="permission denied"):
                 database.run("SELECT * FROM noetl.credential")
@@ -224,7 +224,7 @@ async def test_a_database_whose_user_may_not_create_the_role_is_refused(
     data_dir: Path, functions: Path, postgres_url: str
 ) -> None:
     role = f"{worker_role(postgres_url)}_owner"
-    with contextlib.closing(connect(postgres_url)) as owner:
+    with contextlib.closing(connection.connect(postgres_url)) as owner:
         owner.run(f"CREATE ROLE {role} LOGIN PASSWORD 'password'")
         owner.run(f"GRANT CREATE ON DATABASE {owner.run('SELECT current_database()')[0][0]} TO {role}")
     url = f"postgresql://{role}:password@{postgres_url.rpartition('@')[2]}"
