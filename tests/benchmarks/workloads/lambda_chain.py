@@ -1,5 +1,5 @@
-"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, where each step invokes the control plane, or its
-worker commits by itself."""
+"""lambda_remote, lambda_direct: a chain under Lambda's runtime client, each step of which invokes the control plane, or
+is committed by its worker alone."""
 
 from __future__ import annotations
 
