@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres
 from noetl_serverless.hosts.local.process import Process
 from noetl_serverless.hosts.local.workspace import create_workspace, workspace_credential
+from noetl_serverless.store.connection import connect
 
 ROOT = toolbox.ROOT
+USERS = (
+    "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'noetl'"
+)
 # seconds for one command, cold starts and all
 LONGEST = 600
 # this machine runs all instances, so only few run at once
@@ -117,6 +122,9 @@ class Emulated:
             "region": REGION,
             "package": {"directory": str(self.packages)},
             "functions": SMALL,
+            # calls over HTTP run no users' code, so that their workers may commit by themselves
+            "pools": {"calls": {"kinds": ["http", "postgres"], "max_instances": 2}},
+            "orchestrator": {"worker_calls": "direct"},
             "database": {
                 "existing": {
                     "url": f"postgresql://noetl@127.0.0.1:{self._postgres.port}/noetl",
@@ -179,6 +187,11 @@ class Emulated:
         answer = terraform.Done(done.returncode, done.stdout, done.stderr)
         assert not check or answer.status == 0, answer.text
         return answer
+
+    def database_users(self) -> set[str]:
+        """Who has a connection to the engine's database."""
+        with closing(connect(self._postgres.url)) as database:
+            return {name for (name,) in database.run(USERS)}
 
     # ---- clients of the deployment
 

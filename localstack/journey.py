@@ -92,6 +92,18 @@ class Journey:
         assert result["verdict"] == "alert" and result["rows_loaded"] == 4276, result
         return f"{result['rows_loaded']} flights, {result['because']}"
 
+    def direct(self) -> str:
+        """The flagship's calls over HTTP ran in the pool whose workers are direct."""
+        users = self.emulated.database_users()
+        assert users == {"noetl", "noetl_worker"}, users
+        role = self.emulated.outputs()["functions"]["worker_calls"]["name"]
+        iam = self.emulated.emulator.client("iam")
+        policy = iam.get_role_policy(RoleName=role, PolicyName="function")["PolicyDocument"]
+        secrets = [arn for one in policy["Statement"] if one["Sid"] == "ReadSecrets" for arn in one["Resource"]]
+        assert any("database_role" in arn for arn in secrets), secrets
+        assert not any("keys" in arn or "token_key" in arn or "servers/database" in arn for arn in secrets), secrets
+        return f"{role} works as noetl_worker, and reads no secret but its own and NATS's"
+
     def fan_out(self) -> str:
         self.gateway.register(FAN_OUT)
         state = self.gateway.run("journey/squares", {"items": ITEMS}, 300)
@@ -223,6 +235,7 @@ class Journey:
             ("terraform apply, with the migration in it", self.apply),
             ("smoke", self.smoke),
             ("the flagship, through the HTTP API", self.flagship),
+            ("a direct worker", self.direct),
             ("a fan-out, through the HTTP API", self.fan_out),
             ("results in S3", self.results),
             ("a schedule, by EventBridge", self.schedule),
