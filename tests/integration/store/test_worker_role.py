@@ -112,6 +112,10 @@ def rights(owner: Connection, role: str) -> dict[str, Any]:
     }
 
 
+def definers(owner: Connection) -> set[str]:
+    return {name for name, definer, _ in owner.run(ROUTINES) if definer}
+
+
 EXPECTED = {
     "tables": set(),
     "columns": {f"SELECT {table}": columns for table, columns in READ.items()},
@@ -132,6 +136,16 @@ def test_what_is_new_gives_it_nothing_until_it_is_granted(owner: Connection, rol
     # as at the end of each migration
     owner.run("SELECT noetl.grant_worker(:role)", role=role)
     assert rights(owner, role) == EXPECTED
+
+
+def test_a_function_that_a_migration_replaces_is_put_right(owner: Connection, role: str) -> None:
+    replaced = owner.run("SELECT pg_get_functiondef('noetl.clear_inbox(bigint)'::regprocedure)")[0][0]
+    owner.run(
+        replaced.replace(" SECURITY DEFINER\n", "\n").replace(" SET search_path TO 'pg_catalog', 'pg_temp'\n", "")
+    )
+    assert definers(owner) == CALLED - {"clear_inbox"}
+    owner.run("SELECT noetl.grant_worker(:role)", role=role)
+    assert definers(owner) == CALLED
 
 
 def test_what_it_was_granted_otherwise_is_revoked(owner: Connection, role: str) -> None:
@@ -191,9 +205,8 @@ def refused(worker: Connection, statement: str) -> bool:
 
 
 def test_what_it_calls_runs_as_the_owner_with_a_path_that_nobody_can_change(owner: Connection) -> None:
-    found = {(name, definer, fixed) for name, definer, fixed in owner.run(ROUTINES)}
-    assert {name for name, definer, _ in found if definer} == CALLED
-    assert all(fixed for _, definer, fixed in found if definer)
+    assert definers(owner) == CALLED
+    assert all(fixed for _, definer, fixed in owner.run(ROUTINES) if definer)
 
 
 def test_the_password_can_be_changed(postgres_url: str, role: str) -> None:

@@ -14,8 +14,7 @@ CREATE FUNCTION noetl.clear_inbox(id bigint) RETURNS void LANGUAGE sql AS $$
     WHERE i.execution_id = id AND x.execution_id = i.execution_id AND x.status <> 'RUNNING'
 $$;
 
--- The functions for claim, report, extend and release: with the privileges of their owner, whoever calls them. A migration
--- that replaces one of them repeats this for it, and one that adds one adds it here.
+-- The functions for claim, report, extend and release. A migration that adds one adds it here.
 CREATE FUNCTION noetl.worker_routines() RETURNS SETOF regprocedure LANGUAGE sql STABLE AS $$
     SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
     WHERE p.pronamespace = 'noetl'::regnamespace AND (
@@ -25,18 +24,9 @@ CREATE FUNCTION noetl.worker_routines() RETURNS SETOF regprocedure LANGUAGE sql 
     ORDER BY 1
 $$;
 
-DO $$
-DECLARE
-    routine regprocedure;
-BEGIN
-    FOR routine IN SELECT * FROM noetl.worker_routines() LOOP
-        -- nothing that the caller has created may take the place of what they name
-        EXECUTE format('ALTER ROUTINE %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp', routine);
-    END LOOP;
-END $$;
-
--- Grant the role what it needs, and nothing else: what it was granted before is revoked. A release that needs less goes on
--- granting what the release before needs.
+-- Grant the role what it needs, and nothing else: what it was granted before is revoked. Called after each migration, since
+-- a function that is replaced runs with the privileges of its caller again. A release that needs less goes on granting what
+-- the release before needs.
 CREATE FUNCTION noetl.grant_worker(role_name name) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     routine regprocedure;
@@ -56,6 +46,8 @@ BEGIN
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role_name);
     EXECUTE format('GRANT USAGE ON SCHEMA noetl TO %I', role_name);
     FOR routine IN SELECT * FROM noetl.worker_routines() LOOP
+        -- with the privileges of their owner, and nothing that the caller has created takes the place of what they name
+        EXECUTE format('ALTER ROUTINE %s SECURITY DEFINER SET search_path = pg_catalog, pg_temp', routine);
         EXECUTE format('GRANT EXECUTE ON ROUTINE %s TO %I', routine, role_name);
     END LOOP;
     EXECUTE format(
