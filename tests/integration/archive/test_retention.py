@@ -39,7 +39,7 @@ async def partitions(harness: ArchiveHarness) -> set[str]:
 
 async def make_partition(harness: ArchiveHarness, id: str) -> str:
     """The partition of the month in which the execution started, which is made ahead in real life."""
-    await harness.sql("SELECT noetl.ensure_partitions(:at)", at=started_at(id))
+    await harness.sql("SELECT noetl.create_partitions(:at)", at=started_at(id))
     return f"event_{started_at(id):%Y_%m}"
 
 

@@ -38,6 +38,8 @@ def postgres_url(shared_url: str) -> Iterator[str]:
     with closing(connect(shared_url)) as database:
         for table in FILLED:
             database.run(f"DELETE FROM noetl.{table}")
+        # a test may have been the release before, beside which no lease is direct
+        database.run("UPDATE noetl.older_release SET seen_at = '-infinity'")
 
 
 @pytest.fixture(scope="session")

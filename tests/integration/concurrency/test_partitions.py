@@ -19,7 +19,7 @@ workflow:
   - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
   - {step: b, tool: {kind: noop}}
 """
-ENSURE = "SELECT noetl.ensure_partitions(CAST(:at AS timestamptz))"
+ENSURE = "SELECT noetl.create_partitions(CAST(:at AS timestamptz))"
 PLACES = """
     SELECT DISTINCT c.relname::text FROM noetl.event e JOIN pg_class c ON c.oid = e.tableoid WHERE execution_id = :id"""
 MADE = "SELECT relname::text FROM pg_class WHERE relname = :name AND relispartition"

@@ -41,7 +41,7 @@ HEAVY = (
 IMPORTED = {
     "control_plane": (460, 23_000),
     "gateway": (440, 11_500),
-    "reconciler": (290, 9_800),
+    "reconciler": (291, 9_800),
     "worker": (415, 12_200),
     "worker_data": (415, 12_200),
 }

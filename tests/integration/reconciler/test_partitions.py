@@ -51,9 +51,9 @@ async def test_months_end_where_the_calendar_ends_them(
     expected: set[str],
 ) -> None:
     before = await names(database, MADE)
-    await database.run("SELECT noetl.ensure_partitions(:at)", at=at)
+    await database.run("SELECT noetl.create_partitions(:at)", at=at)
     made = await names(database, MADE) - before
     assert made >= expected
     # once more changes nothing
-    await database.run("SELECT noetl.ensure_partitions(:at)", at=at)
+    await database.run("SELECT noetl.create_partitions(:at)", at=at)
     assert await names(database, MADE) - before == made
