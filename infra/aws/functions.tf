@@ -16,8 +16,9 @@ locals {
       max_instances = given.max_instances
     })
   }
+  described_functions = merge(local.base_functions, local.pool_functions)
   functions = {
-    for name, row in merge(local.base_functions, local.pool_functions) : name => merge(row, {
+    for name, row in local.described_functions : name => merge(row, {
       for key, value in try(var.functions[name], {}) : key => value
       if value != null && contains(["memory_mb", "timeout_s", "max_instances"], key)
       }, {
@@ -48,8 +49,8 @@ locals {
 
 locals {
   # worker -> its pool, and what functions.yaml says of its orchestrator
-  pool_of            = { for name, row in merge(local.base_functions, local.pool_functions) : name => row.pool if row.pool != null }
-  table_orchestrator = { for name in keys(local.pool_of) : name => try(merge(local.base_functions, local.pool_functions)[name].orchestrator.aws, "remote") }
+  pool_of            = { for name, row in local.described_functions : name => row.pool if row.pool != null }
+  table_orchestrator = { for name in keys(local.pool_of) : name => try(local.described_functions[name].orchestrator.aws, "remote") }
   # worker -> the kinds of its pool that run users' code
   code_kinds = {
     for name, pool in local.pool_of : name => sort([for kind in local.function_table.users_code : kind if lookup(local.tool_pools, kind, "shared") == pool])

@@ -92,7 +92,7 @@ def _fixed(oid: int, size: int, code: str, values: Sequence[Any]) -> bytes:
     count = len(values)
     sized = [size] * (2 * count)
     sized[1::2] = values
-    return struct.pack(f"!iiIii{f'i{code}' * count}", 1, 0, oid, count, 1, *sized)
+    return _ARRAY_HEAD.pack(1, False, oid, count, 1) + struct.pack(f"!{f'i{code}' * count}", *sized)
 
 
 def _array(oid: int, elements: Sequence[Value]) -> bytes:

@@ -13,7 +13,7 @@ from tests.integration.concurrency.sessions import Sessions
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.store.connection import connect
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.store.worker_role import create_worker_role, worker_role
+from noetl_serverless.store.worker_role import create_worker_role, url_as_worker, worker_role
 
 FILLED = (
     "quarantine",
@@ -65,9 +65,8 @@ def route(request: pytest.FixtureRequest, postgres_url: str) -> str:
 @pytest.fixture
 def worker_url(postgres_url: str) -> str:
     """The database for direct workers."""
-    role = worker_role(postgres_url)
-    create_worker_role(postgres_url, role, "password")
-    return f"postgresql://{role}:password@{postgres_url.rpartition('@')[2]}"
+    create_worker_role(postgres_url, worker_role(postgres_url), "password")
+    return url_as_worker(postgres_url, "password")
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@
 --                `next_alone`: nothing else of its execution is under way, so that the lease can be direct
 -- parts, seqs, ... are the events, in ms; `parts` numbers them from 1.
 --
--- Returns for each part, separated by commas: nothing if it was refused because its head has moved, or its id or its
--- idempotency key is taken; 0 if it was committed, or
--- the fence of its claimed command; and when leases end. A fence that is not valid refuses all, with SQLSTATE NO001: nothing
--- could take back that part alone.
+-- Returns for each part, separated by commas: nothing if it was refused because its head has moved, its id or its idempotency
+-- key is taken, or its execution has another direct lease than the one that is closed; 0 if it was committed, or the fence of
+-- its claimed command; and when leases end. If the fence of a command with a row is not valid, all are refused, with SQLSTATE
+-- NO001: nothing could take back that part alone.
 CREATE FUNCTION noetl.advance(
     ids bigint[], expects integer[], rows text[], heads integer[], statuses text[], finished_steps integer[], states text[],
     state_form smallint, results text[], errors text[], ended float8[], closed text[], fences bigint[], worker_id text,
