@@ -1,7 +1,7 @@
-"""Keeps a child from reading its parent's memory and environment, on Linux; elsewhere this has no effect.
+"""Keeps task code from reading the engine's memory and environment, on Linux; elsewhere this has no effect.
 
 A process's environment can be read in /proc by others of the same user, and by root. `close_to_inspection` prevents
-that for an ordinary user, `drop_inspection` (in the child) for root.
+that for an ordinary user, `drop_privileges` (in what runs task code) for root.
 """
 
 from __future__ import annotations
@@ -14,9 +14,15 @@ import sys
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_CAPBSET_DROP = 24
-# SYS_PTRACE, SYS_ADMIN and PERFMON: each lets root read the memory of others
-_INSPECTING = (19, 21, 38)
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+# each lets root read the memory of others, or files past the rules for their folders: DAC_READ_SEARCH, SYS_MODULE,
+# SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF and CHECKPOINT_RESTORE
+_INSPECTING = (2, 16, 17, 19, 21, 27, 38, 39, 40)
 _CAPABILITY_VERSION_3 = 0x20080522
+
+_IS_LINUX = sys.platform.startswith("linux")
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def close_to_inspection() -> None:
@@ -31,23 +37,28 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)
 
 
-def drop_inspection() -> None:
-    """Permanently drop root's capabilities to inspect other processes."""
-    if not sys.platform.startswith("linux"):
+def adopt_orphans() -> None:
+    """Become the parent of what this process's descendants leave behind."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def drop_privileges() -> None:
+    """Gain no privileges any more by running a program, and drop root's capabilities to inspect other processes."""
+    if not _IS_LINUX:
         return
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     for capability in _INSPECTING:
         _prctl(_PR_CAPBSET_DROP, capability)
-    libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     # low words of effective, permitted and inheritable, then their high words
     sets = (ctypes.c_uint32 * 6)()
-    if libc.capget(header, sets) == 0:
+    if _libc.capget(header, sets) == 0:
         for capability in _INSPECTING:
             for index in range(3):
                 sets[capability // 32 * 3 + index] &= ~(1 << capability % 32)
-        libc.capset(header, sets)
+        _libc.capset(header, sets)
 
 
 def _prctl(option: int, argument: int) -> None:
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
+    if _IS_LINUX:
+        _libc.prctl(option, argument, 0, 0, 0)

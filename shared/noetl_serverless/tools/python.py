@@ -77,7 +77,9 @@ class Python:
                 code = PythonConfig.of(call).source
             except ToolFailure as failure:
                 return failure.outcome()
-        reply = await context.python.run(code, call.input, call.timeout, context.waiting, context.share)
+        reply = await context.python.run(
+            code, call.input, call.timeout, context.waiting, context.share, context.execution_id
+        )
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
         if reply["status"] == "ok":
             return ToolOutcome("ok", data=reply["data"], meta=meta, stored=reply["stored"])

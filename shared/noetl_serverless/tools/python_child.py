@@ -1,9 +1,9 @@
-"""A child of the Python pool: runs one piece of code after another until its socket closes.
+"""A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
-Started as `python -I python_child.py <json>`. Both ways a frame is 4 bytes of length, big-endian, and that
-much JSON: a request is {"code", "input"}; a reply is {"data"} or {"error", "py"}, with "spent": true if this
-child must not be used again, or an empty frame if the code was not begun. Standard output and error are a
-pipe that the parent reads; user code cannot write to the socket by accident.
+Both ways a frame is 4 bytes of length, big-endian, and that much JSON: a request is {"code", "input"}; a reply is
+{"data"} or {"error", "py"}, with "spent": true if this child must not be used again, "mb": by how much its memory has
+grown if that is much, or an empty frame if the code was not begun. Standard output and error are a pipe that the parent
+reads; user code cannot write to the socket by accident.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ import traceback
 
 # the one of `signal` converts each result to an enum, and takes eight times as long
 from _signal import getsignal  # type: ignore[import-not-found]
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from types import CodeType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
+
+from .confinement import die_with_parent, drop_privileges
 
 FILE = "<code>"
 _MAX_CACHED_CODES = 256
@@ -34,39 +38,35 @@ _MAX_MESSAGE_CHARACTERS = 2000
 _MAX_TRACEBACK_CHARACTERS = 8000
 _JOIN_BELOW_BYTES = 65536
 # how many files of a call are removed; a process with more is replaced, in the background
-_MAX_LEFTOVER_FILES = 1000
+MAX_LEFTOVER_FILES = 1000
+# growth of a child's memory that its parent should know of, in MB
+_LARGE_MB = 16
+# macOS counts in bytes
+_PEAK_UNITS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 
 
-def main() -> None:
-    options = json.loads(sys.argv[1])
-    channel = socket.socket(fileno=options["channel"])
-    os.set_inheritable(channel.fileno(), False)
-    sys.path += [path for path in options["path"] if path not in sys.path]
-    _confine(options)
-    sys.argv = [""]
-    # output reaches the parent line by line, so that the output of a killed child is not lost
-    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
-    runner = Runner(options["folder"], MemoryLimit(options["memory_mb"]))
-    # everything loaded so far lives as long as the process
-    gc.collect()
-    gc.freeze()
-    channel.sendall(struct.pack(">I", 2) + b"{}")
+def serve(channel: socket.socket, runner: Runner, prepare: Callable[[], object] | None = None) -> NoReturn:
+    """`prepare`: called before the first code runs."""
     reusable = True
     while True:
         request = receive(channel)
         if request is None:
             os._exit(0)
+        if prepare is not None:
+            prepare()
+            prepare = None
         send(channel, runner.answer(request) if reusable else b"")
         # after the reply, which need not wait for it
         reusable = reusable and runner.clean_up()
 
 
-def _confine(options: dict[str, Any]) -> None:
-    from noetl_serverless.tools.confinement import die_with_parent, drop_inspection
-
-    die_with_parent(options["parent"])
-    drop_inspection()
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def freeze() -> None:
+    """Let everything that is loaded live as long as the process, untouched by the garbage collection."""
+    # output reaches the parent line by line, so that the output of a killed child is not lost
+    sys.stdout.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+    sys.argv = [""]
+    gc.collect()
+    gc.freeze()
 
 
 class MemoryLimit:
@@ -78,7 +78,6 @@ class MemoryLimit:
 
     def __init__(self, megabytes: int) -> None:
         self._bytes = megabytes * 1024 * 1024
-        self.set()
 
     def set(self) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (self._bytes, resource.RLIM_INFINITY))
@@ -124,20 +123,22 @@ def send(channel: socket.socket, frame: bytes) -> None:
 
 
 class Runner:
-    """Compiles and runs code, and restores the process afterwards."""
+    """Compiles and runs code, and restores the process afterwards. `settle` has to be called in the process that it
+    runs in."""
 
-    def __init__(self, folder: str, memory: MemoryLimit) -> None:
+    def __init__(self, memory: MemoryLimit) -> None:
         import orjson
 
         from noetl_serverless.playbook.values import InvalidValue
         from noetl_serverless.tools.encoding import encode_result
 
         self.loads, self.dumps, self.encode, self.invalid = orjson.loads, orjson.dumps, encode_result, InvalidValue
-        self.folder = folder
-        self.memory = memory
+        self.limit = memory
+        # in which JSON is read and written
+        self.memory: AbstractContextManager[None] = memory
         self.pid = os.getpid()
+        self.peak = 0
         self.codes: dict[str, CodeType] = {}
-        self.environ = dict(os.environ)
         self.path = list(sys.path)
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
@@ -145,6 +146,25 @@ class Runner:
         self.handlers = {
             int(number): getsignal(number) for number in signal.valid_signals() if number < signal.SIGRTMIN
         }
+
+    def warm_up(self, codes: Iterable[str]) -> None:
+        """Run these once, with `n`, so that what they load and touch is there already."""
+        main = sys.modules["__main__"]
+        self.memory = nullcontext()
+        for code in codes:
+            self.answer(bytearray(self.dumps({"code": code, "input": {"n": 1}})))
+        self.codes.clear()
+        self.memory, sys.modules["__main__"] = self.limit, main
+
+    def settle(self, folder: str) -> None:
+        """Make `folder` the working folder, and limit this process."""
+        self.folder = folder
+        self.pid = os.getpid()
+        os.chdir(folder)
+        os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        self.environ = dict(os.environ)
+        self.peak = _peak_mb()
+        self.limit.set()
 
     def answer(self, request: bytearray) -> bytes:
         """The reply to a request."""
@@ -179,6 +199,8 @@ class Runner:
             os._exit(0)
         if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
+        if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
+            reply = reply[:-1] + b',"mb":%d}' % grown
         return reply
 
     def _run(self, code: str, inputs: dict[str, Any], module: ModuleType) -> Any:
@@ -253,10 +275,10 @@ class Runner:
         if sys.path != self.path:
             sys.path[:] = self.path
         os.chdir(self.folder)
-        _remove(self.folder, _MAX_LEFTOVER_FILES)
+        remove_content(self.folder, MAX_LEFTOVER_FILES)
 
 
-def _remove(folder: str, limit: int) -> int:
+def remove_content(folder: str, limit: int) -> int:
     """Remove the contents of a folder; returns how many more files may be removed. Raises OSError, also if there are
     more than `limit`, because the next call waits for this and its time runs."""
     with os.scandir(folder) as entries:
@@ -265,20 +287,41 @@ def _remove(folder: str, limit: int) -> int:
             if limit < 0:
                 raise OSError(f"{folder}: too many files")
             if entry.is_dir(follow_symlinks=False):
-                limit = _remove(entry.path, limit)
+                limit = remove_content(entry.path, limit)
                 os.rmdir(entry.path)
             else:
                 os.unlink(entry.path)
     return limit
 
 
+def _peak_mb() -> int:
+    """The most memory that this process has had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _PEAK_UNITS_PER_MB
+
+
 def _own(path: str) -> bool:
-    return path == __file__
+    return path == _THIS
+
+
+# as its frames name it, which were perhaps compiled elsewhere
+_THIS = _own.__code__.co_filename
 
 
 def _clean(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8", "replace")
 
 
-if __name__ == "__main__":
-    main()
+def main() -> None:
+    """A child that is started by itself: sends an empty object when it is ready. The argument is JSON: {"channel":
+    descriptor of a socket, "folder", "memory_mb", "parent": pid}."""
+    options = json.loads(sys.argv[1])
+    channel = socket.socket(fileno=options["channel"])
+    os.set_inheritable(channel.fileno(), False)
+    die_with_parent(options["parent"])
+    drop_privileges()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    runner = Runner(MemoryLimit(options["memory_mb"]))
+    freeze()
+    runner.settle(options["folder"])
+    send(channel, b"{}")
+    serve(channel, runner)

@@ -1,16 +1,21 @@
 """Prestarted Python processes that run user code; each can be killed, and none has the engine's secrets.
 
-A child runs one call at a time. When a call exceeds its time, is cancelled, or breaks its process, the whole
-process group gets SIGKILL and a new process replaces it. Not prevented: code may start processes in a new
-session, which outlive it, and as root in any number (RLIMIT_NPROC does not apply to root).
+A child runs one call at a time, and all that it runs is of one execution: what code has changed in it, or has left
+behind, meets no other's. Those that have run nothing yet are started ahead. When a call exceeds its time, is cancelled,
+or breaks its process, the whole process group gets SIGKILL. Not prevented: as root code may start processes in any
+number (RLIMIT_NPROC does not apply to root).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import logging
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,41 +26,73 @@ from ..playbook.values import as_read
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .fair_queue import NO_SHARE, FairQueue, Share
+from .idle_children import IdleChildren
+from .private_folders import is_enforced
+from .python_forks import PythonForks
 from .python_process import ChildLost, NotReady, PythonProcess
+from .python_source import PythonSource
+from .python_spawns import PythonSpawns
 from .scratch import ScratchFolder
 
+logger = logging.getLogger(__name__)
+
 # the fields that the reply of a child may have
-_REPLY = ("data", "error", "py", "spent")
+_REPLY = ("data", "error", "py", "spent", "mb")
+# how many children for each of the calls at once are clean and ready
+_AHEAD = 2
+# how many children in turn a call may find out of order
+_MAX_NOT_READY = 5
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    child: asyncio.Future[PythonProcess]
+    execution: str | None
 
 
 class PythonPool:
-    """At most `size` children at once, each limited to `memory_mb` of private memory, their folders below
-    `scratch`.
+    """At most `size` calls at once, each in a child limited to `memory_mb` of private memory, their folders below
+    `scratch`; they cannot open the folders `private`.
 
     Usable from several event loops, but only from one at a time.
     """
 
-    def __init__(self, size: int, memory_mb: int, scratch: Path) -> None:
+    def __init__(
+        self,
+        size: int,
+        memory_mb: int,
+        scratch: Path,
+        *,
+        private: Sequence[Path] = (),
+        forks: bool = sys.platform.startswith("linux"),
+    ) -> None:
+        """`forks`: whether a fork is safe here."""
         if size < 1:
             raise ValueError("a pool needs at least one process")
         self._size = size
         self._memory_mb = memory_mb
         self._scratch = scratch
+        self._private = private
+        self._forks = forks
         self._folder: ScratchFolder | None = None
-        self._idle: list[PythonProcess] = []
+        self._source: PythonSource | None = None
+        # children that have run nothing yet, and how many more were requested
+        self._clean: list[PythonProcess] = []
+        self._requested = 0
+        self._idle = IdleChildren(memory_mb, self._drop, self._flush)
         self._busy: set[PythonProcess] = set()
-        self._waiting: FairQueue[asyncio.Future[PythonProcess]] = FairQueue()
-        self._terminating: set[asyncio.Future[int]] = set()
+        self._waiting: FairQueue[_Waiter] = FairQueue()
+        # those whose turn it is, and who get the next clean children
+        self._next: deque[_Waiter] = deque()
         self._closed = False
 
     def start(self) -> None:
-        """Start all children now; otherwise each starts when a call needs it."""
-        while len(self._idle) + len(self._busy) < self._size:
-            self._idle.insert(0, self._spawn())
+        """Start children now; otherwise the first starts when a call needs it."""
+        self._order()
 
     @property
     def pids(self) -> list[int]:
-        return [child.pid for child in (*self._idle, *self._busy)]
+        return [] if self._source is None else self._source.pids
 
     async def run(
         self,
@@ -64,9 +101,11 @@ class PythonPool:
         timeout: float | None = None,
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         share: Share = NO_SHARE,
+        execution: str | None = None,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
-        waits in the context `waiting()`, with shares taking turns.
+        waits in the context `waiting()`, with shares taking turns. Calls of the same `execution` may meet the same
+        child; without one, a child serves this call alone.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
@@ -77,14 +116,17 @@ class PythonPool:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
         reply: dict[str, Any] | None = None
+        not_ready = 0
         while reply is None:
             with waiting():
-                child = await self._take(share)
+                child = await self._take(share, execution)
             try:
                 reply = _read(await child.call(request, timeout))
             except NotReady:
-                # an earlier call has broken the child: another child runs this one
-                continue
+                # an earlier call has broken the child, or it is gone: another child runs this one
+                not_ready += 1
+                if not_ready > _MAX_NOT_READY:
+                    reply = _error("python.killed", "processes end before they run anything", retryable=True)
             except TimeoutError:
                 reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
             except ChildLost as lost:
@@ -93,11 +135,12 @@ class PythonPool:
                 child.usable = False
                 reply = _error("python.killed", "the process sent an invalid reply", retryable=True)
             finally:
-                reusable = reply is not None and not reply.get("spent") and child.usable
-                end = self._give_back(child, reusable)
+                reusable = reply is not None and not reply.get("spent")
+                end = self._give_back(child, reusable, (reply or {}).get("mb", 0))
                 if end is not None and reply is not None:
                     await asyncio.shield(end)
-        reply.pop("spent", None)
+        for name in ("spent", "mb"):
+            reply.pop(name, None)
         reply["status"] = "error" if "error" in reply else "ok"
         if reply["status"] == "ok":
             reply.setdefault("data", None)
@@ -106,88 +149,164 @@ class PythonPool:
     async def close(self) -> None:
         """Kill every child and wait for its end; calls that wait for one fail."""
         self._closed = True
-        for waiter in self._waiting:
-            waiter.cancel()
-        for child in (*self._idle, *self._busy):
-            self._reap(child)
-        self._idle.clear()
+        for waiter in (*self._waiting, *self._next):
+            waiter.child.cancel()
+        self._idle.stop()
+        if self._source is not None:
+            for child in (*self._clean, *self._idle, *self._busy):
+                child.release()
+            await self._source.close()
+        self._clean.clear()
         self._busy.clear()
-        while self._terminating:
-            await asyncio.wait(self._terminating)
         if self._folder is not None:
             await asyncio.to_thread(self._folder.remove)
             self._folder = None
 
-    async def _take(self, share: Share) -> PythonProcess:
+    async def _take(self, share: Share, execution: str | None) -> PythonProcess:
         if self._closed:
             raise RuntimeError("the pool is closed")
-        waiter: asyncio.Future[PythonProcess] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._source is not None:
+            self._source.attach(loop)
+        waiter = _Waiter(loop.create_future(), execution)
         self._waiting.add(share, waiter)
         self._dispatch()
         try:
-            return await waiter
+            return await waiter.child
         except asyncio.CancelledError:
-            if waiter.cancelled():
+            if waiter.child.cancelled():
                 self._waiting.discard(share, waiter)
-            elif waiter.exception() is None:
-                self._give_back(waiter.result(), reusable=True)
+                if waiter in self._next:
+                    self._next.remove(waiter)
+                    self._dispatch()
+            elif waiter.child.exception() is None:
+                self._give_back(waiter.child.result(), reusable=True)
             raise
 
     def _dispatch(self) -> None:
         """Assign free children to waiting calls at once, so that a later call cannot take them before those wake up."""
-        while self._waiting and (self._idle or len(self._busy) < self._size):
-            waiter = self._waiting.pop()
-            # when many are cancelled at once, some of them are still in the queue
-            if waiter.done():
-                continue
-            try:
-                child = self._free()
-            except OSError as error:
-                waiter.set_exception(error)
-                # the others get the children that are busy now, if there are any
-                if self._busy:
-                    return
-            else:
-                self._busy.add(child)
-                waiter.set_result(child)
+        while True:
+            while self._waiting and len(self._busy) + len(self._next) < self._size:
+                waiter = self._waiting.pop()
+                # when many are cancelled at once, some of them are still in the queue
+                if waiter.child.done():
+                    continue
+                child = self._ready(waiter.execution)
+                if child is None:
+                    self._next.append(waiter)
+                else:
+                    self._assign(waiter, child)
+            error = self._order()
+            if error is None or not self._next:
+                return
+            # the others get the children that are busy now, if there are any
+            self._fail(len(self._next), error)
 
-    def _free(self) -> PythonProcess:
-        while self._idle:
-            child = self._idle.pop()
+    def _ready(self, execution: str | None) -> PythonProcess | None:
+        """A child that has run only this execution's code, or none."""
+        while execution is not None and (child := self._idle.take(execution)) is not None:
             if child.alive:
                 return child
-            self._reap(child)
-        return self._spawn()
+            self._drop(child)
+        while self._clean:
+            child = self._clean.pop()
+            if child.alive:
+                return child
+            self._drop(child)
+        return None
 
-    def _give_back(self, child: PythonProcess, reusable: bool) -> asyncio.Future[int] | None:
-        """A future of the child's end; None if the child is kept, or has been given back already."""
+    def _assign(self, waiter: _Waiter, child: PythonProcess) -> None:
+        child.execution = waiter.execution
+        self._busy.add(child)
+        waiter.child.set_result(child)
+
+    def _give_back(self, child: PythonProcess, reusable: bool, mb: int = 0) -> asyncio.Future[int] | None:
+        """A future of the child's end; None if nobody needs to wait for it, or it has been given back already."""
         if child not in self._busy:
             return None
         self._busy.remove(child)
         end = None
-        if reusable:
-            self._idle.append(child)
+        if not (reusable and child.alive):
+            assert self._source is not None
+            end = self._source.end(child)
+        elif child.execution is None:
+            self._drop(child)
         else:
-            end = self._reap(child)
-            # the replacement starts while the old child ends, so that it is ready for the next call; if it cannot be
-            # started, the next call that needs it tries again and gets the error
-            with contextlib.suppress(OSError):
-                self._idle.insert(0, self._spawn())
+            self._idle.add(child, mb)
         self._dispatch()
         return end
 
-    def _reap(self, child: PythonProcess) -> asyncio.Future[int]:
-        child.kill()
-        end = asyncio.get_running_loop().run_in_executor(None, child.reap)
-        self._terminating.add(end)
-        end.add_done_callback(self._terminating.discard)
-        return end
+    def _drop(self, child: PythonProcess) -> None:
+        assert self._source is not None
+        self._source.drop(child)
 
-    def _spawn(self) -> PythonProcess:
-        if self._folder is None:
-            close_to_inspection()
-            self._folder = ScratchFolder(self._scratch, "python")
-        return PythonProcess(self._folder.path, self._memory_mb)
+    def _flush(self) -> None:
+        assert self._source is not None
+        self._source.flush()
+
+    # -- children come and go: see `python_source.Listener`
+
+    def _order(self) -> OSError | None:
+        """Have enough children started, also ahead of the calls: a few together, because the engine is woken up for
+        each message."""
+        coming = len(self._clean) + self._requested
+        missing = len(self._next) + _AHEAD * self._size - coming
+        if self._closed or (coming >= len(self._next) and missing < self._size):
+            return None
+        try:
+            if self._source is None:
+                self._source = self._make_source()
+            self._source.request(missing)
+        except OSError as error:
+            return error
+        self._requested += missing
+        return None
+
+    def _make_source(self) -> PythonSource:
+        close_to_inspection()
+        if self._private and not is_enforced():
+            logger.warning(
+                "task code can open the files of this stack, its secrets among them: Landlock, of Linux 5.19 or later, "
+                "is not there to prevent it"
+            )
+        self._folder = ScratchFolder(self._scratch, "python")
+        source: PythonSource
+        if self._forks:
+            source = PythonForks(self._folder.path, self._memory_mb, self._private, self)
+        else:
+            source = PythonSpawns(self._folder.path, self._memory_mb, self)
+        with contextlib.suppress(RuntimeError):
+            source.attach(asyncio.get_running_loop())
+        return source
+
+    def on_started(self, child: PythonProcess) -> None:
+        self._requested -= 1
+        self._clean.append(child)
+        while self._next and self._clean:
+            waiter = self._next.popleft()
+            if not waiter.child.done():
+                self._assign(waiter, self._clean.pop())
+        self._dispatch()
+
+    def on_failed(self, error: OSError) -> None:
+        self._requested -= 1
+        self._fail(1, error)
+        # nothing is started ahead until a call tries again
+        if self._next or self._waiting:
+            self._dispatch()
+
+    def on_ended(self, child: PythonProcess) -> None:
+        if child in self._clean:
+            self._clean.remove(child)
+        self._idle.discard(child)
+        if child not in self._busy:
+            child.release()
+
+    def _fail(self, count: int, error: OSError) -> None:
+        for _ in range(min(count, len(self._next))):
+            waiter = self._next.popleft()
+            if not waiter.child.done():
+                waiter.child.set_exception(error)
 
 
 def _read(content: bytes | bytearray) -> dict[str, Any]:
@@ -198,6 +317,8 @@ def _read(content: bytes | bytearray) -> dict[str, Any]:
     reply = {name: reply[name] for name in _REPLY if name in reply}
     if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
         raise ValueError("not an error")
+    if not isinstance(reply.get("mb", 0), int):
+        raise ValueError("not a size")
     # one level more than the data; what the child itself claims does not count
     reply["stored"] = as_read(reply, content, RESULT_DEPTH + 1)
     return reply

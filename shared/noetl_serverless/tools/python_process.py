@@ -1,28 +1,17 @@
-"""One child process of the Python pool, and the socket to it."""
+"""One child process of the Python pool, as the engine sees it: the socket to it and its output."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
-import shutil
 import signal
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
-_CHILD = Path(__file__).with_name("python_child.py")
-_ROOT = str(Path(__file__).parents[2])
-# seconds that a child may take to start, and the limits in bytes of one answer and of its output
-_START_SECONDS = 30.0
+# the limits in bytes of one answer and of its output
 _ANSWER = 1 << 30
 _MAX_STDOUT_BYTES = 8192
 _CHUNK = 1 << 18
-_BUFFER = 1 << 20
 
 
 class ChildLost(Exception):
@@ -30,46 +19,22 @@ class ChildLost(Exception):
 
 
 class NotReady(ChildLost):
-    """The child could not clean up after an earlier call, so this one was not begun: another child may run it."""
+    """The child could not clean up after an earlier call, or had ended, so this one was not begun: another child may
+    run it."""
 
 
 class PythonProcess:
-    def __init__(self, folder: Path, memory_mb: int) -> None:
-        self.folder = tempfile.mkdtemp(dir=folder)
-        self._memory_mb = memory_mb
-        self._channel, child_end = socket.socketpair()
-        self._printed, child_output = os.pipe()
-        os.set_blocking(self._printed, False)
-        self._channel.setblocking(False)
-        for end in (self._channel, child_end):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        options = {
-            "channel": child_end.fileno(),
-            "folder": self.folder,
-            "memory_mb": memory_mb,
-            "parent": os.getpid(),
-            "path": [*(path for path in sys.path if path), _ROOT],
-        }
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", str(_CHILD), json.dumps(options)],
-                stdin=subprocess.DEVNULL,
-                stdout=child_output,
-                stderr=child_output,
-                cwd=self.folder,
-                env=_environment(self.folder),
-                pass_fds=[child_end.fileno()],
-                start_new_session=True,
-            )
-        except OSError:
-            self._release_resources()
-            raise
-        finally:
-            child_end.close()
-            os.close(child_output)
-        self.pid = self._process.pid
+    def __init__(self, pid: int, channel: socket.socket, printed: int, memory_mb: int) -> None:
+        """`printed`: the descriptor of its output. Both do not block, and are closed by `release`."""
+        self.pid = pid
         self.usable = True
-        self._ready = False
+        # the only execution that it may serve, once it has served one
+        self.execution: str | None = None
+        # its exit status, or minus the signal that ended it, once it has ended
+        self.status: int | None = None
+        self._channel = channel
+        self._printed = printed
+        self._memory_mb = memory_mb
         # whether it has answered before
         self._used = False
         self._output = bytearray()
@@ -78,19 +43,12 @@ class PythonProcess:
         # the rest of a call
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reading: _Reading | None = None
+        self._waiting: list[asyncio.Future[int]] = []
 
     @property
     def alive(self) -> bool:
-        return self.usable and self._status() is None
-
-    def _status(self) -> int | None:
-        """Its return code, without reaping it: other processes of its group can still be killed."""
-        if self._process.returncode is not None:
-            return self._process.returncode
-        exit_info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if exit_info is None:
-            return None
-        return exit_info.si_status if exit_info.si_code == os.CLD_EXITED else -exit_info.si_status
+        """As far as it is known without asking."""
+        return self.usable
 
     async def call(self, request: bytes, timeout: float | None) -> bytearray:
         """Send a request and wait for its answer. Raises TimeoutError or ChildLost, after which the child is not
@@ -98,12 +56,6 @@ class PythonProcess:
         self._output.clear()
         self._dropped = 0
         try:
-            if not self._ready:
-                try:
-                    await self._exchange(None, _START_SECONDS)
-                except TimeoutError:
-                    raise ChildLost(f"the process did not start within {_START_SECONDS:g} s") from None
-                self._ready = True
             frame = await self._exchange(request, timeout)
             if not frame:
                 # a child that has not run anything has nothing to clean up
@@ -119,26 +71,58 @@ class PythonProcess:
         text = self._output.decode("utf-8", "replace")
         return f"{text}\n[... {self._dropped} more bytes]" if self._dropped else text
 
-    def kill(self) -> None:
+    # -- its end
+
+    def has_ended(self, status: int) -> None:
+        """It has ended with this status, and what it had started in its group as well."""
+        self.status = status
+        self.usable = False
+        if self._reading is not None:
+            # an answer that it sent before is there by now
+            self._reading.on_readable()
+            self._reading.fail(EOFError())
+        for waiter in self._waiting:
+            if not waiter.done() and not waiter.get_loop().is_closed():
+                waiter.set_result(status)
+        self._waiting.clear()
+
+    def end(self) -> asyncio.Future[int]:
+        """Its status, once it has ended."""
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self.status is not None:
+            waiter.set_result(self.status)
+        else:
+            self._waiting.append(waiter)
+        return waiter
+
+    def release(self) -> None:
+        """Close the socket and the output."""
         self.usable = False
         self._unwatch()
-        # until it is reaped, its pid, which is also its group's, is not reused
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
-
-    def reap(self) -> int:
-        """Wait for the end of a killed child and release its resources; blocks for some milliseconds."""
-        status = self._process.wait()
-        self._release_resources()
-        return status
-
-    def _release_resources(self) -> None:
         self._channel.close()
         if self._printed >= 0:
             os.close(self._printed)
             self._printed = -1
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+    async def _reason_of_death(self) -> str:
+        """Why the child ended: its exit status is available a moment after its socket has closed."""
+        status = await self._status_after_end()
+        if status is None:
+            return "the process closed its channel to the pool"
+        if status >= 0:
+            return f"the process ended with exit status {status} while it ran the code"
+        name = signal.Signals(-status).name
+        hint = f"; it may have reached its memory limit of {self._memory_mb} MB" if name in _OUT_OF_MEMORY else ""
+        return f"the process was ended by {name} while it ran the code{hint}"
+
+    async def _status_after_end(self) -> int | None:
+        try:
+            async with asyncio.timeout(0.5):
+                return await self.end()
+        except TimeoutError:
+            return None
+
+    # -- the exchange of frames
 
     async def _exchange(self, request: bytes | None, timeout: float | None) -> bytearray:
         loop = asyncio.get_running_loop()
@@ -187,6 +171,8 @@ class PythonProcess:
             sent = self._channel.send(frame)
         except BlockingIOError:
             sent = 0
+        except OSError:
+            raise NotReady("it has ended") from None
         if sent == len(frame):
             return
         rest = asyncio.ensure_future(loop.sock_sendall(self._channel, memoryview(frame)[sent:]))
@@ -200,6 +186,8 @@ class PythonProcess:
 
     def _drain(self) -> None:
         """Read what was printed, so that the child never waits for the pipe; keep the beginning."""
+        if self._printed < 0:
+            return
         for _ in range(16):
             try:
                 chunk = os.read(self._printed, 65536)
@@ -213,20 +201,6 @@ class PythonProcess:
             kept = chunk[: max(0, _MAX_STDOUT_BYTES - len(self._output))]
             self._output += kept
             self._dropped += len(chunk) - len(kept)
-
-    async def _reason_of_death(self) -> str:
-        """Why the child ended: its exit status is available a moment after its socket has closed."""
-        for _ in range(50):
-            if (status := self._status()) is not None:
-                break
-            await asyncio.sleep(0.01)
-        else:
-            return "the process closed its channel to the pool"
-        if status >= 0:
-            return f"the process ended with exit status {status} while it ran the code"
-        name = signal.Signals(-status).name
-        hint = f"; it may have reached its memory limit of {self._memory_mb} MB" if name in _OUT_OF_MEMORY else ""
-        return f"the process was ended by {name} while it ran the code{hint}"
 
 
 _OUT_OF_MEMORY = ("SIGKILL", "SIGABRT", "SIGSEGV", "SIGBUS")
@@ -242,6 +216,10 @@ class _Reading:
         self._head = b""
         self._at = 0
 
+    def fail(self, error: Exception) -> None:
+        if not self._answer.done():
+            self._answer.set_exception(error)
+
     def on_readable(self) -> None:
         if self._answer.done():
             return
@@ -253,7 +231,7 @@ class _Reading:
         except BlockingIOError:
             return
         except OSError as error:
-            self._answer.set_exception(ConnectionError(str(error)))
+            self.fail(ConnectionError(str(error)))
 
     def _step(self) -> bool:
         if self._frame is None:
@@ -287,15 +265,3 @@ class _Reading:
 def _expire(answer: asyncio.Future[bytearray]) -> None:
     if not answer.done():
         answer.set_exception(TimeoutError())
-
-
-def _environment(folder: str) -> dict[str, str]:
-    """The environment of a child: nothing that configures the engine."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        **kept,
-        "HOME": folder,
-        "TMPDIR": folder,
-        "PYTHONUTF8": "1",
-    }

@@ -1,0 +1,246 @@
+"""Python children that a zygote forks, which is started when the first is requested, and again when it dies.
+
+It is a program of its own, never a fork of the engine, whose memory holds secrets. Its death ends its children.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .python_process import PythonProcess
+from .python_source import START_SECONDS, Listener, arguments, environment
+
+logger = logging.getLogger(__name__)
+
+_ZYGOTE = f"{__package__}.python_zygote"
+_MESSAGE = 1 << 14
+_CLOSE_SECONDS = 10.0
+# so many wait for one message
+_DROPPED = 8
+
+
+class PythonForks:
+    def __init__(self, folder: Path, memory_mb: int, private: Sequence[Path], listener: Listener) -> None:
+        """`folder`: where each zygote gets a folder for those of its children; `private`: see `private_folders`."""
+        self._folder = folder
+        self._memory_mb = memory_mb
+        self._private = [str(path) for path in private]
+        self._listener = listener
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # the loop that watches the control socket; None if none does
+        self._watching: asyncio.AbstractEventLoop | None = None
+        self._children: dict[int, PythonProcess] = {}
+        self._dropped: list[int] = []
+        self._requested = 0
+        # whether this zygote has forked a child yet
+        self._has_forked = False
+        self._start_limit: asyncio.TimerHandle | None = None
+        self._removing: set[asyncio.Future[None]] = set()
+
+    @property
+    def pids(self) -> list[int]:
+        return list(self._children)
+
+    def attach(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._watch()
+
+    def request(self, count: int) -> None:
+        if self._control is None:
+            self._start()
+        self._requested += count
+        self._send(fork=count)
+
+    def end(self, child: PythonProcess) -> asyncio.Future[int]:
+        ended = child.end()
+        child.release()
+        if child.pid in self._children:
+            self._send(end=[child.pid])
+        return ended
+
+    def drop(self, child: PythonProcess) -> None:
+        child.release()
+        if self._children.pop(child.pid, None) is not None:
+            self._dropped.append(child.pid)
+            if len(self._dropped) >= _DROPPED:
+                self.flush()
+
+    def flush(self) -> None:
+        if self._dropped:
+            self._send()
+
+    async def close(self) -> None:
+        process = self._process
+        self._disconnect()
+        if process is not None:
+            await asyncio.to_thread(_wait, process)
+        self._lose_children()
+        while self._removing:
+            await asyncio.wait(self._removing)
+
+    # -- the zygote
+
+    def _start(self) -> None:
+        folder = self._folder / f"zygote-{os.urandom(4).hex()}"
+        folder.mkdir(mode=0o700)
+        options = {"folder": str(folder), "private": self._private, "memory_mb": self._memory_mb}
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(
+                    [*arguments(_ZYGOTE), json.dumps(options)],
+                    stdin=theirs,
+                    stdout=subprocess.DEVNULL,
+                    cwd=folder,
+                    # bound once here, and not in every child
+                    env={**environment(str(folder)), "LD_BIND_NOW": "1"},
+                    start_new_session=True,
+                )
+        except OSError:
+            ours.close()
+            folder.rmdir()
+            raise
+        ours.setblocking(False)
+        self._control = ours
+        self._has_forked = False
+        self._watch()
+
+    def _watch(self) -> None:
+        control, loop = self._control, self._loop
+        if control is None or loop is None or self._watching is loop:
+            return
+        self._unwatch()
+        self._watching = loop
+        loop.add_reader(control.fileno(), self._on_readable)
+        if not self._has_forked:
+            self._start_limit = loop.call_later(START_SECONDS, self._on_late_start)
+
+    def _unwatch(self) -> None:
+        loop, self._watching = self._watching, None
+        if loop is not None and not loop.is_closed() and self._control is not None:
+            loop.remove_reader(self._control.fileno())
+        if self._start_limit is not None:
+            self._start_limit.cancel()
+            self._start_limit = None
+
+    def _on_late_start(self) -> None:
+        if self._process is not None and not self._has_forked:
+            logger.error("no Python process was ready within %g s", START_SECONDS)
+            self._process.kill()
+
+    def _disconnect(self) -> None:
+        self._unwatch()
+        if self._control is not None:
+            self._control.close()
+        self._control = self._process = None
+        self._dropped.clear()
+
+    # -- messages
+
+    def _send(self, **message: Any) -> None:
+        if self._dropped:
+            message["drop"] = self._dropped
+        control = self._control
+        # one that has died is noticed where it is read from
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if control is not None:
+                try:
+                    control.send(json.dumps(message).encode())
+                except BlockingIOError:
+                    # it works through as many messages as a socket holds: this one has to wait
+                    control.setblocking(True)
+                    control.send(json.dumps(message).encode())
+                    control.setblocking(False)
+        self._dropped = []
+
+    def _on_readable(self) -> None:
+        # a few at a time, so that the loop comes to what the children have answered
+        for _ in range(8):
+            control = self._control
+            if control is None:
+                return
+            try:
+                content, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 2)
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                content, descriptors = b"", []
+            if not content:
+                self._on_death()
+                return
+            self._on_message(json.loads(content), descriptors)
+
+    def _on_message(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
+        if "forked" in message:
+            self._has_forked = True
+            self._requested -= 1
+            channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[0])
+            channel.setblocking(False)
+            os.set_blocking(descriptors[1], False)
+            child = PythonProcess(message["forked"], channel, descriptors[1], self._memory_mb)
+            self._children[child.pid] = child
+            self._listener.on_started(child)
+        elif "failed" in message:
+            self._requested -= 1
+            self._listener.on_failed(OSError(message["errno"], message["failed"]))
+        else:
+            if left := message.get("left"):
+                self._remove(left)
+            ended = self._children.pop(message["ended"], None)
+            if ended is not None:
+                ended.has_ended(message["status"])
+                self._listener.on_ended(ended)
+
+    def _remove(self, folder: str) -> None:
+        assert self._loop is not None
+        removing = self._loop.run_in_executor(None, lambda: shutil.rmtree(folder, ignore_errors=True))
+        self._removing.add(removing)
+        removing.add_done_callback(self._removing.discard)
+
+    def _on_death(self) -> None:
+        process = self._process
+        assert process is not None
+        self._disconnect()
+        process.kill()
+        status = process.wait()
+        logger.error("the process that forks Python processes ended with status %d", status)
+        requested, self._requested = self._requested, 0
+        self._lose_children()
+        if not self._has_forked:
+            # it would probably fail again
+            for _ in range(requested):
+                self._listener.on_failed(OSError(f"no Python process can be started: status {status}"))
+        elif requested:
+            try:
+                self.request(requested)
+            except OSError as error:
+                for _ in range(requested):
+                    self._listener.on_failed(error)
+
+    def _lose_children(self) -> None:
+        children, self._children = self._children, {}
+        for child in children.values():
+            child.has_ended(-signal.SIGKILL)
+            self._listener.on_ended(child)
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Until it has ended its children and itself, which it does because its socket is closed."""
+    try:
+        process.wait(_CLOSE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

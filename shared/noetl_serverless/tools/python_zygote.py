@@ -1,0 +1,255 @@
+"""The parent of the Python children: it has loaded what they need, forks clean ones, and ends them.
+
+Its standard input is a socket to the engine, with a JSON object per message. From the engine: {"fork": how many,
+"drop": [pid, ...], "end": [pid, ...]}, of which those to end are reported. To it: {"forked": pid} with the descriptors
+of the child's socket and of its output, {"failed": why}, and {"ended": pid, "status", "left"?: path of a folder to
+remove}. When the socket closes it ends, with all children.
+
+It never has a second thread: a fork would copy locks that the other thread holds. Only on Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
+from .private_folders import PrivateFolders
+from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, remove_content, serve
+
+_BUFFER = 1 << 20
+_MESSAGE = 1 << 16
+# where a child finds its socket
+_CHANNEL = 3
+# run once before the first fork, so that what it loads and touches is there already
+_WARM_UP = ("result = {'n': n + 1}", "def main(n):\n    return [n]", "raise ValueError(n)")
+
+
+@dataclass(slots=True)
+class _Folder:
+    """Where a child works; the next one gets it emptied. `rules`: a descriptor; `stamp`: when they were made."""
+
+    path: str
+    identity: tuple[int, int]
+    rules: int | None
+    stamp: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Child:
+    """`folder` is None if a child left this process behind when it ended."""
+
+    pid: int
+    folder: _Folder | None = None
+    is_dropped: bool = False
+
+
+class Zygote:
+    """`folder`: where the children's folders are made; `private`: what they cannot open."""
+
+    def __init__(self, control: socket.socket, runner: Runner, folder: str, private: PrivateFolders) -> None:
+        self.control = control
+        self.runner = runner
+        self.folder = folder
+        self.private = private
+        self.pid = os.getpid()
+        self._by_pid: dict[int, _Child] = {}
+        self._by_descriptor: dict[int, _Child] = {}
+        self._free: list[_Folder] = []
+        self._made = 0
+        self._poll = select.epoll()
+        self._poll.register(self.control, select.EPOLLIN)
+        self._adopted = os.open("/proc/thread-self/children", os.O_RDONLY)
+
+    def serve(self) -> None:
+        """Until the engine has closed its end."""
+        while True:
+            for descriptor, _ in self._poll.poll():
+                if descriptor != self.control.fileno():
+                    self._on_exit(descriptor)
+                elif message := self.control.recv(_MESSAGE):
+                    self._obey(json.loads(message))
+                else:
+                    return
+
+    def end(self) -> None:
+        """End all children, and what they have left behind."""
+        while pids := self._pids_of_children():
+            for pid in pids:
+                _kill(pid)
+            for pid in pids:
+                os.waitpid(pid, 0)
+
+    def _obey(self, message: dict[str, Any]) -> None:
+        for pid in message.get("drop", ()):
+            if child := self._by_pid.get(pid):
+                child.is_dropped = True
+                _kill(pid)
+        for pid in message.get("end", ()):
+            if pid in self._by_pid:
+                _kill(pid)
+        for _ in range(message.get("fork", 0)):
+            try:
+                self._fork()
+            except OSError as error:
+                self._report({"failed": str(error), "errno": error.errno})
+
+    def _report(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+        # an engine that is gone is noticed when it is read from
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            socket.send_fds(self.control, [json.dumps(message).encode()], descriptors)
+
+    # -- the beginning of a child
+
+    def _fork(self) -> None:
+        folder = self._free.pop() if self._free else self._new_folder()
+        opened: list[int] = []
+        try:
+            for end in socket.socketpair():
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+                opened.append(end.detach())
+            opened += os.pipe()
+            ours, channel, printed, output = opened
+            pid = os.fork()
+            if pid == 0:
+                self._become_child(channel, output, folder)
+            self._watch(_Child(pid, folder))
+            self._report({"forked": pid}, (ours, printed))
+        except OSError:
+            self._free.append(folder)
+            raise
+        finally:
+            for end in opened:
+                os.close(end)
+
+    def _become_child(self, channel: int, output: int, folder: _Folder) -> NoReturn:
+        try:
+            die_with_parent(self.pid)
+            # what its code leaves behind stays below it
+            adopt_orphans()
+            os.setsid()
+            os.dup2(output, 1)
+            os.dup2(output, 2)
+            os.dup2(channel, _CHANNEL, inheritable=False)
+            rules = None if folder.rules is None else os.dup2(folder.rules, _CHANNEL + 1, inheritable=False)
+            os.closerange(_CHANNEL + 1 + (rules is not None), _MAX_DESCRIPTOR)
+            self.runner.settle(folder.path)
+
+            def confine() -> None:
+                self._confine(folder, rules)
+
+            serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, _CHANNEL), self.runner, confine)
+        finally:
+            # whatever has been raised: it must not go on as a second zygote
+            os._exit(1)
+
+    def _confine(self, folder: _Folder, rules: int | None) -> None:
+        if rules is not None and folder.stamp != self.private.stamp():
+            os.close(rules)
+            rules = self.private.ruleset(folder.path)
+        if rules is None:
+            # no rules keep the children from reading each other's memory
+            close_to_inspection()
+        else:
+            from .landlock import restrict_self
+
+            restrict_self(rules)
+            os.close(rules)
+
+    def _watch(self, child: _Child) -> None:
+        descriptor = os.pidfd_open(child.pid)
+        self._by_pid[child.pid] = self._by_descriptor[descriptor] = child
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def _new_folder(self) -> _Folder:
+        path = os.path.join(self.folder, str(self._made))
+        self._made += 1
+        os.mkdir(path, 0o700)
+        found = os.lstat(path)
+        stamp = self.private.stamp()
+        return _Folder(path, (found.st_dev, found.st_ino), self.private.ruleset(path), stamp)
+
+    # -- its end
+
+    def _on_exit(self, descriptor: int) -> None:
+        child = self._by_descriptor.pop(descriptor)
+        del self._by_pid[child.pid]
+        self._poll.unregister(descriptor)
+        os.close(descriptor)
+        # until it is waited for, its pid, which is also its group's, is not reused
+        _kill(child.pid)
+        _, status = os.waitpid(child.pid, 0)
+        self._end_what_is_left()
+        if child.folder is None:
+            return
+        left = self._take_back(child.folder)
+        if not child.is_dropped or left:
+            report = {"ended": child.pid, "status": os.waitstatus_to_exitcode(status)}
+            self._report({**report, "left": left} if left else report)
+
+    def _end_what_is_left(self) -> None:
+        """A child keeps what its code has started, until it ends: what has this process as its parent now goes too."""
+        for pid in self._pids_of_children():
+            if pid not in self._by_pid:
+                _kill(pid)
+                self._watch(_Child(pid))
+
+    def _pids_of_children(self) -> list[int]:
+        return [int(pid) for pid in os.pread(self._adopted, 1 << 20, 0).split()]
+
+    def _take_back(self, folder: _Folder) -> str | None:
+        """Empty the folder of a child for the next; the path of what the engine has to remove instead."""
+        try:
+            found = os.lstat(folder.path)
+            if (found.st_dev, found.st_ino) == folder.identity:
+                remove_content(folder.path, MAX_LEFTOVER_FILES)
+                self._free.append(folder)
+                return None
+        except OSError:
+            pass
+        if folder.rules is not None:
+            os.close(folder.rules)
+        return folder.path
+
+
+def _kill(pid: int) -> None:
+    """Kill a process, and its group if it leads one."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+_MAX_DESCRIPTOR = os.sysconf("SC_OPEN_MAX")
+
+
+def main() -> None:
+    """The argument is JSON: {"folder": an empty one, "private": [path, ...], "memory_mb"}."""
+    options = json.loads(sys.argv[1])
+    control = socket.socket(fileno=os.dup(0))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    # the channel's place in a child stays taken, so that no other descriptor is there
+    while null <= _CHANNEL + 1:
+        null = os.dup(null)
+    # of this process alone: see `python_forks`
+    os.environ.pop("LD_BIND_NOW", None)
+    drop_privileges()
+    adopt_orphans()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    runner = Runner(MemoryLimit(options["memory_mb"]))
+    runner.warm_up(_WARM_UP)
+    freeze()
+    zygote = Zygote(control, runner, options["folder"], PrivateFolders(options["private"]))
+    try:
+        zygote.serve()
+    finally:
+        if os.getpid() == zygote.pid:
+            zygote.end()
