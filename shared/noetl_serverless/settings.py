@@ -51,6 +51,8 @@ class Settings:
     python_memory_mb: int = 2048
     http_allow_private: bool = True
     scratch: str = ""
+    # folders that task code cannot open, separated as in PATH
+    private_folders: str = ""
     # control plane and reconciler
     database_connections: int = 4
     max_deliveries: int = 5

@@ -34,6 +34,11 @@ class PrivateFolders:
         self._content = _CONTENT | (landlock.TRUNCATE if version >= _RESTRICTS_TRUNCATION else 0)
         self._scoped = landlock.SCOPE_SIGNAL if version >= _RESTRICTS_SIGNALS else 0
 
+    @property
+    def separates_processes(self) -> bool:
+        """Whether there are rules, which also keep each child from the others' memory."""
+        return bool(self._private or self._scoped)
+
     def stamp(self) -> tuple[int, ...]:
         """Changes when there is something new beside a private folder, which a ruleset made earlier does not allow."""
         return tuple([os.stat(folder).st_mtime_ns for folder in self._on_the_way])
@@ -41,7 +46,7 @@ class PrivateFolders:
     def ruleset(self, own: str) -> int | None:
         """The descriptor of rules for one child, which may use the folder `own`, and signal and trace only what it has
         started; None if the kernel has no such rules."""
-        if not self._private and not self._scoped:
+        if not self.separates_processes:
             return None
         ruleset = landlock.create_ruleset((self._content | _FOLDER) if self._private else 0, self._scoped)
         if self._private:

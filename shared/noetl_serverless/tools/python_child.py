@@ -4,30 +4,27 @@ Both ways a frame is 4 bytes of length, big-endian, and that much JSON: a reques
 {"data"} or {"error", "py"}, with "spent": true if this child must not be used again, "mb": by how much its memory has
 grown if that is much, or an empty frame if the code was not begun. Standard output and error are a pipe that the parent
 reads; user code cannot write to the socket by accident.
+
+What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
+alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import _thread
 import gc
-import inspect
 import json
-import linecache
 import os
 import resource
 import signal
-import socket
 import struct
 import sys
-import threading
-import traceback
 
 # the one of `signal` converts each result to an enum, and takes eight times as long
 from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
-from types import CodeType, ModuleType
+from contextlib import AbstractContextManager, nullcontext, suppress
+from types import CodeType, CoroutineType, ModuleType
 from typing import Any, NoReturn
 
 from .confinement import die_with_parent, drop_privileges
@@ -45,8 +42,8 @@ _LARGE_MB = 16
 _PEAK_UNITS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 
 
-def serve(channel: socket.socket, runner: Runner, prepare: Callable[[], object] | None = None) -> NoReturn:
-    """`prepare`: called before the first code runs."""
+def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = None) -> NoReturn:
+    """`channel`: the descriptor of a socket; `prepare`: called before the first code runs."""
     reusable = True
     while True:
         request = receive(channel)
@@ -55,9 +52,9 @@ def serve(channel: socket.socket, runner: Runner, prepare: Callable[[], object] 
         if prepare is not None:
             prepare()
             prepare = None
+        else:
+            reusable = reusable and runner.clean_up()
         send(channel, runner.answer(request) if reusable else b"")
-        # after the reply, which need not wait for it
-        reusable = reusable and runner.clean_up()
 
 
 def freeze() -> None:
@@ -91,11 +88,11 @@ class MemoryLimit:
         self.set()
 
 
-def receive(channel: socket.socket) -> bytearray | None:
+def receive(channel: int) -> bytearray | None:
     """One frame; None when the parent is gone."""
-    first = channel.recv(65536)
+    first = os.read(channel, 65536)
     while first and len(first) < 4:
-        more = channel.recv(65536)
+        more = os.read(channel, 65536)
         first = first + more if more else b""
     if not first:
         return None
@@ -103,23 +100,28 @@ def receive(channel: socket.socket) -> bytearray | None:
     frame = bytearray(length)
     at = len(first) - 4
     frame[:at] = first[4:]
-    view = memoryview(frame)
-    while at < length:
-        count = channel.recv_into(view[at:])
-        if not count:
-            return None
-        at += count
-    view.release()
+    with memoryview(frame) as view:
+        while at < length:
+            count = os.readv(channel, [view[at:]])
+            if not count:
+                return None
+            at += count
     return frame
 
 
-def send(channel: socket.socket, frame: bytes) -> None:
+def send(channel: int, frame: bytes) -> None:
     header = struct.pack(">I", len(frame))
     if len(frame) < _JOIN_BELOW_BYTES:
-        channel.sendall(header + frame)
+        _write(channel, header + frame)
     else:
-        channel.sendall(header)
-        channel.sendall(frame)
+        _write(channel, header)
+        _write(channel, frame)
+
+
+def _write(channel: int, content: bytes) -> None:
+    written = os.write(channel, content)
+    while written < len(content):
+        written += os.write(channel, memoryview(content)[written:])
 
 
 class Runner:
@@ -133,13 +135,13 @@ class Runner:
         from noetl_serverless.tools.encoding import encode_result
 
         self.loads, self.dumps, self.encode, self.invalid = orjson.loads, orjson.dumps, encode_result, InvalidValue
-        self.limit = memory
         # in which JSON is read and written
         self.memory: AbstractContextManager[None] = memory
         self.pid = os.getpid()
-        self.peak = 0
         self.codes: dict[str, CodeType] = {}
+        self.environ = dict(os.environ)
         self.path = list(sys.path)
+        self.peak = _peak_mb()
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
         # without the real-time signals: each handler adds a tenth of a microsecond to every call
@@ -149,22 +151,20 @@ class Runner:
 
     def warm_up(self, codes: Iterable[str]) -> None:
         """Run these once, with `n`, so that what they load and touch is there already."""
-        main = sys.modules["__main__"]
+        memory, main = self.memory, sys.modules["__main__"]
         self.memory = nullcontext()
         for code in codes:
             self.answer(bytearray(self.dumps({"code": code, "input": {"n": 1}})))
         self.codes.clear()
-        self.memory, sys.modules["__main__"] = self.limit, main
+        self.peak = _peak_mb()
+        self.memory, sys.modules["__main__"] = memory, main
 
     def settle(self, folder: str) -> None:
-        """Make `folder` the working folder, and limit this process."""
+        """Make `folder` the working folder of this process."""
         self.folder = folder
         self.pid = os.getpid()
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
-        self.environ = dict(os.environ)
-        self.peak = _peak_mb()
-        self.limit.set()
 
     def answer(self, request: bytearray) -> bytes:
         """The reply to a request."""
@@ -192,12 +192,12 @@ class Runner:
         module.__dict__.clear()
         # output that is still buffered belongs to this call
         sys.stdout, sys.stderr = self.stdout, self.stderr
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             self.stdout.flush()
         if os.getpid() != self.pid:
             # a forked process that the code did not end
             os._exit(0)
-        if threading.active_count() > 1 and not reply.endswith(b'"spent":true}'):
+        if _thread._count() > 0 and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
         if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
             reply = reply[:-1] + b',"mb":%d}' % grown
@@ -219,10 +219,17 @@ class Runner:
         entry = names.get("main")
         if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
             value = entry(**inputs)
-            return asyncio.run(value) if inspect.iscoroutine(value) else value
+            if isinstance(value, CoroutineType):
+                import asyncio
+
+                return asyncio.run(value)
+            return value
         return names.get("result")
 
     def _exception(self, code: str, error: BaseException) -> bytes:
+        import linecache
+        import traceback
+
         linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
         name = type(error).__name__
         try:
@@ -269,6 +276,7 @@ class Runner:
                 signal.signal(number, handler)
         sys.setrecursionlimit(self.recursion)
         sys.stdout.flush()
+        self.environ["HOME"] = self.environ["TMPDIR"] = self.folder
         if os.environ != self.environ:
             os.environ.clear()
             os.environ.update(self.environ)
@@ -315,13 +323,15 @@ def main() -> None:
     """A child that is started by itself: sends an empty object when it is ready. The argument is JSON: {"channel":
     descriptor of a socket, "folder", "memory_mb", "parent": pid}."""
     options = json.loads(sys.argv[1])
-    channel = socket.socket(fileno=options["channel"])
-    os.set_inheritable(channel.fileno(), False)
+    channel = options["channel"]
+    os.set_inheritable(channel, False)
     die_with_parent(options["parent"])
     drop_privileges()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    runner = Runner(MemoryLimit(options["memory_mb"]))
+    memory = MemoryLimit(options["memory_mb"])
+    runner = Runner(memory)
     freeze()
+    memory.set()
     runner.settle(options["folder"])
     send(channel, b"{}")
     serve(channel, runner)

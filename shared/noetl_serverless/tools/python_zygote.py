@@ -19,9 +19,11 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NoReturn
 
 from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
+from .landlock import restrict_self
 from .private_folders import PrivateFolders
 from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, remove_content, serve
 
@@ -29,8 +31,9 @@ _BUFFER = 1 << 20
 _MESSAGE = 1 << 16
 # where a child finds its socket
 _CHANNEL = 3
+_RULES = 4
 # run once before the first fork, so that what it loads and touches is there already
-_WARM_UP = ("result = {'n': n + 1}", "def main(n):\n    return [n]", "raise ValueError(n)")
+_WARM_UP = ("result = {'n': n + 1}", "def main(n):\n    return [n]")
 
 
 @dataclass(slots=True)
@@ -75,10 +78,18 @@ class Zygote:
             for descriptor, _ in self._poll.poll():
                 if descriptor != self.control.fileno():
                     self._on_exit(descriptor)
-                elif message := self.control.recv(_MESSAGE):
+                elif message := self._receive():
                     self._obey(json.loads(message))
                 else:
                     return
+
+    def _receive(self) -> bytes:
+        """The next message; empty if the engine is gone."""
+        try:
+            return self.control.recv(_MESSAGE)
+        except ConnectionResetError:
+            # it has left messages of this process unread
+            return b""
 
     def end(self) -> None:
         """End all children, and what they have left behind."""
@@ -139,30 +150,24 @@ class Zygote:
             os.dup2(output, 1)
             os.dup2(output, 2)
             os.dup2(channel, _CHANNEL, inheritable=False)
-            rules = None if folder.rules is None else os.dup2(folder.rules, _CHANNEL + 1, inheritable=False)
-            os.closerange(_CHANNEL + 1 + (rules is not None), _MAX_DESCRIPTOR)
+            if folder.rules is not None:
+                os.dup2(folder.rules, _RULES, inheritable=False)
+            os.closerange(_CHANNEL + 1 if folder.rules is None else _RULES + 1, _MAX_DESCRIPTOR)
             self.runner.settle(folder.path)
-
-            def confine() -> None:
-                self._confine(folder, rules)
-
-            serve(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, _CHANNEL), self.runner, confine)
+            serve(_CHANNEL, self.runner, None if folder.rules is None else partial(self._confine, folder))
         finally:
             # whatever has been raised: it must not go on as a second zygote
             os._exit(1)
 
-    def _confine(self, folder: _Folder, rules: int | None) -> None:
-        if rules is not None and folder.stamp != self.private.stamp():
-            os.close(rules)
-            rules = self.private.ruleset(folder.path)
-        if rules is None:
-            # no rules keep the children from reading each other's memory
-            close_to_inspection()
+    def _confine(self, folder: _Folder) -> None:
+        if folder.stamp == self.private.stamp():
+            restrict_self(_RULES)
         else:
-            from .landlock import restrict_self
-
+            rules = self.private.ruleset(folder.path)
+            assert rules is not None
             restrict_self(rules)
             os.close(rules)
+        os.close(_RULES)
 
     def _watch(self, child: _Child) -> None:
         descriptor = os.pidfd_open(child.pid)
@@ -237,17 +242,22 @@ def main() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     # the channel's place in a child stays taken, so that no other descriptor is there
-    while null <= _CHANNEL + 1:
+    while null <= _RULES:
         null = os.dup(null)
     # of this process alone: see `python_forks`
     os.environ.pop("LD_BIND_NOW", None)
     drop_privileges()
     adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    runner = Runner(MemoryLimit(options["memory_mb"]))
+    private = PrivateFolders(options["private"])
+    if not private.separates_processes:
+        close_to_inspection()
+    memory = MemoryLimit(options["memory_mb"])
+    runner = Runner(memory)
     runner.warm_up(_WARM_UP)
     freeze()
-    zygote = Zygote(control, runner, options["folder"], PrivateFolders(options["private"]))
+    memory.set()
+    zygote = Zygote(control, runner, options["folder"], private)
     try:
         zygote.serve()
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,7 +66,12 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
         notifier,
         platform.results(),
         registry.load,
-        PythonPool(settings.python_processes, settings.python_memory_mb, scratch),
+        PythonPool(
+            settings.python_processes,
+            settings.python_memory_mb,
+            scratch,
+            private=[Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder],
+        ),
         load_plan,
         orchestrator=None if core is None else _direct(core),
     )

@@ -83,6 +83,7 @@ def _values(
         "encryption_keys": secrets.encryption_keys,
         "development_sign_in": True,
         "scratch": str(layout.scratch),
+        "private_folders": os.pathsep.join(map(str, layout.private())),
     }
 
 

@@ -37,6 +37,10 @@ class Layout:
         for folder in (self.results, self.scratch, self.logs):
             folder.mkdir(mode=0o700, exist_ok=True)
 
+    def private(self) -> list[Path]:
+        """What task code has no business in: all of it, and the database's data if that is elsewhere."""
+        return [self.home, self.postgres.resolve()]
+
     def log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
