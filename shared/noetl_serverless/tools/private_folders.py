@@ -29,7 +29,9 @@ def is_enforced() -> bool:
 class PrivateFolders:
     def __init__(self, folders: Sequence[str]) -> None:
         version = landlock.version()
-        self._private = {os.path.realpath(folder) for folder in folders} if version >= _MOVES_FILES else set()
+        private = {os.path.realpath(folder) for folder in folders} if version >= _MOVES_FILES else set()
+        # what is beside one is not allowed if it is within another
+        self._private = {folder for folder in private if private.isdisjoint(_ancestors(folder))}
         self._on_the_way = sorted({folder for private in self._private for folder in _ancestors(private)})
         self._content = _CONTENT | (landlock.TRUNCATE if version >= _RESTRICTS_TRUNCATION else 0)
         self._scoped = landlock.SCOPE_SIGNAL if version >= _RESTRICTS_SIGNALS else 0
