@@ -1,0 +1,111 @@
+"""What a pool of Python children promises, wherever its children come from: forked, or started one by one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from noetl_serverless.tools.python_pool import PythonPool
+
+PID = "import os; result = os.getpid()"
+
+
+@pytest.fixture(params=["forked", "spawned"])
+async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[PythonPool]:
+    made = PythonPool(2, 512, tmp_path / "python", forks=request.param == "forked")
+    yield made
+    await made.close()
+
+
+async def ended(pid: int) -> None:
+    """TimeoutError if it does not end soon."""
+    async with asyncio.timeout(10):
+        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            await asyncio.sleep(0.01)
+
+
+async def data(pool: PythonPool, code: str, execution: str | None = None, **input: Any) -> Any:
+    reply = await pool.run(code, input, 30.0, execution=execution)
+    assert reply["status"] == "ok", reply
+    return reply["data"]
+
+
+async def test_an_execution_keeps_its_child_and_no_other_gets_it(pool: PythonPool) -> None:
+    first = await data(pool, PID, "1")
+    others = [await data(pool, PID, execution) for execution in ("2", "3", None, None)]
+    assert await data(pool, PID, "1") == first, "a step of the same execution met a child that is not warm"
+    assert len({first, *others}) == 5, "code of one execution ran in a child of another"
+
+
+async def test_what_one_execution_changes_no_other_meets(pool: PythonPool) -> None:
+    spoil = (
+        "import builtins, json, sys\n"
+        "json.dumps = lambda *_, **__: 'forged'\nsys.modules['left'] = 'behind'\n"
+        "frame = sys._getframe()\nwhile 'self' not in frame.f_locals: frame = frame.f_back\n"
+        "frame.f_locals['self'].encode = lambda *_: b'{\"data\":\"forged\"}'\nbuiltins.sorted = lambda _: 13\n"
+    )
+    assert (await pool.run(spoil, {}, 30.0, execution="1"))["data"] == "forged"
+    look = "import json, sys\nresult = [json.dumps([n]), sorted('a'), 'left' in sys.modules]"
+    assert [await data(pool, look, f"other {n}", n=n) for n in range(4)] == [[f"[{n}]", ["a"], False] for n in range(4)]
+
+
+async def test_the_calls_of_an_execution_that_run_at_once_share_no_child(pool: PythonPool) -> None:
+    code = "import os, time; time.sleep(0.1); result = os.getpid()"
+    assert len(set(await asyncio.gather(*(data(pool, code, "1") for _ in range(2))))) == 2
+
+
+async def test_a_call_has_its_output_and_the_place_of_its_error(pool: PythonPool) -> None:
+    reply = await pool.run("print('seen')\nraise ValueError('why')", {}, 30.0, execution="1")
+    assert (reply["stdout"], reply["py"]["line"]) == ("seen\n", 2)
+    assert reply["error"]["message"] == "ValueError: why"
+
+
+async def test_a_call_beyond_its_time_is_killed(pool: PythonPool) -> None:
+    pid = await data(pool, PID, "1")
+    reply = await pool.run("while True: pass", {}, 0.2, execution="1")
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("python.timeout", True)
+    await ended(pid)
+    assert await data(pool, PID, "1") != pid
+
+
+async def test_a_child_that_dies_fails_its_call_alone(pool: PythonPool) -> None:
+    other = asyncio.create_task(data(pool, "import time; time.sleep(0.3); result = 'mine'", "2"))
+    reply = await pool.run("import os; os._exit(3)", {}, 30.0, execution="1")
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("python.killed", True)
+    assert "exit status 3" in reply["error"]["message"]
+    assert await other == "mine"
+
+
+async def test_a_child_that_dies_between_two_calls_fails_none(pool: PythonPool) -> None:
+    pid = await data(pool, PID, "1")
+    os.kill(pid, signal.SIGKILL)
+    await ended(pid)
+    await asyncio.sleep(0.05)
+    assert await data(pool, PID, "1") != pid
+
+
+async def test_the_limit_of_memory_holds_and_costs_the_child(pool: PythonPool) -> None:
+    reply = await pool.run("x = bytearray(700_000_000)", {}, 30.0, execution="1")
+    assert reply["error"]["code"] == "python.memory"
+    assert await data(pool, "result = len(bytearray(100_000_000))", "1") == 100_000_000
+
+
+async def test_random_numbers_are_different_in_each_child(pool: PythonPool) -> None:
+    code = "import random, secrets, tempfile, uuid\nresult = [random.random(), secrets.token_hex(), str(uuid.uuid4())]"
+    drawn = [await data(pool, code) for _ in range(4)]
+    assert len({str(value) for values in drawn for value in values}) == 12, "two children have drawn the same"
+
+
+async def test_nothing_is_left_once_it_is_closed(pool: PythonPool, tmp_path: Path) -> None:
+    pids = [await data(pool, PID, str(execution)) for execution in range(3)]
+    pids += pool.pids
+    await pool.close()
+    assert [pid for pid in pids if psutil.pid_exists(pid)] == [], "children go on"
+    assert list((tmp_path / "python").iterdir()) == [], "files are left behind"

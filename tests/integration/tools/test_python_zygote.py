@@ -1,0 +1,194 @@
+"""The process that forks the Python children: what it is, what its children have of it, and what its end means."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from noetl_serverless.tools.private_folders import PrivateFolders
+from noetl_serverless.tools.python_child import MemoryLimit, Runner
+from noetl_serverless.tools.python_pool import PythonPool
+from noetl_serverless.tools.python_zygote import Zygote
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children are forked only on Linux")
+
+PID = "import os; result = os.getpid()"
+# in a session and a group of its own, without a parent that knows it
+DAEMON = """
+import os, time
+read, write = os.pipe()
+if not os.fork():
+    os.setsid()
+    if not os.fork():
+        os.write(write, str(os.getpid()).encode())
+        time.sleep(600)
+    os._exit(0)
+result = int(os.read(read, 20))
+"""
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[PythonPool]:
+    made = PythonPool(2, 512, tmp_path / "python")
+    await made.run("result = 1", {}, execution="first")
+    yield made
+    await made.close()
+
+
+def zygote_of(pool: PythonPool) -> psutil.Process:
+    (pid,) = {psutil.Process(pid).ppid() for pid in pool.pids}
+    return psutil.Process(pid)
+
+
+async def gone(pid: int) -> bool:
+    for _ in range(500):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            return True
+        await asyncio.sleep(0.02)
+    return False
+
+
+async def test_it_has_one_thread_and_nothing_that_makes_a_fork_slow(pool: PythonPool) -> None:
+    assert zygote_of(pool).num_threads() == 1, "a fork would copy the locks of other threads"
+    reply = await pool.run("import sys; result = sorted(sys.modules)", {})
+    assert not {"threading", "logging", "asyncio"}.intersection(reply["data"]), (
+        "each of these runs its own code after every fork"
+    )
+
+
+async def test_it_has_nothing_of_the_engines_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOETL_ENCRYPTION_KEYS", "k1:topsecret")
+    pool = PythonPool(1, 512, tmp_path)
+    try:
+        await pool.run("result = 1", {}, execution="1")
+        assert "topsecret" not in str(zygote_of(pool).environ())
+        assert "topsecret" not in str(zygote_of(pool).cmdline())
+    finally:
+        await pool.close()
+
+
+async def test_a_child_has_its_output_and_one_socket_and_no_other_descriptor(pool: PythonPool) -> None:
+    code = (
+        "import os\nfolder = '/proc/self/fd'\n"
+        "result = {n: os.readlink(f'{folder}/{n}').split(':')[0] for n in os.listdir(folder) if os.path.exists(f'{folder}/{n}')}"
+    )
+    reply = await pool.run(code, {})
+    assert reply["data"] == {"0": "/dev/null", "1": "pipe", "2": "pipe", "3": "socket"}
+
+
+async def test_a_child_can_neither_signal_nor_trace_another(pool: PythonPool) -> None:
+    if not PrivateFolders([]).separates_processes:
+        pytest.skip("the kernel has no Landlock that restricts signals (Linux 6.12 or later)")
+    other = (await pool.run(PID, {}, execution="other"))["data"]
+    code = (
+        "import ctypes, os\nresult = []\n"
+        "for look in (lambda: os.kill(other, 0), lambda: open(f'/proc/{other}/mem', 'rb'),\n"
+        "             lambda: open(f'/proc/{other}/environ').read()):\n"
+        "    try:\n        result.append(str(look()))\n"
+        "    except PermissionError:\n        result.append('refused')\n"
+        "result.append(ctypes.CDLL(None).ptrace(16, other, 0, 0))"
+    )
+    assert (await pool.run(code, {"other": other}))["data"] == ["refused", "refused", "refused", -1]
+
+
+async def test_what_leaves_the_group_of_a_child_ends_with_it(pool: PythonPool) -> None:
+    daemon = (await pool.run(DAEMON, {}, execution="1"))["data"]
+    assert (await pool.run(f"import os; os.kill({daemon}, 0); result = 'there'", {}, execution="1"))["data"] == "there"
+    await pool.run("import os; os._exit(0)", {}, execution="1")
+    assert await gone(daemon), "what code has started outlives its execution"
+
+
+async def test_when_it_dies_its_children_do_and_others_take_over(pool: PythonPool) -> None:
+    before = pool.pids
+    running = asyncio.create_task(pool.run("import time; time.sleep(600)", {}, execution="1"))
+    while not pool._busy:
+        await asyncio.sleep(0.01)
+    zygote_of(pool).kill()
+    reply = await running
+    assert (reply["error"]["code"], reply["error"]["retryable"]) == ("python.killed", True)
+    assert all([await gone(pid) for pid in before]), "children of a process that died go on without it"
+    after = [(await pool.run(PID, {}, execution=str(n)))["data"] for n in range(3)]
+    assert not set(after) & set(before)
+
+
+async def test_calls_that_wait_for_a_child_get_it_from_the_next(pool: PythonPool) -> None:
+    zygote_of(pool).send_signal(signal.SIGSTOP)
+    calls = [asyncio.create_task(pool.run(PID, {})) for _ in range(12)]
+    await asyncio.sleep(0.2)
+    zygote_of(pool).kill()
+    replies = await asyncio.wait_for(asyncio.gather(*calls), 60)
+    assert [reply["status"] for reply in replies[-4:]] == ["ok"] * 4, "calls that had not begun were lost"
+
+
+async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tools.python_forks._ZYGOTE", "noetl_serverless.missing")
+    pool = PythonPool(1, 512, tmp_path / "p")
+    try:
+        errors = await asyncio.wait_for(
+            asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3)), return_exceptions=True), 60
+        )
+        assert [type(error) for error in errors] == [OSError] * 3
+        monkeypatch.undo()
+        # what was requested ahead has failed, too
+        while pool._requested:
+            await asyncio.sleep(0.01)
+        assert (await pool.run("result = 1", {}))["data"] == 1
+    finally:
+        await pool.close()
+
+
+async def test_it_ends_with_the_engine(tmp_path: Path) -> None:
+    code = (
+        "import asyncio, sys\nfrom pathlib import Path\nfrom noetl_serverless.tools.python_pool import PythonPool\n"
+        "async def main():\n"
+        "    pool = PythonPool(1, 512, Path(sys.argv[1]))\n"
+        "    here = 'import os; result = [os.getpid(), os.getppid()]'\n"
+        "    print(*(await pool.run(here, {}, execution='1'))['data'], *pool.pids, flush=True)\n"
+        "    await pool.run('import time; time.sleep(600)', {})\n"
+        "asyncio.run(main())\n"
+    )
+    engine = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert engine.stdout is not None
+    pids = [int(pid) for pid in (await engine.stdout.readline()).split()]
+    engine.kill()
+    await engine.wait()
+    assert all([await gone(pid) for pid in pids]), "processes are left of an engine that was killed"
+
+
+async def test_a_folder_serves_one_child_after_another_empty(pool: PythonPool) -> None:
+    where = "import os\nresult = [os.getcwd(), os.listdir()]\nopen('left', 'w').close()\nos.mkdir('d')"
+    found = []
+    for _ in range(30):
+        found.append((await pool.run(where, {}))["data"])
+    assert [listed for _, listed in found if listed] == [], "a child has files of another"
+    assert len({folder for folder, _ in found}) < 20, "each child gets a folder of its own, and none is used again"
+
+
+def test_a_fork_that_fails_is_reported_and_costs_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def no_more() -> int:
+        raise BlockingIOError(11, "no more processes")
+
+    with ours, theirs:
+        zygote = Zygote(theirs, Runner(MemoryLimit(512)), str(tmp_path), PrivateFolders([]))
+        opened = len(os.listdir("/proc/self/fd"))
+        monkeypatch.setattr(os, "fork", no_more)
+        for _ in range(3):
+            zygote._obey({"fork": 1})
+            assert b"no more processes" in ours.recv(1000)
+        # the rules of its folder
+        assert len(os.listdir("/proc/self/fd")) <= opened + 1
+        assert [path.name for path in tmp_path.iterdir()] == ["0"]
