@@ -94,7 +94,7 @@ class Meter:
 
 def _is_python_child(process: psutil.Process) -> bool:
     try:
-        return any(word.endswith("python_child.py") for word in process.cmdline())
+        return any("tools.python_zygote" in word for word in process.cmdline())
     except psutil.Error:
         return False
 

@@ -78,7 +78,7 @@ def test_only_the_settings_read_the_environment() -> None:
     package = ROOT / "shared" / "noetl_serverless"
     # python children get a clean environment: what they need of PATH and the like is read where they are started; what
     # installs distributions goes by the user's own configuration, and runs in no function
-    children = ("tools/python_process.py", "tools/python_child.py")
+    children = ("tools/python_source.py", "tools/python_child.py", "tools/python_zygote.py")
     allowed = ("settings.py", "hosts/", "cli/", "packaging/pip_config.py", *children)
     readers = [
         name

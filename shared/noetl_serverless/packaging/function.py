@@ -33,8 +33,8 @@ _IMPLICIT_DISTRIBUTIONS = {
     f"{TOOLS}.python_child": ("tzdata",),
     f"{PACKAGE}.telemetry.metrics": ("prometheus_client",),
 }
-# run by its path, not imported
-_SCRIPT = f"{PACKAGE}/tools/python_child.py"
+# a program of its own: no import names it
+_ZYGOTE = f"{TOOLS}.python_zygote"
 
 
 class TooBig(ValueError):
@@ -78,7 +78,7 @@ class Packager:
         compile_folder(folder, self._interpreter, without_docstrings=True)
         self._copy_ours(closure, folder)
         shutil.copyfile(entry, folder / entry.name)
-        compile_folder(folder, self._interpreter, keep={entry.name, _SCRIPT})
+        compile_folder(folder, self._interpreter, keep={entry.name})
         size = archive.size(folder)
         if size > spec.package_mb * MEGABYTE:
             raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB is the limit")
@@ -120,8 +120,8 @@ class Packager:
             run, read = self._tools(spec)
             _add(closure, self._importer.of_modules(run, lazily=True))
             _add(closure, self._importer.of_modules(read, lazily=False))
-        if f"{TOOLS}.python_process" in closure.modules:
-            _add(closure, self._importer.of_modules([f"{TOOLS}.python_child"], lazily=True))
+        if f"{TOOLS}.python_forks" in closure.modules:
+            _add(closure, self._importer.of_modules([_ZYGOTE], lazily=True))
         return closure
 
     def _tools(self, spec: FunctionSpec) -> tuple[list[str], list[str]]:

@@ -52,11 +52,11 @@ class PrivateFolders:
             return None
         ruleset = landlock.create_ruleset((self._content | _FOLDER) if self._private else 0, self._scoped)
         if self._private:
-            for path in (own, *self._beside()):
+            for path in (own, *self._siblings()):
                 self._allow(ruleset, path)
         return ruleset
 
-    def _beside(self) -> Iterator[str]:
+    def _siblings(self) -> Iterator[str]:
         closed = self._private.union(self._on_the_way)
         for folder in self._on_the_way:
             # what may not be listed may not be opened either

@@ -102,7 +102,7 @@ class PythonForks:
             with theirs:
                 self._process = subprocess.Popen(
                     [*arguments(_ZYGOTE), json.dumps(options)],
-                    stdin=theirs,
+                    stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd=folder,
                     # bound once here, and not in every child

@@ -124,9 +124,9 @@ class Zygote:
         folder = self._free.pop() if self._free else self._new_folder()
         opened: list[int] = []
         try:
-            for end in socket.socketpair():
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-                opened.append(end.detach())
+            for endpoint in socket.socketpair():
+                endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+                opened.append(endpoint.detach())
             opened += os.pipe()
             ours, channel, printed, output = opened
             pid = os.fork()
@@ -138,8 +138,8 @@ class Zygote:
             self._free.append(folder)
             raise
         finally:
-            for end in opened:
-                os.close(end)
+            for descriptor in opened:
+                os.close(descriptor)
 
     def _become_child(self, channel: int, output: int, folder: _Folder) -> NoReturn:
         try:

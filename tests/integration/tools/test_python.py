@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.eventually import eventually
 
 from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolOutcome
@@ -394,8 +395,7 @@ async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
     pool = PythonPool(2, 512, tmp_path / "p")
     pool.start()
     assert (await pool.run("result = 1", {}, execution="1"))["data"] == 1
-    while len(pool.pids) < 4:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(pool.pids) == 4)
     pids = pool.pids
     assert (await pool.run("import os; result = os.getpid()", {}))["data"] in pids, "it waited for another child"
     await pool.close()
@@ -617,8 +617,7 @@ async def test_an_idle_process_that_ends_takes_with_it_what_it_started(tmp_path:
         left = (await one.run(code, {}, 10.0, execution="1"))["data"]
         (child,) = one._idle
         os.kill(child.pid, signal.SIGUSR1)
-        while child.status is None:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: child.status is not None)
         assert (await one.run("result = 2", {}, 5.0, execution="1")).get("data") == 2
         assert await gone(left), "what was left behind goes on"
     finally:
@@ -665,8 +664,7 @@ async def test_a_child_that_ends_while_it_is_idle_is_replaced(tmp_path: Path) ->
     try:
         pid = (await pool.run("import os; result = os.getpid()", {}, execution="1"))["data"]
         os.kill(pid, signal.SIGKILL)
-        while pid in pool.pids:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: pid not in pool.pids)
         again = await pool.run("import os; result = os.getpid()", {}, execution="1")
         assert (again["status"], again["data"] != pid) == ("ok", True)
     finally:

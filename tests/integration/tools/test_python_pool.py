@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.eventually import eventually
 
 from noetl_serverless.tools.python_pool import PythonPool
 
@@ -22,13 +23,6 @@ async def pool(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
     made = PythonPool(2, 512, tmp_path / "python", forks=request.param == "forked")
     yield made
     await made.close()
-
-
-async def ended(pid: int) -> None:
-    """TimeoutError if it does not end soon."""
-    async with asyncio.timeout(10):
-        while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            await asyncio.sleep(0.01)
 
 
 async def data(pool: PythonPool, code: str, execution: str | None = None, **input: Any) -> Any:
@@ -71,7 +65,7 @@ async def test_a_call_beyond_its_time_is_killed(pool: PythonPool) -> None:
     pid = await data(pool, PID, "1")
     reply = await pool.run("while True: pass", {}, 0.2, execution="1")
     assert (reply["error"]["code"], reply["error"]["retryable"]) == ("python.timeout", True)
-    await ended(pid)
+    await eventually(lambda: not psutil.pid_exists(pid))
     assert await data(pool, PID, "1") != pid
 
 
@@ -86,8 +80,7 @@ async def test_a_child_that_dies_fails_its_call_alone(pool: PythonPool) -> None:
 async def test_a_child_that_dies_between_two_calls_fails_none(pool: PythonPool) -> None:
     pid = await data(pool, PID, "1")
     os.kill(pid, signal.SIGKILL)
-    await ended(pid)
-    await asyncio.sleep(0.05)
+    await eventually(lambda: pid not in pool.pids)
     assert await data(pool, PID, "1") != pid
 
 

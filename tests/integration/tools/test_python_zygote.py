@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tests.eventually import eventually
 
 from noetl_serverless.tools.private_folders import PrivateFolders
 from noetl_serverless.tools.python_child import MemoryLimit, Runner
@@ -48,12 +49,11 @@ def zygote_of(pool: PythonPool) -> psutil.Process:
     return psutil.Process(pid)
 
 
-async def gone(pid: int) -> bool:
-    for _ in range(500):
-        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
-            return True
-        await asyncio.sleep(0.02)
-    return False
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 async def test_it_has_one_thread_and_nothing_that_makes_a_fork_slow(pool: PythonPool) -> None:
@@ -64,9 +64,7 @@ async def test_it_has_one_thread_and_nothing_that_makes_a_fork_slow(pool: Python
     )
 
 
-async def test_it_has_nothing_of_the_engines_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_it_has_nothing_of_the_engines_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOETL_ENCRYPTION_KEYS", "k1:topsecret")
     pool = PythonPool(1, 512, tmp_path)
     try:
@@ -79,8 +77,8 @@ async def test_it_has_nothing_of_the_engines_environment(
 
 async def test_a_child_has_its_output_and_one_socket_and_no_other_descriptor(pool: PythonPool) -> None:
     code = (
-        "import os\nfolder = '/proc/self/fd'\n"
-        "result = {n: os.readlink(f'{folder}/{n}').split(':')[0] for n in os.listdir(folder) if os.path.exists(f'{folder}/{n}')}"
+        "import os\nfolder = '/proc/self/fd/'\n"
+        "result = {n: os.readlink(folder + n).split(':')[0] for n in os.listdir(folder) if os.path.exists(folder + n)}"
     )
     reply = await pool.run(code, {})
     assert reply["data"] == {"0": "/dev/null", "1": "pipe", "2": "pipe", "3": "socket"}
@@ -105,18 +103,17 @@ async def test_what_leaves_the_group_of_a_child_ends_with_it(pool: PythonPool) -
     daemon = (await pool.run(DAEMON, {}, execution="1"))["data"]
     assert (await pool.run(f"import os; os.kill({daemon}, 0); result = 'there'", {}, execution="1"))["data"] == "there"
     await pool.run("import os; os._exit(0)", {}, execution="1")
-    assert await gone(daemon), "what code has started outlives its execution"
+    await eventually(lambda: is_gone(daemon))
 
 
 async def test_when_it_dies_its_children_do_and_others_take_over(pool: PythonPool) -> None:
     before = pool.pids
     running = asyncio.create_task(pool.run("import time; time.sleep(600)", {}, execution="1"))
-    while not pool._busy:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: pool._busy)
     zygote_of(pool).kill()
     reply = await running
     assert (reply["error"]["code"], reply["error"]["retryable"]) == ("python.killed", True)
-    assert all([await gone(pid) for pid in before]), "children of a process that died go on without it"
+    await eventually(lambda: all(map(is_gone, before)))
     after = [(await pool.run(PID, {}, execution=str(n)))["data"] for n in range(3)]
     assert not set(after) & set(before)
 
@@ -140,8 +137,7 @@ async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch
         assert [type(error) for error in errors] == [OSError] * 3
         monkeypatch.undo()
         # what was requested ahead has failed, too
-        while pool._requested:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not pool._requested)
         assert (await pool.run("result = 1", {}))["data"] == 1
     finally:
         await pool.close()
@@ -164,7 +160,7 @@ async def test_it_ends_with_the_engine(tmp_path: Path) -> None:
     pids = [int(pid) for pid in (await engine.stdout.readline()).split()]
     engine.kill()
     await engine.wait()
-    assert all([await gone(pid) for pid in pids]), "processes are left of an engine that was killed"
+    await eventually(lambda: all(map(is_gone, pids)))
 
 
 async def test_a_folder_serves_one_child_after_another_empty(pool: PythonPool) -> None:

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from tests.eventually import eventually
 
 from noetl_serverless.tools import idle_children
 from noetl_serverless.tools.idle_children import MAX_IDLE, IdleChildren
@@ -72,8 +73,7 @@ async def test_they_go_after_a_while(pool: Pool, monkeypatch: pytest.MonkeyPatch
     for pid in range(2):
         pool.add(pid, str(pid))
         await asyncio.sleep(0.02)
-    while len(pool.dropped) < 2:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: len(pool.dropped) == 2)
     assert (pool.dropped, list(pool.idle)) == ([0, 1], [])
     assert pool.flushed, "they go only when something else is to be done"
 
@@ -86,9 +86,8 @@ def test_one_event_loop_after_another_ends_them(pool: Pool, monkeypatch: pytest.
 
     async def add_and_wait() -> None:
         await add(2)
-        while len(pool.dropped) < 2:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: len(pool.dropped) == 2)
 
     asyncio.run(add(1))
-    asyncio.run(asyncio.wait_for(add_and_wait(), 10))
+    asyncio.run(add_and_wait())
     assert sorted(pool.dropped) == [1, 2]
