@@ -1,9 +1,9 @@
 """A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
-Both ways a frame is 4 bytes of length, big-endian, and that much JSON: a request is {"code", "input"}; a reply is
-{"data"} or {"error", "py"}, with "spent": true if this child must not be used again, "mb": by how much its memory has
-grown if that is much, or an empty frame if the code was not begun. Standard output and error are a pipe that the parent
-reads; user code cannot write to the socket by accident.
+Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, the JSON is {"code",
+"input"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this
+child must not be used again, "mb": by how much its memory has grown if that is much, or an empty frame if the code was
+not begun. Standard output and error are a pipe that the parent reads; user code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -14,6 +14,7 @@ from __future__ import annotations
 import _thread
 import gc
 import json
+import marshal
 import os
 import resource
 import signal
@@ -27,9 +28,9 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from types import CodeType, CoroutineType, ModuleType
 from typing import Any, NoReturn
 
+from .compiled_code import FILE, read_request, request
 from .confinement import die_with_parent, drop_privileges
 
-FILE = "<code>"
 _MAX_CACHED_CODES = 256
 _MAX_MESSAGE_CHARACTERS = 2000
 _MAX_TRACEBACK_CHARACTERS = 8000
@@ -46,15 +47,15 @@ def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = N
     """`channel`: the descriptor of a socket; `prepare`: called before the first code runs."""
     reusable = True
     while True:
-        request = receive(channel)
-        if request is None:
+        received = receive(channel)
+        if received is None:
             os._exit(0)
         if prepare is not None:
             prepare()
             prepare = None
         else:
             reusable = reusable and runner.clean_up()
-        send(channel, runner.answer(request) if reusable else b"")
+        send(channel, runner.answer(received) if reusable else b"")
 
 
 def freeze() -> None:
@@ -154,7 +155,7 @@ class Runner:
         memory, main = self.memory, sys.modules["__main__"]
         self.memory = nullcontext()
         for code in codes:
-            self.answer(bytearray(self.dumps({"code": code, "input": {"n": 1}})))
+            self.answer(bytearray(request(code, self.dumps({"code": code, "input": {"n": 1}}))))
         self.codes.clear()
         self.peak = _peak_mb()
         self.memory, sys.modules["__main__"] = memory, main
@@ -166,17 +167,18 @@ class Runner:
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
 
-    def answer(self, request: bytearray) -> bytes:
+    def answer(self, received: bytearray) -> bytes:
         """The reply to a request."""
         code = ""
         module = ModuleType("__main__")
         try:
             with self.memory:
-                fields = self.loads(request)
-                del request
+                compiled, content = read_request(received)
+                fields = self.loads(content)
+                del received, content
             code, inputs = fields["code"], fields["input"]
             del fields
-            value = self._run(code, inputs, module)
+            value = self._run(code, compiled, inputs, module)
             reply = self.encode(value, self.memory)
             value = inputs = None
         except MemoryError as error:
@@ -203,12 +205,13 @@ class Runner:
             reply = reply[:-1] + b',"mb":%d}' % grown
         return reply
 
-    def _run(self, code: str, inputs: dict[str, Any], module: ModuleType) -> Any:
+    def _run(self, code: str, marshalled: bytes, inputs: dict[str, Any], module: ModuleType) -> Any:
         compiled = self.codes.get(code)
         if compiled is None:
             if len(self.codes) >= _MAX_CACHED_CODES:
                 self.codes.pop(next(iter(self.codes)))
-            compiled = self.codes[code] = compile(code, FILE, "exec", dont_inherit=True)
+            compiled = marshal.loads(marshalled) if marshalled else compile(code, FILE, "exec", dont_inherit=True)
+            self.codes[code] = compiled
         names = module.__dict__
         names.update(inputs)
         # the code's own module is `__main__`, for libraries that look up a class or a function by its module

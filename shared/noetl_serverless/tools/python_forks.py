@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _ZYGOTE = f"{__package__}.python_zygote"
 _MESSAGE = 1 << 14
 _CLOSE_SECONDS = 10.0
+# children whose descriptors go into one message
+_AT_ONCE = 16
 # so many wait for one message
 _DROPPED = 8
 
@@ -43,7 +45,10 @@ class PythonForks:
         # the loop that watches the control socket; None if none does
         self._watching: asyncio.AbstractEventLoop | None = None
         self._children: dict[int, PythonProcess] = {}
-        self._dropped: list[int] = []
+        # those that are to be dropped with the next message, and those that were with the last. Their sockets stay open
+        # so long: by the end of its socket a child would be woken up, which costs more than to be killed
+        self._dropped: list[PythonProcess] = []
+        self._going: list[PythonProcess] = []
         self._requested = 0
         # whether this zygote has forked a child yet
         self._has_forked = False
@@ -62,7 +67,8 @@ class PythonForks:
         if self._control is None:
             self._start()
         self._requested += count
-        self._send(fork=count)
+        for begun in range(0, count, _AT_ONCE):
+            self._send(fork=min(_AT_ONCE, count - begun))
 
     def end(self, child: PythonProcess) -> asyncio.Future[int]:
         ended = child.end()
@@ -72,11 +78,13 @@ class PythonForks:
         return ended
 
     def drop(self, child: PythonProcess) -> None:
-        child.release()
-        if self._children.pop(child.pid, None) is not None:
-            self._dropped.append(child.pid)
-            if len(self._dropped) >= _DROPPED:
-                self.flush()
+        child.set_aside()
+        if self._children.pop(child.pid, None) is None:
+            child.release()
+            return
+        self._dropped.append(child)
+        if len(self._dropped) >= _DROPPED:
+            self.flush()
 
     def flush(self) -> None:
         if self._dropped:
@@ -146,13 +154,14 @@ class PythonForks:
         if self._control is not None:
             self._control.close()
         self._control = self._process = None
-        self._dropped.clear()
+        self._release_dropped()
+        self._release_dropped()
 
     # -- messages
 
     def _send(self, **message: Any) -> None:
         if self._dropped:
-            message["drop"] = self._dropped
+            message["drop"] = [child.pid for child in self._dropped]
         control = self._control
         # one that has died is noticed where it is read from
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -164,7 +173,12 @@ class PythonForks:
                     control.setblocking(True)
                     control.send(json.dumps(message).encode())
                     control.setblocking(False)
-        self._dropped = []
+        self._release_dropped()
+
+    def _release_dropped(self) -> None:
+        for child in self._going:
+            child.release()
+        self._going, self._dropped = self._dropped, []
 
     def _on_readable(self) -> None:
         # a few at a time, so that the loop comes to what the children have answered
@@ -173,7 +187,7 @@ class PythonForks:
             if control is None:
                 return
             try:
-                content, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 2)
+                content, descriptors, _, _ = socket.recv_fds(control, _MESSAGE, 2 * _AT_ONCE)
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -186,16 +200,19 @@ class PythonForks:
     def _on_message(self, message: dict[str, Any], descriptors: Sequence[int]) -> None:
         if "forked" in message:
             self._has_forked = True
-            self._requested -= 1
-            channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptors[0])
-            channel.setblocking(False)
-            os.set_blocking(descriptors[1], False)
-            child = PythonProcess(message["forked"], channel, descriptors[1], self._memory_mb)
-            self._children[child.pid] = child
-            self._listener.on_started(child)
+            pids = message["forked"]
+            self._requested -= len(pids)
+            ends = iter(descriptors)
+            for pid, descriptor, printed in zip(pids, ends, ends, strict=True):
+                channel = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
+                channel.setblocking(False)
+                os.set_blocking(printed, False)
+                self._children[pid] = child = PythonProcess(pid, channel, printed, self._memory_mb)
+                self._listener.on_started(child)
         elif "failed" in message:
-            self._requested -= 1
-            self._listener.on_failed(OSError(message["errno"], message["failed"]))
+            self._requested -= message["failed"]
+            for _ in range(message["failed"]):
+                self._listener.on_failed(OSError(message["errno"], message["why"]))
         else:
             if left := message.get("left"):
                 self._remove(left)

@@ -23,6 +23,7 @@ import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
+from . import compiled_code
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .fair_queue import NO_SHARE, FairQueue, Share
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 # the fields that the reply of a child may have
 _REPLY = ("data", "error", "py", "spent", "mb")
 # how many children for each of the calls at once are clean and ready
-_AHEAD = 2
+_AHEAD = 4
 # how many children in turn a call may find out of order
 _MAX_NOT_READY = 5
 
@@ -111,7 +112,7 @@ class PythonPool:
         retryable, message}, "py", "stdout"}.
         """
         try:
-            request = encode({"code": code, "input": input})
+            request = compiled_code.request(code, encode({"code": code, "input": input}))
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
@@ -251,7 +252,7 @@ class PythonPool:
         each message."""
         coming = len(self._clean) + self._requested
         missing = len(self._next) + _AHEAD * self._size - coming
-        if self._closed or (coming >= len(self._next) and missing < self._size):
+        if self._closed or (coming >= len(self._next) and missing < _AHEAD * self._size // 2):
             return None
         try:
             if self._source is None:

@@ -95,10 +95,14 @@ class PythonProcess:
             self._waiting.append(waiter)
         return waiter
 
-    def release(self) -> None:
-        """Close the socket and the output."""
+    def set_aside(self) -> None:
+        """Take no notice of it any more."""
         self.usable = False
         self._unwatch()
+
+    def release(self) -> None:
+        """Close the socket and the output."""
+        self.set_aside()
         self._channel.close()
         if self._printed >= 0:
             os.close(self._printed)

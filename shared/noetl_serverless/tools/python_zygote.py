@@ -1,9 +1,9 @@
 """The parent of the Python children: it has loaded what they need, forks clean ones, and ends them.
 
 Its standard input is a socket to the engine, with a JSON object per message. From the engine: {"fork": how many,
-"drop": [pid, ...], "end": [pid, ...]}, of which those to end are reported. To it: {"forked": pid} with the descriptors
-of the child's socket and of its output, {"failed": why}, and {"ended": pid, "status", "left"?: path of a folder to
-remove}. When the socket closes it ends, with all children.
+"drop": [pid, ...], "end": [pid, ...]}, of which those to end are reported. To it: {"forked": [pid, ...]} with the
+descriptors of each child's socket and of its output, {"failed": how many, "why", "errno"}, and {"ended": pid, "status",
+"left"?: path of a folder to remove}. When the socket closes it ends, with all children.
 
 It never has a second thread: a fork would copy locks that the other thread holds. Only on Linux.
 """
@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
@@ -29,6 +30,7 @@ from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, remov
 
 _BUFFER = 1 << 20
 _MESSAGE = 1 << 16
+_LIST = 1 << 15
 # where a child finds its socket
 _CHANNEL = 3
 _RULES = 4
@@ -44,6 +46,19 @@ class _Folder:
     identity: tuple[int, int]
     rules: int | None
     stamp: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A child that is being forked: descriptors of both ends of its socket and of its output, and its pid, once it has
+    one."""
+
+    ours: int
+    channel: int
+    printed: int
+    output: int
+    folder: _Folder
+    pid: int = 0
 
 
 @dataclass(slots=True)
@@ -107,21 +122,44 @@ class Zygote:
         for pid in message.get("end", ()):
             if pid in self._by_pid:
                 _kill(pid)
-        for _ in range(message.get("fork", 0)):
-            try:
-                self._fork()
-            except OSError as error:
-                self._report({"failed": str(error), "errno": error.errno})
+        if count := message.get("fork", 0):
+            self._fork(count)
 
-    def _report(self, message: dict[str, Any], descriptors: tuple[int, ...] = ()) -> None:
+    def _report(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         # an engine that is gone is noticed when it is read from
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             socket.send_fds(self.control, [json.dumps(message).encode()], descriptors)
 
     # -- the beginning of a child
 
-    def _fork(self) -> None:
-        folder = self._free.pop() if self._free else self._new_folder()
+    def _fork(self, count: int) -> None:
+        """All at once: what this process writes to after a fork is copied, so it does little else between two."""
+        begun: list[_Begun] = []
+        error: OSError | None = None
+        try:
+            for _ in range(count):
+                begun.append(self._prepare())
+            for one in begun:
+                one.pid = os.fork()
+                if one.pid == 0:
+                    self._become_child(one)
+        except OSError as raised:
+            error = raised
+        children = [one for one in begun if one.pid]
+        for one in children:
+            self._watch(_Child(one.pid, one.folder))
+        if children:
+            descriptors = [descriptor for one in children for descriptor in (one.ours, one.printed)]
+            self._report({"forked": [one.pid for one in children]}, descriptors)
+        for one in begun:
+            for descriptor in (one.ours, one.channel, one.printed, one.output):
+                os.close(descriptor)
+            if not one.pid:
+                self._free.append(one.folder)
+        if error is not None:
+            self._report({"failed": count - len(children), "why": str(error), "errno": error.errno})
+
+    def _prepare(self) -> _Begun:
         opened: list[int] = []
         try:
             for endpoint in socket.socketpair():
@@ -129,27 +167,22 @@ class Zygote:
                 opened.append(endpoint.detach())
             opened += os.pipe()
             ours, channel, printed, output = opened
-            pid = os.fork()
-            if pid == 0:
-                self._become_child(channel, output, folder)
-            self._watch(_Child(pid, folder))
-            self._report({"forked": pid}, (ours, printed))
+            return _Begun(ours, channel, printed, output, self._free.pop() if self._free else self._new_folder())
         except OSError:
-            self._free.append(folder)
-            raise
-        finally:
             for descriptor in opened:
                 os.close(descriptor)
+            raise
 
-    def _become_child(self, channel: int, output: int, folder: _Folder) -> NoReturn:
+    def _become_child(self, begun: _Begun) -> NoReturn:
+        folder = begun.folder
         try:
             die_with_parent(self.pid)
             # what its code leaves behind stays below it
             adopt_orphans()
             os.setsid()
-            os.dup2(output, 1)
-            os.dup2(output, 2)
-            os.dup2(channel, _CHANNEL, inheritable=False)
+            os.dup2(begun.output, 1)
+            os.dup2(begun.output, 2)
+            os.dup2(begun.channel, _CHANNEL, inheritable=False)
             if folder.rules is not None:
                 os.dup2(folder.rules, _RULES, inheritable=False)
             os.closerange(_CHANNEL + 1 if folder.rules is None else _RULES + 1, _MAX_DESCRIPTOR)
@@ -208,7 +241,9 @@ class Zygote:
                 self._watch(_Child(pid))
 
     def _pids_of_children(self) -> list[int]:
-        return [int(pid) for pid in os.pread(self._adopted, 1 << 20, 0).split()]
+        """Those that fit: when they have ended, the others are looked for."""
+        listed = os.pread(self._adopted, _LIST, 0)
+        return [int(pid) for pid in listed[: listed.rfind(b" ") + 1].split()]
 
     def _take_back(self, folder: _Folder) -> str | None:
         """Empty the folder of a child for the next; the path of what the engine has to remove instead."""
@@ -226,10 +261,12 @@ class Zygote:
 
 
 def _kill(pid: int) -> None:
-    """Kill a process, and its group if it leads one."""
-    for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+    """Kill a process, with its group if it leads one, as a child does from soon after its begin."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 _MAX_DESCRIPTOR = os.sysconf("SC_OPEN_MAX")

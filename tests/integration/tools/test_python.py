@@ -395,7 +395,7 @@ async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
     pool = PythonPool(2, 512, tmp_path / "p")
     pool.start()
     assert (await pool.run("result = 1", {}, execution="1"))["data"] == 1
-    await eventually(lambda: len(pool.pids) == 4)
+    await eventually(lambda: len(pool.pids) >= 4)
     pids = pool.pids
     assert (await pool.run("import os; result = os.getpid()", {}))["data"] in pids, "it waited for another child"
     await pool.close()

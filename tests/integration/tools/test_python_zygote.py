@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -183,8 +184,8 @@ def test_a_fork_that_fails_is_reported_and_costs_no_folder(tmp_path: Path, monke
         opened = len(os.listdir("/proc/self/fd"))
         monkeypatch.setattr(os, "fork", no_more)
         for _ in range(3):
-            zygote._obey({"fork": 1})
-            assert b"no more processes" in ours.recv(1000)
-        # the rules of its folder
-        assert len(os.listdir("/proc/self/fd")) <= opened + 1
-        assert [path.name for path in tmp_path.iterdir()] == ["0"]
+            zygote._obey({"fork": 2})
+            assert json.loads(ours.recv(1000)) == {"failed": 2, "why": "[Errno 11] no more processes", "errno": 11}
+        # the rules of its folders
+        assert len(os.listdir("/proc/self/fd")) <= opened + 2
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
