@@ -12,6 +12,9 @@ from typing import Any
 import psutil
 
 
+PYTHON = "python"
+
+
 @dataclass(slots=True)
 class Snapshot:
     at: float
@@ -62,7 +65,9 @@ class Meter:
         for part, process in self.processes():
             try:
                 times = process.cpu_times()
-                cpu[(process.pid, process.create_time())] = (part, times.user + times.system)
+                # Python children that have ended are counted where they were waited for
+                ended = times.children_user + times.children_system if part == PYTHON else 0.0
+                cpu[(process.pid, process.create_time())] = (part, times.user + times.system + ended)
                 peaks[part] = max(peaks.get(part, 0.0), _peak_mb(process.pid))
             except (psutil.Error, OSError):
                 continue
@@ -88,7 +93,7 @@ class Meter:
             except psutil.Error:
                 continue
             found.append((part, root))
-            found += [("python" if _is_python_child(child) else part, child) for child in children]
+            found += [(PYTHON if _is_python_child(child) else part, child) for child in children]
         return found
 
 
