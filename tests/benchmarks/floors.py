@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import nats
+import psutil
 from nats.js.api import StorageType, StreamConfig
 
 from noetl_serverless.hosts.local.os_user import unprivileged
@@ -36,6 +37,7 @@ SECONDS = 2.0
 MESSAGES = 500
 REQUESTS = 1000
 CALLS = 1000
+FORKS = 500
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS bench_floor (
@@ -57,6 +59,7 @@ async def floors(bench: Bench) -> list[Result]:
         await _request(bench),
         await asyncio.to_thread(_python_call, bench),
         await _pool_call(bench),
+        await _fork(bench),
     ]
     bench.database.run("DROP TABLE bench_floor")
     bench.floors = {line.workload.removeprefix("floor."): line.value for line in found if line.value is not None}
@@ -259,15 +262,47 @@ async def _pool_call(bench: Bench) -> Result:
     """ms of the same through the worker's own pool, by itself."""
     pool = PythonPool(1, 2048, bench.layout.scratch)
     try:
-        await pool.run("result = {'n': n + 1}", {"n": 1})
-        times = []
-        for _ in range(CALLS):
-            started = time.perf_counter()
-            await pool.run("result = {'n': n + 1}", {"n": 1})
-            times.append(1000 * (time.perf_counter() - started))
+        times = await _call_times(pool, CALLS, "one")
     finally:
         await pool.close()
     return Result("floor.pool", median(times), "ms")
+
+
+async def _fork(bench: Bench) -> Result:
+    """CPU ms of a call in a child of its own, with the fork and the end of the child; and ms of such a call, when a
+    child is ready."""
+    pool = PythonPool(1, 2048, bench.layout.scratch)
+    try:
+        await _call_times(pool, 1, None)
+        zygote = psutil.Process(pool.pids[0]).parent()
+        assert zygote is not None
+        before = _cpu_ms(zygote)
+        await _call_times(pool, FORKS, None)
+        spent = _cpu_ms(zygote) - before
+        ready = []
+        for _ in range(FORKS // 10):
+            # until what is forked ahead is there
+            await asyncio.sleep(0.02)
+            ready += await _call_times(pool, 1, None)
+    finally:
+        await pool.close()
+    return Result("floor.fork", spent / FORKS, "ms", extra={"ready_ms": median(ready)})
+
+
+async def _call_times(pool: PythonPool, count: int, execution: str | None) -> list[float]:
+    """ms of each."""
+    times = []
+    for _ in range(count):
+        started = time.perf_counter()
+        await pool.run("result = {'n': n + 1}", {"n": 1}, execution=execution)
+        times.append(1000 * (time.perf_counter() - started))
+    return times
+
+
+def _cpu_ms(zygote: psutil.Process) -> float:
+    """Of it, and of its children that have ended, in steps of 10 ms."""
+    times = zygote.cpu_times()
+    return 1000 * float(times.user + times.system + times.children_user + times.children_system)
 
 
 def _times(call: Callable[[], object], count: int) -> list[float]:

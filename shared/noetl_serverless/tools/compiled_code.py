@@ -15,8 +15,8 @@ _MAX_CODES = 512
 
 
 def request(code: str, fields: bytes) -> bytes:
-    """What a child is sent: 4 bytes of length, big-endian, the code as `marshal` writes it, and the JSON `fields`. There
-    is no such code if the child has to compile it, because it is long or wrong."""
+    """What a child is sent: 4 bytes of length, big-endian, the code as `marshal` writes it, and the JSON `fields`.
+    Nothing of the code if the child has to compile it, because it is long or wrong."""
     compiled = _compiled(code) if len(code) <= _MAX_CHARACTERS else b""
     return struct.pack(">I", len(compiled)) + compiled + fields
 

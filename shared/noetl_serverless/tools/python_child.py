@@ -1,9 +1,9 @@
 """A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
-Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, the JSON is {"code",
-"input"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this
-child must not be used again, "mb": by how much its memory has grown if that is much, or an empty frame if the code was
-not begun. Standard output and error are a pipe that the parent reads; user code cannot write to the socket by accident.
+Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, with {"code",
+"input"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this child must not be used again, "mb":
+by how much its memory has grown if that is much, or an empty frame if the code was not begun. Standard output and error
+are a pipe that the parent reads; user code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -23,12 +23,12 @@ import sys
 
 # the one of `signal` converts each result to an enum, and takes eight times as long
 from _signal import getsignal  # type: ignore[import-not-found]
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from types import CodeType, CoroutineType, ModuleType
 from typing import Any, NoReturn
 
-from .compiled_code import FILE, read_request, request
+from .compiled_code import FILE, read_request
 from .confinement import die_with_parent, drop_privileges
 
 _MAX_CACHED_CODES = 256
@@ -150,22 +150,14 @@ class Runner:
             int(number): getsignal(number) for number in signal.valid_signals() if number < signal.SIGRTMIN
         }
 
-    def warm_up(self, codes: Iterable[str]) -> None:
-        """Run these once, with `n`, so that what they load and touch is there already."""
-        memory, main = self.memory, sys.modules["__main__"]
-        self.memory = nullcontext()
-        for code in codes:
-            self.answer(bytearray(request(code, self.dumps({"code": code, "input": {"n": 1}}))))
-        self.codes.clear()
-        self.peak = _peak_mb()
-        self.memory, sys.modules["__main__"] = memory, main
-
     def settle(self, folder: str) -> None:
         """Make `folder` the working folder of this process."""
         self.folder = folder
         self.pid = os.getpid()
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
+        self.environ["HOME"] = self.environ["TMPDIR"] = folder
+        self.encoded = os.environ._data.copy()  # type: ignore[attr-defined]
 
     def answer(self, received: bytearray) -> bytes:
         """The reply to a request."""
@@ -279,8 +271,8 @@ class Runner:
                 signal.signal(number, handler)
         sys.setrecursionlimit(self.recursion)
         sys.stdout.flush()
-        self.environ["HOME"] = self.environ["TMPDIR"] = self.folder
-        if os.environ != self.environ:
+        # as it is stored: to compare os.environ decodes all of it
+        if os.environ._data != self.encoded:  # type: ignore[attr-defined]
             os.environ.clear()
             os.environ.update(self.environ)
         if sys.path != self.path:

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
+from .compiled_code import request
 from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
 from .landlock import restrict_self
 from .private_folders import PrivateFolders
-from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, remove_content, serve
+from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, receive, remove_content, send, serve
 
 _BUFFER = 1 << 20
 _MESSAGE = 1 << 16
@@ -34,7 +35,8 @@ _LIST = 1 << 15
 # where a child finds its socket
 _CHANNEL = 3
 _RULES = 4
-# run once before the first fork, so that what it loads and touches is there already
+# run so often before the first fork
+_WARM_UPS = 50
 _WARM_UP = ("result = {'n': n + 1}", "def main(n):\n    return [n]")
 
 
@@ -269,6 +271,27 @@ def _kill(pid: int) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+def _warm_up(runner: Runner, folder: str) -> None:
+    """Do what every child does, until the interpreter has adapted the bytecode to it: what a child does not have to
+    write, it does not have to copy."""
+    main, environment = sys.modules["__main__"], dict(os.environ)
+    ours, channel = socket.socketpair()
+    runner.settle(folder)
+    with ours, channel:
+        for code in _WARM_UP * _WARM_UPS:
+            fields = runner.dumps({"code": code, "input": {"n": 1}})
+            send(ours.fileno(), request(code, fields))
+            received = receive(channel.fileno())
+            assert received is not None
+            send(channel.fileno(), runner.answer(received))
+            receive(ours.fileno())
+            runner.clean_up()
+            runner.codes.clear()
+    sys.modules["__main__"] = main
+    os.environ.clear()
+    os.environ.update(environment)
+
+
 _MAX_DESCRIPTOR = os.sysconf("SC_OPEN_MAX")
 
 
@@ -291,7 +314,7 @@ def main() -> None:
         close_to_inspection()
     memory = MemoryLimit(options["memory_mb"])
     runner = Runner(memory)
-    runner.warm_up(_WARM_UP)
+    _warm_up(runner, options["folder"])
     freeze()
     memory.set()
     zygote = Zygote(control, runner, options["folder"], private)
