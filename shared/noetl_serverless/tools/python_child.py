@@ -39,6 +39,8 @@ _JOIN_BELOW_BYTES = 65536
 MAX_LEFTOVER_FILES = 1000
 # growth of a child's memory that its parent should know of, in MB
 _LARGE_MB = 16
+# macOS has no real-time signals
+_REAL_TIME = getattr(signal, "SIGRTMIN", signal.NSIG)
 # macOS counts in bytes
 _PEAK_UNITS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
 
@@ -146,9 +148,7 @@ class Runner:
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
         # without the real-time signals: each handler adds a tenth of a microsecond to every call
-        self.handlers = {
-            int(number): getsignal(number) for number in signal.valid_signals() if number < signal.SIGRTMIN
-        }
+        self.handlers = {int(number): getsignal(number) for number in signal.valid_signals() if number < _REAL_TIME}
 
     def settle(self, folder: str) -> None:
         """Make `folder` the working folder of this process."""

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _ZYGOTE = f"{__package__}.python_zygote"
 _MESSAGE = 1 << 14
 _CLOSE_SECONDS = 10.0
+_END_SECONDS = 10.0
 # children whose descriptors go into one message
 _AT_ONCE = 16
 # so many wait for one message
@@ -75,6 +76,8 @@ class PythonForks:
         child.release()
         if child.pid in self._children:
             self._send(end=[child.pid])
+            limit = asyncio.get_running_loop().call_later(_END_SECONDS, self._on_late_end, child)
+            ended.add_done_callback(lambda _: limit.cancel())
         return ended
 
     def drop(self, child: PythonProcess) -> None:
@@ -147,6 +150,16 @@ class PythonForks:
     def _on_late_start(self) -> None:
         if self._process is not None and not self._has_forked:
             logger.error("no Python process was ready within %g s", START_SECONDS)
+            self._kill()
+
+    def _on_late_end(self, child: PythonProcess) -> None:
+        if child.status is None:
+            logger.error("a Python process has not ended within %g s", _END_SECONDS)
+            self._kill()
+
+    def _kill(self) -> None:
+        """Its end is noticed where it is read from, and ends its children."""
+        if self._process is not None:
             self._process.kill()
 
     def _disconnect(self) -> None:
@@ -169,10 +182,8 @@ class PythonForks:
                 try:
                     control.send(json.dumps(message).encode())
                 except BlockingIOError:
-                    # it works through as many messages as a socket holds: this one has to wait
-                    control.setblocking(True)
-                    control.send(json.dumps(message).encode())
-                    control.setblocking(False)
+                    # as many messages as a socket holds are not read: it hangs
+                    self._kill()
         self._release_dropped()
 
     def _release_dropped(self) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -31,7 +30,7 @@ from .idle_children import IdleChildren
 from .private_folders import is_enforced
 from .python_forks import PythonForks
 from .python_process import ChildLost, NotReady, PythonProcess
-from .python_source import PythonSource
+from .python_source import PythonSource, is_fork_safe
 from .python_spawns import PythonSpawns
 from .scratch import ScratchFolder
 
@@ -65,16 +64,16 @@ class PythonPool:
         scratch: Path,
         *,
         private: Sequence[Path] = (),
-        forks: bool = sys.platform.startswith("linux"),
+        forks: bool | None = None,
     ) -> None:
-        """`forks`: whether a fork is safe here."""
+        """`forks`: whether children are forked; as it is safe here, if it is not given."""
         if size < 1:
             raise ValueError("a pool needs at least one process")
         self._size = size
         self._memory_mb = memory_mb
         self._scratch = scratch
         self._private = private
-        self._forks = forks
+        self._forks = is_fork_safe() if forks is None else forks
         self._folder: ScratchFolder | None = None
         self._source: PythonSource | None = None
         # children that have run nothing yet, and how many more were requested

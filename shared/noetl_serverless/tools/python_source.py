@@ -53,6 +53,17 @@ class PythonSource(Protocol):
         """End all children, and wait for that."""
 
 
+def is_fork_safe() -> bool:
+    """Whether children can be forked here, and watched."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:
+        return False
+    return True
+
+
 def arguments(module: str) -> list[str]:
     """Of an interpreter that calls `main` of this module, and has nothing of this process's environment in it."""
     path = [*(path for path in sys.path if path), _ROOT]

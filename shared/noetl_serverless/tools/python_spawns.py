@@ -64,6 +64,11 @@ class _Spawned(PythonProcess):
         """Without reaping it: other processes of its group can still be killed."""
         if self._process.returncode is not None:
             return self._process.returncode
+        if not hasattr(os, "waitid"):
+            # macOS before Python 3.13: it is reaped
+            if (status := self._process.poll()) is not None:
+                self._kill_group()
+            return status
         exit_info = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if exit_info is None:
             return None
@@ -87,8 +92,11 @@ class _Spawned(PythonProcess):
         self.release()
         # until it is reaped, its pid, which is also its group's, is not reused
         if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def reap(self) -> int:
         """Wait for the end of a killed child and remove its folder; blocks for some milliseconds."""

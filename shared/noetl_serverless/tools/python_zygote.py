@@ -87,7 +87,12 @@ class Zygote:
         self._made = 0
         self._poll = select.epoll()
         self._poll.register(self.control, select.EPOLLIN)
-        self._adopted = os.open("/proc/thread-self/children", os.O_RDONLY)
+        # the kernel's list of this process's children, if it is made to have one
+        self._listed = -1
+        with contextlib.suppress(OSError):
+            self._listed = os.open("/proc/thread-self/children", os.O_RDONLY)
+        # no descriptor of this process is greater
+        self._greatest = max(int(name) for name in os.listdir("/proc/self/fd"))
 
     def serve(self) -> None:
         """Until the engine has closed its end."""
@@ -115,6 +120,7 @@ class Zygote:
                 _kill(pid)
             for pid in pids:
                 os.waitpid(pid, 0)
+                self._by_pid.pop(pid, None)
 
     def _obey(self, message: dict[str, Any]) -> None:
         for pid in message.get("drop", ()):
@@ -145,8 +151,8 @@ class Zygote:
                 one.pid = os.fork()
                 if one.pid == 0:
                     self._become_child(one)
-        except OSError as raised:
-            error = raised
+        except OSError as failure:
+            error = failure
         children = [one for one in begun if one.pid]
         for one in children:
             self._watch(_Child(one.pid, one.folder))
@@ -169,7 +175,9 @@ class Zygote:
                 opened.append(endpoint.detach())
             opened += os.pipe()
             ours, channel, printed, output = opened
-            return _Begun(ours, channel, printed, output, self._free.pop() if self._free else self._new_folder())
+            self._greatest = max(self._greatest, *opened)
+            folder = self._free.pop() if self._free else self._new_folder()
+            return _Begun(ours=ours, channel=channel, printed=printed, output=output, folder=folder)
         except OSError:
             for descriptor in opened:
                 os.close(descriptor)
@@ -187,7 +195,7 @@ class Zygote:
             os.dup2(begun.channel, _CHANNEL, inheritable=False)
             if folder.rules is not None:
                 os.dup2(folder.rules, _RULES, inheritable=False)
-            os.closerange(_CHANNEL + 1 if folder.rules is None else _RULES + 1, _MAX_DESCRIPTOR)
+            os.closerange(_CHANNEL + 1 if folder.rules is None else _RULES + 1, self._greatest + 1)
             self.runner.settle(folder.path)
             serve(_CHANNEL, self.runner, None if folder.rules is None else partial(self._confine, folder))
         finally:
@@ -206,6 +214,7 @@ class Zygote:
 
     def _watch(self, child: _Child) -> None:
         descriptor = os.pidfd_open(child.pid)
+        self._greatest = max(self._greatest, descriptor)
         self._by_pid[child.pid] = self._by_descriptor[descriptor] = child
         self._poll.register(descriptor, select.EPOLLIN)
 
@@ -215,7 +224,9 @@ class Zygote:
         os.mkdir(path, 0o700)
         found = os.lstat(path)
         stamp = self.private.stamp()
-        return _Folder(path, (found.st_dev, found.st_ino), self.private.ruleset(path), stamp)
+        rules = self.private.ruleset(path)
+        self._greatest = max(self._greatest, rules or 0)
+        return _Folder(path, (found.st_dev, found.st_ino), rules, stamp)
 
     # -- its end
 
@@ -244,7 +255,9 @@ class Zygote:
 
     def _pids_of_children(self) -> list[int]:
         """Those that fit: when they have ended, the others are looked for."""
-        listed = os.pread(self._adopted, _LIST, 0)
+        if self._listed < 0:
+            return list(self._by_pid)
+        listed = os.pread(self._listed, _LIST, 0)
         return [int(pid) for pid in listed[: listed.rfind(b" ") + 1].split()]
 
     def _take_back(self, folder: _Folder) -> str | None:
@@ -290,9 +303,6 @@ def _warm_up(runner: Runner, folder: str) -> None:
     sys.modules["__main__"] = main
     os.environ.clear()
     os.environ.update(environment)
-
-
-_MAX_DESCRIPTOR = os.sysconf("SC_OPEN_MAX")
 
 
 def main() -> None:

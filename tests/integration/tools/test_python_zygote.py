@@ -15,6 +15,7 @@ import psutil
 import pytest
 from tests.eventually import eventually
 
+from noetl_serverless.tools import python_forks
 from noetl_serverless.tools.private_folders import PrivateFolders
 from noetl_serverless.tools.python_child import MemoryLimit, Runner
 from noetl_serverless.tools.python_pool import PythonPool
@@ -128,8 +129,16 @@ async def test_calls_that_wait_for_a_child_get_it_from_the_next(pool: PythonPool
     assert [reply["status"] for reply in replies[-4:]] == ["ok"] * 4, "calls that had not begun were lost"
 
 
+async def test_one_that_hangs_is_replaced(pool: PythonPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_forks, "_END_SECONDS", 0.3)
+    zygote_of(pool).send_signal(signal.SIGSTOP)
+    reply = await pool.run("import time; time.sleep(600)", {}, 0.1, execution="first")
+    assert reply["error"]["code"] == "python.timeout"
+    assert (await pool.run("result = 1", {}))["data"] == 1
+
+
 async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noetl_serverless.tools.python_forks._ZYGOTE", "noetl_serverless.missing")
+    monkeypatch.setattr(python_forks, "_ZYGOTE", "noetl_serverless.missing")
     pool = PythonPool(1, 512, tmp_path / "p")
     try:
         errors = await asyncio.wait_for(
