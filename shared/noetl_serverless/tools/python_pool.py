@@ -27,11 +27,8 @@ from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .fair_queue import NO_SHARE, FairQueue, Share
 from .idle_children import IdleChildren
-from .private_folders import is_enforced
-from .python_forks import PythonForks
 from .python_process import ChildLost, NotReady, PythonProcess
 from .python_source import PythonSource, is_fork_safe
-from .python_spawns import PythonSpawns
 from .scratch import ScratchFolder
 
 logger = logging.getLogger(__name__)
@@ -264,16 +261,18 @@ class PythonPool:
 
     def _make_source(self) -> PythonSource:
         close_to_inspection()
-        if self._private and not is_enforced():
-            logger.warning(
-                "task code can open the files of this stack, its secrets among them: Landlock, of Linux 5.19 or later, "
-                "is not there to prevent it"
-            )
+        if self._private:
+            _warn_unless_private()
         self._folder = ScratchFolder(self._scratch, "python")
         source: PythonSource
+        # only what is needed here: a cold start is import time
         if self._forks:
+            from .python_forks import PythonForks
+
             source = PythonForks(self._folder.path, self._memory_mb, self._private, self)
         else:
+            from .python_spawns import PythonSpawns
+
             source = PythonSpawns(self._folder.path, self._memory_mb, self)
         with contextlib.suppress(RuntimeError):
             source.attach(asyncio.get_running_loop())
@@ -307,6 +306,16 @@ class PythonPool:
             waiter = self._next.popleft()
             if not waiter.child.done():
                 waiter.child.set_exception(error)
+
+
+def _warn_unless_private() -> None:
+    from .private_folders import is_enforced
+
+    if not is_enforced():
+        logger.warning(
+            "task code can open the files of this stack, its secrets among them: only Landlock (Linux 5.19 or later) "
+            "prevents that"
+        )
 
 
 def _read(content: bytes | bytearray) -> dict[str, Any]:

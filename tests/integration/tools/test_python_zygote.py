@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -71,8 +72,10 @@ async def test_it_has_nothing_of_the_engines_environment(tmp_path: Path, monkeyp
     pool = PythonPool(1, 512, tmp_path)
     try:
         await pool.run("result = 1", {}, execution="1")
-        assert "topsecret" not in str(zygote_of(pool).environ())
         assert "topsecret" not in str(zygote_of(pool).cmdline())
+        # where no rules separate processes, it is closed to all who are not root
+        with contextlib.suppress(psutil.AccessDenied):
+            assert "topsecret" not in str(zygote_of(pool).environ())
     finally:
         await pool.close()
 
