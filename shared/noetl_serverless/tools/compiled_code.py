@@ -34,5 +34,5 @@ def _compiled(code: str) -> bytes:
     with warnings.catch_warnings(action="ignore"):
         try:
             return marshal.dumps(compile(code, FILE, "exec", dont_inherit=True))
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
             return b""

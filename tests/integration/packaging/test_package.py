@@ -122,6 +122,18 @@ def test_python_tasks_find_time_zones_too(packages: Path, name: str) -> None:
     assert run(packages / name, code).strip() == "Asia/Tokyo"
 
 
+def test_python_tasks_run(packages: Path, tmp_path: Path) -> None:
+    code = (
+        "import asyncio, pathlib; from noetl_serverless.tools.python_pool import PythonPool\n"
+        "async def main(forks):\n"
+        f"    pool = PythonPool(1, 512, pathlib.Path({str(tmp_path)!r}), forks=forks)\n"
+        "    print((await pool.run('result = 6 * n', {'n': 7}, 60.0))['data'])\n"
+        "    await pool.close()\n"
+        "for forks in (True, False): asyncio.run(main(forks))"
+    )
+    assert run(packages / "worker", code).split() == ["42", "42"]
+
+
 def test_every_tool_of_a_workers_package_can_be_used(packages: Path) -> None:
     load = (
         "from noetl_serverless.tools import registry; print([registry.load(kind).config for kind in registry.kinds()])"
