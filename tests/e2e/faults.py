@@ -269,12 +269,13 @@ class BrokenStack(Stack):
             found[name] = [pid] if (pid := self.pid(name)) else []
         if self.is_together:
             found[TOGETHER] = [pid] if (pid := self.pid(TOGETHER)) else []
-            found["worker python"] = children(pid)
+            zygotes = children(pid)
         else:
             for name in FUNCTIONS:
                 found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
                 found[f"{name} server"] = children(pid)
-            found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
+            zygotes = [pid for server in found["worker server"] for pid in children(server)]
+        found["worker python"] = [*zygotes, *(child for zygote in zygotes for child in children(zygote))]
         found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
 

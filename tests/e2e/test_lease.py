@@ -54,10 +54,12 @@ workflow:
         time.sleep(4)
         result = "done"
 """
+# its worker is killed each time: task code itself cannot, where Landlock keeps its signals from others
 KILLS_ITS_WORKER = """
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: poison, path: lease/poison}
+workload: {folder: /nowhere}
 workflow:
   - step: before
     tool: {kind: noop}
@@ -65,9 +67,10 @@ workflow:
   - step: deadly
     tool:
       kind: python
+      input: {folder: "{{ workload.folder }}"}
       code: |
-        import os, signal, time
-        os.kill(os.getppid(), signal.SIGKILL)
+        import os, pathlib, time
+        (pathlib.Path(folder) / f"run-{os.getpid()}").touch()
         time.sleep(60)
     next: {arcs: [{step: never}]}
   - step: never
@@ -97,6 +100,12 @@ def long() -> Iterator[BrokenStack]:
 
 def runs(folder: Path) -> int:
     return len(list(folder.glob("run-*")))
+
+
+def kill_each_worker(stack: BrokenStack, folder: Path) -> None:
+    for number in range(DELIVERIES):
+        eventually(lambda number=number: runs(folder) > number)  # type: ignore[misc]
+        stack.kill("worker server", random.Random(0))
 
 
 def of_type(log: list[dict[str, Any]], kind: str, step: str) -> list[dict[str, Any]]:
@@ -163,8 +172,9 @@ def test_a_report_under_an_old_fence_is_refused_while_another_holds_the_command(
 # -- a command that kills its worker
 
 
-def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: BrokenStack) -> None:
-    execution_id = short.execute("lease/poison")
+def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: BrokenStack, tmp_path: Path) -> None:
+    execution_id = short.execute("lease/poison", {"folder": str(tmp_path)})
+    kill_each_worker(short, tmp_path)
     entry = short.wait([execution_id])[execution_id]
 
     assert entry["status"] == "FAILED"
@@ -182,8 +192,9 @@ def test_a_command_that_kills_each_worker_is_given_up_with_a_clear_error(short: 
     assert dead == [["deadly#1", "dead", DELIVERIES]]
 
 
-def test_a_step_that_was_given_up_can_be_recovered_from(short: BrokenStack) -> None:
-    execution_id = short.execute("lease/rescued")
+def test_a_step_that_was_given_up_can_be_recovered_from(short: BrokenStack, tmp_path: Path) -> None:
+    execution_id = short.execute("lease/rescued", {"folder": str(tmp_path)})
+    kill_each_worker(short, tmp_path)
     entry = short.wait([execution_id])[execution_id]
 
     assert entry["status"] == "COMPLETED"
@@ -193,9 +204,12 @@ def test_a_step_that_was_given_up_can_be_recovered_from(short: BrokenStack) -> N
 
 def test_those_who_ran_beside_it_end_as_they_should(short: BrokenStack, tmp_path: Path) -> None:
     """A slow command is in the hands of the workers that the other one kills, but not of the last."""
+    deadly = tmp_path / "deadly"
+    deadly.mkdir()
     neighbour = short.execute("lease/slow", {"folder": str(tmp_path)})
     eventually(lambda: runs(tmp_path))
-    delivered_too_often = short.execute("lease/poison")
+    delivered_too_often = short.execute("lease/poison", {"folder": str(deadly)})
+    kill_each_worker(short, deadly)
     ended = short.wait([neighbour, delivered_too_often])
 
     assert (ended[neighbour]["status"], ended[neighbour]["error"]) == ("COMPLETED", None)
