@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.e2e.faults import FUNCTIONS, TOGETHER, Away, BrokenStack, children, eventually, lives
+from tests.e2e.faults import FUNCTIONS, TOGETHER, Away, BrokenStack, children, eventually, lives, with_children
 from tests.e2e.stack import ROOT
 
 from noetl_serverless.hosts.local.process import tail
@@ -103,13 +103,14 @@ class ChaosStack(BrokenStack):
             found[name] = [pid] if (pid := self.pid(name)) else []
         if self.is_together:
             found[TOGETHER] = list(self.parts(TOGETHER).values())
-            found["worker python"] = [child for pid in found[TOGETHER] for child in children(pid)]
+            found["worker python"] = with_children([child for pid in found[TOGETHER] for child in children(pid)])
         else:
             for name in FUNCTIONS:
                 arbiters = list(self.parts(name).values())
                 found[f"{name} arbiter"] = arbiters
                 found[f"{name} server"] = [child for pid in arbiters for child in children(pid)]
-            found["worker python"] = [pid for server in found["worker server"] for pid in children(server)]
+            zygotes = [pid for server in found["worker server"] for pid in children(server)]
+            found["worker python"] = with_children(zygotes)
         found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
 

@@ -275,7 +275,7 @@ class BrokenStack(Stack):
                 found[f"{name} arbiter"] = [pid] if (pid := self.pid(name)) else []
                 found[f"{name} server"] = children(pid)
             zygotes = [pid for server in found["worker server"] for pid in children(server)]
-        found["worker python"] = [*zygotes, *(child for zygote in zygotes for child in children(zygote))]
+        found["worker python"] = with_children(zygotes)
         found["postgres backend"] = self.backends()
         return {role: pids for role, pids in found.items() if pids}
 
@@ -371,6 +371,10 @@ def eventually(what: Callable[[], Any], patience: float = PATIENCE, pause: float
             raise TimeoutError(f"not after {patience:g} s: {what}")
         time.sleep(pause)
     return value
+
+
+def with_children(pids: list[int]) -> list[int]:
+    return [*pids, *(child for pid in pids for child in children(pid))]
 
 
 def children(pid: int | None) -> list[int]:
