@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 from .compiled_code import request
 from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
 from .landlock import restrict_self
-from .private_folders import PrivateFolders
+from .private_folders import PrivateFolders, Rules
 from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, receive, remove_content, send, serve
 
 _BUFFER = 1 << 20
@@ -42,12 +42,11 @@ _WARM_UP = ("result = {'n': n + 1}", "def main(n):\n    return [n]")
 
 @dataclass(slots=True)
 class _Folder:
-    """Where a child works; the next one gets it emptied. `rules`: a descriptor; `stamp`: when they were made."""
+    """Where a child works; the next one gets it emptied."""
 
     path: str
     identity: tuple[int, int]
-    rules: int | None
-    stamp: tuple[int, ...]
+    rules: Rules | None
 
 
 @dataclass(slots=True)
@@ -177,6 +176,10 @@ class Zygote:
             ours, channel, printed, output = opened
             self._greatest = max(self._greatest, *opened)
             folder = self._free.pop() if self._free else self._new_folder()
+            if folder.rules is not None:
+                # so that the child has little to do
+                self.private.renew(folder.rules)
+                self._greatest = max(self._greatest, folder.rules.descriptor)
             return _Begun(ours=ours, channel=channel, printed=printed, output=output, folder=folder)
         except OSError:
             for descriptor in opened:
@@ -194,23 +197,18 @@ class Zygote:
             os.dup2(begun.output, 2)
             os.dup2(begun.channel, _CHANNEL, inheritable=False)
             if folder.rules is not None:
-                os.dup2(folder.rules, _RULES, inheritable=False)
+                folder.rules.descriptor = os.dup2(folder.rules.descriptor, _RULES, inheritable=False)
             os.closerange(_CHANNEL + 1 if folder.rules is None else _RULES + 1, self._greatest + 1)
             self.runner.settle(folder.path)
-            serve(_CHANNEL, self.runner, None if folder.rules is None else partial(self._confine, folder))
+            serve(_CHANNEL, self.runner, None if folder.rules is None else partial(self._confine, folder.rules))
         finally:
             # whatever has been raised: it must not go on as a second zygote
             os._exit(1)
 
-    def _confine(self, folder: _Folder) -> None:
-        if folder.stamp == self.private.stamp():
-            restrict_self(_RULES)
-        else:
-            rules = self.private.ruleset(folder.path)
-            assert rules is not None
-            restrict_self(rules)
-            os.close(rules)
-        os.close(_RULES)
+    def _confine(self, rules: Rules) -> None:
+        self.private.renew(rules)
+        restrict_self(rules.descriptor)
+        os.close(rules.descriptor)
 
     def _watch(self, child: _Child) -> None:
         descriptor = os.pidfd_open(child.pid)
@@ -223,10 +221,7 @@ class Zygote:
         self._made += 1
         os.mkdir(path, 0o700)
         found = os.lstat(path)
-        stamp = self.private.stamp()
-        rules = self.private.ruleset(path)
-        self._greatest = max(self._greatest, rules or 0)
-        return _Folder(path, (found.st_dev, found.st_ino), rules, stamp)
+        return _Folder(path, (found.st_dev, found.st_ino), self.private.rules(path))
 
     # -- its end
 
@@ -271,7 +266,7 @@ class Zygote:
         except OSError:
             pass
         if folder.rules is not None:
-            os.close(folder.rules)
+            os.close(folder.rules.descriptor)
         return folder.path
 
 

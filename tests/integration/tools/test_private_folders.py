@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from noetl_serverless.tools.private_folders import PrivateFolders, is_enforced
+from noetl_serverless.tools.private_folders import PrivateFolders, Rules, is_enforced
 
 pytestmark = pytest.mark.skipif(not is_enforced(), reason="the kernel has no Landlock (Linux 5.19 or later)")
 
@@ -44,20 +44,26 @@ def home(tmp_path: Path) -> Path:
 
 
 def under_rules(home: Path, *statements: str) -> list[str]:
-    rules = PrivateFolders([str(home), str(home / "inner")]).ruleset(str(home / "scratch" / "own"))
+    private = PrivateFolders([str(home), str(home / "inner")])
+    rules = private.rules(str(home / "scratch" / "own"))
     assert rules is not None
-    os.set_inheritable(rules, True)
+    private.renew(rules)
+    return under(rules, home, *statements)
+
+
+def under(rules: Rules, home: Path, *statements: str) -> list[str]:
+    os.set_inheritable(rules.descriptor, True)
     try:
         done = subprocess.run(
-            [sys.executable, "-c", UNDER_RULES, str(rules), *statements],
-            pass_fds=[rules],
+            [sys.executable, "-c", UNDER_RULES, str(rules.descriptor), *statements],
+            pass_fds=[rules.descriptor],
             cwd=home / "scratch" / "own",
             capture_output=True,
             text=True,
             check=True,
         )
     finally:
-        os.close(rules)
+        os.close(rules.descriptor)
     return done.stdout.split()
 
 
@@ -105,10 +111,24 @@ def test_all_else_stays_as_it_is(home: Path, tmp_path: Path) -> None:
     assert dict(zip(statements, under_rules(home, *statements), strict=True)) == dict.fromkeys(statements, "done")
 
 
-def test_what_appears_beside_a_private_folder_changes_the_stamp(home: Path) -> None:
+@pytest.mark.parametrize("others", [0, 500])
+def test_what_appears_beside_a_private_folder_is_allowed_once_the_rules_are_renewed(home: Path, others: int) -> None:
     private = PrivateFolders([str(home)])
-    before = private.stamp()
-    (home / "within").touch()
-    assert private.stamp() == before, "what is within is none of its business"
-    (home.parents[1] / "new").touch()
-    assert private.stamp() != before, "a child would not be allowed what has appeared"
+    rules = private.rules(str(home / "scratch" / "own"))
+    assert rules is not None
+    private.renew(rules)
+    # so many that come and go that they are listed anew
+    for number in range(others):
+        (home.parent / "other").write_text(str(number))
+        private.renew(rules)
+        (home.parent / "other").rename(home.parent / f"other-{number}")
+        private.renew(rules)
+        (home.parent / f"other-{number}").unlink()
+    for place in (home, home.parent):
+        (place / "new").write_text("text")
+    # the same path, and another file
+    (home.parent / "beside").unlink()
+    (home.parent / "beside").write_text("text")
+    private.renew(rules)
+    looks = [f"open({str(path)!r}).read()" for path in (home.parent / "new", home.parent / "beside", home / "new")]
+    assert under(rules, home, *looks) == ["done", "done", "PermissionError"]
