@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from .python_process import PythonProcess
 
-# as many executions as a worker has in flight
-MAX_IDLE = 64
+# more executions than take turns in a worker: of fewer, each would be gone before its execution's next call. One that
+# has loaded nothing takes a megabyte
+MAX_IDLE = 256
 # between two python steps of an execution is little time, or so much that another fork costs nothing in comparison
 IDLE_SECONDS = 2.0
 
