@@ -23,7 +23,7 @@ from .usage import machine
 from .workloads.beside import beside
 from .workloads.chain import chain100, chain100_pipelined
 from .workloads.cold_start import cold_start
-from .workloads.concurrent import concurrent
+from .workloads.concurrent import concurrent, concurrent_impure
 from .workloads.crowd import crowd
 from .workloads.fanout import fanout100k, fanout1000, fanout10000
 from .workloads.fibo import fibo
@@ -43,6 +43,7 @@ WORKLOADS: dict[str, Workload] = {
     "chain100": chain100,
     "chain100_pipelined": chain100_pipelined,
     "concurrent": concurrent,
+    "concurrent_impure": concurrent_impure,
     "fanout1000": fanout1000,
     "fanout10000": fanout10000,
     "start": start,

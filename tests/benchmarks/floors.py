@@ -38,6 +38,9 @@ MESSAGES = 500
 REQUESTS = 1000
 CALLS = 1000
 FORKS = 500
+PURE = "result = {'n': n + 1}"
+# whose child serves nothing else
+IMPURE = f"import math\n{PURE}"
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS bench_floor (
@@ -262,7 +265,7 @@ async def _pool_call(bench: Bench) -> Result:
     """ms of the same through the worker's own pool, by itself."""
     pool = PythonPool(1, 2048, bench.layout.scratch)
     try:
-        times = await _call_times(pool, CALLS, "one")
+        times = await _call_times(pool, CALLS, PURE)
     finally:
         await pool.close()
     return Result("floor.pool", median(times), "ms")
@@ -273,28 +276,28 @@ async def _fork(bench: Bench) -> Result:
     child is ready."""
     pool = PythonPool(1, 2048, bench.layout.scratch)
     try:
-        await _call_times(pool, 1, None)
+        await _call_times(pool, 1, IMPURE)
         zygote = psutil.Process(pool.pids[0]).parent()
         assert zygote is not None
         before = _cpu_ms(zygote)
-        await _call_times(pool, FORKS, None)
+        await _call_times(pool, FORKS, IMPURE)
         spent = _cpu_ms(zygote) - before
         ready = []
         for _ in range(FORKS // 10):
             # until what is forked ahead is there
             await asyncio.sleep(0.02)
-            ready += await _call_times(pool, 1, None)
+            ready += await _call_times(pool, 1, IMPURE)
     finally:
         await pool.close()
     return Result("floor.fork", spent / FORKS, "ms", extra={"ready_ms": median(ready)})
 
 
-async def _call_times(pool: PythonPool, count: int, execution: str | None) -> list[float]:
+async def _call_times(pool: PythonPool, count: int, code: str) -> list[float]:
     """ms of each."""
     times = []
     for _ in range(count):
         started = time.perf_counter()
-        await pool.run("result = {'n': n + 1}", {"n": 1}, execution=execution)
+        await pool.run(code, {"n": 1})
         times.append(1000 * (time.perf_counter() - started))
     return times
 

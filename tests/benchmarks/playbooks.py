@@ -30,11 +30,12 @@ def _to(step: str, when: str | None = None) -> dict[str, Any]:
     return {"step": step, **({"when": when} if when else {})}
 
 
-def chain(name: str, length: int, durability: str = "step") -> str:
-    """Each step adds one to what the one before it gave: the last gives {"n": length}."""
+def chain(name: str, length: int, durability: str = "step", before: str = "") -> str:
+    """Each step adds one to what the one before it gave: the last gives {"n": length}. `before`: lines of code before
+    that."""
     steps: list[dict[str, Any]] = []
     for number in range(1, length + 1):
-        tool = _python("result = {'n': n + 1}", n=f"{{{{ s{number - 1}.n }}}}" if number > 1 else "{{ 0 }}")
+        tool = _python(f"{before}result = {{'n': n + 1}}", n=f"{{{{ s{number - 1}.n }}}}" if number > 1 else "{{ 0 }}")
         step: dict[str, Any] = {"step": f"s{number}", "tool": tool}
         if number < length:
             step["next"] = {"arcs": [_to(f"s{number + 1}")]}

@@ -144,7 +144,6 @@ class Runner:
         self.codes: dict[str, CodeType] = {}
         self.environ = dict(os.environ)
         self.path = list(sys.path)
-        self.peak = _peak_mb()
         self.stdout, self.stderr = sys.stdout, sys.stderr
         self.recursion = sys.getrecursionlimit()
         # without the real-time signals: each handler adds a tenth of a microsecond to every call
@@ -154,6 +153,8 @@ class Runner:
         """Make `folder` the working folder of this process."""
         self.folder = folder
         self.pid = os.getpid()
+        # of a process that was not forked, that of its parent is included, which had the same memory until it began
+        self.peak = _peak_mb()
         os.chdir(folder)
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
         self.environ["HOME"] = self.environ["TMPDIR"] = folder

@@ -1,9 +1,10 @@
 """Prestarted Python processes that run user code; each can be killed, and none has the engine's secrets.
 
 A child runs one call at a time, and all that it runs is of one execution: what code has changed in it, or has left
-behind, meets no other's. Those that have run nothing yet are started ahead. When a call exceeds its time, is cancelled,
-or breaks its process, the whole process group gets SIGKILL. Not prevented: as root code may start processes in any
-number (RLIMIT_NPROC does not apply to root).
+behind, meets no other's. Code that can leave nothing behind (see `pure_code`) has children for any execution. Those
+that have run nothing yet are started ahead. When a call exceeds its time, is cancelled, or breaks its process, the
+whole process group gets SIGKILL. Not prevented: as root code may start processes in any number (RLIMIT_NPROC does not
+apply to root).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
-from . import compiled_code
+from .compiled_code import compiled, request
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
 from .fair_queue import NO_SHARE, FairQueue, Share
@@ -39,6 +40,8 @@ _REPLY = ("data", "error", "py", "spent", "mb")
 _AHEAD = 4
 # how many children in turn a call may find out of order
 _MAX_NOT_READY = 5
+# the execution, so to speak, of the children that run pure code
+_ANY = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -77,6 +80,8 @@ class PythonPool:
         self._clean: list[PythonProcess] = []
         self._requested = 0
         self._idle = IdleChildren(memory_mb, self._drop, self._flush)
+        # no more than calls at once
+        self._idle_for_any: list[PythonProcess] = []
         self._busy: set[PythonProcess] = set()
         self._waiting: FairQueue[_Waiter] = FairQueue()
         # those whose turn it is, and who get the next clean children
@@ -102,13 +107,16 @@ class PythonPool:
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
         waits in the context `waiting()`, with shares taking turns. Calls of the same `execution` may meet the same
-        child; without one, a child serves this call alone.
+        child; without one, a child serves this call alone, unless the code is pure.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
         """
+        compilation = compiled(code)
+        if compilation.is_pure:
+            execution = _ANY
         try:
-            request = compiled_code.request(code, encode({"code": code, "input": input}))
+            frame = request(compilation, encode({"code": code, "input": input}))
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
@@ -118,7 +126,7 @@ class PythonPool:
             with waiting():
                 child = await self._take(share, execution)
             try:
-                reply = _read(await child.call(request, timeout))
+                reply = _read(await child.call(frame, timeout))
             except NotReady:
                 # an earlier call has broken the child, or it is gone: another child runs this one
                 not_ready += 1
@@ -150,10 +158,11 @@ class PythonPool:
             waiter.child.cancel()
         self._idle.stop()
         if self._source is not None:
-            for child in (*self._clean, *self._idle, *self._busy):
+            for child in (*self._clean, *self._idle, *self._idle_for_any, *self._busy):
                 child.release()
             await self._source.close()
         self._clean.clear()
+        self._idle_for_any.clear()
         self._busy.clear()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.remove)
@@ -201,16 +210,16 @@ class PythonPool:
 
     def _ready(self, execution: str | None) -> PythonProcess | None:
         """A child that has run only this execution's code, or none."""
-        while execution is not None and (child := self._idle.take(execution)) is not None:
-            if child.alive:
-                return child
-            self._drop(child)
-        while self._clean:
-            child = self._clean.pop()
+        while (child := self._idle_for(execution) or (self._clean.pop() if self._clean else None)) is not None:
             if child.alive:
                 return child
             self._drop(child)
         return None
+
+    def _idle_for(self, execution: str | None) -> PythonProcess | None:
+        if execution == _ANY:
+            return self._idle_for_any.pop() if self._idle_for_any else None
+        return None if execution is None else self._idle.take(execution)
 
     def _assign(self, waiter: _Waiter, child: PythonProcess) -> None:
         child.execution = waiter.execution
@@ -228,8 +237,13 @@ class PythonPool:
             end = self._source.end(child)
         elif child.execution is None:
             self._drop(child)
-        else:
+        elif child.execution != _ANY:
             self._idle.add(child, mb)
+        elif mb:
+            # it has grown, and would keep that for good
+            self._drop(child)
+        else:
+            self._idle_for_any.append(child)
         self._dispatch()
         return end
 
@@ -295,8 +309,9 @@ class PythonPool:
             self._dispatch()
 
     def on_ended(self, child: PythonProcess) -> None:
-        if child in self._clean:
-            self._clean.remove(child)
+        for ready in (self._clean, self._idle_for_any):
+            if child in ready:
+                ready.remove(child)
         self._idle.discard(child)
         if child not in self._busy:
             child.release()

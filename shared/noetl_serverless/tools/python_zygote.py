@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import marshal
 import os
 import resource
 import select
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NoReturn
 
-from .compiled_code import request
+from .compiled_code import FILE, CompiledCode, request
 from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
 from .landlock import restrict_self
 from .private_folders import PrivateFolders, Rules
@@ -288,7 +289,7 @@ def _warm_up(runner: Runner, folder: str) -> None:
     with ours, channel:
         for code in _WARM_UP * _WARM_UPS:
             fields = runner.dumps({"code": code, "input": {"n": 1}})
-            send(ours.fileno(), request(code, fields))
+            send(ours.fileno(), request(CompiledCode(marshal.dumps(compile(code, FILE, "exec"))), fields))
             received = receive(channel.fileno())
             assert received is not None
             send(channel.fileno(), runner.answer(received))

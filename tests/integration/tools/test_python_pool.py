@@ -50,6 +50,33 @@ async def test_what_one_execution_changes_no_other_meets(pool: PythonPool) -> No
     assert [await data(pool, look, f"other {n}", n=n) for n in range(4)] == [[f"[{n}]", ["a"], False] for n in range(4)]
 
 
+async def test_pure_code_spends_no_child(pool: PythonPool) -> None:
+    await data(pool, "result = 0", "0")
+    await eventually(lambda: not pool._requested)
+    before = pool.pids
+    results = [await data(pool, "result = n + 1", str(n) if n % 2 else None, n=n) for n in range(30)]
+    assert results == [n + 1 for n in range(30)]
+    assert pool.pids == before, "a call of pure code has cost a child"
+
+
+async def test_pure_code_meets_nothing_of_other_code_not_even_of_its_execution(pool: PythonPool) -> None:
+    for n in range(4):
+        await data(pool, "import builtins; builtins.abs = lambda _: 13; result = 1", str(n))
+    assert [await data(pool, "result = abs(-1)", str(n)) for n in range(8)] == [1] * 8
+
+
+async def test_pure_calls_that_run_at_once_share_no_child(pool: PythonPool) -> None:
+    longer = "n = 0\nfor _ in range(300_000):\n    n += 1\nresult = n + m"
+    assert await asyncio.gather(*(data(pool, longer, str(m), m=m) for m in range(6))) == [300_000 + m for m in range(6)]
+
+
+async def test_a_child_of_pure_code_that_has_grown_is_not_kept(pool: PythonPool) -> None:
+    await data(pool, "result = 0")
+    (kept,) = pool._idle_for_any
+    assert await data(pool, "result = len([0] * 40_000_000)") == 40_000_000
+    assert kept not in pool._idle_for_any, "the memory of a large value stays taken"
+
+
 async def test_the_calls_of_an_execution_that_run_at_once_share_no_child(pool: PythonPool) -> None:
     code = "import os, time; time.sleep(0.1); result = os.getpid()"
     assert len(set(await asyncio.gather(*(data(pool, code, "1") for _ in range(2))))) == 2
