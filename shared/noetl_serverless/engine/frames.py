@@ -1,8 +1,9 @@
 """How a loop's items are divided into frames: a pure function of the loop's window.
 
-An item whose duration is unknown gets a frame of its own, as does a slow one, so that items spread over all workers.
-Once items prove to be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short items are
-hundreds of commands. Towards the end, frames shrink so that no worker waits for the last one.
+A slow item gets a frame of its own, so that items spread over all workers. So does one whose duration is unknown,
+unless the loop is long and wide: then a few, all under way at once, share one, because a frame costs more than a short
+item. Once items prove to be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short
+items are hundreds of commands. Towards the end, frames shrink so that no worker waits for the last one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ SLOW_ITEM_MS = 50.0
 MAX_ITEMS = 1000
 # how many frames a worker should have in hand when items are short
 FRAMES_IN_FLIGHT = 4
+# of a duration that is unknown
+UNKNOWN_ITEMS = 4
+UNKNOWN_FRAMES_IN_FLIGHT = 16
+UNKNOWN_FRAMES = 128
 
 
 def width_of(frame: Frame) -> int:
@@ -46,8 +51,12 @@ def next_frame(loop: Loop, in_flight: int) -> Frame | None:
 
 
 def _shape(loop: Loop, remaining: int, free_slots: int) -> tuple[int, int]:
-    if loop.single or not loop.item_ms or loop.item_ms >= SLOW_ITEM_MS:
+    if loop.single or (loop.item_ms or 0.0) >= SLOW_ITEM_MS:
         return 1, 1
+    if not loop.item_ms:
+        few = min(UNKNOWN_ITEMS, loop.max_in_flight // UNKNOWN_FRAMES_IN_FLIGHT, loop.count // UNKNOWN_FRAMES)
+        width = 1 if loop.sequential else max(1, min(few, free_slots, remaining))
+        return width, width
     if loop.sequential:
         return min(remaining, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1
     concurrency = min(free_slots, max(1, loop.max_in_flight // FRAMES_IN_FLIGHT))

@@ -24,6 +24,18 @@ def loop(count: int = 10_000, width: int = 16, **more: Any) -> Loop:
         ({}, 0, (0, 0, 1, 1)),
         ({"item_ms": 50.0}, 0, (0, 0, 1, 1)),
         ({"item_ms": 1.0, "single": True}, 0, (0, 0, 1, 1)),
+        # unless there are so many, and so many at once, that a few together still go to every worker
+        ({"width": 64}, 0, (0, 0, 4, 4)),
+        ({"width": 2000}, 0, (0, 0, 4, 4)),
+        ({"width": 47}, 0, (0, 0, 2, 2)),
+        ({"width": 31}, 0, (0, 0, 1, 1)),
+        ({"width": 64, "count": 511}, 0, (0, 0, 3, 3)),
+        ({"width": 64, "count": 255}, 0, (0, 0, 1, 1)),
+        ({"width": 64}, 62, (0, 0, 2, 2)),
+        ({"width": 64, "next": 9_999}, 0, (0, 9_999, 10_000, 1)),
+        ({"width": 64, "item_ms": 50.0}, 0, (0, 0, 1, 1)),
+        ({"width": 64, "single": True}, 0, (0, 0, 1, 1)),
+        ({"width": 64, "sequential": True}, 0, (0, 0, 1, 1)),
         # of short ones as many as fill a quarter of a second, a quarter of the width at a time
         ({"item_ms": 49.0}, 0, (0, 0, 20, 4)),
         ({"item_ms": 10.0}, 0, (0, 0, 100, 4)),
