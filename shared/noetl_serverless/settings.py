@@ -47,7 +47,8 @@ class Settings:
     time_budget: float = 900.0
     linger: float = 0.0
     max_in_flight: int = 16
-    python_processes: int = 2
+    # more than there are cores, because some calls wait
+    python_processes: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     python_memory_mb: int = 2048
     http_allow_private: bool = True
     scratch: str = ""

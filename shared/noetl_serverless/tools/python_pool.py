@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 # the fields that the reply of a child may have
 _REPLY = ("data", "error", "py", "spent", "mb")
 # how many children for each of the calls at once are clean and ready
-_AHEAD = 4
+_AHEAD = 2
 # how many children in turn a call may find out of order
 _MAX_NOT_READY = 5
 # the execution, so to speak, of the children that run pure code

@@ -70,13 +70,6 @@ async def test_pure_calls_that_run_at_once_share_no_child(pool: PythonPool) -> N
     assert await asyncio.gather(*(data(pool, longer, str(m), m=m) for m in range(6))) == [300_000 + m for m in range(6)]
 
 
-async def test_a_child_of_pure_code_that_has_grown_is_not_kept(pool: PythonPool) -> None:
-    await data(pool, "result = 0")
-    (kept,) = pool._idle_for_any
-    assert await data(pool, "result = len([0] * 40_000_000)") == 40_000_000
-    assert kept not in pool._idle_for_any, "the memory of a large value stays taken"
-
-
 async def test_the_calls_of_an_execution_that_run_at_once_share_no_child(pool: PythonPool) -> None:
     code = "import os, time; time.sleep(0.1); result = os.getpid()"
     assert len(set(await asyncio.gather(*(data(pool, code, "1") for _ in range(2))))) == 2

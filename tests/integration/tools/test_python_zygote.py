@@ -104,6 +104,13 @@ async def test_a_child_can_neither_signal_nor_trace_another(pool: PythonPool) ->
     assert (await pool.run(code, {"other": other}))["data"] == ["refused", "refused", "refused", -1]
 
 
+async def test_a_child_of_pure_code_that_has_grown_is_not_kept(pool: PythonPool) -> None:
+    await pool.run("result = 0", {})
+    assert len(pool._idle_for_any) == 1
+    reply = await pool.run("result = len([0] * 10_000_000)", {})
+    assert (reply["data"], pool._idle_for_any) == (10_000_000, []), "the memory of a large value stays taken"
+
+
 async def test_what_leaves_the_group_of_a_child_ends_with_it(pool: PythonPool) -> None:
     daemon = (await pool.run(DAEMON, {}, execution="1"))["data"]
     assert (await pool.run(f"import os; os.kill({daemon}, 0); result = 'there'", {}, execution="1"))["data"] == "there"
