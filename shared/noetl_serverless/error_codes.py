@@ -74,6 +74,7 @@ STEP: Final[Mapping[str, str]] = {
     "python.memory": "The code exceeded the memory limit of its process.",
     "python.not_json": "The input cannot be passed to the process.",
     "python.timeout": "The code ran longer than its timeout.",
+    "python.unavailable": "No process could be started to run the code.",
     REFERENCE_NOT_AVAILABLE: "A result that is stored by reference is missing or has changed.",
     "result_store.unavailable": "The result store is not available.",
     "routing.no_match": "No arc matched, and `no_next_is_error` is set.",

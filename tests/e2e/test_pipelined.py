@@ -94,10 +94,12 @@ def test_a_chain_leaves_the_same_log_in_fewer_commits(stack: Stack) -> None:
 
 
 @pytest.mark.parametrize(("processes", "role"), [("together", TOGETHER), ("separate", "worker server")])
-def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(processes: str, role: str) -> None:
+def test_a_worker_killed_in_mid_chain_loses_nothing_and_decides_nothing_twice(
+    processes: str, role: str, tmp_path: Path
+) -> None:
     with broken_stack(lease=3, max_deliveries=50, processes=processes) as stack:
         stack.register(TURNING)
-        files = [stack.data / f"turns {number}" for number in range(EXECUTIONS)]
+        files = [tmp_path / f"turns {number}" for number in range(EXECUTIONS)]
         ids = [stack.execute("pipelined/turning", {"turns": TURNS, "file": str(file)}) for file in files]
         for _ in range(KILLS):
             lines = sum(len(_turns(file)) for file in files)

@@ -1,9 +1,10 @@
 """How a loop's items are divided into frames: a pure function of the loop's window.
 
 A slow item gets a frame of its own, so that items spread over all workers. So does one whose duration is unknown,
-unless the loop is long and wide: then a few, all under way at once, share one, because a frame costs more than a short
-item. Once items prove to be short, a frame takes as many as fill about a quarter of a second, so that 100,000 short
-items are hundreds of commands. Towards the end, frames shrink so that no worker waits for the last one.
+unless the loop is long and wide and retries nothing: then a few, all under way at once, share one, because a frame
+costs more than a short item. Once items prove to be short, a frame takes as many as fill about a quarter of a second,
+so that 100,000 short items are hundreds of commands. Towards the end, frames shrink so that no worker waits for the
+last one.
 """
 
 from __future__ import annotations
@@ -37,25 +38,26 @@ def next_items(loop: Loop) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
-def next_frame(loop: Loop, in_flight: int) -> Frame | None:
+def next_frame(loop: Loop, in_flight: int, *, may_retry: bool = False) -> Frame | None:
     """(index, start, end, concurrency) of the frame to issue now, if there is room and items are left; `in_flight`:
-    items of the loop that are under way."""
+    items of the loop that are under way; `may_retry`: whether one may wait for its next attempt, which those that
+    share its frame would wait for."""
     if (items := next_items(loop)) is None:
         return None
     start, end = items
     free_slots = (1 if loop.sequential else loop.max_in_flight) - in_flight
     if free_slots <= 0:
         return None
-    size, concurrency = _shape(loop, end - start, free_slots)
+    size, concurrency = _shape(loop, end - start, free_slots, may_retry)
     return loop.frames, start, start + size, concurrency
 
 
-def _shape(loop: Loop, remaining: int, free_slots: int) -> tuple[int, int]:
+def _shape(loop: Loop, remaining: int, free_slots: int, may_retry: bool) -> tuple[int, int]:
     if loop.single or (loop.item_ms or 0.0) >= SLOW_ITEM_MS:
         return 1, 1
     if not loop.item_ms:
         few = min(UNKNOWN_ITEMS, loop.max_in_flight // UNKNOWN_FRAMES_IN_FLIGHT, loop.count // UNKNOWN_FRAMES)
-        width = 1 if loop.sequential else max(1, min(few, free_slots, remaining))
+        width = 1 if loop.sequential or may_retry else max(1, min(few, free_slots, remaining))
         return width, width
     if loop.sequential:
         return min(remaining, MAX_ITEMS, max(1, int(TARGET_FRAME_MS / loop.item_ms))), 1

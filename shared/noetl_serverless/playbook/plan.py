@@ -105,6 +105,10 @@ class Step:
     # what it reads of ctx cannot change while it runs
     ctx_is_stable: bool = False
 
+    @property
+    def may_retry(self) -> bool:
+        return any(rule.do == "retry" for task in self.tasks for rule in task.rules)
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

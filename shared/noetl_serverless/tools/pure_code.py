@@ -96,6 +96,8 @@ def _is_listed(node: ast.AST) -> bool:
             return name in METHODS and isinstance(context, ast.Load)
         case ast.FunctionDef(name=name, decorator_list=decorators):
             return _is_free(name) and not decorators
+        case ast.comprehension(is_async=is_async):
+            return not is_async
         case ast.ExceptHandler(name=name):
             return name is None or _is_free(name)
         case ast.Global(names=names) | ast.Nonlocal(names=names):

@@ -19,10 +19,9 @@ class PythonConfig(ToolConfig):
     The result must be JSON: dates become ISO 8601, Decimal a number or text. NaN and the infinities (a missing
     value of pandas is null), bytes, ints beyond 64 bits and texts with NUL are refused, with their place.
     Installed packages can be imported. The working folder is empty and private, and is emptied after the call.
-    Printed output is kept in meta.stdout (8 KiB). The process sees none of the engine's environment, and serves one
-    execution, unless the code can leave nothing in it: without import, class, decorator, yield, with, match and async,
-    and without attributes other than the methods of JSON values (but for `format`). On Linux it cannot open the files
-    of a local stack, nor create any directly in a folder that contains the stack's folder.
+    Printed output is kept in meta.stdout (8 KiB). The process sees none of the engine's environment. What code leaves
+    in its memory, say in a module, no other execution meets; a later step of the same execution may meet it or not.
+    On Linux it cannot open the files of a local stack, nor create any directly in a folder that contains the stack's.
     """
 
     code: str | None = Field(default=None, min_length=1, description="Code to run; templates in it are not rendered.")

@@ -1,9 +1,9 @@
 """A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
 Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, with {"code",
-"input"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this child must not be used again, "mb":
-by how much its memory has grown if that is much, or an empty frame if the code was not begun. Standard output and error
-are a pipe that the parent reads; user code cannot write to the socket by accident.
+"input", "pure"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this child must not be used again,
+"mb": by how much its memory has grown if that is much, or an empty frame if the code was not begun. Standard output and
+error are a pipe that the parent reads; user code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -12,6 +12,7 @@ alone would double its time, because that module makes new locks after each fork
 from __future__ import annotations
 
 import _thread
+import encodings
 import gc
 import json
 import marshal
@@ -58,6 +59,9 @@ def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = N
         else:
             reusable = reusable and runner.clean_up()
         send(channel, runner.answer(received) if reusable else b"")
+        if runner.is_shared:
+            # what refers to itself would count against the memory of the next execution's code
+            gc.collect()
 
 
 def freeze() -> None:
@@ -142,6 +146,8 @@ class Runner:
         self.memory: AbstractContextManager[None] = memory
         self.pid = os.getpid()
         self.codes: dict[str, CodeType] = {}
+        # whether the last code was pure, and so the next one may be of another execution
+        self.is_shared = False
         self.environ = dict(os.environ)
         self.path = list(sys.path)
         self.stdout, self.stderr = sys.stdout, sys.stderr
@@ -159,17 +165,19 @@ class Runner:
         os.environ["HOME"] = os.environ["TMPDIR"] = folder
         self.environ["HOME"] = self.environ["TMPDIR"] = folder
         self.encoded = os.environ._data.copy()  # type: ignore[attr-defined]
+        self.codecs = _known_codecs()
 
     def answer(self, received: bytearray) -> bytes:
         """The reply to a request."""
         code = ""
+        self.is_shared = False
         module = ModuleType("__main__")
         try:
             with self.memory:
                 compiled, content = read_request(received)
                 fields = self.loads(content)
                 del received, content
-            code, inputs = fields["code"], fields["input"]
+            code, inputs, self.is_shared = fields["code"], fields["input"], fields.get("pure", False)
             del fields
             value = self._run(code, compiled, inputs, module)
             reply = self.encode(value, self.memory)
@@ -192,7 +200,9 @@ class Runner:
         if os.getpid() != self.pid:
             # a forked process that the code did not end
             os._exit(0)
-        if _thread._count() > 0 and not reply.endswith(b'"spent":true}'):
+        # a codec that was looked for, and was not found because there was no memory, say, is never found again
+        is_spent = _thread._count() > 0 or (self.is_shared and _known_codecs() != self.codecs)
+        if is_spent and not reply.endswith(b'"spent":true}'):
             reply = reply[:-1] + b',"spent":true}'
         if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
             reply = reply[:-1] + b',"mb":%d}' % grown
@@ -226,14 +236,18 @@ class Runner:
         import linecache
         import traceback
 
-        linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
         name = type(error).__name__
         try:
             text = str(error)
         except Exception:
             text = "(its message could not be read)"
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _own(frame.filename)]
-        shown = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
+        linecache.cache[FILE] = (len(code), None, code.splitlines(keepends=True), FILE)
+        try:
+            frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _own(frame.filename)]
+            shown = "".join(traceback.format_list(frames)) + "".join(traceback.format_exception_only(error))
+        finally:
+            # a warning in code that runs later would be shown with a line of this
+            linecache.cache.pop(FILE, None)
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == FILE), None)
         if isinstance(error, SyntaxError) and error.filename == FILE:
             line = error.lineno
@@ -301,6 +315,11 @@ def remove_content(folder: str, limit: int) -> int:
 def _peak_mb() -> int:
     """The most memory that this process has had."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // _PEAK_UNITS_PER_MB
+
+
+def _known_codecs() -> int:
+    """How many have been looked for, whether they were found or not."""
+    return len(encodings._cache)
 
 
 def _own(path: str) -> bool:

@@ -38,7 +38,7 @@ class PythonForks:
         """`folder`: where each zygote gets a folder for those of its children; `private`: see `private_folders`."""
         self._folder = folder
         self._memory_mb = memory_mb
-        self._private = [str(path) for path in private]
+        self._private = [os.path.realpath(path) for path in private]
         self._listener = listener
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -112,7 +112,7 @@ class PythonForks:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [*arguments(_ZYGOTE), json.dumps(options)],
+                    [*arguments(_ZYGOTE, self._private), json.dumps(options)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd=folder,

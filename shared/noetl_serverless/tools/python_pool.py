@@ -116,15 +116,18 @@ class PythonPool:
         if compilation.is_pure:
             execution = _ANY
         try:
-            frame = request(compilation, encode({"code": code, "input": input}))
+            frame = request(compilation, encode({"code": code, "input": input, "pure": compilation.is_pure}))
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
         reply: dict[str, Any] | None = None
         not_ready = 0
         while reply is None:
-            with waiting():
-                child = await self._take(share, execution)
+            try:
+                with waiting():
+                    child = await self._take(share, execution)
+            except OSError as error:
+                return _error("python.unavailable", f"no process could be started: {error}", retryable=True)
             try:
                 reply = _read(await child.call(frame, timeout))
             except NotReady:
@@ -349,4 +352,5 @@ def _read(content: bytes | bytearray) -> dict[str, Any]:
 
 
 def _error(code: str, message: str, retryable: bool = False) -> dict[str, Any]:
-    return {"error": {"kind": "python", "code": code, "retryable": retryable, "message": message}}
+    error = {"kind": "python", "code": code, "retryable": retryable, "message": message}
+    return {"status": "error", "error": error, "stdout": ""}

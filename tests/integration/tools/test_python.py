@@ -352,9 +352,9 @@ async def test_waiting_calls_fail_when_no_process_can_be_started(
         opened = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "Popen", no_more)
-            calls = asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3)), return_exceptions=True)
-            errors = await asyncio.wait_for(calls, 30)
-        assert [type(error) for error in errors] == [BlockingIOError] * 3
+            replies = await asyncio.wait_for(asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3))), 30)
+        errors = [reply["error"] for reply in replies]
+        assert [(error["code"], error["retryable"]) for error in errors] == [("python.unavailable", True)] * 3
         # the lock of the pool's folder
         assert len(os.listdir("/proc/self/fd")) <= opened + 1, "what was opened for a process stays open without it"
         assert not list((tmp_path / "p").glob("*/*/")), "the folder of a process stays without it"

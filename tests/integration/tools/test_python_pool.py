@@ -65,6 +65,34 @@ async def test_pure_code_meets_nothing_of_other_code_not_even_of_its_execution(p
     assert [await data(pool, "result = abs(-1)", str(n)) for n in range(8)] == [1] * 8
 
 
+async def test_a_warning_in_pure_code_shows_no_code_of_another_execution(pool: PythonPool) -> None:
+    failed = await pool.run("key = 'SECRET'\nresult = {'x': 1}[n]", {"n": 2}, 30.0, execution="1")
+    assert "result = {'x': 1}[n]" in failed["py"]["traceback"]
+    warned = "result = str(bytes('\\\\d', 'ascii'), 'unicode_escape')"
+    for _ in range(2):
+        reply = await pool.run(warned, {}, 30.0, execution="2")
+        assert (reply["data"], "SECRET" in reply["stdout"]) == ("\\d", False)
+
+
+async def test_pure_code_leaves_no_memory_taken(pool: PythonPool) -> None:
+    await data(pool, "held = [bytes(500 << 20)]\nheld.append(held)\nresult = 1", "1")
+    assert await data(pool, "result = len([0] * 5_000_000)", "2") == 5_000_000
+
+
+async def test_a_child_in_which_pure_code_has_looked_for_codecs_runs_no_other(pool: PythonPool) -> None:
+    await data(pool, "result = 1")
+    before = set(pool._idle_for_any)
+    assert await data(pool, "result = 'x'.encode('cp1140') == b'x'") is False
+    assert before.isdisjoint(pool._idle_for_any), "what is not found while there is no memory is never found again"
+    assert await data(pool, "result = list('ä'.encode() + 'ä'.encode('latin-1'))") == [195, 164, 228]
+    assert pool._idle_for_any, "the codecs that are always there cost a child"
+
+
+async def test_an_input_that_is_not_json_is_an_error(pool: PythonPool) -> None:
+    reply = await pool.run("result = 1", {"n": object()})
+    assert (reply["status"], reply["error"]["code"]) == ("error", "python.not_json")
+
+
 async def test_pure_calls_that_run_at_once_share_no_child(pool: PythonPool) -> None:
     longer = "n = 0\nfor _ in range(300_000):\n    n += 1\nresult = n + m"
     assert await asyncio.gather(*(data(pool, longer, str(m), m=m) for m in range(6))) == [300_000 + m for m in range(6)]

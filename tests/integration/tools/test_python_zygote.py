@@ -151,10 +151,9 @@ async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch
     monkeypatch.setattr(python_forks, "_ZYGOTE", "noetl_serverless.missing")
     pool = PythonPool(1, 512, tmp_path / "p")
     try:
-        errors = await asyncio.wait_for(
-            asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3)), return_exceptions=True), 60
-        )
-        assert [type(error) for error in errors] == [OSError] * 3
+        replies = await asyncio.wait_for(asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3))), 60)
+        errors = [reply["error"] for reply in replies]
+        assert [(error["code"], error["retryable"]) for error in errors] == [("python.unavailable", True)] * 3
         monkeypatch.undo()
         # what was requested ahead has failed, too
         await eventually(lambda: not pool._requested)

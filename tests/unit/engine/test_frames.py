@@ -72,6 +72,11 @@ def test_the_next_frame(of: dict[str, Any], in_flight: int, frame: Any) -> None:
     assert next_frame(loop(**of), in_flight) == frame
 
 
+def test_an_item_that_may_wait_for_its_next_attempt_holds_up_no_other() -> None:
+    assert next_frame(loop(width=64), 0, may_retry=True) == (0, 0, 1, 1)
+    assert next_frame(loop(width=64, item_ms=10.0), 0, may_retry=True) == (0, 0, 400, 16)
+
+
 def test_no_more_of_a_frame_is_under_way_than_there_is_in_it() -> None:
     assert [width_of((0, 3, 10, 4)), width_of((0, 3, 5, 4)), width_of((0, 3, 4, 1))] == [4, 2, 1]
 

@@ -54,6 +54,7 @@ IMPURE = {
     "a group of exceptions": "try: pass\nexcept* ValueError: pass",
     "a context": "with x: pass",
     "a coroutine": "async def main(): pass",
+    "an asynchronous generator": "result = (x async for x in rows)",
     "a generator": "def f(): yield 1",
     "a file": "print('x', file=open('x', 'w'))",
     "what only site defines": "quit()",
