@@ -172,7 +172,7 @@ async def test_a_timeout_kills_the_process_and_its_children(python: Run, pool: P
     assert not psutil.pid_exists(me)
     assert await gone(child)
     assert me not in pool.pids
-    assert (await python("result = 1")).data == 1
+    assert (await python("import os; result = 1")).data == 1
 
 
 async def test_code_that_never_yields_is_killed_too(python: Run) -> None:
@@ -189,7 +189,7 @@ async def test_cancelling_kills_and_the_pool_goes_on(python: Run) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await gone(killed), "what was cancelled goes on"
-    assert [(await python("result = 1")).data for _ in range(3)] == [1, 1, 1]
+    assert [(await python("import os; result = 1")).data for _ in range(3)] == [1, 1, 1]
 
 
 async def test_the_memory_limit_holds_and_costs_the_process(python: Run) -> None:
@@ -205,7 +205,7 @@ async def test_the_memory_limit_holds_and_costs_the_process(python: Run) -> None
 async def test_a_process_that_dies_is_an_error_to_retry(python: Run, code: str) -> None:
     outcome = await python(code)
     assert (error_of(outcome)["code"], error_of(outcome)["retryable"]) == ("python.killed", True)
-    assert (await python("result = 1")).data == 1
+    assert (await python("import os; result = 1")).data == 1
 
 
 async def test_a_process_left_with_threads_is_replaced(python: Run, pool: PythonPool) -> None:
@@ -223,7 +223,7 @@ async def test_a_forgotten_fork_neither_answers_nor_stays(python: Run) -> None:
     outcome = await python(code)
     assert isinstance(outcome.data, int)
     assert await gone(outcome.data)
-    assert (await python("result = 1")).data == 1
+    assert (await python("import os; result = 1")).data == 1
 
 
 async def test_the_child_sees_none_of_the_engines_environment(python: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ async def test_a_process_goes_to_whoever_waits_not_to_the_next_call_of_whoever_h
 
     async def calls(playbook: str, count: int) -> None:
         for _ in range(count):
-            await pool.run("result = 1", {}, share=Share(playbook))
+            await pool.run("import os; result = 1", {}, share=Share(playbook))
             ended.append(playbook)
 
     try:
@@ -319,9 +319,9 @@ async def test_a_process_goes_to_whoever_waits_not_to_the_next_call_of_whoever_h
 async def test_a_call_that_is_cancelled_as_it_is_given_a_process_passes_it_on(tmp_path: Path) -> None:
     pool = PythonPool(1, 512, tmp_path / "p")
     try:
-        first = asyncio.create_task(pool.run("result = 0", {}))
+        first = asyncio.create_task(pool.run("import os; result = 0", {}))
         await asyncio.sleep(0)
-        waits, follows = (asyncio.create_task(pool.run(f"result = {number}", {})) for number in (1, 2))
+        waits, follows = (asyncio.create_task(pool.run(f"import os; result = {number}", {})) for number in (1, 2))
         give_back = pool._give_back
 
         def then_cancel(child: PythonProcess, reusable: bool, mb: int = 0) -> asyncio.Future[int] | None:
@@ -352,13 +352,15 @@ async def test_waiting_calls_fail_when_no_process_can_be_started(
         opened = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "Popen", no_more)
-            replies = await asyncio.wait_for(asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3))), 30)
+            replies = await asyncio.wait_for(
+                asyncio.gather(*(pool.run("import os; result = 1", {}) for _ in range(3))), 30
+            )
         errors = [reply["error"] for reply in replies]
         assert [(error["code"], error["retryable"]) for error in errors] == [("python.unavailable", True)] * 3
         # the lock of the pool's folder
         assert len(os.listdir("/proc/self/fd")) <= opened + 1, "what was opened for a process stays open without it"
         assert not list((tmp_path / "p").glob("*/*/")), "the folder of a process stays without it"
-        assert (await pool.run("result = 3", {}))["data"] == 3
+        assert (await pool.run("import os; result = 3", {}))["data"] == 3
     finally:
         await pool.close()
 
@@ -368,8 +370,8 @@ async def test_a_waiting_call_that_is_cancelled_gives_up_its_turn(tmp_path: Path
     try:
         first = asyncio.create_task(one.run("import time; time.sleep(0.2); result = 1", {}))
         await asyncio.sleep(0.05)
-        second = asyncio.create_task(one.run("result = 2", {}))
-        third = asyncio.create_task(one.run("result = 3", {}))
+        second = asyncio.create_task(one.run("import os; result = 2", {}))
+        third = asyncio.create_task(one.run("import os; result = 3", {}))
         await asyncio.sleep(0.05)
         second.cancel()
         assert [(await first)["data"], (await third)["data"]] == [1, 3]
@@ -387,14 +389,14 @@ async def test_many_calls_that_are_cancelled_at_once_are_all_cancelled(tmp_path:
     ended = await asyncio.gather(*calls, return_exceptions=True)
 
     assert [type(end) for end in ended] == [asyncio.CancelledError] * 5
-    assert (await pool.run("result = 1", {}))["data"] == 1
+    assert (await pool.run("import os; result = 1", {}))["data"] == 1
     await pool.close()
 
 
 async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
     pool = PythonPool(2, 512, tmp_path / "p")
     pool.start()
-    assert (await pool.run("result = 1", {}, execution="1"))["data"] == 1
+    assert (await pool.run("import os; result = 1", {}, execution="1"))["data"] == 1
     await eventually(lambda: len(pool.pids) >= 4)
     pids = pool.pids
     assert (await pool.run("import os; result = os.getpid()", {}))["data"] in pids, "it waited for another child"
@@ -402,7 +404,7 @@ async def test_start_warms_and_close_ends_every_child(tmp_path: Path) -> None:
     assert not any(psutil.pid_exists(pid) for pid in pids)
     assert list((tmp_path / "p").iterdir()) == []
     with pytest.raises(RuntimeError, match="closed"):
-        await pool.run("result = 1", {})
+        await pool.run("import os; result = 1", {})
 
 
 async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -410,7 +412,7 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
         "import asyncio, sys\nfrom pathlib import Path\nfrom noetl_serverless.tools.python_pool import PythonPool\n"
         "async def main():\n"
         "    pool = PythonPool(1, 512, Path(sys.argv[1]))\n"
-        "    print((await pool.run('import os; result = os.getpid()', {}))['data'], flush=True)\n"
+        "    print((await pool.run('import os; result = os.getpid()', {}, execution='1'))['data'], flush=True)\n"
         "    await pool.run('import time; time.sleep(600)', {})\n"
         "asyncio.run(main())\n"
     )
@@ -460,9 +462,9 @@ async def test_a_call_that_has_to_wait_for_a_process_says_so(tmp_path: Path) -> 
     go = tmp_path / "go"
     code = f"import os, time\nfor _ in range(3000):\n    if os.path.exists({str(go)!r}): break\n    time.sleep(0.01)"
     try:
-        await pool.run("result = 0", {})
+        await pool.run("import os; result = 0", {})
         first = asyncio.create_task(pool.run(code, {}, None, partial(wait, "first")))
-        second = asyncio.create_task(pool.run("result = 2", {}, None, partial(wait, "second")))
+        second = asyncio.create_task(pool.run("import os; result = 2", {}, None, partial(wait, "second")))
         await asyncio.sleep(0.05)
         assert waiting == {"first": False, "second": True}
         go.touch()
@@ -517,7 +519,7 @@ async def test_a_reply_that_is_none_fails_the_call_and_costs_the_process(
     assert outcome.error is not None
     assert error_of(outcome)["code"] == "python.killed"
     async with asyncio.timeout(20.0):
-        others = await asyncio.gather(*(python("result = 1") for _ in range(4)))
+        others = await asyncio.gather(*(python("import os; result = 1") for _ in range(4)))
     assert [other.error for other in others] == [None] * 4
 
 
@@ -587,9 +589,9 @@ async def test_what_a_process_has_started_holds_up_no_call(tmp_path: Path, end: 
     one = PythonPool(1, 512, tmp_path / "one")
     try:
         first = asyncio.create_task(one.run(LEAVES_A_PROCESS + end, {}, 10.0, execution="1"))
-        other = asyncio.create_task(one.run("result = 2", {}, 5.0, execution="1")) if at_once else None
+        other = asyncio.create_task(one.run("import os; result = 2", {}, 5.0, execution="1")) if at_once else None
         left = (await first)["data"]
-        reply = await (other or one.run("result = 2", {}, 5.0, execution="1"))
+        reply = await (other or one.run("import os; result = 2", {}, 5.0, execution="1"))
         assert reply.get("data") == 2, reply
     finally:
         await one.close()
@@ -618,7 +620,7 @@ async def test_an_idle_process_that_ends_takes_with_it_what_it_started(tmp_path:
         (child,) = one._idle
         os.kill(child.pid, signal.SIGUSR1)
         await eventually(lambda: child.status is not None)
-        assert (await one.run("result = 2", {}, 5.0, execution="1")).get("data") == 2
+        assert (await one.run("import os; result = 2", {}, 5.0, execution="1")).get("data") == 2
         assert await gone(left), "what was left behind goes on"
     finally:
         await one.close()
@@ -629,7 +631,7 @@ async def test_the_files_that_a_call_leaves_take_no_time_of_the_next(tmp_path: P
     leave = "import os\nfor i in range(60000):\n    os.close(os.open(str(i), os.O_CREAT | os.O_WRONLY))\nresult = 1"
     try:
         first = asyncio.create_task(one.run(leave, {}, 60.0, execution="1"))
-        second = asyncio.create_task(one.run("result = 2", {}, 0.25, execution="1"))
+        second = asyncio.create_task(one.run("import os; result = 2", {}, 0.25, execution="1"))
         assert (await first).get("data") == 1
         assert (await second).get("data") == 2, (await second).get("error")
     finally:
@@ -683,7 +685,7 @@ sys.stdout = io.StringIO()
 sys.stdout.late = Late()
 """
     try:
-        replies = [await one.run(code, {}, execution="1"), await one.run("result = 2", {}, execution="1")]
+        replies = [await one.run(code, {}, execution="1"), await one.run("import os; result = 2", {}, execution="1")]
         assert [reply["stdout"] for reply in replies] == ["of the first", ""]
     finally:
         await one.close()

@@ -42,7 +42,7 @@ result = int(os.read(read, 20))
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncIterator[PythonPool]:
     made = PythonPool(2, 512, tmp_path / "python")
-    await made.run("result = 1", {}, execution="first")
+    await made.run("import os; result = 1", {}, execution="first")
     yield made
     await made.close()
 
@@ -71,7 +71,7 @@ async def test_it_has_nothing_of_the_engines_environment(tmp_path: Path, monkeyp
     monkeypatch.setenv("NOETL_ENCRYPTION_KEYS", "k1:topsecret")
     pool = PythonPool(1, 512, tmp_path)
     try:
-        await pool.run("result = 1", {}, execution="1")
+        await pool.run("import os; result = 1", {}, execution="1")
         assert "topsecret" not in str(zygote_of(pool).cmdline())
         # where no rules separate processes, it is closed to all who are not root
         with contextlib.suppress(psutil.AccessDenied):
@@ -144,20 +144,20 @@ async def test_one_that_hangs_is_replaced(pool: PythonPool, monkeypatch: pytest.
     zygote_of(pool).send_signal(signal.SIGSTOP)
     reply = await pool.run("import time; time.sleep(600)", {}, 0.1, execution="first")
     assert reply["error"]["code"] == "python.timeout"
-    assert (await pool.run("result = 1", {}))["data"] == 1
+    assert (await pool.run("import os; result = 1", {}))["data"] == 1
 
 
 async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(python_forks, "_ZYGOTE", "noetl_serverless.missing")
     pool = PythonPool(1, 512, tmp_path / "p")
     try:
-        replies = await asyncio.wait_for(asyncio.gather(*(pool.run("result = 1", {}) for _ in range(3))), 60)
+        replies = await asyncio.wait_for(asyncio.gather(*(pool.run("import os; result = 1", {}) for _ in range(3))), 60)
         errors = [reply["error"] for reply in replies]
         assert [(error["code"], error["retryable"]) for error in errors] == [("python.unavailable", True)] * 3
         monkeypatch.undo()
         # what was requested ahead has failed, too
         await eventually(lambda: not pool._requested)
-        assert (await pool.run("result = 1", {}))["data"] == 1
+        assert (await pool.run("import os; result = 1", {}))["data"] == 1
     finally:
         await pool.close()
 
