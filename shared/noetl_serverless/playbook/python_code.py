@@ -6,6 +6,8 @@ import base64
 import binascii
 import warnings
 
+from .code_size import CodeTooLarge, check_compiles
+
 
 class CodeError(Exception):
     """`line` is the line within the code, counted from 1."""
@@ -26,12 +28,14 @@ def decode_code(text: str) -> str:
 
 
 def check_code(code: str) -> None:
-    """Raises CodeError if Python cannot compile the code."""
+    """Raises CodeError if Python cannot compile the code, or not without taking too much."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            compile(code, "<code>", "exec", dont_inherit=True)
+            check_compiles(code)
     except SyntaxError as error:
         raise CodeError(f"Python: {error.msg}", error.lineno, error.offset) from None
+    except CodeTooLarge as error:
+        raise CodeError(str(error)) from None
     except (ValueError, RecursionError, MemoryError, OverflowError) as error:
         raise CodeError(f"Python cannot compile this: {error}") from None

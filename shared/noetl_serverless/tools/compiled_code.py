@@ -12,11 +12,15 @@ from typing import NamedTuple
 FILE = "<code>"
 # of one text: longer ones would hold up the event loop
 _MAX_CHARACTERS = 20_000
+# as `compiled_size` counts: 5 to 12 ms, and ordinary code of _MAX_CHARACTERS is two thirds of it at most
+_MAX_SIZE = 20_000
 _MAX_CODES = 512
+# a constant such as `'ab' * 2048` is computed as it is compiled
+_MAX_CONTENT_BYTES = 200_000
 
 
 class CompiledCode(NamedTuple):
-    """`content`: as `marshal` writes it; empty if the child has to compile it, because it is long or wrong."""
+    """`content`: as `marshal` writes it; empty if the child has to compile it, because it is long, large or wrong."""
 
     content: bytes = b""
     is_pure: bool = False
@@ -43,12 +47,18 @@ def _compiled(code: str) -> CompiledCode:
     import ast
     import warnings
 
+    from ..playbook.code_size import compiled_size
     from .pure_code import is_pure
 
     with warnings.catch_warnings(action="ignore"):
         try:
             module = ast.parse(code, FILE)
+            if compiled_size(module, _MAX_SIZE) > _MAX_SIZE:
+                return CompiledCode()
             # what runs is what was looked at
-            return CompiledCode(marshal.dumps(compile(module, FILE, "exec", dont_inherit=True)), is_pure(module))
+            content = marshal.dumps(compile(module, FILE, "exec", dont_inherit=True))
+            if len(content) > _MAX_CONTENT_BYTES:
+                return CompiledCode()
+            return CompiledCode(content, is_pure(module))
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
             return CompiledCode()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from ..playbook.code_size import CodeTooLarge, check_compiles
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
@@ -54,7 +55,9 @@ class PythonConfig(ToolConfig):
 
 def _checked(code: str) -> str:
     try:
-        compile(code, "<code>", "exec", dont_inherit=True)
+        check_compiles(code)
+    except CodeTooLarge:
+        raise
     except (SyntaxError, ValueError) as error:
         line = f" (line {error.lineno} of the code)" if isinstance(error, SyntaxError) else ""
         raise ValueError(f"not valid Python: {error.args[0]}{line}") from None

@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from noetl_serverless.playbook.code_size import CodeTooLarge
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.config import ToolConfig
+
+# compiled, it would be a hundred times as long
+TOO_LARGE = "while n:\n try:\n" + "  if n: break\n" * 300 + " finally:\n" + "  a.b(c)\n" * 300
 
 
 def messages(kind: str, config: dict[str, object]) -> list[tuple[str, str]]:
@@ -68,6 +72,7 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("python", {"code_b64": "eCA9"}, "/code_b64", None),
         ("python", {"code_b64": "?"}, "/code_b64", "code_b64: not base64-encoded UTF-8 text"),
         ("python", {"code": "x ="}, "/code", "code: not valid Python: invalid syntax (line 1 of the code)"),
+        ("python", {"code": TOO_LARGE}, "/code", f"code: {CodeTooLarge()}"),
         ("python", {"code": "x", "libs": {}}, "", "the field 'libs' is not supported yet"),
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
         ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
