@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,6 +42,13 @@ def query(server: Postgres, sql: str, password: str = PASSWORD) -> list[list[obj
     )
     with contextlib.closing(connection):
         return connection.run(sql) or []
+
+
+def until(condition: Callable[[], bool], limit: float = 30.0) -> None:
+    deadline = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_data_survives_a_restart_on_another_port(data_dir: Path) -> None:
@@ -113,9 +121,66 @@ def test_a_pid_file_that_names_somebody_elses_process_is_no_obstacle(data_dir: P
         stranger.kill()
 
 
-def test_a_taken_port_is_reported(data_dir: Path, postgres_server: Postgres) -> None:
-    with pytest.raises(RuntimeError, match="postgres stopped while starting"):
+def test_a_killed_server_that_is_still_a_zombie_is_no_obstacle_on_the_same_port(data_dir: Path) -> None:
+    server = server_in(data_dir)
+    killed = server.start()
+    os.kill(killed.pid, signal.SIGKILL)
+    # nobody asks for its status, as where process 1 does not
+    until(lambda: psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE)
+    with started(server):
+        assert query(server, "SELECT 1") == [[1]]
+        assert psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE
+    killed.kill()
+
+
+def test_locks_of_sockets_that_name_somebody_elses_process_are_no_obstacle(data_dir: Path) -> None:
+    server = server_in(data_dir)
+    with started(server):
+        pass
+    # one that a server may not ask about does not count for it
+    with subprocess.Popen(["sleep", "60"], user=unprivileged().uid) as stranger:
+        for port in (server.port, 1):
+            lock = f"{stranger.pid}\n{server.home / 'data'}\n1\n{port}\n{server.home}\n"
+            (server.home / f".s.PGSQL.{port}.lock").write_text(lock)
+        with started(server):
+            assert query(server, "SELECT 1") == [[1]]
+            assert {path.name for path in server.home.glob(".s.*")} == {
+                f".s.PGSQL.{server.port}",
+                f".s.PGSQL.{server.port}.lock",
+            }
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def test_a_server_that_is_shutting_down_is_ended_before_the_next_starts(data_dir: Path) -> None:
+    server = server_in(data_dir)
+    left = server.start()
+    with contextlib.closing(
+        pg8000.native.Connection(USER, host="127.0.0.1", port=server.port, password=PASSWORD, database="noetl")
+    ):
+        # it waits for that client, and refuses all others
+        os.kill(left.pid, signal.SIGTERM)
+        until(lambda: "received smart shutdown request" in server.log.read_text())
+        with pytest.raises(pg8000.native.DatabaseError, match="the database system is shutting down"):
+            query(server, "SELECT 1")
+        with started(server):
+            assert not left.alive
+            assert query(server, "SELECT 1") == [[1]]
+
+
+def test_a_taken_port_is_reported_with_the_words_of_this_start_alone(data_dir: Path, postgres_server: Postgres) -> None:
+    first = server_in(data_dir)
+    with started(first):
+        pass
+    with pytest.raises(RuntimeError) as raised:
         server_in(data_dir, postgres_server.port).start()
+    first_line, *others = str(raised.value).splitlines()
+    assert first_line == (
+        f"postgres stopped while starting, with exit status 1; {data_dir / 'postgres.log'} has its log, which says of "
+        "this start:"
+    )
+    assert "could not bind IPv4 address" in "\n".join(others)
+    assert "database system is ready" not in "\n".join(others)
 
 
 def test_data_of_another_version_is_refused_by_name(data_dir: Path) -> None:

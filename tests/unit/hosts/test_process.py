@@ -94,9 +94,32 @@ def test_it_gets_the_environment_it_was_given_and_no_other(tmp_path: Path) -> No
 
 
 def test_one_that_dies_while_starting_says_why(tmp_path: Path) -> None:
+    start("print('luck')", tmp_path).stop()
     process = start("raise SystemExit('no such luck')", tmp_path)
-    with pytest.raises(RuntimeError, match="it stopped while starting:\nno such luck"):
+    with pytest.raises(RuntimeError) as raised:
         wait_until(lambda: False, process, 30)
+    assert str(raised.value) == (
+        f"it stopped while starting, with exit status 1; {tmp_path / 'it.log'} has its log, which says of this start:\n"
+        "no such luck"
+    )
+
+
+def test_one_that_dies_without_a_word_is_reported_with_its_signal(tmp_path: Path) -> None:
+    start("print('said before')", tmp_path).stop()
+    process = start("import os; os.kill(os.getpid(), 9)", tmp_path)
+    with pytest.raises(RuntimeError) as raised:
+        wait_until(lambda: False, process, 30)
+    assert str(raised.value) == (
+        f"it stopped while starting, by signal 9; {tmp_path / 'it.log'} has its log, without a word of this start"
+    )
+
+
+def test_one_that_is_not_ready_in_time_says_what_it_does(tmp_path: Path) -> None:
+    process = start("import time; print('I take my time', flush=True); time.sleep(600)", tmp_path)
+    first_line(process)
+    with pytest.raises(RuntimeError, match=r"^it is not ready after 0.05 s; .*it\.log has its log.*:\nI take my time$"):
+        wait_until(lambda: False, process, 0.05)
+    process.stop()
 
 
 def test_a_log_that_has_grown_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from .process import die_with_parent, tail
 MAX_START_SECONDS = 180.0
 MAX_STOP_SECONDS = 60.0
 POLL_SECONDS = 0.03
+# of the stack's log, which begins with why it did not start, and then quotes the log of the part
+START_LINES = 50
 
 
 class LaunchedProcess:
@@ -102,7 +104,7 @@ def _wait(layout: Layout, popen: subprocess.Popen[bytes] | None) -> dict[str, An
             return run
         # another process may have locked the directory first: then its stack is the answer
         if popen is not None and popen.poll() is not None and not layout.is_locked():
-            message = tail(layout.log("stack")).removeprefix("error: ")
+            message = tail(layout.log("stack"), START_LINES).removeprefix("error: ")
             raise RuntimeError(message or f"the stack ended with status {popen.returncode}")
         if popen is None and not layout.is_locked():
             raise RuntimeError("the stack that was starting has ended")

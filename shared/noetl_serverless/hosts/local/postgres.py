@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
+from .orphans import kill_found
 from .os_user import OsUser, unprivileged
 from .process import Process, Program, wait_until
 
@@ -75,7 +76,7 @@ class Postgres:
     def prepare(self) -> Program:
         """Create the data folder if there is none, end a server left from a crash, and return how to run this one.
 
-        RuntimeError if the data belongs to another major version or initdb fails.
+        RuntimeError if the data belongs to another major version, initdb fails, or such a server does not end.
         """
         home = _reachable_home(self.home, self._account)
         binaries = _reachable_binaries(self._account)
@@ -85,7 +86,7 @@ class Postgres:
         version = (data / "PG_VERSION").read_text().strip()
         if version != VERSION:
             raise RuntimeError(f"{data} was created by PostgreSQL {version}; this is PostgreSQL {VERSION}")
-        _stop_orphans(data)
+        _stop_orphans(home, data)
         sockets = {"unix_socket_directories": str(self._socket_folder() or ""), "unix_socket_permissions": "0700"}
         settings = _SETTINGS | sockets | ({} if self.durable else _NOT_DURABLE)
         return Program(
@@ -241,20 +242,28 @@ def _reachable_home(home: Path, account: OsUser) -> Path:
     return folder
 
 
-def _stop_orphans(data: Path) -> None:
-    """Kill the servers that a crashed stack left running in `data`, found by working directory, and delete the pid
-    file.
+def _stop_orphans(home: Path, data: Path) -> None:
+    """Kill the servers that a crashed stack left running in `data`, found by working directory, and delete their lock
+    files. RuntimeError if one does not end.
 
-    The caller holds the stack's lock, so nobody else may run a server there. A stale pid file whose number another
-    process has by now would keep the server from starting.
+    The caller holds the stack's lock, so nobody else may run a server there. A lock file whose number another process
+    has by now, or a zombie still has, would keep the server from starting: postmaster.pid, and in `home` that of the
+    Unix socket of each port that a server has had.
     """
     import psutil
 
-    orphans = []
-    for process in psutil.process_iter(["cwd", "exe"]):
-        if process.info["cwd"] == str(data) and Path(process.info["exe"] or "").name == "postgres":
-            with contextlib.suppress(psutil.Error):
-                process.kill()
-                orphans.append(process)
-    psutil.wait_procs(orphans, timeout=10)
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    def find() -> list[psutil.Process]:
+        # by name: the program of one that is about to end cannot be told any more, while its folder still can
+        return [
+            process
+            for process in psutil.process_iter(["cwd", "name"])
+            if process.info["cwd"] == str(data) and process.info["name"] == "postgres"
+        ]
+
+    if living := kill_found(find):
+        pids = ", ".join(str(process.pid) for process in living)
+        raise RuntimeError(
+            f"the PostgreSQL of a stack that crashed still runs in {data} and cannot be ended (pid {pids})"
+        )
+    for path in (data / "postmaster.pid", *home.glob(".s.PGSQL.*")):
+        path.unlink(missing_ok=True)

@@ -51,6 +51,8 @@ class Process:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         _rotate(program.log)
         with program.log.open("ab") as log:
+            # earlier runs have written to the same file
+            self._log_start = log.tell()
             self._popen = subprocess.Popen(
                 list(program.argv),
                 stdin=subprocess.PIPE if program.input else subprocess.DEVNULL,
@@ -102,8 +104,8 @@ class Process:
         self._popen.wait()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of the log."""
-        return tail(self.program.log, lines)
+        """The last lines that this run has written to the log."""
+        return tail(self.program.log, lines, self._log_start)
 
 
 def _rotate(log: Path) -> None:
@@ -113,10 +115,11 @@ def _rotate(log: Path) -> None:
             log.replace(log.with_name(f"{log.name}.1"))
 
 
-def tail(log: Path, lines: int = 20) -> str:
+def tail(log: Path, lines: int = 20, start: int = 0) -> str:
+    """The last lines from byte `start` on."""
     with contextlib.suppress(OSError), log.open("rb") as source:
         source.seek(0, os.SEEK_END)
-        source.seek(max(0, source.tell() - 16384))
+        source.seek(max(start, source.tell() - 16384))
         return "\n".join(source.read().decode(errors="replace").splitlines()[-lines:])
     return ""
 
@@ -130,11 +133,25 @@ def wait_until(ready: Callable[[], bool], process: Process, timeout: float, paus
     """Poll `ready`. RuntimeError, with the end of the log, if the process dies or the time is up."""
     deadline = time.monotonic() + timeout
     while not ready():
-        if not process.alive:
-            raise RuntimeError(f"{process.program.name} stopped while starting:\n{process.tail()}")
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{process.program.name} is not ready after {timeout:g} s:\n{process.tail()}")
+        check_starting(process, deadline, timeout)
         time.sleep(pause)
+
+
+def check_starting(process: Process, deadline: float, timeout: float) -> None:
+    """RuntimeError, which says where the log is and what this run has written there, if the process has died or the
+    deadline has passed."""
+    program = process.program
+    status = process.returncode
+    if status is not None:
+        how = f"with exit status {status}" if status >= 0 else f"by signal {-status}"
+        what = f"{program.name} stopped while starting, {how}"
+    elif time.monotonic() > deadline:
+        what = f"{program.name} is not ready after {timeout:g} s"
+    else:
+        return
+    written = process.tail()
+    says = "which says of this start:" if written else "without a word of this start"
+    raise RuntimeError(f"{what}; {program.log} has its log, {says}\n{written}".rstrip())
 
 
 def die_with_parent(stop_signal: signal.Signals) -> Callable[[], None] | None:

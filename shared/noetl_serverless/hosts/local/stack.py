@@ -25,7 +25,7 @@ from .nats import Nats
 from .orphans import stop_orphans
 from .ports import free_port
 from .postgres import Postgres
-from .process import Process, Program
+from .process import Process, Program, check_starting
 from .program import FunctionProgram, to_input
 from .secrets import Secrets, service_token
 from .supervisor import Supervised, Supervisor
@@ -268,7 +268,7 @@ class Stack:
                     async with session.get(url) as response:
                         if response.status == 200:
                             return
-                _check(process, deadline, FUNCTION_START_SECONDS)
+                check_starting(process, deadline, FUNCTION_START_SECONDS)
                 await asyncio.sleep(READY_POLL_SECONDS)
 
     async def _register_workspace(self, database_url: str) -> None:
@@ -355,15 +355,8 @@ def _process_of(part: Supervised) -> Process:
 async def _wait_until(is_ready: Callable[[], bool], process: Process, limit: float) -> None:
     deadline = time.monotonic() + limit
     while not await asyncio.to_thread(is_ready):
-        _check(process, deadline, limit)
+        check_starting(process, deadline, limit)
         await asyncio.sleep(0.01)
-
-
-def _check(process: Process, deadline: float, limit: float) -> None:
-    if not process.alive:
-        raise RuntimeError(f"{process.program.name} stopped while starting:\n{process.tail()}")
-    if time.monotonic() > deadline:
-        raise RuntimeError(f"{process.program.name} is not ready after {limit:g} s:\n{process.tail()}")
 
 
 async def _run_until_stopped(stop: asyncio.Event, work: Any) -> None:
