@@ -22,3 +22,23 @@ def test_playbooks_run_to_their_end(noetls: Stack, monkeypatch: pytest.MonkeyPat
     assert run is not None
     with closing(connect(run["database_url"])) as database:
         assert {name for (name,) in database.run(SIGNED_IN)} == {"noetl", "noetl_worker"}
+
+
+def test_where_direct_has_no_effect_up_says_so(noetls: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOETL_ORCHESTRATOR", "direct")
+    up = noetls("up", "--detach", "--json")
+    assert (up.status, up.json["status"]) == (0, "running")
+    assert up.err == (
+        "note: NOETL_ORCHESTRATOR=direct has no effect: no worker has a process of its own (--processes separate, "
+        "--workers N)\n"
+    )
+    noetls("down")
+    assert noetls("up", "--detach", "--workers", "2").err == ""
+
+
+@pytest.mark.parametrize("more", [[], ["--detach"]])
+def test_an_unknown_orchestrator_is_refused(noetls: Stack, monkeypatch: pytest.MonkeyPatch, more: list[str]) -> None:
+    monkeypatch.setenv("NOETL_ORCHESTRATOR", "dirct")
+    up = noetls("up", "--processes", "separate", *more)
+    assert (up.status, up.err) == (1, "error: NOETL_ORCHESTRATOR='dirct': expected remote or direct\n")
+    assert noetls("status", "--json").json["status"] == "stopped"

@@ -233,9 +233,19 @@ async def test_a_database_whose_user_may_not_create_the_role_is_refused(
             pass
 
 
-async def test_an_unknown_way_to_share_processes_is_refused(data_dir: Path, functions: Path) -> None:
-    with pytest.raises(ValueError, match="NOETL_PROCESSES='alone': expected together or separate"):
-        Stack(Layout(data_dir / "d"), Settings(processes="alone"), functions)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (Settings(processes="alone"), "NOETL_PROCESSES='alone': expected together or separate"),
+        (Settings(orchestrator="dirct"), "NOETL_ORCHESTRATOR='dirct': expected remote or direct"),
+        (Settings(orchestrator=""), "NOETL_ORCHESTRATOR='': expected remote or direct"),
+    ],
+)
+def test_a_value_that_it_does_not_know_is_refused(
+    data_dir: Path, functions: Path, given: Settings, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Stack(Layout(data_dir / "d"), given, functions)
 
 
 async def test_the_database_and_the_ports_stay_from_one_run_to_the_next(data_dir: Path, functions: Path) -> None:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ...settings import Settings
 from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, data_directory
-from ..output import command, echo, print_json, show, table
+from ..output import command, console, echo, print_json, show, table
 
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Run in the background, and return once the stack is ready.")
@@ -55,15 +56,19 @@ def up(
 
     layout = Layout(data_directory(data))
     given = {"instances": instances, "workers": workers, "processes": processes and processes.value}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not detach:
         _run_in_foreground(layout, chosen, as_json)
         return
+    running = layout.running()
     try:
-        launched = layout.running() or launch(layout, with_parent=False, options=chosen)[1]
-    except (RuntimeError, OSError) as error:
+        settings = replace(Settings.from_environment(), **chosen)
+        started = running or launch(layout, with_parent=False, options=chosen)[1]
+    except (RuntimeError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
-    print_started(launched, as_json)
+    print_started(started, as_json)
+    if running is None:
+        _print_note(settings)
 
 
 def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> None:
@@ -76,7 +81,12 @@ def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> No
         stop = asyncio.Event()
         stop_on_signals(stop)
         settings = replace(local_settings(), **chosen)
-        await Stack(layout, settings).run(lambda started: print_started(started, as_json), stop)
+
+        def on_ready(started: dict[str, Any]) -> None:
+            print_started(started, as_json)
+            _print_note(settings)
+
+        await Stack(layout, settings).run(on_ready, stop)
 
     try:
         layout.create()
@@ -86,6 +96,14 @@ def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> No
         raise WrongUse(f"{error}; `noetls down --data {layout.home}` stops it") from error
     except (RuntimeError, OSError, ValueError, LookupError) as error:
         raise Failure(str(error)) from error
+
+
+def _print_note(settings: Settings) -> None:
+    """That a direct orchestrator has no effect, if it has none."""
+    own_process = settings.processes == "separate" or settings.workers > settings.instances
+    if settings.orchestrator == "direct" and not own_process:
+        reason = "no worker has a process of its own (--processes separate, --workers N)"
+        console(error=True).print(f"note: NOETL_ORCHESTRATOR=direct has no effect: {reason}", markup=False)
 
 
 @command

@@ -35,6 +35,7 @@ from .workspace import create_workspace, workspace_credential
 _log = logging.getLogger(__name__)
 
 PROCESSES = ("together", "separate")
+ORCHESTRATORS = ("remote", "direct")
 # a command that waits in its worker costs a laptop less than one that waits to be claimed
 LOCAL_DEFAULTS = {"NOETL_MAX_IN_FLIGHT": "64"}
 # serves all functions of a stack
@@ -58,8 +59,10 @@ class Stack:
 
     def __init__(self, layout: Layout, settings: Settings, functions: Path | None = None) -> None:
         """Raises ValueError for a setting that it does not know."""
-        if settings.processes not in PROCESSES:
-            raise ValueError(f"NOETL_PROCESSES={settings.processes!r}: expected {' or '.join(PROCESSES)}")
+        # a worker that refuses it would be started again and again
+        for name, known in (("processes", PROCESSES), ("orchestrator", ORCHESTRATORS)):
+            if (value := getattr(settings, name)) not in known:
+                raise ValueError(f"NOETL_{name.upper()}={value!r}: expected {' or '.join(known)}")
         self.layout = layout
         self.settings = settings
         self._folder = functions or functions_folder()
