@@ -45,6 +45,23 @@ def test_data_survives_down_and_up(noetls: Command) -> None:
     assert "kept" in {entry["name"] for entry in noetls("credential", "list", "--json").json}
 
 
+def test_options_that_the_running_stack_does_not_have_are_refused(noetls: Command) -> None:
+    up = noetls("up", "--detach", "--workers", "2", "--json")
+    assert up.status == 0, up.err
+    for same in ([], ["--workers", "2"], ["--workers", "2", "--processes", "together", "--instances", "1"]):
+        again = noetls("up", "--detach", *same, "--json")
+        assert (again.status, again.json["pid"]) == (0, up.json["pid"])
+    refused = noetls("up", "--detach", "--workers", "3", "--processes", "separate", "--instances", "1")
+    assert (refused.status, refused.out) == (2, "")
+    home = noetls.data  # type: ignore[attr-defined]
+    assert refused.err == (
+        f"error: a stack already runs on {home} with other options than --workers 3 --processes separate; "
+        f"`noetls down --data {home}` stops it, and then they can be given\n"
+    )
+    assert noetls("up", "--detach", "--workers", "3", "--json").json["code"] == "cli.usage"
+    assert noetls("status", "--json").json["pid"] == up.json["pid"]
+
+
 def test_runs_at_once_share_the_stack_that_one_of_them_starts(noetls: Command) -> None:
     hello = str(ROOT / "playbooks" / "hello.yaml")
     done = []

@@ -66,9 +66,21 @@ def up(
         started = running or launch(layout, with_parent=False, options=chosen)[1]
     except (RuntimeError, OSError, ValueError) as error:
         raise Failure(str(error)) from error
+    _refuse_other_options(layout, started, chosen)
     print_started(started, as_json)
     if running is None:
         _print_note(settings)
+
+
+def _refuse_other_options(layout: Any, started: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """WrongUse if the stack, which may have been started by somebody else, does not run with what was chosen."""
+    # one that an earlier release started does not say
+    options = started.get("options", {})
+    if other := " ".join(f"--{name} {value}" for name, value in chosen.items() if options.get(name) != value):
+        raise WrongUse(
+            f"a stack already runs on {layout.home} with other options than {other}; "
+            f"`noetls down --data {layout.home}` stops it, and then they can be given"
+        )
 
 
 def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> None:
@@ -153,9 +165,11 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 def public(running: dict[str, Any]) -> dict[str, Any]:
-    """run.json without the servers' URLs, which hold passwords."""
+    """run.json without the servers' URLs, which hold passwords, and without what only `up` and `status` read."""
     return {
-        key: value for key, value in running.items() if key not in ("database_url", "nats_url", "pids", "functions")
+        key: value
+        for key, value in running.items()
+        if key not in ("database_url", "nats_url", "pids", "functions", "options")
     }
 
 

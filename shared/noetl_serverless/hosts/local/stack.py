@@ -115,6 +115,7 @@ class Stack:
             "data": str(self.layout.home),
             **{f"{name}_url": _url(port) for name, port in ports.items() if name not in ("postgres", "nats")},
             "functions": {part.name: names for part, names in parts},
+            "options": {name: getattr(self.settings, name) for name in ("instances", "workers", "processes")},
             "database_url": database_url,
             "nats_url": nats_url,
             "started_at": datetime.now(UTC).isoformat(),
