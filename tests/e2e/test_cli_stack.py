@@ -32,6 +32,23 @@ def test_without_a_stack_a_command_says_how_to_start_one(noetls: Command) -> Non
     assert noetls("run", "a/b", "--no-wait").status == 2
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["up"],
+        ["up", "--detach"],
+        ["run", str(ROOT / "playbooks" / "hello.yaml")],
+        ["demo", str(ROOT / "playbooks"), "examples/hello"],
+    ],
+)
+def test_a_data_directory_that_cannot_be_is_refused_in_a_line(noetls: Command, words: list[str]) -> None:
+    taken = noetls.data / "taken"  # type: ignore[attr-defined]
+    taken.write_text("")
+    done = noetls(*words, "--data", str(taken), data=False)
+    assert (done.status, done.out) == (2, "")
+    assert done.err == f"error: {taken} cannot be the data directory: {taken}: Not a directory\n"
+
+
 def test_data_survives_down_and_up(noetls: Command) -> None:
     up = noetls("up", "--detach", "--json")
     assert up.status == 0, up.err

@@ -6,10 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .client import Client
 from .failure import Failure, NoStack, WrongUse
 from .options import data_directory
+
+if TYPE_CHECKING:
+    from ..hosts.local.layout import Layout
 
 # the deployment that --context names
 _context: ContextVar[str | None] = ContextVar("context", default=None)
@@ -50,8 +54,7 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
     from ..hosts.local.launch import LaunchedProcess, launch
     from ..hosts.local.layout import Layout
 
-    layout = Layout(data_directory(data))
-    layout.create()
+    layout = created(Layout(data_directory(data)))
     with layout.mark_used() as lock:
         launched: LaunchedProcess | None = None
         run = layout.running()
@@ -67,6 +70,17 @@ def running_or_own_stack(data: Path | None) -> Iterator[Client]:
             if launched is not None:
                 layout.wait_for_others(lock)
                 launched.stop()
+
+
+def created(layout: Layout) -> Layout:
+    """The same, whose directory exists. WrongUse if it cannot be created."""
+    from ..hosts.local.layout import Unusable
+
+    try:
+        layout.create()
+    except Unusable as error:
+        raise WrongUse(str(error)) from error
+    return layout
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from noetl_serverless.hosts.local.layout import InUse, Layout
+from noetl_serverless.hosts.local.layout import InUse, Layout, Unusable
 
 
 @pytest.fixture
@@ -14,6 +14,26 @@ def layout(tmp_path: Path) -> Layout:
     layout = Layout(tmp_path / "stack")
     layout.create()
     return layout
+
+
+@pytest.mark.parametrize(
+    ("home", "reason"),
+    [
+        ("file", "{}/file: Not a directory"),
+        ("file/below", "{}/file/below: Not a directory"),
+        ("dangling", "{}/dangling: Not a directory"),
+        ("/proc/nope/below", "/proc/nope: No such file or directory"),
+        ("holds-a-file", "{}/holds-a-file/logs: Not a directory"),
+    ],
+)
+def test_a_directory_that_cannot_be_created_is_reported_with_the_reason(tmp_path: Path, home: str, reason: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "gone")
+    (tmp_path / "holds-a-file").mkdir()
+    (tmp_path / "holds-a-file" / "logs").write_text("")
+    with pytest.raises(Unusable) as raised:
+        Layout(tmp_path / home).create()
+    assert str(raised.value) == f"{tmp_path / home} cannot be the data directory: {reason.format(tmp_path)}"
 
 
 def test_one_stack_at_a_time(layout: Layout) -> None:

@@ -15,6 +15,7 @@ from ...plurals import counted
 from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, data_directory
 from ..output import command, echo
+from ..target import created
 from .catalog import playbook_files, register_text
 from .run import show_outcome, watch
 from .stack import print_started
@@ -35,8 +36,7 @@ def demo(
     from ...hosts.local.layout import Layout
     from ..file_server import serve_folder
 
-    layout = Layout(data_directory(data))
-    layout.create()
+    layout = created(Layout(data_directory(data)))
     began = time.monotonic()
     echo(f"starting a stack in {layout.home}")
     try:

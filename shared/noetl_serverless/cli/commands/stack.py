@@ -12,6 +12,7 @@ from ...settings import Settings
 from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, data_directory
 from ..output import command, console, echo, print_json, show, table
+from ..target import created
 
 DetachOption = Annotated[
     bool, typer.Option("--detach", help="Run in the background, and return once the stack is ready.")
@@ -54,7 +55,7 @@ def up(
     from ...hosts.local.launch import launch
     from ...hosts.local.layout import Layout
 
-    layout = Layout(data_directory(data))
+    layout = created(Layout(data_directory(data)))
     given = {"instances": instances, "workers": workers, "processes": processes and processes.value}
     chosen: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if not detach:
@@ -101,7 +102,6 @@ def _run_in_foreground(layout: Any, chosen: dict[str, Any], as_json: bool) -> No
         await Stack(layout, settings).run(on_ready, stop)
 
     try:
-        layout.create()
         log_file(layout.log("supervisor"))
         asyncio.run(run_stack())
     except InUse as error:

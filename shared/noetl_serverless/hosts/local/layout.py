@@ -15,6 +15,10 @@ class InUse(Exception):
     """Another stack runs on this data directory."""
 
 
+class Unusable(Exception):
+    """The data directory cannot be created."""
+
+
 class Layout:
     """DIR/{postgres,nats,results,scratch,logs,run.json,secrets.json,ports.json,stack.lock}."""
 
@@ -32,10 +36,16 @@ class Layout:
         self._users = self.home / "users.lock"
 
     def create(self) -> None:
-        # others may pass it but not list it: under root, PostgreSQL runs as another user
-        self.home.mkdir(mode=0o711, parents=True, exist_ok=True)
-        for folder in (self.results, self.scratch, self.logs):
-            folder.mkdir(mode=0o700, exist_ok=True)
+        """Unusable if it cannot be created."""
+        try:
+            # others may pass it but not list it: under root, PostgreSQL runs as another user
+            self.home.mkdir(mode=0o711, parents=True, exist_ok=True)
+            for folder in (self.results, self.scratch, self.logs):
+                folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            # what exists already is no folder
+            reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
+            raise Unusable(f"{self.home} cannot be the data directory: {error.filename}: {reason}") from error
 
     def private(self) -> list[Path]:
         """What task code has no business in: all of it, and the database's data if that is elsewhere."""
