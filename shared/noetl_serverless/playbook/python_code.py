@@ -6,8 +6,6 @@ import base64
 import binascii
 import warnings
 
-from .code_size import CodeTooLarge, check_compiles
-
 
 class CodeError(Exception):
     """`line` is the line within the code, counted from 1."""
@@ -29,6 +27,9 @@ def decode_code(text: str) -> str:
 
 def check_code(code: str) -> None:
     """Raises CodeError if Python cannot compile the code, or not without taking too much."""
+    # only what is needed: a cold start is import time
+    from .code_size import CodeTooLarge, check_compiles
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
