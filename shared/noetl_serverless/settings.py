@@ -7,6 +7,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+ORCHESTRATORS = ("remote", "direct")
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -35,7 +35,7 @@ workflow:
 
 # each attempt has the text that it found, or the error
 PRYING = r"""
-import ctypes, os, re, socket, struct, subprocess
+import ctypes, os, re, socket, struct, subprocess, sys
 
 found = {}
 
@@ -119,6 +119,7 @@ def held():
     return [name for name in names if os.path.exists(f"/proc/self/fd/{name}")]
 
 found["descriptors"] = held()
+found["imports"] = [path for path in sys.path if (path + "/").startswith(home.rstrip("/") + "/")]
 found["environment"] = dict(os.environ)
 
 def postgres(connect):
@@ -179,6 +180,7 @@ def test_task_code_finds_none_of_the_secrets_of_its_stack(stack: Stack, tmp_path
         by = [name for name, attempt in found.items() if secret in json.dumps(attempt)]
         assert not by, "task code has found a secret of its stack"
     assert found.pop("descriptors") == [], "task code has inherited descriptors"
+    assert found.pop("imports") == [], "task code imports from the folder of its stack"
     assert not [name for name in found.pop("environment") if name.startswith("NOETL")]
     for path in workload["paths"]:
         assert "read" in found.pop(f"other {path}"), f"task code cannot read {path}, which is not the stack's"

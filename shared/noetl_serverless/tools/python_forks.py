@@ -38,7 +38,7 @@ class PythonForks:
         """`folder`: where each zygote gets a folder for those of its children; `private`: see `private_folders`."""
         self._folder = folder
         self._memory_mb = memory_mb
-        self._private = [os.path.realpath(path) for path in private]
+        self._private = [str(path) for path in private]
         self._listener = listener
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
@@ -112,7 +112,7 @@ class PythonForks:
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [*arguments(_ZYGOTE, self._private), json.dumps(options)],
+                    [*arguments(_ZYGOTE), json.dumps(options)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
                     cwd=folder,
@@ -167,6 +167,7 @@ class PythonForks:
         if self._control is not None:
             self._control.close()
         self._control = self._process = None
+        # those of the last message, and those that wait for the next
         self._release_dropped()
         self._release_dropped()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -65,10 +64,9 @@ def is_fork_safe() -> bool:
     return True
 
 
-def arguments(module: str, private: Collection[str] = ()) -> list[str]:
-    """Of an interpreter that calls `main` of this module, and has nothing of this process's environment in it; nothing
-    is imported from the folders `private`."""
-    path = [*(path for path in sys.path if path and os.path.realpath(path) not in private), _ROOT]
+def arguments(module: str) -> list[str]:
+    """Of an interpreter that calls `main` of this module, and has nothing of this process's environment in it."""
+    path = [*(path for path in sys.path if path), _ROOT]
     code = f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]; from {module} import main; main()"
     return [sys.executable, "-I", "-c", code]
 

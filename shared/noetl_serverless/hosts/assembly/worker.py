@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
-from ...settings import Settings
+from ...settings import ORCHESTRATORS, Settings
 from ...telemetry import logs
 from ...tools import registry
 from ...tools.plans import load_plan
@@ -36,8 +36,8 @@ def is_direct(settings: Settings) -> bool:
     """Whether the worker has the orchestrator in its own process, and with it the database. Raises DirectRefused on a
     cloud for a pool that runs users' code, which could read what the process holds, and everywhere for a worker that
     has the control plane's keys."""
-    if settings.orchestrator not in ("remote", "direct"):
-        raise ValueError(f"NOETL_ORCHESTRATOR={settings.orchestrator!r}: expected remote or direct")
+    if settings.orchestrator not in ORCHESTRATORS:
+        raise ValueError(f"NOETL_ORCHESTRATOR={settings.orchestrator!r}: expected {' or '.join(ORCHESTRATORS)}")
     if settings.orchestrator == "remote":
         return False
     code = sorted(kind for kind in CODE_KINDS if settings.pools.get(kind, "shared") == settings.pool)

@@ -16,7 +16,7 @@ from typing import Any
 
 import aiohttp
 
-from ...settings import Settings
+from ...settings import ORCHESTRATORS, Settings
 from ..table import FunctionSpec, directly, functions_folder, load_functions
 from .balancer import Balancer
 from .environment import Addresses, environment_of, inherited, variables_of
@@ -35,9 +35,10 @@ from .workspace import create_workspace, workspace_credential
 _log = logging.getLogger(__name__)
 
 PROCESSES = ("together", "separate")
-ORCHESTRATORS = ("remote", "direct")
 # a command that waits in its worker costs a laptop less than one that waits to be claimed
 LOCAL_DEFAULTS = {"NOETL_MAX_IN_FLIGHT": "64"}
+# without its working folder, the stack's, in the path of imports, which task code has, too
+INTERPRETER = (sys.executable, "-P")
 # serves all functions of a stack
 SHARED_PROCESS = "noetl_serverless.hosts.local.functions"
 # the function that all others talk to
@@ -212,7 +213,7 @@ class Stack:
         if spec.pool is not None and self.settings.orchestrator == "direct":
             spec = directly(spec, self._folder)
         argv = [
-            *(sys.executable, "-m", "functions_framework", "--asgi"),
+            *(*INTERPRETER, "-m", "functions_framework", "--asgi"),
             *("--target", spec.entry_point, "--source", str(self._source(spec))),
             *("--host", "127.0.0.1", "--port", str(port)),
         ]
@@ -237,7 +238,7 @@ class Stack:
             ]
             return to_input(found)
 
-        return self._supervised(name, [sys.executable, "-m", SHARED_PROCESS], inherited, programs)
+        return self._supervised(name, [*INTERPRETER, "-m", SHARED_PROCESS], inherited, programs)
 
     def _supervised(
         self,
