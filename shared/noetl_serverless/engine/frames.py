@@ -18,7 +18,8 @@ SLOW_ITEM_MS = 50.0
 MAX_ITEMS = 1000
 # how many frames a worker should have in hand when items are short
 FRAMES_IN_FLIGHT = 4
-# of a duration that is unknown
+# while the duration of items is unknown: how many share a frame at most, and how many frames that must leave, at once
+# and altogether
 UNKNOWN_ITEMS = 4
 UNKNOWN_FRAMES_IN_FLIGHT = 16
 UNKNOWN_FRAMES = 128

@@ -95,7 +95,8 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
     scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
-    while (frame := next_frame(decision.state.loops[key], in_flight, may_retry=step.may_retry)) is not None:
+    may_retry = step.may_retry
+    while (frame := next_frame(decision.state.loops[key], in_flight, may_retry=may_retry)) is not None:
         if open_frames and decision.size.bytes > FRAMES_BYTES:
             # the next ones are issued when one has been reported
             break

@@ -412,7 +412,8 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
         "import asyncio, sys\nfrom pathlib import Path\nfrom noetl_serverless.tools.python_pool import PythonPool\n"
         "async def main():\n"
         "    pool = PythonPool(1, 512, Path(sys.argv[1]))\n"
-        "    print((await pool.run('import os; result = os.getpid()', {}, execution='1'))['data'], flush=True)\n"
+        "    here = 'import os; result = [os.getpid(), os.getppid()]'\n"
+        "    print(*(await pool.run(here, {}, execution='1'))['data'], *pool.pids, flush=True)\n"
         "    await pool.run('import time; time.sleep(600)', {})\n"
         "asyncio.run(main())\n"
     )
@@ -420,11 +421,12 @@ async def test_children_die_with_a_parent_that_was_killed(tmp_path: Path) -> Non
         sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
     )
     assert parent.stdout is not None
-    child = int(await parent.stdout.readline())
-    assert psutil.pid_exists(child)
+    # that of its zygote among them
+    pids = [int(pid) for pid in (await parent.stdout.readline()).split()]
+    assert psutil.pid_exists(pids[0])
     parent.kill()
     await parent.wait()
-    assert await gone(child)
+    assert [await gone(pid) for pid in pids] == [True] * len(pids)
 
 
 def test_one_pool_serves_one_event_loop_after_another(tmp_path: Path) -> None:

@@ -162,26 +162,6 @@ async def test_one_that_cannot_start_fails_the_calls(tmp_path: Path, monkeypatch
         await pool.close()
 
 
-async def test_it_ends_with_the_engine(tmp_path: Path) -> None:
-    code = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom noetl_serverless.tools.python_pool import PythonPool\n"
-        "async def main():\n"
-        "    pool = PythonPool(1, 512, Path(sys.argv[1]))\n"
-        "    here = 'import os; result = [os.getpid(), os.getppid()]'\n"
-        "    print(*(await pool.run(here, {}, execution='1'))['data'], *pool.pids, flush=True)\n"
-        "    await pool.run('import time; time.sleep(600)', {})\n"
-        "asyncio.run(main())\n"
-    )
-    engine = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, str(tmp_path), stdout=asyncio.subprocess.PIPE
-    )
-    assert engine.stdout is not None
-    pids = [int(pid) for pid in (await engine.stdout.readline()).split()]
-    engine.kill()
-    await engine.wait()
-    await eventually(lambda: all(map(is_gone, pids)))
-
-
 async def test_a_folder_serves_one_child_after_another_empty(pool: PythonPool) -> None:
     where = "import os\nresult = [os.getcwd(), os.listdir()]\nopen('left', 'w').close()\nos.mkdir('d')"
     found = []
