@@ -5,17 +5,24 @@ from __future__ import annotations
 import json
 from typing import Any
 
+# the most that a playbook may ask for
+MAX_TURNS = 100_000
+
 
 def _playbook(
-    name: str, workflow: list[dict[str, Any]], workload: dict[str, Any] | None = None, durability: str = "step"
+    name: str,
+    workflow: list[dict[str, Any]],
+    workload: dict[str, Any] | None = None,
+    durability: str = "step",
+    **spec: Any,
 ) -> str:
-    """JSON is YAML."""
+    """JSON is YAML. `spec`: more of the executor's."""
     return json.dumps(
         {
             "apiVersion": "noetl.io/v2",
             "kind": "Playbook",
             "metadata": {"name": name, "path": f"bench/{name}"},
-            "executor": {"spec": {"durability": durability}},
+            "executor": {"spec": {"durability": durability, **spec}},
             "workload": workload or {},
             "workflow": workflow,
         }
@@ -94,13 +101,14 @@ def back_edge(name: str = "history", durability: str = "step") -> str:
         ],
         {"n": 2000},
         durability,
+        max_turns=MAX_TURNS,
     )
 
 
 def endless() -> str:
     """One step that is followed by itself, without a tool, until it is cancelled or has turned 100,000 times."""
-    text = _playbook("endless", [{"step": "turn", "tool": {"kind": "noop"}, "next": {"arcs": [_to("turn")]}}])
-    return text.replace('"durability"', '"max_turns": 100000, "durability"')
+    turn = {"step": "turn", "tool": {"kind": "noop"}, "next": {"arcs": [_to("turn")]}}
+    return _playbook("endless", [turn], max_turns=MAX_TURNS)
 
 
 def sleep() -> str:

@@ -54,10 +54,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def stack(runs: int, options: dict[str, Any]) -> AsyncIterator[Bench]:
-    """Started in a fresh folder on disk and removed afterwards. RuntimeError if its PostgreSQL is not durable."""
+async def stack(runs: int, options: dict[str, Any], **how: str) -> AsyncIterator[Bench]:
+    """Started in a fresh folder on disk and removed afterwards. `how`: options of `noetls up`. RuntimeError if its
+    PostgreSQL is not durable."""
     with _fresh(options) as layout:
-        launched, run = launch(layout, with_parent=True)
+        launched, run = launch(layout, with_parent=True, options=how)
         assert launched is not None
         try:
             async with _attached(layout, run, runs, options) as bench:

@@ -46,7 +46,7 @@ async def _beside(bench: Bench, name: str, start: Callable[[], Awaitable[list[st
     extra = {
         "p95": percentile(times, 0.95),
         "worst": max(times),
-        "runs": len(times),
+        "times": len(times),
         "seconds": took,
         "last_of_them_runs": last_runs,
         "floor_is": "the same on an idle stack",
