@@ -261,7 +261,6 @@ class StoredObject:
     store: str
     key: str
     bytes: int
-    sha256: str
 
 
 class ResultStore(Protocol):

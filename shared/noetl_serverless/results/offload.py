@@ -60,7 +60,7 @@ async def externalise(
         key=stored.key,
         meta=Meta(
             bytes=stored.bytes,
-            sha256=stored.sha256,
+            sha256=sha256,
             created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             row_count=_rows(data),
         ),

@@ -21,6 +21,8 @@ from .retry import retry_while_away
 FetchManifest = Callable[[str, str, int, int], Awaitable[dict[str, Any]]]
 
 CACHE_BYTES = 64 * 1024 * 1024
+# how long a value that is too large for the cache is kept for the step that follows
+KEEP_SECONDS = 1.0
 
 
 class ReferenceNotAvailable(Problem):
@@ -39,7 +41,7 @@ class Resolver:
     """Resolves `ResultRef`s and manifests; the values are shared between its callers and must not be changed.
 
     The cache is bounded by the size of the JSON that its values were decoded from; the least recently used is evicted
-    first.
+    first. A value that is too large for it, and was just written, is kept for one reader, or for a moment.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Resolver:
         self._used = 0
         self._cache: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._loading: dict[str, asyncio.Future[Any]] = {}
+        self._large: tuple[str, Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self.hits = 0
         self.misses = 0
 
@@ -62,6 +66,11 @@ class Resolver:
             self.hits += 1
             self._cache.move_to_end(name)
             return self._cache[name][0]
+        if self._large is not None and self._large[0] == name:
+            self.hits += 1
+            _, value = self._large
+            self._forget_large()
+            return value
         if (loading := self._loading.get(name)) is not None:
             return await asyncio.shield(loading)
         self.misses += 1
@@ -73,7 +82,20 @@ class Resolver:
 
     def put(self, ref: dict[str, Any], value: Any) -> None:
         """Cache what was just written, which the next step in this process is likely to read."""
-        self._put(_identity(ref), value, int(ref.get("meta", {}).get("bytes", 0)))
+        name, size = _identity(ref), int(ref.get("meta", {}).get("bytes", 0))
+        if size <= self._budget:
+            self._put(name, value, size)
+            return
+        # the next step needs the memory in any case: it is only not given back in between
+        self._forget_large()
+        self._large = (name, value)
+        self._timer = asyncio.get_running_loop().call_later(KEEP_SECONDS, self._forget_large)
+
+    def _forget_large(self) -> None:
+        self._large = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     async def _load(self, ref: dict[str, Any]) -> Any:
         if ref.get("kind") == "manifest":

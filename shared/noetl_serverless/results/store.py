@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -57,7 +56,7 @@ class FsspecResultStore:
         else:
             # an object store, and fsspec's memory, show an object only once it is whole
             self._fs.pipe_file(path, data)
-        return StoredObject(self.name, key, len(data), hashlib.sha256(data).hexdigest())
+        return StoredObject(self.name, key, len(data))
 
     def get_sync(self, key: str) -> bytes:
         with _finding(key):

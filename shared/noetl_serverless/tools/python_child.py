@@ -29,13 +29,12 @@ from contextlib import AbstractContextManager, suppress
 from types import CodeType, CoroutineType, ModuleType
 from typing import Any, NoReturn
 
-from .compiled_code import FILE, read_request
+from .compiled_code import FILE, JOIN_BELOW_BYTES, read_request
 from .confinement import die_with_parent, drop_privileges
 
 _MAX_CACHED_CODES = 256
 _MAX_MESSAGE_CHARACTERS = 2000
 _MAX_TRACEBACK_CHARACTERS = 8000
-_JOIN_BELOW_BYTES = 65536
 # how many files of a call are removed; a process with more is replaced, in the background
 MAX_LEFTOVER_FILES = 1000
 # growth of a child's memory that its parent should know of, in MB
@@ -58,7 +57,7 @@ def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = N
             prepare = None
         else:
             reusable = reusable and runner.clean_up()
-        send(channel, runner.answer(received) if reusable else b"")
+        send(channel, *(runner.answer(received) if reusable else ()))
         if runner.is_shared:
             # what refers to itself would count against the memory of the next execution's code
             gc.collect()
@@ -116,16 +115,15 @@ def receive(channel: int) -> bytearray | None:
     return frame
 
 
-def send(channel: int, frame: bytes) -> None:
-    header = struct.pack(">I", len(frame))
-    if len(frame) < _JOIN_BELOW_BYTES:
-        _write(channel, header + frame)
-    else:
-        _write(channel, header)
-        _write(channel, frame)
+def send(channel: int, *parts: bytes | memoryview) -> None:
+    """One frame, of these parts."""
+    length = sum(map(len, parts))
+    header = struct.pack(">I", length)
+    for part in (b"".join((header, *parts)),) if length < JOIN_BELOW_BYTES else (header, *parts):
+        _write(channel, part)
 
 
-def _write(channel: int, content: bytes) -> None:
+def _write(channel: int, content: bytes | memoryview) -> None:
     written = os.write(channel, content)
     while written < len(content):
         written += os.write(channel, memoryview(content)[written:])
@@ -167,8 +165,8 @@ class Runner:
         self.encoded = os.environ._data.copy()  # type: ignore[attr-defined]
         self.codecs = _known_codecs()
 
-    def answer(self, received: bytearray) -> bytes:
-        """The reply to a request."""
+    def answer(self, received: bytearray) -> tuple[bytes | memoryview, ...]:
+        """The parts of the reply to a request."""
         code = ""
         self.is_shared = False
         module = ModuleType("__main__")
@@ -202,11 +200,10 @@ class Runner:
             os._exit(0)
         # a codec that was looked for, and was not found because there was no memory, say, is never found again
         is_spent = _thread._count() > 0 or (self.is_shared and _known_codecs() != self.codecs)
-        if is_spent and not reply.endswith(b'"spent":true}'):
-            reply = reply[:-1] + b',"spent":true}'
+        more = b',"spent":true' if is_spent and not reply.endswith(b'"spent":true}') else b""
         if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
-            reply = reply[:-1] + b',"mb":%d}' % grown
-        return reply
+            more += b',"mb":%d' % grown
+        return (memoryview(reply)[:-1], more, b"}") if more else (reply,)
 
     def _run(self, code: str, marshalled: bytes, inputs: dict[str, Any], module: ModuleType) -> Any:
         compiled = self.codes.get(code)

@@ -7,6 +7,9 @@ import os
 import signal
 import socket
 import struct
+from collections.abc import Sequence
+
+from .compiled_code import JOIN_BELOW_BYTES
 
 # the limits in bytes of one answer and of its output
 _ANSWER = 1 << 30
@@ -50,9 +53,9 @@ class PythonProcess:
         """As far as it is known without asking."""
         return self.usable
 
-    async def call(self, request: bytes, timeout: float | None) -> bytearray:
-        """Send a request and wait for its answer. Raises TimeoutError or ChildLost, after which the child is not
-        usable."""
+    async def call(self, request: Sequence[bytes], timeout: float | None) -> bytearray:
+        """Send a request, given in parts, and wait for its answer. Raises TimeoutError or ChildLost, after which the
+        child is not usable."""
         self._output.clear()
         self._dropped = 0
         try:
@@ -128,7 +131,7 @@ class PythonProcess:
 
     # -- the exchange of frames
 
-    async def _exchange(self, request: bytes | None, timeout: float | None) -> bytearray:
+    async def _exchange(self, request: Sequence[bytes] | None, timeout: float | None) -> bytearray:
         loop = asyncio.get_running_loop()
         self._watch(loop)
         answer: asyncio.Future[bytearray] = loop.create_future()
@@ -169,24 +172,32 @@ class PythonProcess:
             self.usable = False
             self._unwatch()
 
-    async def _send(self, loop: asyncio.AbstractEventLoop, request: bytes, answer: asyncio.Future[bytearray]) -> None:
-        frame = struct.pack(">I", len(request)) + request
+    async def _send(
+        self, loop: asyncio.AbstractEventLoop, request: Sequence[bytes], answer: asyncio.Future[bytearray]
+    ) -> None:
+        length = sum(map(len, request))
+        header = struct.pack(">I", length)
+        first, rest = (b"".join((header, *request)), ()) if length < JOIN_BELOW_BYTES else (header, request)
         try:
-            sent = self._channel.send(frame)
+            sent = self._channel.send(first)
         except BlockingIOError:
             sent = 0
         except OSError:
             raise NotReady("it has ended") from None
-        if sent == len(frame):
+        if sent == len(first) and not rest:
             return
-        rest = asyncio.ensure_future(loop.sock_sendall(self._channel, memoryview(frame)[sent:]))
+        sending = asyncio.ensure_future(self._send_all(loop, (memoryview(first)[sent:], *rest)))
         try:
             # a timeout or the child's end completes `answer`
-            await asyncio.wait((rest, answer), return_when=asyncio.FIRST_COMPLETED)
-            if rest.done():
-                rest.result()
+            await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         finally:
-            rest.cancel()
+            sending.cancel()
+
+    async def _send_all(self, loop: asyncio.AbstractEventLoop, parts: Sequence[bytes | memoryview]) -> None:
+        for part in parts:
+            await loop.sock_sendall(self._channel, part)
 
     def _drain(self) -> None:
         """Read what was printed, so that the child never waits for the pipe; keep the beginning."""

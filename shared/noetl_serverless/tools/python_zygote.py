@@ -289,10 +289,10 @@ def _warm_up(runner: Runner, folder: str) -> None:
     with ours, channel:
         for code in _WARM_UP * _WARM_UPS:
             fields = runner.dumps({"code": code, "input": {"n": 1}})
-            send(ours.fileno(), request(CompiledCode(marshal.dumps(compile(code, FILE, "exec"))), fields))
+            send(ours.fileno(), *request(CompiledCode(marshal.dumps(compile(code, FILE, "exec"))), fields))
             received = receive(channel.fileno())
             assert received is not None
-            send(channel.fileno(), runner.answer(received))
+            send(channel.fileno(), *runner.answer(received))
             receive(ours.fileno())
             runner.clean_up()
             runner.codes.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 from typing import Any
@@ -285,7 +286,8 @@ async def test_results_by_reference_are_found_again(harness: ArchiveHarness) -> 
     id = str((await harness.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
     [command] = await harness.hands.claim()
     key = f"{id}/first/abc.json"
-    stored = await harness.store.put(key, b'{"rows": 3}')
+    content = b'{"rows": 3}'
+    stored = await harness.store.put(key, content)
     ref = {
         "kind": "result_ref",
         "ref": f"noetl://execution/{id}/result/first/abc",
@@ -296,7 +298,7 @@ async def test_results_by_reference_are_found_again(harness: ArchiveHarness) -> 
         "meta": {
             "content_type": "application/json",
             "bytes": stored.bytes,
-            "sha256": stored.sha256,
+            "sha256": hashlib.sha256(content).hexdigest(),
             "created_at": "2026-01-01T00:00:00Z",
         },
         "preview": "{}",

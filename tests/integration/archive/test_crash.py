@@ -91,7 +91,7 @@ async def test_what_is_left_of_another_try_is_replaced(harness: ArchiveHarness) 
     class WriteOnce(FsspecResultStore):
         async def put(self, key: str, data: bytes) -> StoredObject:
             if key in [name async for name in self.list(key)]:
-                return StoredObject("disk", key, len(data), "")
+                return StoredObject("disk", key, len(data))
             return await super().put(key, data)
 
     before = await logs(harness, [await harness.run()])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -285,8 +286,9 @@ async def test_a_stored_result_is_read_in_parts(
     user: Client, started: str, hands: FakeWorker, app: Starlette, results_url: str, monkeypatch: Any
 ) -> None:
     store = FsspecResultStore(results_url)
-    stored = await store.put(f"{started}/first/0.json", b'"0123456789"')
-    meta = {"bytes": stored.bytes, "sha256": stored.sha256, "created_at": "2026-01-01T00:00:00Z"}
+    content = b'"0123456789"'
+    stored = await store.put(f"{started}/first/0.json", content)
+    meta = {"bytes": stored.bytes, "sha256": hashlib.sha256(content).hexdigest(), "created_at": "2026-01-01T00:00:00Z"}
     uri = f"noetl://execution/{started}/result/first/00000000"
     ref = {"kind": "result_ref", "ref": uri, "store": stored.store, "key": stored.key, "meta": meta, "extracted": {}}
     await hands.report((await hands.claim())[0], ref=ref)

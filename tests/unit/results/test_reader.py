@@ -93,6 +93,37 @@ async def test_what_exceeds_the_cache_is_read_each_time(store: CountingStore) ->
     assert store.reads == 2
 
 
+async def test_what_exceeds_the_cache_is_kept_for_one_reader(store: CountingStore) -> None:
+    resolver = Resolver(store, cache_bytes=10)
+    value = ["x" * 90]
+    ref = await write(store, value)
+    resolver.put(ref, value)
+    assert await resolver.load(ref) is value
+    assert await resolver.load(ref) == value
+    assert store.reads == 1, "the second reader has its own copy, because nothing is kept for it"
+
+
+async def test_what_exceeds_the_cache_gives_way_to_the_next(store: CountingStore) -> None:
+    resolver = Resolver(store, cache_bytes=10)
+    refs = [await write(store, ["x" * 90, number]) for number in range(2)]
+    for number, ref in enumerate(refs):
+        resolver.put(ref, ["x" * 90, number])
+    assert [await resolver.load(ref) for ref in refs] == [["x" * 90, 0], ["x" * 90, 1]]
+    assert store.reads == 1
+
+
+async def test_what_exceeds_the_cache_is_kept_for_a_moment_only(
+    store: CountingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "KEEP_SECONDS", 0.01)
+    resolver = Resolver(store, cache_bytes=10)
+    ref = await write(store, ["x" * 90])
+    resolver.put(ref, ["x" * 90])
+    await asyncio.sleep(0.1)
+    assert resolver._large is None
+    assert await resolver.load(ref) == ["x" * 90]
+
+
 async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.put(ref["key"], b"[1,3]")

@@ -11,7 +11,7 @@ from noetl_serverless.tools.compiled_code import CompiledCode, compiled, read_re
 
 @pytest.mark.parametrize("received", [bytes, bytearray])
 def test_a_request_has_the_code_as_it_runs_and_the_fields(received: type[bytes | bytearray]) -> None:
-    code, fields = read_request(received(request(compiled("result = 6 * 7"), b'{"a": 1}')))
+    code, fields = read_request(received(b"".join(request(compiled("result = 6 * 7"), b'{"a": 1}'))))
     names: dict[str, int] = {}
     exec(marshal.loads(code), names)
     assert (names["result"], bytes(fields)) == (42, b'{"a": 1}')
@@ -23,7 +23,7 @@ FOLDED = "x = [" + "".join(f"'a{n}' * 1000, " for n in range(100)) + "]"
 
 @pytest.mark.parametrize("code", ["result =", "x = '\0'", "(" * 1000 + ")" * 1000, FOLDED, "x = 1\n" * 10_000])
 def test_what_is_wrong_or_long_is_left_to_the_child(code: str) -> None:
-    assert read_request(request(compiled(code), b"{}")) == (b"", b"{}")
+    assert read_request(b"".join(request(compiled(code), b"{}"))) == (b"", b"{}")
     assert not compiled(code).is_pure
 
 
