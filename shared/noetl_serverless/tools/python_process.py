@@ -146,6 +146,9 @@ class PythonProcess:
             raise ChildLost(await self._reason_of_death()) from None
         finally:
             self._reading = None
+            if answer.done() and not answer.cancelled():
+                # sending may have failed as well, and the caller is told once
+                answer.exception()
             if timer is not None:
                 timer.cancel()
             self._drain()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -48,6 +49,21 @@ async def test_what_one_execution_changes_no_other_meets(pool: PythonPool) -> No
     assert (await pool.run(spoil, {}, 30.0, execution="1"))["data"] == "forged"
     look = "import json, sys\nresult = [json.dumps([n]), sorted('a'), 'left' in sys.modules]"
     assert [await data(pool, look, f"other {n}", n=n) for n in range(4)] == [[f"[{n}]", ["a"], False] for n in range(4)]
+
+
+async def test_a_child_killed_while_it_is_sent_much_is_one_error(pool: PythonPool) -> None:
+    unhandled: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    child = await data(pool, PID, "1")
+    os.kill(child, signal.SIGSTOP)
+    call = asyncio.create_task(pool.run(PID, {"much": "x" * 10_000_000}, 30.0, execution="1"))
+    await eventually(lambda: pool._busy)
+    os.kill(child, signal.SIGKILL)
+    assert (await call)["error"]["code"] == "python.killed"
+    del call
+    gc.collect()
+    assert not unhandled, "the end of the child was told twice: to the call, and to the log"
+    assert await data(pool, "import os\nresult = len(much)", "1", much="x" * 10_000_000) == 10_000_000
 
 
 async def test_pure_code_spends_no_child(pool: PythonPool) -> None:
