@@ -95,6 +95,15 @@ async def test_pure_code_leaves_no_memory_taken(pool: PythonPool) -> None:
     assert await data(pool, "result = len([0] * 5_000_000)", "2") == 5_000_000
 
 
+async def test_a_child_that_pure_code_has_made_large_is_ended(pool: PythonPool) -> None:
+    await data(pool, "result = 1")
+    [child] = pool._idle_for_any
+    # more than the process that it was started from has, which counts for it where it is not forked
+    assert await data(pool, "result = len([0] * 50_000_000)") == 50_000_000
+    assert child not in pool._idle_for_any, "it keeps its memory for good"
+    await eventually(lambda: child.pid not in pool.pids)
+
+
 async def test_a_child_in_which_pure_code_has_looked_for_codecs_runs_no_other(pool: PythonPool) -> None:
     await data(pool, "result = 1")
     before = set(pool._idle_for_any)

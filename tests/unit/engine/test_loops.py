@@ -71,6 +71,14 @@ def test_sequential_has_one_frame_out() -> None:
     assert [event.payload["frame"][1:3] for event in run.issued("each")] == [[n, n + 1] for n in range(6)]
 
 
+def test_items_that_may_be_tried_again_do_not_share_their_first_frames() -> None:
+    text = loop("range(1000) | list", width=64)
+    rules = """[{when: "{{ output.status == 'error' }}", then: {do: retry}}]"""
+    retried = text.replace("{kind: python,", f"{{kind: python, spec: {{policy: {{rules: {rules}}}}},")
+    for playbook, frames in ((text, 16), (retried, 64)):
+        assert len(Run(playbook).state.commands) == frames
+
+
 def test_short_items_travel_in_frames_that_grow() -> None:
     run = Run(loop("range(5000) | list", width=16))
     frames = drain(run, item_ms=0.5)
