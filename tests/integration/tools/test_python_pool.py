@@ -95,11 +95,12 @@ async def test_pure_code_leaves_no_memory_taken(pool: PythonPool) -> None:
     assert await data(pool, "result = len([0] * 5_000_000)", "2") == 5_000_000
 
 
+# for a spawned one the memory of the process that started it counts as its own: growth below that is not seen
+@pytest.mark.parametrize("pool", ["forked"], indirect=True)
 async def test_a_child_that_pure_code_has_made_large_is_ended(pool: PythonPool) -> None:
     await data(pool, "result = 1")
     [child] = pool._idle_for_any
-    # more than the process that it was started from has, which counts for it where it is not forked
-    assert await data(pool, "result = len([0] * 50_000_000)") == 50_000_000
+    assert await data(pool, "result = len([0] * 10_000_000)") == 10_000_000
     assert child not in pool._idle_for_any, "it keeps its memory for good"
     await eventually(lambda: child.pid not in pool.pids)
 
