@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 # as the frames of the code name it
 FILE = "<code>"
-# a frame beyond, of a request or a reply, is sent in its parts: to copy it takes as long as to send it
-JOIN_BELOW_BYTES = 65536
+# a frame beyond is sent in its parts: to copy it takes as long as to send it
+_JOIN_BELOW_BYTES = 65536
 # of one text: longer ones would hold up the event loop
 _MAX_CHARACTERS = 20_000
 # as `compiled_size` counts: 5 to 12 ms, and ordinary code of _MAX_CHARACTERS is two thirds of it at most
@@ -36,6 +36,13 @@ def request(code: CompiledCode, fields: bytes) -> tuple[bytes, bytes]:
     """What a child is sent, in two parts because the second may be large: the code's content after 4 bytes of its
     length, big-endian, and the JSON `fields`."""
     return struct.pack(">I", len(code.content)) + code.content, fields
+
+
+def framed(*parts: bytes | memoryview) -> tuple[bytes | memoryview, ...]:
+    """What is sent, one after the other, for a request or a reply of these parts: its length in 4 bytes, and they."""
+    length = sum(map(len, parts))
+    header = struct.pack(">I", length)
+    return (b"".join((header, *parts)),) if length < _JOIN_BELOW_BYTES else (header, *parts)
 
 
 def read_request(content: bytes | bytearray) -> tuple[bytes, memoryview]:

@@ -29,7 +29,7 @@ from contextlib import AbstractContextManager, suppress
 from types import CodeType, CoroutineType, ModuleType
 from typing import Any, NoReturn
 
-from .compiled_code import FILE, JOIN_BELOW_BYTES, read_request
+from .compiled_code import FILE, framed, read_request
 from .confinement import die_with_parent, drop_privileges
 
 _MAX_CACHED_CODES = 256
@@ -117,10 +117,8 @@ def receive(channel: int) -> bytearray | None:
 
 def send(channel: int, *parts: bytes | memoryview) -> None:
     """One frame, of these parts."""
-    length = sum(map(len, parts))
-    header = struct.pack(">I", length)
-    for part in (b"".join((header, *parts)),) if length < JOIN_BELOW_BYTES else (header, *parts):
-        _write(channel, part)
+    for content in framed(*parts):
+        _write(channel, content)
 
 
 def _write(channel: int, content: bytes | memoryview) -> None:

@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from .compiled_code import JOIN_BELOW_BYTES
+from .compiled_code import framed
 
 # the limits in bytes of one answer and of its output
 _ANSWER = 1 << 30
@@ -178,9 +178,7 @@ class PythonProcess:
     async def _send(
         self, loop: asyncio.AbstractEventLoop, request: Sequence[bytes], answer: asyncio.Future[bytearray]
     ) -> None:
-        length = sum(map(len, request))
-        header = struct.pack(">I", length)
-        first, rest = (b"".join((header, *request)), ()) if length < JOIN_BELOW_BYTES else (header, request)
+        first, *rest = framed(*request)
         try:
             sent = self._channel.send(first)
         except BlockingIOError:

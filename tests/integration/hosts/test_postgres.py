@@ -4,13 +4,13 @@ import contextlib
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pg8000.native
 import psutil
 import pytest
+from tests.e2e.faults import eventually
 
 from noetl_serverless.hosts.local.os_user import OsUser, unprivileged
 from noetl_serverless.hosts.local.ports import free_port
@@ -42,13 +42,6 @@ def query(server: Postgres, sql: str, password: str = PASSWORD) -> list[list[obj
     )
     with contextlib.closing(connection):
         return connection.run(sql) or []
-
-
-def until(condition: Callable[[], bool], limit: float = 30.0) -> None:
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_data_survives_a_restart_on_another_port(data_dir: Path) -> None:
@@ -126,7 +119,7 @@ def test_a_killed_server_that_is_still_a_zombie_is_no_obstacle_on_the_same_port(
     killed = server.start()
     os.kill(killed.pid, signal.SIGKILL)
     # nobody asks for its status, as where process 1 does not
-    until(lambda: psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE)
+    eventually(lambda: psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE)
     with started(server):
         assert query(server, "SELECT 1") == [[1]]
         assert psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE
@@ -160,7 +153,7 @@ def test_a_server_that_is_shutting_down_is_ended_before_the_next_starts(data_dir
     ):
         # it waits for that client, and refuses all others
         os.kill(left.pid, signal.SIGTERM)
-        until(lambda: "received smart shutdown request" in server.log.read_text())
+        eventually(lambda: "received smart shutdown request" in server.log.read_text())
         with pytest.raises(pg8000.native.DatabaseError, match="the database system is shutting down"):
             query(server, "SELECT 1")
         with started(server):

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tests.eventually import eventually
 
 from noetl_serverless.hosts.local.process import Process, Program
 from noetl_serverless.hosts.local.supervisor import Supervised, Supervisor
@@ -18,13 +19,6 @@ def part(name: str, tmp_path: Path, code: str = "import time; time.sleep(600)") 
     return Supervised(name, lambda: Program(name, [sys.executable, "-c", code], tmp_path / f"{name}.log"))
 
 
-async def until(condition, limit: float = 30.0) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
 async def test_one_that_dies_is_started_again_and_reported(tmp_path: Path) -> None:
     changes = []
     supervisor = Supervisor(lambda: changes.append(supervisor.pids()))
@@ -32,7 +26,7 @@ async def test_one_that_dies_is_started_again_and_reported(tmp_path: Path) -> No
     before = supervisor.pids()
     watching = asyncio.create_task(supervisor.watch())
     supervisor.groups[0][0].process.kill()  # type: ignore[union-attr]
-    await until(lambda: changes)
+    await eventually(lambda: changes)
     watching.cancel()
     assert changes[0]["a"] != before["a"]
     assert changes[0]["b"] == before["b"]
@@ -97,6 +91,6 @@ async def test_they_stop_in_the_opposite_order(tmp_path: Path) -> None:
     supervisor = Supervisor(lambda: None)
     for name in ("first", "second"):
         supervisor.start([part(name, tmp_path, f"{code}open({str(order)!r}, 'a').write({name + ' '!r})")])
-    await until(lambda: all("up" in (tmp_path / f"{name}.log").read_text() for name in ("first", "second")))
+    await eventually(lambda: all("up" in (tmp_path / f"{name}.log").read_text() for name in ("first", "second")))
     await supervisor.stop()
     assert order.read_text() == "second first "
