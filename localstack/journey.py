@@ -44,7 +44,7 @@ workflow:
       code: "result = {'count': len(squares), 'sum': sum(one['square'] for one in squares)}"
 """
 BROKEN = """
-def handler(event, context):
+def function(event, context):
     raise RuntimeError("this version cannot migrate")
 """
 # EventBridge Scheduler counts in minutes
@@ -212,7 +212,7 @@ class Journey:
         where = {"FunctionName": function["name"], "Name": function["alias"]}
         before = client.get_alias(**where)["FunctionVersion"]
         broken = self.emulated.home / "broken"
-        self.emulated.use_packages(_repacked(self.emulated.packages, "control_plane", broken, "aws.py", BROKEN))
+        self.emulated.use_packages(_repacked(self.emulated.packages, "control_plane", broken, "main.py", BROKEN))
         done = self.emulated.apply(check=False)
         assert done.status != 0 and "cannot migrate" in done.text, done.text
         versions = client.list_versions_by_function(FunctionName=function["name"])["Versions"]

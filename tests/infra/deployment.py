@@ -242,7 +242,7 @@ class Deployment:
     def environment(self, spec: FunctionSpec) -> Environment:
         package = spec.name if spec.name in self._folders else spec.source
         return Environment(
-            "aws.handler",
+            "main.function",
             self._folders.get(package, functions_folder() / spec.source),
             self.variables(spec),
             name=self.lambda_name(spec.name),

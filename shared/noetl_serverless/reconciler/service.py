@@ -11,16 +11,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..telemetry import metrics
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
-from .reconciler import Reconciler
+from .passes import Passes
 
 Close = Callable[[], Awaitable[None]]
 
 
 def create_app(
-    reconciler: Reconciler,
+    passes: Passes,
     *,
     checks: Mapping[str, Callable[[], Awaitable[object]]],
     close: Close,
@@ -35,12 +34,7 @@ def create_app(
             # the pass under way handles what this one would
             return JSONResponse({"status": "busy"}, 202)
         async with pass_lock:
-            try:
-                done = await reconciler.reconcile()
-            except Exception:
-                metrics.reconciler_passes.labels("failed").inc()
-                raise
-        metrics.reconciler_passes.labels("done").inc()
+            done = await passes.run()
         return JSONResponse({"status": "done", "done": done})
 
     @asynccontextmanager
