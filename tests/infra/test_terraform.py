@@ -77,5 +77,5 @@ def test_everything_is_described(folder: Path) -> None:
 
 def test_the_fake_provider_knows_every_type_and_no_other() -> None:
     folders = [AWS, *MODULES]
-    assert set(resources()) == {name for folder in folders for name in hcl.types(folder, "resource")}
-    assert set(data_sources()) == {name for folder in folders for name in hcl.types(folder, "data")}
+    assert set(resources("aws")) == {name for folder in folders for name in hcl.types(folder, "resource")}
+    assert set(data_sources("aws")) == {name for folder in folders for name in hcl.types(folder, "data")}
