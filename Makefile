@@ -71,7 +71,7 @@ localstack: $(VENV)/.dev
 infra-check: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.check
 
-# the tables of inputs and outputs in infra/aws/README.md
+# the tables of inputs and outputs in the READMEs of infra/
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
 

@@ -80,7 +80,7 @@ locals {
   settings = {
     for name, row in local.functions : name => {
       control_plane_url = row.calls ? "lambda://${local.control_plane}" : null
-      function_urls     = jsonencode({ for queue in row.rings : queue => module.queue[queue].url })
+      function_urls     = jsonencode({ for queue in row.invokes : queue => module.queue[queue].url })
       result_url        = "s3://${local.result_bucket.name}/results"
       nats_replicas     = tostring(local.nats_replicas)
       token_days        = var.secrets.rotation_days == 0 ? null : tostring(var.secrets.rotation_days + var.secrets.grace_days)
@@ -108,10 +108,10 @@ locals {
       reads        = distinct(concat([for secret in values(row.reads) : local.secret_arns[secret]], name == "control_plane" ? values(local.provisioned_secrets) : []))
       fills        = name == "control_plane" ? values(local.provisioned_secrets) : []
       rotates      = name == "control_plane" ? [for secret in values(local.rotated_secrets) : module.secrets.arns[secret]] : []
-      rings        = [for queue in row.rings : module.queue[queue].arn]
+      invokes      = [for queue in row.invokes : module.queue[queue].arn]
       receives     = row.queue == null ? null : module.queue[row.queue].arn
       dead_letters = row.every_s == null ? null : module.queue[row.queue].dead_arn
-      invokes      = row.calls ? ["arn:${local.account.partition}:lambda:${var.region}:${local.account.id}:function:${local.control_plane}"] : []
+      calls        = row.calls ? ["arn:${local.account.partition}:lambda:${var.region}:${local.account.id}:function:${local.control_plane}"] : []
       connects     = !(local.iam_auth && contains(row.secrets, "database_url")) ? [] : row.role == "worker" ? local.database.worker_connect_arns : local.database.connect_arns
       results      = row.results == null ? null : { verb = row.results, bucket_arn = local.result_bucket.arn, prefix = "results/" }
       keys         = concat(local.key_arn == null ? [] : [local.key_arn], tolist(var.encryption.extra_key_arns))

@@ -32,7 +32,7 @@ run "function_memory" {
     name   = "noetl_gateway"
     code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "amd64" }
     limits = { memory_mb = 64, timeout_s = 60 }
-    access = { rings = ["*"] }
+    access = { invokes = ["*"] }
   }
 
   expect_failures = [var.name, var.code, var.limits, var.access]

@@ -62,8 +62,8 @@ locals {
       queue     = lookup(local.queues, name, null)
       every_s   = one([for trigger in row.triggers : trigger.every_s if trigger.kind == "schedule"])
       public    = anytrue([for trigger in row.triggers : trigger.kind == "http" && try(trigger.public, false)])
-      # the queues that it may send to: a worker only to its own pool's, unless it commits what others wait for
-      rings = [
+      # the queues through which it invokes others: a worker only its own pool, unless it commits what others wait for
+      invokes = [
         for other, queue in local.queues : queue
         if contains(row.settings, "function_urls") && (row.role != "worker" || other == name || contains(local.direct, name))
       ]

@@ -2,7 +2,7 @@ output "functions" {
   description = <<-EOT
     The functions, by name: their rows with the inputs applied, and full_name; kinds (of their triggers); like (the function
     whose package it runs); queue (the one that invokes it, or null); every_s (its schedule, or null); public (reached from the
-    internet); rings (the queues that it sends to); calls (whether it calls the control plane); results (read, write, sweep or
+    internet); invokes (the queues that it sends to); calls (whether it calls the control plane); results (read, write, sweep or
     null); reads (setting -> short name of the secret that holds it); environment, as far as it is the same in every cloud.
   EOT
   value       = local.functions

@@ -34,7 +34,7 @@ locals {
     }
   }
   # who writes what the keys encrypt
-  encrypts = length(var.access.rings) + length(var.access.fills) > 0 || local.results.verb == "write"
+  encrypts = length(var.access.invokes) + length(var.access.fills) > 0 || local.results.verb == "write"
 
   rules = merge(
     {
@@ -43,10 +43,10 @@ locals {
       RotateTokens       = { actions = ["secretsmanager:DescribeSecret", "secretsmanager:UpdateSecretVersionStage"], resources = var.access.rotates }
       Decrypt            = { actions = ["kms:Decrypt"], resources = var.access.keys }
       Encrypt            = { actions = ["kms:GenerateDataKey"], resources = local.encrypts ? var.access.keys : [] }
-      SendToQueues       = { actions = ["sqs:SendMessage"], resources = var.access.rings }
+      SendToQueues       = { actions = ["sqs:SendMessage"], resources = var.access.invokes }
       ReceiveFromQueue   = { actions = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], resources = var.access.receives[*] }
       SendDeadLetters    = { actions = ["sqs:SendMessage"], resources = var.access.dead_letters[*] }
-      InvokeControlPlane = { actions = ["lambda:InvokeFunction"], resources = var.access.invokes }
+      InvokeControlPlane = { actions = ["lambda:InvokeFunction"], resources = var.access.calls }
       ConnectToDatabase  = { actions = ["rds-db:connect"], resources = var.access.connects }
     },
     try(local.result_rules[local.results.verb], {}),

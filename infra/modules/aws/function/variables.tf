@@ -72,18 +72,18 @@ variable "network" {
 variable "access" {
   description = <<-EOT
     What the function may do beyond writing its log and joining its network, each by the ARNs on which it may: read, fill and
-    rotate secrets; ring (send to) the queues of functions; receive from its own queue, and send its dead letters; invoke
-    functions; connect to the database; use keys. results: read, write (and delete), or sweep (list, read and delete) the
+    rotate secrets; invoke functions through their queues; receive from its own queue, and send its dead letters; call functions
+    and wait for their answer; connect to the database; use keys. results: read, write (and delete), or sweep (list, read and delete) the
     objects below a prefix of a bucket.
   EOT
   type = object({
     reads        = optional(list(string), [])
     fills        = optional(list(string), [])
     rotates      = optional(list(string), [])
-    rings        = optional(list(string), [])
+    invokes      = optional(list(string), [])
     receives     = optional(string)
     dead_letters = optional(string)
-    invokes      = optional(list(string), [])
+    calls        = optional(list(string), [])
     connects     = optional(list(string), [])
     keys         = optional(list(string), [])
     results      = optional(object({ verb = string, bucket_arn = string, prefix = string }))

@@ -44,8 +44,8 @@ run "access" {
   }
 
   assert {
-    condition     = toset(output.functions["control_plane"].rings) == toset(["data", "reconciler", "shared"]) && output.functions["worker"].rings == ["shared"] && output.functions["gateway"].rings == []
-    error_message = "whoever commits rings for everybody, a worker for its own pool, the gateway for nobody"
+    condition     = toset(output.functions["control_plane"].invokes) == toset(["data", "reconciler", "shared"]) && output.functions["worker"].invokes == ["shared"] && output.functions["gateway"].invokes == []
+    error_message = "whoever commits invokes everybody, a worker its own pool, the gateway nobody"
   }
 
   assert {
@@ -96,8 +96,8 @@ run "inputs" {
   }
 
   assert {
-    condition     = toset(output.functions["worker_calls"].rings) == toset(["calls", "data", "reconciler", "shared"])
-    error_message = "a direct worker rings for whoever waits for what it commits"
+    condition     = toset(output.functions["worker_calls"].invokes) == toset(["calls", "data", "reconciler", "shared"])
+    error_message = "a direct worker invokes whoever waits for what it commits"
   }
 
   assert {
