@@ -71,16 +71,19 @@ localstack: $(VENV)/.dev
 infra-check: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.check
 
-# the tables of inputs and outputs in infra/aws/README.md
+# the tables of inputs and outputs in the READMEs of infra/
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
 
-# for developers of this project only: the schema in the tests' fake provider, from the real provider's published bindings,
-# when a resource of another type comes into infra/ or the provider's version changes
+# for developers of this project only: the schemas in the tests' fake providers, from the real providers' published
+# bindings, when a resource of another type comes into infra/ or a provider's version changes
+BINDINGS := aws==21.22.1 google==16.12.0
+
 infra-schema: $(VENV)/.dev
 	@rm -rf build/bindings
-	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1
-	@$(BIN)/python -m tests.infra.fake_provider.bindings build/bindings/*.whl
+	@for one in $(BINDINGS); do name=$${one%%==*}; \
+	  $(BIN)/python -m pip download --quiet --no-deps --dest build/bindings/$$name cdktf-cdktf-provider-$$one && \
+	  $(BIN)/python -m tests.infra.fake_provider.bindings $$name build/bindings/$$name/*.whl || exit 1; done
 
 # BENCH="chain100 history --steps 5000 --runs 1" runs some of it
 bench: $(VENV)/.dev

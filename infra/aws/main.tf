@@ -245,14 +245,14 @@ module "observability" {
   region = var.region
   functions = {
     for name, row in local.functions : name => {
-      name      = local.function_names[name]
+      name      = row.full_name
       timeout_s = row.timeout_s
       # a failed rotation is a single error, and days later the token is refused
       error_minutes = name == "control_plane" ? 1 : 3
     }
   }
   queues             = { for name, queue in module.queue : name => { name = queue.name, dead_name = queue.dead_name } }
-  scheduled_function = { name = local.function_names["reconciler"], late_minutes = var.observability.late_minutes }
+  scheduled_function = { name = local.functions["reconciler"].full_name, late_minutes = var.observability.late_minutes }
   database           = one(module.database[*].identifier)
   dashboard          = var.observability.dashboard
   budget             = var.budget

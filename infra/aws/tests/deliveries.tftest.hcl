@@ -11,7 +11,7 @@ variables {
 
 run "visibility" {
   assert {
-    condition     = alltrue([for name, queue in local.queue_names : module.queue[queue].visibility_s > local.functions[name].timeout_s])
+    condition     = alltrue([for queue, name in module.table.queues : module.queue[queue].visibility_s > local.functions[name].timeout_s])
     error_message = "a message stays hidden for longer than the function that received it may run"
   }
 }

@@ -32,10 +32,10 @@ run "function_memory" {
     name   = "noetl_gateway"
     code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "main.function", runtime = "python3.12", architecture = "amd64" }
     limits = { memory_mb = 64, timeout_s = 60 }
-    policy = { All = { actions = ["s3:*"], resources = ["arn:aws:s3:::one/*"] } }
+    access = { invokes = ["*"] }
   }
 
-  expect_failures = [var.name, var.code, var.limits, var.policy]
+  expect_failures = [var.name, var.code, var.limits, var.access]
 }
 
 run "function_timeout" {
@@ -47,10 +47,10 @@ run "function_timeout" {
 
   variables {
     limits = { memory_mb = 512, timeout_s = 901 }
-    policy = { All = { actions = ["s3:GetObject"], resources = ["*"] } }
+    access = { results = { verb = "list", bucket_arn = "arn:aws:s3:::one", prefix = "results/" } }
   }
 
-  expect_failures = [var.limits, var.policy]
+  expect_failures = [var.limits, var.access]
 }
 
 run "function_scratch" {

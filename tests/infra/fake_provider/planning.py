@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .resource import Resource
-from .wire import UNKNOWN, Block
+from .values import UNKNOWN, Block
 
 
-def served(block: Block, resource: Resource) -> Block:
+def served(block: Block, resource: Resource[Any, Any]) -> Block:
     """The provider's schema; what has a default is computed, since the fake provider may fill it."""
     attributes = {
         name: {**attribute, "computed": True} if name in resource.defaults else attribute
@@ -19,17 +19,15 @@ def served(block: Block, resource: Resource) -> Block:
 
 
 def plan(
-    resource: Resource,
+    resource: Resource[Any, Any],
     block: Block,
     config: Mapping[str, Any],
     prior: Mapping[str, Any] | None,
-    tags: Mapping[str, str],
+    complete: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The planned state. `tags` are those of the provider, for whatever can have tags."""
+    """The planned state. `complete` adds what the provider gives to every resource."""
     planned = _fill(block, config, prior, resource.defaults)
-    if "tags_all" in planned:
-        given = config.get("tags")
-        planned["tags_all"] = UNKNOWN if given is UNKNOWN else _merged(tags, given)
+    complete(planned)
     if prior is not None:
         for name in _unchanged_texts(resource, planned, prior):
             planned[name] = prior[name]
@@ -39,17 +37,20 @@ def plan(
     return planned
 
 
-def replaced(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> list[str]:
+def replaced(resource: Resource[Any, Any], planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> list[str]:
     """The attributes whose change makes a new one."""
     if prior is None:
         return []
     return [name for name in resource.replace if planned[name] != prior[name]]
 
 
-def settle(resource: Resource, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """The state, from what AWS has, in the words of what was planned or known before.
+def settle(
+    resource: Resource[Any, Any], block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The state, from what the cloud has, in the words of what was planned or known before.
 
-    `expected` tells what the configuration leaves to AWS without the provider following it: null there stays null.
+    `expected` tells what the configuration leaves to the cloud without the provider following it: null there stays
+    null.
     """
     state: dict[str, Any] = {}
     for name, attribute in block["attributes"].items():
@@ -65,12 +66,10 @@ def settle(resource: Resource, block: Block, found: Mapping[str, Any], expected:
     for name, nested in block["blocks"].items():
         value = expected.get(name) if _is_forgotten(resource, name, found.get(name)) else found.get(name)
         state[name] = _settle_blocks(nested, value, expected.get(name))
-    if "tags_all" in state:
-        state["tags"] = _own_tags(state["tags_all"], expected)
     return state
 
 
-def _is_forgotten(resource: Resource, name: str, value: Any) -> bool:
+def _is_forgotten(resource: Resource[Any, Any], name: str, value: Any) -> bool:
     return name in resource.forgotten and value in (None, "", [], {}, False, 0)
 
 
@@ -152,20 +151,10 @@ def _prior_block(
     return next((one for one in before if all(one.get(name) == this for name, this in said.items())), None)
 
 
-def _unchanged_texts(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> Iterator[str]:
+def _unchanged_texts(
+    resource: Resource[Any, Any], planned: Mapping[str, Any], prior: Mapping[str, Any]
+) -> Iterator[str]:
     for name in resource.json:
         text = planned.get(name)
         if text is not UNKNOWN and text != prior.get(name) and resource.same(name, text, prior.get(name)):
             yield name
-
-
-def _merged(tags: Mapping[str, str], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**tags, **{name: text for name, text in (given or {}).items() if text is not None}}
-
-
-def _own_tags(found: Mapping[str, str] | None, expected: Mapping[str, Any]) -> dict[str, str] | None:
-    """The tags of the resource itself, without those that every resource gets from the provider."""
-    own, everywhere = expected.get("tags") or {}, expected.get("tags_all") or {}
-    inherited = {name for name in everywhere if name not in own}
-    rest = {name: text for name, text in (found or {}).items() if name not in inherited or everywhere[name] != text}
-    return rest if rest or expected.get("tags") is not None else None

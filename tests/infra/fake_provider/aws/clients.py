@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import boto3
@@ -12,8 +13,10 @@ from botocore.config import Config
 class Clients:
     """Clients by the name of their service, each made once."""
 
-    def __init__(self, region: str, endpoint: str) -> None:
+    def __init__(self, region: str, endpoint: str, tags: Mapping[str, str]) -> None:
+        """`tags` are those of the provider, for whatever can have tags."""
         self.region = region
+        self.tags = tags
         self._endpoint = endpoint
         self._session = boto3.session.Session(region_name=region)
         self._made: dict[str, Any] = {}
