@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,6 +23,9 @@ from .secrets import SecretManagerVault
 if TYPE_CHECKING:
     import aiohttp
 
+# makes the result store of a URL, and of the URL of an emulator
+Results = Callable[[str, str | None], ResultStore]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Google:
@@ -39,8 +43,11 @@ class Google:
         return cls(metadata=metadata, api=Api(metadata, endpoint_url), endpoint_url=endpoint_url)
 
 
-async def gcp_platform(environ: Mapping[str, str]) -> Platform:
-    """Reads the function's secrets. Raises MissingSecret, ApiError, Unavailable."""
+async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> Platform:
+    """Reads the function's secrets. `results` is for a function that reads or writes results.
+
+    Raises MissingSecret, ApiError, Unavailable.
+    """
     google = Google.of(environ)
     vault = SecretManagerVault(google.api)
     secrets = CachedSecrets(vault, Settings.from_environment(environ).secrets)
@@ -51,7 +58,7 @@ async def gcp_platform(environ: Mapping[str, str]) -> Platform:
         invoker=CloudTasksInvoker(google.api, settings.function_urls, per_invocation=settings.max_in_flight),
         # not cached: the password may have changed by the next connection
         database_url=database_url_of(settings, CachedSecrets(vault, settings.secrets, ttl=0.0)),
-        results=_results(settings.result_url, google.endpoint_url),
+        results=partial(results or _no_results, settings.result_url, google.endpoint_url),
         connect=_session(google.metadata, settings.control_plane_url),
         # an instance gets no CPU between its requests
         runs_after_response=False,
@@ -69,13 +76,8 @@ def database_url_of(settings: Settings, secrets: SecretStore) -> str | Callable[
     return settings.database_url
 
 
-def _results(url: str, endpoint_url: str | None) -> Callable[[], ResultStore]:
-    def results() -> ResultStore:
-        from .results import gcs_results
-
-        return gcs_results(url, endpoint_url)
-
-    return results
+def _no_results(url: str, endpoint_url: str | None) -> ResultStore:
+    raise TypeError("this function has no result store")
 
 
 def _session(metadata: Metadata, url: str) -> Callable[[], aiohttp.ClientSession]:
