@@ -5,25 +5,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-import secrets
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import requests
 from localstack import terraform, toolbox
 from localstack.emulator import REGION, Emulator
-from localstack.issuer import AUDIENCE, Issuer
+from localstack.gateway import Gateway
+from localstack.issuer import AUDIENCE
+from localstack.servers import Servers
 
-from noetl_serverless.hosts.local.nats import Nats
-from noetl_serverless.hosts.local.ports import free_port
-from noetl_serverless.hosts.local.postgres import Postgres
-from noetl_serverless.hosts.local.process import Process
-from noetl_serverless.hosts.local.workspace import create_workspace, workspace_credential
 from noetl_serverless.store.connection import connect
 
 ROOT = toolbox.ROOT
@@ -52,34 +46,19 @@ class Emulated:
         self.python = f"{sys.version_info[0]}.{sys.version_info[1]}"
         self._architecture = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
         self.packages = ROOT / "dist" / "aws" / f"python{self.python}-{self._architecture}"
-        self._postgres = Postgres(
-            home / "postgres", free_port(), secrets.token_hex(12), home / "postgres.log", durable=False
-        )
-        self._nats = Nats(home / "nats", free_port(), secrets.token_hex(12), home / "nats.log")
-        self._servers: list[Process] = []
-        self._workspace = secrets.token_hex(12)
-        self._issuer: Issuer | None = None
+        self.servers = Servers(home / "servers")
         self.terraform: terraform.Terraform | None = None
         self.provider = dict(provider or {})
 
     # ---- servers beside the deployment
 
     def start_servers(self) -> None:
-        self.home.mkdir(parents=True, exist_ok=True)
-        # as root, PostgreSQL runs as another user, who needs access to the folder
-        self.home.chmod(0o711)
-        self._servers = [self._postgres.start(), self._nats.start()]
-        create_workspace(self._postgres.url, self._workspace)
-        self._issuer = Issuer()
+        self.servers.start()
         self.emulator.start()
 
     def stop_servers(self) -> None:
         self.emulator.stop()
-        if self._issuer is not None:
-            self._issuer.stop()
-        for server in reversed(self._servers):
-            server.stop()
-        self._servers = []
+        self.servers.stop()
 
     def package(self) -> None:
         """Zips of every function for this Python, which the emulator also uses. RuntimeError if one cannot be built."""
@@ -113,10 +92,9 @@ class Emulated:
         path.write_text(json.dumps(self._given, indent=1))
 
     def _variables(self) -> dict[str, Any]:
-        assert self._issuer is not None
         manager = self.emulator.client("secretsmanager")
-        database = manager.create_secret(Name="servers/database", SecretString=self._postgres.password)
-        nats = manager.create_secret(Name="servers/nats", SecretString=self._nats.url)
+        database = manager.create_secret(Name="servers/database", SecretString=self.servers.postgres.password)
+        nats = manager.create_secret(Name="servers/nats", SecretString=self.servers.nats.url)
         return {
             "endpoint_url": self.emulator.url,
             "region": REGION,
@@ -127,16 +105,16 @@ class Emulated:
             "orchestrator": {"worker_calls": "direct"},
             "database": {
                 "existing": {
-                    "url": f"postgresql://noetl@127.0.0.1:{self._postgres.port}/noetl",
+                    "url": f"postgresql://noetl@127.0.0.1:{self.servers.postgres.port}/noetl",
                     "secret_arn": database["ARN"],
-                    "port": self._postgres.port,
+                    "port": self.servers.postgres.port,
                     "cidr": "127.0.0.1/32",
                 }
             },
-            "nats": {"existing": {"secret_arn": nats["ARN"], "port": self._nats.port, "cidr": "127.0.0.1/32"}},
+            "nats": {"existing": {"secret_arn": nats["ARN"], "port": self.servers.nats.port, "cidr": "127.0.0.1/32"}},
             "results": {"force_destroy": True},
             "secrets": {"recovery_days": 0},
-            "settings": {"oidc_issuer": self._issuer.url, "oidc_audience": AUDIENCE},
+            "settings": {"oidc_issuer": self.servers.issuer.url, "oidc_audience": AUDIENCE},
         }
 
     def apply(self, *, check: bool = True) -> terraform.Done:
@@ -190,62 +168,12 @@ class Emulated:
 
     def database_users(self) -> set[str]:
         """Who has a connection to the engine's database."""
-        with closing(connect(self._postgres.url)) as database:
+        with closing(connect(self.servers.postgres.url)) as database:
             return {name for (name,) in database.run(USERS)}
 
     # ---- clients of the deployment
 
     def gateway(self) -> Gateway:
-        assert self._issuer is not None
         gateway = Gateway(self.outputs()["gateway_url"])
-        gateway.sign_in(self._issuer.token(roles=["admin"]))
+        gateway.sign_in(self.servers.issuer.token(roles=["admin"]))
         return gateway
-
-    def offer_workspace(self, gateway: Gateway) -> None:
-        """A database for the playbooks' own data, under the name that the examples use."""
-        gateway.ask("POST", "credentials", workspace_credential(self._postgres.url, self._workspace))
-
-
-class Gateway:
-    """The deployed gateway, over its HTTP API."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self._session = requests.Session()
-
-    def sign_in(self, id_token: str) -> None:
-        answer = self._post("/api/auth/login", {"id_token": id_token})
-        self._session.headers["Authorization"] = f"Bearer {answer['session_token']}"
-
-    def is_ready(self) -> bool:
-        """Whether it reaches its session store and the control plane."""
-        return self._session.get(f"{self.url}/readyz", timeout=60).ok
-
-    def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> Any:
-        """The control plane's REST below /noetl. AssertionError with the answer if it is not a success."""
-        answer = self._session.request(method, f"{self.url}/noetl/{path}", json=body, params=query, timeout=60)
-        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json()
-
-    def register(self, text: str) -> None:
-        self.ask("POST", "catalog/register", {"content": text})
-
-    def run(self, path: str, workload: Mapping[str, Any], patience: float) -> dict[str, Any]:
-        """The state of a run at its end. TimeoutError if it does not end in `patience` seconds."""
-        started = self.ask("POST", "execute", {"path": path, "payload": dict(workload)})
-        return self.wait(started["execution_id"], patience)
-
-    def wait(self, execution_id: str, patience: float) -> dict[str, Any]:
-        deadline = time.monotonic() + patience
-        while True:
-            state: dict[str, Any] = self.ask("GET", f"executions/{execution_id}")
-            if state["status"] != "RUNNING":
-                return state
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{execution_id} is still running after {patience:g} s: {state}")
-            time.sleep(0.5)
-
-    def _post(self, path: str, body: Mapping[str, Any]) -> Any:
-        answer = self._session.post(f"{self.url}{path}", json=dict(body), timeout=60)
-        assert answer.ok, f"{path}: {answer.status_code} {answer.text}"
-        return answer.json()

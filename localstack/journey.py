@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 import uuid
 import zipfile
 from base64 import b64encode
@@ -13,36 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from localstack.emulated import Emulated, Gateway
+from localstack import usage
+from localstack.emulated import Emulated
 from localstack.emulator import Emulator
-from localstack.toolbox import ROOT
+from localstack.gateway import Gateway
 
-from noetl_serverless.cli.file_server import serve_folder
-
-PLAYBOOKS = ROOT / "playbooks"
-ITEMS = 1000
-FAN_OUT = """
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: squares, path: journey/squares}
-workload: {items: 1}
-workflow:
-  - step: fan
-    loop:
-      in: "{{ range(workload['items']) | list }}"
-      iterator: n
-      spec: {mode: parallel, max_in_flight: 50}
-    tool:
-      kind: python
-      input: {n: "{{ iter.n }}"}
-      code: "result = {'square': n * n}"
-    next: {arcs: [{step: sum}]}
-  - step: sum
-    tool:
-      kind: python
-      input: {squares: "{{ fan.results }}"}
-      code: "result = {'count': len(squares), 'sum': sum(one['square'] for one in squares)}"
-"""
 BROKEN = """
 def function(event, context):
     raise RuntimeError("this version cannot migrate")
@@ -83,14 +57,7 @@ class Journey:
         return self.emulated.smoke()
 
     def flagship(self) -> str:
-        self.emulated.offer_workspace(self.gateway)
-        self.gateway.register((PLAYBOOKS / "flight_delays.yaml").read_text())
-        with serve_folder(PLAYBOOKS / "data") as url:
-            state = self.gateway.run("examples/flight_delays", {"data_url": url}, 180)
-        assert state["status"] == "COMPLETED", state.get("error")
-        result = state["result"]["data"]
-        assert result["verdict"] == "alert" and result["rows_loaded"] == 4276, result
-        return f"{result['rows_loaded']} flights, {result['because']}"
+        return usage.flagship(self.gateway, self.emulated.servers)[1]
 
     def direct(self) -> str:
         """The flagship's calls over HTTP ran in the pool whose workers are direct."""
@@ -105,12 +72,7 @@ class Journey:
         return f"{role} works as noetl_worker, and reads no secret but its own and NATS's"
 
     def fan_out(self) -> str:
-        self.gateway.register(FAN_OUT)
-        state = self.gateway.run("journey/squares", {"items": ITEMS}, 300)
-        assert state["status"] == "COMPLETED", state.get("error")
-        expected = {"count": ITEMS, "sum": sum(n * n for n in range(ITEMS))}
-        assert state["result"]["data"] == expected, state["result"]
-        return f"{ITEMS} items in {state['duration_seconds']:.1f} s"
+        return usage.fan_out(self.gateway)[1]
 
     def results(self) -> str:
         bucket = self.emulated.outputs()["result_bucket"]
@@ -121,26 +83,7 @@ class Journey:
 
     def schedule(self) -> str:
         """Only the reconciler starts scheduled runs, and only EventBridge invokes it for that."""
-        self.gateway.register((PLAYBOOKS / "hello.yaml").read_text())
-        made = self.gateway.ask(
-            "POST", "schedules", {"playbook_path": "examples/hello", "interval_seconds": 20, "name": "journey"}
-        )
-        began = time.monotonic()
-        started = self._wait_for_run(made["schedule_id"])
-        state = self.gateway.wait(started, 60)
-        assert state["status"] == "COMPLETED", state.get("error")
-        self.gateway.ask("DELETE", f"schedules/{made['schedule_id']}")
-        return f"a scheduled run after {time.monotonic() - began:.0f} s"
-
-    def _wait_for_run(self, schedule_id: str) -> str:
-        deadline = time.monotonic() + TICK
-        while time.monotonic() < deadline:
-            listed = self.gateway.ask("GET", f"schedules/{schedule_id}")
-            for run in listed.get("runs", ()):
-                if run.get("execution_id"):
-                    return str(run["execution_id"])
-            time.sleep(2)
-        raise AssertionError(f"no scheduled run in {TICK:g} s")
+        return usage.schedule(self.gateway, TICK)
 
     def rotation(self) -> str:
         """The four rotation steps of Secrets Manager, under the role's policy; the emulator does not invoke them."""
