@@ -38,8 +38,11 @@ class Context:
             return LambdaClient(self.url, self.token, self.region or None, self.endpoint_url or None)
         if self.service_account:
             from .google_client import GoogleClient, Operator
+            from .google_user import GoogleUser
 
-            return GoogleClient(self.url, self.token, Operator(self.service_account, self.endpoint_url or None))
+            return GoogleClient(
+                self.url, self.token, Operator(self.service_account, GoogleUser(self.endpoint_url or None))
+            )
         return Client(self.url, self.token)
 
     def public(self) -> dict[str, Any]:

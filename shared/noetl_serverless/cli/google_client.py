@@ -6,7 +6,6 @@ The user's own credentials, those that Google's tools and Terraform use, must be
 from __future__ import annotations
 
 import base64
-import os
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -15,8 +14,8 @@ from ..hosts.gcp.metadata import claims_of
 from ..hosts.gcp.session import HEADER
 from .client import Client
 from .failure import Failure
+from .google_user import SCOPE, ApiRefused, GoogleUser
 
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 # an ID token is replaced while it has still this long to live
 RENEWAL_SECONDS = 120.0
 
@@ -41,67 +40,30 @@ class GoogleClient(Client):
 
 
 class Operator:
-    """The service account that operators act as. `endpoint_url` replaces Google's own: an emulator."""
+    """The service account that operators act as."""
 
-    def __init__(self, email: str, endpoint_url: str | None = None) -> None:
+    def __init__(self, email: str, user: GoogleUser) -> None:
         self.email = email
-        self.endpoint_url = endpoint_url
-        self._session: Any = None
+        self._user = user
         self._id_tokens: dict[str, str] = {}
 
     def id_token(self, audience: str) -> str:
         known = self._id_tokens.get(audience)
         if known is None or float(str(claims_of(known)["exp"])) - time.time() < RENEWAL_SECONDS:
-            known = self._mint("generateIdToken", {"audience": audience, "includeEmail": True})["token"]
+            known = str(self._mint("generateIdToken", {"audience": audience, "includeEmail": True})["token"])
             self._id_tokens[audience] = known
         return known
 
     def secret(self, id: str) -> str:
         """The value of projects/PROJECT/secrets/SECRET. Failure if there is none, or it may not be read."""
-        import requests
-
-        token = self._mint("generateAccessToken", {"scope": [SCOPE], "lifetime": "300s"})["accessToken"]
-        url = f"{self._endpoint('secretmanager')}/v1/{id}/versions/latest:access"
-        answer = requests.get(url, headers={"authorization": f"Bearer {token}"}, timeout=60)
-        if not answer.ok:
-            raise Failure(f"the secret {id} cannot be read: {_said(answer)}")
-        return base64.b64decode(answer.json()["payload"]["data"]).decode()
+        token = str(self._mint("generateAccessToken", {"scope": [SCOPE], "lifetime": "300s"})["accessToken"])
+        answer = self._user.call("GET", "secretmanager", f"/v1/{id}/versions/latest:access", token=token)
+        return base64.b64decode(answer["payload"]["data"]).decode()
 
     def _mint(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        url = f"{self._endpoint('iamcredentials')}/v1/projects/-/serviceAccounts/{self.email}:{what}"
-        answer = self._user().post(url, json=dict(body))
-        if not answer.ok:
-            raise Failure(
-                f"you cannot act as {self.email}: {_said(answer)}. Name yourself in Terraform's variable operators"
-            )
-        found: dict[str, Any] = answer.json()
-        return found
-
-    def _endpoint(self, service: str) -> str:
-        return self.endpoint_url or f"https://{service}.googleapis.com"
-
-    def _user(self) -> Any:
-        """A session with the user's credentials."""
-        if self._session is None:
-            try:
-                import google.auth
-                from google.auth.exceptions import DefaultCredentialsError
-                from google.auth.transport.requests import AuthorizedSession
-                from google.oauth2.credentials import Credentials
-            except ImportError:
-                raise Failure("google-auth is not installed; run: pip install 'noetl-serverless[gcp]'") from None
-            try:
-                # Terraform takes this one first, too
-                given = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN")
-                credentials = Credentials(given) if given else google.auth.default(scopes=[SCOPE])[0]  # type: ignore[no-untyped-call]
-            except DefaultCredentialsError as error:
-                raise Failure(f"no credentials of Google Cloud: {error}") from error
-            self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]
-        return self._session
-
-
-def _said(answer: Any) -> str:
-    try:
-        return str(answer.json()["error"]["message"])
-    except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"
+        path = f"/v1/projects/-/serviceAccounts/{self.email}:{what}"
+        try:
+            return self._user.call("POST", "iamcredentials", path, body)
+        except ApiRefused as error:
+            hint = "Terraform's variable `operators` names those who may"
+            raise Failure(f"you cannot act as {self.email}: {error.detail}. {hint}") from error

@@ -71,19 +71,28 @@ class Deployment:
         folder = package or packages.package(self.host, python, architecture, None)
         return packages.variables(folder, files or (), assignments or ())
 
+    def prepare(self, terraform: Terraform, variables: Sequence[str], *, approved: bool) -> None:
+        """What the host needs before Terraform applies the whole."""
+        if prepare := getattr(self._module(), "prepare", None):
+            prepare(terraform, variables, approved=approved)
+
     def migrate(self, outputs: Mapping[str, Any]) -> dict[str, Any] | None:
         """None if Terraform has done it."""
-        module = self._module(outputs)
-        return module.migrate(outputs) if hasattr(module, "migrate") else None
+        self._check(outputs)
+        migrate = getattr(self._module(), "migrate", None)
+        return migrate(outputs) if migrate else None
 
     def context(self, outputs: Mapping[str, Any], name: str | None) -> Context:
-        context: Context = self._module(outputs).context_of(outputs, name)
+        self._check(outputs)
+        context: Context = self._module().context_of(outputs, name)
         return context
 
-    def _module(self, outputs: Mapping[str, Any]) -> Any:
+    def _module(self) -> Any:
+        return import_module(f"..deploy.{self.host}", __package__)
+
+    def _check(self, outputs: Mapping[str, Any]) -> None:
         if not outputs:
             raise Failure(f"nothing is deployed from this folder; run: noetls deploy {self.host} apply")
-        return import_module(f"..deploy.{self.host}", __package__)
 
 
 def commands(host: str, title: str, *, migrates_by_itself: bool) -> typer.Typer:
@@ -127,7 +136,9 @@ def commands(host: str, title: str, *, migrates_by_itself: bool) -> typer.Typer:
 
         runner = deployment.terraform(directory, terraform)
         runner.init(backend_config or ())
-        runner.apply(deployment.variables(package, python, architecture, var_file, var), approved=yes)
+        variables = deployment.variables(package, python, architecture, var_file, var)
+        deployment.prepare(runner, variables, approved=yes)
+        runner.apply(variables, approved=yes)
         outputs = runner.outputs()
         deployment.migrate(outputs)
         context = deployment.context(outputs, chosen())

@@ -1,15 +1,26 @@
-"""How to bring a deployment on Google Cloud to its release, and how to reach it."""
+"""A deployment on Google Cloud: its images, its migration, and how to reach it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..contexts import Context
 from ..google_client import GoogleClient, Operator
+from ..google_user import GoogleUser
+from .images import build_images
+from .terraform import Terraform
 
 # the database may be large; the function may run as long
 MIGRATION_SECONDS = 3600.0
+
+
+def prepare(terraform: Terraform, variables: Sequence[str], *, approved: bool) -> None:
+    """Build the images of the packages that have none yet: Terraform's provider only names what an image was built from
+    (https://github.com/hashicorp/terraform-provider-google/issues/22263)."""
+    terraform.apply([*variables, "-target=module.build"], approved=approved)
+    outputs = terraform.outputs()
+    build_images(GoogleUser(outputs.get("endpoint_url")), outputs["project"], outputs["region"], outputs["builds"])
 
 
 def migrate(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,10 +45,10 @@ def context_of(outputs: Mapping[str, Any], name: str | None) -> Context:
         token=operator.secret(outputs["operator_token_secret_id"]),
         gateway_url=outputs["gateway_url"],
         region=outputs["region"],
-        endpoint_url=operator.endpoint_url or "",
+        endpoint_url=outputs.get("endpoint_url") or "",
         service_account=operator.email,
     )
 
 
 def _operator(outputs: Mapping[str, Any]) -> Operator:
-    return Operator(outputs["operator_email"], outputs.get("endpoint_url"))
+    return Operator(outputs["operator"], GoogleUser(outputs.get("endpoint_url")))
