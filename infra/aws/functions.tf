@@ -11,6 +11,7 @@ module "table" {
   pools        = var.pools
   orchestrator = var.orchestrator
   settings     = var.settings
+  database_url = try(var.database.existing.url, null)
   secrets = {
     nats     = var.nats.cluster != null ? ["nats_password", "nats_ca"] : try(var.nats.existing.ca_secret_arn, null) != null ? ["nats_url", "nats_ca"] : ["nats_url"]
     database = !local.iam_auth

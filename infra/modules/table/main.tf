@@ -100,3 +100,12 @@ locals {
     }, try(var.functions[name].settings, {}))
   }
 }
+
+# ---- the role of direct workers in an existing database
+
+locals {
+  # server and database, without the user
+  place = var.database_url == null ? "" : regex("^postgres(?:ql)?://(?:[^@/]+@)?(.+)$", var.database_url)[0]
+  # roles belong to a server, which may hold several engines
+  worker_role = "${substr(regex("^[^/]*/([^/?]*)", "${local.place}/")[0], 0, 56)}_worker"
+}

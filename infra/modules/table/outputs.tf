@@ -22,3 +22,8 @@ output "packages" {
   description = "The functions whose packages are deployed."
   value       = toset([for row in values(local.functions) : row.like])
 }
+
+output "worker" {
+  description = "How direct workers sign in to an existing database: role and URL; null for one that the deployment creates."
+  value       = var.database_url == null ? null : { role = local.worker_role, url = "postgresql://${local.worker_role}@${local.place}" }
+}

@@ -127,3 +127,9 @@ variable "secrets" {
   })
   default = {}
 }
+
+variable "database_url" {
+  description = "URL of an existing database, without a password; null for one that the deployment creates."
+  type        = string
+  default     = null
+}

@@ -132,3 +132,16 @@ run "emulated" {
     error_message = "on an emulator the identity provider may be without TLS"
   }
 }
+
+run "existing_database" {
+  command = plan
+
+  variables {
+    database_url = "postgres://engine@db.example.org:6432/flows?sslmode=verify-full"
+  }
+
+  assert {
+    condition     = output.worker == { role = "flows_worker", url = "postgresql://flows_worker@db.example.org:6432/flows?sslmode=verify-full" }
+    error_message = "the role of direct workers is named after the database, since roles belong to a server"
+  }
+}
