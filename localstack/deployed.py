@@ -56,7 +56,7 @@ class Deployed:
 
     # ---- the deployment
 
-    def package(self) -> None:
+    def package(self) -> str:
         """Zips of every function for this Python, which the emulator also uses. RuntimeError if one cannot be built."""
         architecture = ("--architecture", self._architecture)
         done = subprocess.run(
@@ -68,6 +68,7 @@ class Deployed:
         )
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
+        return done.stdout.strip()
 
     @property
     def terraform(self) -> Terraform:

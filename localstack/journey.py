@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
 import uuid
-import zipfile
-from base64 import b64encode
 from collections.abc import Callable, Mapping
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 from localstack import usage
 from localstack.emulated import Emulated
 from localstack.emulator import Emulator
 from localstack.gateway import Gateway
+from localstack.packages import repacked
 
 BROKEN = """
 def function(event, context):
@@ -133,9 +128,7 @@ class Journey:
     def code_change(self) -> str:
         before = self.emulated.outputs()["functions"]
         changed = self.emulated.home / "changed"
-        self.emulated.use_packages(
-            _repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n")
-        )
+        self.emulated.use_packages(repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n"))
         changes = dict(self.emulated.changes())
         assert set(changes) == {
             'aws_s3_object.code["reconciler"]',
@@ -155,7 +148,7 @@ class Journey:
         where = {"FunctionName": function["name"], "Name": function["alias"]}
         before = client.get_alias(**where)["FunctionVersion"]
         broken = self.emulated.home / "broken"
-        self.emulated.use_packages(_repacked(self.emulated.packages, "control_plane", broken, "main.py", BROKEN))
+        self.emulated.use_packages(repacked(self.emulated.packages, "control_plane", broken, "main.py", BROKEN))
         done = self.emulated.apply(check=False)
         assert done.status != 0 and "cannot migrate" in done.text, done.text
         versions = client.list_versions_by_function(FunctionName=function["name"])["Versions"]
@@ -189,22 +182,6 @@ class Journey:
             ("a migration that fails", self.failed_migration),
             ("terraform destroy", self.destroy),
         ]
-
-
-def _repacked(packages: Path, function: str, target: Path, name: str, text: str) -> Path:
-    """The packages, with this text as the file `name` in the package of one function."""
-    shutil.copytree(packages, target, ignore=shutil.ignore_patterns("build"))
-    path = target / f"{function}.zip"
-    with zipfile.ZipFile(packages / path.name) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
-        for entry in old.infolist():
-            if entry.filename != name:
-                new.writestr(entry, old.read(entry))
-        new.writestr(name, text)
-    manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
-    digest = sha256(path.read_bytes()).digest()
-    manifest["functions"][function] |= {"sha256": digest.hex(), "base64sha256": b64encode(digest).decode()}
-    (target / "manifest.json").write_text(json.dumps(manifest))
-    return target
 
 
 def remaining_resources(emulator: Emulator) -> Mapping[str, list[str]]:

@@ -1,5 +1,4 @@
-"""The whole deployment on Google Cloud, applied by Terraform to stand-ins, with a real PostgreSQL and a real NATS beside
-them."""
+"""The whole deployment on Google Cloud, applied by Terraform to stand-ins, with a real PostgreSQL and NATS."""
 
 from __future__ import annotations
 
@@ -64,6 +63,11 @@ class GoogleDeployment(Deployed):
             "results": {"force_destroy": True},
             "settings": {"oidc_issuer": self.servers.issuer.url, "oidc_audience": AUDIENCE},
         }
+
+    def logs(self) -> str:
+        """The ends of the logs of the stand-ins and of the functions."""
+        paths = sorted((self.home / "google").rglob("*.log"))
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in paths)
 
     def _secret(self, name: str, value: str) -> str:
         """A secret of somebody else's, which the deployment is given."""
