@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 
 from localstack import usage
 from localstack.emulated import Emulated
@@ -16,6 +17,7 @@ BROKEN = """
 def function(event, context):
     raise RuntimeError("this version cannot migrate")
 """
+Files = Callable[[], AbstractContextManager[str]]
 # EventBridge Scheduler counts in minutes
 TICK = 150.0
 
@@ -23,8 +25,11 @@ TICK = 150.0
 class Journey:
     """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
 
-    def __init__(self, emulated: Emulated) -> None:
+    def __init__(self, emulated: Emulated, files: Files = usage.serve_flights) -> None:
+        """`files`: serves what the flagship fetches."""
         self.emulated = emulated
+        self.digests: dict[str, str] = {}
+        self._files = files
         self._gateway: Gateway | None = None
 
     @property
@@ -52,7 +57,9 @@ class Journey:
         return self.emulated.smoke()
 
     def flagship(self) -> str:
-        return usage.flagship(self.gateway, self.emulated.servers)[1]
+        id, said = usage.flagship(self.gateway, self.emulated.servers, self._files())
+        self.digests["flagship"] = self.emulated.digest(id)
+        return f"{said}, digest {self.digests['flagship'][:15]}..."
 
     def direct(self) -> str:
         """The flagship's calls over HTTP ran in the pool whose workers are direct."""
@@ -67,7 +74,9 @@ class Journey:
         return f"{role} works as noetl_worker, and reads no secret but its own and NATS's"
 
     def fan_out(self) -> str:
-        return usage.fan_out(self.gateway)[1]
+        id, said = usage.fan_out(self.gateway)
+        self.digests["fan_out"] = self.emulated.digest(id)
+        return f"{said}, digest {self.digests['fan_out'][:15]}..."
 
     def results(self) -> str:
         bucket = self.emulated.outputs()["result_bucket"]

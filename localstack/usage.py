@@ -4,6 +4,7 @@ runs also their execution ids; AssertionError if it went wrong."""
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from localstack.gateway import Gateway
@@ -37,11 +38,16 @@ workflow:
 """
 
 
-def flagship(gateway: Gateway, servers: Servers) -> tuple[str, str]:
+def serve_flights() -> AbstractContextManager[str]:
+    """The files that the flagship fetches, at the URL that is yielded."""
+    return serve_folder(PLAYBOOKS / "data")
+
+
+def flagship(gateway: Gateway, servers: Servers, files: AbstractContextManager[str]) -> tuple[str, str]:
     """playbooks/flight_delays.yaml, which fetches files, loads them into a database, and reports."""
     servers.offer_workspace(gateway)
     gateway.register((PLAYBOOKS / "flight_delays.yaml").read_text())
-    with serve_folder(PLAYBOOKS / "data") as url:
+    with files as url:
         state = gateway.run("examples/flight_delays", {"data_url": url}, 180)
     assert state["status"] == "COMPLETED", state.get("error")
     result = state["result"]["data"]

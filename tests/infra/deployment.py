@@ -214,10 +214,17 @@ class Deployment:
 
     def begin(self, text: str, workload: Mapping[str, Any] | None = None) -> str:
         """The id of a new execution."""
+        return self.execute(self.register(text), workload)
+
+    def register(self, text: str) -> str:
+        """The playbook's path."""
         registered = self.request("POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
         assert registered.status < 300, registered
-        body = {"path": registered.body["path"], "payload": dict(workload or {})}
-        started = self.request("POST", "/api/execute", body)
+        return str(registered.body["path"])
+
+    def execute(self, path: str, workload: Mapping[str, Any] | None = None) -> str:
+        """The id of a new execution."""
+        started = self.request("POST", "/api/execute", {"path": path, "payload": dict(workload or {})})
         assert started.status < 300, started
         return str(started.body["execution_id"])
 

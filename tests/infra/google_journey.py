@@ -20,6 +20,7 @@ from google.cloud.storage import Client as StorageClient
 from google.cloud.tasks_v2 import CloudTasksClient
 from localstack import steps, usage
 from localstack.gateway import Gateway
+from localstack.journey import Files
 from localstack.packages import repacked
 from tests.infra.fake_provider.configuration import provider
 from tests.infra.google_cloud.standin import PROJECT, REGION
@@ -35,8 +36,11 @@ EVENT = 30.0
 class Journey:
     """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
 
-    def __init__(self, deployment: GoogleDeployment) -> None:
+    def __init__(self, deployment: GoogleDeployment, files: Files = usage.serve_flights) -> None:
+        """`files`: serves what the flagship fetches."""
         self.deployment = deployment
+        self.digests: dict[str, str] = {}
+        self._files = files
         self._gateway: Gateway | None = None
 
     @property
@@ -76,10 +80,14 @@ class Journey:
         return f"{len(functions) - 1} functions refuse who is not named"
 
     def flagship(self) -> str:
-        return usage.flagship(self.gateway, self.deployment.servers)[1]
+        id, said = usage.flagship(self.gateway, self.deployment.servers, self._files())
+        self.digests["flagship"] = self.deployment.digest(id)
+        return f"{said}, digest {self.digests['flagship'][:15]}..."
 
     def fan_out(self) -> str:
-        return usage.fan_out(self.gateway)[1]
+        id, said = usage.fan_out(self.gateway)
+        self.digests["fan_out"] = self.deployment.digest(id)
+        return f"{said}, digest {self.digests['fan_out'][:15]}..."
 
     def results(self) -> str:
         keys = [blob.name for blob in self.storage().list_blobs(self.deployment.outputs()["result_bucket"])]
