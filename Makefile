@@ -59,9 +59,9 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.structure
 
-# the functions' zips for HOST, AWS by default: make package PACKAGE="--python 3.13 --architecture arm64"
+# the functions' zips for CLOUD, aws by default: make package PACKAGE="--python 3.13 --architecture arm64"
 package: $(VENV)/.dev
-	@$(BIN)/python -m noetl_serverless.packaging $(or $(HOST),aws) $(PACKAGE)
+	@$(BIN)/python -m noetl_serverless.packaging $(or $(CLOUD),aws) $(PACKAGE)
 
 # STAY=--stay keeps it up before it is destroyed
 localstack: $(VENV)/.dev

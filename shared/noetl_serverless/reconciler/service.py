@@ -1,8 +1,7 @@
-"""The reconciler as a function: POST / does one pass."""
+"""The reconciler as a function: POST / waits for a pass."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -26,16 +25,10 @@ def create_app(
     authenticate: Callable[[Request], None] = lambda request: None,
 ) -> Starlette:
     """`authenticate` raises Unauthenticated or Forbidden; by default the host has done it."""
-    pass_lock = asyncio.Lock()
 
     async def reconcile(request: Request) -> Response:
         authenticate(request)
-        if pass_lock.locked():
-            # the pass under way handles what this one would
-            return JSONResponse({"status": "busy"}, 202)
-        async with pass_lock:
-            done = await passes.run()
-        return JSONResponse({"status": "done", "done": done})
+        return JSONResponse({"status": "done", "done": await passes.run()})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
