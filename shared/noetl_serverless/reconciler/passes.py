@@ -20,8 +20,8 @@ class Passes:
         self._next: asyncio.Task[dict[str, int]] | None = None
 
     async def run(self) -> dict[str, int]:
-        """Wait for a pass that begins after this call; returns how much it did, by kind. All who call during a pass share
-        the next one: a burst of events costs two. Raises what the pass raises."""
+        """Wait for a pass that begins after this call; returns how much it did, by kind. All who call during a pass
+        share the next one: a burst of events costs two. Raises what the pass raises."""
         if self._next is None:
             self._next = asyncio.create_task(self._after_current())
         # whoever stops waiting does not stop the pass of the others
