@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.infra.google_cloud.recorder import Recorder
 from tests.infra.google_cloud.standin import PROJECT, Standin, call
+from tests.serving import end
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,16 @@ def new_account(standin: Standin, id: str) -> str:
     url = f"{standin.url}/v1/projects/{PROJECT}/serviceAccounts"
     created: dict[str, Any] = call(url, "POST", {"accountId": id}, standin.token)
     return str(created["email"])
+
+
+@pytest.fixture
+def target() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def target_port(target: Recorder) -> Iterator[int]:
+    """Where the target listens."""
+    server = target.serve()
+    yield server.server_port
+    end(server)

@@ -56,7 +56,8 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Route:
     """`template` as in Google's annotations: `/v1/{name=projects/*/secrets/*}:access`; `{object}` takes a whole
-    segment, colons included. `caller`: for a method to which callers prove themselves otherwise than by an access token."""
+    segment, colons included. `caller`: for methods to which callers prove themselves otherwise than by an access token.
+    """
 
     service: str
     method: str
