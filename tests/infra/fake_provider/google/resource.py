@@ -32,7 +32,7 @@ def schemas() -> dict[str, Block]:
 class Resource(resource.Resource[Api, Given]):
     """Whatever the schema calls computed, and the configuration does not say, is the API's."""
 
-    # blocks that the API fills where the configuration has none: the real provider's `default_from_api`
+    # what the API fills where the configuration has nothing, though the schema does not call it computed
     left_open: ClassVar[Collection[str]] = ()
 
     @property

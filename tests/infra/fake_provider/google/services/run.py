@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...given import Given
-from ..api import Api
 from ..policy import Member
 from ..resource import Operated
 
@@ -70,14 +68,6 @@ class Service(Operated):
         "template.timeout": r"[0-9]+(?:\.[0-9]{1,9})?s",
         "template.containers.env.name": r"[A-Za-z_][A-Za-z0-9_]*",
     }
-
-    def encode(self, api: Api, want: Given) -> dict[str, Any]:
-        body = super().encode(api, want)
-        for container in body["template"].get("containers", []):
-            for variable in container.get("env", []):
-                if "valueSource" not in variable:
-                    variable.setdefault("value", "")
-        return body
 
 
 class ServiceMember(Member):

@@ -25,6 +25,8 @@ class Job(Rest):
     # a method of the API, and no member of the job
     local = ("paused",)
     volatile = ("state",)
+    # what the API takes where nothing is given is told as if it were given
+    left_open = ("http_target.oauth_token.scope", "http_target.oidc_token.audience")
     alternatives = (_TARGETS,)
     patterns = {
         # the API's
@@ -46,6 +48,9 @@ class Job(Rest):
             self._pause_or_resume(api, state["id"], bool(want["paused"]))
 
     def decode(self, api: Api, found: Mapping[str, Any], state: Mapping[str, Any]) -> State:
+        target = found.get("httpTarget")
+        if target is not None:
+            found = {**found, "httpTarget": {**target, "headers": _given_headers(target.get("headers", {}))}}
         return super().decode(api, found, state) | {"paused": found.get("state") == "PAUSED"}
 
     def same(self, path: str, one: Any, other: Any) -> bool:
@@ -55,3 +60,13 @@ class Job(Rest):
 
     def _pause_or_resume(self, api: Api, key: str, paused: bool) -> None:
         api("POST", self.service, f"{key}:{'pause' if paused else 'resume'}", {})
+
+
+def _given_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Without those that the API adds."""
+    added = {"User-Agent": "Google-Cloud-Scheduler", "Content-Type": "application/octet-stream"}
+    return {
+        name: text
+        for name, text in headers.items()
+        if added.get(name) != text and not name.startswith(("X-Google-", "X-AppEngine-", "Content-Length"))
+    }
