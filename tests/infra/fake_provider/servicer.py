@@ -182,9 +182,9 @@ class Servicer(rpc.ProviderServicer):
         expected: tuple[type[Exception], ...] = (*self._ours.errors, NotPassedOn, LookupError)
         try:
             return work()
-        except expected as error:
-            return response(diagnostics=[_error(f"{type_name}: {error}")])
         except Exception as error:
+            if isinstance(error, expected) and not isinstance(error, KeyError | IndexError):
+                return response(diagnostics=[_error(f"{type_name}: {error}")])
             return response(diagnostics=[_error(f"{type_name}: {error!r}", traceback.format_exc())])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Bucket(Rest):
     patterns = {"name": r"(?!goog)[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"}
 
     def create(self, api: Api, want: Given) -> State:
-        query = {"project": self.project(want), "projection": "noAcl"}
+        query = {"project": self.project(want)}
         if want["enable_object_retention"]:
             query["enableObjectRetention"] = "true"
         made = api("POST", self.service, "b", {"name": want["name"], **self.encode(api, want)}, query)
@@ -145,22 +146,22 @@ class Bucket(Rest):
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
-    """A rule as the API has it: one action, one condition, and zeros only where they are meant."""
-    condition = dict(rule["condition"][0])
+    """A rule as the API has it: zeros only where they are meant."""
+    condition = dict(rule["condition"])
     for name, flag in _SENT_IF_ZERO.items():
         if not condition.pop(form.camel(flag), False) and not condition.get(form.camel(name)):
             condition.pop(form.camel(name), None)
     state = condition.pop("withState", None)
     if state in _STATES:
         condition["isLive"] = _STATES[state]
-    return {"action": rule["action"][0], "condition": condition}
+    return {"action": rule["action"], "condition": condition}
 
 
 def _rule_of(rule: Mapping[str, Any]) -> dict[str, Any]:
     condition = dict(rule["condition"])
     live = condition.pop("isLive", None)
     condition["withState"] = "ANY" if live is None else "LIVE" if live else "ARCHIVED"
-    return {"action": [rule["action"]], "condition": [condition]}
+    return {"action": rule["action"], "condition": condition}
 
 
 class Object(Resource):
@@ -209,6 +210,7 @@ class Object(Resource):
         found = api("GET", "storage", _object(state))
         return form.decode(self.block, found, {}) | {
             "id": f"{state['bucket']}-{found['name']}",
+            "bucket": state["bucket"],
             "output_name": found["name"],
             "md5hexhash": base64.b64decode(found["md5Hash"]).hex(),
             "md5hash": found["md5Hash"],
@@ -237,7 +239,7 @@ class Object(Resource):
         about = {form.camel(name): want[name] for name in described if want[name] is not None}
         content = Path(want["source"]).read_bytes() if want["source"] else (want["content"] or "").encode()
         about.setdefault("contentType", _content_type(content))
-        boundary = "--the-object"
+        boundary = secrets.token_hex(16)
         parts = (
             f"--{boundary}\r\nContent-Type: application/json; charset=UTF-8\r\n\r\n{json.dumps(about)}\r\n".encode(),
             f"--{boundary}\r\nContent-Type: {about['contentType']}\r\n\r\n".encode(),
