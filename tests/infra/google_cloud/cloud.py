@@ -12,6 +12,7 @@ from .delivery import Delivery
 from .identities import AccessTokens, IdTokens
 from .policies import Policies
 from .project import Project
+from .pubsub import PubSub
 from .resource_manager import ResourceManager
 from .secret_manager import SecretManager
 from .server import Server
@@ -39,16 +40,20 @@ class Cloud:
         secret_manager = SecretManager(project, policies)
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
+        self._pubsub = PubSub(project, policies, accounts, self._delivery)
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
             "queues": self._tasks.names,
+            "topics": self._pubsub.topics,
+            "subscriptions": self._pubsub.subscriptions,
         }
         self._server = Server(project, tokens)
         for methods in (
             ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
             secret_manager,
             self._tasks,
+            self._pubsub,
             ResourceManager(project, policies),
             Admin(resources, self._server.calls, tokens, accounts, policies),
         ):
@@ -61,4 +66,5 @@ class Cloud:
     async def stop(self) -> None:
         await self._server.stop()
         await self._tasks.stop()
+        await self._pubsub.stop()
         await self._delivery.stop()
