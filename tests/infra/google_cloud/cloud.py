@@ -1,0 +1,70 @@
+"""All stand-ins together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .admin import Admin
+from .cloud_tasks import CloudTasks
+from .delivery import Delivery
+from .identities import AccessTokens, IdTokens
+from .policies import Policies
+from .project import Project
+from .pubsub import PubSub
+from .resource_manager import ResourceManager
+from .secret_manager import SecretManager
+from .server import Server
+from .service_accounts import ServiceAccountMethods, ServiceAccounts
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`home`: where functions are unpacked and logs are written."""
+
+    port: int
+    home: Path
+    project: Project
+    token: str
+
+
+class Cloud:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        project = settings.project
+        tokens = AccessTokens(settings.token)
+        id_tokens = IdTokens()
+        accounts = ServiceAccounts(project)
+        policies = Policies(project, accounts.__contains__)
+        secret_manager = SecretManager(project, policies)
+        self._delivery = Delivery(accounts, id_tokens)
+        self._tasks = CloudTasks(project, policies, accounts, self._delivery)
+        self._pubsub = PubSub(project, policies, accounts, self._delivery)
+        resources: dict[str, Callable[[], list[str]]] = {
+            "serviceAccounts": accounts.names,
+            "secrets": secret_manager.names,
+            "queues": self._tasks.names,
+            "topics": self._pubsub.topics,
+            "subscriptions": self._pubsub.subscriptions,
+        }
+        self._server = Server(project, tokens)
+        for methods in (
+            ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
+            secret_manager,
+            self._tasks,
+            self._pubsub,
+            ResourceManager(project, policies),
+            Admin(resources, self._server.calls, tokens, accounts, policies),
+        ):
+            self._server.add(methods.routes())
+
+    async def start(self) -> None:
+        await self._delivery.start()
+        await self._server.start(self._settings.port)
+
+    async def stop(self) -> None:
+        await self._server.stop()
+        await self._tasks.stop()
+        await self._pubsub.stop()
+        await self._delivery.stop()
