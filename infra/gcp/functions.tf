@@ -177,7 +177,7 @@ module "api" {
   function = local.services[each.key]
   # everybody reaches the gateway, which requires a session
   callers = each.value.public ? { everybody = "allUsers" } : merge(
-    { operator = google_service_account.operator.member },
+    { operator = "serviceAccount:${google_service_account.operator.email}" },
     each.key == "control_plane" ? { for name, row in local.functions : name => local.services[name].member if row.calls } : {},
   )
 }

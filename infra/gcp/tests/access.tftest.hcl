@@ -99,7 +99,7 @@ run "callers" {
   assert {
     condition = module.api["control_plane"].callers == {
       gateway     = module.function["gateway"].member
-      operator    = google_service_account.operator.member
+      operator    = "serviceAccount:${google_service_account.operator.email}"
       worker      = module.function["worker"].member
       worker_data = module.function["worker_data"].member
     }
@@ -107,7 +107,7 @@ run "callers" {
   }
 
   assert {
-    condition     = module.api["migration"].callers == { operator = google_service_account.operator.member }
+    condition     = module.api["migration"].callers == { operator = "serviceAccount:${google_service_account.operator.email}" }
     error_message = "only operators start the migration"
   }
 

@@ -39,7 +39,7 @@ run "queue" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service_iam_member.this.member == google_service_account.this.member && google_cloud_run_v2_service_iam_member.this.name == "noetl-worker" && google_cloud_run_v2_service_iam_member.this.role == "roles/run.invoker"
+    condition     = google_cloud_run_v2_service_iam_member.this.member == "serviceAccount:${google_service_account.this.email}" && google_cloud_run_v2_service_iam_member.this.name == "noetl-worker" && google_cloud_run_v2_service_iam_member.this.role == "roles/run.invoker"
     error_message = "its account may call the function"
   }
 
@@ -99,7 +99,7 @@ run "clock_job" {
   }
 
   assert {
-    condition     = google_cloud_scheduler_job.this.http_target[0].oidc_token[0].service_account_email == google_service_account.this.email && google_cloud_scheduler_job.this.http_target[0].oidc_token[0].audience == "https://noetl-reconciler-abc123-ey.a.run.app" && google_cloud_run_v2_service_iam_member.this.member == google_service_account.this.member
+    condition     = google_cloud_scheduler_job.this.http_target[0].oidc_token[0].service_account_email == google_service_account.this.email && google_cloud_scheduler_job.this.http_target[0].oidc_token[0].audience == "https://noetl-reconciler-abc123-ey.a.run.app" && google_cloud_run_v2_service_iam_member.this.member == "serviceAccount:${google_service_account.this.email}"
     error_message = "it calls as its own account, which may call the function"
   }
 }
@@ -154,7 +154,7 @@ run "events_module" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service_iam_member.this.member == google_service_account.this.member && google_cloud_run_v2_service_iam_member.this.role == "roles/run.invoker"
+    condition     = google_cloud_run_v2_service_iam_member.this.member == "serviceAccount:${google_service_account.this.email}" && google_cloud_run_v2_service_iam_member.this.role == "roles/run.invoker"
     error_message = "the topic's account may call the function"
   }
 

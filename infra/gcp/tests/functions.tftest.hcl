@@ -108,7 +108,7 @@ run "secrets" {
   }
 
   assert {
-    condition     = output.operator_token_secret_id == "projects/my-project/secrets/noetl-service-token-operator" && google_secret_manager_secret_iam_member.operator.member == google_service_account.operator.member
+    condition     = output.operator_token_secret_id == "projects/my-project/secrets/noetl-service-token-operator" && google_secret_manager_secret_iam_member.operator.member == "serviceAccount:${google_service_account.operator.email}"
     error_message = "operators read their own token"
   }
 }

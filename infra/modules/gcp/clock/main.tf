@@ -9,7 +9,7 @@ resource "google_cloud_run_v2_service_iam_member" "this" {
   location = var.location
   name     = var.function.name
   role     = "roles/run.invoker"
-  member   = google_service_account.this.member
+  member   = "serviceAccount:${google_service_account.this.email}"
 }
 
 resource "google_cloud_scheduler_job" "this" {

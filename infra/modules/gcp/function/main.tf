@@ -13,7 +13,7 @@ resource "google_secret_manager_secret_iam_member" "reads" {
 
   secret_id = each.value
   role      = "roles/secretmanager.secretAccessor"
-  member    = google_service_account.this.member
+  member    = "serviceAccount:${google_service_account.this.email}"
 }
 
 resource "google_secret_manager_secret_iam_member" "fills" {
@@ -21,7 +21,7 @@ resource "google_secret_manager_secret_iam_member" "fills" {
 
   secret_id = each.value
   role      = "roles/secretmanager.secretVersionAdder"
-  member    = google_service_account.this.member
+  member    = "serviceAccount:${google_service_account.this.email}"
 }
 
 locals {
@@ -39,7 +39,7 @@ resource "google_storage_bucket_iam_member" "results" {
 
   bucket = each.value.bucket
   role   = local.result_roles[each.key]
-  member = google_service_account.this.member
+  member = "serviceAccount:${google_service_account.this.email}"
 
   condition {
     title = "results"

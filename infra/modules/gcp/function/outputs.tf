@@ -20,7 +20,7 @@ output "account" {
 
 output "member" {
   description = "The function's service account, as a member of IAM."
-  value       = google_service_account.this.member
+  value       = "serviceAccount:${google_service_account.this.email}"
 }
 
 output "roles" {
