@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .resource import Resource
@@ -35,13 +35,10 @@ def plan(
     """The planned state. `complete` adds what the provider gives to every resource."""
     planned = _fill(resource, block, config, prior, "")
     complete(planned)
-    if prior is not None:
-        for name in _unchanged_texts(resource, planned, prior):
-            planned[name] = prior[name]
-        if planned != prior:
-            for path in resource.volatile:
-                for owner, name in _places(planned, path):
-                    owner[name] = UNKNOWN
+    if prior is not None and planned != prior:
+        for path in resource.volatile:
+            for owner, name in _places(planned, path):
+                owner[name] = UNKNOWN
     return planned
 
 
@@ -131,6 +128,9 @@ def _fill(
             value = resource.defaults[f"{within}{name}"]
         elif value is None and attribute.get("computed"):
             value = UNKNOWN if prior is None else prior.get(name)
+        elif prior is not None and value is not UNKNOWN and resource.same(f"{within}{name}", value, prior.get(name)):
+            # said in other words
+            value = prior.get(name)
         filled[name] = value
     for name, nested in block["blocks"].items():
         before = None if prior is None else prior.get(name)
@@ -160,13 +160,6 @@ def _prior_block(
         return before[index] if len(before) == count else None
     said = {name: one for name, one in value.items() if one is not None and name in nested["block"]["attributes"]}
     return next((one for one in before if all(one.get(name) == this for name, this in said.items())), None)
-
-
-def _unchanged_texts(resource: Type, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> Iterator[str]:
-    for name in resource.json:
-        text = planned.get(name)
-        if text is not UNKNOWN and text != prior.get(name) and resource.same(name, text, prior.get(name)):
-            yield name
 
 
 def _places(state: Mapping[str, Any], path: str) -> list[tuple[Any, str]]:

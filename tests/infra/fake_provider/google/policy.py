@@ -82,7 +82,9 @@ class Member(Resource):
 
     def same(self, path: str, one: Any, other: Any) -> bool:
         # the name of what has the policy may be its whole path
-        return super().same(path, one, other) or (path in variables(self.path) and last(str(one)) == other)
+        if path in variables(self.path) and one and other:
+            return last(one) == last(other)
+        return super().same(path, one, other)
 
     def resource_id(self, path: str) -> str:
         """How the provider's id for the member begins."""

@@ -83,15 +83,14 @@ class Rest(Resource):
         return self.decode(api, found, state) | self._named(state["id"]) | {"id": state["id"]}
 
     def update(self, api: Api, want: Given, state: State) -> None:
-        body = self.encode(api, want)
-        query = {}
+        body, changed = self.encode(api, want), self.changed(want, state)
         if self.masked:
-            changed = self.changed(want, state)
-            if not changed:
-                return
             body = {name: value for name, value in body.items() if name in changed}
-            query = {"updateMask": ",".join(sorted(changed))}
-        self.finish(api, api("PATCH", self.service, state["id"], self.changing(body), query))
+        if changed:
+            self.finish(api, self.patch(api, state["id"], body, ",".join(sorted(changed))))
+
+    def patch(self, api: Api, key: str, body: dict[str, Any], mask: str) -> dict[str, Any]:
+        return api("PATCH", self.service, key, body, {"updateMask": mask} if self.masked else {})
 
     def delete(self, api: Api, state: State) -> None:
         if state.get("deletion_protection"):
@@ -133,10 +132,6 @@ class Rest(Resource):
             for name in (*arguments, *self.block["blocks"])
             if name not in self._unsent() and form.differs(self.block, name, want.plain(name), state.get(name))
         }
-
-    def changing(self, body: dict[str, Any]) -> dict[str, Any]:
-        """The body of a PATCH."""
-        return body
 
     def finish(self, api: Api, answer: dict[str, Any]) -> None:
         """Waits, where the API answers with an operation."""

@@ -8,6 +8,7 @@ from typing import Any
 from ...given import Given
 from ...resource import State
 from ...values import UNKNOWN
+from .. import form
 from ..api import Api, ApiError
 from ..policy import Member
 from ..resource import Rest
@@ -48,10 +49,11 @@ class ServiceAccount(Rest):
     def update(self, api: Api, want: Given, state: State) -> None:
         body = self._described(want)
         changed = [name for name in ("description", "display_name") if (want[name] or "") != (state[name] or "")]
+        mask = ",".join(form.camel(name) for name in changed)
         if want["disabled"] != state["disabled"]:
             self._enable(api, state["id"], not want["disabled"])
         if changed:
-            api("PATCH", self.service, state["id"], {"serviceAccount": body, "updateMask": ",".join(changed)})
+            api("PATCH", self.service, state["id"], {"serviceAccount": body, "updateMask": mask})
 
     def decode(self, api: Api, found: Mapping[str, Any], state: Mapping[str, Any]) -> State:
         return super().decode(api, found, state) | {

@@ -15,7 +15,7 @@ _NAME = r"(?!goog)[A-Za-z][A-Za-z0-9._~+%-]{2,254}"
 
 
 class _Put(Rest):
-    """Created with PUT under its name; a change is wrapped with the name of its kind."""
+    """Created with PUT under its name; a change is wrapped, with what it is about."""
 
     service = "pubsub"
     kind: str
@@ -25,8 +25,8 @@ class _Put(Rest):
         api("PUT", self.service, key, self.encode(api, want))
         return {"id": key}
 
-    def changing(self, body: dict[str, Any]) -> dict[str, Any]:
-        return {self.kind: body}
+    def patch(self, api: Api, key: str, body: dict[str, Any], mask: str) -> dict[str, Any]:
+        return api("PATCH", self.service, key, {self.kind: body, "updateMask": mask})
 
 
 class Topic(_Put):
