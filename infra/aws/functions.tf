@@ -147,7 +147,7 @@ module "function" {
     bucket       = aws_s3_object.code[each.value.like].bucket
     key          = aws_s3_object.code[each.value.like].key
     sha256       = local.manifest.functions[each.value.like].base64sha256
-    handler      = "aws.handler"
+    handler      = "main.function"
     runtime      = local.runtime
     architecture = local.manifest.architecture
   }

@@ -64,7 +64,7 @@ def idle_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest: dict[str, Any] = {"python": "3.12", "architecture": "x86_64", "functions": {}}
     for name in ("gateway", "control_plane", "reconciler", "worker", "worker_data"):
         with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
-            archive.writestr("aws.py", 'def handler(event, context):\n    return {"migrations": [], "secrets": []}\n')
+            archive.writestr("main.py", 'def function(event, context):\n    return {"migrations": [], "secrets": []}\n')
         manifest["functions"][name] = {"file": f"{name}.zip", "sha256": "00", "base64sha256": "AA=="}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

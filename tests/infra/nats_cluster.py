@@ -16,7 +16,7 @@ from typing import Any
 from localstack.terraform import ROOT, Terraform
 from tests.infra.fake_provider.configuration import provider
 
-from noetl_serverless.hosts.aws.nats_server import make_server_secret
+from noetl_serverless.hosts.cloud.nats_server import make_server_secret
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.process import Process, Program
 

@@ -9,7 +9,7 @@ variables {
   name               = "noetl"
   region             = "eu-central-1"
   description        = "A function"
-  code               = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
+  code               = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "main.function", runtime = "python3.12", architecture = "arm64" }
   limits             = { memory_mb = 512, timeout_s = 60 }
   network            = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], security_group_ids = ["sg-1"], client_security_group_id = "sg-1" }
   function           = { name = "noetl-gateway", version = "1", alias = "live", invoke_arn = "arn" }
@@ -30,7 +30,7 @@ run "function_memory" {
 
   variables {
     name   = "noetl_gateway"
-    code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "amd64" }
+    code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "main.function", runtime = "python3.12", architecture = "amd64" }
     limits = { memory_mb = 64, timeout_s = 60 }
     access = { invokes = ["*"] }
   }

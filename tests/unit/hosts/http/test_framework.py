@@ -14,10 +14,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from noetl_serverless.hosts.functions_framework_app import serve
+from noetl_serverless.errors import Unavailable
+from noetl_serverless.hosts.assembly.service import Service
+from noetl_serverless.hosts.http.framework import serve, serve_when_ready
 
 
-class Service:
+class Recorder:
     """An app that notes what happens to it."""
 
     def __init__(self) -> None:
@@ -85,51 +87,51 @@ async def call(app: Any, path: str, method: str = "GET", body: bytes = b"") -> t
 
 
 @pytest.fixture
-def service() -> Service:
-    return Service()
+def recorder() -> Recorder:
+    return Recorder()
 
 
-async def test_the_app_sees_the_request_as_if_the_framework_were_not_there(service: Service) -> None:
-    app = _create_asgi_app_with_function(serve(service.app()), "http", False)
+async def test_the_app_sees_the_request_as_if_the_framework_were_not_there(recorder: Recorder) -> None:
+    app = _create_asgi_app_with_function(serve(Service(recorder.app(), ())), "http", False)
     status, body = await call(app, "/items/3", "PUT", b"hello")
     assert (status, body) == (201, b'{"item":"3","body":"hello","shared":7}')
     assert (await call(app, "/nothing"))[0] == 404
     assert await call(app, "/stream") == (200, b"one two")
 
 
-async def test_it_starts_once_with_the_first_requests(service: Service) -> None:
-    app = _create_asgi_app_with_function(serve(service.app()), "http", False)
-    assert service.happened == []
+async def test_it_starts_once_with_the_first_requests(recorder: Recorder) -> None:
+    app = _create_asgi_app_with_function(serve(Service(recorder.app(), ())), "http", False)
+    assert recorder.happened == []
     await asyncio.gather(*(call(app, "/items/1") for _ in range(5)))
-    assert service.happened == ["started"]
+    assert recorder.happened == ["started"]
 
 
-async def test_sigterm_lets_requests_end_then_the_app_then_the_server(service: Service) -> None:
+async def test_sigterm_lets_requests_end_then_the_app_then_the_server(recorder: Recorder) -> None:
     server = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = signal.signal(signal.SIGTERM, lambda *_: loop.call_soon_threadsafe(server.set))
     drained = asyncio.Event()
 
     async def close() -> None:
-        service.happened.append("closed")
+        recorder.happened.append("closed")
 
     try:
-        function = serve(service.app(), on_drain=drained.set, close=(close,))
+        function = serve(Service(recorder.app(), (close,), on_drain=drained.set))
         app = _create_asgi_app_with_function(function, "http", False)
         request = asyncio.create_task(call(app, "/slow"))
-        await service.requested.wait()
+        await recorder.requested.wait()
         os.kill(os.getpid(), signal.SIGTERM)
         async with asyncio.timeout(30):
             await drained.wait()
         assert (await call(app, "/items/1"))[0] == 503
         assert not server.is_set()
-        service.go.set()
+        recorder.go.set()
         async with asyncio.timeout(30):
             await server.wait()
         assert (await request)[0] == 200
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert service.happened == ["started", "asked", "answered", "ended", "closed"]
+    assert recorder.happened == ["started", "asked", "answered", "ended", "closed"]
 
 
 async def test_an_app_that_fails_to_start_fails_the_request_and_is_tried_again() -> None:
@@ -143,6 +145,23 @@ async def test_an_app_that_fails_to_start_fails_the_request_and_is_tried_again()
         yield
 
     inner = Starlette(lifespan=lifespan, routes=[Route("/", lambda request: JSONResponse({}))])
-    app = _create_asgi_app_with_function(serve(inner), "http", False)
+    app = _create_asgi_app_with_function(serve(Service(inner, ())), "http", False)
     assert (await call(app, "/"))[0] == 500
     assert (await call(app, "/"))[0] == 200
+
+
+async def test_a_service_that_cannot_be_made_yet_is_made_by_a_later_request(recorder: Recorder) -> None:
+    tries = []
+
+    async def make() -> Service:
+        tries.append(1)
+        if len(tries) == 1:
+            raise Unavailable("the secret 'token_key' has no value")
+        return Service(recorder.app(), ())
+
+    app = _create_asgi_app_with_function(serve_when_ready(make), "http", False)
+    status, body = await call(app, "/items/1")
+    assert status == 503
+    assert b"server.unavailable" in body and b"token_key" in body
+    await asyncio.gather(*(call(app, "/items/1") for _ in range(5)))
+    assert (len(tries), recorder.happened) == (2, ["started"])

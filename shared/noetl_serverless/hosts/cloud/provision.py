@@ -6,13 +6,11 @@ import base64
 import json
 import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from .api import Api, AwsError
 from .nats_server import make_server_secret
-from .secrets import MISSING
+from .vault import Vault
 
 TOKEN_PREFIX = "service_token/"
 # followed by the names of the nodes that the certificate is for
@@ -23,46 +21,45 @@ DATABASE_ROLE = "database_role/"
 DAY_SECONDS = 86400
 # the share of a service token's lifetime that is left when it is renewed
 RENEWAL_SHARE = 0.25
-_EXISTS = "ResourceExistsException"
 
 
-async def provision(api: Api, secret_ids: Mapping[str, str], token_days: float) -> list[str]:
-    """Fill each of `secret_ids` (name -> ARN) that has no value, and renew tokens that expire soon; returns the names
-    of those written. A new token is valid for `token_days`.
+async def provision(vault: Vault, secret_ids: Mapping[str, str], token_days: float, host: str) -> list[str]:
+    """Fill each of `secret_ids` (name -> id) that has no value, and renew tokens that expire soon; returns the names
+    of those written. A new token is valid for `token_days`; `host` is in the names of new keys and tokens.
 
     ValueError for a name for which no value can be made. May run twice at once: the first to write a value wins.
     """
     created: list[str] = []
     for name in sorted(secret_ids, key=_order):
-        current = await _current(api, secret_ids[name])
-        value = await _new_value(api, name, current, secret_ids, token_days)
-        if value is not None and await _put(api, secret_ids[name], value, previous=current):
+        current = await vault.read(secret_ids[name])
+        value = await _new_value(vault, name, current, secret_ids, token_days, host)
+        if value is not None and await vault.replace(secret_ids[name], value, previous=current):
             created.append(name)
     return created
 
 
 async def _new_value(
-    api: Api, name: str, current: str | None, secret_ids: Mapping[str, str], token_days: float
+    vault: Vault, name: str, current: str | None, secret_ids: Mapping[str, str], token_days: float, host: str
 ) -> str | None:
     """The value to write; None if the current one can stay."""
     if name.startswith(TOKEN_PREFIX):
-        key = await _current(api, secret_ids["token_key"])
+        key = await vault.read(secret_ids["token_key"])
         assert key is not None
         is_usable = current is not None and not ends_soon(current, key)
-        return None if is_usable else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days)
+        return None if is_usable else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days, host)
     if current is not None:
         return None
     if name == NATS_CA:
         server = next(secret_id for other, secret_id in secret_ids.items() if other.startswith(NATS_SERVER))
-        return str(json.loads(await _current(api, server) or "{}")["ca"])
-    return _random(name)
+        return str(json.loads(await vault.read(server) or "{}")["ca"])
+    return _random(name, host)
 
 
-def service_token(key: str, role: str, days: float) -> str:
+def service_token(key: str, role: str, days: float, host: str) -> str:
     """A service token. It is unique even if another is minted for the same role in the same second."""
     from ...control_plane.tokens import mint
 
-    return mint(key, role, f"{role}@aws", days * DAY_SECONDS, token_id=secrets.token_hex(8))
+    return mint(key, role, f"{role}@{host}", days * DAY_SECONDS, token_id=secrets.token_hex(8))
 
 
 def role_secret(role: str) -> str:
@@ -80,12 +77,12 @@ def _order(name: str) -> tuple[bool, str]:
     return name.startswith(TOKEN_PREFIX) or name == NATS_CA, name
 
 
-def _random(name: str) -> str:
+def _random(name: str, host: str) -> str:
     match name:
         case "token_key":
             return secrets.token_urlsafe(48)
         case "encryption_keys":
-            return f"aws1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
+            return f"{host}1:{base64.b64encode(secrets.token_bytes(32)).decode()}"
         case "nats_password":
             return secrets.token_hex(24)
         case _ if name.startswith(DATABASE_ROLE):
@@ -106,29 +103,3 @@ def ends_soon(token: str, key: str) -> bool:
         return end - time.time() < RENEWAL_SHARE * (end - float(claims["iat"]))
     except (jwt.InvalidTokenError, KeyError, TypeError, ValueError):
         return True
-
-
-async def _current(api: Api, id: str) -> str | None:
-    try:
-        answer = await api.json("secretsmanager", "secretsmanager.GetSecretValue", {"SecretId": id})
-    except AwsError as error:
-        if error.code == MISSING:
-            return None
-        raise
-    # an emulator may give an empty secret a version without a value
-    value = answer.get("SecretString")
-    return None if value is None else str(value)
-
-
-async def _put(api: Api, id: str, value: str, previous: str | None) -> bool:
-    """False if another process has just written a value."""
-    # the same request token for the same change of a secret: Secrets Manager accepts only the first value
-    token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{previous or ''}"))
-    body = {"SecretId": id, "SecretString": value, "ClientRequestToken": token}
-    try:
-        await api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
-    except AwsError as error:
-        if error.code == _EXISTS:
-            return False
-        raise
-    return True

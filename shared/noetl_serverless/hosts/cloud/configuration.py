@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from ...errors import Unavailable
 from ...ports import SecretStore
 from ...settings import Settings
 
 NATS_USER = "noetl"
 
 
-class MissingSecret(ValueError):
+class MissingSecret(Unavailable):
     """A secret has no value yet: the deployment has not been migrated."""
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -18,7 +18,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from . import garbage_collection
+from ...errors import Problem
+from ...telemetry.http import problem_response
+from .. import garbage_collection
+from ..assembly.service import Service
 
 # gunicorn kills the process after 30 s
 DRAIN_SECONDS = 25.0
@@ -30,25 +33,32 @@ _FRAMEWORK_SCOPE_KEYS = ("app", "router", "route", "endpoint", "path_params")
 Function = Callable[[Request], Awaitable[Response]]
 
 
-def serve(
-    app: ASGIApp,
-    *,
-    on_drain: Callable[[], None] | None = None,
-    close: Sequence[Callable[[], Awaitable[object]]] = (),
-) -> Function:
-    """The entry point for `app`.
+def serve(service: Service) -> Function:
+    """The entry point for `service`.
 
-    `on_drain` is called at SIGTERM, while requests are still under way; each of `close` is awaited, in order,
-    when the app has ended. Nothing that belongs to one process (a connection, a task) may be made before the
-    first request: the server loads this module once and forks.
+    Nothing that belongs to one process (a connection, a task) may be made before the first request: the server loads
+    this module once and forks.
     """
+
+    async def made() -> Service:
+        return service
+
+    return serve_when_ready(made)
+
+
+def serve_when_ready(make: Callable[[], Awaitable[Service]], *, drain_seconds: float = DRAIN_SECONDS) -> Function:
+    """The entry point for the service that `make` makes at the first request. If it raises a Problem, that is the
+    answer, and the next request tries again."""
     _tune_gunicorn()
-    lifecycle = _Lifecycle(app, on_drain, close)
+    lifecycle = _Lifecycle(make, drain_seconds)
 
     async def function(request: Request) -> Response:
         if lifecycle.draining:
             return PlainTextResponse("shutting down", 503, {"Connection": "close", "Retry-After": "1"})
-        await lifecycle.start()
+        try:
+            app = await lifecycle.start()
+        except Problem as error:
+            return problem_response(error, request.scope)
         return _Forward(app, lifecycle)
 
     return function
@@ -68,19 +78,18 @@ class _Forward(Response):
 
 
 class _Lifecycle:
-    """Runs the app's lifespan, counts its requests, and handles SIGTERM before the server does."""
+    """Makes the service, runs its app's lifespan, counts its requests, and handles SIGTERM before the server does.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        on_drain: Callable[[], None] | None,
-        close: Sequence[Callable[[], Awaitable[object]]],
-    ) -> None:
+    At SIGTERM the service's `on_drain` is called, while requests are still under way; each of its `close` is awaited,
+    in order, when the app has ended.
+    """
+
+    def __init__(self, make: Callable[[], Awaitable[Service]], drain_seconds: float) -> None:
         self.state: dict[str, Any] = {}
         self.draining = False
-        self._app = app
-        self._on_drain = on_drain
-        self._close = close
+        self._make = make
+        self._drain_seconds = drain_seconds
+        self._service: Service | None = None
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -88,17 +97,20 @@ class _Lifecycle:
         self._lock = asyncio.Lock()
         self._ending: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """RuntimeError if the app fails to start; the next request tries again."""
-        if self._lifespan is not None:
-            return
+    async def start(self) -> ASGIApp:
+        """The app, which has been started. RuntimeError if it fails to start; the next request tries again."""
+        if self._service is not None and self._lifespan is not None:
+            return self._service.app
         async with self._lock:
+            if self._service is None:
+                self._service = await self._make()
             if self._lifespan is None:
-                lifespan = _Lifespan(self._app, self.state)
+                lifespan = _Lifespan(self._service.app, self.state)
                 await lifespan.start()
                 self._handle_sigterm()
                 garbage_collection.tune()
                 self._lifespan = lifespan
+        return self._service.app
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
@@ -132,15 +144,17 @@ class _Lifecycle:
 
     async def _drain(self, on_drained: Callable[[], None]) -> None:
         self.draining = True
+        service = self._service
         try:
-            if self._on_drain is not None:
-                self._on_drain()
+            # SIGTERM is handled only once there is a service, and it has started
+            assert service is not None and self._lifespan is not None
+            if service.on_drain is not None:
+                service.on_drain()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_SECONDS):
+                async with asyncio.timeout(self._drain_seconds):
                     await self._idle.wait()
-                    if self._lifespan is not None:
-                        await self._lifespan.stop()
-                    for close in self._close:
+                    await self._lifespan.stop()
+                    for close in service.close:
                         await close()
         finally:
             on_drained()

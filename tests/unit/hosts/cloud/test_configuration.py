@@ -4,12 +4,8 @@ import json
 
 import pytest
 
-from noetl_serverless.hosts.aws.account import Account
-from noetl_serverless.hosts.aws.configuration import MissingSecret, database_url, settings_with_secrets
-from noetl_serverless.hosts.aws.database import IamDatabaseUrl
+from noetl_serverless.hosts.cloud.configuration import MissingSecret, database_url, settings_with_secrets
 from noetl_serverless.testing.host import MemorySecretStore
-
-from .conftest import ENVIRON
 
 RDS = json.dumps({"username": "noetl", "password": "p@ss/w:rd"})
 
@@ -60,14 +56,3 @@ async def test_the_password_of_nats_goes_to_each_server_that_has_none() -> None:
 )
 def test_the_database_is_shown_its_password(secret: str, url: str) -> None:
     assert database_url("postgresql://me@db:5432/engine?sslmode=require", secret) == url
-
-
-def test_a_role_of_iam_shows_a_signed_request() -> None:
-    url = IamDatabaseUrl("postgresql://noetl@db.example:5432/engine?sslmode=verify-full", Account.of(ENVIRON))()
-    assert url.startswith("postgresql://noetl:db.example%3A5432%2F%3FAction%3Dconnect%26DBUser%3Dnoetl%26")
-    assert url.endswith("@db.example:5432/engine?sslmode=verify-full")
-
-
-def test_a_role_of_iam_needs_a_user() -> None:
-    with pytest.raises(ValueError, match="USER@HOST"):
-        IamDatabaseUrl("postgresql://db.example/engine", Account.of(ENVIRON))
