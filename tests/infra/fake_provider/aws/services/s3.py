@@ -292,7 +292,10 @@ class Notification(Resource):
         }
 
     def _found(self, topic: dict[str, Any]) -> dict[str, Any]:
-        rules = {rule["Name"].lower(): rule["Value"] for rule in topic.get("Filter", {"Key": {"FilterRules": []}})["Key"]["FilterRules"]}
+        rules = {
+            rule["Name"].lower(): rule["Value"]
+            for rule in topic.get("Filter", {"Key": {"FilterRules": []}})["Key"]["FilterRules"]
+        }
         return {
             "id": topic["Id"],
             "topic_arn": topic["TopicArn"],
