@@ -8,7 +8,8 @@ from tests.infra.google_cloud.standin import PROJECT, REGION
 
 
 def bucket(name: str, *lines: str) -> str:
-    body = "\n".join(f"  {line}" for line in (f'name = "{name}"', f'location = "{REGION}"', *lines))
+    given = (f'name = "{name}"', f'location = "{REGION}"', "uniform_bucket_level_access = true", *lines)
+    body = "\n".join(f"  {line}" for line in given)
     return f'resource "google_storage_bucket" "one" {{\n{body}\n}}\n'
 
 
@@ -25,7 +26,7 @@ def test_bucket_is_made_changed_and_deleted(google: Scratch) -> None:
       matches_prefix = ["results/"]
     }
   }"""
-    own = ('labels = { own = "1" }', "uniform_bucket_level_access = true", 'public_access_prevention = "enforced"')
+    own = ('labels = { own = "1" }', 'public_access_prevention = "enforced"')
     google.write(bucket("noetl-made", *own, rule % 3))
     google.apply()
     assert google.plan() == ""
@@ -134,11 +135,11 @@ resource "google_storage_bucket_iam_member" "one" {
   member   = "user:ann@example.org"
   condition {
     title      = each.key
-    expression = "resource.name.startsWith('projects/_/buckets/noetl-conditional/objects/${each.key}')"
+    expression = "resource.name.startsWith(\\"projects/_/buckets/noetl-conditional/objects/${each.key}\\")"
   }
 }
 """
-    base = bucket("noetl-conditional", "uniform_bucket_level_access = true")
+    base = bucket("noetl-conditional")
     path = "/storage/v1/b/noetl-conditional/iam?optionsRequestedPolicyVersion=3"
 
     def titles() -> list[str]:
