@@ -2,87 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from localstack.terraform import Terraform
 from tests.infra.fake_provider.configuration import fake
+from tests.infra.fake_provider.google.scratch import PARENT, Scratch
 from tests.infra.fake_provider.table import rows
-from tests.infra.google_cloud.standin import PROJECT, REGION, Standin, call
-
-PARENT = f"projects/{PROJECT}/locations/{REGION}"
-BASE = """
-terraform {
-  required_providers {
-    google = { source = "hashicorp/google" }
-  }
-}
-
-variable "url" { type = string }
-
-provider "google" {
-  project        = "%s"
-  region         = "%s"
-  default_labels = { everywhere = "yes" }
-
-  artifact_registry_custom_endpoint = "${var.url}/v1/"
-  cloud_run_v2_custom_endpoint      = "${var.url}/v2/"
-  cloud_scheduler_custom_endpoint   = "${var.url}/v1/"
-  cloud_tasks_custom_endpoint       = "${var.url}/v2/"
-  iam_custom_endpoint               = "${var.url}/v1/"
-  pubsub_custom_endpoint            = "${var.url}/v1/"
-  resource_manager_custom_endpoint  = "${var.url}/v1/"
-  secret_manager_custom_endpoint    = "${var.url}/v1/"
-  storage_custom_endpoint           = "${var.url}/storage/v1/"
-}
-"""
-
-
-class Scratch:
-    """A configuration of a few resources."""
-
-    def __init__(self, folder: Path, standin: Standin) -> None:
-        self.folder = folder
-        self._standin = standin
-        self._words = (f"-var=url={standin.url}", "-no-color")
-        self.terraform = Terraform(folder, {**fake(), "GOOGLE_OAUTH_ACCESS_TOKEN": standin.token})
-
-    def write(self, text: str) -> None:
-        first = not (self.folder / "main.tf").exists()
-        (self.folder / "main.tf").write_text(BASE % (PROJECT, REGION) + text)
-        if first:
-            self.terraform("init", "-no-color")
-
-    def apply(self, *, check: bool = True) -> str:
-        return self.terraform("apply", "-auto-approve", *self._words, check=check).text
-
-    def plan(self) -> str:
-        """Empty if nothing would change."""
-        done = self.terraform("plan", "-detailed-exitcode", *self._words, check=False)
-        assert done.status in (0, 2), done.text
-        return done.out if done.status else ""
-
-    def destroy(self, *, check: bool = True) -> str:
-        return self.terraform("destroy", "-auto-approve", *self._words, check=check).text
-
-    def call(self, verb: str, path: str, body: Any = None) -> Any:
-        return call(f"{self._standin.url}{path}", verb, body, self._standin.token)
-
-
-@pytest.fixture(scope="module")
-def standin() -> Iterator[Standin]:
-    with tempfile.TemporaryDirectory(prefix="noetl-google-") as folder:
-        standin = Standin(Path(folder))
-        yield standin
-        standin.stop()
-
-
-@pytest.fixture
-def scratch(tmp_path: Path, standin: Standin) -> Scratch:
-    return Scratch(tmp_path, standin)
+from tests.infra.google_cloud.standin import PROJECT, REGION
 
 
 def queue(name: str, *lines: str, label: str = "one") -> str:
@@ -105,91 +32,91 @@ TARGET = """http_target {
   }"""
 
 
-def test_creates_updates_and_deletes(scratch: Scratch) -> None:
+def test_creates_updates_and_deletes(google: Scratch) -> None:
     path = f"/v2/{PARENT}/queues/one"
-    scratch.write(queue("one", "rate_limits { max_concurrent_dispatches = 3 }", TARGET))
-    scratch.apply()
-    found = scratch.call("GET", path)
+    google.write(queue("one", "rate_limits { max_concurrent_dispatches = 3 }", TARGET))
+    google.apply()
+    found = google.call("GET", path)
     assert found["rateLimits"]["maxConcurrentDispatches"] == 3
     assert found["httpTarget"]["uriOverride"]["host"] == "example.org"
-    assert scratch.plan() == ""
+    assert google.plan() == ""
 
-    scratch.write(queue("one", "rate_limits { max_concurrent_dispatches = 4 }"))
-    assert "updated in-place" in scratch.apply()
-    found = scratch.call("GET", path)
+    google.write(queue("one", "rate_limits { max_concurrent_dispatches = 4 }"))
+    assert "updated in-place" in google.apply()
+    found = google.call("GET", path)
     assert found["rateLimits"]["maxConcurrentDispatches"] == 4
     # what the configuration no longer says is no more
     assert "httpTarget" not in found
-    assert scratch.plan() == ""
+    assert google.plan() == ""
 
-    scratch.destroy()
+    google.destroy()
     with pytest.raises(RuntimeError, match="404"):
-        scratch.call("GET", path)
+        google.call("GET", path)
 
 
-def test_new_name_makes_a_new_one(scratch: Scratch) -> None:
-    scratch.write(queue("first"))
-    scratch.apply()
-    scratch.write(queue("second"))
-    assert "must be replaced" in scratch.apply()
-    names = [one["name"].rpartition("/")[2] for one in scratch.call("GET", f"/v2/{PARENT}/queues")["queues"]]
+def test_new_name_makes_a_new_one(google: Scratch) -> None:
+    google.write(queue("first"))
+    google.apply()
+    google.write(queue("second"))
+    assert "must be replaced" in google.apply()
+    names = [one["name"].rpartition("/")[2] for one in google.call("GET", f"/v2/{PARENT}/queues")["queues"]]
     assert "second" in names and "first" not in names
-    scratch.destroy()
+    google.destroy()
 
 
-def test_change_inside_a_block_that_the_api_does_not_change_makes_a_new_one(scratch: Scratch) -> None:
-    scratch.write(secret("replicated"))
-    scratch.apply()
-    scratch.write(secret("replicated", replication=f'user_managed {{\n replicas {{ location = "{REGION}" }}\n }}'))
-    said = scratch.plan()
+def test_change_inside_a_block_that_the_api_does_not_change_makes_a_new_one(google: Scratch) -> None:
+    google.write(secret("replicated"))
+    google.apply()
+    google.write(secret("replicated", replication=f'user_managed {{\n replicas {{ location = "{REGION}" }}\n }}'))
+    said = google.plan()
     assert "must be replaced" in said and "# forces replacement" in said
-    scratch.destroy()
+    google.destroy()
 
 
-def test_sees_drift_and_what_is_gone(scratch: Scratch) -> None:
+def test_sees_drift_and_what_is_gone(google: Scratch) -> None:
     path = f"/v2/{PARENT}/queues/drifting"
-    scratch.write(queue("drifting", "rate_limits { max_concurrent_dispatches = 3 }"))
-    scratch.apply()
+    google.write(queue("drifting", "rate_limits { max_concurrent_dispatches = 3 }"))
+    google.apply()
     changed = {"rateLimits": {"maxConcurrentDispatches": 9}, "httpTarget": {"httpMethod": "PUT"}}
-    scratch.call("PATCH", f"{path}?updateMask=rateLimits,httpTarget", changed)
-    said = scratch.plan()
+    google.call("PATCH", f"{path}?updateMask=rateLimits,httpTarget", changed)
+    said = google.plan()
     assert "max_concurrent_dispatches = 9 -> 3" in said
     # a block that is in no configuration
     assert "- http_target" in said
-    scratch.apply()
-    assert "httpTarget" not in scratch.call("GET", path)
-    assert scratch.plan() == ""
+    google.apply()
+    assert "httpTarget" not in google.call("GET", path)
+    assert google.plan() == ""
 
-    scratch.call("DELETE", path)
-    assert "will be created" in scratch.plan()
-    scratch.destroy()
+    google.call("DELETE", path)
+    assert "will be created" in google.plan()
+    google.destroy()
 
 
-def test_labels_are_the_providers_and_the_resources(scratch: Scratch) -> None:
+def test_labels_are_the_providers_and_the_resources(google: Scratch) -> None:
     path = f"/v1/projects/{PROJECT}/secrets/labelled"
     everywhere = {"everywhere": "yes", "goog-terraform-provisioned": "true"}
-    scratch.write(secret("labelled", 'labels = { own = "1" }'))
-    scratch.apply()
-    assert scratch.call("GET", path)["labels"] == {"own": "1", **everywhere}
-    assert scratch.plan() == ""
+    google.write(secret("labelled", 'labels = { own = "1" }'))
+    google.apply()
+    assert google.call("GET", path)["labels"] == {"own": "1", **everywhere}
+    assert google.plan() == ""
 
     # what others set stays, and is no drift
-    scratch.call("PATCH", f"{path}?updateMask=labels", {"labels": {"own": "1", "foreign": "1", **everywhere}})
-    assert scratch.plan() == ""
-    scratch.write(secret("labelled", 'labels = { other = "2" }'))
-    scratch.apply()
-    assert scratch.call("GET", path)["labels"] == {"other": "2", "foreign": "1", **everywhere}
-    assert scratch.plan() == ""
+    google.call("PATCH", f"{path}?updateMask=labels", {"labels": {"own": "1", "foreign": "1", **everywhere}})
+    assert google.plan() == ""
+    google.write(secret("labelled", 'labels = { other = "2" }'))
+    google.apply()
+    assert google.call("GET", path)["labels"] == {"other": "2", "foreign": "1", **everywhere}
+    assert google.plan() == ""
 
     # what is ours is put right
-    scratch.call("PATCH", f"{path}?updateMask=labels", {"labels": {"other": "3"}})
-    said = scratch.plan()
+    google.call("PATCH", f"{path}?updateMask=labels", {"labels": {"other": "3"}})
+    said = google.plan()
     assert '"other"' in said and '"everywhere"' in said
-    scratch.destroy()
+    google.destroy()
 
 
-def test_what_the_provider_knows_of_a_service_account_is_known_before_it_is_made(scratch: Scratch) -> None:
-    scratch.write(
+def test_what_the_provider_knows_of_a_service_account_is_known_before_it_is_made(google: Scratch) -> None:
+    google.write(
         """
 resource "google_service_account" "one" {
   account_id   = "planned"
@@ -199,18 +126,18 @@ output "member" { value = google_service_account.one.member }
 """
     )
     address = f"planned@{PROJECT}.iam.gserviceaccount.com"
-    assert f'+ member = "serviceAccount:{address}"' in scratch.plan()
-    scratch.apply()
-    assert scratch.plan() == ""
-    scratch.write('resource "google_service_account" "one" {\n  account_id = "planned"\n  disabled = true\n}\n')
-    assert "updated in-place" in scratch.apply()
-    found = scratch.call("GET", f"/v1/projects/{PROJECT}/serviceAccounts/{address}")
+    assert f'+ member = "serviceAccount:{address}"' in google.plan()
+    google.apply()
+    assert google.plan() == ""
+    google.write('resource "google_service_account" "one" {\n  account_id = "planned"\n  disabled = true\n}\n')
+    assert "updated in-place" in google.apply()
+    found = google.call("GET", f"/v1/projects/{PROJECT}/serviceAccounts/{address}")
     assert found["disabled"] and "displayName" not in found
-    assert scratch.plan() == ""
-    scratch.destroy()
+    assert google.plan() == ""
+    google.destroy()
 
 
-def test_members_of_one_policy_are_made_side_by_side(scratch: Scratch) -> None:
+def test_members_of_one_policy_are_made_side_by_side(google: Scratch) -> None:
     path = f"/v2/{PARENT}/queues/shared"
     granted = """
 resource "google_cloud_tasks_queue_iam_member" "one" {
@@ -221,55 +148,30 @@ resource "google_cloud_tasks_queue_iam_member" "one" {
   member   = "user:${each.key}@example.org"
 }
 """
-    scratch.write(queue("shared") + granted % "name")
-    scratch.apply()
-    assert scratch.plan() == ""
-    policy = scratch.call("POST", f"{path}:getIamPolicy", {})
+    google.write(queue("shared") + granted % "name")
+    google.apply()
+    assert google.plan() == ""
+    policy = google.call("POST", f"{path}:getIamPolicy", {})
     assert len(policy["bindings"]) == 1 and len(policy["bindings"][0]["members"]) == 6
 
     # one is taken away, and somebody else has a role of his own
     others = {"role": "roles/cloudtasks.viewer", "members": ["user:zoe@example.org"]}
     first = policy["bindings"][0]["members"].pop()
-    scratch.call("POST", f"{path}:setIamPolicy", {"policy": {**policy, "bindings": [*policy["bindings"], others]}})
-    said = scratch.plan()
+    google.call("POST", f"{path}:setIamPolicy", {"policy": {**policy, "bindings": [*policy["bindings"], others]}})
+    said = google.plan()
     assert said.count("will be created") == 1 and first in said
-    scratch.apply()
-    scratch.write(queue("shared"))
-    scratch.apply()
-    assert scratch.call("POST", f"{path}:getIamPolicy", {})["bindings"] == [others]
+    google.apply()
+    google.write(queue("shared"))
+    google.apply()
+    assert google.call("POST", f"{path}:getIamPolicy", {})["bindings"] == [others]
     # the whole path names a queue as its name does
-    scratch.write(queue("shared") + granted % "id")
-    scratch.apply()
-    assert scratch.plan() == ""
-    scratch.destroy()
+    google.write(queue("shared") + granted % "id")
+    google.apply()
+    assert google.plan() == ""
+    google.destroy()
 
 
-def test_members_with_conditions_are_told_apart(scratch: Scratch) -> None:
-    granted = """
-resource "google_secret_manager_secret_iam_member" "one" {
-  for_each  = toset(["2030", "2040"])
-  secret_id = google_secret_manager_secret.one.secret_id
-  role      = "roles/secretmanager.secretAccessor"
-  member    = "user:ann@example.org"
-  condition {
-    title      = "until ${each.key}"
-    expression = "request.time < timestamp('${each.key}-01-01T00:00:00Z')"
-  }
-}
-"""
-    scratch.write(secret("conditional") + granted)
-    scratch.apply()
-    assert scratch.plan() == ""
-    path = f"/v1/projects/{PROJECT}/secrets/conditional:getIamPolicy?options.requestedPolicyVersion=3"
-    found = scratch.call("GET", path)["bindings"]
-    assert sorted(one["condition"]["title"] for one in found) == ["until 2030", "until 2040"]
-    scratch.write(secret("conditional") + granted.replace('"2030", ', ""))
-    scratch.apply()
-    assert [one["condition"]["title"] for one in scratch.call("GET", path)["bindings"]] == ["until 2040"]
-    scratch.destroy()
-
-
-def test_subscription_is_changed_in_place_except_for_its_topic(scratch: Scratch) -> None:
+def test_subscription_is_changed_in_place_except_for_its_topic(google: Scratch) -> None:
     text = """
 resource "google_pubsub_topic" "one" { name = "events" }
 resource "google_pubsub_subscription" "one" {
@@ -283,31 +185,31 @@ resource "google_pubsub_subscription" "one" {
   }
 }
 """
-    scratch.write(text % ("id", 60))
-    scratch.apply()
-    assert scratch.plan() == ""
-    scratch.write(text % ("name", 90))
-    assert "1 to change" in scratch.plan()
-    scratch.apply()
-    found = scratch.call("GET", f"/v1/projects/{PROJECT}/subscriptions/events")
+    google.write(text % ("id", 60))
+    google.apply()
+    assert google.plan() == ""
+    google.write(text % ("name", 90))
+    assert "1 to change" in google.plan()
+    google.apply()
+    found = google.call("GET", f"/v1/projects/{PROJECT}/subscriptions/events")
     assert found["ackDeadlineSeconds"] == 90
     assert found["expirationPolicy"] == {} and found["pushConfig"]["pushEndpoint"] == "http://127.0.0.1:9/"
-    assert scratch.plan() == ""
-    scratch.destroy()
+    assert google.plan() == ""
+    google.destroy()
 
 
-def test_what_is_protected_is_not_destroyed(scratch: Scratch) -> None:
-    scratch.write(secret("protected", "deletion_protection = true"))
-    scratch.apply()
-    assert "without setting deletion_protection=false" in scratch.destroy(check=False)
-    scratch.write(secret("protected", "deletion_protection = false"))
-    scratch.apply()
-    scratch.destroy()
+def test_what_is_protected_is_not_destroyed(google: Scratch) -> None:
+    google.write(secret("protected", "deletion_protection = true"))
+    google.apply()
+    assert "without setting deletion_protection=false" in google.destroy(check=False)
+    google.write(secret("protected", "deletion_protection = false"))
+    google.apply()
+    google.destroy()
 
 
-def test_what_the_api_refuses_is_said_in_its_words(scratch: Scratch) -> None:
-    scratch.write(queue("one", "rate_limits { max_concurrent_dispatches = 100000 }"))
-    assert "400 INVALID_ARGUMENT" in scratch.apply(check=False)
+def test_what_the_api_refuses_is_said_in_its_words(google: Scratch) -> None:
+    google.write(queue("one", "rate_limits { max_concurrent_dispatches = 100000 }"))
+    assert "400 INVALID_ARGUMENT" in google.apply(check=False)
 
 
 @pytest.mark.parametrize(
@@ -324,9 +226,9 @@ def test_what_the_api_refuses_is_said_in_its_words(scratch: Scratch) -> None:
         ('resource "google_service_account" "one" {\n  account_id = "short"\n}\n', "account_id must match"),
     ],
 )
-def test_wrong_configuration_is_refused(scratch: Scratch, text: str, said: str) -> None:
-    scratch.write(text)
-    done = scratch.terraform("validate", "-no-color", check=False)
+def test_wrong_configuration_is_refused(google: Scratch, text: str, said: str) -> None:
+    google.write(text)
+    done = google.terraform("validate", "-no-color", check=False)
     assert said in " ".join(done.text.split())
 
 

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .admin import Admin
+from .buckets import Buckets
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
 from .identities import AccessTokens, IdTokens
+from .object_store import ObjectStore
+from .objects import Objects
 from .policies import Policies
 from .project import Project
 from .pubsub import PubSub
@@ -17,6 +20,7 @@ from .resource_manager import ResourceManager
 from .secret_manager import SecretManager
 from .server import Server
 from .service_accounts import ServiceAccountMethods, ServiceAccounts
+from .storage_batch import StorageBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +45,17 @@ class Cloud:
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
         self._pubsub = PubSub(project, policies, accounts, self._delivery)
+        url = f"http://127.0.0.1:{settings.port}"
+        self._store = ObjectStore(settings.home, url)
+        buckets = Buckets(project, policies, self._pubsub, self._store, url)
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
             "queues": self._tasks.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
+            "buckets": buckets.names,
+            "notifications": buckets.notification_names,
         }
         self._server = Server(project, tokens)
         for methods in (
@@ -54,6 +63,9 @@ class Cloud:
             secret_manager,
             self._tasks,
             self._pubsub,
+            buckets,
+            Objects(policies, buckets, self._store),
+            StorageBatch(self._store, url),
             ResourceManager(project, policies),
             Admin(resources, self._server.calls, tokens, accounts, policies),
         ):
@@ -61,6 +73,7 @@ class Cloud:
 
     async def start(self) -> None:
         await self._delivery.start()
+        await self._store.start()
         await self._server.start(self._settings.port)
 
     async def stop(self) -> None:
@@ -68,3 +81,4 @@ class Cloud:
         await self._tasks.stop()
         await self._pubsub.stop()
         await self._delivery.stop()
+        await self._store.stop()

@@ -60,6 +60,8 @@ class Rest(Resource):
     names: ClassVar[Mapping[str, str]] = {}
     # whether a change says what of the object it is about
     masked: ClassVar[bool] = True
+    # arguments for which the API has methods of their own
+    apart: ClassVar[Collection[str]] = ()
     # arguments that are durations, which can be written in several ways
     durations: ClassVar[Collection[str]] = ()
 
@@ -137,7 +139,7 @@ class Rest(Resource):
         """Waits, where the API answers with an operation."""
 
     def _unsent(self) -> tuple[str, ...]:
-        return (*variables(self.path), *self.local, *_OWN, "id", "project", "timeouts")
+        return (*variables(self.path), *self.local, *self.apart, *_OWN, "id", "project", "timeouts")
 
     def _named(self, key: str) -> State:
         return {name: value for name, value in named(self.path, key).items() if name in self.block["attributes"]}

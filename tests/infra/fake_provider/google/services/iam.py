@@ -20,7 +20,8 @@ class ServiceAccount(Rest):
     path = "projects/{project}/serviceAccounts/{email}"
     replace = ("account_id", "project")
     defaults = {"disabled": False}
-    local = ("create_ignore_already_exists", "disabled")
+    local = ("create_ignore_already_exists",)
+    apart = ("disabled",)
     patterns = {"account_id": r"[a-z](?:[-a-z0-9]{4,28}[a-z0-9])", "description": r"[\s\S]{0,256}"}
 
     def plan(self, api: Api, planned: State, config: Mapping[str, Any], prior: Mapping[str, Any] | None) -> None:

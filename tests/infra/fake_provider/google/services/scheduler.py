@@ -22,8 +22,7 @@ class Job(Rest):
     masked = False
     replace = ("name", "project", "region")
     defaults = {"attempt_deadline": "180s", "time_zone": "Etc/UTC"}
-    # a method of the API, and no member of the job
-    local = ("paused",)
+    apart = ("paused",)
     volatile = ("state",)
     # what the API takes where nothing is given is told as if it were given
     left_open = ("http_target.oauth_token.scope", "http_target.oidc_token.audience")

@@ -53,6 +53,7 @@ class Bucket(Rest):
         **{f"lifecycle_rule.condition.{name}": False for name in _SENT_IF_ZERO.values()},
     }
     local = ("force_destroy", *(f"lifecycle_rule.condition.{name}" for name in _SENT_IF_ZERO.values()))
+    apart = ("enable_object_retention",)
     left_open = ("soft_delete_policy", "versioning", "website")
     volatile = ("updated",)
     choices = {
@@ -140,9 +141,6 @@ class Bucket(Rest):
         if path == "location" and one and other:
             return bool(one.upper() == other.upper())
         return super().same(path, one, other)
-
-    def _unsent(self) -> tuple[str, ...]:
-        return (*super()._unsent(), "enable_object_retention")
 
 
 def _rule(rule: Mapping[str, Any]) -> dict[str, Any]:
