@@ -110,7 +110,7 @@ def test_a_build_that_fails_names_its_image(google: Google) -> None:
 
 def test_what_google_refuses_is_said(google: Google) -> None:
     google.answers[f"GET {TAG}"] = [(403, {"error": {"code": 403, "message": "artifactregistry.tags.get denied"}})]
-    with pytest.raises(Failure, match="artifactregistry answered 403: artifactregistry.tags.get denied"):
+    with pytest.raises(Failure, match=r"artifactregistry answered 403: artifactregistry\.tags\.get denied"):
         build(google)
 
 
