@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
 from localstack import usage
 from localstack.emulated import Emulated
@@ -20,6 +21,8 @@ def function(event, context):
 Files = Callable[[], AbstractContextManager[str]]
 # EventBridge Scheduler counts in minutes
 TICK = 150.0
+# an event is delivered at once, and its pass asks for a worker, which may have to start
+EVENT = 30.0
 
 
 class Journey:
@@ -88,6 +91,46 @@ class Journey:
     def schedule(self) -> str:
         """Only the reconciler starts scheduled runs, and only EventBridge invokes it for that."""
         return usage.schedule(self.gateway, TICK)
+
+    def events(self) -> str:
+        """With its clock stopped and its notification lost, a step waits until an object is written."""
+        outputs, s3 = self.emulated.outputs(), self.emulated.emulator.client("s3")
+        written = {"Bucket": outputs["result_bucket"], "Key": "results/written-by-somebody"}
+        with self._without_clock(outputs["functions"]["reconciler"]["name"]):
+            with self._without_mapping(outputs["queues"]["shared"]["arn"]):
+                started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
+                self.emulated.emulator.client("sqs").purge_queue(QueueUrl=outputs["queues"]["shared"]["url"])
+            time.sleep(3)
+            state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
+            assert state["status"] == "RUNNING", "its notification was lost, and yet it has ended"
+            began = time.monotonic()
+            s3.put_object(**written, Body=b"x")
+            state = self.gateway.wait(started["execution_id"], EVENT)
+            assert state["status"] == "COMPLETED", state
+            s3.delete_object(**written)
+        return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
+
+    @contextmanager
+    def _without_clock(self, schedule: str) -> Iterator[None]:
+        scheduler = self.emulated.emulator.client("scheduler")
+        found = scheduler.get_schedule(Name=schedule)
+        given = ("Name", "Description", "ScheduleExpression", "FlexibleTimeWindow", "Target", "KmsKeyArn")
+        same = {name: found[name] for name in given if name in found}
+        scheduler.update_schedule(**same, State="DISABLED")
+        try:
+            yield
+        finally:
+            scheduler.update_schedule(**same, State="ENABLED")
+
+    @contextmanager
+    def _without_mapping(self, queue_arn: str) -> Iterator[None]:
+        client = self.emulated.emulator.client("lambda")
+        (mapping,) = client.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        try:
+            yield
+        finally:
+            client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
     def rotation(self) -> str:
         """The four rotation steps of Secrets Manager, under the role's policy; the emulator does not invoke them."""
@@ -184,6 +227,7 @@ class Journey:
             ("a fan-out, through the HTTP API", self.fan_out),
             ("results in S3", self.results),
             ("a schedule, by EventBridge", self.schedule),
+            ("events", self.events),
             ("a rotation", self.rotation),
             ("second apply", self.second_apply),
             ("drift", self.drift),

@@ -53,6 +53,7 @@ module "queue" {
   visibility_s = local.functions[each.value].timeout_s + 30
   tls_only     = local.tls_only
   kms_key_arn  = local.key_arn
+  topic        = contains(local.functions[each.value].kinds, "event") ? { arn = local.topic_arn } : null
 }
 
 # ---- environment of each function, and what it may do
@@ -197,6 +198,30 @@ module "release" {
   }
 
   depends_on = [aws_lambda_invocation.migrate]
+}
+
+# ---- events: a message of the topic is an invocation like any other
+
+locals {
+  # known before the topic is created, since the queue must let it send, and it must send to the queue
+  topic_arn = "arn:${local.account.partition}:sns:${var.region}:${local.account.id}:${var.name}-events"
+}
+
+module "events" {
+  source   = "../modules/aws/events"
+  for_each = { for name, row in local.functions : name => row if contains(row.kinds, "event") }
+
+  name        = "${var.name}-events"
+  queue_arn   = module.queue[each.value.queue].arn
+  publishers  = var.events.publishers
+  kms_key_arn = local.key_arn
+  # all notifications of a bucket are one setting, which belongs to its owner
+  results = !var.events.results ? null : {
+    bucket     = local.result_bucket.name
+    bucket_arn = local.result_bucket.arn
+    prefix     = "results/"
+    notify     = var.results.existing == null
+  }
 }
 
 # ---- HTTP APIs for callers from outside

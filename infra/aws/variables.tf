@@ -267,6 +267,21 @@ variable "results" {
   }
 }
 
+variable "events" {
+  description = <<-EOT
+    What starts a pass of the reconciler, beside the clock and its queue: whether objects written to the result bucket do
+    (results), and who may publish to the topic `<name>-events`, whose messages do (publishers: ARNs of accounts, roles and
+    users, which with a key need kms:Decrypt and kms:GenerateDataKey on it). All notifications of a bucket are one setting, so
+    that of an existing bucket is left to its owner: the topic lets it publish. A key of yours must let s3.amazonaws.com and
+    sns.amazonaws.com use it.
+  EOT
+  type = object({
+    results    = optional(bool, true)
+    publishers = optional(set(string), [])
+  })
+  default = {}
+}
+
 variable "encryption" {
   description = "The key that encrypts secrets, queues, logs, results, volumes and the database: a new one (create), an existing one (key_arn), or with create = false each service's own. extra_key_arns: keys that encrypt the resources that you bring."
   type = object({

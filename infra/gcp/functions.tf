@@ -45,18 +45,17 @@ locals {
     (secret == "database_role" ? "database_role/${module.table.worker.role}" : secret) => module.secrets.ids[secret]
   }
 
-  # the values of settings that only Google Cloud has
+  # the values of settings that only Google Cloud has, but for the control plane's URL
   settings = {
     for name, row in local.functions : name => {
-      control_plane_url = row.calls ? module.control_plane.uri : null
-      function_urls     = jsonencode({ for queue in row.invokes : queue => local.queue_ids[queue] })
-      result_url        = "gs://${local.result_bucket}/results"
-      nats_replicas     = tostring(try(var.nats.existing.replicas, 1))
-      time_budget       = tostring(row.timeout_s - 10)
-      worker_role       = length(local.direct) == 0 ? null : module.table.worker.role
+      function_urls = jsonencode({ for queue in row.invokes : queue => local.queue_ids[queue] })
+      result_url    = "gs://${local.result_bucket}/results"
+      nats_replicas = tostring(try(var.nats.existing.replicas, 1))
+      time_budget   = tostring(row.timeout_s - 10)
+      worker_role   = length(local.direct) == 0 ? null : module.table.worker.role
     }
   }
-  environment = {
+  base_environment = {
     for name, row in local.functions : name => merge(
       { for setting, value in local.settings[name] : "NOETL_${upper(setting)}" => value if contains(row.settings, setting) && value != null },
       row.environment,
@@ -66,13 +65,18 @@ locals {
       var.endpoint_url == null ? {} : { GOOGLE_ENDPOINT_URL = var.endpoint_url },
     )
   }
+  environment = {
+    for name, row in local.functions : name => merge(
+      row.calls ? { NOETL_CONTROL_PLANE_URL = module.control_plane.uri } : {},
+      local.base_environment[name],
+    )
+  }
 
+  # what needs the function's account and nothing else; the queues and the control plane are told who may turn to them
   access = {
     for name, row in local.functions : name => {
       reads   = { for secret in values(row.reads) : secret => local.secret_ids[secret] }
       fills   = row.role == "migration" ? module.secrets.ids : {}
-      invokes = { for queue in row.invokes : queue => module.queue[queue].name }
-      calls   = row.calls ? { control_plane = module.control_plane.name } : {}
       results = row.results == null ? null : { verb = row.results, bucket = local.result_bucket, prefix = "results/" }
     }
   }
@@ -87,7 +91,7 @@ module "control_plane" {
   account      = local.accounts[local.functions["control_plane"].full_name]
   description  = "NoETL: control plane"
   location     = var.region
-  environment  = local.environment["control_plane"]
+  environment  = local.base_environment["control_plane"]
   access       = local.access["control_plane"]
   code         = local.code["control_plane"]
   limits       = local.functions["control_plane"]
@@ -132,7 +136,7 @@ locals {
   }
 }
 
-# ---- what calls them
+# ---- what calls them, and who may call or invoke them
 
 module "queue" {
   source   = "../modules/gcp/queue"
@@ -142,6 +146,7 @@ module "queue" {
   account  = local.accounts["${var.name}-q-${replace(each.key, "_", "-")}"]
   location = var.region
   function = local.targets[each.value]
+  invokers = { for name, row in local.functions : name => local.services[name].member if contains(row.invokes, each.key) }
 }
 
 module "clock" {
@@ -170,6 +175,9 @@ module "api" {
   for_each = { for name, row in local.functions : name => row if contains(row.kinds, "http") }
 
   function = local.services[each.key]
-  # everybody reaches the gateway, which requires a session; the others are for operators, beside the functions that call them
-  callers = each.value.public ? { everybody = "allUsers" } : { operator = google_service_account.operator.member }
+  # everybody reaches the gateway, which requires a session
+  callers = each.value.public ? { everybody = "allUsers" } : merge(
+    { operator = "serviceAccount:${google_service_account.operator.email}" },
+    each.key == "control_plane" ? { for name, row in local.functions : name => local.services[name].member if row.calls } : {},
+  )
 }

@@ -81,5 +81,5 @@ resource "google_service_account_iam_member" "operator" {
 resource "google_secret_manager_secret_iam_member" "operator" {
   secret_id = module.secrets.ids["service_token/operator"]
   role      = "roles/secretmanager.secretAccessor"
-  member    = google_service_account.operator.member
+  member    = "serviceAccount:${google_service_account.operator.email}"
 }

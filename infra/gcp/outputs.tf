@@ -70,5 +70,11 @@ output "result_bucket" {
 
 output "roles" {
   description = "What each function may do: pairs of a role and a resource."
-  value       = { for name, service in local.services : name => service.roles }
+  value = {
+    for name, service in local.services : name => concat(
+      service.roles,
+      [for queue in module.queue : { role = "roles/cloudtasks.enqueuer", resource = queue.id } if contains(keys(queue.invokers), name)],
+      [for other, api in module.api : { role = "roles/run.invoker", resource = local.services[other].name } if contains(keys(api.callers), name)],
+    )
+  }
 }

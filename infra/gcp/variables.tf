@@ -10,7 +10,7 @@ variable "name" {
 }
 
 variable "project" {
-  description = "ID of the project, in which the APIs named above are enabled."
+  description = "ID of the project, in which the APIs are enabled that the README names."
   type        = string
 
   validation {

@@ -136,7 +136,7 @@ class Journey:
         assert not self.gateway.is_ready(), "the gateway reached the control plane without a permission"
         changes = self.deployment.changes()
         assert sorted(changes) == [
-            ('module.function["gateway"].google_cloud_run_v2_service_iam_member.calls["control_plane"]', ["create"]),
+            ('module.api["control_plane"].google_cloud_run_v2_service_iam_member.caller["gateway"]', ["create"]),
             ('module.queue["shared"].google_cloud_tasks_queue.this', ["update"]),
         ], changes
         self.deployment.apply()

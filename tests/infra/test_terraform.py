@@ -17,9 +17,9 @@ from noetl_serverless.hosts.table import load_pools
 from noetl_serverless.settings import Settings
 
 INFRA = ROOT / "infra"
-CLOUDS = ("aws",)
+CLOUDS = ("aws", "gcp")
 # what `terraform test` runs in
-TESTED = ("aws", "modules/table")
+TESTED = (*CLOUDS, "modules/table")
 MODULES = {cloud: sorted((INFRA / "modules" / cloud).iterdir()) for cloud in CLOUDS}
 FOLDERS = [*(INFRA / root for root in TESTED), *(module for cloud in CLOUDS for module in MODULES[cloud])]
 TESTS = [(root, path.name) for root in TESTED for path in sorted((INFRA / root / "tests").glob("*.tftest.hcl"))]
@@ -88,7 +88,7 @@ def test_everything_is_described(folder: Path) -> None:
         assert bare == []
 
 
-@pytest.mark.parametrize(("cloud", "provider"), [("aws", "aws")])
+@pytest.mark.parametrize(("cloud", "provider"), [("aws", "aws"), ("gcp", "google")])
 def test_the_fake_provider_knows_every_type_and_no_other(cloud: str, provider: str) -> None:
     folders = [INFRA / cloud, *MODULES[cloud]]
     assert set(resources(provider)) == {name for folder in folders for name in hcl.types(folder, "resource")}

@@ -111,6 +111,21 @@ run "queue" {
   expect_failures = [var.visibility_s, var.max_receives]
 }
 
+run "events" {
+  command = plan
+
+  module {
+    source = "../modules/aws/events"
+  }
+
+  variables {
+    queue_arn  = "arn:aws:sqs:eu-central-1:123456789012:noetl-reconciler"
+    publishers = ["*"]
+  }
+
+  expect_failures = [var.publishers]
+}
+
 run "api" {
   command = plan
 

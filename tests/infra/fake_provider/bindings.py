@@ -89,9 +89,9 @@ def typescript_of(javascript: str) -> str:
 
 
 def module_of(kind: str, type_name: str) -> str:
-    """`aws_sqs_queue` -> `sqs-queue`"""
-    name = type_name.partition("_")[2].replace("_", "-")
-    return f"data-aws-{name}" if kind == "data" else name
+    """`aws_sqs_queue` -> `sqs-queue`, or `data-aws-sqs-queue`"""
+    prefix, _, name = type_name.replace("_", "-").partition("-")
+    return f"data-{prefix}-{name}" if kind == "data" else name
 
 
 def block_of(javascript: str) -> Schema:

@@ -30,6 +30,10 @@ class Given:
             return []
         return value if isinstance(value, list) else [value]
 
+    def plain(self, name: str) -> Any:
+        """What is set, as it was given; it does not count as passed on."""
+        return _unwrap(self._values[name])
+
     def forgo(self, *names: str) -> None:
         """These are for the provider itself, not for the API."""
         self._taken.update(names)
@@ -66,3 +70,13 @@ class _Map(dict[str, Any]):
 
 def as_map(values: Mapping[str, Any]) -> Mapping[str, Any]:
     return _Map(values)
+
+
+def _unwrap(value: Any) -> Any:
+    match value:
+        case Given():
+            return {name: value.plain(name) for name in value._values}
+        case list():
+            return [_unwrap(item) for item in value]
+        case _:
+            return value

@@ -19,6 +19,8 @@ class Resource(Generic[Api, Wanted]):
 
     What `read` does not give back is lost, and Terraform then says that the provider's result is not what was planned:
     only the attributes in `kept` and `local` may be copied from the configuration.
+
+    Names are paths, with a dot before what stands in a block: `http_target.uri`.
     """
 
     type: ClassVar[str]
@@ -36,6 +38,12 @@ class Resource(Generic[Api, Wanted]):
     volatile: ClassVar[Collection[str]] = ()
     # texts of JSON: the same document is the same value
     json: ClassVar[Collection[str]] = ()
+    # the only values that the provider takes
+    choices: ClassVar[Mapping[str, Collection[str]]] = {}
+    # regular expressions that the whole value must match
+    patterns: ClassVar[Mapping[str, str]] = {}
+    # exactly one of the names in a group must be given
+    alternatives: ClassVar[Collection[Collection[str]]] = ()
 
     def create(self, api: Api, want: Wanted) -> State:
         """Enough of a state for `read` to find it again."""
@@ -51,11 +59,18 @@ class Resource(Generic[Api, Wanted]):
     def delete(self, api: Api, state: State) -> None:
         raise NotImplementedError
 
-    def same(self, name: str, one: Any, other: Any) -> bool:
-        """Whether two values of an attribute mean the same."""
+    def plan(self, api: Api, planned: State, config: Mapping[str, Any], prior: Mapping[str, Any] | None) -> None:
+        """Adds to what is planned what is known of the type before the apply."""
+
+    def follows(self, path: str) -> bool:
+        """Whether what the cloud has is drift where the configuration says nothing."""
+        return False
+
+    def same(self, path: str, one: Any, other: Any) -> bool:
+        """Whether two values of an attribute, of the configuration and of the cloud, mean the same."""
         if one == other:
             return True
-        if name not in self.json or not one or not other:
+        if path not in self.json or not one or not other:
             return False
         return bool(self.plain(json.loads(one)) == self.plain(json.loads(other)))
 

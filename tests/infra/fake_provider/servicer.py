@@ -13,6 +13,7 @@ from tf.gen import tfplugin_pb2_grpc as rpc
 from . import catalog, planning
 from .given import as_map
 from .provider import Provider, RefusedConfiguration
+from .validation import faults
 from .values import UNKNOWN, Block
 from .wire import decode, encode, schema_message
 
@@ -49,7 +50,8 @@ class Servicer(rpc.ProviderServicer):
         return pb.ValidateProviderConfig.Response()
 
     def ValidateResourceConfig(self, request: Any, context: Any) -> Any:
-        return pb.ValidateResourceConfig.Response()
+        found = faults(self._resources[request.type_name], decode(request.config))
+        return pb.ValidateResourceConfig.Response(diagnostics=[_error(f"{request.type_name}: {one}") for one in found])
 
     def ValidateDataResourceConfig(self, request: Any, context: Any) -> Any:
         return pb.ValidateDataResourceConfig.Response()
@@ -82,13 +84,12 @@ class Servicer(rpc.ProviderServicer):
                 return pb.PlanResourceChange.Response(planned_state=encode(None))
             resource = self._resources[request.type_name]
             block = self._blocks[request.type_name]
-            planned = planning.plan(
-                resource,
-                block,
-                config,
-                prior,
-                lambda planned: self._ours.plan(self._api, block, planned, config, prior),
-            )
+
+            def complete(planned: dict[str, Any]) -> None:
+                self._ours.plan(self._api, block, planned, config, prior)
+                resource.plan(self._api, planned, config, prior)
+
+            planned = planning.plan(resource, block, config, prior, complete)
             return pb.PlanResourceChange.Response(
                 planned_state=encode(planned),
                 requires_replace=[
@@ -181,9 +182,9 @@ class Servicer(rpc.ProviderServicer):
         expected: tuple[type[Exception], ...] = (*self._ours.errors, NotPassedOn, LookupError)
         try:
             return work()
-        except expected as error:
-            return response(diagnostics=[_error(f"{type_name}: {error}")])
         except Exception as error:
+            if isinstance(error, expected) and not isinstance(error, KeyError | IndexError):
+                return response(diagnostics=[_error(f"{type_name}: {error}")])
             return response(diagnostics=[_error(f"{type_name}: {error!r}", traceback.format_exc())])
 
 

@@ -23,4 +23,4 @@ def _names(names: Iterable[str]) -> str:
 
 if __name__ == "__main__":
     for name in names():
-        sys.stdout.write("\n".join([f"### hashicorp/{name}", "", *rows(name)]) + "\n\n")
+        sys.stdout.write("\n".join([f"## hashicorp/{name}", "", *rows(name)]) + "\n\n")

@@ -1,4 +1,4 @@
 output "callers" {
-  description = "Who may call the function."
-  value       = toset([for caller in google_cloud_run_v2_service_iam_member.caller : caller.member])
+  description = "Who may call the function, by their names."
+  value       = { for name, one in google_cloud_run_v2_service_iam_member.caller : name => one.member }
 }

@@ -1,5 +1,8 @@
 # A private bucket, with rules that delete what has expired.
 
+# reads and writes of results are in the engine's own event log; versioned if the deployment says so, because the content can be
+# created again
+#trivy:ignore:GCP-0077 #trivy:ignore:GCP-0078
 resource "google_storage_bucket" "this" {
   # checkov:skip=CKV_GCP_62: reads and writes of results are in the engine's own event log
   # checkov:skip=CKV_GCP_78: versioned if the deployment says so; its content can be created again

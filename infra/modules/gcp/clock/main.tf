@@ -5,11 +5,11 @@ resource "google_service_account" "this" {
   display_name = "The clock of ${var.function.name} only"
 }
 
-resource "google_cloud_run_v2_service_iam_member" "invoker" {
+resource "google_cloud_run_v2_service_iam_member" "this" {
   location = var.location
   name     = var.function.name
   role     = "roles/run.invoker"
-  member   = google_service_account.this.member
+  member   = "serviceAccount:${google_service_account.this.email}"
 }
 
 resource "google_cloud_scheduler_job" "this" {
@@ -37,5 +37,5 @@ resource "google_cloud_scheduler_job" "this" {
     }
   }
 
-  depends_on = [google_cloud_run_v2_service_iam_member.invoker]
+  depends_on = [google_cloud_run_v2_service_iam_member.this]
 }

@@ -39,11 +39,11 @@ resource "google_service_account" "this" {
   display_name = "The topic ${var.name} only"
 }
 
-resource "google_cloud_run_v2_service_iam_member" "invoker" {
+resource "google_cloud_run_v2_service_iam_member" "this" {
   location = var.location
   name     = var.function.name
   role     = "roles/run.invoker"
-  member   = google_service_account.this.member
+  member   = "serviceAccount:${google_service_account.this.email}"
 }
 
 resource "google_pubsub_subscription" "this" {
@@ -72,5 +72,5 @@ resource "google_pubsub_subscription" "this" {
     ttl = ""
   }
 
-  depends_on = [google_cloud_run_v2_service_iam_member.invoker]
+  depends_on = [google_cloud_run_v2_service_iam_member.this]
 }

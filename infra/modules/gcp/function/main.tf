@@ -1,13 +1,61 @@
 # One function: a service of Cloud Run, its account, and what the account may do.
 
-locals {
-  # an instance needs a second CPU above 4 GiB, and a fourth and an eighth above 8 and 16
-  cpu = var.limits.memory_mb <= 4096 ? 1 : var.limits.memory_mb <= 8192 ? 2 : var.limits.memory_mb <= 16384 ? 4 : 8
-}
-
 resource "google_service_account" "this" {
   account_id   = var.account
   display_name = "The function ${var.name} only"
+}
+
+# ---- what it may do, in Google's words
+
+# who fills a secret also reads it, to see what it holds
+resource "google_secret_manager_secret_iam_member" "reads" {
+  for_each = merge(var.access.reads, var.access.fills)
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = "serviceAccount:${google_service_account.this.email}"
+}
+
+resource "google_secret_manager_secret_iam_member" "fills" {
+  for_each = var.access.fills
+
+  secret_id = each.value
+  role      = "roles/secretmanager.secretVersionAdder"
+  member    = "serviceAccount:${google_service_account.this.email}"
+}
+
+locals {
+  result_roles = {
+    read = "roles/storage.objectViewer"
+    # a worker deletes an incomplete archive before it writes the complete one
+    write = "roles/storage.objectUser"
+    # no predefined role may delete and not create
+    sweep = "roles/storage.objectUser"
+  }
+}
+
+resource "google_storage_bucket_iam_member" "results" {
+  for_each = var.access.results == null ? {} : { (var.access.results.verb) = var.access.results }
+
+  bucket = each.value.bucket
+  role   = local.result_roles[each.key]
+  member = "serviceAccount:${google_service_account.this.email}"
+
+  condition {
+    title = "results"
+    # listing is of the bucket, not of an object; who may not list is told "forbidden" of an object that does not exist
+    expression = join(" || ", [
+      "resource.name.startsWith(\"projects/_/buckets/${each.value.bucket}/objects/${each.value.prefix}\")",
+      "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"${each.value.prefix}\")",
+    ])
+  }
+}
+
+# ---- the service
+
+locals {
+  # an instance needs a second CPU above 4 GiB, and a fourth and an eighth above 8 and 16
+  cpu = var.limits.memory_mb <= 4096 ? 1 : var.limits.memory_mb <= 8192 ? 2 : var.limits.memory_mb <= 16384 ? 4 : 8
 }
 
 resource "google_cloud_run_v2_service" "this" {
@@ -74,68 +122,7 @@ resource "google_cloud_run_v2_service" "this" {
     type    = "TRAFFIC_TARGET_ALLOCATION_TYPE_LATEST"
     percent = 100
   }
-}
 
-# ---- what it may do, in Google's words
-
-# who fills a secret also reads it, to see what it holds
-resource "google_secret_manager_secret_iam_member" "reads" {
-  for_each = merge(var.access.reads, var.access.fills)
-
-  secret_id = each.value
-  role      = "roles/secretmanager.secretAccessor"
-  member    = google_service_account.this.member
-}
-
-resource "google_secret_manager_secret_iam_member" "fills" {
-  for_each = var.access.fills
-
-  secret_id = each.value
-  role      = "roles/secretmanager.secretVersionAdder"
-  member    = google_service_account.this.member
-}
-
-resource "google_cloud_tasks_queue_iam_member" "invokes" {
-  for_each = var.access.invokes
-
-  location = var.location
-  name     = each.value
-  role     = "roles/cloudtasks.enqueuer"
-  member   = google_service_account.this.member
-}
-
-resource "google_cloud_run_v2_service_iam_member" "calls" {
-  for_each = var.access.calls
-
-  location = var.location
-  name     = each.value
-  role     = "roles/run.invoker"
-  member   = google_service_account.this.member
-}
-
-locals {
-  result_roles = {
-    read = "roles/storage.objectViewer"
-    # a worker deletes an incomplete archive before it writes the complete one
-    write = "roles/storage.objectUser"
-    # no predefined role may delete and not create
-    sweep = "roles/storage.objectUser"
-  }
-}
-
-resource "google_storage_bucket_iam_member" "results" {
-  for_each = var.access.results == null ? {} : { (var.access.results.verb) = var.access.results }
-
-  bucket = each.value.bucket
-  role   = local.result_roles[each.key]
-  member = google_service_account.this.member
-
-  condition {
-    title = "results"
-    # listing is of the bucket, not of an object; who may not list is told "forbidden" of an object that does not exist
-    expression = join(" || ", [
-      "resource.name.startsWith(\"projects/_/buckets/${each.value.bucket}/objects/${each.value.prefix}\")",
-      "api.getAttribute(\"storage.googleapis.com/objectListPrefix\", \"\").startsWith(\"${each.value.prefix}\")",
-    ])
-  }
+  # an instance reads its secrets when it starts
+  depends_on = [google_secret_manager_secret_iam_member.reads]
 }

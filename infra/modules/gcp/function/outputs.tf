@@ -20,7 +20,7 @@ output "account" {
 
 output "member" {
   description = "The function's service account, as a member of IAM."
-  value       = google_service_account.this.member
+  value       = "serviceAccount:${google_service_account.this.email}"
 }
 
 output "roles" {
@@ -28,8 +28,6 @@ output "roles" {
   value = concat(
     [for one in google_secret_manager_secret_iam_member.reads : { role = one.role, resource = one.secret_id }],
     [for one in google_secret_manager_secret_iam_member.fills : { role = one.role, resource = one.secret_id }],
-    [for one in google_cloud_tasks_queue_iam_member.invokes : { role = one.role, resource = one.name }],
-    [for one in google_cloud_run_v2_service_iam_member.calls : { role = one.role, resource = one.name }],
     [for one in google_storage_bucket_iam_member.results : { role = one.role, resource = one.bucket }],
   )
 }

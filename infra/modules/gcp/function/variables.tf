@@ -24,7 +24,7 @@ variable "description" {
 }
 
 variable "location" {
-  description = "Region of the function, and of the queues and functions that it turns to."
+  description = "Region of the function."
   type        = string
 }
 
@@ -91,15 +91,12 @@ variable "network" {
 
 variable "access" {
   description = <<-EOT
-    What the function may do: read and fill secrets (full IDs, by any names); invoke functions through their queues; call
-    functions and wait for their answer (names, by any names). results: read, write (and delete), or sweep (list, read and
-    delete) the objects below a prefix of a bucket.
+    What the function may do: read and fill secrets (full IDs, by any names). results: read, write (and delete), or sweep
+    (list, read and delete) the objects below a prefix of a bucket.
   EOT
   type = object({
     reads   = optional(map(string), {})
     fills   = optional(map(string), {})
-    invokes = optional(map(string), {})
-    calls   = optional(map(string), {})
     results = optional(object({ verb = string, bucket = string, prefix = string }))
   })
   default = {}

@@ -11,11 +11,11 @@ resource "google_service_account" "this" {
   display_name = "The queue ${var.name} only"
 }
 
-resource "google_cloud_run_v2_service_iam_member" "invoker" {
+resource "google_cloud_run_v2_service_iam_member" "this" {
   location = var.location
   name     = var.function.name
   role     = "roles/run.invoker"
-  member   = google_service_account.this.member
+  member   = "serviceAccount:${google_service_account.this.email}"
 }
 
 resource "google_cloud_tasks_queue" "this" {
@@ -57,5 +57,14 @@ resource "google_cloud_tasks_queue" "this" {
     max_doublings = 8
   }
 
-  depends_on = [google_cloud_run_v2_service_iam_member.invoker]
+  depends_on = [google_cloud_run_v2_service_iam_member.this]
+}
+
+resource "google_cloud_tasks_queue_iam_member" "invoker" {
+  for_each = var.invokers
+
+  location = google_cloud_tasks_queue.this.location
+  name     = google_cloud_tasks_queue.this.name
+  role     = "roles/cloudtasks.enqueuer"
+  member   = each.value
 }

@@ -12,3 +12,8 @@ output "account" {
   description = "Address of the service account that calls the function."
   value       = google_service_account.this.email
 }
+
+output "invokers" {
+  description = "Who may add tasks, by their names."
+  value       = { for name, one in google_cloud_tasks_queue_iam_member.invoker : name => one.member }
+}

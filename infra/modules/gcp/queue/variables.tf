@@ -33,6 +33,12 @@ variable "function" {
   }
 }
 
+variable "invokers" {
+  description = "Who may add tasks, as members of IAM, by any names."
+  type        = map(string)
+  default     = {}
+}
+
 variable "max_attempts" {
   description = "Attempts after which a task is dropped. The default is high because a refusal while no instance is free counts as an attempt."
   type        = number
