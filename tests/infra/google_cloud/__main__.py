@@ -11,6 +11,8 @@ from pathlib import Path
 from .cloud import Cloud, Settings
 from .project import Project
 
+TOOLS = Path(__file__).parents[3] / "build" / "tools" / "google"
+
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
@@ -38,10 +40,19 @@ def _settings() -> Settings:
     parser.add_argument("--home", type=Path, required=True, help="for logs and unpacked functions")
     parser.add_argument("--project", required=True)
     parser.add_argument("--region", required=True)
+    parser.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance is stopped")
+    parser.add_argument("--tools", type=Path, default=TOOLS, help="where functions' environments are kept")
     parser.add_argument("--token", required=True, help="the administrator's access token, which may do everything")
     given = parser.parse_args()
     given.home.mkdir(parents=True, exist_ok=True)
-    return Settings(given.port, given.home.resolve(), Project(given.project, given.region), given.token)
+    return Settings(
+        port=given.port,
+        home=given.home.resolve(),
+        tools=given.tools.resolve(),
+        project=Project(given.project, given.region),
+        token=given.token,
+        idle=given.idle,
+    )
 
 
 if __name__ == "__main__":

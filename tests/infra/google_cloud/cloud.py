@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .admin import Admin
 from .buckets import Buckets
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
+from .guard import Guard
 from .identities import AccessTokens, IdTokens
 from .object_store import ObjectStore
 from .objects import Objects
@@ -17,6 +19,9 @@ from .policies import Policies
 from .project import Project
 from .pubsub import PubSub
 from .resource_manager import ResourceManager
+from .run.image import Images
+from .run.service import Surroundings
+from .run.services import Services, may_read
 from .secret_manager import SecretManager
 from .server import Server
 from .service_accounts import ServiceAccountMethods, ServiceAccounts
@@ -25,12 +30,15 @@ from .storage_batch import StorageBatch
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`home`: where functions are unpacked and logs are written."""
+    """`home`: where functions are unpacked and logs are written; `tools`: where their environments are kept for the
+    next time; `idle`: seconds until an instance without requests is stopped."""
 
     port: int
     home: Path
+    tools: Path
     project: Project
     token: str
+    idle: float
 
 
 class Cloud:
@@ -45,12 +53,28 @@ class Cloud:
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
         self._pubsub = PubSub(project, policies, accounts, self._delivery)
+        self._guard = Guard()
         url = f"http://127.0.0.1:{settings.port}"
-        self._store = ObjectStore(settings.home, url)
+        self._store = ObjectStore(settings.home, url, self._guard)
         buckets = Buckets(project, policies, self._pubsub, self._store, url)
+        self._services = Services(
+            Surroundings(
+                project=project,
+                policies=policies,
+                accounts=accounts,
+                access_tokens=tokens,
+                id_tokens=id_tokens,
+                images=Images(self._store, settings.home / "images", settings.tools),
+                guard=self._guard,
+                home=settings.home / "run",
+                idle=settings.idle,
+                may_read=partial(may_read, policies),
+            )
+        )
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
+            "services": self._services.names,
             "queues": self._tasks.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
@@ -61,6 +85,7 @@ class Cloud:
         for methods in (
             ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
             secret_manager,
+            self._services,
             self._tasks,
             self._pubsub,
             buckets,
@@ -78,7 +103,9 @@ class Cloud:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._services.stop()
         await self._tasks.stop()
         await self._pubsub.stop()
         await self._delivery.stop()
         await self._store.stop()
+        self._guard.stop()

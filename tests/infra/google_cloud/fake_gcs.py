@@ -12,6 +12,8 @@ import aiohttp
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.process import Process, Program, check_starting
 
+from .guard import Guard
+
 START_SECONDS = 30.0
 _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -19,8 +21,9 @@ _ARCHITECTURES = {"x86_64": "amd64", "AMD64": "amd64", "aarch64": "arm64", "arm6
 class FakeGcs:
     """In memory: its versions of objects exist only there."""
 
-    def __init__(self, home: Path, public_url: str) -> None:
+    def __init__(self, home: Path, public_url: str, guard: Guard) -> None:
         """`public_url`: where clients reach the front, which stands in its links."""
+        self._guard = guard
         self._home = home
         self._public_url = public_url
         self._process: Process | None = None
@@ -29,11 +32,6 @@ class FakeGcs:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
     async def start(self, session: aiohttp.ClientSession) -> None:
         """RuntimeError, with the end of its log, if it does not answer in time."""
@@ -47,6 +45,7 @@ class FakeGcs:
         }
         argv = [str(_binary()), *(part for name, value in options.items() for part in (f"-{name}", value))]
         self._process = Process(Program("fake-gcs-server", argv, self._home / "fake-gcs-server.log"))
+        self._guard.add(self._process.pid)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
         while not await self._answers(session):
             check_starting(self._process, deadline, START_SECONDS)
@@ -54,6 +53,7 @@ class FakeGcs:
 
     def stop(self) -> None:
         if self._process is not None:
+            self._guard.remove(self._process.pid)
             self._process.kill()
 
     async def _answers(self, session: aiohttp.ClientSession) -> bool:

@@ -15,6 +15,7 @@ from yarl import URL
 
 from .errors import Aborted, ApiError, InvalidArgument, NotFound
 from .fake_gcs import FakeGcs
+from .guard import Guard
 
 # of one connection, not of what goes over it
 _HOP_BY_HOP = frozenset(
@@ -43,8 +44,8 @@ class Stored:
 
 
 class ObjectStore:
-    def __init__(self, home: Path, public_url: str) -> None:
-        self._server = FakeGcs(home, public_url)
+    def __init__(self, home: Path, public_url: str, guard: Guard) -> None:
+        self._server = FakeGcs(home, public_url, guard)
         self._host = public_url.partition("://")[2]
         self._session: aiohttp.ClientSession | None = None
 
