@@ -62,58 +62,38 @@ resource "google_cloud_run_v2_service_iam_member" "one" {
   role     = "roles/run.invoker"
   member   = google_service_account.one.member
 }
-resource "google_cloud_scheduler_job" "one" {
-  name     = "%(name)s"
-  schedule = "0 0 1 1 *"
-  paused   = %(paused)s
-  http_target {
-    uri         = "${google_cloud_run_v2_service.one.uri}/"
-    http_method = "POST"
-    body        = base64encode("{}")
-    oidc_token { service_account_email = google_service_account.one.email }
-  }
-}
 """
 
 
-def configuration(
-    google: Scratch, name: str, files: dict[str, str], environment: str = "{}", paused: str = "null"
-) -> str:
+def configuration(google: Scratch, name: str, files: dict[str, str], environment: str = "{}") -> str:
     archive = google.folder / "source.zip"
     with zipfile.ZipFile(archive, "w") as written:
         for path, text in files.items():
             written.writestr(zipfile.ZipInfo(path), text)
-    known = {"name": name, "region": REGION, "archive": archive, "environment": environment, "paused": paused}
+    known = {"name": name, "region": REGION, "archive": archive, "environment": environment}
     return (BASE + SERVICE) % known
 
 
 GOOD = {"main.py": "", "requirements.txt": "", "functions_framework.py": FRAMEWORK}
 
 
-def test_service_and_the_clock_that_calls_it(google: Scratch) -> None:
-    service, job = f"/v2/{PARENT}/services/clocked", f"/v1/{PARENT}/jobs/clocked"
-    google.write(configuration(google, "clocked", GOOD, '{ A = "1", EMPTY = "" }'))
+def test_service_is_made_changed_and_deleted(google: Scratch) -> None:
+    path = f"/v2/{PARENT}/services/changed"
+    google.write(configuration(google, "changed", GOOD, '{ A = "1", EMPTY = "" }'))
     google.apply()
     assert google.plan() == ""
-    assert google.call("GET", job)["state"] == "ENABLED"
-
-    google.write(configuration(google, "clocked", GOOD, '{ A = "2" }', "true"))
-    said = google.apply()
-    assert "2 changed, 0 destroyed" in said
-    found = google.call("GET", service)
+    google.write(configuration(google, "changed", GOOD, '{ A = "2" }'))
+    assert "1 changed, 0 destroyed" in google.apply()
+    found = google.call("GET", path)
     assert found["template"]["containers"][0]["env"] == [{"name": "A", "value": "2"}]
-    assert google.call("GET", job)["state"] == "PAUSED"
     assert google.plan() == ""
 
-    google.call("POST", f"{job}:resume", {})
-    assert "paused" in google.plan()
     found["template"]["maxInstanceRequestConcurrency"] = 7
-    google.call("PATCH", f"{service}?updateMask=template", {"template": found["template"]})
+    google.call("PATCH", f"{path}?updateMask=template", {"template": found["template"]})
     assert "max_instance_request_concurrency = 7 -> 1" in google.plan()
     google.destroy()
-    for path in (service, job):
-        with pytest.raises(RuntimeError, match="404"):
-            google.call("GET", path)
+    with pytest.raises(RuntimeError, match="404"):
+        google.call("GET", path)
 
 
 def test_service_that_does_not_start_is_replaced_by_the_next_apply(google: Scratch) -> None:
@@ -141,38 +121,3 @@ def test_what_the_provider_refuses_is_refused_before_the_api_is_asked(google: Sc
     given = [f'name = "one"\n location = "{REGION}"', line, *([] if "template" in line else ["template {}"])]
     google.write('resource "google_cloud_run_v2_service" "one" {\n' + "\n".join(given) + "\n}\n")
     assert said in " ".join(google.terraform("validate", "-no-color", check=False).text.split())
-
-
-def test_repository_of_images(google: Scratch) -> None:
-    text = """
-resource "google_artifact_registry_repository" "one" {
-  repository_id = "images"
-  format        = "docker"
-  description   = "%s"
-  cleanup_policies {
-    id     = "keep"
-    action = "KEEP"
-    most_recent_versions { keep_count = 2 }
-  }
-}
-resource "google_artifact_registry_repository_iam_member" "one" {
-  repository = google_artifact_registry_repository.one.name
-  location   = google_artifact_registry_repository.one.location
-  role       = "roles/artifactregistry.writer"
-  member     = "user:ann@example.org"
-}
-"""
-    path = f"/v1/{PARENT}/repositories/images"
-    google.write(text % "first")
-    google.apply()
-    assert google.plan() == ""
-    google.write(text % "second")
-    assert "updated in-place" in google.apply()
-    found = google.call("GET", path)
-    assert (
-        found["description"] == "second"
-        and found["name"] == f"projects/{PROJECT}/locations/{REGION}/repositories/images"
-    )
-    assert list(found["cleanupPolicies"]) == ["keep"]
-    assert google.plan() == ""
-    google.destroy()
