@@ -1,5 +1,4 @@
-"""The whole deployment on Google Cloud: applied by Terraform to stand-ins, used through its gateway, broken, changed, and
-destroyed."""
+"""The whole deployment on stand-ins for Google Cloud: applied by Terraform, used, broken, changed, and destroyed."""
 
 from __future__ import annotations
 

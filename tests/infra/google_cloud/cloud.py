@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from .admin import Admin
+from .artifact_registry import ArtifactRegistry
 from .buckets import Buckets
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
@@ -19,6 +20,7 @@ from .policies import Policies
 from .project import Project
 from .pubsub import PubSub
 from .resource_manager import ResourceManager
+from .run.builds import Builds
 from .run.image import Images
 from .run.service import Surroundings
 from .run.services import Services, may_read
@@ -57,6 +59,9 @@ class Cloud:
         url = f"http://127.0.0.1:{settings.port}"
         self._store = ObjectStore(settings.home, url, self._guard)
         buckets = Buckets(project, policies, self._pubsub, self._store, url)
+        registry = ArtifactRegistry(project, policies)
+        images = Images(self._store, settings.home / "images", settings.tools)
+        self._builds = Builds(project, policies, images, registry, partial(may_read, policies))
         self._services = Services(
             Surroundings(
                 project=project,
@@ -64,17 +69,17 @@ class Cloud:
                 accounts=accounts,
                 access_tokens=tokens,
                 id_tokens=id_tokens,
-                images=Images(self._store, settings.home / "images", settings.tools),
+                registry=registry,
                 guard=self._guard,
                 home=settings.home / "run",
                 idle=settings.idle,
-                may_read=partial(may_read, policies),
             )
         )
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
             "services": self._services.names,
+            "repositories": registry.names,
             "queues": self._tasks.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
@@ -85,6 +90,8 @@ class Cloud:
         for methods in (
             ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
             secret_manager,
+            registry,
+            self._builds,
             self._services,
             self._tasks,
             self._pubsub,
@@ -103,6 +110,7 @@ class Cloud:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._builds.stop()
         await self._services.stop()
         await self._tasks.stop()
         await self._pubsub.stop()
