@@ -115,7 +115,7 @@ run "secrets" {
 
 run "packages" {
   assert {
-    condition     = module.build.sources["gateway"] == "gs://noetl-code-my-project/gateway/00a1.tar.gz"
+    condition     = module.images.sources["gateway"] == "gs://noetl-code-my-project/gateway/00a1.tar.gz"
     error_message = "the name of a package contains its hash"
   }
 
@@ -128,7 +128,7 @@ run "packages" {
     condition = output.builds["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"] == {
       storageSource  = { bucket = "noetl-code-my-project", object = "worker/00a4.tar.gz" }
       imageUri       = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"
-      serviceAccount = module.build.account
+      serviceAccount = module.images.account
       buildpackBuild = { functionTarget = "function", baseImage = "python313" }
     }
     error_message = "the deployment says how each image is built"

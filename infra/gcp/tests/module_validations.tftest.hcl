@@ -130,7 +130,7 @@ run "build" {
   command = plan
 
   module {
-    source = "../modules/gcp/build"
+    source = "../modules/gcp/images"
   }
 
   variables {
