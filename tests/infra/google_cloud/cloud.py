@@ -10,6 +10,7 @@ from pathlib import Path
 from .admin import Admin
 from .artifact_registry import ArtifactRegistry
 from .buckets import Buckets
+from .cloud_scheduler import CloudScheduler
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
 from .guard import Guard
@@ -54,6 +55,7 @@ class Cloud:
         secret_manager = SecretManager(project, policies)
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
+        self._scheduler = CloudScheduler(project, policies, accounts, self._delivery)
         self._pubsub = PubSub(project, policies, accounts, self._delivery)
         self._guard = Guard()
         url = f"http://127.0.0.1:{settings.port}"
@@ -81,6 +83,7 @@ class Cloud:
             "services": self._services.names,
             "repositories": registry.names,
             "queues": self._tasks.names,
+            "jobs": self._scheduler.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
             "buckets": buckets.names,
@@ -94,6 +97,7 @@ class Cloud:
             self._builds,
             self._services,
             self._tasks,
+            self._scheduler,
             self._pubsub,
             buckets,
             Objects(policies, buckets, self._store),
@@ -112,6 +116,7 @@ class Cloud:
         await self._server.stop()
         await self._builds.stop()
         await self._services.stop()
+        await self._scheduler.stop()
         await self._tasks.stop()
         await self._pubsub.stop()
         await self._delivery.stop()
