@@ -20,7 +20,7 @@ def repacked(packages: Path, function: str, target: Path, name: str, text: str) 
     package = manifest["functions"][function]
     path = target / package["file"]
     with tempfile.TemporaryDirectory() as folder:
-        shutil.unpack_archive(path, folder, **({} if path.suffix == ".zip" else {"filter": "data"}))
+        shutil.unpack_archive(path, folder, filter=None if path.suffix == ".zip" else "data")
         (Path(folder) / name).write_text(text)
         archive.write(Path(folder), path)
     digest = sha256(path.read_bytes()).digest()

@@ -19,8 +19,13 @@ output "endpoint_url" {
 }
 
 output "builds" {
-  description = "Image -> request of Cloud Run's API (projects.locations.builds:submit) that builds it."
-  value       = { for package, image in module.images.images : image => module.images.requests[package] }
+  description = "How images are built: image -> request of Cloud Run's API (projects.locations.builds:submit), its parent, and the URL of the stand-ins, if any."
+  # all in one output, which there is when only the module of the images has been applied
+  value = {
+    parent       = "projects/${var.project}/locations/${var.region}"
+    endpoint_url = var.endpoint_url
+    requests     = { for package, image in module.images.images : image => module.images.requests[package] }
+  }
 }
 
 output "gateway_url" {

@@ -10,6 +10,8 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,12 +106,11 @@ class Journey:
         clock = next(iter(scheduler.list_jobs(parent=PLACE))).name
         scheduler.pause_job(name=clock)
         try:
-            self.deployment.standin.admin("POST", "drop_tasks", {"queue": self.queue("shared"), "count": 100})
-            started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
-            time.sleep(3)
-            state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
-            assert state["status"] == "RUNNING", "its notifications were lost, and yet it has ended"
-            self.deployment.standin.admin("POST", "drop_tasks", {"queue": self.queue("shared"), "count": 0})
+            with self.without_tasks("shared") as lost:
+                started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
+                time.sleep(3)
+                state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
+            assert lost() and state["status"] == "RUNNING", (lost(), state)
             bucket = self.storage().bucket(self.deployment.outputs()["result_bucket"])
             began = time.monotonic()
             bucket.blob("results/written-by-somebody").upload_from_string(b"x")
@@ -157,13 +158,13 @@ class Journey:
         services.set_iam_policy(request={"resource": resource, "policy": policy})
 
     def code_change(self) -> str:
-        before = self.deployment.outputs()["builds"]
+        before = self.deployment.outputs()["builds"]["requests"]
         changed = self.deployment.home / "changed"
         self.deployment.use_packages(
             repacked(self.deployment.packages, "reconciler", changed, "changed.txt", "a change\n")
         )
         self.deployment.apply()
-        after = self.deployment.outputs()["builds"]
+        after = self.deployment.outputs()["builds"]["requests"]
         built = [image.rpartition("/")[2].partition(":")[0] for image in after if image not in before]
         assert built == ["reconciler"], built
         assert self.deployment.changes() == []
@@ -193,8 +194,13 @@ class Journey:
     @contextmanager
     def without_tasks(self, pool: str) -> Iterator[Callable[[], int]]:
         """While it lasts, the tasks that are added to the pool's queue are lost; what is yielded counts them."""
-        path, before = f"tasks:drop?queue={self.queue(pool)}", 1000
-        yield lambda: before
+        path, count = f"{self.queue(pool)}:lose", 10_000
+        self.deployment.standin.admin("POST", path, {"count": count})
+        lost = 0
+        try:
+            yield lambda: lost
+        finally:
+            lost = count - int(self.deployment.standin.admin("POST", path, {"count": 0})["left"])
 
     def queue(self, pool: str) -> str:
         queue: str = self.deployment.outputs()["queues"][pool]

@@ -125,7 +125,7 @@ run "packages" {
   }
 
   assert {
-    condition = output.builds["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"] == {
+    condition = output.builds.requests["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"] == {
       storageSource  = { bucket = "noetl-code-my-project", object = "worker/00a4.tar.gz" }
       imageUri       = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"
       serviceAccount = module.images.account

@@ -39,7 +39,7 @@ class ArtifactRegistry:
         repositories = "/v1/{parent=projects/*/locations/*}/repositories"
         repository = "/v1/{name=projects/*/locations/*/repositories/*}"
         tag = "/v1/{repository=projects/*/locations/*/repositories/*}/packages/{package}/tags/{tag}"
-        yield Route(SERVICE, "createRepository", "POST", repositories, self.create, ["repositoryId"])
+        yield Route(SERVICE, "createRepository", "POST", repositories, self.create, ["repositoryId", "repository_id"])
         yield Route(SERVICE, "listRepositories", "GET", repositories, self.list, ["pageSize", "pageToken"])
         yield Route(SERVICE, "getRepository", "GET", repository, self.get)
         yield Route(SERVICE, "updateRepository", "PATCH", repository, self.update, ["updateMask"])
@@ -77,7 +77,8 @@ class ArtifactRegistry:
 
     async def create(self, call: Call) -> Answer:
         self._policies.check(call.caller, "artifactregistry.repositories.create", self._project.name)
-        id = call.query.get("repositoryId", "")
+        # as for every API of Google's, both spellings count
+        id = call.query.get("repositoryId") or call.query.get("repository_id", "")
         if not _ID.fullmatch(id):
             raise InvalidArgument(f"The repository id {id!r} must match {_ID.pattern}.")
         name = f"{call.path['parent']}/repositories/{id}"

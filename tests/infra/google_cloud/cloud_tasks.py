@@ -160,9 +160,10 @@ class CloudTasks:
         return render(queue.message)
 
     async def lose(self, call: Call) -> Answer:
-        """The next N tasks are taken and then lost: `{"count": N}`."""
-        self._queue(call.path["name"]).losses = int(await given(call, "count"))
-        return {}
+        """The next N tasks are taken and then lost: `{"count": N}`. `{"left"}`: how many of the N before were not."""
+        queue = self._queue(call.path["name"])
+        left, queue.losses = queue.losses, int(await given(call, "count"))
+        return {"left": left}
 
     # -- tasks
 

@@ -82,7 +82,7 @@ def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
 
 
 def build(google: Google) -> None:
-    images.build_images(GoogleUser(google.url), "project", "europe-west3", {IMAGE: {"imageUri": IMAGE}})
+    images.build_images(GoogleUser(google.url), "projects/project/locations/europe-west3", {IMAGE: {"imageUri": IMAGE}})
 
 
 def test_an_image_that_exists_is_not_built(google: Google) -> None:

@@ -19,8 +19,8 @@ def prepare(terraform: Terraform, variables: Sequence[str], *, approved: bool) -
     """Build the images of the packages that have none yet: Terraform's provider only names what an image was built from
     (https://github.com/hashicorp/terraform-provider-google/issues/22263)."""
     terraform.apply([*variables, "-target=module.images"], approved=approved)
-    outputs = terraform.outputs()
-    build_images(GoogleUser(outputs.get("endpoint_url")), outputs["project"], outputs["region"], outputs["builds"])
+    builds = terraform.outputs()["builds"]
+    build_images(GoogleUser(builds.get("endpoint_url")), builds["parent"], builds["requests"])
 
 
 def migrate(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,14 +14,14 @@ BUILD_SECONDS = 1200.0
 PAUSE_SECONDS = 2.0
 
 
-def build_images(user: GoogleUser, project: str, region: str, builds: Mapping[str, Mapping[str, Any]]) -> None:
-    """`builds`: image -> the request that builds it. Those that exist already are left alone, the others are built at
-    the same time. Failure naming the image whose build failed."""
+def build_images(user: GoogleUser, parent: str, builds: Mapping[str, Mapping[str, Any]]) -> None:
+    """`parent`: projects/PROJECT/locations/REGION; `builds`: image -> the request that builds it. Images that exist are
+    left alone, the others are built at the same time. Failure naming the image whose build failed."""
     running = {}
     for image, request in builds.items():
         if not _exists(user, image):
-            path = f"/v2/projects/{project}/locations/{region}/builds:submit"
-            running[image] = str(user.call("POST", "run", path, request)["buildOperation"]["name"])
+            submitted = user.call("POST", "run", f"/v2/{parent}/builds:submit", request)
+            running[image] = str(submitted["buildOperation"]["name"])
     deadline = time.monotonic() + BUILD_SECONDS
     for image, operation in running.items():
         _wait(user, image, operation, deadline)
