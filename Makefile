@@ -7,12 +7,12 @@
 #
 # make upgrade   the release before and this one over one store, side by side, back and forward
 #
-# make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
+# make localstack   the AWS deployment on an emulator      make gcp   that on Google Cloud on stand-ins      make infra-check   checkov and trivy on infra/
 #
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,28 +59,34 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.structure
 
-# the functions' zips for AWS: make package PACKAGE="--python 3.13 --architecture arm64"
+# the functions' zips for CLOUD, aws by default: make package PACKAGE="--python 3.13 --architecture arm64"
 package: $(VENV)/.dev
-	@$(BIN)/python -m noetl_serverless.packaging aws $(PACKAGE)
+	@$(BIN)/python -m noetl_serverless.packaging $(or $(CLOUD),aws) $(PACKAGE)
 
 # STAY=--stay keeps it up before it is destroyed
 localstack: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python localstack/run.py $(STAY)
 
+gcp: $(VENV)/.dev
+	@$(BIN)/python -m tests.infra.google_journey $(STAY)
+
 infra-check: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.check
 
-# the tables of inputs and outputs in infra/aws/README.md
+# the tables of inputs and outputs in the READMEs of infra/
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
 
-# for developers of this project only: the schema in the tests' fake provider, from the real provider's published bindings,
-# when a resource of another type comes into infra/ or the provider's version changes
+# for developers of this project only: the schemas in the tests' fake providers, from the real providers' published
+# bindings, when a resource of another type comes into infra/ or a provider's version changes
+BINDINGS := aws==21.22.1 google==16.12.0
+
 infra-schema: $(VENV)/.dev
 	@rm -rf build/bindings
-	@$(BIN)/python -m pip download --quiet --no-deps --dest build/bindings cdktf-cdktf-provider-aws==21.22.1
-	@$(BIN)/python -m tests.infra.fake_provider.bindings build/bindings/*.whl
+	@for one in $(BINDINGS); do name=$${one%%==*}; \
+	  $(BIN)/python -m pip download --quiet --no-deps --dest build/bindings/$$name cdktf-cdktf-provider-$$one && \
+	  $(BIN)/python -m tests.infra.fake_provider.bindings $$name build/bindings/$$name/*.whl || exit 1; done
 
 # BENCH="chain100 history --steps 5000 --runs 1" runs some of it
 bench: $(VENV)/.dev

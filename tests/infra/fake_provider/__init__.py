@@ -1,5 +1,5 @@
-"""A fake of the Terraform provider hashicorp/aws, for tests where the real one cannot be installed.
+"""A fake of Terraform providers, for tests where the real ones cannot be installed.
 
-It serves the real provider's schema, which its published bindings carry, and really creates, reads, updates and deletes
-resources through boto3, at the endpoint of an emulator: never at AWS itself.
+It serves a real provider's schema, which its published bindings carry, and really creates, reads, updates and deletes
+resources through the cloud's API, at an emulator: never at the cloud itself. Each provider has a folder of its own.
 """

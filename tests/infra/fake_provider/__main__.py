@@ -1,4 +1,7 @@
-"""Serve the fake provider to Terraform: the handshake of go-plugin, then the protocol until Terraform says stop."""
+"""Serve a fake provider to Terraform: the handshake of go-plugin, then the protocol until Terraform says stop.
+
+python -m tests.infra.fake_provider NAME
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from tf.gen import grpc_controller_pb2_grpc as controller_rpc
 from tf.gen import grpc_stdio_pb2_grpc as stdio_rpc
 from tf.gen import tfplugin_pb2_grpc as rpc
 
+from .catalog import provider
 from .certificate import self_signed
 from .servicer import Servicer
 
@@ -35,13 +39,13 @@ class _Stdio(stdio_rpc.GRPCStdioServicer):
         return iter(())
 
 
-def main() -> None:
+def main(name: str) -> None:
     if os.environ.get(COOKIE[0]) != COOKIE[1]:
-        sys.exit("This is a Terraform provider, a fake of hashicorp/aws for tests: Terraform starts it.")
+        sys.exit(f"This is a Terraform provider, a fake of hashicorp/{name} for tests: Terraform starts it.")
     stop = threading.Event()
     unlimited = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(16), options=unlimited)
-    rpc.add_ProviderServicer_to_server(Servicer(), server)
+    rpc.add_ProviderServicer_to_server(Servicer(provider(name)), server)
     controller_rpc.add_GRPCControllerServicer_to_server(_Controller(stop), server)
     stdio_rpc.add_GRPCStdioServicer_to_server(_Stdio(), server)
     key, certificate, der = self_signed()
@@ -54,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

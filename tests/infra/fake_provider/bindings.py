@@ -1,11 +1,12 @@
 """Reads the schema of the real provider out of its published bindings for Python.
 
-The wheel of `cdktf-cdktf-provider-aws` holds a jsii archive, and in it one module for each resource, made by a
-program from the provider's own schema. Its TypeScript, which the source map carries, has names, types, blocks and how
-they nest, and for each attribute whether it is required, optional, computed, or optional and computed. What the
-bindings do not say (which change replaces a resource, defaults, validation) is up to the fake provider's resources.
+The wheel of `cdktf-cdktf-provider-aws`, and that of any other provider, holds a jsii archive, and in it one module for
+each resource, made by a program from the provider's own schema. Its TypeScript, which the source map carries, has
+names, types, blocks and how they nest, and for each attribute whether it is required, optional, computed, or optional
+and computed. What the bindings do not say (which change replaces a resource, defaults, validation) is up to the fake
+provider's resources.
 
-    python -m tests.infra.fake_provider.bindings WHEEL_OR_FOLDER    writes schema.json for its types
+    python -m tests.infra.fake_provider.bindings NAME WHEEL_OR_FOLDER    writes schema.json for that provider's types
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+from .catalog import provider, schema_file
 
 _PRIMITIVES = {"string": "string", "number": "number", "boolean": "bool"}
 _COLLECTIONS = {
@@ -86,8 +89,9 @@ def typescript_of(javascript: str) -> str:
 
 
 def module_of(kind: str, type_name: str) -> str:
-    name = type_name.removeprefix("aws_").replace("_", "-")
-    return f"data-aws-{name}" if kind == "data" else name
+    """`aws_sqs_queue` -> `sqs-queue`, or `data-aws-sqs-queue`"""
+    prefix, _, name = type_name.replace("_", "-").partition("-")
+    return f"data-{prefix}-{name}" if kind == "data" else name
 
 
 def block_of(javascript: str) -> Schema:
@@ -212,14 +216,13 @@ def extract(path: Path, resources: list[str], data_sources: list[str]) -> Schema
     }
 
 
-def main(path: str) -> None:
-    from .catalog import data_sources, resources
-
-    schema = extract(Path(path), sorted(resources()), sorted(data_sources()))
-    target = Path(__file__).with_name("schema.json")
+def main(name: str, path: str) -> None:
+    ours = provider(name)
+    schema = extract(Path(path), sorted(ours.resources()), sorted(ours.data_sources()))
+    target = schema_file(name)
     target.write_text(json.dumps(schema, indent=1, sort_keys=True) + "\n")
     print(f"{len(schema['resources'])} resources, {len(schema['data_sources'])} data sources -> {target}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,140 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from .resource import Resource
-from .wire import UNKNOWN, Block
+from .values import UNKNOWN, Block
+
+Type = Resource[Any, Any]
+_EMPTY: tuple[Any, ...] = (None, "", [], {}, False, 0)
 
 
-def served(block: Block, resource: Resource) -> Block:
+def served(block: Block, resource: Type, within: str = "") -> Block:
     """The provider's schema; what has a default is computed, since the fake provider may fill it."""
     attributes = {
-        name: {**attribute, "computed": True} if name in resource.defaults else attribute
+        name: {**attribute, "computed": True} if f"{within}{name}" in resource.defaults else attribute
         for name, attribute in block["attributes"].items()
     }
-    return {**block, "attributes": attributes}
+    blocks = {
+        name: {**nested, "block": served(nested["block"], resource, f"{within}{name}.")}
+        for name, nested in block["blocks"].items()
+    }
+    return {**block, "attributes": attributes, "blocks": blocks}
 
 
 def plan(
-    resource: Resource,
+    resource: Type,
     block: Block,
     config: Mapping[str, Any],
     prior: Mapping[str, Any] | None,
-    tags: Mapping[str, str],
+    complete: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
-    """The planned state. `tags` are those of the provider, for whatever can have tags."""
-    planned = _fill(block, config, prior, resource.defaults)
-    if "tags_all" in planned:
-        given = config.get("tags")
-        planned["tags_all"] = UNKNOWN if given is UNKNOWN else _merged(tags, given)
-    if prior is not None:
-        for name in _unchanged_texts(resource, planned, prior):
-            planned[name] = prior[name]
-        if planned != prior:
-            for name in resource.volatile:
-                planned[name] = UNKNOWN
+    """The planned state. `complete` adds what the provider gives to every resource."""
+    planned = _fill(resource, block, config, prior, "")
+    complete(planned)
+    if prior is not None and planned != prior:
+        for path in resource.volatile:
+            for owner, name in _places(planned, path):
+                owner[name] = UNKNOWN
     return planned
 
 
-def replaced(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> list[str]:
-    """The attributes whose change makes a new one."""
+def replaced(resource: Type, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> list[str]:
+    """The arguments whose change makes a new one."""
     if prior is None:
         return []
-    return [name for name in resource.replace if planned[name] != prior[name]]
+    changed = [path for path in resource.replace if _values(planned, path) != _values(prior, path)]
+    return sorted({path.partition(".")[0] for path in changed})
 
 
-def settle(resource: Resource, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
-    """The state, from what AWS has, in the words of what was planned or known before.
+def settle(resource: Type, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """The state, from what the cloud has, in the words of what was planned or known before.
 
-    `expected` tells what the configuration leaves to AWS without the provider following it: null there stays null.
+    `expected` tells what the configuration leaves to the cloud without the provider following it: null there stays
+    null.
     """
+    return _settle(resource, block, found, expected, "")
+
+
+def _settle(
+    resource: Type, block: Block, found: Mapping[str, Any], expected: Mapping[str, Any] | None, within: str
+) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for name, attribute in block["attributes"].items():
-        known, value = expected.get(name), found.get(name)
-        if name in resource.kept or name in resource.local:
-            state[name] = value if known is UNKNOWN else known
-        elif known is None and not attribute.get("computed"):
-            state[name] = None
-        elif known is not UNKNOWN and (resource.same(name, known, value) or _is_forgotten(resource, name, value)):
-            state[name] = known
-        else:
+        value = found.get(name)
+        if expected is None:
             state[name] = value
+        else:
+            state[name] = _settle_value(resource, attribute, value, expected.get(name), f"{within}{name}")
     for name, nested in block["blocks"].items():
-        value = expected.get(name) if _is_forgotten(resource, name, found.get(name)) else found.get(name)
-        state[name] = _settle_blocks(nested, value, expected.get(name))
-    if "tags_all" in state:
-        state["tags"] = _own_tags(state["tags_all"], expected)
+        known = None if expected is None else expected.get(name)
+        if nested["nesting"] == "single":
+            # only the time limits of operations, which are Terraform's own affair
+            state[name] = known
+        elif expected is not None and not known and not resource.follows(f"{within}{name}"):
+            state[name] = []
+        else:
+            state[name] = _settle_blocks(resource, nested, found.get(name), known, f"{within}{name}")
     return state
 
 
-def _is_forgotten(resource: Resource, name: str, value: Any) -> bool:
-    return name in resource.forgotten and value in (None, "", [], {}, False, 0)
+def _settle_value(resource: Type, attribute: Mapping[str, Any], value: Any, known: Any, path: str) -> Any:
+    if path in resource.kept or path in resource.local:
+        return value if known is UNKNOWN else known
+    if known is None and not attribute.get("computed"):
+        return value if resource.follows(path) and value not in _EMPTY else None
+    if known is not UNKNOWN and (resource.same(path, known, value) or _is_forgotten(resource, path, value)):
+        return known
+    return value
 
 
-def _settle_blocks(nested: Block, found: Any, expected: Any) -> Any:
-    if nested["nesting"] == "single":
-        # only the time limits of operations, which are Terraform's own affair
+def _settle_blocks(resource: Type, nested: Block, found: Any, expected: Any, path: str) -> Any:
+    if _is_forgotten(resource, path, found):
         return expected
-    if not expected:
-        return []
-    if found is None:
-        return []
+    known = expected or []
     settled = []
-    for index, value in enumerate(found):
-        known = expected[index] if index < len(expected) and nested["nesting"] == "list" else None
-        settled.append(_settle_block(nested["block"], value, known))
+    for index, value in enumerate(found or []):
+        if not known and resource.follows(path) and all(one in _EMPTY for one in value.values()):
+            # the API tells an empty object where there is none
+            continue
+        before = _counterpart(nested, value, index, known)
+        settled.append(_settle(resource, nested["block"], value, before, f"{path}."))
     return settled
 
 
-def _settle_block(block: Block, found: Mapping[str, Any], expected: Mapping[str, Any] | None) -> dict[str, Any]:
-    state: dict[str, Any] = {}
-    for name, attribute in block["attributes"].items():
-        leaves_open = expected is not None and expected.get(name) is None and not attribute.get("computed")
-        state[name] = None if leaves_open else found.get(name)
-    for name, nested in block["blocks"].items():
-        inner = found.get(name)
-        if nested["nesting"] == "single":
-            state[name] = inner
-            continue
-        known = None if expected is None else expected.get(name)
-        if expected is not None and not known:
-            state[name] = []
-            continue
-        state[name] = [
-            _settle_block(
-                nested["block"], value, known[i] if known and nested["nesting"] == "list" and i < len(known) else None
-            )
-            for i, value in enumerate(inner or [])
-        ]
-    return state
+def _counterpart(nested: Block, value: Mapping[str, Any], index: int, known: list[Any]) -> Mapping[str, Any] | None:
+    """The block of the configuration that one of the cloud is: in a set, the one that agrees in what is required."""
+    if nested["nesting"] == "list":
+        return known[index] if index < len(known) else None
+    required = [name for name, attribute in nested["block"]["attributes"].items() if attribute.get("required")]
+    alike = [one for one in known if all(one.get(name) == value.get(name) for name in required)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _is_forgotten(resource: Type, path: str, value: Any) -> bool:
+    return path in resource.forgotten and value in _EMPTY
 
 
 def _fill(
-    block: Block, config: Mapping[str, Any], prior: Mapping[str, Any] | None, defaults: Mapping[str, Any]
+    resource: Type, block: Block, config: Mapping[str, Any], prior: Mapping[str, Any] | None, within: str
 ) -> dict[str, Any]:
     filled: dict[str, Any] = {}
     for name, attribute in block["attributes"].items():
         value = config.get(name)
-        if value is None and name in defaults:
-            value = defaults[name]
+        if value is None and f"{within}{name}" in resource.defaults:
+            value = resource.defaults[f"{within}{name}"]
         elif value is None and attribute.get("computed"):
             value = UNKNOWN if prior is None else prior.get(name)
+        elif prior is not None and value is not UNKNOWN and resource.same(f"{within}{name}", value, prior.get(name)):
+            # said in other words
+            value = prior.get(name)
         filled[name] = value
     for name, nested in block["blocks"].items():
-        filled[name] = _fill_blocks(nested, config.get(name), None if prior is None else prior.get(name))
+        before = None if prior is None else prior.get(name)
+        filled[name] = _fill_blocks(resource, nested, config.get(name), before, f"{within}{name}.")
     return filled
 
 
-def _fill_blocks(nested: Block, config: Any, prior: Any) -> Any:
+def _fill_blocks(resource: Type, nested: Block, config: Any, prior: Any, within: str) -> Any:
     if config is None or config is UNKNOWN:
         return config
     if isinstance(config, dict):
-        return _fill(nested["block"], config, prior, {})
+        return _fill(resource, nested["block"], config, prior, within)
     before = prior if isinstance(prior, list) else []
     return [
-        _fill(nested["block"], value, _prior_block(nested, value, index, before, len(config)), {})
+        _fill(resource, nested["block"], value, _prior_block(nested, value, index, before, len(config)), within)
         if isinstance(value, dict)
         else value
         for index, value in enumerate(config)
@@ -152,20 +162,14 @@ def _prior_block(
     return next((one for one in before if all(one.get(name) == this for name, this in said.items())), None)
 
 
-def _unchanged_texts(resource: Resource, planned: Mapping[str, Any], prior: Mapping[str, Any]) -> Iterator[str]:
-    for name in resource.json:
-        text = planned.get(name)
-        if text is not UNKNOWN and text != prior.get(name) and resource.same(name, text, prior.get(name)):
-            yield name
+def _places(state: Mapping[str, Any], path: str) -> list[tuple[Any, str]]:
+    """Every object that has the last name of a path, in however many blocks."""
+    first, _, rest = path.partition(".")
+    if not rest:
+        return [(state, first)] if isinstance(state, dict) else []
+    inner = state.get(first)
+    return [place for one in inner for place in _places(one, rest)] if isinstance(inner, list) else []
 
 
-def _merged(tags: Mapping[str, str], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {**tags, **{name: text for name, text in (given or {}).items() if text is not None}}
-
-
-def _own_tags(found: Mapping[str, str] | None, expected: Mapping[str, Any]) -> dict[str, str] | None:
-    """The tags of the resource itself, without those that every resource gets from the provider."""
-    own, everywhere = expected.get("tags") or {}, expected.get("tags_all") or {}
-    inherited = {name for name in everywhere if name not in own}
-    rest = {name: text for name, text in (found or {}).items() if name not in inherited or everywhere[name] != text}
-    return rest if rest or expected.get("tags") is not None else None
+def _values(state: Mapping[str, Any], path: str) -> list[Any]:
+    return [owner.get(name) for owner, name in _places(state, path)]

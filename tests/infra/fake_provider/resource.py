@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from botocore.exceptions import ClientError
-
-from .clients import Clients
 from .given import Given
 
 State = dict[str, Any]
+# the connection to the cloud's API, and the form in which a configuration is given
+Api = TypeVar("Api")
+Wanted = TypeVar("Wanted", bound=Given)
 
 
-class Resource:
-    """A type of resource. `create` and `update` pass on what they are given; `read` answers with what AWS has.
+class HalfMade(Exception):
+    """Something is there and is not as it should be: Terraform keeps it, and replaces it at the next apply.
+
+    `key` is what `create` would have answered with.
+    """
+
+    def __init__(self, key: State, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.key = key
+
+
+class Resource(Generic[Api, Wanted]):
+    """A type of resource. `create` and `update` pass on what they are given; `read` answers with what the cloud has.
 
     What `read` does not give back is lost, and Terraform then says that the provider's result is not what was planned:
     only the attributes in `kept` and `local` may be copied from the configuration.
+
+    Names are paths, with a dot before what stands in a block: `http_target.uri`.
     """
 
     type: ClassVar[str]
@@ -26,83 +39,52 @@ class Resource:
     replace: ClassVar[Collection[str]] = ()
     # what stands where the configuration says nothing
     defaults: ClassVar[Mapping[str, Any]] = {}
-    # passed on, but AWS does not tell them again
+    # passed on, but the API does not tell them again
     kept: ClassVar[Collection[str]] = ()
-    # AWS tells them, MiniStack 1.5 takes them and tells nothing: their drift is not seen on that emulator
+    # the API tells them, the emulator takes them and tells nothing: their drift is not seen there
     forgotten: ClassVar[Collection[str]] = ()
-    # for the provider itself, not for AWS
+    # for the provider itself, not for the API
     local: ClassVar[Collection[str]] = ()
     # computed, and new after any change
     volatile: ClassVar[Collection[str]] = ()
     # texts of JSON: the same document is the same value
     json: ClassVar[Collection[str]] = ()
+    # the only values that the provider takes
+    choices: ClassVar[Mapping[str, Collection[str]]] = {}
+    # regular expressions that the whole value must match
+    patterns: ClassVar[Mapping[str, str]] = {}
+    # exactly one of the names in a group must be given
+    alternatives: ClassVar[Collection[Collection[str]]] = ()
 
-    def create(self, aws: Clients, want: Given) -> State:
-        """Enough of a state for `read` to find it again."""
+    def create(self, api: Api, want: Wanted) -> State:
+        """Enough of a state for `read` to find it again. HalfMade if it is there in spite of a failure."""
         raise NotImplementedError
 
-    def read(self, aws: Clients, state: State) -> State | None:
-        """None, or a ClientError that says so, if it is gone."""
+    def read(self, api: Api, state: State) -> State | None:
+        """None, or an error of the API that says so, if it is gone."""
         raise NotImplementedError
 
-    def update(self, aws: Clients, want: Given, state: State) -> None:
+    def update(self, api: Api, want: Wanted, state: State) -> None:
         raise NotImplementedError(f"the fake provider cannot change a {self.type}")
 
-    def delete(self, aws: Clients, state: State) -> None:
+    def delete(self, api: Api, state: State) -> None:
         raise NotImplementedError
 
-    def same(self, name: str, one: Any, other: Any) -> bool:
-        """Whether two values of an attribute mean the same."""
+    def plan(self, api: Api, planned: State, config: Mapping[str, Any], prior: Mapping[str, Any] | None) -> None:
+        """Adds to what is planned what is known of the type before the apply."""
+
+    def follows(self, path: str) -> bool:
+        """Whether what the cloud has is drift where the configuration says nothing."""
+        return False
+
+    def same(self, path: str, one: Any, other: Any) -> bool:
+        """Whether two values of an attribute, of the configuration and of the cloud, mean the same."""
         if one == other:
             return True
-        if name not in self.json or not one or not other:
+        if path not in self.json or not one or not other:
             return False
-        return bool(_document(one) == _document(other))
+        return bool(self.plain(json.loads(one)) == self.plain(json.loads(other)))
 
-
-def _document(text: str) -> Any:
-    return _plain(json.loads(text))
-
-
-def _plain(node: Any) -> Any:
-    """A policy that names one thing may do so with or without a list."""
-    match node:
-        case dict():
-            return {key: _plain(value) for key, value in node.items()}
-        case [one]:
-            return _plain(one)
-        case list():
-            return [_plain(item) for item in node]
-        case _:
-            return node
-
-
-_GONE = ("NotFound", "NoSuch", "NonExistent", "ResourceNotFoundException", "404", "NotFoundFault", "DoesNotExist")
-
-
-def is_gone(error: ClientError) -> bool:
-    code = str(error.response.get("Error", {}).get("Code", ""))
-    return any(word in code for word in _GONE)
-
-
-def tags_of(pairs: Collection[Mapping[str, str]] | None, key: str = "Key", value: str = "Value") -> dict[str, str]:
-    return {pair[key]: pair[value] for pair in pairs or ()}
-
-
-def as_pairs(tags: Mapping[str, str] | None, key: str = "Key", value: str = "Value") -> list[dict[str, str]]:
-    return [{key: name, value: text} for name, text in sorted((tags or {}).items())]
-
-
-def tag_changes(want: Given, state: State) -> tuple[dict[str, str], list[str]]:
-    """Tags to set, and names of tags to take off."""
-    wanted, present = want["tags_all"] or {}, state.get("tags_all") or {}
-    want.forgo("tags")
-    return (
-        {name: text for name, text in wanted.items() if present.get(name) != text},
-        sorted(set(present) - set(wanted)),
-    )
-
-
-def tags_given(want: Given) -> dict[str, str]:
-    want.forgo("tags")
-    return dict(want["tags_all"] or {})
+    def plain(self, node: Any) -> Any:
+        """A document without what makes no difference in it."""
+        return node

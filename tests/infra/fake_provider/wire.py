@@ -8,17 +8,7 @@ from typing import Any
 import msgpack
 from tf.gen import tfplugin_pb2 as pb
 
-Block = dict[str, Any]
-
-
-class Unknown:
-    """A value that only the apply will tell."""
-
-    def __repr__(self) -> str:
-        return "unknown"
-
-
-UNKNOWN = Unknown()
+from .values import UNKNOWN, Block
 
 _NESTING = {
     "list": pb.Schema.NestedBlock.LIST,

@@ -1,0 +1,1 @@
+"""The provider hashicorp/aws, through boto3."""

@@ -1,0 +1,1 @@
+"""The provider hashicorp/google, through Google's REST APIs."""
