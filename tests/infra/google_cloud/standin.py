@@ -29,7 +29,7 @@ class Standin:
         self.home = home
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.token = secrets.token_urlsafe(24)
+        self.token = secrets.token_hex(24)
         command = [sys.executable, "-m", "tests.infra.google_cloud", "--port", str(self.port), "--home", str(home)]
         given = ["--project", PROJECT, "--region", REGION, "--token", self.token, *arguments]
         self.process = Process(
