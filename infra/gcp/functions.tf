@@ -119,10 +119,10 @@ module "function" {
 locals {
   code = {
     for name, row in local.functions : name => {
-      image         = module.build.images[row.like]
-      source        = module.build.sources[row.like]
+      image         = module.images.images[row.like]
+      source        = module.images.sources[row.like]
       base_image    = "python${replace(local.manifest.python, ".", "")}"
-      build_account = module.build.account
+      build_account = module.images.account
     }
   }
   services = merge({ control_plane = module.control_plane }, module.function)

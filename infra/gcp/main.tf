@@ -47,8 +47,8 @@ locals {
 
 # ---- from packages to images
 
-module "build" {
-  source = "../modules/gcp/build"
+module "images" {
+  source = "../modules/gcp/images"
 
   name       = var.name
   project    = var.project

@@ -20,7 +20,7 @@ output "endpoint_url" {
 
 output "builds" {
   description = "Image -> request of Cloud Run's API (projects.locations.builds:submit) that builds it."
-  value       = { for package, image in module.build.images : image => module.build.requests[package] }
+  value       = { for package, image in module.images.images : image => module.images.requests[package] }
 }
 
 output "gateway_url" {

@@ -53,7 +53,7 @@ variable "endpoint_url" {
 }
 
 variable "package" {
-  description = "Folder that `python -m noetl_serverless.packaging gcp` wrote: manifest.json and a zip for each function."
+  description = "Folder that `python -m noetl_serverless.packaging gcp` wrote: manifest.json and a .tar.gz for each function."
   type = object({
     directory = optional(string, "../../dist/gcp/python3.13-x86_64")
   })

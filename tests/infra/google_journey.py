@@ -181,6 +181,21 @@ class Journey:
         ours = {kind: [name for name in names if "servers-" not in name] for kind, names in found.items()}
         return {kind: names for kind, names in ours.items() if names}
 
+    def kill_workers(self) -> int:
+        """End the instances of the pool `shared` as a crash of their machines does; returns how many there were."""
+        name = f"{PLACE}/services/{self.deployment.outputs()['functions']['worker']['name']}"
+        found = self.deployment.standin.admin("GET", "instances")["instances"]
+        pids = [one["pid"] for one in found if one["service"] == name]
+        for pid in pids:
+            self.deployment.standin.admin("POST", f"instances/{pid}:kill", {})
+        return len(pids)
+
+    @contextmanager
+    def without_tasks(self, pool: str) -> Iterator[Callable[[], int]]:
+        """While it lasts, the tasks that are added to the pool's queue are lost; what is yielded counts them."""
+        path, before = f"tasks:drop?queue={self.queue(pool)}", 1000
+        yield lambda: before
+
     def queue(self, pool: str) -> str:
         queue: str = self.deployment.outputs()["queues"][pool]
         return queue

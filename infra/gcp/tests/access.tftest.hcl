@@ -135,7 +135,7 @@ run "results" {
     description  = "A reconciler"
     location     = "europe-west3"
     reached_from = "project"
-    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/reconciler:00a3", source = "gs://code/reconciler/00a3.zip", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
+    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/reconciler:00a3", source = "gs://code/reconciler/00a3.tar.gz", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
     limits       = { memory_mb = 512, timeout_s = 60, concurrency = 1 }
     access       = { results = { verb = "sweep", bucket = "theirs", prefix = "results/" } }
   }

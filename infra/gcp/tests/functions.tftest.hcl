@@ -115,7 +115,7 @@ run "secrets" {
 
 run "packages" {
   assert {
-    condition     = module.build.sources["gateway"] == "gs://noetl-code-my-project/gateway/00a1.zip"
+    condition     = module.images.sources["gateway"] == "gs://noetl-code-my-project/gateway/00a1.tar.gz"
     error_message = "the name of a package contains its hash"
   }
 
@@ -126,9 +126,9 @@ run "packages" {
 
   assert {
     condition = output.builds["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"] == {
-      storageSource  = { bucket = "noetl-code-my-project", object = "worker/00a4.zip" }
+      storageSource  = { bucket = "noetl-code-my-project", object = "worker/00a4.tar.gz" }
       imageUri       = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"
-      serviceAccount = module.build.account
+      serviceAccount = module.images.account
       buildpackBuild = { functionTarget = "function", baseImage = "python313" }
     }
     error_message = "the deployment says how each image is built"
@@ -200,7 +200,7 @@ run "service" {
     description  = "A worker"
     location     = "europe-west3"
     reached_from = "project"
-    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4", source = "gs://code/worker/00a4.zip", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
+    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4", source = "gs://code/worker/00a4.tar.gz", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
     limits       = { memory_mb = 6000, timeout_s = 900, concurrency = 1, max_instances = 50 }
     environment  = { NOETL_POOL = "shared" }
     network      = { network = "ours", subnetwork = "functions", egress = "all" }
@@ -227,7 +227,7 @@ run "service" {
   }
 
   assert {
-    condition     = google_cloud_run_v2_service.this.build_config[0].function_target == "function" && google_cloud_run_v2_service.this.build_config[0].source_location == "gs://code/worker/00a4.zip" && google_cloud_run_v2_service.this.build_config[0].image_uri == google_cloud_run_v2_service.this.template[0].containers[0].image
+    condition     = google_cloud_run_v2_service.this.build_config[0].function_target == "function" && google_cloud_run_v2_service.this.build_config[0].source_location == "gs://code/worker/00a4.tar.gz" && google_cloud_run_v2_service.this.build_config[0].image_uri == google_cloud_run_v2_service.this.template[0].containers[0].image
     error_message = "the service says what its image was built from"
   }
 
@@ -250,7 +250,7 @@ run "service_from_the_internet" {
     description  = "A gateway"
     location     = "europe-west3"
     reached_from = "internet"
-    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/gateway:00a1", source = "gs://code/gateway/00a1.zip", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
+    code         = { image = "europe-west3-docker.pkg.dev/my-project/noetl/gateway:00a1", source = "gs://code/gateway/00a1.tar.gz", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
     limits       = { memory_mb = 512, timeout_s = 60, concurrency = 80 }
   }
 

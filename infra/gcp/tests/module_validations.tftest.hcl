@@ -12,10 +12,10 @@ variables {
   project       = "my-project"
   location      = "europe-west3"
   reached_from  = "project"
-  code          = { image = "europe-west3-docker.pkg.dev/my-project/noetl/worker:1", source = "gs://code/worker/1.zip", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
+  code          = { image = "europe-west3-docker.pkg.dev/my-project/noetl/worker:1", source = "gs://code/worker/1.tar.gz", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
   limits        = { memory_mb = 512, timeout_s = 60, concurrency = 1 }
   function      = { name = "noetl-worker", uri = "https://noetl-worker-abc123-ey.a.run.app", timeout_s = 60 }
-  packages      = { worker = { file = "worker.zip", sha256 = "00a4" } }
+  packages      = { worker = { file = "worker.tar.gz", sha256 = "00a4" } }
   every_minutes = 1
 }
 
@@ -130,7 +130,7 @@ run "build" {
   command = plan
 
   module {
-    source = "../modules/gcp/build"
+    source = "../modules/gcp/images"
   }
 
   variables {

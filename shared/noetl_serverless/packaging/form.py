@@ -9,6 +9,9 @@ from ..hosts.entry import host_names
 
 # compiled, with the distributions in it; or our source, and a requirements.txt that the cloud installs
 Form = Literal["compiled", "source"]
+# what each takes: Lambda, https://docs.aws.amazon.com/lambda/latest/dg/python-package.html; Cloud Run's builds,
+# https://cloud.google.com/run/docs/reference/rest/v2/projects.locations.builds/submit
+SUFFIXES = {"compiled": ".zip", "source": ".tar.gz"}
 
 
 class NoPackages(ValueError):

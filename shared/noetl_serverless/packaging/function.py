@@ -20,7 +20,7 @@ from ..hosts.table import FunctionSpec, load_pools
 from . import archive
 from .bytecode import compile_folder
 from .closure import PACKAGE, Closure, Importer
-from .form import package_form
+from .form import SUFFIXES, package_form
 from .install import install
 from .lock import Lock, normal, requirements
 from .target import Target
@@ -75,7 +75,7 @@ class Packager:
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in excluded])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:
-        """Build `out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""
+        """Build `out/<name>.zip`, or what the form is called. Raises TooBig, InstallFailed and NotLocked."""
         entry = self._entry(spec)
         closure = self.closure(spec)
         folder = out / "build" / spec.name
@@ -95,7 +95,7 @@ class Packager:
         size = archive.size(folder)
         if size > spec.package_mb * MEGABYTE:
             raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB is the limit")
-        path = out / f"{spec.name}.zip"
+        path = out / f"{spec.name}{SUFFIXES[self._form]}"
         archive.write(folder, path)
         digest = archive.digest(path)
         return Package(

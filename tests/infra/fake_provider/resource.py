@@ -14,6 +14,17 @@ Api = TypeVar("Api")
 Wanted = TypeVar("Wanted", bound=Given)
 
 
+class HalfMade(Exception):
+    """Something is there and is not as it should be: Terraform keeps it, and replaces it at the next apply.
+
+    `key` is what `create` would have answered with.
+    """
+
+    def __init__(self, key: State, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.key = key
+
+
 class Resource(Generic[Api, Wanted]):
     """A type of resource. `create` and `update` pass on what they are given; `read` answers with what the cloud has.
 
@@ -46,7 +57,7 @@ class Resource(Generic[Api, Wanted]):
     alternatives: ClassVar[Collection[Collection[str]]] = ()
 
     def create(self, api: Api, want: Wanted) -> State:
-        """Enough of a state for `read` to find it again."""
+        """Enough of a state for `read` to find it again. HalfMade if it is there in spite of a failure."""
         raise NotImplementedError
 
     def read(self, api: Api, state: State) -> State | None:

@@ -13,6 +13,7 @@ from tf.gen import tfplugin_pb2_grpc as rpc
 from . import catalog, planning
 from .given import as_map
 from .provider import Provider, RefusedConfiguration
+from .resource import HalfMade
 from .validation import faults
 from .values import UNKNOWN, Block
 from .wire import decode, encode, schema_message
@@ -107,8 +108,12 @@ class Servicer(rpc.ProviderServicer):
             if planned is None:
                 self._delete(request.type_name, prior)
                 return pb.ApplyResourceChange.Response(new_state=encode(None))
-            state = self._write(request.type_name, planned, prior)
-            return pb.ApplyResourceChange.Response(new_state=encode(state))
+            try:
+                state, failures = self._write(request.type_name, planned, prior), []
+            except HalfMade as half:
+                state = self._found(request.type_name, {**_without_unknown(planned), **half.key}, planned)
+                failures = [_error(f"{request.type_name}: {half}")]
+            return pb.ApplyResourceChange.Response(new_state=encode(state), diagnostics=failures)
 
         def failed(**values: Any) -> Any:
             return pb.ApplyResourceChange.Response(new_state=request.prior_state, **values)
@@ -130,7 +135,7 @@ class Servicer(rpc.ProviderServicer):
 
     def _write(self, name: str, planned: Mapping[str, Any], prior: Mapping[str, Any] | None) -> dict[str, Any]:
         resource = self._resources[name]
-        known = {key: None if value is UNKNOWN else value for key, value in _without_unknown(planned).items()}
+        known = _without_unknown(planned)
         want = self._ours.given(_with_maps(self._blocks[name], known))
         want.forgo(*resource.local)
         if prior is None:
@@ -145,7 +150,10 @@ class Servicer(rpc.ProviderServicer):
             if prior is None:
                 resource.delete(self._api, {**known, **key})
             raise NotPassedOn(self._ours.cloud, missed)
-        found = self._read(name, {**known, **key})
+        return self._found(name, {**known, **key}, planned)
+
+    def _found(self, name: str, known: dict[str, Any], planned: Mapping[str, Any]) -> dict[str, Any]:
+        found = self._read(name, known)
         if found is None:
             raise LookupError(f"{name} is not there right after it was made")
         return self._settle(name, found, planned)

@@ -198,6 +198,71 @@ resource "google_pubsub_subscription" "one" {
     google.destroy()
 
 
+def test_job_is_paused_by_a_method_of_its_own(google: Scratch) -> None:
+    path = f"/v1/{PARENT}/jobs/clock"
+    text = """
+resource "google_service_account" "one" { account_id = "the-clock" }
+resource "google_cloud_scheduler_job" "one" {
+  name     = "clock"
+  schedule = "0 0 1 1 *"
+  %s
+  http_target {
+    uri         = "https://example.org/"
+    http_method = "POST"
+    body        = base64encode("{}")
+    oidc_token { service_account_email = google_service_account.one.email }
+  }
+}
+"""
+    google.write(text % "")
+    google.apply()
+    assert google.plan() == ""
+    assert google.call("GET", path)["state"] == "ENABLED"
+    google.write(text % 'paused = true\n  description = "paused"')
+    assert "updated in-place" in google.apply()
+    found = google.call("GET", path)
+    assert (found["state"], found["description"]) == ("PAUSED", "paused")
+    assert google.plan() == ""
+    google.call("POST", f"{path}:resume", {})
+    assert "paused" in google.plan()
+    google.destroy()
+
+
+def test_repository_of_images(google: Scratch) -> None:
+    text = """
+resource "google_artifact_registry_repository" "one" {
+  repository_id = "images"
+  format        = "docker"
+  description   = "%s"
+  cleanup_policies {
+    id     = "keep"
+    action = "KEEP"
+    most_recent_versions { keep_count = 2 }
+  }
+}
+resource "google_artifact_registry_repository_iam_member" "one" {
+  repository = google_artifact_registry_repository.one.name
+  location   = google_artifact_registry_repository.one.location
+  role       = "roles/artifactregistry.writer"
+  member     = "user:ann@example.org"
+}
+"""
+    path = f"/v1/{PARENT}/repositories/images"
+    google.write(text % "first")
+    google.apply()
+    assert google.plan() == ""
+    google.write(text % "second")
+    assert "updated in-place" in google.apply()
+    found = google.call("GET", path)
+    assert (
+        found["description"] == "second"
+        and found["name"] == f"projects/{PROJECT}/locations/{REGION}/repositories/images"
+    )
+    assert list(found["cleanupPolicies"]) == ["keep"]
+    assert google.plan() == ""
+    google.destroy()
+
+
 def test_what_is_protected_is_not_destroyed(google: Scratch) -> None:
     google.write(secret("protected", "deletion_protection = true"))
     google.apply()

@@ -8,7 +8,9 @@ from functools import partial
 from pathlib import Path
 
 from .admin import Admin
+from .artifact_registry import ArtifactRegistry
 from .buckets import Buckets
+from .cloud_scheduler import CloudScheduler
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
 from .guard import Guard
@@ -19,6 +21,7 @@ from .policies import Policies
 from .project import Project
 from .pubsub import PubSub
 from .resource_manager import ResourceManager
+from .run.builds import Builds
 from .run.image import Images
 from .run.service import Surroundings
 from .run.services import Services, may_read
@@ -52,11 +55,15 @@ class Cloud:
         secret_manager = SecretManager(project, policies)
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
+        self._scheduler = CloudScheduler(project, policies, accounts, self._delivery)
         self._pubsub = PubSub(project, policies, accounts, self._delivery)
         self._guard = Guard()
         url = f"http://127.0.0.1:{settings.port}"
         self._store = ObjectStore(settings.home, url, self._guard)
         buckets = Buckets(project, policies, self._pubsub, self._store, url)
+        registry = ArtifactRegistry(project, policies)
+        images = Images(self._store, settings.home / "images", settings.tools)
+        self._builds = Builds(project, policies, images, registry, partial(may_read, policies))
         self._services = Services(
             Surroundings(
                 project=project,
@@ -64,18 +71,19 @@ class Cloud:
                 accounts=accounts,
                 access_tokens=tokens,
                 id_tokens=id_tokens,
-                images=Images(self._store, settings.home / "images", settings.tools),
+                registry=registry,
                 guard=self._guard,
                 home=settings.home / "run",
                 idle=settings.idle,
-                may_read=partial(may_read, policies),
             )
         )
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
             "services": self._services.names,
+            "repositories": registry.names,
             "queues": self._tasks.names,
+            "jobs": self._scheduler.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
             "buckets": buckets.names,
@@ -85,8 +93,11 @@ class Cloud:
         for methods in (
             ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
             secret_manager,
+            registry,
+            self._builds,
             self._services,
             self._tasks,
+            self._scheduler,
             self._pubsub,
             buckets,
             Objects(policies, buckets, self._store),
@@ -103,7 +114,9 @@ class Cloud:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._builds.stop()
         await self._services.stop()
+        await self._scheduler.stop()
         await self._tasks.stop()
         await self._pubsub.stop()
         await self._delivery.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import zipfile
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,15 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def names(packages: Path, function: str) -> set[str]:
-    with zipfile.ZipFile(packages / f"{function}.zip") as archive:
-        return set(archive.namelist())
+    with tarfile.open(packages / f"{function}.tar.gz") as archive:
+        return set(archive.getnames())
 
 
 def requirements(packages: Path, function: str) -> str:
-    with zipfile.ZipFile(packages / f"{function}.zip") as archive:
-        return archive.read("requirements.txt").decode()
+    with tarfile.open(packages / f"{function}.tar.gz") as archive:
+        file = archive.extractfile("requirements.txt")
+        assert file is not None
+        return file.read().decode()
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))

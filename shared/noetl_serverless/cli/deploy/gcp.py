@@ -18,7 +18,7 @@ MIGRATION_SECONDS = 3600.0
 def prepare(terraform: Terraform, variables: Sequence[str], *, approved: bool) -> None:
     """Build the images of the packages that have none yet: Terraform's provider only names what an image was built from
     (https://github.com/hashicorp/terraform-provider-google/issues/22263)."""
-    terraform.apply([*variables, "-target=module.build"], approved=approved)
+    terraform.apply([*variables, "-target=module.images"], approved=approved)
     outputs = terraform.outputs()
     build_images(GoogleUser(outputs.get("endpoint_url")), outputs["project"], outputs["region"], outputs["builds"])
 

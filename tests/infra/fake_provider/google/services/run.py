@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...given import Given
+from ...resource import HalfMade, State
+from ..api import Api, OperationFailed
 from ..policy import Member
-from ..resource import Operated
+from ..resource import Operated, variables
 
 _PROBE_DEFAULTS: dict[str, Any] = {
     "failure_threshold": 3,
@@ -68,6 +71,14 @@ class Service(Operated):
         "template.timeout": r"[0-9]+(?:\.[0-9]{1,9})?s",
         "template.containers.env.name": r"[A-Za-z_][A-Za-z0-9_]*",
     }
+
+    def create(self, api: Api, want: Given) -> State:
+        try:
+            return super().create(api, want)
+        except OperationFailed as failed:
+            # the service is there, without a revision that is ready
+            key = self.key({name: want[name] for name in variables(self.path)})
+            raise HalfMade({"id": key}, failed) from failed
 
 
 class ServiceMember(Member):
