@@ -126,7 +126,7 @@ class CloudScheduler:
     # -- for tests
 
     async def hold(self, call: Call) -> Answer:
-        """No job ticks, as when Cloud Scheduler is down; their states stay as they are."""
+        """No job ticks, as when Cloud Scheduler is down; their states stay as they are. The names of those."""
         return await self._hold(call, True)
 
     async def release(self, call: Call) -> Answer:
@@ -137,7 +137,7 @@ class CloudScheduler:
         self._is_held = is_held
         for job in self._jobs.values():
             job.is_held = is_held
-        return {}
+        return {"held": [name for name, job in self._jobs.items() if job.is_held]}
 
     # --
 
@@ -168,10 +168,7 @@ class CloudScheduler:
             if not has(retry, name):
                 set_seconds(getattr(retry, name), default)
         if has(target, "oidc_token"):
-            email = target.oidc_token.service_account_email
-            account = f"{self._project.name}/serviceAccounts/{email}"
-            self._policies.check(call.caller, "iam.serviceAccounts.actAs", account)
-            self._accounts.get(email)
+            self._accounts.check_may_act_as(self._policies, call.caller, target.oidc_token.service_account_email)
         stamp(message.user_update_time)
 
     async def _set_state(self, call: Call, permission: str, state: int) -> Answer:
