@@ -239,6 +239,11 @@ resource "google_artifact_registry_repository" "one" {
     action = "KEEP"
     most_recent_versions { keep_count = 2 }
   }
+  cleanup_policies {
+    id     = "old"
+    action = "DELETE"
+    condition { older_than = "7d" }
+  }
 }
 resource "google_artifact_registry_repository_iam_member" "one" {
   repository = google_artifact_registry_repository.one.name
@@ -258,7 +263,7 @@ resource "google_artifact_registry_repository_iam_member" "one" {
         found["description"] == "second"
         and found["name"] == f"projects/{PROJECT}/locations/{REGION}/repositories/images"
     )
-    assert list(found["cleanupPolicies"]) == ["keep"]
+    assert found["cleanupPolicies"]["old"]["condition"]["olderThan"] == "604800s"
     assert google.plan() == ""
     google.destroy()
 

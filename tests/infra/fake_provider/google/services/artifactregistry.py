@@ -9,7 +9,7 @@ from ...given import Given
 from ...resource import State
 from ..api import Api
 from ..policy import Member
-from ..resource import Operated, last
+from ..resource import Operated, last, seconds
 
 
 class Repository(Operated):
@@ -32,6 +32,7 @@ class Repository(Operated):
         "maven_config.version_policy": "VERSION_POLICY_UNSPECIFIED",
         "mode": "STANDARD_REPOSITORY",
     }
+    durations = ("cleanup_policies.condition.newer_than", "cleanup_policies.condition.older_than")
     left_open = ("vulnerability_scanning_config",)
     volatile = ("update_time",)
     choices = {
@@ -47,7 +48,7 @@ class Repository(Operated):
     def encode(self, api: Api, want: Given) -> dict[str, Any]:
         body = super().encode(api, want)
         if "cleanupPolicies" in body:
-            body["cleanupPolicies"] = {policy["id"]: policy for policy in body["cleanupPolicies"]}
+            body["cleanupPolicies"] = {policy["id"]: _policy(policy) for policy in body["cleanupPolicies"]}
         return body
 
     def decode(self, api: Api, found: Mapping[str, Any], state: Mapping[str, Any]) -> State:
@@ -58,6 +59,14 @@ class Repository(Operated):
         if path == "format" and one and other:
             return bool(one.upper() == other.upper())
         return super().same(path, one, other)
+
+
+def _policy(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Its ages in seconds: the API knows no days."""
+    condition = dict(policy.get("condition", {}))
+    for name in {"newerThan", "olderThan"} & set(condition):
+        condition[name] = f"{seconds(condition[name]):.0f}s"
+    return {**policy, "condition": condition} if condition else dict(policy)
 
 
 class RepositoryMember(Member):
