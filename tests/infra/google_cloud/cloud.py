@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .admin import Admin
 from .buckets import Buckets
+from .cloud_scheduler import CloudScheduler
 from .cloud_tasks import CloudTasks
 from .delivery import Delivery
 from .guard import Guard
@@ -52,6 +53,7 @@ class Cloud:
         secret_manager = SecretManager(project, policies)
         self._delivery = Delivery(accounts, id_tokens)
         self._tasks = CloudTasks(project, policies, accounts, self._delivery)
+        self._scheduler = CloudScheduler(project, policies, accounts, self._delivery)
         self._pubsub = PubSub(project, policies, accounts, self._delivery)
         self._guard = Guard()
         url = f"http://127.0.0.1:{settings.port}"
@@ -76,6 +78,7 @@ class Cloud:
             "secrets": secret_manager.names,
             "services": self._services.names,
             "queues": self._tasks.names,
+            "jobs": self._scheduler.names,
             "topics": self._pubsub.topics,
             "subscriptions": self._pubsub.subscriptions,
             "buckets": buckets.names,
@@ -87,6 +90,7 @@ class Cloud:
             secret_manager,
             self._services,
             self._tasks,
+            self._scheduler,
             self._pubsub,
             buckets,
             Objects(policies, buckets, self._store),
@@ -104,6 +108,7 @@ class Cloud:
     async def stop(self) -> None:
         await self._server.stop()
         await self._services.stop()
+        await self._scheduler.stop()
         await self._tasks.stop()
         await self._pubsub.stop()
         await self._delivery.stop()

@@ -17,7 +17,7 @@ from .delivery import Delivery
 from .errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
 from .messages import Form, Message, copy, has, moment, now, render, seconds, set_seconds, stamp
 from .policies import Kind, Policies
-from .project import Project
+from .project import Project, check_name
 from .routes import Answer, Call, Route, page
 from .service_accounts import ServiceAccounts
 from .task_queue import TaskQueue
@@ -111,9 +111,8 @@ class CloudTasks:
     async def create_queue(self, call: Call) -> Answer:
         self._policies.check(call.caller, "cloudtasks.queues.create", self._project.name)
         message = _QUEUE.parse(await call.document())
-        parent, name = call.path["parent"], self._project.by_id(message.name)
-        if not _QUEUE_ID.fullmatch(name.removeprefix(f"{parent}/queues/")):
-            raise InvalidArgument(f"Queue name must be formatted: {parent}/queues/QUEUE_ID, not {message.name!r}.")
+        name = self._project.by_id(message.name)
+        check_name(name, f"{call.path['parent']}/queues", _QUEUE_ID)
         if name in self._queues:
             raise AlreadyExists("Queue already exists")
         message.name = name
@@ -173,15 +172,14 @@ class CloudTasks:
         request = _CREATE.parse(document)
         task = request.task
         self._check_task(call, task)
-        prefix = f"{queue.message.name}/tasks/"
+        tasks = f"{queue.message.name}/tasks"
         if task.name:
             task.name = self._project.by_id(task.name)
-            if not _TASK_ID.fullmatch(task.name.removeprefix(prefix)):
-                raise InvalidArgument(f"Task name must be formatted: {prefix}TASK_ID, not {task.name!r}.")
+            check_name(task.name, tasks, _TASK_ID)
             if queue.is_taken(task.name):
                 raise AlreadyExists("The task cannot be created because a task with this name existed too recently.")
         else:
-            task.name = f"{prefix}{secrets.randbelow(9 * 10**18) + 10**18}"
+            task.name = f"{tasks}/{secrets.randbelow(9 * 10**18) + 10**18}"
         stamp(task.create_time)
         if not has(task, "schedule_time") or moment(task.schedule_time) < now():
             task.schedule_time.CopyFrom(task.create_time)

@@ -6,11 +6,20 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from .errors import PermissionDenied
+from .errors import InvalidArgument, PermissionDenied
 
 _PROJECT = re.compile(r"^projects/([^/]+)")
 # what Google writes for "whichever": of a service account's project, and of any bucket's
 _WILDCARDS = ("-", "_")
+
+
+def check_name(name: str, collection: str, id: re.Pattern[str]) -> None:
+    """InvalidArgument if it is not that of a resource in the collection."""
+    start, separator, last = name.rpartition("/")
+    if start != collection or not separator or not id.fullmatch(last):
+        raise InvalidArgument(
+            f"A name must be formatted: {collection}/ID, not {name!r}; the ID must match {id.pattern}."
+        )
 
 
 @dataclass(frozen=True, slots=True)

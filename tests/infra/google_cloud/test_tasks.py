@@ -203,6 +203,7 @@ def test_a_task_that_google_would_not_take_is_refused(client: Any, queue: Any, w
         {"rate_limits": {"max_concurrent_dispatches": 5001}},
         {"http_target": {"uri_override": {"host": "x", "uri_override_enforce_mode": "IF_NOT_EXISTS"}}},
         {"http_target": {"oauth_token": {"service_account_email": "x@y"}}},
+        {"name": "other"},
         {"stackdriver_logging_config": {"sampling_ratio": 1}},
         {"http_target": {"oidc_token": {"service_account_email": "nobody@x.iam.gserviceaccount.com"}}},
     ],
