@@ -232,7 +232,7 @@ def test_repository_of_images(google: Scratch) -> None:
     text = """
 resource "google_artifact_registry_repository" "one" {
   repository_id = "images"
-  format        = "docker"
+  format        = "DOCKER"
   description   = "%s"
   cleanup_policies {
     id     = "keep"

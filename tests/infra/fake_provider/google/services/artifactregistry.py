@@ -16,7 +16,7 @@ class Repository(Operated):
     type = "google_artifact_registry_repository"
     service = "artifact_registry"
     path = "projects/{project}/locations/{location}/repositories/{repository_id}"
-    id_parameter = "repository_id"
+    id_parameter = "repositoryId"
     replace = (
         "format",
         "kms_key_name",
@@ -54,6 +54,11 @@ class Repository(Operated):
     def decode(self, api: Api, found: Mapping[str, Any], state: Mapping[str, Any]) -> State:
         policies = [{"id": name, **policy} for name, policy in found.get("cleanupPolicies", {}).items()]
         return super().decode(api, {**found, "cleanupPolicies": policies}, state) | {"name": last(found["name"])}
+
+    def finish(self, api: Api, answer: dict[str, Any]) -> None:
+        # a change answers with the repository itself
+        if "operations" in answer["name"].split("/"):
+            super().finish(api, answer)
 
     def same(self, path: str, one: Any, other: Any) -> bool:
         if path == "format" and one and other:
