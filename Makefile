@@ -7,12 +7,12 @@
 #
 # make upgrade   the release before and this one over one store, side by side, back and forward
 #
-# make localstack   the AWS deployment on an emulator      make infra-check   checkov and trivy on infra/
+# make localstack   the AWS deployment on an emulator      make gcp   that on Google Cloud on stand-ins      make infra-check   checkov and trivy on infra/
 #
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -59,19 +59,22 @@ lint: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.structure
 
-# the functions' zips for AWS: make package PACKAGE="--python 3.13 --architecture arm64"
+# the functions' zips for CLOUD, aws by default: make package PACKAGE="--python 3.13 --architecture arm64"
 package: $(VENV)/.dev
-	@$(BIN)/python -m noetl_serverless.packaging aws $(PACKAGE)
+	@$(BIN)/python -m noetl_serverless.packaging $(or $(CLOUD),aws) $(PACKAGE)
 
 # STAY=--stay keeps it up before it is destroyed
 localstack: $(VENV)/.dev
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/python localstack/run.py $(STAY)
 
+gcp: $(VENV)/.dev
+	@$(BIN)/python -m tests.infra.google_journey $(STAY)
+
 infra-check: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.check
 
-# the tables of inputs and outputs in infra/aws/README.md
+# the tables of inputs and outputs in the READMEs of infra/
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
 

@@ -3,59 +3,36 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import uuid
-import zipfile
-from base64 import b64encode
-from collections.abc import Callable, Mapping
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 
-from localstack.emulated import Emulated, Gateway
+from localstack import usage
+from localstack.emulated import Emulated
 from localstack.emulator import Emulator
-from localstack.toolbox import ROOT
+from localstack.gateway import Gateway
+from localstack.packages import repacked
 
-from noetl_serverless.cli.file_server import serve_folder
-
-PLAYBOOKS = ROOT / "playbooks"
-ITEMS = 1000
-FAN_OUT = """
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: squares, path: journey/squares}
-workload: {items: 1}
-workflow:
-  - step: fan
-    loop:
-      in: "{{ range(workload['items']) | list }}"
-      iterator: n
-      spec: {mode: parallel, max_in_flight: 50}
-    tool:
-      kind: python
-      input: {n: "{{ iter.n }}"}
-      code: "result = {'square': n * n}"
-    next: {arcs: [{step: sum}]}
-  - step: sum
-    tool:
-      kind: python
-      input: {squares: "{{ fan.results }}"}
-      code: "result = {'count': len(squares), 'sum': sum(one['square'] for one in squares)}"
-"""
 BROKEN = """
-def handler(event, context):
+def function(event, context):
     raise RuntimeError("this version cannot migrate")
 """
+Files = Callable[[], AbstractContextManager[str]]
 # EventBridge Scheduler counts in minutes
 TICK = 150.0
+# an event is delivered at once, and its pass asks for a worker, which may have to start
+EVENT = 30.0
 
 
 class Journey:
     """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
 
-    def __init__(self, emulated: Emulated) -> None:
+    def __init__(self, emulated: Emulated, files: Files = usage.serve_flights) -> None:
+        """`files`: serves what the flagship fetches."""
         self.emulated = emulated
+        self.digests: dict[str, str] = {}
+        self._files = files
         self._gateway: Gateway | None = None
 
     @property
@@ -83,14 +60,9 @@ class Journey:
         return self.emulated.smoke()
 
     def flagship(self) -> str:
-        self.emulated.offer_workspace(self.gateway)
-        self.gateway.register((PLAYBOOKS / "flight_delays.yaml").read_text())
-        with serve_folder(PLAYBOOKS / "data") as url:
-            state = self.gateway.run("examples/flight_delays", {"data_url": url}, 180)
-        assert state["status"] == "COMPLETED", state.get("error")
-        result = state["result"]["data"]
-        assert result["verdict"] == "alert" and result["rows_loaded"] == 4276, result
-        return f"{result['rows_loaded']} flights, {result['because']}"
+        id, said = usage.flagship(self.gateway, self.emulated.servers, self._files())
+        self.digests["flagship"] = self.emulated.digest(id)
+        return f"{said}, digest {self.digests['flagship'][:15]}..."
 
     def direct(self) -> str:
         """The flagship's calls over HTTP ran in the pool whose workers are direct."""
@@ -105,12 +77,9 @@ class Journey:
         return f"{role} works as noetl_worker, and reads no secret but its own and NATS's"
 
     def fan_out(self) -> str:
-        self.gateway.register(FAN_OUT)
-        state = self.gateway.run("journey/squares", {"items": ITEMS}, 300)
-        assert state["status"] == "COMPLETED", state.get("error")
-        expected = {"count": ITEMS, "sum": sum(n * n for n in range(ITEMS))}
-        assert state["result"]["data"] == expected, state["result"]
-        return f"{ITEMS} items in {state['duration_seconds']:.1f} s"
+        id, said = usage.fan_out(self.gateway)
+        self.digests["fan_out"] = self.emulated.digest(id)
+        return f"{said}, digest {self.digests['fan_out'][:15]}..."
 
     def results(self) -> str:
         bucket = self.emulated.outputs()["result_bucket"]
@@ -121,26 +90,47 @@ class Journey:
 
     def schedule(self) -> str:
         """Only the reconciler starts scheduled runs, and only EventBridge invokes it for that."""
-        self.gateway.register((PLAYBOOKS / "hello.yaml").read_text())
-        made = self.gateway.ask(
-            "POST", "schedules", {"playbook_path": "examples/hello", "interval_seconds": 20, "name": "journey"}
-        )
-        began = time.monotonic()
-        started = self._wait_for_run(made["schedule_id"])
-        state = self.gateway.wait(started, 60)
-        assert state["status"] == "COMPLETED", state.get("error")
-        self.gateway.ask("DELETE", f"schedules/{made['schedule_id']}")
-        return f"a scheduled run after {time.monotonic() - began:.0f} s"
+        return usage.schedule(self.gateway, TICK)
 
-    def _wait_for_run(self, schedule_id: str) -> str:
-        deadline = time.monotonic() + TICK
-        while time.monotonic() < deadline:
-            listed = self.gateway.ask("GET", f"schedules/{schedule_id}")
-            for run in listed.get("runs", ()):
-                if run.get("execution_id"):
-                    return str(run["execution_id"])
-            time.sleep(2)
-        raise AssertionError(f"no scheduled run in {TICK:g} s")
+    def events(self) -> str:
+        """With its clock stopped and its notification lost, a step waits until an object is written."""
+        outputs, s3 = self.emulated.outputs(), self.emulated.emulator.client("s3")
+        written = {"Bucket": outputs["result_bucket"], "Key": "results/written-by-somebody"}
+        with self._without_clock(outputs["functions"]["reconciler"]["name"]):
+            with self._without_mapping(outputs["queues"]["shared"]["arn"]):
+                started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
+                self.emulated.emulator.client("sqs").purge_queue(QueueUrl=outputs["queues"]["shared"]["url"])
+            time.sleep(3)
+            state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
+            assert state["status"] == "RUNNING", "its notification was lost, and yet it has ended"
+            began = time.monotonic()
+            s3.put_object(**written, Body=b"x")
+            state = self.gateway.wait(started["execution_id"], EVENT)
+            assert state["status"] == "COMPLETED", state
+            s3.delete_object(**written)
+        return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
+
+    @contextmanager
+    def _without_clock(self, schedule: str) -> Iterator[None]:
+        scheduler = self.emulated.emulator.client("scheduler")
+        found = scheduler.get_schedule(Name=schedule)
+        given = ("Name", "Description", "ScheduleExpression", "FlexibleTimeWindow", "Target", "KmsKeyArn")
+        same = {name: found[name] for name in given if name in found}
+        scheduler.update_schedule(**same, State="DISABLED")
+        try:
+            yield
+        finally:
+            scheduler.update_schedule(**same, State="ENABLED")
+
+    @contextmanager
+    def _without_mapping(self, queue_arn: str) -> Iterator[None]:
+        client = self.emulated.emulator.client("lambda")
+        (mapping,) = client.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
+        client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
+        try:
+            yield
+        finally:
+            client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=True)
 
     def rotation(self) -> str:
         """The four rotation steps of Secrets Manager, under the role's policy; the emulator does not invoke them."""
@@ -190,9 +180,7 @@ class Journey:
     def code_change(self) -> str:
         before = self.emulated.outputs()["functions"]
         changed = self.emulated.home / "changed"
-        self.emulated.use_packages(
-            _repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n")
-        )
+        self.emulated.use_packages(repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n"))
         changes = dict(self.emulated.changes())
         assert set(changes) == {
             'aws_s3_object.code["reconciler"]',
@@ -212,7 +200,7 @@ class Journey:
         where = {"FunctionName": function["name"], "Name": function["alias"]}
         before = client.get_alias(**where)["FunctionVersion"]
         broken = self.emulated.home / "broken"
-        self.emulated.use_packages(_repacked(self.emulated.packages, "control_plane", broken, "aws.py", BROKEN))
+        self.emulated.use_packages(repacked(self.emulated.packages, "control_plane", broken, "main.py", BROKEN))
         done = self.emulated.apply(check=False)
         assert done.status != 0 and "cannot migrate" in done.text, done.text
         versions = client.list_versions_by_function(FunctionName=function["name"])["Versions"]
@@ -239,6 +227,7 @@ class Journey:
             ("a fan-out, through the HTTP API", self.fan_out),
             ("results in S3", self.results),
             ("a schedule, by EventBridge", self.schedule),
+            ("events", self.events),
             ("a rotation", self.rotation),
             ("second apply", self.second_apply),
             ("drift", self.drift),
@@ -246,22 +235,6 @@ class Journey:
             ("a migration that fails", self.failed_migration),
             ("terraform destroy", self.destroy),
         ]
-
-
-def _repacked(packages: Path, function: str, target: Path, name: str, text: str) -> Path:
-    """The packages, with this text as the file `name` in the package of one function."""
-    shutil.copytree(packages, target, ignore=shutil.ignore_patterns("build"))
-    path = target / f"{function}.zip"
-    with zipfile.ZipFile(packages / path.name) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
-        for entry in old.infolist():
-            if entry.filename != name:
-                new.writestr(entry, old.read(entry))
-        new.writestr(name, text)
-    manifest: dict[str, Any] = json.loads((target / "manifest.json").read_text())
-    digest = sha256(path.read_bytes()).digest()
-    manifest["functions"][function] |= {"sha256": digest.hex(), "base64sha256": b64encode(digest).decode()}
-    (target / "manifest.json").write_text(json.dumps(manifest))
-    return target
 
 
 def remaining_resources(emulator: Emulator) -> Mapping[str, list[str]]:

@@ -60,7 +60,7 @@ def _wrapper() -> Path:
 
 
 def environment() -> dict[str, str]:
-    """The environment of Terraform on an emulator: dummy credentials, and no check for new versions."""
+    """The environment of Terraform on an emulator: dummy credentials of AWS, and no check for new versions."""
     return {
         "CHECKPOINT_DISABLE": "1",
         "TF_IN_AUTOMATION": "1",

@@ -1,8 +1,5 @@
 """The control plane: the only function that decides."""
 
-from noetl_serverless.hosts.adapters import platform_of
-from noetl_serverless.hosts.assembly.control_plane import control_plane
-from noetl_serverless.hosts.functions_framework_app import serve
+from noetl_serverless.hosts.entry import entry_point
 
-service = control_plane(platform_of())
-function = serve(service.app, close=service.close)
+function = entry_point("control_plane")

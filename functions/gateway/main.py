@@ -1,8 +1,5 @@
 """The gateway: users' requests, over GraphQL and REST."""
 
-from noetl_serverless.hosts.adapters import platform_of
-from noetl_serverless.hosts.assembly.gateway import gateway
-from noetl_serverless.hosts.functions_framework_app import serve
+from noetl_serverless.hosts.entry import entry_point
 
-service = gateway(platform_of())
-function = serve(service.app, close=service.close)
+function = entry_point("gateway")

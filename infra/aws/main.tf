@@ -97,14 +97,12 @@ resource "aws_vpc_security_group_egress_rule" "database" {
 
 locals {
   iam_auth = var.database.auth == "iam"
-  # server and database of an existing URL, without its user
-  existing_place = var.database.existing == null ? "" : regex("^postgres(?:ql)?://(?:[^@/]+@)?(.+)$", var.database.existing.url)[0]
   database = var.database.existing != null ? {
     url                 = var.database.existing.url
     secret_arn          = local.iam_auth ? null : var.database.existing.secret_arn
     connect_arns        = var.database.existing.resource_arns
-    worker_role         = local.existing_worker_role
-    worker_url          = "postgresql://${local.existing_worker_role}@${local.existing_place}"
+    worker_role         = module.table.worker.role
+    worker_url          = module.table.worker.url
     worker_connect_arns = var.database.existing.worker_resource_arns
     } : {
     url                 = "postgresql://${module.database[0].user}@${local.created_place}"
@@ -117,8 +115,6 @@ locals {
   created_place = var.database.existing != null ? "" : format(
     "%s:%d/%s?sslmode=require", module.database[0].host, module.database[0].port, module.database[0].database,
   )
-  # roles belong to a server, which may hold several engines
-  existing_worker_role = "${substr(regex("^[^/]*/([^/?]*)", "${local.existing_place}/")[0], 0, 56)}_worker"
 }
 
 # ---- NATS
@@ -193,7 +189,7 @@ locals {
     },
   )
   # the role is known before the database is created
-  database_role_secret = "database_role/${var.database.existing == null ? "noetl_worker" : local.existing_worker_role}"
+  database_role_secret = "database_role/${var.database.existing == null ? "noetl_worker" : module.table.worker.role}"
 }
 
 module "secrets" {
@@ -245,14 +241,14 @@ module "observability" {
   region = var.region
   functions = {
     for name, row in local.functions : name => {
-      name      = local.function_names[name]
+      name      = row.full_name
       timeout_s = row.timeout_s
       # a failed rotation is a single error, and days later the token is refused
       error_minutes = name == "control_plane" ? 1 : 3
     }
   }
   queues             = { for name, queue in module.queue : name => { name = queue.name, dead_name = queue.dead_name } }
-  scheduled_function = { name = local.function_names["reconciler"], late_minutes = var.observability.late_minutes }
+  scheduled_function = { name = local.functions["reconciler"].full_name, late_minutes = var.observability.late_minutes }
   database           = one(module.database[*].identifier)
   dashboard          = var.observability.dashboard
   budget             = var.budget

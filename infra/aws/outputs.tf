@@ -54,6 +54,11 @@ output "queues" {
   value       = { for name, queue in module.queue : name => { url = queue.url, arn = queue.arn, dead_url = queue.dead_url } }
 }
 
+output "topic_arn" {
+  description = "Topic whose messages start the reconciler."
+  value       = module.events["reconciler"].topic_arn
+}
+
 output "result_bucket" {
   description = "Bucket of the results."
   value       = local.result_bucket.name

@@ -66,21 +66,6 @@ variable "functions" {
     settings      = optional(map(string), {})
   }))
   default = {}
-
-  validation {
-    condition     = alltrue([for name in keys(var.functions) : contains(["gateway", "control_plane", "reconciler", "worker", "worker_data"], name) || contains([for pool in keys(var.pools) : "worker_${pool}"], name)])
-    error_message = "functions: the names are gateway, control_plane, reconciler, worker, worker_data, and worker_<pool> for each of var.pools."
-  }
-
-  validation {
-    condition     = alltrue([for row in values(var.functions) : try(row.max_instances >= 1, row.max_instances == null)])
-    error_message = "functions.max_instances: at least 1; with 0 Lambda does not run the function."
-  }
-
-  validation {
-    condition     = alltrue(flatten([for row in values(var.functions) : [for setting in keys(row.settings) : can(regex("^[a-z][a-z0-9_]*$", setting)) && !can(regex("token|key|password|secret|database_url|nats_url", setting))]]))
-    error_message = "functions.settings: lowercase names, and no secrets: they would be readable in the function's configuration."
-  }
 }
 
 variable "pools" {
@@ -93,21 +78,6 @@ variable "pools" {
     max_instances = optional(number, 10)
   }))
   default = {}
-
-  validation {
-    condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(["shared", "data"], pool)])
-    error_message = "pools: a name has at most 20 lowercase letters, digits and underscores; shared and data already exist."
-  }
-
-  validation {
-    condition     = alltrue([for pool in values(var.pools) : contains(["worker", "worker_data"], pool.like)])
-    error_message = "pools.like: worker or worker_data, the available packages."
-  }
-
-  validation {
-    condition     = length(flatten([for pool in values(var.pools) : tolist(pool.kinds)])) == length(distinct(flatten([for pool in values(var.pools) : tolist(pool.kinds)])))
-    error_message = "pools.kinds: a tool kind can go to one pool only."
-  }
 
   validation {
     condition     = alltrue([for pool in values(var.pools) : pool.max_instances >= 2])
@@ -127,21 +97,6 @@ variable "orchestrator" {
   default     = {}
 
   validation {
-    condition     = alltrue([for name in keys(var.orchestrator) : contains(keys(local.pool_of), name)])
-    error_message = "orchestrator: the names are those of workers: ${join(", ", keys(local.pool_of))}."
-  }
-
-  validation {
-    condition     = alltrue([for way in values(var.orchestrator) : contains(["remote", "direct"], way)])
-    error_message = "orchestrator: remote or direct."
-  }
-
-  validation {
-    condition     = alltrue([for name, kinds in local.code_kinds : lookup(var.orchestrator, name, local.table_orchestrator[name]) != "direct" || length(kinds) == 0])
-    error_message = join("; ", [for name, kinds in local.code_kinds : "the pool ${local.pool_of[name]} runs users' code (${join(", ", kinds)}), which must not run beside the database's credentials: let it be remote, or give these kinds another pool" if lookup(var.orchestrator, name, local.table_orchestrator[name]) == "direct" && length(kinds) > 0])
-  }
-
-  validation {
     condition     = !contains(values(var.orchestrator), "direct") || var.database.existing == null || var.database.auth != "iam" || length(try(var.database.existing.worker_resource_arns, [])) > 0
     error_message = "orchestrator: with database.auth = \"iam\", name in database.existing.worker_resource_arns the ARNs on which rds-db:connect is allowed for the role of direct workers."
   }
@@ -156,21 +111,6 @@ variable "settings" {
     log_level     = optional(string, "INFO")
   })
   default = {}
-
-  validation {
-    condition     = (var.settings.oidc_issuer == null) == (var.settings.oidc_audience == null)
-    error_message = "settings: set both oidc_issuer and oidc_audience or neither: without the audience, tokens for other applications would be accepted."
-  }
-
-  validation {
-    condition     = var.settings.oidc_issuer == null || can(regex(var.endpoint_url == null ? "^https://" : "^https?://", var.settings.oidc_issuer))
-    error_message = "settings.oidc_issuer: an https URL."
-  }
-
-  validation {
-    condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.settings.log_level)
-    error_message = "settings.log_level: DEBUG, INFO, WARNING or ERROR."
-  }
 }
 
 variable "network" {
@@ -325,6 +265,21 @@ variable "results" {
     condition     = var.results.expire_days >= 0
     error_message = "results.expire_days: at least 1, or 0 to keep results until their scope ends."
   }
+}
+
+variable "events" {
+  description = <<-EOT
+    What starts a pass of the reconciler, beside the clock and its queue: whether objects written to the result bucket do
+    (results), and who may publish to the topic `<name>-events`, whose messages do (publishers: ARNs of accounts, roles and
+    users, which with a key need kms:Decrypt and kms:GenerateDataKey on it). All notifications of a bucket are one setting, so
+    that of an existing bucket is left to its owner: the topic lets it publish. A key of yours must let s3.amazonaws.com and
+    sns.amazonaws.com use it.
+  EOT
+  type = object({
+    results    = optional(bool, true)
+    publishers = optional(set(string), [])
+  })
+  default = {}
 }
 
 variable "encryption" {

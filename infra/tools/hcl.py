@@ -1,4 +1,4 @@
-"""As much of Terraform's language as the tests and the tables of infra/aws/README.md must read."""
+"""As much of Terraform's language as the tests and the tables of the READMEs must read."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ def types(folder: Path, kind: str) -> set[str]:
     return set(re.findall(rf'^{kind} "(\w+)" ', files(folder), re.M))
 
 
-def refusals(text: str) -> Iterator[tuple[str, str]]:
-    """Module and variable, for each run of a test file and each variable that it expects to be refused."""
+def refusals(text: str, root: Path) -> Iterator[tuple[str, str]]:
+    """Folder and variable, for each run of a test file of that root and each variable that it expects to be refused."""
     for _, body in blocks(text, "run"):
-        source = re.search(r'source = "\.\./modules/aws/([\w-]+)"', body)
+        source = re.search(r'^    source = "(.+)"$', body, re.M)
+        folder = (root / source.group(1)).resolve() if source else root
         for expected in re.findall(r"expect_failures = \[(.*?)\]", body, re.S):
             for variable in re.findall(r"\bvar\.(\w+)", expected):
-                yield source.group(1) if source else "", variable
+                yield str(folder), variable

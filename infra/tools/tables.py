@@ -1,4 +1,4 @@
-"""Writes the tables of inputs and outputs into infra/aws/README.md, between its markers: `make infra-docs`."""
+"""Writes the tables of inputs and outputs into the README of each root module: `make infra-docs`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from pathlib import Path
 from infra.tools import hcl
 from localstack.toolbox import ROOT
 
-MODULE = ROOT / "infra" / "aws"
-README = MODULE / "README.md"
+MODULES = sorted(path.parent for path in (ROOT / "infra").glob("*/versions.tf"))
 BEGIN, END = "<!-- inputs and outputs: made by `make infra-docs` -->", "<!-- end of inputs and outputs -->"
 _PLAIN = re.compile(r'^  description = "((?:[^"\\]|\\.)*)"$', re.M)
 _HEREDOC = re.compile(r"^  description = <<-EOT\n(.*?)^  EOT$", re.S | re.M)
@@ -57,14 +56,16 @@ def _fields(text: str) -> Iterator[str]:
             yield f"`{name}`" if not rest.startswith("optional(") else f"`{name}`?"
 
 
-def with_tables(readme: str) -> str:
-    """ValueError if the markers are missing."""
-    head, found, rest = readme.partition(BEGIN)
+def with_tables(module: Path) -> str:
+    """The module's README with its tables. ValueError if the markers are missing."""
+    readme = module / "README.md"
+    head, found, rest = readme.read_text().partition(BEGIN)
     _, ended, tail = rest.partition(END)
     if not found or not ended:
-        raise ValueError(f"{README} lacks the lines {BEGIN!r} and {END!r}")
-    return f"{head}{BEGIN}\n\n{tables(MODULE)}\n\n{END}{tail}"
+        raise ValueError(f"{readme} lacks the lines {BEGIN!r} and {END!r}")
+    return f"{head}{BEGIN}\n\n{tables(module)}\n\n{END}{tail}"
 
 
 if __name__ == "__main__":
-    README.write_text(with_tables(README.read_text()))
+    for each in MODULES:
+        (each / "README.md").write_text(with_tables(each))

@@ -36,7 +36,7 @@ from .result import Result, median, percentile
 from .stack import Bench
 
 STARTS, WARM = 5, 200
-EMPTY = "def handler(event, context):\n    return {}\n"
+EMPTY = "def function(event, context):\n    return {}\n"
 ARN = "arn:aws:sqs:eu-west-1:123456789012:noetl-shared"
 # what each is asked when warm: the control plane with one round trip to the database, the others with one to theirs
 EVENTS: dict[str, Any] = {
@@ -72,9 +72,9 @@ def _all() -> list[Result]:
 def measure(deployment: Deployment, folder: Path, starts: int, warm: int) -> Iterator[Result]:
     empty = folder / "empty"
     empty.mkdir()
-    (empty / "aws.py").write_text(EMPTY)
+    (empty / "main.py").write_text(EMPTY)
     spec = deployment.specs["gateway"]
-    floor = _figures(lambda: Environment("aws.handler", empty, deployment.variables(spec)), {}, starts, warm)
+    floor = _figures(lambda: Environment("main.function", empty, deployment.variables(spec)), {}, starts, warm)
     for name, event in EVENTS.items():
         found = _figures(partial(deployment.environment, deployment.specs[name]), event, starts, warm)
         for figure, values in found.items():

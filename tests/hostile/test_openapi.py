@@ -5,8 +5,6 @@ Half of the inputs name things that exist: with random names alone nothing but 4
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +30,7 @@ from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
+from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -87,14 +86,15 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
     create_database(postgres_server.url, "openapi")
     url = postgres_server.url_of("openapi")
     migrate(url)
-    results: Path = tmp_path_factory.mktemp("results")
+    results = FsspecResultStore(tmp_path_factory.mktemp("results").as_uri())
     database = Database(url, 4)
 
     async def make() -> Starlette:
         catalog = PostgresCatalog(database)
         orchestrator = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
-        given = replace(SETTINGS, result_url=results.as_uri())
-        return create_app(given, database=database, orchestrator=orchestrator, catalog=catalog)
+        return create_app(
+            SETTINGS, database=database, orchestrator=orchestrator, catalog=catalog, results=lambda: results
+        )
 
     api = Api(serve(make, database.close).url)
     registered = api.post("/api/catalog/register", {"content": PLAYBOOK})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tests.infra.fake_provider.configuration import provider
 
 from noetl_serverless.hosts.local.ports import free_port
 
+Configuration = Callable[[str], Terraform]
 # seconds: the first to ask waits for a whole deployment
 TIMEOUT = 1200
 
@@ -28,16 +30,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def root_module(tmp_path_factory: pytest.TempPathFactory) -> Terraform:
-    """The root module for AWS; nothing is deployed from it."""
-    terraform = Terraform(workspace(tmp_path_factory.mktemp("infra")), provider())
-    terraform("init", "-no-color", "-backend=false")
-    return terraform
+def infra(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of infra/, from which nothing is deployed."""
+    return workspace(tmp_path_factory.mktemp("infra")).parent
 
 
 @pytest.fixture(scope="session")
-def infra(root_module: Terraform) -> Path:
-    return root_module.module.parent
+def configuration(infra: Path) -> Configuration:
+    """What Terraform runs in below infra/, by its folder there, initialised when it is first asked for."""
+
+    @cache
+    def initialised(root: str) -> Terraform:
+        terraform = Terraform(infra / root, provider())
+        terraform("init", "-no-color", "-backend=false")
+        return terraform
+
+    return initialised
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +64,7 @@ def idle_packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest: dict[str, Any] = {"python": "3.12", "architecture": "x86_64", "functions": {}}
     for name in ("gateway", "control_plane", "reconciler", "worker", "worker_data"):
         with zipfile.ZipFile(folder / f"{name}.zip", "w") as archive:
-            archive.writestr("aws.py", 'def handler(event, context):\n    return {"migrations": [], "secrets": []}\n')
+            archive.writestr("main.py", 'def function(event, context):\n    return {"migrations": [], "secrets": []}\n')
         manifest["functions"][name] = {"file": f"{name}.zip", "sha256": "00", "base64sha256": "AA=="}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder

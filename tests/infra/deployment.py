@@ -214,10 +214,17 @@ class Deployment:
 
     def begin(self, text: str, workload: Mapping[str, Any] | None = None) -> str:
         """The id of a new execution."""
+        return self.execute(self.register(text), workload)
+
+    def register(self, text: str) -> str:
+        """The playbook's path."""
         registered = self.request("POST", "/api/catalog/register", {"content": text, "resource_type": "Playbook"})
         assert registered.status < 300, registered
-        body = {"path": registered.body["path"], "payload": dict(workload or {})}
-        started = self.request("POST", "/api/execute", body)
+        return str(registered.body["path"])
+
+    def execute(self, path: str, workload: Mapping[str, Any] | None = None) -> str:
+        """The id of a new execution."""
+        started = self.request("POST", "/api/execute", {"path": path, "payload": dict(workload or {})})
         assert started.status < 300, started
         return str(started.body["execution_id"])
 
@@ -242,7 +249,7 @@ class Deployment:
     def environment(self, spec: FunctionSpec) -> Environment:
         package = spec.name if spec.name in self._folders else spec.source
         return Environment(
-            "aws.handler",
+            "main.function",
             self._folders.get(package, functions_folder() / spec.source),
             self.variables(spec),
             name=self.lambda_name(spec.name),

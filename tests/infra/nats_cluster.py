@@ -4,6 +4,7 @@ same shell command with the same variables. Only folders and addresses are other
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sysconfig
@@ -15,7 +16,7 @@ from typing import Any
 from localstack.terraform import ROOT, Terraform
 from tests.infra.fake_provider.configuration import provider
 
-from noetl_serverless.hosts.aws.nats_server import make_server_secret
+from noetl_serverless.hosts.cloud.nats_server import make_server_secret
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.process import Process, Program
 
@@ -54,7 +55,8 @@ module "nats" {
 
 def container_definitions(folder: Path) -> dict[str, Any]:
     """By name of the node, what the module's plan says of its container."""
-    module = ROOT / "infra" / "modules" / "aws" / "nats"
+    # by a relative path: Terraform copies what an absolute one names, and leaves behind what lies above it
+    module = os.path.relpath(ROOT / "infra" / "modules" / "aws" / "nats", folder.resolve())
     (folder / "main.tf").write_text(MODULE % (module, json.dumps(NAMES), DOMAIN, PASSWORD_ARN, SERVER_ARN))
     terraform = Terraform(folder, provider())
     terraform("init", "-no-color")

@@ -10,6 +10,7 @@ import pytest
 from localstack.emulated import Emulated
 from localstack.journey import Journey
 from tests.infra.fake_provider.configuration import provider
+from tests.infra.same_runs import golden, serve_flights
 
 from noetl_serverless.hosts.local.ports import free_port
 
@@ -22,7 +23,7 @@ def journey() -> Iterator[Journey]:
         emulated = Emulated(Path(folder), free_port(), provider())
         emulated.package()
         try:
-            yield Journey(emulated)
+            yield Journey(emulated, serve_flights)
         finally:
             emulated.stop_servers()
 
@@ -34,3 +35,7 @@ def test_step(journey: Journey, step: str) -> None:
         dict(journey.steps())[step]()
     except (AssertionError, RuntimeError, TimeoutError) as error:
         pytest.fail(f"{error}\n\nthe end of the emulator's log:\n{journey.emulated.emulator.log()[-4000:]}")
+
+
+def test_the_digests_are_those_of_every_host(journey: Journey) -> None:
+    assert journey.digests == golden()

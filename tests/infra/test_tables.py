@@ -1,10 +1,13 @@
-"""The generated part of infra/aws/README.md."""
+"""The generated part of the README of each root module."""
 
 from __future__ import annotations
 
-from infra.tools.tables import README, with_tables
+from pathlib import Path
+
+import pytest
+from infra.tools.tables import MODULES, with_tables
 
 
-def test_tables_say_what_the_module_says() -> None:
-    text = README.read_text()
-    assert with_tables(text) == text, "run `make infra-docs`"
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.name)
+def test_tables_say_what_the_module_says(module: Path) -> None:
+    assert with_tables(module) == (module / "README.md").read_text(), "run `make infra-docs`"

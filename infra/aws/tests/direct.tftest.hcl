@@ -22,7 +22,7 @@ run "remote_by_default" {
   }
 
   assert {
-    condition     = alltrue([for name in keys(local.pool_of) : !contains(keys(local.environment[name]), "NOETL_DATABASE_URL") && length(local.security_group_ids[name]) == 1])
+    condition     = alltrue([for name, row in local.functions : row.role != "worker" || !contains(keys(local.environment[name]), "NOETL_DATABASE_URL") && length(local.security_group_ids[name]) == 1])
     error_message = "a worker has neither the database's URL nor the way to it"
   }
 
@@ -58,7 +58,7 @@ run "direct" {
   }
 
   assert {
-    condition     = local.function_secrets["worker_calls"].database_url == "database_role" && local.function_secrets["control_plane"].database_url == "database_url"
+    condition     = local.functions["worker_calls"].reads.database_url == "database_role" && local.functions["control_plane"].reads.database_url == "database_url"
     error_message = "the secret of its role is not that of the control plane"
   }
 
@@ -88,7 +88,7 @@ run "direct" {
   }
 
   assert {
-    condition     = [for name, secrets in local.function_secrets : name if contains(values(secrets), "database_role")] == ["worker_calls"]
+    condition     = [for name, row in local.functions : name if contains(values(row.reads), "database_role")] == ["worker_calls"]
     error_message = "nobody else reads the password"
   }
 

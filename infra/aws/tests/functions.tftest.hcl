@@ -135,7 +135,7 @@ run "invokes" {
   }
 
   assert {
-    condition     = local.schedule_seconds == { reconciler = 1 } && local.queue_names == { reconciler = "reconciler", worker = "shared", worker_data = "data" }
+    condition     = { for name, row in local.functions : name => row.every_s if row.every_s != null } == { reconciler = 1 } && module.table.queues == { reconciler = "reconciler", shared = "worker", data = "worker_data" }
     error_message = "a schedule invokes the reconciler; queues invoke the reconciler and the workers"
   }
 }

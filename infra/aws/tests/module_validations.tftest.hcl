@@ -9,7 +9,7 @@ variables {
   name               = "noetl"
   region             = "eu-central-1"
   description        = "A function"
-  code               = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "arm64" }
+  code               = { bucket = "code", key = "gateway/1.zip", sha256 = "AKE=", handler = "main.function", runtime = "python3.12", architecture = "arm64" }
   limits             = { memory_mb = 512, timeout_s = 60 }
   network            = { vpc_id = "vpc-1", subnet_ids = ["subnet-1", "subnet-2"], security_group_ids = ["sg-1"], client_security_group_id = "sg-1" }
   function           = { name = "noetl-gateway", version = "1", alias = "live", invoke_arn = "arn" }
@@ -30,12 +30,12 @@ run "function_memory" {
 
   variables {
     name   = "noetl_gateway"
-    code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "aws.handler", runtime = "python3.12", architecture = "amd64" }
+    code   = { bucket = "code", key = "1.zip", sha256 = "AKE=", handler = "main.function", runtime = "python3.12", architecture = "amd64" }
     limits = { memory_mb = 64, timeout_s = 60 }
-    policy = { All = { actions = ["s3:*"], resources = ["arn:aws:s3:::one/*"] } }
+    access = { invokes = ["*"] }
   }
 
-  expect_failures = [var.name, var.code, var.limits, var.policy]
+  expect_failures = [var.name, var.code, var.limits, var.access]
 }
 
 run "function_timeout" {
@@ -47,10 +47,10 @@ run "function_timeout" {
 
   variables {
     limits = { memory_mb = 512, timeout_s = 901 }
-    policy = { All = { actions = ["s3:GetObject"], resources = ["*"] } }
+    access = { results = { verb = "list", bucket_arn = "arn:aws:s3:::one", prefix = "results/" } }
   }
 
-  expect_failures = [var.limits, var.policy]
+  expect_failures = [var.limits, var.access]
 }
 
 run "function_scratch" {
@@ -109,6 +109,21 @@ run "queue" {
   }
 
   expect_failures = [var.visibility_s, var.max_receives]
+}
+
+run "events" {
+  command = plan
+
+  module {
+    source = "../modules/aws/events"
+  }
+
+  variables {
+    queue_arn  = "arn:aws:sqs:eu-central-1:123456789012:noetl-reconciler"
+    publishers = ["*"]
+  }
+
+  expect_failures = [var.publishers]
 }
 
 run "api" {

@@ -1,6 +1,7 @@
 # For every validation of the root module, a value that it refuses. Each run gives each variable one such value at most, so
-# that no validation stands in for another. A validation that reads another variable (functions: pools; settings: endpoint_url;
-# nats: network) is evaluated only if that one is valid, so the two are never invalid in the same run.
+# that no validation stands in for another. A validation that reads another variable (nats: network; orchestrator: database) is
+# evaluated only if that one is valid, so the two are never invalid in the same run. What concerns functions.yaml is refused by
+# the module `table`, whose own tests try it.
 
 mock_provider "aws" {
   source = "./tests/mocks"
@@ -19,8 +20,6 @@ run "first" {
     region        = "europe"
     tags          = { "aws:owner" = "me" }
     package       = { directory = "./tests/nothing" }
-    functions     = { wroker = { memory_mb = 512 } }
-    settings      = { oidc_issuer = "https://id.example.org/" }
     database      = { auth = "kerberos" }
     nats          = {}
     results       = { expire_days = -1 }
@@ -34,8 +33,6 @@ run "first" {
     var.region,
     var.tags,
     var.package,
-    var.functions,
-    var.settings,
     var.database,
     var.nats,
     var.results,
@@ -49,67 +46,57 @@ run "second" {
   command = plan
 
   variables {
-    functions = { worker = { max_instances = 0 } }
-    settings  = { oidc_issuer = "http://id.example.org/", oidc_audience = "noetl" }
-    database  = { auth = "iam" }
-    nats      = { cluster = { image = "docker.io/library/nats:2.12.1-alpine" } }
-    secrets   = { grace_days = 0 }
+    database = { auth = "iam" }
+    nats     = { cluster = { image = "docker.io/library/nats:2.12.1-alpine" } }
+    secrets  = { grace_days = 0 }
   }
 
-  expect_failures = [var.functions, var.settings, var.database, var.nats, var.secrets]
+  expect_failures = [var.database, var.nats, var.secrets]
 }
 
 run "third" {
   command = plan
 
   variables {
-    functions = { gateway = { settings = { service_token = "abc" } } }
-    settings  = { log_level = "TRACE" }
-    database  = { auth = "iam", existing = { url = "postgresql://db.example.org/noetl" } }
-    nats      = { cluster = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:latest" } }
+    database = { auth = "iam", existing = { url = "postgresql://db.example.org/noetl" } }
+    nats     = { cluster = { image = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/nats:latest" } }
   }
 
-  expect_failures = [var.functions, var.settings, var.database, var.nats]
+  expect_failures = [var.database, var.nats]
 }
 
 run "fourth" {
   command = plan
 
   variables {
-    pools        = { data = {} }
     endpoint_url = "http://127.0.0.1:4566/"
     database     = { existing = { url = "postgresql://db.example.org/noetl" } }
     nats         = { existing = { secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nats-AbCdEf", replicas = 2 } }
   }
 
-  expect_failures = [var.pools, var.endpoint_url, var.database, var.nats]
+  expect_failures = [var.endpoint_url, var.database, var.nats]
 }
 
 run "fifth" {
   command = plan
 
   variables {
-    pools    = { gpu = { like = "gateway" } }
     network  = { endpoints = ["sqs"] }
     database = { existing = { url = "postgresql://noetl:secret@db.example.org/noetl", secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" } }
   }
 
-  expect_failures = [var.pools, var.network, var.database]
+  expect_failures = [var.network, var.database]
 }
 
 run "sixth" {
   command = plan
 
   variables {
-    pools = {
-      one = { kinds = ["python"] }
-      two = { kinds = ["python"] }
-    }
     network  = { egress_ports = [5432] }
     database = { proxy = true, existing = { url = "postgresql://db.example.org/noetl", secret_arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf" } }
   }
 
-  expect_failures = [var.pools, var.network, var.database]
+  expect_failures = [var.network, var.database]
 }
 
 run "seventh" {
@@ -123,37 +110,6 @@ run "seventh" {
 }
 
 run "eighth" {
-  command = plan
-
-  variables {
-    orchestrator = { gateway = "direct" }
-  }
-
-  expect_failures = [var.orchestrator]
-}
-
-run "ninth" {
-  command = plan
-
-  variables {
-    orchestrator = { worker = "straight" }
-  }
-
-  expect_failures = [var.orchestrator]
-}
-
-run "tenth" {
-  command = plan
-
-  variables {
-    pools        = { calls = { kinds = ["http", "python"] } }
-    orchestrator = { worker_calls = "direct" }
-  }
-
-  expect_failures = [var.orchestrator]
-}
-
-run "eleventh" {
   command = plan
 
   variables {

@@ -19,8 +19,8 @@ LAMBDA_SCHEME = "lambda://"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """`url` is that of the control plane, or `lambda://function:alias`. `gateway_url` is the URL for users, if
-    known."""
+    """`url` is that of the control plane, or `lambda://function:alias`. `gateway_url` is the URL for users, if known;
+    `service_account`, of Google, the one that requests come from."""
 
     name: str
     url: str
@@ -29,12 +29,20 @@ class Context:
     gateway_url: str = ""
     region: str = ""
     endpoint_url: str = ""
+    service_account: str = ""
 
     def client(self) -> Client:
         if self.url.startswith(LAMBDA_SCHEME):
             from .lambda_client import LambdaClient
 
             return LambdaClient(self.url, self.token, self.region or None, self.endpoint_url or None)
+        if self.service_account:
+            from .google_client import GoogleClient, Operator
+            from .google_user import GoogleUser
+
+            return GoogleClient(
+                self.url, self.token, Operator(self.service_account, GoogleUser(self.endpoint_url or None))
+            )
         return Client(self.url, self.token)
 
     def public(self) -> dict[str, Any]:

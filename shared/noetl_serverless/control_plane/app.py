@@ -46,7 +46,7 @@ def create_app(
     orchestrator: Orchestrator,
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
-    results: Callable[[], ResultStore] | None = None,
+    results: Callable[[], ResultStore],
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
@@ -55,7 +55,7 @@ def create_app(
     `watchers.notify` must be the orchestrator's `on_commit`: it wakes requests that wait for events at once.
     `request_archive` invokes a worker to write the batches that wait for their files.
     """
-    stored = cache(results or _stored_at(settings.result_url))
+    stored = cache(results)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
     services = Services(
@@ -86,15 +86,6 @@ def create_app(
         middleware=middleware(),
         exception_handlers=EXCEPTION_HANDLERS,
     )
-
-
-def _stored_at(url: str) -> Callable[[], ResultStore]:
-    def results() -> ResultStore:
-        from ..results.store import FsspecResultStore
-
-        return FsspecResultStore(url)
-
-    return results
 
 
 async def _openapi(request: Request) -> Response:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Trigger(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    kind: Literal["http", "queue", "schedule"]
+    kind: Literal["http", "queue", "schedule", "event"]
     public: bool = False
     every_s: float | None = None
 

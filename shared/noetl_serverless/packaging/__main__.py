@@ -9,6 +9,7 @@ from typing import get_args
 
 from ..hosts.table import functions_folder
 from .build import build
+from .form import packaged_hosts
 from .function import MEGABYTE, Package, TooBig
 from .install import InstallFailed
 from .lock import NotLocked
@@ -37,7 +38,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m noetl_serverless.packaging", description="Zip functions.")
-    parser.add_argument("host", choices=["aws"])
+    parser.add_argument("host", choices=packaged_hosts())
     parser.add_argument("--python", choices=get_args(Version), default="3.12")
     parser.add_argument("--architecture", choices=get_args(Architecture), default="x86_64")
     parser.add_argument("--out", type=Path, help="default: dist/<host> in the project")

@@ -1,4 +1,8 @@
-"""One function's package: our modules that it can reach and the distributions that these import, compiled."""
+"""One function's package: our modules that it can reach, and the distributions that these import.
+
+What form it has, its host says in hosts/HOST/__init__.py: compiled, with the distributions in it, or as source, with a
+requirements.txt that the cloud installs.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +15,30 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
+from ..hosts.entry import entry_module, host_names
 from ..hosts.table import FunctionSpec, load_pools
 from . import archive
 from .bytecode import compile_folder
 from .closure import PACKAGE, Closure, Importer
+from .form import SUFFIXES, package_form
 from .install import install
-from .lock import Lock, normal
+from .lock import Lock, normal, requirements
 from .target import Target
 from .trim import trim
 
 # as Lambda counts: its limit of "250 MB" is 262,144,000 bytes
 MEGABYTE = 2**20
 TOOLS = f"{PACKAGE}.tools"
-# code of the other hosts, and code that no function runs
-_EXCLUDED = ("cli", "packaging", "hosts.local")
-_EXCLUDED_ON = {"aws": ("hosts.gcp", "hosts.functions_framework_app", "results.store"), "gcp": ("hosts.aws",)}
+# code that no function runs
+_EXCLUDED = ("cli", "packaging")
 # distributions that an import, or code of users, needs without naming them. Where the system has no time zones, as in
 # Lambda, the standard library reads them from tzdata
 _IMPLICIT_DISTRIBUTIONS = {
     "zoneinfo": ("tzdata",),
     f"{TOOLS}.python_child": ("tzdata",),
     f"{PACKAGE}.telemetry.metrics": ("prometheus_client",),
+    f"{PACKAGE}.hosts.http.framework": ("functions_framework", "httptools", "uvloop"),
+    f"{PACKAGE}.hosts.gcp.results": ("gcsfs",),
 }
 # a program of its own: no import names it
 _ZYGOTE = f"{TOOLS}.python_zygote"
@@ -63,26 +70,32 @@ class Packager:
         self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
         self._pools = load_pools(project / "functions")
-        excluded = (*_EXCLUDED, *_EXCLUDED_ON[host])
+        self._form = package_form(host)
+        excluded = (*_EXCLUDED, *(f"hosts.{other}" for other in host_names() if other != host))
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in excluded])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:
-        """Build `out/<name>.zip`. Raises TooBig, InstallFailed and NotLocked."""
+        """Build `out/<name>.zip`, or what the form is called. Raises TooBig, InstallFailed and NotLocked."""
         entry = self._entry(spec)
         closure = self.closure(spec)
         folder = out / "build" / spec.name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        install(self._lock.closure(self.distributions(closure, spec.extras)), self._target, folder)
-        trim(folder)
-        compile_folder(folder, self._interpreter, without_docstrings=True)
+        locked = self._lock.closure(self.distributions(closure, spec.extras))
+        if self._form == "compiled":
+            install(locked, self._target, folder)
+            trim(folder)
+            compile_folder(folder, self._interpreter, without_docstrings=True)
+        else:
+            (folder / "requirements.txt").write_text(requirements(locked), encoding="utf-8")
         self._copy_ours(closure, folder)
         shutil.copyfile(entry, folder / entry.name)
-        compile_folder(folder, self._interpreter, keep={entry.name})
+        if self._form == "compiled":
+            compile_folder(folder, self._interpreter, keep={entry.name})
         size = archive.size(folder)
         if size > spec.package_mb * MEGABYTE:
             raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB is the limit")
-        path = out / f"{spec.name}.zip"
+        path = out / f"{spec.name}{SUFFIXES[self._form]}"
         archive.write(folder, path)
         digest = archive.digest(path)
         return Package(
@@ -115,6 +128,8 @@ class Packager:
 
     def closure(self, spec: FunctionSpec) -> Closure:
         closure = self._importer.of_script(self._entry(spec).read_text(encoding="utf-8"))
+        # found by the name of the host: no import names it
+        _add(closure, self._importer.of_modules([entry_module(self._host, spec.source)], lazily=True))
         if f"{TOOLS}.registry" in closure.modules:
             # tools are found by entry point: no import names them
             run, read = self._tools(spec)
@@ -131,7 +146,7 @@ class Packager:
         return [modules[kind] for kind in sorted(run)], [modules[kind] for kind in sorted(modules.keys() - run)]
 
     def _entry(self, spec: FunctionSpec) -> Path:
-        return self._project / "functions" / spec.source / f"{self._host}.py"
+        return self._project / "functions" / spec.source / "main.py"
 
     def _entry_points(self) -> dict[str, str]:
         points: dict[str, str] = self._pyproject["project"]["entry-points"][TOOLS]

@@ -1,8 +1,7 @@
-"""The reconciler as a function: POST / does one pass."""
+"""The reconciler as a function: POST / waits for a pass."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -11,37 +10,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..telemetry import metrics
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
-from .reconciler import Reconciler
+from .passes import Passes
 
 Close = Callable[[], Awaitable[None]]
 
 
 def create_app(
-    reconciler: Reconciler,
+    passes: Passes,
     *,
     checks: Mapping[str, Callable[[], Awaitable[object]]],
     close: Close,
     authenticate: Callable[[Request], None] = lambda request: None,
 ) -> Starlette:
     """`authenticate` raises Unauthenticated or Forbidden; by default the host has done it."""
-    pass_lock = asyncio.Lock()
 
     async def reconcile(request: Request) -> Response:
         authenticate(request)
-        if pass_lock.locked():
-            # the pass under way handles what this one would
-            return JSONResponse({"status": "busy"}, 202)
-        async with pass_lock:
-            try:
-                done = await reconciler.reconcile()
-            except Exception:
-                metrics.reconciler_passes.labels("failed").inc()
-                raise
-        metrics.reconciler_passes.labels("done").inc()
-        return JSONResponse({"status": "done", "done": done})
+        return JSONResponse({"status": "done", "done": await passes.run()})
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

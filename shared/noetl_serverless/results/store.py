@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -54,8 +55,10 @@ class FsspecResultStore:
         if self.name == "disk":
             _replace(path, data)
         else:
-            # an object store, and fsspec's memory, show an object only once it is whole
-            self._fs.pipe_file(path, data)
+            # an object store, and fsspec's memory, show an object only once it is whole. What is there already has the
+            # same bytes
+            with contextlib.suppress(FileExistsError):
+                self._fs.pipe_file(path, data, mode="create")
         return StoredObject(self.name, key, len(data))
 
     def get_sync(self, key: str) -> bytes:

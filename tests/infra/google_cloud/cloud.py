@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from .admin import Admin
+from .artifact_registry import ArtifactRegistry
 from .buckets import Buckets
 from .cloud_scheduler import CloudScheduler
 from .cloud_tasks import CloudTasks
@@ -20,6 +21,7 @@ from .policies import Policies
 from .project import Project
 from .pubsub import PubSub
 from .resource_manager import ResourceManager
+from .run.builds import Builds
 from .run.image import Images
 from .run.service import Surroundings
 from .run.services import Services, may_read
@@ -59,6 +61,9 @@ class Cloud:
         url = f"http://127.0.0.1:{settings.port}"
         self._store = ObjectStore(settings.home, url, self._guard)
         buckets = Buckets(project, policies, self._pubsub, self._store, url)
+        registry = ArtifactRegistry(project, policies)
+        images = Images(self._store, settings.home / "images", settings.tools)
+        self._builds = Builds(project, policies, images, registry, partial(may_read, policies))
         self._services = Services(
             Surroundings(
                 project=project,
@@ -66,17 +71,17 @@ class Cloud:
                 accounts=accounts,
                 access_tokens=tokens,
                 id_tokens=id_tokens,
-                images=Images(self._store, settings.home / "images", settings.tools),
+                registry=registry,
                 guard=self._guard,
                 home=settings.home / "run",
                 idle=settings.idle,
-                may_read=partial(may_read, policies),
             )
         )
         resources: dict[str, Callable[[], list[str]]] = {
             "serviceAccounts": accounts.names,
             "secrets": secret_manager.names,
             "services": self._services.names,
+            "repositories": registry.names,
             "queues": self._tasks.names,
             "jobs": self._scheduler.names,
             "topics": self._pubsub.topics,
@@ -88,6 +93,8 @@ class Cloud:
         for methods in (
             ServiceAccountMethods(project, accounts, policies, tokens, id_tokens),
             secret_manager,
+            registry,
+            self._builds,
             self._services,
             self._tasks,
             self._scheduler,
@@ -107,6 +114,7 @@ class Cloud:
 
     async def stop(self) -> None:
         await self._server.stop()
+        await self._builds.stop()
         await self._services.stop()
         await self._scheduler.stop()
         await self._tasks.stop()

@@ -126,7 +126,7 @@ class CloudScheduler:
     # -- for tests
 
     async def hold(self, call: Call) -> Answer:
-        """No job ticks, as when Cloud Scheduler is down; their states stay as they are."""
+        """No job ticks, as when Cloud Scheduler is down; their states stay as they are. The names of those."""
         return await self._hold(call, True)
 
     async def release(self, call: Call) -> Answer:
@@ -137,7 +137,7 @@ class CloudScheduler:
         self._is_held = is_held
         for job in self._jobs.values():
             job.is_held = is_held
-        return {}
+        return {"held": [name for name, job in self._jobs.items() if job.is_held]}
 
     # --
 

@@ -116,9 +116,9 @@ async def test_a_job_ticks_at_the_whole_minute_unless_it_is_paused_or_held(
 
 
 def test_the_administrator_holds_all_jobs(standin: Standin, client: Any, job: Any) -> None:
-    standin.admin("POST", "scheduler:hold")
+    assert job.name in standin.admin("POST", "scheduler:hold")["held"]
     assert client.get_job(name=job.name).state.name == "ENABLED"
-    standin.admin("POST", "scheduler:release")
+    assert standin.admin("POST", "scheduler:release")["held"] == []
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,7 @@ def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
         orchestrator=orchestrator,
         catalog=catalog,
         watchers=watchers,
+        results=lambda: results,
     )
 
 

@@ -13,6 +13,8 @@ from tests.integration.control_plane.conftest import Client
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import BadKey
+from noetl_serverless.ports import ResultStore
+from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.seal import BadKeys
@@ -119,6 +121,10 @@ async def test_probes_and_the_document_need_no_token(user: Client, database: Dat
     assert (await stranger.get("/openapi.json")).json["openapi"] == "3.1.0"
 
 
+def results() -> ResultStore:
+    return FsspecResultStore("memory://never")
+
+
 async def test_without_its_keys_it_does_not_start(database: Database) -> None:
     good = Settings(token_key="k" * 32, encryption_keys="k:MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=")
     for settings, error in (
@@ -126,5 +132,5 @@ async def test_without_its_keys_it_does_not_start(database: Database) -> None:
         (replace(good, token_key=""), BadKey),
     ):
         with pytest.raises(error):
-            create_app(settings, database=database, orchestrator=None)  # type: ignore[arg-type]
-    assert isinstance(create_app(good, database=database, orchestrator=None), Starlette)  # type: ignore[arg-type]
+            create_app(settings, database=database, orchestrator=None, results=results)  # type: ignore[arg-type]
+    assert isinstance(create_app(good, database=database, orchestrator=None, results=results), Starlette)  # type: ignore[arg-type]

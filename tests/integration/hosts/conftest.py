@@ -26,7 +26,8 @@ import asyncio, contextlib, os, urllib.request
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from noetl_serverless.hosts.functions_framework_app import serve
+from noetl_serverless.hosts.assembly.service import Service
+from noetl_serverless.hosts.http.framework import serve
 
 invoked = []
 # a process that serves several functions has each one's variables only while it is loaded
@@ -53,7 +54,7 @@ async def lifespan(app):
 
 app = Starlette(lifespan=lifespan, routes=[Route("/readyz", ready), Route("/", receive, methods=["POST"]),
     Route("/count", count), Route("/api/credentials", receive, methods=["POST"])])
-function = serve(app)
+function = serve(Service(app, ()))
 """
 
 

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from noetl_serverless.cli.contexts import Context, Contexts
-from noetl_serverless.cli.deploy import aws, terraform
+from noetl_serverless.cli.deploy import aws, package, terraform
 from noetl_serverless.cli.failure import Failure
 from noetl_serverless.cli.main import app
 
@@ -96,10 +96,10 @@ def test_a_context_may_have_a_name_of_its_own(deployer: Deployer) -> None:
 
 def test_a_plan_packages_and_changes_nothing(deployer: Deployer, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(aws, "package", lambda *given: made.append(given) or deployer.package)
+    monkeypatch.setattr(package, "package", lambda *given: made.append(given) or deployer.package)
     done = deployer("plan", "--python", "3.13", "--architecture", "arm64", "--backend-config", "bucket=b")
     assert done.exit_code == 0, done.output
-    assert made == [("3.13", "arm64", None)]
+    assert made == [("aws", "3.13", "arm64", None)]
     assert deployer.calls[0] == "init -input=false -backend-config=bucket=b"
     assert [line.split()[0] for line in deployer.calls] == ["init", "plan"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.hosts.adapters import platform_of
+from noetl_serverless.hosts.local.platform import local_platform
 from noetl_serverless.testing.bus import MemoryKeyValue, MemoryNotifier
 
 ENVIRON = {
@@ -44,5 +44,5 @@ def test_streams_are_on_as_many_nodes_as_the_settings_say(
 
     module = import_module(f"noetl_serverless.hosts.assembly.{function}")
     monkeypatch.setattr(module, part, make)
-    getattr(module, function)(platform_of(ENVIRON))
+    getattr(module, function)(local_platform(ENVIRON))
     assert made == [3]

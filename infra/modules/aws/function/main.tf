@@ -11,11 +11,51 @@ locals {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
   ]
+}
+
+# ---- what it may do, in AWS's words
+
+locals {
+  results        = var.access.results == null ? { verb = null, bucket_arn = "", prefix = "" } : var.access.results
+  result_objects = ["${local.results.bucket_arn}/${local.results.prefix}*"]
+  result_rules = {
+    read = { ReadResults = { actions = ["s3:GetObject"], resources = local.result_objects } }
+    # a worker deletes an incomplete archive before it writes the complete one
+    write = { ReadWriteResults = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = local.result_objects } }
+    sweep = {
+      # it starts sub-playbooks that the control plane did not get to, and their input may be in the bucket
+      ReadResults   = { actions = ["s3:GetObject"], resources = local.result_objects }
+      DeleteResults = { actions = ["s3:DeleteObject"], resources = local.result_objects }
+      ListResults = {
+        actions    = ["s3:ListBucket"]
+        resources  = [local.results.bucket_arn]
+        conditions = { StringLike = { "s3:prefix" = ["${local.results.prefix}*"] } }
+      }
+    }
+  }
+  # who writes what the keys encrypt
+  encrypts = length(var.access.invokes) + length(var.access.fills) > 0 || local.results.verb == "write"
+
+  rules = merge(
+    {
+      ReadSecrets        = { actions = ["secretsmanager:GetSecretValue"], resources = var.access.reads }
+      WriteSecrets       = { actions = ["secretsmanager:PutSecretValue"], resources = var.access.fills }
+      RotateTokens       = { actions = ["secretsmanager:DescribeSecret", "secretsmanager:UpdateSecretVersionStage"], resources = var.access.rotates }
+      Decrypt            = { actions = ["kms:Decrypt"], resources = var.access.keys }
+      Encrypt            = { actions = ["kms:GenerateDataKey"], resources = local.encrypts ? var.access.keys : [] }
+      SendToQueues       = { actions = ["sqs:SendMessage"], resources = var.access.invokes }
+      ReceiveFromQueue   = { actions = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], resources = var.access.receives[*] }
+      SendDeadLetters    = { actions = ["sqs:SendMessage"], resources = var.access.dead_letters[*] }
+      InvokeControlPlane = { actions = ["lambda:InvokeFunction"], resources = var.access.calls }
+      ConnectToDatabase  = { actions = ["rds-db:connect"], resources = var.access.connects }
+    },
+    try(local.result_rules[local.results.verb], {}),
+  )
   policy_statements = [
-    for id, rule in var.policy : merge(
+    for id, rule in local.rules : merge(
       { Sid = id, Effect = "Allow", Action = rule.actions, Resource = rule.resources },
-      length(rule.conditions) == 0 ? {} : { Condition = rule.conditions },
-    )
+      try({ Condition = rule.conditions }, {}),
+    ) if length(rule.resources) > 0
   ]
 }
 

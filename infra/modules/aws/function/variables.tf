@@ -69,23 +69,38 @@ variable "network" {
   })
 }
 
-variable "policy" {
-  description = "Permissions of the function beyond writing its log and joining its network: one statement for each name."
-  type = map(object({
-    actions    = list(string)
-    resources  = list(string)
-    conditions = optional(map(map(list(string))), {})
-  }))
+variable "access" {
+  description = <<-EOT
+    What the function may do beyond writing its log and joining its network, each by the ARNs on which it may: read, fill and
+    rotate secrets; invoke functions through their queues; receive from its own queue, and send its dead letters; call functions
+    and wait for their answer; connect to the database; use keys. results: read, write (and delete), or sweep (list, read and delete) the
+    objects below a prefix of a bucket.
+  EOT
+  type = object({
+    reads        = optional(list(string), [])
+    fills        = optional(list(string), [])
+    rotates      = optional(list(string), [])
+    invokes      = optional(list(string), [])
+    receives     = optional(string)
+    dead_letters = optional(string)
+    calls        = optional(list(string), [])
+    connects     = optional(list(string), [])
+    keys         = optional(list(string), [])
+    results      = optional(object({ verb = string, bucket_arn = string, prefix = string }))
+  })
   default = {}
 
   validation {
-    condition     = alltrue(flatten([for rule in values(var.policy) : [for action in rule.actions : !strcontains(action, "*")]]))
-    error_message = "policy: name each action; a wildcard allows more than the function needs."
+    condition     = contains(["read", "write", "sweep"], try(var.access.results.verb, "read"))
+    error_message = "access.results.verb: read, write or sweep."
   }
 
   validation {
-    condition     = alltrue(flatten([for rule in values(var.policy) : [for resource in rule.resources : resource != "*"]]))
-    error_message = "policy: name each resource; \"*\" is refused."
+    condition = alltrue([
+      for arn in flatten([for resources in values(var.access) : try(tolist(resources), [resources])]) :
+      arn == null || try(startswith(arn, "arn:"), true)
+    ])
+    error_message = "access: name each resource by its ARN; \"*\" allows more than the function needs."
   }
 }
 

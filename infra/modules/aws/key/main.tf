@@ -68,6 +68,28 @@ resource "aws_kms_key" "this" {
         Resource  = "*"
         Condition = { StringEquals = { "aws:SourceAccount" = var.account.id } }
       },
+      {
+        # the result bucket publishes to an encrypted topic
+        Sid       = "PublishEvents"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource  = "*"
+        Condition = { StringEquals = { "aws:SourceAccount" = var.account.id } }
+      },
+      {
+        # which sends to an encrypted queue
+        Sid       = "SendEvents"
+        Effect    = "Allow"
+        Principal = { Service = "sns.amazonaws.com" }
+        Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+        Resource  = "*"
+        Condition = {
+          ArnEquals = {
+            "aws:SourceArn" = "arn:${var.account.partition}:sns:${var.account.region}:${var.account.id}:${var.name}-events"
+          }
+        }
+      },
     ]
   })
 }

@@ -362,7 +362,7 @@ resource "aws_ecs_task_definition" "node" {
     ]
     environment = [{
       name = "NATS_CONFIG"
-      value = templatefile("${path.module}/nats.conf.tftpl", {
+      value = templatefile("${path.module}/../../nats.conf.tftpl", {
         name       = var.name
         user       = var.user
         node       = each.key

@@ -32,19 +32,33 @@ resource "aws_sqs_queue_redrive_allow_policy" "dead" {
   })
 }
 
-resource "aws_sqs_queue_policy" "this" {
-  for_each = var.tls_only ? { live = aws_sqs_queue.this, dead = aws_sqs_queue.dead } : {}
+# ---- who may use them, beside those whose roles say so
 
-  queue_url = each.value.url
+locals {
+  tls_statements = { for kind, arn in { live = aws_sqs_queue.this.arn, dead = aws_sqs_queue.dead.arn } : kind => {
+    Sid       = "DenyInsecureTransport"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = ["sqs:ReceiveMessage", "sqs:SendMessage"]
+    Resource  = [arn]
+    Condition = { Bool = { "aws:SecureTransport" = "false" } }
+  } if var.tls_only }
+  topic_statements = { for topic in var.topic[*] : "live" => {
+    Sid       = "SendEvents"
+    Effect    = "Allow"
+    Principal = { Service = "sns.amazonaws.com" }
+    Action    = ["sqs:SendMessage"]
+    Resource  = [aws_sqs_queue.this.arn]
+    Condition = { ArnEquals = { "aws:SourceArn" = topic.arn } }
+  } }
+}
+
+resource "aws_sqs_queue_policy" "this" {
+  for_each = toset(concat(var.tls_only ? ["live", "dead"] : [], var.topic == null ? [] : ["live"]))
+
+  queue_url = { live = aws_sqs_queue.this.url, dead = aws_sqs_queue.dead.url }[each.key]
   policy = jsonencode({
-    Version = "2012-10-17"
-    Statement = [{
-      Sid       = "DenyInsecureTransport"
-      Effect    = "Deny"
-      Principal = "*"
-      Action    = ["sqs:ReceiveMessage", "sqs:SendMessage"]
-      Resource  = [each.value.arn]
-      Condition = { Bool = { "aws:SecureTransport" = "false" } }
-    }]
+    Version   = "2012-10-17"
+    Statement = concat(try([local.tls_statements[each.key]], []), try([local.topic_statements[each.key]], []))
   })
 }

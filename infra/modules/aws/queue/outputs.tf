@@ -32,3 +32,8 @@ output "visibility_s" {
   description = "Seconds for which a received message is hidden from other consumers."
   value       = aws_sqs_queue.this.visibility_timeout_seconds
 }
+
+output "statements" {
+  description = "The statements of the queue's policy."
+  value       = try(jsondecode(aws_sqs_queue_policy.this["live"].policy).Statement[*].Sid, [])
+}

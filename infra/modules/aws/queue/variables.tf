@@ -35,3 +35,9 @@ variable "tls_only" {
   type        = bool
   default     = true
 }
+
+variable "topic" {
+  description = "The topic that sends to the queue, or null."
+  type        = object({ arn = string })
+  default     = null
+}

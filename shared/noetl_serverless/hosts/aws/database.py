@@ -1,33 +1,16 @@
-"""The database URL with its credentials, determined for each new connection."""
+"""The database URL for a role of IAM, determined for each new connection."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urlsplit
 
-from ...ports import SecretStore
 from .account import Account
-from .configuration import database_url
 from .signature import signed_query
 
 # RDS accepts a token for 15 minutes
 TOKEN_SECONDS = 900
-CONNECT_TIMEOUT_SECONDS = 15.0
-
-
-class SecretDatabaseUrl:
-    """The URL with the credentials of the secret. To be called in a thread, while `loop` runs."""
-
-    def __init__(self, configured: str, store: SecretStore, loop: asyncio.AbstractEventLoop) -> None:
-        self._configured = configured
-        self._store = store
-        self._loop = loop
-
-    def __call__(self) -> str:
-        reading = asyncio.run_coroutine_threadsafe(self._store.read("database_url"), self._loop)
-        return database_url(self._configured, reading.result(CONNECT_TIMEOUT_SECONDS))
 
 
 class IamDatabaseUrl:

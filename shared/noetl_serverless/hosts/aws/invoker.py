@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from ...errors import Unavailable
+from ..cloud.invocations import copies_of
 from .api import Api, AwsError
 
 _log = logging.getLogger(__name__)
@@ -25,8 +26,7 @@ class SqsInvoker:
     """Sends a message to the function's queue. An invocation that fails is lost: invocations are hints.
 
     A delay beyond SQS's limit is kept in `at` (seconds since 1970): a receiver that gets the message too early sends it
-    again. `waiting` in a payload is the number of waiting commands: one message is sent for each `per_invocation` of
-    them, so that more instances start if the pool's limit allows.
+    again. `waiting` and `per_invocation`: see `copies_of`.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class SqsInvoker:
     ) -> None:
         self._api = api
         self._queues = dict(queues)
-        self._per_invocation = max(1, per_invocation)
+        self._per_invocation = per_invocation
         self._clock = clock
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
@@ -43,7 +43,7 @@ class SqsInvoker:
             _log.warning("no queue for function %s: it is not invoked", function)
             return
         message = {"function": function, **(payload or {})}
-        invocations = min(MAX_MESSAGES, math.ceil(message.pop("waiting", 1) / self._per_invocation)) or 1
+        invocations = copies_of(message, self._per_invocation, MAX_MESSAGES)
         if delay > MAX_DELAY_SECONDS:
             message["at"] = math.ceil(self._clock() + delay)
         try:

@@ -7,17 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from ...ports import SecretStore
 from ...settings import Settings
+from ..cloud.configuration import settings_with_secrets
+from ..cloud.database import SecretDatabaseUrl
+from ..cloud.secrets import CachedSecrets
 from ..platform import Platform
 from .account import Account
 from .api import Api
-from .configuration import settings_with_secrets
-from .database import IamDatabaseUrl, SecretDatabaseUrl
+from .database import IamDatabaseUrl
 from .host import LambdaHost
 from .invoker import SqsInvoker
 from .loop import event_loop, run
 from .results import S3ResultStore
-from .secrets import SecretsManager
+from .secrets import SecretsManagerVault
 
 if TYPE_CHECKING:
     import aiohttp
@@ -35,7 +38,6 @@ class AwsPlatform(Platform):
     host: LambdaHost
     invoker: SqsInvoker
     api: Api
-    store: SecretsManager
     runs_after_response: bool = False
     # EventBridge's schedules have a resolution of one minute
     timer_function: str | None = "reconciler"
@@ -48,7 +50,8 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
     """
     account = Account.of(environ)
     api = Api(account)
-    store = SecretsManager(api, Settings.from_environment(environ).secrets)
+    vault = SecretsManagerVault(api)
+    store = CachedSecrets(vault, Settings.from_environment(environ).secrets)
     settings = run(settings_with_secrets(environ, store))
     url = settings.control_plane_url
     directly = url.startswith(DIRECTLY)
@@ -57,15 +60,14 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         host=LambdaHost(),
         invoker=SqsInvoker(api, settings.function_urls, per_invocation=settings.max_in_flight),
         # not cached: the password may have changed by the next connection
-        database_url=database_url_of(settings, account, SecretsManager(api, settings.secrets, ttl=0.0)),
+        database_url=database_url_of(settings, account, CachedSecrets(vault, settings.secrets, ttl=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),
         connect=(lambda: session(api, url)) if directly and session else None,
         api=api,
-        store=store,
     )
 
 
-def database_url_of(settings: Settings, account: Account, store: SecretsManager) -> str | Callable[[], str]:
+def database_url_of(settings: Settings, account: Account, store: SecretStore) -> str | Callable[[], str]:
     if settings.database_auth == "iam":
         return IamDatabaseUrl(settings.database_url, account)
     if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:

@@ -1,4 +1,4 @@
-"""Batches of SQS: invocations, of which some come too early and some are not ours."""
+"""Batches of SQS: invocations, of which some come too early, events, and what is neither."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class NotificationQueue:
 
 
 def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An invocation's payload; None if the message is not an invocation."""
+    """An invocation's payload, empty for an event; None if the message is neither."""
     try:
         message = orjson.loads(record["body"])
         float(message.get("at", 0))
@@ -80,4 +80,9 @@ def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         _log.error("message %s is not an invocation", record.get("messageId"))
         return None
-    return message
+    return {} if _is_event(message) else message
+
+
+def _is_event(message: Mapping[str, Any]) -> bool:
+    """Whether SNS wrapped it, or S3 wrote it: something has happened, and what else it says is not for us."""
+    return "TopicArn" in message or "Records" in message or message.get("Service") == "Amazon S3"

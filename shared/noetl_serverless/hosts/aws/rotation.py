@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from ...store.connection import connect
 from ...store.worker_role import create_worker_role
+from ..cloud.configuration import database_url
+from ..cloud.provision import ends_soon, password_of, role_secret, service_token
 from .api import Api, AwsError
-from .configuration import database_url
-from .provision import ends_soon, password_of, role_secret, service_token
 
 _PENDING, _CURRENT = "AWSPENDING", "AWSCURRENT"
 _TAKEN = "ResourceExistsException"
@@ -37,7 +37,7 @@ class Token:
         self._days = days
 
     async def new_value(self) -> str:
-        return service_token(await _value(self._api, self._key_id), self._role, self._days)
+        return service_token(await _value(self._api, self._key_id), self._role, self._days, "aws")
 
     async def use(self, value: str) -> None:
         """The control plane verifies a token by its signature."""

@@ -1,51 +1,42 @@
-"""Secrets from Secrets Manager, kept for a while."""
+"""Secrets of Secrets Manager, read by functions and filled by the migration."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+import uuid
 
 from .api import Api, AwsError
 
-# how long a value is cached: a rotation is noticed within this time
-CACHE_SECONDS = 300.0
-MISSING = "ResourceNotFoundException"
+_MISSING = "ResourceNotFoundException"
+_EXISTS = "ResourceExistsException"
 
 
-class SecretsManager:
-    """`ids`: the engine's name of a secret -> its ARN or its name in Secrets Manager."""
+class SecretsManagerVault:
+    """The `cloud.vault.Vault` of AWS. An id is an ARN, or a name in Secrets Manager."""
 
-    def __init__(
-        self,
-        api: Api,
-        ids: Mapping[str, str],
-        *,
-        ttl: float = CACHE_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._ids = dict(ids)
-        self._ttl = ttl
-        self._clock = clock
-        self._cached: dict[str, tuple[str, float]] = {}
 
-    async def read(self, name: str) -> str:
-        """KeyError if there is none of that name, or it has no value yet."""
-        cached = self._cached.get(name)
-        now = self._clock()
-        if cached is not None and cached[1] > now:
-            return cached[0]
-        value = await self._value(name)
-        self._cached[name] = (value, now + self._ttl)
-        return value
-
-    async def _value(self, name: str) -> str:
+    async def read(self, id: str) -> str | None:
         try:
             # the default, but not of every emulator
-            body = {"SecretId": self._ids[name], "VersionStage": "AWSCURRENT"}
+            body = {"SecretId": id, "VersionStage": "AWSCURRENT"}
             answer = await self._api.json("secretsmanager", "secretsmanager.GetSecretValue", body)
         except AwsError as error:
-            if error.code == MISSING:
-                raise KeyError(name) from None
+            if error.code == _MISSING:
+                return None
             raise
-        return str(answer["SecretString"])
+        # an emulator may give an empty secret a version without a value
+        value = answer.get("SecretString")
+        return None if value is None else str(value)
+
+    async def replace(self, id: str, value: str, previous: str | None) -> bool:
+        # the same request token for the same change of a secret: Secrets Manager accepts only the first value
+        token = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{id}\n{previous or ''}"))
+        body = {"SecretId": id, "SecretString": value, "ClientRequestToken": token}
+        try:
+            await self._api.json("secretsmanager", "secretsmanager.PutSecretValue", body)
+        except AwsError as error:
+            if error.code == _EXISTS:
+                return False
+            raise
+        return True

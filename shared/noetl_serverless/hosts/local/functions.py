@@ -21,7 +21,7 @@ from functions_framework.aio import create_asgi_app
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ...telemetry import logs
-from ..functions_framework_app import KEEP_ALIVE_SECONDS
+from ..http.framework import KEEP_ALIVE_SECONDS
 from ..process import SharedProcess, sharing
 from .program import FunctionProgram, from_input
 

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...results.store import FsspecResultStore
 from ...settings import Settings
+from ..http.host import HttpHost
 from ..platform import Platform
 from .invoker import HttpInvoker
 
 
-class LocalHost:
-    """Nothing ends an invocation here; each is given the same time, so that it behaves as it would on a cloud."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def remaining(self) -> float:
-        return self._seconds
-
-
-def local_platform(settings: Settings) -> Platform:
+def local_platform(environ: Mapping[str, str]) -> Platform:
+    """ValueError naming the variable that is wrong."""
+    settings = Settings.from_environment(environ)
     return Platform(
         settings=settings,
-        host=LocalHost(settings.time_budget),
+        # nothing ends a request here: it is given the time that it would have on a cloud
+        host=HttpHost(settings.time_budget),
         invoker=HttpInvoker(settings.function_urls, settings.service_token),
         database_url=settings.database_url,
         results=lambda: FsspecResultStore(settings.result_url),

@@ -50,10 +50,6 @@ _MEMORY = {1: (0.125, 4), 2: (0.125, 8), 4: (2, 16), 6: (4, 24), 8: (4, 32)}
 
 def settle(service: Message) -> None:
     """Raises InvalidArgument, Unimplemented."""
-    if not service.build_config.source_location or not service.build_config.function_target:
-        raise Unimplemented(
-            "The stand-in runs functions built from source: build_config.source_location and .function_target."
-        )
     if not service.ingress:
         service.ingress = run_v2.IngressTraffic.INGRESS_TRAFFIC_ALL
     if not service.launch_stage:

@@ -1,4 +1,4 @@
-"""What Cloud Run's build makes of a zip: the unpacked source, and an environment with its requirements."""
+"""What Cloud Run's build makes of a package: the unpacked source, and an environment with its requirements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
-import zipfile
+import tarfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -80,10 +80,10 @@ class Images:
             making = folder.with_name(f".{folder.name}")
             shutil.rmtree(making, ignore_errors=True)
             try:
-                with zipfile.ZipFile(io.BytesIO(archive)) as source:
-                    source.extractall(making)
-            except zipfile.BadZipFile as error:
-                raise BuildFailed(f"The source is not a zip: {error}") from None
+                with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as source:
+                    source.extractall(making, filter="data")
+            except tarfile.TarError as error:
+                raise BuildFailed(f"The source is not a gzipped archive: {error}") from None
             making.rename(folder)
         for name in ("main.py", "requirements.txt"):
             if not (folder / name).is_file():

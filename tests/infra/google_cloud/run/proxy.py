@@ -35,8 +35,21 @@ class _Refused(Exception):
         self.status = status
 
 
-class _TooLarge(Exception):
-    """More of a request's body than may come."""
+class _Body:
+    """A request's body, as it comes; it ends in an error if more comes than may."""
+
+    def __init__(self, request: web.Request) -> None:
+        self.is_too_large = False
+        self._request = request
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._request.content.iter_any():
+            size += len(chunk)
+            if size > MAX_BYTES:
+                self.is_too_large = True
+                raise ConnectionError("the request's body is too large")
+            yield chunk
 
 
 class Proxy:
@@ -108,7 +121,7 @@ class Proxy:
         """The headers that the instance gets. _Refused."""
         headers = CIMultiDict((name, value) for name, value in request.headers.items() if not _is_hop(name))
         headers.add("X-Forwarded-For", request.remote or "")
-        headers.setdefault("X-Forwarded-Proto", "https")
+        headers.setdefault("X-Forwarded-Proto", request.scheme)
         if self.is_open_to_all or self._policies.allows(None, "run.routes.invoke", self._service):
             return headers
         name = _SERVERLESS if _SERVERLESS in headers else _AUTHORIZATION
@@ -134,6 +147,7 @@ class Proxy:
     async def _forward(self, request: web.Request, headers: CIMultiDict[str], instance: Instance) -> web.StreamResponse:
         assert self._session is not None
         response: web.StreamResponse | None = None
+        body = _Body(request)
         try:
             async with (
                 asyncio.timeout(instance.revision.timeout),
@@ -141,7 +155,7 @@ class Proxy:
                     request.method,
                     URL(f"http://127.0.0.1:{instance.port}{request.raw_path}", encoded=True),
                     headers=headers,
-                    data=_body(request) if request.body_exists else None,
+                    data=body.chunks() if request.body_exists else None,
                     allow_redirects=False,
                 ) as answer,
             ):
@@ -156,11 +170,11 @@ class Proxy:
                     await response.write(chunk)
                 await response.write_eof()
                 return response
-        except _TooLarge:
-            return web.Response(status=413, text="The request is too large: at most 32 MiB.\n")
         except TimeoutError:
             return self._broken_off(request, response, 504, "The request has been terminated: it took too long.")
         except (aiohttp.ClientError, ConnectionError) as error:
+            if body.is_too_large:
+                return self._broken_off(request, response, 413, "The request is too large: at most 32 MiB.")
             _log.warning("%s: %s: %s", self._service, type(error).__name__, error)
             return self._broken_off(request, response, 503, "The connection to the instance had an error.")
 
@@ -177,12 +191,3 @@ class Proxy:
 
 def _is_hop(name: str) -> bool:
     return name.lower() in _HOP_BY_HOP
-
-
-async def _body(request: web.Request) -> AsyncIterator[bytes]:
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > MAX_BYTES:
-            raise _TooLarge
-        yield chunk

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import string
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +12,14 @@ from google.cloud import run_v2
 
 from noetl_serverless.hosts.local.ports import free_port
 
+from ..artifact_registry import ArtifactRegistry
+from ..errors import ApiError
 from ..guard import Guard
 from ..identities import AccessTokens, IdTokens
 from ..messages import Message, seconds, stamp
 from ..policies import Policies
 from ..project import Project
 from ..service_accounts import ServiceAccounts
-from .image import BuildFailed, Images
 from .instance import Instance, Revision, StartFailed
 from .metadata import MetadataServer
 from .pool import Pool
@@ -44,12 +44,10 @@ class Surroundings:
     accounts: ServiceAccounts
     access_tokens: AccessTokens
     id_tokens: IdTokens
-    images: Images
+    registry: ArtifactRegistry
     guard: Guard
     home: Path
     idle: float
-    # may an account read the source, as a build's account must?
-    may_read: Callable[[str, str], bool]
 
 
 class Service:
@@ -119,7 +117,7 @@ class Service:
         self._record(name)
         try:
             pool = await self._ready_pool(name.rpartition("/")[2])
-        except (BuildFailed, StartFailed) as error:
+        except (ApiError, StartFailed) as error:
             self._conclude(name, _State.CONDITION_FAILED, str(error))
             raise DeployFailed(str(error)) from None
         finally:
@@ -135,12 +133,10 @@ class Service:
         self._conclude(name, _State.CONDITION_SUCCEEDED, "")
 
     async def _ready_pool(self, revision: str) -> Pool:
-        """Raises BuildFailed, StartFailed."""
-        template, config = self.message.template, self.message.build_config
-        account = config.service_account.rpartition("/")[2]
-        if account and not self._around.may_read(account, config.source_location):
-            raise BuildFailed(f"The build's account {account} may not read {config.source_location}.")
-        image = await self._around.images.build(config)
+        """Raises NotFound, StartFailed."""
+        template = self.message.template
+        # what build_config says is only where the image came from
+        image = self._around.registry.pull(template.containers[0].image)
         metadata = await self._metadata_server(template.service_account)
         environment = {variable.name: variable.value for variable in template.containers[0].env}
         plan = Revision(

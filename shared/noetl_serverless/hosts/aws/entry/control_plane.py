@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ....settings import Settings
-from ....store.migrate import migrate
-from ....store.worker_role import create_worker_role, lock_worker_role, worker_role
 from ...assembly.control_plane import control_plane
+from ...cloud.configuration import MissingSecret
+from ...cloud.migration import migrate_deployment
+from ...cloud.provision import DATABASE_ROLE, TOKEN_PREFIX
+from ...cloud.secrets import CachedSecrets
 from ..account import Account
 from ..api import Api
-from ..configuration import MissingSecret
 from ..host import Context
 from ..http import Handler, http_handler, is_http
 from ..loop import run
 from ..platform import aws_platform, database_url_of
-from ..provision import DATABASE_ROLE, TOKEN_PREFIX, password_of, provision
 from ..rotation import RolePassword, Token, is_rotation, rotate
-from ..secrets import SecretsManager
+from ..secrets import SecretsManagerVault
 
 _log = logging.getLogger(__name__)
 
 # exactly this event, which only a direct invocation can send: an HTTP request is wrapped in another event
 MIGRATE = {"noetl": "migrate"}
+
+
+def entry_point(environ: Mapping[str, str]) -> ControlPlaneHandler:
+    return ControlPlaneHandler(environ)
 
 
 class ControlPlaneHandler:
@@ -56,15 +59,9 @@ class ControlPlaneHandler:
         return self._http
 
     async def _migrate(self) -> dict[str, list[str]]:
-        """Create the secrets that have no value yet, migrate the database to this version, then see to the role of
-        direct workers."""
         settings = Settings.from_environment(self._environ)
         api = self._api()
-        created = await provision(api, settings.provision, settings.token_days)
-        url = self._owner_url(settings, api)
-        password = await _role_password(settings, api)
-        applied = await asyncio.to_thread(lambda: _set_up(url if isinstance(url, str) else url(), settings, password))
-        return {"secrets": created, "migrations": applied}
+        return await migrate_deployment(settings, SecretsManagerVault(api), self._owner_url(settings, api))
 
     async def _rotate(self, event: Mapping[str, str]) -> dict[str, str]:
         """ValueError for a secret that cannot be rotated like this: keys seal and sign what is stored."""
@@ -82,26 +79,9 @@ class ControlPlaneHandler:
         return {"secret": name, "step": event["Step"]}
 
     def _owner_url(self, settings: Settings, api: Api) -> str | Callable[[], str]:
-        return database_url_of(settings, api.account, SecretsManager(api, settings.secrets, ttl=0.0))
+        return database_url_of(
+            settings, api.account, CachedSecrets(SecretsManagerVault(api), settings.secrets, ttl=0.0)
+        )
 
     def _api(self) -> Api:
         return Api(Account.of(self._environ))
-
-
-async def _role_password(settings: Settings, api: Api) -> str | None:
-    """None if there is no such role, or it signs in without a password."""
-    name = f"{DATABASE_ROLE}{settings.worker_role}"
-    if name not in settings.provision:
-        return None
-    return password_of(await SecretsManager(api, settings.provision).read(name))
-
-
-def _set_up(url: str, settings: Settings, password: str | None) -> list[str]:
-    """The migrations that were run."""
-    applied = migrate(url)
-    if settings.worker_role:
-        create_worker_role(url, settings.worker_role, password)
-    else:
-        # workers were direct before, perhaps
-        lock_worker_role(url, worker_role(url))
-    return applied

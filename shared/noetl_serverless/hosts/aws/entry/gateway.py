@@ -10,6 +10,6 @@ from ..platform import aws_platform
 from ..session import lambda_session
 
 
-def gateway_handler(environ: Mapping[str, str]) -> Handler:
+def entry_point(environ: Mapping[str, str]) -> Handler:
     platform = aws_platform(environ, lambda_session)
     return http_handler(gateway(platform).app, platform.host)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from ....reconciler.reconciler import MAX_ITEMS, Reconciler
-from ....telemetry import metrics
+from ....reconciler.passes import Passes
 from ....telemetry.logs import end_cold_start, log_context
 from ...assembly.reconciler import reconciler
 from ..host import Context
@@ -18,11 +18,16 @@ TICK = {"noetl": "tick"}
 FUNCTION = "reconciler"
 
 
+def entry_point(environ: Mapping[str, str]) -> ReconcilerHandler:
+    return ReconcilerHandler(environ)
+
+
 class ReconcilerHandler:
     def __init__(self, environ: Mapping[str, str]) -> None:
         platform: AwsPlatform = aws_platform(environ)
         self._platform = platform
-        self._reconciler: Reconciler = reconciler(platform)[0]
+        # the next tick is up to a minute away
+        self._passes = Passes(reconciler(platform)[0], partial(platform.invoker.invoke, FUNCTION))
         self._notifications = NotificationQueue(self._invoke, platform.invoker)
 
     def __call__(self, event: Any, context: Context) -> dict[str, Any]:
@@ -33,23 +38,11 @@ class ReconcilerHandler:
             if is_batch(event):
                 answer = run(self._notifications.handle_batch(event))
             elif event == TICK:
-                answer = {"done": run(self._pass())}
+                answer = {"done": run(self._passes.run())}
             else:
                 raise ValueError("the reconciler accepts only ticks and batches of its queue")
         end_cold_start()
         return answer
 
     async def _invoke(self, messages: Sequence[Mapping[str, Any]]) -> None:
-        await self._pass()
-
-    async def _pass(self) -> dict[str, int]:
-        try:
-            done = await self._reconciler.reconcile()
-        except Exception:
-            metrics.reconciler_passes.labels("failed").inc()
-            raise
-        metrics.reconciler_passes.labels("done").inc()
-        if any(count >= MAX_ITEMS for count in done.values()):
-            # one pass was not enough for a kind of work, and the next tick is a minute away
-            await self._platform.invoker.invoke(FUNCTION)
-        return done
+        await self._passes.run()

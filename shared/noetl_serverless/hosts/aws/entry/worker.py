@@ -17,6 +17,10 @@ from ..session import lambda_session
 DRAIN = "drain"
 
 
+def entry_point(environ: Mapping[str, str]) -> WorkerHandler:
+    return WorkerHandler(environ)
+
+
 class WorkerHandler:
     def __init__(self, environ: Mapping[str, str]) -> None:
         platform: AwsPlatform = aws_platform(environ, lambda_session)

@@ -257,6 +257,57 @@ class BucketPolicy(Resource):
         aws("s3").delete_bucket_policy(Bucket=state["bucket"])
 
 
+class Notification(Resource):
+    type = "aws_s3_bucket_notification"
+    replace = ("bucket",)
+    defaults = {"eventbridge": False}
+
+    def create(self, aws: Clients, want: Given) -> State:
+        self.update(aws, want, {})
+        return {}
+
+    def update(self, aws: Clients, want: Given, state: State) -> None:
+        want.forgo("eventbridge")
+        topics = [self._topic(topic) for topic in want.blocks("topic")]
+        aws("s3").put_bucket_notification_configuration(
+            Bucket=want["bucket"], NotificationConfiguration={"TopicConfigurations": topics}
+        )
+
+    def _topic(self, topic: Given) -> dict[str, Any]:
+        rules = [{"Name": "prefix", "Value": topic["filter_prefix"]}] if topic["filter_prefix"] else []
+        return {
+            **topic.pick("events", id="Id", topic_arn="TopicArn"),
+            **({"Filter": {"Key": {"FilterRules": rules}}} if rules else {}),
+        }
+
+    def read(self, aws: Clients, state: State) -> State | None:
+        found = aws("s3").get_bucket_notification_configuration(Bucket=state["bucket"])
+        return {
+            "id": state["bucket"],
+            "bucket": state["bucket"],
+            "eventbridge": "EventBridgeConfiguration" in found,
+            "lambda_function": [],
+            "queue": [],
+            "topic": [self._found(topic) for topic in found.get("TopicConfigurations", ())],
+        }
+
+    def _found(self, topic: dict[str, Any]) -> dict[str, Any]:
+        rules = {
+            rule["Name"].lower(): rule["Value"]
+            for rule in topic.get("Filter", {"Key": {"FilterRules": []}})["Key"]["FilterRules"]
+        }
+        return {
+            "id": topic["Id"],
+            "topic_arn": topic["TopicArn"],
+            "events": topic["Events"],
+            "filter_prefix": rules.get("prefix", ""),
+            "filter_suffix": rules.get("suffix", ""),
+        }
+
+    def delete(self, aws: Clients, state: State) -> None:
+        aws("s3").put_bucket_notification_configuration(Bucket=state["bucket"], NotificationConfiguration={})
+
+
 class Object(Resource):
     type = "aws_s3_object"
     replace = ("bucket", "key")

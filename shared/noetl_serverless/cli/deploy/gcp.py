@@ -1,0 +1,54 @@
+"""A deployment on Google Cloud: its images, its migration, and how to reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..contexts import Context
+from ..google_client import GoogleClient, Operator
+from ..google_user import GoogleUser
+from .images import build_images
+from .terraform import Terraform
+
+# the database may be large; the function may run as long
+MIGRATION_SECONDS = 3600.0
+
+
+def prepare(terraform: Terraform, variables: Sequence[str], *, approved: bool) -> None:
+    """Build the images of the packages that have none yet: Terraform's provider only names what an image was built from
+    (https://github.com/hashicorp/terraform-provider-google/issues/22263)."""
+    terraform.apply([*variables, "-target=module.images"], approved=approved)
+    outputs = terraform.outputs()
+    build_images(GoogleUser(outputs.get("endpoint_url")), outputs["project"], outputs["region"], outputs["builds"])
+
+
+def migrate(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill the secrets that have no value, and migrate the database; returns the names of both. Failure without
+    credentials that may act as the operator."""
+    operator = _operator(outputs)
+    client = GoogleClient(outputs["migration_url"], "", operator)
+    try:
+        answer: dict[str, Any] = client.post_for("/", {}, MIGRATION_SECONDS)
+    finally:
+        client.close()
+    return answer
+
+
+def context_of(outputs: Mapping[str, Any], name: str | None) -> Context:
+    """The context of the deployment. Reads the operator's token as the operator; Failure without credentials that may
+    act as one."""
+    operator = _operator(outputs)
+    return Context(
+        name=name or outputs["prefix"],
+        url=outputs["control_plane_url"],
+        token=operator.secret(outputs["operator_token_secret_id"]),
+        gateway_url=outputs["gateway_url"],
+        region=outputs["region"],
+        endpoint_url=outputs.get("endpoint_url") or "",
+        service_account=operator.email,
+    )
+
+
+def _operator(outputs: Mapping[str, Any]) -> Operator:
+    return Operator(outputs["operator"], GoogleUser(outputs.get("endpoint_url")))

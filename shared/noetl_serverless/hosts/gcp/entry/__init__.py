@@ -1,0 +1,1 @@
+"""What the Functions Framework serves on Cloud Run: one function for each service."""

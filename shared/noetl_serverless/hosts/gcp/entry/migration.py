@@ -1,0 +1,49 @@
+"""The migration of a deployment, which only its operators may call: a POST brings it to this release."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ....settings import Settings
+from ....telemetry import logs
+from ....telemetry.http import EXCEPTION_HANDLERS, middleware
+from ....telemetry.probes import probe_routes
+from ...assembly.service import Service
+from ...cloud.migration import migrate_deployment
+from ...cloud.secrets import CachedSecrets
+from ...http.framework import Function, serve_when_ready
+from ..identity import NamedCallers
+from ..platform import Google, database_url_of
+from ..secrets import SecretManagerVault
+
+
+def entry_point(environ: Mapping[str, str]) -> Function:
+    async def make() -> Service:
+        return _service(environ)
+
+    return serve_when_ready(make)
+
+
+def _service(environ: Mapping[str, str]) -> Service:
+    settings = Settings.from_environment(environ)
+    logs.setup("migration", settings.log_level)
+    google = Google.of(environ)
+    vault = SecretManagerVault(google.api)
+    url = database_url_of(settings, CachedSecrets(vault, settings.secrets, ttl=0.0))
+
+    async def migrate(request: Request) -> Response:
+        # it goes on if the caller does not wait for its end
+        return JSONResponse(await asyncio.shield(migrate_deployment(settings, vault, url)))
+
+    app = Starlette(
+        routes=[Route("/", migrate, methods=["POST"]), *probe_routes({})],
+        middleware=middleware(),
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+    return Service(NamedCallers(app), (google.api.close,))

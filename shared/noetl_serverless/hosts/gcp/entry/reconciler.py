@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+from ...assembly.service import Service
+from ...http.framework import Function
+from ...http.reconciler import service
+from ...platform import Platform
+from ..results import gcs_results
+from ..serving import cloud_run_function
+
+FUNCTION = "reconciler"
+
+
+def entry_point(environ: Mapping[str, str]) -> Function:
+    return cloud_run_function(environ, _service, gcs_results)
+
+
+def _service(platform: Platform) -> Service:
+    # the next tick is up to a minute away
+    return service(platform, partial(platform.invoker.invoke, FUNCTION))

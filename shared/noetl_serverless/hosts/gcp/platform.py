@@ -1,0 +1,89 @@
+"""The adapters of a Cloud Run function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ...ports import ResultStore, SecretStore
+from ...settings import Settings
+from ..cloud.configuration import settings_with_secrets
+from ..cloud.database import SecretDatabaseUrl
+from ..cloud.secrets import CachedSecrets
+from ..http.host import HttpHost
+from ..platform import Platform
+from .api import Api
+from .invoker import CloudTasksInvoker
+from .metadata import DEFAULT_HOST, Metadata
+from .secrets import SecretManagerVault
+
+if TYPE_CHECKING:
+    import aiohttp
+
+# makes the result store of a URL, and of the URL of an emulator
+Results = Callable[[str, str | None], ResultStore]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Google:
+    """Google's APIs, as the environment of a function names them."""
+
+    metadata: Metadata
+    api: Api
+    # of an emulator
+    endpoint_url: str | None
+
+    @classmethod
+    def of(cls, environ: Mapping[str, str]) -> Google:
+        metadata = Metadata(environ.get("GCE_METADATA_HOST", DEFAULT_HOST))
+        endpoint_url = environ.get("GOOGLE_ENDPOINT_URL")
+        return cls(metadata=metadata, api=Api(metadata, endpoint_url), endpoint_url=endpoint_url)
+
+
+async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> Platform:
+    """Reads the function's secrets. `results` is for a function that reads or writes results.
+
+    Raises MissingSecret, ApiError, Unavailable.
+    """
+    google = Google.of(environ)
+    vault = SecretManagerVault(google.api)
+    secrets = CachedSecrets(vault, Settings.from_environment(environ).secrets)
+    settings = await settings_with_secrets(environ, secrets)
+    return Platform(
+        settings=settings,
+        host=HttpHost(settings.time_budget),
+        invoker=CloudTasksInvoker(google.api, settings.function_urls, per_invocation=settings.max_in_flight),
+        # not cached: the password may have changed by the next connection
+        database_url=database_url_of(settings, CachedSecrets(vault, settings.secrets, ttl=0.0)),
+        results=partial(results or _no_results, settings.result_url, google.endpoint_url),
+        connect=_session(google.metadata, settings.control_plane_url),
+        # an instance gets no CPU between its requests
+        runs_after_response=False,
+        # Cloud Scheduler has a resolution of one minute
+        timer_function="reconciler",
+    )
+
+
+def database_url_of(settings: Settings, secrets: SecretStore) -> str | Callable[[], str]:
+    """To be called in the event loop that reads the secret for each connection."""
+    if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:
+        import asyncio
+
+        return SecretDatabaseUrl(settings.database_url, secrets, asyncio.get_running_loop())
+    return settings.database_url
+
+
+def _no_results(url: str, endpoint_url: str | None) -> ResultStore:
+    raise TypeError("this function has no result store")
+
+
+def _session(metadata: Metadata, url: str) -> Callable[[], aiohttp.ClientSession]:
+    def session() -> aiohttp.ClientSession:
+        from .session import identified_session
+
+        return identified_session(metadata, url)
+
+    return session

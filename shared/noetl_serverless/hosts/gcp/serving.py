@@ -1,0 +1,33 @@
+"""A service as a Cloud Run function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from ..assembly.service import Service
+from ..http.framework import Function, serve_when_ready
+from ..platform import Platform
+from .identity import NamedCallers
+from .platform import Results, gcp_platform
+
+# Cloud Run kills an instance 10 s after SIGTERM
+DRAIN_SECONDS = 9.0
+
+
+def cloud_run_function(
+    environ: Mapping[str, str],
+    assemble: Callable[[Platform], Service],
+    results: Results | None = None,
+    *,
+    public: bool = False,
+) -> Function:
+    """`assemble` makes the service of what the host provides, at the first request: the process has forked by then, and
+    a new deployment may have got its secrets. `results`: see `gcp_platform`. `public`: whether all may call it, and not
+    only named callers."""
+
+    async def make() -> Service:
+        service = assemble(await gcp_platform(environ, results))
+        return service if public else replace(service, app=NamedCallers(service.app))
+
+    return serve_when_ready(make, drain_seconds=DRAIN_SECONDS)

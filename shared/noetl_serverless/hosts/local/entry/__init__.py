@@ -1,0 +1,1 @@
+"""What the Functions Framework serves on a laptop."""

@@ -1,0 +1,246 @@
+"""A deployment on stand-ins for Google Cloud, created, used and destroyed: `make gcp` runs this.
+
+python -m tests.infra.google_journey           all steps
+python -m tests.infra.google_journey --stay    stays up before the last step, until Ctrl-C, and then destroys
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import requests
+from google.cloud.run_v2 import ServicesClient
+from google.cloud.scheduler_v1 import CloudSchedulerClient
+from google.cloud.storage import Client as StorageClient
+from google.cloud.tasks_v2 import CloudTasksClient
+from localstack import steps, usage
+from localstack.gateway import Gateway
+from localstack.journey import Files
+from localstack.packages import repacked
+from tests.infra.fake_provider.configuration import provider
+from tests.infra.google_cloud.standin import PROJECT, REGION
+from tests.infra.google_deployment import GoogleDeployment
+
+PLACE = f"projects/{PROJECT}/locations/{REGION}"
+# Cloud Scheduler counts in minutes
+TICK = 150.0
+# an event is delivered at once, and its pass asks for a worker, which may have to start
+EVENT = 30.0
+
+
+class Journey:
+    """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
+
+    def __init__(self, deployment: GoogleDeployment, files: Files = usage.serve_flights) -> None:
+        """`files`: serves what the flagship fetches."""
+        self.deployment = deployment
+        self.digests: dict[str, str] = {}
+        self._files = files
+        self._gateway: Gateway | None = None
+
+    @property
+    def gateway(self) -> Gateway:
+        if self._gateway is None:
+            self._gateway = self.deployment.gateway()
+        return self._gateway
+
+    def start(self) -> str:
+        self.deployment.start_servers()
+        return f"stand-ins for Google's APIs at {self.deployment.standin.url}, PostgreSQL and NATS beside them"
+
+    def init(self) -> str:
+        self.deployment.init()
+        return "with the fake provider" if self.deployment.provider else "with the real provider"
+
+    def apply(self) -> str:
+        said = self.deployment.apply().text
+        lines = [line for line in said.splitlines() if line.startswith("Apply complete!")]
+        return "; ".join(line.split(".")[0].removeprefix("Apply complete! ") for line in lines)
+
+    def migrate(self) -> str:
+        """The apply has done it already, so that another finds nothing to do."""
+        done = json.loads(self.deployment.deploy("migrate", "--json").out)
+        assert (done["secrets"], done["migrations"]) == ([], []), done
+        return "nothing is left to do"
+
+    def smoke(self) -> str:
+        return self.deployment.smoke()
+
+    def callers(self) -> str:
+        """Nobody but those whom Terraform names reaches a function behind the gateway."""
+        functions = self.deployment.outputs()["functions"]
+        for name, function in functions.items():
+            status = requests.get(f"{function['url']}/livez", timeout=60).status_code
+            assert status == (200 if name == "gateway" else 403), (name, status)
+        return f"{len(functions) - 1} functions refuse who is not named"
+
+    def flagship(self) -> str:
+        id, said = usage.flagship(self.gateway, self.deployment.servers, self._files())
+        self.digests["flagship"] = self.deployment.digest(id)
+        return f"{said}, digest {self.digests['flagship'][:15]}..."
+
+    def fan_out(self) -> str:
+        id, said = usage.fan_out(self.gateway)
+        self.digests["fan_out"] = self.deployment.digest(id)
+        return f"{said}, digest {self.digests['fan_out'][:15]}..."
+
+    def results(self) -> str:
+        keys = [blob.name for blob in self.storage().list_blobs(self.deployment.outputs()["result_bucket"])]
+        assert keys and all(key.startswith("results/") for key in keys), keys
+        return f"{len(keys)} objects"
+
+    def schedule(self) -> str:
+        """Only the reconciler starts scheduled runs, and only Cloud Scheduler invokes it for that."""
+        return usage.schedule(self.gateway, TICK)
+
+    def events(self) -> str:
+        """With its clock stopped and its notification lost, a step waits until an object is written."""
+        scheduler = self.deployment.standin.client(CloudSchedulerClient)
+        clock = next(iter(scheduler.list_jobs(parent=PLACE))).name
+        scheduler.pause_job(name=clock)
+        try:
+            self.deployment.standin.admin("POST", "drop_tasks", {"queue": self.queue("shared"), "count": 100})
+            started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
+            time.sleep(3)
+            state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
+            assert state["status"] == "RUNNING", "its notifications were lost, and yet it has ended"
+            self.deployment.standin.admin("POST", "drop_tasks", {"queue": self.queue("shared"), "count": 0})
+            bucket = self.storage().bucket(self.deployment.outputs()["result_bucket"])
+            began = time.monotonic()
+            bucket.blob("results/written-by-somebody").upload_from_string(b"x")
+            state = self.gateway.wait(started["execution_id"], EVENT)
+            assert state["status"] == "COMPLETED", state
+            bucket.blob("results/written-by-somebody").delete()
+        finally:
+            scheduler.resume_job(name=clock)
+        return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
+
+    def second_apply(self) -> str:
+        changes = self.deployment.changes()
+        assert changes == [], changes
+        return "no changes"
+
+    def drift(self) -> str:
+        """Manual changes are detected and reverted. Without the right to call the control plane the gateway is not
+        ready."""
+        tasks = self.deployment.standin.client(CloudTasksClient)
+        queue = tasks.get_queue(name=self.queue("shared"))
+        queue.rate_limits.max_concurrent_dispatches = 77
+        tasks.update_queue(queue=queue, update_mask={"paths": ["rate_limits.max_concurrent_dispatches"]})
+        self._take_away("gateway", "control_plane")
+        assert not self.gateway.is_ready(), "the gateway reached the control plane without a permission"
+        changes = self.deployment.changes()
+        assert sorted(changes) == [
+            ('module.api["control_plane"].google_cloud_run_v2_service_iam_member.caller["gateway"]', ["create"]),
+            ('module.queue["shared"].google_cloud_tasks_queue.this', ["update"]),
+        ], changes
+        self.deployment.apply()
+        assert self.deployment.changes() == []
+        assert self.gateway.is_ready()
+        return "a queue and a policy changed by hand were seen and put right"
+
+    def _take_away(self, caller: str, called: str) -> None:
+        """The right of one function to call another."""
+        functions = self.deployment.outputs()["functions"]
+        services: Any = self.deployment.standin.client(ServicesClient)
+        resource = f"{PLACE}/services/{functions[called]['name']}"
+        policy = services.get_iam_policy(request={"resource": resource})
+        member = f"serviceAccount:{functions[caller]['account']}"
+        for binding in policy.bindings:
+            if member in binding.members:
+                binding.members.remove(member)
+        services.set_iam_policy(request={"resource": resource, "policy": policy})
+
+    def code_change(self) -> str:
+        before = self.deployment.outputs()["builds"]
+        changed = self.deployment.home / "changed"
+        self.deployment.use_packages(
+            repacked(self.deployment.packages, "reconciler", changed, "changed.txt", "a change\n")
+        )
+        self.deployment.apply()
+        after = self.deployment.outputs()["builds"]
+        built = [image.rpartition("/")[2].partition(":")[0] for image in after if image not in before]
+        assert built == ["reconciler"], built
+        assert self.deployment.changes() == []
+        return "only the reconciler got a new image"
+
+    def destroy(self) -> str:
+        said = self.deployment.destroy().text
+        left = self.remaining()
+        assert left == {}, left
+        return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
+
+    def remaining(self) -> dict[str, list[str]]:
+        """What there is beside what the deployment was given."""
+        found = self.deployment.standin.admin("GET", "resources")
+        ours = {kind: [name for name in names if "servers-" not in name] for kind, names in found.items()}
+        return {kind: names for kind, names in ours.items() if names}
+
+    def kill_workers(self) -> int:
+        """End the instances of the pool `shared` as a crash of their machines does; returns how many there were."""
+        name = f"{PLACE}/services/{self.deployment.outputs()['functions']['worker']['name']}"
+        found = self.deployment.standin.admin("GET", "instances")["instances"]
+        pids = [one["pid"] for one in found if one["service"] == name]
+        for pid in pids:
+            self.deployment.standin.admin("POST", f"instances/{pid}:kill", {})
+        return len(pids)
+
+    @contextmanager
+    def without_tasks(self, pool: str) -> Iterator[Callable[[], int]]:
+        """While it lasts, the tasks that are added to the pool's queue are lost; what is yielded counts them."""
+        path, before = f"tasks:drop?queue={self.queue(pool)}", 1000
+        yield lambda: before
+
+    def queue(self, pool: str) -> str:
+        queue: str = self.deployment.outputs()["queues"][pool]
+        return queue
+
+    def storage(self) -> StorageClient:
+        standin = self.deployment.standin
+        options = {"api_endpoint": standin.url}
+        return StorageClient(project=PROJECT, credentials=standin.credentials(), client_options=options)
+
+    def steps(self) -> list[steps.Step]:
+        """All steps in order, each with its name."""
+        return [
+            ("start", self.start),
+            ("terraform init", self.init),
+            ("terraform apply, with the images before it and the migration after it", self.apply),
+            ("migrate", self.migrate),
+            ("smoke", self.smoke),
+            ("callers", self.callers),
+            ("the flagship, through the gateway", self.flagship),
+            ("a fan-out, through the gateway", self.fan_out),
+            ("results in GCS", self.results),
+            ("a schedule, by Cloud Scheduler", self.schedule),
+            ("events", self.events),
+            ("second apply", self.second_apply),
+            ("drift", self.drift),
+            ("a change of code", self.code_change),
+            ("terraform destroy", self.destroy),
+        ]
+
+
+def main(stays: bool) -> int:
+    with tempfile.TemporaryDirectory(prefix="noetl-google-") as folder:
+        deployment = GoogleDeployment(Path(folder), provider=provider())
+        print(f"everything is in {folder}")
+        *journey, destroy = Journey(deployment).steps()
+        waiting = [("stay", lambda: steps.stay(deployment.outputs()["gateway_url"]))] if stays else []
+        try:
+            steps.run([("package", deployment.package), *journey, *waiting, destroy])
+        except steps.StepFailed as error:
+            print(f"failed: {error}\n\nthe ends of the logs:\n{deployment.logs()}")
+            return 1
+        finally:
+            deployment.stop_servers()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main("--stay" in sys.argv[1:]))

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from noetl_serverless.hosts.gcp.api import Api, GoogleError
+from noetl_serverless.hosts.gcp.secrets import SecretManagerVault
+
+from .conftest import Google, error
+
+ID = "projects/p/secrets/noetl-token_key"
+
+
+def payload(value: str) -> tuple[int, object]:
+    return 200, {"name": f"{ID}/versions/1", "payload": {"data": base64.b64encode(value.encode()).decode()}}
+
+
+async def test_the_latest_version_is_read(google: Google, api: Api) -> None:
+    google.answers = [payload("ä secret")]
+    assert await SecretManagerVault(api).read(ID) == "ä secret"
+    assert google.requests == [("GET", f"/v1/{ID}/versions/latest:access", None)]
+
+
+async def test_a_secret_without_a_version_has_no_value(google: Google, api: Api) -> None:
+    google.answers = [error(404, "NOT_FOUND")]
+    assert await SecretManagerVault(api).read(ID) is None
+
+
+async def test_what_may_not_be_read_is_not_taken_for_empty(google: Google, api: Api) -> None:
+    google.answers = [error(403, "PERMISSION_DENIED")]
+    with pytest.raises(GoogleError):
+        await SecretManagerVault(api).read(ID)
+
+
+async def test_a_new_value_is_a_new_version(google: Google, api: Api) -> None:
+    google.answers = [payload("old"), (200, {})]
+    assert await SecretManagerVault(api).replace(ID, "new", "old")
+    assert google.requests[1] == ("POST", f"/v1/{ID}:addVersion", {"payload": {"data": "bmV3"}})
+
+
+async def test_a_value_that_another_has_replaced_meanwhile_stays(google: Google, api: Api) -> None:
+    google.answers = [payload("theirs")]
+    assert not await SecretManagerVault(api).replace(ID, "mine", None)
+    assert len(google.requests) == 1
