@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from .admin import Admin
@@ -24,7 +23,7 @@ from .resource_manager import ResourceManager
 from .run.builds import Builds
 from .run.image import Images
 from .run.service import Surroundings
-from .run.services import Services, may_read
+from .run.services import Services
 from .secret_manager import SecretManager
 from .server import Server
 from .service_accounts import ServiceAccountMethods, ServiceAccounts
@@ -63,7 +62,7 @@ class Cloud:
         buckets = Buckets(project, policies, self._pubsub, self._store, url)
         registry = ArtifactRegistry(project, policies)
         images = Images(self._store, settings.home / "images", settings.tools)
-        self._builds = Builds(project, policies, images, registry, partial(may_read, policies))
+        self._builds = Builds(project, policies, accounts, images, registry)
         self._services = Services(
             Surroundings(
                 project=project,

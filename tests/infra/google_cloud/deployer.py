@@ -6,18 +6,18 @@ import concurrent.futures
 import io
 import json
 import os
+import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from google.cloud.iam_credentials_v1 import IAMCredentialsClient
-from google.cloud.run_v2 import ServicesClient
+from google.cloud.run_v2 import BuildsClient, ServicesClient
 from google.cloud.storage import Client
-from tests.infra.google_cloud.standin import PROJECT, REGION, Standin
+from tests.infra.google_cloud.standin import PROJECT, REGION, Standin, call
 
 from noetl_serverless.packaging.lock import Lock, requirements
 
@@ -74,45 +74,76 @@ class Reply:
 
 @dataclass(slots=True)
 class Deployer:
-    """Functions that are made, deployed and called as users do, by Google's clients."""
+    """Functions that are made, deployed and called as users do, by Google's clients. `account`: as which they run, and
+    are built."""
 
     standin: Standin
     services: Any
     bucket: Any
+    repository: str
     account: str
     requirements: str
 
     @classmethod
     def of(cls, standin: Standin, account: str) -> Self:
-        """With a bucket of its own; the functions run as that account."""
+        """With a bucket and a repository of its own."""
         storage = Client(
             project=PROJECT, credentials=standin.credentials(), client_options={"api_endpoint": standin.url}
         )
         bucket = storage.bucket(f"noetl-sources-{os.getpid()}")
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
         storage.create_bucket(bucket, location=REGION)
+        policy = bucket.get_iam_policy(requested_policy_version=3)
+        policy.bindings.append({"role": "roles/storage.objectViewer", "members": {f"serviceAccount:{account}"}})
+        bucket.set_iam_policy(policy)
+        repository = f"images-{os.getpid()}"
+        url = f"{standin.url}/v1/{PARENT}/repositories"
+        call(f"{url}?repositoryId={repository}", "POST", {"format": "DOCKER"}, standin.token)
+        bindings = [{"role": "roles/artifactregistry.writer", "members": [f"serviceAccount:{account}"]}]
+        call(f"{url}/{repository}:setIamPolicy", "POST", {"policy": {"bindings": bindings}}, standin.token)
         needed = requirements(Lock(LOCK.read_text()).closure(["functions-framework"]))
-        return cls(standin, standin.client(ServicesClient), bucket, account, needed)
+        return cls(standin, standin.client(ServicesClient), bucket, repository, account, needed)
 
-    def source(self, main: str = MAIN, requirements: str | None = None) -> str:
-        """Where it has been uploaded to."""
+    def upload(self, main: str = MAIN, requirements: str | None = None) -> str:
+        """The object's name of a package."""
         packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr("main.py", main)
-            archive.writestr("requirements.txt", self.requirements if requirements is None else requirements)
-        name = f"source-{time.monotonic_ns()}.zip"
+        with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+            needed = self.requirements if requirements is None else requirements
+            for name, text in (("main.py", main), ("requirements.txt", needed)):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        name = f"source-{time.monotonic_ns()}.tar.gz"
         self.bucket.blob(name).upload_from_string(packed.getvalue())
-        return f"gs://{self.bucket.name}/{name}"
+        return name
 
-    def message(self, source: str, **template: Any) -> dict[str, Any]:
-        container = {
-            "image": "europe-docker.pkg.dev/x/y/z",
-            "env": [{"name": "FUNCTION_USE_ASGI", "value": "true"}, {"name": "COLOUR", "value": "red"}],
+    def build(self, name: str, account: str | None = None) -> str:
+        """The image made of a package. RuntimeError if that fails."""
+        image = f"{REGION}-docker.pkg.dev/{PROJECT}/{self.repository}/function:{time.monotonic_ns()}"
+        request = {
+            "parent": PARENT,
+            "storage_source": {"bucket": self.bucket.name, "object_": name},
+            "image_uri": image,
+            "service_account": f"projects/{PROJECT}/serviceAccounts/{account or self.account}",
+            "buildpack_build": {"function_target": "function"},
         }
-        return {
-            "template": {"containers": [container], "service_account": self.account, **template},
-            "build_config": {"source_location": source, "function_target": "function"},
-        }
+        operation = self.standin.client(BuildsClient).submit_build(request=request).build_operation
+        url, token = f"{self.standin.url}/v1/{operation.name}", self.standin.token
+        until = time.monotonic() + PATIENCE
+        while not (found := call(url, "GET", token=token))["done"]:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        if "error" in found:
+            raise RuntimeError(found["error"]["message"])
+        return image
+
+    def image(self, main: str = MAIN) -> str:
+        return self.build(self.upload(main))
+
+    def message(self, image: str, **template: Any) -> dict[str, Any]:
+        variables = {"FUNCTION_USE_ASGI": "true", "COLOUR": "red"}
+        container = {"image": image, "env": [{"name": name, "value": value} for name, value in variables.items()]}
+        return {"template": {"containers": [container], "service_account": self.account, **template}}
 
     def deploy(self, id: str, message: dict[str, Any], *, public: bool = True) -> Any:
         made = self.services.create_service(parent=PARENT, service_id=id, service=message).result()

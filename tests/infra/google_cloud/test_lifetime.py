@@ -36,7 +36,7 @@ def eventually(condition: Callable[[], object]) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_is_left_when_the_standin_ends(own_standin: Standin, number: signal.Signals) -> None:
     cloud = Deployer.of(own_standin, new_account(own_standin, "lifetime"))
-    service = cloud.deploy("lifetime", cloud.message(cloud.source()))
+    service = cloud.deploy("lifetime", cloud.message(cloud.image()))
     assert cloud.call(service).status == 200
     leader = psutil.Process(own_standin.process.pid)
     started = leader.children(recursive=True)
@@ -49,7 +49,7 @@ def test_no_process_is_left_when_the_standin_ends(own_standin: Standin, number: 
 
 def test_an_idle_instance_is_stopped_and_another_started_for_the_next_request(own_standin: Standin) -> None:
     cloud = Deployer.of(own_standin, new_account(own_standin, "lifetime"))
-    service = cloud.deploy("idle", cloud.message(cloud.source()))
+    service = cloud.deploy("idle", cloud.message(cloud.image()))
     assert len(cloud.instances(service)) == 1
     eventually(lambda: not cloud.instances(service))
     assert cloud.call(service).status == 200

@@ -33,7 +33,7 @@ def cloud(standin: Standin) -> Iterator[Deployer]:
 def service(cloud: Deployer, unique: str) -> Any:
     """Open to all, with one request at a time for each of two instances."""
     scaling = {"max_instance_count": 2}
-    message = cloud.message(cloud.source(), scaling=scaling, max_instance_request_concurrency=1)
+    message = cloud.message(cloud.image(), scaling=scaling, max_instance_request_concurrency=1)
     return cloud.deploy(unique, message)
 
 
@@ -94,7 +94,7 @@ def test_the_metadata_server_says_who_the_function_is(cloud: Deployer, service: 
 
 
 def test_only_those_who_may_invoke_get_through(cloud: Deployer, unique: str) -> None:
-    service = cloud.deploy(unique, cloud.message(cloud.source()), public=False)
+    service = cloud.deploy(unique, cloud.message(cloud.image()), public=False)
     invoker = new_account(cloud.standin, f"{unique}-i")
     token = cloud.id_token(invoker, service.uri)
     assert cloud.call(service).status == 403
@@ -108,7 +108,7 @@ def test_only_those_who_may_invoke_get_through(cloud: Deployer, unique: str) -> 
 
 
 def test_the_function_s_own_authorization_passes_beside_google_s(cloud: Deployer, unique: str) -> None:
-    message = {**cloud.message(cloud.source()), "custom_audiences": ["https://custom"]}
+    message = {**cloud.message(cloud.image()), "custom_audiences": ["https://custom"]}
     service = cloud.deploy(unique, message, public=False)
     cloud.grant(service.name, f"serviceAccount:{cloud.account}")
     token = cloud.id_token(cloud.account, "https://custom")
@@ -128,7 +128,7 @@ def test_instances_are_started_for_requests_that_come_together_up_to_the_limit(c
 
 def test_an_instance_takes_as_many_requests_as_its_concurrency(cloud: Deployer, unique: str) -> None:
     scaling = {"max_instance_count": 1}
-    message = cloud.message(cloud.source(), scaling=scaling, max_instance_request_concurrency=4)
+    message = cloud.message(cloud.image(), scaling=scaling, max_instance_request_concurrency=4)
     service = cloud.deploy(unique, message)
     began = time.monotonic()
     replies = cloud.call_together(service, 4, "/?seconds=0.5")
@@ -137,7 +137,7 @@ def test_an_instance_takes_as_many_requests_as_its_concurrency(cloud: Deployer, 
 
 
 def test_a_request_for_which_no_instance_gets_free_in_time_is_refused(cloud: Deployer, unique: str) -> None:
-    message = cloud.message(cloud.source(), scaling={"max_instance_count": 1}, max_instance_request_concurrency=1)
+    message = cloud.message(cloud.image(), scaling={"max_instance_count": 1}, max_instance_request_concurrency=1)
     service = cloud.deploy(unique, message)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         thread.submit(cloud.call, service, "/?seconds=60")
@@ -149,7 +149,7 @@ def test_a_request_for_which_no_instance_gets_free_in_time_is_refused(cloud: Dep
 
 
 def test_a_queue_calls_the_function_in_the_name_of_its_account(cloud: Deployer, unique: str) -> None:
-    service = cloud.deploy(unique, cloud.message(cloud.source()), public=False)
+    service = cloud.deploy(unique, cloud.message(cloud.image()), public=False)
     email = new_account(cloud.standin, f"{unique}-q")
     tasks = cloud.standin.client(CloudTasksClient)
     host, _, port = service.uri.removeprefix("http://").partition(":")
@@ -198,14 +198,14 @@ def test_an_answer_streams(cloud: Deployer, service: Any) -> None:
 
 
 def test_a_request_that_takes_too_long_is_broken_off_and_the_instance_goes_on(cloud: Deployer, unique: str) -> None:
-    service = cloud.deploy(unique, cloud.message(cloud.source(), timeout={"seconds": 1}))
+    service = cloud.deploy(unique, cloud.message(cloud.image(), timeout={"seconds": 1}))
     before = cloud.call(service).document()["pid"]
     assert cloud.call(service, "/?seconds=3").status == 504
     assert cloud.call(service).document()["pid"] == before
 
 
 def test_a_new_revision_takes_over_and_the_old_instances_end_when_they_are_done(cloud: Deployer, service: Any) -> None:
-    changed = cloud.message(cloud.source(MAIN.replace("VERSION = 1", "VERSION = 2")))
+    changed = cloud.message(cloud.image(MAIN.replace("VERSION = 1", "VERSION = 2")))
     changed["name"] = service.name
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         slow = thread.submit(cloud.call, service, "/?seconds=3")
@@ -241,14 +241,14 @@ def test_a_killed_instance_is_replaced_and_its_request_fails(cloud: Deployer, se
 
 
 def test_a_minimum_of_instances_is_kept(cloud: Deployer, unique: str) -> None:
-    service = cloud.deploy(unique, cloud.message(cloud.source(), scaling={"min_instance_count": 1}))
+    service = cloud.deploy(unique, cloud.message(cloud.image(), scaling={"min_instance_count": 1}))
     (victim,) = cloud.instances(service)
     cloud.standin.admin("POST", f"instances/{victim['pid']}:kill")
     eventually(lambda: [one["ready"] for one in cloud.instances(service) if one["pid"] != victim["pid"]] == [True])
 
 
 def test_a_revision_that_does_not_start_leaves_the_one_before_it(cloud: Deployer, service: Any) -> None:
-    broken = {**cloud.message(cloud.source("raise SystemExit('nothing works')")), "name": service.name}
+    broken = {**cloud.message(cloud.image("raise SystemExit('nothing works')")), "name": service.name}
     with pytest.raises(exceptions.GoogleAPICallError, match="nothing works"):
         cloud.services.update_service(service=broken).result()
     found = cloud.services.get_service(name=service.name)
@@ -259,27 +259,39 @@ def test_a_revision_that_does_not_start_leaves_the_one_before_it(cloud: Deployer
 
 
 @pytest.mark.parametrize(
-    ("main", "needed", "reason"),
+    ("files", "reason"),
     [
-        (MAIN, "requests==2.0.0\n", "pip install failed"),
-        (MAIN.replace("function(", "other("), None, "function"),
+        ({"requirements": "requests==2.0.0\n"}, "pip install failed"),
+        ({"requirements": ""}, "No module named 'functions_framework'|functions_framework"),
+        ({"main": MAIN.replace("function(", "other(")}, "function"),
     ],
 )
-def test_a_service_that_cannot_be_built_or_started_fails_with_the_reason(
-    cloud: Deployer, unique: str, main: str, needed: str | None, reason: str
+def test_a_function_that_cannot_be_built_or_started_fails_with_the_reason(
+    cloud: Deployer, unique: str, files: dict[str, str], reason: str
 ) -> None:
-    with pytest.raises(exceptions.GoogleAPICallError, match=reason):
-        cloud.deploy(unique, cloud.message(cloud.source(main, needed)))
+    with pytest.raises((RuntimeError, exceptions.GoogleAPICallError), match=reason):
+        cloud.deploy(unique, cloud.message(cloud.build(cloud.upload(**files))))
+
+
+def test_a_service_without_a_ready_revision_answers_that_it_has_none(cloud: Deployer, unique: str) -> None:
+    image = f"{REGION}-docker.pkg.dev/{PROJECT}/{cloud.repository}/function:none-such"
+    with pytest.raises(exceptions.GoogleAPICallError, match="not found"):
+        cloud.deploy(unique, cloud.message(image))
     found = cloud.services.get_service(name=f"{PARENT}/services/{unique}")
-    assert cloud.call(found).status in (403, 503)
     assert not found.latest_ready_revision
+    cloud.grant(found.name, "allUsers")
+    assert cloud.call(found).status == 503
 
 
-def test_the_build_s_account_must_be_able_to_read_the_source(cloud: Deployer, unique: str) -> None:
-    message = cloud.message(cloud.source())
-    message["build_config"]["service_account"] = f"projects/{PROJECT}/serviceAccounts/{cloud.account}"
-    with pytest.raises(exceptions.GoogleAPICallError, match="may not read"):
-        cloud.deploy(unique, message)
+def test_the_build_s_account_must_read_the_source_and_write_the_image(cloud: Deployer, account: str) -> None:
+    name = cloud.upload()
+    with pytest.raises(RuntimeError, match="may not read"):
+        cloud.build(name, account)
+    policy = cloud.bucket.get_iam_policy(requested_policy_version=3)
+    policy.bindings.append({"role": "roles/storage.objectViewer", "members": {f"serviceAccount:{account}"}})
+    cloud.bucket.set_iam_policy(policy)
+    with pytest.raises(RuntimeError, match="may not upload"):
+        cloud.build(name, account)
 
 
 @pytest.mark.parametrize(
@@ -299,7 +311,7 @@ def test_a_service_that_is_not_valid_or_not_implemented_is_refused(
     cloud: Deployer, unique: str, wrong: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises((exceptions.BadRequest, exceptions.MethodNotImplemented), match=reason):
-        cloud.deploy(unique, cloud.message("gs://x/y", **wrong))
+        cloud.deploy(unique, cloud.message("x", **wrong))
 
 
 def test_a_deleted_service_is_gone_with_its_instances(cloud: Deployer, service: Any) -> None:

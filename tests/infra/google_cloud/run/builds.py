@@ -10,11 +10,14 @@ from typing import Any
 from google.cloud import run_v2
 
 from ..artifact_registry import ArtifactRegistry
+from ..buckets import resource_of
+from ..conditions import Target
 from ..errors import ApiError, InvalidArgument, NotFound
 from ..messages import Form, Message
 from ..policies import Policies
 from ..project import Project
 from ..routes import Answer, Call, Route
+from ..service_accounts import ServiceAccounts
 from .image import BuildFailed, Images
 
 SERVICE = "run"
@@ -25,17 +28,24 @@ _SUBMIT = Form(
     buildpack_build.function_target buildpack_build.base_image buildpack_build.environment_variables""",
     "parent",
 )
+# of a build that has failed, in google.rpc.Code
+_UNKNOWN = 2
 
 
 class Builds:
     def __init__(
-        self, project: Project, policies: Policies, images: Images, registry: ArtifactRegistry, may_read: Any
+        self,
+        project: Project,
+        policies: Policies,
+        accounts: ServiceAccounts,
+        images: Images,
+        registry: ArtifactRegistry,
     ) -> None:
         self._project = project
         self._policies = policies
+        self._accounts = accounts
         self._images = images
         self._registry = registry
-        self._may_read = may_read
         self._operations: dict[str, dict[str, Any]] = {}
         self._running: set[asyncio.Task[None]] = set()
 
@@ -54,7 +64,10 @@ class Builds:
         email = given.service_account.rpartition("/")[2]
         if not given.storage_source.bucket or not given.image_uri or not email:
             raise InvalidArgument("storage_source, image_uri and service_account must be given.")
+        if not given.buildpack_build.function_target:
+            raise InvalidArgument("buildpack_build.function_target must be given.")
         self._policies.check(call.caller, "iam.serviceAccounts.actAs", f"{self._project.name}/serviceAccounts/{email}")
+        self._accounts.get(email)
         name = f"operations/build/{self._project.id}/{secrets.token_urlsafe(16)}"
         self._operations[name] = {"name": name, "done": False}
         build = asyncio.create_task(self._build(name, given, email))
@@ -70,18 +83,16 @@ class Builds:
 
     async def _build(self, name: str, given: Message, email: str) -> None:
         operation = self._operations[name]
-        source = given.storage_source
-        location = f"gs://{source.bucket}/{source.object}"
         try:
-            if not self._may_read(email, location):
-                raise BuildFailed(f"The build's account {email} may not read {location}.")
-            config = run_v2.BuildConfig.pb()(
-                source_location=location,
-                function_target=given.buildpack_build.function_target,
-                base_image=given.buildpack_build.base_image,
-                environment_variables=given.buildpack_build.environment_variables,
-            )
-            self._registry.push(email, given.image_uri, await self._images.build(config))
+            self._check_readable(email, given.storage_source)
+            self._registry.push(email, given.image_uri, await self._images.build(given))
         except (BuildFailed, ApiError) as error:
-            operation["error"] = {"code": 2, "message": str(error)}
+            operation["error"] = {"code": _UNKNOWN, "message": str(error)}
         operation["done"] = True
+
+    def _check_readable(self, email: str, source: Message) -> None:
+        """BuildFailed if the build's account may not read its source."""
+        bucket = resource_of(source.bucket)
+        target = Target(f"{bucket}/objects/{source.object_}", "storage.googleapis.com/Object")
+        if not self._policies.allows(email, "storage.objects.get", bucket, target):
+            raise BuildFailed(f"The build's account {email} may not read gs://{source.bucket}/{source.object_}.")

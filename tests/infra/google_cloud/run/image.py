@@ -25,7 +25,6 @@ from ..errors import NotFound
 from ..messages import Message
 from ..object_store import ObjectStore
 
-_SOURCE = re.compile(r"gs://([^/]+)/([^#]+)(?:#(\d+))?")
 _BASE_IMAGE = re.compile(r"python(3)(\d+)$")
 # of the variables that a build may have, those that the stand-in knows what to do with
 _VARIABLES = ("FUNCTION_USE_ASGI",)
@@ -53,25 +52,24 @@ class Images:
         self._home = home
         self._tools = tools
 
-    async def build(self, config: Message) -> Image:
-        """Raises BuildFailed."""
-        source = _SOURCE.fullmatch(config.source_location)
-        if source is None:
-            raise BuildFailed(f"source_location must be gs://BUCKET/OBJECT, not {config.source_location!r}.")
-        for name in config.environment_variables:
+    async def build(self, request: Message) -> Image:
+        """Of a SubmitBuildRequest. Raises BuildFailed."""
+        source, buildpack = request.storage_source, request.buildpack_build
+        for name in buildpack.environment_variables:
             if name not in _VARIABLES:
                 raise BuildFailed(f"The stand-in's build does not know the variable {name}.")
+        generation = str(source.generation) if source.generation else None
         try:
-            archive = await self._store.content(source[1], source[2], source[3])
+            archive = await self._store.content(source.bucket, source.object_, generation)
         except NotFound as error:
             raise BuildFailed(str(error)) from None
-        python = _interpreter(config.base_image)
+        python = _interpreter(buildpack.base_image)
         folder = await asyncio.to_thread(self._unpack, archive)
         environment = await asyncio.to_thread(self._install, python, folder / "requirements.txt")
         return Image(
             folder,
             environment / "bin" / "python",
-            {"FUNCTION_TARGET": config.function_target, **config.environment_variables},
+            {"FUNCTION_TARGET": buildpack.function_target, **buildpack.environment_variables},
         )
 
     def _unpack(self, archive: bytes) -> Path:

@@ -46,6 +46,7 @@ class Instance:
         self.port = free_port()
         self.requests = 0
         self.is_ready = False
+        self._is_gone = False
         # since when it has had no request
         self.idle_since = time.monotonic()
         self._guard = guard
@@ -96,6 +97,9 @@ class Instance:
     def kill(self) -> None:
         """The whole group, at once; also what a leader that has ended has left."""
         self.is_ready = False
+        if self._is_gone:
+            return
+        self._is_gone = True
         self._guard.remove(self.pid)
         self._process.kill()
         shutil.rmtree(self._home, ignore_errors=True)

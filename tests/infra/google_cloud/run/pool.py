@@ -46,9 +46,8 @@ class Pool:
 
     async def start(self) -> None:
         """One instance, to see whether it comes up, and as many as there must be. StartFailed."""
-        await self._start_one()
-        for _ in range(self.minimum - len(self._instances)):
-            self._begin(self._start_another())
+        await self._come_up(self._add())
+        self._assign()
 
     async def acquire(self) -> Instance:
         """An instance with a free slot, which must be released. Raises NoInstance, StartFailed."""
@@ -110,7 +109,7 @@ class Pool:
         if time.monotonic() < self._next_start:
             return
         for _ in range(min(wanted - starting, self.maximum - len(self._instances))):
-            self._begin(self._start_another())
+            self._begin(self._start(self._add()))
 
     def _free(self) -> Instance | None:
         for instance in self._instances:
@@ -123,9 +122,15 @@ class Pool:
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
 
-    async def _start_another(self) -> None:
+    def _add(self) -> Instance:
+        """It counts from now on."""
+        instance = Instance(self.revision, self._guard)
+        self._instances.append(instance)
+        return instance
+
+    async def _start(self, instance: Instance) -> None:
         try:
-            await self._start_one()
+            await self._come_up(instance)
         except StartFailed as error:
             self._next_start = time.monotonic() + _PAUSE_SECONDS
             if not self._instances:
@@ -133,15 +138,16 @@ class Pool:
                     slot = self._waiting.popleft()
                     if not slot.done():
                         slot.set_exception(error)
+        self._assign()
 
-    async def _start_one(self) -> None:
+    async def _come_up(self, instance: Instance) -> None:
+        """StartFailed."""
         began = time.monotonic()
-        instance = Instance(self.revision, self._guard)
-        self._instances.append(instance)
         try:
             await instance.start()
         except BaseException:
-            self._instances.remove(instance)
+            instance.kill()
+            if instance in self._instances:
+                self._instances.remove(instance)
             raise
         self._slowest_start = max(self._slowest_start, time.monotonic() - began)
-        self._assign()

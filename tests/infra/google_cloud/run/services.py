@@ -9,7 +9,6 @@ from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from ..admin import admin_route
-from ..buckets import resource_of
 from ..conditions import Target
 from ..errors import Aborted, AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from ..messages import Message, copy, packed, render, stamp
@@ -119,7 +118,7 @@ class Services:
         del self._services[service.message.name]
         self._policies.drop(service.message.name)
         stamp(service.message.delete_time)
-        return await self._operate(service, service.stop())
+        return await self._operate(service, self._end(service))
 
     async def list_revisions(self, call: Call) -> Answer:
         self._policies.check(call.caller, "run.revisions.list", call.path["name"])
@@ -181,6 +180,10 @@ class Services:
         async with service.changing:
             await service.deploy()
 
+    async def _end(self, service: Service) -> None:
+        async with service.changing:
+            await service.stop()
+
     async def _adopt(self, service: Service) -> None:
         """Nothing that needs a revision has changed."""
         service.message.observed_generation = service.message.generation
@@ -234,11 +237,3 @@ class Services:
         if service is None:
             raise NotFound(f"Resource '{name.rpartition('/')[2]}' of kind 'SERVICE' does not exist.")
         return service
-
-
-def may_read(policies: Policies, email: str, location: str) -> bool:
-    """Whether that account may read an object named gs://BUCKET/OBJECT."""
-    bucket, _, name = location.removeprefix("gs://").partition("/")
-    resource = resource_of(bucket)
-    target = Target(f"{resource}/objects/{name}", "storage.googleapis.com/Object")
-    return policies.allows(email, "storage.objects.get", resource, target)
