@@ -18,7 +18,11 @@ _PREFIXES = {"secretsmanager.": "secretsmanager:", "AmazonSQS.": "sqs:"}
 # who may call a queue's SendMessage may call its batch
 _SAME = {"sqs:SendMessageBatch": "sqs:SendMessage"}
 # a port, and the module that speaks to AWS for it: what is called of the port decides what is asked of AWS
-_PORTS = {"ResultStore": "hosts/aws/results.py", "Invoker": "hosts/aws/invoker.py"}
+_PORTS = {
+    "ResultStore": "hosts/aws/results.py",
+    "Invoker": "hosts/aws/invoker.py",
+    "Vault": "hosts/aws/secrets.py",
+}
 _VERBS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "DELETE": "s3:DeleteObject"}
 
 
@@ -39,7 +43,9 @@ def _of(packager: Packager, spec: FunctionSpec) -> set[str]:
         if name.startswith("hosts/aws/") and name not in _PORTS.values():
             found |= set(_asked(tree))
     for port, adapter in _PORTS.items():
-        others = [tree for name, tree in trees.items() if not name.startswith("hosts/")]
+        others = [
+            tree for name, tree in trees.items() if not name.startswith("hosts/") or name.startswith("hosts/cloud/")
+        ]
         # who gets the port by another name gets all of it
         holders = {holder for tree in others for holder in _holders(tree, port)}
         called = {method for tree in others for method in _called(tree, holders)}

@@ -232,12 +232,17 @@ def test_repository_of_images(google: Scratch) -> None:
     text = """
 resource "google_artifact_registry_repository" "one" {
   repository_id = "images"
-  format        = "docker"
+  format        = "DOCKER"
   description   = "%s"
   cleanup_policies {
     id     = "keep"
     action = "KEEP"
     most_recent_versions { keep_count = 2 }
+  }
+  cleanup_policies {
+    id     = "old"
+    action = "DELETE"
+    condition { older_than = "7d" }
   }
 }
 resource "google_artifact_registry_repository_iam_member" "one" {
@@ -258,7 +263,7 @@ resource "google_artifact_registry_repository_iam_member" "one" {
         found["description"] == "second"
         and found["name"] == f"projects/{PROJECT}/locations/{REGION}/repositories/images"
     )
-    assert list(found["cleanupPolicies"]) == ["keep"]
+    assert found["cleanupPolicies"]["old"]["condition"]["olderThan"] == "604800s"
     assert google.plan() == ""
     google.destroy()
 

@@ -18,6 +18,8 @@ from .api import Api
 _MERGED = {"effective_labels": "labels", "effective_annotations": "annotations"}
 # of those, what is not sent itself
 _OWN = ("annotations", "labels", "terraform_labels")
+# seconds
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class ProtectedFromDeletion(Exception):
@@ -103,7 +105,7 @@ class Rest(Resource):
 
     def same(self, path: str, one: Any, other: Any) -> bool:
         if path in self.durations and one and other:
-            return float(one.rstrip("s")) == float(other.rstrip("s"))
+            return seconds(one) == seconds(other)
         return super().same(path, one, other)
 
     def key(self, values: Mapping[str, Any]) -> str:
@@ -150,6 +152,11 @@ class Operated(Rest):
 
     def finish(self, api: Api, answer: dict[str, Any]) -> None:
         api.finish(self.service, answer)
+
+
+def seconds(duration: str) -> float:
+    """`1.5s`, `10m`, `2h` or `7d`."""
+    return float(duration[:-1]) * _UNITS[duration[-1]]
 
 
 def _is_argument(attribute: Mapping[str, Any]) -> bool:

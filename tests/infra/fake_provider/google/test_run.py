@@ -1,12 +1,14 @@
-"""Services of Cloud Run: built from source, changed by long-running operations."""
+"""Services of Cloud Run: of an image that was built before, changed by long-running operations."""
 
 from __future__ import annotations
 
-import zipfile
+import io
+import tarfile
+import time
 
 import pytest
 from tests.infra.fake_provider.google.scratch import PARENT, Scratch
-from tests.infra.google_cloud.standin import REGION
+from tests.infra.google_cloud.standin import PROJECT, REGION
 
 # what the buildpack's image starts, without a package to install
 FRAMEWORK = """
@@ -15,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 HTTPServer(("127.0.0.1", int(os.environ["PORT"])), BaseHTTPRequestHandler).serve_forever()
 """
+FILES = {"main.py": "", "requirements.txt": "", "functions_framework.py": FRAMEWORK}
 BASE = """
 resource "google_storage_bucket" "source" {
   name                        = "noetl-source-%(name)s"
@@ -24,27 +27,38 @@ resource "google_storage_bucket" "source" {
 }
 resource "google_storage_bucket_object" "source" {
   bucket = google_storage_bucket.source.name
-  name   = "%(name)s.zip"
+  name   = "source.tar.gz"
   source = "%(archive)s"
 }
+resource "google_artifact_registry_repository" "one" {
+  repository_id = "%(name)s"
+  format        = "DOCKER"
+}
 resource "google_service_account" "one" { account_id = "run-%(name)s" }
+resource "google_storage_bucket_iam_member" "one" {
+  bucket = google_storage_bucket.source.name
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.one.member
+}
+resource "google_artifact_registry_repository_iam_member" "one" {
+  repository = google_artifact_registry_repository.one.name
+  location   = google_artifact_registry_repository.one.location
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.one.member
+}
 """
 SERVICE = """
 resource "google_cloud_run_v2_service" "one" {
   name                = "%(name)s"
   location            = "%(region)s"
   deletion_protection = false
-  build_config {
-    source_location = "gs://${google_storage_bucket.source.name}/${google_storage_bucket_object.source.name}"
-    function_target = "function"
-  }
   template {
     service_account                  = google_service_account.one.email
     timeout                          = "60s"
     max_instance_request_concurrency = 1
     scaling { max_instance_count = 2 }
     containers {
-      image = "function"
+      image = "%(image)s"
       resources { limits = { cpu = "1", memory = "512Mi" } }
       dynamic "env" {
         for_each = %(environment)s
@@ -65,24 +79,51 @@ resource "google_cloud_run_v2_service_iam_member" "one" {
 """
 
 
-def configuration(google: Scratch, name: str, files: dict[str, str], environment: str = "{}") -> str:
-    archive = google.folder / "source.zip"
-    with zipfile.ZipFile(archive, "w") as written:
-        for path, text in files.items():
-            written.writestr(zipfile.ZipInfo(path), text)
-    known = {"name": name, "region": REGION, "archive": archive, "environment": environment}
-    return (BASE + SERVICE) % known
+class Function:
+    """A function of Terraform's, and what there must be before it."""
 
+    def __init__(self, google: Scratch, name: str) -> None:
+        """Applied: all but the service."""
+        self._google = google
+        self._known = {
+            "name": name,
+            "region": REGION,
+            "archive": str(google.folder / "source.tar.gz"),
+            "image": f"{REGION}-docker.pkg.dev/{PROJECT}/{name}/function:1",
+        }
+        with tarfile.open(self._known["archive"], "w:gz") as archive:
+            for path, text in FILES.items():
+                entry = tarfile.TarInfo(path)
+                entry.size = len(text.encode())
+                archive.addfile(entry, io.BytesIO(text.encode()))
+        google.write(BASE % self._known)
+        google.apply()
 
-GOOD = {"main.py": "", "requirements.txt": "", "functions_framework.py": FRAMEWORK}
+    def build(self) -> None:
+        asked = {
+            "storageSource": {"bucket": f"noetl-source-{self._known['name']}", "object": "source.tar.gz"},
+            "imageUri": self._known["image"],
+            "serviceAccount": f"projects/{PROJECT}/serviceAccounts/run-{self._known['name']}"
+            f"@{PROJECT}.iam.gserviceaccount.com",
+            "buildpackBuild": {"functionTarget": "function"},
+        }
+        operation = self._google.call("POST", f"/v2/{PARENT}/builds:submit", asked)["buildOperation"]["name"]
+        while not (found := self._google.call("GET", f"/v1/{operation}"))["done"]:
+            time.sleep(0.05)
+        assert "error" not in found, found
+
+    def write(self, environment: str = "{}") -> None:
+        self._google.write((BASE + SERVICE) % (self._known | {"environment": environment}))
 
 
 def test_service_is_made_changed_and_deleted(google: Scratch) -> None:
     path = f"/v2/{PARENT}/services/changed"
-    google.write(configuration(google, "changed", GOOD, '{ A = "1", EMPTY = "" }'))
+    function = Function(google, "changed")
+    function.build()
+    function.write('{ A = "1", EMPTY = "" }')
     google.apply()
     assert google.plan() == ""
-    google.write(configuration(google, "changed", GOOD, '{ A = "2" }'))
+    function.write('{ A = "2" }')
     assert "1 changed, 0 destroyed" in google.apply()
     found = google.call("GET", path)
     assert found["template"]["containers"][0]["env"] == [{"name": "A", "value": "2"}]
@@ -97,13 +138,13 @@ def test_service_is_made_changed_and_deleted(google: Scratch) -> None:
 
 
 def test_service_that_does_not_start_is_replaced_by_the_next_apply(google: Scratch) -> None:
-    google.write(configuration(google, "broken", {"requirements.txt": ""}))
-    assert "has no main.py" in google.apply(check=False)
+    function = Function(google, "broken")
+    function.write()
+    assert "function:1' not found" in google.apply(check=False)
     # it is there, and Terraform knows it
     assert google.call("GET", f"/v2/{PARENT}/services/broken")["name"].endswith("/broken")
-    said = google.plan()
-    assert "is tainted, so must be replaced" in said
-    google.write(configuration(google, "broken", GOOD))
+    assert "is tainted, so must be replaced" in google.plan()
+    function.build()
     google.apply()
     assert google.plan() == ""
     google.destroy()

@@ -9,14 +9,14 @@ from ...given import Given
 from ...resource import State
 from ..api import Api
 from ..policy import Member
-from ..resource import Operated, last
+from ..resource import Operated, last, seconds
 
 
 class Repository(Operated):
     type = "google_artifact_registry_repository"
     service = "artifact_registry"
     path = "projects/{project}/locations/{location}/repositories/{repository_id}"
-    id_parameter = "repository_id"
+    id_parameter = "repositoryId"
     replace = (
         "format",
         "kms_key_name",
@@ -32,6 +32,7 @@ class Repository(Operated):
         "maven_config.version_policy": "VERSION_POLICY_UNSPECIFIED",
         "mode": "STANDARD_REPOSITORY",
     }
+    durations = ("cleanup_policies.condition.newer_than", "cleanup_policies.condition.older_than")
     left_open = ("vulnerability_scanning_config",)
     volatile = ("update_time",)
     choices = {
@@ -47,17 +48,30 @@ class Repository(Operated):
     def encode(self, api: Api, want: Given) -> dict[str, Any]:
         body = super().encode(api, want)
         if "cleanupPolicies" in body:
-            body["cleanupPolicies"] = {policy["id"]: policy for policy in body["cleanupPolicies"]}
+            body["cleanupPolicies"] = {policy["id"]: _policy(policy) for policy in body["cleanupPolicies"]}
         return body
 
     def decode(self, api: Api, found: Mapping[str, Any], state: Mapping[str, Any]) -> State:
         policies = [{"id": name, **policy} for name, policy in found.get("cleanupPolicies", {}).items()]
         return super().decode(api, {**found, "cleanupPolicies": policies}, state) | {"name": last(found["name"])}
 
+    def finish(self, api: Api, answer: dict[str, Any]) -> None:
+        # a change answers with the repository itself
+        if "operations" in answer["name"].split("/"):
+            super().finish(api, answer)
+
     def same(self, path: str, one: Any, other: Any) -> bool:
         if path == "format" and one and other:
             return bool(one.upper() == other.upper())
         return super().same(path, one, other)
+
+
+def _policy(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Its ages in seconds: the API knows no days."""
+    condition = dict(policy.get("condition", {}))
+    for name in {"newerThan", "olderThan"} & set(condition):
+        condition[name] = f"{seconds(condition[name]):.0f}s"
+    return {**policy, "condition": condition} if condition else dict(policy)
 
 
 class RepositoryMember(Member):

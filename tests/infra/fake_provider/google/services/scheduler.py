@@ -25,7 +25,7 @@ class Job(Rest):
     apart = ("paused",)
     volatile = ("state",)
     # what the API takes where nothing is given is told as if it were given
-    left_open = ("http_target.oauth_token.scope", "http_target.oidc_token.audience")
+    left_open = ("http_target.oauth_token.scope", "http_target.oidc_token.audience", "retry_config")
     alternatives = (_TARGETS,)
     patterns = {
         # the API's
