@@ -11,9 +11,9 @@ from google.iam.v1 import policy_pb2
 
 from . import bucket_metadata
 from .errors import AlreadyExists, ConditionNotMet, InvalidArgument, NotFound, Unimplemented
-from .messages import Form, now, render
+from .messages import now, render
 from .object_store import ObjectStore
-from .policies import EVERYBODY, Kind, Policies
+from .policies import EVERYBODY, Kind, Policies, parse_policy
 from .project import Project
 from .pubsub import PubSub
 from .routes import Answer, Call, Route
@@ -28,7 +28,6 @@ _NOTIFICATION = {"topic", "event_types", "object_name_prefix", "payload_format",
 _NOTIFICATION_OUTPUT = {"id", "kind", "selfLink", "etag"}
 # IAM's JSON in Cloud Storage has these beside a policy's own
 _POLICY_OUTPUT = {"kind", "resourceId"}
-_POLICY = Form(policy_pb2.Policy, "version etag bindings.role bindings.members bindings.condition")
 
 
 def resource_of(bucket: str) -> str:
@@ -162,7 +161,7 @@ class Buckets:
     async def set_policy(self, call: Call) -> Answer:
         bucket = self._checked(call, "setIamPolicy")
         document = await call.document()
-        policy = _POLICY.parse({name: value for name, value in document.items() if name not in _POLICY_OUTPUT})
+        policy = parse_policy({name: value for name, value in document.items() if name not in _POLICY_OUTPUT})
         members = {member for binding in policy.bindings for member in binding.members}
         if bucket["iamConfiguration"]["publicAccessPrevention"] == "enforced" and EVERYBODY in members:
             raise ConditionNotMet(

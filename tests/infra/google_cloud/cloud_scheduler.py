@@ -168,10 +168,7 @@ class CloudScheduler:
             if not has(retry, name):
                 set_seconds(getattr(retry, name), default)
         if has(target, "oidc_token"):
-            email = target.oidc_token.service_account_email
-            account = f"{self._project.name}/serviceAccounts/{email}"
-            self._policies.check(call.caller, "iam.serviceAccounts.actAs", account)
-            self._accounts.get(email)
+            self._accounts.check_may_act_as(self._policies, call.caller, target.oidc_token.service_account_email)
         stamp(message.user_update_time)
 
     async def _set_state(self, call: Call, permission: str, state: int) -> Answer:

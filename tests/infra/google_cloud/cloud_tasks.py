@@ -231,11 +231,7 @@ class CloudTasks:
         if has(override, "host") and not override.host:
             raise InvalidArgument("The host of a URI override cannot be empty.")
         if has(target, "oidc_token"):
-            self._check_account(call, target.oidc_token.service_account_email)
-
-    def _check_account(self, call: Call, email: str) -> None:
-        self._policies.check(call.caller, "iam.serviceAccounts.actAs", f"{self._project.name}/serviceAccounts/{email}")
-        self._accounts.get(email)
+            self._accounts.check_may_act_as(self._policies, call.caller, target.oidc_token.service_account_email)
 
     def _check_task(self, call: Call, task: Message) -> None:
         if not has(task, "http_request"):
@@ -254,7 +250,7 @@ class CloudTasks:
         if not _DEADLINES[0] <= seconds(task.dispatch_deadline) <= _DEADLINES[1]:
             raise InvalidArgument("Task.dispatch_deadline must be between [15s, 30m].")
         if has(request, "oidc_token"):
-            self._check_account(call, request.oidc_token.service_account_email)
+            self._accounts.check_may_act_as(self._policies, call.caller, request.oidc_token.service_account_email)
 
     async def _set_state(self, call: Call, permission: str, state: int) -> Answer:
         queue = self._checked(call, permission)

@@ -54,10 +54,6 @@ class ConditionNotMet(ApiError):
     code, status, number = 412, "FAILED_PRECONDITION", 9
 
 
-class TooLarge(ApiError):
-    code, status, number = 413, "INVALID_ARGUMENT", 3
-
-
 class Unimplemented(ApiError):
     """Google has it, the stand-in does not."""
 

@@ -24,7 +24,7 @@ from .identities import Caller
 from .object_store import ObjectStore, Stored, passed_back, refused
 from .object_upload import check_metadata, checksums, compare_checksums, expected_checksums, parts
 from .policies import Policies
-from .routes import Answer, Call, Handler, Route
+from .routes import Answer, Call, Handler, Identify, Route
 
 _CONDITIONS = ("ifGenerationMatch", "ifGenerationNotMatch", "ifMetagenerationMatch", "ifMetagenerationNotMatch")
 _SHAPE = ("projection", "fields", "userProject")
@@ -240,7 +240,9 @@ class Objects:
         return self._locks.setdefault((bucket, name), asyncio.Lock())
 
 
-def _route(method: str, verb: str, template: str, handler: Handler, query: Iterable[str], caller: Any = None) -> Route:
+def _route(
+    method: str, verb: str, template: str, handler: Handler, query: Iterable[str], caller: Identify | None = None
+) -> Route:
     async def handle(call: Call) -> Answer:
         try:
             return await handler(call)

@@ -37,6 +37,11 @@ class Kind:
     has_conditions: bool = False
 
 
+def parse_policy(document: Any) -> Message:
+    """Raises InvalidArgument, Unimplemented."""
+    return _POLICY.parse(document)
+
+
 class Policies:
     """By the full name of the resource. A policy of the project counts for all that is in it."""
 
@@ -169,7 +174,7 @@ class Policies:
             document = await call.document()
             if unknown := document.keys() - {"policy", "resource"}:
                 raise Unimplemented(f"The stand-in does not implement {', '.join(sorted(unknown))} of setIamPolicy.")
-            return self.set(resource, kind, _POLICY.parse(document.get("policy") or {}))
+            return self.set(resource, kind, parse_policy(document.get("policy") or {}))
 
         query = ["options.requestedPolicyVersion"] if get_by == "GET" else []
         return [

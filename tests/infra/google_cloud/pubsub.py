@@ -252,10 +252,7 @@ class PubSub:
                 if not has(message.retry_policy, name):
                     set_seconds(getattr(message.retry_policy, name), default)
         if has(config, "oidc_token"):
-            email = config.oidc_token.service_account_email
-            account = f"{self._project.name}/serviceAccounts/{email}"
-            self._policies.check(call.caller, "iam.serviceAccounts.actAs", account)
-            self._accounts.get(email)
+            self._accounts.check_may_act_as(self._policies, call.caller, config.oidc_token.service_account_email)
         message.state = types.Subscription.State.ACTIVE
 
     def _topic(self, name: str) -> Message:

@@ -21,6 +21,8 @@ _SEGMENT = "[^/:]+"
 
 Answer = Mapping[str, Any] | web.StreamResponse
 Handler = Callable[["Call"], Awaitable[Answer]]
+# who sent a request
+Identify = Callable[[web.Request], Caller]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Route:
     template: str
     handler: Handler
     query: Sequence[str] = ()
-    caller: Callable[[web.Request], Caller] | None = None
+    caller: Identify | None = None
     pattern: re.Pattern[str] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
@@ -53,7 +52,7 @@ class Server:
             _log.exception("%s %s", request.method, request.path)
             failure = {"error": {"code": 500, "message": "The stand-in itself has failed.", "status": "INTERNAL"}}
             answer = web.json_response(failure, status=500)
-        return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer, dumps=json.dumps)
+        return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer)
 
     async def _answer(self, request: web.Request) -> Answer:
         raw_path = request.raw_path.partition("?")[0]

@@ -58,6 +58,11 @@ class ServiceAccounts:
                 return account
         raise NotFound(f"Unknown service account {email}")
 
+    def check_may_act_as(self, policies: Policies, caller: Caller, email: str) -> None:
+        """PermissionDenied unless the caller may give a resource that account; NotFound."""
+        policies.check(caller, "iam.serviceAccounts.actAs", f"{self._project.name}/serviceAccounts/{email}")
+        self.get(email)
+
     def caller(self, email: str) -> Caller:
         """Who calls with its tokens. Raises NotFound, and FailedPrecondition if it is disabled."""
         account = self.get(email)

@@ -4,6 +4,8 @@ import concurrent.futures
 import http.client
 import json
 import os
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +19,7 @@ from google.cloud.run_v2 import RevisionsClient, ServicesClient
 from google.cloud.tasks_v2 import CloudTasksClient
 from tests.infra.google_cloud.conftest import new_account
 from tests.infra.google_cloud.deployer import MAIN, PARENT, PATIENCE, Deployer
-from tests.infra.google_cloud.standin import PROJECT, REGION, Standin
+from tests.infra.google_cloud.standin import PROJECT, REGION, Standin, call
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,15 @@ def test_a_service_is_ready_once_an_instance_has_come_up(cloud: Deployer, servic
     assert service.name in [one.name for one in cloud.services.list_services(parent=PARENT)]
 
 
+def test_a_change_is_an_operation_that_ends_with_the_service(cloud: Deployer, service: Any) -> None:
+    change = {"name": service.name, "description": "other"}
+    begun = cloud.services.update_service(service=change, update_mask={"paths": ["description"]}).operation
+    found = cloud.services.transport.operations_client.get_operation(begun.name)
+    assert found.done and found.response.type_url == "type.googleapis.com/google.cloud.run.v2.Service"
+    with pytest.raises(exceptions.NotFound):
+        cloud.services.transport.operations_client.get_operation(f"{PARENT}/operations/none-such")
+
+
 def test_requests_reach_the_function_as_they_are(cloud: Deployer, service: Any) -> None:
     seen = cloud.call(service, "/some/path?x=1", b"x" * 10**6, X_Own="1", Authorization="Bearer mine").document()
     assert (seen["path"], seen["size"]) == ("/some/path", 10**6)
@@ -91,6 +102,29 @@ def test_the_metadata_server_says_who_the_function_is(cloud: Deployer, service: 
     claims = jwt.decode(token, options={"verify_signature": False})
     assert (claims["aud"], claims["email"]) == ("https://x", cloud.account)
     assert json.loads(metadata(f"{account}/default/token"))["access_token"].startswith("ya29.")
+
+
+def test_google_s_own_library_finds_the_metadata_server_and_gets_its_tokens(cloud: Deployer, service: Any) -> None:
+    variables = cloud.call(service, "/?variables=").document()
+    found = {name: value for name, value in variables.items() if name.startswith("GCE_METADATA_")}
+    program = """
+import google.auth, json
+from google.auth.transport.requests import Request
+from google.oauth2.id_token import fetch_id_token
+credentials, project = google.auth.default()
+credentials.refresh(Request())
+tokens = {"token": credentials.token, "id_token": fetch_id_token(Request(), "https://x")}
+print(json.dumps({"project": project, "email": credentials.service_account_email, **tokens}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=found, capture_output=True, text=True, timeout=PATIENCE, check=True
+    )
+    said = json.loads(done.stdout)
+    assert (said["project"], said["email"]) == (PROJECT, cloud.account)
+    assert jwt.decode(said["id_token"], options={"verify_signature": False})["email"] == cloud.account
+    url = f"{cloud.standin.url}/v1/projects/{PROJECT}"
+    with pytest.raises(RuntimeError, match=f"403.* for {cloud.account}"):
+        call(url, "GET", token=said["token"])
 
 
 def test_only_those_who_may_invoke_get_through(cloud: Deployer, unique: str) -> None:
@@ -299,7 +333,7 @@ def test_the_build_s_account_must_read_the_source_and_write_the_image(cloud: Dep
     [
         ({"max_instance_request_concurrency": 1001}, "at most 1000"),
         ({"timeout": {"seconds": 3601}}, "at most 3600s"),
-        ({"service_account": "nobody@x.iam.gserviceaccount.com"}, "does not exist"),
+        ({"service_account": "nobody@x.iam.gserviceaccount.com"}, "Unknown service account"),
         ({"containers": [{"image": "x", "env": [{"name": "PORT", "value": "1"}]}]}, "reserved env names"),
         ({"containers": [{"image": "x", "resources": {"limits": {"cpu": "500m"}}}]}, "concurrency > 1"),
         ({"containers": [{"image": "x", "resources": {"limits": {"memory": "8Gi"}}}]}, "container memory"),
@@ -310,7 +344,8 @@ def test_the_build_s_account_must_read_the_source_and_write_the_image(cloud: Dep
 def test_a_service_that_is_not_valid_or_not_implemented_is_refused(
     cloud: Deployer, unique: str, wrong: dict[str, Any], reason: str
 ) -> None:
-    with pytest.raises((exceptions.BadRequest, exceptions.MethodNotImplemented), match=reason):
+    refusals = (exceptions.BadRequest, exceptions.NotFound, exceptions.MethodNotImplemented)
+    with pytest.raises(refusals, match=reason):
         cloud.deploy(unique, cloud.message("x", **wrong))
 
 

@@ -66,8 +66,7 @@ class Builds:
             raise InvalidArgument("storage_source, image_uri and service_account must be given.")
         if not given.buildpack_build.function_target:
             raise InvalidArgument("buildpack_build.function_target must be given.")
-        self._policies.check(call.caller, "iam.serviceAccounts.actAs", f"{self._project.name}/serviceAccounts/{email}")
-        self._accounts.get(email)
+        self._accounts.check_may_act_as(self._policies, call.caller, email)
         name = f"operations/build/{self._project.id}/{secrets.token_urlsafe(16)}"
         self._operations[name] = {"name": name, "done": False}
         build = asyncio.create_task(self._build(name, given, email))

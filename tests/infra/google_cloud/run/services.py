@@ -214,14 +214,9 @@ class Services:
 
     def _settle(self, call: Call, message: Message) -> None:
         form.settle(message)
-        project = self._around.project
         for email in (message.template.service_account, message.build_config.service_account.rpartition("/")[2]):
             if email:
-                self._policies.check(
-                    call.caller, "iam.serviceAccounts.actAs", f"{project.name}/serviceAccounts/{email}"
-                )
-                if email not in self._around.accounts:
-                    raise InvalidArgument(f"Service account {email} does not exist.")
+                self._around.accounts.check_may_act_as(self._policies, call.caller, email)
 
     def _touch(self, call: Call, message: Message) -> None:
         message.etag = f'"{secrets.token_urlsafe(12)}"'
