@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
+import time
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +41,13 @@ provider "google" {
   storage_custom_endpoint           = "${var.url}/storage/v1/"
 }
 """
+# what the buildpack's image starts
+_FRAMEWORK = """
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), BaseHTTPRequestHandler).serve_forever()
+"""
 
 
 class Scratch:
@@ -67,9 +78,26 @@ class Scratch:
     def call(self, verb: str, path: str, body: Any = None) -> Any:
         return call(f"{self._standin.url}{path}", verb, body, self._standin.token)
 
+    def build(self, request: Mapping[str, Any]) -> None:
+        """An image, which is there afterwards."""
+        operation = self.call("POST", f"/v2/{PARENT}/builds:submit", request)["buildOperation"]["name"]
+        while not (found := self.call("GET", f"/v1/{operation}"))["done"]:
+            time.sleep(0.05)
+        assert "error" not in found, found
+
     def read(self, bucket: str, name: str) -> bytes:
         """An object's content."""
         url = f"{self._standin.url}/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
         request = urllib.request.Request(url, headers={"Authorization": f"Bearer {self._standin.token}"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return bytes(answer.read())
+
+
+def pack(path: Path) -> None:
+    """The package of a function that starts, answers nothing, and needs nothing to be installed."""
+    files = {"main.py": "", "requirements.txt": "", "functions_framework.py": _FRAMEWORK}
+    with tarfile.open(path, "w:gz") as archive:
+        for name, text in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(text.encode())
+            archive.addfile(entry, io.BytesIO(text.encode()))

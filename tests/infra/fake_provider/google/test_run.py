@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-import time
-
 import pytest
-from tests.infra.fake_provider.google.scratch import PARENT, Scratch
+from tests.infra.fake_provider.google.scratch import PARENT, Scratch, pack
 from tests.infra.google_cloud.standin import PROJECT, REGION
 
-# what the buildpack's image starts, without a package to install
-FRAMEWORK = """
-import os
-from http.server import BaseHTTPRequestHandler, HTTPServer
-
-HTTPServer(("127.0.0.1", int(os.environ["PORT"])), BaseHTTPRequestHandler).serve_forever()
-"""
-FILES = {"main.py": "", "requirements.txt": "", "functions_framework.py": FRAMEWORK}
 BASE = """
 resource "google_storage_bucket" "source" {
   name                        = "noetl-source-%(name)s"
@@ -91,26 +79,20 @@ class Function:
             "archive": str(google.folder / "source.tar.gz"),
             "image": f"{REGION}-docker.pkg.dev/{PROJECT}/{name}/function:1",
         }
-        with tarfile.open(self._known["archive"], "w:gz") as archive:
-            for path, text in FILES.items():
-                entry = tarfile.TarInfo(path)
-                entry.size = len(text.encode())
-                archive.addfile(entry, io.BytesIO(text.encode()))
+        pack(google.folder / "source.tar.gz")
         google.write(BASE % self._known)
         google.apply()
 
     def build(self) -> None:
-        asked = {
-            "storageSource": {"bucket": f"noetl-source-{self._known['name']}", "object": "source.tar.gz"},
-            "imageUri": self._known["image"],
-            "serviceAccount": f"projects/{PROJECT}/serviceAccounts/run-{self._known['name']}"
-            f"@{PROJECT}.iam.gserviceaccount.com",
-            "buildpackBuild": {"functionTarget": "function"},
-        }
-        operation = self._google.call("POST", f"/v2/{PARENT}/builds:submit", asked)["buildOperation"]["name"]
-        while not (found := self._google.call("GET", f"/v1/{operation}"))["done"]:
-            time.sleep(0.05)
-        assert "error" not in found, found
+        account = f"run-{self._known['name']}@{PROJECT}.iam.gserviceaccount.com"
+        self._google.build(
+            {
+                "storageSource": {"bucket": f"noetl-source-{self._known['name']}", "object": "source.tar.gz"},
+                "imageUri": self._known["image"],
+                "serviceAccount": f"projects/{PROJECT}/serviceAccounts/{account}",
+                "buildpackBuild": {"functionTarget": "function"},
+            }
+        )
 
     def write(self, environment: str = "{}") -> None:
         self._google.write((BASE + SERVICE) % (self._known | {"environment": environment}))

@@ -85,6 +85,19 @@ def test_object_is_known_by_its_hash(google: Scratch) -> None:
     google.destroy()
 
 
+def test_object_stays_when_its_file_is_elsewhere(google: Scratch) -> None:
+    source = google.folder / "source.txt"
+    source.write_text("once")
+    ignored = "lifecycle {\n ignore_changes = [source, detect_md5hash]\n }"
+    google.write(bucket("noetl-moved") + stored("moved", f'source = "{source}"', ignored))
+    google.apply()
+    source.rename(google.folder / "elsewhere.txt")
+    assert google.plan() == ""
+    google.write(bucket("noetl-moved") + stored("moved", f'source = "{google.folder / "elsewhere.txt"}"', ignored))
+    assert google.plan() == ""
+    google.destroy()
+
+
 def test_argument_that_is_not_passed_on_is_an_error(google: Scratch) -> None:
     held = 'retention {\n mode = "Unlocked"\n retain_until_time = "2030-01-01T00:00:00Z"\n }'
     google.write(bucket("noetl-held") + stored("held", 'content = "x"', held))

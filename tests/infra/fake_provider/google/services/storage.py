@@ -180,15 +180,18 @@ class Object(Resource):
     )
     # the content itself is told by its hash
     kept = ("content", "deletion_policy", "source", "source_md5hash")
-    defaults = {"detect_md5hash": "different hash"}
+    # the real default is "different hash", which stands for the hash of what is to be uploaded
+    defaults = {"detect_md5hash": None}
     choices = {"deletion_policy": ("ABANDON",)}
     alternatives = (("content", "source"),)
 
     def plan(self, api: Api, planned: State, config: Mapping[str, Any], prior: Mapping[str, Any] | None) -> None:
         planned["content"] = config.get("content")
         digest = _digest_of(config)
-        planned["detect_md5hash"] = UNKNOWN if digest is None else digest
-        if prior is None or digest is None or digest != prior["md5hash"]:
+        before = None if prior is None else prior["md5hash"]
+        if config.get("detect_md5hash") is None:
+            planned["detect_md5hash"] = digest or before
+        if prior is None or digest not in (None, before) or planned["source_md5hash"] != prior["source_md5hash"]:
             for name in ("crc32c", "generation", "md5hash", "md5hexhash", "media_link"):
                 planned[name] = UNKNOWN
 
@@ -199,7 +202,7 @@ class Object(Resource):
     def update(self, api: Api, want: Given, state: State) -> None:
         path = _object(state)
         held = {form.camel(name): bool(want[name]) for name in ("event_based_hold", "temporary_hold")}
-        if want["detect_md5hash"] != state["md5hash"] or want["source_md5hash"] != state["source_md5hash"]:
+        if want["md5hash"] is None:
             self._upload(api, want)
         elif any(held[form.camel(name)] != bool(state[name]) for name in ("event_based_hold", "temporary_hold")):
             api("PATCH", "storage", path, held)
@@ -253,13 +256,15 @@ def _object(state: Mapping[str, Any]) -> str:
     return f"b/{state['bucket']}/o/{quote(state['name'], safe='')}"
 
 
-def _digest_of(config: Mapping[str, Any]) -> str | None:
-    """The MD5 of the content in Base64, as Cloud Storage tells it; None if it is not known yet."""
+def _digest_of(config: Mapping[str, Any]) -> Any:
+    """The MD5 of the content in Base64, as Cloud Storage tells it; None where a file is no more: its object stays."""
     source, content = config.get("source"), config.get("content")
-    if isinstance(source, str):
+    if UNKNOWN in (source, content):
+        return UNKNOWN
+    if source is None:
+        found = str(content).encode()
+    elif Path(source).exists():
         found = Path(source).read_bytes()
-    elif isinstance(content, str):
-        found = content.encode()
     else:
         return None
     return base64.b64encode(hashlib.md5(found, usedforsecurity=False).digest()).decode()
