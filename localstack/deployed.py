@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 from localstack.gateway import Gateway
 from localstack.servers import Servers
-from localstack.terraform import Done, Terraform, environment, workspace
+from localstack.terraform import Done, Terraform, workspace
+from localstack.terraform import environment as terraform_environment
 from localstack.toolbox import ROOT
 
 # seconds for one command, cold starts and all
@@ -127,17 +128,20 @@ class Deployed:
         """What `noetls digest` prints of it."""
         return self.noetls("--context", self.outputs()["prefix"], "digest", execution_id).out.strip()
 
-    def noetls(self, *words: str, check: bool = True) -> Done:
+    def noetls(self, *words: str, check: bool = True, environment: Mapping[str, str] | None = None) -> Done:
+        """AssertionError with its output if it fails, unless `check` is off. `environment`: variables beside the usual,
+        or in their place."""
         done = subprocess.run(
             [sys.executable, "-m", "noetl_serverless.cli", *words],
             env={
                 **os.environ,
-                **environment(),
+                **terraform_environment(),
                 **self.provider,
                 **self.credentials(),
                 "TF_CLI_ARGS": "-no-color",
                 "HOME": str(self.home),
                 "XDG_CONFIG_HOME": str(self.home / "config"),
+                **(environment or {}),
             },
             capture_output=True,
             text=True,

@@ -9,13 +9,16 @@ from typing import Any
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
 from localstack.deployed import Deployed
 from localstack.issuer import AUDIENCE
+from localstack.terraform import Done
 from tests.infra.google_cloud.standin import PROJECT, REGION, Standin
 
+OPERATOR = "ann@example.org"
 # this machine runs all instances, so only few run at once
 SMALL = {
     "gateway": {"max_instances": 2},
     "control_plane": {"max_instances": 2},
-    "worker": {"max_instances": 2},
+    # what a killed worker held is given to another after its lease
+    "worker": {"max_instances": 2, "settings": {"lease": "10"}},
     "worker_data": {"max_instances": 2},
 }
 
@@ -44,7 +47,14 @@ class GoogleDeployment(Deployed):
         self.servers.stop()
 
     def credentials(self) -> dict[str, str]:
+        """The administrator's."""
         return {"GOOGLE_OAUTH_ACCESS_TOKEN": self.standin.token}
+
+    def smoke_as(self, email: str) -> Done:
+        """`noetls smoke` as somebody who may not have the right to."""
+        token = self.standin.admin("POST", "tokens", {"email": email})["accessToken"]
+        words = ("deploy", self.host, "smoke", "--items", "1", "--directory", str(self.terraform.module))
+        return self.noetls(*words, check=False, environment={"GOOGLE_OAUTH_ACCESS_TOKEN": token})
 
     def variables(self) -> dict[str, Any]:
         postgres = self.servers.postgres
@@ -61,6 +71,7 @@ class GoogleDeployment(Deployed):
             },
             "nats": {"existing": {"secret_id": self._secret("servers-nats", self.servers.nats.url)}},
             "results": {"force_destroy": True},
+            "operators": [f"user:{OPERATOR}"],
             "settings": {"oidc_issuer": self.servers.issuer.url, "oidc_audience": AUDIENCE},
         }
 

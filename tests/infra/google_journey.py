@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,11 +27,12 @@ from localstack.journey import Files
 from localstack.packages import repacked
 from tests.infra.fake_provider.configuration import provider
 from tests.infra.google_cloud.standin import PROJECT, REGION
-from tests.infra.google_deployment import GoogleDeployment
+from tests.infra.google_deployment import OPERATOR, GoogleDeployment
 
 PLACE = f"projects/{PROJECT}/locations/{REGION}"
 # Cloud Scheduler counts in minutes
 TICK = 150.0
+FAST_TICK = 3.0
 # an event is delivered at once, and its pass asks for a worker, which may have to start
 EVENT = 30.0
 
@@ -79,7 +81,10 @@ class Journey:
         for name, function in functions.items():
             status = requests.get(f"{function['url']}/livez", timeout=60).status_code
             assert status == (200 if name == "gateway" else 403), (name, status)
-        return f"{len(functions) - 1} functions refuse who is not named"
+        named, unnamed = (self.deployment.smoke_as(email) for email in (OPERATOR, "bob@example.org"))
+        assert named.status == 0, named.text
+        assert unnamed.status != 0 and "you cannot act as" in unnamed.text, unnamed.text
+        return f"{len(functions) - 1} functions refuse who is not named, and so does the operators' account"
 
     def flagship(self) -> str:
         id, said = usage.flagship(self.gateway, self.deployment.servers, self._files())
@@ -102,8 +107,7 @@ class Journey:
 
     def events(self) -> str:
         """With its clock stopped and its notification lost, a step waits until an object is written."""
-        scheduler = self.deployment.standin.client(CloudSchedulerClient)
-        clock = next(iter(scheduler.list_jobs(parent=PLACE))).name
+        scheduler, clock = self.clock()
         scheduler.pause_job(name=clock)
         try:
             with self.without_tasks("shared") as lost:
@@ -201,6 +205,29 @@ class Journey:
             yield lambda: lost
         finally:
             lost = count - int(self.deployment.standin.admin("POST", path, {"count": 0})["left"])
+
+    @contextmanager
+    def fast_clock(self) -> Iterator[None]:
+        """While it lasts, the clock also ticks every few seconds, by hand."""
+        scheduler, clock = self.clock()
+        ended = threading.Event()
+
+        def tick() -> None:
+            while not ended.wait(FAST_TICK):
+                scheduler.run_job(name=clock)
+
+        ticking = threading.Thread(target=tick)
+        ticking.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            ticking.join()
+
+    def clock(self) -> tuple[CloudSchedulerClient, str]:
+        """The client, and the name of the job."""
+        scheduler: CloudSchedulerClient = self.deployment.standin.client(CloudSchedulerClient)
+        return scheduler, next(iter(scheduler.list_jobs(parent=PLACE))).name
 
     def queue(self, pool: str) -> str:
         queue: str = self.deployment.outputs()["queues"][pool]

@@ -79,11 +79,13 @@ def test_the_digests_are_those_of_every_host(journey: Journey) -> None:
 
 
 def test_a_kill_on_cloud_run_loses_no_step(journey: Journey) -> None:
-    faults.check_kill(CloudRun(journey))
+    with journey.fast_clock():
+        faults.check_kill(CloudRun(journey))
 
 
 def test_a_lost_notification_on_cloud_run_loses_no_step(journey: Journey) -> None:
-    faults.check_lost_notification(CloudRun(journey))
+    with journey.fast_clock():
+        faults.check_lost_notification(CloudRun(journey))
 
 
 def test_destroying_it_leaves_nothing(journey: Journey) -> None:

@@ -102,7 +102,12 @@ class CloudTasks:
         yield Route(SERVICE, "deleteTask", "DELETE", task, self.delete_task)
         yield Route(SERVICE, "runTask", "POST", f"{task}:run", self.run_task)
         yield from self._policies.routes(
-            SERVICE, "/v2/{resource=projects/*/locations/*/queues/*}", KIND, self._queue, get_by="POST"
+            SERVICE,
+            "/v2/{resource=projects/*/locations/*/queues/*}",
+            KIND,
+            self._queue,
+            get_by="POST",
+            options_in_query=False,
         )
         yield admin_route("POST", "{name=projects/*/locations/*/queues/*}:lose", self.lose)
 

@@ -149,10 +149,17 @@ class Policies:
     # -- the methods that the services have in common
 
     def routes(
-        self, service: str, template: str, kind: Kind, exists: Callable[[str], object], *, get_by: str = "GET"
+        self,
+        service: str,
+        template: str,
+        kind: Kind,
+        exists: Callable[[str], object],
+        *,
+        get_by: str = "GET",
+        options_in_query: bool = True,
     ) -> Iterable[Route]:
-        """getIamPolicy (by GET or POST) and setIamPolicy. `template` has a variable `resource`; `exists` raises
-        NotFound."""
+        """getIamPolicy (by GET or POST, its options in the query or the body) and setIamPolicy. `template` has a
+        variable `resource`; `exists` raises NotFound."""
 
         def answering(permission: str, answer: Callable[[Call, str], Awaitable[Message]]) -> Any:
             async def handle(call: Call) -> Answer:
@@ -164,7 +171,7 @@ class Policies:
             return handle
 
         async def get(call: Call, resource: str) -> Message:
-            if get_by == "GET":
+            if options_in_query:
                 await call.expect_no_body()
                 return self.get(resource, int(call.query.get("options.requestedPolicyVersion") or 1))
             given = parse(iam_policy_pb2.GetIamPolicyRequest, await call.document())
@@ -176,7 +183,7 @@ class Policies:
                 raise Unimplemented(f"The stand-in does not implement {', '.join(sorted(unknown))} of setIamPolicy.")
             return self.set(resource, kind, parse_policy(document.get("policy") or {}))
 
-        query = ["options.requestedPolicyVersion"] if get_by == "GET" else []
+        query = ["options.requestedPolicyVersion"] if options_in_query else []
         return [
             Route(service, "getIamPolicy", get_by, f"{template}:getIamPolicy", answering("getIamPolicy", get), query),
             Route(service, "setIamPolicy", "POST", f"{template}:setIamPolicy", answering("setIamPolicy", set_)),

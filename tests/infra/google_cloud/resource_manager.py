@@ -24,7 +24,12 @@ class ResourceManager:
         yield Route(SERVICE, "getProject", "GET", "/v3/{name=projects/*}", self.get_v3)
         for version in ("v1", "v3"):
             yield from self._policies.routes(
-                SERVICE, f"/{version}/{{resource=projects/*}}", KIND, self._check_name, get_by="POST"
+                SERVICE,
+                f"/{version}/{{resource=projects/*}}",
+                KIND,
+                self._check_name,
+                get_by="POST",
+                options_in_query=False,
             )
 
     async def get_v1(self, call: Call) -> Answer:

@@ -161,7 +161,7 @@ def test_requests_to_the_control_plane_carry_both_tokens(google: Google) -> None
     assert len([name for name in google.names() if name.endswith(":generateIdToken")]) == 1
 
 
-def test_who_may_not_act_as_the_operator_is_told_who_may(google: Google) -> None:
+def test_who_may_not_act_as_the_operator_learns_who_may(google: Google) -> None:
     path = f"POST /v1/projects/-/serviceAccounts/{OPERATOR}:generateIdToken"
     google.answers[path] = [(403, {"error": {"code": 403, "message": "iam.serviceAccounts.getOpenIdToken denied"}})]
     with pytest.raises(Failure, match=r"you cannot act as noetl-operator@.*denied.*`operators` names those who may"):
