@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import ast
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from localstack.toolbox import ROOT
 
@@ -28,7 +26,7 @@ _VERBS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "DELETE": "s3:DeleteObje
 
 def actions() -> Mapping[str, set[str]]:
     """By function."""
-    packager = Packager(ROOT, "aws", Target("3.12", "x86_64"), Path(sys.executable))
+    packager = Packager(ROOT, "aws", Target("3.12", "x86_64"))
     return {spec.name: _of(packager, spec) for spec in load_functions(ROOT / "functions", "aws")}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..hosts.table import load_functions
 from .function import Package, Packager
-from .target import Target, interpreter
+from .target import Target
 
 MANIFEST = "manifest.json"
 
@@ -33,7 +33,7 @@ def build(
         raise ValueError(f"there is no function {', '.join(sorted(unknown))} on {host}")
     folder = out / target.name
     folder.mkdir(parents=True, exist_ok=True)
-    packager = Packager(project, host, target, interpreter(target.python))
+    packager = Packager(project, host, target)
     packages = _known(folder) if only else {}
     for spec in specs:
         if not only or spec.name in only:

@@ -23,7 +23,7 @@ from .closure import PACKAGE, Closure, Importer
 from .form import SUFFIXES, package_form
 from .install import install
 from .lock import Lock, normal, requirements
-from .target import Target
+from .target import Target, interpreter
 from .trim import trim
 
 # as Lambda counts: its limit of "250 MB" is 262,144,000 bytes
@@ -61,12 +61,11 @@ class Package:
 
 
 class Packager:
-    def __init__(self, project: Path, host: str, target: Target, interpreter: Path) -> None:
+    def __init__(self, project: Path, host: str, target: Target) -> None:
         """`project`: the folder with pyproject.toml, functions/ and shared/."""
         self._project = project
         self._host = host
         self._target = target
-        self._interpreter = interpreter
         self._pyproject: dict[str, Any] = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         self._lock = Lock((project / "requirements-dev.txt").read_text(encoding="utf-8"))
         self._pools = load_pools(project / "functions")
@@ -75,7 +74,8 @@ class Packager:
         self._importer = Importer(project / "shared", [f"{PACKAGE}.{name}" for name in excluded])
 
     def build(self, spec: FunctionSpec, out: Path) -> Package:
-        """Build `out/<name>.zip`, or what the form is called. Raises TooBig, InstallFailed and NotLocked."""
+        """Build `out/<name>.zip`, or what the form is called. Raises TooBig, InstallFailed, NotLocked and
+        NoInterpreter."""
         entry = self._entry(spec)
         closure = self.closure(spec)
         folder = out / "build" / spec.name
@@ -83,15 +83,15 @@ class Packager:
         folder.mkdir(parents=True)
         locked = self._lock.closure(self.distributions(closure, spec.extras))
         if self._form == "compiled":
+            python = interpreter(self._target.python)
             install(locked, self._target, folder)
             trim(folder)
-            compile_folder(folder, self._interpreter, without_docstrings=True)
+            compile_folder(folder, python, without_docstrings=True)
+            self._copy_ours(closure, entry, folder)
+            compile_folder(folder, python, keep={entry.name})
         else:
             (folder / "requirements.txt").write_text(requirements(locked), encoding="utf-8")
-        self._copy_ours(closure, folder)
-        shutil.copyfile(entry, folder / entry.name)
-        if self._form == "compiled":
-            compile_folder(folder, self._interpreter, keep={entry.name})
+            self._copy_ours(closure, entry, folder)
         size = archive.size(folder)
         if size > spec.package_mb * MEGABYTE:
             raise TooBig(f"{spec.name} takes {size / MEGABYTE:.1f} MB unpacked; {spec.package_mb} MB is the limit")
@@ -152,7 +152,8 @@ class Packager:
         points: dict[str, str] = self._pyproject["project"]["entry-points"][TOOLS]
         return points
 
-    def _copy_ours(self, closure: Closure, folder: Path) -> None:
+    def _copy_ours(self, closure: Closure, entry: Path, folder: Path) -> None:
+        shutil.copyfile(entry, folder / entry.name)
         root = self._project / "shared"
         packages = set()
         for module in sorted(closure.modules):

@@ -200,7 +200,7 @@ def test_everything_is_compiled_ahead(packages: Path) -> None:
 
 
 def test_a_package_over_its_limit_is_refused(tmp_path: Path) -> None:
-    packager = Packager(PROJECT, "aws", TARGET, interpreter(TARGET.python))
+    packager = Packager(PROJECT, "aws", TARGET)
     with pytest.raises(TooBig, match="reconciler takes"):
         packager.build(SPECS["reconciler"].model_copy(update={"package_mb": 1}), tmp_path)
 
