@@ -216,7 +216,7 @@ module "events" {
   publishers  = var.events.publishers
   kms_key_arn = local.key_arn
   # all notifications of a bucket are one setting, which belongs to its owner
-  results = !var.events.results ? null : {
+  results = !coalesce(var.events.results, var.encryption.key_arn == null) ? null : {
     bucket     = local.result_bucket.name
     bucket_arn = local.result_bucket.arn
     prefix     = "results/"

@@ -272,11 +272,11 @@ variable "events" {
     What starts a pass of the reconciler, beside the clock and its queue: whether objects written to the result bucket do
     (results), and who may publish to the topic `<name>-events`, whose messages do (publishers: ARNs of accounts, roles and
     users, which with a key need kms:Decrypt and kms:GenerateDataKey on it). All notifications of a bucket are one setting, so
-    that of an existing bucket is left to its owner: the topic lets it publish. A key of yours must let s3.amazonaws.com and
-    sns.amazonaws.com use it.
+    that of an existing bucket is left to its owner: the topic lets it publish. results is true by default, but not with a key
+    of yours (encryption.key_arn), which must let s3.amazonaws.com and sns.amazonaws.com use it.
   EOT
   type = object({
-    results    = optional(bool, true)
+    results    = optional(bool)
     publishers = optional(set(string), [])
   })
   default = {}

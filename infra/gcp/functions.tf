@@ -51,7 +51,8 @@ locals {
       function_urls = jsonencode({ for queue in row.invokes : queue => local.queue_ids[queue] })
       result_url    = "gs://${local.result_bucket}/results"
       nats_replicas = tostring(try(var.nats.existing.replicas, 1))
-      time_budget   = tostring(row.timeout_s - 10)
+      # what is left to answer in; of a short limit, half of it
+      time_budget = tostring(max(row.timeout_s - 10, floor(row.timeout_s / 2)))
       worker_role   = length(local.direct) == 0 ? null : module.table.worker.role
     }
   }

@@ -16,17 +16,17 @@ class Settings:
 
     host: str = "local"
     function: str = "control_plane"
-    database_url: str = ""
-    nats_url: str = ""
+    database_url: str = field(default="", repr=False)
+    nats_url: str = field(default="", repr=False)
     result_url: str = ""
     control_plane_url: str = ""
     # pool or function name -> URL to invoke
     function_urls: Mapping[str, str] = field(default_factory=dict)
     # the token of this function for the control plane, which alone holds the key that signs tokens
-    service_token: str = ""
-    token_key: str = ""
+    service_token: str = field(default="", repr=False)
+    token_key: str = field(default="", repr=False)
     # "key id:base64 of 32 bytes", comma separated; the first encrypts, all decrypt
-    encryption_keys: str = ""
+    encryption_keys: str = field(default="", repr=False)
     pool: str = "shared"
     # tool kind -> pool, for the kinds that do not run on "shared"
     pools: Mapping[str, str] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Settings:
     database_auth: str = "password"
     # the database role of direct workers in a cloud, which a migration creates; none if no worker is direct
     worker_role: str = ""
-    nats_password: str = ""
+    nats_password: str = field(default="", repr=False)
     # a private certificate authority, as PEM
     nats_ca: str = ""
     # the number of nodes of a cluster that hold each stream

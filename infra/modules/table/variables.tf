@@ -57,8 +57,8 @@ variable "pools" {
   default = {}
 
   validation {
-    condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(values(local.rows)[*].pool, pool)])
-    error_message = "pools: a name has at most 20 lowercase letters, digits and underscores; ${join(" and ", [for row in values(local.rows) : row.pool if row.pool != null])} already exist."
+    condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(concat(values(local.rows)[*].pool, keys(local.rows)), pool)])
+    error_message = "pools: a name has at most 20 lowercase letters, digits and underscores; ${join(" and ", [for row in values(local.rows) : row.pool if row.pool != null])} already exist, and functions have the names of others."
   }
 
   validation {

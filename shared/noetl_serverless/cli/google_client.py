@@ -39,6 +39,10 @@ class GoogleClient(Client):
         return super()._once(method, path, data, timeout, {**headers, **identity})
 
 
+class NotOperator(Failure):
+    """The user may not act as the service account."""
+
+
 class Operator:
     """The service account that operators act as."""
 
@@ -66,4 +70,4 @@ class Operator:
             return self._user.call("POST", "iamcredentials", path, body)
         except ApiRefused as error:
             hint = "Terraform's variable `operators` names those who may"
-            raise Failure(f"you cannot act as {self.email}: {error.detail}. {hint}") from error
+            raise NotOperator(f"you cannot act as {self.email}: {error.detail}. {hint}") from error

@@ -38,16 +38,21 @@ class GoogleUser:
     ) -> dict[str, Any]:
         """`service` is the first part of its host: run, secretmanager; `token`: instead of the user's own. Raises
         ApiRefused, and Failure without credentials."""
-        from requests.exceptions import RequestException
-
         url = f"{self._endpoint_url or f'https://{service}.googleapis.com'}{path}"
         given = {"authorization": f"Bearer {token}"} if token else {}
+        session = self._open(token)
+        from google.auth.exceptions import GoogleAuthError
+        from requests.exceptions import RequestException
+
         try:
-            answer = self._open(token).request(
+            answer = session.request(
                 method, url, json=None if body is None else dict(body), headers=given, timeout=TIMEOUT_SECONDS
             )
         except RequestException as error:
             raise Failure(f"{service} does not answer: {type(error).__name__}") from error
+        except GoogleAuthError as error:
+            hint = "sign in anew: gcloud auth application-default login"
+            raise Failure(f"your credentials of Google Cloud are not accepted: {error}. {hint}") from error
         if not answer.ok:
             raise ApiRefused(f"{service} answered {answer.status_code}: {_message(answer)}", answer.status_code)
         found: dict[str, Any] = answer.json() if answer.content else {}

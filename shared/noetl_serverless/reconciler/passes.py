@@ -22,7 +22,7 @@ class Passes:
     async def run(self) -> dict[str, int]:
         """Wait for a pass that begins after this call; returns how much it did, by kind. All who call during a pass
         share the next one: a burst of events costs two. Raises what the pass raises."""
-        if self._next is None:
+        if self._next is None or self._next.done():
             self._next = asyncio.create_task(self._after_current())
         # whoever stops waiting does not stop the pass of the others
         return await asyncio.shield(self._next)

@@ -166,10 +166,14 @@ class NotificationReceiver:
 def _named_commands(invocations: Sequence[Mapping[str, Any]]) -> list[CommandKey]:
     """The commands that the invocations name. Invalid keys are ignored, because the names are only hints."""
     keys = []
-    for command in (command for invocation in invocations for command in invocation.get("commands") or ()):
+    for command in (command for invocation in invocations for command in _list(invocation.get("commands"))):
         with contextlib.suppress(ValidationError):
             keys.append(CommandKey.model_validate(command))
     return keys[:MAX_NAMED_COMMANDS]
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 async def _payload(request: Request) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ import pytest
 from tests.infra.google_cloud.recorder import Recorder
 from tests.infra.google_cloud.standin import PROJECT, Standin, call
 from tests.serving import end
+
+# as hosts/gcp/results.py, before any test loads gcsfs
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
 @pytest.fixture(scope="session")

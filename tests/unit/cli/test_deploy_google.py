@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from tests import serving
 
 from noetl_serverless.cli.contexts import Context
@@ -76,6 +76,8 @@ class Google:
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Google]:
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "users")
     monkeypatch.setattr(images, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(gcp, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(gcp, "GRANT_SECONDS", 0.0)
     made = Google()
     yield made
     serving.end(made.server)
@@ -183,3 +185,33 @@ def test_a_service_that_does_not_answer_is_named(google: Google) -> None:
     with pytest.raises(Failure, match="artifactregistry does not answer"):
         build(google)
     google.server = serving.serve(BaseHTTPRequestHandler)
+
+
+def test_a_right_that_was_granted_just_now_is_waited_for(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gcp, "GRANT_SECONDS", 60.0)
+    google.permit()
+    path = f"POST /v1/projects/-/serviceAccounts/{OPERATOR}:generateIdToken"
+    google.answers[path] = [(403, {"error": {"code": 403, "message": "denied"}}), *google.answers[path]]
+    google.answers["POST /"] = [(403, {}), (200, {"secrets": [], "migrations": []})]
+    assert gcp.migrate(outputs(google)) == {"secrets": [], "migrations": []}
+
+
+def test_a_build_is_asked_for_again_while_google_does_not_answer(google: Google) -> None:
+    google.answers[f"POST {SUBMIT}"] = [(200, {"buildOperation": {"name": OPERATION}})]
+    google.answers[f"GET /v1/{OPERATION}"] = [(503, {}), (200, {"name": OPERATION, "done": True})]
+    build(google)
+    assert google.names().count(f"POST {SUBMIT}") == 1
+
+
+def test_a_deployment_that_is_not_complete_is_said_to_be_so(google: Google) -> None:
+    with pytest.raises(Failure, match="not complete; run: noetls deploy gcp apply"):
+        gcp.context_of({"builds": {}}, None)
+
+
+def test_credentials_that_have_expired_are_said_to_be_so(google: Google, monkeypatch: pytest.MonkeyPatch) -> None:
+    def expired(self: object, *given: Any, **options: Any) -> None:
+        raise RefreshError("expired")  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr("google.auth.transport.requests.AuthorizedSession.request", expired)
+    with pytest.raises(Failure, match=r"not accepted: expired\. sign in anew"):
+        build(google)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -74,7 +75,8 @@ def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """An invocation's payload, empty for an event; None if the message is neither."""
     try:
         message = orjson.loads(record["body"])
-        float(message.get("at", 0))
+        if not math.isfinite(float(message.get("at", 0))):
+            raise ValueError("not a time")
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
         message = None
     if not isinstance(message, dict):

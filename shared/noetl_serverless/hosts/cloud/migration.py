@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from pg8000.exceptions import DatabaseError, InterfaceError
+
+from ...errors import Unavailable
 from ...settings import Settings
 from ...store.connection import connect
 from ...store.migrate import migrate
@@ -15,6 +19,9 @@ from .vault import Vault
 
 # any number will do, as long as it is always the same, and none that a statement of the store takes
 LOCK_ID = 4_215_077_401
+TRY_LOCK = "SELECT pg_try_advisory_xact_lock(:lock)"
+WAIT_SECONDS = 60.0
+PAUSE_SECONDS = 0.2
 
 
 async def migrate_deployment(
@@ -27,24 +34,41 @@ async def migrate_deployment(
     other.
     """
     url = owner_url if isinstance(owner_url, str) else await asyncio.to_thread(owner_url)
-    async with _alone(url):
+    async with _alone(url) as check:
         created = await provision(vault, settings.provision, settings.token_days, settings.host)
+        # whoever has lost the lock meanwhile is not to go on
+        await check()
         password = await _role_password(settings, vault)
         applied = await asyncio.to_thread(_set_up, url, settings, password)
+        await check()
     return {"secrets": created, "migrations": applied}
 
 
 @asynccontextmanager
-async def _alone(url: str) -> AsyncIterator[None]:
-    """While nobody else does the same: not every cloud's secret store lets the first of two writers win."""
+async def _alone(url: str) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """While nobody else does the same: not every cloud's secret store lets the first of two writers win. What is
+    yielded raises Unavailable if the lock has been lost. Unavailable, too, if another has it for too long."""
     connection = await asyncio.to_thread(connect, url)
+    deadline = time.monotonic() + WAIT_SECONDS
     try:
         # a transaction-level lock, since a pooler may give each transaction another session
         await asyncio.to_thread(connection.run, "BEGIN")
-        await asyncio.to_thread(connection.run, "SELECT pg_advisory_xact_lock(:lock)", lock=LOCK_ID)
-        yield
+        await asyncio.to_thread(connection.run, "SET LOCAL idle_in_transaction_session_timeout = 0")
+        # not waiting in the database: those who wait would take the threads that the one under way needs
+        while not (await asyncio.to_thread(connection.run, TRY_LOCK, lock=LOCK_ID))[0][0]:
+            if time.monotonic() > deadline:
+                raise Unavailable("another migration of this deployment is under way: wait until it has ended")
+            await asyncio.sleep(PAUSE_SECONDS)
+
+        async def check() -> None:
+            try:
+                await asyncio.to_thread(connection.run, "SELECT 1")
+            except (DatabaseError, InterfaceError) as error:
+                raise Unavailable("the database has ended the connection that held the lock: migrate again") from error
+
+        yield check
     finally:
-        await asyncio.to_thread(connection.close)
+        await asyncio.to_thread(connection.quit)
 
 
 async def _role_password(settings: Settings, vault: Vault) -> str | None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from ...errors import Unavailable
 from .nats_server import make_server_secret
 from .vault import Vault
 
@@ -44,7 +45,8 @@ async def _new_value(
     """The value to write; None if the current one can stay."""
     if name.startswith(TOKEN_PREFIX):
         key = await vault.read(secret_ids["token_key"])
-        assert key is not None
+        if key is None:
+            raise Unavailable("the secret token_key has been written and is not readable yet: migrate again")
         is_usable = current is not None and not ends_soon(current, key)
         return None if is_usable else service_token(key, name.removeprefix(TOKEN_PREFIX), token_days, host)
     if current is not None:

@@ -7,7 +7,7 @@ import http.client
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...errors import Unavailable
 from .connections import Connections
@@ -28,7 +28,7 @@ class Response:
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
+    body: bytes = field(repr=False)
 
 
 class ApiError(Exception):
@@ -71,7 +71,7 @@ class Transport:
         for attempts_left in reversed(range(tries)):
             try:
                 answer = await self._once(method, url, await headers(), body, timeout)
-                if answer.status < 400:
+                if answer.status < 300:
                     return answer
                 error = self._error_of(service, answer)
                 if not attempts_left or not error.is_transient:

@@ -38,7 +38,10 @@ class Api:
             }
 
         answer = await self._transport.send(service, method, url, headers, content)
-        found: dict[str, Any] = orjson.loads(answer.body) if answer.body else {}
+        try:
+            found: dict[str, Any] = orjson.loads(answer.body) if answer.body else {}
+        except orjson.JSONDecodeError as error:
+            raise GoogleError(service, answer.status, "UNKNOWN", "the answer is not JSON") from error
         return found
 
     async def close(self) -> None:

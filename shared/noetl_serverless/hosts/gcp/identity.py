@@ -8,6 +8,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ...telemetry.logs import log_context
 from .metadata import claims_of
 
+# an e-mail address has no more
+MAX_CHARACTERS = 254
+
 
 class NamedCallers:
     """Around the app of a function that only named callers may invoke: a public one has callers whose tokens nobody has
@@ -36,6 +39,6 @@ def caller_of(headers: Headers) -> dict[str, str]:
 def _principal(headers: Headers) -> str:
     value = headers.get("x-serverless-authorization") or headers.get("authorization") or ""
     try:
-        return str(claims_of(value.partition(" ")[2]).get("email") or "")
+        return str(claims_of(value.partition(" ")[2]).get("email") or "")[:MAX_CHARACTERS]
     except ValueError:
         return ""

@@ -5,6 +5,7 @@ https://cloud.google.com/compute/docs/metadata/overview
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from urllib.parse import quote
 
 import orjson
 
+from ...errors import Unavailable
 from ..cloud.transport import ApiError, Response, Transport
 
 ACCOUNT = "/computeMetadata/v1/instance/service-accounts/default"
@@ -29,6 +31,7 @@ class Metadata:
         self._clock = clock
         self._transport = Transport(_error)
         self._tokens: dict[str, _Token] = {}
+        self._renewals: dict[str, asyncio.Lock] = {}
 
     async def access_token(self) -> str:
         """An OAuth token for Google's APIs. Raises ApiError, Unavailable."""
@@ -42,15 +45,29 @@ class Metadata:
         await self._transport.close()
 
     async def _token(self, path: str, parse: Callable[[bytes], _Token]) -> str:
-        known = self._tokens.get(path)
-        if known is None or known[1] - self._clock() < RENEWAL_SECONDS:
-            answer = await self._transport.send("metadata", "GET", self._url + path, _headers)
-            known = self._tokens[path] = parse(answer.body)
+        # many may ask at the moment of a renewal
+        async with self._renewals.setdefault(path, asyncio.Lock()):
+            known = self._tokens.get(path)
+            left = known[1] - self._clock() if known else 0.0
+            if known is None or left < RENEWAL_SECONDS:
+                try:
+                    known = self._tokens[path] = await self._renewed(path, parse)
+                except (ApiError, Unavailable):
+                    # the old one is still good
+                    if known is None or left <= 0:
+                        raise
         return known[0]
+
+    async def _renewed(self, path: str, parse: Callable[[bytes], _Token]) -> _Token:
+        answer = await self._transport.send("metadata", "GET", self._url + path, _headers)
+        try:
+            return parse(answer.body)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ApiError("metadata", answer.status, "", "the answer is no token") from error
 
     def _parse_access_token(self, body: bytes) -> _Token:
         token = orjson.loads(body)
-        return token["access_token"], self._clock() + float(token["expires_in"])
+        return str(token["access_token"]), self._clock() + float(token["expires_in"])
 
 
 def claims_of(token: str) -> Mapping[str, object]:

@@ -43,7 +43,14 @@ class Google:
         return cls(metadata=metadata, api=Api(metadata, endpoint_url), endpoint_url=endpoint_url)
 
 
-async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> Platform:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GcpPlatform(Platform):
+    """A platform whose parts have the types that serving needs."""
+
+    host: HttpHost
+
+
+async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> GcpPlatform:
     """Reads the function's secrets. `results` is for a function that reads or writes results.
 
     Raises MissingSecret, ApiError, Unavailable.
@@ -52,7 +59,7 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
     vault = SecretManagerVault(google.api)
     secrets = CachedSecrets(vault, Settings.from_environment(environ).secrets)
     settings = await settings_with_secrets(environ, secrets)
-    return Platform(
+    return GcpPlatform(
         settings=settings,
         host=HttpHost(settings.time_budget),
         invoker=CloudTasksInvoker(google.api, settings.function_urls, per_invocation=settings.max_in_flight),

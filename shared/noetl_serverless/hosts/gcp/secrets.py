@@ -12,16 +12,17 @@ class SecretManagerVault:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        # what this process has written: `latest` may show it only later
+        self._written: dict[str, str] = {}
 
     async def read(self, id: str) -> str | None:
-        try:
-            answer = await self._api.json("secretmanager", "GET", f"/v1/{id}/versions/latest:access")
-        except GoogleError as error:
-            # the secret has no version
-            if error.code == NOT_FOUND:
-                return None
-            raise
-        return base64.b64decode(answer["payload"]["data"]).decode()
+        """A new version is at once there by its number, but as `latest` perhaps after hours: what seems to be empty is
+        asked for its first version, too (https://cloud.google.com/secret-manager/regional-secrets/reference/consistency).
+        """
+        if id in self._written:
+            return self._written[id]
+        latest = await self._access(id, "latest")
+        return await self._access(id, "1") if latest is None else latest
 
     async def replace(self, id: str, value: str, previous: str | None) -> bool:
         """Secret Manager has no way to refuse the second of two writers: who calls this makes sure that there is one.
@@ -30,4 +31,14 @@ class SecretManagerVault:
             return False
         payload = {"payload": {"data": base64.b64encode(value.encode()).decode()}}
         await self._api.json("secretmanager", "POST", f"/v1/{id}:addVersion", payload)
+        self._written[id] = value
         return True
+
+    async def _access(self, id: str, version: str) -> str | None:
+        try:
+            answer = await self._api.json("secretmanager", "GET", f"/v1/{id}/versions/{version}:access")
+        except GoogleError as error:
+            if error.code == NOT_FOUND:
+                return None
+            raise
+        return base64.b64decode(answer["payload"]["data"]).decode()

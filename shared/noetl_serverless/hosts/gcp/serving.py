@@ -27,7 +27,9 @@ def cloud_run_function(
     only named callers."""
 
     async def make() -> Service:
-        service = assemble(await gcp_platform(environ, results))
-        return service if public else replace(service, app=NamedCallers(service.app))
+        platform = await gcp_platform(environ, results)
+        service = assemble(platform)
+        app = platform.host.timed(service.app)
+        return replace(service, app=app if public else NamedCallers(app))
 
     return serve_when_ready(make, drain_seconds=DRAIN_SECONDS)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 
 import aiohttp
 
+from ...errors import Unavailable
+from ..cloud.transport import ApiError
 from .metadata import Metadata
 
 # beside `Authorization`, where the engine's own token is
@@ -20,7 +22,11 @@ def identified_session(metadata: Metadata, audience: str) -> aiohttp.ClientSessi
     through unchanged."""
 
     async def identify(request: aiohttp.ClientRequest, handler: _Handler) -> aiohttp.ClientResponse:
-        request.headers[HEADER] = f"Bearer {await metadata.id_token(audience)}"
+        try:
+            request.headers[HEADER] = f"Bearer {await metadata.id_token(audience)}"
+        except (ApiError, Unavailable) as error:
+            # the callers try again after errors of the connection
+            raise aiohttp.ClientConnectionError(f"no ID token: {error}") from error
         return await handler(request)
 
     return aiohttp.ClientSession(

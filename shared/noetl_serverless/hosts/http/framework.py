@@ -89,28 +89,35 @@ class _Lifecycle:
         self.draining = False
         self._make = make
         self._drain_seconds = drain_seconds
-        self._service: Service | None = None
+        self._started: Service | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._requests = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._lifespan: _Lifespan | None = None
-        self._lock = asyncio.Lock()
         self._ending: asyncio.Task[None] | None = None
 
     async def start(self) -> ASGIApp:
-        """The app, which has been started. RuntimeError if it fails to start; the next request tries again."""
-        if self._service is not None and self._lifespan is not None:
-            return self._service.app
-        async with self._lock:
-            if self._service is None:
-                self._service = await self._make()
-            if self._lifespan is None:
-                lifespan = _Lifespan(self._service.app, self.state)
-                await lifespan.start()
-                self._handle_sigterm()
-                garbage_collection.tune()
-                self._lifespan = lifespan
-        return self._service.app
+        """The app, which has been started. Raises what the attempt raised that was under way; the next request makes
+        another."""
+        if self._started is None:
+            if self._starting is None:
+                self._starting = asyncio.create_task(self._start())
+            # a request that is cancelled does not end the attempt of the others
+            await asyncio.shield(self._starting)
+        assert self._started is not None
+        return self._started.app
+
+    async def _start(self) -> None:
+        try:
+            service = await self._make()
+            lifespan = _Lifespan(service.app, self.state)
+            await lifespan.start()
+            self._handle_sigterm()
+            garbage_collection.tune()
+            self._started, self._lifespan = service, lifespan
+        finally:
+            self._starting = None
 
     @contextlib.contextmanager
     def request(self) -> Iterator[None]:
@@ -144,7 +151,7 @@ class _Lifecycle:
 
     async def _drain(self, on_drained: Callable[[], None]) -> None:
         self.draining = True
-        service = self._service
+        service = self._started
         try:
             # SIGTERM is handled only once there is a service, and it has started
             assert service is not None and self._lifespan is not None

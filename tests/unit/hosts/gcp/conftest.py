@@ -33,6 +33,10 @@ class Google:
         self.tokens: list[str | None] = []
         self.asked_metadata: list[str] = []
         self.lifetime = 3600.0
+        # what the API answers instead
+        self.raw: bytes | None = None
+        # what the metadata server answers instead
+        self.broken: bytes | None = None
         google = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -52,11 +56,14 @@ class Google:
                 google.requests.append((self.command, self.path, body))
                 google.tokens.append(self.headers.get("Authorization"))
                 status, answer = google.answers.pop(0) if len(google.answers) > 1 else google.answers[0]
-                self._send(status, json.dumps(answer).encode())
+                self._send(status, json.dumps(answer).encode() if google.raw is None else google.raw)
 
             def _metadata(self) -> None:
                 google.asked_metadata.append(self.path)
                 assert self.headers["Metadata-Flavor"] == "Google"
+                if google.broken is not None:
+                    self._send(200, google.broken)
+                    return
                 if "/identity?" in self.path:
                     self._send(200, id_token("https://service", google.lifetime).encode())
                     return

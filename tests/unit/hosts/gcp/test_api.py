@@ -35,3 +35,15 @@ async def test_an_answer_that_is_not_googles_is_an_error_too(google: Google, api
     google.answers = [(404, ["a proxy"])]
     with pytest.raises(GoogleError, match="404 UNKNOWN"):
         await api.json("secretmanager", "GET", "/v1/x")
+
+
+async def test_an_answer_that_is_not_json_is_an_error(google: Google, api: Api) -> None:
+    google.raw = b"<html>"
+    with pytest.raises(GoogleError, match="the answer is not JSON"):
+        await api.json("cloudtasks", "POST", PATH, {})
+
+
+async def test_a_redirection_is_an_error(google: Google, api: Api) -> None:
+    google.answers = [(302, {})]
+    with pytest.raises(GoogleError, match="302"):
+        await api.json("cloudtasks", "POST", PATH, {})

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import asyncio
+import time
+
 import pytest
 
 from noetl_serverless.errors import Unavailable
+from noetl_serverless.hosts.cloud.transport import ApiError
 from noetl_serverless.hosts.gcp.metadata import RENEWAL_SECONDS, Metadata, claims_of
 from noetl_serverless.hosts.local.ports import free_port
 
@@ -35,6 +39,29 @@ async def test_an_identity_near_its_end_is_replaced(google: Google, metadata: Me
     await metadata.id_token("https://one.example")
     await metadata.id_token("https://one.example")
     assert len(google.asked_metadata) == 2
+
+
+async def test_a_token_that_cannot_be_renewed_is_used_to_its_end(google: Google, metadata: Metadata) -> None:
+    google.lifetime = RENEWAL_SECONDS - 1
+    assert await metadata.access_token() == "token-1"
+    google.broken = b"<html>"
+    assert await metadata.access_token() == "token-1"
+    metadata._clock = lambda: time.time() + RENEWAL_SECONDS
+    with pytest.raises(ApiError, match="the answer is no token"):
+        await metadata.access_token()
+
+
+async def test_many_who_ask_at_once_cost_one_request(google: Google, metadata: Metadata) -> None:
+    tokens = await asyncio.gather(*(metadata.access_token() for _ in range(50)))
+    assert set(tokens) == {"token-1"}
+    assert len(google.asked_metadata) == 1
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"{}", b"[]", b'{"access_token": "t", "expires_in": "soon"}'])
+async def test_an_answer_that_is_no_token_is_an_error(google: Google, metadata: Metadata, answer: bytes) -> None:
+    google.broken = answer
+    with pytest.raises(ApiError, match="the answer is no token"):
+        await metadata.access_token()
 
 
 async def test_without_a_metadata_server_there_is_no_identity() -> None:

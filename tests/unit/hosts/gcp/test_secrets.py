@@ -25,6 +25,21 @@ async def test_the_latest_version_is_read(google: Google, api: Api) -> None:
 async def test_a_secret_without_a_version_has_no_value(google: Google, api: Api) -> None:
     google.answers = [error(404, "NOT_FOUND")]
     assert await SecretManagerVault(api).read(ID) is None
+    assert [path for _, path, _ in google.requests] == [f"/v1/{ID}/versions/{name}:access" for name in ("latest", "1")]
+
+
+async def test_a_first_version_that_is_not_yet_the_latest_is_found_by_its_number(google: Google, api: Api) -> None:
+    google.answers = [error(404, "NOT_FOUND"), payload("first"), error(404, "NOT_FOUND"), payload("first")]
+    vault = SecretManagerVault(api)
+    assert await vault.read(ID) == "first"
+    assert not await vault.replace(ID, "another", None)
+
+
+async def test_what_has_just_been_written_is_read_though_google_shows_the_old(google: Google, api: Api) -> None:
+    google.answers = [payload("old"), (200, {}), payload("old")]
+    vault = SecretManagerVault(api)
+    assert await vault.replace(ID, "new", "old")
+    assert await vault.read(ID) == "new"
 
 
 async def test_what_may_not_be_read_is_not_taken_for_empty(google: Google, api: Api) -> None:

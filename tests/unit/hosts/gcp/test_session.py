@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import aiohttp
+import pytest
 from aiohttp import web
 from starlette.datastructures import Headers
 from tests.serving import serving_app
 
 from noetl_serverless.gateway.control_plane import ControlPlane as GatewaysControlPlane
+from noetl_serverless.hosts.cloud.transport import ApiError
 from noetl_serverless.hosts.gcp.identity import caller_of
 from noetl_serverless.hosts.gcp.metadata import Metadata, claims_of
 from noetl_serverless.hosts.gcp.session import HEADER, identified_session
@@ -34,6 +37,17 @@ async def test_both_tokens_reach_the_control_plane(google: Google, metadata: Met
             await client.close()
     assert seen == [("Bearer mine", EMAIL)] * 4
     assert len(google.asked_metadata) == 1
+
+
+async def test_without_an_id_token_the_clients_try_again_as_without_a_connection() -> None:
+    class Away(Metadata):
+        async def id_token(self, audience: str) -> str:
+            raise ApiError("metadata", 500, "", "away")
+
+    session = identified_session(Away(), "https://service")
+    with pytest.raises(aiohttp.ClientConnectionError, match="no ID token"):
+        await session.get("http://127.0.0.1:1/")
+    await session.close()
 
 
 def test_the_log_names_the_service_account_and_the_trace() -> None:

@@ -165,3 +165,29 @@ async def test_a_service_that_cannot_be_made_yet_is_made_by_a_later_request(reco
     assert b"server.unavailable" in body and b"token_key" in body
     await asyncio.gather(*(call(app, "/items/1") for _ in range(5)))
     assert (len(tries), recorder.happened) == (2, ["started"])
+
+
+async def test_requests_that_wait_for_a_start_share_its_failure() -> None:
+    tries = []
+
+    async def make() -> Service:
+        tries.append(1)
+        await asyncio.sleep(0.01)
+        raise Unavailable("the database is away")
+
+    app = _create_asgi_app_with_function(serve_when_ready(make), "http", False)
+    answers = await asyncio.gather(*(call(app, "/items/1") for _ in range(5)))
+    assert ({status for status, _ in answers}, len(tries)) == ({503}, 1)
+
+
+async def test_a_request_that_is_cancelled_does_not_end_the_start_of_the_others(recorder: Recorder) -> None:
+    async def make() -> Service:
+        await asyncio.sleep(0.01)
+        return Service(recorder.app(), ())
+
+    app = _create_asgi_app_with_function(serve_when_ready(make), "http", False)
+    first, second = (asyncio.create_task(call(app, "/items/1")) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second)[0] == 201
+    assert recorder.happened == ["started"]

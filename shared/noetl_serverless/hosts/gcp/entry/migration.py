@@ -21,13 +21,14 @@ from ...http.framework import Function, serve_when_ready
 from ..identity import NamedCallers
 from ..platform import Google, database_url_of
 from ..secrets import SecretManagerVault
+from ..serving import DRAIN_SECONDS
 
 
 def entry_point(environ: Mapping[str, str]) -> Function:
     async def make() -> Service:
         return _service(environ)
 
-    return serve_when_ready(make)
+    return serve_when_ready(make, drain_seconds=DRAIN_SECONDS)
 
 
 def _service(environ: Mapping[str, str]) -> Service:
