@@ -53,7 +53,7 @@ locals {
       nats_replicas = tostring(try(var.nats.existing.replicas, 1))
       # what is left to answer in; of a short limit, half of it
       time_budget = tostring(max(row.timeout_s - 10, floor(row.timeout_s / 2)))
-      worker_role   = length(local.direct) == 0 ? null : module.table.worker.role
+      worker_role = length(local.direct) == 0 ? null : module.table.worker.role
     }
   }
   base_environment = {
