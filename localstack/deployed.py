@@ -152,6 +152,12 @@ class Deployed:
         assert not check or answer.status == 0, answer.text
         return answer
 
+    def command(self) -> str:
+        """A command line that runs a playbook on the deployment."""
+        variables = {**self.credentials(), "XDG_CONFIG_HOME": str(self.home / "config")}
+        given = " ".join(f"{name}={value}" for name, value in variables.items())
+        return f"{given} noetls --context {self.outputs()['prefix']} run {ROOT / 'playbooks' / 'hello.yaml'}"
+
     def gateway(self) -> Gateway:
         """Signed in as an administrator."""
         gateway = Gateway(self.outputs()["gateway_url"])

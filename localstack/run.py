@@ -24,7 +24,7 @@ def main(stays: bool) -> int:
         emulated = Emulated(Path(folder), PORT)
         print(f"Python {emulated.python} for the emulator and for the functions' packages; everything is in {folder}")
         *journey, destroy = Journey(emulated).steps()
-        waiting = [("stay", lambda: steps.stay(emulated.outputs()["gateway_url"]))] if stays else []
+        waiting = [("stay", lambda: steps.stay(emulated.outputs()["gateway_url"], emulated.command()))] if stays else []
         try:
             steps.run([("package", emulated.package), *journey, *waiting, destroy])
         except steps.StepFailed as error:

@@ -25,8 +25,9 @@ def run(steps: Sequence[Step]) -> None:
         print(f"{time.monotonic() - began:.1f} s" + (f": {said}" if said else ""), flush=True)
 
 
-def stay(url: str) -> str:
-    print(f"up at {url} until Ctrl-C", flush=True)
+def stay(url: str, command: str) -> str:
+    """`command`: how to use the deployment."""
+    print(f"up at {url} until Ctrl-C. To use it:\n    {command}", flush=True)
     try:
         signal.pause()
     except KeyboardInterrupt:

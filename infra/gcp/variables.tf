@@ -55,7 +55,7 @@ variable "endpoint_url" {
 variable "package" {
   description = "Folder that `python -m noetl_serverless.packaging gcp` wrote: manifest.json and a .tar.gz for each function."
   type = object({
-    directory = optional(string, "../../dist/gcp/python3.13-x86_64")
+    directory = optional(string, "../../dist/gcp/python3.12-x86_64")
   })
   default = {}
 

@@ -84,7 +84,7 @@ class Journey:
         named, unnamed = (self.deployment.smoke_as(email) for email in (OPERATOR, "bob@example.org"))
         assert named.status == 0, named.text
         assert unnamed.status != 0 and "you cannot act as" in unnamed.text, unnamed.text
-        return f"{len(functions) - 1} functions refuse who is not named, and so does the operators' account"
+        return f"{len(functions) - 1} functions refuse callers that Terraform does not name, and bob is no operator"
 
     def flagship(self) -> str:
         id, said = usage.flagship(self.gateway, self.deployment.servers, self._files())
@@ -264,7 +264,9 @@ def main(stays: bool) -> int:
         deployment = GoogleDeployment(Path(folder), provider=provider())
         print(f"everything is in {folder}")
         *journey, destroy = Journey(deployment).steps()
-        waiting = [("stay", lambda: steps.stay(deployment.outputs()["gateway_url"]))] if stays else []
+        waiting = (
+            [("stay", lambda: steps.stay(deployment.outputs()["gateway_url"], deployment.command()))] if stays else []
+        )
         try:
             steps.run([("package", deployment.package), *journey, *waiting, destroy])
         except steps.StepFailed as error:

@@ -42,8 +42,8 @@ class Desk:
         vault = MemoryVault(dict.fromkeys(names))
         provision = {"NOETL_HOST": "desk", "NOETL_PROVISION": json.dumps({name: name for name in names})}
         asyncio.run(migrate_deployment(Settings.from_environment(provision), vault, database_url))
-        self._values = {**{name: str(value) for name, value in vault.values.items()}, "nats_url": nats_url}
-        self._database_url = database_url
+        made = {name: str(value) for name, value in vault.values.items()}
+        self._values = {**made, "nats_url": nats_url, "database_url": database_url}
 
     @property
     def token(self) -> str:
@@ -89,10 +89,7 @@ class Desk:
             "NOETL_HOST": "desk",
             "NOETL_FUNCTION": spec.name,
             "NOETL_POOL": spec.pool or "",
-            "NOETL_SECRETS": json.dumps(
-                {name: self._file(spec, name) for name in spec.secrets if name != "database_url"}
-            ),
-            **({"NOETL_DATABASE_URL": self._database_url} if "database_url" in spec.secrets else {}),
+            "NOETL_SECRETS": json.dumps({name: self._file(spec, name) for name in spec.secrets}),
             **{f"NOETL_{name.upper()}": value for name, value in values.items() if name in spec.settings},
         }
 
@@ -128,6 +125,8 @@ def test_a_host_is_one_folder_of_at_most_a_hundred_lines(copy: Copy) -> None:
     lines = [line for path in (copy.folder / HOST).rglob("*.py") for line in path.read_text().splitlines()]
     assert len(lines) <= 100
     copy.run("-m", "tests.structure")
+    copy.run("-m", "ruff", "check", "--no-cache", HOST)
+    copy.run("-m", "ruff", "format", "--check", "--no-cache", HOST)
 
 
 @pytest.fixture

@@ -120,14 +120,14 @@ run "packages" {
   }
 
   assert {
-    condition     = local.code["control_plane"].image == "europe-west3-docker.pkg.dev/my-project/noetl/control-plane:00a2"
+    condition     = local.code["control_plane"].image == "europe-west3-docker.pkg.dev/my-project/noetl/control-plane:00a2-python313"
     error_message = "an image is named after the package that it is built from"
   }
 
   assert {
-    condition = output.builds.requests["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"] == {
+    condition = output.builds.requests["europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4-python313"] == {
       storageSource  = { bucket = "noetl-code-my-project", object = "worker/00a4.tar.gz" }
-      imageUri       = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4"
+      imageUri       = "europe-west3-docker.pkg.dev/my-project/noetl/worker:00a4-python313"
       serviceAccount = module.images.account
       buildpackBuild = { functionTarget = "function", baseImage = "python313" }
     }

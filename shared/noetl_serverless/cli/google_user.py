@@ -40,6 +40,7 @@ class GoogleUser:
         ApiRefused, and Failure without credentials."""
         url = f"{self._endpoint_url or f'https://{service}.googleapis.com'}{path}"
         given = {"authorization": f"Bearer {token}"} if token else {}
+        check_installed()
         session = self._open(token)
         from google.auth.exceptions import GoogleAuthError
         from requests.exceptions import RequestException
@@ -60,14 +61,12 @@ class GoogleUser:
 
     def _open(self, token: str | None) -> Any:
         """A session, with the user's credentials unless there is a token."""
-        try:
-            import google.auth
-            import requests
-            from google.auth.exceptions import DefaultCredentialsError
-            from google.auth.transport.requests import AuthorizedSession
-            from google.oauth2.credentials import Credentials
-        except ImportError:
-            raise Failure("google-auth is not installed; run: pip install 'noetl-serverless[gcp]'") from None
+        import google.auth
+        import requests
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.auth.transport.requests import AuthorizedSession
+        from google.oauth2.credentials import Credentials
+
         if token:
             return requests
         if self._session is None:
@@ -79,6 +78,16 @@ class GoogleUser:
                 raise Failure(f"there are no credentials of Google Cloud: {error}") from error
             self._session = AuthorizedSession(own)  # type: ignore[no-untyped-call]
         return self._session
+
+
+def check_installed() -> None:
+    """Failure that says what to install."""
+    try:
+        import google.auth.transport.requests  # noqa: F401
+    except ImportError:
+        raise Failure(
+            "Google's library google-auth is not installed: pip install -e '.[gcp]' in the project's folder"
+        ) from None
 
 
 def _message(answer: Any) -> str:

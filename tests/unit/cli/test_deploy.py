@@ -177,3 +177,19 @@ def test_a_context_is_added_and_listed(deployer: Deployer) -> None:
 
 def test_a_context_without_a_token_is_not_added(deployer: Deployer) -> None:
     assert add("\n").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--python", "3.9"), ("--architecture", "sparc")], ids=["python", "architecture"]
+)
+def test_a_target_that_there_is_not_is_refused(deployer: Deployer, option: str, value: str) -> None:
+    done = deployer("plan", option, value)
+    assert done.exit_code == 2
+    assert f"{option} '{value}': expected one of" in done.output
+
+
+def test_a_terraform_that_is_not_there_is_named(deployer: Deployer) -> None:
+    words = ["deploy", "gcp", "plan", "--directory", str(deployer.directory), "--terraform", "/nowhere/terraform"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 1
+    assert "/nowhere/terraform is no program that can be run" in done.output

@@ -5,7 +5,7 @@ locals {
   packages = {
     for name, package in var.packages : name => {
       object = "${name}/${package.sha256}.tar.gz"
-      image  = "${var.location}-docker.pkg.dev/${var.project}/${var.name}/${replace(name, "_", "-")}:${substr(package.sha256, 0, 16)}"
+      image  = "${var.location}-docker.pkg.dev/${var.project}/${var.name}/${replace(name, "_", "-")}:${substr(package.sha256, 0, 16)}-${var.base_image}"
     }
   }
 }

@@ -37,7 +37,7 @@ ArchitectureOption = Annotated[
     str, typer.Option("--architecture", help="Architecture of the functions: x86_64 or arm64.")
 ]
 PackageOption = Annotated[
-    Path | None, typer.Option("--package", help="Deploy the packages in this folder, which `make package` wrote.")
+    Path | None, typer.Option("--package", help="Deploy the packages in this folder, as `make package` writes them.")
 ]
 TerraformOption = Annotated[
     Path | None, typer.Option("--terraform", help="Path of the terraform program.", show_default="from PATH")
@@ -157,7 +157,7 @@ def commands(host: str, title: str, *, migrates_by_itself: bool) -> typer.Typer:
         ) -> None:
             """Fill the secrets that have no value, migrate the database, and store the deployment as a context.
 
-            Needed only if Terraform was applied without this command line."""
+            apply does that, too; needed after Terraform was applied by itself, and to replace a service token."""
             from ..contexts import Contexts
 
             outputs = deployment.terraform(directory, terraform).outputs()
@@ -183,7 +183,7 @@ def commands(host: str, title: str, *, migrates_by_itself: bool) -> typer.Typer:
         yes: YesOption = False,
         as_json: JsonOption = False,
     ) -> None:
-        """Remove everything that apply has created, including the database and the results."""
+        """Remove everything that apply has created, with the data in it."""
         from ..contexts import Contexts
 
         runner = deployment.terraform(directory, terraform)

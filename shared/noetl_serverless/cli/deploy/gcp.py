@@ -9,7 +9,7 @@ from typing import Any
 from ..contexts import Context
 from ..failure import Failure, Refused
 from ..google_client import GoogleClient, NotOperator, Operator
-from ..google_user import GoogleUser
+from ..google_user import GoogleUser, check_installed
 from .images import build_images
 from .terraform import Terraform
 
@@ -23,6 +23,7 @@ PAUSE_SECONDS = 5.0
 def prepare(terraform: Terraform, variables: Sequence[str], *, approved: bool) -> None:
     """Build the images of the packages that have none yet: Terraform's provider only names what an image was built from
     (https://github.com/hashicorp/terraform-provider-google/issues/22263)."""
+    check_installed()
     terraform.apply([*variables, "-target=module.images"], approved=approved)
     builds = terraform.outputs().get("builds")
     if builds is None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from ...hosts.table import functions_folder
-from ..failure import Failure
+from ..failure import Failure, WrongUse
 
 
 def project() -> Path:
@@ -24,8 +25,14 @@ def package(host: str, python: str, architecture: str, out: Path | None) -> Path
     from ...packaging.function import TooBig
     from ...packaging.install import InstallFailed
     from ...packaging.lock import NotLocked
-    from ...packaging.target import NoInterpreter, Target
+    from ...packaging.target import Architecture, NoInterpreter, Target, Version
 
+    for option, value, known in (
+        ("--python", python, get_args(Version)),
+        ("--architecture", architecture, get_args(Architecture)),
+    ):
+        if value not in known:
+            raise WrongUse(f"{option} {value!r}: expected one of {', '.join(known)}")
     target = Target(python, architecture)  # type: ignore[arg-type]
     try:
         return build(project(), host, target, out or project() / "dist" / host)

@@ -28,6 +28,8 @@ class Terraform:
         if not (folder / "main.tf").is_file():
             raise Failure(f"{folder} has no main.tf; set the folder with --directory")
         self._folder = folder
+        if program and shutil.which(program[0]) is None:
+            raise Failure(f"{program[0]} is no program that can be run; name Terraform's with --terraform")
         self._program = list(program) if program else find()
 
     def init(self, backend: Sequence[str] = ()) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ...ports import SecretStore
 from ...settings import Settings
 from ..cloud.configuration import settings_with_secrets
-from ..cloud.database import SecretDatabaseUrl
+from ..cloud.database import database_url_of as secret_or_plain_url
 from ..cloud.secrets import CachedSecrets
 from ..platform import Platform
 from .account import Account
@@ -70,6 +69,4 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
 def database_url_of(settings: Settings, account: Account, store: SecretStore) -> str | Callable[[], str]:
     if settings.database_auth == "iam":
         return IamDatabaseUrl(settings.database_url, account)
-    if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:
-        return SecretDatabaseUrl(settings.database_url, store, event_loop())
-    return settings.database_url
+    return secret_or_plain_url(settings, store, event_loop())

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from ...ports import ResultStore, SecretStore
+from ...ports import ResultStore
 from ...settings import Settings
 from ..cloud.configuration import settings_with_secrets
-from ..cloud.database import SecretDatabaseUrl
+from ..cloud.database import database_url_of
 from ..cloud.secrets import CachedSecrets
 from ..http.host import HttpHost
 from ..platform import Platform
@@ -64,7 +64,9 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
         host=HttpHost(settings.time_budget),
         invoker=CloudTasksInvoker(google.api, settings.function_urls, per_invocation=settings.max_in_flight),
         # not cached: the password may have changed by the next connection
-        database_url=database_url_of(settings, CachedSecrets(vault, settings.secrets, ttl=0.0)),
+        database_url=database_url_of(
+            settings, CachedSecrets(vault, settings.secrets, ttl=0.0), asyncio.get_running_loop()
+        ),
         results=partial(results or _no_results, settings.result_url, google.endpoint_url),
         connect=_session(google.metadata, settings.control_plane_url),
         # an instance gets no CPU between its requests
@@ -72,15 +74,6 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
         # Cloud Scheduler has a resolution of one minute
         timer_function="reconciler",
     )
-
-
-def database_url_of(settings: Settings, secrets: SecretStore) -> str | Callable[[], str]:
-    """To be called in the event loop that reads the secret for each connection."""
-    if "database_url" in settings.secrets and not urlsplit(settings.database_url).password:
-        import asyncio
-
-        return SecretDatabaseUrl(settings.database_url, secrets, asyncio.get_running_loop())
-    return settings.database_url
 
 
 def _no_results(url: str, endpoint_url: str | None) -> ResultStore:

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ...errors import NotFound
+from ...telemetry.http import problem_response
 from ..assembly.service import Service
 from ..http.framework import Function, serve_when_ready
 from ..platform import Platform
@@ -13,6 +17,18 @@ from .platform import Results, gcp_platform
 
 # Cloud Run kills an instance 10 s after SIGTERM
 DRAIN_SECONDS = 9.0
+
+
+def without_metrics(app: ASGIApp) -> ASGIApp:
+    """For a function that all may call: what it measures is nobody's business, and each instance would tell its own."""
+
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/metrics":
+            await problem_response(NotFound("There is nothing at this path"), scope)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return guarded
 
 
 def cloud_run_function(
@@ -30,6 +46,6 @@ def cloud_run_function(
         platform = await gcp_platform(environ, results)
         service = assemble(platform)
         app = platform.host.timed(service.app)
-        return replace(service, app=app if public else NamedCallers(app))
+        return replace(service, app=without_metrics(app) if public else NamedCallers(app))
 
     return serve_when_ready(make, drain_seconds=DRAIN_SECONDS)

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from noetl_serverless.hosts.cloud.configuration import MissingSecret, database_url, settings_with_secrets
+from noetl_serverless.hosts.cloud.database import SecretDatabaseUrl, database_url_of
+from noetl_serverless.settings import Settings
 from noetl_serverless.testing.host import MemorySecretStore
 
 RDS = json.dumps({"username": "noetl", "password": "p@ss/w:rd"})
@@ -56,3 +59,14 @@ async def test_the_password_of_nats_goes_to_each_server_that_has_none() -> None:
 )
 def test_the_database_is_shown_its_password(secret: str, url: str) -> None:
     assert database_url("postgresql://me@db:5432/engine?sslmode=require", secret) == url
+
+
+async def test_a_database_secret_without_a_value_is_named_with_what_belongs_there() -> None:
+    url = SecretDatabaseUrl("postgresql://db/noetl", MemorySecretStore({}), asyncio.get_running_loop())
+    with pytest.raises(MissingSecret, match="'database_url' has no value: put the database's password"):
+        await asyncio.to_thread(url)
+
+
+async def test_a_database_url_with_its_password_needs_no_secret() -> None:
+    settings = Settings(database_url="postgresql://me:mine@db/noetl", secrets={"database_url": "arn:1"})
+    assert database_url_of(settings, MemorySecretStore({}), asyncio.get_running_loop()) == settings.database_url

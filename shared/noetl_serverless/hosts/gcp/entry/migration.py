@@ -15,11 +15,12 @@ from ....telemetry import logs
 from ....telemetry.http import EXCEPTION_HANDLERS, middleware
 from ....telemetry.probes import probe_routes
 from ...assembly.service import Service
+from ...cloud.database import database_url_of
 from ...cloud.migration import migrate_deployment
 from ...cloud.secrets import CachedSecrets
 from ...http.framework import Function, serve_when_ready
 from ..identity import NamedCallers
-from ..platform import Google, database_url_of
+from ..platform import Google
 from ..secrets import SecretManagerVault
 from ..serving import DRAIN_SECONDS
 
@@ -36,7 +37,8 @@ def _service(environ: Mapping[str, str]) -> Service:
     logs.setup("migration", settings.log_level)
     google = Google.of(environ)
     vault = SecretManagerVault(google.api)
-    url = database_url_of(settings, CachedSecrets(vault, settings.secrets, ttl=0.0))
+    secrets = CachedSecrets(vault, settings.secrets, ttl=0.0)
+    url = database_url_of(settings, secrets, asyncio.get_running_loop())
 
     async def migrate(request: Request) -> Response:
         # it goes on if the caller does not wait for its end
