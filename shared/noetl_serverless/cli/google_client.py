@@ -61,7 +61,13 @@ class Operator:
     def secret(self, id: str) -> str:
         """The value of projects/PROJECT/secrets/SECRET. Failure if there is none, or it may not be read."""
         token = str(self._mint("generateAccessToken", {"scope": [SCOPE], "lifetime": "300s"})["accessToken"])
-        answer = self._user.call("GET", "secretmanager", f"/v1/{id}/versions/latest:access", token=token)
+        try:
+            answer = self._user.call("GET", "secretmanager", f"/v1/{id}/versions/latest:access", token=token)
+        except ApiRefused as error:
+            if error.status != 404:
+                raise
+            # the first version, written just now, is perhaps not the latest yet
+            answer = self._user.call("GET", "secretmanager", f"/v1/{id}/versions/1:access", token=token)
         return base64.b64decode(answer["payload"]["data"]).decode()
 
     def _mint(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:

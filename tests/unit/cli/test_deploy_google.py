@@ -143,6 +143,13 @@ def test_the_context_holds_the_operators_token_which_is_read_as_the_operator(goo
     assert google.requests[-1][1]["authorization"] == "Bearer operators"
 
 
+def test_a_token_that_was_written_just_now_is_found_by_its_number(google: Google) -> None:
+    google.permit("secret token")
+    path = "GET /v1/projects/project/secrets/token/versions"
+    google.answers[f"{path}/1:access"] = google.answers.pop(f"{path}/latest:access")
+    assert gcp.context_of(outputs(google), None).token == "secret token"
+
+
 def test_a_migration_is_a_request_in_the_name_of_the_operator(google: Google) -> None:
     google.permit()
     google.answers["POST /"] = [(200, {"secrets": [], "migrations": ["0001_log"]})]
