@@ -176,11 +176,11 @@ class Journey:
 
     def destroy(self) -> str:
         said = self.deployment.destroy().text
-        left = self.remaining()
+        left = self.existing()
         assert left == {}, left
         return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
 
-    def remaining(self) -> dict[str, list[str]]:
+    def existing(self) -> dict[str, list[str]]:
         """What there is beside what the deployment was given."""
         found = self.deployment.standin.admin("GET", "resources")
         ours = {kind: [name for name in names if "servers-" not in name] for kind, names in found.items()}

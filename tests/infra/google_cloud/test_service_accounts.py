@@ -25,7 +25,11 @@ class Iam:
         return call(f"{self._standin.url}{path}", verb, body, self._token)
 
     def grant(self, resource: str, role: str, *members: str, condition: Any = None) -> Any:
-        policy = self("POST", f"/v1/{resource}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
+        # IAM takes the options in the query, Resource Manager in the body
+        if "/serviceAccounts/" in resource:
+            policy = self("POST", f"/v1/{resource}:getIamPolicy?options.requestedPolicyVersion=3")
+        else:
+            policy = self("POST", f"/v1/{resource}:getIamPolicy", {"options": {"requestedPolicyVersion": 3}})
         binding = {"role": role, "members": list(members)} | ({"condition": condition} if condition else {})
         policy["bindings"] = [*policy.get("bindings", []), binding]
         return self("POST", f"/v1/{resource}:setIamPolicy", {"policy": policy})

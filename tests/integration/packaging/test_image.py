@@ -81,7 +81,12 @@ def test_its_instructions_give_a_worker_whose_handler_is_where_the_command_says(
     # it asks who it is before anything else, and here nobody has told it
     code = f"import {module}; {module}.{handler}"
     done = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=image / TASK[1:], env={}, capture_output=True, text=True, check=False
+        [sys.executable, "-S", "-c", code],
+        cwd=image / TASK[1:],
+        env={"NOETL_HOST": "aws"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode != 0 and "NoCredentials" in done.stderr, done.stderr
     assert not (image / "tmp" / "requirements.txt").exists()

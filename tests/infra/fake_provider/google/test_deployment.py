@@ -62,7 +62,7 @@ def test_whole_deployment_with_everything_made(google: Scratch, standin: Standin
         (module / "all.auto.tfvars.json").write_text(json.dumps(given | shape))
         terraform("apply", "-auto-approve", "-no-color", "-target=module.images")
         if shape is FULL:
-            for request in terraform.outputs()["builds"].values():
+            for request in terraform.outputs()["builds"]["requests"].values():
                 google.build(request)
         terraform("apply", "-auto-approve", "-no-color")
         planned = terraform("plan", "-detailed-exitcode", "-no-color", check=False)

@@ -76,6 +76,7 @@ class ServiceAccountMember(Member):
     service = "iam"
     path = "{service_account_id}"
     reading = "POST"
+    version_parameter = "options.requestedPolicyVersion"
     patterns = {
         **Member.patterns,
         "service_account_id": r"projects/[^/]+/serviceAccounts/[^/@]+@[^/@]+",
