@@ -6,100 +6,58 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
-from localstack import usage
+from localstack.cloud_journey import EVENT, CloudJourney
 from localstack.emulated import Emulated
 from localstack.emulator import Emulator
-from localstack.gateway import Gateway
 from localstack.packages import repacked
 
 BROKEN = """
 def function(event, context):
     raise RuntimeError("this version cannot migrate")
 """
-Files = Callable[[], AbstractContextManager[str]]
-# EventBridge Scheduler counts in minutes
-TICK = 150.0
-# an event is delivered at once, and its pass asks for a worker, which may have to start
-EVENT = 30.0
 
 
-class Journey:
-    """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
-
-    def __init__(self, emulated: Emulated, files: Files = usage.serve_flights) -> None:
-        """`files`: serves what the flagship fetches."""
-        self.emulated = emulated
-        self.digests: dict[str, str] = {}
-        self._files = files
-        self._gateway: Gateway | None = None
-
-    @property
-    def gateway(self) -> Gateway:
-        if self._gateway is None:
-            self._gateway = self.emulated.gateway()
-        return self._gateway
-
+class Journey(CloudJourney[Emulated]):
     def start(self) -> str:
-        self.emulated.start_servers()
-        return f"the emulator at {self.emulated.emulator.url}, PostgreSQL and NATS beside it"
-
-    def init(self) -> str:
-        self.emulated.init()
-        return "with the fake provider" if self.emulated.provider else "with the real provider"
+        self.deployment.start_servers()
+        return f"the emulator at {self.deployment.emulator.url}, PostgreSQL and NATS beside it"
 
     def apply(self) -> str:
-        said = self.emulated.apply().text
-        migration = self.emulated.outputs()["migration"]
+        said = self.deployment.apply().text
+        migration = self.deployment.outputs()["migration"]
         assert migration["migrations"] and "token_key" in migration["secrets"], migration
         line = next(line for line in said.splitlines() if line.startswith("Apply complete!"))
         return f"{line.split('.')[0].removeprefix('Apply complete! ')}..., {len(migration['migrations'])} migrations"
 
-    def smoke(self) -> str:
-        return self.emulated.smoke()
-
-    def flagship(self) -> str:
-        id, said = usage.flagship(self.gateway, self.emulated.servers, self._files())
-        self.digests["flagship"] = self.emulated.digest(id)
-        return f"{said}, digest {self.digests['flagship'][:15]}..."
-
     def direct(self) -> str:
         """The flagship's calls over HTTP ran in the pool whose workers are direct."""
-        users = self.emulated.database_users()
+        users = self.deployment.database_users()
         assert users == {"noetl", "noetl_worker"}, users
-        role = self.emulated.outputs()["functions"]["worker_calls"]["name"]
-        iam = self.emulated.emulator.client("iam")
+        role = self.deployment.outputs()["functions"]["worker_calls"]["name"]
+        iam = self.deployment.emulator.client("iam")
         policy = iam.get_role_policy(RoleName=role, PolicyName="function")["PolicyDocument"]
         secrets = [arn for one in policy["Statement"] if one["Sid"] == "ReadSecrets" for arn in one["Resource"]]
         assert any("database_role" in arn for arn in secrets), secrets
         assert not any("keys" in arn or "token_key" in arn or "servers/database" in arn for arn in secrets), secrets
         return f"{role} works as noetl_worker, and reads no secret but its own and NATS's"
 
-    def fan_out(self) -> str:
-        id, said = usage.fan_out(self.gateway)
-        self.digests["fan_out"] = self.emulated.digest(id)
-        return f"{said}, digest {self.digests['fan_out'][:15]}..."
-
     def results(self) -> str:
-        bucket = self.emulated.outputs()["result_bucket"]
-        found = self.emulated.emulator.client("s3").list_objects_v2(Bucket=bucket)
+        bucket = self.deployment.outputs()["result_bucket"]
+        found = self.deployment.emulator.client("s3").list_objects_v2(Bucket=bucket)
         keys = [entry["Key"] for entry in found.get("Contents", ())]
         assert keys and all(key.startswith("results/") for key in keys), keys
         return f"{len(keys)} objects in {bucket}"
 
-    def schedule(self) -> str:
-        """Only the reconciler starts scheduled runs, and only EventBridge invokes it for that."""
-        return usage.schedule(self.gateway, TICK)
-
     def events(self) -> str:
         """With its clock stopped and its notification lost, a step waits until an object is written."""
-        outputs, s3 = self.emulated.outputs(), self.emulated.emulator.client("s3")
+        outputs, s3 = self.deployment.outputs(), self.deployment.emulator.client("s3")
         written = {"Bucket": outputs["result_bucket"], "Key": "results/written-by-somebody"}
         with self._without_clock(outputs["functions"]["reconciler"]["name"]):
             with self._without_mapping(outputs["queues"]["shared"]["arn"]):
                 started = self.gateway.ask("POST", "execute", {"path": "examples/hello", "payload": {}})
-                self.emulated.emulator.client("sqs").purge_queue(QueueUrl=outputs["queues"]["shared"]["url"])
+                self.deployment.emulator.client("sqs").purge_queue(QueueUrl=outputs["queues"]["shared"]["url"])
             time.sleep(3)
             state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
             assert state["status"] == "RUNNING", "its notification was lost, and yet it has ended"
@@ -112,7 +70,7 @@ class Journey:
 
     @contextmanager
     def _without_clock(self, schedule: str) -> Iterator[None]:
-        scheduler = self.emulated.emulator.client("scheduler")
+        scheduler = self.deployment.emulator.client("scheduler")
         found = scheduler.get_schedule(Name=schedule)
         given = ("Name", "Description", "ScheduleExpression", "FlexibleTimeWindow", "Target", "KmsKeyArn")
         same = {name: found[name] for name in given if name in found}
@@ -124,7 +82,7 @@ class Journey:
 
     @contextmanager
     def _without_mapping(self, queue_arn: str) -> Iterator[None]:
-        client = self.emulated.emulator.client("lambda")
+        client = self.deployment.emulator.client("lambda")
         (mapping,) = client.list_event_source_mappings(EventSourceArn=queue_arn)["EventSourceMappings"]
         client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=False)
         try:
@@ -134,9 +92,9 @@ class Journey:
 
     def rotation(self) -> str:
         """The four rotation steps of Secrets Manager, under the role's policy; the emulator does not invoke them."""
-        outputs = self.emulated.outputs()
+        outputs = self.deployment.outputs()
         secret, name = outputs["operator_token_secret_arn"], outputs["functions"]["control_plane"]["name"]
-        manager, client = (self.emulated.emulator.client(service) for service in ("secretsmanager", "lambda"))
+        manager, client = (self.deployment.emulator.client(service) for service in ("secretsmanager", "lambda"))
         before = manager.get_secret_value(SecretId=secret)["SecretString"]
         version = str(uuid.uuid4())
         for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
@@ -147,30 +105,25 @@ class Journey:
         assert after["SecretString"] != before and after["VersionId"] == version
         return "the operator's token is a new one"
 
-    def second_apply(self) -> str:
-        changes = self.emulated.changes()
-        assert changes == [], changes
-        return "no changes"
-
     def drift(self) -> str:
         """Manual changes are detected and reverted. Without its policy a function can do nothing."""
-        url = self.emulated.outputs()["queues"]["shared"]["url"]
-        self.emulated.emulator.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
+        url = self.deployment.outputs()["queues"]["shared"]["url"]
+        self.deployment.emulator.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "7"})
         self._take_away("gateway", "InvokeControlPlane")
         assert not self.gateway.is_ready(), "the gateway reached the control plane without a permission"
-        changes = self.emulated.changes()
+        changes = self.deployment.changes()
         assert sorted(changes) == [
             ('module.function["gateway"].aws_iam_role_policy.this', ["update"]),
             ('module.queue["shared"].aws_sqs_queue.this', ["update"]),
         ], changes
-        self.emulated.apply()
-        assert self.emulated.changes() == []
+        self.deployment.apply()
+        assert self.deployment.changes() == []
         assert self.gateway.is_ready()
         return "a queue and a policy changed by hand were seen and put right"
 
     def _take_away(self, function: str, statement: str) -> None:
         """One statement of its policy."""
-        iam, role = self.emulated.emulator.client("iam"), self.emulated.outputs()["functions"][function]["name"]
+        iam, role = self.deployment.emulator.client("iam"), self.deployment.outputs()["functions"][function]["name"]
         policy = iam.get_role_policy(RoleName=role, PolicyName="function")["PolicyDocument"]
         left = [one for one in policy["Statement"] if one["Sid"] != statement]
         assert len(left) == len(policy["Statement"]) - 1, policy
@@ -178,30 +131,32 @@ class Journey:
         iam.put_role_policy(RoleName=role, PolicyName="function", PolicyDocument=document)
 
     def code_change(self) -> str:
-        before = self.emulated.outputs()["functions"]
-        changed = self.emulated.home / "changed"
-        self.emulated.use_packages(repacked(self.emulated.packages, "reconciler", changed, "changed.txt", "a change\n"))
-        changes = dict(self.emulated.changes())
+        before = self.deployment.outputs()["functions"]
+        changed = self.deployment.home / "changed"
+        self.deployment.use_packages(
+            repacked(self.deployment.packages, "reconciler", changed, "changed.txt", "a change\n")
+        )
+        changes = dict(self.deployment.changes())
         assert set(changes) == {
             'aws_s3_object.code["reconciler"]',
             'module.function["reconciler"].aws_lambda_function.this',
             'module.release["reconciler"].aws_lambda_alias.live',
         }, changes
-        self.emulated.apply()
-        after = self.emulated.outputs()["functions"]
+        self.deployment.apply()
+        after = self.deployment.outputs()["functions"]
         moved = {name for name in after if after[name]["version"] != before[name]["version"]}
         assert moved == {"reconciler"}, moved
         return f"only the reconciler got a new version: {after['reconciler']['version']}"
 
     def failed_migration(self) -> str:
         """A version whose migration fails gets no traffic."""
-        function = self.emulated.outputs()["functions"]["control_plane"]
-        client = self.emulated.emulator.client("lambda")
+        function = self.deployment.outputs()["functions"]["control_plane"]
+        client = self.deployment.emulator.client("lambda")
         where = {"FunctionName": function["name"], "Name": function["alias"]}
         before = client.get_alias(**where)["FunctionVersion"]
-        broken = self.emulated.home / "broken"
-        self.emulated.use_packages(repacked(self.emulated.packages, "control_plane", broken, "main.py", BROKEN))
-        done = self.emulated.apply(check=False)
+        broken = self.deployment.home / "broken"
+        self.deployment.use_packages(repacked(self.deployment.packages, "control_plane", broken, "main.py", BROKEN))
+        done = self.deployment.apply(check=False)
         assert done.status != 0 and "cannot migrate" in done.text, done.text
         versions = client.list_versions_by_function(FunctionName=function["name"])["Versions"]
         assert len(versions) > 2, "the broken version was published"
@@ -209,11 +164,8 @@ class Journey:
         assert self.gateway.is_ready()
         return f"the apply failed, and version {before} goes on answering"
 
-    def destroy(self) -> str:
-        said = self.emulated.destroy().text
-        left = remaining_resources(self.emulated.emulator)
-        assert left == {}, left
-        return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
+    def existing(self) -> Mapping[str, list[str]]:
+        return remaining_resources(self.deployment.emulator)
 
     def steps(self) -> list[tuple[str, Callable[[], str]]]:
         """All steps in order, each with its name."""

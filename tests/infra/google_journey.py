@@ -21,45 +21,21 @@ from google.cloud.run_v2 import ServicesClient
 from google.cloud.scheduler_v1 import CloudSchedulerClient
 from google.cloud.storage import Client as StorageClient
 from google.cloud.tasks_v2 import CloudTasksClient
-from localstack import steps, usage
-from localstack.gateway import Gateway
-from localstack.journey import Files
+from localstack import steps
+from localstack.cloud_journey import EVENT, CloudJourney
 from localstack.packages import repacked
 from tests.infra.fake_provider.configuration import provider
 from tests.infra.google_cloud.standin import PROJECT, REGION
 from tests.infra.google_deployment import OPERATOR, GoogleDeployment
 
 PLACE = f"projects/{PROJECT}/locations/{REGION}"
-# Cloud Scheduler counts in minutes
-TICK = 150.0
 FAST_TICK = 3.0
-# an event is delivered at once, and its pass asks for a worker, which may have to start
-EVENT = 30.0
 
 
-class Journey:
-    """The state that the steps share. Each step returns its result in a few words, or raises AssertionError."""
-
-    def __init__(self, deployment: GoogleDeployment, files: Files = usage.serve_flights) -> None:
-        """`files`: serves what the flagship fetches."""
-        self.deployment = deployment
-        self.digests: dict[str, str] = {}
-        self._files = files
-        self._gateway: Gateway | None = None
-
-    @property
-    def gateway(self) -> Gateway:
-        if self._gateway is None:
-            self._gateway = self.deployment.gateway()
-        return self._gateway
-
+class Journey(CloudJourney[GoogleDeployment]):
     def start(self) -> str:
         self.deployment.start_servers()
         return f"stand-ins for Google's APIs at {self.deployment.standin.url}, PostgreSQL and NATS beside them"
-
-    def init(self) -> str:
-        self.deployment.init()
-        return "with the fake provider" if self.deployment.provider else "with the real provider"
 
     def apply(self) -> str:
         said = self.deployment.apply().text
@@ -72,9 +48,6 @@ class Journey:
         assert (done["secrets"], done["migrations"]) == ([], []), done
         return "nothing is left to do"
 
-    def smoke(self) -> str:
-        return self.deployment.smoke()
-
     def callers(self) -> str:
         """Nobody but those whom Terraform names reaches a function behind the gateway."""
         functions = self.deployment.outputs()["functions"]
@@ -86,24 +59,10 @@ class Journey:
         assert unnamed.status != 0 and "you cannot act as" in unnamed.text, unnamed.text
         return f"{len(functions) - 1} functions refuse callers that Terraform does not name, and bob is no operator"
 
-    def flagship(self) -> str:
-        id, said = usage.flagship(self.gateway, self.deployment.servers, self._files())
-        self.digests["flagship"] = self.deployment.digest(id)
-        return f"{said}, digest {self.digests['flagship'][:15]}..."
-
-    def fan_out(self) -> str:
-        id, said = usage.fan_out(self.gateway)
-        self.digests["fan_out"] = self.deployment.digest(id)
-        return f"{said}, digest {self.digests['fan_out'][:15]}..."
-
     def results(self) -> str:
         keys = [blob.name for blob in self.storage().list_blobs(self.deployment.outputs()["result_bucket"])]
         assert keys and all(key.startswith("results/") for key in keys), keys
         return f"{len(keys)} objects"
-
-    def schedule(self) -> str:
-        """Only the reconciler starts scheduled runs, and only Cloud Scheduler invokes it for that."""
-        return usage.schedule(self.gateway, TICK)
 
     def events(self) -> str:
         """With its clock stopped and its notification lost, a step waits until an object is written."""
@@ -124,11 +83,6 @@ class Journey:
         finally:
             scheduler.resume_job(name=clock)
         return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
-
-    def second_apply(self) -> str:
-        changes = self.deployment.changes()
-        assert changes == [], changes
-        return "no changes"
 
     def drift(self) -> str:
         """Manual changes are detected and reverted. Without the right to call the control plane the gateway is not
@@ -174,14 +128,7 @@ class Journey:
         assert self.deployment.changes() == []
         return "only the reconciler got a new image"
 
-    def destroy(self) -> str:
-        said = self.deployment.destroy().text
-        left = self.existing()
-        assert left == {}, left
-        return next(line for line in said.splitlines() if line.startswith("Destroy complete!"))
-
     def existing(self) -> dict[str, list[str]]:
-        """What there is beside what the deployment was given."""
         found = self.deployment.standin.admin("GET", "resources")
         ours = {kind: [name for name in names if "servers-" not in name] for kind, names in found.items()}
         return {kind: names for kind, names in ours.items() if names}
