@@ -9,6 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from . import garbage_collection
+
 HERE = Path(__file__).parent
 
 
@@ -31,7 +33,8 @@ def entry_point(service: str, environ: Mapping[str, str] = os.environ) -> Callab
     name = entry_module(host, service)
     if find_spec(name) is None:
         raise NotOnThisHost(f"the host {host} has no function {service!r}")
-    made: Callable[..., Any] = import_module(name).entry_point(environ)
+    with garbage_collection.paused():
+        made: Callable[..., Any] = import_module(name).entry_point(environ)
     return made
 
 

@@ -45,3 +45,19 @@ def test_a_circle_is_still_collected() -> None:
     for _ in range(2 * garbage_collection.YOUNG):
         Circle()
     assert Circle.ended > 0, "garbage piles up"
+
+
+def test_nothing_is_looked_through_while_a_function_is_loaded_nor_what_it_has_loaded_afterwards() -> None:
+    before = sum(generation["collections"] for generation in gc.get_stats())
+    with garbage_collection.paused():
+        loaded: list[list[object]] = [[] for _ in range(2 * garbage_collection.YOUNG)]
+        during = sum(generation["collections"] for generation in gc.get_stats())
+    assert during == before, "the collector ran while the function was loaded"
+    assert gc.isenabled(), "the collector stays off"
+    assert not any(each is loaded[-1] for each in gc.get_objects()), "the first collection looks at all that was loaded"
+
+
+def test_the_collector_is_on_again_after_a_load_that_failed() -> None:
+    with pytest.raises(ValueError, match="wrong"), garbage_collection.paused():
+        raise ValueError("wrong")
+    assert gc.isenabled(), "the collector stays off"
