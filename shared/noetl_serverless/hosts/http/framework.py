@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -209,6 +210,9 @@ class _Lifespan:
 
 def _tune_gunicorn() -> None:
     """The framework passes no options to its server, so they are set as defaults before it reads them."""
+    # the framework makes it gunicorn's timeout for a process that gives no sign of life; one that Cloud Run gave no CPU
+    # between two requests would be ended with the second. Cloud Run breaks off late requests itself
+    os.environ.pop("CLOUD_RUN_TIMEOUT_SECONDS", None)
     try:
         from gunicorn.config import ControlSocketDisable, Keepalive  # type: ignore[import-untyped]
     except ImportError:
