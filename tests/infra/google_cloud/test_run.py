@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jwt
+import psutil
 import pytest
 from google.api_core import exceptions
 from google.cloud.run_v2 import RevisionsClient, ServicesClient
@@ -237,6 +238,24 @@ def test_a_request_that_takes_too_long_is_broken_off_and_the_instance_goes_on(cl
     before = cloud.call(service).document()["pid"]
     assert cloud.call(service, "/?seconds=6").status == 504
     assert cloud.call(service).document()["pid"] == before
+
+
+@pytest.mark.parametrize("cpu_idle", [True, False])
+def test_an_idle_instance_has_no_cpu_unless_it_is_always_given(cloud: Deployer, unique: str, cpu_idle: bool) -> None:
+    message = cloud.message(cloud.image())
+    message["template"]["containers"][0]["resources"] = {"cpu_idle": cpu_idle}
+    service = cloud.deploy(unique, message)
+    server = psutil.Process(cloud.call(service).document()["pid"])
+    if cpu_idle:
+        eventually(lambda: server.status() == psutil.STATUS_STOPPED)
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(cloud.call, service, "/?seconds=1")
+        eventually(lambda: any(instance["requests"] for instance in cloud.instances(service)))
+        assert server.status() != psutil.STATUS_STOPPED
+        assert slow.result().document()["pid"] == server.pid
+    if not cpu_idle:
+        time.sleep(0.2)
+        assert server.status() != psutil.STATUS_STOPPED
 
 
 def test_a_new_revision_takes_over_and_the_old_instances_end_when_they_are_done(cloud: Deployer, service: Any) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ class StartFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Revision:
-    """What its instances have in common. `concurrency` and `timeout` (seconds) are of requests."""
+    """What its instances have in common. `concurrency` and `timeout` (seconds) are of requests; `cpu_idle`: an instance
+    has CPU only during requests, and while it starts and stops."""
 
     name: str
     service: str
@@ -36,6 +39,7 @@ class Revision:
     environment: Mapping[str, str]
     concurrency: int
     timeout: float
+    cpu_idle: bool
     folder: Path
     log: Path
 
@@ -84,9 +88,26 @@ class Instance:
             await asyncio.sleep(_POLL_SECONDS)
         self.is_ready = True
         self.idle_since = time.monotonic()
+        self._give_cpu(self.requests > 0)
+
+    def begin_request(self) -> None:
+        self.requests += 1
+        self._give_cpu(True)
+
+    def end_request(self) -> None:
+        self.requests -= 1
+        self.idle_since = time.monotonic()
+        self._give_cpu(self.requests > 0)
+
+    def _give_cpu(self, has_cpu: bool) -> None:
+        """Cloud Run leaves an idle instance next to none, from which nothing should expect anything."""
+        if self.revision.cpu_idle and self.is_ready:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGCONT if has_cpu else signal.SIGSTOP)
 
     async def stop(self) -> None:
         """With SIGTERM, and with SIGKILL if that takes too long."""
+        self._give_cpu(True)
         self.is_ready = False
         self._process.send_stop_signal()
         deadline = time.monotonic() + STOP_SECONDS

@@ -64,8 +64,7 @@ class Pool:
                 self._waiting.remove(slot)
 
     def release(self, instance: Instance) -> None:
-        instance.requests -= 1
-        instance.idle_since = time.monotonic()
+        instance.end_request()
         self._assign()
 
     def retire(self) -> None:
@@ -100,7 +99,7 @@ class Pool:
         while self._waiting and (instance := self._free()):
             slot = self._waiting.popleft()
             if not slot.done():
-                instance.requests += 1
+                instance.begin_request()
                 slot.set_result(instance)
         starting = sum(not instance.is_ready for instance in self._instances)
         wanted = math.ceil(len(self._waiting) / self.revision.concurrency)

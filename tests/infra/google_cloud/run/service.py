@@ -146,6 +146,7 @@ class Service:
             environment={**environment, **metadata.environment},
             concurrency=template.max_instance_request_concurrency,
             timeout=seconds(template.timeout),
+            cpu_idle=template.containers[0].resources.cpu_idle,
             folder=self._around.home / self.id,
             log=self.log,
         )
