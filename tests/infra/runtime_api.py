@@ -115,7 +115,10 @@ class Environment:
     def kill(self) -> None:
         """As Lambda does when time is up: at once, and with all that it has started."""
         with contextlib.suppress(ProcessLookupError):
-            for pid in [*_descendants(self._process.pid), self._process.pid]:
+            # it must neither start another process nor report that one has died
+            os.kill(self._process.pid, signal.SIGSTOP)
+            started = _descendants(self._process.pid)
+            for pid in [self._process.pid, *started]:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
         self._process.wait()
