@@ -18,6 +18,9 @@ from noetl_serverless.hosts.local.nats import Nats
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
 
+# so that its assertions tell what they compared, as those of test modules do
+pytest.register_assert_rewrite("tests.unit.results.contract")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -8,29 +8,10 @@ import pytest
 from google.cloud.storage import Client
 from tests.infra.google_cloud.standin import REGION, Standin
 from tests.infra.google_cloud.test_storage import storage_client
-from tests.unit.results.test_store import (
-    test_a_part_can_be_got,
-    test_deleting_twice_is_fine,
-    test_keys_do_not_leave_the_store,
-    test_listing_by_prefix,
-    test_what_is_not_there_is_a_key_error,
-    test_what_is_put_can_be_got,
-    test_what_no_file_can_be_is_not_there,
-    test_writing_again_replaces,
-)
+from tests.unit.results.contract import FsspecContract
 
 from noetl_serverless.results.store import FsspecResultStore
 
-__all__ = [
-    "test_a_part_can_be_got",
-    "test_deleting_twice_is_fine",
-    "test_keys_do_not_leave_the_store",
-    "test_listing_by_prefix",
-    "test_what_is_not_there_is_a_key_error",
-    "test_what_is_put_can_be_got",
-    "test_what_no_file_can_be_is_not_there",
-    "test_writing_again_replaces",
-]
 # gcsfs uploads what is larger than 50 MiB in parts
 LARGE = 60 * 2**20
 
@@ -49,6 +30,10 @@ def store(standin: Standin, unique: str, account: str) -> FsspecResultStore:
     return FsspecResultStore(
         url, token=standin.credentials(account), endpoint_url=standin.url, use_listings_cache=False
     )
+
+
+class TestContract(FsspecContract):
+    """Google Cloud."""
 
 
 async def test_objects_are_named_gcs(store: FsspecResultStore) -> None:

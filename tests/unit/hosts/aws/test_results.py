@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 from tests.serving import serving
-from tests.unit.results.test_store import (  # noqa: F401
-    test_a_part_can_be_got,
-    test_deleting_twice_is_fine,
-    test_keys_do_not_leave_the_store,
-    test_listing_by_prefix,
-    test_what_is_not_there_is_a_key_error,
-    test_what_is_put_can_be_got,
-)
+from tests.unit.results.contract import ResultStoreContract
 
 from noetl_serverless.hosts.aws.account import Account
 from noetl_serverless.hosts.aws.api import Api, AwsError
@@ -28,6 +21,10 @@ from .conftest import ENVIRON
 def store(api: Api, client: Callable[[str], Any]) -> S3ResultStore:
     client("s3").create_bucket(Bucket="results", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
     return S3ResultStore(api, "s3://results/some/prefix")
+
+
+class TestContract(ResultStoreContract):
+    """S3."""
 
 
 async def test_a_key_is_written_once(store: S3ResultStore) -> None:

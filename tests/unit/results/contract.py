@@ -1,0 +1,62 @@
+"""What holds for each store of results; the tests of a store inherit it, and make the fixture `store`."""
+
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.ports import ResultStore
+from noetl_serverless.results.store import FsspecResultStore
+
+
+class ResultStoreContract:
+    async def test_what_is_put_can_be_got(self, store: ResultStore) -> None:
+        stored = await store.put("1/load/ab.json", b"[1,2]")
+        assert stored.key == "1/load/ab.json"
+        assert stored.bytes == 5
+        assert await store.get("1/load/ab.json") == b"[1,2]"
+
+    async def test_what_is_not_there_is_a_key_error(self, store: ResultStore) -> None:
+        with pytest.raises(KeyError):
+            await store.get("1/load/none.json")
+
+    async def test_a_part_can_be_got(self, store: ResultStore) -> None:
+        await store.put("1/a/k.json", b"0123456789")
+        assert await store.get_range("1/a/k.json", 2, 3) == b"234"
+        assert await store.get_range("1/a/k.json", 8, 30) == b"89"
+        assert await store.get_range("1/a/k.json", 10, 5) == b""
+        with pytest.raises(KeyError):
+            await store.get_range("1/a/none.json", 0, 1)
+
+    async def test_deleting_twice_is_fine(self, store: ResultStore) -> None:
+        await store.put("1/a/k.json", b"x")
+        await store.delete("1/a/k.json")
+        await store.delete("1/a/k.json")
+        with pytest.raises(KeyError):
+            await store.get("1/a/k.json")
+
+    async def test_listing_by_prefix(self, store: ResultStore) -> None:
+        for key in ("1/a/x.json", "1/b/y.json", "12/a/z.json"):
+            await store.put(key, b"x")
+        assert [key async for key in store.list("1/")] == ["1/a/x.json", "1/b/y.json"]
+        assert [key async for key in store.list("1")] == ["1/a/x.json", "1/b/y.json", "12/a/z.json"]
+        assert [key async for key in store.list("9/")] == []
+
+    @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x"])
+    async def test_keys_do_not_leave_the_store(self, store: ResultStore, key: str) -> None:
+        with pytest.raises(ValueError, match="storage key"):
+            await store.put(key, b"x")
+
+
+class FsspecContract(ResultStoreContract):
+    async def test_writing_again_replaces(self, store: FsspecResultStore) -> None:
+        await store.put("1/a/k.json", b"old")
+        await store.put("1/a/k.json", b"new")
+        assert await store.get("1/a/k.json") == b"new"
+
+    @pytest.mark.parametrize("key", ["1/a", "1/a/k.json/below", "1/" + "n" * 300])
+    async def test_what_no_file_can_be_is_not_there(self, store: FsspecResultStore, key: str) -> None:
+        await store.put("1/a/k.json", b"x")
+        for read in (store.get(key), store.get_range(key, 0, 1)):
+            with pytest.raises(Exception) as raised:  # noqa: PT011
+                await read
+            assert raised.type is KeyError
