@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Generic, TypeVar
 
-from localstack import usage
+from localstack import steps, usage
 from localstack.deployed import Deployed
 from localstack.gateway import Gateway
 
@@ -35,6 +35,22 @@ class CloudJourney(ABC, Generic[AnyDeployed]):
         if self._gateway is None:
             self._gateway = self.deployment.gateway()
         return self._gateway
+
+    def run(self, stays: bool) -> int:
+        """All steps, with the packages before them; returns the exit status. `stays`: until Ctrl-C, before the last."""
+        *others, destroy = self.steps()
+        waiting = [("stay", self.stay)] if stays else []
+        try:
+            steps.run([("package", self.deployment.package), *others, *waiting, destroy])
+        except steps.StepFailed as error:
+            print(f"failed: {error}\n\nthe end of the log:\n{self.deployment.logs()}")
+            return 1
+        finally:
+            self.deployment.stop_servers()
+        return 0
+
+    def stay(self) -> str:
+        return steps.stay(self.deployment.outputs()["gateway_url"], self.deployment.command())
 
     def init(self) -> str:
         self.deployment.init()
@@ -71,3 +87,7 @@ class CloudJourney(ABC, Generic[AnyDeployed]):
     @abstractmethod
     def existing(self) -> Mapping[str, Sequence[str]]:
         """The resources that there are beside what the deployment was given, by kind."""
+
+    @abstractmethod
+    def steps(self) -> list[steps.Step]:
+        """All steps in order, each with its name."""

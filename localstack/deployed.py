@@ -55,6 +55,10 @@ class Deployed:
     def variables(self) -> dict[str, Any]:
         """Terraform's variables, without the package."""
 
+    @abstractmethod
+    def logs(self) -> str:
+        """The ends of the logs of what stands in for the cloud."""
+
     # ---- the deployment
 
     def package(self) -> str:

@@ -44,6 +44,9 @@ class Emulated(Deployed):
     def credentials(self) -> dict[str, str]:
         return {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
+    def logs(self) -> str:
+        return self.emulator.log()[-4000:]
+
     def variables(self) -> dict[str, Any]:
         manager = self.emulator.client("secretsmanager")
         database = manager.create_secret(Name="servers/database", SecretString=self.servers.postgres.password)

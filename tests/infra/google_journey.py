@@ -210,18 +210,7 @@ def main(stays: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="noetl-google-") as folder:
         deployment = GoogleDeployment(Path(folder), provider=provider())
         print(f"everything is in {folder}")
-        *journey, destroy = Journey(deployment).steps()
-        waiting = (
-            [("stay", lambda: steps.stay(deployment.outputs()["gateway_url"], deployment.command()))] if stays else []
-        )
-        try:
-            steps.run([("package", deployment.package), *journey, *waiting, destroy])
-        except steps.StepFailed as error:
-            print(f"failed: {error}\n\nthe ends of the logs:\n{deployment.logs()}")
-            return 1
-        finally:
-            deployment.stop_servers()
-    return 0
+        return Journey(deployment).run(stays)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def test_step(journey: Journey, step: str) -> None:
     try:
         dict(journey.steps())[step]()
     except (AssertionError, RuntimeError, TimeoutError) as error:
-        pytest.fail(f"{error}\n\nthe end of the emulator's log:\n{journey.deployment.emulator.log()[-4000:]}")
+        pytest.fail(f"{error}\n\nthe end of the emulator's log:\n{journey.deployment.logs()}")
 
 
 def test_the_digests_are_those_of_every_host(journey: Journey) -> None:
