@@ -42,24 +42,19 @@ def _exists(user: GoogleUser, image: str) -> bool:
     return True
 
 
-def _state(user: GoogleUser, operation: str, deadline: float) -> dict[str, Any]:
+def _wait(user: GoogleUser, image: str, operation: str, deadline: float) -> None:
     """The build goes on while Google does not tell how far it is."""
     while True:
         try:
-            return user.call("GET", "cloudbuild", f"/v1/{operation}")
+            state = user.call("GET", "cloudbuild", f"/v1/{operation}")
         except ApiRefused as error:
             if error.status < 500 or time.monotonic() > deadline:
                 raise
-        time.sleep(PAUSE_SECONDS)
-
-
-def _wait(user: GoogleUser, image: str, operation: str, deadline: float) -> None:
-    while True:
-        state = _state(user, operation, deadline)
-        if error := state.get("error"):
-            raise Failure(f"{image} could not be built: {error.get('message')} ({operation})")
-        if state.get("done"):
-            return
-        if time.monotonic() > deadline:
-            raise Failure(f"{image} is not built after {BUILD_SECONDS:g} s ({operation})")
+        else:
+            if failure := state.get("error"):
+                raise Failure(f"{image} could not be built: {failure.get('message')} ({operation})")
+            if state.get("done"):
+                return
+            if time.monotonic() > deadline:
+                raise Failure(f"{image} is not built after {BUILD_SECONDS:g} s ({operation})")
         time.sleep(PAUSE_SECONDS)
