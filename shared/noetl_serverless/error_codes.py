@@ -135,6 +135,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.no_delay": "A retry has no delay.",
     "playbook.not_rendered": "A template is used where none is rendered.",
     "playbook.not_supported": "The feature is not supported yet.",
+    "playbook.older_form": "An older form, which is accepted; `--strict` refuses it.",
     "playbook.python_syntax": "The Python code does not compile.",
     "playbook.reserved_name": "The name is reserved.",
     "playbook.template": "The template does not compile.",

@@ -11,6 +11,7 @@ import orjson
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.replay import logical_order
+from ..testing.tools import CallPlace
 from ..tools.port import ToolOutcome
 from .recording import Recording
 
@@ -22,16 +23,6 @@ RULE_ERROR_KINDS = frozenset({"rule"})
 
 class NotRecorded(LookupError):
     """The recording has no answer; the message has the reason."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """A tool call, as a recording knows it; `item` is the index within a loop."""
-
-    step: str
-    generation: int
-    item: int | None
-    task: str
 
 
 @dataclass
@@ -54,7 +45,7 @@ class Answers:
             elif event.type == e.FRAME_COMMITTED:
                 self._take_frame(event)
 
-    def answer(self, call: Call) -> ToolOutcome:
+    def answer(self, call: CallPlace) -> ToolOutcome:
         """Raises NotRecorded."""
         recorded = self._recorded.get((call.step, call.generation, call.item))
         if recorded is None:
@@ -100,7 +91,7 @@ class Answers:
 
 
 def _of_task(
-    call: Call, data: Mapping[str, Any], error: Mapping[str, Any] | None, extra: Mapping[str, Any]
+    call: CallPlace, data: Mapping[str, Any], error: Mapping[str, Any] | None, extra: Mapping[str, Any]
 ) -> ToolOutcome:
     """One task's part of the result of a pipeline."""
     results = data.get("results")

@@ -18,10 +18,11 @@ from ..engine.events import Event
 from ..inspection.redecide import given_workload
 from ..testing.catalog import MemoryCatalog
 from ..testing.engine import MemoryEngine
+from ..testing.tools import place_of
 from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
-from .answers import Answers, Call, NotRecorded
+from .answers import Answers, NotRecorded
 from .recording import Recording
 
 # kinds without external effects, whose real tools are run
@@ -154,16 +155,15 @@ class _Stub:
         self._simulation = simulation
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        _, step, generation, *item, task, _ = context.idempotency_key.split("/")
-        call_key = Call(step, int(generation), int(item[0]) if item else None, task)
+        place = place_of(call, context)
         self._simulation.calls += 1
         answers = self._simulation.answers_of(context.execution_id)
         try:
             if answers is None:
                 raise NotRecorded("this sub-playbook is not in the recording")
-            return answers.answer(call_key)
+            return answers.answer(place)
         except NotRecorded as missing:
-            where = (context.execution_id, call_key.step, call_key.generation, call_key.item, call_key.task)
+            where = (context.execution_id, place.step, place.generation, place.item, place.task)
             self._simulation.missing.append(Missing(*where, str(missing)))
             # releases the command, as a stopped worker does
             raise asyncio.CancelledError from None

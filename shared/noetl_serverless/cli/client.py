@@ -50,8 +50,9 @@ class Client:
         answer = self._call("POST", "/api/execute", body, 60.0, retry=True, headers={"Idempotency-Key": key})
         return str(answer["execution_id"])
 
-    def register(self, text: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.post("/api/catalog/register", {"content": text, "resource_type": "Playbook"})
+    def register(self, text: str, *, strict: bool = False) -> dict[str, Any]:
+        request = {"content": text, "resource_type": "Playbook", **({"strict": True} if strict else {})}
+        answer: dict[str, Any] = self.post("/api/catalog/register", request)
         return answer
 
     def execution(self, execution_id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the output as on
 PayloadOption = Annotated[
     str | None, typer.Option("--payload", help="Workload as JSON; @FILE reads a file, @- standard input.")
 ]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Refuse older forms of the language.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Set a workload value: key=value or a.b=value; the value is JSON or plain text."),

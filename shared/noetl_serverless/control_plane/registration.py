@@ -10,7 +10,8 @@ from typing import Any
 
 from ..errors import Fault, InvalidPlaybook
 from ..playbook.document import Document as Source
-from ..playbook.document import Unreadable, plain_data, read_document
+from ..playbook.document import plain_data
+from ..playbook.load import read_playbook
 from ..store.catalog import NewPlaybook
 from ..tools import registry
 from ..tools.plans import load_document
@@ -23,17 +24,15 @@ INLINED = "workbook"
 Path = tuple[str | int, ...]
 
 
-def document_of(content: str) -> NewPlaybook:
-    """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields."""
+def document_of(content: str, *, strict: bool = False) -> NewPlaybook:
+    """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
+    faults, too, instead of warnings."""
     text = as_text(content)
-    try:
-        document = read_document(text)
-    except Unreadable as unreadable:
-        raise InvalidPlaybook(str(unreadable.fault), faults=[unreadable.fault]) from None
+    document = read_playbook(text)
     faults: list[Fault] = []
     plan = None
     try:
-        plan = load_document(document).plan
+        plan = load_document(document, strict=strict).plan
     except InvalidPlaybook as error:
         faults += error.faults or [Fault(error.detail)]
     faults += _tool_faults(document, {fault.pointer for fault in faults})
@@ -49,6 +48,7 @@ def document_of(content: str) -> NewPlaybook:
         meta=root["metadata"],
         payload=dict(plan.workload),
         steps=len(plan.steps),
+        warnings=tuple(document.warnings),
     )
 
 

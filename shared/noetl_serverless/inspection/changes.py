@@ -95,7 +95,7 @@ def _task(task: Task) -> dict[str, Any]:
     config = tree(task.config)
     found: dict[str, Any] = {"kind": task.kind, **(config if isinstance(config, dict) else {"config": config})}
     if task.timeout is not None:
-        found["timeout"] = task.timeout
+        found["timeout"] = tree(task.timeout)
     if task.output:
         found["output"] = plain(task.output)
     if task.rules:
@@ -110,7 +110,9 @@ def _rule(rule: Rule) -> dict[str, Any]:
     if rule.do == "jump":
         found["to"] = rule.to
     if rule.do == "retry":
-        found |= {"attempts": rule.attempts, "backoff": rule.backoff, "delay": rule.delay}
+        found |= {"attempts": tree(rule.attempts), "backoff": rule.backoff, "delay": tree(rule.delay)}
+        if rule.max_delay is not None:
+            found["max_delay"] = tree(rule.max_delay)
     return found
 
 

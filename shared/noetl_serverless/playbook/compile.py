@@ -69,7 +69,8 @@ class _Compiler:
         metadata = self.playbook.metadata
         back_sources, cycles = bodies(targets, back_edges)
         return Plan(
-            hash=canonical_hash(plain_data(self.document.root)),
+            # of the document as its author wrote it, so that it does not depend on how older forms are read
+            hash=canonical_hash(plain_data(self.document.as_written)),
             name=metadata.name,
             path=metadata.path or metadata.name,
             workload=plain_data(self.playbook.workload),
@@ -181,9 +182,9 @@ class _Compiler:
             local.add(loop.iterator)
         for task in tasks:
             local.add(task.name)
-            trees.append(task.config)
+            trees += [task.config, task.timeout]
             for rule in task.rules:
-                trees += [rule.when, *(item.value for item in rule.set)]
+                trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
         found = merge(template.reads for tree in trees for template in templates_in(tree))
         return merge(self._resolved(name, parts, local) for name, parts in found.items())
 

@@ -7,7 +7,7 @@ built from them. Scalars are those of JSON; keys are always strings, as written.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
@@ -54,10 +54,23 @@ class MapNode(dict[str, Any]):
         self.key_marks: dict[str, Mark] = {}
         self.value_marks: dict[str, Mark] = {}
 
-    def without(self, keys: set[str]) -> MapNode:
+    def without(self, keys: Collection[str]) -> MapNode:
         copy = MapNode(self.mark)
         copy.update({key: value for key, value in self.items() if key not in keys})
         copy.key_marks, copy.value_marks = self.key_marks, self.value_marks
+        return copy
+
+    def marks_of(self, key: str) -> tuple[Mark, Mark]:
+        """Of the key and of its value."""
+        return self.key_marks[key], self.value_marks[key]
+
+    def having(self, key: str, value: Any, key_mark: Mark, value_mark: Mark) -> MapNode:
+        """A copy with this value under `key`."""
+        copy = MapNode(self.mark)
+        copy.update(self)
+        copy[key] = value
+        copy.key_marks = {**self.key_marks, key: key_mark}
+        copy.value_marks = {**self.value_marks, key: value_mark}
         return copy
 
 
@@ -85,6 +98,15 @@ class Document:
     root: Any
     # duplicate keys and similar faults that do not prevent reading the rest
     faults: list[Fault] = field(default_factory=list)
+    # of a document whose older forms have been rewritten: a warning for each of them, where the rewritten parts stood,
+    # and the root before
+    warnings: list[Fault] = field(default_factory=list)
+    moved: dict[tuple[str | int, ...], tuple[str | int, ...]] = field(default_factory=dict)
+    written: Any = None
+
+    @property
+    def as_written(self) -> Any:
+        return self.root if self.written is None else self.written
 
     def find(self, path: Path) -> tuple[list[str | int], Mark]:
         """The nearest part of the document to `path` and its mark; parts of `path` the document lacks are left out."""
@@ -106,7 +128,14 @@ class Document:
             value = self.value(path[:-1])
             if isinstance(value, MapNode):
                 mark = value.key_marks.get(str(path[-1]), mark)
-        return Fault(message, pointer=json_pointer(found), line=mark.line, column=mark.column, code=code)
+        return Fault(message, pointer=self.pointer(found), line=mark.line, column=mark.column, code=code)
+
+    def pointer(self, path: Path) -> str:
+        """The JSON pointer of `path` in the document as written."""
+        for length in range(len(path), 0, -1) if self.moved else ():
+            if (origin := self.moved.get(tuple(path[:length]))) is not None:
+                return json_pointer([*origin, *path[length:]])
+        return json_pointer(path)
 
     def value(self, path: Path) -> Any:
         value = self.root

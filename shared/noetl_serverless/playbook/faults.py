@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ..errors import Fault, InvalidPlaybook, json_pointer
+from ..errors import Fault, InvalidPlaybook
 from .document import Document, MapNode, Path
 
 # more than anybody reads
@@ -16,10 +16,11 @@ MAX_FAULTS = 100
 class Faults:
     """The faults of one document."""
 
-    def __init__(self, document: Document) -> None:
+    def __init__(self, document: Document, *, strict: bool = False) -> None:
+        """`strict`: its older forms are faults as well."""
         self.document = document
         self._found: dict[tuple[Any, ...], Fault] = {}
-        for fault in document.faults:
+        for fault in (*document.faults, *(document.warnings if strict else ())):
             self._keep(fault)
 
     def __bool__(self) -> bool:
@@ -30,7 +31,7 @@ class Faults:
 
     def add_at(self, message: str, path: Path, line: int | None, column: int | None, code: str) -> None:
         """A fault inside a text of several lines."""
-        self._keep(Fault(message, pointer=json_pointer(path), line=line, column=column, code=code))
+        self._keep(Fault(message, pointer=self.document.pointer(path), line=line, column=column, code=code))
 
     def sort_keys(
         self,
@@ -66,7 +67,8 @@ class Faults:
     def _key_fault(self, node: MapNode, key: str, message: str, code: str) -> None:
         mark = node.key_marks.get(key, node.mark)
         path = _path_of(self.document.root, node) or ()
-        self._keep(Fault(message, pointer=json_pointer([*path, key]), line=mark.line, column=mark.column, code=code))
+        pointer = self.document.pointer((*path, key))
+        self._keep(Fault(message, pointer=pointer, line=mark.line, column=mark.column, code=code))
 
     def _keep(self, fault: Fault) -> None:
         if len(self._found) < MAX_FAULTS:

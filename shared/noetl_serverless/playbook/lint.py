@@ -39,7 +39,10 @@ def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[F
         return [_finding(fault, "error") for fault in invalid.faults]
     faults = Faults(loaded.document)
     _Warnings(loaded.playbook, loaded.plan, faults).run()
-    return [_finding(fault, "warning") for fault in faults.sorted()]
+    found = sorted(
+        (*loaded.document.warnings, *faults.sorted()), key=lambda fault: (fault.line or 0, fault.column or 0)
+    )
+    return [_finding(fault, "warning") for fault in found]
 
 
 def _finding(fault: Fault, severity: Literal["error", "warning"]) -> Finding:

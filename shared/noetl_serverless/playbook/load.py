@@ -10,6 +10,7 @@ from .document import Document, Unreadable, read_document
 from .faults import Faults, problem
 from .grammar import BUILTIN_KINDS
 from .model import Playbook
+from .older_forms import rewrite
 from .parser import validate
 from .plan import Plan
 
@@ -23,16 +24,22 @@ class LoadedPlaybook:
 
 def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
     """`kinds`: the known tool kinds. Raises InvalidPlaybook with all faults."""
+    return load_document(read_playbook(text), kinds=kinds)
+
+
+def read_playbook(text: str) -> Document:
+    """The document in today's forms, with a warning for each older one; raises InvalidPlaybook if it is unreadable."""
     try:
-        document = read_document(text)
+        return rewrite(read_document(text))
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
-    return load_document(document, kinds=kinds)
 
 
-def load_document(document: Document, *, kinds: Collection[str] = BUILTIN_KINDS) -> LoadedPlaybook:
-    """Raises InvalidPlaybook with all faults."""
-    faults = Faults(document)
+def load_document(
+    document: Document, *, kinds: Collection[str] = BUILTIN_KINDS, strict: bool = False
+) -> LoadedPlaybook:
+    """`strict`: older forms are faults. Raises InvalidPlaybook with all faults."""
+    faults = Faults(document, strict=strict)
     playbook = validate(document, faults)
     if playbook is None:
         raise problem(faults.sorted())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -20,18 +21,35 @@ from ..limits import DEFAULT_MAX_TURNS, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .document import MapNode
 from .faults import Faults
-
-if TYPE_CHECKING:
-    pass
+from .numbers import seconds, whole
+from .template import has_markers
 
 MAX_STEPS = 1000
 MAX_TASKS = 100
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 Condition = bool | str
-Seconds = Annotated[float, Field(ge=0, le=86_400)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400)]
 Assignments = dict[str, Any]
+
+
+def _written(read: Callable[[Any], float]) -> BeforeValidator:
+    """Numbers given as text; a template stays what it is."""
+
+    def number(value: Any) -> Any:
+        return read(value) if isinstance(value, str) and not has_markers(value) else value
+
+    return BeforeValidator(number)
+
+
+def _number_tag(value: Any) -> str:
+    return "template" if isinstance(value, str) else "parts" if isinstance(value, (dict, HttpTimeout)) else "number"
+
+
+_Template = Annotated[str, Tag("template")]
+_Tag = Discriminator(_number_tag)
+PositiveSeconds = Annotated[float, Field(gt=0, le=86_400), _written(seconds)]
+Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
+Attempts = Annotated[Annotated[int, Field(ge=1, le=1000), Tag("number")] | _Template, _Tag, _written(whole)]
 
 
 class Part(BaseModel):
@@ -60,27 +78,26 @@ class HttpTimeout(Part):
     read: PositiveSeconds | None = None
 
 
-def _timeout_tag(value: Any) -> str:
-    return "parts" if isinstance(value, (dict, HttpTimeout)) else "seconds"
-
-
 Timeout = Annotated[
-    Annotated[PositiveSeconds, Tag("seconds")] | Annotated[HttpTimeout, Tag("parts")], Discriminator(_timeout_tag)
+    Annotated[float, Field(gt=0, le=86_400), Tag("number")] | Annotated[HttpTimeout, Tag("parts")] | _Template,
+    _Tag,
+    _written(seconds),
 ]
 
 
 class Then(Part):
     """What a task rule does."""
 
-    do: Literal["continue", "retry", "jump", "break", "fail"]
+    do: Literal["continue", "retry", "jump", "break", "fail"] = "continue"
     to: str | None = Field(
         None, description="For jump: label of the task to continue from; 'previous' is the preceding task"
     )
-    attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
+    attempts: Attempts | None = Field(None, description="For retry: how often the task is called at most. Default: 3")
     backoff: Literal["none", "fixed", "linear", "exponential"] | None = Field(
         None, description="How the delay grows with the attempts; none: no delay. Default: fixed if there is a delay"
     )
-    delay: Seconds | None = Field(None, description="For retry: delay in seconds; 1 if only backoff is given")
+    delay: Delay | None = Field(None, description="For retry: delay in seconds; 1 if only backoff is given")
+    max_delay: Delay | None = Field(None, description="For retry: the longest delay, however backoff makes it grow")
     set: Assignments = {}
 
 
@@ -255,7 +272,7 @@ class Step(Part):
     step: Name
     desc: str | None = None
     input: dict[str, Any] = {}
-    tool: Tools
+    tool: Tools = Tool(kind="noop")
     loop: Loop | None = None
     set: Assignments = {}
     next: Router | None = None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .document import Document
 from .faults import Faults, did_you_mean
 from .model import Playbook
+
+M = TypeVar("M", bound=BaseModel)
 
 _LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
 _MODES = {
@@ -30,8 +32,13 @@ _TYPES = {
 
 def validate(document: Document, faults: Faults) -> Playbook | None:
     """The playbook of the document; None if there are faults, which are then in `faults`."""
+    return validate_as(Playbook, document, faults)
+
+
+def validate_as(model: type[M], document: Document, faults: Faults) -> M | None:
+    """The document as a `model` of Parts; None if there are faults, which are then in `faults`."""
     try:
-        return Playbook.model_validate(document.root, context=faults)
+        return model.model_validate(document.root, context=faults)
     except ValidationError as error:
         for detail in error.errors(include_url=False):
             _add(detail, document, faults)
@@ -76,7 +83,7 @@ def _message(detail: Any, value: Any) -> str:
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":
         return f"the list must have at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
-    return str(detail["msg"]).replace("Input", "this").replace("List", "the list")
+    return str(detail["msg"]).removeprefix("Value error, ").replace("Input", "this").replace("List", "the list")
 
 
 def _kind_of(value: Any) -> str:

@@ -35,9 +35,11 @@ class Rule:
     _: KW_ONLY
     set: tuple[Assignment, ...] = ()
     to: str | None = None
-    attempts: int = 3
+    attempts: int | Template = 3
     backoff: Literal["none", "fixed", "linear", "exponential"] = "none"
-    delay: float = 1.0
+    # seconds
+    delay: float | Template = 1.0
+    max_delay: float | Template | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Task:
     kind: str
     config: Tree
     rules: tuple[Rule, ...]
-    timeout: float | None
+    # seconds
+    timeout: float | Template | None
     output: Mapping[str, Any]
     place: Place
 

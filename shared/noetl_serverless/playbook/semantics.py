@@ -262,7 +262,7 @@ class _Checker:
 
     def _then(self, then: model.Then, path: Path, names: list[str], index: int) -> None:
         if then.do != "retry":
-            for key in ("attempts", "backoff", "delay"):
+            for key in ("attempts", "backoff", "delay", "max_delay"):
                 if getattr(then, key) is not None:
                     self.add(f"'{key}' requires do: retry", (*path, key))
         if then.do != "jump":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from . import grammar, model
 from .document import Path, plain_data
@@ -11,8 +11,10 @@ from .layers import timeout_of
 from .plan import Rule, Task
 from .python_code import CodeError, check_code, decode_code
 from .semantics import labels, tool_path
-from .template import Tree
+from .template import Template, Tree
 from .trees import Trees
+
+N = TypeVar("N", int, float)
 
 
 class Tasks:
@@ -43,7 +45,7 @@ class Tasks:
             kind=tool.kind,
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(tool, path, names, index, {}),
-            timeout=timeout if isinstance(timeout, float) else None,
+            timeout=self._timeout(timeout, path),
             output=_output(tool),
             place=self.trees.place(path),
         )
@@ -65,7 +67,7 @@ class Tasks:
             kind=tool.kind,
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(use if own_rules else tool, path if own_rules else at, names, index, aliases),
-            timeout=timeout if isinstance(timeout, float) else None,
+            timeout=self._timeout(timeout, path),
             output=_output(use) or _output(tool),
             place=self.trees.place(path),
         )
@@ -107,8 +109,23 @@ class Tasks:
         where = f" (line {error.line} of the code)" if error.line is not None and not in_place else ""
         self.trees.faults.add_at(f"{error.message}{where}", path, line, place.column, "playbook.python_syntax")
 
+    def _timeout(self, timeout: float | str | dict[str, Any] | None, path: Path) -> float | Template | None:
+        if isinstance(timeout, str):
+            return self._number(timeout, path, "a timeout")
+        return timeout if isinstance(timeout, float) else None
+
+    def _number(self, value: N | str, path: Path, what: str) -> N | Template:
+        """A number, or one expression that gives it when it is needed."""
+        if not isinstance(value, str):
+            return value
+        template = self.trees.template(value, path)
+        if template is not None and not template.is_expression:
+            self.trees.faults.add(f"{what} is a number or one {{{{ expression }}}} that gives it", path)
+        # never run: a template that does not compile is a fault
+        return template or Template("{{ 1 }}")
+
     def _with_timeout(
-        self, config: dict[str, Tree], kind: str, timeout: float | dict[str, Any] | None, path: Path
+        self, config: dict[str, Tree], kind: str, timeout: float | str | dict[str, Any] | None, path: Path
     ) -> dict[str, Tree]:
         if not isinstance(timeout, dict):
             return config
@@ -138,10 +155,11 @@ class Tasks:
             do=then.do,
             set=self.trees.assignments(then.set, (*base, "set")),
             to=aliases.get(to, to) if to is not None else None,
-            attempts=3 if then.attempts is None else then.attempts,
+            attempts=3 if then.attempts is None else self._number(then.attempts, (*base, "attempts"), "attempts"),
             # a delay without a backoff means the same delay each time
             backoff=then.backoff or ("none" if then.delay is None else "fixed"),
-            delay=1.0 if then.delay is None else float(then.delay),
+            delay=1.0 if then.delay is None else self._number(then.delay, (*base, "delay"), "a delay"),
+            max_delay=None if then.max_delay is None else self._number(then.max_delay, (*base, "max_delay"), "a delay"),
         )
 
 

@@ -110,6 +110,10 @@ class _Compiled:
         other.place = place
         return other
 
+    def refusal(self, message: str) -> TemplateError:
+        """The error for a value that cannot be used where the template stands."""
+        return self._error(message)
+
     def _look_at(self, tree: nodes.Template) -> None:
         """Take what else is needed from the syntax tree, which is not kept."""
 

@@ -248,7 +248,8 @@ class OutputView(View):
         self._reader = reader
 
     def lookup(self, key: str) -> Any:
-        if key == "data":
+        # the second is the name that the original has for it at http
+        if key in ("data", "response"):
             ref = self._envelope.get("ref")
             return self._envelope.get("data") if ref is None else RefView(ref, self._reader, self.title())
         if key in ("status", "ref"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from ..errors import NotFound
+from ..errors import Fault, NotFound
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id
@@ -43,6 +43,8 @@ class NewPlaybook:
     payload: dict[str, Any]
     # number of steps of the plan
     steps: int = 0
+    # for whoever registers it; not stored
+    warnings: tuple[Fault, ...] = ()
 
 
 class PostgresCatalog:

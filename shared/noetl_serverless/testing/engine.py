@@ -71,9 +71,10 @@ class MemoryEngine:
         does not fit."""
         return (await self.orchestrator.start(path=path, payload=payload)).execution_id
 
-    async def run_until_idle(self) -> None:
-        """Run until no command is pending and no timer is set. A command whose tool was cancelled stays leased."""
-        while await self._run_pending() or await self._fire_next_timer():
+    async def run_until_idle(self, stop: Callable[[], bool] = lambda: False) -> None:
+        """Run until no command is pending and no timer is set, or `stop`, which is called between commands, returns
+        true. A command whose tool was cancelled stays leased."""
+        while not stop() and (await self._run_pending() or await self._fire_next_timer()):
             pass
 
     async def _run_pending(self) -> bool:

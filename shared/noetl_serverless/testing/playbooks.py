@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..engine.events import Event
+from ..engine.state import State
+from ..playbook.scope import build_scope
+from ..playbook.template import Template
+from ..playbook.template_error import TemplateError
 from ..tools import registry
 from ..tools.port import Tool, ToolCall
 from ..tools.python_pool import PythonPool
+from ..worker.execution.rendering import ReferenceLoader
 from .engine import MemoryEngine
 from .tools import PYTHON_MEMORY_MB, FakeCall, FakeTool, credentials_of
 
@@ -24,7 +29,8 @@ PYTHON_PROCESSES = 2
 class PlaybookRun:
     """`status`: "completed", "failed", or "running" if the playbook waits for something that does not happen.
     `result`: the value of the last step. `outcomes`: by step, its latest outcome: `status`, and `data`, `ref` or
-    `error`. `calls`: every call of a fake tool, in order."""
+    `error`. `calls`: every call of a fake tool, in order. `values`: those of the expressions at the end, a
+    TemplateError for one that cannot be evaluated. `waited`: the seconds of all delays, which took no time here."""
 
     status: str
     result: Any
@@ -32,6 +38,8 @@ class PlaybookRun:
     outcomes: Mapping[str, Mapping[str, Any]]
     events: Sequence[Event]
     calls: Sequence[ToolCall]
+    values: Mapping[str, Any]
+    waited: float
 
 
 async def run_playbook(
@@ -41,11 +49,15 @@ async def run_playbook(
     tools: Mapping[str, Tool | FakeCall] | None = None,
     playbooks: Sequence[str] = (),
     credentials: Mapping[str, Mapping[str, Any]] | None = None,
+    expressions: Sequence[str] = (),
+    stop: Callable[[], bool] = lambda: False,
 ) -> PlaybookRun:
     """Run a playbook with the engine's own decisions, templates, rules and retries; delays take no time.
 
     `tools`: by kind, a tool or a function that replaces it; other kinds run for real. `playbooks`: the texts of
-    sub-playbooks. `credentials`: by name, their data. Raises InvalidPlaybook."""
+    sub-playbooks. `credentials`: by name, their data. `expressions`, such as "ctx.total", are evaluated at the end.
+    `stop` is called between commands: if it returns true, the run goes no further. Raises InvalidPlaybook, and
+    InvalidRequest for a workload that does not fit."""
     with tempfile.TemporaryDirectory(prefix="noetl-test-") as folder:
         scratch = Path(folder)
         python = PythonPool(PYTHON_PROCESSES, PYTHON_MEMORY_MB, scratch)
@@ -63,7 +75,7 @@ async def run_playbook(
             scratch,
             python=python,
             credential=credentials_of(credentials or {}),
-            now=time.time(),
+            now=(began := time.time()),
             allow_private_http=True,
         )
         try:
@@ -71,20 +83,43 @@ async def run_playbook(
             for other in playbooks:
                 engine.catalog.register(other)
             id = await engine.start(path, dict(workload or {}))
-            await engine.run_until_idle()
-            return await _finished(engine, id, calls)
+            await engine.run_until_idle(stop)
+            state = (await engine.event_store.load([id]))[id].state
+            return PlaybookRun(
+                status=state.status,
+                result=await _result(engine, state),
+                error=state.error,
+                outcomes=state.outcomes,
+                events=await engine.event_store.events(id),
+                calls=calls,
+                values={expression: await _value(engine, state, expression) for expression in expressions},
+                waited=engine.now - began,
+            )
         finally:
             await asyncio.gather(*(tool.close() for tool in loaded.values()), python.close())
 
 
-async def _finished(engine: MemoryEngine, id: str, calls: Sequence[ToolCall]) -> PlaybookRun:
-    state = (await engine.event_store.load([id]))[id].state
+async def _result(engine: MemoryEngine, state: State) -> Any:
     last = state.outcomes.get(state.last or "", {})
-    return PlaybookRun(
-        status=state.status,
-        result=await engine.resolver.load(last["ref"]) if "ref" in last else last.get("data"),
-        error=state.error,
-        outcomes=state.outcomes,
-        events=await engine.event_store.events(id),
-        calls=calls,
-    )
+    return await engine.resolver.load(last["ref"]) if "ref" in last else last.get("data")
+
+
+async def _value(engine: MemoryEngine, state: State, expression: str) -> Any:
+    """The value of an expression, or the TemplateError why it has none."""
+    try:
+        template = Template("{{ " + expression + " }}")
+        return await ReferenceLoader(engine.resolver).render(
+            lambda fetch: template.render(
+                build_scope(
+                    workload=state.workload,
+                    ctx=state.ctx,
+                    ctx_refs=state.ctx_refs,
+                    steps=state.outcomes,
+                    execution_id=state.execution_id,
+                    fetch=fetch,
+                    error=state.error,
+                )
+            )
+        )
+    except TemplateError as error:
+        return error

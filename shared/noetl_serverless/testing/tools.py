@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,23 @@ PYTHON_MEMORY_MB = 512
 
 # takes the call and returns the data of its result; raises ToolFailure for a result with an error
 FakeCall = Callable[[ToolCall], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallPlace:
+    """Where in an execution a tool is called. `generation`: which run of the step; `item`: the index within a loop."""
+
+    step: str
+    generation: int
+    item: int | None
+    task: str
+
+
+def place_of(call: ToolCall, context: ToolContext) -> CallPlace:
+    """Read from the idempotency key, `execution/step/generation[/item]/task/visits`; the task's name may hold a /."""
+    begin = f"{context.execution_id}/{context.step}/"
+    numbers = context.idempotency_key.removeprefix(begin).split(f"/{call.name}/")[0].split("/")
+    return CallPlace(context.step, int(numbers[0]), int(numbers[1]) if len(numbers) > 1 else None, call.name)
 
 
 def tool_context(scratch: Path, credentials: Mapping[str, Mapping[str, Any]] | None = None) -> ToolContext:

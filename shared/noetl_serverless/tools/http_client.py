@@ -82,6 +82,9 @@ class HttpResponse:
         return ": " + " ".join(self.body[:400].decode(self.charset, "replace").split())[:200]
 
 
+FORM = "application/x-www-form-urlencoded"
+
+
 def request_of(config: HttpConfig, auth: Authorization, idempotency_key: str) -> Request:
     """The request to send. Raises ToolFailure `http.url`, `http.headers` or `http.body` if it cannot be sent."""
     try:
@@ -134,6 +137,8 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
     try:
         if config.json_ is not None:
             return encode(config.json_), "application/json"
+        if config.form is not None:
+            return urlencode(_query(config.form)).encode(), FORM
         content = next((candidate for candidate in (config.body, config.payload) if candidate is not None), None)
         if content is None and config.data is not None:
             content = config.data.body
@@ -142,7 +147,7 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
         if isinstance(content, str):
             return content.encode(), "text/plain; charset=utf-8"
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
-        if kind.startswith("application/x-www-form-urlencoded") and isinstance(content, dict):
+        if kind.startswith(FORM) and isinstance(content, dict):
             return urlencode(_query(content)).encode(), kind
         return encode(content), "application/json"
     except NotJson as error:

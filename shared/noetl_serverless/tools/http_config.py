@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .config import ToolConfig
 from .http_auth import HttpAuth
@@ -17,12 +17,21 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 
 
 class HttpData(BaseModel):
-    """Query parameters and the body."""
+    """Query parameters and the body. Anything else than an object of these two is the body itself."""
 
     model_config = ConfigDict(extra="forbid")
 
     query: dict[str, Any] = Field(default_factory=dict, description="Same as `params`.")
     body: Any = Field(default=None, description="Same as `body`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _body_alone(cls, value: Any) -> Any:
+        return {"body": value} if _is_body(value) else value
+
+
+def _is_body(data: Any) -> bool:
+    return not isinstance(data, Mapping) or (bool(data) and not data.keys() & {"query", "body"})
 
 
 class HttpTimeout(BaseModel):
@@ -63,6 +72,9 @@ class HttpConfig(ToolConfig):
     json_: Any = Field(
         default=None, alias="json", description="Request body that is sent as JSON, even if it is a string."
     )
+    form: dict[str, Any] | None = Field(
+        default=None, description="Request body that is sent as a form; a list repeats its key, null omits it."
+    )
     auth: str | HttpAuth | None = Field(
         default=None, description="Name of a credential, or an object that says how to use it."
     )
@@ -75,8 +87,9 @@ class HttpConfig(ToolConfig):
         if ("url" in config) == ("endpoint" in config):
             yield "the field 'url' is required (or 'endpoint', not both)"
         data = config.get("data")
-        bodies = [name for name in ("body", "payload", "json") if name in config]
-        bodies += ["data.body"] if isinstance(data, Mapping) and "body" in data else []
+        bodies = [name for name in ("body", "payload", "json", "form") if name in config]
+        if "data" in config and (_is_body(data) or "body" in config["data"]):
+            bodies.append("data")
         if len(bodies) > 1:
             yield f"only one body can be sent, not {' and '.join(bodies)}"
 

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolOutcome
 
 
 class NoopConfig(ToolConfig):
-    """Takes no fields. Result: {"status": "ok"}."""
+    """Does nothing."""
+
+    result: Any = Field(default=None, description='Its result; by default, {"status": "ok"}.')
 
 
 class Noop:
     config: ClassVar[type[NoopConfig]] = NoopConfig
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        return ToolOutcome("ok", data={"status": "ok"})
+        return ToolOutcome("ok", data=call.config.get("result", {"status": "ok"}))
 
     async def close(self) -> None:
         return None

@@ -28,9 +28,9 @@ def load_plan(text: str) -> Plan:
     return language.load_plan(text, kinds=_kinds())
 
 
-def load_document(document: Document) -> LoadedPlaybook:
-    """Raises InvalidPlaybook with all that is wrong."""
-    return language.load_document(document, kinds=_kinds())
+def load_document(document: Document, *, strict: bool = False) -> LoadedPlaybook:
+    """`strict`: older forms are wrong, too. Raises InvalidPlaybook with all that is wrong."""
+    return language.load_document(document, kinds=_kinds(), strict=strict)
 
 
 def lint(text: str) -> list[linting.Finding]:

@@ -12,7 +12,8 @@ from noetl_serverless.control_plane.routes import catalog
 
 
 async def test_registering_answers_in_the_original_s_shape(registered: dict[str, Any]) -> None:
-    assert registered.keys() == {"status", "message", "path", "version", "catalog_id", "kind"}
+    assert registered.keys() == {"status", "message", "path", "version", "catalog_id", "kind", "warnings"}
+    assert registered["warnings"] == []
     assert (registered["status"], registered["path"], registered["version"], registered["kind"]) == (
         "success",
         "demo/two",
@@ -31,6 +32,16 @@ async def test_the_same_text_again_even_in_base64_is_the_same_version(
     assert changed.json["version"] == 2
 
 
+async def test_an_older_form_is_a_warning_and_refused_if_strict(user: Client, playbook: str) -> None:
+    older = playbook.replace("workflow:", "workflow:\n  - {step: older, tool: noop, next: {arcs: [{step: first}]}}", 1)
+    answer = (await user.post("/api/catalog/register", {"content": older})).json
+    [warning] = answer["warnings"]
+    assert (warning["code"], warning["pointer"]) == ("playbook.older_form", "/workflow/0/tool")
+    assert warning["message"] == "an older form: write tool: {kind: noop, ...}"
+    refused = await user.post("/api/catalog/register", {"content": older + "# 2", "strict": True})
+    assert (refused.status, [fault["code"] for fault in refused.json["errors"]]) == (422, ["playbook.older_form"])
+
+
 async def test_a_faulty_playbook_is_refused_with_pointer_and_line(user: Client, playbook: str) -> None:
     answer = await user.post("/api/catalog/register", {"content": playbook.replace("step: second}", "step: nowhere}")})
     assert (answer.status, answer.headers["content-type"]) == (422, "application/problem+json")
@@ -45,9 +56,9 @@ async def test_others_are_answered_while_a_playbook_is_looked_at(
 ) -> None:
     threads: list[int] = []
 
-    def noted(content: str) -> Any:
+    def noted(content: str, *, strict: bool) -> Any:
         threads.append(threading.get_ident())
-        return document_of(content)
+        return document_of(content, strict=strict)
 
     monkeypatch.setattr(catalog, "document_of", noted)
     assert (await user.post("/api/catalog/register", {"content": playbook})).json["version"] == 1

@@ -52,6 +52,8 @@ def test_a_kind_of_the_language_without_a_tool_is_not_supported_yet() -> None:
         ("postgres", {"auth": "wh", "command": "select {{ x }}", "params": "{{ p }}", "max_rows": "{{ n }}"}),
         ("postgres", {"auth": "wh", "table": "t", "rows": "{{ fetch.rows }}", "mode": "replace"}),
         ("duckdb", {"commands": ["select 1", "select {{ x }}"], "threads": "{{ n }}"}),
+        ("http", {"url": "x", "data": {"a": 1}}),
+        ("noop", {"result": {"a": "{{ x }}"}}),
         ("playbook", {"path": "a/b", "version": "{{ v }}", "payload": {"a": "{{ x }}"}}),
         ("noop", {"kind": "noop", "name": "n", "input": {}, "spec": {}, "output": {}}),
     ],
@@ -63,7 +65,7 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
 @pytest.mark.parametrize(
     ("kind", "config", "pointer", "message"),
     [
-        ("noop", {"x": 1}, "/x", "unknown field 'x'"),
+        ("noop", {"x": 1}, "/x", "unknown field 'x' (known fields: result)"),
         ("noop", {"timeout": 3}, "/timeout", "unknown field 'timeout' (it belongs in 'spec': spec: {timeout: ...})"),
         ("python", {"code": "x", "zzz": 1}, "/zzz", "unknown field 'zzz' (known fields: code, code_b64)"),
         ("http", {"url": "x", "zzz": 1, "method": "FETCH"}, "/method", None),
@@ -77,7 +79,8 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
         ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
         ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
-        ("http", {"url": "x", "data": {"a": 1}}, "/data/a", "unknown field 'data.a'"),
+        ("http", {"url": "x", "data": {"query": {}, "a": 1}}, "/data/a", "unknown field 'data.a'"),
+        ("http", {"url": "x", "data": {"a": 1}, "form": {}}, "", "only one body can be sent, not form and data"),
         ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
         ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give only one of command and query"),
         ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' require each other"),

@@ -9,21 +9,23 @@ import typer
 
 from ...errors import Fault
 from ..failure import EXIT_FAILED, Refused, WrongUse
-from ..options import DataOption, JsonOption, read_text
-from ..output import command, echo, fault_line, print_json, show, table
+from ..options import DataOption, JsonOption, StrictOption, read_text
+from ..output import command, console, echo, fault_line, print_json, show, table
 from ..target import running_stack
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files, or folders to search for .yaml files.")]
 
 
 @command
-def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+def register(
+    files: FilesArgument, data: DataOption = None, strict: StrictOption = False, as_json: JsonOption = False
+) -> None:
     """Register playbooks in the catalog. Each gets the next version of its path, unless it equals the newest one."""
     texts = [(file, read_text(str(file))) for file in playbook_files(files)]
     done = []
     with running_stack(data) as client:
         for file, text in texts:
-            entry = register_text(client, str(file), text)
+            entry = register_text(client, str(file), text, strict=strict, quiet=as_json)
             done.append({"file": str(file), **entry})
             if not as_json:
                 echo(f"{entry['path']} version {entry['version']}")
@@ -31,15 +33,23 @@ def register(files: FilesArgument, data: DataOption = None, as_json: JsonOption 
         print_json(done)
 
 
-def register_text(client: Any, file: str, text: str) -> dict[str, Any]:
-    """Register one playbook; a refusal names the file."""
+def register_text(client: Any, file: str, text: str, *, strict: bool = False, quiet: bool = False) -> dict[str, Any]:
+    """Register one playbook; a refusal names the file. Its warnings are printed on standard error, unless `quiet`."""
     try:
-        entry: dict[str, Any] = client.register(text)
+        entry: dict[str, Any] = client.register(text, strict=strict)
     except Refused as refused:
         refused.detail = f"{file}: {refused.detail}"
         refused.problem["file"] = file
         raise
-    return {key: entry[key] for key in ("path", "version", "catalog_id", "kind") if key in entry}
+    warnings = entry.get("warnings", [])
+    for warning in () if quiet else warnings:
+        console(error=True).print(fault_line(as_warning(warning), file), markup=False)
+    kept: dict[str, Any] = {key: entry[key] for key in ("path", "version", "catalog_id", "kind") if key in entry}
+    return {**kept, **({"warnings": warnings} if warnings else {})}
+
+
+def as_warning(fault: dict[str, Any]) -> dict[str, Any]:
+    return {**fault, "message": f"warning: {fault['message']}"}
 
 
 def playbook_files(paths: list[Path]) -> list[Path]:
@@ -89,7 +99,7 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
         for fault in errors:
             echo(fault_line(fault, fault["file"]))
         for fault in warnings:
-            echo(fault_line({**fault, "message": f"warning: {fault['message']}"}, fault["file"]))
+            echo(fault_line(as_warning(fault), fault["file"]))
         if not errors:
             echo("no errors")
     if errors:

@@ -12,7 +12,7 @@ from ..client import Client
 from ..ending import failed_counts, status_notes
 from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
-from ..options import DataOption, JsonOption, PayloadOption, SetOption, read_text, workload
+from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, read_text, workload
 from ..output import command, console, echo, print_json, result, show
 from ..progress import Progress, StepRow, line, lines
 from ..target import running_or_own_stack, running_stack
@@ -27,6 +27,7 @@ def run(
     version: Annotated[int | None, typer.Option("--version", min=1, help="Version of a registered playbook.")] = None,
     assignments: SetOption = None,
     payload: PayloadOption = None,
+    strict: StrictOption = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the execution to end.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
     with running_stack(data) if no_wait else running_or_own_stack(data) as client:
         path = playbook
         if text is not None:
-            entry = register_text(client, playbook, text)
+            entry = register_text(client, playbook, text, strict=strict, quiet=as_json)
             path, version = entry["path"], entry["version"]
         if values and not as_json:
             entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})

@@ -12,6 +12,17 @@ from . import Id, PathPrefix, RequestModel
 class Register(RequestModel):
     content: str = Field(min_length=1, description="Playbook as YAML, in plain text or base64.")
     resource_type: Literal["Playbook", "playbook"] = "Playbook"
+    strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
+
+
+class Warning(BaseModel):
+    """Something in the playbook that is accepted and should be written differently. Line and column count from 1."""
+
+    code: str
+    message: str
+    pointer: str = ""
+    line: int | None = None
+    column: int | None = None
 
 
 class Registered(BaseModel):
@@ -21,6 +32,7 @@ class Registered(BaseModel):
     version: int
     catalog_id: str
     kind: str
+    warnings: list[Warning] = []
 
 
 class ListCatalog(RequestModel):

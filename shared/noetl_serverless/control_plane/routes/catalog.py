@@ -13,6 +13,7 @@ from ..models.catalog import (
     Register,
     Registered,
     Resource,
+    Warning,
 )
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
@@ -22,7 +23,7 @@ from ..registration import document_of
 async def register(call: Call) -> Registered:
     body: Register = call.body
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
-    document = await asyncio.to_thread(document_of, body.content)
+    document = await asyncio.to_thread(document_of, body.content, strict=body.strict)
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(
@@ -31,6 +32,7 @@ async def register(call: Call) -> Registered:
         version=entry.version,
         catalog_id=str(entry.catalog_id),
         kind=entry.kind,
+        warnings=[Warning(**fault.to_dict()) for fault in document.warnings],
     )
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from ...limits import DELAY_SECONDS
-from ...playbook.plan import Rule
+
+Backoff = Literal["none", "fixed", "linear", "exponential"]
 
 
-def backoff(rule: Rule, attempt: int) -> float:
-    """Seconds to wait after the attempt of that number, counted from 1."""
-    return min(_wait(rule, attempt), DELAY_SECONDS)
+def backoff(kind: Backoff, delay: float, attempt: int, *, longest: float | None = None) -> float:
+    """Seconds to wait after the attempt of that number, counted from 1; `delay` is the first wait."""
+    return min(_wait(kind, delay, attempt), DELAY_SECONDS if longest is None else min(longest, DELAY_SECONDS))
 
 
-def _wait(rule: Rule, attempt: int) -> float:
-    match rule.backoff:
+def _wait(kind: Backoff, delay: float, attempt: int) -> float:
+    match kind:
         case "none":
             return 0.0
         case "fixed":
-            return rule.delay
+            return delay
         case "linear":
-            return rule.delay * attempt
+            return delay * attempt
         case "exponential":
             # at most a day; the exponent is limited because 2.0**n overflows
-            return min(rule.delay * 2.0 ** min(attempt - 1, 60), 86_400.0)
+            return min(delay * 2.0 ** min(attempt - 1, 60), 86_400.0)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from ...engine import events as e
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
+from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.scope import build_scope
-from ...playbook.template import render_tree, truthy
+from ...playbook.template import Template, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch
@@ -35,6 +36,8 @@ MAX_SLEEP_SECONDS = 5.0
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
 SCOPES = ("ctx", "iter", "step")
+
+N = TypeVar("N", int, float)
 
 
 class Pipeline:
@@ -113,11 +116,13 @@ class Pipeline:
         """The task's envelope, or the sub-playbook that it requests."""
         try:
             rendered = await self._render(lambda scope: render_tree(task.config, scope))
+            timeout = await self._number(task.timeout, seconds)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        return await call_task(self.job, task, dict(rendered or {}), self._identity(task), step_input=self.input)
+        config = dict(rendered or {})
+        return await call_task(self.job, task, config, self._identity(task), step_input=self.input, timeout=timeout)
 
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command
@@ -174,13 +179,15 @@ class Pipeline:
         return None
 
     async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
-        if self.attempt >= rule.attempts:
+        attempts = await self._number(rule.attempts, whole, output)
+        if self.attempt >= attempts:
             error = output["error"] or step_error(
                 "rule", "rule.retry_exhausted", f"task '{task.name}' was tried {self.attempt} times"
             )
             return self._failed(task, {**error, "attempts": self.attempt}, output)
+        longest = await self._number(rule.max_delay, seconds, output)
+        delay = backoff(rule.backoff, await self._number(rule.delay, seconds, output), self.attempt, longest=longest)
         self._call_ended(output["error"])
-        delay = backoff(rule, self.attempt)
         self.attempt += 1
         if delay > MAX_SLEEP_SECONDS or delay >= self.job.budget.until_closing():
             return await self._suspend(TaskResult("deferred", delay=delay))
@@ -334,6 +341,18 @@ class Pipeline:
             return produce(self._scope(fetch, output))
 
         return await self.job.lazy.render(with_scope)
+
+    async def _number(
+        self, number: N | Template | None, read: Callable[[Any], N], output: dict[str, Any] | None = None
+    ) -> Any:
+        """The number, or what the template gives in its place; raises TemplateError for anything else."""
+        if not isinstance(number, Template):
+            return number
+        value = await self._render(number.render, output)
+        try:
+            return read(value)
+        except ValueError as error:
+            raise number.refusal(str(error)) from None
 
     def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
         command = self.job.command

@@ -20,15 +20,22 @@ from .toolbox import CallIdentity, call_tool
 
 
 async def call_task(
-    job: Job, task: Task, config: dict[str, Any], identity: CallIdentity, *, step_input: Mapping[str, Any]
+    job: Job,
+    task: Task,
+    config: dict[str, Any],
+    identity: CallIdentity,
+    *,
+    step_input: Mapping[str, Any],
+    timeout: float | None,
 ) -> dict[str, Any] | ChildRequest:
-    """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step."""
+    """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step.
+    `timeout`: seconds."""
     own = config.pop("input", None) or {}
     if not isinstance(own, Mapping):
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", identity.attempt, error=error)
-    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=task.timeout)
+    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout)
     job.lease.check()
     called = await call_tool(job.toolbox, call, identity, job.stopwatch)
     outcome = called.outcome

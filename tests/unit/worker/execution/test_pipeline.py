@@ -13,7 +13,6 @@ from tests.unit.worker.conftest import Bench
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.playbook.plan import Rule
 from noetl_serverless.protocol import VERSION, ChildRequest, Frame
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
@@ -310,12 +309,15 @@ async def test_a_retried_call_has_the_same_key_and_renders_anew(bench: Bench) ->
     [("none", [0, 0, 0]), ("fixed", [2, 2, 2]), ("linear", [2, 4, 6]), ("exponential", [2, 4, 8])],
 )
 def test_backoff(kind: Any, waits: list[float]) -> None:
-    rule = Rule(None, "retry", backoff=kind, delay=2.0)
-    assert [backoff(rule, attempt) for attempt in (1, 2, 3)] == waits
+    assert [backoff(kind, 2.0, attempt) for attempt in (1, 2, 3)] == waits
+
+
+def test_a_wait_is_at_most_max_delay() -> None:
+    assert [backoff("exponential", 2.0, attempt, longest=5.0) for attempt in (1, 2, 3)] == [2, 4, 5]
 
 
 def test_backoff_does_not_overflow() -> None:
-    assert backoff(Rule(None, "retry", backoff="exponential", delay=1.0), 10_000) == 86_400
+    assert backoff("exponential", 1.0, 10_000) == 86_400
 
 
 async def test_short_delays_are_slept(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

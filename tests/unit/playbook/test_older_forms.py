@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from noetl_serverless.errors import Fault, InvalidPlaybook
+from noetl_serverless.playbook.document import plain_data, read_document
+from noetl_serverless.playbook.load import load_document, load_plan, load_playbook, read_playbook
+
+from .playbooks import playbook, step, tool
+
+OK = "{{ output.status == 'ok' }}"
+ERROR = "{{ output.status == 'error' }}"
+
+
+def rewritten(text: str) -> tuple[dict[str, Any], list[Fault]]:
+    document = read_playbook(text)
+    # it can be registered in that form
+    load_document(document)
+    return plain_data(document.root)["workflow"][0], document.warnings
+
+
+def one_warning(text: str) -> tuple[dict[str, Any], Fault]:
+    found, warnings = rewritten(text)
+    assert len(warnings) == 1, warnings
+    return found, warnings[0]
+
+
+class TestStep:
+    @pytest.mark.parametrize("name", ["args", "with"])
+    def test_input_has_older_names(self, name: str) -> None:
+        found, warning = one_warning(step(f"step: a\ntool: {{kind: noop}}\n{name}: {{x: 1}}"))
+        assert found == {"step": "a", "tool": {"kind": "noop"}, "input": {"x": 1}}
+        assert (warning.line, warning.column, warning.pointer) == (7, 5, f"/workflow/0/{name}")
+        assert warning.message == f"an older form: '{name}' is called 'input' today"
+
+    def test_a_tool_by_its_kind_takes_its_fields_from_the_step(self) -> None:
+        found, warnings = rewritten(
+            step("step: a\ntool: http\nurl: http://x/\nparams: {n: 1}\nset: {ctx.a: 1}\nnext: {arcs: [{step: a}]}")
+        )
+        assert found["tool"] == {"kind": "http", "url": "http://x/", "params": {"n": 1}}
+        assert found["set"] == {"ctx.a": 1}
+        assert [(warning.line, warning.pointer) for warning in warnings] == [
+            (6, "/workflow/0/tool"),
+            (7, "/workflow/0/url"),
+            (8, "/workflow/0/params"),
+        ]
+
+    def test_fields_of_a_tool_stand_beside_it(self) -> None:
+        found, warning = one_warning(step("step: a\ntool: {kind: python}\ncode: result = 1"))
+        assert found["tool"] == {"kind": "python", "code": "result = 1"}
+        assert "write tool: {code: ...}" in warning.message
+
+    def test_the_tool_names_what_may_not_be_given_twice(self) -> None:
+        assert refused(step("step: a\ntool: {kind: python, code: result = 1}\ncode: result = 2")) == [
+            (7, "unknown key 'code'")
+        ]
+
+    def test_a_step_without_a_tool_does_nothing(self) -> None:
+        plan = load_plan(step("step: a\ndesc: the end"))
+        assert [task.kind for task in plan.steps["a"].tasks] == ["noop"]
+
+    def test_a_timeout_belongs_in_the_spec(self) -> None:
+        found, warning = one_warning(step("step: a\ntool: {kind: noop}\ntimeout: 30s"))
+        assert found["spec"] == {"timeout": "30s"}
+        assert warning.message == "an older form: 'timeout' belongs in 'spec': write spec: {timeout: ...}"
+
+    def test_rules_of_a_step_are_those_of_its_tool(self) -> None:
+        rules = f'[{{when: "{ERROR}", then: {{do: fail}}}}]'
+        found, _ = one_warning(step(f"step: a\ntool: {{kind: noop}}\nspec: {{policy: {{rules: {rules}}}}}"))
+        assert found["tool"]["spec"]["policy"]["rules"] == [{"when": ERROR, "then": {"do": "fail"}}]
+
+    def test_output_belongs_to_the_tool(self) -> None:
+        select = "output: {select: [{path: $.a, as: a}]}"
+        found, _ = one_warning(step(f"step: a\ntool: {{kind: noop}}\n{select}"))
+        assert found["tool"]["output"] == {"select": [{"path": "$.a", "as": "a"}]}
+        found, _ = one_warning(step(f"step: a\ntool:\n  - {{kind: noop}}\n  - {{kind: noop}}\n{select}"))
+        assert found["tool"][1]["output"] == {"select": [{"path": "$.a", "as": "a"}]}
+
+
+class TestTool:
+    def test_a_label_as_key(self) -> None:
+        found, warning = one_warning(tool("- fetch: {kind: noop}\n- {name: b, kind: noop}"))
+        assert found["tool"] == [{"kind": "noop", "name": "fetch"}, {"name": "b", "kind": "noop"}]
+        assert "{name: fetch, kind: ...}" in warning.message
+
+    def test_fields_in_its_spec(self) -> None:
+        found, warnings = rewritten(
+            tool("kind: python\nspec: {code: result = 1, input: {a: 1}, timeout: 5}\ninput: {b: 2}")
+        )
+        assert found["tool"] == {
+            "kind": "python",
+            "spec": {"timeout": 5},
+            "input": {"b": 2, "a": 1},
+            "code": "result = 1",
+        }
+        assert [warning.pointer for warning in warnings] == [
+            "/workflow/0/tool/spec/code",
+            "/workflow/0/tool/spec/input",
+        ]
+
+    @pytest.mark.parametrize("name", ["timeout", "timeout_seconds"])
+    def test_a_timeout_belongs_in_the_spec(self, name: str) -> None:
+        plan = load_plan(tool(f"kind: python\ncode: result = 1\n{name}: 1m30s"))
+        assert plan.steps["a"].tasks[0].timeout == 90
+
+    def test_the_timeout_of_http_is_its_own(self) -> None:
+        found, _ = one_warning(tool("kind: http\nurl: http://x/\ntimeout_seconds: 5"))
+        assert found["tool"] == {"kind": "http", "url": "http://x/", "timeout": 5}
+
+    def test_a_credential_of_postgres(self) -> None:
+        found, _ = one_warning(tool("kind: postgres\ncredential: pg\ncommand: SELECT 1"))
+        assert found["tool"] == {"kind": "postgres", "command": "SELECT 1", "auth": "pg"}
+
+    def test_names_of_fields_to_select(self) -> None:
+        found, _ = one_warning(tool("kind: noop\noutput_select: [n, a.b]"))
+        assert found["tool"]["output"] == {"select": [{"path": "$.n", "as": "n"}, {"path": "$.a.b", "as": "b"}]}
+
+    @pytest.mark.parametrize(
+        ("retry", "then"),
+        [
+            ("4", {"attempts": 4}),
+            ("true", {}),
+            ("{max_attempts: 3, initial_delay: 1}", {"attempts": 3, "delay": 1}),
+            ("{attempts: 2, delay: 5, backoff: linear}", {"attempts": 2, "delay": 5, "backoff": "linear"}),
+            ("{max_attempts: 3, backoff_multiplier: 2, max_delay: 9}",
+             {"attempts": 3, "backoff": "exponential", "max_delay": 9}),
+        ],
+    )  # fmt: skip
+    def test_a_retry_is_a_rule(self, retry: str, then: dict[str, Any]) -> None:
+        found, warning = one_warning(tool(f"kind: noop\nretry: {retry}"))
+        assert found["tool"] == {
+            "kind": "noop",
+            "spec": {"policy": {"rules": [{"when": ERROR, "then": {"do": "retry", **then}}]}},
+        }
+        assert warning.line == 8
+
+    def test_a_condition_of_a_retry_is_asked_after_an_error(self) -> None:
+        found, _ = one_warning(tool("kind: noop\nretry: {max_attempts: 3, retry_when: \"{{ error.code == 'x' }}\"}"))
+        (rule,) = found["tool"]["spec"]["policy"]["rules"]
+        assert rule["when"] == "{{ output.status == 'error' and (error.code == 'x') }}"
+
+    def test_a_fault_in_a_retry_has_its_place(self) -> None:
+        with pytest.raises(InvalidPlaybook) as caught:
+            load_playbook(tool("kind: noop\nretry:\n  max_attempts: 3\n  jitter: 1"))
+        (fault,) = caught.value.faults
+        assert (fault.line, fault.column, fault.pointer) == (10, 9, "/workflow/0/tool/retry/jitter")
+
+    def test_no_retry(self) -> None:
+        assert rewritten(tool("kind: noop\nretry: false"))[0]["tool"] == {"kind": "noop"}
+
+
+class TestSet:
+    def test_of_the_only_tool_is_that_of_the_step(self) -> None:
+        found, warning = one_warning(step("step: a\ntool: {kind: noop, set: {ctx.x: 1}}\nset: {ctx.y: 2}"))
+        assert found["set"] == {"ctx.y": 2, "ctx.x": 1}
+        assert (warning.message, warning.line) == ("an older form: 'set' is written beside 'tool'", 6)
+
+    def test_of_an_item_of_a_loop_is_a_rule(self) -> None:
+        loop = "loop: {in: [1], iterator: i}"
+        found, _ = one_warning(step(f"step: a\n{loop}\ntool: {{kind: noop, set: {{iter.x: 1}}}}"))
+        rules = [{"when": OK, "then": {"do": "continue", "set": {"iter.x": 1}}}]
+        assert found["tool"] == {"kind": "noop", "spec": {"policy": {"rules": rules}}}
+
+    def test_of_one_task_of_several_is_a_rule(self) -> None:
+        found, _ = one_warning(tool("- {kind: noop, set: {ctx.x: 1}}\n- {kind: noop}"))
+        rules = [{"when": OK, "then": {"do": "continue", "set": {"ctx.x": 1}}}]
+        assert found["tool"][0]["spec"]["policy"]["rules"] == rules
+
+    def test_beside_rules_it_could_mean_several_things(self) -> None:
+        text = tool("- {kind: noop, set: {ctx.x: 1}, spec: {policy: {rules: [{else: {then: {do: break}}}]}}}")
+        assert refused(text)[0][1].startswith("'set' is not part of the language")
+
+    def test_the_same_key_twice_is_refused(self) -> None:
+        text = step("step: a\ntool: {kind: noop, set: {ctx.x: 1}}\nset: {ctx.x: 2}")
+        assert [line for line, _ in refused(text)] == [6]
+
+    def test_a_tool_in_two_places_is_rewritten_in_each(self) -> None:
+        text = playbook(
+            """
+            workflow:
+              - {step: a, tool: &t {kind: noop, set: {ctx.x: 1}}, next: {arcs: [{step: b}]}}
+              - {step: b, tool: [*t, {kind: noop}]}
+            """
+        )
+        plan = load_plan(text)
+        assert [item.key for item in plan.steps["a"].set] == ["x"]
+        assert [item.key for item in plan.steps["b"].tasks[0].rules[0].set] == ["x"]
+
+
+class TestRules:
+    def test_do_belongs_in_then(self) -> None:
+        rules = f"""
+spec:
+  policy:
+    rules:
+      - {{when: "{ERROR}", do: retry, attempts: 2}}
+      - else: {{do: continue, set: {{ctx.x: 1}}}}"""
+        found, warnings = rewritten(tool(f"kind: noop{rules}"))
+        assert found["tool"]["spec"]["policy"]["rules"] == [
+            {"when": ERROR, "then": {"do": "retry", "attempts": 2}},
+            {"else": {"then": {"do": "continue", "set": {"ctx.x": 1}}}},
+        ]
+        assert [warning.line for warning in warnings] == [11, 12]
+
+    @pytest.mark.parametrize("name", ["cond", "condition"])
+    def test_the_condition_of_an_arc(self, name: str) -> None:
+        text = step(f"step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, {name}: '{{{{ ctx.x }}}}'}}]}}")
+        found, _ = one_warning(text)
+        assert found["next"]["arcs"] == [{"step": "a", "when": "{{ ctx.x }}"}]
+
+
+class TestLoop:
+    def test_its_older_names(self) -> None:
+        text = step("step: a\nloop: {collection: [1], element: i, mode: async, max_in_flight: 3}\ntool: {kind: noop}")
+        found, warnings = rewritten(text)
+        assert found["loop"] == {"in": [1], "iterator": "i", "spec": {"mode": "parallel", "max_in_flight": 3}}
+        assert len(warnings) == 5
+
+
+class TestDocument:
+    def test_one_without_older_forms_is_the_same(self) -> None:
+        document = read_document(step("step: a\ntool: {kind: noop}"))
+        assert read_playbook(step("step: a\ntool: {kind: noop}")).root == document.root
+        assert not read_playbook(step("step: a\ntool: {kind: noop}")).warnings
+
+    def test_the_hash_is_that_of_what_was_written(self) -> None:
+        old = load_plan(step("step: a\ntool: {kind: noop}\nargs: {x: 1}"))
+        new = load_plan(step("step: a\ntool: {kind: noop}\ninput: {x: 1}"))
+        assert old.steps == new.steps
+        assert old.hash != new.hash
+
+    def test_strict_refuses_older_forms(self) -> None:
+        document = read_playbook(step("step: a\ntool: {kind: noop}\nargs: {x: 1}"))
+        with pytest.raises(InvalidPlaybook) as caught:
+            load_document(document, strict=True)
+        assert [(fault.code, fault.line) for fault in caught.value.faults] == [("playbook.older_form", 7)]
+
+
+def refused(text: str) -> list[tuple[int | None, str]]:
+    with pytest.raises(InvalidPlaybook) as caught:
+        load_playbook(text)
+    return [(fault.line, fault.message) for fault in caught.value.faults]
