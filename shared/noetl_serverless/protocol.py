@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref`, `ReportRequest.turn`, `Outcome.set_refs`, "ctx_refs" in
-#    `ClaimedCommand.scope`, a manifest in pages
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs`,
+#    "ctx_refs" in `ClaimedCommand.scope`, a manifest in pages
 VERSION = 2
 
 
@@ -177,6 +177,8 @@ class ChildRequest(Message):
     # in place of a large `payload`: a reference to it, into the execution's own results
     payload_ref: dict[str, Any] | None = None
     return_step: str | None = Field(default=None, max_length=STEP_LENGTH)
+    # seconds; the child fails when it has not ended by then
+    timeout: float | None = None
 
 
 class Outcome(CommandKey):

@@ -91,7 +91,7 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
 
 
 def _child(request: ChildRequest) -> dict[str, Any]:
-    child = request.model_dump(exclude={"payload_ref"})
+    child = request.model_dump(exclude={"payload_ref", *(("timeout",) if request.timeout is None else ())})
     if request.payload_ref is None:
         # a worker of the previous release sends it whole
         child["payload"] = _part("child.payload", child["payload"], limits.WORKLOAD_BYTES)

@@ -89,6 +89,10 @@ class Decider(Decision):
     # -- facts
 
     def started(self) -> None:
+        if (timeout := self.fact.payload.get("timeout")) is not None:
+            due = self.fact.at + round(timeout * 1000)
+            payload = {"timer": e.DEADLINE, "due": due, "timeout": timeout}
+            self.emit(e.TIMER_SET, payload, step=self.plan.entry, generation=0)
         self.begin_if_ready(self.plan.entry)
 
     def retried(self) -> None:
@@ -138,7 +142,12 @@ class Decider(Decision):
     def timer_fired(self) -> None:
         name = self.fact.payload["timer"]
         suspended = self.state.timers.get(name)
-        if suspended is not None:
+        if suspended is not None and suspended.kind == "deadline":
+            message = (
+                "the execution did not end within its time: see executor.spec.timeout, or the timeout of its caller"
+            )
+            self.fail({"kind": "execution", "code": "execution.timeout", "message": message, "retryable": True})
+        elif suspended is not None:
             self._resume(suspended, suspended.resume, timer=name)
 
     def child_ended(self) -> None:

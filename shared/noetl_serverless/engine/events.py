@@ -51,6 +51,8 @@ DECISIONS = frozenset(
 # of the two
 SET_REFS = "set_refs"
 CTX_REFS = "ctx_refs"
+# the name of the timer that ends the execution, which belongs to no command
+DEADLINE = "deadline"
 # keys of a payload: see the module's docstring
 IGNORED = "ignored"
 QUARANTINED = "quarantined"

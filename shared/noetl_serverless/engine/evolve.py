@@ -164,7 +164,12 @@ def _deferred(state: State, event: Event) -> None:
 
 
 def _timer_set(state: State, event: Event) -> None:
-    state.timers[event.payload["timer"]] = _suspend(state, event, "delayed")
+    if event.command_id is None:
+        key = token_key(event.step or "", event.generation or 0)
+        suspended = Suspended(key=key, kind="deadline", attempt=0, frame=None, resume=None)
+    else:
+        suspended = _suspend(state, event, "delayed")
+    state.timers[event.payload["timer"]] = suspended
 
 
 def _child_started(state: State, event: Event) -> None:

@@ -50,10 +50,11 @@ class Command:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Suspended:
-    """A command that a timer or the end of a child execution will resume."""
+    """A command that a timer or the end of a child execution will resume. A deadline resumes nothing: then the
+    execution ends."""
 
     key: str
-    kind: Literal["step", "open", "frame"]
+    kind: Literal["step", "open", "frame", "deadline"]
     attempt: int
     frame: tuple[int, int, int, int] | None
     resume: dict[str, Any] | None

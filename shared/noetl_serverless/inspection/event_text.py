@@ -75,8 +75,10 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             at = (payload.get("resume") or {}).get("attempt")
             again = f", with attempt {at}" if isinstance(at, int) and at > 1 else ""
             return f"{event.command_id} continues in {payload['delay']:g} s{again}"
+        case e.TIMER_SET if event.command_id is None:
+            return f"the execution has {payload['timeout']:g} s"
         case e.TIMER_FIRED:
-            return "the delay has expired"
+            return "the time of the execution is over" if payload["timer"] == e.DEADLINE else "the delay has expired"
         case e.CHILD_STARTED:
             return (
                 f"starts {payload.get('path')} version {payload.get('version')} as execution {payload['execution_id']}"

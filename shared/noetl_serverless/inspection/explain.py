@@ -298,6 +298,8 @@ class _Explainer:
                 text, since = f"{text} and again at event {retries[-1].left_seq}", retries[-1].until or since
             found.append(_wait("worker", command.key, text, since, name))
         for timer, suspended in self.state.timers.items():
+            if suspended.kind == "deadline":
+                continue
             timer_set = next(
                 event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer
             )

@@ -114,6 +114,7 @@ def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapp
         issued["depth"],
         {},
         parent.principal,
+        issued.get("timeout"),
     )
 
 
@@ -145,7 +146,9 @@ def _new_execution(
     depth: int,
     keys: Mapping[str, Any],
     principal: dict[str, Any] | None,
+    timeout: float | None = None,
 ) -> NewExecution:
+    """`timeout`: seconds that its parent gives it."""
     workload, ctx, size = initial_values(plan, payload)
     fact = Event(
         e.STARTED,
@@ -159,6 +162,7 @@ def _new_execution(
             **({"workload": workload} if size <= INLINE_BYTES else {"workload_bytes": size}),
             **({"ctx": ctx} if ctx else {}),
             **({"budget": budget_of(plan.budget)} if plan.budget else {}),
+            **({"timeout": timeouts[0]} if (timeouts := _sorted(timeout, plan.timeout)) else {}),
             **({"parent": parent} if parent else {}),
             **({"principal": principal} if principal else {}),
         },
@@ -191,6 +195,10 @@ def _new_execution(
         principal=principal,
     )
     return NewExecution(execution, fact, row)
+
+
+def _sorted(*timeouts: float | None) -> list[float]:
+    return sorted(timeout for timeout in timeouts if timeout is not None)
 
 
 def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

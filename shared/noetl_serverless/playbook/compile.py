@@ -83,6 +83,7 @@ class _Compiler:
             reach_forward=Reach(forward),
             back_sources=back_sources,
             bodies=cycles,
+            timeout=spec.timeout,
             max_turns=spec.max_turns,
             weight=spec.weight,
             budget=_budget(spec.budget),

@@ -26,6 +26,8 @@ from .template import has_markers
 
 MAX_STEPS = 1000
 MAX_TASKS = 100
+# of an execution, in seconds: a year
+MAX_TIMEOUT = 366 * 86_400
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 Condition = bool | str
@@ -324,6 +326,13 @@ class ExecutorSpec(Part):
     entry_step: str | None = None
     final_step: str | None = None
     no_next_is_error: bool = False
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT), _written(seconds)] | None = Field(
+        None,
+        description=(
+            "How long the whole execution may take, in seconds, with its waits and its sub-playbooks. It then fails "
+            "with execution.timeout"
+        ),
+    )
     max_turns: int = Field(
         DEFAULT_MAX_TURNS,
         ge=1,

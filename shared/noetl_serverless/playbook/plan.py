@@ -143,6 +143,8 @@ class Plan:
     # included
     back_sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     bodies: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    # seconds, of the whole execution
+    timeout: float | None = None
     # how often a step may begin
     max_turns: int = DEFAULT_MAX_TURNS
     # its weight when it competes with others for workers

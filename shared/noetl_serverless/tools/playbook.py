@@ -40,6 +40,7 @@ class SubPlaybook:
             version=config.version,
             payload={**call.input, **config.payload},
             return_step=config.return_step,
+            timeout=call.timeout,
         )
         return ToolOutcome("ok", child=child)
 

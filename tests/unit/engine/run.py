@@ -27,15 +27,17 @@ class Run:
         head: str = "",
         payload: dict[str, Any] | None = None,
         budget: dict[str, Any] | None = None,
+        started: dict[str, Any] | None = None,
     ) -> None:
+        """`started`: more of the payload of its first event."""
         text = HEAD + dedent(head) + "workflow:\n" + indent(dedent(workflow), "  ")
         self.plan = load_plan(text)
         self.state = State("7")
         self.log: list[Event] = []
         self.now = 1_800_000_000_000
         workload = {**self.plan.workload, **(payload or {})}
-        started = {"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash}
-        self.fact(e.STARTED, payload={**started, **({"budget": budget} if budget else {})})
+        first = {"workload": workload, "entry": self.plan.entry, "plan": self.plan.hash, **(started or {})}
+        self.fact(e.STARTED, payload={**first, **({"budget": budget} if budget else {})})
 
     @property
     def failure(self) -> dict[str, Any]:

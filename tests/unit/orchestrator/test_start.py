@@ -123,6 +123,18 @@ def test_a_payload_that_cannot_be_stored_is_refused_with_its_place() -> None:
     assert (fault.pointer, fault.code) == ("/payload/a/1", "value.invalid")
 
 
+@pytest.mark.parametrize(
+    ("given", "own", "timeout"),
+    [(None, None, None), (5.0, None, 5.0), (None, 7.0, 7.0), (5.0, 7.0, 5.0), (9.0, 7.0, 7.0)],
+)
+def test_a_child_has_the_shorter_of_two_times(given: float | None, own: float | None, timeout: float | None) -> None:
+    entry, plan = opened(f"executor: {{spec: {{timeout: {own:g}}}}}\n" if own else "")
+    parent = new_root(entry, plan, {}, AT, None).execution
+    order = {"execution_id": "77", "catalog_id": "9", "version": 4, "path": "t/child", "depth": 1, "resumes": True}
+    started = Event(e.CHILD_STARTED, AT, seq=7, payload={**order, **({"timeout": given} if given else {})})
+    assert new_child(parent, started, plan, {}).fact.payload.get("timeout") == timeout
+
+
 def test_a_child_says_who_started_it_and_keeps_the_principal() -> None:
     entry, plan = opened("workload: {x: 1}\n")
     parent = new_root(entry, plan, {}, AT, None, {"kind": "user", "name": "alice"}).execution

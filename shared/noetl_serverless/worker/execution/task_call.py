@@ -68,8 +68,8 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     payload = await to_domain(child.payload, CHILD_PAYLOAD)
     check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
     if not toolbox.supports(2):
-        # a control plane of the previous release knows no references, and takes the payload itself
-        return child.model_copy(update={"payload": payload})
+        # a control plane of the previous release knows no references, and takes the payload itself; nor timeouts
+        return child.model_copy(update={"payload": payload, "timeout": None})
     put = await store_result(
         payload,
         job.command,
