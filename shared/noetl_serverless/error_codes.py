@@ -17,6 +17,8 @@ from typing import Final
 REFERENCE_NOT_AVAILABLE: Final = "REFERENCE_NOT_AVAILABLE"
 
 STEP: Final[Mapping[str, str]] = {
+    "assert.expects": "The input of a task lacks what its `assert` expects.",
+    "assert.returns": "The result of a task lacks what its `assert` names.",
     "budget.exceeded": "The execution has used up its budget.",
     "child.cancelled": "The sub-playbook was cancelled.",
     "child.failed": "The sub-playbook failed; `cause` is its error.",
@@ -64,6 +66,7 @@ STEP: Final[Mapping[str, str]] = {
     "postgres.connection": "The connection failed or was lost.",
     "postgres.error": "The server rejected the statement; `pg.sqlstate` has the reason.",
     "postgres.internal": "The tool failed with another error.",
+    "postgres.pool": "No connection was free within the time that `pool` allows.",
     "postgres.sign_in": "The server rejected the user or the password.",
     "postgres.sql": "The statement is not valid.",
     "postgres.timeout": "The statement ran longer than its timeout.",

@@ -113,6 +113,4 @@ SPEC_LEGACY: Final[Mapping[str, str]] = {
     "rules": "they belong in 'policy'",
     "retry": "use policy.rules with do: retry",
 }
-OUTPUT_LATER: Final = frozenset(
-    {"store", "output_select", "accumulate", "inline_max_bytes", "preview_max_bytes", "scope", "as"}
-)
+OUTPUT_LATER: Final = frozenset({"store", "output_select", "preview_max_bytes", "scope", "as"})

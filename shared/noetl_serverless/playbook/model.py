@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..limits import DEFAULT_MAX_TURNS, MAX_WEIGHT, WEIGHT
+from ..limits import DEFAULT_MAX_TURNS, INLINE_BYTES, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .document import MapNode
 from .faults import Faults
@@ -132,17 +132,49 @@ class TaskSpec(Part):
     policy: TaskPolicy | None = None
 
 
+JsonPath = Annotated[str, StringConstraints(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[\d{1,9}\])*$", max_length=500)]
+
+
 class Select(Part):
-    path: Annotated[str, StringConstraints(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[\d{1,9}\])*$", max_length=500)]
+    path: JsonPath
     name: Name = Field(alias="as")
 
 
+class Accumulate(Part):
+    """The results of all runs of a task in one run of its step, collected under one name."""
+
+    enabled: bool = True
+    strategy: Literal["append", "replace", "merge", "concat"] = Field(
+        "append", description="append: a list of the results; concat: their lists, joined; merge: their objects, as one"
+    )
+    merge_path: JsonPath | None = Field(
+        None, description="The part of each result that is collected. Default: all of it"
+    )
+    manifest_as: Name = Field("accumulated", description="Its name in templates, and in the result of the step")
+    on_success: bool = True
+    on_error: bool = False
+    max_items: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        None, description="The task fails with value.too_large when there are more"
+    )
+
+
 class Output(Part):
-    """Which fields of a result stay readable when the result itself is stored by reference."""
+    """Where a result goes, and which of its fields can be read without it."""
 
     later = grammar.OUTPUT_LATER
 
     select: list[Select] = []
+    inline_max_bytes: Annotated[int, Field(ge=0, le=INLINE_BYTES)] | None = Field(
+        None, description="A larger result, in bytes of JSON, is stored by reference. Default and limit: 65536"
+    )
+    accumulate: Accumulate | None = None
+
+
+class Contract(Part):
+    """Names that the input of a task has to have, and that its result has to have; a.b is b of a."""
+
+    expects: list[str] = []
+    returns: list[str] = []
 
 
 class Tool(Part):
@@ -157,6 +189,7 @@ class Tool(Part):
     input: dict[str, Any] = {}
     spec: TaskSpec | None = None
     output: Output | None = None
+    contract: Contract | None = Field(None, alias="assert")
 
     @property
     def config(self) -> dict[str, Any]:
@@ -302,10 +335,20 @@ class Defaults(Part):
     timeout: Timeout | None = None
 
 
-class ExecutorPolicy(Part):
-    later = frozenset({"results", "limits"})
+class ResultPolicy(Part):
+    reference_first: bool = Field(False, description="Store every result by reference, however small")
 
+
+class LimitPolicy(Part):
+    max_payload_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="The most bytes of JSON that a result of a task may have; it fails with value.too_large"
+    )
+
+
+class ExecutorPolicy(Part):
     defaults: Defaults | None = None
+    results: ResultPolicy | None = None
+    limits: LimitPolicy | None = None
 
 
 class Budget(Part):

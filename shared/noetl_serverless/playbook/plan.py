@@ -43,6 +43,19 @@ class Rule:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
+class Accumulate:
+    """How the results of a task's runs are collected in one run of its step."""
+
+    name: str
+    strategy: Literal["append", "replace", "merge", "concat"]
+    # JSONPath of the part of each result
+    path: str | None
+    on_success: bool
+    on_error: bool
+    max_items: int | None
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Task:
     """One tool call of a step. A step with a single tool has one task of the step's name."""
 
@@ -54,6 +67,12 @@ class Task:
     timeout: float | Template | None
     output: Mapping[str, Any]
     place: Place
+    accumulate: Accumulate | None = None
+    # names that its input, and its result, have to have
+    expects: tuple[str, ...] = ()
+    returns: tuple[str, ...] = ()
+    # bytes of JSON; a larger result is an error
+    max_bytes: int | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from . import grammar, model
 from .document import Path, plain_data
 from .layers import timeout_of
-from .plan import Rule, Task
+from .plan import Accumulate, Rule, Task
 from .python_code import CodeError, check_code, decode_code
 from .semantics import labels, tool_path
 from .template import Template, Tree
@@ -46,8 +46,12 @@ class Tasks:
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(tool, path, names, index, {}),
             timeout=self._timeout(timeout, path),
-            output=_output(tool),
+            output=self._output(tool),
             place=self.trees.place(path),
+            accumulate=_accumulate(tool),
+            expects=tuple(tool.contract.expects) if tool.contract else (),
+            returns=tuple(tool.contract.returns) if tool.contract else (),
+            max_bytes=self._max_bytes,
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
@@ -68,9 +72,30 @@ class Tasks:
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(use if own_rules else tool, path if own_rules else at, names, index, aliases),
             timeout=self._timeout(timeout, path),
-            output=_output(use) or _output(tool),
+            output=self._output(use if use.output else tool),
             place=self.trees.place(path),
+            accumulate=_accumulate(use) or _accumulate(tool),
+            expects=tuple(name for one in (tool, use) if one.contract for name in one.contract.expects),
+            returns=tuple(name for one in (tool, use) if one.contract for name in one.contract.returns),
+            max_bytes=self._max_bytes,
         )
+
+    @property
+    def _max_bytes(self) -> int | None:
+        policy = self.playbook.executor_spec.policy
+        return policy.limits.max_payload_bytes if policy and policy.limits else None
+
+    def _output(self, tool: model.Tool) -> dict[str, Any]:
+        """{"select"?: [{"path", "as"}], "inline_max_bytes"?: int}"""
+        policy, written = self.playbook.executor_spec.policy, tool.output
+        found: dict[str, Any] = {}
+        if written is not None and written.select:
+            found["select"] = [plain_data(item.model_dump(by_alias=True)) for item in written.select]
+        if written is not None and written.inline_max_bytes is not None:
+            found["inline_max_bytes"] = written.inline_max_bytes
+        elif policy and policy.results and policy.results.reference_first:
+            found["inline_max_bytes"] = 0
+        return found
 
     # -- configs
 
@@ -163,10 +188,18 @@ class Tasks:
         )
 
 
-def _output(tool: model.Tool) -> dict[str, Any]:
-    if tool.output is None or not tool.output.select:
-        return {}
-    return {"select": [plain_data(item.model_dump(by_alias=True)) for item in tool.output.select]}
+def _accumulate(tool: model.Tool) -> Accumulate | None:
+    written = tool.output.accumulate if tool.output else None
+    if written is None or not written.enabled:
+        return None
+    return Accumulate(
+        name=written.manifest_as,
+        strategy=written.strategy,
+        path=written.merge_path,
+        on_success=written.on_success,
+        on_error=written.on_error,
+        max_items=written.max_items,
+    )
 
 
 def _mapping(tree: Tree) -> dict[str, Tree]:

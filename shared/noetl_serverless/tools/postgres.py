@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from ..postgres_target import FIELDS
 from .port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome, credential_named
 from .postgres_config import PostgresConfig
+from .postgres_pool import PoolLimits
 
 
 class Postgres:
@@ -20,6 +21,7 @@ class Postgres:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(32, "postgres")
         self._connections: Any = None
+        self._limits = PoolLimits()
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         from .postgres_work import Work, failure_of
@@ -31,8 +33,9 @@ class Postgres:
             if credential.type not in self.credentials:
                 message = f"postgres: credential {credential.name!r} is of type {credential.type!r}, not postgres"
                 raise ToolFailure("credential", "credential.unfit", message)
-            work = Work(config, call.input, credential, self._cache(), _deadline(call.timeout))
-            return await self._thread(work)
+            async with self._limits.use(credential.name, config.pool):
+                work = Work(config, call.input, credential, self._cache(), _deadline(call.timeout))
+                return await self._thread(work)
         except ToolFailure as failure:
             return _masked(failure, credential)
         except Exception as error:

@@ -9,6 +9,7 @@ from pydantic import Field, WithJsonSchema
 
 from ..playbook.template import BoundSql
 from .config import ToolConfig
+from .postgres_pool import PostgresPool
 
 # to an author it is text; if it has templates, it is a BoundSql by the time it gets here
 Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
@@ -50,6 +51,7 @@ class PostgresConfig(ToolConfig):
     transaction: bool = Field(
         default=True, description="If false, run each statement on its own, for those that cannot run in a transaction."
     )
+    pool: PostgresPool | None = Field(default=None, description="Limits the connections that are used at once.")
     max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
     max_bytes: int = Field(
         default=100 * 1024 * 1024, ge=1, description="Maximum size of all rows; a larger result is an error."
@@ -60,7 +62,7 @@ class PostgresConfig(ToolConfig):
         for name in config:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
                 yield f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
-            if name in ("command_b64", "script", "pool"):
+            if name in ("command_b64", "script"):
                 yield f"the field {name!r} is not supported yet"
         statements = [name for name in ("command", "query", "commands") if name in config]
         if len(statements) > 1:

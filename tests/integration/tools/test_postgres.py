@@ -301,6 +301,22 @@ async def test_cancelling_stops_the_server(sql: Run, database: native.Connection
     assert database.run(look) == [[0]]
 
 
+async def test_a_pool_limits_the_connections_in_use(sql: Run) -> None:
+    holds = asyncio.create_task(sql("select pg_sleep(1), pg_backend_pid() as pid"))
+    await asyncio.sleep(0.2)
+    none_free = await sql("select 1", pool={"max_size": 1, "timeout": "50ms"})
+    assert code(none_free) == ("postgres.pool", True)
+    assert "no connection of 'wh' was free within 0.05 s: 1 are in use" in error_of(none_free)["message"]
+    assert rows(await sql("select 1 as x", pool={"size": 2, "timeout": 1})) == [{"x": 1}]
+    assert rows(await sql("select 2 as x", pool={"size": 1, "timeout": 30})) == [{"x": 2}], "it waits for the first"
+    assert holds.done()
+
+
+@pytest.mark.parametrize("pool", [{}, {"size": 0}, {"size": 1, "name": "x"}, {"size": 1, "timeout": "soon"}])
+async def test_a_pool_that_is_none(sql: Run, pool: Any) -> None:
+    assert code(await sql("select 1", pool=pool)) == ("postgres.config", False)
+
+
 async def test_connections_are_kept_clean_and_dropped_on_error(sql: Run) -> None:
     first = rows(
         await sql("create temp table mine (i int); set search_path = pg_catalog; select pg_backend_pid() as pid")

@@ -106,8 +106,8 @@ class TestExecutor:
             ("{requires: {features: [cursor_loops]}}", "'cursor_loops' is not supported yet"),
             ("{spec: {entry_step: aa}}", "no step 'aa'"),
             ("{spec: {final_step: zz}}", "no step 'zz'"),
-            ("{spec: {policy: {results: {reference_first: true}}}}", "'results' is not supported yet"),
-            ("{spec: {policy: {limits: {}}}}", "'limits' is not supported yet"),
+            ("{spec: {timeout: 0}}", "greater than 0"),
+            ("{spec: {policy: {limits: {max_payload_bytes: 0}}}}", "greater than or equal to 1"),
             ("{spec: {policy: {defaults: {timeout: 0}}}}", "greater than 0"),
             ("{spec: {policy: {defaults: {retry: 1}}}}", "unknown key 'retry'"),
         ],
@@ -204,7 +204,7 @@ class TestNotYet:
         assert (fault.line, fault.code) == (7, "playbook.not_supported")
         assert fault.message == f"{name} is not supported yet"
 
-    @pytest.mark.parametrize("key", ["store", "output_select", "accumulate", "scope", "inline_max_bytes", "as"])
+    @pytest.mark.parametrize("key", ["store", "output_select", "scope", "as"])
     def test_of_an_output(self, key: str) -> None:
         fault = only(tool(f"kind: noop\noutput:\n  {key}: 1"))
         assert (fault.line, fault.code) == (9, "playbook.not_supported")

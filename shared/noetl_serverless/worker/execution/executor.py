@@ -14,7 +14,7 @@ import orjson
 from ...engine.digest import items_digest, stable_digest
 from ...error_codes import former_code
 from ...errors import Problem
-from ...limits import META_BYTES
+from ...limits import INLINE_BYTES, META_BYTES
 from ...playbook.plan import Plan, Step
 from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
@@ -171,7 +171,8 @@ class Executor:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
         selected = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        stored = await store_result(data, command, self._toolbox.store, select=selected)
+        limit = job.step.tasks[-1].output.get("inline_max_bytes", INLINE_BYTES)
+        stored = await store_result(data, command, self._toolbox.store, select=selected, limit=limit)
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
             if (digest := stable_digest(data)) is not None:

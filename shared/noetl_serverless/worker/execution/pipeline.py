@@ -18,6 +18,7 @@ from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch
 from ...protocol import ChildRequest
+from .accumulate import accumulate
 from .attempts import Attempt
 from .backoff import backoff
 from .domain import TooLarge, check_size, size_of, to_domain, value_error
@@ -53,6 +54,7 @@ class Pipeline:
         self.set: dict[str, Any] = {}
         self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
+        self.accumulated: dict[str, Any] = {}
         self.previous: Any = None
         self.input: dict[str, Any] = {}
         self.position = 0
@@ -147,6 +149,7 @@ class Pipeline:
                 data = await self.job.lazy.load(output["ref"])
             # replaced, not modified: a template may have returned the dict itself
             self.results = {**self.results, task.name: data}
+        await self._accumulate(task, output)
         rule = await self._match(task, output)
         if rule is not None and rule.set:
             await self._assign(rule.set, output)
@@ -164,6 +167,13 @@ class Pipeline:
                 return self._failed(task, output["error"] or _failed_by_rule(task), output)
             case _:
                 return self._continue(output)
+
+    async def _accumulate(self, task: Task, output: dict[str, Any]) -> None:
+        how = task.accumulate
+        if how is None or not (how.on_error if output["status"] == "error" else how.on_success):
+            return
+        data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
+        accumulate(self.accumulated, how, data)
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
@@ -249,13 +259,16 @@ class Pipeline:
             end.data = self._summary(output, status)
         else:
             end.data, end.ref = output["data"], output["ref"]
+            if self.accumulated:
+                fields = end.data if isinstance(end.data, Mapping) else {"data": end.data}
+                end.data, end.ref = {**fields, **self.accumulated}, None
         return end
 
     def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
         """The fields of the last task's result, and in addition the results of all tasks."""
         last = self.results.get(self.tasks[self.position].name, output["data"])
         data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
-        return {**data, "results": self.results, "status": status}
+        return {**data, **self.accumulated, "results": self.results, "status": status}
 
     def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> TaskResult:
         error = {"at": task.place.line, **error}
@@ -264,7 +277,7 @@ class Pipeline:
         end = TaskResult("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
             error["failed_task"] = task.name
-            end.data = {"results": self.results, "status": "failed", "failed_task": task.name}
+            end.data = {**self.accumulated, "results": self.results, "status": "failed", "failed_task": task.name}
         else:
             end.data, end.ref = output["data"], output["ref"]
         return end
@@ -279,6 +292,8 @@ class Pipeline:
             "step": self.step,
             "iter": self._iter_set(),
         }
+        if self.accumulated:
+            suspended_locals["accumulated"] = self.accumulated
         if self._call_begun is not None:
             # the call of a sub-playbook, which continues
             suspended_locals["begun"] = self._call_begun.started_at
@@ -313,6 +328,7 @@ class Pipeline:
         self.results = dict(suspended_locals["results"])
         self.previous = suspended_locals["previous"]
         self.step = dict(suspended_locals["step"])
+        self.accumulated = suspended_locals.get("accumulated", {})
         if self.iter is not None:
             self.iter.update(suspended_locals["iter"])
         if self.job.loop is None:
@@ -368,6 +384,7 @@ class Pipeline:
             loop=self.job.loop,
             output=output,
             extra={
+                **self.accumulated,
                 **self.results,
                 "results": self.results,
                 "step": self.step,

@@ -36,6 +36,9 @@ async def call_task(
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", identity.attempt, error=error)
     call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout)
+    if missing := _missing(call.input, task.expects):
+        error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
+        return envelope("error", identity.attempt, error={**error, "at": task.place.line})
     job.lease.check()
     called = await call_tool(job.toolbox, call, identity, job.stopwatch)
     outcome = called.outcome
@@ -45,12 +48,17 @@ async def call_task(
             return await _child_request(job, outcome.child)
         if not outcome.stored:
             outcome.data = await to_domain(outcome.data, "data")
+        if task.max_bytes is not None:
+            check_size(outcome.data, "data", task.max_bytes)
         if outcome.extra:
             check_size(outcome.extra, "extra", EXTRA_BYTES)
         if outcome.meta:
             check_size(outcome.meta, "meta", TOOL_META_BYTES)
     except (InvalidValue, TooLarge) as error:
         return envelope("error", identity.attempt, error=_invalid_result(job, task, outcome, error), meta=meta)
+    if outcome.status == "ok" and (missing := _missing(outcome.data, task.returns)):
+        message = f"the result of task '{task.name}' has no {missing}"
+        outcome.status, outcome.error = "error", step_error("assert", "assert.returns", message)
     failure = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
     return envelope(
         outcome.status,
@@ -60,6 +68,19 @@ async def call_task(
         meta={**outcome.meta, **meta},
         extra=outcome.extra,
     )
+
+
+def _missing(value: Any, names: tuple[str, ...]) -> str:
+    """The names that `value` does not have; a.b is b of a."""
+    return ", ".join(f"'{name}'" for name in names if not _has(value, name.split(".")))
+
+
+def _has(value: Any, parts: list[str]) -> bool:
+    for part in parts:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
 
 
 async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
