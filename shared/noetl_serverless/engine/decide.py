@@ -23,7 +23,7 @@ from .decision import Decision, error_of
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
-from .joins import blocked, first_deadlocked, unreachable
+from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
 from .state import State, Suspended, token_key
 
@@ -281,7 +281,8 @@ class Decider(Decision):
         """Begin `target`, unless it must wait for something under way that can still reach it."""
         if self._failed or target not in self.state.waiting:
             return
-        self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
+        if may_wait(self.plan, self.state, target):
+            self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
         if not blocked(self.plan, self.state, target):
             self._begin(self.plan.steps[target])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..playbook.plan import Plan
 from .state import State
@@ -18,21 +18,24 @@ def blocked(plan: Plan, state: State, step: str) -> bool:
     A step that a back-edge has led to waits for the rest of the round, that is for all steps in the body of its cycle.
     So each round is one run of the step, however many branches lead back.
     """
-    return bool(blockers(plan, state, step))
+    return may_wait(plan, state, step) and next(_blockers(plan, state, step), None) is not None
 
 
 def blockers(plan: Plan, state: State, step: str) -> set[str]:
     """The steps that `step` waits for."""
-    if not _may_wait(plan, state, step):
-        return set()
-    return _running(plan, state, step) | _waiting(plan, state, step)
+    return set(_blockers(plan, state, step)) if may_wait(plan, state, step) else set()
+
+
+def may_wait(plan: Plan, state: State, step: str) -> bool:
+    """Whether it is a join, or the beginning of a cycle's next round."""
+    return len(plan.sources.get(step, ())) > 1 or _reached_by_back_edge(plan, state, step)
 
 
 def first_deadlocked(plan: Plan, state: State, steps: Sequence[str]) -> str | None:
     """The step to begin although it waits, among `steps`, all of which wait: the first that no running step holds up
     and that waits only for steps that wait for it. Interwoven cycles lead to this."""
-    free = [step for step in steps if not _running(plan, state, step)]
-    waits_for = {step: _waiting(plan, state, step) for step in free}
+    free = [step for step in steps if next(_running(plan, state, step), None) is None]
+    waits_for = {step: set(_waiting(plan, state, step)) for step in free}
     return next(
         (step for step in free if all(step in _transitive_waits(waits_for, other) for other in waits_for[step])), None
     )
@@ -48,27 +51,30 @@ def _transitive_waits(waits_for: Mapping[str, set[str]], step: str) -> set[str]:
     return found
 
 
-def _may_wait(plan: Plan, state: State, step: str) -> bool:
-    return len(plan.sources.get(step, ())) > 1 or _reached_by_back_edge(plan, state, step)
+def _blockers(plan: Plan, state: State, step: str) -> Iterator[str]:
+    yield from _running(plan, state, step)
+    yield from _waiting(plan, state, step)
 
 
-def _running(plan: Plan, state: State, step: str) -> set[str]:
-    running = {token.step for token in state.tokens.values()}
+def _running(plan: Plan, state: State, step: str) -> Iterator[str]:
+    running = (token.step for token in state.tokens.values())
     if _reached_by_back_edge(plan, state, step):
-        return running & plan.bodies[step]
-    return {other for other in running if step in plan.reach[other]}
+        body = plan.bodies[step]
+        return (other for other in running if other in body)
+    return (other for other in running if step in plan.reach[other])
 
 
-def _waiting(plan: Plan, state: State, step: str) -> set[str]:
-    waiting = state.waiting.keys() - {step}
+def _waiting(plan: Plan, state: State, step: str) -> Iterator[str]:
+    waiting = (other for other in state.waiting if other != step)
     if _reached_by_back_edge(plan, state, step):
-        return waiting & plan.bodies[step]
-    return {other for other in waiting if _holds_up(plan, state, other, step)}
+        body = plan.bodies[step]
+        return (other for other in waiting if other in body)
+    return (other for other in waiting if _holds_up(plan, state, other, step))
 
 
 def _holds_up(plan: Plan, state: State, other: str, join: str) -> bool:
     """Whether a join waits for `other`, a step that an arc has led to and that has not begun."""
-    if not _may_wait(plan, state, other):
+    if not may_wait(plan, state, other):
         return join in plan.reach[other]
     # the next round of a cycle does not hold up the rest of this one
     return join in plan.reach_forward[other] and not (

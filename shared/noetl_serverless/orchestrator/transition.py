@@ -21,6 +21,8 @@ from ..store.loaded_execution import quarantined_fact
 
 # events between two snapshots: the most that a process has to fold when it loads an execution
 SNAPSHOT_EVERY_EVENTS = 32
+# the interval grows by one event for so many steps that have ended
+STEPS_PER_EVENT = 8
 PACKAGE = Path(__file__).parent.parent
 MAX_MESSAGE_CHARACTERS = 500
 
@@ -181,7 +183,9 @@ class Transition:
 
     def to_commit(self, row: dict[str, Any] | None = None) -> ExecutionCommit:
         """What to write; it includes the state at the beginning, at the end, and now and then in between."""
-        is_snapshot_due = self.head - self.execution.snapshot >= SNAPSHOT_EVERY_EVENTS
+        # a state of very many steps is written more rarely, or writing it would cost more than all else
+        interval = max(SNAPSHOT_EVERY_EVENTS, len(self.state.outcomes) // STEPS_PER_EVENT)
+        is_snapshot_due = self.head - self.execution.snapshot >= interval
         # an earlier release would fold these events to a ctx without the values by reference
         sets_references = any(_sets_by_reference(event) for event in self.events)
         wants_snapshot = (

@@ -19,10 +19,10 @@ from yaml.resolver import Resolver
 
 from ..errors import Fault, json_pointer
 
-MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 # the size of the document with every alias expanded
-MAX_NODES: Final = 200_000
+MAX_NODES: Final = 500_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # YAML 1.1 reads these as text, because the exponent has no sign

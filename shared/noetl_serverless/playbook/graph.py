@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 
 Arcs = Mapping[str, Sequence[str]]
 
@@ -61,29 +61,47 @@ def bodies(arcs: Arcs, back_edges: set[tuple[str, int]]) -> tuple[dict[str, froz
     return {header: frozenset(sources) for header, sources in back_sources.items()}, cycle_bodies
 
 
-class Reach(Mapping[str, frozenset[str]]):
-    """Step -> the steps reached from it by one arc or more. A set is built when it is first read."""
+class Reach(Mapping[str, Set[str]]):
+    """Step -> the steps reached from it by one arc or more."""
 
-    __slots__ = ("_masks", "_names", "_sets")
+    __slots__ = ("_bits", "_masks")
 
     def __init__(self, arcs: Arcs) -> None:
-        self._names = list(arcs)
-        self._sets: dict[str, frozenset[str]] = {}
+        self._bits = {name: bit for bit, name in enumerate(arcs)}
         self._masks = _masks(arcs)
 
-    def __getitem__(self, step: str) -> frozenset[str]:
-        cached = self._sets.get(step)
-        if cached is None:
-            mask = self._masks[step]
-            cached = frozenset(name for bit, name in enumerate(self._names) if mask >> bit & 1)
-            self._sets[step] = cached
-        return cached
+    def __getitem__(self, step: str) -> Set[str]:
+        return Reached(self._bits, self._masks[step])
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._bits)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._bits)
+
+
+class Reached(Set[str]):
+    """The steps whose bits are in `mask`. Asking for one costs the same for any number of steps."""
+
+    __slots__ = ("_bits", "_mask")
+
+    def __init__(self, bits: Mapping[str, int], mask: int) -> None:
+        self._bits = bits
+        self._mask = mask
+
+    def __contains__(self, step: object) -> bool:
+        bit = self._bits.get(step)  # type: ignore[call-overload]
+        return bit is not None and bool(self._mask >> bit & 1)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, bit in self._bits.items() if self._mask >> bit & 1)
+
+    def __len__(self) -> int:
+        return self._mask.bit_count()
+
+    @classmethod
+    def _from_iterable(cls, steps: Iterable[str]) -> frozenset[str]:  # type: ignore[override]
+        return frozenset(steps)
 
 
 def _masks(arcs: Arcs) -> dict[str, int]:

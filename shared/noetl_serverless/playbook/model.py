@@ -24,7 +24,7 @@ from .faults import Faults
 from .numbers import seconds, whole
 from .template import has_markers
 
-MAX_STEPS = 1000
+MAX_STEPS = 10_000
 MAX_TASKS = 100
 # of an execution, in seconds: a year
 MAX_TIMEOUT = 366 * 86_400

@@ -6,7 +6,7 @@ The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
@@ -155,9 +155,9 @@ class Plan:
     # forward arcs into each step; more than one source makes it a join
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle
-    reach: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    reach: Mapping[str, Set[str]] = field(default_factory=dict)
     # the same over forward arcs only
-    reach_forward: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    reach_forward: Mapping[str, Set[str]] = field(default_factory=dict)
     # for each target of back-edges: the steps they come from, and all steps on the paths from it to these, itself
     # included
     back_sources: Mapping[str, frozenset[str]] = field(default_factory=dict)

@@ -61,7 +61,8 @@ class _Checker:
         self.playbook = playbook
         self.kinds = kinds
         self.add = faults.add
-        self.steps = [step.step for step in playbook.workflow]
+        # a dict, which is in the order of the document
+        self.steps = dict.fromkeys(step.step for step in playbook.workflow)
         self.workbook = {task.name: task for task in playbook.workbook}
 
     def run(self) -> None:

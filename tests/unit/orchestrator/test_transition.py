@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,6 +71,20 @@ def test_the_state_is_written_every_so_often_and_expects_what_it_was_loaded_as()
             written.append(part.execution.head)
         case = part.execution
     assert written == [2 + SNAPSHOT_EVERY_EVENTS, 2 + 2 * SNAPSHOT_EVERY_EVENTS]
+
+
+def test_a_state_of_many_steps_is_written_more_rarely() -> None:
+    first, plan, row = begun()
+    case = first.to_commit(row).execution
+    state = replace(case.state, outcomes={f"s{n}": {"status": "ok"} for n in range(10_000)})
+
+    def is_written(events_since: int) -> bool:
+        turn = Transition(replace(case, state=state, snapshot=case.head + 2 - events_since), plan)
+        turn.apply(done(1))
+        return turn.to_commit().writes_snapshot
+
+    assert not is_written(10_000 // 8 - 1)
+    assert is_written(10_000 // 8 + 1)
 
 
 def test_the_end_is_written_with_its_state_and_says_when() -> None:
