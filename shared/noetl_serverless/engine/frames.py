@@ -5,6 +5,9 @@ unless the loop is long and wide and retries nothing: then a few, all under way 
 costs more than a short item. Once items prove to be short, a frame takes as many as fill about a quarter of a second,
 so that 100,000 short items are hundreds of commands. Towards the end, frames shrink so that no worker waits for the
 last one.
+
+A playbook may choose instead: a frame for each item (`exec: distributed`, a single loop), or frames as large as they
+may be, one at a time (`exec: local`).
 """
 
 from __future__ import annotations
@@ -39,16 +42,19 @@ def next_items(loop: Loop) -> tuple[int, int] | None:
     return (start, end) if start < end else None
 
 
-def next_frame(loop: Loop, in_flight: int, *, may_retry: bool = False) -> Frame | None:
+def next_frame(loop: Loop, in_flight: int, *, may_retry: bool = False, local: bool = False) -> Frame | None:
     """(index, start, end, concurrency) of the frame to issue now, if there is room and items are left; `in_flight`:
     items of the loop that are under way; `may_retry`: whether one may wait for its next attempt, which those that
-    share its frame would wait for."""
+    share its frame would wait for; `local`: whether the loop is to run in as few frames as possible."""
     if (items := next_items(loop)) is None:
         return None
     start, end = items
     free_slots = (1 if loop.sequential else loop.max_in_flight) - in_flight
     if free_slots <= 0:
         return None
+    if local and not loop.single:
+        size = min(end - start, MAX_ITEMS)
+        return loop.frames, start, start + size, min(free_slots, size)
     size, concurrency = _shape(loop, end - start, free_slots, may_retry)
     return loop.frames, start, start + size, concurrency
 

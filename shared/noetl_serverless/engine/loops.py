@@ -43,7 +43,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
     try:
         if count > LOOP_ITEMS:
             raise ValueError(f"a loop can have at most {LOOP_ITEMS} items, not {count}")
-        width = _width(decision, step.loop)
+        width = _width(decision, step.loop, count)
     except (TemplateError, TypeError, ValueError) as error:
         end(decision, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
         return
@@ -57,7 +57,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "mode": step.loop.mode,
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
-            "single": step.parks,
+            "single": step.parks or step.loop.exec == "distributed",
             "scope": scope if step.ctx_is_stable and scope["ctx"] else {"steps": scope["steps"]},
             **items,
         },
@@ -67,18 +67,22 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
     issue_frames(decision, step, generation)
 
 
-def _width(decision: Decision, loop: Loop) -> int:
-    width = loop.max_in_flight
-    value = width.render(decision.scope()) if isinstance(width, Template) else width
+def _width(decision: Decision, loop: Loop, count: int) -> int:
+    """Raises ValueError if it is no number from 1 to IN_FLIGHT; of a loop without items, it may also be 0, as where it
+    is the number of items."""
+    given = loop.max_in_flight
+    value = given.render(decision.scope()) if isinstance(given, Template) else given
     if value is None:
         return DEFAULT_IN_FLIGHT
     try:
-        width = max(1, int(value))
-    except (TypeError, ValueError):
-        raise ValueError(f"max_in_flight must be an integer, not {value!r:.100}") from None
-    if width > IN_FLIGHT:
-        raise ValueError(f"max_in_flight must be at most {IN_FLIGHT}, not {width}")
-    return width
+        width: int | None = int(value)
+    except (TypeError, ValueError, OverflowError):
+        width = None
+    if width is None or isinstance(value, bool) or (isinstance(value, float) and width != value):
+        raise ValueError(f"max_in_flight must be an integer, not {value!r:.100}")
+    if width > IN_FLIGHT or width < min(1, count):
+        raise ValueError(f"max_in_flight must be from 1 to {IN_FLIGHT}, not {width!s:.100}")
+    return max(1, width)
 
 
 def issue_frames(decision: Decision, step: Step, generation: int) -> None:
@@ -95,8 +99,8 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
     scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
-    may_retry = step.may_retry
-    while (frame := next_frame(decision.state.loops[key], in_flight, may_retry=may_retry)) is not None:
+    may_retry, local = step.may_retry, step.loop is not None and step.loop.exec == "local"
+    while (frame := next_frame(decision.state.loops[key], in_flight, may_retry=may_retry, local=local)) is not None:
         if open_frames and decision.size.bytes > FRAMES_BYTES:
             # the next ones are issued when one has been reported
             break

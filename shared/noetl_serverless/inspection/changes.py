@@ -62,6 +62,7 @@ def parameters(step: Step) -> dict[str, Any]:
             "mode": loop.mode,
             "max_in_flight": tree(loop.max_in_flight),
             "best_effort": loop.best_effort,
+            "exec": loop.exec,
         }
     return found
 

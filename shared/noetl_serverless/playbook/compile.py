@@ -124,13 +124,15 @@ class _Compiler:
             return None
         here = (*path, "loop")
         spec = step.loop.spec or model.LoopSpec()
-        failure = step.spec.policy.failure if step.spec and step.spec.policy else None
+        policy = spec.policy or model.LoopPolicy()
+        failure = policy.failure or (step.spec.policy.failure if step.spec and step.spec.policy else None)
         return Loop(
             items=self.trees.collection(step.loop, here),
             iterator=step.loop.iterator,
             mode=spec.mode,
             max_in_flight=self._width(spec, (*here, "spec", "max_in_flight")),
             best_effort=failure is not None and failure.mode == "best_effort",
+            exec=policy.exec,
         )
 
     def _width(self, spec: model.LoopSpec, path: Path) -> int | Template:

@@ -113,4 +113,7 @@ SPEC_LEGACY: Final[Mapping[str, str]] = {
     "rules": "they belong in 'policy'",
     "retry": "use policy.rules with do: retry",
 }
+STEP_POLICY_LEGACY: Final[Mapping[str, str]] = {
+    "rules": "they belong in the tool: tool: {spec: {policy: {rules: [...]}}}"
+}
 OUTPUT_LATER: Final = frozenset({"store", "output_select", "preview_max_bytes", "scope", "as"})

@@ -205,15 +205,30 @@ Pipeline = Annotated[list[Tool], Field(min_length=1, max_length=MAX_TASKS)]
 Tools = Annotated[Annotated[Tool, Tag("single")] | Annotated[Pipeline, Tag("pipeline")], Discriminator(_tool_tag)]
 
 
+class Failure(Part):
+    mode: Literal["fail_fast", "best_effort"] = "fail_fast"
+
+
 class LoopPolicy(Part):
-    later = frozenset({"exec"})
+    legacy = grammar.STEP_POLICY_LEGACY
+
+    exec: Literal["distributed", "local"] | None = Field(
+        None,
+        description=(
+            "distributed: a command for each item, which any worker may run. local: the items in batches of up to "
+            "1000, one batch at a time, each in one worker. Default: batches that adapt to how long items take"
+        ),
+    )
+    failure: Failure | None = Field(None, description="The same as spec.policy.failure of the step")
 
 
 class LoopSpec(Part):
     later = frozenset({"frame"})
 
     mode: Literal["sequential", "parallel"] = "sequential"
-    max_in_flight: int | str | None = None
+    max_in_flight: Annotated[int | str, _written(whole)] | None = Field(
+        None, description="A number, also as text, or a template that gives it: how many items run at once"
+    )
     timeout: Timeout | None = None
     policy: LoopPolicy | None = None
 
@@ -254,13 +269,9 @@ class Admit(Part):
     rules: list[AdmitRule] = Field(min_length=1)
 
 
-class Failure(Part):
-    mode: Literal["fail_fast", "best_effort"] = "fail_fast"
-
-
 class StepPolicy(Part):
     later = frozenset({"lifecycle", "emit"})
-    legacy: ClassVar[Mapping[str, str]] = {"rules": "they belong in the tool: tool: {spec: {policy: {rules: [...]}}}"}
+    legacy = grammar.STEP_POLICY_LEGACY
 
     admit: Admit | None = None
     failure: Failure | None = None

@@ -16,7 +16,6 @@ M = TypeVar("M", bound=BaseModel)
 _LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
 _MODES = {
     "cursor": ("mode: cursor is not supported yet", "playbook.not_supported"),
-    "async": ("mode: async is not part of the language: write mode: parallel", "playbook.legacy"),
 }
 _TYPES = {
     "string_type": "a string",

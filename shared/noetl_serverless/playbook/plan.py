@@ -82,6 +82,8 @@ class Loop:
     mode: Literal["sequential", "parallel"]
     max_in_flight: int | Template
     best_effort: bool = False
+    # distributed: a command for each item; local: batches as large as a frame may be; None: adapted to the items
+    exec: Literal["distributed", "local"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
+from ..limits import IN_FLIGHT
 from . import grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
@@ -153,13 +154,22 @@ class _Checker:
         if iterator in self.steps:
             self.add(f"the iterator '{iterator}' has the same name as a step; rename it", (*path, "loop", "iterator"))
         spec = step.loop.spec
-        if spec is None or spec.max_in_flight is None:
+        if spec is None:
             return
-        at = (*path, "loop", "spec", "max_in_flight")
+        self._loop_failure(step, spec, (*path, "loop", "spec", "policy", "failure"))
+        width, at = spec.max_in_flight, (*path, "loop", "spec", "max_in_flight")
+        if width is None:
+            return
         if spec.mode == "sequential":
             self.add("max_in_flight requires mode: parallel", at)
-        elif isinstance(spec.max_in_flight, int) and not 1 <= spec.max_in_flight <= 10_000:
-            self.add("max_in_flight must be from 1 to 10000", at)
+        elif isinstance(width, int) and not 1 <= width <= IN_FLIGHT:
+            self.add(f"max_in_flight must be from 1 to {IN_FLIGHT}", at)
+
+    def _loop_failure(self, step: model.Step, spec: model.LoopSpec, path: Path) -> None:
+        """The failure mode of a loop may be in two places, but only once."""
+        of_step = step.spec.policy.failure if step.spec and step.spec.policy else None
+        if of_step is not None and spec.policy is not None and spec.policy.failure is not None:
+            self.add("the step has 'spec.policy.failure' as well: write it in one place", path)
 
     def _spec(self, step: model.Step, path: Path) -> None:
         policy = step.spec.policy if step.spec else None

@@ -79,6 +79,25 @@ def test_an_item_that_may_wait_for_its_next_attempt_holds_up_no_other() -> None:
     assert next_frame(loop(width=64, item_ms=10.0), 0, may_retry=True) == (0, 0, 400, 16)
 
 
+@pytest.mark.parametrize(
+    ("of", "in_flight", "frame"),
+    [
+        # as many as a frame may have, as wide as the loop may be, whatever is known of the items
+        ({}, 0, (0, 0, 1000, 16)),
+        ({"item_ms": 400.0}, 0, (0, 0, 1000, 16)),
+        ({"count": 7}, 0, (0, 0, 7, 7)),
+        ({"sequential": True}, 0, (0, 0, 1000, 1)),
+        ({"next": 9_990, "returned": ((5, 9),)}, 0, (0, 5, 9, 4)),
+        # one batch at a time
+        ({}, 16, None),
+        # an item that may start a sub-playbook goes alone
+        ({"single": True}, 0, (0, 0, 1, 1)),
+    ],
+)
+def test_a_local_loop_is_cut_into_as_few_frames_as_possible(of: dict[str, Any], in_flight: int, frame: Any) -> None:
+    assert next_frame(loop(**of), in_flight, local=True) == frame
+
+
 def test_no_more_of_a_frame_is_under_way_than_there_is_in_it() -> None:
     assert [width_of((0, 3, 10, 4)), width_of((0, 3, 5, 4)), width_of((0, 3, 4, 1))] == [4, 2, 1]
 

@@ -271,8 +271,12 @@ def test_a_collection_that_is_no_list_is_reported_with_its_template(items: str, 
 @pytest.mark.parametrize(
     ("width", "message", "template"),
     [
-        ("10001", "max_in_flight must be at most 10000, not 10001", "{{ 10001 }}"),
+        ("10001", "max_in_flight must be from 1 to 10000, not 10001", "{{ 10001 }}"),
+        ("0", "max_in_flight must be from 1 to 10000, not 0", "{{ 0 }}"),
+        ("-3", "max_in_flight must be from 1 to 10000, not -3", "{{ -3 }}"),
         ("'many'", "max_in_flight must be an integer, not 'many'", "{{ 'many' }}"),
+        ("2.5", "max_in_flight must be an integer, not 2.5", "{{ 2.5 }}"),
+        ("true", "max_in_flight must be an integer, not True", "{{ true }}"),
     ],
 )
 def test_an_impossible_width_is_reported_with_its_template(width: str, message: str, template: str) -> None:
@@ -281,10 +285,45 @@ def test_an_impossible_width_is_reported_with_its_template(width: str, message: 
     assert (error["code"], error["message"], error["template"]) == ("loop.invalid", message, template)
 
 
-@pytest.mark.parametrize(("width", "out"), [("0", 1), ("-3", 1), ("'2'", 2), ("5", 5)])
-def test_a_width_may_be_rendered_and_is_one_at_least(width: str, out: int) -> None:
+@pytest.mark.parametrize(("width", "out"), [("1", 1), ("'2'", 2), ("5", 5), ("4.0", 4)])
+def test_a_width_may_be_rendered(width: str, out: int) -> None:
     run = Run(loop(width=f'"{{{{ {width} }}}}"'))
     assert len(run.state.commands) == out
+
+
+def test_a_loop_without_items_may_be_as_wide_as_there_are_items() -> None:
+    run = Run(loop("[]", width='"{{ [] | length }}"'))
+    assert run.running == {"after"}
+
+
+def policy(text: str, policy: str) -> str:
+    return text.replace("mode: ", f"policy: {{{policy}}}, mode: ")
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_each_item_of_a_distributed_loop_is_a_command(mode: str) -> None:
+    run = Run(policy(loop("range(40) | list", mode=mode), "exec: distributed"))
+    assert drain(run, item_ms=0.1) == 40
+
+
+def test_a_local_loop_goes_out_whole_to_one_worker() -> None:
+    run = Run(policy(loop("range(1500) | list"), "exec: local"))
+    drain(run, item_ms=400)
+    assert [event.payload["frame"] for event in run.issued("each")] == [[0, 0, 1000, 3], [1, 1000, 1500, 3]]
+    assert run.running == {"after"}
+
+
+def test_items_of_a_local_loop_that_start_sub_playbooks_go_alone() -> None:
+    text = policy(loop("range(4) | list", width=2), "exec: local")
+    run = Run(text.replace('kind: python, input: {x: "{{ iter.x }}"}, code: "result = x"', "kind: playbook, path: t/c"))
+    assert [event.payload["frame"][1:3] for event in run.issued("each")] == [[0, 1], [1, 2]]
+
+
+def test_the_failure_mode_of_a_loop_may_be_in_its_own_policy() -> None:
+    run = Run(policy(loop(width=1), "failure: {mode: best_effort}"))
+    run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
+    drain(run)
+    assert run.state.outcomes["each"]["data"]["stats"] == {"total": 6, "success": 5, "failed": 1}
 
 
 def test_an_object_is_one_item_and_none_is_none() -> None:

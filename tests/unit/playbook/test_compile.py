@@ -302,6 +302,31 @@ class TestLoop:
         assert isinstance(loop.max_in_flight, Template)
         assert loop.max_in_flight.render({"n": 3}) == 3
 
+    @pytest.mark.parametrize("width", ["8", "'8'", "' 8 '"])
+    def test_a_width_can_be_a_number_written_as_text(self, width: str) -> None:
+        spec = f"{{mode: parallel, max_in_flight: {width}}}"
+        loop = one(f"step: a\ntool: {{kind: noop}}\nloop: {{in: [1], iterator: i, spec: {spec}}}").loop
+        assert loop is not None
+        assert loop.max_in_flight == 8
+
+    def test_async_is_parallel(self) -> None:
+        loop = one("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: i, spec: {mode: async}}").loop
+        assert loop is not None
+        assert (loop.mode, loop.max_in_flight) == ("parallel", 16)
+
+    @pytest.mark.parametrize("exec", ["distributed", "local"])
+    def test_where_items_run_is_a_policy_of_the_loop(self, exec: str) -> None:
+        spec = f"{{policy: {{exec: {exec}}}}}"
+        loop = one(f"step: a\ntool: {{kind: noop}}\nloop: {{in: [1], iterator: i, spec: {spec}}}").loop
+        assert loop is not None
+        assert (loop.exec, loop.best_effort) == (exec, False)
+
+    def test_the_failure_mode_may_be_a_policy_of_the_loop(self) -> None:
+        spec = "{policy: {failure: {mode: best_effort}}}"
+        loop = one(f"step: a\ntool: {{kind: noop}}\nloop: {{in: [1], iterator: i, spec: {spec}}}").loop
+        assert loop is not None
+        assert (loop.exec, loop.best_effort) == (None, True)
+
     @pytest.mark.parametrize(
         ("items", "value"),
         [

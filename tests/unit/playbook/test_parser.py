@@ -170,6 +170,7 @@ class TestLegacy:
             ("input: {}\nargs: {}", "'input'"),
             ("spec: {timeout: 5}\ntimeout: 6", "spec: {timeout: ...}"),
             ("loop: {in: '{{ x }}', iterator: i, spec: {mode: parallel}, mode: parallel}", "'spec'"),
+            ("loop: {in: '{{ x }}', iterator: i, spec: {policy: {rules: []}}}", "belong in the tool"),
         ],
     )
     def test_older_forms_of_a_step_are_refused_with_what_to_write(self, extra: str, hint: str) -> None:
@@ -190,8 +191,6 @@ class TestNotYet:
             ("loop: {iterator: i, cursor: {kind: postgres}}", "'cursor'"),
             ("loop: {in: '{{ x }}', iterator: i, spec: {mode: cursor}}", "mode: cursor"),
             ("loop: {in: '{{ x }}', iterator: i, spec: {frame: {max_rows: 1}}}", "'frame'"),
-            ("loop: {in: '{{ x }}', iterator: i, spec: {policy: {exec: distributed}}}", "'exec'"),
-            ("loop: {in: '{{ x }}', iterator: i, spec: {policy: {exec: local}}}", "'exec'"),
             ("spec: {policy: {lifecycle: {}}}", "'lifecycle'"),
             ("spec: {policy: {emit: {}}}", "'emit'"),
             ("next: {spec: {policy: {}}, arcs: [{step: a}]}", "'policy'"),

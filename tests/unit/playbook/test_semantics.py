@@ -160,7 +160,15 @@ class TestPlacesOfAKey:
             ("spec: {policy: {failure: {mode: best_effort}}}", "requires a loop"),
             ("loop: {in: [1], iterator: i, spec: {max_in_flight: 4}}", "mode: parallel"),
             ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 0}}", "from 1 to 10000"),
+            ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: '10001'}}", "from 1 to 10000"),
+            ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: many}}", "is not an integer"),
             ("loop: {in: [1], iterator: i, spec: {mode: parallel, max_in_flight: 'x{{ 1 }}'}}", "one {{ expression }}"),
+            ("loop: {in: [1], iterator: i, spec: {policy: {exec: remote}}}", "one of distributed, local"),
+            (
+                "loop: {in: [1], iterator: i, spec: {policy: {failure: {mode: fail_fast}}}}\n"
+                "spec: {policy: {failure: {mode: best_effort}}}",
+                "write it in one place",
+            ),
             ("loop: {in: rows, iterator: i}", "a template or a list"),
             ("loop: {in: 'a {{ rows }}', iterator: i}", "one {{ expression }}"),
             ("loop: {in: ['a{{ x }}'], iterator: i}", "a value or one"),
