@@ -118,9 +118,11 @@ class Decision(ABC):
             ctx=ctx,
             ctx_refs=refs,
             steps=self._outcomes,
+            loops=self.plan.loops,
             execution_id=state.execution_id,
             output=output,
             error=(output or {}).get("error"),
+            loop=_ended_loop(event, output or {}),
             meter=self.size.meter,
             event={"name": EventName(event), "step": self.fact.step} if event else None,
         )
@@ -169,6 +171,14 @@ class Decision(ABC):
         if ctx_refs := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
             scope[e.CTX_REFS] = ctx_refs
         return scope
+
+
+def _ended_loop(event: str | None, output: dict[str, Any]) -> dict[str, Any] | None:
+    """`loop` as the loop's own arcs and `set` see it; its items see their place in it."""
+    if event is None or not event.startswith("loop."):
+        return None
+    found = output.get("data") or output.get("ref", {}).get("extracted") or {}
+    return {"done": True, "length": found.get("stats", {}).get("total", 0)}
 
 
 def error_of(error: TemplateError | InvalidValue, output: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from hashlib import sha256
 from typing import Any
 
 from ..error_codes import former_code
+from ..playbook.views import FIELD
 from . import events as e
 from .canonical import canonical, checksum
 from .events import Event
@@ -299,7 +300,8 @@ def _set(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def _reference(ref: Mapping[str, Any]) -> dict[str, Any]:
     if ref.get("kind") == "manifest":
-        return {"manifest": ref.get("count"), "extracted": ref.get("extracted")}
+        field = {FIELD: ref[FIELD]} if FIELD in ref else {}
+        return {"manifest": ref.get("count"), "extracted": ref.get("extracted"), **field}
     meta = ref.get("meta", {})
     return {"sha256": meta.get("digest") or meta.get("sha256")}
 

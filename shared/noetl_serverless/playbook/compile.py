@@ -78,6 +78,7 @@ class _Compiler:
             final_step=spec.final_step,
             no_next_is_error=spec.no_next_is_error,
             steps=steps,
+            loops=frozenset(name for name, step in steps.items() if step.loop is not None),
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
@@ -182,7 +183,7 @@ class _Compiler:
         trees: list[Tree] = [input_tree, loop.items if loop else None]
         local = set(_LOCAL)
         if loop:
-            local.add(loop.iterator)
+            local |= {loop.iterator, "loop_event_id"}
         for task in tasks:
             local.add(task.name)
             trees += [task.config, task.timeout]

@@ -154,6 +154,8 @@ class Plan:
     final_step: str | None
     no_next_is_error: bool
     steps: Mapping[str, Step]
+    # those of them that are loops
+    loops: frozenset[str] = frozenset()
     # forward arcs into each step; more than one source makes it a join
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle

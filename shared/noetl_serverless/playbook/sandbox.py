@@ -93,7 +93,7 @@ class Environment(ImmutableSandboxedEnvironment):
                 return value
             if attribute not in _MAPPING_METHODS:
                 return self.undefined(obj=obj, name=attribute)
-            obj = obj.whole()
+            obj = obj.mapping()
         if isinstance(obj, Mapping):
             if attribute in obj:
                 return obj[attribute]
@@ -192,7 +192,9 @@ class WholeValues(NodeTransformer):
             node.node = self._inside(node.node)
             return node
         if isinstance(node, nodes.Getitem):
-            node.node = self._inside(node.node)
+            # Jinja compiles a slice to one of Python, which does not ask the environment
+            sliced = isinstance(node.arg, nodes.Slice)
+            node.node = self.visit(node.node) if sliced else self._inside(node.node)
             node.arg = self.visit(node.arg)
             return node
         return self.visit(node)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from .bounds import WorkMeter
-from .views import NOTHING, CtxView, EventName, Fetch, OutputView, Reader, StepView
+from .views import NOTHING, CtxView, EventName, Fetch, LoopView, OutputView, Reader, StepView
 
 # these never fall through to a step, a ctx key or a workload key of the same name
 RESERVED: Final = frozenset(
@@ -34,7 +34,7 @@ LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 class Scope(Mapping[str, Any]):
     """Names by precedence: reserved names, `extra`, keys of `iter`, step names, keys of `ctx`, keys of `workload`."""
 
-    __slots__ = ("_extra", "_layers", "_reader", "_reserved", "_steps", "_views", "meter")
+    __slots__ = ("_extra", "_layers", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
 
     def __init__(
         self,
@@ -44,14 +44,16 @@ class Scope(Mapping[str, Any]):
         after_steps: tuple[Mapping[str, Any], ...],
         reader: Reader,
         meter: WorkMeter | None = None,
+        loops: Collection[str] = (),
     ) -> None:
-        """`meter` counts the work of rendering with this scope."""
+        """`meter` counts the work of rendering with this scope; `loops`: the names of the steps that are loops."""
         self.meter = meter
         self._reserved = reserved
         self._extra = before_steps
         self._steps = steps
         self._layers = after_steps
         self._reader = reader
+        self._loops = loops
         self._views: dict[str, StepView] = {}
 
     def __getitem__(self, name: str) -> Any:
@@ -83,7 +85,8 @@ class Scope(Mapping[str, Any]):
 
     def _step(self, name: str) -> StepView:
         if name not in self._views:
-            self._views[name] = StepView(name, self._steps[name], self._reader)
+            view = LoopView if name in self._loops else StepView
+            self._views[name] = view(name, self._steps[name], self._reader)
         return self._views[name]
 
 
@@ -93,6 +96,7 @@ def build_scope(
     ctx: Mapping[str, Any],
     ctx_refs: Mapping[str, Mapping[str, Any]] | None = None,
     steps: Mapping[str, Mapping[str, Any]],
+    loops: Collection[str],
     execution_id: str,
     fetch: Fetch | None = None,
     iter: Mapping[str, Any] | None = None,
@@ -106,9 +110,9 @@ def build_scope(
     """The scope of one rendering.
 
     `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
-    outcome {status, data | ref, error?}; `output` is an outcome with http, pg, py beside it or under "extra"; `extra`
-    holds task labels and the like. Without `fetch`, reading a value by reference raises NeedsFetch, except for its
-    extracted fields.
+    outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `output` is an outcome with
+    http, pg, py beside it or under "extra"; `extra` holds task labels and the like. Without `fetch`, reading a value by
+    reference raises NeedsFetch, except for its extracted fields.
     """
     reader = Reader(fetch)
     extra = extra or {}
@@ -129,4 +133,4 @@ def build_scope(
         reserved["error"] = error
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
-    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader, meter)
+    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader, meter, loops)

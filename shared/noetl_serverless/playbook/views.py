@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from .template_error import FetchFailed, NeedsFetch
 
 Fetch = Callable[[dict[str, Any]], Any]
 
 SELECT: Final = "list the fields that routing needs in the tool's output.select, and read them by those names"
+OF_LOOP: Final = "routing can read its stats; read the results in a step"
+# in a reference to a loop's results: the field that it means
+FIELD: Final = "field"
 SET_SEPARATELY: Final = "set the values that routing needs under separate names"
 
 
@@ -60,16 +63,19 @@ class Reader:
     def read(self, ref: Mapping[str, Any], what: str, instead: str = SELECT) -> Any:
         """`instead`: the error's advice where nothing is fetched."""
         uri = str(ref.get("ref"))
-        if uri in self._seen:
-            return self._seen[uri]
-        if self._fetch is None:
-            raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
-        try:
-            value = self._fetch(dict(ref))
-        except Exception as error:
-            raise FetchFailed(error) from error
-        self._seen[uri] = value
-        return value
+        if uri not in self._seen:
+            if self._fetch is None:
+                raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
+            try:
+                self._seen[uri] = self._fetch(dict(ref))
+            except Exception as error:
+                raise FetchFailed(error) from error
+        return meant_by(ref, self._seen[uri])
+
+
+def meant_by(ref: Mapping[str, Any], value: Any) -> Any:
+    """What a reference means of the stored `value`: all of it, or one field."""
+    return value[ref[FIELD]] if FIELD in ref else value
 
 
 class View:
@@ -82,6 +88,10 @@ class View:
 
     def whole(self) -> Any:
         raise NotImplementedError
+
+    def mapping(self) -> Any:
+        """What `get`, `items`, `keys` and `values` are methods of."""
+        return self.whole()
 
     def names(self) -> list[str]:
         """Field names to list in an error."""
@@ -122,7 +132,7 @@ class RefView(View):
         self._instead = instead
 
     def lookup(self, key: str) -> Any:
-        extracted = self._ref.get("extracted") or {}
+        extracted = self._extracted()
         if key in extracted:
             return extracted[key]
         data = self._reader.read(self._ref, f"'{key}' of {self._what}", self._instead)
@@ -135,10 +145,14 @@ class RefView(View):
         return self._ref
 
     def names(self) -> list[str]:
-        return list(self._ref.get("extracted") or {})
+        return list(self._extracted())
 
     def title(self) -> str:
         return self._what
+
+    def _extracted(self) -> Mapping[str, Any]:
+        """The fields that were extracted are those of the whole value, not of one of its fields."""
+        return {} if FIELD in self._ref else self._ref.get("extracted") or {}
 
 
 class CtxView(View):
@@ -186,6 +200,9 @@ class StepView(View):
 
     __slots__ = ("_name", "_outcome", "_reader")
 
+    # advice for where nothing is fetched
+    _instead: ClassVar[str] = SELECT
+
     def __init__(self, name: str, outcome: Mapping[str, Any], reader: Reader) -> None:
         self._name = name
         self._outcome = outcome
@@ -199,14 +216,14 @@ class StepView(View):
         if key == "_ref":
             return self._outcome.get("ref")
         if key == "result":
-            ref = self.reference()
-            return self._outcome.get("data") if ref is None else RefView(ref, self._reader, self.title())
+            ref = self._outcome.get("ref")
+            return self._outcome.get("data") if ref is None else RefView(ref, self._reader, self.title(), self._instead)
         return self._field(key)
 
     def whole(self) -> Any:
         ref = self._outcome.get("ref")
         if ref is not None:
-            return self._reader.read(ref, self.title())
+            return self._reader.read(ref, self.title(), self._instead)
         return self._outcome.get("data")
 
     def reference(self) -> Mapping[str, Any] | None:
@@ -227,10 +244,37 @@ class StepView(View):
         elif key in (extracted := ref.get("extracted") or {}):
             return extracted[key]
         else:
-            data = self._reader.read(ref, f"'{key}' of {self.title()}")
+            data = self._reader.read(ref, f"'{key}' of {self.title()}", self._instead)
         if isinstance(data, Mapping) and key in data:
             return data[key]
         return data if key == "data" else ABSENT
+
+
+class LoopView(StepView):
+    """A loop that has ended: as a whole, the list of its items' results, null for each that failed. Its fields are
+    `results`, which is the same list, `stats`, and those of any step."""
+
+    __slots__ = ()
+
+    _instead = OF_LOOP
+
+    def whole(self) -> Any:
+        ref = self.reference()
+        if ref is not None:
+            return self._reader.read(ref, self.title(), OF_LOOP)
+        return _results(self._outcome.get("data"))
+
+    def mapping(self) -> Any:
+        return super().whole()
+
+    def reference(self) -> Mapping[str, Any] | None:
+        ref = self._outcome.get("ref")
+        return None if ref is None else {**ref, FIELD: "results"}
+
+
+def _results(data: Any) -> Any:
+    """Null of a loop that was skipped, or has failed before it had items."""
+    return data["results"] if isinstance(data, Mapping) else None
 
 
 class OutputView(View):

@@ -16,6 +16,7 @@ from ..playbook.scope import build_scope
 from ..playbook.template import Template
 from ..playbook.template_error import TemplateError
 from ..tools import registry
+from ..tools.plans import load_plan
 from ..tools.port import Tool, ToolCall
 from ..tools.python_pool import PythonPool
 from ..worker.execution.rendering import ReferenceLoader
@@ -92,7 +93,7 @@ async def run_playbook(
                 outcomes=state.outcomes,
                 events=await engine.event_store.events(id),
                 calls=calls,
-                values={expression: await _value(engine, state, expression) for expression in expressions},
+                values=await _values(engine, state, text, expressions),
                 waited=engine.now - began,
             )
         finally:
@@ -104,7 +105,12 @@ async def _result(engine: MemoryEngine, state: State) -> Any:
     return await engine.resolver.load(last["ref"]) if "ref" in last else last.get("data")
 
 
-async def _value(engine: MemoryEngine, state: State, expression: str) -> Any:
+async def _values(engine: MemoryEngine, state: State, text: str, expressions: Sequence[str]) -> dict[str, Any]:
+    loops = load_plan(text).loops if expressions else frozenset()
+    return {expression: await _value(engine, state, loops, expression) for expression in expressions}
+
+
+async def _value(engine: MemoryEngine, state: State, loops: frozenset[str], expression: str) -> Any:
     """The value of an expression, or the TemplateError why it has none."""
     try:
         template = Template("{{ " + expression + " }}")
@@ -115,6 +121,7 @@ async def _value(engine: MemoryEngine, state: State, expression: str) -> Any:
                     ctx=state.ctx,
                     ctx_refs=state.ctx_refs,
                     steps=state.outcomes,
+                    loops=loops,
                     execution_id=state.execution_id,
                     fetch=fetch,
                     error=state.error,

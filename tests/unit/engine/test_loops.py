@@ -370,3 +370,43 @@ def test_a_loop_that_ends_as_it_begins_was_a_loop(items: str) -> None:
 def test_while_a_worker_renders_its_collection_a_loop_opens() -> None:
     run = Run("- {step: a, loop: {in: '{{ range(200000) | list }}', iterator: x}, tool: {kind: noop}}")
     assert [token.phase for token in run.state.tokens.values()] == ["opening"]
+
+
+def test_arcs_and_set_of_a_loop_see_that_it_has_ended() -> None:
+    more = 'set: {ctx.seen: "{{ [loop.done, loop.length, each[5], each | length, each.stats.success] }}"}'
+    run = Run(loop(more=more).replace("event.name == 'loop.done'", "loop.done and each[5] == 5"))
+    drain(run)
+    assert run.state.ctx == {"seen": [True, 6, 5, 6, 6]}
+    assert run.running == {"after"}
+
+
+def test_a_loop_that_has_failed_has_ended_too() -> None:
+    for items, failing in (("[1, 2]", True), ("5", False)):
+        text = loop(items, width=1).replace("event.name == 'loop.done'", "event.name == 'loop.failed' and loop.done")
+        run = Run(text)
+        if failing:
+            run.frame("each#1.0", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 0})
+        assert run.running == {"after"}, items
+
+
+def test_large_results_are_passed_on_as_a_list_by_reference() -> None:
+    text = loop("range(40) | list", width=4, more='set: {ctx.all: "{{ each }}"}')
+    run = Run(text.replace("event.name == 'loop.done'", "each.stats.failed == 0"))
+    drain(run, value=lambda index: "x" * 1000)
+    assert run.running == {"after"}
+    assert run.state.ctx_refs["all"]["ref"] == "noetl://execution/7/manifest/each/1"
+    assert run.state.ctx_refs["all"]["field"] == "results"
+    assert "field" not in run.state.outcomes["each"]["ref"]
+
+
+def test_a_loop_goes_over_the_results_of_another() -> None:
+    run = Run(
+        """
+        - {step: one, loop: {in: [1, 2], iterator: x}, tool: {kind: noop}, next: {arcs: [{step: two}]}}
+        - {step: two, loop: {in: "{{ one }}", iterator: y}, tool: {kind: noop}}
+        """
+    )
+    run.frame("one#1.0", [10], item_ms=100)
+    run.frame("one#1.1", [20], item_ms=100)
+    opened = [event.payload for event in run.log if event.type == e.LOOP_OPENED]
+    assert opened[1]["data"] == [10, 20]

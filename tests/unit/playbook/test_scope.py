@@ -11,7 +11,7 @@ REF = {"kind": "result_ref", "ref": "noetl://execution/1/result/big/00000000", "
 
 
 def scope(**parts: Any) -> Scope:
-    return build_scope(**{"workload": {}, "ctx": {}, "steps": {}, "execution_id": "7", **parts})
+    return build_scope(**{"workload": {}, "ctx": {}, "steps": {}, "loops": (), "execution_id": "7", **parts})
 
 
 def render(source: str, **parts: Any) -> Any:
@@ -88,6 +88,8 @@ class TestStep:
             ("{{ s.error }}", None),
             ("{{ s.error.code }}", None),
             ("{{ listed[0].id }}", 4),
+            ("{{ listed[:1] }}", [{"id": 4}]),
+            ("{{ listed[:1][0].id }}", 4),
             ("{{ listed | map(attribute='id') }}", [4]),
             ("{{ listed.data }}", [{"id": 4}]),
             ("{{ bad.error.code }}", "x"),
@@ -136,6 +138,79 @@ class TestStep:
         with pytest.raises(TemplateError, match=r"step 's' has no 'g' \(available: f, items") as caught:
             render("{{ s.g }}", steps=self.STEPS)
         assert caught.value.name == "g"
+
+
+class TestLoop:
+    RESULTS: Any = {"results": [{"n": 1}, None], "stats": {"total": 2, "success": 1, "failed": 1}}
+    MANIFEST: dict[str, Any] = {
+        "kind": "manifest",
+        "ref": "noetl://execution/7/manifest/big/1",
+        "count": 2,
+        "extracted": {"stats": RESULTS["stats"]},
+    }
+    PARTS: dict[str, Any] = {
+        "loops": {"small", "big", "skipped", "broken"},
+        "steps": {
+            "small": {"status": "ok", "data": RESULTS},
+            "big": {"status": "ok", "ref": MANIFEST},
+            "skipped": {"status": "skipped"},
+            "broken": {"status": "error", "error": {"code": "loop.not_iterable"}},
+            "plain": {"status": "ok", "data": RESULTS},
+        },
+    }
+
+    @pytest.mark.parametrize("name", ["small", "big"])
+    @pytest.mark.parametrize(
+        ("source", "value"),
+        [
+            ("{{ each }}", [{"n": 1}, None]),
+            ("{{ each[0] }}", {"n": 1}),
+            ("{{ each[0].n }}", 1),
+            ("{{ each[-1] }}", None),
+            ("{{ each | length }}", 2),
+            ("{{ each | tojson }}", '[{"n": 1}, null]'),
+            ("{% for x in each %}{{ x.n if x else '-' }}{% endfor %}", "1-"),
+            ("{{ [each, each[:1]] }}", [[{"n": 1}, None], [{"n": 1}]]),
+            ("{{ each is iterable and each is not mapping }}", True),
+            ("{{ each.results }}", [{"n": 1}, None]),
+            ("{{ each.results[0].n }}", 1),
+            ("{{ each.stats.failed }}", 1),
+            ("{{ each['stats'].total }}", 2),
+            ("{{ each.data }}", RESULTS),
+            ("{{ each.data.stats.total }}", 2),
+            ("{{ each.result.results | length }}", 2),
+            ("{{ each.get('stats').total }}", 2),
+            ("{{ each.keys() | list }}", ["results", "stats"]),
+            ("{{ each.status }}", "ok"),
+            ("{{ each.error }}", None),
+        ],
+    )
+    def test_it_is_the_list_of_its_results_and_its_fields_are_as_ever(self, name: str, source: str, value: Any) -> None:
+        fetch = Fetching(self.RESULTS)
+        assert render(source.replace("each", name), fetch=fetch, **self.PARTS) == value
+        assert len(fetch.calls) <= (1 if name == "big" else 0)
+
+    def test_its_stats_need_no_fetch_and_the_rest_says_so(self) -> None:
+        assert render("{{ big.stats.failed > 0 and big._ref.count == 2 }}", **self.PARTS) is True
+        for source in ("{{ big }}", "{{ big[0] }}", "{{ big | length }}", "{{ big.results }}", "{{ big.result }}"):
+            with pytest.raises(NeedsFetch, match="routing can read its stats; read the results in a step"):
+                render(source, **self.PARTS)
+
+    def test_what_has_no_results_is_null(self) -> None:
+        assert render("{{ [skipped, broken, broken.error.code] }}", **self.PARTS) == [None, None, "loop.not_iterable"]
+
+    def test_it_is_the_playbook_that_tells_a_loop_from_a_step_with_such_a_result(self) -> None:
+        assert render("{{ plain }}", **self.PARTS) == self.RESULTS
+
+    def test_ctx_may_hold_the_list_by_reference(self) -> None:
+        ref = Template("{{ big }}").reference(scope(**self.PARTS))
+        assert ref == {**self.MANIFEST, "field": "results"}
+        parts: dict[str, Any] = {"ctx_refs": {"all": ref, "whole": self.MANIFEST}, "fetch": Fetching(self.RESULTS)}
+        source = "{{ [ctx.all, all[0].n, ctx.all | length, ctx.whole.stats.total] }}"
+        assert render(source, **parts) == [[{"n": 1}, None], 1, 2, 2]
+        assert parts["fetch"].calls == [self.MANIFEST["ref"]]
+        with pytest.raises(TemplateError, match="no 'stats'"):
+            render("{{ ctx.all.stats }}", **parts)
 
 
 class TestOutput:

@@ -296,7 +296,7 @@ class TestEventName:
         assert EventName("call.error") != "call.done"
 
     def test_in_a_template(self) -> None:
-        scope = build_scope(workload={}, ctx={}, steps={}, execution_id="1", event={"name": "call.error"})
+        scope = build_scope(workload={}, ctx={}, steps={}, loops=(), execution_id="1", event={"name": "call.error"})
         assert Template("{{ event.name == 'step.failed' }}").render(scope) is True
         assert Template("{{ event.name in ['x', 'step.failed'] }}").render(scope) is True
         assert Template("{{ event.name != 'call.error' }}").render(scope) is False

@@ -9,22 +9,22 @@ from ...errors import Problem
 from ...playbook.plan import Loop
 from ...playbook.scope import build_scope
 from ...playbook.template_error import TemplateError
-from ...protocol import ClaimedCommand
 from .errors import from_problem, from_template, step_error
-from .job import TaskResult
-from .rendering import ReferenceLoader
+from .job import Job, TaskResult
 
 
-async def render_collection(command: ClaimedCommand, loop: Loop, lazy: ReferenceLoader, line: int) -> TaskResult:
+async def render_collection(job: Job, loop: Loop) -> TaskResult:
     """`data` is the list of the loop's items."""
+    command, line = job.command, job.step.place.line
     try:
-        value = await lazy.render(
+        value = await job.lazy.render(
             lambda fetch: loop.items.render(
                 build_scope(
                     workload=command.workload,
                     ctx=command.scope.get("ctx") or {},
                     ctx_refs=command.scope.get(e.CTX_REFS),
                     steps=command.scope.get("steps") or {},
+                    loops=job.loops,
                     execution_id=command.execution_id,
                     fetch=fetch,
                 )

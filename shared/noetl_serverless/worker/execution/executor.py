@@ -110,6 +110,7 @@ class Executor:
             lazy=lazy,
             budget=budget,
             ctx=ctx,
+            loops=plan.loops,
             resume=command.resume,
             attempts=attempts,
             stopwatch=stopwatch,
@@ -121,7 +122,7 @@ class Executor:
         if step.loop is None:
             return failed(command, step_error("worker", "worker.no_loop", f"step '{command.step}' has no loop"))
         if command.kind == "open":
-            result = await render_collection(command, step.loop, lazy, step.place.line)
+            result = await render_collection(job, step.loop)
             outcome = await self._step_outcome(job, result, select=False)
             if result.status == "ok":
                 outcome.count = len(result.data)

@@ -144,7 +144,7 @@ class FrameRun:
                 "_first": first,
                 "_last": last,
             },
-            loop={"index": index, "first": first, "last": last, "length": self.count},
+            loop={"index": index, "first": first, "last": last, "length": self.count, "done": False},
             resume=self._waiting.get(index),
         )
 

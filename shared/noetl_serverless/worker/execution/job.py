@@ -27,6 +27,8 @@ class Job:
     lazy: ReferenceLoader
     budget: TimeBudget
     ctx: Mapping[str, Any]
+    # the steps of the playbook that are loops
+    loops: frozenset[str]
     # of the whole command
     attempts: Attempts
     stopwatch: Stopwatch
@@ -52,6 +54,7 @@ class Job:
             lazy=self.lazy,
             budget=self.budget,
             ctx=ctx,
+            loops=self.loops,
             iter=iter,
             loop=loop,
             resume=resume,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ...engine import events as e
+from ...engine.state import token_key
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
@@ -370,6 +371,14 @@ class Pipeline:
         except ValueError as error:
             raise number.refusal(str(error)) from None
 
+    def _iteration(self) -> dict[str, Any]:
+        """What is known of an iteration by a name of its own: its index, and the id of this run of the loop."""
+        if self.job.loop is None:
+            return {}
+        command = self.job.command
+        run = f"{command.execution_id}/{token_key(command.step, command.generation)}"
+        return {"loop_index": self.job.loop["index"], "loop_event_id": run}
+
     def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
         command = self.job.command
         return build_scope(
@@ -378,12 +387,14 @@ class Pipeline:
             # except for what has been set since
             ctx_refs=command.scope.get(e.CTX_REFS),
             steps=command.scope.get("steps") or {},
+            loops=self.job.loops,
             execution_id=command.execution_id,
             fetch=fetch,
             iter=self.iter,
             loop=self.job.loop,
             output=output,
             extra={
+                **self._iteration(),
                 **self.accumulated,
                 **self.results,
                 "results": self.results,

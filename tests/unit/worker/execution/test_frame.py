@@ -61,13 +61,36 @@ async def test_items_see_where_they_are(bench: Bench) -> None:
         "first": "{{ iter._first }}",
         "last": "{{ iter._last }}",
         "loop": "{{ loop.index }}/{{ loop.length }}",
+        "ends": "{{ [loop.first, loop.last, loop.done] }}",
+        "alone": "{{ [_index, loop_index] }}",
+        "run": "{{ loop_event_id }}",
     }
     await bench.frame(
         each(config=config, iterator="user"), [{"id": "m"}, {"id": "n"}], start=8, concurrency=1, count=10
     )
     assert [call.config for call in tool.calls] == [
-        {"bare": "m", "iter": "m", "index": 8, "first": False, "last": False, "loop": "8/10"},
-        {"bare": "n", "iter": "n", "index": 9, "first": False, "last": True, "loop": "9/10"},
+        {
+            "bare": "m",
+            "iter": "m",
+            "index": 8,
+            "first": False,
+            "last": False,
+            "loop": "8/10",
+            "ends": [False, False, False],
+            "alone": [8, 8],
+            "run": "42/work#1",
+        },
+        {
+            "bare": "n",
+            "iter": "n",
+            "index": 9,
+            "first": False,
+            "last": True,
+            "loop": "9/10",
+            "ends": [False, True, False],
+            "alone": [9, 9],
+            "run": "42/work#1",
+        },
     ]
     assert len({context.idempotency_key for context in tool.contexts}) == 2
 
