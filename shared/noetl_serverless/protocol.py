@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 WIRE = "noetl-wire"
-# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs`,
-#    "ctx_refs" in `ClaimedCommand.scope`, a manifest in pages
+# 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs` and
+#    `set_by`, "ctx_refs" in `ClaimedCommand.scope`, "set" in `ClaimedCommand.resume` of a frame, a manifest in pages
 VERSION = 2
 
 
@@ -200,6 +200,9 @@ class Outcome(CommandKey):
     set: dict[str, Any] = Field(default_factory=dict)
     # ctx keys whose value is in the result store: the references, as in `ref`
     set_refs: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    # for a frame: ctx key -> index of the item that set it, the last of the frame that did. Empty if the items ran in
+    # order; None of a worker that does not say
+    set_by: dict[str, Int] | None = None
     # attempt, started_at, duration_ms, ...
     meta: dict[str, Any] = Field(default_factory=dict)
     frame: FrameOutcome | None = None

@@ -29,6 +29,8 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     step, _, generation = command.key.rpartition("#")
     payload = _content(outcome, command)
     payload.update(_set(outcome))
+    if command.frame is not None:
+        payload.update(_set_by(outcome, command.frame, payload))
     if outcome.extra:
         payload["extra"] = _part("extra", outcome.extra, limits.EXTRA_BYTES)
     meta = _part("meta", outcome.meta, limits.META_BYTES)
@@ -155,6 +157,20 @@ def _set(outcome: Outcome) -> dict[str, Any]:
         _sized(f"`set.{name}`", value, limits.SET_VALUE_BYTES)
     _sized("`set`", both, limits.SET_BYTES)
     return {name: part for name, part in (("set", kept), (e.SET_REFS, refs)) if part}
+
+
+def _set_by(outcome: Outcome, frame: tuple[int, int, int, int], payload: Mapping[str, Any]) -> dict[str, Any]:
+    """`set_by`. Of a worker that does not say, all was set by the last item that it reports of."""
+    names = [name for part in ("set", e.SET_REFS) for name in payload.get(part, ())]
+    _, start, end, _ = frame
+    if outcome.set_by is None:
+        end = outcome.frame.end if outcome.frame is not None else end
+        return {e.SET_BY: dict.fromkeys(names, max(start, end - 1))} if names else {}
+    if not outcome.set_by:
+        return {}
+    if outcome.set_by.keys() != set(names) or not all(start <= index < end for index in outcome.set_by.values()):
+        raise InvalidRequest(f"`set_by` must give an item from {start} to {end - 1} for each key that is set")
+    return {e.SET_BY: outcome.set_by}
 
 
 def _resume(outcome: Outcome) -> dict[str, Any]:

@@ -187,7 +187,7 @@ class Decider(Decision):
             return
         attempt = suspended.attempt + 1
         frame = suspended.frame
-        scope = self.bounded_slice_of(self.plan.steps[name])
+        scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
         if scope is None:
             return
         self.emit(
@@ -204,6 +204,12 @@ class Decider(Decision):
             generation=int(generation),
             command=command_id(name, int(generation), frame[0] if frame else None, attempt),
         )
+
+    def _sees_ctx_of_opening(self, suspended: Suspended) -> bool:
+        """Whether a frame continues with what its loop was opened with, and what its own items have set. A worker of
+        the previous release does not keep the latter."""
+        keeps_set = suspended.frame is not None and e.OWN_SET in (suspended.resume or {})
+        return keeps_set and self.state.tokens[suspended.key].phase == "sharing"
 
     # -- a step's end
 

@@ -51,6 +51,11 @@ DECISIONS = frozenset(
 # of the two
 SET_REFS = "set_refs"
 CTX_REFS = "ctx_refs"
+# beside `set` in a report of a frame of a parallel loop: name -> index of the item that has set it, the last of the
+# frame that did
+SET_BY = "set_by"
+# in the `resume` data of a frame of a parallel loop: what the items that wait have set
+OWN_SET = "set"
 # the name of the timer that ends the execution, which belongs to no command
 DEADLINE = "deadline"
 # keys of a payload: see the module's docstring

@@ -99,7 +99,19 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
 
 
 def _assign(state: State, event: Event) -> None:
-    state.assign(event.payload.get("set", {}), event.payload.get(e.SET_REFS, {}))
+    """Apply what tasks have set. Of the items of a parallel loop the one with the highest index wins, whatever order
+    they are reported in. A report without SET_BY, which is of a sequential loop, of no loop, or in a log of an earlier
+    release, wins over what was reported before it."""
+    payload = event.payload
+    values, refs = payload.get("set", {}), payload.get(e.SET_REFS, {})
+    if items := payload.get(e.SET_BY):
+        key = token_key(event.step or "", event.generation or 0)
+        earlier = state.writers.get(key, {})
+        last = {name: index for name, index in items.items() if index >= earlier.get(name, 0)}
+        values = {name: value for name, value in values.items() if name in last}
+        refs = {name: ref for name, ref in refs.items() if name in last}
+        state.writers[key] = {**earlier, **last}
+    state.assign(values, refs)
 
 
 def _finished(state: State, event: Event) -> None:
@@ -203,8 +215,8 @@ def _loop_opened(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     payload = event.payload
     key = token_key(event.step, event.generation)
-    # an opening written by an older release has no ctx, and every frame of its loop has its own
-    phase: Any = "sharing" if payload.get("scope", {}).get("ctx") else "looping"
+    # without it, every frame of the loop has its own
+    phase: Any = "sharing" if "ctx" in payload.get("scope", {}) else "looping"
     if key in state.tokens:
         state.tokens[key] = replace(state.tokens[key], phase=phase)
     else:
@@ -222,6 +234,7 @@ def _loop_done(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     key = token_key(event.step, event.generation)
     loop = state.loops.pop(key, None)
+    state.writers.pop(key, None)
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
     if not _is_stale(state, event):
@@ -273,7 +286,8 @@ def _ended(state: State, event: Event) -> None:
     if e.QUARANTINED in event.payload:
         # it may be retried
         return
-    for container in (state.tokens, state.waiting, state.commands, state.loops, state.timers, state.children):
+    under_way = (state.tokens, state.waiting, state.commands, state.loops, state.writers, state.timers, state.children)
+    for container in under_way:
         container.clear()
 
 

@@ -58,13 +58,19 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
             "single": step.parks or step.loop.exec == "distributed",
-            "scope": scope if step.ctx_is_stable and scope["ctx"] else {"steps": scope["steps"]},
+            "scope": scope if _shares_ctx(step, step.loop, scope) else {"steps": scope["steps"]},
             **items,
         },
         step=step.name,
         generation=generation,
     )
     issue_frames(decision, step, generation)
+
+
+def _shares_ctx(step: Step, loop: Loop, scope: dict[str, Any]) -> bool:
+    """Whether all frames see ctx as it is now. In a parallel loop, items see nothing of what others set, which would be
+    a matter of chance; in a sequential one each sees what those before it have set."""
+    return bool(scope["ctx"]) if step.ctx_is_stable else loop.mode == "parallel"
 
 
 def _width(decision: Decision, loop: Loop, count: int) -> int:

@@ -118,6 +118,9 @@ class State:
     outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     commands: dict[str, Command] = field(default_factory=dict)
     loops: dict[str, Loop] = field(default_factory=dict)
+    # of each parallel loop that is under way, by its key: the keys of ctx that its items have set -> the index of the
+    # last item that did
+    writers: dict[str, dict[str, int]] = field(default_factory=dict)
     timers: dict[str, Suspended] = field(default_factory=dict)
     children: dict[str, Suspended] = field(default_factory=dict)
     # the last step that ended a branch: its outcome is the execution's result
@@ -152,6 +155,7 @@ class State:
             outcomes=dict(self.outcomes),
             commands=dict(self.commands),
             loops=dict(self.loops),
+            writers=dict(self.writers),
             timers=dict(self.timers),
             children=dict(self.children),
             last=self.last,
@@ -170,13 +174,15 @@ class State:
     def snapshot(self) -> dict[str, Any]:
         """The stored form of the state: all but the workload and empty parts. Its dataclasses become JSON objects.
 
-        The references of ctx are stored among the outcomes, under names that no step can have: the previous release
-        refuses a state with a part that it does not know, and keeps these as outcomes that nothing reads.
+        The references of ctx and the writers of loops are stored among the outcomes, under names that no step can have:
+        the previous release refuses a state with a part that it does not know, and keeps these as outcomes that nothing
+        reads.
         """
         kept = {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
-        if self.ctx_refs:
+        if self.ctx_refs or self.writers:
             refs = {f"{OF_CTX}{name}": {"status": HELD, "ref": ref} for name, ref in self.ctx_refs.items()}
-            kept["outcomes"] = {**self.outcomes, **refs}
+            writers = {f"{OF_LOOP}{key}": {"status": HELD, "writers": by} for key, by in self.writers.items()}
+            kept["outcomes"] = {**self.outcomes, **refs, **writers}
         return kept
 
     @classmethod
@@ -184,10 +190,14 @@ class State:
         values = dict(snapshot)
         outcomes, ctx = values.get("outcomes", {}), values.get("ctx", {})
         refs = {name[len(OF_CTX) :]: outcomes[name]["ref"] for name in outcomes if name.startswith(OF_CTX)}
-        if refs:
-            values["outcomes"] = {name: outcome for name, outcome in outcomes.items() if not name.startswith(OF_CTX)}
+        writers = {name[len(OF_LOOP) :]: outcomes[name]["writers"] for name in outcomes if name.startswith(OF_LOOP)}
+        if refs or writers:
+            held = (OF_CTX, OF_LOOP)
+            values["outcomes"] = {name: outcome for name, outcome in outcomes.items() if not name.startswith(held)}
             # a name that is also in ctx has since been set by the previous release
             values["ctx_refs"] = {name: ref for name, ref in refs.items() if name not in ctx}
+            # a loop that is not under way has since been ended by the previous release
+            values["writers"] = {key: by for key, by in writers.items() if key in values.get("loops", {})}
         values["tokens"] = {key: Token(**value) for key, value in values.get("tokens", {}).items()}
         values["commands"] = {key: Command.restore(value) for key, value in values.get("commands", {}).items()}
         values["loops"] = {key: Loop.restore(value) for key, value in values.get("loops", {}).items()}
@@ -197,9 +207,10 @@ class State:
         return cls(workload=workload, **values)
 
 
-SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs"))
-# prefix and status of a reference of ctx in its stored form
+SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs", "writers"))
+# prefixes and status of a reference of ctx, and of the writers of a loop, in their stored form
 OF_CTX = "ctx."
+OF_LOOP = "loop."
 HELD = "held"
 ALWAYS = frozenset({"execution_id", "seq", "status"})
 

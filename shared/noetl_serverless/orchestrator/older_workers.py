@@ -1,4 +1,5 @@
-"""Commands for workers of the previous release, which do not know references in ctx."""
+"""Commands for workers of the previous release, which do not know references in ctx, nor what a suspended item has
+set."""
 
 from __future__ import annotations
 
@@ -21,7 +22,10 @@ class OlderWorkers:
 
     async def without_references(self, command: ClaimedCommand) -> ClaimedCommand | None:
         """The command with everything it reads of ctx as values. None if these are too large for a response or cannot
-        be read now: the command then waits for a worker that reads references."""
+        be read now, or if it continues a frame with what its items have set: the command then waits for a newer
+        worker."""
+        if command.frame is not None and e.OWN_SET in (command.resume or {}):
+            return None
         command = _not_speculative(command)
         refs = command.scope.get(e.CTX_REFS)
         if not refs:

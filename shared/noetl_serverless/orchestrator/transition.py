@@ -186,10 +186,10 @@ class Transition:
         # a state of very many steps is written more rarely, or writing it would cost more than all else
         interval = max(SNAPSHOT_EVERY_EVENTS, len(self.state.outcomes) // STEPS_PER_EVENT)
         is_snapshot_due = self.head - self.execution.snapshot >= interval
-        # an earlier release would fold these events to a ctx without the values by reference
-        sets_references = any(_sets_by_reference(event) for event in self.events)
+        # an earlier release would fold these events to another ctx
+        sets_otherwise = any(_sets_otherwise(event) for event in self.events)
         wants_snapshot = (
-            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_references
+            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_otherwise
         )
         # a stored state that could not be read is not overwritten
         writes_snapshot = wants_snapshot and self.execution.read_error is None
@@ -237,9 +237,10 @@ class Transition:
             self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
 
 
-def _sets_by_reference(event: Event) -> bool:
-    routes = event.payload.get("routes", ())
-    return e.SET_REFS in event.payload or any(e.SET_REFS in route for route in routes)
+def _sets_otherwise(event: Event) -> bool:
+    """Whether it sets ctx by references, or by the order of items, of which an earlier release knows nothing."""
+    parts = (event.payload, *event.payload.get("routes", ()))
+    return any(e.SET_REFS in part or e.SET_BY in part for part in parts)
 
 
 def child_end(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:

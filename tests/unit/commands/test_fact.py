@@ -43,6 +43,36 @@ def test_a_frame_that_is_stored_elsewhere_is_of_a_loop_whose_results_are_too() -
     assert LOOP_INLINE_BYTES < INLINE_BYTES
 
 
+# -- which item has set what
+
+
+def set_by(status: str = "done", end: int | None = 14, **more: Any) -> Any:
+    """Of a report of the frame of the items 10 to 19 that ends before `end`."""
+    command = Command(key="each#1", kind="frame", attempt=1, frame=(3, 10, 20, 4))
+    done = end is not None and {"start": 10, "end": end, "ok": end - 10, "failed": 0}
+    key = {"execution_id": "1", "command_id": "each#1.3", "fence": 1, "status": status}
+    outcome = Outcome.model_validate({**key, **({"frame": done, "data": [1] * (end - 10)} if end else {}), **more})
+    return fact_of(outcome, command, 0, "w").payload.get("set_by")
+
+
+def test_a_frame_says_which_item_has_set_each_key() -> None:
+    assert set_by(set={"a": 1}, set_refs={"b": reference()}, set_by={"a": 12, "b": 10}) == {"a": 12, "b": 10}
+    assert set_by(set={"a": 1}, set_by={}) is None, "its items ran in order"
+    assert set_by() is None
+
+
+def test_of_a_worker_that_does_not_say_all_was_set_by_the_last_item_of_its_report() -> None:
+    assert set_by(set={"a": 1}, set_refs={"b": reference()}) == {"a": 13, "b": 13}
+    assert set_by("deferred", None, delay=1, set={"a": 1}) == {"a": 19}
+    assert set_by("error", None, set={"a": 1}) == {"a": 19}
+
+
+@pytest.mark.parametrize("given", [{"a": 9}, {"a": 20}, {"b": 12}, {"a": 12, "b": 12}])
+def test_an_item_that_is_not_in_the_frame_and_a_key_that_is_not_set_are_refused(given: dict[str, int]) -> None:
+    with pytest.raises(InvalidRequest, match="an item from 10 to 19 for each key that is set"):
+        set_by(set={"a": 1}, set_by=given)
+
+
 # -- what is set by reference
 
 STEP = Command(key="a#1", kind="step", attempt=1)

@@ -76,8 +76,9 @@ def test_ctx_has_its_bound_for_what_tasks_set_too() -> None:
     assert "ctx would have" in run.failure["message"]
 
 
-def with_ctx(size: int) -> Run:
-    """At a loop whose frames each bring so many bytes of ctx."""
+def with_ctx(size: int, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """At a loop whose frames each bring so many bytes of ctx, as an earlier release has opened it."""
+    monkeypatch.setattr(loops, "_shares_ctx", lambda *_: False)
     first = f"""
         - step: a
           tool: {{kind: noop}}
@@ -91,7 +92,7 @@ def with_ctx(size: int) -> Run:
 
 def test_a_frame_brings_no_more_than_a_scope_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "SCOPE_BYTES", 90_000)
-    run = with_ctx(80_000)
+    run = with_ctx(80_000, monkeypatch)
     run.frame("each#1.0", [1], set={"last": text(20_000)}, item_ms=1000)
     assert run.failure["code"] == "value.invalid"
     assert "what the step reads" in run.failure["message"]
@@ -99,7 +100,7 @@ def test_a_frame_brings_no_more_than_a_scope_may_have(monkeypatch: pytest.Monkey
 
 def test_frames_that_bring_much_go_out_when_others_are_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "FRAMES_BYTES", 400_000)
-    run = with_ctx(80_000)
+    run = with_ctx(80_000, monkeypatch)
     assert 1 < len(run.state.commands) < 10, "forty frames would bring 3.2 MB"
     for _ in range(200):
         if not run.state.loops:

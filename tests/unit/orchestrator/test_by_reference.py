@@ -10,9 +10,10 @@ import pytest
 from tests.unit.orchestrator.conftest import Engine, outcome
 from tests.unit.orchestrator.test_payloads import Store, call_key
 
-from noetl_serverless.engine.state import OF_CTX
+from noetl_serverless.engine.state import OF_CTX, OF_LOOP
 from noetl_serverless.errors import Busy
 from noetl_serverless.limits import ANSWER_BYTES
+from noetl_serverless.protocol import FrameOutcome
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.offload import externalise
 
@@ -23,6 +24,11 @@ WORKFLOW = """
 PASSING = """
 - {step: a, tool: {kind: noop}, set: {ctx.big: "{{ a }}"}, next: {arcs: [{step: b}]}}
 - {step: b, tool: {kind: python, code: "result = x", input: {x: "{{ ctx.big }}"}}}
+"""
+LOOP = """
+- step: each
+  loop: {in: [0, 1, 2], iterator: x, spec: {mode: parallel}}
+  tool: {kind: noop, spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.last: "{{ iter.x }}"}}}}]}}}
 """
 BIG = ["x" * 100_000, 7]
 
@@ -91,6 +97,18 @@ async def test_the_state_is_written_with_the_event_that_the_release_before_would
     assert f"{OF_CTX}big" in snapshot["outcomes"]
 
 
+async def test_so_it_is_with_what_the_items_of_a_loop_have_set(engine: Engine) -> None:
+    engine.catalog.add("t/t", LOOP)
+    id = await engine.start()
+    frame = next(command for command in await engine.claim() if command.command_id == "each#1.2")
+    counts = FrameOutcome(start=2, end=3, ok=1, failed=0)
+    await engine.report(outcome(frame, [2], frame=counts, set={"last": 2}, set_by={"last": 2}))
+    kept = engine.memory.executions[id]
+    snapshot = orjson.loads(kept.state)
+    assert snapshot["seq"] == kept.head, "that release folds the event as if it were the latest"
+    assert snapshot["outcomes"][f"{OF_LOOP}each#1"]["writers"] == {"last": 2}
+
+
 async def test_it_is_not_left_in_the_inbox_where_the_release_before_may_take_it(engine: Engine, store: Store) -> None:
     id, other = await engine.start(), await engine.start()
     commands = {command.execution_id: command for command in await engine.claim()}
@@ -150,6 +168,17 @@ async def test_what_it_cannot_be_given_is_left_to_a_newer_one(engine: Engine, st
     assert engine.recorder.notified == [], "the same worker would be invoked for it at once"
     (again,) = await engine.claim(worker="w-2")
     assert (again.command_id, again.delivery) == (second.command_id, 1), "it counts as a delivery that failed"
+
+
+async def test_a_frame_that_continues_with_what_its_items_have_set_is_left_to_a_newer_one(engine: Engine) -> None:
+    engine.catalog.add("t/t", LOOP)
+    await engine.start()
+    (frame, *_) = await engine.claim()
+    resumed = frame.model_copy(update={"resume": {"items": {"data": {}}, "set": {"data": {"0": {"x": 1}}}}})
+    assert await engine.orchestrator.for_older_worker("w-1", [resumed]) == []
+    # as a worker of that release has suspended it
+    resumed.resume = {"items": {"data": {}}}
+    assert await engine.orchestrator.for_older_worker("w-1", [resumed]) == [resumed]
 
 
 async def test_it_does_not_speculate_on_what_it_cannot_decide(engine: Engine, store: Store) -> None:

@@ -160,6 +160,7 @@ class Executor:
             fence=command.fence,
             status=result.status,
             error=clean(result.error) if result.error is not None else None,
+            set_by=result.set_by if result.set and self._toolbox.supports(2) else None,
             frame=result.outcome,
             delay=result.delay,
             resume=result.resume,

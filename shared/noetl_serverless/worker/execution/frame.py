@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...engine import events as e
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
 from ...protocol import ChildRequest, Frame, FrameOutcome
@@ -33,6 +34,8 @@ class FrameResult:
     outcome: FrameOutcome | None = None
     error: dict[str, Any] | None = None
     set: dict[str, Any] = field(default_factory=dict)
+    # the item that has set each key, the last one that did; empty if the items run in order
+    set_by: dict[str, int] = field(default_factory=dict)
     delay: float | None = None
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
@@ -52,7 +55,10 @@ class FrameRun:
         self._next = frame.start
         self._items: list[Any] = []
         self._waiting: dict[int, dict[str, Any]] = {}
+        # as all items see it: in parallel, only what the loop was opened with
         self._ctx: dict[str, Any] = dict(job.ctx)
+        # item index -> what it has set before it was suspended
+        self._own_set: dict[int, dict[str, Any]] = {}
         self._failed = False
         # ctx keys that items have set, in bytes of JSON
         self._set_sizes: dict[str, int] = {}
@@ -137,7 +143,7 @@ class FrameRun:
     def _item_job(self, index: int) -> Job:
         first, last = index == 0, index + 1 == self.count
         return self.job.of_item(
-            ctx=self._ctx,
+            ctx={**self._ctx, **self._own_set[index]} if index in self._own_set else self._ctx,
             iter={
                 self.loop.iterator: self._items[index - self.frame.start],
                 "_index": index,
@@ -188,12 +194,14 @@ class FrameRun:
         end = self.frame.start
         while end in self.ends and self.ends[end].status in ("ok", "error"):
             end += 1
+        values, items = self._set({index: self.ends[index] for index in range(self.frame.start, end)})
         return FrameResult(
             "error" if self._failed else "done",
             data=[self._value(index) for index in range(self.frame.start, end)],
             outcome=self._frame_outcome(end),
             error=self._first_error() if self._failed else None,
-            set=self._set(end),
+            set=values,
+            set_by=items,
         )
 
     def _first_error(self) -> dict[str, Any]:
@@ -221,23 +229,32 @@ class FrameRun:
             item_ms=round(1000 * sum(times) / len(times), 3) if times else 0.0,
         )
 
-    def _set(self, last: int) -> dict[str, Any]:
-        """Merged in the order of the items, whatever order they ended in."""
-        merged: dict[str, Any] = {}
-        for index in range(self.frame.start, last):
-            merged.update(self.ends[index].set)
-        return merged
+    def _set(self, ends: Mapping[int, TaskResult]) -> tuple[dict[str, Any], dict[str, int]]:
+        """`set` and `set_by`, in the order of the items, whatever order they ended in."""
+        values: dict[str, Any] = {}
+        items: dict[str, int] = {}
+        for index, end in sorted(ends.items()):
+            values.update(end.set)
+            items.update(dict.fromkeys(end.set, index))
+        return values, {} if self.loop.mode == "sequential" else items
 
     # -- suspending
 
     async def _suspended_result(self, status: str) -> FrameResult:
         """The finished and the waiting items, for the worker that resumes the frame."""
-        items = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
-        stored = await self._store_state(items, "/frame")
-        resume = {"items": stored}
+        packed = {str(index): _pack(end) for index, end in sorted(self.ends.items())}
+        resume = {"items": await self._store_state(packed, "/frame")}
         if failed := self.job.attempts.suspended_attempts():
             resume["attempts"] = await self._store_state(failed, "/attempts")
-        return FrameResult(status, set=self._set_so_far(), resume=resume)
+        if self.loop.mode == "parallel" and self.job.toolbox.supports(2):
+            own_set = {
+                str(index): {**self._own_set.get(index, {}), **end.set}
+                for index, end in sorted(self.ends.items())
+                if end.status in ("deferred", "parked")
+            }
+            resume[e.OWN_SET] = await self._store_state(own_set, "/set")
+        values, items = self._set(self.ends)
+        return FrameResult(status, set=values, set_by=items, resume=resume)
 
     async def _store_state(self, value: dict[str, Any], part: str) -> dict[str, Any]:
         store = self.job.toolbox.store
@@ -249,18 +266,15 @@ class FrameRun:
         value: Mapping[str, Any] = stored["data"] if "data" in stored else await self.job.lazy.load(stored["ref"])
         return value
 
-    def _set_so_far(self) -> dict[str, Any]:
-        merged: dict[str, Any] = {}
-        for _, end in sorted(self.ends.items()):
-            merged.update(end.set)
-        return merged
-
     async def _restore(self) -> None:
         resume = self.job.resume
         if not resume or "items" not in resume:
             return
         if "attempts" in resume:
             self.job.attempts.resume(await self._load_state(resume["attempts"]))
+        if e.OWN_SET in resume:
+            own_set = await self._load_state(resume[e.OWN_SET])
+            self._own_set = {int(name): values for name, values in own_set.items()}
         for name, item in (await self._load_state(resume["items"])).items():
             if item["status"] in ("ok", "error"):
                 self.ends[int(name)] = TaskResult(item["status"], data=item.get("data"), error=item.get("error"))
@@ -271,7 +285,7 @@ class FrameRun:
 
 
 def _pack(end: TaskResult) -> dict[str, Any]:
-    # what an item has set is in ctx by the time the frame continues
+    # what it has set is reported with the frame's suspension
     if end.status in ("deferred", "parked"):
         return {"status": end.status, "resume": end.resume}
     return {"status": end.status, "data": end.data, **({"error": end.error} if end.error else {})}

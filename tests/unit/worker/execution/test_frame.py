@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -161,7 +162,75 @@ async def test_parallel_items_begin_alike_and_the_last_one_wins(bench: Bench) ->
     bench.tool("a", make.ok())
     add = make.rule("continue", set={"ctx.total": "{{ ctx.total + item }}"})
     outcome = await bench.frame(each(add), [1, 2, 3], ctx={"total": 10}, concurrency=2)
-    assert outcome.set == {"total": 13}
+    assert (outcome.set, outcome.set_by) == ({"total": 13}, {"total": 2})
+
+
+async def test_a_frame_says_which_item_has_set_each_key(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    odd = make.rule("continue", "{{ item % 2 == 1 }}", set={"ctx.odd": "{{ item }}", "ctx.any": "{{ item }}"})
+    work = each(odd, make.rule("continue", set={"ctx.any": "{{ item }}"}))
+    outcome = await bench.frame(work, [10, 11, 12], start=10, concurrency=3)
+    assert (outcome.set, outcome.set_by) == ({"odd": 11, "any": 12}, {"odd": 11, "any": 12})
+
+
+async def test_a_frame_of_a_sequence_says_that_its_items_came_in_order(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    work = each(make.rule("continue", set={"ctx.last": "{{ item }}"}), mode="sequential")
+    assert (await bench.frame(work, [0, 1])).set_by == {}
+
+
+async def test_what_items_beyond_the_reported_ones_have_set_is_not_reported(bench: Bench) -> None:
+    async def hang_at_one(call: Any, context: Any) -> ToolOutcome:
+        await asyncio.sleep(60 if call.config["x"] == 1 else 0)
+        return make.ok()
+
+    bench.tool("a", hang_at_one)
+    work = each(make.rule("continue", set={"ctx.last": "{{ item }}"}))
+    running = asyncio.create_task(bench.frame(work, [0, 1, 2], concurrency=3))
+    await asyncio.sleep(0.02)
+    running.cancel()
+    outcome = await running
+    assert (outcome.frame.end, outcome.set, outcome.set_by) == (1, {"last": 0}, {"last": 0})
+
+
+async def test_a_control_plane_of_the_release_before_gets_no_field_that_it_refuses(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    bench.wire = 1
+    outcome = await bench.frame(each(make.rule("continue", set={"ctx.last": "{{ item }}"})), [0, 1])
+    assert (outcome.set, outcome.set_by) == ({"last": 1}, None)
+
+
+def waiting_after_its_first_task(bench: Bench) -> Any:
+    """An item that sets `mark` and then, once, waits long."""
+    bench.tool("a", make.ok())
+    bench.tool("b", lambda call, context: make.failed() if context.attempt == 1 else make.ok(call.config))
+    return make.step(
+        make.task("a", make.rule("continue", set={"ctx.mark": "own {{ item }}"})),
+        make.task(
+            "b",
+            make.rule("retry", ERROR, backoff="fixed", delay=600),
+            config={"mark": "{{ ctx.mark | default('none') }}", "given": "{{ ctx.given }}"},
+        ),
+        loop=make.loop(),
+    )
+
+
+async def test_a_suspended_item_sees_again_what_it_has_set_and_nothing_of_others(bench: Bench) -> None:
+    work = waiting_after_its_first_task(bench)
+    first = await bench.frame(work, ["p", "q"], ctx={"given": 1})
+    assert (first.status, first.set, first.set_by) == ("deferred", {"mark": "own q"}, {"mark": 1})
+    second = await bench.frame(work, ["p", "q"], ctx={"given": 1}, resume=first.resume)
+    assert [item["mark"] for item in second.data] == ["own p", "own q"]
+    assert second.set == {}, "it was reported when the frame was suspended"
+
+
+async def test_a_suspended_item_of_a_sequence_continues_with_ctx_as_it_is(bench: Bench) -> None:
+    work = waiting_after_its_first_task(bench)
+    work = replace(work, loop=make.loop(mode="sequential"))
+    first = await bench.frame(work, ["p"], ctx={"given": 1})
+    assert (first.set, first.set_by, "set" in first.resume) == ({"mark": "own p"}, {}, False)
+    second = await bench.frame(work, ["p"], ctx={"given": 1, "mark": "own p"}, resume=first.resume)
+    assert second.data[0]["mark"] == "own p"
 
 
 async def test_out_of_time_the_rest_is_handed_back(bench: Bench) -> None:
