@@ -225,9 +225,10 @@ class Execution:
             first = (ended.error or {}).get("message")
             message = f"{ended.failed} of {ended.total} items failed; the first: {first}"
             error = {"code": "loop.item_failed", "message": message, "item": ended.error}
-            self._finish(name, generation, Outcome("error", data, error, extracted=extracted), "loop.failed")
+            outcome = Outcome("error", data, error, extracted=extracted, of_loop=True)
+            self._finish(name, generation, outcome, "loop.failed")
         else:
-            self._finish(name, generation, Outcome("ok", data, extracted=extracted), "loop.done")
+            self._finish(name, generation, Outcome("ok", data, extracted=extracted, of_loop=True), "loop.done")
 
     def _finish(self, name: str, generation: int, outcome: Outcome, event: str) -> None:
         self._running.discard((name, generation))
@@ -274,7 +275,10 @@ class Execution:
 
     def _after(self, step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
         event_names = {"name": EventName(event), "step": step.name}
-        return self.scope.after(outcome, fetches=False, event=event_names)
+        loop = None
+        if event in ("loop.done", "loop.failed"):
+            loop = {"done": True, "length": outcome.data["stats"]["total"] if outcome.of_loop else 0}
+        return self.scope.after(outcome, fetches=False, event=event_names, loop=loop)
 
     def _assignments(self, values: Mapping[str, Any], step: Step, outcome: Outcome, event: str) -> dict[str, Any]:
         names = self._after(step, outcome, event)

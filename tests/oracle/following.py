@@ -76,6 +76,8 @@ class _Follower:
         # of each step that is under way: its commands that are out, and those that wait for a timer or a child
         self._out: Counter[Key] = Counter()
         self._loops: dict[Key, _Loop] = {}
+        # of each loop that is under way: key of ctx -> the last item that has set it
+        self._writers: defaultdict[Key, dict[str, int]] = defaultdict(dict)
         self._seen: set[Key] = set()
         self._issued = 0
 
@@ -127,12 +129,21 @@ class _Follower:
             case "frame.committed":
                 self._out[key] -= 1
                 self._frame(self._loops[key], fact)
+                self._write(fact, key)
                 return self._loop_goes_on(fact, key)
             case "child.ended" if not fact.payload["resumes"]:
                 return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
             case "call.deferred" | "call.parked":
-                self._execution.write(self._set(fact.payload))
+                self._write(fact, key)
         return []
+
+    def _write(self, fact: Entry, key: Key) -> None:
+        """Of the items of a parallel loop the highest wins, whatever order they are reported in."""
+        items: Mapping[str, int] = fact.payload.get("set_by") or {}
+        values, writers = self._set(fact.payload), self._writers[key]
+        last = {name: value for name, value in values.items() if items.get(name, 0) >= writers.get(name, 0)}
+        writers |= {name: items[name] for name in last if name in items}
+        self._execution.write(last)
 
     def _outcome(self, fact: Entry, status: Any) -> Outcome:
         payload = fact.payload
@@ -163,7 +174,6 @@ class _Follower:
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
-        self._execution.write(self._set(payload))
 
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
         loop, of = self._loops[key], self._playbook.steps[key[0]].loop

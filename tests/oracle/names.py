@@ -34,6 +34,8 @@ class Outcome:
     set: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
     extracted: Mapping[str, Any] | None = None
+    # of a loop: its data are {results, stats}
+    of_loop: bool = False
 
 
 class EventName(str):
@@ -58,7 +60,7 @@ class _Data(View):
         extracted = self._outcome.extracted
         if extracted is not None and name in extracted:
             return extracted[name]
-        data = self.whole()
+        data = _Data.whole(self)
         return data[name] if isinstance(data, Mapping) and name in data else ABSENT
 
     def whole(self) -> Any:
@@ -68,7 +70,8 @@ class _Data(View):
 
 
 class StepResult(_Data):
-    """A finished step: status, error, result, data, and the fields of its result."""
+    """A finished step: status, error, result, data, and the fields of its result. A loop is the list of its results,
+    and its fields are results and stats."""
 
     def field(self, name: str) -> Any:
         if name == "status":
@@ -76,9 +79,13 @@ class StepResult(_Data):
         if name == "error":
             return self._outcome.error or NOTHING
         if name == "result":
-            return self.whole()
+            return super().whole()
         found = super().field(name)
-        return self.whole() if found is ABSENT and name == "data" else found
+        return super().whole() if found is ABSENT and name == "data" else found
+
+    def whole(self) -> Any:
+        data = super().whole()
+        return data["results"] if self._outcome.of_loop and data is not None else data
 
 
 class Envelope(_Data):

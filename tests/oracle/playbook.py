@@ -166,6 +166,8 @@ def _admission(rule: Mapping[str, Any]) -> tuple[Any, bool]:
 
 
 def _loop(loop: Mapping[str, Any], policy: Mapping[str, Any]) -> Loop:
-    mode = (loop.get("spec") or {}).get("mode", "sequential")
-    best_effort = (policy.get("failure") or {}).get("mode") == "best_effort"
+    spec = loop.get("spec") or {}
+    mode = spec.get("mode", "sequential")
+    failure = (spec.get("policy") or {}).get("failure") or policy.get("failure") or {}
+    best_effort = failure.get("mode") == "best_effort"
     return Loop(loop["in"], loop["iterator"], mode == "sequential", best_effort)

@@ -159,4 +159,4 @@ def iteration_of(step: Step, items: list[Any], index: int) -> tuple[dict[str, An
     assert step.loop is not None
     first, last = index == 0, index == len(items) - 1
     names = {step.loop.iterator: items[index], "_index": index, "_first": first, "_last": last}
-    return names, {"index": index, "first": first, "last": last, "length": len(items)}
+    return names, {"index": index, "first": first, "last": last, "length": len(items), "done": False}

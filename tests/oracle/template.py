@@ -80,6 +80,16 @@ class _Wholes(NodeTransformer):
             if isinstance(node.node, nodes.Getitem):
                 node.node.arg = self.visit(node.node.arg)
             self._inside(node.node)
+        elif isinstance(node.node, nodes.CondExpr):
+            # either side is looked into as it is
+            choice = node.node
+            choice.test = self.visit(choice.test)
+            for name in ("expr1", "expr2"):
+                side = getattr(choice, name)
+                if isinstance(side, nodes.Getattr | nodes.Getitem):
+                    self._inside(side)
+                elif not isinstance(side, nodes.Name):
+                    setattr(choice, name, side and self.visit(side))
         elif not isinstance(node.node, nodes.Name):
             node.node = self.visit(node.node)
 

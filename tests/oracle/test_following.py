@@ -39,7 +39,8 @@ def calm() -> list[World]:
 def fetch_of(world: World) -> Any:
     def fetch(ref: Mapping[str, Any]) -> Any:
         if ref["kind"] == "manifest":
-            return {"results": _manifest(world, dict(ref)), "stats": ref["extracted"]["stats"]}
+            data = {"results": _manifest(world, dict(ref)), "stats": ref["extracted"]["stats"]}
+            return data[ref["field"]] if "field" in ref else data
         return orjson.loads(world.kept[ref["key"]])
 
     return fetch

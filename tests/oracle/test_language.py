@@ -134,6 +134,25 @@ def test_a_loop_gives_its_results_in_order() -> None:
     assert found.result == [["a", 0], ["b", 1]]
 
 
+def test_a_loop_is_the_list_of_its_results_and_has_its_stats() -> None:
+    found = ran(
+        """
+        - step: each
+          loop: {in: [3, 0, 5], iterator: n, spec: {mode: async, policy: {failure: {mode: best_effort}}}}
+          tool: {kind: python, input: {n: "{{ iter.n }}"}, code: "result = 15 / n"}
+          set: {ctx.ended: "{{ [loop.done, loop.length] }}"}
+          next: {arcs: [{step: all, when: "{{ each.stats.failed == 1 and each[1] is none }}"}]}
+        - step: all
+          tool:
+            kind: python
+            input: {r: "{{ [each, each[0], each | length, each.data.stats.failed] }}"}
+            code: "result = r"
+        """
+    )
+    assert found.result == [[5.0, None, 3.0], 5.0, 3, 1]
+    assert found.ctx == {"ended": [True, 3]}
+
+
 def test_a_join_waits_for_all_that_can_still_come_and_runs_once() -> None:
     found = ran(
         """

@@ -259,8 +259,13 @@ def ending(world: World, id: str) -> dict[str, Any]:
 
 def ctx_of(world: World, state: Any) -> dict[str, Any]:
     """With the values of what is by reference."""
-    held = {name: _bare(world, {"status": "ok", "ref": ref})["data"] for name, ref in state.ctx_refs.items()}
+    held = {name: _value_of(world, ref) for name, ref in state.ctx_refs.items()}
     return {**state.ctx, **held}
+
+
+def _value_of(world: World, ref: dict[str, Any]) -> Any:
+    value = _bare(world, {"status": "ok", "ref": ref})["data"]
+    return value[ref["field"]] if "field" in ref else value
 
 
 def _bare(world: World, outcome: dict[str, Any]) -> dict[str, Any]:

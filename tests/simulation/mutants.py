@@ -27,6 +27,7 @@ from noetl_serverless.testing.commands import CommandTable
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.testing.rows import CommandRow, PreparedCommit
 from noetl_serverless.worker.drain.drain import Drain
+from noetl_serverless.worker.execution.frame import FrameRun
 
 Mutant = Callable[[], Any]
 
@@ -98,6 +99,26 @@ def lose_the_rest_of_a_frame() -> Any:
         return after(loop, (frame[0], frame[1], payload["end"], frame[3]), payload)
 
     return patch.object(evolve, "after_frame", forgetful)
+
+
+def let_the_last_report_of_a_loop_win() -> Any:
+    def assign(state: Any, event: Any) -> None:
+        state.assign(event.payload.get("set", {}), event.payload.get("set_refs", {}))
+
+    return patch.object(evolve, "_assign", assign)
+
+
+def forget_what_a_suspended_item_has_set() -> Any:
+    store = FrameRun._store_state
+
+    async def forgetful(self: FrameRun, value: dict[str, Any], part: str) -> dict[str, Any]:
+        return await store(self, {} if part == "/set" else value, part)
+
+    return patch.object(FrameRun, "_store_state", forgetful)
+
+
+def show_items_what_others_have_set() -> Any:
+    return patch.object(loops, "_shares_ctx", lambda step, loop, scope: step.ctx_is_stable and bool(scope["ctx"]))
 
 
 def never_expire_a_lease() -> Any:
@@ -467,6 +488,9 @@ MUTANTS: dict[str, Mutant] = {
         acknowledge_before_the_claim,
         answer_before_the_commit,
         lose_the_rest_of_a_frame,
+        let_the_last_report_of_a_loop_win,
+        forget_what_a_suspended_item_has_set,
+        show_items_what_others_have_set,
         never_expire_a_lease,
         expire_leases_early,
         tell_the_parent_twice,

@@ -15,6 +15,7 @@ from typing import Any
 
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.protocol import VERSION
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 from .faults import stream
@@ -59,13 +60,21 @@ class Book:
         return "\n".join(entry.content for entry in self.entries)
 
 
+def version_of(number: int) -> int:
+    """Of the protocol between workers and control planes: that of a whole book, for the digest tells what goes by
+    reference from what does not, and older workers do not say which item of a loop has set what."""
+    return stream(number, "version").choice((1, VERSION, VERSION))
+
+
 @lru_cache(maxsize=64)
 def book(number: int) -> Book:
     rng = stream(number, "book")
     tame = rng.random() < 0.75
-    leaf = Maker(rng, depth=2).tame(LEAF, rng.randint(1, 2))
-    child = Maker(rng, depth=1).tame(CHILD, rng.randint(1, 4))
-    main = Maker(rng).tame(MAIN, rng.randint(2, 8)) if tame else Maker(rng).wild(MAIN, rng.randint(3, 8))
+    version = version_of(number)
+    leaf = Maker(rng, depth=2, version=version).tame(LEAF, rng.randint(1, 2))
+    child = Maker(rng, depth=1, version=version).tame(CHILD, rng.randint(1, 4))
+    maker = Maker(rng, version=version)
+    main = maker.tame(MAIN, rng.randint(2, 8)) if tame else maker.wild(MAIN, rng.randint(3, 8))
     texts = {LEAF: leaf, CHILD: child, MAIN: main}
     payloads = tuple({"label": label, "x": rng.randrange(100)} for label in ("one", "two", "three"))
     beside = stream(number, "poisoned")
@@ -182,8 +191,9 @@ class Maker(Tasks):
         if self.rng.random() < 0.7:
             return f"{{{{ {step}.v | default(-1) }}}}"
         pad, results = f"{step}.pad | default('') | length", f"{step}.results | default([]) | length"
+        whole = f"({step} or []) | length"
         held = [f"(ctx.p{step[1:]}_{task}_all | default({{}})).v | default(0)" for task in (1, 2)]
-        return f"{{{{ [{step}.v | default(-1), {pad}, {results}, {', '.join(held)}] }}}}"
+        return f"{{{{ [{step}.v | default(-1), {pad}, {results}, {whole}, {', '.join(held)}] }}}}"
 
     def _makers(self, budget: int) -> list[tuple[int, Callable[[str, int], Block]]]:
         makers: list[tuple[int, Callable[[str, int], Block]]] = [(1, self._single), (1, self._single), (1, self._loop)]
@@ -263,10 +273,9 @@ class Maker(Tasks):
         loop, policy = self._loop_spec((0, 1, 2, 3) if children else COUNTS)
         make = self._item_child if children else self.rng.choice((self._item, self._item, self._items_pipeline))
         tool = make(policy)
-        if loop["spec"]["mode"] == "parallel":
+        if loop["spec"]["mode"] != "sequential" and self.version < 2:
             without_set(tool)
-        spec = {"spec": {"policy": {"failure": {"mode": "best_effort"}}}} if policy else {}
-        name = self._step(tool, loop=loop, **spec)
+        name = self._step(tool, loop=loop, **self._failure(loop, policy))
         self._after_failure(name)
         return Block(name, name)
 

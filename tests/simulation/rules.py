@@ -52,6 +52,10 @@ class Diary:
     anchors: set[int] = field(default_factory=set)
     # command -> index of its frame
     indexes: dict[str, int] = field(default_factory=dict)
+    # loop -> key of ctx -> the last item that has set it, and what to: its value, or the reference to it
+    written: dict[tuple[str, int], dict[str, tuple[int, Any]]] = field(default_factory=dict)
+    # loops that the commit that is looked at has ended
+    ended_loops: list[tuple[str, int]] = field(default_factory=list)
 
 
 class EventRules:
@@ -92,6 +96,7 @@ class EventRules:
                 self._issued(diary, event)
             case kind if kind in REPORTED:
                 self._reported(diary, event.command_id or "", payload.get("meta", {}).get("fence"))
+                self._writes(diary, event)
                 if kind == e.FRAME_COMMITTED:
                     self._frame(diary, event)
             case e.TIMER_SET:
@@ -208,8 +213,34 @@ class EventRules:
         frames[start] = end
         diary.out[(event.step, event.generation)].pop(diary.indexes[event.command_id or ""])
 
+    def _writes(self, diary: Diary, event: Event) -> None:
+        """What items have set, as a fold in the order of the items has it, whatever order they are reported in."""
+        payload = event.payload
+        if (event.command_id or "") not in diary.indexes:
+            return
+        written = diary.written.setdefault((event.step or "", event.generation or 0), {})
+        for name, value in {**payload.get("set", {}), **payload.get(e.SET_REFS, {})}.items():
+            # of a loop in sequence, what is reported last is of the last item
+            item = payload.get(e.SET_BY, {}).get(name, written.get(name, (0, None))[0])
+            if name not in written or item >= written[name][0]:
+                written[name] = (item, value)
+
+    def loops_wrote(self, diary: Diary) -> None:
+        """Once a loop has ended, ctx holds what its last items have set; `diary.shadow`: the state after the commit."""
+        state = diary.shadow
+        for step, generation in diary.ended_loops:
+            under_way = any(key.rpartition("#")[0] == step for key in state.loops)
+            if under_way or state.generations.get(step) != generation or state.ended:
+                continue
+            for name, (item, value) in diary.written.get((step, generation), {}).items():
+                found = state.ctx_refs[name] if name in state.ctx_refs else state.ctx.get(name)
+                right = found == value
+                self._must(right, "ctx is not what the last item set", f"{diary.id} {step} {name} {item} {found}")
+        diary.ended_loops.clear()
+
     def _loop_done(self, diary: Diary, event: Event) -> None:
         assert event.step is not None and event.generation is not None
+        diary.ended_loops.append((event.step, event.generation))
         stats = event.payload.get("stats")
         if stats is None or event.payload["status"] != "ok":
             return

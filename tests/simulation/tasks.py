@@ -15,6 +15,8 @@ COUNTS = (0, 1, 2, 3, 6, 24, 24)
 class Tasks:
     rng: random.Random
     depth: int = 0
+    # of the protocol that workers speak
+    version: int = 2
     steps: list[dict[str, Any]] = field(default_factory=list)
     # of fork branches that are open: a step that fails for good inside one would end the others at any time
     forks: int = 0
@@ -28,7 +30,24 @@ class Tasks:
         spec: dict[str, Any] = {"mode": self.rng.choice(("parallel", "parallel", "sequential"))}
         if spec["mode"] == "parallel":
             spec["max_in_flight"] = self.rng.choice((1, 2, 4, 8, 8, "{{ 2 + 1 }}"))
+            spec["mode"] = self._by_place("parallel", "parallel", "async")
+        if (exec := self._by_place(None, "distributed", "local", None)) is not None:
+            spec["policy"] = {"exec": exec}
         return {"in": items, "iterator": "it", "spec": spec}, self.rng.random() < 0.4
+
+    def _by_place(self, *choices: Any) -> Any:
+        """One that depends on how many steps there are, and moves nothing else that is drawn."""
+        return choices[len(self.steps) % len(choices)]
+
+    def _failure(self, loop: dict[str, Any], best_effort: bool) -> dict[str, Any]:
+        """What a step has beside the loop, which itself may have it."""
+        if not best_effort:
+            return {}
+        policy = {"failure": {"mode": "best_effort"}}
+        if self._by_place(True, False):
+            return {"spec": {"policy": policy}}
+        loop["spec"]["policy"] = {**loop["spec"].get("policy", {}), **policy}
+        return {}
 
     def _item(self, best_effort: bool) -> dict[str, Any]:
         few: tuple[list[int], ...] = ([], [], [0], [0, 1, 2])
@@ -47,6 +66,17 @@ class Tasks:
     def _items_pipeline(self, best_effort: bool) -> list[dict[str, Any]]:
         tasks = self._pipeline("{{ iter.it }}", quick=True)
         tasks[-1]["input"]["i"] = "{{ iter._index }}"
+        # what others have set, and this item itself, before it waited
+        others, own = f"ctx.p{len(self.steps)}_1", f"ctx.q{len(self.steps)}"
+        tasks[0]["input"]["others"] = f"{{{{ {others} | default(-1) }}}}"
+        rules = tasks[0].setdefault("spec", {}).setdefault("policy", {}).setdefault("rules", [])
+        rules.append({"else": {"then": {"do": "continue", "set": {own: "{{ iter._index }}"}}}})
+        tasks[-1]["input"]["own"] = f"{{{{ {own} | default(-1) }}}}"
+        if "spec" not in tasks[-1] and self._by_place(True, False):
+            tasks[-1]["input"]["fail"] = 1
+            then = {"do": "retry", "attempts": 2, "delay": 6}
+            again = {"when": "{{ output.status == 'error' }}", "then": then}
+            tasks[-1]["spec"] = {"policy": {"rules": [again]}}
         return tasks
 
     def _item_child(self, best_effort: bool) -> Any:
@@ -68,8 +98,7 @@ class Tasks:
             return self._plain(read, fail=self.rng.choice((9, [0]))), extra
         if wild and kind < 0.9:
             loop, best_effort = self._loop_spec(COUNTS)
-            policy = {"spec": {"policy": {"failure": {"mode": "best_effort"}}}} if best_effort else {}
-            return self._item(best_effort), {"loop": loop, **policy}
+            return self._item(best_effort), {"loop": loop, **self._failure(loop, best_effort)}
         if wild and kind < 0.96:
             return self._sub(read), extra
         return self._plain(read, pad=self.rng.choice((0, 900, 900))), extra
@@ -133,7 +162,7 @@ class Tasks:
 
 
 def without_set(tool: Any) -> None:
-    """Of items that run side by side, the last one's `ctx` wins."""
+    """Of items that run side by side, an older worker does not say which has set what."""
     for task in tool if isinstance(tool, list) else [tool]:
         for rule in task.get("spec", {}).get("policy", {}).get("rules", ()):
             then = rule.get("then") or rule["else"]["then"]

@@ -218,6 +218,7 @@ class WatchedLog(EventRules, MemoryEventStore):
         diary.decided |= facts
         for event in sorted(new, key=lambda event: (event.cause or event.seq, event.seq)):
             apply(diary.shadow, event)
+        self.loops_wrote(diary)
 
     def _after(self, part: ExecutionCommit) -> None:
         id = part.execution.execution_id

@@ -26,7 +26,7 @@ from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_
 from .links import Parameters, T, Wire, never
 from .loop import Loop, Process
 from .memory_schedules import MemorySchedules
-from .playbooks import SHARE, Book, book, stepwise
+from .playbooks import SHARE, Book, book, stepwise, version_of
 from .users import Order, serve
 from .watch import WatchedLog
 
@@ -39,12 +39,6 @@ SKEW = 45.0
 DELAYS = (0.0, 0.0, 0.001, 0.004, 0.03)
 # of a store under load, where many lose the race for a row
 SLOW = (0.0, 0.01, 0.04, 0.1)
-
-
-def version_of(seed: int) -> int:
-    """Of the protocol between workers and control planes: that of a whole book, for the digest tells what goes by
-    reference from what does not."""
-    return stream(seed // SHARE, "version").choice((1, VERSION, VERSION))
 
 
 class Still(random.Random):
@@ -96,7 +90,7 @@ class World:
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
         self._well_at = 0.0
         self.wire = Wire(self)
-        self.version = version_of(seed)
+        self.version = version_of(seed // SHARE)
         # whether workers run in the processes of control planes, as long as there are any
         self.together = not self.calm and self.version == VERSION and stream(seed, "shape").random() < TOGETHER
         self._incarnations: Counter[str] = Counter()

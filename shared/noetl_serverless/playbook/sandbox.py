@@ -197,6 +197,10 @@ class WholeValues(NodeTransformer):
             node.node = self.visit(node.node) if sliced else self._inside(node.node)
             node.arg = self.visit(node.arg)
             return node
+        if isinstance(node, nodes.CondExpr) and node.expr2 is not None:
+            node.test = self.visit(node.test)
+            node.expr1, node.expr2 = self._inside(node.expr1), self._inside(node.expr2)
+            return node
         return self.visit(node)
 
 

@@ -180,6 +180,8 @@ class TestLoop:
             ("{{ each.data.stats.total }}", 2),
             ("{{ each.result.results | length }}", 2),
             ("{{ each.get('stats').total }}", 2),
+            ("{{ (each if each.stats.total > 1 else skipped).results[0].n }}", 1),
+            ("{{ (each if false else skipped).status }}", "skipped"),
             ("{{ each.keys() | list }}", ["results", "stats"]),
             ("{{ each.status }}", "ok"),
             ("{{ each.error }}", None),
