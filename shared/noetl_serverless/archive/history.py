@@ -16,7 +16,15 @@ from ..errors import NotFound
 from ..limits import PAGE_BYTES
 from ..store.archives import ArchivePlace
 from ..store.database import Database
-from ..store.executions import COMPLETED, Execution, Executions, ReportedCommand, ResultRange, merge_inline
+from ..store.executions import (
+    COMPLETED,
+    Execution,
+    Executions,
+    LoopStats,
+    ReportedCommand,
+    ResultRange,
+    merge_inline,
+)
 from ..store.recorded import RecordedEvent
 from .read import ArchiveReader, execution_of
 
@@ -146,13 +154,22 @@ class History(Executions):
                 more = True
         return merge_inline(part for part, _ in kept), more
 
-    async def finished_items(self, execution_id: int, step: str, generation: int) -> int:
-        found = await super().finished_items(execution_id, step, generation)
-        if found:
+    async def loop_stats(self, execution_id: int, step: str, generation: int) -> LoopStats | None:
+        found = await super().loop_stats(execution_id, step, generation)
+        if found is not None:
             return found
-        frames = self._of_loop(execution_id, step, e.FRAME_COMMITTED)
-        items = [it.payload["end"] - it.payload["start"] async for it in frames if it.generation == generation]
-        return sum(items)
+        counts = [
+            it.payload["count"]
+            async for it in self._of_loop(execution_id, step, e.LOOP_OPENED)
+            if it.generation == generation
+        ]
+        if not counts:
+            return None
+        success = failed = 0
+        async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
+            if event.generation == generation:
+                success, failed = success + event.payload["ok"], failed + event.payload["failed"]
+        return LoopStats(counts[0], success, failed)
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
         found = await super().latest_generation(execution_id, step)

@@ -92,6 +92,15 @@ class ResultRange:
     ref: dict[str, Any] | None
 
 
+@dataclass(frozen=True, slots=True)
+class LoopStats:
+    """How many items a loop has, and how many of them have ended well and with an error."""
+
+    total: int
+    success: int
+    failed: int
+
+
 class Executions:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -207,10 +216,11 @@ class Executions:
             await self._database.run(self._sql["has_results_from"], **loop, after=parts[-1].end)
         )[0][0]
 
-    async def finished_items(self, execution_id: int, step: str, generation: int) -> int:
-        """How many items of a loop have finished."""
+    async def loop_stats(self, execution_id: int, step: str, generation: int) -> LoopStats | None:
+        """None if the loop has not been opened."""
         loop = {"execution_id": execution_id, "step": step, "generation": generation}
-        return int((await self._database.run(self._sql["count_finished_items"], **loop))[0][0])
+        rows = await self._database.rows(self._sql["loop_stats"], **loop)
+        return LoopStats(**rows[0]) if rows else None
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
         """The latest generation of a loop step; None if it has not been opened."""

@@ -53,8 +53,13 @@ async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
     ]
     assert parts[1]["ref"]["ref"] == ref["ref"]
     answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each")).json
-    assert (answer["status"], answer["results"], answer["count"]) == ("ok", [0, 20], 3)
-    assert [part["start"] for part in answer["refs"]] == [1]
+    # the second one is not in the store
+    assert (answer["status"], answer["results"], answer["count"], answer["next"]) == ("ok", [0], 3, 1)
+    assert answer["stats"] == {"total": 3, "success": 3, "failed": 0}
+    answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each", after=1)).json
+    assert (answer["results"], [part["start"] for part in answer["refs"]], answer["next"]) == ([], [1], 2)
+    answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each", after=2)).json
+    assert (answer["results"], answer["refs"], answer["next"]) == ([20], [], None)
 
 
 async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:

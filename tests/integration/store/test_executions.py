@@ -10,7 +10,7 @@ from tests.integration.store.plans import EXPLAIN, pages_of, top_of
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.store.database import Database
-from noetl_serverless.store.executions import Executions
+from noetl_serverless.store.executions import Executions, LoopStats
 from noetl_serverless.store.ids import first_id
 from noetl_serverless.store.queries import load
 
@@ -212,6 +212,16 @@ async def test_the_latest_run_of_a_loop_counts(executions: Executions, database:
     assert await executions.latest_generation(1, "loop") == 3
 
 
+async def test_the_items_of_a_loop_are_counted(executions: Executions, database: Database) -> None:
+    assert await executions.loop_stats(1, "loop", 2) is None
+    await database.run("INSERT INTO noetl.stage VALUES (1, 'loop', 2, 1, 30, 'open')")
+    assert await executions.loop_stats(1, "loop", 2) == LoopStats(30, 0, 0)
+    for start, ok, failed in ((0, 4, 1), (5, 2, 0)):
+        statement = "INSERT INTO noetl.frame VALUES (1, 'loop', 2, :start, :end, :start, :ok, :failed)"
+        await database.run(statement, start=start, end=start + ok + failed, ok=ok, failed=failed)
+    assert await executions.loop_stats(1, "loop", 2) == LoopStats(30, 6, 1)
+
+
 async def test_what_is_not_there_is_not_found(executions: Executions) -> None:
     for looking in (executions.get(1), executions.follow(1, after=0, type=None, limit=1)):
         with pytest.raises(NotFound):
@@ -236,7 +246,6 @@ async def test_a_page_of_a_loops_results_reads_what_it_has_room_for(executions: 
     found, more = await executions.loop_results(1, "loop", 2, after=23, max_bytes=PAGE_BYTES)
     assert ([(part.start, part.end) for part in found], more) == ([(22, 24)], False)
     assert await executions.loop_results(1, "loop", 2, after=10**30, max_bytes=PAGE_BYTES) == ([], False)
-    assert await executions.finished_items(1, "loop", 2) == 24
 
 
 async def test_the_next_page_of_a_loops_results_does_not_read_those_before(database: Database) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import orjson
 import pytest
 
-from noetl_serverless.control_plane.routes.results import _page_of
+from noetl_serverless.control_plane.routes.results import _page_of, _with_values
 from noetl_serverless.limits import MIB, PAGE_BYTES
+from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.store.executions import ResultRange
 
 LARGE = "x" * MIB
@@ -39,3 +43,51 @@ def test_a_page_of_results_ends_within_a_part_and_goes_on_there() -> None:
 def test_a_page_has_one_result_at_least(first: int) -> None:
     kept, following = _page_of([ResultRange(first, first + 2, ["x" * (5 * MIB), 1], None)], first, PAGE_BYTES)
     assert (places(kept), following) == ([(first, first + 1, False)], first + 1)
+
+
+async def stored(store: FsspecResultStore, start: int, rows: list[Any]) -> ResultRange:
+    content = orjson.dumps(rows)
+    key = f"1/each/{start}.json"
+    await store.put(key, content)
+    return ResultRange(start, start + len(rows), None, {"key": key, "meta": {"bytes": len(content)}})
+
+
+@pytest.fixture
+def store() -> FsspecResultStore:
+    return FsspecResultStore("memory://loop-results")
+
+
+async def test_results_by_reference_are_read_into_the_list(store: FsspecResultStore) -> None:
+    page = [ResultRange(0, 2, [0, None], None), await stored(store, 2, [2, None, 4]), ResultRange(5, 6, [5], None)]
+    assert await _with_values(lambda: store, page, 0, 6) == ([0, None, 2, None, 4, 5], [], 6)
+    assert await _with_values(lambda: store, page[1:], 3, None) == ([None, 4, 5], [], None)
+
+
+async def test_a_page_ends_before_results_that_it_has_no_room_for(store: FsspecResultStore) -> None:
+    half = await stored(store, 1, [LARGE] * 2)
+    page = [ResultRange(0, 1, [0], None), half, await stored(store, 3, [LARGE] * 3), ResultRange(6, 7, [6], None)]
+    values, refs, following = await _with_values(lambda: store, page, 0, None)
+    assert (len(values), refs, following) == (3, [], 3)
+    values, refs, following = await _with_values(lambda: store, page[2:], 3, None)
+    assert (len(values), refs, following) == (4, [], None)
+
+
+async def test_results_too_large_for_a_page_are_a_page_of_their_own_by_reference(store: FsspecResultStore) -> None:
+    large = await stored(store, 1, [LARGE] * 5)
+    page = [ResultRange(0, 1, [0], None), large, ResultRange(6, 7, [6], None)]
+    assert await _with_values(lambda: store, page, 0, None) == ([0], [], 1)
+    assert await _with_values(lambda: store, page[1:], 1, None) == ([], [large], 6)
+    assert await _with_values(lambda: store, page[1:2], 1, 6) == ([], [large], 6)
+    assert await _with_values(lambda: store, page[2:], 6, None) == ([6], [], None)
+
+
+@pytest.mark.parametrize("content", [None, b"[1", b"[1]", b'{"a": 1}'])
+async def test_results_that_are_no_longer_what_was_stored_are_left_by_reference(
+    store: FsspecResultStore, content: bytes | None
+) -> None:
+    part = await stored(store, 7, [1, 2])
+    assert part.ref is not None
+    await store.delete(part.ref["key"])
+    if content is not None:
+        await store.put(part.ref["key"], content)
+    assert await _with_values(lambda: store, [part], 7, None) == ([], [part], None)

@@ -292,12 +292,27 @@ class LoopResultsQuery(RequestModel):
     after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 
+class LoopStats(BaseModel):
+    total: int = Field(description="Number of items of the loop.")
+    success: int
+    failed: int
+
+
 class LoopResults(BaseModel):
     status: Literal["ok"] = "ok"
     method: Literal["frames"] = "frames"
-    results: list[Any] = Field(description="Inline results of the latest run of the loop, in order.")
+    results: list[Any] = Field(
+        description=(
+            "The results of the items from `after` on, in order, as `{{ step }}` has them in a template: null for each "
+            "that failed. While the loop runs, of those that have finished."
+        )
+    )
+    stats: LoopStats
     count: int = Field(description="Number of items that have finished.")
     refs: list[ManifestPart] = Field(
-        description="Results that are stored by reference, and the items that they belong to."
+        description=(
+            "If the next results are too large for a page, or are no longer stored: the reference to them, and no "
+            "`results`. Read it with GET /api/results/data/{execution_id}."
+        )
     )
     next: int | None = Field(description="Value of `after` for the next page; null on the last page.")

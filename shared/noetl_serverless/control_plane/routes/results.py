@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from typing import Any
 
 import orjson
 
 from ...errors import NotFound, Unavailable
 from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
+from ...ports import ResultStore
 from ...store.executions import ResultRange
-from ..models.executions import LoopResults, LoopResultsQuery, Manifest, ManifestPart, ManifestQuery
+from ..models.executions import LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
 from .identifiers import execution_id_of
 
 # size of a manifest's parts if it is not paged: with the other fields they still fit into one answer
 WHOLE_BYTES = ANSWER_BYTES - 64 * KIB
+# of a loop that ended before it was opened
+NO_ITEMS = LoopStats(total=0, success=0, failed=0)
 
 
 async def manifest(call: Call) -> Manifest:
@@ -42,13 +47,54 @@ async def loop_results(call: Call) -> LoopResults:
     if generation is None:
         raise NotFound(f"execution {execution_id} has not run a loop in step {query.step_name!r}")
     loop = (execution_id, query.step_name, generation)
+    stats = await executions.loop_stats(*loop)
     page, next_item = await _page(call, loop, query.after, PAGE_BYTES)
+    results, large, next_item = await _with_values(call.services.results, page, query.after, next_item)
     return LoopResults(
-        results=[item for part in page for item in part.data or []],
-        count=await executions.finished_items(*loop),
-        refs=[ManifestPart.of(part) for part in page if part.ref is not None],
+        results=results,
+        stats=LoopStats(total=stats.total, success=stats.success, failed=stats.failed) if stats else NO_ITEMS,
+        count=stats.success + stats.failed if stats else 0,
+        refs=[ManifestPart.of(part) for part in large],
         next=next_item,
     )
+
+
+async def _with_values(
+    results: Callable[[], ResultStore], page: list[ResultRange], after: int, next_item: int | None
+) -> tuple[list[Any], list[ResultRange], int | None]:
+    """The results of a page from the item `after` on, also those stored by reference, as many as have room; or one
+    range that is too large to be read here or is no longer stored; and where to continue."""
+    values: list[Any] = []
+    remaining = PAGE_BYTES
+    for index, part in enumerate(page):
+        size = _size_of(part)
+        rows = part.data
+        if rows is None and size <= remaining and part.ref is not None:
+            rows = await _read(results(), part.ref["key"], size, part.end - part.start)
+            rows = rows and rows[max(0, after - part.start) :]
+        if values and (rows is None or size > remaining):
+            return values, [], max(part.start, after)
+        if rows is None:
+            return [], [part], page[index + 1].start if index + 1 < len(page) else next_item
+        values += rows
+        remaining -= size
+    return values, [], next_item
+
+
+def _size_of(part: ResultRange) -> int:
+    """In bytes of JSON."""
+    if part.ref is not None:
+        return int(part.ref.get("meta", {}).get("bytes", 0))
+    return len(orjson.dumps(part.data))
+
+
+async def _read(store: ResultStore, key: str, size: int, count: int) -> list[Any] | None:
+    """A stored list of `count` items; None if it is no longer there, or is not what its reference says."""
+    try:
+        rows = orjson.loads(await store.get_range(key, 0, size))
+    except (KeyError, ValueError):
+        return None
+    return rows if isinstance(rows, list) and len(rows) == count else None
 
 
 async def _page(
@@ -128,7 +174,7 @@ OPERATIONS = (
         "getLoopResults",
         "GET",
         "/api/aggregate/loop/results",
-        summary="Read the results of the latest run of a loop",
+        summary="Read the results of the latest run of a loop as a list in order, page by page, with its stats",
         tag="results",
         roles=USERS,
         handler=loop_results,

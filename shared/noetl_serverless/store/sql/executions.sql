@@ -87,9 +87,11 @@ SELECT * FROM noetl.results(
 SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
     AND start_item >= CAST(:after AS integer));
 
--- count_finished_items: how many items of a loop have finished
-SELECT coalesce(sum(end_item - start_item), 0)::bigint FROM noetl.frame
-WHERE execution_id = :execution_id AND step = :step AND generation = :generation;
+-- loop_stats: how many items a loop has, and how many of them have ended well and with an error
+SELECT s.count AS total, coalesce(sum(f.ok), 0)::integer AS success, coalesce(sum(f.failed), 0)::integer AS failed
+FROM noetl.stage s LEFT JOIN noetl.frame f USING (execution_id, step, generation)
+WHERE s.execution_id = :execution_id AND s.step = :step AND s.generation = :generation
+GROUP BY s.count;
 
 -- latest_generation: the latest generation of a loop
 SELECT max(generation) FROM noetl.stage WHERE execution_id = :execution_id AND step = :step;
