@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.testing.playbooks import PlaybookRun, run_playbook
 from noetl_serverless.tools.port import ToolCall, ToolFailure
 
+PAGE = Path(__file__).parents[3] / "playbooks" / "README.md"
 HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t, path: t/t}\n"
 READING = """
   - step: read
@@ -28,6 +30,13 @@ def loop(items: str, spec: str = "", tail: str = "next: {arcs: [{step: read}]}")
     tool: {{kind: http, url: "item", json: {{n: "{{{{ iter.x }}}}"}}}}
     {tail}
 """
+
+
+async def test_the_example_of_the_reference_runs() -> None:
+    section = PAGE.read_text().partition("\n## Loops\n")[2].partition("\n|")[0]
+    text = HEAD + "workload: {users: {rows: [{name: Ann}, {id: 7}, {name: Bo}]}}\nworkflow:\n" + section
+    run = await run_playbook(text)
+    assert run.result == [{"length": 3}, 3, 1], run.error
 
 
 def answer(call: ToolCall) -> Any:
