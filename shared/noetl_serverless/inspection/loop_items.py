@@ -67,11 +67,26 @@ class RecordedItems:
         else:
             payload["data"] = [frame["data"][place - frame["start"]] for place, frame in found]
             payload["bytes"] = len(canonical(payload["data"]))
+        payload |= _set_by(found, start)
         if failed:
             place, frame = failed[0]
             error = frame.get("errors", {}).get(str(place)) or frame.get("error") or {}
             payload["error"] = {**error, "index": start + found.index(failed[0])}
         return payload
+
+
+def _set_by(found: list[tuple[int, Mapping[str, Any]]], start: int) -> dict[str, Any]:
+    """What these items have set in ctx, as far as the record tells: of each key, it has the last item of a frame."""
+    parts: dict[str, dict[str, Any]] = {"set": {}, e.SET_REFS: {}, e.SET_BY: {}}
+    for index, (place, frame) in enumerate(found, start):
+        # of frames that do not say, all was set by the last item
+        last = frame.get(e.SET_BY, {})
+        for part, other in (("set", e.SET_REFS), (e.SET_REFS, "set")):
+            for name, value in frame.get(part, {}).items():
+                if last.get(name, frame["end"] - 1) == place:
+                    parts[part][name], parts[e.SET_BY][name] = value, index
+                    parts[other].pop(name, None)
+    return {part: values for part, values in parts.items() if values}
 
 
 def _failed(place: int, frame: Mapping[str, Any]) -> bool:

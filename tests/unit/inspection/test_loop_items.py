@@ -180,3 +180,41 @@ def test_an_item_of_a_later_frame_is_found_by_its_place_within_it() -> None:
     found = RecordedItems([opened, *frames])
     found.opened(opened)
     assert counts(found) == [(1, 0), (1, 0), (1, 0), (0, 1)]
+
+
+def test_what_an_item_has_set_comes_with_it() -> None:
+    ref = {"store": "s3", "key": "7/each/0.json"}
+    recorded: dict[str, Any] = {"set": {"a": "A", "b": "B"}, "set_refs": {"c": ref}, "set_by": {"a": 2, "b": 0, "c": 1}}
+    found = items(["p", "q", "r"], **recorded)
+    (first, second) = (found.frame("each#1", 0, 2), found.frame("each#1", 2, 3))
+    assert first is not None
+    assert second is not None
+    names = ("set", "set_refs", "set_by")
+    assert [first.get(name) for name in names] == [{"b": "B"}, {"c": ref}, {"b": 0, "c": 1}]
+    assert [second.get(name) for name in names] == [{"a": "A"}, None, {"a": 2}]
+
+
+def test_where_a_frame_does_not_say_who_set_what_it_was_its_last_item() -> None:
+    found = items(["p", "q"], set={"a": "A"})
+    assert [(frame or {}).get("set") for n in range(2) for frame in [found.frame("each#1", n, n + 1)]] == [
+        None,
+        {"a": "A"},
+    ]
+
+
+def test_of_what_two_frames_set_by_value_and_by_reference_the_later_one_is_kept() -> None:
+    opened = Event(e.LOOP_OPENED, 1, seq=1, step="each", generation=1, payload={"count": 2, "data": [0, 1]})
+    base = {"ok": 1, "failed": 0, "data": [None]}
+    frames = [
+        {"start": 0, "end": 1, **base, "set_refs": {"a": {"key": "k"}}, "set_by": {"a": 0}},
+        {"start": 1, "end": 2, **base, "set": {"a": 5}, "set_by": {"a": 1}},
+    ]
+    log = [
+        Event(e.FRAME_COMMITTED, 2, seq=n, step="each", generation=1, command_id=f"c{n}", payload=frame)
+        for n, frame in enumerate(frames, 2)
+    ]
+    found = RecordedItems([opened, *log])
+    found.opened(opened)
+    frame = found.frame("each#1", 0, 2)
+    assert frame is not None
+    assert (frame.get("set"), frame.get("set_refs"), frame["set_by"]) == ({"a": 5}, None, {"a": 1})
