@@ -101,6 +101,13 @@ def many_children(tool: Tool, items: str, limit: int) -> list[Step]:
     ]
 
 
+def items_that_set(name: str, items: str, following: str) -> Step:
+    """A loop whose items, which end in another order than they begin, set `ctx.last`: all but every third of them."""
+    some = {"when": "{{ iter.n % 3 != 1 }}", "then": {"do": "continue", "set": {"ctx.last": "{{ iter.n }}"}}}
+    work = python("import time\ntime.sleep(0.02 * (7 * n % 5))\nresult = n", n="{{ iter.n }}")
+    return step(name, {**work, "spec": again(some)}, following, loop=at_once(items, 8))
+
+
 def large(blob: str, items: str, following: str) -> list[Step]:
     """Results by reference: of a step, and of the items of a loop. `blob` is an expression of Python over n."""
     return [

@@ -278,6 +278,24 @@ LARGE_RESULTS = Kind(
     weight=3,
 )
 
+# whatever order items end in, and however often they run
+ITEMS_SET = Kind(
+    "items_set",
+    (
+        playbook(
+            "items_set",
+            [
+                constructs.items_that_set("each", "range(workload.n) | list", "end"),
+                step("end", python("result = {'last': last, 'all': all}", last="{{ ctx.last }}", all="{{ each }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 5 + number % 24},
+    lambda given: {"last": given["n"] - (2 if given["n"] % 3 == 2 else 1), "all": list(range(given["n"]))},
+    weight=3,
+)
+
 FAILS = Kind(
     "fails",
     (
@@ -568,6 +586,7 @@ KINDS = (
     TIMER,
     BACK_EDGE,
     LARGE_RESULTS,
+    ITEMS_SET,
     FAILS,
     CANCELLED,
     NO_MATCH,

@@ -43,7 +43,7 @@ THEIRS = {
     "_prev",
 }
 # by step, by item, by whatever people have named
-BY_NAME = {"outcomes", "generations", "waiting", "results", "steps", "set_refs", "ctx_refs"}
+BY_NAME = {"outcomes", "generations", "waiting", "results", "steps", "set_refs", "ctx_refs", "set_by", "writers"}
 _ID = re.compile(r"[#:@]|^\d+$|\d{6,}")
 _TYPES = {dict: "object", list: "array", str: "string", bool: "boolean", int: "number", float: "number"}
 

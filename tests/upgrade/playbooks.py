@@ -511,7 +511,7 @@ KINDS: Sequence[Kind] = (
     CANCELLED,
     GIVEN_MUCH,
 )
-# what the release before does not run: it sets no more than 64 KiB
+# what the release before does not run, or not so: it sets no more than 64 KiB
 SETS_MUCH = Kind(
     "sets_much",
     (
@@ -545,6 +545,20 @@ SETS_MUCH = Kind(
     (),
     lambda n: {"v": 100_000},
 )
-NEWER = (SETS_MUCH,)
+# it does not say which of its items has set what, and takes the last to be reported
+ITEMS_SET = Kind(
+    "items_set",
+    (
+        playbook(
+            "items_set",
+            constructs.items_that_set("each", "range(9) | list", "wait"),
+            step("wait", gate(BY_TIMER), "say"),
+            step("say", python("result = {'last': last, 'all': all}", last="{{ ctx.last }}", all="{{ each }}")),
+        ),
+    ),
+    (),
+    lambda n: {"last": 8, "all": list(range(9))},
+)
+NEWER = (SETS_MUCH, ITEMS_SET)
 BY_NAME = {kind.name: kind for kind in (*KINDS, *NEWER, HELD, PARENT_OF_HELD, POISONED)}
 TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))
