@@ -5,6 +5,13 @@ from typing import Any
 import pytest
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
+from noetl_serverless.playbook.scope import build_scope
+from noetl_serverless.playbook.template import Template
+from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.reader import Resolver
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.worker.execution.rendering import ReferenceLoader
+
 LOOP = """\
 apiVersion: noetl.io/v2
 kind: Playbook
@@ -60,6 +67,43 @@ async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
     assert (answer["results"], [part["start"] for part in answer["refs"]], answer["next"]) == ([], [1], 2)
     answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each", after=2)).json
     assert (answer["results"], answer["refs"], answer["next"]) == ([20], [], None)
+
+
+async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by_reference(
+    user: Client, hands: FakeWorker, looping: str, results_url: str
+) -> None:
+    store = FsspecResultStore(results_url)
+    commands = await hands.claim()
+    while commands:
+        command = commands.pop()
+        start, end = command["frame"]["start"], command["frame"]["end"]
+        rows = [None if n == 2 else {"n": n} for n in range(start, end)]
+        stored = await externalise(
+            rows, execution_id=looping, step="each", suffix=str(start), store=store, limit=0 if start else 1000
+        )
+        frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
+        commands += (await hands.report(command, frame=frame, **stored))["commands"]
+    answer = (await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each")).json
+    assert (await user.get(f"/api/executions/{looping}")).json["status"] == "COMPLETED"
+
+    async def manifest(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        path = f"/api/results/manifest/{execution_id}/{step}/{generation}"
+        page: dict[str, Any] = (await user.get(path, after=after)).json
+        return page
+
+    ref = {"kind": "manifest", "ref": f"noetl://execution/{looping}/manifest/each/1", "count": 3}
+    outcome = {"status": "ok", "ref": {**ref, "extracted": {"stats": answer["stats"]}}}
+    scope: dict[str, Any] = {
+        "workload": {},
+        "ctx": {},
+        "steps": {"each": outcome},
+        "loops": {"each"},
+        "execution_id": looping,
+    }
+    loader = ReferenceLoader(Resolver(store, manifest))
+    listed = await loader.render(lambda fetch: Template("{{ each }}").render(build_scope(**scope, fetch=fetch)))
+    assert answer["results"] == listed == [{"n": 0}, {"n": 1}, None]
+    assert (answer["refs"], answer["next"], answer["stats"]["total"]) == ([], None, 3)
 
 
 async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:
