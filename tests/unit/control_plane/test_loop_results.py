@@ -72,6 +72,13 @@ async def test_a_page_ends_before_results_that_it_has_no_room_for(store: FsspecR
     assert (len(values), refs, following) == (4, [], None)
 
 
+async def test_what_is_stored_leaves_less_room_for_what_is_not(store: FsspecResultStore) -> None:
+    page = [await stored(store, 0, [LARGE] * 3), ResultRange(3, 5, [LARGE] * 2, None)]
+    values, refs, following = await _with_values(lambda: store, page, 0, None)
+    assert (len(values), refs, following) == (3, [], 3)
+    assert await _with_values(lambda: store, page[1:], 3, None) == ([LARGE] * 2, [], None)
+
+
 async def test_results_too_large_for_a_page_are_a_page_of_their_own_by_reference(store: FsspecResultStore) -> None:
     large = await stored(store, 1, [LARGE] * 5)
     page = [ResultRange(0, 1, [0], None), large, ResultRange(6, 7, [6], None)]
