@@ -77,6 +77,8 @@ LOOP_ITEMS: Final = 10_000_000
 IN_FLIGHT: Final = 10_000
 # for a loop that does not set how many of its items may run at once
 DEFAULT_IN_FLIGHT: Final = 16
+# for a cursor: how many claims are under way at once
+DEFAULT_CURSOR_SLOTS: Final = 8
 # what the frames issued for one fact carry; more frames are issued when one has been reported
 FRAMES_BYTES: Final = 8 * MIB
 # a finished loop's results stay in the state up to this size; larger ones are read through the manifest

@@ -164,6 +164,8 @@ class FrameOutcome(Message):
     errors: dict[Index, dict[str, Any]] = Field(default_factory=dict)
     # mean wall time of one item
     item_ms: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    # there was nothing left to claim
+    drained: bool = False
     # of the items' results, when they are by reference, in hexadecimal: see engine.digest.items_digest
     digest: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
 

@@ -195,6 +195,8 @@ def _frame(outcome: Outcome, command: Command, payload: dict[str, Any]) -> dict[
     if "bytes" in payload:
         # each item with its comma, without the brackets, so that the sum over a loop does not depend on its frames
         counts["bytes"] = payload["bytes"] - 1
+    if frame.drained:
+        counts["drained"] = True
     if frame.item_ms:
         counts["item_ms"] = round(frame.item_ms, 3)
     if frame.digest is not None and outcome.ref is not None:

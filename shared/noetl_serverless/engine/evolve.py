@@ -10,7 +10,7 @@ from ..limits import LOOP_INLINE_BYTES
 from . import events as e
 from .budget import record_spent
 from .events import Event
-from .state import Command, Loop, State, Suspended, Token, token_key
+from .state import Command, Cursor, Loop, State, Suspended, Token, token_key
 
 
 def evolve(state: State, event: Event) -> State:
@@ -141,7 +141,22 @@ def _frame_committed(state: State, event: Event) -> None:
         return
     record_spent(state, event)
     _assign(state, event)
-    state.loops[command.key] = after_frame(state.loops[command.key], command.frame, event.payload)
+    loop = after_frame(state.loops[command.key], command.frame, event.payload)
+    if command.key in state.cursors:
+        loop = _after_claim(state, command.key, loop, event.payload)
+    state.loops[command.key] = loop
+
+
+def _after_claim(state: State, key: str, loop: Loop, payload: dict[str, Any]) -> Loop:
+    """Indexes for which there was no row are not returned. When nothing is left to claim, or a claim has failed, no
+    more frames are issued."""
+    cursor = state.cursors[key]
+    if payload.get("error") and payload["start"] == payload["end"]:
+        loop = replace(loop, best_effort=False, error=payload["error"])
+    if payload.get("drained"):
+        state.cursors[key] = replace(cursor, drained=True)
+        loop = replace(loop, count=loop.next)
+    return replace(loop, returned=())
 
 
 def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str, Any]) -> Loop:
@@ -221,8 +236,12 @@ def _loop_opened(state: State, event: Event) -> None:
         state.tokens[key] = replace(state.tokens[key], phase=phase)
     else:
         _begin(state, event.step, event.generation, phase)
+    count = payload["count"]
+    if (claims := payload.get("cursor")) is not None:
+        state.cursors[key] = Cursor(claims["rows"])
+        count = claims["rows"] * claims["frames"]
     state.loops[key] = Loop(
-        count=payload["count"],
+        count=count,
         sequential=payload["mode"] == "sequential",
         max_in_flight=payload["max_in_flight"],
         best_effort=payload["best_effort"],
@@ -234,11 +253,19 @@ def _loop_done(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     key = token_key(event.step, event.generation)
     loop = state.loops.pop(key, None)
+    if loop is not None and key in state.cursors:
+        loop = claimed(loop)
+        del state.cursors[key]
     state.writers.pop(key, None)
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
     if not _is_stale(state, event):
         state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
+
+
+def claimed(loop: Loop) -> Loop:
+    """The loop over a cursor at its end, whose items are those that were claimed."""
+    return replace(loop, count=loop.ok + loop.failed)
 
 
 def _is_stale(state: State, event: Event) -> bool:
@@ -286,8 +313,8 @@ def _ended(state: State, event: Event) -> None:
     if e.QUARANTINED in event.payload:
         # it may be retried
         return
-    under_way = (state.tokens, state.waiting, state.commands, state.loops, state.writers, state.timers, state.children)
-    for container in under_way:
+    waits = (state.tokens, state.waiting, state.commands, state.timers, state.children)
+    for container in (*waits, state.loops, state.writers, state.cursors):
         container.clear()
 
 

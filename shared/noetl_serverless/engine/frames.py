@@ -59,6 +59,13 @@ def next_frame(loop: Loop, in_flight: int, *, may_retry: bool = False, local: bo
     return loop.frames, start, start + size, concurrency
 
 
+def next_claim(loop: Loop, in_flight: int, rows: int) -> Frame | None:
+    """The same for a loop over a cursor, each of whose frames claims up to `rows` items; `in_flight`: frames."""
+    if next_items(loop) is None or in_flight >= loop.max_in_flight:
+        return None
+    return loop.frames, loop.next, loop.next + rows, 1
+
+
 def _shape(loop: Loop, remaining: int, free_slots: int, may_retry: bool) -> tuple[int, int]:
     if loop.single or (loop.item_ms or 0.0) >= SLOW_ITEM_MS:
         return 1, 1

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..limits import DEFAULT_IN_FLIGHT, FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, LOOP_ITEMS
-from ..playbook.plan import Loop, Step
+from ..playbook.plan import Cursor, Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .decision import Decision
-from .evolve import loop_outcome
-from .frames import next_frame, next_items, width_of
+from .evolve import claimed, loop_outcome
+from .frames import next_claim, next_frame, next_items, width_of
 from .ids import command_id
 from .limits import size_of
 from .state import Loop as Opened
@@ -23,6 +23,9 @@ FAILED = "loop.failed"
 
 def begin(decision: Decision, step: Step, loop: Loop, generation: int) -> None:
     """Open the loop, or have a worker render a collection that is large or needs a stored result."""
+    if loop.cursor is not None:
+        open_with(decision, step, generation, 0, {"cursor": _claims(loop.cursor)})
+        return
     try:
         items = collection(loop.items.render(decision.scope()))
     except NeedsFetch:
@@ -57,7 +60,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "mode": step.loop.mode,
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
-            "single": step.parks or step.loop.exec == "distributed",
+            "single": step.parks or step.loop.exec == "distributed" or step.loop.cursor is not None,
             "scope": scope if _shares_ctx(step, step.loop, scope) else {"steps": scope["steps"]},
             **items,
         },
@@ -70,7 +73,11 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
 def _shares_ctx(step: Step, loop: Loop, scope: dict[str, Any]) -> bool:
     """Whether all frames see ctx as it is now. In a parallel loop, items see nothing of what others set, which would be
     a matter of chance; in a sequential one each sees what those before it have set."""
-    return bool(scope["ctx"]) if step.ctx_is_stable else loop.mode == "parallel"
+    return bool(scope["ctx"]) if step.ctx_is_stable else loop.mode != "sequential"
+
+
+def _claims(cursor: Cursor) -> dict[str, int]:
+    return {"rows": cursor.max_rows, "frames": cursor.max_frames}
 
 
 def _width(decision: Decision, loop: Loop, count: int) -> int:
@@ -99,14 +106,23 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     if next_items(decision.state.loops[key]) is None:
         # without looking at each open frame: there may be thousands, and this is asked when each of them is reported
         if next(_open_frames(decision.state, key), None) is None:
-            end(decision, step, generation, _loop_failure(decision.state.loops[key]))
+            end(decision, step, generation, _loop_failure(decision.state, key))
         return
     open_frames = list(_open_frames(decision.state, key))
     in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
     scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
     may_retry, local = step.may_retry, step.loop is not None and step.loop.exec == "local"
-    while (frame := next_frame(decision.state.loops[key], in_flight, may_retry=may_retry, local=local)) is not None:
+    cursor = decision.state.cursors.get(key)
+    rows = cursor.rows if cursor is not None else 0
+
+    def following() -> tuple[int, int, int, int] | None:
+        loop = decision.state.loops[key]
+        return (
+            next_claim(loop, in_flight, rows) if rows else next_frame(loop, in_flight, may_retry=may_retry, local=local)
+        )
+
+    while (frame := following()) is not None:
         if open_frames and decision.size.bytes > FRAMES_BYTES:
             # the next ones are issued when one has been reported
             break
@@ -150,17 +166,25 @@ def _open_frames(state: State, key: str) -> Iterator[tuple[int, int, int, int]]:
                 yield item.frame
 
 
-def _loop_failure(loop: Opened) -> dict[str, Any] | None:
-    if loop.error is None or loop.best_effort:
+def _loop_failure(state: State, key: str) -> dict[str, Any] | None:
+    loop, cursor = state.loops[key], state.cursors.get(key)
+    if loop.error is not None and not loop.best_effort:
+        return _item_failure(loop if cursor is None else claimed(loop), loop.error)
+    if cursor is None or cursor.drained:
         return None
-    first = loop.error.get("message", "failed")
-    message = f"{loop.failed} of {loop.count} items failed; the first: {first}"
+    message = f"there are rows left to claim after {loop.frames} claims: see cursor.options.max_iterations"
+    return {"kind": "loop", "code": "loop.not_drained", "message": message, "retryable": False}
+
+
+def _item_failure(loop: Opened, error: dict[str, Any]) -> dict[str, Any]:
+    first = error.get("message", "failed")
+    what = f"{loop.failed} of {loop.count} items failed; the first" if loop.failed else "items could not be claimed"
     return {
         "kind": "loop",
-        "code": "loop.item_failed",
-        "message": message,
+        "code": "loop.item_failed" if loop.failed else "loop.claim_failed",
+        "message": f"{what}: {first}",
         "retryable": False,
-        "item": loop.error,
+        "item": error,
     }
 
 
@@ -168,7 +192,10 @@ def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] |
     """End the loop with `error`, or with success if there is none."""
     status = "error" if error else "ok"
     payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
-    loop = decision.state.loops.get(token_key(step.name, generation))
+    key = token_key(step.name, generation)
+    loop = decision.state.loops.get(key)
+    if loop is not None and key in decision.state.cursors:
+        loop = claimed(loop)
     if loop is not None:
         payload["stats"] = loop.stats
     done = decision.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)

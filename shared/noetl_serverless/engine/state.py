@@ -98,6 +98,14 @@ class Loop:
         return cls(**{**value, "returned": returned, "results": kept})
 
 
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Its frames claim up to `rows` items each, whose indexes are reserved for them, until one finds none."""
+
+    rows: int
+    drained: bool = False
+
+
 @dataclass(slots=True)
 class State:
     execution_id: str
@@ -121,6 +129,8 @@ class State:
     # of each parallel loop that is under way, by its key: the keys of ctx that its items have set -> the index of the
     # last item that did
     writers: dict[str, dict[str, int]] = field(default_factory=dict)
+    # of each loop over a cursor that is under way, by its key
+    cursors: dict[str, Cursor] = field(default_factory=dict)
     timers: dict[str, Suspended] = field(default_factory=dict)
     children: dict[str, Suspended] = field(default_factory=dict)
     # the last step that ended a branch: its outcome is the execution's result
@@ -156,6 +166,7 @@ class State:
             commands=dict(self.commands),
             loops=dict(self.loops),
             writers=dict(self.writers),
+            cursors=dict(self.cursors),
             timers=dict(self.timers),
             children=dict(self.children),
             last=self.last,
@@ -201,6 +212,7 @@ class State:
         values["tokens"] = {key: Token(**value) for key, value in values.get("tokens", {}).items()}
         values["commands"] = {key: Command.restore(value) for key, value in values.get("commands", {}).items()}
         values["loops"] = {key: Loop.restore(value) for key, value in values.get("loops", {}).items()}
+        values["cursors"] = {key: Cursor(**value) for key, value in values.get("cursors", {}).items()}
         values["timers"] = {key: Suspended.restore(value) for key, value in values.get("timers", {}).items()}
         values["children"] = {key: Suspended.restore(value) for key, value in values.get("children", {}).items()}
         values["spent"] = {key: tuple(value) for key, value in values.get("spent", {}).items()}

@@ -7,13 +7,13 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..limits import DEFAULT_IN_FLIGHT
+from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
 from . import grammar, model
 from .document import Path, plain_data
 from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
-from .plan import AdmitRule, Arc, Budget, Loop, Plan, Step, Task
+from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
 from .reads import Reads, merge
 from .scope import RESERVED
 from .tasks import Tasks
@@ -131,15 +131,38 @@ class _Compiler:
             items=self.trees.collection(step.loop, here),
             iterator=step.loop.iterator,
             mode=spec.mode,
-            max_in_flight=self._width(spec, (*here, "spec", "max_in_flight")),
+            max_in_flight=self._width(step.loop, spec, (*here, "spec", "max_in_flight")),
             best_effort=failure is not None and failure.mode == "best_effort",
             exec=policy.exec,
+            cursor=self._cursor(step.loop.cursor, spec.frame or model.FramePolicy(), (*here, "cursor")),
         )
 
-    def _width(self, spec: model.LoopSpec, path: Path) -> int | Template:
+    def _cursor(self, cursor: model.Cursor | None, frame: model.FramePolicy, path: Path) -> Cursor | None:
+        if cursor is None:
+            return None
+        options = cursor.options or model.CursorOptions()
+        return Cursor(
+            kind=cursor.kind,
+            auth=self.trees.tree(cursor.auth, (*path, "auth")),
+            claim=self.trees.sql(cursor.claim, (*path, "claim")),
+            max_frames=options.max_iterations,
+            max_rows=frame.max_rows,
+            max_bytes=frame.max_bytes,
+            max_seconds=float(frame.max_seconds),
+            lease_seconds=frame.lease_seconds,
+            heartbeat_seconds=frame.heartbeat_seconds,
+            concurrency=frame.row_concurrency,
+            by_row=frame.process == "row",
+            retries_all=frame.retry_mode == "whole_frame",
+            max_attempts=frame.max_attempts,
+        )
+
+    def _width(self, loop: model.Loop, spec: model.LoopSpec, path: Path) -> int | Template:
         if spec.mode == "sequential":
             return 1
         width = spec.max_in_flight
+        if width is None and loop.cursor is not None:
+            return (loop.cursor.options and loop.cursor.options.pool_size) or DEFAULT_CURSOR_SLOTS
         if width is None:
             return DEFAULT_IN_FLIGHT
         if isinstance(width, int):
@@ -181,7 +204,9 @@ class _Compiler:
     def _reads(self, input_tree: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
         """The names that the worker must be given to render the step's templates."""
         trees: list[Tree] = [input_tree, loop.items if loop else None]
-        local = set(_LOCAL)
+        if loop and loop.cursor:
+            trees += [loop.cursor.auth, loop.cursor.claim]
+        local = {*_LOCAL, FRAME_MAX_ROWS}
         if loop:
             local |= {loop.iterator, "loop_event_id"}
         for task in tasks:

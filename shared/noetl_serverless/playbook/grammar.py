@@ -95,7 +95,6 @@ TOOL_LEGACY: Final[Mapping[str, str]] = {
     "set": "put 'set' next to 'tool', or into a rule's 'then'",
     "next": "put 'next' next to 'tool'",
     "loop": "put 'loop' next to 'tool'",
-    "result": "use output.select",
     "outcome": "use spec.policy.rules",
     "policy": "it belongs in 'spec': spec: {policy: {rules: [...]}}",
     "rules": "they belong in spec.policy: spec: {policy: {rules: [...]}}",

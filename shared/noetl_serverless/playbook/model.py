@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..limits import DEFAULT_MAX_TURNS, INLINE_BYTES, MAX_WEIGHT, WEIGHT
+from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .document import MapNode
 from .faults import Faults
@@ -222,10 +222,65 @@ class LoopPolicy(Part):
     failure: Failure | None = Field(None, description="The same as spec.policy.failure of the step")
 
 
-class LoopSpec(Part):
-    later = frozenset({"frame"})
+class FramePolicy(Part):
+    """How the rows of a cursor are claimed and processed. A frame is what one claim returns."""
 
-    mode: Literal["sequential", "parallel"] = "sequential"
+    later = frozenset({"verify_ipc"})
+
+    max_rows: Annotated[int, Field(ge=1, le=10_000), _written(whole)] = Field(
+        1, description="Rows of one claim: `__frame_max_rows` in the claim's SQL. More rows fail the frame"
+    )
+    max_bytes: Annotated[int, Field(ge=1, le=1 << 30), _written(whole)] = Field(
+        64 << 20, description="Bytes of the rows of one claim. More fail the frame, and nothing is claimed"
+    )
+    max_seconds: PositiveSeconds = Field(
+        30.0, description="Seconds after which a frame begins no further row; it goes on as a new command"
+    )
+    lease_seconds: Annotated[PositiveSeconds, Field(le=3600)] | None = Field(
+        None,
+        description=(
+            "Seconds after which another worker takes over the frame of one that is lost, if that is longer than the "
+            "worker's own lease (30 on a laptop)"
+        ),
+    )
+    heartbeat_seconds: PositiveSeconds | None = Field(
+        None, description="How often the lease is extended. Default: three times in its time"
+    )
+    row_concurrency: Annotated[int, Field(ge=1, le=1000), _written(whole)] = Field(
+        1, description="How many rows of a frame are processed at once"
+    )
+    process: Literal["row", "frame"] = Field(
+        "row", description="row: the tasks run for each row. frame: they run once, for the list of all rows"
+    )
+    retry_mode: Literal["whole_frame", "failed_rows"] = Field(
+        "whole_frame", description="What is processed again after a row has failed with a retryable error"
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100), _written(whole)] = Field(
+        3, description="How often a frame is processed at most because of retryable errors"
+    )
+
+
+class CursorOptions(Part):
+    pool_size: Annotated[int, Field(ge=1, le=IN_FLIGHT), _written(whole)] | None = Field(
+        None, description="How many frames are under way at once, unless max_in_flight says so. Default: 8"
+    )
+    max_iterations: Annotated[int, Field(ge=1, le=1_000_000), _written(whole)] = Field(
+        100_000, description="How many claims there are at most; the loop fails if there are still rows then"
+    )
+
+
+class Cursor(Part):
+    """Items that are claimed while the loop runs, until there are none."""
+
+    kind: Literal["postgres"]
+    auth: str = Field(description="Name of a stored credential of type postgres")
+    claim: str = Field(description="SQL that marks rows as taken and returns them; it runs in a transaction of its own")
+    options: CursorOptions | None = None
+
+
+class LoopSpec(Part):
+    mode: Literal["sequential", "parallel", "cursor"] = "sequential"
+    frame: FramePolicy | None = Field(None, description="For mode: cursor")
     max_in_flight: Annotated[int | str, _written(whole)] | None = Field(
         None, description="A number, also as text, or a template that gives it: how many items run at once"
     )
@@ -234,7 +289,6 @@ class LoopSpec(Part):
 
 
 class Loop(Part):
-    later = frozenset({"cursor"})
     legacy: ClassVar[Mapping[str, str]] = {
         "collection": "use 'in'",
         "element": "use 'iterator'",
@@ -243,7 +297,8 @@ class Loop(Part):
         "until": "use an arc back to the step",
     }
 
-    items: str | list[Any] = Field(alias="in")
+    items: str | list[Any] | None = Field(None, alias="in")
+    cursor: Cursor | None = Field(None, description="In place of `in`, for mode: cursor")
     iterator: Name
     spec: LoopSpec | None = None
 

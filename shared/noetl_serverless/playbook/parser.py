@@ -14,9 +14,6 @@ from .model import Playbook
 M = TypeVar("M", bound=BaseModel)
 
 _LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
-_MODES = {
-    "cursor": ("mode: cursor is not supported yet", "playbook.not_supported"),
-}
 _TYPES = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -48,8 +45,6 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     location, kind = detail["loc"], detail["type"]
     found, _ = document.find(location)
     missing = kind == "missing"
-    if missing and location[-1] == "in" and "cursor" in (document.value(found) or {}):
-        return  # already reported at the cursor
     if kind in ("model_type", "model_attributes_type") and found and found[-1] == "next":
         faults.add(_LEGACY_NEXT, location, "playbook.legacy")
         return
@@ -57,10 +52,6 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
         label = next(iter(value))
         faults.add(f"write the name next to the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
-        return
-    if kind == "literal_error" and found and found[-1] == "mode" and value in _MODES:
-        message, code = _MODES[value]
-        faults.add(message, location, code)
         return
     message = f"'{location[-1]}' is required" if missing else _message(detail, value)
     faults.add(message, location, "playbook.missing_field" if missing else "playbook.invalid_value")

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from ..limits import DEFAULT_MAX_TURNS, WEIGHT
 from .template import Place, Template, Tree
 
+# what the SQL of a claim calls the number of rows that it may claim
+FRAME_MAX_ROWS = "__frame_max_rows"
 # the pool of all steps that need no other
 SHARED = "shared"
 
@@ -76,14 +78,38 @@ class Task:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
+class Cursor:
+    """Items that are claimed while the loop runs. A frame is what one claim returns."""
+
+    kind: str
+    auth: Tree
+    claim: Tree
+    # claims at most, and rows and bytes of one
+    max_frames: int
+    max_rows: int
+    max_bytes: int
+    # after which a frame begins no further row; of the lease, and between two heartbeats: None for the worker's own
+    max_seconds: float
+    lease_seconds: float | None
+    heartbeat_seconds: float | None
+    concurrency: int
+    by_row: bool
+    # after a retryable error, all rows of a frame are processed again, or those that failed
+    retries_all: bool
+    max_attempts: int
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Loop:
+    # of a cursor: of no items
     items: Template
     iterator: str
-    mode: Literal["sequential", "parallel"]
+    mode: Literal["sequential", "parallel", "cursor"]
     max_in_flight: int | Template
     best_effort: bool = False
     # distributed: a command for each item; local: batches as large as a frame may be; None: adapted to the items
     exec: Literal["distributed", "local"] | None = None
+    cursor: Cursor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,17 +153,32 @@ class _Checker:
         self._usable(iterator, (*path, "loop", "iterator"), "iterator")
         if iterator in self.steps:
             self.add(f"the iterator '{iterator}' has the same name as a step; rename it", (*path, "loop", "iterator"))
-        spec = step.loop.spec
-        if spec is None:
-            return
+        spec = step.loop.spec or model.LoopSpec()
+        self._source(step.loop, spec, (*path, "loop"))
         self._loop_failure(step, spec, (*path, "loop", "spec", "policy", "failure"))
         width, at = spec.max_in_flight, (*path, "loop", "spec", "max_in_flight")
         if width is None:
             return
         if spec.mode == "sequential":
-            self.add("max_in_flight requires mode: parallel", at)
+            self.add("max_in_flight requires mode: parallel or cursor", at)
         elif isinstance(width, int) and not 1 <= width <= IN_FLIGHT:
             self.add(f"max_in_flight must be from 1 to {IN_FLIGHT}", at)
+
+    def _source(self, loop: model.Loop, spec: model.LoopSpec, path: Path) -> None:
+        """Where the items come from."""
+        if loop.items is None and loop.cursor is None:
+            self.add("'in' is required, or 'cursor' with mode: cursor", path, "playbook.missing_field")
+        if loop.cursor is not None:
+            if loop.items is not None:
+                self.add("a loop has either 'in' or 'cursor'", (*path, "cursor"))
+            if spec.mode != "cursor":
+                self.add("'cursor' requires spec: {mode: cursor}", (*path, "cursor"))
+        elif spec.mode == "cursor":
+            self.add("mode: cursor requires 'cursor'", (*path, "spec", "mode"), "playbook.missing_field")
+        if spec.frame is not None and spec.mode != "cursor":
+            self.add("'frame' requires mode: cursor", (*path, "spec", "frame"))
+        if spec.mode == "cursor" and spec.policy is not None and spec.policy.exec is not None:
+            self.add("'exec' is for loops over a collection", (*path, "spec", "policy", "exec"))
 
     def _loop_failure(self, step: model.Step, spec: model.LoopSpec, path: Path) -> None:
         """The failure mode of a loop may be in two places, but only once."""

@@ -77,6 +77,9 @@ class Trees:
     def collection(self, loop: model.Loop, path: Path) -> Template:
         """A loop's items as a template; a list in the document becomes one."""
         here = (*path, "in")
+        if loop.items is None:
+            # of a cursor, which claims them; or a fault elsewhere
+            return Template("{{ [] }}")
         if isinstance(loop.items, list):
             return self._listed(loop.items, here)
         if not has_markers(loop.items):

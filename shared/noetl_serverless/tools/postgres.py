@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
+from ..errors import Problem
 from ..postgres_target import FIELDS
 from .port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome, credential_named
 from .postgres_config import PostgresConfig
 from .postgres_pool import PoolLimits
+
+# called with rows and the id of the transaction that claimed them
+Record = Callable[[list[dict[str, Any]], int], Awaitable[None]]
 
 
 class Postgres:
@@ -29,17 +33,73 @@ class Postgres:
         credential = Credential("", "", {})
         try:
             config = PostgresConfig.of(call)
-            credential = await credential_named(context, "postgres", config.auth)
-            if credential.type not in self.credentials:
-                message = f"postgres: credential {credential.name!r} is of type {credential.type!r}, not postgres"
-                raise ToolFailure("credential", "credential.unfit", message)
+            credential = await self._credential(config, context)
             async with self._limits.use(credential.name, config.pool):
                 work = Work(config, call.input, credential, self._cache(), _deadline(call.timeout))
-                return await self._thread(work)
+                outcome: ToolOutcome = await self._thread(work, work.run)
+                return outcome
         except ToolFailure as failure:
             return _masked(failure, credential)
         except Exception as error:
             return _masked(failure_of(error), credential)
+
+    async def claim(self, call: ToolCall, context: ToolContext, record: Record, seconds: float) -> ToolOutcome:
+        """Run the statements of `call` in a transaction that commits after `record`, which is called if there are rows;
+        the server ends it after `seconds`. Data: {"rows"}. Passes on a Problem that `record` raises."""
+        from .postgres_claim import ClaimWork
+        from .postgres_work import failure_of
+
+        credential = Credential("", "", {})
+        try:
+            config = PostgresConfig.of(call)
+            credential = await self._credential(config, context)
+            work = ClaimWork(config, call.input, credential, self._cache(), seconds)
+            claimed = await self._thread(work, work.claim)
+            try:
+                if claimed.rows:
+                    await record(claimed.rows, claimed.transaction)
+            except BaseException:
+                await asyncio.shield(asyncio.to_thread(work.roll_back))
+                raise
+            await _to_its_end(self._thread(work, work.commit))
+            return ToolOutcome("ok", data={"rows": claimed.rows})
+        except ToolFailure as failure:
+            return _masked(failure, credential)
+        except Problem:
+            raise
+        except Exception as error:
+            return _masked(failure_of(error), credential)
+
+    async def claim_status(self, auth: str, context: ToolContext, transaction: int) -> str:
+        """What became of the transaction of a claim: see `postgres_claim.TransactionStatus`. Raises ToolFailure."""
+        from .postgres_claim import status_of
+        from .postgres_work import failure_of
+
+        call = ToolCall("postgres", "claim", {"auth": auth, "command": "SELECT"})
+        credential = await self._credential(PostgresConfig.of(call), context)
+        connections = self._cache()
+
+        def ask() -> str:
+            connection, _ = connections.take(credential)
+            try:
+                return status_of(connection, transaction)
+            finally:
+                # not kept: it may be one that has just been found dead
+                connection.drop()
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
+        except Exception as error:
+            failure = failure_of(error)
+            failure.error["message"] = credential.mask(failure.error["message"])
+            raise failure from None
+
+    async def _credential(self, config: PostgresConfig, context: ToolContext) -> Credential:
+        credential = await credential_named(context, "postgres", config.auth)
+        if credential.type not in self.credentials:
+            message = f"postgres: credential {credential.name!r} is of type {credential.type!r}, not postgres"
+            raise ToolFailure("credential", "credential.unfit", message)
+        return credential
 
     async def close(self) -> None:
         if self._connections is not None:
@@ -52,16 +112,15 @@ class Postgres:
             self._connections = Connections()
         return self._connections
 
-    async def _thread(self, work: Any) -> ToolOutcome:
-        """Run in a thread; when cancelled or overdue, stop the statement on the server and wait for the thread
-        to notice."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work.run)
+    async def _thread(self, work: Any, action: Callable[[], Any]) -> Any:
+        """Run the `action` of `work` in a thread; when cancelled or overdue, stop the statement on the server and wait
+        for the thread to notice."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, action)
         running.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # the server itself enforces the timeout; this is for one that does not answer
         timeout = None if work.deadline is None else max(0.0, work.deadline - time.monotonic()) + 0.5
         try:
-            outcome: ToolOutcome = await asyncio.wait_for(asyncio.shield(running), timeout)
-            return outcome
+            return await asyncio.wait_for(asyncio.shield(running), timeout)
         except (TimeoutError, asyncio.CancelledError) as error:
             if running.done():
                 raise
@@ -73,6 +132,16 @@ class Postgres:
             raise ToolFailure(
                 "postgres", "postgres.timeout", "the server did not answer in time", retryable=True
             ) from None
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Any]) -> None:
+    """Also when cancelled meanwhile."""
+    running = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait((running,))
+        raise
 
 
 def _deadline(timeout: float | None) -> float | None:

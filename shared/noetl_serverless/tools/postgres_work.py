@@ -126,19 +126,22 @@ class Work:
         connection.execute_simple(begin + _SETTINGS.format(local=local))
 
     def _all(self, connection: Connection, queries: list[Statement]) -> dict[str, Any]:
+        data = self._all_in(connection, queries)
+        if self._config.transaction:
+            connection.execute_simple("COMMIT")
+        return {"status": "ok", **data, "statement_count": len(queries) + (self._config.rows is not None)}
+
+    def _all_in(self, connection: Connection, queries: list[Statement]) -> dict[str, Any]:
+        """Run the statements in the open transaction, if there is one; the result of the last."""
         context = None
         for statement in queries:
             self._limit_time(connection)
             values = list(statement.values.values())
             context = connection.statement(statement.text, values, self._config.max_rows)
         if self._config.rows is not None:
-            data = self._load(connection, self._config.rows)
-        else:
-            assert context is not None
-            data = _result(context)
-        if self._config.transaction:
-            connection.execute_simple("COMMIT")
-        return {"status": "ok", **data, "statement_count": len(queries) + (self._config.rows is not None)}
+            return self._load(connection, self._config.rows)
+        assert context is not None
+        return _result(context)
 
     def _limit_time(self, connection: Connection) -> None:
         """Let the server cancel statements that take longer than the time left."""

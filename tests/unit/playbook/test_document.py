@@ -6,6 +6,7 @@ import pytest
 
 from noetl_serverless.errors import Fault, json_pointer
 from noetl_serverless.playbook.document import (
+    MAX_BYTES,
     MAX_DEPTH,
     Document,
     Unreadable,
@@ -95,7 +96,7 @@ def test_what_cannot_be_read_has_its_place(text: str, line: int, column: int, me
 
 class TestBounds:
     def test_bytes(self) -> None:
-        assert refused("a: " + "ä" * 524_288).code == "playbook.too_large"
+        assert refused("a: " + "ä" * (MAX_BYTES // 2)).code == "playbook.too_large"
 
     def test_depth(self) -> None:
         assert data("[" * MAX_DEPTH + "]" * MAX_DEPTH)

@@ -32,4 +32,3 @@ def test_every_reference_is_defined() -> None:
 def test_what_is_not_supported_is_not_in_it() -> None:
     schema = playbook_schema()
     assert "keychain" not in schema["properties"]
-    assert "cursor" not in schema["$defs"]["Loop"]["properties"]

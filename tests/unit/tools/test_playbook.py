@@ -26,6 +26,7 @@ async def test_a_child_is_asked_for_with_payload_over_input() -> None:
         "payload": {"a": 1, "b": 2},
         "payload_ref": None,
         "return_step": "end",
+        "timeout": None,
     }
 
 

@@ -51,9 +51,9 @@ class Calls:
     def supports(self, version: int) -> bool:
         return self._orchestrator.supports(version)
 
-    def lease_end(self, sent: float) -> float:
-        """When a lease expires that was granted by a call sent at `sent`, by the loop's clock."""
-        return sent + self.lease_seconds
+    def lease_end(self, sent: float, seconds: float | None = None) -> float:
+        """When a lease, of so many seconds, expires that was granted by a call sent at `sent`, by the loop's clock."""
+        return sent + (self.lease_seconds if seconds is None else seconds)
 
     async def claim(self, keys: Sequence[CommandKey], limit: int) -> Response[ClaimResponse]:
         """Claim `keys` or, without any, whatever is pending, with executions taking turns."""
@@ -94,8 +94,9 @@ class Calls:
             self.recover()
         return answer
 
-    async def heartbeat(self, held: list[Held]) -> HeartbeatResponse:
-        request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=self.lease_seconds)
+    async def heartbeat(self, held: list[Held], seconds: float) -> HeartbeatResponse:
+        """Extend the leases to so many seconds from now."""
+        request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=seconds)
         answer = await self._orchestrator.heartbeat(request, timeout=self.lease_seconds / 3)
         self._record_answer()
         return answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Mapping
 
 from ...errors import Problem
@@ -40,13 +41,14 @@ class Heartbeat:
         self._abandon = abandon
 
     async def send(self) -> None:
-        """Send heartbeats three times in the time of a lease, for MAX_COMMANDS commands per call, until cancelled."""
+        """Send heartbeats three times in the time of a lease, or more often if a command asks for that, for
+        MAX_COMMANDS commands per call, until cancelled."""
         lease = self._calls.lease_seconds
         loop = asyncio.get_running_loop()
         next_at = loop.time()
         while True:
             # even after a heartbeat that timed out, there is time for another before the leases expire
-            next_at = max(next_at + lease / 3, loop.time())
+            next_at = max(next_at + min(lease / 3, self._shortest_pause()), loop.time())
             await asyncio.sleep(next_at - loop.time())
             # the steps of a speculative run share one lease
             unshared = [
@@ -56,13 +58,25 @@ class Heartbeat:
             held = [Held.of(running.command) for running in unshared]
             held += [Held.of(leased) for leased in self._speculative_runs.leased_commands()]
             held += [Held.of(outcome) for outcome in self._reporter.unanswered.values()]
-            for start in range(0, len(held), MAX_COMMANDS):
-                await self._send_once(held[start : start + MAX_COMMANDS], leases)
+            by_seconds: dict[float, list[Held]] = {}
+            for command in held:
+                by_seconds.setdefault(self._seconds(leases.get(key_of(command))), []).append(command)
+            for seconds, commands in by_seconds.items():
+                for start in range(0, len(commands), MAX_COMMANDS):
+                    await self._send_once(commands[start : start + MAX_COMMANDS], leases, seconds)
 
-    async def _send_once(self, held: list[Held], leases: Mapping[Key, Lease]) -> None:
+    def _shortest_pause(self) -> float:
+        wanted = (running.lease.heartbeat_seconds for running in self._slots.running.values())
+        return min((seconds for seconds in wanted if seconds is not None), default=math.inf)
+
+    def _seconds(self, lease: Lease | None) -> float:
+        """A command may ask for a longer lease. Not for a shorter one: it was granted longer, and may rely on it."""
+        return max(self._calls.lease_seconds, (lease and lease.seconds) or 0.0)
+
+    async def _send_once(self, held: list[Held], leases: Mapping[Key, Lease], seconds: float) -> None:
         sent = asyncio.get_running_loop().time()
         try:
-            answer = await self._calls.heartbeat(held)
+            answer = await self._calls.heartbeat(held, seconds)
         except Problem as problem:
             logger.warning("a heartbeat failed: %s", problem.detail)
             return
@@ -70,7 +84,7 @@ class Heartbeat:
         lost = {key_of(key) for key in answer.lost}
         for key in fences.keys() - lost:
             if key in leases:
-                leases[key].prolong(self._calls.lease_end(sent))
+                leases[key].prolong(self._calls.lease_end(sent, seconds))
         for lost_key in answer.lost:
             if self._speculative_runs.lease_lost(key_of(lost_key), fences.get(key_of(lost_key))):
                 continue

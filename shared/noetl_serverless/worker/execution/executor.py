@@ -24,6 +24,7 @@ from ...telemetry.masking import masking
 from ...tools.fair_queue import Share
 from .attempts import Attempts
 from .collection import render_collection
+from .cursor import CursorRun
 from .domain import MEASURED_META, TooLarge, fit_outcome, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
@@ -150,7 +151,13 @@ class Executor:
         command = job.command
         if step.loop is None or command.frame is None:
             raise _Malformed("a frame command came without its frame")
-        result = await FrameRun(job, step.loop, command.frame).run()
+        cursor = step.loop.cursor
+        run = (
+            FrameRun(job, step.loop, command.frame)
+            if cursor is None
+            else CursorRun(job, step.loop, cursor, command.frame)
+        )
+        result = await run.run()
         stored = await self._store(job, result.data) if result.outcome is not None else {}
         if result.outcome is not None and "ref" in stored:
             result.outcome.digest = await asyncio.to_thread(_digest, result.outcome.start, result.data)

@@ -48,7 +48,8 @@ class FrameRun:
         self.job = job
         self.loop = loop
         self.frame = frame
-        self.count = job.command.count if job.command.count is not None else frame.end
+        # of all items of the loop; None if that is unknown
+        self.count: int | None = job.command.count if job.command.count is not None else frame.end
         # item index -> how it ended; the end of a deferred or parked item is not final
         self.ends: dict[int, TaskResult] = {}
         self.seconds: dict[int, float] = {}
@@ -246,7 +247,7 @@ class FrameRun:
         resume = {"items": await self._store_state(packed, "/frame")}
         if failed := self.job.attempts.suspended_attempts():
             resume["attempts"] = await self._store_state(failed, "/attempts")
-        if self.loop.mode == "parallel" and self.job.toolbox.supports(2):
+        if self.loop.mode != "sequential" and self.job.toolbox.supports(2):
             own_set = {
                 str(index): {**self._own_set.get(index, {}), **end.set}
                 for index, end in sorted(self.ends.items())

@@ -88,22 +88,26 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, st
     return CallResult(outcome, round(seconds * 1000, 3))
 
 
+def context_of(toolbox: Toolbox, identity: CallIdentity, stopwatch: Stopwatch) -> ToolContext:
+    return ToolContext(
+        execution_id=identity.execution_id,
+        command_id=identity.command_id,
+        step=identity.step,
+        attempt=identity.attempt,
+        idempotency_key=identity.idempotency_key,
+        credential=toolbox.fetch_credential,
+        python=toolbox.python,
+        scratch=toolbox.scratch,
+        allow_private_http=toolbox.allow_private_http,
+        waiting=stopwatch.paused,
+        share=identity.share,
+    )
+
+
 async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> ToolOutcome:
     try:
         tool = toolbox.load_tool(call.kind)
-        context = ToolContext(
-            execution_id=identity.execution_id,
-            command_id=identity.command_id,
-            step=identity.step,
-            attempt=identity.attempt,
-            idempotency_key=identity.idempotency_key,
-            credential=toolbox.fetch_credential,
-            python=toolbox.python,
-            scratch=toolbox.scratch,
-            allow_private_http=toolbox.allow_private_http,
-            waiting=stopwatch.paused,
-            share=identity.share,
-        )
+        context = context_of(toolbox, identity, stopwatch)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)

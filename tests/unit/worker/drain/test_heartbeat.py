@@ -36,6 +36,7 @@ class Harness:
 
     def __init__(self) -> None:
         self.held: list[list[Held]] = []
+        self.seconds: list[float] = []
         self.abandoned: list[Running] = []
         # the fence of the first command once it is reported as lost
         self.fence = 1
@@ -52,11 +53,12 @@ class Harness:
         looked_at: dict[str, Any] = {"execution_id": "7", "command_id": name, "fence": 1}
         return ClaimedCommand.model_construct(**looked_at)
 
-    def lease_end(self, sent: float) -> float:
+    def lease_end(self, sent: float, seconds: float) -> float:
         return self.until + 5.0
 
-    async def heartbeat(self, held: list[Held]) -> HeartbeatResponse:
+    async def heartbeat(self, held: list[Held], seconds: float) -> HeartbeatResponse:
         self.held.append(held)
+        self.seconds.append(seconds)
         if len(self.held) == 2:
             self._answered.set()
             await asyncio.Event().wait()
@@ -90,3 +92,23 @@ async def test_a_heartbeat_prolongs_the_leases_that_are_not_lost() -> None:
     harness = Harness()
     await harness.send_once()
     assert [running.lease.until - harness.until for running in harness.running] == [0.0, pytest.approx(5.0)]
+
+
+async def test_a_command_may_ask_for_a_longer_lease_but_not_for_a_shorter_one() -> None:
+    harness = Harness()
+    harness.running[0].lease.seconds, harness.running[1].lease.seconds = 60.0, 0.001
+    await harness.send_once()
+    held = {
+        command.command_id: seconds
+        for commands, seconds in zip(harness.held, harness.seconds, strict=True)
+        for command in commands
+    }
+    assert held == {"a": 60.0, "b": harness.lease_seconds}
+
+
+async def test_a_command_may_ask_for_more_frequent_heartbeats() -> None:
+    harness = Harness()
+    harness.lease_seconds = 3000.0
+    harness.running[1].lease.heartbeat_seconds = 0.001
+    await harness.send_once()
+    assert len(harness.held) == 2

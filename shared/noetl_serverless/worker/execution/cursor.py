@@ -1,0 +1,249 @@
+"""A frame of a loop over a cursor: claims rows, and runs the tasks of its step for them.
+
+What is claimed is recorded in the result store before the claim commits: see `tools.postgres_claim`. A worker that
+takes over the frame finds the record, and continues with the rows that were claimed instead of claiming others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol, cast
+
+import orjson
+
+from ...engine import events as e
+from ...errors import Problem
+from ...playbook.plan import FRAME_MAX_ROWS, Cursor, Loop
+from ...playbook.scope import build_scope
+from ...playbook.template import render_tree
+from ...playbook.template_error import TemplateError
+from ...protocol import Frame, FrameOutcome
+from ...results.offload import dump
+from ...results.reference import storage_key
+from ...results.retry import retry_while_away
+from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+from .errors import from_problem, from_template, step_error
+from .frame import FrameResult, FrameRun
+from .job import Job, TaskResult
+from .toolbox import CallIdentity, context_of
+
+# what remains of a lease when the claim's transaction has to be over
+MARGIN_SECONDS = 2.0
+# of a claim under a lease without an end, in a worker that nothing can take a command away from
+CLAIM_SECONDS = 60.0
+# how often to ask for the end of a transaction that is still under way
+STATUS_PAUSE_SECONDS = 0.2
+# in what a suspended frame is resumed with: where its claim is recorded
+CLAIM = "claim"
+
+
+class ClaimingTool(Protocol):
+    """A tool that claims rows: see `tools.postgres.Postgres`."""
+
+    async def claim(self, call: ToolCall, context: ToolContext, record: Any, seconds: float) -> ToolOutcome: ...
+
+    async def claim_status(self, auth: str, context: ToolContext, transaction: int) -> str: ...
+
+
+class CursorRun(FrameRun):
+    """Its items are the rows that it has claimed; with `process: frame`, the list of them is its only item."""
+
+    def __init__(self, job: Job, loop: Loop, cursor: Cursor, frame: Frame) -> None:
+        super().__init__(job, loop, frame)
+        self._cursor = cursor
+        # unknown while there is something to claim
+        self.count = None
+        self._started = time.monotonic()
+        self._drained = False
+        # where the claim of this frame is recorded
+        self._recorded: str | None = None
+        job.lease.seconds = cursor.lease_seconds
+        job.lease.heartbeat_seconds = cursor.heartbeat_seconds
+
+    async def run(self) -> FrameResult:
+        try:
+            return await super().run()
+        except asyncio.CancelledError:
+            if self._recorded is None:
+                raise
+            # the claim may have committed: whoever continues has to look
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+            return await self._suspended_result("deferred")
+        except ToolFailure as failure:
+            return self._not_claimed(failure.error)
+        except TemplateError as error:
+            return self._not_claimed(from_template(error, self.job.step.place.line))
+        except Problem as problem:
+            return self._not_claimed(from_problem(problem, "loop"))
+
+    # -- claiming
+
+    async def _load_items(self) -> list[Any]:
+        rows = await self._claimed_before()
+        if rows is None:
+            rows = await self._claim()
+        self._drained = not rows
+        items = rows if self._cursor.by_row or not rows else [rows]
+        start = self.frame.start
+        self.frame = Frame(
+            index=self.frame.index, start=start, end=start + len(items), concurrency=self._cursor.concurrency
+        )
+        return items
+
+    async def _claim(self) -> list[Any]:
+        call = await self._call()
+        outcome = await self._tool.claim(call, self._context(), self._record, self._seconds())
+        if outcome.error is None:
+            rows: list[Any] = outcome.data["rows"]
+            return rows
+        # a connection that broke may have committed
+        if self._recorded is not None and (rows_after_all := await self._claimed_before()) is not None:
+            return rows_after_all
+        raise _Failure(outcome.error)
+
+    async def _call(self) -> ToolCall:
+        extra = {FRAME_MAX_ROWS: self._cursor.max_rows}
+        command = self.job.command
+
+        def render(fetch: Any) -> dict[str, Any]:
+            scope = build_scope(
+                workload=command.workload,
+                ctx=self.job.ctx,
+                ctx_refs=command.scope.get(e.CTX_REFS),
+                steps=command.scope.get("steps") or {},
+                loops=self.job.loops,
+                execution_id=command.execution_id,
+                fetch=fetch,
+                extra=extra,
+            )
+            config = {"auth": self._cursor.auth, "command": self._cursor.claim}
+            return cast(dict[str, Any], render_tree(config, scope))
+
+        config = await self.job.lazy.render(render)
+        limits = {"max_rows": self._cursor.max_rows, "max_bytes": self._cursor.max_bytes}
+        return ToolCall(self._cursor.kind, "claim", {**config, **limits}, input=dict(extra))
+
+    def _seconds(self) -> float:
+        """How long the claim's transaction may last: another worker must not look for its record before it is over."""
+        remaining = self.job.lease.until - asyncio.get_running_loop().time() - MARGIN_SECONDS
+        if remaining <= 0:
+            raise asyncio.CancelledError
+        return min(remaining, CLAIM_SECONDS) if math.isfinite(remaining) else CLAIM_SECONDS
+
+    # -- records
+
+    def _key(self, delivery: int) -> str:
+        """Where the claim of one delivery of this command is recorded."""
+        command = self.job.command
+        name = f"claim-{command.generation}-{self.frame.index}-{command.attempt}-{delivery}"
+        return storage_key(command.execution_id, command.step, name)
+
+    async def _record(self, rows: list[dict[str, Any]], transaction: int) -> None:
+        key, content = self._key(self.job.command.delivery), dump({"rows": rows, "transaction": transaction})
+        store = self.job.toolbox.store
+        self._recorded = key
+        await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
+
+    async def _claimed_before(self) -> list[Any] | None:
+        """The rows that this frame has claimed already, if it has."""
+        resume = self.job.resume or {}
+        keys = [self._key(delivery) for delivery in range(1, self.job.command.delivery)]
+        for key in [key for key in (resume.get(CLAIM), *keys, self._recorded) if key is not None]:
+            try:
+                record = orjson.loads(await self.job.toolbox.store.get(key))
+            except KeyError:
+                continue
+            if await self._is_committed(record["transaction"]):
+                self._recorded = key
+                return list(record["rows"])
+        return None
+
+    async def _is_committed(self, transaction: int) -> bool:
+        auth = (await self._call()).config["auth"]
+        while True:
+            status = await self._tool.claim_status(auth, self._context(), transaction)
+            if status == "unknown":
+                message = "it is no longer known whether rows were claimed: the claim is too long ago"
+                raise _Failure(step_error("loop", "loop.claim_unknown", message))
+            if status != "in progress":
+                return status == "committed"
+            self.job.lease.check()
+            await asyncio.sleep(STATUS_PAUSE_SECONDS)
+
+    @property
+    def _tool(self) -> ClaimingTool:
+        return cast(ClaimingTool, self.job.toolbox.load_tool(self._cursor.kind))
+
+    def _context(self) -> ToolContext:
+        command = self.job.command
+        identity = CallIdentity(
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            step=command.step,
+            attempt=1,
+            idempotency_key=f"{command.execution_id}/{command.step}/{command.generation}/claim/{self.frame.index}",
+            share=self.job.share,
+        )
+        return context_of(self.job.toolbox, identity, self.job.stopwatch)
+
+    # -- running
+
+    async def _run_all(self) -> None:
+        for attempt in range(1, self._cursor.max_attempts + 1):
+            await super()._run_all()
+            failed = {index for index, end in self.ends.items() if _is_retryable(end)}
+            if not failed or attempt == self._cursor.max_attempts:
+                return
+            again = set(self.ends) if self._cursor.retries_all else failed
+            self.ends = {index: end for index, end in self.ends.items() if index not in again}
+            self._next, self._failed = self.frame.start, any(map(_is_final_failure, self.ends.values()))
+
+    def _next_index(self) -> int | None:
+        if self.ends and time.monotonic() - self._started > self._cursor.max_seconds:
+            return None
+        return super()._next_index()
+
+    # -- ending
+
+    async def _result(self) -> FrameResult:
+        if not self._failed and len(self.ends) < self.frame.end - self.frame.start:
+            return await self._suspended_result("deferred")
+        return await super()._result()
+
+    async def _partial_result(self) -> FrameResult | None:
+        return None
+
+    async def _suspended_result(self, status: str) -> FrameResult:
+        """It goes on at once, unless the caller says otherwise."""
+        suspended = await super()._suspended_result(status)
+        return replace(suspended, delay=0.0, resume={**(suspended.resume or {}), CLAIM: self._recorded})
+
+    def _frame_outcome(self, end: int) -> FrameOutcome:
+        outcome = super()._frame_outcome(end)
+        outcome.drained = self._drained
+        return outcome
+
+    def _not_claimed(self, error: Mapping[str, Any]) -> FrameResult:
+        start = self.frame.start
+        outcome = FrameOutcome(start=start, end=start, ok=0, failed=0)
+        line = self.job.step.place.line
+        return FrameResult("error", data=[], outcome=outcome, error={"at": line, **error})
+
+
+class _Failure(ToolFailure):
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        Exception.__init__(self, error.get("message"))
+        self.error = dict(error)
+
+
+def _is_retryable(end: TaskResult) -> bool:
+    return end.status == "error" and bool((end.error or {}).get("retryable"))
+
+
+def _is_final_failure(end: TaskResult) -> bool:
+    return end.status == "error" and not _is_retryable(end)
