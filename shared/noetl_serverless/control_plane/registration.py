@@ -63,7 +63,8 @@ def as_text(content: str) -> str:
 
 
 def _tool_faults(source: Source, known: set[str]) -> list[Fault]:
-    """The faults in the fields of each task's tool, without those at a place that has one already."""
+    """The faults in the fields of each task's tool, without those at a place that has one already, or in which one
+    is."""
     faults = []
     for path, task in _tasks(source):
         kind = task.get("kind")
@@ -71,7 +72,7 @@ def _tool_faults(source: Source, known: set[str]) -> list[Fault]:
             continue
         for fault in registry.check(kind, plain_data(task)):
             at = source.fault(fault.message, (*path, *_parts(fault.pointer)), fault.code)
-            if at.pointer not in known:
+            if not any(f"{pointer}/".startswith(f"{at.pointer}/") for pointer in known):
                 faults.append(at)
     return faults
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
@@ -201,7 +201,7 @@ class _Compiler:
             compiled.append(AdmitRule(when, then is None or then.allow))
         return tuple(compiled)
 
-    def _reads(self, input_tree: Tree, tasks: Iterable[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
+    def _reads(self, input_tree: Tree, tasks: Collection[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
         """The names that the worker must be given to render the step's templates."""
         trees: list[Tree] = [input_tree, loop.items if loop else None]
         if loop and loop.cursor:
@@ -214,7 +214,8 @@ class _Compiler:
             trees += [task.config, task.timeout]
             for rule in task.rules:
                 trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
-        found = merge(template.reads for tree in trees for template in templates_in(tree))
+        of_templates = (template.reads for tree in trees for template in templates_in(tree))
+        found = merge([*of_templates, *(task.context for task in tasks if task.context is not None)])
         return merge(self._resolved(name, parts, local) for name, parts in found.items())
 
     def _resolved(self, name: str, parts: frozenset[str] | None, local: set[str]) -> Reads:

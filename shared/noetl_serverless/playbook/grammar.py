@@ -38,7 +38,13 @@ LATER_KINDS: Final = frozenset(
 )
 SQL_KINDS: Final = frozenset({"postgres", "duckdb"})
 SQL_FIELDS: Final = frozenset({"command", "commands", "query", "script"})
-LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"script", "libs", "deps"})}
+REFUSED_CONFIG: Final[Mapping[str, Mapping[str, str]]] = {
+    "python": {
+        "auth": "code is given no credential; pass it what it needs in 'input', "
+        'as in input: {token: "{{ keychain.NAME.token }}"}'
+    }
+}
+LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"script", "deps"})}
 
 # what executor.requires.features may name
 FEATURES: Final = frozenset(

@@ -11,6 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal
 
 from ..limits import DEFAULT_MAX_TURNS, WEIGHT
+from .reads import Reads
 from .template import Place, Template, Tree
 
 # what the SQL of a claim calls the number of rows that it may claim
@@ -75,6 +76,8 @@ class Task:
     returns: tuple[str, ...] = ()
     # bytes of JSON; a larger result is an error
     max_bytes: int | None = None
+    # what Python code reads of the execution: name -> keys of it, None for all of it; None if it reads nothing
+    context: Reads | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

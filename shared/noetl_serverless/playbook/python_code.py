@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import binascii
 import warnings
@@ -25,15 +26,15 @@ def decode_code(text: str) -> str:
         raise CodeError(f"code_b64 is not valid base64 text: {error}") from None
 
 
-def check_code(code: str) -> None:
-    """Raises CodeError if Python cannot compile the code, or not without taking too much."""
+def check_code(code: str) -> ast.Module:
+    """The parsed code; raises CodeError if Python cannot compile the code, or not without taking too much."""
     # only what is needed: a cold start is import time
     from .code_size import CodeTooLarge, check_compiles
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            check_compiles(code)
+            return check_compiles(code)
     except SyntaxError as error:
         raise CodeError(f"Python: {error.msg}", error.lineno, error.offset) from None
     except CodeTooLarge as error:

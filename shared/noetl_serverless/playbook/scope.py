@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from .bounds import WorkMeter
-from .views import NOTHING, CtxView, EventName, Fetch, LoopView, OutputView, Reader, StepView
+from .reads import Reads
+from .views import ABSENT, NOTHING, CtxView, EventName, Fetch, LoopView, OutputView, Reader, StepView, View
 
 # these never fall through to a step, a ctx key or a workload key of the same name
 RESERVED: Final = frozenset(
@@ -134,3 +135,29 @@ def build_scope(
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
     return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader, meter, loops)
+
+
+def read_names(reads: Reads, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of names, or of some fields of theirs, as plain data, without those that do not exist."""
+    found = {}
+    for name, keys in reads.items():
+        if name not in scope:
+            continue
+        value = scope[name]
+        if keys is None:
+            found[name] = _plain(value)
+        else:
+            # sorted, because the order of a set differs between processes
+            fields = ((key, _field(value, key)) for key in sorted(keys))
+            found[name] = {key: _plain(field) for key, field in fields if field is not ABSENT}
+    return found
+
+
+def _field(value: Any, key: str) -> Any:
+    if isinstance(value, CtxView):
+        value = value.layer()
+    return value.get(key, ABSENT)
+
+
+def _plain(value: Any) -> Any:
+    return value.whole() if isinstance(value, View) else value

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from . import grammar, model
+from . import grammar, model, python_libs
 from .document import Path, plain_data
 from .layers import timeout_of
 from .plan import Accumulate, Rule, Task
 from .python_code import CodeError, check_code, decode_code
+from .python_names import CONTEXT, Keys, context_reads, keys_read
+from .reads import Reads
 from .semantics import labels, tool_path
 from .template import Template, Tree
 from .trees import Trees
@@ -22,6 +24,9 @@ class Tasks:
         self.playbook = playbook
         self.trees = trees
         self.workbook = {task.name: (task.tool, ("workbook", i)) for i, task in enumerate(playbook.workbook)}
+        self.steps = {step.step for step in playbook.workflow}
+        # Python code -> how it reads `context`, if it does
+        self._context_keys: dict[str, frozenset[Keys] | None] = {}
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)
@@ -52,6 +57,7 @@ class Tasks:
             expects=tuple(tool.contract.expects) if tool.contract else (),
             returns=tuple(tool.contract.returns) if tool.contract else (),
             max_bytes=self._max_bytes,
+            context=self._context(config, tool.kind, step, names),
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
@@ -78,6 +84,7 @@ class Tasks:
             expects=tuple(name for one in (tool, use) if one.contract for name in one.contract.expects),
             returns=tuple(name for one in (tool, use) if one.contract for name in one.contract.returns),
             max_bytes=self._max_bytes,
+            context=self._context(config, tool.kind, step, names),
         )
 
     @property
@@ -97,6 +104,14 @@ class Tasks:
             found["inline_max_bytes"] = 0
         return found
 
+    def _context(self, config: Mapping[str, Tree], kind: str, step: model.Step, names: list[str]) -> Reads | None:
+        """See `Task.context`."""
+        keys = self._context_keys.get(str(config.get("code"))) if kind == "python" else None
+        bound = {*step.input, *_mapping(config.get("input")), *_mapping(config.get("libs"))}
+        if keys is None or CONTEXT in bound:
+            return None
+        return context_reads(keys, self.steps, names)
+
     # -- configs
 
     def _config(self, tool: model.Tool, path: Path) -> dict[str, Tree]:
@@ -107,6 +122,10 @@ class Tasks:
                 config[key] = self.trees.sql(value, here)
             elif tool.kind == "python" and key in ("code", "code_b64"):
                 self._code(config, key, value, here)
+            elif tool.kind == "python" and key == "libs":
+                config[key] = self._libs(value, here)
+            elif hint := grammar.REFUSED_CONFIG.get(tool.kind, {}).get(key):
+                self.trees.faults.add(f"'{key}' of {tool.kind}: {hint}", here, key=True)
             else:
                 config[key] = self.trees.tree(value, here)
         if tool.input:
@@ -121,11 +140,18 @@ class Tasks:
             self.trees.faults.add("give either code or code_b64, not both", path)
         try:
             code = decode_code(value) if key == "code_b64" else value
-            check_code(code)
+            module = check_code(code)
+            self._context_keys[code] = keys_read(code, module, CONTEXT)
         except CodeError as error:
             self._code_fault(error, path, inside=key == "code")
             code = ""
         config["code"] = code
+
+    def _libs(self, value: Any, path: Path) -> Tree:
+        faults = list(python_libs.faults_of(value))
+        for place, message in faults:
+            self.trees.faults.add(message, (*path, *place))
+        return {} if faults else plain_data(value)
 
     def _code_fault(self, error: CodeError, path: Path, *, inside: bool) -> None:
         place = self.trees.place(path, content=True)

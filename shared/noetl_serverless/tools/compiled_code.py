@@ -22,14 +22,21 @@ _MAX_CONTENT_BYTES = 200_000
 
 
 class CompiledCode(NamedTuple):
-    """`content`: as `marshal` writes it; empty if the child has to compile it, because it is long, large or wrong."""
+    """`content`: as `marshal` writes it; empty if the child has to compile it, because it is long, large or wrong.
+    `input_names`: by which names the code may read its whole input."""
 
     content: bytes = b""
     is_pure: bool = False
+    input_names: tuple[str, ...] = ()
 
 
 def compiled(code: str) -> CompiledCode:
-    return _compiled(code) if len(code) <= _MAX_CHARACTERS else CompiledCode()
+    if len(code) <= _MAX_CHARACTERS:
+        return _compiled(code)
+    from ..playbook.python_names import INPUT_NAMES
+
+    # it is not parsed here
+    return CompiledCode(input_names=tuple(name for name in INPUT_NAMES if name in code))
 
 
 def request(code: CompiledCode, fields: bytes) -> tuple[bytes, bytes]:
@@ -54,21 +61,23 @@ def read_request(content: bytes | bytearray) -> tuple[bytes, memoryview]:
 @lru_cache(_MAX_CODES)
 def _compiled(code: str) -> CompiledCode:
     # the children, which import this file, need neither
-    import ast
     import warnings
 
     from ..playbook.code_size import compiled_size
+    from ..playbook.python_body import compile_module, parse
+    from ..playbook.python_names import input_names_in
     from .pure_code import is_pure
 
     with warnings.catch_warnings(action="ignore"):
         try:
-            module = ast.parse(code, FILE)
+            module = parse(code)
+            input_names = input_names_in(code, module)
             if compiled_size(module, _MAX_SIZE) > _MAX_SIZE:
-                return CompiledCode()
+                return CompiledCode(input_names=input_names)
             # what runs is what was looked at
-            content = marshal.dumps(compile(module, FILE, "exec", dont_inherit=True))
+            content = marshal.dumps(compile_module(module))
             if len(content) > _MAX_CONTENT_BYTES:
-                return CompiledCode()
-            return CompiledCode(content, is_pure(module))
+                return CompiledCode(input_names=input_names)
+            return CompiledCode(content, is_pure(module), input_names)
         except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
             return CompiledCode()

@@ -80,7 +80,7 @@ def _secrets(value: Any) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class ToolCall:
     """One task to run: `config` is rendered, `input` is the step's input overlaid with the task's own; `timeout` is
-    in seconds."""
+    in seconds. `context`: what code reads of the execution; None if it reads nothing of it."""
 
     kind: str
     name: str
@@ -88,6 +88,7 @@ class ToolCall:
     _: KW_ONLY
     input: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
+    context: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,24 @@ from typing import Any, ClassVar
 
 from pydantic import Field, field_validator
 
+from ..playbook import python_libs
 from ..playbook.code_size import CodeTooLarge, check_compiles
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
+# fields that hold no template, and were checked when the playbook was compiled; and the input
+_CHECKED = {"code", "libs", "input"}
+
 
 class PythonConfig(ToolConfig):
-    """Python code. The keys of `input` are its globals; the result is what it leaves in the variable
-    `result`, else what `main(**input)` returns if it defines main (which may be async).
+    """Python code. The keys of `input` are its globals; the result is what it returns with a `return` outside
+    functions, else what it leaves in the variable `result`, else what `main(**input)` returns if it defines main (which
+    may be async). The code may `await` outside functions, too.
+
+    `input_data` (or `args`) is the whole input as a dict, `context` the execution: `workload`, `ctx`, `iter`,
+    `execution_id` and the results of steps, each under its name, as in `context["ctx"]["x"]` and
+    `context.get("step_name")`; it cannot be changed. A key of the input with one of these names is meant instead.
+    What code reads of `context` must be written as constants, as here, or all of it is loaded.
 
     The result must be JSON: dates become ISO 8601, Decimal a number or text. NaN and the infinities (a missing
     value of pandas is null), bytes, ints beyond 64 bits and texts with NUL are refused, with their place.
@@ -27,10 +37,14 @@ class PythonConfig(ToolConfig):
 
     code: str | None = Field(default=None, min_length=1, description="Code to run; templates in it are not rendered.")
     code_b64: str | None = Field(default=None, min_length=1, description="Code in base64, instead of `code`.")
+    libs: dict[str, str] | list[str] = Field(
+        default_factory=dict,
+        description="Modules that are imported before the code runs: {np: numpy}, or [json, os.path].",
+    )
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        for name in ("script", "libs", "deps"):
+        for name in ("script", "deps"):
             if name in config:
                 yield f"the field {name!r} is not supported yet"
         if ("code" in config) == ("code_b64" in config):
@@ -47,6 +61,13 @@ class PythonConfig(ToolConfig):
         if text is not None:
             _checked(_decoded(text))
         return text
+
+    @field_validator("libs", mode="before")
+    @classmethod
+    def _names_modules(cls, libs: Any) -> Any:
+        for _, message in python_libs.faults_of(libs):
+            raise ValueError(message)
+        return libs
 
     @property
     def source(self) -> str:
@@ -76,14 +97,22 @@ class Python:
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         # not validated again: compiling the code here would cost more than running it
-        code = call.config.get("code")
-        if not isinstance(code, str) or len(call.config) > 1 + ("input" in call.config):
+        code, libs = call.config.get("code"), call.config.get("libs", ())
+        if not isinstance(code, str) or not call.config.keys() <= _CHECKED:
             try:
-                code = PythonConfig.of(call).source
+                config = PythonConfig.of(call)
             except ToolFailure as failure:
                 return failure.outcome()
+            code, libs = config.source, config.libs
         reply = await context.python.run(
-            code, call.input, call.timeout, context.waiting, context.share, context.execution_id
+            code,
+            call.input,
+            call.timeout,
+            context.waiting,
+            context.share,
+            context.execution_id,
+            libs=libs,
+            context=call.context,
         )
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
         if reply["status"] == "ok":

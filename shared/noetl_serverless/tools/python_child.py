@@ -1,9 +1,10 @@
 """A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
 Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, with {"code",
-"input", "pure"}; a reply is JSON, {"data"} or {"error", "py"}, with "spent": true if this child must not be used again,
-"mb": by how much its memory has grown if that is much, or an empty frame if the code was not begun. Standard output and
-error are a pipe that the parent reads; user code cannot write to the socket by accident.
+"input", "pure"} and, where the code has or reads them, {"libs", "input_names", "context"}; a reply is JSON, {"data"} or
+{"error", "py"}, with "spent": true if this child must not be used again, "mb": by how much its memory has grown if that
+is much, or an empty frame if the code was not begun. Standard output and error are a pipe that the parent reads; user
+code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -26,11 +27,12 @@ import sys
 from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from types import CodeType, CoroutineType, ModuleType
+from types import CodeType, CoroutineType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
 from .compiled_code import FILE, framed, read_request
 from .confinement import die_with_parent, drop_privileges
+from .given_names import NotImported, arguments_of, given_names
 
 _MAX_CACHED_CODES = 256
 _MAX_MESSAGE_CHARACTERS = 2000
@@ -43,6 +45,10 @@ _LARGE_MB = 16
 _REAL_TIME = getattr(signal, "SIGRTMIN", signal.NSIG)
 # macOS counts in bytes
 _PEAK_UNITS_PER_MB = 2**20 if sys.platform == "darwin" else 2**10
+# a flag of code that is a function's; `inspect` would have to be loaded for its name
+_OPTIMIZED = 1
+# of a request: code, input, pure
+_USUAL_FIELDS = 3
 
 
 def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = None) -> NoReturn:
@@ -173,11 +179,10 @@ class Runner:
                 compiled, content = read_request(received)
                 fields = self.loads(content)
                 del received, content
-            code, inputs, self.is_shared = fields["code"], fields["input"], fields.get("pure", False)
-            del fields
-            value = self._run(code, compiled, inputs, module)
+            code, self.is_shared = fields["code"], fields.get("pure", False)
+            value = self._run(code, compiled, fields, module)
             reply = self.encode(value, self.memory)
-            value = inputs = None
+            value = fields = None
         except MemoryError as error:
             # the frames in the traceback keep the objects that were made so far
             error.__traceback__ = None
@@ -185,6 +190,8 @@ class Runner:
             reply = self._failure("python.memory", "out of memory: the limit of this process is reached", None, True)
         except self.invalid as error:
             reply = self._failure("value.invalid", f"the result cannot be stored: at {error}", None, kind="value")
+        except NotImported as error:
+            reply = self._exception(code, error.__cause__ or error, "python.import", f"{error}: ")
         except BaseException as error:
             reply = self._exception(code, error)
         # a function defined by the code and its globals refer to each other: release what may be large
@@ -203,31 +210,36 @@ class Runner:
             more += b',"mb":%d' % grown
         return (memoryview(reply)[:-1], more, b"}") if more else (reply,)
 
-    def _run(self, code: str, marshalled: bytes, inputs: dict[str, Any], module: ModuleType) -> Any:
+    def _run(self, code: str, marshalled: bytes, fields: dict[str, Any], module: ModuleType) -> Any:
         compiled = self.codes.get(code)
         if compiled is None:
             if len(self.codes) >= _MAX_CACHED_CODES:
                 self.codes.pop(next(iter(self.codes)))
-            compiled = marshal.loads(marshalled) if marshalled else compile(code, FILE, "exec", dont_inherit=True)
+            compiled = marshal.loads(marshalled) if marshalled else _compiled(code)
             self.codes[code] = compiled
-        names = module.__dict__
+        inputs, names = fields["input"], module.__dict__
+        given = given_names(fields) if len(fields) > _USUAL_FIELDS else {}
+        names.update(given)
         names.update(inputs)
         # the code's own module is `__main__`, for libraries that look up a class or a function by its module
         sys.modules["__main__"] = module
-        exec(compiled, names)
+        if compiled.co_flags & _OPTIMIZED:
+            value = _finished(FunctionType(compiled, names)())
+            if value is not ...:
+                return value
+        else:
+            exec(compiled, names)
         if "result" in names and not ("result" in inputs and names["result"] is inputs["result"]):
             return names["result"]
         entry = names.get("main")
         if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
-            value = entry(**inputs)
-            if isinstance(value, CoroutineType):
-                import asyncio
-
-                return asyncio.run(value)
-            return value
+            return _finished(entry(**(arguments_of(entry.__code__, inputs, given) if given else inputs)))
         return names.get("result")
 
-    def _exception(self, code: str, error: BaseException) -> bytes:
+    def _exception(
+        self, code: str, error: BaseException, error_code: str = "python.exception", before: str = ""
+    ) -> bytes:
+        """`before`: what the message begins with."""
         import linecache
         import traceback
 
@@ -247,8 +259,8 @@ class Runner:
         if isinstance(error, SyntaxError) and error.filename == FILE:
             line = error.lineno
         details = {"exception": name, "traceback": shown[-_MAX_TRACEBACK_CHARACTERS:], "line": line}
-        message = f"{name}: {text}" if text else name
-        return self._failure("python.exception", message, details)
+        message = f"{before}{name}: {text}" if text else f"{before}{name}"
+        return self._failure(error_code, message, details)
 
     def _failure(
         self, code: str, message: str, py: dict[str, Any] | None, spent: bool = False, kind: str = "python"
@@ -291,6 +303,28 @@ class Runner:
         remove_content(self.folder, MAX_LEFTOVER_FILES)
 
 
+def _compiled(code: str) -> CodeType:
+    try:
+        return compile(code, FILE, "exec", dont_inherit=True)
+    except SyntaxError:
+        # it is the body of a function, or this fails again
+        from noetl_serverless.playbook.python_body import compile_text
+
+        try:
+            return compile_text(code)
+        except SyntaxError as error:
+            # without the engine's frames
+            raise error.with_traceback(None) from None
+
+
+def _finished(value: Any) -> Any:
+    if not isinstance(value, CoroutineType):
+        return value
+    import asyncio
+
+    return asyncio.run(value)
+
+
 def remove_content(folder: str, limit: int) -> int:
     """Remove the contents of a folder; returns how many more files may be removed. Raises OSError, also if there are
     more than `limit`, because the next call waits for this and its time runs."""
@@ -318,11 +352,11 @@ def _known_codecs() -> int:
 
 
 def _own(path: str) -> bool:
-    return path == _THIS
+    return path in _OURS
 
 
-# as its frames name it, which were perhaps compiled elsewhere
-_THIS = _own.__code__.co_filename
+# as their frames name them, which were perhaps compiled elsewhere
+_OURS = (_own.__code__.co_filename, given_names.__code__.co_filename)
 
 
 def _clean(text: str) -> str:

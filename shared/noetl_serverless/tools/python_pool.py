@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,19 +104,34 @@ class PythonPool:
         waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         share: Share = NO_SHARE,
         execution: str | None = None,
+        *,
+        libs: Mapping[str, str] | Sequence[str] = (),
+        context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
         waits in the context `waiting()`, with shares taking turns. Calls of the same `execution` may meet the same
         child; without one, a child serves this call alone, unless the code is pure.
 
+        `libs`: the modules that the code finds imported, by name; those of a list by their first name. `context`: what
+        it finds as `context`, see `Context`.
+
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
         """
         compilation = compiled(code)
-        if compilation.is_pure:
+        # what is imported stays in the process
+        is_pure = compilation.is_pure and not libs
+        if is_pure:
             execution = _ANY
+        fields: dict[str, Any] = {"code": code, "input": input, "pure": is_pure}
+        if libs:
+            fields["libs"] = libs
+        if compilation.input_names:
+            fields["input_names"] = compilation.input_names
+        if context is not None:
+            fields["context"] = context
         try:
-            frame = request(compilation, encode({"code": code, "input": input, "pure": compilation.is_pure}))
+            frame = request(compilation, encode(fields))
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")

@@ -29,7 +29,7 @@ def credentials() -> dict[str, Credential]:
 
 @pytest.fixture
 async def run(tmp_path: Path, pool: PythonPool, credentials: dict[str, Credential]) -> AsyncIterator[Run]:
-    """run(kind, config, input=None, timeout=None, **context) -> ToolOutcome"""
+    """run(kind, config, input=None, timeout=None, reads=None, **context) -> ToolOutcome; `reads`: `ToolCall.context`"""
 
     async def credential(name: str) -> Credential:
         return credentials[name]
@@ -39,6 +39,7 @@ async def run(tmp_path: Path, pool: PythonPool, credentials: dict[str, Credentia
         config: dict[str, Any],
         input: dict[str, Any] | None = None,
         timeout: float | None = None,
+        reads: dict[str, Any] | None = None,
         **context: Any,
     ) -> ToolOutcome:
         given = {
@@ -53,7 +54,7 @@ async def run(tmp_path: Path, pool: PythonPool, credentials: dict[str, Credentia
             "allow_private_http": True,
             **context,
         }
-        call = ToolCall(kind, "task", config, input=input or {}, timeout=timeout)
+        call = ToolCall(kind, "task", config, input=input or {}, timeout=timeout, context=reads)
         return await registry.load(kind).run(call, ToolContext(**given))
 
     yield run

@@ -64,6 +64,19 @@ async def gone(pid: int) -> bool:
             [1.5, "2024-01-02"],
         ),
         ("result = {1: 'int', None: (1, 2)}", {"1": "int", "null": [1, 2]}),
+        ("return a + b", 3),
+        ("result = 1\nif a:\n    return", None),
+        ("result = 1\nif not a:\n    return 2", 1),
+        ("if not a:\n    return 2", None),
+        ("def main(a, b):\n    return a\nif not a:\n    return 2", 1),
+        ("a: int = a + b\nreturn [a for b in (1, 2)] + [b]", [3, 3, 2]),
+        ("import asyncio\nasync def f():\n    await asyncio.sleep(0)\n    return a\nresult = await f()", 1),
+        ("return input_data", {"a": 1, "b": 2}),
+        ("result = [input_data['a'], args.get('b'), input_data is args]", [1, 2, False]),
+        ("def main(input_data):\n    return input_data['b']", 2),
+        ("def main(a, args):\n    return [a, args['b']]", [1, 2]),
+        ("def main(args, **more):\n    return [args, more]", [{"a": 1, "b": 2}, {"a": 1, "b": 2}]),
+        ("args = []\nresult = args", []),
         ("import enum\nclass E(enum.Enum):\n    A = 'a'\nresult = [E.A, None]", ["a", None]),
         ("import dataclasses\n@dataclasses.dataclass\nclass P:\n    x: int\nresult = [P(a), None]", [{"x": 1}, None]),
     ],
@@ -76,6 +89,86 @@ async def test_the_result_is_what_the_code_leaves(python: Run, code: str, expect
 async def test_an_input_named_result_is_not_taken_for_the_result(python: Run) -> None:
     assert (await python("def main(result):\n    return result + 1", result=1)).data == 2
     assert (await python("result = result + 1", result=1)).data == 2
+
+
+async def test_an_input_named_input_data_is_meant_itself(python: Run) -> None:
+    assert (await python("result = input_data", input_data={"x": 1}, n=2)).data == {"x": 1}
+
+
+async def test_code_that_is_too_long_to_compile_ahead_means_the_same(python: Run) -> None:
+    long = "x = 1\n" * 5_000
+    assert (await python(f"{long}return input_data['n']", n=2)).data == 2
+    assert (await python(f"{long}result = n", n=3)).data == 3
+    failed = await python(f"{long}yield n", n=3)
+    assert error_of(failed)["message"].startswith("SyntaxError: 'yield' outside function")
+    assert (failed.extra["py"]["line"], "python_body" in failed.extra["py"]["traceback"]) == (5_001, False)
+
+
+async def test_an_exception_in_the_body_of_a_function_is_reported_with_its_line(python: Run) -> None:
+    outcome = await python("if a:\n    return 1\n\nreturn 1 / a", a=0)
+    assert (outcome.extra["py"]["line"], error_of(outcome)["message"]) == (4, "ZeroDivisionError: division by zero")
+    assert 'File "<code>", line 4, in <module>' in outcome.extra["py"]["traceback"]
+    assert "python_child" not in outcome.extra["py"]["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("libs", "code", "expected"),
+    [
+        ({"j": "json", "dt": "datetime"}, "return j.dumps(str(dt.date(2024, 1, 2)))", '"2024-01-02"'),
+        ({"p": "os.path"}, "result = p.join('a', 'b')", "a/b"),
+        (["json", "os.path"], "result = [json.loads('1'), os.path.join('a', os.sep)]", [1, "/"]),
+        ({"np": "json"}, "def main(n):\n    return np.dumps(n)", "5"),
+        ({"n": "json"}, "result = n", 5),
+        ({}, "result = n", 5),
+    ],
+)
+async def test_libs_are_imported_before_the_code_runs(run: Run, libs: Any, code: str, expected: Any) -> None:
+    outcome = await run("python", {"code": code, "libs": libs}, {"n": 5})
+    assert (outcome.error, outcome.data) == (None, expected)
+
+
+async def test_a_module_that_cannot_be_imported_fails_the_task_by_name(run: Run) -> None:
+    outcome = await run("python", {"code": "print('begun')", "libs": {"x": "no_such.module"}})
+    assert outcome.error == {
+        "kind": "python",
+        "code": "python.import",
+        "retryable": False,
+        "message": "the module 'no_such.module' of libs cannot be imported: "
+        "ModuleNotFoundError: No module named 'no_such'",
+    }
+    assert outcome.extra["py"]["exception"] == "ModuleNotFoundError"
+    assert "given_names" not in outcome.extra["py"]["traceback"]
+    assert outcome.meta == {}
+
+
+async def test_what_libs_have_imported_no_other_execution_meets(tmp_path: Path) -> None:
+    one = PythonPool(1, 512, tmp_path / "one")
+    try:
+        seen = [
+            (await one.run("j.left = 1\nresult = n", {"n": 1}, execution="e", libs={"j": "colorsys"}))["data"],
+            (await one.run("result = hasattr(j, 'left')", {}, execution="other", libs={"j": "colorsys"}))["data"],
+        ]
+        assert seen == [1, False]
+    finally:
+        await one.close()
+
+
+async def test_the_context_is_what_the_code_may_read(run: Run) -> None:
+    reads = {"workload": {"limit": 3}, "ctx": {"page": 1}, "fetch": {"rows": [1]}, "execution_id": "7"}
+    for code, expected in (
+        ("return context.get('workload', {}).get('limit')", 3),
+        ("result = [context['ctx']['page'], context['page'], context['fetch']['rows']]", [1, 1, [1]]),
+        ("return context", {**reads, "limit": 3, "page": 1}),
+        ("import json\nreturn json.loads(json.dumps(context['fetch']))", {"rows": [1]}),
+        ("return isinstance(context, dict) and 'nope' not in context", True),
+        ("def main(context):\n    return context['limit']", 3),
+    ):
+        outcome = await run("python", {"code": code}, reads=reads)
+        assert (outcome.error, outcome.data) == (None, expected), code
+    refused = error_of(await run("python", {"code": "context['x'] = 1"}, reads=reads))
+    assert refused["message"].startswith("TypeError: context cannot be changed")
+    given = await run("python", {"code": "return context"}, {"context": 5}, reads=reads)
+    assert given.data == 5
 
 
 async def test_nothing_is_left_behind_for_the_next_call_of_the_execution(run: Run, tmp_path: Path) -> None:

@@ -47,6 +47,17 @@ def test_a_fault_in_a_tool_is_reported_with_its_line() -> None:
     assert (fault.pointer, fault.line) == ("/workflow/0/tool/methud", 7)
 
 
+def test_a_fault_inside_a_field_is_reported_once() -> None:
+    tool = "tool: {kind: python, code: x = 1, libs: {a b: json}, auth: x}"
+    text = PLAYBOOK.replace("tool: {kind: noop}\n    next", f"{tool}\n    next")
+    with pytest.raises(InvalidPlaybook) as caught:
+        document_of(text)
+    assert [fault.pointer for fault in caught.value.faults] == [
+        "/workflow/0/tool/libs/a b",
+        "/workflow/0/tool/auth",
+    ]
+
+
 def test_a_kind_that_is_not_supported_yet_is_refused_once_by_name_and_line() -> None:
     text = PLAYBOOK.replace("step: end\n    tool: {kind: noop}", "step: end\n    tool: [{kind: snowflake}]")
     with pytest.raises(InvalidPlaybook, match=r"snowflake.*not supported yet") as caught:

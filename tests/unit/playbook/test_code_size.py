@@ -179,7 +179,7 @@ def test_long_ordinary_code_is_accepted(line: str) -> None:
 
 @pytest.mark.parametrize(
     "code",
-    ["x =", "a\n  b", "x = '\0'", "a\nreturn 1", "def f():\n x = 1\n global x", "break", "f(a=1, a=2)", "x = (1"],
+    ["x =", "a\n  b", "x = '\0'", "a\nyield 1", "def f():\n x = 1\n global x", "break", "f(a=1, a=2)", "x = (1"],
 )
 def test_what_is_wrong_is_reported_as_by_compile(code: str) -> None:
     errors = []

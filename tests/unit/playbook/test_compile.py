@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 import pytest
+import yaml
 
 from noetl_serverless.errors import InvalidPlaybook
 from noetl_serverless.playbook.load import load_plan
@@ -457,6 +458,48 @@ class TestReads:
 
     def test_a_step_can_read_what_it_gave_before(self) -> None:
         assert self.reads('workflow: [{step: a, input: {x: "{{ a.n }}"}, tool: {kind: noop}}]') == {"a": {"n"}}
+
+    def test_what_code_reads_of_its_context_is_read(self) -> None:
+        code = "result = context['workload']['w'], context.get('b'), context.get('bare'), context['iter']"
+        step = {"step": "a", "tool": {"kind": "python", "code": code}}
+        text = yaml.safe_dump({"workflow": [step, {"step": "b", "tool": {"kind": "noop"}}]})
+        assert self.reads(text) == {"workload": {"w", "bare"}, "ctx": {"bare"}, "b": None}
+        assert plan(text).steps["b"].tasks[0].context is None
+
+    def test_code_that_reads_its_context_by_unknown_names_reads_all_of_it(self) -> None:
+        code = "return {name: context[name] for name in names}"
+        text = yaml.safe_dump(
+            {
+                "workflow": [
+                    {"step": "a", "tool": [{"name": "b", "kind": "python", "code": code}]},
+                    {"step": "b", "tool": {"kind": "noop"}},
+                    {"step": "c", "tool": {"kind": "noop"}},
+                ]
+            }
+        )
+        assert self.reads(text) == dict.fromkeys(["workload", "ctx", "a", "b", "c"])
+
+    @pytest.mark.parametrize(
+        "bound",
+        [
+            {"input": {"context": 1}},
+            {"tool": {"input": {"context": "{{ workload.x }}"}}},
+            {"tool": {"libs": {"context": "contextlib"}}},
+        ],
+    )
+    def test_code_with_an_input_named_context_reads_that(self, bound: dict[str, Any]) -> None:
+        tool = {"kind": "python", "code": "result = context['ctx']", **bound.get("tool", {})}
+        step = {"step": "a", "tool": tool, **{key: value for key, value in bound.items() if key != "tool"}}
+        compiled = plan(yaml.safe_dump({"workflow": [step]})).steps["a"]
+        assert (compiled.tasks[0].context, "ctx" in compiled.reads) == (None, False)
+
+    def test_a_task_of_the_workbook_reads_its_context_in_each_step_that_uses_it(self) -> None:
+        text = """
+            workbook: [{name: t, tool: {kind: python, code: "return context.get('ctx', {}).get('n')"}}]
+            workflow: [{step: a, tool: {kind: workbook, name: t}}]
+            """
+        assert self.reads(text) == {"ctx": {"n"}}
+        assert plan(text).steps["a"].tasks[0].context == {"ctx": {"n"}}
 
     def test_a_sub_playbook_parks(self) -> None:
         compiled = plan(

@@ -185,6 +185,37 @@ class TestLegacy:
         assert (fault.line, fault.code, fault.pointer) == (8, "playbook.legacy", f"/workflow/0/tool/{key}")
 
 
+class TestPython:
+    @pytest.mark.parametrize(
+        ("libs", "line", "column", "message"),
+        [
+            ("libs: json", 9, 13, "libs is an object of module names, {np: numpy, json: json}, or a list of them"),
+            ("libs: {np: numpy, json: 1}", 9, 31, "a module is named by a string"),
+            ("libs:\n  ok: os\n  class: os", 11, 16, "'class' cannot be a name in Python code"),
+            ("libs: {a.b: os}", 9, 19, "'a.b' cannot be a name in Python code"),
+            ("libs: [json, {np: numpy}]", 9, 20, "a module is named by a string"),
+            ("libs: [json, 'from x import y']", 9, 20, "'from x import y' is not the name of a module, such as"),
+            ("libs: {d: 'datetime:date'}", 9, 17, "'datetime:date' is not the name of a module, such as"),
+            ("libs: {a: '{{ workload.module }}'}", 9, 17, "a module cannot be named by a template"),
+            ("libs: '{{ workload.libs }}'", 9, 13, "libs is an object of module names"),
+            (f"libs: {[f'm{n}' for n in range(101)]}", 9, 13, "libs names 101 modules, more than 100"),
+            (f"libs: [{'m' * 201}]", 9, 14, f"'{'m' * 200}' is not the name of a module"),
+        ],
+    )
+    def test_wrong_libs_are_refused_where_they_are_wrong(self, libs: str, line: int, column: int, message: str) -> None:
+        fault = only(tool(f"kind: python\ncode: x = 1\n{libs}"))
+        assert (fault.line, fault.column) == (line, column)
+        assert fault.message.startswith(message)
+
+    def test_a_credential_is_refused_with_what_to_write(self) -> None:
+        fault = only(tool("kind: python\ncode: x = 1\nauth: warehouse"))
+        assert (fault.line, fault.column) == (9, 7)
+        assert fault.message == (
+            "'auth' of python: code is given no credential; pass it what it needs in 'input', "
+            'as in input: {token: "{{ keychain.NAME.token }}"}'
+        )
+
+
 class TestNotYet:
     @pytest.mark.parametrize(
         ("extra", "name"),
@@ -210,7 +241,7 @@ class TestNotYet:
     def test_of_a_task_policy(self, key: str) -> None:
         assert only(tool(f"kind: noop\nspec: {{policy: {{{key}: 1}}}}")).code == "playbook.not_supported"
 
-    @pytest.mark.parametrize("key", ["script", "libs", "deps"])
+    @pytest.mark.parametrize("key", ["script", "deps"])
     def test_of_python(self, key: str) -> None:
         fault = only(tool(f"kind: python\n{key}: {{}}"))
         assert (fault.line, fault.message) == (8, f"'{key}' of python is not supported yet")

@@ -49,3 +49,20 @@ def test_a_short_code_that_takes_long_to_compile_is_left_to_the_child() -> None:
 def test_ordinary_code_is_compiled_here_up_to_its_length() -> None:
     line = "result = {'n': n + 1, 'rows': [row['id'] for row in rows if row]}\n"
     assert compiled(line * (20_000 // len(line))).content
+
+
+def test_the_names_of_the_input_that_code_reads_are_known() -> None:
+    long = "result = input_data\n" + "x = 1\n" * 10_000
+    for code, names in (
+        ("result = n", ()),
+        ("result = [input_data, args]", ("input_data", "args")),
+        (FOLDED + "\nresult = args", ("args",)),
+        (long, ("input_data",)),
+    ):
+        assert compiled(code).input_names == names
+    assert not compiled(long).content
+
+
+def test_code_is_pure_whatever_of_the_input_and_the_context_it_reads() -> None:
+    assert compiled("if n:\n    return input_data['a'] + context.get('workload', {}).get('b')\nx: int = 1").is_pure
+    assert not compiled("return await f()").is_pure

@@ -13,7 +13,7 @@ from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Assignment, Rule, Task
-from ...playbook.scope import build_scope
+from ...playbook.scope import build_scope, read_names
 from ...playbook.template import Template, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
@@ -120,12 +120,22 @@ class Pipeline:
         try:
             rendered = await self._render(lambda scope: render_tree(task.config, scope))
             timeout = await self._number(task.timeout, seconds)
+            context = None
+            if (reads := task.context) is not None:
+                context = await self._render(lambda scope: read_names(reads, scope))
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        config = dict(rendered or {})
-        return await call_task(self.job, task, config, self._identity(task), step_input=self.input, timeout=timeout)
+        return await call_task(
+            self.job,
+            task,
+            dict(rendered or {}),
+            self._identity(task),
+            step_input=self.input,
+            timeout=timeout,
+            context=context,
+        )
 
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command

@@ -27,15 +27,16 @@ async def call_task(
     *,
     step_input: Mapping[str, Any],
     timeout: float | None,
+    context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | ChildRequest:
     """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step.
-    `timeout`: seconds."""
+    `timeout`: seconds; `context`: what its code reads of the execution."""
     own = config.pop("input", None) or {}
     if not isinstance(own, Mapping):
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", identity.attempt, error=error)
-    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout)
+    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=context)
     if missing := _missing(call.input, task.expects):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", identity.attempt, error={**error, "at": task.place.line})

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from noetl_serverless.tools.given_names import Context
+
+PARTS = {
+    "workload": {"limit": 1, "day": "today", "fetch": 0},
+    "ctx": {"limit": 2, "item": 3},
+    "iter": {"item": 4},
+    "execution_id": "7",
+    "fetch": {"rows": []},
+}
+
+
+def test_it_holds_its_parts_and_below_them_the_keys_of_iter_ctx_and_workload() -> None:
+    flat = {"limit": 2, "day": "today", "item": 4}
+    assert Context(PARTS) == {**PARTS, **flat}
+    assert Context({"ctx": {"ctx": 1}}) == {"ctx": {"ctx": 1}}
+    assert Context({}) == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda context: context.update(a=1),
+        lambda context: context.__setitem__("a", 1),
+        lambda context: context.pop("ctx"),
+        lambda context: context.popitem(),
+        lambda context: context.setdefault("a", 1),
+        lambda context: context.clear(),
+        lambda context: context.__delitem__("ctx"),
+        lambda context: context.__ior__({"a": 1}),
+    ],
+)
+def test_it_cannot_be_changed(change: Callable[[dict[str, Any]], object]) -> None:
+    context = Context(PARTS)
+    with pytest.raises(TypeError, match=r"write set: \{ctx.name: ...\}"):
+        change(context)
+    assert context["ctx"] == PARTS["ctx"]
