@@ -45,6 +45,12 @@ ERROR_BYTES: Final = 32 * KIB
 # worker or the control plane is of the previous release, which does not support this
 PAYLOAD_BYTES: Final = 64 * KIB
 
+# -- a playbook
+
+# a script that a task names, and all scripts of a playbook: they go with its text to every worker
+SCRIPT_BYTES: Final = 1 * MIB
+SCRIPTS_BYTES: Final = 2 * MIB
+
 # -- an execution
 
 # a workload; one above INLINE_BYTES is stored beside the log

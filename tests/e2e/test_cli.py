@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.serving import serving
 
 pytestmark = pytest.mark.e2e
 
@@ -63,6 +65,21 @@ def file(tmp_path: Path) -> Callable[[str], str]:
         return str(path)
 
     return write
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    class Scripts(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"row, = context['table']['rows']\nreturn {'text': f\"total: {row['total']}\"}\n")
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with serving(Scripts) as url:
+        yield url
 
 
 def test_a_run_gives_one_document(stack: Command, file: Callable[[str], str]) -> None:
@@ -142,6 +159,48 @@ def test_registered_playbooks_run_by_path(stack: Command, file: Callable[[str], 
     assert any(row["path"] == "test/good" for row in stack("list", "--json").json)
     done = stack("run", "test/good", "--version", str(entry["version"]), "--payload", '{"n": 1}', "--json")
     assert done.json["result"] == {"rows": [{"i": 0, "square": 0}]}
+
+
+def test_a_registered_script_stays_what_it_was(stack: Command, tmp_path: Path, site: str) -> None:
+    name = str(tmp_path / "scripts.yaml")
+    Path(name).write_text(
+        HEAD.format(name="scripts")
+        + f"""
+workload: {{n: 3}}
+workflow:
+  - step: square
+    tool:
+      kind: python
+      libs: [math]
+      script: {{uri: lib/square.py, source: {{type: file}}}}
+    next: {{arcs: [{{step: total}}]}}
+  - step: total
+    tool:
+      - {{name: table, kind: duckdb, input: {{rows: "{{{{ square.rows }}}}"}}, script: {{uri: lib/total.sql}}}}
+      - {{name: text, kind: python, script: {{uri: {site}/text.py}}}}
+"""
+    )
+    (tmp_path / "lib").mkdir()
+    square = tmp_path / "lib" / "square.py"
+    square.write_text("n = context['workload']['n']\nreturn {'rows': [{'i': math.prod([i, i])} for i in range(n)]}\n")
+    (tmp_path / "lib" / "total.sql").write_text("SELECT CAST(sum(i) AS INT) AS total FROM rows\n")
+
+    def result(*words: str) -> Any:
+        done = stack("run", *words, "--json")
+        assert done.status == 0, done.out + done.err
+        return done.json["result"]["text"]
+
+    [entry] = stack("register", name, "--json").json
+    assert result("test/scripts") == "total: 5"
+    square.write_text("return {'rows': [{'i': 100}]}\n")
+    assert result("test/scripts", "--set", "n=4") == "total: 14", "the script of the registered version has changed"
+    assert result(name) == "total: 100"
+    assert result("test/scripts", "--version", str(entry["version"])) == "total: 5"
+    [again] = stack("register", name, "--json").json
+    assert again["version"] == entry["version"] + 1
+    (tmp_path / "lib" / "total.sql").unlink()
+    refused = stack("register", name)
+    assert (refused.status, "'lib/total.sql' cannot be read" in refused.err) == (2, True)
 
 
 def test_executions_are_listed_shown_and_logged(stack: Command, file: Callable[[str], str]) -> None:

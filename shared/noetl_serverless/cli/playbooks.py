@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .client import Client
 from .failure import WrongUse
 from .options import read_text
+from .script_files import with_script_files
 
 if TYPE_CHECKING:
     from ..capsule.recording import Recording
@@ -25,7 +26,7 @@ def plan_of(text: str, name: str) -> Plan:
 
 
 def plan_of_file(file: str) -> Plan:
-    return plan_of(read_text(file), file)
+    return plan_of(with_script_files(read_text(file), file), file)
 
 
 def plan_of_version(client: Client, path: str, version: int | None) -> Plan:

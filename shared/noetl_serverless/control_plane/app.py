@@ -26,6 +26,7 @@ from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
 from .routes import OPERATIONS
+from .scripts import ScriptReader
 from .services import Services
 from .tokens import Verifier
 from .watchers import Watchers
@@ -33,6 +34,10 @@ from .watchers import Watchers
 
 async def _no_archive() -> None:
     return
+
+
+def _no_objects(url: str) -> ResultStore:
+    raise ValueError(f"this control plane reads no {url}")
 
 
 def _now() -> datetime:
@@ -47,13 +52,15 @@ def create_app(
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
     results: Callable[[], ResultStore],
+    objects: Callable[[str], ResultStore] = _no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
     `watchers.notify` must be the orchestrator's `on_commit`: it wakes requests that wait for events at once.
-    `request_archive` invokes a worker to write the batches that wait for their files.
+    `objects` gives what is below a URL such as s3://bucket, for scripts. `request_archive` invokes a worker to write
+    the batches that wait for their files.
     """
     stored = cache(results)
     archives = Archives(database)
@@ -61,6 +68,7 @@ def create_app(
     services = Services(
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
+        scripts=ScriptReader(objects, allow_private_http=settings.http_allow_private),
         credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
         schedules=Schedules(database),
         executions=History(database, archive),

@@ -14,6 +14,7 @@ from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.schedules import Schedules
+from .scripts import ScriptReader
 from .tokens import Verifier
 from .watchers import Watchers
 
@@ -22,6 +23,7 @@ from .watchers import Watchers
 class Services:
     orchestrator: Orchestrator
     catalog: PostgresCatalog
+    scripts: ScriptReader
     credentials: Credentials
     schedules: Schedules
     executions: History

@@ -32,6 +32,8 @@ class Platform:
     # called for each new connection, if credentials are short-lived
     database_url: str | Callable[[], str]
     results: Callable[[], ResultStore]
+    # the objects below a URL such as s3://bucket, as the function may read them
+    objects: Callable[[str], ResultStore]
     # makes the session to the control plane, if that is not plain HTTP
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # whether a function may continue after its answer

@@ -33,9 +33,10 @@ def build(playbook: model.Playbook, faults: Faults) -> Plan:
     return _Compiler(playbook, faults).plan()
 
 
-def canonical_hash(data: Mapping[str, Any]) -> str:
-    """SHA-256 of the document, independent of its layout, comments and version label."""
-    canonical = {**data, "apiVersion": grammar.API_VERSION}
+def canonical_hash(data: Mapping[str, Any], scripts: Mapping[str, str]) -> str:
+    """SHA-256 of the document, independent of its layout, comments and version label, and of the digests of its
+    scripts."""
+    canonical = {**data, "apiVersion": grammar.API_VERSION, **({"scripts": scripts} if scripts else {})}
     text = json.dumps(canonical, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -70,7 +71,7 @@ class _Compiler:
         back_sources, cycles = bodies(targets, back_edges)
         return Plan(
             # of the document as its author wrote it, so that it does not depend on how older forms are read
-            hash=canonical_hash(plain_data(self.document.as_written)),
+            hash=canonical_hash(plain_data(self.document.as_written), self.tasks.scripts),
             name=metadata.name,
             path=metadata.path or metadata.name,
             workload=plain_data(self.playbook.workload),

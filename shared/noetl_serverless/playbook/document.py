@@ -7,7 +7,7 @@ built from them. Scalars are those of JSON; keys are always strings, as written.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Final
@@ -18,6 +18,7 @@ from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
 from ..errors import Fault, json_pointer
+from .scripts import InvalidScripts, split
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
@@ -104,6 +105,9 @@ class Document:
     moved: dict[tuple[str | int, ...], tuple[str | int, ...]] = field(default_factory=dict)
     written: Any = None
 
+    # the content of the scripts that are a part of the text, by location
+    scripts: Mapping[str, str] = field(default_factory=dict)
+
     @property
     def as_written(self) -> Any:
         return self.root if self.written is None else self.written
@@ -150,6 +154,10 @@ class Document:
 def read_document(text: str) -> Document:
     """Raises Unreadable if `text` is not YAML, is too large or is nested too deeply."""
     try:
+        text, scripts = split(text)
+    except InvalidScripts as error:
+        raise Unreadable(Fault(str(error), code="playbook.script")) from None
+    try:
         size = len(text.encode())
     except UnicodeEncodeError as error:
         line = text.count("\n", 0, error.start) + 1
@@ -171,7 +179,7 @@ def read_document(text: str) -> Document:
         raise Unreadable(Fault(str(error), line=1, column=1, code="playbook.yaml")) from None
     if not builder.documents:
         raise Unreadable(Fault("the document is empty", line=1, column=1, code="playbook.yaml"))
-    return Document(builder.root, builder.faults)
+    return Document(builder.root, builder.faults, scripts)
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:

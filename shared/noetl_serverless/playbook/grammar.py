@@ -44,7 +44,7 @@ REFUSED_CONFIG: Final[Mapping[str, Mapping[str, str]]] = {
         'as in input: {token: "{{ keychain.NAME.token }}"}'
     }
 }
-LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"script", "deps"})}
+LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"deps"})}
 
 # what executor.requires.features may name
 FEATURES: Final = frozenset(

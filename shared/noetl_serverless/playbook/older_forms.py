@@ -7,6 +7,7 @@ refuse. Values keep their places in the text, so that a fault in one is reported
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from ..errors import Fault
@@ -47,7 +48,7 @@ def rewrite(document: Document) -> Document:
     root = rewriter.playbook(document.root)
     if root is document.root:
         return document
-    return Document(root, document.faults, warnings=rewriter.warnings, moved=rewriter.moved, written=document.root)
+    return replace(document, root=root, warnings=rewriter.warnings, moved=rewriter.moved, written=document.root)
 
 
 class _Rewriter:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+from pydantic import ValidationError
+
 from . import grammar, model, python_libs
 from .document import Path, plain_data
+from .faults import did_you_mean
 from .layers import timeout_of
 from .plan import Accumulate, Rule, Task
 from .python_code import CodeError, check_code, decode_code
 from .python_names import CONTEXT, Keys, context_reads, keys_read
 from .reads import Reads
+from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
 from .semantics import labels, tool_path
-from .template import Template, Tree
+from .template import SqlTemplate, Template, TemplateError, Tree
 from .trees import Trees
 
 N = TypeVar("N", int, float)
+_SCRIPT_KEYS = (*Script.model_fields, *Source.model_fields)
 
 
 class Tasks:
@@ -27,6 +32,8 @@ class Tasks:
         self.steps = {step.step for step in playbook.workflow}
         # Python code -> how it reads `context`, if it does
         self._context_keys: dict[str, frozenset[Keys] | None] = {}
+        # location -> digest, of the scripts that tasks name
+        self.scripts: dict[str, str] = {}
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)
@@ -118,7 +125,13 @@ class Tasks:
         config: dict[str, Tree] = {}
         for key, value in tool.config.items():
             here = (*path, key)
-            if tool.kind in grammar.SQL_KINDS and key in grammar.SQL_FIELDS:
+            if (
+                key == "script"
+                and tool.kind in FIELDS
+                and not (tool.kind in grammar.SQL_KINDS and isinstance(value, str))
+            ):
+                self._script(config, tool, value, here)
+            elif tool.kind in grammar.SQL_KINDS and key in grammar.SQL_FIELDS:
                 config[key] = self.trees.sql(value, here)
             elif tool.kind == "python" and key in ("code", "code_b64"):
                 self._code(config, key, value, here)
@@ -132,12 +145,38 @@ class Tasks:
             config["input"] = self.trees.tree(tool.input, (*path, "input"))
         return config
 
+    def _script(self, config: dict[str, Tree], tool: model.Tool, value: Any, path: Path) -> None:
+        """The content of a script, in the place of the code or SQL that the task would have."""
+        try:
+            script = Script.model_validate(plain_data(value))
+        except ValidationError as error:
+            for fault in error.errors(include_input=False, include_url=False, include_context=False):
+                self.trees.faults.add(_sentence(fault["type"], fault["loc"], fault["msg"]), (*path, *fault["loc"]))
+            return
+        content = self.trees.faults.document.scripts.get(script.location)
+        if content is None:
+            self.trees.faults.add(_missing(script), (*path, "uri"), SCRIPT_MISSING)
+            return
+        found = self.scripts[script.location] = digest(content)
+        if script.sha256 not in (None, found):
+            self.trees.faults.add(f"the script has another sha256: {found}", (*path, "sha256"), "playbook.script")
+        content = content.removeprefix("\ufeff")
+        if tool.kind == "python":
+            self._code(config, "script", content, path)
+            return
+        try:
+            SqlTemplate(content)
+        except TemplateError as error:
+            self.trees.faults.add(f"template: {error.message}{_line(error.line)}", path, "playbook.template")
+        else:
+            config[FIELDS[tool.kind]] = self.trees.sql(content, path)
+
     def _code(self, config: dict[str, Tree], key: str, value: Any, path: Path) -> None:
         if not isinstance(value, str):
             self.trees.faults.add(f"'{key}' must be a string", path)
             return
         if "code" in config:
-            self.trees.faults.add("give either code or code_b64, not both", path)
+            self.trees.faults.add("give only one of code, code_b64 and script", path)
         try:
             code = decode_code(value) if key == "code_b64" else value
             module = check_code(code)
@@ -226,6 +265,30 @@ def _accumulate(tool: model.Tool) -> Accumulate | None:
         on_error=written.on_error,
         max_items=written.max_items,
     )
+
+
+def _sentence(kind: str, place: tuple[int | str, ...], message: str) -> str:
+    """About a fault in a script's fields."""
+    if kind == "extra_forbidden":
+        return f"unknown key '{place[-1]}'{did_you_mean(str(place[-1]), _SCRIPT_KEYS)}"
+    if kind == "missing":
+        return f"'{place[-1]}' is required"
+    if kind in ("model_type", "dict_type"):
+        return "a script is an object, {uri: lib/load.py}; code itself belongs in 'code'"
+    return message.removeprefix("Value error, ")
+
+
+def _missing(script: Script) -> str:
+    if script.type == "file":
+        return (
+            f"the script '{script.location}' was not sent with the playbook: register it with "
+            "'noetls register FILE', which sends the files beside it"
+        )
+    return f"the script '{script.location}' is read when the playbook is registered"
+
+
+def _line(line: int | None) -> str:
+    return f" (line {line} of the script)" if line is not None else ""
 
 
 def _mapping(tree: Tree) -> dict[str, Tree]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, WithJsonSchema, field_validator
 
+from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
 from .config import ToolConfig
 
@@ -34,7 +35,9 @@ class DuckDBConfig(ToolConfig):
 
     command: Sql | None = Field(default=None, description="One or more statements.")
     query: Sql | None = Field(default=None, description="Another name for `command`.")
-    script: Sql | None = Field(default=None, description="Another name for `command`.")
+    script: Sql | Script | None = Field(
+        default=None, description="Another name for `command`, or where the statements are kept."
+    )
     commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Values for $name; they take precedence over `input`."
@@ -72,4 +75,5 @@ class DuckDBConfig(ToolConfig):
     def texts(self) -> list[Sql]:
         if self.commands is not None:
             return self.commands
-        return [next(text for text in (self.command, self.query, self.script) if text is not None)]
+        # a script that is kept elsewhere has become the command
+        return [text for text in (self.command, self.query, self.script) if isinstance(text, str | BoundSql)]

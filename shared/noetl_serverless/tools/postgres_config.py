@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
+from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
 from .config import ToolConfig
 from .postgres_pool import PostgresPool
@@ -36,6 +37,9 @@ class PostgresConfig(ToolConfig):
     auth: str = Field(min_length=1, description="Name of a stored credential of type postgres.")
     command: Sql | None = Field(default=None, description="One or more statements.")
     query: Sql | None = Field(default=None, description="Another name for `command`.")
+    script: Sql | Script | None = Field(
+        default=None, description="Another name for `command`, or where the statements are kept."
+    )
     commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Values for %(name)s; they take precedence over `input`."
@@ -62,19 +66,21 @@ class PostgresConfig(ToolConfig):
         for name in config:
             if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
                 yield f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
-            if name in ("command_b64", "script"):
+            if name == "command_b64":
                 yield f"the field {name!r} is not supported yet"
-        statements = [name for name in ("command", "query", "commands") if name in config]
+        statements = [name for name in ("command", "query", "script", "commands") if name in config]
         if len(statements) > 1:
             yield f"give only one of {' and '.join(statements)}"
         if ("table" in config) != ("rows" in config):
             yield "'table' and 'rows' require each other"
         if not statements and "rows" not in config:
-            yield "the field 'command' is required (or 'query', 'commands', or 'table' with 'rows')"
+            yield "the field 'command' is required (or 'query', 'script', 'commands', or 'table' with 'rows')"
         if "rows" not in config and ("columns" in config or "mode" in config):
             yield "'columns' and 'mode' require 'rows'"
 
     @property
     def texts(self) -> list[Sql]:
-        single = self.command if self.command is not None else self.query
-        return self.commands if self.commands is not None else [] if single is None else [single]
+        if self.commands is not None:
+            return self.commands
+        # a script that is kept elsewhere has become the command
+        return [text for text in (self.command, self.query, self.script) if isinstance(text, str | BoundSql)]

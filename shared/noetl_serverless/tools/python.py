@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 
 from ..playbook import python_libs
 from ..playbook.code_size import CodeTooLarge, check_compiles
+from ..playbook.scripts import Script
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
@@ -37,6 +38,7 @@ class PythonConfig(ToolConfig):
 
     code: str | None = Field(default=None, min_length=1, description="Code to run; templates in it are not rendered.")
     code_b64: str | None = Field(default=None, min_length=1, description="Code in base64, instead of `code`.")
+    script: Script | None = Field(default=None, description="Where the code is kept, instead of `code`.")
     libs: dict[str, str] | list[str] = Field(
         default_factory=dict,
         description="Modules that are imported before the code runs: {np: numpy}, or [json, os.path].",
@@ -44,11 +46,10 @@ class PythonConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        for name in ("script", "deps"):
-            if name in config:
-                yield f"the field {name!r} is not supported yet"
-        if ("code" in config) == ("code_b64" in config):
-            yield "the field 'code' is required (or 'code_b64', not both)"
+        if "deps" in config:
+            yield "the field 'deps' is not supported yet"
+        if sum(name in config for name in ("code", "code_b64", "script")) != 1:
+            yield "the field 'code' is required (or 'code_b64' or 'script'; only one of them)"
 
     @field_validator("code")
     @classmethod

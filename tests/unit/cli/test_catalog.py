@@ -59,5 +59,22 @@ def test_a_file_that_cannot_be_read_hides_no_mistake_of_another(tmp_path: Path) 
     assert "a.yaml: not UTF-8 text" in CliRunner().invoke(app, ["lint", str(tmp_path)]).output.replace("\n", "")
 
 
+def test_scripts_beside_a_playbook_are_checked_and_those_at_a_url_are_not(
+    lint: Callable[..., Result], tmp_path: Path
+) -> None:
+    text = (
+        HEAD
+        + """\
+  - step: a
+    tool: [{kind: python, script: {uri: a.py}}, {kind: duckdb, script: {uri: "https://127.0.0.1:1/a.sql"}}]
+"""
+    )
+    (tmp_path / "a.py").write_text("return context['ctx']")
+    assert lint(text).output == "no errors\n"
+    (tmp_path / "a.py").write_text("x = 1\ny =")
+    [error] = json.loads(lint(text, "--json").output)["errors"]
+    assert (error["message"], error["line"]) == ("Python: invalid syntax (line 2 of the code)", 6)
+
+
 def test_nothing_is_reported_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
     assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no errors\n"

@@ -241,7 +241,7 @@ class TestNotYet:
     def test_of_a_task_policy(self, key: str) -> None:
         assert only(tool(f"kind: noop\nspec: {{policy: {{{key}: 1}}}}")).code == "playbook.not_supported"
 
-    @pytest.mark.parametrize("key", ["script", "deps"])
+    @pytest.mark.parametrize("key", ["deps"])
     def test_of_python(self, key: str) -> None:
         fault = only(tool(f"kind: python\n{key}: {{}}"))
         assert (fault.line, fault.message) == (8, f"'{key}' of python is not supported yet")

@@ -11,6 +11,7 @@ from ...errors import Fault
 from ..failure import EXIT_FAILED, Refused, WrongUse
 from ..options import DataOption, JsonOption, StrictOption, read_text
 from ..output import command, console, echo, fault_line, print_json, show, table
+from ..script_files import with_script_files
 from ..target import running_stack
 
 FilesArgument = Annotated[list[Path], typer.Argument(help="Playbook files, or folders to search for .yaml files.")]
@@ -34,9 +35,9 @@ def register(
 
 
 def register_text(client: Any, file: str, text: str, *, strict: bool = False, quiet: bool = False) -> dict[str, Any]:
-    """Register one playbook; a refusal names the file. Its warnings are printed on standard error, unless `quiet`."""
+    """Register one playbook, with the scripts beside it; a refusal names the file. Its warnings are printed on standard error, unless `quiet`."""
     try:
-        entry: dict[str, Any] = client.register(text, strict=strict)
+        entry: dict[str, Any] = client.register(with_script_files(text, file), strict=strict)
     except Refused as refused:
         refused.detail = f"{file}: {refused.detail}"
         refused.problem["file"] = file
@@ -83,7 +84,7 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
     warnings: list[dict[str, Any]] = []
     for file in playbook_files(files):
         try:
-            text = read_text(str(file))
+            text = with_script_files(read_text(str(file)), str(file))
         except WrongUse as unreadable:
             if len(files) == 1 and file == files[0]:
                 raise
@@ -109,17 +110,21 @@ def lint(files: FilesArgument, as_json: JsonOption = False) -> None:
 def _faults(text: str) -> list[dict[str, Any]]:
     from ...control_plane.registration import document_of
     from ...errors import InvalidPlaybook
+    from ...playbook.scripts import SCRIPT_MISSING
 
     try:
         document_of(text)
     except InvalidPlaybook as problem:
-        return [fault.to_dict() for fault in problem.faults] or [{"message": problem.detail}]
+        # a script at a URL is read when the playbook is registered
+        faults = [fault.to_dict() for fault in problem.faults if fault.code != SCRIPT_MISSING]
+        return faults if problem.faults else [{"message": problem.detail}]
     return []
 
 
 def _warnings(text: str) -> list[dict[str, Any]]:
     """The warnings about a playbook without mistakes."""
     from ...control_plane.registration import as_text
+    from ...playbook.scripts import SCRIPT_MISSING
     from ...tools.plans import lint as check
 
-    return [Fault.to_dict(found) for found in check(as_text(text))]
+    return [Fault.to_dict(found) for found in check(as_text(text)) if found.code != SCRIPT_MISSING]

@@ -17,13 +17,14 @@ from ..models.catalog import (
 )
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
-from ..registration import document_of
+from ..registration import as_text, document_of
 
 
 async def register(call: Call) -> Registered:
     body: Register = call.body
+    text = await call.services.scripts.complete(as_text(body.content))
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
-    document = await asyncio.to_thread(document_of, body.content, strict=body.strict)
+    document = await asyncio.to_thread(document_of, text, strict=body.strict)
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(

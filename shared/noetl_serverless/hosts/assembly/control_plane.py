@@ -36,6 +36,7 @@ def control_plane(platform: Platform) -> Service:
             catalog=core.catalog,
             watchers=core.watchers,
             results=core.results,
+            objects=platform.objects,
             request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (notifications.close, platform.invoker.close, notifier.close, *close),

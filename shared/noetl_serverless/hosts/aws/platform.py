@@ -61,6 +61,7 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         # not cached: the password may have changed by the next connection
         database_url=database_url_of(settings, account, CachedSecrets(vault, settings.secrets, ttl=0.0)),
         results=lambda: S3ResultStore(api, settings.result_url),
+        objects=lambda url: S3ResultStore(api, url),
         connect=(lambda: session(api, url)) if directly and session else None,
         api=api,
     )

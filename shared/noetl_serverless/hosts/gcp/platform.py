@@ -68,6 +68,7 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
             settings, CachedSecrets(vault, settings.secrets, ttl=0.0), asyncio.get_running_loop()
         ),
         results=partial(results or _no_results, settings.result_url, google.endpoint_url),
+        objects=lambda url: (results or _no_results)(url, google.endpoint_url),
         connect=_session(google.metadata, settings.control_plane_url),
         # an instance gets no CPU between its requests
         runs_after_response=False,

@@ -21,4 +21,5 @@ def local_platform(environ: Mapping[str, str]) -> Platform:
         invoker=HttpInvoker(settings.function_urls, settings.service_token),
         database_url=settings.database_url,
         results=lambda: FsspecResultStore(settings.result_url),
+        objects=FsspecResultStore,
     )

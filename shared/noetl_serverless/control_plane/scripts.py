@@ -1,0 +1,93 @@
+"""Reads the scripts of a playbook from where they are kept, when it is registered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from ..errors import Fault, InvalidPlaybook
+from ..limits import SCRIPT_BYTES
+from ..playbook.document import Document
+from ..playbook.load import read_playbook
+from ..playbook.scripts import InvalidScripts, Script, as_content, scripts_of, with_scripts
+from ..ports import ResultStore
+
+READ_SECONDS: Final = 20.0
+# of one playbook
+MAX_SCRIPTS: Final = 100
+
+
+class NotRead(Exception):
+    """A script could not be read; the message says why."""
+
+
+class ScriptReader:
+    def __init__(self, objects: Callable[[str], ResultStore], *, allow_private_http: bool) -> None:
+        """`objects`: what is below a URL such as s3://bucket, as this host may read it."""
+        self._objects = objects
+        self._allow_private_http = allow_private_http
+
+    async def complete(self, text: str) -> str:
+        """The text with the scripts that it names and does not contain yet, without those that it does not name. Files
+        cannot be read here. Raises InvalidPlaybook with a fault for each script that cannot be read."""
+        if "script" not in text:
+            return text
+        document = await asyncio.to_thread(read_playbook, text)
+        by_location = {script.location: (path, script) for path, script in scripts_of(document.root)}
+        if len(by_location) > MAX_SCRIPTS:
+            raise InvalidPlaybook(f"the playbook names {len(by_location)} scripts, more than {MAX_SCRIPTS}")
+        scripts = {name: content for name, content in document.scripts.items() if name in by_location}
+        faults = []
+        for location, (path, script) in by_location.items():
+            if location not in scripts and script.type != "file":
+                try:
+                    scripts[location] = await self._read(script)
+                except NotRead as error:
+                    faults.append(_fault(document, path, script, str(error)))
+        if faults:
+            raise InvalidPlaybook(str(faults[0]), faults=faults)
+        return text if scripts == document.scripts else with_scripts(text, scripts)
+
+    async def _read(self, script: Script) -> str:
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                if script.type == "http":
+                    data = await self._read_http(script.location)
+                else:
+                    data = await self._read_object(script.location)
+            return as_content(script.location, data)
+        except TimeoutError:
+            raise NotRead(f"it took longer than {READ_SECONDS:g} s") from None
+        except InvalidScripts as error:
+            raise NotRead(str(error)) from None
+
+    async def _read_http(self, url: str) -> bytes:
+        # not needed by most requests
+        from ..tools.http_client import Client, get
+        from ..tools.port import ToolFailure
+
+        client = Client(self._allow_private_http)
+        try:
+            return await get(client, url, READ_SECONDS, SCRIPT_BYTES)
+        except ToolFailure as failure:
+            raise NotRead(str(failure)) from None
+        finally:
+            await client.close()
+
+    async def _read_object(self, url: str) -> bytes:
+        parts = urlsplit(url)
+        try:
+            store = await asyncio.to_thread(self._objects, f"{parts.scheme}://{parts.netloc}")
+            return await store.get_range(parts.path.lstrip("/"), 0, SCRIPT_BYTES + 1)
+        except KeyError:
+            raise NotRead("there is no such object") from None
+        except TimeoutError:
+            raise
+        except Exception as error:
+            raise NotRead(f"it cannot be read from here: {type(error).__name__}: {str(error)[:500]}") from None
+
+
+def _fault(document: Document, path: tuple[str | int, ...], script: Script, reason: str) -> Fault:
+    return document.fault(f"the script '{script.location}': {reason}", (*path, "uri"), "playbook.script")

@@ -1,0 +1,173 @@
+"""Code and SQL of tasks that is kept elsewhere: `script: {uri, source, sha256}` instead of `code` or `command`.
+
+A script is read once, when its playbook is registered, and becomes a part of the playbook's text, behind the document.
+So what runs, is replayed or resumed is always what was read then.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, Literal
+from urllib.parse import urljoin, urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from ..limits import SCRIPT_BYTES, SCRIPTS_BYTES
+
+Type = Literal["file", "http", "s3", "gcs"]
+
+# the kinds whose tasks may have one, and the field whose place it takes
+FIELDS: Final[Mapping[str, str]] = {"python": "code", "postgres": "command", "duckdb": "command"}
+# the code of the fault of a script whose content is not known yet
+SCRIPT_MISSING: Final = "playbook.script_missing"
+# ends the playbook's document, in YAML too; one JSON object follows
+_MARK: Final = "--- # scripts, as they were when the playbook was registered\n"
+_SCHEMES: Final[Mapping[str, Type]] = {"": "file", "http": "http", "https": "http", "s3": "s3", "gs": "gcs"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Source(BaseModel):
+    """Where a script is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Type | None = Field(default=None, description="By default, what the scheme of the URI says.")
+    endpoint: str | None = Field(default=None, description="For http: the URL that the URI is relative to.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, value: Any) -> Any:
+        for name in ("auth", "credential", "headers"):
+            if isinstance(value, Mapping) and name in value:
+                raise ValueError(
+                    f"'{name}' is not supported: scripts are read with the identity of the control plane; "
+                    "keep the script beside the playbook instead, as a file"
+                )
+        return value
+
+
+class Script(BaseModel):
+    """Code or SQL that is kept elsewhere. It is read once, when the playbook is registered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    uri: str = Field(
+        min_length=1,
+        max_length=1000,
+        description="A path relative to the playbook's file, or a URL: https://..., s3://bucket/key, gs://bucket/key.",
+    )
+    source: Source = Source()
+    sha256: str | None = Field(default=None, description="What its content must be, in hexadecimal.")
+
+    @field_validator("uri")
+    @classmethod
+    def _no_template(cls, uri: str) -> str:
+        if "{{" in uri or "{%" in uri:
+            raise ValueError("it cannot be a template: a script is read when the playbook is registered")
+        return uri
+
+    @field_validator("sha256")
+    @classmethod
+    def _hexadecimal(cls, digest: str | None) -> str | None:
+        if digest is not None and not _SHA256.fullmatch(digest.lower()):
+            raise ValueError("it must be 64 hexadecimal digits")
+        return digest if digest is None else digest.lower()
+
+    @model_validator(mode="after")
+    def _known_place(self, info: ValidationInfo) -> Script:
+        scheme = urlsplit(self.location).scheme
+        if scheme not in _SCHEMES:
+            raise ValueError(f"there is no source for {scheme}://; write a path, or a URL of https, s3 or gs")
+        if self.source.endpoint is not None and self.type != "http":
+            raise ValueError("'endpoint' requires type: http")
+        if _SCHEMES[scheme] != self.type:
+            example = {"file": "dir/load.py", "http": "https://host/load.py", "s3": "s3://bucket/load.py"}
+            raise ValueError(f"a uri of type {self.type} is like {example.get(self.type, 'gs://bucket/load.py')}")
+        return self
+
+    @property
+    def type(self) -> Type:
+        return self.source.type or _SCHEMES.get(urlsplit(self.uri).scheme, "file")
+
+    @property
+    def location(self) -> str:
+        """What tells it from all others: its path or its URL."""
+        return urljoin(f"{self.source.endpoint.rstrip('/')}/", self.uri) if self.source.endpoint else self.uri
+
+
+class InvalidScripts(ValueError):
+    """What follows the playbook's document is not what `with_scripts` writes."""
+
+
+def split(text: str) -> tuple[str, dict[str, str]]:
+    """The playbook's document, and its scripts by location; raises InvalidScripts."""
+    document, mark, section = text.rpartition(f"\n{_MARK}")
+    if not mark:
+        return text, {}
+    try:
+        entries = json.loads(section)
+        scripts = {location: as_content(location, entry["content"].encode()) for location, entry in entries.items()}
+        for location, entry in entries.items():
+            if digest(entry["content"]) != entry["sha256"]:
+                raise InvalidScripts(f"the script '{location}' is not the one that its sha256 is of")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        if isinstance(error, InvalidScripts):
+            raise
+        raise InvalidScripts("the scripts of a playbook are a JSON object of {location: {sha256, content}}") from None
+    if sum(len(content.encode()) for content in scripts.values()) > SCRIPTS_BYTES:
+        raise InvalidScripts(f"the scripts of the playbook have more than {SCRIPTS_BYTES} bytes together")
+    return f"{document}\n", scripts
+
+
+def with_scripts(text: str, scripts: Mapping[str, str]) -> str:
+    """The text with these scripts in place of those that it has, if any; raises InvalidScripts."""
+    document, _ = split(text)
+    if not scripts:
+        return document
+    entries = {
+        location: {"sha256": digest(content), "content": content} for location, content in sorted(scripts.items())
+    }
+    break_ = "" if document.endswith("\n") else "\n"
+    return f"{document}{break_}{_MARK}{json.dumps(entries, ensure_ascii=False, indent=1)}\n"
+
+
+def as_content(location: str, data: bytes) -> str:
+    """The content of a script that was read; raises InvalidScripts if it cannot be one."""
+    if len(data) > SCRIPT_BYTES:
+        raise InvalidScripts(f"the script '{location}' has more than {SCRIPT_BYTES} bytes")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise InvalidScripts(f"the script '{location}' is not UTF-8 text") from None
+    if "\0" in text:
+        raise InvalidScripts(f"the script '{location}' contains a NUL character")
+    return text
+
+
+def digest(content: str) -> str:
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def scripts_of(root: Any) -> Iterator[tuple[tuple[str | int, ...], Script]]:
+    """The valid scripts that a playbook's document names, each with its place."""
+    for path, tool in _tools(root):
+        given = tool.get("script")
+        if tool.get("kind") in FIELDS and isinstance(given, Mapping):
+            try:
+                yield (*path, "script"), Script.model_validate(given)
+            except ValueError:
+                # the compiler reports it
+                continue
+
+
+def _tools(root: Any) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
+    for section in ("workflow", "workbook"):
+        items = root.get(section) if isinstance(root, Mapping) else None
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            tool = item.get("tool") if isinstance(item, Mapping) else None
+            for place, each in enumerate(tool) if isinstance(tool, list) else ((None, tool),):
+                if isinstance(each, Mapping):
+                    yield (section, index, "tool", *(() if place is None else (place,))), each

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from noetl_serverless.cli.failure import WrongUse
+from noetl_serverless.cli.script_files import with_script_files
+from noetl_serverless.playbook.scripts import split, with_scripts
+
+TEXT = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: x}
+workflow:
+  - step: a
+    tool:
+      - {kind: python, script: {uri: lib/load.py, source: {type: file}}}
+      - {kind: python, script: {uri: lib/load.py}}
+      - {kind: duckdb, script: {uri: ./sum.sql}}
+      - {kind: python, script: {uri: "https://h/x.py"}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "playbooks"
+    (folder / "lib").mkdir(parents=True)
+    (folder / "lib" / "load.py").write_text("result = 'ü'\n", encoding="utf-8")
+    (folder / "sum.sql").write_text("SELECT 1\r\n", encoding="utf-8", newline="")
+    (tmp_path / "secret.py").write_text("secret")
+    return folder
+
+
+def test_the_files_beside_a_playbook_go_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = (TEXT, {"lib/load.py": "result = 'ü'\n", "./sum.sql": "SELECT 1\r\n"})
+    assert split(with_script_files(TEXT, str(folder / "p.yaml"))) == expected
+    monkeypatch.chdir(folder)
+    assert split(with_script_files(TEXT, "p.yaml")) == split(with_script_files(TEXT, "-")) == expected
+
+
+def test_what_came_with_it_is_not_read_again(folder: Path) -> None:
+    text = with_scripts(TEXT, {"lib/load.py": "1", "./sum.sql": "2"})
+    assert with_script_files(text, "/nowhere/p.yaml") == text
+
+
+@pytest.mark.parametrize("text", ["script: [", "a: 1", "just: a script", TEXT[: TEXT.index("workflow")]])
+def test_what_names_no_script_is_left_as_it_is(text: str) -> None:
+    assert with_script_files(text, "/nowhere/p.yaml") == text
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("none.py", "the script 'none.py' cannot be read: No such file or directory"),
+        ("lib", "the script 'lib' cannot be read: Is a directory"),
+        ("../secret.py", "the script '../secret.py' is outside the folder of the playbook"),
+        ("/etc/hosts", "the script '/etc/hosts' is outside the folder of the playbook"),
+        ("link.py", "the script 'link.py' is outside the folder of the playbook"),
+        ("large.py", "the script 'large.py' has more than 1048576 bytes"),
+    ],
+)
+def test_what_cannot_be_sent_is_wrong_use(folder: Path, uri: str, message: str) -> None:
+    (folder / "link.py").symlink_to("../secret.py")
+    (folder / "large.py").write_text("x" * (1024 * 1024 + 1))
+    file = str(folder / "p.yaml")
+    with pytest.raises(WrongUse) as caught:
+        with_script_files(TEXT.replace("./sum.sql", uri), file)
+    assert caught.value.detail.startswith(f"{file}: {message}")
