@@ -158,6 +158,11 @@ def test_big_result_goes_by_reference(stack: Stack) -> None:
     assert len(json.dumps(stack.events(outcome["execution_id"]))) < 50_000
 
 
+def test_python_code_reads_what_it_needs_and_a_script(stack: Stack) -> None:
+    assert run(stack, "python_code") == {"unit": "celsius", "mean": pytest.approx(76 / 3), "spread": 9.0}
+    assert run(stack, "python_code", least=40) == {"unit": "celsius", "mean": None, "spread": None}
+
+
 def test_registering_the_folder_puts_all_into_the_catalog(stack: Stack) -> None:
     stack.ask("register", str(PLAYBOOKS))
     listed = {entry["path"] for entry in stack.ask("list")}

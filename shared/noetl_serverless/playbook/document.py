@@ -104,7 +104,6 @@ class Document:
     warnings: list[Fault] = field(default_factory=list)
     moved: dict[tuple[str | int, ...], tuple[str | int, ...]] = field(default_factory=dict)
     written: Any = None
-
     # the content of the scripts that are a part of the text, by location
     scripts: Mapping[str, str] = field(default_factory=dict)
 

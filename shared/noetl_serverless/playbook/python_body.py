@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from types import CodeType
+from typing import Any
 
 # as frames name it; so does tools.compiled_code, which must not import this module
 FILE = "<code>"
@@ -17,6 +18,8 @@ END = ...
 # the name of the function, as tracebacks show it; no function of the code can have it
 _BODY = "<module>"
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+# where to show what the author has not written
+_START: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 _AWAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
@@ -54,8 +57,16 @@ def nodes_of_scope(scope: ast.AST) -> Iterator[ast.AST]:
     while waiting:
         node = waiting.pop()
         yield node
-        if not isinstance(node, _SCOPES):
-            waiting += ast.iter_child_nodes(node)
+        waiting += _evaluated_outside(node) if isinstance(node, _SCOPES) else ast.iter_child_nodes(node)
+
+
+def _evaluated_outside(scope: ast.AST) -> Iterator[ast.AST]:
+    """The parts of a function or class that are evaluated where it is defined."""
+    for field in ("decorator_list", "bases", "keywords"):
+        yield from getattr(scope, field, ())
+    if isinstance(arguments := getattr(scope, "args", None), ast.arguments):
+        yield from arguments.defaults
+        yield from (default for default in arguments.kw_defaults if default is not None)
 
 
 def names_bound_by(node: ast.AST) -> Iterator[str]:
@@ -87,16 +98,16 @@ def _as_body(module: ast.Module, nodes: list[ast.AST], is_async: bool) -> ast.Mo
     for node in (module, *nodes):
         _remove_annotations(node)
     names = sorted({name for node in nodes for name in names_bound_by(node)})
-    start = [ast.Global(names)] if names else []
+    start = [ast.Global(names, **_START)] if names else []
     # has whatever fields a function has in this version of Python
     function = ast.parse("async def f(): ..." if is_async else "def f(): ...").body[0]
     assert isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
     function.name = _BODY
     futures = [statement for statement in module.body if _is_future(statement)]
     statements = [statement for statement in module.body if not _is_future(statement)]
-    function.body = [*start, *statements, ast.Return(ast.Constant(END))]
+    function.body = [*start, *statements, ast.Return(ast.Constant(END, **_START), **_START)]
     module.body = [*futures, function]
-    return ast.fix_missing_locations(module)
+    return module
 
 
 def _is_future(statement: ast.stmt) -> bool:

@@ -22,6 +22,8 @@ def faults_of(libs: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     for place, module in libs.items() if isinstance(libs, Mapping) else enumerate(libs):
         if isinstance(place, str) and (not place.isidentifier() or keyword.iskeyword(place)):
             yield (place,), f"'{place[:MAX_CHARACTERS]}' cannot be a name in Python code"
+        elif place == "result":
+            yield (place,), "'result' is what the code leaves as its result; give the module another name"
         if not isinstance(module, str):
             yield (place,), "a module is named by a string"
         elif "{{" in module or "{%" in module:

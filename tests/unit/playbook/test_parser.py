@@ -192,6 +192,7 @@ class TestPython:
             ("libs: json", 9, 13, "libs is an object of module names, {np: numpy, json: json}, or a list of them"),
             ("libs: {np: numpy, json: 1}", 9, 31, "a module is named by a string"),
             ("libs:\n  ok: os\n  class: os", 11, 16, "'class' cannot be a name in Python code"),
+            ("libs: {result: os}", 9, 22, "'result' is what the code leaves as its result"),
             ("libs: {a.b: os}", 9, 19, "'a.b' cannot be a name in Python code"),
             ("libs: [json, {np: numpy}]", 9, 20, "a module is named by a string"),
             ("libs: [json, 'from x import y']", 9, 20, "'from x import y' is not the name of a module, such as"),

@@ -32,6 +32,8 @@ def keys(code: str, name: str = "context") -> set[Keys] | None:
         ("context['x'] = 1", {()}),
         ("def f():\n    global context\n    return context['x']", {("x",)}),
         ("def main(context):\n    return context['workload']['x']", {("workload", "x")}),
+        ("def f(n, context=context['x'], *, m=context.get('y')):\n    return context['z']", {("x",), ("y",)}),
+        ("@context['x']\nclass C(context['y'], key=context['z']): pass", {("x",), ("y",), ("z",)}),
         ("def main(context, n):\n    return n", set()),
     ],
 )

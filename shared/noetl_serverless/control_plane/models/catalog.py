@@ -10,7 +10,10 @@ from . import Id, PathPrefix, RequestModel
 
 
 class Register(RequestModel):
-    content: str = Field(min_length=1, description="Playbook as YAML, in plain text or base64.")
+    content: str = Field(
+        min_length=1,
+        description="Playbook as YAML, in plain text or base64.",
+    )
     resource_type: Literal["Playbook", "playbook"] = "Playbook"
     strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
 
