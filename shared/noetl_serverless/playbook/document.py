@@ -178,7 +178,7 @@ def read_document(text: str) -> Document:
         raise Unreadable(Fault(str(error), line=1, column=1, code="playbook.yaml")) from None
     if not builder.documents:
         raise Unreadable(Fault("the document is empty", line=1, column=1, code="playbook.yaml"))
-    return Document(builder.root, builder.faults, scripts)
+    return Document(builder.root, builder.faults, scripts=scripts)
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:

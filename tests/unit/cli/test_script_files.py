@@ -39,6 +39,11 @@ def test_the_files_beside_a_playbook_go_with_it(folder: Path, monkeypatch: pytes
     assert split(with_script_files(TEXT, "p.yaml")) == split(with_script_files(TEXT, "-")) == expected
 
 
+def test_a_script_in_an_older_place_goes_with_it_too(folder: Path) -> None:
+    text = f"{TEXT[: TEXT.index('    tool')]}    tool: python\n    script: {{uri: lib/load.py}}\n"
+    assert split(with_script_files(text, str(folder / "p.yaml")))[1].keys() == {"lib/load.py"}
+
+
 def test_what_came_with_it_is_not_read_again(folder: Path) -> None:
     text = with_scripts(TEXT, {"lib/load.py": "1", "./sum.sql": "2"})
     assert with_script_files(text, "/nowhere/p.yaml") == text

@@ -35,7 +35,8 @@ def register(
 
 
 def register_text(client: Any, file: str, text: str, *, strict: bool = False, quiet: bool = False) -> dict[str, Any]:
-    """Register one playbook, with the scripts beside it; a refusal names the file. Its warnings are printed on standard error, unless `quiet`."""
+    """Register one playbook, with the scripts beside it; a refusal names the file. Its warnings are printed on standard
+    error, unless `quiet`."""
     try:
         entry: dict[str, Any] = client.register(with_script_files(text, file), strict=strict)
     except Refused as refused:
