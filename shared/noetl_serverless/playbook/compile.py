@@ -14,6 +14,7 @@ from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
 from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
+from .python_names import EVERYTHING
 from .reads import Reads, merge
 from .scope import RESERVED
 from .tasks import Tasks
@@ -48,6 +49,8 @@ class _Compiler:
         self.trees = Trees(faults)
         self.tasks = Tasks(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
+        # shared by all steps that read it
+        self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])
         # several steps may run at once
         self.parallel = any(
             step.next and step.next.spec and step.next.spec.mode == "inclusive" for step in playbook.workflow
@@ -202,8 +205,11 @@ class _Compiler:
             compiled.append(AdmitRule(when, then is None or then.allow))
         return tuple(compiled)
 
-    def _reads(self, input_tree: Tree, tasks: Collection[Task], loop: Loop | None) -> dict[str, frozenset[str] | None]:
-        """The names that the worker must be given to render the step's templates."""
+    def _reads(self, input_tree: Tree, tasks: Collection[Task], loop: Loop | None) -> Reads:
+        """The names that the worker must be given to render the step's templates, and for its code."""
+        contexts = [task.context for task in tasks if task.context is not None]
+        if any(EVERYTHING in context for context in contexts):
+            return self.everything
         trees: list[Tree] = [input_tree, loop.items if loop else None]
         if loop and loop.cursor:
             trees += [loop.cursor.auth, loop.cursor.claim]
@@ -216,7 +222,7 @@ class _Compiler:
             for rule in task.rules:
                 trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
         of_templates = (template.reads for tree in trees for template in templates_in(tree))
-        found = merge([*of_templates, *(task.context for task in tasks if task.context is not None)])
+        found = merge([*of_templates, *contexts])
         return merge(self._resolved(name, parts, local) for name, parts in found.items())
 
     def _resolved(self, name: str, parts: frozenset[str] | None, local: set[str]) -> Reads:

@@ -76,7 +76,8 @@ class Task:
     returns: tuple[str, ...] = ()
     # bytes of JSON; a larger result is an error
     max_bytes: int | None = None
-    # what Python code reads of the execution: name -> keys of it, None for all of it; None if it reads nothing
+    # what Python code reads of the execution: name, or EVERYTHING -> keys of it, None for all of it; None if it reads
+    # nothing
     context: Reads | None = None
 
 

@@ -13,7 +13,9 @@ from .scope import RESERVED
 INPUT_NAMES = ("input_data", "args")
 CONTEXT = "context"
 # what it has under names of their own; all other names are those of steps and tasks, and keys of iter, ctx and workload
-_SCOPES_OF_CONTEXT = ("workload", "ctx", "iter", "execution_id")
+SCOPES_OF_CONTEXT = ("workload", "ctx", "iter", "execution_id")
+# in place of all names, of which there may be many in each of many steps
+EVERYTHING = "*"
 # how many keys in a row it matters which they are: that of a scope, and one in it
 _KEYS = 2
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -45,9 +47,11 @@ def keys_read(code: str, module: ast.Module, name: str) -> frozenset[Keys] | Non
 
 
 def context_reads(keys: Collection[Keys], steps: Collection[str], labels: Collection[str]) -> Reads:
-    """What the context must hold for code that reads it by these keys; `labels`: the names of the step's tasks."""
-    everything: Reads = dict.fromkeys([*_SCOPES_OF_CONTEXT, *steps, *labels])
-    return merge(_reads_of(path, steps, labels) if path else everything for path in keys)
+    """What the context must hold for code that reads it by these keys, or EVERYTHING; `labels`: the names of the step's
+    tasks."""
+    if () in keys:
+        return {EVERYTHING: None}
+    return merge(_reads_of(path, steps, labels) for path in keys)
 
 
 def _reads_of(path: Keys, steps: Collection[str], labels: Collection[str]) -> Reads:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from types import CodeType
 from typing import Any, NoReturn
 
+# those that `main` may have as parameters
+_PARAMETERS = frozenset({"input_data", "args", "context"})
 _WORKLOAD, _CTX, _ITER = "workload", "ctx", "iter"
 # a flag of code; `inspect` would have to be loaded for its name
 _VARKEYWORDS = 8
@@ -45,7 +47,7 @@ def given_names(request: Mapping[str, Any]) -> dict[str, Any]:
 def arguments_of(main: CodeType, inputs: dict[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """What a function is called with: if it takes some of what is given, of the input only what it takes, too."""
     taken = main.co_varnames[: main.co_argcount + main.co_kwonlyargcount]
-    extra = {name: given[name] for name in taken if name in given and name not in inputs}
+    extra = {name: given[name] for name in _PARAMETERS.intersection(taken, given).difference(inputs)}
     if not extra:
         return inputs
     takes_all = main.co_flags & _VARKEYWORDS

@@ -479,6 +479,12 @@ class TestReads:
         )
         assert self.reads(text) == dict.fromkeys(["workload", "ctx", "a", "b", "c"])
 
+    def test_many_steps_that_read_all_of_their_context_share_its_names(self) -> None:
+        steps = [{"step": f"s{n}", "tool": {"kind": "python", "code": "return dict(context)"}} for n in range(100)]
+        compiled = plan(yaml.safe_dump({"workflow": steps})).steps
+        assert len({id(step.reads) for step in compiled.values()}) == 1
+        assert compiled["s7"].reads.keys() == {"workload", "ctx", *compiled}
+
     @pytest.mark.parametrize(
         "bound",
         [

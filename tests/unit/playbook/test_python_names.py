@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from noetl_serverless.playbook.python_body import parse
-from noetl_serverless.playbook.python_names import Keys, context_reads, input_names_in, keys_read
+from noetl_serverless.playbook.python_names import EVERYTHING, Keys, context_reads, input_names_in, keys_read
 
 
 def keys(code: str, name: str = "context") -> set[Keys] | None:
@@ -84,10 +84,7 @@ def test_what_the_context_must_hold_for_it() -> None:
         (("execution_id",), {"execution_id": None}),
         (("limit",), {"workload": {"limit"}, "ctx": {"limit"}, "iter": {"limit"}}),
         (("_prev",), {}),
-        (
-            (),
-            dict.fromkeys(["workload", "ctx", "iter", "execution_id", "a", "b", "first"]),
-        ),
+        ((), {EVERYTHING: None}),
     ):
         assert dict(context_reads([path], steps, labels)) == expected, path
     both = context_reads([("ctx", "x"), ("ctx", "y"), ("limit",)], steps, labels)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.tools.given_names import Context
+from noetl_serverless.tools.given_names import Context, arguments_of
 
 PARTS = {
     "workload": {"limit": 1, "day": "today", "fetch": 0},
@@ -41,3 +41,15 @@ def test_it_cannot_be_changed(change: Callable[[dict[str, Any]], object]) -> Non
     with pytest.raises(TypeError, match=r"write set: \{ctx.name: ...\}"):
         change(context)
     assert context["ctx"] == PARTS["ctx"]
+
+
+def test_a_function_is_called_with_what_it_takes() -> None:
+    def of_all(a: int, **more: int) -> None: ...
+    def of_some(a: int, context: dict[str, Any], json: int = 1) -> None: ...
+    def of_all_and_some(args: dict[str, Any], **more: int) -> None: ...
+
+    inputs, given = {"a": 1, "b": 2}, {"context": {}, "args": {"x": 1}, "json": "a module"}
+    assert arguments_of(of_all.__code__, inputs, given) is inputs
+    assert arguments_of(of_some.__code__, inputs, given) == {"a": 1, "context": {}}
+    assert arguments_of(of_some.__code__, {"a": 1, "context": 5, "b": 2}, given) == {"a": 1, "context": 5, "b": 2}
+    assert arguments_of(of_all_and_some.__code__, inputs, given) == {"args": {"x": 1}, **inputs}

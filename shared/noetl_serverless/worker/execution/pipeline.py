@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from ...engine import events as e
@@ -13,6 +14,7 @@ from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.scope import build_scope, read_names
 from ...playbook.template import Template, render_tree, truthy
 from ...playbook.template_error import TemplateError
@@ -120,9 +122,7 @@ class Pipeline:
         try:
             rendered = await self._render(lambda scope: render_tree(task.config, scope))
             timeout = await self._number(task.timeout, seconds)
-            context = None
-            if (reads := task.context) is not None:
-                context = await self._render(lambda scope: read_names(reads, scope))
+            context = await self._context(task)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except Problem as problem:
@@ -136,6 +136,16 @@ class Pipeline:
             timeout=timeout,
             context=context,
         )
+
+    async def _context(self, task: Task) -> dict[str, Any] | None:
+        """What the task's code reads of the execution."""
+        reads = task.context
+        if reads is None:
+            return None
+        if EVERYTHING in reads:
+            reads = dict.fromkeys([*SCOPES_OF_CONTEXT, *(self.job.command.scope.get("steps") or {}), *self.results])
+        found: dict[str, Any] = await self._render(partial(read_names, reads))
+        return found
 
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command
