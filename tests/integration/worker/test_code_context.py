@@ -108,7 +108,7 @@ async def test_a_loop_has_its_iteration_and_a_pipeline_its_tasks(stack: Stack) -
           - step: report
             tool:
               kind: python
-              code: "return [[item[key] for key in ('sum', 'n', 'last')] for item in context['each']['results']]"
+              code: "return [[item[key] for key in ('sum', 'n', 'last')] for item in context['each']]"
         """
     )
     assert state.status == "completed", state.error
