@@ -331,10 +331,9 @@ def text_output(context: Context, value: Any) -> str:
 @pass_context
 def sql_output(context: Context, value: Any) -> str:
     names: Any = context.parent
-    if isinstance(value, Identifier):
-        return str(value)
     name = f"__{len(names.binds) + 1}"
-    names.binds[name] = plain(value)
+    # what is quoted as a name is no text of a literal; only where it stands shows which it is
+    names.binds[name] = value if isinstance(value, Identifier) else plain(value)
     return f"%({name})s"
 
 

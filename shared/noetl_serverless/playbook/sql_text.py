@@ -40,6 +40,15 @@ _IDENTIFIER = re.compile(r'[^"]*(?:""[^"]*)*"(?!")')
 # text in quotes continues after white space with a line break, with the same kind of escapes
 _CONTINUED = re.compile(r"(?P<space>(?:[ \t\r\n\f\v]|--[^\r\n]*[\r\n])+)'")
 _BREAK = re.compile(r"[\r\n]")
+_ESCAPE = re.compile(
+    r"""
+    ''
+  | \\(?: (?P<octal>[0-7]{1,3}) | x(?P<hex>[0-9A-Fa-f]{1,2}) | u(?P<unicode>[0-9A-Fa-f]{4})
+      | U(?P<wide>[0-9A-Fa-f]{8}) | (?P<any>.) )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_CONTROL = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +74,52 @@ def parts(text: str) -> Iterator[Part]:
         yield Part("sql", at, len(text))
 
 
+def contents(token: str, kind: Kind) -> Iterator[str]:
+    """What stands between the quotes of the literal `token`: for a continued one, between each pair of them."""
+    if kind == "dollar":
+        width = token.index("$", 1) + 1
+        yield token[width:-width]
+        return
+    pattern = _ESCAPED if kind == "escaped" else _TEXT
+    opening = re.compile("[eE]?'").match(token)
+    while opening is not None:
+        closing = pattern.match(token, opening.end())
+        assert closing is not None
+        yield token[opening.end() : closing.end() - 1]
+        opening = _CONTINUED.match(token, closing.end())
+
+
+def unescaped(content: str, kind: Kind) -> str:
+    """The text that a part of a literal's content stands for. ValueError if an escape in it is no text."""
+    if kind == "dollar":
+        return content
+    if kind == "text":
+        return content.replace("''", "'")
+    data = bytearray()
+    at = 0
+    for match in _ESCAPE.finditer(content):
+        data += content[at : match.start()].encode()
+        data += _escape(match)
+        at = match.end()
+    data += content[at:].encode()
+    # an escaped pair of surrogates is one character
+    text = data.decode("utf-8", "surrogatepass").encode("utf-16", "surrogatepass").decode("utf-16")
+    if "\0" in text:
+        raise ValueError("the character NUL is not text")
+    return text
+
+
+def _escape(match: re.Match[str]) -> bytes:
+    if code := match["octal"]:
+        return bytes([int(code, 8) & 0xFF])
+    if code := match["hex"]:
+        return bytes([int(code, 16)])
+    if code := match["unicode"] or match["wide"]:
+        return chr(int(code, 16)).encode("utf-8", "surrogatepass")
+    character = match["any"] or "'"
+    return _CONTROL.get(character, character).encode()
+
+
 def _end(text: str, opening: re.Match[str]) -> tuple[Kind, int | None]:
     """The kind of the part that `opening` begins, and its end, or None if it is not closed."""
     at = opening.end()
@@ -74,9 +129,9 @@ def _end(text: str, opening: re.Match[str]) -> tuple[Kind, int | None]:
         case "block":
             return "comment", _comment_end(text, at)
         case "escaped":
-            return "escaped", _escaped_end(text, at)
+            return "escaped", _literal_end(_ESCAPED, text, at)
         case "text":
-            return "text", _after(_TEXT, text, at)
+            return "text", _literal_end(_TEXT, text, at)
         case "identifier":
             return "identifier", _after(_IDENTIFIER, text, at)
         case _:
@@ -99,8 +154,8 @@ def _comment_end(text: str, at: int) -> int | None:
     return None
 
 
-def _escaped_end(text: str, at: int) -> int | None:
-    end = _after(_ESCAPED, text, at)
+def _literal_end(pattern: re.Pattern[str], text: str, at: int) -> int | None:
+    end = _after(pattern, text, at)
     while end is not None and (more := _CONTINUED.match(text, end)) and _BREAK.search(more["space"]):
-        end = _after(_ESCAPED, text, more.end())
+        end = _after(pattern, text, more.end())
     return end

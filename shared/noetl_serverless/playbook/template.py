@@ -6,7 +6,7 @@ lists and mappings appear as JSON. The string is never converted to a number or 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
@@ -19,7 +19,7 @@ from . import sandbox
 from .bounds import MAX_SOURCE_CHARACTERS
 from .code_spellings import CodeSpellings
 from .reads import Reads, find_reads
-from .sql_text import NAMES, parts
+from .sql_places import misplaced
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .values import InvalidValue
 from .views import EventName, View
@@ -68,7 +68,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class BoundSql:
-    """SQL whose markers `%(__1)s` stand for `values["__1"]`."""
+    """SQL whose markers `%(__1)s` stand for `values["__1"]`, of which an `Identifier` is written into the SQL."""
 
     text: str
     values: Mapping[str, Any]
@@ -248,7 +248,10 @@ class Template(_Compiled):
 
 
 class SqlTemplate(_Compiled):
-    """SQL in which every `{{ expression }}` becomes a bound value; `{{ x | identifier }}` a quoted name."""
+    """SQL in which every `{{ expression }}` becomes a bound value; `{{ x | identifier }}` a quoted name.
+
+    One inside '...', E'...' or $$...$$ makes the whole literal one bound text: see `tools.sql`.
+    """
 
     __slots__ = ()
 
@@ -287,28 +290,13 @@ class SqlTemplate(_Compiled):
                     marks.append((len(text), node))
                     text += "?"
         if not has_text:
-            raise self._error("the whole statement cannot be a value: write the SQL here and bind values in it")
-        self._check_places(text, marks)
-
-    def _check_places(self, text: str, marks: Sequence[tuple[int, nodes.Node]]) -> None:
-        """`marks`: the positions of the placeholders in `text`, in order."""
-        waiting = iter(marks)
-        mark = next(waiting, None)
-        for part in parts(text):
-            while mark is not None and mark[0] < part.end:
-                if part.kind != "sql":
-                    raise self._error(_no_place(NAMES[part.kind]), mark[1].lineno)
-                mark = next(waiting, None)
-
-
-def _no_place(inside: str) -> str:
-    match inside:
-        case "quotes":
-            return "a placeholder inside quotes: remove the quotes, the value is bound as a parameter"
-        case "double quotes":
-            return "a placeholder inside double quotes: remove them and write {{ ... | identifier }}"
-        case _:
-            return f"a placeholder inside {inside}: no value can be bound there"
+            raise self._error(
+                "the whole statement cannot be a value: write the SQL here, with {{ ... }} where it has values, "
+                "and {{ ... | identifier }} where it has names"
+            )
+        if (found := misplaced(text, [at for at, _ in marks])) is not None:
+            number, reason = found
+            raise self._error(reason, marks[number][1].lineno)
 
 
 Tree: TypeAlias = "Template | SqlTemplate | dict[str, Tree] | list[Tree] | str | int | float | bool | None"

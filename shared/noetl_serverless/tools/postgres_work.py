@@ -24,6 +24,11 @@ _CANCELLED = "57014"
 _LOST = "08006"
 # statements that would interfere with the transaction that the task runs in
 _CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
+# statements that take no parameters, and what does
+_WITHOUT_PARAMETERS = {
+    "SET": "SELECT set_config('name', {{ ... }}, true)",
+    "NOTIFY": "SELECT pg_notify('channel', {{ ... }})",
+}
 _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
 
 
@@ -92,6 +97,9 @@ class Work:
                 found += statements(text, self._params, numbered)
         if not found and self._config.rows is None:
             raise SqlError("there is no statement")
+        for statement in found:
+            if statement.values and (instead := _WITHOUT_PARAMETERS.get(statement.verb)):
+                raise SqlError(f"no value can be bound in {statement.verb}: write {instead}")
         if self._config.transaction:
             for statement in found:
                 if statement.verb in _CONTROL and not _is_savepoint(statement):

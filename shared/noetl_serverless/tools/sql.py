@@ -1,7 +1,9 @@
 """SQL with parameters: its statements and placeholders, with quoted text and comments recognised as such.
 
-A placeholder is `%(name)s`; `%%` is a percent sign. Values are bound, never written into the SQL. A placeholder inside
-'quoted text' makes that whole text one bound value: `'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b.
+A placeholder is `%(name)s`; `%%` is a percent sign. Values are bound, never written into the SQL; only an `Identifier`,
+which is quoted, is. A placeholder inside '...', E'...' or $$...$$ makes that whole literal one bound text:
+`'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b; a lone null stays null. The type of the text is left to
+its place, as is that of a literal.
 """
 
 from __future__ import annotations
@@ -11,12 +13,42 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..playbook.sql_text import NAMES, parts
+from ..playbook.sandbox import Identifier
+from ..playbook.sql_places import has_prefix, why_not_in, words_of
+from ..playbook.sql_text import NAMES, Kind, Part, contents, parts, unescaped
 from .encoding import encode
 
 # %%(__1)s is a percent sign before a template's placeholder, because authors do not double it there
 _MARK = re.compile(r"%\((?P<name>[^()\s]+)\)s|%%(?!\(__\d+\)s)")
-_MARK_OR_END = re.compile(rf"{_MARK.pattern}|(?P<end>;)")
+_PLAIN = re.compile(rf"{_MARK.pattern}|(?P<end>;)|(?P<open>(?:(?P<called>[^\W\d]\w*)\s*)?\()|(?P<close>\))")
+# PostgreSQL takes only a literal after the name of its type, so that DATE '...' becomes CAST($1 AS date)
+_TYPED = re.compile(
+    r"""(?<![\w$.":])(?P<type>
+        (?: timestamp | time ) (?: \s* \(\s*\d\s*\) )? (?: \s+ with(?:out)? \s+ time \s+ zone )?
+      | interval | date | timestamptz | timetz | jsonb? | uuid | numeric | decimal | int[248]? | integer | bigint
+      | smallint | float[48] | real | bool(?:ean)? | bytea | inet | cidr | macaddr | point
+    )\s*\Z""",
+    re.VERBOSE | re.IGNORECASE,
+)
+_TYPED_LENGTH = 80
+_UNIT = re.compile(r"\s*\b((?:year|month|day|hour|minute|second)s?)\b(?!\s+to\b)", re.IGNORECASE)
+_NATIONAL = re.compile(r"(?<![\w$])[nN]\Z")
+_NEXT = re.compile(r"\s*[,)]")
+# functions of PostgreSQL with arguments of any type, of which a parameter must have one
+_OF_ANY_TYPE = frozenset(
+    {
+        *("concat", "concat_ws", "format", "row", "count", "pg_typeof", "pg_column_size", "num_nulls", "num_nonnulls"),
+        *("json_build_object", "jsonb_build_object", "json_build_array", "jsonb_build_array"),
+        *("json_object_agg", "jsonb_object_agg"),
+    }
+)
+# what may stand before a parenthesis and is no function
+_NO_CALLS = frozenset(
+    "all and any as between by case else exists from in into like not on or select some then using values when where".split()
+    + [""]
+)
+# an odd number of them
+_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
 
 
 class SqlError(ValueError):
@@ -64,6 +96,14 @@ def named(position: int, name: str) -> str:
     return f"${name}"
 
 
+@dataclass(slots=True)
+class _Call:
+    """An open parenthesis: the name before it, if any, and where that begins in the statement."""
+
+    name: str
+    start: int
+
+
 class _Reader:
     def __init__(self, sql: str, params: Mapping[str, Any], placeholder: Callable[[int, str], str]) -> None:
         self._sql = sql
@@ -72,47 +112,110 @@ class _Reader:
         self._found: list[Statement] = []
         self._statement = Statement()
         self._composed = 0
+        self._calls: list[_Call] = []
+        # texts bound in calls, by the call up to there
+        self._same: dict[tuple[str, str], str] = {}
+        # up to where the SQL is read already
+        self._at = 0
         # without any placeholder a percent sign needs no doubling
         self._doubled = any(match["name"] for match in _MARK.finditer(sql))
 
     def read(self) -> list[Statement]:
         for part in parts(self._sql):
-            token = self._sql[part.start : part.end]
             if not part.closed:
                 raise SqlError(f"{NAMES[part.kind]} not closed")
+            token = self._sql[part.start : part.end]
             match part.kind:
                 case "sql":
-                    self._plain(token)
+                    self._plain(part.start, part.end)
                 case "comment":
-                    self._add(token, bare=" ")
-                case "text":
-                    self._text(token)
-                case _:
-                    self._refuse_marks(token)
+                    # what stands for a value never reaches the server
+                    self._add(" " if self._has_marks(token) else token, bare=" ")
+                case "text" | "escaped" | "dollar":
+                    self._literal(token, part)
+                case "identifier":
+                    if self._has_marks(token):
+                        raise SqlError('a parameter is not allowed inside "..."')
+                    self._add(token.replace("%%", "%") if self._doubled else token)
         return [*self._found, self._statement]
 
-    def _plain(self, text: str) -> None:
-        at = 0
-        for match in _MARK_OR_END.finditer(text):
-            self._add(text[at : match.start()])
-            at = match.end()
-            if match["end"]:
-                self._found.append(self._statement)
-                self._statement = Statement()
-            elif name := match["name"]:
-                self._bind(name, self._value(name))
-            else:
-                self._add("%" if self._doubled else match.group())
-        self._add(text[at:])
+    def _has_marks(self, token: str) -> bool:
+        return self._doubled and any(match["name"] for match in _MARK.finditer(token))
+
+    def _plain(self, start: int, end: int) -> None:
+        at = max(start, self._at)
+        for match in _PLAIN.finditer(self._sql, at, end):
+            if match.start() < at:
+                continue
+            self._add(self._sql[at : match.start()])
+            at = self._mark(match["name"], match.end()) if match["name"] else match.end()
+            match match.lastgroup:
+                case "end":
+                    self._end_statement()
+                case "open":
+                    self._calls.append(_Call((match["called"] or "").lower(), len(self._statement.text)))
+                    self._add(match.group())
+                case "close":
+                    self._calls[-1:] = []
+                    self._add(")")
+                case None:
+                    self._add("%" if self._doubled else match.group())
+        self._add(self._sql[at:end])
+
+    def _end_statement(self) -> None:
+        self._found.append(self._statement)
+        self._statement = Statement()
+        self._calls.clear()
+        self._same.clear()
 
     def _add(self, text: str, bare: str | None = None) -> None:
         self._statement.text += text
         self._statement.bare += text if bare is None else bare
 
-    def _bind(self, name: str, value: Any) -> None:
+    def _mark(self, name: str, end: int) -> int:
+        """Bind the value of a placeholder outside of quotes; returns up to where the SQL is read."""
+        value = self._value(name)
+        if isinstance(value, Identifier):
+            self._add(str(value))
+            return end
+        return self._bind(name, value, end)
+
+    def _bind(self, name: str, value: Any, end: int) -> int:
+        typed = _TYPED.search(self._statement.text[-_TYPED_LENGTH:])
+        kind = ""
+        if typed is not None:
+            kind = " ".join(typed["type"].split())
+            self._drop(len(typed.group()))
+            unit = _UNIT.match(self._sql, end) if kind.lower() == "interval" else None
+            if unit is not None:
+                value, end = None if value is None else f"{_as_text(value)} {unit[1]}", unit.end()
+        elif (value is None or isinstance(value, str)) and self._is_of_any_type(end):
+            kind = "text"
+        name = self._shared(name, value)
         values = self._statement.values
         values.setdefault(name, value)
-        self._add(self._placeholder(list(values).index(name) + 1, name))
+        mark = self._placeholder(list(values).index(name) + 1, name)
+        self._add(_apart(self._statement.text[-1:]) + (f"CAST({mark} AS {kind})" if kind else mark))
+        self._add(_apart(self._sql[end : end + 1]))
+        return end
+
+    def _drop(self, count: int) -> None:
+        self._statement.text = self._statement.text[:-count]
+        self._statement.bare = self._statement.bare[:-count]
+
+    def _is_of_any_type(self, end: int) -> bool:
+        """Whether the place is an argument of a function that takes any type, so that nothing gives a text its type."""
+        if not self._calls or self._calls[-1].name not in _OF_ANY_TYPE:
+            return False
+        after = _NEXT.match(self._sql, end)
+        return self._statement.text.rstrip()[-1:] in ("(", ",") and after is not None
+
+    def _shared(self, name: str, value: Any) -> str:
+        """The name of the same text at the same place of an equal call: the server is to see that they are equal, as
+        GROUP BY requires."""
+        if not self._calls or not isinstance(value, str) or self._calls[-1].name in _NO_CALLS:
+            return name
+        return self._same.setdefault((self._statement.text[self._calls[-1].start :], value), name)
 
     def _value(self, name: str) -> Any:
         try:
@@ -121,24 +224,51 @@ class _Reader:
             known = ", ".join(sorted(self._params)) or "none"
             raise SqlError(f"no value for the parameter %({name})s; given parameters: {known}") from None
 
-    def _text(self, token: str) -> None:
-        if not self._doubled or "%" not in token:
-            self._add(token)
+    def _literal(self, token: str, part: Part) -> None:
+        if not self._has_marks(token):
+            self._add(token.replace("%%", "%") if self._doubled else token)
             return
-        if not any(match["name"] for match in _MARK.finditer(token)):
-            self._add(token.replace("%%", "%"))
-            return
-        content = token[1:-1].replace("''", "'")
-        value = _MARK.sub(lambda match: _as_text(self._value(match["name"])) if match["name"] else "%", content)
+        reason = why_not_in(words_of(self._statement.bare))
+        if reason is None and part.kind == "text" and has_prefix(self._statement.text):
+            reason = "no value can be bound in B'...', X'...' or U&'...'"
+        if reason is not None:
+            raise SqlError(reason)
+        if _NATIONAL.search(self._statement.text[-2:]):
+            self._drop(1)
         self._composed += 1
-        self._bind(f"__text_{self._composed}", value)
+        self._at = self._bind(f"__text_{self._composed}", self._composed_text(token, part.kind), part.end)
 
-    def _refuse_marks(self, token: str) -> None:
-        if self._doubled:
-            if any(match["name"] for match in _MARK.finditer(token)):
-                raise SqlError("a parameter is not allowed inside \"...\", E'...' or $$...$$")
-            token = token.replace("%%", "%")
-        self._add(token)
+    def _composed_text(self, token: str, kind: Kind) -> str | None:
+        """The text of the literal, its placeholders replaced by the texts of their values."""
+        found: list[str | None] = []
+        for content in contents(token, kind):
+            at = 0
+            for match in _MARK.finditer(content):
+                before = content[at : match.start()]
+                if kind == "escaped" and _BACKSLASH.search(before):
+                    if match["name"]:
+                        raise SqlError("a backslash right before a placeholder")
+                    before = before[:-1]
+                found.append(_unescaped(before, kind))
+                value = self._value(match["name"]) if match["name"] else "%"
+                found.append(None if value is None else _as_text(value))
+                at = match.end()
+            found.append(_unescaped(content[at:], kind))
+        if None in found and not any(found) and len(found) == 3:
+            return None
+        return "".join(text or "" for text in found)
+
+
+def _unescaped(content: str, kind: Kind) -> str:
+    try:
+        return unescaped(content, kind)
+    except ValueError as error:
+        raise SqlError(f"an escape in E'...' is not valid: {error}") from None
+
+
+def _apart(neighbour: str) -> str:
+    """A space if a placeholder would run together with `neighbour`."""
+    return " " if neighbour.isalnum() or neighbour in ("_", "$") else ""
 
 
 def unique(names: list[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from noetl_serverless.playbook.template import BoundSql
+from noetl_serverless.playbook.template import BoundSql, SqlTemplate
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.tools.sql import named, statements
@@ -226,3 +226,42 @@ async def test_memory_is_limited(duck: Run) -> None:
 )
 async def test_wrong_sql_is_reported(duck: Run, query: str, expected: str) -> None:
     assert code(await duck(query)) == expected
+
+
+@pytest.mark.parametrize(
+    ("expression", "scope", "value"),
+    [
+        ("'{{ x }}'", {"x": "it's"}, "it's"),
+        ("'{{ x }}'", {"x": None}, None),
+        ("'<{{ x }}>'", {"x": None}, "<>"),
+        (r"E'a\t{{ x }}'", {"x": "\\n"}, "a\t\\n"),
+        ("$${{ x }}'s$$", {"x": "$$"}, "$$'s"),
+        ("'a'\n  '{{ x }}'", {"x": "b"}, "ab"),
+        ("DATE '{{ x }}' + INTERVAL '{{ n }} days'", {"x": "2024-01-30", "n": 3}, "2024-02-02T00:00:00"),
+        ("'{{ x }}'::date + INTERVAL {{ n }} DAY", {"x": "2024-01-30", "n": 3}, "2024-02-02T00:00:00"),
+        ("5 IN ('{{ a }}', '{{ b }}')", {"a": 4, "b": "5"}, True),
+        ("'a-b' LIKE '%{{ x }}%'", {"x": "-"}, True),
+        ("concat('{{ x }}', 1)", {"x": "a"}, "a1"),
+        ("'{\"a\": 1}'::json ->> '$.{{ k }}'", {"k": "a"}, "1"),
+        ("strftime(DATE '2024-01-02', '%Y/{{ x }}')", {"x": "%m"}, "2024/01"),
+        ("(SELECT sum(i) FROM range('{{ n }}'::int) AS t (i))", {"n": 4}, 6),
+    ],
+)
+async def test_a_literal_with_values_means_what_it_would_as_text(
+    duck: Run, expression: str, scope: dict[str, Any], value: Any
+) -> None:
+    outcome = await duck(SqlTemplate(f"SELECT {expression} AS v").render(scope))
+    assert outcome.error is None, outcome.error
+    assert outcome.data["rows"] == [{"v": value}]
+
+
+async def test_literals_with_values_fit_columns_of_any_type(duck: Run) -> None:
+    source = (
+        "CREATE TABLE t (i int, s text, d date, b bool, l int[]);"
+        "INSERT INTO t VALUES ('{{ i }}', '{{ s }}', '{{ d }}', '{{ b }}', '[1, {{ i }}]');"
+        "SELECT * FROM t WHERE i = '{{ i }}' AND d BETWEEN '2024-01-01' AND '{{ d }}' AND s LIKE '{{ s }}%'"
+    )
+    values = {"i": 7, "s": "a'; drop table t; --", "d": "2024-01-02", "b": False}
+    outcome = await duck(SqlTemplate(source).render(values))
+    assert outcome.error is None, outcome.error
+    assert outcome.data["rows"] == [{**values, "l": [1, 7]}]

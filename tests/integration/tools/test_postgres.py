@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from pg8000 import native
 
-from noetl_serverless.playbook.template import BoundSql
+from noetl_serverless.playbook.template import BoundSql, SqlTemplate
 from noetl_serverless.tools.port import Credential, ToolOutcome
 from noetl_serverless.tools.postgres_connection import Connection, connect
 from noetl_serverless.tools.sql import numbered, statements
@@ -470,3 +470,83 @@ async def test_a_credential_in_parts_serves_as_well_as_a_url(
     )
     assert (await run("postgres", {"auth": "c", "query": "select 1 as x"})).data["rows"] == [{"x": 1}]
     assert code(await run("postgres", {"auth": "none", "query": "select 1"})) == ("credential.missing", False)
+
+
+@pytest.fixture
+def template(sql: Run) -> Run:
+    """Runs SQL with templates, as a step would."""
+
+    async def template(source: str, **scope: Any) -> ToolOutcome:
+        return await sql(SqlTemplate(source).render(scope))
+
+    return template
+
+
+@pytest.mark.parametrize(
+    ("expression", "scope", "value"),
+    [
+        ("'{{ x }}'", {"x": "it's"}, "it's"),
+        ("'{{ x }}'", {"x": None}, None),
+        ("'<{{ x }}>'", {"x": None}, "<>"),
+        ("'{{ x }}'", {"x": True}, "true"),
+        ("'{{ x }}'::jsonb", {"x": {"a": [1, "ä"]}}, {"a": [1, "ä"]}),
+        (r"E'a\t{{ x }}\u00e9\'\x41'", {"x": "\\n"}, "a\t\\né'A"),
+        ("$${{ x }}'s$$ || $t${{ x }}$t$", {"x": "$$"}, "$$'s$$"),
+        ("'a'\n  '{{ x }}'", {"x": "b"}, "ab"),
+        ("N'{{ x }}'", {"x": "b"}, "b"),
+        ("'{{ x }}'::date + INTERVAL '{{ n }} days'", {"x": "2024-01-30", "n": 3}, "2024-02-02T00:00:00"),
+        ("DATE '{{ x }}' + INTERVAL '{{ n }}' DAY", {"x": "2024-01-30", "n": 3}, "2024-02-02T00:00:00"),
+        ("timestamp with time zone '{{ x }}'", {"x": "2024-01-01 12:00+02"}, "2024-01-01T10:00:00+00:00"),
+        ("'{ {{ a }}, {{ b }} }'::int[]", {"a": 1, "b": 2}, [1, 2]),
+        ("5 IN ('{{ a }}', '{{ b }}')", {"a": 4, "b": "5"}, True),
+        ("'a-b' LIKE '%{{ x }}%'", {"x": "-"}, True),
+        ("concat('{{ x }}', 1, '{{ y }}')", {"x": "a", "y": None}, "a1"),
+        ("jsonb_build_object('k', '{{ x }}', 'n', '{{ n }}'::int)", {"x": "a", "n": 2}, {"k": "a", "n": 2}),
+        ("'{\"a\": {\"b\": 1}}'::jsonb #>> '{a,{{ k }}}'", {"k": "b"}, "1"),
+        ("'{\"a\": 1}'::jsonb @> '{\"a\": {{ n }}}'", {"n": 1}, True),
+        ("coalesce(nullif('{{ x }}', ''), 'none')", {"x": ""}, "none"),
+        ("set_config('my.x', '{{ x }}', true)", {"x": "y"}, "y"),
+        ("(SELECT string_agg(v, '{{ x }}') FROM (VALUES ('a'), ('{{ y }}')) AS t (v))", {"x": "+", "y": "b"}, "a+b"),
+        ("1 /* {{ x }} */ + 1 -- {{ x }}", {"x": "*/"}, 2),
+        ("(SELECT 'x' LIMIT {{ n }})", {"n": 1}, "x"),
+    ],
+)
+async def test_a_literal_with_values_means_what_it_would_as_text(
+    template: Run, expression: str, scope: dict[str, Any], value: Any
+) -> None:
+    assert rows(await template(f"SELECT {expression}\nAS v", **scope)) == [{"v": value}]
+
+
+async def test_literals_with_values_are_inserted_into_columns_of_any_type(template: Run, sql: Run) -> None:
+    await sql("create table t (i int, s text, d date, j jsonb, b bool, n numeric, l int[], u uuid)")
+    uid = "00000000-0000-0000-0000-000000000001"
+    source = (
+        "INSERT INTO {{ t | identifier }} VALUES ('{{ i }}', '{{ s }}', '{{ d }}', '{{ j }}', '{{ b }}', '{{ n }}', "
+        "'{1,{{ i }}}', '{{ u }}') RETURNING *"
+    )
+    values: dict[str, Any] = {"i": 7, "s": "a'; drop table t; --", "d": "2024-01-02", "j": {"k": [1]}, "b": False}
+    outcome = await template(source, t="t", **values, n=2.5, u=uid)
+    assert rows(outcome) == [{**values, "n": 2.5, "l": [1, 7], "u": uid}]
+    outcome = await template(
+        "UPDATE t SET s = 'by {{ s }}' WHERE i = '{{ i }}' AND d >= '{{ d }}' RETURNING s", **values
+    )
+    assert rows(outcome) == [{"s": "by a'; drop table t; --"}]
+
+
+async def test_an_expression_with_the_same_literal_can_be_grouped_by(template: Run) -> None:
+    source = (
+        "SELECT date_trunc('{{ u }}', x) AS d, count(*) AS n FROM (VALUES (timestamp '2024-01-05')) AS t (x) "
+        "GROUP BY date_trunc('{{ u }}', x)"
+    )
+    assert rows(await template(source, u="month")) == [{"d": "2024-01-01T00:00:00", "n": 1}]
+
+
+@pytest.mark.parametrize(
+    ("source", "instead"), [("SET my.x = '{{ x }}'", "set_config"), ("NOTIFY c, {{ x }}", "pg_notify")]
+)
+async def test_where_the_server_binds_no_value_the_error_says_what_to_write(
+    template: Run, source: str, instead: str
+) -> None:
+    outcome = await template(source, x="a")
+    assert code(outcome) == ("postgres.sql", False)
+    assert instead in error_of(outcome)["message"]

@@ -5,10 +5,16 @@ from typing import Any
 import pytest
 
 from noetl_serverless.playbook.template import BoundSql, Place, SqlTemplate, TemplateError
+from noetl_serverless.tools.sql import numbered, statements
 
 
 def bind(source: str, **names: Any) -> BoundSql:
     return SqlTemplate(source, Place(3, 1)).render(names)
+
+
+def statement(sql: BoundSql) -> tuple[str, list[Any]]:
+    (found,) = statements(sql.text, sql.values, numbered)
+    return found.text, list(found.values.values())
 
 
 def test_each_expression_becomes_a_bound_value() -> None:
@@ -22,10 +28,17 @@ def test_text_without_placeholders_stays_as_it_is() -> None:
 
 
 def test_a_quoted_name_is_the_only_text_put_in() -> None:
-    assert bind('SELECT * FROM {{ "s.t" | identifier }}').text == 'SELECT * FROM "s"."t"'
-    assert bind("SELECT {{ x | identifier }}", x='a"; DROP').text == 'SELECT "a""; DROP"'
-    sql = bind("SELECT {{ (x | identifier) ~ '; DROP TABLE t' }}", x="a")
-    assert sql.text == "SELECT %(__1)s"
+    assert statement(bind('SELECT * FROM {{ "s.t" | identifier }}')) == ('SELECT * FROM "s"."t"', [])
+    assert statement(bind("SELECT {{ x | identifier }}", x='a"; DROP')) == ('SELECT "a""; DROP"', [])
+    sql = statement(bind("SELECT {{ (x | identifier) ~ '; DROP TABLE t' }}", x="a"))
+    assert sql == ("SELECT $1", ['"a"; DROP TABLE t'])
+
+
+@pytest.mark.parametrize(
+    "source", ["SELECT '{{ x | identifier }}'", "SELECT '{% if true %}{{ x | identifier }}{% endif %}'"]
+)
+def test_a_quoted_name_inside_of_a_literal_is_bound_with_it(source: str) -> None:
+    assert statement(bind(source, x="a'; DROP")) == ("SELECT $1", ['"a\'; DROP"'])
 
 
 @pytest.mark.parametrize("name", ["", "a..b", "a\0", 5, None])
@@ -42,16 +55,15 @@ def test_loops_and_conditions_bind_each_time() -> None:
 @pytest.mark.parametrize(
     ("source", "hint"),
     [
-        ("SELECT '{{ x }}'", "remove the quotes"),
-        ("SELECT 'it''s {{ x }}'", "remove the quotes"),
-        ("SELECT E'\\'{{ x }}'", "remove the quotes"),
-        ("SELECT 'a' || 'b{{ x }}'", "remove the quotes"),
-        ('SELECT "{{ x }}"', "identifier"),
-        ("SELECT 1 -- {{ x }}\n", "a comment"),
-        ("SELECT /* /* */ {{ x }} */ 1", "a comment"),
-        ("DO $$ BEGIN {{ x }}; END $$", "dollar quotes"),
-        ("DO $body$ {{ x }} $body$", "dollar quotes"),
-        ("{{ x }}", "whole statement"),
+        ('SELECT "{{ x }}"', r"\| identifier"),
+        ("DO $$ BEGIN {{ x }}; END $$", "current_setting"),
+        ("DO $body$ {{ x }} $body$", "current_setting"),
+        ("SELECT 1; -- now\ndo LANGUAGE plpgsql 'BEGIN {{ x }}; END'", "current_setting"),
+        ("CREATE FUNCTION f() RETURNS int AS $$ SELECT {{ x }} $$ LANGUAGE sql", "give the function a parameter"),
+        ("create or replace procedure f() AS $b$ SELECT {{ x }} $b$ LANGUAGE sql", "give the function a parameter"),
+        ("SELECT B'{{ x }}'", "a cast"),
+        ("SELECT U&'{{ x }}'", "a cast"),
+        ("{{ x }}", r"whole statement.*write the SQL here.*\| identifier"),
     ],
 )
 def test_where_no_value_can_be_bound_a_placeholder_is_refused(source: str, hint: str) -> None:
@@ -87,5 +99,27 @@ def test_no_text_is_made_of_what_is_bound(source: str) -> None:
 
 def test_the_fault_has_its_line() -> None:
     with pytest.raises(TemplateError) as caught:
-        SqlTemplate("SELECT 1\n, '{{ x }}'", Place(3, 1))
+        SqlTemplate('SELECT 1\n, "{{ x }}"', Place(3, 1))
     assert caught.value.line == 4
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("'{{ x }}'", "it's"),
+        ("'%{{ x }}%'", "%it's%"),
+        ("'100%{{ x }}'", "100%it's"),
+        ("'a''{{ x }}''b'", "a'it's'b"),
+        (r"E'\t{{ x }}\'\n'", "\tit's'\n"),
+        ("$${{ x }}'$$", "it's'"),
+        ("$t$ $$ {{ x }} $t$", " $$ it's "),
+        ("'{% for i in [1, 2] %}{{ i }}{{ x }},{% endfor %}'", "1it's,2it's,"),
+        ("'{{ x }}'\n  -- {{ x }}\n  '{{ x }}'", "it'sit's"),
+    ],
+)
+def test_a_literal_with_values_is_one_bound_text(source: str, text: str) -> None:
+    assert statement(bind(f"SELECT {source}, 1", x="it's")) == ("SELECT $1, 1", [text])
+
+
+def test_a_placeholder_in_a_comment_goes_with_it() -> None:
+    assert statement(bind("SELECT 1 -- {{ x }}\n, /* {{ x }} */ 2", x="a")) == ("SELECT 1  \n,   2", [])

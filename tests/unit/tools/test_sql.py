@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from noetl_serverless.tools.sql import SqlError, named, numbered, statements, unique
 
@@ -64,14 +66,97 @@ def test_quoted_text_around_a_placeholder_is_bound_as_a_whole() -> None:
     assert found == [("select $1, $2", ["it's x'; drop table t; ---3", "x'; drop table t; --"])]
 
 
-@pytest.mark.parametrize("sql", ['select "%(a)s"', "select E'%(a)s'", "do $$ %(a)s $$"])
-def test_a_placeholder_where_nothing_can_be_bound_is_refused(sql: str) -> None:
-    with pytest.raises(SqlError, match="is not allowed inside"):
+@pytest.mark.parametrize(
+    ("sql", "reason"),
+    [
+        ('select "%(a)s"', "is not allowed inside"),
+        ("do $$ %(a)s $$", "DO block"),
+        ("create function f() returns int as '%(a)s' language sql", "body of a function"),
+        ("select X'%(a)s'", "X'...'"),
+        (r"select E'\%(a)s'", "a backslash"),
+        (r"select E'\xff%(a)s'", "not valid"),
+    ],
+)
+def test_a_placeholder_where_nothing_can_be_bound_is_refused(sql: str, reason: str) -> None:
+    with pytest.raises(SqlError, match=reason):
         split(sql, a=1)
 
 
-def test_a_placeholder_in_a_comment_is_left_alone() -> None:
-    assert split("select 1 -- %(a)s") == [("select 1 -- %(a)s", [])]
+def test_a_comment_with_a_placeholder_is_left_out() -> None:
+    assert split("select 1 -- %(a)s") == [("select 1", [])]
+    assert split("select /*+ hint */ %(a)s", a=1) == [("select /*+ hint */ $1", [1])]
+
+
+@pytest.mark.parametrize(
+    ("value", "lone", "mixed"),
+    [
+        (None, None, "-"),
+        (True, "true", "true-"),
+        (2.5, "2.5", "2.5-"),
+        (7, "7", "7-"),
+        ([1, "ä"], '[1,"ä"]', '[1,"ä"]-'),
+        ({"a": None}, '{"a":null}', '{"a":null}-'),
+        ("%(b)s;'", "%(b)s;'", "%(b)s;'-"),
+    ],
+)
+def test_values_in_a_literal_are_text(value: Any, lone: Any, mixed: str) -> None:
+    for opening, closing in (("'", "'"), ("E'", "'"), ("$$", "$$"), ("$a$", "$a$")):
+        assert split(f"select {opening}%(a)s{closing}", a=value) == [("select $1", [lone])]
+        assert split(f"select {opening}%(a)s-{closing}", a=value) == [("select $1", [mixed])]
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (r"\b\f\n\r\t", "\b\f\n\r\t"),
+        (r"\\ \' '' \q", "\\ ' ' q"),
+        (r"\101\x41\xc3\xa9", "AAé"),
+        (r"\u00e9\U0001F600\ud83d\ude00", "é😀😀"),
+        (r"\\%%", "\\%"),
+    ],
+)
+def test_escapes_are_those_of_postgresql(content: str, text: str) -> None:
+    assert split(f"select E'{content}%(a)s'", a="!") == [("select $1", [text + "!"])]
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected", "value"),
+    [
+        ("now() - interval '%(a)s days'", "now() - CAST($1 AS interval)", "5 days"),
+        ("INTERVAL '%(a)s' DAY * 2", "CAST($1 AS INTERVAL) * 2", "5 DAY"),
+        ("interval %(a)s hours", "CAST($1 AS interval)", "5 hours"),
+        ("x > DATE '%(a)s'", "x > CAST($1 AS DATE)", "5"),
+        ("timestamp (3) with  time zone'%(a)s'", "CAST($1 AS timestamp (3) with time zone)", "5"),
+        ("x at time zone '%(a)s'", "x at time zone $1", "5"),
+        ("x::date = '%(a)s'", "x::date = $1", "5"),
+        ("my_date '%(a)s'", "my_date $1", "5"),
+        ("N'%(a)s'", "$1", "5"),
+        ("x like'%(a)s'and y", "x like $1 and y", "5"),
+        ("concat('%(a)s', x)", "concat(CAST($1 AS text), x)", "5"),
+        ("concat(lower('%(a)s'), x)", "concat(lower($1), x)", "5"),
+        ("format('%%s', '%(a)s')", "format('%s', CAST($1 AS text))", "5"),
+        ("jsonb_build_object('k', '%(a)s'::int)", "jsonb_build_object('k', $1::int)", "5"),
+    ],
+)
+def test_the_place_gives_the_text_its_type(sql: str, expected: str, value: str) -> None:
+    assert split(f"select {sql}", a=5) == [(f"select {expected}", ["5"] if value == "5" else [value])]
+
+
+def test_the_same_text_in_equal_calls_is_one_parameter() -> None:
+    sql = "select date_trunc('%(a)s', x) from t group by date_trunc('%(a)s', x), f('%(b)s')"
+    assert split(sql, a="day", b="day") == [
+        ("select date_trunc($1, x) from t group by date_trunc($1, x), f($2)", ["day", "day"])
+    ]
+    assert split("values ('%(a)s', '%(a)s')", a=1) == [("values ($1, $2)", ["1", "1"])]
+
+
+PIECES = st.sampled_from(["'", '"', "\\", "%", "$$", "$a$", ";", "--", "/*", "*/", "\n", "%(a)s", "%%", "E'", "x", "é"])
+
+
+@given(value=st.lists(PIECES, max_size=12).map("".join), literal=st.sampled_from(["'@'", "E'@'", "$$@$$", "$a$@$a$"]))
+def test_whatever_a_value_holds_it_is_not_in_the_sql(value: str, literal: str) -> None:
+    sql = f"select {literal.replace('@', '<%(v)s>')}; delete from t where x = %(v)s"
+    assert split(sql, v=value, a="!") == [("select $1", [f"<{value}>"]), ("delete from t where x = $1", [value])]
 
 
 def test_an_unknown_parameter_is_named_with_those_there_are() -> None:
