@@ -92,6 +92,7 @@ STEP: Final[Mapping[str, str]] = {
     "rule.retry_exhausted": "A rule retried a task that had not failed until no attempt was left.",
     "step.failed": "The step failed without an error.",
     "template.error": "A template cannot be rendered; `at` is its line.",
+    "template.too_large": "Rendering a template would take too much time or memory; `at` is its line.",
     "tool.failed": "The tool failed without giving a reason.",
     "tool.internal": "The tool raised an exception that it does not handle.",
     "tool.timeout": "The tool did not end within its timeout.",

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import operator
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import BuiltinMethodType
+from types import MethodType
 from typing import Any
 
 from jinja2 import Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError, UndefinedError
-from jinja2.filters import make_attrgetter
-from jinja2.runtime import Context, Macro, StrictUndefined
+from jinja2.runtime import Context, LoopContext, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import missing
+from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
 
 from . import bounds
-from .values import refuse, stored
+from .filters import FILTERS, TESTS, to_json_text
+from .methods import METHODS, OF_OBJECTS, Method, join, method_of
+from .text_format import modulo
+from .values import GREATEST, LEAST, refuse, stored
 from .views import ABSENT, View
 
-_REMOVED_FILTERS = frozenset(
-    {"random", "pprint", "urlize", "xmlattr", "safe", "escape", "e", "forceescape", "striptags"}
-)
 _ONLY_CHECKS = frozenset({"defined", "undefined"})
 
 
@@ -83,25 +82,35 @@ class Names:
 
 
 class Environment(ImmutableSandboxedEnvironment):
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({*bounds.BINARY, "%"})
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """Data first: `row.items` is the field `items` of the row, if it has one."""
-        if isinstance(obj, View):
+        """Data first: `row.items` is the field `items` of the row, if it has one. Besides data there are only the
+        methods that templates may call, and what Jinja provides in loops."""
+        if type(obj) is dict:
+            if attribute in obj:
+                return obj[attribute]
+        elif isinstance(obj, View):
             value = obj.lookup(attribute)
             if value is not ABSENT:
                 return value
-            if attribute not in _MAPPING_METHODS:
+            if attribute not in OF_OBJECTS:
                 return self.undefined(obj=obj, name=attribute)
             obj = obj.mapping()
-        if isinstance(obj, Mapping):
-            if attribute in obj:
-                return obj[attribute]
-            if attribute not in _MAPPING_METHODS:
-                return self.undefined(obj=obj, name=attribute)
-        return super().getattr(obj, attribute)
+        elif isinstance(obj, Mapping) and attribute in obj:
+            return obj[attribute]
+        elif isinstance(obj, Undefined):
+            obj._fail_with_undefined_error()
+        elif isinstance(obj, (LoopContext, Namespace)):
+            return _of_jinja(obj, attribute, self.undefined)
+        elif isinstance(obj, tuple) and attribute in getattr(obj, "_fields", ()):
+            return getattr(obj, attribute)
+        method = method_of(obj, attribute)
+        return method if method is not None else self.undefined(obj=obj, name=attribute)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
+        if type(obj) is dict and type(argument) is str and argument in obj:
+            return obj[argument]
         if isinstance(obj, View):
             if isinstance(argument, str):
                 value = obj.lookup(argument)
@@ -112,32 +121,73 @@ class Environment(ImmutableSandboxedEnvironment):
                 return obj[argument]
             except (KeyError, TypeError):
                 return self.undefined(obj=obj, name=argument)
-        return super().getitem(obj, argument)
+        if isinstance(argument, str):
+            return self.getattr(obj, argument)
+        if isinstance(obj, (str, list, tuple, range, bytes)):
+            try:
+                return obj[argument]
+            except (IndexError, TypeError, ValueError):
+                return self.undefined(obj=obj, name=argument)
+        if isinstance(obj, Undefined):
+            obj._fail_with_undefined_error()
+        return self.undefined(obj=obj, name=argument)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         names: Any = context.parent
-        return _BINOPS[operator](names.budget, left, right)
+        return _BINARY[operator](names.budget, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        of_text = isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str)
-        if of_text and __obj.__name__ in bounds.GROWING_METHODS:
-            return bounds.call_text_method(__obj.__self__, __obj.__name__, args, kwargs)
-        return super().call(__context, __obj, *args, **kwargs)
+    def call(
+        __self,
+        __context: Context,
+        __obj: Any,
+        *args: Any,
+        _loop_vars: Any = None,
+        _block_vars: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """`_loop_vars` and `_block_vars` are what Jinja adds for functions that read the template's own names."""
+        names: Any = __context.parent
+        if isinstance(__obj, Method):
+            return __obj.run(__self, names.budget, args, kwargs)
+        if __obj is _range or __obj is _dict:
+            return __obj(__context, *args, **kwargs)
+        if isinstance(__obj, MethodType) and isinstance(__obj.__self__, LoopContext):
+            # `loop.changed` compares
+            names.budget.spend_weight(args)
+            return __obj(*args)
+        is_of_view = isinstance(__obj, MethodType) and isinstance(__obj.__self__, View)
+        if is_of_view or __obj is Namespace or isinstance(__obj, LoopContext):
+            return __obj(*args, **kwargs)
+        if isinstance(__obj, Undefined):
+            __obj._fail_with_undefined_error()
+        raise SecurityError(f"a value of type {type(__obj).__name__} cannot be called")
 
-    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            bounds.check_braces(value.__self__)
-        return wrapped
 
-
-_MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
-_BINOPS: Mapping[str, Callable[[bounds.RenderBudget, Any, Any], Any]] = {
-    "+": bounds.add,
-    "*": bounds.multiply,
-    "**": bounds.power,
-    "%": bounds.modulo,
+_OF_LOOPS = frozenset(
+    {
+        *("cycle", "changed", "depth", "depth0", "first", "index", "index0", "last", "length", "nextitem"),
+        *("previtem", "revindex", "revindex0"),
+    }
+)
+# what a call may name
+CALLABLE = METHODS | {"cycle", "changed"}
+_BINARY: Mapping[str, Callable[[bounds.RenderBudget, Any, Any], Any]] = {**bounds.BINARY, "%": modulo}
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "gt": operator.gt,
+    "gteq": operator.ge,
 }
+
+
+def _of_jinja(obj: LoopContext | Namespace, attribute: str, undefined: Callable[..., Undefined]) -> Any:
+    known = attribute in _OF_LOOPS if isinstance(obj, LoopContext) else not attribute.startswith("_")
+    try:
+        return getattr(obj, attribute) if known else undefined(obj=obj, name=attribute)
+    except AttributeError:
+        return undefined(obj=obj, name=attribute)
 
 
 class WholeValues(NodeTransformer):
@@ -148,12 +198,24 @@ class WholeValues(NodeTransformer):
     """
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
+        weight, text = _size_of_body(node)
         self.generic_visit(node)
         # in the body, so that the iterations of a recursive loop count, too
-        node.body.insert(0, nodes.ExprStmt(_turn(node.lineno), lineno=node.lineno))
+        node.body.insert(0, nodes.ExprStmt(_turn(node.lineno, weight, text), lineno=node.lineno))
         if node.test is not None:
-            node.test = nodes.And(_turn(node.lineno), node.test, lineno=node.lineno)
+            node.test = nodes.And(_turn(node.lineno, weight, 0), node.test, lineno=node.lineno)
         return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        is_cheap = _is_cheap(node)
+        self.generic_visit(node)
+        if is_cheap:
+            return node
+        if len(node.ops) == 1 and node.ops[0].op in _COMPARISONS:
+            (operand,) = node.ops
+            return nodes.Filter(node.expr, f"_{operand.op}", [operand.expr], [], None, None, lineno=node.lineno)
+        operands = [part for each in node.ops for part in (nodes.Const(each.op), each.expr)]
+        return nodes.Filter(node.expr, "_compare", operands, [], None, None, lineno=node.lineno)
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
         return _filtered(self.generic_visit(node), "_weighed")
@@ -172,6 +234,10 @@ class WholeValues(NodeTransformer):
         return _whole(self._inside(node))
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        if isinstance(node.arg, nodes.Slice):
+            bounds_of = [node.arg.start, node.arg.stop, node.arg.step]
+            parts: list[Any] = [nodes.Const(None) if part is None else self.visit(part) for part in bounds_of]
+            return nodes.Filter(self.visit(node.node), "_slice", parts, [], None, None, lineno=node.lineno)
         return _whole(self._inside(node))
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
@@ -191,10 +257,8 @@ class WholeValues(NodeTransformer):
         if isinstance(node, nodes.Getattr):
             node.node = self._inside(node.node)
             return node
-        if isinstance(node, nodes.Getitem):
-            # Jinja compiles a slice to one of Python, which does not ask the environment
-            sliced = isinstance(node.arg, nodes.Slice)
-            node.node = self.visit(node.node) if sliced else self._inside(node.node)
+        if isinstance(node, nodes.Getitem) and not isinstance(node.arg, nodes.Slice):
+            node.node = self._inside(node.node)
             node.arg = self.visit(node.arg)
             return node
         if isinstance(node, nodes.CondExpr) and node.expr2 is not None:
@@ -208,8 +272,45 @@ def _whole(node: Any) -> nodes.Filter:
     return _filtered(node, "_whole")
 
 
-def _turn(lineno: int) -> nodes.Filter:
-    return _filtered(nodes.Const(True, lineno=lineno), "_turn")
+def _turn(lineno: int, weight: int, text: int) -> nodes.Filter:
+    sizes = [nodes.Const(weight), nodes.Const(text)]
+    return nodes.Filter(nodes.Const(True, lineno=lineno), "_turn", sizes, [], None, None, lineno=lineno)
+
+
+# nodes that take about as long as a value takes
+_NODES = 4
+# what writing a value takes, in nodes
+_OUTPUT = 16
+
+
+def _size_of_body(loop: nodes.For) -> tuple[int, int]:
+    """Of one iteration, without those of the loops in it: the weight, and the characters that stand in it."""
+    weight, text, waiting = 0, 0, [*loop.body, *([loop.test] if loop.test is not None else [])]
+    while waiting:
+        node = waiting.pop()
+        weight += 1
+        if isinstance(node, nodes.TemplateData):
+            text += len(node.data)
+        elif isinstance(node, nodes.Output):
+            weight += _OUTPUT * len(node.nodes)
+        if not isinstance(node, nodes.For):
+            waiting.extend(node.iter_child_nodes())
+    return weight // _NODES, text
+
+
+def _is_cheap(node: nodes.Compare) -> bool:
+    """Whether one side is a short constant, or a list of these, so that comparing takes no time worth counting."""
+    if len(node.ops) != 1:
+        return False
+    (operand,) = node.ops
+    if operand.op in ("in", "notin"):
+        items = operand.expr
+        return isinstance(items, (nodes.List, nodes.Tuple)) and all(map(_is_short, items.items))
+    return _is_short(node.expr) or _is_short(operand.expr)
+
+
+def _is_short(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Const) and (not isinstance(node.value, str) or len(node.value) <= bounds.READ)
 
 
 def _filtered(node: Any, name: str) -> nodes.Filter:
@@ -235,7 +336,7 @@ def _of_templates(value: Any) -> Any:
         value._fail_with_undefined_error()
     if isinstance(value, Iterator):
         return list(_bounded(value))
-    if callable(value) or type(value).__module__.startswith("jinja2"):
+    if isinstance(value, Method) or callable(value) or type(value).__module__.startswith("jinja2"):
         raise SecurityError("the result is a function, not a value")
     refuse(value)
 
@@ -250,21 +351,18 @@ def _bounded(values: Iterator[Any]) -> Iterator[Any]:
 def as_text(value: Any) -> str:
     """A value as part of a text: lists and mappings as JSON, all else as Python prints it."""
     value = plain(value)
-    return to_json(value) if isinstance(value, (dict, list)) else str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
-def to_json(value: Any, indent: int | None = None) -> str:
-    bounds.check_width(indent)
-    return json.dumps(plain(value), ensure_ascii=False, indent=indent, default=str)
-
-
-def b64encode(value: Any) -> str:
-    data = value if isinstance(value, bytes) else str(value).encode()
-    return base64.b64encode(data).decode("ascii")
-
-
-def b64decode(value: Any) -> str:
-    return base64.b64decode(str(value), validate=True).decode()
+@pass_context
+def _to_json(context: Context, value: Any, indent: int | None = None) -> str:
+    names: Any = context.parent
+    budget: bounds.RenderBudget = names.budget
+    if isinstance(value, (list, tuple, dict)):
+        budget.spend_weight(value, 2)
+    text = to_json_text(budget, plain(value), indent)
+    budget.make_text(len(text))
+    return text
 
 
 class Identifier(str):
@@ -283,6 +381,8 @@ def identifier(value: Any) -> Identifier:
 
 @pass_context
 def _range(context: Context, *args: int) -> range:
+    if any(isinstance(number, int) and not LEAST <= number <= GREATEST for number in args):
+        raise bounds.LimitExceeded("a number of range() does not fit in 64 bits")
     numbers = range(*args)
     names: Any = context.parent
     # len() of a range beyond 2**63 raises OverflowError, which is an error of the template like any other
@@ -291,9 +391,9 @@ def _range(context: Context, *args: int) -> range:
 
 
 @pass_context
-def _turned(context: Context, value: Any) -> Any:
+def _turned(context: Context, value: Any, weight: int, text: int) -> Any:
     names: Any = context.parent
-    names.budget.spend_turn()
+    names.budget.spend_turn(weight, text)
     return value
 
 
@@ -305,25 +405,66 @@ def _weighed(context: Context, value: Any) -> Any:
 
 
 @pass_context
+def _concat(context: Context, values: list[Any]) -> str:
+    names: Any = context.parent
+    return join(names.budget, "", values)
+
+
+@pass_context
+def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
+    names: Any = context.parent
+    if isinstance(value, (str, bytes)):
+        names.budget.spend(len(value) // bounds.MADE)
+    elif isinstance(value, (list, tuple)):
+        names.budget.spend(len(value) // 8)
+    elif not isinstance(value, range):
+        raise TypeError(f"a value of type {type(value).__name__} has no parts [from:to]")
+    return value[start:stop:step]
+
+
+def _comparing(compared: Callable[[Any, Any], Any]) -> Callable[[Context, Any, Any], Any]:
+    @pass_context
+    def compare(context: Context, left: Any, right: Any) -> Any:
+        if type(left) not in bounds.CHEAP and type(right) not in bounds.CHEAP:
+            names: Any = context.parent
+            bounds.check_comparison(names.budget, left, right)
+        return compared(left, right)
+
+    return compare
+
+
+@pass_context
+def _compare(context: Context, left: Any, *operands: Any) -> Any:
+    """Whether each of the comparisons holds, from left to right: an operator and a value each."""
+    names: Any = context.parent
+    found: Any = True
+    for compared, right in zip(operands[::2], operands[1::2], strict=True):
+        if compared in _COMPARISONS:
+            bounds.check_comparison(names.budget, left, right)
+            found = _COMPARISONS[compared](left, right)
+        else:
+            bounds.check_membership(names.budget, left, right)
+            found = (left in right) is (compared == "in")
+        if not found:
+            return found
+        left = right
+    return found
+
+
+@pass_context
 def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+    names: Any = context.parent
+    names.budget.spend(4 * sum(map(bounds.count_of, args)))
     result: dict[Any, Any] = dict(*args, **kwargs)
     return _weighed(context, result)  # type: ignore[no-any-return]
 
 
 @pass_context
-def _sum(context: Context, value: Any, attribute: Any = None, start: Any = 0) -> Any:
-    names: Any = context.parent
-    if attribute is not None:
-        value = map(make_attrgetter(context.environment, attribute), value)
-    for item in value:
-        start = bounds.add(names.budget, start, item)
-    return start
-
-
-@pass_context
 def text_output(context: Context, value: Any) -> str:
-    text = as_text(value)
     names: Any = context.parent
+    if isinstance(value, (list, tuple, dict)):
+        names.budget.spend_weight(value)
+    text = as_text(value)
     names.budget.spend_text(len(text))
     return text
 
@@ -334,6 +475,7 @@ def sql_output(context: Context, value: Any) -> str:
     name = f"__{len(names.binds) + 1}"
     # what is quoted as a name is no text of a literal; only where it stands shows which it is
     names.binds[name] = value if isinstance(value, Identifier) else plain(value)
+    names.budget.spend_weight(names.binds[name], 4)
     return f"%({name})s"
 
 
@@ -344,17 +486,16 @@ def _environment(finalize: Callable[..., str]) -> Environment:
     for name in ("lipsum", "cycler", "joiner"):
         environment.globals.pop(name, None)
     environment.globals.update(range=_range, dict=_dict)
-    for name in _REMOVED_FILTERS:
-        environment.filters.pop(name, None)
-    environment.filters.update(bounds.BOUNDED_FILTERS)
-    environment.filters.update(
-        tojson=to_json,
-        b64encode=b64encode,
-        b64decode=b64decode,
+    environment.tests = dict(TESTS)
+    environment.filters = dict(
+        FILTERS,
+        tojson=_to_json,
         identifier=identifier,
-        sum=_sum,
         _whole=whole,
-        _concat=bounds.concat,
+        **{f"_{name}": _comparing(compared) for name, compared in _COMPARISONS.items()},
+        _compare=_compare,
+        _concat=_concat,
+        _slice=_slice,
         _turn=_turned,
         _weighed=_weighed,
     )
@@ -365,12 +506,13 @@ TEXT = _environment(text_output)
 SQL = _environment(sql_output)
 GLOBALS = TEXT.globals
 __all__ = [
+    "CALLABLE",
     "GLOBALS",
     "SQL",
     "TEXT",
     "Environment",
     "Identifier",
-    "Macro",
+    "Method",
     "MissingName",
     "Names",
     "plain",

@@ -29,7 +29,7 @@ def words_of(sql: str) -> list[str]:
 
 
 def why_not_in(words: Sequence[str]) -> str | None:
-    """What to write instead of a value in a literal of the statement that begins with `words`; None if it can be one."""
+    """What to write instead of a value in a literal of the statement that begins with `words`, or None."""
     match words:
         case ["DO", *_]:
             return _BLOCK
@@ -51,7 +51,7 @@ def misplaced(text: str, marks: Sequence[int]) -> tuple[int, str] | None:
     statement = ""
     for part in parts(text):
         if part.kind == "sql":
-            before, semicolon, after = text[part.start : part.end].rpartition(";")
+            _, semicolon, after = text[part.start : part.end].rpartition(";")
             statement = after if semicolon else statement + after
         elif part.kind == "comment":
             statement += " "

@@ -16,11 +16,12 @@ from jinja2 import Undefined, nodes
 from jinja2.exceptions import SecurityError, TemplateSyntaxError, UndefinedError
 
 from . import sandbox
-from .bounds import MAX_SOURCE_CHARACTERS
+from .bounds import MAX_SOURCE_CHARACTERS, LimitExceeded
 from .code_spellings import CodeSpellings
 from .reads import Reads, find_reads
 from .sql_places import misplaced
 from .template_error import FetchFailed, NeedsFetch, TemplateError
+from .template_names import unknown_names
 from .values import InvalidValue
 from .views import EventName, View
 
@@ -136,12 +137,8 @@ class _Compiled:
         for kind, name in self.forbidden.items():
             if (node := tree.find(kind)) is not None:
                 raise self._error(f"{{% {name} %}} cannot be used here", node.lineno)
-        for node in tree.find_all(nodes.Filter):
-            if node.name not in self.environment.filters or node.name.startswith("_"):
-                raise self._error(f"there is no filter named '{node.name}'", node.lineno)
-        for test in tree.find_all(nodes.Test):
-            if test.name not in self.environment.tests:
-                raise self._error(f"there is no test named '{test.name}'", test.lineno)
+        for unknown in unknown_names(tree, self.environment):
+            raise self._error(unknown.message, unknown.lineno, unknown.name)
 
     def _build(self, tree: nodes.Template) -> Program:
         tree = sandbox.WholeValues().visit(CodeSpellings().visit(tree))
@@ -158,6 +155,8 @@ class _Compiled:
             raise
         except sandbox.MissingName as error:
             raise self._error(str(error), self._line_of(error), error.name) from None
+        except LimitExceeded as error:
+            raise self._error(str(error), self._line_of(error), code="template.too_large") from None
         except (UndefinedError, SecurityError) as error:
             raise self._error(str(error), self._line_of(error)) from None
         except InvalidValue as error:
@@ -167,8 +166,10 @@ class _Compiled:
         except Exception as error:
             raise self._error(f"{type(error).__name__}: {error}", self._line_of(error)) from None
 
-    def _error(self, message: str, lineno: int | None = None, name: str | None = None) -> TemplateError:
-        return self._locate(TemplateError(message[:MAX_MESSAGE_CHARACTERS], name=name), lineno)
+    def _error(
+        self, message: str, lineno: int | None = None, name: str | None = None, code: str = "template.error"
+    ) -> TemplateError:
+        return self._locate(TemplateError(message[:MAX_MESSAGE_CHARACTERS], name=name, code=code), lineno)
 
     def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
         error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."
@@ -358,6 +359,6 @@ def _as_path(node: nodes.Expr | None) -> _Path | None:
 
 def _data(value: Any) -> Any:
     """A path leads to plain data, except for an event's name and for methods, which are not values."""
-    if isinstance(value, EventName) or callable(value):
+    if isinstance(value, (EventName, sandbox.Method)) or callable(value):
         return sandbox.plain(value)
     return value

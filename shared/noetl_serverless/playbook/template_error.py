@@ -9,6 +9,7 @@ class TemplateError(Exception):
     """A template that cannot be compiled or rendered.
 
     `line` and `column` are those of the playbook, counted from 1; `name` is the name that was missing, if one was.
+    `code` is `template.too_large` if rendering would take too much time or memory.
     """
 
     def __init__(
@@ -19,6 +20,7 @@ class TemplateError(Exception):
         line: int | None = None,
         column: int | None = None,
         name: str | None = None,
+        code: str = "template.error",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -26,11 +28,12 @@ class TemplateError(Exception):
         self.line = line
         self.column = column
         self.name = name
+        self.code = code
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "kind": "template",
-            "code": "template.error",
+            "code": self.code,
             "message": self.message,
             "template": self.template,
             "line": self.line,

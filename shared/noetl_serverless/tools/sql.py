@@ -2,8 +2,8 @@
 
 A placeholder is `%(name)s`; `%%` is a percent sign. Values are bound, never written into the SQL; only an `Identifier`,
 which is quoted, is. A placeholder inside '...', E'...' or $$...$$ makes that whole literal one bound text:
-`'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b; a lone null stays null. The type of the text is left to
-its place, as is that of a literal.
+`'%(a)s-%(b)s'` is bound as the text of a, a dash, the text of b; a lone null stays null. The type of the text is left
+to its place, as is that of a literal.
 """
 
 from __future__ import annotations
@@ -44,8 +44,10 @@ _OF_ANY_TYPE = frozenset(
 )
 # what may stand before a parenthesis and is no function
 _NO_CALLS = frozenset(
-    "all and any as between by case else exists from in into like not on or select some then using values when where".split()
-    + [""]
+    {
+        *("", "all", "and", "any", "as", "between", "by", "case", "else", "exists", "from", "in", "into", "like"),
+        *("not", "on", "or", "select", "some", "then", "using", "values", "when", "where"),
+    }
 )
 # an odd number of them
 _BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
@@ -97,7 +99,7 @@ def named(position: int, name: str) -> str:
 
 
 @dataclass(slots=True)
-class _Call:
+class _OpenCall:
     """An open parenthesis: the name before it, if any, and where that begins in the statement."""
 
     name: str
@@ -112,7 +114,7 @@ class _Reader:
         self._found: list[Statement] = []
         self._statement = Statement()
         self._composed = 0
-        self._calls: list[_Call] = []
+        self._calls: list[_OpenCall] = []
         # texts bound in calls, by the call up to there
         self._same: dict[tuple[str, str], str] = {}
         # up to where the SQL is read already
@@ -153,7 +155,7 @@ class _Reader:
                 case "end":
                     self._end_statement()
                 case "open":
-                    self._calls.append(_Call((match["called"] or "").lower(), len(self._statement.text)))
+                    self._calls.append(_OpenCall((match["called"] or "").lower(), len(self._statement.text)))
                     self._add(match.group())
                 case "close":
                     self._calls[-1:] = []
@@ -195,8 +197,8 @@ class _Reader:
         values = self._statement.values
         values.setdefault(name, value)
         mark = self._placeholder(list(values).index(name) + 1, name)
-        self._add(_apart(self._statement.text[-1:]) + (f"CAST({mark} AS {kind})" if kind else mark))
-        self._add(_apart(self._sql[end : end + 1]))
+        self._add(_spacing(self._statement.text[-1:]) + (f"CAST({mark} AS {kind})" if kind else mark))
+        self._add(_spacing(self._sql[end : end + 1]))
         return end
 
     def _drop(self, count: int) -> None:
@@ -266,7 +268,7 @@ def _unescaped(content: str, kind: Kind) -> str:
         raise SqlError(f"an escape in E'...' is not valid: {error}") from None
 
 
-def _apart(neighbour: str) -> str:
+def _spacing(neighbour: str) -> str:
     """A space if a placeholder would run together with `neighbour`."""
     return " " if neighbour.isalnum() or neighbour in ("_", "$") else ""
 

@@ -171,4 +171,6 @@ def test_a_range_that_is_refused_is_reported_as_such_and_not_as_a_cycle() -> Non
     )
     run.done("a")
     error = run.failure
-    assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template.error", True), error
+    assert (error["code"], "at most 1000000 numbers of range()" in error["message"]) == ("template.too_large", True), (
+        error
+    )
