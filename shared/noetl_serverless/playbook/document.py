@@ -37,11 +37,14 @@ Path = Sequence[str | int]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Counted from 1. `content` is the first line of the text itself, the one below for a block scalar."""
+    """Counted from 1. `content` and `content_column` are where the text itself begins: behind a quote, and for a block
+    scalar in the line below, which like all its lines is indented by `indent` columns."""
 
     line: int
     column: int
     content: int
+    content_column: int = 1
+    indent: int = 0
 
 
 class MapNode(dict[str, Any]):
@@ -165,7 +168,7 @@ def read_document(text: str) -> Document:
         ) from None
     if size > MAX_BYTES:
         raise Unreadable(Fault(f"the playbook has {size} bytes, more than {MAX_BYTES}", code="playbook.too_large"))
-    builder = _Builder()
+    builder = _Builder(text)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
@@ -213,7 +216,9 @@ class _Anchored:
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
+        # read for the first block scalar
+        self._text: str | list[str] = text
         self.root: Any = None
         self.documents = 0
         self.faults: list[Fault] = []
@@ -226,7 +231,7 @@ class _Builder:
             if self.documents > 1:
                 raise self._stop("a playbook must be one document; a second one starts here", _mark(event))
         elif isinstance(event, yaml.ScalarEvent):
-            mark = _mark(event)
+            mark = self._text_mark(event)
             if self._wants_key():
                 self._key(str(event.value), mark, merge=event.value == "<<" and event.implicit[0])
             else:
@@ -237,6 +242,18 @@ class _Builder:
             self._start(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             self._end()
+
+    def _text_mark(self, event: Any) -> Mark:
+        line, column = event.start_mark.line + 1, event.start_mark.column + 1
+        if event.style not in ("|", ">"):
+            return Mark(line, column, line, column + 1 if event.style in ("'", '"') else column)
+        if isinstance(self._text, str):
+            self._text = self._text.splitlines()
+        written = next((one for one in self._text[line:] if one.strip()), "")
+        kept = next((one for one in event.value.splitlines() if one.strip()), "")
+        # spaces beyond the indentation of the block belong to the text
+        indent = max(0, len(written) - len(written.lstrip(" ")) - len(kept) + len(kept.lstrip(" ")))
+        return Mark(line, column, content=line + 1, content_column=indent + 1, indent=indent)
 
     def _wants_key(self) -> bool:
         return bool(self._stack) and isinstance(self._stack[-1].node, MapNode) and self._stack[-1].key is None
@@ -369,8 +386,7 @@ def _merge(node: MapNode, sources: Sequence[MapNode]) -> None:
 
 def _mark(event: Any) -> Mark:
     start = event.start_mark
-    is_block = isinstance(event, yaml.ScalarEvent) and event.style in ("|", ">")
-    return Mark(start.line + 1, start.column + 1, start.line + 2 if is_block else start.line + 1)
+    return Mark(start.line + 1, start.column + 1, start.line + 1)
 
 
 def plain_data(value: Any) -> Any:

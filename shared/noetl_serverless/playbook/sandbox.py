@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from types import MethodType
 from typing import Any
 
@@ -17,6 +18,7 @@ from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
 
 from . import bounds
+from .faults import did_you_mean
 from .filters import FILTERS, TESTS, to_json_text
 from .methods import METHODS, OF_OBJECTS, Method, join, method_of
 from .text_format import modulo
@@ -27,9 +29,12 @@ _ONLY_CHECKS = frozenset({"defined", "undefined"})
 
 
 class MissingName(UndefinedError):
-    def __init__(self, message: str, name: str) -> None:
+    """`has_hint`: the message says already which similar names there are."""
+
+    def __init__(self, message: str, name: str, *, has_hint: bool = True) -> None:
         super().__init__(message)
         self.name = name
+        self.has_hint = has_hint
 
 
 class _Missing(StrictUndefined):
@@ -47,19 +52,32 @@ class _Missing(StrictUndefined):
 
 def _missing_error(obj: Any, name: Any, _message: str) -> MissingName:
     if obj is missing:
-        return MissingName(f"'{name}' is not defined", str(name))
+        # only who renders knows which names there are
+        return MissingName(f"'{name}' is not defined", str(name), has_hint=False)
     if isinstance(obj, View):
-        return MissingName(f"{obj.title()} has no '{name}'{_has(obj.names())}", str(name))
+        return MissingName(f"{obj.title()} has no '{name}'{_has(name, obj.names())}", str(name))
     if isinstance(obj, Mapping):
-        return MissingName(f"there is no '{name}'{_has(list(obj))}", str(name))
+        return MissingName(f"there is no '{name}'{_has(name, obj)}", str(name))
     if obj is None:
         return MissingName(f"null has no '{name}'", str(name))
     return MissingName(f"a value of type {type(obj).__name__} has no '{name}'", str(name))
 
 
-def _has(names: list[Any]) -> str:
-    shown = ", ".join(str(name)[:40] for name in names[:8])
-    return f" (available: {shown}{', ...' if len(names) > 8 else ''})" if shown else ""
+# how many names are compared: the first ones
+_COMPARED = 500
+
+
+def similar(name: Any, known: Iterable[Any]) -> str:
+    """`; did you mean 'x'?` or nothing."""
+    names = [str(one)[:100] for one in islice(known, _COMPARED)]
+    return did_you_mean(str(name), [*names, *GLOBALS])
+
+
+def _has(name: Any, names: Iterable[Any]) -> str:
+    first = [str(one)[:40] for one in islice(names, 9)]
+    if not first:
+        return ""
+    return f" (available: {', '.join(first[:8])}{', ...' if len(first) > 8 else ''}){similar(name, names)}"
 
 
 class Names:

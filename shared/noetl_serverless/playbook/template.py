@@ -22,6 +22,7 @@ from .reads import Reads, find_reads
 from .sql_places import misplaced
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .template_names import unknown_names
+from .template_places import find_place
 from .values import InvalidValue
 from .views import EventName, View
 
@@ -60,11 +61,16 @@ _FORBIDDEN_IN_SQL: dict[type[nodes.Node], str] = {
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A place in the playbook, counted from 1."""
+    """Where a text begins in the playbook, counted from 1. Its further lines are indented by `indent` columns."""
 
     line: int
     column: int
     pointer: str = ""
+    indent: int = 0
+
+    def within(self, line: int, column: int) -> tuple[int, int]:
+        """The line and column in the playbook of a line and column of the text."""
+        return (self.line + line - 1, (self.column - 1 if line == 1 else self.indent) + column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +160,8 @@ class _Compiled:
             self._locate(error, None)
             raise
         except sandbox.MissingName as error:
-            raise self._error(str(error), self._line_of(error), error.name) from None
+            hint = "" if error.has_hint else sandbox.similar(error.name, scope)
+            raise self._error(f"{error}{hint}", self._line_of(error), error.name) from None
         except LimitExceeded as error:
             raise self._error(str(error), self._line_of(error), code="template.too_large") from None
         except (UndefinedError, SecurityError) as error:
@@ -174,8 +181,8 @@ class _Compiled:
     def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
         error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."
         if self.place is not None:
-            error.line = self.place.line + (lineno or 1) - 1
-            error.column = self.place.column if (lineno or 1) == 1 else 1
+            found = find_place(self.environment, self.source, lineno, error.name)
+            error.line, error.column = self.place.within(*found)
         return error
 
     def _line_of(self, error: BaseException) -> int | None:

@@ -31,6 +31,11 @@ class Trees:
             return Place(mark.content, 1, json_pointer(found))
         return Place(mark.line, mark.column, json_pointer(found))
 
+    def text_place(self, path: Path) -> Place:
+        """The place of the text itself, without its quotes and its indentation."""
+        found, mark = self.faults.document.find(path)
+        return Place(mark.content, mark.content_column, json_pointer(found), mark.indent)
+
     def tree(self, value: Any, path: Path) -> Tree:
         if isinstance(value, Mapping):
             return {key: self.tree(item, (*path, key)) for key, item in value.items()}
@@ -100,12 +105,10 @@ class Trees:
         return Template("{{ [] }}")
 
     def _compiled(self, kind: type[T], source: str, path: Path) -> T | None:
-        place, seen = self.place(path, content=True), self._look_at(kind, source)
+        place, seen = self.text_place(path), self._look_at(kind, source)
         if isinstance(seen, TemplateError):
-            below = (seen.line or 1) - 1
-            self.faults.add_at(
-                f"template: {seen.message}", path, place.line + below, 1 if below else place.column, "playbook.template"
-            )
+            line, column = place.within(seen.line or 1, seen.column or 1)
+            self.faults.add_at(f"template: {seen.message}", path, line, column, "playbook.template")
             return None
         for name in LATER_NAMES & seen.reads.keys():
             self.faults.add(f"'{name}' in a template is not supported yet", path, "playbook.not_supported")

@@ -543,7 +543,7 @@ class TestRepeated:
             with pytest.raises(TemplateError) as caught:
                 render_tree(template, {"ctx": {"x": {}}})
             lines.append((caught.value.line, caught.value.column))
-        assert lines == [(8, 10), (9, 10)]
+        assert lines == [(8, 20), (9, 20)]
 
     def test_each_fault_is_reported_where_it_stands(self) -> None:
         block = "|\n    first\n    {{ a b }}\n"
@@ -551,10 +551,10 @@ class TestRepeated:
         with pytest.raises(InvalidPlaybook) as error:
             one("step: s\ntool: {kind: noop}\ninput:\n" + given)
         assert [(fault.line, fault.column, fault.pointer) for fault in error.value.faults] == [
-            (10, 1, "/workflow/0/input/a"),
-            (13, 1, "/workflow/0/input/b"),
-            (14, 10, "/workflow/0/input/c"),
-            (15, 10, "/workflow/0/input/d"),
+            (10, 9, "/workflow/0/input/a"),
+            (13, 9, "/workflow/0/input/b"),
+            (14, 11, "/workflow/0/input/c"),
+            (15, 11, "/workflow/0/input/d"),
         ]
 
     def test_what_many_templates_read_is_put_together_once(self) -> None:

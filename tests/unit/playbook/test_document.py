@@ -149,3 +149,19 @@ class TestPlaces:
 
     def test_pointers_escape(self) -> None:
         assert json_pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ("plain", (2, 6, 0)),
+        ("'quoted'", (2, 7, 0)),
+        ('"quoted"', (2, 7, 0)),
+        ("|\n      text", (3, 7, 6)),
+        (">-\n\n   text", (3, 4, 3)),
+        ("|2\n      text", (3, 5, 4)),
+    ],
+)
+def test_the_place_of_a_text_is_without_its_quotes_and_its_indentation(value: str, place: tuple[int, int, int]) -> None:
+    _, mark = read_document(f"top:\n  a: {value}\n").find(["top", "a"])
+    assert (mark.content, mark.content_column, mark.indent) == place

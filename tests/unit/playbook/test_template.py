@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -204,9 +205,41 @@ class TestMissing:
 
     def test_an_unknown_name_is_an_error_with_its_place(self) -> None:
         error = failure("x\n{{ nope }} {{ 1 }}")
-        assert (error.name, error.line, error.column) == ("nope", 11, 1)
+        assert (error.name, error.line, error.column) == ("nope", 11, 4)
         assert error.to_dict()["template"] == "x\n{{ nope }} {{ 1 }}"
         assert error.to_dict()["code"] == "template.error"
+
+    @pytest.mark.parametrize(
+        ("source", "place"),
+        [
+            ("{{ ctx.pge }}", (10, 12)),
+            ("{{ ctx['pge'] }}", (10, 12)),
+            ("text {{ 1 }} {{ ctx.pge }}", (10, 25)),
+            ("line\n  {{ ctx.page }} {{ 1 + ctx.pge }}\n", (11, 33)),
+            ("a\n{{ ctx.page\n   + ctx.pge }}", (12, 14)),
+            ("{% if ctx.page %}\n\n{{ ctx.pge }}\n{% endif %}", (12, 12)),
+            ("a\n{{ {'x': ctx.page}\n  .pge }}", (12, 8)),
+            ("a\n  {{ ctx[('p', 'ge') | join] }}", (11, 7)),
+            ("{# pge #} {{ ctx.pge }}", (10, 22)),
+        ],
+    )
+    def test_the_place_is_that_of_the_name(self, source: str, place: tuple[int, int]) -> None:
+        with pytest.raises(TemplateError) as caught:
+            Template(source, Place(10, 5, "", 4)).render({"ctx": {"page": 1}})
+        assert (caught.value.name, caught.value.line, caught.value.column) == ("pge", *place)
+
+    def test_names_like_it_are_offered(self) -> None:
+        assert "'cutomer' is not defined; did you mean 'customer'?" in failure("{{ cutomer }}", customer=1).message
+        assert "did you mean 'page'?" in failure("{{ ctx.pge }}", ctx={"rows": 1, "page": 1}).message
+        assert "did you mean 'range'?" in failure("{{ rnge }}").message
+        assert "did you mean" not in failure("{{ xyz }}", customer=1).message
+
+    def test_looking_for_them_takes_no_time(self) -> None:
+        names = {f"name{number}": 1 for number in range(200_000)}
+        started = time.thread_time()
+        failure("{{ ctx.nme99999 }}", ctx=names)
+        failure("{{ nme99999 }}", **names)
+        assert time.thread_time() - started < 5, "all the names were compared"
 
     def test_also_inside_what_an_expression_builds(self) -> None:
         assert failure("{{ {'a': [nope]} }}").name == "nope"
