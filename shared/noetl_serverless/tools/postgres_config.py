@@ -24,7 +24,7 @@ class PostgresConfig(ToolConfig):
     bound, never written into the text; values for names come from `params`, else `input`. A number or boolean
     has the type of the same literal, text the type that its place requires (cast it where there is none:
     `%(x)s::text`), an object is jsonb, a list is an array where one is required (`= ANY(%(ids)s)`), else
-    JSON.
+    JSON. Inside a literal (`'%{{ x }}%'`) the value makes the whole literal a bound text.
 
     `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same
     transaction; row_count is then the number of rows loaded.
