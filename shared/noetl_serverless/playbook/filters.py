@@ -472,7 +472,7 @@ TESTS: dict[str, _Filter] = {
         name: _TESTS[name]
         for name in (
             *("boolean", "callable", "defined", "false", "float", "integer", "iterable", "mapping", "none", "number"),
-            *("sameas", "sequence", "string", "true", "undefined", "filter", "test"),
+            *("sameas", "sequence", "string", "true", "undefined", "filter", "test", "escaped"),
         )
     },
     **{

@@ -19,6 +19,7 @@ from . import sandbox
 from .bounds import MAX_SOURCE_CHARACTERS, LimitExceeded
 from .code_spellings import CodeSpellings
 from .reads import Reads, find_reads
+from .sql_idioms import adapt, laid_out
 from .sql_places import misplaced
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .template_names import unknown_names
@@ -276,35 +277,28 @@ class SqlTemplate(_Compiled):
             tree = nodes.Template([text], lineno=1)
             tree.set_environment(self.environment)
             return tree
-        return super()._parse()
+        return adapt(super()._parse())
 
     def _run(self, scope: Mapping[str, Any]) -> BoundSql:
         if not has_markers(self.source):
             return BoundSql(self.source, {})
         if self._program is None:
-            self._program = self._build(self.environment.parse(self.source))
+            self._program = self._build(self._parse())
         names: Any = sandbox.Names(scope)
         text = "".join(self._program.root_render_func(self._program.new_context(names, shared=True)))
         return BoundSql(text, names.binds)
 
     def _look_at(self, tree: nodes.Template) -> None:
-        text, marks, has_text = "", [], False
-        for output in tree.find_all(nodes.Output):
-            for node in output.nodes:
-                if isinstance(node, nodes.TemplateData):
-                    text += node.data
-                    has_text = has_text or bool(node.data.strip())
-                else:
-                    marks.append((len(text), node))
-                    text += "?"
-        if not has_text:
+        text, placed = laid_out(tree)
+        places = [one.at for one in placed]
+        if len("".join(text.split())) == len(places):
             raise self._error(
                 "the whole statement cannot be a value: write the SQL here, with {{ ... }} where it has values, "
                 "and {{ ... | identifier }} where it has names"
             )
-        if (found := misplaced(text, [at for at, _ in marks])) is not None:
+        if (found := misplaced(text, places)) is not None:
             number, reason = found
-            raise self._error(reason, marks[number][1].lineno)
+            raise self._error(reason, placed[number].node.lineno)
 
 
 Tree: TypeAlias = "Template | SqlTemplate | dict[str, Tree] | list[Tree] | str | int | float | bool | None"

@@ -123,3 +123,40 @@ def test_a_literal_with_values_is_one_bound_text(source: str, text: str) -> None
 
 def test_a_placeholder_in_a_comment_goes_with_it() -> None:
     assert statement(bind("SELECT 1 -- {{ x }}\n, /* {{ x }} */ 2", x="a")) == ("SELECT 1  \n,   2", [])
+
+
+@pytest.mark.parametrize(
+    "separator",
+    [
+        '{{ ", " if not loop.last else "" }}',
+        '{{ ", " if not loop.last }}',
+        "{{ '' if loop.last else ', ' }}",
+        "{{ '' if loop.index > 5 or loop.last else ', ' }}",
+    ],
+)
+def test_a_separator_in_a_loop_is_no_value(separator: str) -> None:
+    source = "VALUES {% for v in vs %}({{ v }}, '{{ v }}')" + separator + "{% endfor %}"
+    assert statement(bind(source, vs=[7, 8])) == ("VALUES ($1, $2), ($3, $4)", [7, "7", 8, "8"])
+
+
+@pytest.mark.parametrize(
+    "value", ["{{ 'a' if x else 'b' }}", "{{ ',' if x else loop }}", "{{ x if loop.last else ',' }}"]
+)
+def test_what_is_chosen_otherwise_is_a_value(value: str) -> None:
+    assert "%(__1)s" in bind("SELECT 1 {% for i in [1] %}, " + value + "{% endfor %}", x=",").text
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["""{{ x | replace("'", "''") }}""", """{{ x.replace("'", "''") }}""", "{{ x | replace('\\'', '\\'\\'') }}"],
+)
+def test_quotes_need_no_doubling_and_get_none(expression: str) -> None:
+    source = f"INSERT INTO t VALUES ('{expression}', E'<{expression}>', $${expression}$$, {expression})"
+    assert statement(bind(source, x="it's")) == (
+        "INSERT INTO t VALUES ($1, $2, $3, $4)",
+        ["it's", "<it's>", "it''s", "it''s"],
+    )
+
+
+def test_other_replacements_are_made() -> None:
+    assert statement(bind("""SELECT '{{ x | replace("'", "") }}'""", x="it's")) == ("SELECT $1", ["its"])
