@@ -149,6 +149,8 @@ OPERATIONS = [
     "numbers | map('string') | map('upper') | map('lower') | map('trim') | map('title') | list",
     "('[' * 100000) | fromjson",
     "big.encode('idna')",
+    # a tuple is hashed again each time
+    "{(1,) * 100000: 1}",
 ]
 # in a loop over a million numbers
 TURNS = [
@@ -170,6 +172,10 @@ TURNS = [
     "{% set y = [rows] %}",
     "{% set y = (9 ** 1200) % (7 ** 700) | string %}",
     "{{ loop.changed(numbers) }}",
+    "{% if table.items() == table.items() %}{% endif %}",
+    "{% set y = table.values() ~ '' %}",
+    "{% set y = dict(table.items()) %}",
+    "{% set y = ns.t | unique | list %}",
     "z" * 60_000,
     "{{ 1 }}" * 8000,
     "{% if i %}{% endif %}" * 2500,
@@ -189,6 +195,7 @@ LARGE: dict[str, Any] = {
     "numbers": list(range(1_000_000)),
     "rows": [{"id": n, "name": f"n{n}"} for n in range(100_000)],
     "colliding": [str((2**61 - 1) * n) for n in range(100_000)],
+    "table": {f"k{n}": n for n in range(200_000)},
     "nested": [[[1] * 100] * 100] * 10,
 }
 # a rendering takes one or two, of a machine that has others to do
@@ -242,7 +249,11 @@ def test_no_operation_runs_away(expression: str) -> None:
 def test_no_loop_runs_away(turn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # they grow with it
     monkeypatch.setattr(bounds, "MAX_WEIGHT", bounds.MAX_WEIGHT // 4)
-    source = "{% set ns = namespace(x=[], y='', z=2, o={}) %}{% for i in numbers %}" + turn + "{% endfor %}"
+    source = (
+        "{% set ns = namespace(x=[], y='', z=2, o={}, t=[(1,) * 100000]) %}{% for i in numbers %}"
+        + turn
+        + "{% endfor %}"
+    )
     error = refused_within_bounds(Template, source)
     assert error is not None
     assert error.to_dict()["code"] == "template.too_large"

@@ -6,7 +6,7 @@ The unit is a value that is visited or built, which takes about a tenth of a mic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
 from operator import length_hint
 from typing import Any
 
@@ -28,6 +28,7 @@ _GREATEST = 2**MAX_BITS
 _CONTAINER = 4
 # types of which comparing two values takes no time worth counting
 CHEAP = frozenset({int, float, bool, type(None)})
+_SEQUENCES = (list, tuple, KeysView, ValuesView, ItemsView)
 # of texts, so many characters count as a value: more are compared or copied in the time, fewer fit in the memory
 READ = 64
 MADE = 16
@@ -107,7 +108,7 @@ class WorkMeter:
         # refused work was not done
         turns = MAX_TURNS - max(0, budget.turns) + MAX_RANGE - max(0, budget.items)
         weight, text = MAX_WEIGHT - max(0, budget.weight), MAX_TEXT_CHARACTERS - max(0, budget.text)
-        return self._spent + turns // 10 + weight // 500 + text // 10_000
+        return self._spent + turns // 10 + weight // 100 + text // 10_000
 
 
 def weight_of(value: Any, limit: int) -> int:
@@ -120,9 +121,9 @@ def weight_of(value: Any, limit: int) -> int:
             kind = type(item)
             if kind in CHEAP:
                 continue
-            if kind is str:
+            if isinstance(item, (str, bytes)):
                 weight += len(item) // READ
-            elif isinstance(item, (list, tuple)):
+            elif isinstance(item, _SEQUENCES):
                 weight += _CONTAINER + len(item)
                 waiting.append(item)
             elif isinstance(item, Mapping):

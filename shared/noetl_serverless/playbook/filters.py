@@ -62,7 +62,7 @@ def _budget(context: Context) -> RenderBudget:
 def _text(context: Context, value: Any) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, (list, tuple, Mapping)):
+    if type(value) not in bounds.CHEAP:
         _budget(context).spend_weight(value, 2)
     return str(value)
 
@@ -156,7 +156,7 @@ def _urlencode(context: Context, value: Any) -> str:
     if isinstance(value, str):
         budget.make_text(len(value) * (3 if value.isascii() else 12))
     else:
-        budget.spend_weight(value if isinstance(value, (Mapping, list, tuple)) else str(value), 12)
+        budget.spend_weight(value, 12)
     return filters.do_urlencode(value)
 
 

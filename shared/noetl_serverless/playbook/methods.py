@@ -123,15 +123,14 @@ def join(budget: RenderBudget, separator: str, values: Iterable[Any]) -> str:
     total, texts = 0, []
     for value in values:
         if not isinstance(value, str):
-            if isinstance(value, (list, tuple, Mapping)):
+            if type(value) not in bounds.CHEAP:
                 budget.spend_weight(value)
             value = str(value)
         texts.append(value)
         total += len(value) + len(separator)
         if total > bounds.MAX_TEXT_CHARACTERS:
             bounds.check_length(total)
-    budget.make_text(total)
-    budget.spend(len(texts))
+    budget.spend(total // bounds.MADE + len(texts))
     return separator.join(texts)
 
 
@@ -202,7 +201,14 @@ def _is_integer(_: RenderBudget, number: float) -> bool:
 
 
 def _get(_: RenderBudget, values: Mapping[Any, Any], key: Any, default: Any = None) -> Any:
-    return values.get(key, default)
+    return values.get(check_key(key), default)
+
+
+def check_key(key: Any) -> Any:
+    """`key`, if it can be one of an object. Others may take long to look up."""
+    if isinstance(key, str) or type(key) in bounds.CHEAP:
+        return key
+    raise TypeError(f"a key of an object is a text, not a value of type {type(key).__name__}")
 
 
 def _items(_: RenderBudget, values: Mapping[Any, Any]) -> Any:

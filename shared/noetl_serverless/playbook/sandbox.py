@@ -20,7 +20,7 @@ from jinja2.visitor import NodeTransformer
 from . import bounds
 from .faults import did_you_mean
 from .filters import FILTERS, TESTS, to_json_text
-from .methods import METHODS, OF_OBJECTS, Method, join, method_of
+from .methods import METHODS, OF_OBJECTS, Method, check_key, join, method_of
 from .text_format import modulo
 from .values import GREATEST, LEAST, refuse, stored
 from .views import ABSENT, View
@@ -136,7 +136,7 @@ class Environment(ImmutableSandboxedEnvironment):
             obj = obj.whole()
         if isinstance(obj, Mapping):
             try:
-                return obj[argument]
+                return obj[check_key(argument)]
             except (KeyError, TypeError):
                 return self.undefined(obj=obj, name=argument)
         if isinstance(argument, str):
@@ -239,6 +239,9 @@ class WholeValues(NodeTransformer):
         return _filtered(self.generic_visit(node), "_weighed")
 
     def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        for pair in node.items:
+            if not isinstance(pair.key, nodes.Const):
+                pair.key = _filtered(pair.key, "_key")
         return _filtered(self.generic_visit(node), "_weighed")
 
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
@@ -376,8 +379,7 @@ def as_text(value: Any) -> str:
 def _to_json(context: Context, value: Any, indent: int | None = None) -> str:
     names: Any = context.parent
     budget: bounds.RenderBudget = names.budget
-    if isinstance(value, (list, tuple, dict)):
-        budget.spend_weight(value, 2)
+    budget.spend_weight(value, 2)
     text = to_json_text(budget, plain(value), indent)
     budget.make_text(len(text))
     return text
@@ -472,7 +474,7 @@ def _compare(context: Context, left: Any, *operands: Any) -> Any:
 @pass_context
 def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
     names: Any = context.parent
-    names.budget.spend(4 * sum(map(bounds.count_of, args)))
+    names.budget.spend_weight(args)
     result: dict[Any, Any] = dict(*args, **kwargs)
     return _weighed(context, result)  # type: ignore[no-any-return]
 
@@ -480,7 +482,7 @@ def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
 @pass_context
 def text_output(context: Context, value: Any) -> str:
     names: Any = context.parent
-    if isinstance(value, (list, tuple, dict)):
+    if type(value) is not str and type(value) not in bounds.CHEAP:
         names.budget.spend_weight(value)
     text = as_text(value)
     names.budget.spend_text(len(text))
@@ -513,6 +515,7 @@ def _environment(finalize: Callable[..., str]) -> Environment:
         **{f"_{name}": _comparing(compared) for name, compared in _COMPARISONS.items()},
         _compare=_compare,
         _concat=_concat,
+        _key=check_key,
         _slice=_slice,
         _turn=_turned,
         _weighed=_weighed,

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Undefined
 from jinja2.sandbox import SandboxedEnvironment
 
-from .bounds import MAX_WIDTH, LimitExceeded, RenderBudget
+from .bounds import MADE, MAX_WIDTH, LimitExceeded, RenderBudget
 
 _PERCENT = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-#0 +]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?[hlL]?(?P<type>.)?",
@@ -109,8 +109,8 @@ def _charge(budget: RenderBudget, value: Any) -> None:
     """For writing `value`."""
     if isinstance(value, (list, tuple, Mapping)):
         budget.spend_weight(value)
-    elif isinstance(value, str):
-        budget.spend(len(value) // 16)
+    elif isinstance(value, (str, bytes)):
+        budget.spend(len(value) // MADE)
     elif isinstance(value, Undefined):
         value._fail_with_undefined_error()
     elif not isinstance(value, (int, float, bytes, type(None))):
