@@ -302,6 +302,8 @@ def _turn(lineno: int, weight: int, text: int) -> nodes.Filter:
 _NODES = 4
 # what writing a value takes, in nodes
 _OUTPUT = 16
+# and calling a filter, a test or a function
+_CALL = 8
 
 
 def _size_of_body(loop: nodes.For) -> tuple[int, int]:
@@ -314,6 +316,8 @@ def _size_of_body(loop: nodes.For) -> tuple[int, int]:
             text += len(node.data)
         elif isinstance(node, nodes.Output):
             weight += _OUTPUT * len(node.nodes)
+        elif isinstance(node, (nodes.Filter, nodes.Test, nodes.Call)):
+            weight += _CALL
         if not isinstance(node, nodes.For):
             waiting.extend(node.iter_child_nodes())
     return weight // _NODES, text
