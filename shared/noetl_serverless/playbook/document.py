@@ -249,7 +249,8 @@ class _Builder:
             return Mark(line, column, line, column + 1 if event.style in ("'", '"') else column)
         if isinstance(self._text, str):
             self._text = self._text.splitlines()
-        written = next((one for one in self._text[line:] if one.strip()), "")
+        lines = self._text
+        written = next((lines[index] for index in range(line, len(lines)) if lines[index].strip()), "")
         kept = next((one for one in event.value.splitlines() if one.strip()), "")
         # spaces beyond the indentation of the block belong to the text
         indent = max(0, len(written) - len(written.lstrip(" ")) - len(kept) + len(kept.lstrip(" ")))
