@@ -26,6 +26,7 @@ from .commands import (
     schedule,
     schema,
     stack,
+    test,
 )
 from .output import reflowed
 from .target import choose
@@ -38,7 +39,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # commands that work on this machine only and take no --context
-LOCAL = frozenset({"up", "down", "status", "demo"})
+LOCAL = frozenset({"up", "down", "status", "demo", "test"})
 
 
 def print_version(requested: bool) -> None:
@@ -68,6 +69,7 @@ app.command()(catalog.register)
 app.command("list")(catalog.list_)
 app.command()(catalog.lint)
 app.command()(schema.schema)
+app.command("test")(test.run_tests)
 app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)

@@ -11,6 +11,9 @@ import typer
 
 from .failure import WrongUse
 
+# how the name of a file with the tests of a playbook ends
+TEST_SUFFIX = ".test.yaml"
+
 DataOption = Annotated[
     Path | None,
     typer.Option("--data", help="Data directory of the stack.", show_default="in the user's data folder"),

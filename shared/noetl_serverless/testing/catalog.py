@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import NotFound
-from ..playbook.load import load_plan
 from ..ports import Catalog
+from ..tools.plans import load_plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

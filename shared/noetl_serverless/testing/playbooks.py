@@ -76,7 +76,8 @@ async def run_playbook(
             scratch,
             python=python,
             credential=credentials_of(credentials or {}),
-            now=(began := time.time()),
+            # whole seconds, so that the milliseconds of events show how long delays were
+            now=(began := float(int(time.time()))),
             allow_private_http=True,
         )
         try:

@@ -80,7 +80,7 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
 
 
 # fields of a task that are not in its tool's config; `auth` is in the config of the tools that know it
-_COMMON = frozenset({"kind", "name", "input", "spec", "output"})
+_COMMON = frozenset({"kind", "name", "input", "spec", "output", "assert"})
 
 
 _CODES = {

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 from typer.testing import CliRunner
 
 from noetl_serverless.cli.main import app
@@ -32,6 +34,17 @@ def test_the_schema_of_a_playbook_names_every_kind_there_is() -> None:
 @pytest.mark.parametrize("kind", registry.kinds())
 def test_the_schema_of_a_tool_is_that_of_its_config(kind: str) -> None:
     assert schema(kind) == registry.schema(kind)
+
+
+def test_the_schema_of_tests_takes_the_tests_of_the_examples() -> None:
+    validator = Draft202012Validator(schema("test"))
+    files = sorted((PYPROJECT.parent / "playbooks").glob("*.test.yaml"))
+    assert len(files) >= 5
+    for file in files:
+        document = yaml.safe_load(file.read_text())
+        assert [error.message for error in validator.iter_errors(document)] == [], file
+        document["cases"][0]["tool"] = {}
+        assert [error.validator for error in validator.iter_errors(document)] == ["additionalProperties"]
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:

@@ -82,8 +82,8 @@ async def test_the_claim_binds_what_is_in_it() -> None:
     table = Table(1)
     await drained(table)
     statement = table.statements[0]
-    assert statement.text.endswith('OF "jobs"')
-    assert list(statement.values.values()) == [4]
+    assert statement.text == "CLAIM %(__1)s OF %(__2)s"
+    assert list(statement.values.values()) == [4, '"jobs"']
 
 
 async def test_the_tasks_run_once_for_all_rows_of_a_frame() -> None:

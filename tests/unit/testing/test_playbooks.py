@@ -13,6 +13,7 @@ import pytest
 from pydantic import BaseModel
 
 from noetl_serverless.errors import InvalidPlaybook
+from noetl_serverless.playbook.template_error import TemplateError
 from noetl_serverless.testing.playbooks import run_playbook
 from noetl_serverless.tools.config import ToolConfig
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
@@ -66,6 +67,38 @@ async def test_a_large_result_is_read_where_it_is_stored() -> None:
     )
     assert run.result == text
     assert "ref" in run.outcomes["a"]
+
+
+async def test_expressions_are_evaluated_at_the_end_also_over_what_is_stored() -> None:
+    text = "x" * 200_000
+    step = "{step: a, set: {ctx.n: '{{ 1 + 1 }}'}, tool: {kind: http, url: 'http://x'}}"
+    expressions = ["ctx.n", "a.data | length", "a.status", "b.status"]
+    run = await run_playbook(playbook("t/t", step), tools={"http": lambda call: text}, expressions=expressions)
+    assert [run.values[name] for name in expressions[:3]] == [2, 200_000, "ok"]
+    assert isinstance(run.values["b.status"], TemplateError)
+
+
+async def test_all_delays_are_added_up_and_take_no_time() -> None:
+    rules = "spec: {policy: {rules: [{when: '{{ error }}', then: {do: retry, attempts: 3, delay: 1800}}]}}"
+
+    def fail(call: ToolCall) -> object:
+        raise ToolFailure("http", "http.timeout", "no answer")
+
+    run = await run_playbook(
+        playbook("t/t", f"{{step: a, tool: {{kind: http, url: 'http://x', {rules}}}}}"), tools={"http": fail}
+    )
+    assert (run.status, run.waited, len(run.calls)) == ("failed", 3600, 3)
+
+
+async def test_a_run_goes_no_further_once_it_is_stopped() -> None:
+    calls: list[ToolCall] = []
+    arcs = "next: {arcs: [{step: b}]}"
+    run = await run_playbook(
+        playbook("t/t", f"{{step: a, tool: {{kind: http, url: 'http://x'}}, {arcs}}}", "{step: b, tool: {kind: noop}}"),
+        tools={"http": calls.append},
+        stop=lambda: bool(calls),
+    )
+    assert (run.status, len(calls)) == ("running", 1) and "b" not in run.outcomes
 
 
 async def test_a_playbook_that_is_invalid_is_refused() -> None:

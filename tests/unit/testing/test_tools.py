@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from noetl_serverless.testing.tools import FakeTool, credentials_of, tool_context
+from noetl_serverless.testing.tools import CallPlace, FakeTool, credentials_of, place_of, tool_context
 from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
 
 CALL = ToolCall("http", "task", {"url": "http://x"})
@@ -20,6 +21,19 @@ async def test_a_context_is_that_of_the_first_call_of_a_step(tmp_path: Path) -> 
     assert (await context.credential("shop")).data == {"token": "secret"}
     with pytest.raises(KeyError):
         await tool_context(tmp_path).credential("shop")
+
+
+@pytest.mark.parametrize(
+    ("key", "place"),
+    [
+        ("1/step/2/task/0", CallPlace("step", 2, None, "task")),
+        ("1/step/2/7/task/3", CallPlace("step", 2, 7, "task")),
+        ("1/step/1/a/b/0", CallPlace("step", 1, None, "a/b")),
+    ],
+)
+def test_the_place_of_a_call_is_read_from_its_key(tmp_path: Path, key: str, place: CallPlace) -> None:
+    context = replace(tool_context(tmp_path), idempotency_key=key)
+    assert place_of(replace(CALL, name=place.task), context) == place
 
 
 async def test_a_credential_is_found_by_its_name_alone() -> None:

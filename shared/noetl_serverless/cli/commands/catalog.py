@@ -9,7 +9,7 @@ import typer
 
 from ...errors import Fault
 from ..failure import EXIT_FAILED, Refused, WrongUse
-from ..options import DataOption, JsonOption, StrictOption, read_text
+from ..options import TEST_SUFFIX, DataOption, JsonOption, StrictOption, read_text
 from ..output import command, console, echo, fault_line, print_json, show, table
 from ..script_files import with_script_files
 from ..target import running_stack
@@ -55,8 +55,12 @@ def as_warning(fault: dict[str, Any]) -> dict[str, Any]:
 
 
 def playbook_files(paths: list[Path]) -> list[Path]:
-    """The files, with each folder replaced by the playbooks below it."""
-    return [file for path in paths for file in (sorted(path.rglob("*.yaml")) if path.is_dir() else [path])]
+    """The files, with each folder replaced by the playbooks below it, without their tests."""
+    return [file for path in paths for file in (_playbooks_below(path) if path.is_dir() else [path])]
+
+
+def _playbooks_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
 
 
 @command

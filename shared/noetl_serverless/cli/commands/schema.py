@@ -1,4 +1,4 @@
-"""schema: the JSON Schema of a playbook or of a tool's config."""
+"""schema: the JSON Schema of a playbook, of its tests, or of a tool's config."""
 
 from __future__ import annotations
 
@@ -9,19 +9,27 @@ import typer
 from ..failure import WrongUse
 from ..output import command, print_json
 
+# no kind of tool has this name
+TESTS = "test"
+
 KindArgument = Annotated[
-    str | None, typer.Argument(help="Tool kind, such as http; without it, the schema of a playbook.")
+    str | None, typer.Argument(help="Tool kind, such as http, or test, for a file of tests. Default: a playbook.")
 ]
 
 
 @command
 def schema(kind: KindArgument = None) -> None:
-    """Print the JSON Schema of a playbook, or of a tool's config: for an editor, or to check files elsewhere."""
+    """Print the JSON Schema of a playbook, of a file of tests, or of a tool's config: for an editor, or to check files
+    elsewhere."""
     from ...playbook.schema import playbook_schema
+    from ...testing.case_file import schema_of_tests
     from ...tools import registry
 
     if kind is None:
         print_json(playbook_schema(frozenset(registry.kinds())))
+        return
+    if kind == TESTS:
+        print_json(schema_of_tests())
         return
     try:
         print_json(registry.schema(kind))

@@ -21,7 +21,6 @@ from ...protocol import ClaimedCommand, Outcome
 from ...results.offload import dump, selection
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
-from ...tools.fair_queue import Share
 from .attempts import Attempts
 from .collection import render_collection
 from .cursor import CursorRun
@@ -103,20 +102,8 @@ class Executor:
         if step is None:
             return failed(command, step_error("worker", "worker.no_step", f"the playbook has no step '{command.step}'"))
         lazy = ReferenceLoader(self._toolbox.resolver)
-        ctx = command.scope.get("ctx") or {}
-        job = Job(
-            command=command,
-            step=step,
-            toolbox=self._toolbox,
-            lazy=lazy,
-            budget=budget,
-            ctx=ctx,
-            loops=plan.loops,
-            resume=command.resume,
-            attempts=attempts,
-            stopwatch=stopwatch,
-            lease=lease,
-            share=Share(command.plan, plan.weight),
+        job = Job.of_command(
+            command, plan, self._toolbox, lazy=lazy, budget=budget, attempts=attempts, stopwatch=stopwatch, lease=lease
         )
         if command.kind == "step":
             return await self._step_outcome(job, await Pipeline(job).run())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ...playbook.plan import Step
+from ...playbook.plan import Plan, Step
 from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from .attempts import Attempts
@@ -38,6 +38,35 @@ class Job:
     resume: Mapping[str, Any] | None = None
     # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
+
+    @classmethod
+    def of_command(
+        cls,
+        command: ClaimedCommand,
+        plan: Plan,
+        toolbox: Toolbox,
+        *,
+        lazy: ReferenceLoader,
+        budget: TimeBudget,
+        attempts: Attempts,
+        stopwatch: Stopwatch,
+        lease: Lease,
+    ) -> Job:
+        """The job of a command of a step that `plan` has."""
+        return cls(
+            command=command,
+            step=plan.steps[command.step],
+            toolbox=toolbox,
+            lazy=lazy,
+            budget=budget,
+            ctx=command.scope.get("ctx") or {},
+            loops=plan.loops,
+            resume=command.resume,
+            attempts=attempts,
+            stopwatch=stopwatch,
+            lease=lease,
+            share=Share(command.plan, plan.weight),
+        )
 
     def of_item(
         self,

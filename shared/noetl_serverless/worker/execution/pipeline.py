@@ -47,6 +47,9 @@ N = TypeVar("N", int, float)
 class Pipeline:
     """One run through the tasks of a step. `results` holds the result of each task, by its name."""
 
+    # of a step's input and of a task's config
+    _render_tree = staticmethod(render_tree)
+
     def __init__(self, job: Job) -> None:
         self.job = job
         self.tasks = job.step.tasks
@@ -120,7 +123,7 @@ class Pipeline:
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the sub-playbook that it requests."""
         try:
-            rendered = await self._render(lambda scope: render_tree(task.config, scope))
+            rendered = await self._render(lambda scope: self._render_tree(task.config, scope))
             timeout = await self._number(task.timeout, seconds)
             context = await self._context(task)
         except TemplateError as error:
@@ -368,7 +371,7 @@ class Pipeline:
         template = self.job.step.input
         if template is None:
             return {}
-        given = await self._render(lambda scope: render_tree(template, scope))
+        given = await self._render(lambda scope: self._render_tree(template, scope))
         if given is not None and not isinstance(given, Mapping):
             raise InvalidRequest(f"the input of step '{self.job.step.name}' must give an object")
         return dict(given or {})
