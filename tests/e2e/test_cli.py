@@ -203,6 +203,16 @@ workflow:
     assert (refused.status, "'lib/total.sql' cannot be read" in refused.err) == (2, True)
 
 
+def test_a_registered_playbook_is_dry_run_by_path_and_starts_nothing(
+    stack: Command, file: Callable[[str], str]
+) -> None:
+    [entry] = stack("register", file(GOOD), "--json").json
+    before = stack("executions", "--json").json
+    done = stack("run", entry["path"], "--dry-run", "--version", str(entry["version"]), "--json")
+    assert [path["status"] for path in done.json["paths"]] == ["completed"], done.err
+    assert stack("executions", "--json").json == before
+
+
 def test_executions_are_listed_shown_and_logged(stack: Command, file: Callable[[str], str]) -> None:
     execution = stack("run", file(GOOD), "--json").json["execution_id"]
     assert stack("executions", "--json", "--limit", "1").json[0]["execution_id"] == execution

@@ -9,15 +9,30 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
+from ..dry_run import answers_of, dry_run_of, plan_to_run
+from ..dry_run import lines as dry_run_lines
 from ..ending import failed_counts, status_notes
 from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, read_text, workload
-from ..output import command, console, echo, print_json, result, show
+from ..output import command, console, echo, fault_line, print_json, result, show
 from ..progress import Progress, StepRow, line, lines
+from ..script_files import with_script_files
 from ..target import running_or_own_stack, running_stack
 from ..unread import unknown_values
-from .catalog import register_text
+from .catalog import as_warning, register_text
+
+AnswerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--answer",
+        help="With --dry-run: what a tool answers, as step=JSON or step.task=JSON; @FILE reads a file. "
+        'A list: one for each call, or for each item of a loop; {"error": {}}: it fails.',
+    ),
+]
+AnswersOption = Annotated[
+    Path | None, typer.Option("--answers", help="With --dry-run: a YAML file of answers by step.")
+]
 
 
 @command
@@ -29,17 +44,35 @@ def run(
     payload: PayloadOption = None,
     strict: StrictOption = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the execution to end.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Call no tool: show the paths that it can take.")] = False,
+    answer: AnswerOption = None,
+    answers: AnswersOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a playbook and show its progress and its result. Exit status 1 if it fails.
 
     A file is registered first. Uses the stack that runs on the data directory; starts one for this run if
     none does.
+
+    With --dry-run no tool is called, and a file needs no stack. Each tool without an answer is taken to succeed, with
+    an unknown result; a condition that reads one is followed both ways. Exit status 1 if a path fails.
     """
     values = workload(payload, assignments)
-    text = read_text(playbook) if _is_file(playbook) else None
+    text = with_script_files(read_text(playbook), playbook) if _is_file(playbook) else None
     if text is not None and version is not None:
         raise WrongUse("--version works only with registered playbooks, not with files")
+    if not dry and (answer or answers):
+        raise WrongUse("--answer and --answers work only with --dry-run")
+    if dry:
+        if no_wait:
+            raise WrongUse("--no-wait does not work with --dry-run, which starts no execution")
+        if text is None:
+            with running_stack(data) as client:
+                text = client.post("/api/catalog/resource", {"path": playbook, "version": version or "latest"})[
+                    "content"
+                ]
+        _dry_run(playbook, text, values, (answers, answer or []), strict=strict, as_json=as_json)
+        return
     with running_stack(data) if no_wait else running_or_own_stack(data) as client:
         path = playbook
         if text is not None:
@@ -63,6 +96,32 @@ def run(
     else:
         show_outcome(outcome)
     if outcome["status"] != "COMPLETED":
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _dry_run(
+    name: str,
+    text: str,
+    values: dict[str, Any],
+    answers: tuple[Path | None, list[str]],
+    *,
+    strict: bool,
+    as_json: bool,
+) -> None:
+    """`name` of the playbook in messages; `answers`: the file and what is given directly."""
+    plan, warnings = plan_to_run(text, name, strict=strict)
+    done = dry_run_of(plan, values, answers_of(plan, *answers))
+    document = done.document()
+    if as_json:
+        print_json(document)
+    else:
+        for warning in warnings:
+            console(error=True).print(fault_line(as_warning(warning), name), markup=False)
+        for remark in unknown_values(values, dict(plan.workload), text):
+            echo(remark)
+        for shown in dry_run_lines(document):
+            echo(shown)
+    if not done.ends_well:
         raise typer.Exit(EXIT_FAILED)
 
 

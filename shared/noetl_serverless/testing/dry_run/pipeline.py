@@ -1,0 +1,200 @@
+"""Runs the tasks of a step by the worker's rules, with a tool that is never called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from ...playbook.numbers import seconds, whole
+from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.template import render_tree, truthy
+from ...playbook.template_error import NeedsFetch
+from ...protocol import ChildRequest
+from ...tools import registry
+from ...tools.config import ToolConfig
+from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+from ...worker.execution.backoff import backoff
+from ...worker.execution.job import Job, TaskResult
+from ...worker.execution.pipeline import Pipeline
+from ..answers import Answers, NoAnswer
+from ..tools import place_of
+from .decider import source_of
+from .unknown import Unknown, has_unknown, render_known
+
+# it does nothing, and always results in the same
+_HARMLESS = "noop"
+# of one run of a step, more are only counted
+MAX_CALLS = 200
+# of a retry
+DEFAULT_ATTEMPTS = 3
+# parts of the output of some tools, beside its data
+_PARTS = ("http", "pg", "py")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRule:
+    """A rule of a task, in the order of evaluation. `holds`: None if it reads what is unknown, which counts as one that
+    does not hold."""
+
+    when: str | None
+    line: int | None
+    do: str
+    holds: bool | None
+
+
+@dataclass(slots=True)
+class DryCall:
+    """A call of a tool that was not made. `answered`: its outcome was given. `waits`: seconds to the next attempt."""
+
+    task: str
+    kind: str
+    attempt: int
+    config: Mapping[str, Any]
+    input: Mapping[str, Any]
+    answered: bool = False
+    waits: float | None = None
+    rules: list[TaskRule] = field(default_factory=list)
+
+
+class DryTool:
+    """Every tool of a dry run: it answers what it was given for the call, otherwise with an unknown result. `calls`:
+    where the first ones are added; `last`: the last one."""
+
+    config: ClassVar[type[BaseModel]] = ToolConfig
+
+    def __init__(self, answers: Answers) -> None:
+        self.answers = answers
+        self.calls: list[DryCall] = []
+        self.more_calls = 0
+        self.last: DryCall | None = None
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        place = place_of(call, context)
+        noted = DryCall(task=call.name, kind=call.kind, attempt=context.attempt, config=call.config, input=call.input)
+        self.last = noted
+        if len(self.calls) < MAX_CALLS:
+            self.calls.append(noted)
+        else:
+            self.more_calls += 1
+        tool = registry.load(call.kind)
+        if issubclass(tool.config, ToolConfig) and not has_unknown(call.config):
+            # what the tool itself would refuse
+            tool.config.of(call)
+        if self.has_answer(place.step, call.name):
+            noted.answered = True
+            try:
+                return self.answers.take(place, _title(place.step, call.name)).outcome()
+            except NoAnswer as error:
+                raise ToolFailure("dry_run", "dry_run.no_answer", str(error.args[0])) from None
+        if call.kind == _HARMLESS:
+            outcome = await tool.run(call, context)
+            # its result may be given, with unknown parts
+            outcome.stored = has_unknown(outcome.data)
+            return outcome
+        return ToolOutcome("ok", Unknown(f"the result of {_title(place.step, call.name)}"), stored=True)
+
+    def has_answer(self, step: str, task: str) -> bool:
+        return self.answers.has(step, task)
+
+    async def close(self) -> None:
+        return None
+
+
+def _title(step: str, task: str) -> str:
+    return f"step '{step}'" if task == step else f"task '{task}' of step '{step}'"
+
+
+class DryPipeline(Pipeline):
+    """`unknown`: keys of ctx that rules have set to what is unknown, with what it would be made from."""
+
+    _render_tree = staticmethod(render_known)
+
+    def __init__(self, job: Job, tool: DryTool) -> None:
+        super().__init__(job)
+        self.unknown: dict[str, str] = {}
+        self._tool = tool
+
+    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
+        # of an unknown value it cannot be checked what is in it
+        task = replace(task, expects=tuple(dict.fromkeys(name.split(".")[0] for name in task.expects)))
+        if not self._tool.has_answer(self.job.step.name, task.name):
+            task = replace(task, returns=(), max_bytes=None)
+        output = await super()._call(task)
+        if isinstance(output, dict) and isinstance(output["data"], Unknown):
+            extra = {part: Unknown(f"{part} of {output['data'].source}") for part in _PARTS}
+            return {**output, "extra": {**extra, **output["extra"]}}
+        return output
+
+    async def _context(self, task: Task) -> None:
+        """No code runs that would read it."""
+        return None
+
+    async def _accumulate(self, task: Task, output: dict[str, Any]) -> None:
+        how = task.accumulate
+        if how is not None and (has_unknown(output["data"]) or has_unknown(self.accumulated.get(how.name))):
+            if how.on_error if output["status"] == "error" else how.on_success:
+                self.accumulated[how.name] = Unknown(f"'{how.name}', collected by task '{task.name}'")
+            return
+        await super()._accumulate(task, output)
+
+    async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
+        for rule in task.rules:
+            try:
+                holds = rule.when is None or truthy(await self._render(rule.when.render, output))
+            except NeedsFetch:
+                self._note(task, rule, None)
+                continue
+            self._note(task, rule, holds)
+            if holds:
+                return rule
+        return None
+
+    def _note(self, task: Task, rule: Rule, holds: bool | None) -> None:
+        call = self._tool.last
+        # it is another one if the config could not be rendered
+        if call is not None and call.task == task.name:
+            line = None if rule.when is None or rule.when.place is None else rule.when.place.line
+            source = None if rule.when is None else rule.when.source
+            call.rules.append(TaskRule(source, line, rule.do, holds))
+
+    async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
+        delay = await self._number(rule.delay, seconds, output)
+        longest = await self._number(rule.max_delay, seconds, output)
+        wait = None if delay is None else backoff(rule.backoff, delay, self.attempt, longest=longest)
+        end = await super()._retry(task, replace(rule, backoff="none", delay=0.0, max_delay=None), output)
+        if end is None and self._tool.last is not None:
+            self._tool.last.waits = wait
+        return end
+
+    async def _number(self, number: Any, read: Callable[[Any], Any], output: dict[str, Any] | None = None) -> Any:
+        """What is unknown is taken to be the default."""
+        try:
+            return await super()._number(number, read, output)
+        except NeedsFetch:
+            return DEFAULT_ATTEMPTS if read is whole else None
+
+    async def _assign(self, assignments: tuple[Assignment, ...], output: dict[str, Any]) -> None:
+        known, unknown = [], []
+        for item in assignments:
+            try:
+                await self._render(lambda scope, item=item: render_tree(item.value, scope), output)
+                known.append(item)
+            except NeedsFetch:
+                unknown.append(item)
+        await super()._assign(tuple(known), output)
+        for item in known:
+            if item.scope == "ctx":
+                self.unknown.pop(item.key, None)
+        for item in unknown:
+            value = {item.key: Unknown(source_of(item))}
+            if item.scope == "ctx":
+                self.ctx = {**self.ctx, **value}
+                self.set.pop(item.key, None)
+                self.unknown[item.key] = source_of(item)
+            elif item.scope == "step":
+                self.step = {**self.step, **value}
+            elif self.iter is not None:
+                self.iter = {**self.iter, **value}
