@@ -135,6 +135,7 @@ PROBLEM: Final[Mapping[str, str]] = {
 
 FAULT: Final[Mapping[str, str]] = {
     "playbook.dead_arc": "The arc can never be taken.",
+    "playbook.dead_rule": "The rule can never apply.",
     "playbook.duplicate_key": "The key occurs twice in one object.",
     "playbook.duplicate_name": "The name occurs twice.",
     "playbook.former_code": "A condition names a former spelling of an error code, which still matches.",
@@ -143,6 +144,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.missing_field": "A required field is missing.",
     "playbook.no_delay": "A retry has no delay.",
     "playbook.not_rendered": "A template is used where none is rendered.",
+    "playbook.not_run": "A template reads a step that cannot have run before it.",
     "playbook.not_supported": "The feature is not supported yet.",
     "playbook.older_form": "An older form, which is accepted; `--strict` refuses it.",
     "playbook.python_syntax": "The Python code does not compile.",
@@ -151,6 +153,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.script_missing": "A script was not sent with the playbook.",
     "playbook.template": "The template does not compile.",
     "playbook.too_large": "The document exceeds the limits of size or nesting.",
+    "playbook.undefined_name": "A template reads a name that nothing in the document defines at that place.",
     "playbook.unknown_event": "The event does not exist.",
     "playbook.unknown_field": "The tool does not have this field.",
     "playbook.unknown_key": "The key is not part of the language.",
@@ -158,6 +161,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.unknown_step": "The playbook does not have this step.",
     "playbook.unknown_task": "The step does not have this task.",
     "playbook.unreachable": "No arc leads to the step.",
+    "playbook.unused_name": "Nothing reads the key of the workload or of ctx.",
     "playbook.yaml": "The text is not YAML.",
     "value.invalid": STEP["value.invalid"],
 }

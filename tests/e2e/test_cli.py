@@ -302,8 +302,7 @@ def test_lint_needs_no_stack(stack: Command, file: Callable[[str], str]) -> None
     assert stack("lint", file(GOOD), data=False).status == 0
     done = stack("lint", file(BAD), "--json", data=False)
     assert done.status == 1
-    assert done.json["ok"] is False
-    assert done.json["errors"][0]["line"] == 7
+    assert (done.json[0]["severity"], done.json[0]["line"]) == ("error", 7)
 
 
 def test_status_names_every_part_and_no_password(stack: Command) -> None:

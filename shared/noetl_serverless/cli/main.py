@@ -20,6 +20,7 @@ from .commands import (
     digest,
     executions,
     explain,
+    lint,
     quarantine,
     replay,
     run,
@@ -67,7 +68,7 @@ app.command()(stack.status)
 app.command()(run.run)
 app.command()(catalog.register)
 app.command("list")(catalog.list_)
-app.command()(catalog.lint)
+app.command()(lint.lint)
 app.command()(schema.schema)
 app.command("test")(test.run_tests)
 app.command()(executions.executions)

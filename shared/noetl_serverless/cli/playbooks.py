@@ -1,26 +1,54 @@
-"""Plans of playbook files and of catalog entries. Mistakes in a playbook are reported as wrong use."""
+"""Playbook files and the plans of files and of catalog entries. Mistakes in a playbook are reported as wrong use."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from .client import Client
 from .failure import WrongUse
-from .options import read_text
+from .options import TEST_SUFFIX, read_text
 from .script_files import with_script_files
 
 if TYPE_CHECKING:
     from ..capsule.recording import Recording
     from ..playbook.plan import Plan
 
+STANDARD_INPUT = "-"
+FilesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Playbook files, or folders to search for .yaml files; - is standard input.", show_default=False
+    ),
+]
 
-def plan_of(text: str, name: str) -> Plan:
-    """WrongUse that lists every mistake; `name` stands for the playbook in the message."""
+
+def playbook_files(paths: list[Path]) -> list[Path]:
+    """The files, with each folder replaced by the playbooks below it, without their tests. WrongUse if a folder has
+    none."""
+    found: list[Path] = []
+    for path in paths:
+        below = _playbooks_below(path) if path.is_dir() else [path]
+        if not below:
+            raise WrongUse(f"there is no .yaml file below {path}")
+        found += below
+    return found
+
+
+def _playbooks_below(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.rglob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
+
+
+def plan_of(text: str, name: str, *, with_fields: bool = False) -> Plan:
+    """WrongUse that lists every mistake, `with_fields` those in the fields of tools, too; `name` stands for the
+    playbook in the message."""
     from ..errors import InvalidPlaybook
-    from ..tools.plans import load_plan
+    from ..tools.plans import load_checked, load_plan
 
     try:
-        return load_plan(text)
+        return load_checked(text).plan if with_fields else load_plan(text)
     except InvalidPlaybook as problem:
         raise WrongUse(f"{name}: {problem.detail}", {**problem.to_dict(), "file": name}) from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,12 +10,12 @@ from jinja2 import nodes
 
 from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook
-from . import grammar, sandbox
+from . import grammar, sandbox, undefined_names, unused_names
 from .code_spellings import compared_codes
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
-from .load import load_playbook
+from .load import LoadedPlaybook, load_playbook
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
@@ -32,23 +32,36 @@ class Finding(Fault):
 
 
 def lint(text: str, *, kinds: Collection[str] = grammar.BUILTIN_KINDS) -> list[Finding]:
-    """The errors by line, or, if there are none, the warnings."""
+    """The errors of the language by line, or, if there are none, the warnings."""
     try:
-        loaded = load_playbook(text, kinds=kinds)
+        return warnings(load_playbook(text, kinds=kinds))
     except InvalidPlaybook as invalid:
-        return [_finding(fault, "error") for fault in invalid.faults]
+        return findings(invalid.faults, "error")
+
+
+def warnings(loaded: LoadedPlaybook) -> list[Finding]:
+    """By line."""
     faults = Faults(loaded.document)
     _Warnings(loaded.playbook, loaded.plan, faults).run()
-    found = sorted(
-        (*loaded.document.warnings, *faults.sorted()), key=lambda fault: (fault.line or 0, fault.column or 0)
-    )
-    return [_finding(fault, "warning") for fault in found]
+    undefined_names.check(loaded.plan, faults)
+    unused_names.check(loaded.document, faults)
+    # older forms have been warned of when they were rewritten
+    found = [*loaded.document.warnings, *faults.sorted()]
+    return findings(sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0)), "warning")
 
 
-def _finding(fault: Fault, severity: Literal["error", "warning"]) -> Finding:
-    return Finding(
-        fault.message, pointer=fault.pointer, line=fault.line, column=fault.column, code=fault.code, severity=severity
-    )
+def findings(faults: Iterable[Fault], severity: Literal["error", "warning"]) -> list[Finding]:
+    return [
+        Finding(
+            fault.message,
+            pointer=fault.pointer,
+            line=fault.line,
+            column=fault.column,
+            code=fault.code,
+            severity=severity,
+        )
+        for fault in faults
+    ]
 
 
 class _Warnings:
@@ -82,6 +95,15 @@ class _Warnings:
         return starts.union(*(self.plan.reach[start] for start in starts))
 
     def _dead_arcs(self, step: Step, path: tuple[str | int, ...]) -> None:
+        seen: dict[tuple[str, str | None], int] = {}
+        for arc in step.arcs:
+            condition = arc.when.source if arc.when is not None else None
+            # where several arcs may be taken, those to other steps are no duplicates
+            first = seen.setdefault(("" if step.mode == "exclusive" else arc.target, condition), arc.index)
+            if first != arc.index and (step.mode != "exclusive" or condition is not None):
+                effect = "never taken" if step.mode == "exclusive" else "without effect on the route"
+                message = f"{effect}: the arc to '{step.arcs[first].target}' before it has the same condition"
+                self.faults.add(message, (*path, "next", "arcs", arc.index), "playbook.dead_arc")
         if step.mode != "exclusive":
             return
         always = next((arc.index for arc in step.arcs if arc.when is None), None)
@@ -105,7 +127,12 @@ class _Warnings:
                 self.faults.add(message, path, "playbook.former_code")
 
     def _rules(self, tool: Tool, path: Path) -> None:
+        conditions: dict[Any, int] = {}
         for index, rule in enumerate(own_rules(tool)):
+            first = index if rule.otherwise else conditions.setdefault(rule.when, index)
+            if first != index:
+                message = f"never applied: rule {first + 1} has the same condition"
+                self.faults.add(message, (*path, "spec", "policy", "rules", index), "playbook.dead_rule")
             self._codes(rule.when, (*path, "spec", "policy", "rules", index, "when"))
             then, part = (rule.otherwise.then, ("else", "then")) if rule.otherwise else (rule.then, ("then",))
             if then is None:

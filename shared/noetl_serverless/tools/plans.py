@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ..errors import Fault, InvalidPlaybook
 from ..playbook import lint as linting
 from ..playbook import load as language
-from ..playbook.document import Document
 from ..playbook.grammar import BUILTIN_KINDS
 from ..playbook.load import LoadedPlaybook
 from ..playbook.plan import Plan
-from . import registry
+from . import registry, task_fields
 
 # A longer text is compiled in a thread, because it would block the event loop. A short one takes some 25 ms at most,
 # and would take far longer there: while steps run speculatively, a thread has to wait for the interpreter, half a
@@ -28,14 +28,36 @@ def load_plan(text: str) -> Plan:
     return language.load_plan(text, kinds=_kinds())
 
 
-def load_document(document: Document, *, strict: bool = False) -> LoadedPlaybook:
-    """`strict`: older forms are wrong, too. Raises InvalidPlaybook with all that is wrong."""
-    return language.load_document(document, kinds=_kinds(), strict=strict)
+def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
+    """`strict`: older forms are wrong, too. Raises InvalidPlaybook with all that is wrong, in the language and in the
+    fields of the tools."""
+    loaded, faults = _checked(text, strict=strict)
+    if loaded is None or faults:
+        raise InvalidPlaybook(str(faults[0]), faults=faults)
+    return loaded
 
 
 def lint(text: str) -> list[linting.Finding]:
-    """The errors, or if there are none the warnings, by line."""
-    return linting.lint(text, kinds=_kinds())
+    """The errors that registration refuses, then, if the playbook compiles, the warnings; each by line."""
+    loaded, faults = _checked(text, strict=False)
+    found = linting.findings(faults, "error")
+    return found if loaded is None else [*found, *linting.warnings(loaded)]
+
+
+def _checked(text: str, *, strict: bool) -> tuple[LoadedPlaybook | None, list[Fault]]:
+    """None if it does not compile; the faults are by line."""
+    try:
+        document = language.read_playbook(text)
+    except InvalidPlaybook as unreadable:
+        return None, list(unreadable.faults)
+    loaded: LoadedPlaybook | None = None
+    faults: list[Fault] = []
+    try:
+        loaded = language.load_document(document, kinds=_kinds(), strict=strict)
+    except InvalidPlaybook as invalid:
+        faults += invalid.faults or [Fault(invalid.detail)]
+    faults += task_fields.faults_of(document, {fault.pointer for fault in faults})
+    return loaded, sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
 
 
 def _kinds() -> frozenset[str]:

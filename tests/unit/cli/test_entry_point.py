@@ -36,7 +36,7 @@ def test_without_it_the_extra_is_named() -> None:
     assert done.stderr == "typer is not installed; run: pip install 'noetl-serverless[local]'\n"
 
 
-@pytest.mark.parametrize("module", ["noetl_serverless.cli.commands", "noetl_serverless.errors"])
+@pytest.mark.parametrize("module", ["noetl_serverless.cli.commands", "noetl_serverless.plurals"])
 def test_a_module_of_its_own_that_is_missing_is_no_matter_of_extras(module: str) -> None:
     done = noetls(module)
     assert done.returncode == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import dedent
+
 from noetl_serverless.playbook.lint import lint
 from noetl_serverless.playbook.load import load_plan
 
@@ -95,8 +97,13 @@ RECOVER = """
 
 
 def test_they_compile_and_lint_clean() -> None:
+    workload = "workload: {api: x, day: x, n: 1, crm: x, token: x}\n"
     for text in (RETRIES, PAGES, SCORES, JOIN, CHILD, RECOVER):
-        assert lint(playbook(text)) == []
+        # each reads some of the workload, and sets what callers look at
+        found = [
+            finding for finding in lint(playbook(workload + dedent(text))) if finding.code != "playbook.unused_name"
+        ]
+        assert found == []
 
 
 def test_what_becomes_of_them() -> None:

@@ -15,8 +15,9 @@ from ...plurals import counted
 from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, data_directory
 from ..output import command, echo
+from ..playbooks import playbook_files
 from ..target import created
-from .catalog import playbook_files, register_text
+from .catalog import register_text
 from .run import show_outcome, watch
 from .stack import print_started
 

@@ -1,0 +1,84 @@
+"""lint: what is wrong with playbook files, and what is probably not intended."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ...plurals import counted
+from ..failure import EXIT_FAILED, WrongUse
+from ..options import JsonOption, read_text
+from ..output import command, echo, print_json
+from ..playbooks import STANDARD_INPUT, FilesArgument, playbook_files
+from ..script_files import with_script_files
+
+StrictOption = Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")]
+
+
+@command
+def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption = False) -> None:
+    """Check playbook files without a stack: everything that registration would refuse, and warnings.
+
+    Each line is FILE:LINE:COLUMN: SEVERITY: MESSAGE [CODE]. Warnings are about what is allowed but probably not
+    intended: older forms of the language, steps that no arc leads to, arcs that are never taken, names that nothing
+    defines, keys that nothing reads.
+
+    The exit status is 1 if there is an error, with --strict also if there is a warning, and 2 if a file cannot be read.
+    With --json, the output is an array of {file, line, column, pointer, code, severity, message}.
+    """
+    found: list[dict[str, Any]] = []
+    for file in playbook_files(files):
+        try:
+            text = with_script_files(read_text(str(file)), str(file))
+        except WrongUse as unreadable:
+            if len(files) == 1 and file == files[0]:
+                raise
+            # an unreadable file does not hide the mistakes in the others
+            reason = unreadable.detail.removeprefix(f"{file}: ")
+            found.append(_entry(file, {"severity": "error", "code": "cli.usage", "message": reason}))
+            continue
+        found += [_entry(file, finding) for finding in _findings(text)]
+    if strict:
+        found = [{**finding, "severity": "error"} for finding in found]
+    numbers = Counter(finding["severity"] for finding in found)
+    if as_json:
+        print_json(found)
+    else:
+        for finding in found:
+            echo(_line(finding))
+        echo(_summary(numbers))
+    if numbers["error"]:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _findings(text: str) -> list[dict[str, Any]]:
+    from ...control_plane.registration import as_text
+    from ...playbook.scripts import SCRIPT_MISSING
+    from ...tools.plans import lint as check
+
+    # a script at a URL is read when the playbook is registered
+    return [finding.to_dict() for finding in check(as_text(text)) if finding.code != SCRIPT_MISSING]
+
+
+def _entry(file: Path, finding: dict[str, Any]) -> dict[str, Any]:
+    """All keys, in a fixed order; null where there is no value."""
+    name = "<standard input>" if str(file) == STANDARD_INPUT else str(file)
+    return {"file": name, **{key: finding.get(key) for key in _KEYS}}
+
+
+_KEYS = ("line", "column", "pointer", "code", "severity", "message")
+
+
+def _line(finding: dict[str, Any]) -> str:
+    place = ":".join(str(part) for part in (finding["file"], finding["line"], finding["column"]) if part)
+    return f"{place}: {finding['severity']}: {finding['message']} [{finding['code']}]"
+
+
+def _summary(numbers: Counter[str]) -> str:
+    if not numbers:
+        return "no errors"
+    errors = counted(numbers["error"], "error") if numbers["error"] else "no errors"
+    return f"{errors}, {counted(numbers['warning'], 'warning')}" if numbers["warning"] else errors
