@@ -20,6 +20,7 @@ from .commands import (
     digest,
     executions,
     explain,
+    fmt,
     lint,
     quarantine,
     replay,
@@ -69,6 +70,7 @@ app.command()(run.run)
 app.command()(catalog.register)
 app.command("list")(catalog.list_)
 app.command()(lint.lint)
+app.command("fmt")(fmt.fmt)
 app.command()(schema.schema)
 app.command("test")(test.run_tests)
 app.command()(executions.executions)
