@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import cache
 
+import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +27,7 @@ from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
+from ..tools import registry
 from .routes import OPERATIONS
 from .scripts import ScriptReader
 from .services import Services
@@ -89,6 +92,7 @@ def create_app(
         routes=[
             *(operation.route(services) for operation in OPERATIONS),
             Route("/openapi.json", _openapi),
+            Route("/schema/playbook.json", _playbook_schema),
             *probe_routes({"database": database_answers}),
         ],
         middleware=middleware(),
@@ -100,3 +104,14 @@ async def _openapi(request: Request) -> Response:
     from .openapi import document_bytes
 
     return Response(document_bytes(), media_type="application/json")
+
+
+async def _playbook_schema(request: Request) -> Response:
+    # an editor reads it, without a token
+    content = await asyncio.to_thread(_playbook_schema_bytes)
+    return Response(content, media_type="application/schema+json")
+
+
+@cache
+def _playbook_schema_bytes() -> bytes:
+    return orjson.dumps(registry.playbook_schema())

@@ -191,6 +191,11 @@ def _public_paths() -> dict[str, Any]:
         ),
         "/metrics": ("metrics", "Read metrics in the Prometheus format", "text/plain"),
         "/openapi.json": ("openapi", "Read this OpenAPI document", "application/json"),
+        "/schema/playbook.json": (
+            "playbookSchema",
+            "Read the JSON Schema of a playbook, for editors",
+            "application/schema+json",
+        ),
     }
     return {
         path: {

@@ -1,18 +1,164 @@
-"""The JSON Schema of the language, for editors."""
+"""The JSON Schema of the language, for editors: what each key takes, and for each kind of tool what it takes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
-from . import grammar
+from .key_texts import KEYS, PARTS
 from .model import Playbook
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
-IDENTIFIER = "urn:noetl:playbook:v2"
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+IDENTIFIER: Final = "urn:noetl:playbook:v2"
+_DEFS: Final = "#/$defs/"
+# keys of the language whose value is a time
+_TIMES: Final = frozenset({"timeout", "connect", "read"})
+# begins the name of the definition of a kind of tool
+_OF_TOOL: Final = "tool."
+_TEMPLATE: Final = {"$ref": f"{_DEFS}Template"}
+# of a schema that stands for a value, beside what the value may be
+_OUTER: Final = ("description", "default")
+
+Schema = dict[str, Any]
 
 
-def playbook_schema(kinds: frozenset[str] = grammar.BUILTIN_KINDS) -> dict[str, Any]:
-    """JSON Schema 2020-12. What a kind of tool takes beside the common keys is described by the tool itself."""
+def playbook_schema(configs: Mapping[str, Schema]) -> Schema:
+    """JSON Schema 2020-12 of a playbook. `configs`: each known kind of tool with the schema of the keys of its own, in
+    which a template may stand for a value of any type."""
     schema = Playbook.model_json_schema(by_alias=True)
-    schema["$defs"]["Tool"]["properties"]["kind"]["enum"] = sorted(kinds)
-    return {"$schema": DIALECT, "$id": IDENTIFIER, **schema, "title": "NoETL playbook"}
+    definitions: dict[str, Schema] = schema.pop("$defs")
+    definitions["Playbook"] = schema
+    for name, definition in definitions.items():
+        _describe(name, definition)
+    common = definitions.pop("Tool")
+    definitions |= {"Duration": _duration(), "Template": _template(), "Tool": _tool(common, ["workbook", *configs])}
+    definitions[f"{_OF_TOOL}workbook"] = _workbook(common)
+    for kind, config in configs.items():
+        definitions |= _kind(kind, config, common)
+    root = definitions.pop("Playbook")
+    return {
+        "$schema": DIALECT,
+        "$id": IDENTIFIER,
+        "title": "NoETL playbook",
+        **_untitled(root),
+        "$defs": {name: _untitled(definition) for name, definition in sorted(definitions.items())},
+    }
+
+
+def _describe(name: str, definition: Schema) -> None:
+    """Add what the model itself does not say."""
+    if name in PARTS:
+        definition.setdefault("description", PARTS[name])
+    for key, field in definition.get("properties", {}).items():
+        if key in _TIMES and not _takes_any_text(field):
+            outer = {name: field.pop(name) for name in _OUTER if name in field}
+            options = field.pop("anyOf", None) or [dict(field)]
+            field.clear()
+            field.update(anyOf=[*options, {"$ref": f"{_DEFS}Duration"}], **outer)
+        if text := KEYS.get(name, {}).get(key):
+            field.setdefault("description", text)
+
+
+def _duration() -> Schema:
+    text = "A time as text: a number of seconds, or with units, such as 500ms, 30s, 5m, 1h30m, 2d"
+    return {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*)+$", "description": text}
+
+
+def _template() -> Schema:
+    text = "A template: text with {{ expressions }}. A text that is one expression yields its value, of any type."
+    return {"type": "string", "pattern": r"\{\{|\{%", "description": text}
+
+
+def _tool(common: Schema, kinds: list[str]) -> Schema:
+    """A tool is described by its kind, so that an error and a completion are about that one."""
+    cases = [
+        {
+            "if": {"properties": {"kind": {"const": kind}}, "required": ["kind"]},
+            "then": {"$ref": f"{_DEFS}{_OF_TOOL}{kind}"},
+        }
+        for kind in sorted(kinds)
+    ]
+    kind = {**common["properties"]["kind"], "enum": sorted(kinds)}
+    return {**common, "properties": {**common["properties"], "kind": kind}, "allOf": cases}
+
+
+def _workbook(common: Schema) -> Schema:
+    return {
+        **common,
+        "description": "A task of the workbook, by its name. What is given here overrides what the task has.",
+        "properties": {**common["properties"], "kind": {"const": "workbook"}},
+        "required": ["kind", "name"],
+        "additionalProperties": False,
+    }
+
+
+def _kind(kind: str, config: Schema, common: Schema) -> dict[str, Schema]:
+    """The definition of the tool, and those of the parts of its config."""
+    prefix = f"{_OF_TOOL}{kind}"
+    inner = config.get("$defs", {})
+    own = {key: value for key, value in config.items() if key not in ("$defs", "properties", "required")}
+    fields = {key: _or_template(field, prefix) for key, field in config.get("properties", {}).items()}
+    definition = {
+        **own,
+        "type": "object",
+        "properties": {**common["properties"], **fields, "kind": {"const": kind}},
+        "required": ["kind", *config.get("required", [])],
+        "additionalProperties": config.get("additionalProperties", True),
+    }
+    return {prefix: definition, **{f"{prefix}.{name}": _inside(part, prefix) for name, part in inner.items()}}
+
+
+def _or_template(schema: Any, prefix: str) -> Any:
+    """`schema`, or a template for a value of it."""
+    if not isinstance(schema, dict):
+        return schema
+    inside = _inside(schema, prefix)
+    if _takes_any_text(inside):
+        return inside
+    outer = {key: inside.pop(key) for key in _OUTER if key in inside}
+    options = inside["anyOf"] if set(inside) == {"anyOf"} else [inside]
+    return {"anyOf": [*options, _TEMPLATE], **outer}
+
+
+def _inside(schema: Schema, prefix: str) -> Schema:
+    """`schema` with templates allowed for each part of its value, and references to the definitions of its tool."""
+    changed = dict(schema)
+    if "$ref" in changed:
+        changed["$ref"] = f"{_DEFS}{prefix}.{changed['$ref'].removeprefix(_DEFS)}"
+    for key in ("items", "additionalProperties"):
+        if key in changed:
+            changed[key] = _or_template(changed[key], prefix)
+    for key in ("anyOf", "oneOf", "allOf", "prefixItems"):
+        if key in changed:
+            changed[key] = [_inside(option, prefix) for option in changed[key]]
+    if "properties" in changed:
+        changed["properties"] = {key: _or_template(value, prefix) for key, value in changed["properties"].items()}
+    return changed
+
+
+def _takes_any_text(schema: Schema) -> bool:
+    if any(_takes_any_text(option) for key in ("anyOf", "oneOf") for option in schema.get(key, ())):
+        return True
+    if schema.get("type") == "string":
+        return not {"enum", "const", "pattern", "format", "maxLength"} & schema.keys()
+    return not {"type", "enum", "const", "$ref", "anyOf", "oneOf", "allOf"} & schema.keys()
+
+
+def _untitled(value: Any, *, is_field_map: bool = False) -> Any:
+    """Without the titles that only repeat names, and without defaults that say that there is none."""
+    if isinstance(value, list):
+        return [_untitled(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if is_field_map:
+        return {key: _untitled(item) for key, item in value.items()}
+    return {
+        key: _reflowed(item) if key == "description" else _untitled(item, is_field_map=key == "properties")
+        for key, item in value.items()
+        if key != "title" and not (key == "default" and item in (None, {}, []))
+    }
+
+
+def _reflowed(text: str) -> str:
+    """Paragraphs without line breaks of their own: the editor's width decides."""
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n"))

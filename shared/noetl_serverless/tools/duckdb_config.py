@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import Field, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, WithJsonSchema, field_validator
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
@@ -32,6 +32,10 @@ class DuckDBConfig(ToolConfig):
     In the result, decimals are an int or float if that has exactly the same digits, else text; times are ISO
     8601; blobs are base64; NaN and infinity are null.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [name]} for name in ("command", "query", "script", "commands")]}
+    )
 
     command: Sql | None = Field(default=None, description="One or more statements.")
     query: Sql | None = Field(default=None, description="Another name for `command`.")

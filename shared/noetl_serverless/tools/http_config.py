@@ -39,9 +39,9 @@ class HttpTimeout(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    connect: float | None = Field(default=None, gt=0)
-    read: float | None = Field(default=None, gt=0)
-    total: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0)
+    connect: float | None = Field(default=None, gt=0, description="Seconds to connect.")
+    read: float | None = Field(default=None, gt=0, description="Seconds of each wait for data.")
+    total: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, description="Seconds of the whole request.")
 
 
 class HttpConfig(ToolConfig):
@@ -53,6 +53,8 @@ class HttpConfig(ToolConfig):
     one. Link-local and metadata addresses are always refused, private ones unless the worker allows them. At
     most 100 MiB and 10 redirects.
     """
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["endpoint"]}]})
 
     method: Method = Field(default="GET", description="HTTP method.")
     url: str | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
@@ -33,6 +33,13 @@ class PostgresConfig(ToolConfig):
     in UTC; bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are
     text.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name]} for name in ("command", "query", "commands", "rows")],
+            "dependentRequired": {"table": ["rows"], "rows": ["table"], "columns": ["rows"], "mode": ["rows"]},
+        }
+    )
 
     auth: str = Field(min_length=1, description="Name of a stored credential of type postgres.")
     command: Sql | None = Field(default=None, description="One or more statements.")

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import Fault, json_pointer
+from ..playbook.schema import playbook_schema as schema_of_language
 from .config import Location, explain
 from .port import Tool
 
@@ -60,6 +61,11 @@ async def close() -> None:
 def schema(kind: str) -> dict[str, Any]:
     """The JSON Schema of a kind's config."""
     return load(kind).config.model_json_schema()
+
+
+def playbook_schema() -> dict[str, Any]:
+    """The JSON Schema of a playbook, with every kind of tool that is installed on this machine."""
+    return schema_of_language({kind: schema(kind) for kind in kinds()})
 
 
 def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:

@@ -18,6 +18,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.seal import BadKeys
+from noetl_serverless.tools import registry
 
 
 def path_of(operation: Any) -> str:
@@ -116,9 +117,10 @@ async def test_what_has_no_route_is_a_problem_too(user: Client) -> None:
 
 async def test_probes_and_the_document_need_no_token(user: Client, database: Database) -> None:
     stranger = replace(user, token="none")
-    for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
+    for path in ("/livez", "/readyz", "/metrics", "/openapi.json", "/schema/playbook.json"):
         assert (await stranger.get(path)).status == 200
     assert (await stranger.get("/openapi.json")).json["openapi"] == "3.1.0"
+    assert (await stranger.get("/schema/playbook.json")).json == registry.playbook_schema()
 
 
 def results() -> ResultStore:

@@ -19,14 +19,23 @@ KindArgument = Annotated[
 
 @command
 def schema(kind: KindArgument = None) -> None:
-    """Print the JSON Schema of a playbook, of a file of tests, or of a tool's config: for an editor, or to check files
-    elsewhere."""
-    from ...playbook.schema import playbook_schema
+    """Print the JSON Schema of a playbook, of a file of tests, or of a tool's config: for an editor, or to check
+    files elsewhere.
+
+    To let an editor with yaml-language-server check and complete a playbook, save the schema and name it in the first
+    line of the playbook:
+
+    \b
+      noetls schema > playbook.schema.json
+      # yaml-language-server: $schema=playbook.schema.json
+
+    A control plane serves the same schema at /schema/playbook.json.
+    """
     from ...testing.case_file import schema_of_tests
     from ...tools import registry
 
     if kind is None:
-        print_json(playbook_schema(frozenset(registry.kinds())))
+        print_json(registry.playbook_schema())
         return
     if kind == TESTS:
         print_json(schema_of_tests())
