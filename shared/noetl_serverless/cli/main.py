@@ -21,6 +21,7 @@ from .commands import (
     executions,
     explain,
     fmt,
+    graph,
     lint,
     quarantine,
     replay,
@@ -73,6 +74,7 @@ app.command()(lint.lint)
 app.command("fmt")(fmt.fmt)
 app.command()(schema.schema)
 app.command("test")(test.run_tests)
+app.command()(graph.graph)
 app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)
