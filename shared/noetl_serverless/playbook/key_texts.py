@@ -54,6 +54,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "Arc": {"step": "Name of the step that it leads to", "when": f"{_WHEN}; without it, always", "set": _SET},
     "Budget": {"prices": "Table of prices for max_cost_usd"},
     "Contract": {"expects": "Names that the input has to have", "returns": "Names that the result has to have"},
+    "Cursor": {"options": "How many claims there are, at once and in all"},
     "Defaults": {"timeout": _TIMEOUT},
     "Else": {"then": "What the rule does"},
     "Executor": {

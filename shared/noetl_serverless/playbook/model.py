@@ -261,6 +261,8 @@ class FramePolicy(Part):
 
 
 class CursorOptions(Part):
+    """How many claims there are, at once and in all."""
+
     pool_size: Annotated[int, Field(ge=1, le=IN_FLIGHT), _written(whole)] | None = Field(
         None, description="How many frames are under way at once, unless max_in_flight says so. Default: 8"
     )

@@ -59,7 +59,7 @@ class Script(BaseModel):
         max_length=1000,
         description="A path relative to the playbook's file, or a URL: https://..., s3://bucket/key, gs://bucket/key.",
     )
-    source: Source = Source()
+    source: Source = Field(default=Source(), description="Where it is read from, where the URI does not say it.")
     sha256: str | None = Field(default=None, description="What its content must be, in hexadecimal.")
 
     @field_validator("uri")

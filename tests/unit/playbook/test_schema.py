@@ -15,7 +15,8 @@ from noetl_serverless.tools import registry
 
 from .playbooks import playbook, step, tool
 
-EXAMPLES = sorted((Path(__file__).parents[3] / "playbooks").glob("*.yaml"))
+PLAYBOOKS = Path(__file__).parents[3] / "playbooks"
+EXAMPLES = sorted(path for path in PLAYBOOKS.glob("*.yaml") if not path.name.endswith(".test.yaml"))
 SCHEMA = registry.playbook_schema()
 VALIDATOR = Draft202012Validator(SCHEMA)
 

@@ -40,11 +40,13 @@ def register_text(client: Any, file: str, text: str, *, strict: bool = False, qu
         raise
     warnings = entry.get("warnings", [])
     for warning in () if quiet else warnings:
-        console(error=True).print(
-            fault_line({**warning, "message": f"warning: {warning['message']}"}, file), markup=False
-        )
+        console(error=True).print(fault_line(as_warning(warning), file), markup=False)
     kept: dict[str, Any] = {key: entry[key] for key in ("path", "version", "catalog_id", "kind") if key in entry}
     return {**kept, **({"warnings": warnings} if warnings else {})}
+
+
+def as_warning(fault: dict[str, Any]) -> dict[str, Any]:
+    return {**fault, "message": f"warning: {fault['message']}"}
 
 
 @command

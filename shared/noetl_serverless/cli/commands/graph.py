@@ -13,6 +13,7 @@ from ..failure import WrongUse
 from ..options import read_text
 from ..output import command
 from ..playbooks import plan_of
+from ..script_files import with_script_files
 
 
 class Format(StrEnum):
@@ -39,7 +40,7 @@ def graph(file: FileArgument, form: FormatOption = None, out: OutOption = None) 
     """
     from ...playbook.drawing.flowchart import flowchart
 
-    chart = flowchart(plan_of(read_text(str(file)), str(file), with_fields=True))
+    chart = flowchart(plan_of(with_script_files(read_text(str(file)), str(file)), str(file), with_fields=True))
     if form is None:
         form = Format.SVG if out is not None and out.suffix == ".svg" else Format.MERMAID
     if form is Format.SVG:
