@@ -256,3 +256,33 @@ class HeartbeatRequest(Message):
 class HeartbeatResponse(Message):
     # no longer leased to this worker: stop them, their outcomes would be refused
     lost: list[CommandKey]
+
+
+class SecretRequest(CommandKey):
+    """A fetched secret that a command needs: an entry of its playbook's keychain."""
+
+    name: str = Field(min_length=1, max_length=100)
+    # what it is fetched from: see worker.execution.keychain.digest_of
+    inputs: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class SecretAnswer(Message):
+    """`data`: the fields, if they are known; `fetch`: the worker is to fetch them, and to say how that ended; neither:
+    another worker fetches them, ask again."""
+
+    data: dict[str, Any] | None = Field(default=None, repr=False)
+    seconds_left: float = 0.0
+    fetch: str | None = None
+
+
+class FetchedSecret(SecretRequest):
+    """How a fetch ended. `data`: the fields; None if it failed."""
+
+    fetch: str = Field(min_length=1, max_length=100)
+    data: dict[str, Any] | None = Field(default=None, repr=False)
+    # seconds that it is valid
+    ttl: float = Field(default=0.0, ge=0, le=31 * 86_400)
+
+
+class SecretStored(Message):
+    stored: bool

@@ -22,6 +22,7 @@ from .commands import (
     explain,
     fmt,
     graph,
+    keychain,
     lint,
     quarantine,
     replay,
@@ -90,6 +91,7 @@ app.command()(capsule.rerun)
 app.command(epilog=reflowed(archive.EPILOG))(archive.archive)
 app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
+app.add_typer(keychain.app, name="keychain")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(context.app, name="context")

@@ -23,6 +23,7 @@ from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.database import Database
+from ..store.keychain import Keychain
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
@@ -66,13 +67,15 @@ def create_app(
     the batches that wait for their files.
     """
     stored = cache(results)
+    sealer = Sealer.of(settings.encryption_keys)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
     services = Services(
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
         scripts=ScriptReader(objects, allow_private_http=settings.http_allow_private),
-        credentials=Credentials(database, Sealer.of(settings.encryption_keys)),
+        credentials=Credentials(database, sealer),
+        keychain=Keychain(database, sealer),
         schedules=Schedules(database),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),

@@ -45,6 +45,7 @@ TAGS = {
     "results": "Read results of loops and results in the result store.",
     "catalog": "Register and read versioned playbooks.",
     "credentials": "Manage secrets, which are encrypted at rest.",
+    "keychain": "Inspect and clear the cache of fetched secrets.",
     "schedules": "Run playbooks at set times or intervals.",
     "commands": "Claim commands and report their outcomes (for workers).",
     "archive": "Move ended executions from the database to files.",

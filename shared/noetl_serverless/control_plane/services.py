@@ -13,6 +13,7 @@ from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
+from ..store.keychain import Keychain
 from ..store.schedules import Schedules
 from .scripts import ScriptReader
 from .tokens import Verifier
@@ -25,6 +26,7 @@ class Services:
     catalog: PostgresCatalog
     scripts: ScriptReader
     credentials: Credentials
+    keychain: Keychain
     schedules: Schedules
     executions: History
     replays: ArchivedReplays

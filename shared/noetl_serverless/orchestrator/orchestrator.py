@@ -222,6 +222,10 @@ class Orchestrator:
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
         return await self._commits.commit_fact(execution_id, fact, (timer, 0)) is not None
 
+    async def plan(self, hash: str) -> Plan:
+        """The plan of the playbook with this hash. Raises NotFound."""
+        return await self._playbooks.plan(hash)
+
     async def plan_of(self, execution_id: str) -> Plan | None:
         """The execution's plan; None if its row is lost, and with it the hash of its playbook."""
         executions = await self._event_store.load([execution_id])

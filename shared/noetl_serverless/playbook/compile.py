@@ -13,13 +13,14 @@ from .document import Path, plain_data
 from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
+from .keychain_plan import Keychain, fields_of, keychain_names, reads_of
 from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
 from .python_names import EVERYTHING
 from .reads import Reads, merge
 from .scope import RESERVED
 from .tasks import Tasks
 from .template import Template, Tree
-from .trees import Trees, templates_in
+from .trees import KEYCHAIN, Trees, templates_in
 
 # names that templates can use without their being sent to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
@@ -46,7 +47,8 @@ class _Compiler:
     def __init__(self, playbook: model.Playbook, faults: Faults) -> None:
         self.playbook = playbook
         self.document = faults.document
-        self.trees = Trees(faults)
+        self.trees = Trees(faults, fields_of(playbook.keychain))
+        self.keychain = Keychain(playbook.keychain, playbook.workload, self.trees).entries
         self.tasks = Tasks(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
@@ -92,6 +94,7 @@ class _Compiler:
             max_turns=spec.max_turns,
             weight=spec.weight,
             budget=_budget(spec.budget),
+            keychain=self.keychain,
             durability=spec.durability,
         )
 
@@ -102,7 +105,9 @@ class _Compiler:
 
     def _step(self, step: model.Step, path: Path, back_edges: set[tuple[str, int]]) -> Step:
         tasks = self.tasks.of_step(step, path)
-        input_tree = self.trees.tree(step.input, (*path, "input")) if step.input else None
+        takes_secrets = all(self.tasks.takes_secrets(tool) for tool in step.tools)
+        input_tree = self.trees.tree(step.input, (*path, "input"), secrets=takes_secrets) if step.input else None
+        input_tree, secret_input = _without_secrets(input_tree)
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
         arcs = self._arcs(step, path, back_edges)
@@ -118,10 +123,12 @@ class _Compiler:
             on_no_match=router.on_no_match,
             warns_on_no_match=_warns(step, router, arcs),
             admit=self._admit(step, path),
-            reads=self._reads(input_tree, tasks, loop),
+            reads=self._reads([input_tree, *secret_input.values()], tasks, loop),
             ctx_is_stable=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
             parks=any(task.kind == "playbook" for task in tasks),
             place=self.trees.place(path),
+            secret_input=secret_input,
+            secrets=keychain_names(secret_input.values()),
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:
@@ -205,12 +212,12 @@ class _Compiler:
             compiled.append(AdmitRule(when, then is None or then.allow))
         return tuple(compiled)
 
-    def _reads(self, input_tree: Tree, tasks: Collection[Task], loop: Loop | None) -> Reads:
+    def _reads(self, inputs: Iterable[Tree], tasks: Collection[Task], loop: Loop | None) -> Reads:
         """The names that the worker must be given to render the step's templates, and for its code."""
         contexts = [task.context for task in tasks if task.context is not None]
         if any(EVERYTHING in context for context in contexts):
             return self.everything
-        trees: list[Tree] = [input_tree, loop.items if loop else None]
+        trees: list[Tree] = [*inputs, loop.items if loop else None]
         if loop and loop.cursor:
             trees += [loop.cursor.auth, loop.cursor.claim]
         local = {*_LOCAL, FRAME_MAX_ROWS}
@@ -223,6 +230,11 @@ class _Compiler:
                 trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
         of_templates = (template.reads for tree in trees for template in templates_in(tree))
         found = merge([*of_templates, *contexts])
+        # the name of a credential may be that of an entry
+        by_name = (loop is not None and loop.cursor is not None) or any(
+            isinstance(task.config, dict) and task.config.keys() & grammar.AUTH_FIELDS for task in tasks
+        )
+        found = merge([found, reads_of(self.keychain, self.keychain if by_name else found.get(KEYCHAIN) or ())])
         return merge(self._resolved(name, parts, local) for name, parts in found.items())
 
     def _resolved(self, name: str, parts: frozenset[str] | None, local: set[str]) -> Reads:
@@ -234,6 +246,14 @@ class _Compiler:
         if name in local:
             return {}
         return {"ctx": frozenset({name}), "workload": frozenset({name})}
+
+
+def _without_secrets(tree: Tree) -> tuple[Tree, dict[str, Tree]]:
+    """The input of a step without the keys that read the keychain, and those keys."""
+    if not isinstance(tree, dict):
+        return tree, {}
+    secret = {key: value for key, value in tree.items() if keychain_names([value])}
+    return {key: value for key, value in tree.items() if key not in secret} or None, secret
 
 
 def _budget(budget: model.Budget | None) -> Budget | None:

@@ -36,6 +36,10 @@ LATER_KINDS: Final = frozenset(
         "wasm",
     }
 )
+# what a tool of these kinds is given is written to the log: of the execution that it starts
+LOGGED_KINDS: Final = frozenset({"playbook"})
+# keys of a tool that name credentials, which may be entries of the keychain
+AUTH_FIELDS: Final = frozenset({"auth", "credential", "credentials"})
 SQL_KINDS: Final = frozenset({"postgres", "duckdb"})
 SQL_FIELDS: Final = frozenset({"command", "commands", "query", "script"})
 REFUSED_CONFIG: Final[Mapping[str, Mapping[str, str]]] = {
@@ -48,7 +52,10 @@ LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"deps"
 
 # what executor.requires.features may name
 FEATURES: Final = frozenset(
-    {"routing", "joins", "loops", "pipelines", "retry", "workbook", "sub_playbooks", "result_refs", "budgets"}
+    {
+        *("routing", "joins", "loops", "pipelines", "retry", "workbook"),
+        *("sub_playbooks", "result_refs", "budgets", "keychain"),
+    }
 )
 
 # the price tables of this release; the default never changes, so that an old playbook keeps its meaning

@@ -16,11 +16,13 @@ from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
 from .load import LoadedPlaybook, load_playbook
+from .keychain_plan import closure
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
 from .semantics import own_rules, tool_path
 from .template import Template, has_markers
+from .trees import templates_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class _Warnings:
         for index, task in enumerate(self.playbook.workbook):
             self._rules(task.tool, ("workbook", index, "tool"))
         self._workload()
+        self._keychain()
 
     def _reached(self) -> set[str]:
         starts = {self.plan.entry} | ({self.plan.final_step} if self.plan.final_step else set())
@@ -154,6 +157,36 @@ class _Warnings:
         for path, value in walk(self.playbook.workload, ("workload",)):
             if isinstance(value, str) and has_markers(value):
                 self.faults.add("templates in 'workload' are not rendered: it is data", path, "playbook.not_rendered")
+
+    def _keychain(self) -> None:
+        used = self._used_secrets()
+        for index, entry in enumerate(self.playbook.keychain):
+            path: Path = ("keychain", index)
+            if entry.name not in used:
+                message = f"no step uses the keychain entry '{entry.name}'"
+                self.faults.add(message, (*path, "name"), "playbook.unused_secret")
+            for key in ("token", "map") if entry.kind in ("bearer", "static") else ():
+                texts = (value for _, value in walk(getattr(entry, key, None), ()) if isinstance(value, str))
+                if any(text and not has_markers(text) for text in texts):
+                    self.faults.add(
+                        "everybody who may read the playbook can read this value: store a secret as a credential, and "
+                        "name it in an entry of kind credential",
+                        (*path, key),
+                        "playbook.literal_secret",
+                    )
+
+    def _used_secrets(self) -> set[str]:
+        """Entries that a step reads, or may name as a credential, and those that they need."""
+        entries, names = self.plan.keychain, set[str]()
+        for step in self.plan.steps.values():
+            names |= step.secrets.union(*(task.secrets for task in step.tasks))
+            for task in step.tasks:
+                config = task.config if isinstance(task.config, dict) else {}
+                auth = [config[key] for key in grammar.AUTH_FIELDS & config.keys()]
+                names |= {value for tree in auth for _, value in walk(tree, ()) if isinstance(value, str)}
+                if any(True for tree in auth for _ in templates_in(tree)):
+                    names |= entries.keys()
+        return closure(entries, names)
 
 
 def _compared_names(template: Template) -> Iterator[str]:

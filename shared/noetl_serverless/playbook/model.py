@@ -5,23 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    StringConstraints,
-    Tag,
-    ValidationInfo,
-    model_validator,
-)
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_WEIGHT, WEIGHT
 from . import grammar
-from .document import MapNode
-from .faults import Faults
+from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import seconds, whole
+from .part import Name, Part
 from .template import has_markers
 
 MAX_STEPS = 10_000
@@ -29,7 +19,6 @@ MAX_TASKS = 100
 # of an execution, in seconds: a year
 MAX_TIMEOUT = 366 * 86_400
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 Condition = bool | str
 Assignments = dict[str, Any]
 
@@ -52,25 +41,6 @@ _Tag = Discriminator(_number_tag)
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400), _written(seconds)]
 Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
 Attempts = Annotated[Annotated[int, Field(ge=1, le=1000), Tag("number")] | _Template, _Tag, _written(whole)]
-
-
-class Part(BaseModel):
-    """A part of the document. Keys in `legacy` are refused with what to write instead, those in `later` as not
-    supported yet."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
-
-    legacy: ClassVar[Mapping[str, str]] = {}
-    later: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _sort_keys(cls, value: Any, info: ValidationInfo) -> Any:
-        if not isinstance(value, MapNode) or not isinstance(info.context, Faults):
-            return value
-        known = {field.alias or name for name, field in cls.model_fields.items()}
-        allows_extra = cls.model_config.get("extra") == "allow"
-        return info.context.sort_keys(value, known, cls.legacy, cls.later, allows_extra)
 
 
 class HttpTimeout(Part):
@@ -492,12 +462,12 @@ class Metadata(Part):
 
 class Playbook(Part):
     legacy = grammar.ROOT_LEGACY
-    later = frozenset({"keychain"})
 
     api_version: Literal["noetl.io/v2", "noetl.io/v10"] = Field(alias="apiVersion")
     kind: Literal["Playbook"]
     metadata: Metadata
     executor: Executor | None = None
+    keychain: list[AnyEntry] = Field([], max_length=MAX_ENTRIES)
     workload: dict[str, Any] = {}
     workbook: list[WorkbookTask] = []
     workflow: list[Step] = Field(min_length=1, max_length=MAX_STEPS)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from .document import Document
 from .faults import Faults, did_you_mean
+from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 
 M = TypeVar("M", bound=BaseModel)
@@ -52,6 +53,14 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
     if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
         label = next(iter(value))
         faults.add(f"write the name next to the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
+        return
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        written, at = (value or {}).get("kind"), (*location, "kind")
+        if written is None:
+            faults.add("'kind' is required", at, "playbook.missing_field")
+        else:
+            message = f"this must be one of {', '.join(KEYCHAIN_KINDS)}{did_you_mean(str(written), KEYCHAIN_KINDS)}"
+            faults.add(message, at)
         return
     message = f"'{location[-1]}' is required" if missing else _message(detail, value)
     faults.add(message, location, "playbook.missing_field" if missing else "playbook.invalid_value")

@@ -79,6 +79,8 @@ class Task:
     # what Python code reads of the execution: name, or EVERYTHING -> keys of it, None for all of it; None if it reads
     # nothing
     context: Reads | None = None
+    # entries of the keychain that its configuration reads
+    secrets: frozenset[str] = frozenset()
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -158,6 +160,9 @@ class Step:
     warns_on_no_match: bool = False
     # what it reads of ctx cannot change while it runs
     ctx_is_stable: bool = False
+    # the keys of its input that read the keychain, rendered anew for each call, and the entries that they read
+    secret_input: Mapping[str, Tree] = field(default_factory=dict)
+    secrets: frozenset[str] = frozenset()
 
     @property
     def may_retry(self) -> bool:
@@ -172,6 +177,27 @@ class Budget:
     max_billed_seconds: float | None
     max_cost_usd: float | None
     prices: str
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class KeychainEntry:
+    """A secret that a worker resolves when a tool needs it: see `keychain`."""
+
+    name: str
+    kind: str
+    scope: Literal["local", "global", "shared"]
+    auto_renew: bool
+    # seconds that a fetched value is kept at most
+    ttl: float | None
+    # the keys of its kind
+    config: Mapping[str, Tree]
+    # other entries that its templates read
+    needs: frozenset[str]
+    # what else they read
+    reads: Mapping[str, frozenset[str] | None]
+    # none of them reads the fields of its credential
+    sends_auth: bool
+    place: Place
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -205,6 +231,7 @@ class Plan:
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None
+    keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
     # step -> pool, for steps that do not run on "shared"; a matter of the deployment, not part of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
 

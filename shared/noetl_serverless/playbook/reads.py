@@ -27,6 +27,24 @@ def find_reads(tree: nodes.Template) -> Reads:
     return {root: None if parts is None else frozenset(parts) for root, parts in found.items()}
 
 
+def fields_read(tree: nodes.Template, root: str) -> Iterator[tuple[str | None, str | None, int]]:
+    """(name, field, line) of everything that is read of `root`: `root.name.field`. A name that the template computes is
+    None, and so is a field that it computes or does not name."""
+    parents: dict[int, nodes.Getattr | nodes.Getitem] = {id(node.node): node for node in tree.find_all(nodes.Getattr)}
+    parents |= {id(node.node): node for node in tree.find_all(nodes.Getitem)}
+    for node in tree.find_all(nodes.Name):
+        if node.name == root and node.ctx == "load":
+            above = parents.get(id(node))
+            yield _key_of(above), _key_of(parents.get(id(above))), node.lineno
+
+
+def _key_of(node: nodes.Getattr | nodes.Getitem | None) -> str | None:
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    key = node.arg if node is not None else None
+    return key.value if isinstance(key, nodes.Const) and isinstance(key.value, str) else None
+
+
 def merge(all_reads: Iterable[Reads]) -> dict[str, frozenset[str] | None]:
     merged: dict[str, set[str] | None] = {}
     for reads in all_reads:

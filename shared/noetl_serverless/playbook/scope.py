@@ -21,6 +21,7 @@ RESERVED: Final = frozenset(
         "output",
         "error",
         "execution_id",
+        "keychain",
         "results",
         "_prev",
         "_task",
@@ -106,14 +107,15 @@ def build_scope(
     error: Mapping[str, Any] | None = None,
     event: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    keychain: Mapping[str, Any] | None = None,
     meter: WorkMeter | None = None,
 ) -> Scope:
     """The scope of one rendering.
 
     `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
     outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `output` is an outcome with
-    http, pg, py beside it or under "extra"; `extra` holds task labels and the like. Without `fetch`, reading a value by
-    reference raises NeedsFetch, except for its extracted fields.
+    http, pg, py beside it or under "extra"; `extra` holds task labels and the like; `keychain` holds resolved entries,
+    by name. Without `fetch`, reading a value by reference raises NeedsFetch, except for its extracted fields.
     """
     reader = Reader(fetch)
     extra = extra or {}
@@ -122,6 +124,8 @@ def build_scope(
     if ctx_refs:
         view = CtxView(ctx, ctx_refs, reader)
         reserved["ctx"], ctx = view, view.layer()
+    if keychain:
+        reserved["keychain"] = keychain
     if iter is not None:
         reserved["iter"] = iter
     if loop is not None:

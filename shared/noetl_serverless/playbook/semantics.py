@@ -17,7 +17,7 @@ from .scope import RESERVED
 RESERVED_NAMES: Final = (
     RESERVED
     | set(GLOBALS)
-    | {"keychain", "loop_index", "self"}
+    | {"loop_index", "self"}
     | {"true", "false", "none", "True", "False", "None"}
     | {
         "and",

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from . import grammar, model, python_libs
 from .document import Path, plain_data
 from .faults import did_you_mean
+from .keychain_plan import keychain_names
 from .layers import timeout_of
 from .plan import Accumulate, Rule, Task
 from .python_code import CodeError, check_code, decode_code
@@ -41,6 +42,14 @@ class Tasks:
             self._task(step, tool, tool_path(step, base, index), names, index) for index, tool in enumerate(step.tools)
         )
 
+    def takes_secrets(self, tool: model.Tool) -> bool:
+        """Whether its configuration and input may hold secrets: they do not go into the log."""
+        kind = self.workbook[tool.name or ""][0].kind if self._is_inlined(tool) else tool.kind
+        return kind not in grammar.LOGGED_KINDS
+
+    def _is_inlined(self, tool: model.Tool) -> bool:
+        return tool.kind == "workbook" and tool.name in self.workbook
+
     def check_workbook(self) -> None:
         """Check all workbook tasks, including those that no step uses."""
         for tool, base in self.workbook.values():
@@ -48,7 +57,7 @@ class Tasks:
             self._rules(tool, (*base, "tool"), [tool.name or ""], 0, {})
 
     def _task(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
-        if tool.kind == "workbook" and tool.name in self.workbook:
+        if self._is_inlined(tool):
             return self._inlined(step, tool, path, names, index)
         timeout = timeout_of(self.playbook, step, tool)
         config = self._config(tool, path)
@@ -65,6 +74,7 @@ class Tasks:
             returns=tuple(tool.contract.returns) if tool.contract else (),
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
+            secrets=keychain_names([config]),
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
@@ -73,7 +83,7 @@ class Tasks:
         at = (*base, "tool")
         config = self._config(tool, at)
         defaults = config.pop("input", None)
-        input_tree = self.trees.tree(use.input, (*path, "input"))
+        input_tree = self.trees.tree(use.input, (*path, "input"), secrets=self.takes_secrets(tool))
         kept = {key: value for key, value in _mapping(defaults).items() if key not in step.input}
         config["input"] = {**kept, **_mapping(input_tree)}
         own_rules = use.spec is not None and use.spec.policy is not None and bool(use.spec.policy.rules)
@@ -92,6 +102,7 @@ class Tasks:
             returns=tuple(name for one in (tool, use) if one.contract for name in one.contract.returns),
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
+            secrets=keychain_names([config]),
         )
 
     @property
@@ -132,7 +143,7 @@ class Tasks:
             ):
                 self._script(config, tool, value, here)
             elif tool.kind in grammar.SQL_KINDS and key in grammar.SQL_FIELDS:
-                config[key] = self.trees.sql(value, here)
+                config[key] = self.trees.sql(value, here, secrets=True)
             elif tool.kind == "python" and key in ("code", "code_b64"):
                 self._code(config, key, value, here)
             elif tool.kind == "python" and key == "libs":
@@ -140,9 +151,9 @@ class Tasks:
             elif hint := grammar.REFUSED_CONFIG.get(tool.kind, {}).get(key):
                 self.trees.faults.add(f"'{key}' of {tool.kind}: {hint}", here, key=True)
             else:
-                config[key] = self.trees.tree(value, here)
+                config[key] = self.trees.tree(value, here, secrets=self.takes_secrets(tool))
         if tool.input:
-            config["input"] = self.trees.tree(tool.input, (*path, "input"))
+            config["input"] = self.trees.tree(tool.input, (*path, "input"), secrets=self.takes_secrets(tool))
         return config
 
     def _script(self, config: dict[str, Tree], tool: model.Tool, value: Any, path: Path) -> None:

@@ -122,6 +122,10 @@ class _Compiled:
         """The error for a value that cannot be used where the template stands."""
         return self._error(message)
 
+    def syntax(self) -> nodes.Template:
+        """Its syntax tree."""
+        return self.environment.parse(self.source)
+
     def _look_at(self, tree: nodes.Template) -> None:
         """Take what else is needed from the syntax tree, which is not kept."""
 

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from ..errors import json_pointer
 from . import model
 from .document import Path
-from .faults import Faults
+from .faults import Faults, did_you_mean
 from .plan import Assignment
+from .reads import fields_read
 from .template import Place, SqlTemplate, Template, TemplateError, Tree, has_markers, truthy
 
 T = TypeVar("T", Template, SqlTemplate)
 
-LATER_NAMES = frozenset({"keychain"})
+KEYCHAIN: Final = "keychain"
+# methods of a mapping, which templates may call on a whole entry
+_METHODS = frozenset({"get", "items", "keys", "values"})
 _WORDS = frozenset({"true", "false", "yes", "no", "1", "0", "none", ""})
 
 
 class Trees:
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, keychain: Mapping[str, frozenset[str] | None] | None = None) -> None:
+        """`keychain`: the fields of each of its entries, None where they are not known before it is resolved."""
         self.faults = faults
+        self._keychain = keychain or {}
         # a template in many places, for example through an alias, is compiled once, as if at the start of a document
         self._seen: dict[tuple[type[Template | SqlTemplate], str], Template | SqlTemplate | TemplateError] = {}
 
@@ -36,25 +41,27 @@ class Trees:
         found, mark = self.faults.document.find(path)
         return Place(mark.content, mark.content_column, json_pointer(found), mark.indent)
 
-    def tree(self, value: Any, path: Path) -> Tree:
+    def tree(self, value: Any, path: Path, *, secrets: bool = False) -> Tree:
+        """`secrets`: whether its templates may read the keychain, since only a worker renders them, for a tool."""
         if isinstance(value, Mapping):
-            return {key: self.tree(item, (*path, key)) for key, item in value.items()}
+            return {key: self.tree(item, (*path, key), secrets=secrets) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.tree(item, (*path, index)) for index, item in enumerate(value)]
+            return [self.tree(item, (*path, index), secrets=secrets) for index, item in enumerate(value)]
         if isinstance(value, str) and has_markers(value):
-            return self.template(value, path) or ""
+            return self._compiled(Template, value, path, secrets=secrets) or ""
         return cast(Tree, value)
 
     def template(self, source: str, path: Path) -> Template | None:
         """None if it does not compile."""
         return self._compiled(Template, source, path)
 
-    def sql(self, value: Any, path: Path) -> Tree:
+    def sql(self, value: Any, path: Path, *, secrets: bool = False) -> Tree:
+        """`secrets`: as in `tree`."""
         if isinstance(value, list):
-            return [self.sql(item, (*path, index)) for index, item in enumerate(value)]
+            return [self.sql(item, (*path, index), secrets=secrets) for index, item in enumerate(value)]
         if not isinstance(value, str):
             return cast(Tree, value)
-        return self._compiled(SqlTemplate, value, path) or ""
+        return self._compiled(SqlTemplate, value, path, secrets=secrets) or ""
 
     def condition(self, value: bool | str | None, path: Path) -> Template | None:
         """The template of a condition, or None if it is always true."""
@@ -104,15 +111,36 @@ class Trees:
             self.faults.add(str(error), path)
         return Template("{{ [] }}")
 
-    def _compiled(self, kind: type[T], source: str, path: Path) -> T | None:
+    def _compiled(self, kind: type[T], source: str, path: Path, *, secrets: bool = False) -> T | None:
         place, seen = self.text_place(path), self._look_at(kind, source)
         if isinstance(seen, TemplateError):
             line, column = place.within(seen.line or 1, seen.column or 1)
             self.faults.add_at(f"template: {seen.message}", path, line, column, "playbook.template")
             return None
-        for name in LATER_NAMES & seen.reads.keys():
-            self.faults.add(f"'{name}' in a template is not supported yet", path, "playbook.not_supported")
+        if KEYCHAIN in seen.reads:
+            self._check_keychain(seen, path, place, allowed=secrets)
         return cast(T, seen.at(place))
+
+    def _check_keychain(self, template: Template | SqlTemplate, path: Path, place: Place, *, allowed: bool) -> None:
+        def fault(message: str, below: int, code: str = "playbook.invalid_value") -> None:
+            self.faults.add_at(message, path, *place.within(below + 1, 1), code)
+
+        for name, field, line in fields_read(template.syntax(), KEYCHAIN):
+            if not allowed:
+                fault(
+                    "'keychain' cannot be read here, where its value would be written to the log: read it in the "
+                    "configuration or the input of a tool that is no sub-playbook",
+                    line - 1,
+                )
+                return
+            if name is None:
+                fault("write the names of the entry and of its field: {{ keychain.name.field }}", line - 1)
+            elif name not in self._keychain:
+                hint = did_you_mean(name, self._keychain) or "; declare it in 'keychain'"
+                fault(f"there is no keychain entry '{name}'{hint}", line - 1, "playbook.unknown_secret")
+            elif (fields := self._keychain[name]) is not None and field not in (None, *fields, *_METHODS):
+                hint = did_you_mean(str(field), fields) or f"; its fields are {', '.join(sorted(fields))}"
+                fault(f"the keychain entry '{name}' has no field '{field}'{hint}", line - 1, "playbook.unknown_secret")
 
     def _look_at(self, kind: type[T], source: str) -> Template | SqlTemplate | TemplateError:
         seen = self._seen.get((kind, source))

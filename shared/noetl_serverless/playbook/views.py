@@ -277,6 +277,43 @@ def _results(data: Any) -> Any:
     return data["results"] if isinstance(data, Mapping) else None
 
 
+class SecretView(View):
+    """A resolved entry of the keychain."""
+
+    __slots__ = ("_fields", "_name")
+
+    def __init__(self, name: str, fields: Mapping[str, Any]) -> None:
+        self._name = name
+        self._fields = fields
+
+    def lookup(self, key: str) -> Any:
+        return self._fields.get(key, ABSENT)
+
+    def whole(self) -> Any:
+        return dict(self._fields)
+
+    def names(self) -> list[str]:
+        return [*self._fields]
+
+    def title(self) -> str:
+        return f"the keychain entry '{self._name}'"
+
+
+class SecretName(View):
+    """Stands for an entry of the keychain where none is resolved: its fields are their own names."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def lookup(self, key: str) -> Any:
+        return ABSENT if key in ("get", "items", "keys", "values") else f"keychain.{self._name}.{key}"
+
+    def whole(self) -> Any:
+        return {self._name: f"keychain.{self._name}"}
+
+
 class OutputView(View):
     """The envelope of what just ended: status, data, ref, error, meta, http, pg, py.
 

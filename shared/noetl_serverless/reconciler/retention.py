@@ -1,4 +1,5 @@
-"""Archives executions, and deletes expired executions, results, and the events of archived or deleted executions.
+"""Archives executions, and deletes expired executions, results, cached secrets, and the events of archived or deleted
+executions.
 
 A pass does at most one of these tasks, for a short time; when more is left, the task is due again at once.
 """
@@ -31,6 +32,8 @@ MAX_EXPIRING_EXECUTIONS = 100
 # concurrent calls of the result store
 MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
+# cached secrets of executions that are looked at in one pass: more than one execution can have
+MAX_SECRETS = 500
 
 Counts = dict[str, int]
 
@@ -75,6 +78,8 @@ class Retention:
                 return await self._results(task)
             case "purge":
                 return await self._purge(task)
+            case "keychain":
+                return await self._secrets(task)
         return {}
 
     # -- archiving
@@ -189,6 +194,17 @@ class Retention:
             await asyncio.gather(*(self._store().delete(key) for key in batch))
             metrics.results_deleted.inc(len(batch))
         return True
+
+    # -- cached secrets
+
+    async def _secrets(self, task: MaintenanceTask) -> Counts:
+        expired = await self._tasks.delete_expired_secrets(MAX_ITEMS)
+        ended, after = await self._tasks.delete_secrets_of_ended(int(task.position.get("after", 0)), MAX_SECRETS)
+        task.position["after"] = after or 0
+        await self._tasks.save_position(task.name, task.position)
+        if after is not None or expired == MAX_ITEMS:
+            await self._tasks.reschedule(task.name)
+        return {"secrets_expired": expired, "secrets_of_ended": ended}
 
     # -- events
 

@@ -1,4 +1,4 @@
-"""Work of the reconciler that is not urgent, and results that have expired."""
+"""Work of the reconciler that is not urgent, and results and cached secrets that have expired."""
 
 from __future__ import annotations
 
@@ -62,6 +62,14 @@ class MaintenanceTasks:
     async def expired_results(self, limit: int) -> list[tuple[int, str]]:
         """(execution id, key) of results whose own expiry has passed."""
         return [(row[0], row[1]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
+
+    async def delete_expired_secrets(self, limit: int) -> int:
+        return len(await self._database.run(self._sql["delete_expired_secrets"], limit=limit))
+
+    async def delete_secrets_of_ended(self, after: int, limit: int) -> tuple[int, int | None]:
+        """(how many were deleted, the execution to continue after), the latter None if no more are left."""
+        [row] = await self._database.rows(self._sql["delete_secrets_of_ended"], after=after, limit=limit)
+        return row["deleted"], row["last"] if row["looked_at"] == limit else None
 
     async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
         """Delete the rows of these results."""

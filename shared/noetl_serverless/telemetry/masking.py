@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 MASK = "***"
 # shorter values would mask half of every line
@@ -22,6 +24,66 @@ _PATTERNS = re.compile(
     r"|(?P<user>://[^\s:/@\"']*:)[^\s@/\"']+(?=@)"
     r"|(?P<name>\b(?:password|passwd|secret|session_token|access_token|api_key|apikey)\s*[=:]\s*)[^\s,;&\"'}\])\\]+"
 )
+
+
+# of a secret of several lines, such as a private key, each line of this length is a secret, too
+_MIN_LINE_CHARACTERS = 12
+# the base64 of fewer bytes is too short to be recognized inside that of a longer text
+_MIN_BASE64_BYTES = 8
+
+
+def forms(secret: str) -> Iterator[str]:
+    """The secret as it may appear in texts: as it is, line by line, escaped, quoted for a URL, and in base64, of itself
+    or of a longer text that contains it, such as `user:secret`."""
+    lines = [line for line in secret.splitlines() if len(line) >= _MIN_LINE_CHARACTERS]
+    for text in (secret, *(lines if lines != [secret] else ())):
+        yield text
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield repr(text)[1:-1]
+        yield quote(text, safe="")
+        yield quote(text)
+    content = secret.encode(errors="replace")
+    if len(content) >= _MIN_BASE64_BYTES:
+        for before in range(3):
+            # three bytes are four characters: those that also hold bits of the neighbours are left out
+            encoded = base64.b64encode(bytes(before) + content).decode().rstrip("=")
+            whole = encoded[-(-before * 4 // 3) : (before + len(content)) * 4 // 3]
+            yield whole
+            yield whole.replace("+", "-").replace("/", "_")
+
+
+class SecretTexts:
+    """Replaces the secrets that it is told of by `***`, in all their forms, and nothing else."""
+
+    def __init__(self) -> None:
+        self._forms: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._forms)
+
+    def add(self, secret: str) -> None:
+        added = set(forms(secret)) - self._forms
+        if added:
+            self._forms |= added
+            # longest first: a secret may contain another
+            self._pattern = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))))
+
+    def text(self, text: str) -> str:
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+    def tree(self, value: Any) -> Any:
+        """A copy of a JSON value with every text masked, those of keys included."""
+        match value:
+            case str():
+                return self.text(value)
+            case Mapping():
+                return {self.tree(key): self.tree(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self.tree(item) for item in value]
+            case _:
+                return value
 
 
 class Masking:

@@ -56,9 +56,9 @@ async def run_playbook(
     """Run a playbook with the engine's own decisions, templates, rules and retries; delays take no time.
 
     `tools`: by kind, a tool or a function that replaces it; other kinds run for real. `playbooks`: the texts of
-    sub-playbooks. `credentials`: by name, their data. `expressions`, such as "ctx.total", are evaluated at the end.
-    `stop` is called between commands: if it returns true, the run goes no further. Raises InvalidPlaybook, and
-    InvalidRequest for a workload that does not fit."""
+    sub-playbooks. `credentials`: by name, their data; secrets of a keychain are their names. `expressions`, such as
+    "ctx.total", are evaluated at the end. `stop` is called between commands: if it returns true, the run goes no
+    further. Raises InvalidPlaybook, and InvalidRequest for a workload that does not fit."""
     with tempfile.TemporaryDirectory(prefix="noetl-test-") as folder:
         scratch = Path(folder)
         python = PythonPool(PYTHON_PROCESSES, PYTHON_MEMORY_MB, scratch)

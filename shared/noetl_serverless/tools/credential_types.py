@@ -1,4 +1,5 @@
-"""The types of credentials that tools read, and the fields of each. A tool lists them in `credentials`."""
+"""The types of credentials that tools and keychains read, and the fields of each. A tool lists its own in
+`credentials`."""
 
 from __future__ import annotations
 
@@ -9,10 +10,23 @@ from ..errors import Fault, json_pointer
 from ..playbook.faults import did_you_mean
 from . import registry
 
+# what entries of a keychain read: of a client of a token endpoint, of a user of AWS, and of a service account of Google
+# (its key file)
+OF_KEYCHAIN: Mapping[str, frozenset[str]] = {
+    "oauth2": frozenset({"client_id", "client_secret"}),
+    "aws": frozenset({"access_key_id", "secret_access_key", "session_token", "region"}),
+    "service_account": frozenset(
+        {
+            *("type", "project_id", "private_key_id", "private_key", "client_email", "client_id"),
+            *("auth_uri", "token_uri", "auth_provider_x509_cert_url", "client_x509_cert_url", "universe_domain"),
+        }
+    ),
+}
+
 
 @cache
 def fields_by_type() -> Mapping[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = {}
+    found: dict[str, frozenset[str]] = dict(OF_KEYCHAIN)
     for kind in registry.kinds():
         # tools of other packages may have none
         for type_, fields in getattr(registry.load(kind), "credentials", {}).items():

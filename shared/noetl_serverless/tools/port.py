@@ -40,6 +40,11 @@ _PUBLIC = frozenset(
         "name",
         "param",
         "in",
+        # of an OAuth 2.0 token response
+        "token_type",
+        "scope",
+        "expires_in",
+        "region",
     }
 )
 

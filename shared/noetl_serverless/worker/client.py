@@ -17,10 +17,14 @@ from ..protocol import (
     WIRE,
     ClaimRequest,
     ClaimResponse,
+    FetchedSecret,
     HeartbeatRequest,
     HeartbeatResponse,
     ReportRequest,
     ReportResponse,
+    SecretAnswer,
+    SecretRequest,
+    SecretStored,
 )
 from ..tools.port import Credential
 from .orchestrator import MAX_REPORT_TRIES, Response, refusal
@@ -83,6 +87,12 @@ class ControlPlane:
         credential = Credential(name=body["name"], type=body["type"], data=body["data"])
         self._credentials[name] = (now + CREDENTIAL_TTL_SECONDS, credential)
         return credential
+
+    async def acquire_secret(self, request: SecretRequest) -> SecretAnswer:
+        return await self.call("POST", "/api/keychain/acquire", SecretAnswer, request)
+
+    async def store_secret(self, request: FetchedSecret) -> SecretStored:
+        return await self.call("POST", "/api/keychain/store", SecretStored, request)
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int = 0) -> dict[str, Any]:
         """A page of the manifest, from item `after` on: {"parts", "next"}. The previous release does not page: it

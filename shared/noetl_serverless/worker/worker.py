@@ -79,6 +79,7 @@ class Worker:
             resolver=Resolver(result_store, client.manifest),
             scratch=self._scratch,
             allow_private_http=settings.http_allow_private,
+            secrets=client,
             supports=self._orchestrator.supports,
         )
         self._executor = Executor(toolbox, self.id)

@@ -277,5 +277,5 @@ async def test_a_pass_does_only_so_much_and_goes_on(
 
 async def test_two_reconcilers_share_the_tasks(harness: ArchiveHarness) -> None:
     one, two = harness.retention(), harness.retention()
-    await asyncio.gather(*(retention.run_next_task() for retention in (one, two) for _ in range(2)))
+    await asyncio.gather(*(retention.run_next_task() for retention in (one, two) for _ in range(3)))
     assert await harness.count("chore", "due_at <= now()") == 0

@@ -9,6 +9,8 @@ WORKER = {
     "reportOutcomes",
     "heartbeat",
     "getCredential",
+    "acquireSecret",
+    "storeSecret",
     "getPlanText",
     "getManifest",
     "claimArchive",
@@ -20,6 +22,7 @@ WORKER = {
 }
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
+    *("acquireSecret", "storeSecret"),
     *(name for name in WORKER if "Archive" in name),
 }
 

@@ -42,7 +42,6 @@ class TestRoot:
             (MINIMAL.replace("{name: x}", "{name: 5}"), 3, "playbook.invalid_value", "a string, not a number"),
             (MINIMAL.replace("{name: x}", "{name: x, path: ../x}"), 3, "playbook.invalid_value", "pattern"),
             (MINIMAL + "vars: {a: 1}\n", 7, "playbook.legacy", "'workload'"),
-            (MINIMAL + "keychain: []\n", 7, "playbook.not_supported", "'keychain' is not supported yet"),
             (MINIMAL + "workloads: {}\n", 7, "playbook.unknown_key", "did you mean 'workload'?"),
             (MINIMAL + "workload: []\n", 7, "playbook.invalid_value", "a mapping, not a list"),
             (MINIMAL + "kind: Playbook\n", 7, "playbook.duplicate_key", "duplicate key"),
@@ -225,7 +224,6 @@ class TestNotYet:
             ("spec: {policy: {emit: {}}}", "'emit'"),
             ("next: {spec: {policy: {}}, arcs: [{step: a}]}", "'policy'"),
             ("next: {arcs: [{step: a, spec: {}}]}", "'spec'"),
-            ("input: {k: '{{ keychain.a.b }}'}", "'keychain' in a template"),
         ],
     )
     def test_of_a_step(self, extra: str, name: str) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import base64
 import json
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
-from noetl_serverless.telemetry.masking import Masking
+from noetl_serverless.telemetry.masking import Masking, SecretTexts
 
 
 @pytest.fixture
@@ -96,3 +99,38 @@ def test_a_tree_is_masked_by_key_and_by_value(masking: Masking) -> None:
         1: True,
     }
     assert tree["password"] == "x"
+
+
+class TestSecretTexts:
+    SECRET = 'p+ss "w/rd" é\\'
+
+    @pytest.fixture
+    def texts(self) -> SecretTexts:
+        texts = SecretTexts()
+        texts.add(self.SECRET)
+        return texts
+
+    @pytest.mark.parametrize("before", ["", "a", "ab", "user:"])
+    @pytest.mark.parametrize("after", ["", "z", "yz", "xyz"])
+    def test_base64_of_a_text_that_contains_it_is_masked(self, texts: SecretTexts, before: str, after: str) -> None:
+        content = (before + self.SECRET + after).encode()
+        for encoded in (base64.b64encode(content).decode(), base64.urlsafe_b64encode(content).decode()):
+            masked = texts.text(encoded)
+            # at most one character at either end shares its bits with what is around
+            gone = len(encoded) - len(masked.replace("***", ""))
+            assert gone >= len(self.SECRET.encode()) * 4 // 3 - 2, masked
+
+    @pytest.mark.parametrize("form", [str, json.dumps, repr, quote, lambda text: quote(text, safe="")])
+    def test_its_other_forms_are_masked(self, texts: SecretTexts, form: Callable[[str], str]) -> None:
+        assert texts.text(f"a {form(self.SECRET)} b").strip("ab ").strip("\"'") == "***"
+
+    def test_each_line_of_a_key_is_masked(self) -> None:
+        texts = SecretTexts()
+        texts.add("-----BEGIN KEY-----\nMIIEvQIBADANBg\nshort\n-----END KEY-----")
+        assert texts.text("line 2: MIIEvQIBADANBg") == "line 2: ***"
+        assert texts.text("short") == "short"
+
+    def test_a_whole_tree_is_masked_and_nothing_else(self, texts: SecretTexts) -> None:
+        tree = {self.SECRET: [self.SECRET, 1, None, True, {"password": "kept"}], "n": 1.5}
+        assert texts.tree(tree) == {"***": ["***", 1, None, True, {"password": "kept"}], "n": 1.5}
+        assert SecretTexts().tree(tree) == tree and not SecretTexts()

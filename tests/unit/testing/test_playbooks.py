@@ -173,3 +173,13 @@ async def test_a_run_shows_the_error_and_the_outcome_of_each_step() -> None:
     assert {step: outcome["status"] for step, outcome in run.outcomes.items()} == {"a": "ok", "b": "error"}
     assert [call.config["url"] for call in run.calls] == ["http://x"], "the playbook's own workload"
     assert [event.seq for event in run.events] == list(range(1, len(run.events) + 1))
+
+
+async def test_secrets_of_a_keychain_are_their_names() -> None:
+    step = '{step: ask, tool: {kind: http, url: "{{ keychain.a.token }}", headers: {x: "{{ keychain.b.any }}"}}}'
+    text = playbook("t/secret", step).replace(
+        "workflow:",
+        "keychain:\n  - {name: a, kind: bearer, token: abc}\n  - {name: b, kind: oauth2, endpoint: 'http://x'}\nworkflow:",
+    )
+    run = await run_playbook(text, tools={"http": lambda call: call.config})
+    assert run.result == {"url": "keychain.a.token", "headers": {"x": "keychain.b.any"}}

@@ -24,7 +24,10 @@ def set_(
         str,
         typer.Option(
             "--type",
-            help="Type: postgres, bearer, oauth2, basic, api_key or header. Tools read no other type.",
+            help=(
+                "Type: postgres, bearer, oauth2, basic, api_key or header; aws or service_account for a keychain. "
+                "Tools read no other type."
+            ),
         ),
     ],
     value: Annotated[

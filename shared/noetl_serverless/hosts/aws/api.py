@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
+from ...tools.aws_signature import Query, encode_path, encode_query, signed_headers
 from ..cloud.transport import MAX_TRIES, TIMEOUT_SECONDS, ApiError, Response, Transport
 from .account import Account
-from .signature import Query, encode_path, encode_query, signed_headers
 
 _THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled")
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import quote, unquote, urlsplit
 
+from ...tools.aws_signature import signed_query
 from .account import Account
-from .signature import signed_query
 
 # RDS accepts a token for 15 minutes
 TOKEN_SECONDS = 900

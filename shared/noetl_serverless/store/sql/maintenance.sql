@@ -46,3 +46,22 @@ WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.e
 -- delete_result_rows: delete the rows of deleted results
 DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
 WHERE r.execution_id = x.execution_id AND r.key = x.key;
+
+-- delete_expired_secrets: delete cached secrets that have expired and that nobody fetches
+DELETE FROM noetl.keychain WHERE (cache_key, inputs) IN (
+    SELECT cache_key, inputs FROM noetl.keychain
+    WHERE expires_at < now() AND (fetching_until IS NULL OR fetching_until < now())
+    ORDER BY expires_at LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED
+) RETURNING cache_key;
+
+-- delete_secrets_of_ended: of the cached secrets of executions, after one of these, delete those of executions that have ended
+WITH page AS (
+    SELECT cache_key, inputs, execution_id FROM noetl.keychain
+    WHERE execution_id > CAST(:after AS bigint) ORDER BY execution_id LIMIT CAST(:limit AS integer)
+), deleted AS (
+    DELETE FROM noetl.keychain k USING page p WHERE k.cache_key = p.cache_key AND k.inputs = p.inputs
+        AND NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = p.execution_id AND e.status = 'RUNNING')
+    RETURNING k.cache_key
+)
+SELECT (SELECT count(*) FROM deleted) AS deleted, (SELECT max(execution_id) FROM page) AS last,
+    (SELECT count(*) FROM page) AS looked_at;

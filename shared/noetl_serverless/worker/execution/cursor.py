@@ -189,7 +189,7 @@ class CursorRun(FrameRun):
             idempotency_key=f"{command.execution_id}/{command.step}/{command.generation}/claim/{self.frame.index}",
             share=self.job.share,
         )
-        return context_of(self.job.toolbox, identity, self.job.stopwatch)
+        return context_of(self.job.toolbox, identity, self.job.stopwatch.paused, self.job.find_credential)
 
     # -- running
 

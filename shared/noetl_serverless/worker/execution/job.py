@@ -10,11 +10,12 @@ from ...playbook.plan import Plan, Step
 from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from .attempts import Attempts
+from .keychain import Secrets
 from .lease import Lease
 from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
 from .time_budget import TimeBudget
-from .toolbox import Toolbox
+from .toolbox import FindCredential, Toolbox
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -36,6 +37,8 @@ class Job:
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
     resume: Mapping[str, Any] | None = None
+    # None if the playbook has no keychain
+    secrets: Secrets | None = None
     # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
 
@@ -65,8 +68,14 @@ class Job:
             attempts=attempts,
             stopwatch=stopwatch,
             lease=lease,
+            secrets=Secrets(command, plan, toolbox) if plan.keychain else None,
             share=Share(command.plan, plan.weight),
         )
+
+    @property
+    def find_credential(self) -> FindCredential:
+        """Where tools find credentials: among the entries of the keychain, and the stored ones."""
+        return self.toolbox.fetch_credential if self.secrets is None else self.secrets.credential
 
     def of_item(
         self,
@@ -90,6 +99,7 @@ class Job:
             attempts=self.attempts,
             stopwatch=self.stopwatch,
             lease=self.lease,
+            secrets=self.secrets,
             share=self.share,
         )
 

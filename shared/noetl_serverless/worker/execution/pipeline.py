@@ -19,14 +19,15 @@ from ...playbook.scope import build_scope, read_names
 from ...playbook.template import Template, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
-from ...playbook.views import Fetch
+from ...playbook.views import Fetch, View
 from ...protocol import ChildRequest
+from ...tools.port import ToolFailure
 from .accumulate import accumulate
 from .attempts import Attempt
 from .backoff import backoff
 from .domain import TooLarge, check_size, size_of, to_domain, value_error
 from .envelope import child_output, envelope
-from .errors import from_problem, from_template, step_error
+from .errors import clean, from_problem, from_template, step_error
 from .job import Job, TaskResult
 from .set_values import check_sizes
 from .store_result import store_result
@@ -122,20 +123,36 @@ class Pipeline:
 
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the sub-playbook that it requests."""
+        output = await self._called(task)
+        if self.job.secrets is None or isinstance(output, ChildRequest):
+            return output
+        masked: dict[str, Any] = await self.job.secrets.masked(output)
+        return masked
+
+    async def _called(self, task: Task) -> dict[str, Any] | ChildRequest:
+        step = self.job.step
+        names, keychain = task.secrets | step.secrets, None
         try:
-            rendered = await self._render(lambda scope: self._render_tree(task.config, scope))
+            if names and self.job.secrets is not None:
+                keychain = await self.job.secrets.views(names)
+            config, secret_input = await self._render(
+                lambda scope: (self._render_tree(task.config, scope), self._render_tree({**step.secret_input}, scope)),
+                keychain=keychain,
+            )
             timeout = await self._number(task.timeout, seconds)
             context = await self._context(task)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
+        except ToolFailure as failure:
+            return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
         return await call_task(
             self.job,
             task,
-            dict(rendered or {}),
+            dict(config or {}),
             self._identity(task),
-            step_input=self.input,
+            step_input={**self.input, **secret_input},
             timeout=timeout,
             context=context,
         )
@@ -376,9 +393,11 @@ class Pipeline:
             raise InvalidRequest(f"the input of step '{self.job.step.name}' must give an object")
         return dict(given or {})
 
-    async def _render(self, produce: Any, output: dict[str, Any] | None = None) -> Any:
+    async def _render(
+        self, produce: Any, output: dict[str, Any] | None = None, keychain: Mapping[str, View] | None = None
+    ) -> Any:
         def with_scope(fetch: Fetch) -> Any:
-            return produce(self._scope(fetch, output))
+            return produce(self._scope(fetch, output, keychain))
 
         return await self.job.lazy.render(with_scope)
 
@@ -402,7 +421,9 @@ class Pipeline:
         run = f"{command.execution_id}/{token_key(command.step, command.generation)}"
         return {"loop_index": self.job.loop["index"], "loop_event_id": run}
 
-    def _scope(self, fetch: Fetch, output: dict[str, Any] | None) -> Mapping[str, Any]:
+    def _scope(
+        self, fetch: Fetch, output: dict[str, Any] | None, keychain: Mapping[str, View] | None = None
+    ) -> Mapping[str, Any]:
         command = self.job.command
         return build_scope(
             workload=command.workload,
@@ -416,6 +437,7 @@ class Pipeline:
             iter=self.iter,
             loop=self.job.loop,
             output=output,
+            keychain=keychain,
             extra={
                 **self._iteration(),
                 **self.accumulated,

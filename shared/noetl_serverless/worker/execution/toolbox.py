@@ -6,12 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ...errors import Problem
 from ...ports import ResultStore
+from ...protocol import FetchedSecret, SecretAnswer, SecretRequest, SecretStored
 from ...results.reader import Resolver
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -24,6 +26,7 @@ from .stopwatch import Stopwatch
 logger = logging.getLogger(__name__)
 
 LoadTool = Callable[[str], Tool]
+FindCredential = Callable[[str], Awaitable[Credential]]
 
 # a tool enforces its own timeout, with a better error message; this much later it is cancelled from outside
 OVERTIME_SECONDS = 1.0
@@ -31,15 +34,25 @@ OVERTIME_SECONDS = 1.0
 _QUEUED = frozenset({"python"})
 
 
+class SecretCache(Protocol):
+    """The cache of fetched secrets that workers share. Both raise the Problem of a refusal, and Unavailable."""
+
+    async def acquire_secret(self, request: SecretRequest) -> SecretAnswer: ...
+
+    async def store_secret(self, request: FetchedSecret) -> SecretStored: ...
+
+
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Toolbox:
     load_tool: LoadTool
     python: PythonPool
-    credential: Callable[[str], Awaitable[Credential]]
+    credential: FindCredential
     store: ResultStore
     resolver: Resolver
     scratch: Path
     allow_private_http: bool = False
+    # None: no secrets of the keychain are resolved, and their names take their place
+    secrets: SecretCache | None = None
     # whether the control plane knows a version of the protocol
     supports: Callable[[int], bool] = lambda version: True
 
@@ -69,10 +82,18 @@ class CallResult:
     duration_ms: float
 
 
-async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> CallResult:
-    """Run the tool. Every failure except cancellation is in the outcome."""
+async def call_tool(
+    toolbox: Toolbox,
+    call: ToolCall,
+    identity: CallIdentity,
+    stopwatch: Stopwatch,
+    credential: FindCredential | None = None,
+) -> CallResult:
+    """Run the tool. Every failure except cancellation is in the outcome. `credential`: where the tool's credentials are
+    found; by default among the stored ones."""
     started = time.perf_counter()
-    outcome = await _run(toolbox, call, identity, stopwatch)
+    context = context_of(toolbox, identity, stopwatch.paused, credential)
+    outcome = await _run(toolbox, call, context)
     if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
         # a tool that reports an error because it was cancelled has not failed: the command is released
         raise asyncio.CancelledError
@@ -88,26 +109,9 @@ async def call_tool(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, st
     return CallResult(outcome, round(seconds * 1000, 3))
 
 
-def context_of(toolbox: Toolbox, identity: CallIdentity, stopwatch: Stopwatch) -> ToolContext:
-    return ToolContext(
-        execution_id=identity.execution_id,
-        command_id=identity.command_id,
-        step=identity.step,
-        attempt=identity.attempt,
-        idempotency_key=identity.idempotency_key,
-        credential=toolbox.fetch_credential,
-        python=toolbox.python,
-        scratch=toolbox.scratch,
-        allow_private_http=toolbox.allow_private_http,
-        waiting=stopwatch.paused,
-        share=identity.share,
-    )
-
-
-async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwatch: Stopwatch) -> ToolOutcome:
+async def _run(toolbox: Toolbox, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = toolbox.load_tool(call.kind)
-        context = context_of(toolbox, identity, stopwatch)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -129,6 +133,27 @@ async def _run(toolbox: Toolbox, call: ToolCall, identity: CallIdentity, stopwat
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)
         return _failed(step_error(call.kind, "tool.internal", f"{type(error).__name__}: {error}"))
+
+
+def context_of(
+    toolbox: Toolbox,
+    identity: CallIdentity,
+    waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    credential: FindCredential | None = None,
+) -> ToolContext:
+    return ToolContext(
+        execution_id=identity.execution_id,
+        command_id=identity.command_id,
+        step=identity.step,
+        attempt=identity.attempt,
+        idempotency_key=identity.idempotency_key,
+        credential=credential or toolbox.fetch_credential,
+        python=toolbox.python,
+        scratch=toolbox.scratch,
+        allow_private_http=toolbox.allow_private_http,
+        waiting=waiting,
+        share=identity.share,
+    )
 
 
 def _failed(error: dict[str, Any]) -> ToolOutcome:

@@ -7,15 +7,25 @@ import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
+from typing import Protocol
 from urllib.parse import quote, urlsplit
-
-from .account import Credentials
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNRESERVED = "-_.~"
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 Query = Sequence[tuple[str, str]]
+
+
+class Credentials(Protocol):
+    """Keys of AWS; `token` is empty for those of a user."""
+
+    @property
+    def key_id(self) -> str: ...
+    @property
+    def secret(self) -> str: ...
+    @property
+    def token(self) -> str: ...
 
 
 def encode_path(path: str) -> str:

@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as TheirCredentials
 
 from noetl_serverless.hosts.aws.account import Credentials
-from noetl_serverless.hosts.aws.signature import encode_path, encode_query, signed_headers, signed_query
+from noetl_serverless.tools.aws_signature import encode_path, encode_query, signed_headers, signed_query
 
 NOW = datetime(2026, 11, 25, 1, 2, 3, tzinfo=UTC)
 CASES: list[Any] = [

@@ -1,0 +1,206 @@
+"""The root key `keychain`: where the secrets of a playbook come from.
+
+Its values are resolved by workers only, at the moment of a tool call. `{{ keychain.name.field }}` may therefore stand
+only in what a worker renders for a tool: see `trees`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from .part import Part
+
+MAX_ENTRIES = 100
+MAX_FIELDS = 100
+# a token or secret that does not say how long it is valid
+DEFAULT_TTL_SECONDS = 3600.0
+
+# how a kind is written -> the kind
+KINDS: Final[Mapping[str, str]] = {
+    "secret_manager": "secret_manager",
+    "secrets": "secret_manager",
+    "oauth2": "oauth2",
+    "google_id_token": "google_id_token",
+    "bearer": "bearer",
+    "static": "static",
+    "credential": "credential",
+    "credential_ref": "credential",
+}
+# kinds whose values are fetched from elsewhere and kept for a while; the others are at hand whenever they are used
+FETCHED: Final = frozenset({"secret_manager", "oauth2", "google_id_token"})
+TOKEN_FIELDS: Final = frozenset({"token", "access_token"})
+ID_TOKEN_FIELDS: Final = TOKEN_FIELDS | {"id_token"}
+
+EntryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=100)]
+Text = Annotated[str, StringConstraints(min_length=1)]
+FieldMap = Annotated[dict[str, Text], Field(min_length=1, max_length=MAX_FIELDS)]
+Seconds = Annotated[float, Field(ge=1, le=31 * 86_400)]
+
+
+class Entry(Part):
+    name: EntryName
+    scope: Literal["local", "global", "shared"] = Field(
+        "local",
+        description=(
+            "Who shares a fetched value: local: one execution. shared: an execution and its sub-playbooks. global: all "
+            "executions of this version of the playbook whose entry is rendered to the same"
+        ),
+    )
+    auto_renew: bool = Field(False, description="Whether a value that is about to expire is fetched again before.")
+
+    @property
+    def fields(self) -> frozenset[str] | None:
+        """The fields that it has; None if that is not known before it is resolved."""
+        return None
+
+
+class Fetched(Entry):
+    ttl: Seconds | None = Field(None, description="Seconds that a fetched value is kept, at most.")
+
+
+class SecretManagerEntry(Fetched):
+    """Secrets of a secret store."""
+
+    kind: Literal["secret_manager", "secrets"]
+    provider: Literal["gcp", "aws", "credential"] = Field(
+        description=(
+            "gcp: Google Secret Manager. aws: AWS Secrets Manager. credential: a stored credential, whose fields `map` "
+            "names."
+        )
+    )
+    auth: Text = Field(
+        description="Name of the stored credential: of a service account, for gcp; of type aws, for aws."
+    )
+    map: FieldMap = Field(
+        description=(
+            "Field -> secret. For gcp: projects/PROJECT/secrets/SECRET, with /versions/VERSION unless the latest is "
+            "meant, or the name of a secret in the project of the service account. For aws: its name or ARN, with "
+            "#FIELD for a field of a secret that is a JSON object."
+        )
+    )
+    endpoint: Text | None = Field(
+        None,
+        description="URL of its API; by default https://secretmanager.googleapis.com, or that of AWS in the region.",
+    )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(self.map)
+
+
+class OAuth2Entry(Fetched):
+    """A token of any token endpoint, such as one for client credentials."""
+
+    kind: Literal["oauth2"]
+    endpoint: Text = Field(description="URL of the token endpoint.")
+    method: Literal["GET", "POST"] = "POST"
+    headers: dict[str, Any] = {}
+    data: dict[str, Any] | str | None = Field(
+        None, description="Body of the request: an object is sent as a form, unless the content type is JSON."
+    )
+    auth: Text | None = Field(
+        None,
+        description=(
+            "Name of a stored credential. Templates here read its fields as auth.FIELD; if none does, the request is "
+            "authenticated with it: one with client_id and client_secret by HTTP Basic authentication."
+        ),
+    )
+    map: FieldMap | None = Field(
+        None, description="Field -> name of a field of the answer, or a template over `response`. Default: the answer."
+    )
+
+    @property
+    def fields(self) -> frozenset[str] | None:
+        return None if self.map is None else frozenset(self.map)
+
+
+class GoogleIdTokenEntry(Fetched):
+    """An identity token of a Google service account: fields token, access_token and id_token, which are the same."""
+
+    kind: Literal["google_id_token"]
+    target_audience: Text
+    auth: Text | None = Field(
+        None, description="Name of the stored credential of the service account, or of one that may read its secret."
+    )
+    service_account_credential: Text | None = Field(None, description="Same as `auth`.")
+    service_account_secret: Text | None = Field(
+        None, description="Secret of Google Secret Manager that is the service account's key file."
+    )
+    endpoint: Text | None = Field(None, description="URL of Secret Manager's API.")
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return ID_TOKEN_FIELDS
+
+
+class BearerEntry(Entry):
+    """A token as it is: fields token and access_token, which are the same."""
+
+    kind: Literal["bearer"]
+    token: Text
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return TOKEN_FIELDS
+
+
+class StaticEntry(Entry):
+    """Values as they are."""
+
+    kind: Literal["static"]
+    map: dict[str, Any] = Field(min_length=1, max_length=MAX_FIELDS)
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return frozenset(self.map)
+
+
+class CredentialEntry(Entry):
+    """A stored credential."""
+
+    kind: Literal["credential", "credential_ref"] = "credential"
+    credential: Text | None = Field(None, description="Name of the credential; default: the name of the entry.")
+    ref: Text | None = Field(None, description="Same as `credential`.")
+    type: Text | None = Field(
+        None, description="The type that the credential must have; credential or credential_ref means any."
+    )
+
+
+def kind_of(value: Any) -> str | None:
+    """The kind of an entry of the document, or as it is written if there is no such kind."""
+    if not isinstance(value, Mapping):
+        return getattr(value, "kind", "static")
+    kind = value.get("kind")
+    if kind is None and ("ref" in value or "credential" in value):
+        return "credential"
+    return KINDS.get(kind, kind) if isinstance(kind, str) else None
+
+
+AnyEntry: TypeAlias = Annotated[
+    Annotated[SecretManagerEntry, Tag("secret_manager")]
+    | Annotated[OAuth2Entry, Tag("oauth2")]
+    | Annotated[GoogleIdTokenEntry, Tag("google_id_token")]
+    | Annotated[BearerEntry, Tag("bearer")]
+    | Annotated[StaticEntry, Tag("static")]
+    | Annotated[CredentialEntry, Tag("credential")],
+    Discriminator(kind_of),
+]
+
+
+def conflicts(entry: Entry) -> Iterator[tuple[str, str]]:
+    """(key, message) for keys that are missing or exclude each other."""
+    match entry:
+        case GoogleIdTokenEntry():
+            if entry.auth is not None and entry.service_account_credential is not None:
+                yield "service_account_credential", "give either auth or service_account_credential, not both"
+            if entry.auth is None and entry.service_account_credential is None:
+                yield "kind", "'auth' is required: the name of the stored credential of the service account"
+        case CredentialEntry():
+            if entry.credential is not None and entry.ref is not None:
+                yield "ref", "give either credential or ref, not both"
+        case SecretManagerEntry():
+            if entry.provider == "credential" and entry.endpoint is not None:
+                yield "endpoint", "'endpoint' requires provider: gcp or aws"

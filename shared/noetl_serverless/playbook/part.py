@@ -1,0 +1,32 @@
+"""The base of all models of the grammar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, model_validator
+
+from .document import MapNode
+from .faults import Faults
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+
+
+class Part(BaseModel):
+    """A part of the document. Keys in `legacy` are refused with what to write instead, those in `later` as not
+    supported yet."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+
+    legacy: ClassVar[Mapping[str, str]] = {}
+    later: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _sort_keys(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, MapNode) or not isinstance(info.context, Faults):
+            return value
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        allows_extra = cls.model_config.get("extra") == "allow"
+        return info.context.sort_keys(value, known, cls.legacy, cls.later, allows_extra)

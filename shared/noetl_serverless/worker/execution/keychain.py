@@ -1,0 +1,222 @@
+"""The secrets of one command: resolved when a tool needs them, and masked in everything that the tool gives back."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+
+from ...errors import Problem
+from ...playbook.bounds import weight_of
+from ...playbook.keychain import FETCHED
+from ...playbook.plan import KeychainEntry, Plan
+from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
+from ...playbook.views import SecretName, SecretView, View
+from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
+from ...telemetry.masking import SecretTexts, masking
+from ...tools.fair_queue import NO_SHARE
+from ...tools.port import Credential, ToolFailure
+from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
+from .toolbox import CallIdentity, SecretCache, Toolbox, context_of
+
+logger = logging.getLogger(__name__)
+
+# a command asks again after this long, since a secret may have been replaced
+KEEP_SECONDS = 30.0
+# how long it waits for another worker that fetches the same secret
+WAIT_SECONDS = 120.0
+FIRST_PAUSE_SECONDS = 0.1
+MAX_PAUSE_SECONDS = 2.0
+# how long a fetch may take, with all its attempts; afterwards others may fetch
+FETCH_SECONDS = 75.0
+# for a last call while the command is being cancelled
+LAST_CALL_SECONDS = 2.0
+# larger values are masked in a thread, because it would block the event loop: some 300 KB of text
+INLINE_WEIGHT = 5_000
+# kinds whose values are not tokens: what they are for a tool that authenticates with them, it has to be told
+NO_TOKENS = frozenset({"secret_manager", "static"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    credential: Credential
+    # by the monotonic clock
+    until: float
+
+
+class Secrets:
+    def __init__(self, command: ClaimedCommand, plan: Plan, toolbox: Toolbox) -> None:
+        """Without a cache in the toolbox nothing is resolved: templates get the names of the secrets."""
+        self._command = command
+        self._entries = plan.keychain
+        self._toolbox = toolbox
+        self._cache = toolbox.secrets
+        self._known: dict[str, _Resolved] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._texts = SecretTexts()
+
+    async def masked(self, value: Any) -> Any:
+        """The JSON value with every secret in it replaced that this command has used so far."""
+        if not self._texts:
+            return value
+        if weight_of(value, INLINE_WEIGHT) > INLINE_WEIGHT:
+            return await asyncio.to_thread(self._texts.tree, value)
+        return self._texts.tree(value)
+
+    async def views(self, names: Iterable[str]) -> dict[str, View]:
+        """The entries for templates. Raises ToolFailure `keychain.denied` or `keychain.unavailable`, and
+        TemplateError."""
+        return {name: await self._view(name) for name in sorted(names)}
+
+    async def credential(self, name: str) -> Credential:
+        """What a tool's `auth` names: an entry, otherwise a stored credential. Raises ToolFailure, and what the toolbox
+        raises."""
+        if self._cache is None or name not in self._entries:
+            return await self._toolbox.fetch_credential(name)
+        try:
+            return (await self._resolved(name, self._cache)).credential
+        except TemplateError as error:
+            raise secret_failure(self._entries[name], DENIED, self._texts.text(error.message)) from None
+
+    async def _view(self, name: str) -> View:
+        if self._cache is None:
+            return SecretName(name)
+        return SecretView(name, (await self._resolved(name, self._cache)).credential.data)
+
+    async def _resolved(self, name: str, cache: SecretCache) -> _Resolved:
+        # the items of a loop that run at once need the same secrets
+        async with self._locks[name]:
+            known = self._known.get(name)
+            if known is None or known.until <= time.monotonic():
+                known = self._known[name] = await self._resolve(self._entries[name], cache)
+            return known
+
+    async def _resolve(self, entry: KeychainEntry, cache: SecretCache) -> _Resolved:
+        ttl, type_ = KEEP_SECONDS, entry.kind if entry.kind in NO_TOKENS else "bearer"
+        try:
+            if entry.kind == "credential":
+                credential = await self._source(entry).stored()
+                type_, data = credential.type, credential.data
+            elif entry.kind in FETCHED:
+                found = await self._fetched(entry, cache)
+                data, ttl = found.data, found.ttl
+            else:
+                data = await self._source(entry).literal()
+        except ToolFailure as failure:
+            failure.error["message"] = self._texts.text(failure.error["message"])
+            raise
+        credential = Credential(entry.name, type_, data)
+        self._remember(credential)
+        return _Resolved(credential, time.monotonic() + min(ttl, KEEP_SECONDS))
+
+    def _source(self, entry: KeychainEntry) -> Sources:
+        command = self._command
+        identity = CallIdentity(
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            step=command.step,
+            attempt=1,
+            # each fetch is a new one
+            idempotency_key=f"{command.execution_id}/keychain/{entry.name}/{token_hex(8)}",
+            share=NO_SHARE,
+        )
+        context = context_of(self._toolbox, identity)
+        return Sources(command, self._toolbox.load_tool, context, self.views, self._remember, entry)
+
+    def _remember(self, credential: Credential) -> None:
+        """Mask its secrets from now on: in what the command reports, and in the logs of this process."""
+        for secret in credential.secrets():
+            self._texts.add(secret)
+            masking.register(secret)
+
+    # -- through the cache
+
+    async def _fetched(self, entry: KeychainEntry, cache: SecretCache) -> Fetched:
+        key = {
+            "execution_id": self._command.execution_id,
+            "command_id": self._command.command_id,
+            "name": entry.name,
+            "inputs": digest_of(entry, self._entries, self._command),
+        }
+        deadline, pause = time.monotonic() + WAIT_SECONDS, FIRST_PAUSE_SECONDS
+        while True:
+            answer = await self._acquired(entry, cache, SecretRequest(**key))
+            if answer.fetch is not None:
+                return await self._fetch(entry, cache, key, answer)
+            if answer.data is not None:
+                return Fetched(answer.data, answer.seconds_left)
+            if time.monotonic() >= deadline:
+                message = f"another worker did not get its value within {WAIT_SECONDS:g} s"
+                raise secret_failure(entry, UNAVAILABLE, message)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, MAX_PAUSE_SECONDS)
+
+    async def _acquired(self, entry: KeychainEntry, cache: SecretCache, request: SecretRequest) -> SecretAnswer:
+        try:
+            return await cache.acquire_secret(request)
+        except Problem as problem:
+            code = UNAVAILABLE if problem.status >= 500 else DENIED
+            raise secret_failure(entry, code, problem.detail) from None
+
+    async def _fetch(
+        self, entry: KeychainEntry, cache: SecretCache, key: Mapping[str, str], answer: SecretAnswer
+    ) -> Fetched:
+        """The new value; if it cannot be fetched, the one in `answer`, which is still valid."""
+        assert answer.fetch is not None
+        ended = FetchedSecret(**key, fetch=answer.fetch)
+        try:
+            async with asyncio.timeout(FETCH_SECONDS):
+                fetched = await self._source(entry).fetch()
+        except BaseException as error:
+            with suppress(Problem, TimeoutError):
+                async with asyncio.timeout(LAST_CALL_SECONDS):
+                    await cache.store_secret(ended)
+            if answer.data is not None and isinstance(error, ToolFailure | TimeoutError):
+                logger.warning("the keychain entry %s could not be renewed: its value is still valid", entry.name)
+                return Fetched(answer.data, answer.seconds_left)
+            if isinstance(error, TimeoutError):
+                raise secret_failure(entry, UNAVAILABLE, f"no answer within {FETCH_SECONDS:g} s") from None
+            raise
+        self._remember(Credential(entry.name, entry.kind, fetched.data))
+        try:
+            await cache.store_secret(ended.model_copy(update={"data": dict(fetched.data), "ttl": fetched.ttl}))
+        except Problem as problem:
+            # others fetch it for themselves
+            logger.warning("the keychain entry %s could not be cached: %s", entry.name, problem.detail)
+        return fetched
+
+
+def digest_of(entry: KeychainEntry, entries: Mapping[str, KeychainEntry], command: ClaimedCommand) -> str:
+    """SHA-256 of all that a value is fetched from: of the entry as it is written, of the part of the workload that it
+    reads, and of the entries that it needs. It depends on no secret value."""
+    workload = command.workload
+    read: dict[str, Any] = {}
+    for name, parts in entry.reads.items():
+        if name == "workload":
+            read |= {part: workload.get(part) for part in parts or workload}
+        else:
+            read[name] = command.execution_id if name == "execution_id" else workload.get(name)
+    content = {
+        "kind": entry.kind,
+        "ttl": entry.ttl,
+        "config": {key: _written(tree) for key, tree in entry.config.items()},
+        "read": read,
+        "needs": {name: digest_of(entries[name], entries, command) for name in entry.needs},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _written(tree: Tree) -> Any:
+    if isinstance(tree, Template | SqlTemplate):
+        return {"template": tree.source}
+    if isinstance(tree, dict):
+        return {"object": {key: _written(value) for key, value in tree.items()}}
+    return [_written(value) for value in tree] if isinstance(tree, list) else tree

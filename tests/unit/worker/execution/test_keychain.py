@@ -1,0 +1,235 @@
+"""Commands whose tools use secrets: when these are resolved, and that nothing of them is reported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tests.unit.worker.builders import FakeTool
+
+from noetl_serverless.playbook.load import load_plan
+from noetl_serverless.protocol import ClaimedCommand, FetchedSecret, Frame, Outcome, SecretAnswer, SecretRequest
+from noetl_serverless.protocol import SecretStored as Stored
+from noetl_serverless.results.reader import Resolver
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.telemetry.masking import masking
+from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome
+from noetl_serverless.worker.execution.executor import Executor
+from noetl_serverless.worker.execution.time_budget import TimeBudget
+from noetl_serverless.worker.execution.toolbox import Toolbox
+
+HEAD = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: x}
+keychain:
+  - {name: api, kind: oauth2, endpoint: "http://x/token", auth: client}
+  - {name: key, kind: credential, credential: stored}
+  - {name: made, kind: static, map: {text: "{{ keychain.key.value }}/{{ keychain.api.access_token }}"}}
+workflow:
+"""
+TOKEN, VALUE = "t0ken-of-api", "v..lue of the key"
+
+
+class Cache:
+    """Gives a token that somebody fetched; the next so many calls fail."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.failures = 0
+        self.token = TOKEN
+
+    async def acquire_secret(self, request: SecretRequest) -> SecretAnswer:
+        self.asked.append(request.name)
+        if self.failures:
+            self.failures -= 1
+            return SecretAnswer(fetch="f")
+        return SecretAnswer(data={"access_token": self.token}, seconds_left=100)
+
+    async def store_secret(self, request: FetchedSecret) -> Stored:
+        return Stored(stored=request.data is not None)
+
+
+class Bench:
+    def __init__(self, scratch: Path) -> None:
+        self.cache = Cache()
+        self.scratch = scratch
+        self.tools = {"http": FakeTool(refuse), "python": FakeTool(), "postgres": FakeTool()}
+        store = FsspecResultStore(f"memory://{scratch.name}")
+        load: Any = self.tools.__getitem__
+
+        async def credential(name: str) -> Credential:
+            return Credential(name, "any", {"value": VALUE})
+
+        self.toolbox = Toolbox(
+            load_tool=load,
+            python=cast(Any, None),
+            credential=credential,
+            store=store,
+            resolver=Resolver(store),
+            scratch=scratch,
+            secrets=self.cache,
+        )
+
+    async def run(self, step: str, **more: Any) -> Outcome:
+        values: dict[str, Any] = {
+            "execution_id": "42",
+            "command_id": "a#1@1",
+            "step": "a",
+            "generation": 1,
+            "kind": "step",
+            "attempt": 1,
+            "delivery": 1,
+            "fence": 1,
+            "lease_until": "2030-01-01T00:00:00Z",
+            "plan": "h",
+            "path": "p",
+            "workload": {},
+            "scope": {"ctx": {}, "steps": {}},
+            **more,
+        }
+        return await Executor(self.toolbox, "w").run(ClaimedCommand(**values), load_plan(HEAD + step), TimeBudget(60.0))
+
+
+def refuse(call: ToolCall, context: ToolContext) -> ToolOutcome:
+    """The token endpoint."""
+    return ToolFailure("http", "http.status", f"answered 403 to {call.config}").outcome()
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+STEP = """\
+  - step: a
+    input: {made: "{{ keychain.made.text }}", n: 1}
+    tool: {kind: python, code: "result = 1", input: {token: "{{ keychain.api.access_token }}"}}
+"""
+
+
+def without_secrets(outcome: Outcome) -> str:
+    text = outcome.model_dump_json()
+    assert TOKEN not in text and VALUE not in text, text
+    return text
+
+
+async def test_a_tool_gets_the_values_and_its_outcome_is_reported_without_them(bench: Bench) -> None:
+    bench.tools["python"] = FakeTool(
+        lambda call, context: ToolOutcome(
+            "ok",
+            data={"seen": [call.input["token"]], call.input["made"]: f"x{VALUE}x"},
+            extra={"http": {"headers": {"a": TOKEN}}},
+            meta={"stdout": f"printed {TOKEN}\n"},
+        )
+    )
+    outcome = await bench.run(STEP)
+    assert bench.tools["python"].calls[0].input == {"n": 1, "made": f"{VALUE}/{TOKEN}", "token": TOKEN}
+    assert outcome.data == {"seen": ["***"], "***": "x***x"}
+    assert json.loads(without_secrets(outcome))["meta"]["stdout"] == "printed ***\n"
+
+
+async def test_a_large_result_is_masked_too(bench: Bench) -> None:
+    rows = [{"n": n, "text": f"x{TOKEN}" if n % 10_000 == 9_999 else "x"} for n in range(20_000)]
+    bench.tools["python"] = FakeTool(ToolOutcome("ok", data={"rows": rows}))
+    outcome = await bench.run(STEP)
+    assert outcome.ref is not None
+    stored = await bench.toolbox.resolver.load(outcome.ref)
+    assert [row["n"] for row in stored["rows"] if row["text"] != "x"] == [9_999, 19_999]
+    assert stored["rows"][9_999]["text"] == "x***"
+
+
+async def test_a_failure_is_reported_without_them(bench: Bench) -> None:
+    bench.tools["python"] = FakeTool(
+        lambda call, context: ToolOutcome("error", data={"t": TOKEN}, error={"message": f"no {VALUE}", "code": "x.y"})
+    )
+    outcome = await bench.run(STEP)
+    assert outcome.error is not None and outcome.error["message"] == "no ***"
+    without_secrets(outcome)
+
+
+async def test_an_exception_of_the_tool_is_reported_and_logged_without_them(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.tools["python"] = FakeTool(ValueError(f"with {TOKEN}"))
+    without_secrets(await bench.run(STEP))
+    assert caplog.records, "nothing was logged"
+    # what is written to the log goes through the masking of the process
+    assert masking.text(TOKEN) == masking.text(VALUE) == "***"
+
+
+async def test_an_error_of_a_template_shows_no_value(bench: Bench) -> None:
+    outcome = await bench.run(
+        '  - step: a\n    tool: {kind: postgres, auth: x, query: "SELECT {{ keychain.key.value | identifier }}"}\n'
+    )
+    assert outcome.error is not None and "*** is not a valid SQL identifier" in outcome.error["message"].replace(
+        "'", ""
+    )
+    without_secrets(outcome)
+
+
+async def test_an_error_names_the_fields_that_there_are(bench: Bench) -> None:
+    outcome = await bench.run('  - step: a\n    tool: {kind: http, url: "{{ keychain.api.tokn }}"}\n')
+    assert outcome.error is not None
+    assert outcome.error["message"] == "the keychain entry 'api' has no 'tokn' (available: access_token)"
+
+
+async def test_a_step_that_uses_no_secret_asks_for_none(bench: Bench) -> None:
+    await bench.run("  - step: a\n    tool: {kind: python, code: 'result = 1'}\n")
+    assert bench.cache.asked == []
+
+
+async def test_a_secret_is_asked_for_once_by_all_items_and_tasks_of_a_command(bench: Bench) -> None:
+    loop = STEP.replace("    tool:", "    loop: {in: [1, 2, 3], iterator: i}\n    tool:")
+    frame = Frame(index=0, start=0, end=3, concurrency=3)
+    await bench.run(loop, kind="frame", frame=frame, count=3, items=[1, 2, 3])
+    assert (bench.cache.asked, len(bench.tools["python"].calls)) == (["api"], 3)
+
+
+RETRY = """\
+      spec: {policy: {rules: [{when: "{{ output.error.retryable }}", then: {do: retry, delay: DELAY}}]}}
+"""
+
+
+def with_retry(delay: float) -> str:
+    return STEP.replace("tool: {", "tool:\n      ").replace('", input:', '"\n      input:').replace(
+        "}}\n", "}\n"
+    ).replace("kind: python, code", "kind: python\n      code") + RETRY.replace("DELAY", str(delay))
+
+
+async def test_a_suspended_step_keeps_no_secret_and_continues_with_the_current_one(bench: Bench) -> None:
+    bench.tools["python"] = FakeTool(
+        ToolOutcome("error", error={"message": f"{TOKEN}", "retryable": True}), ToolOutcome("ok", data=1)
+    )
+    suspended = await bench.run(with_retry(600))
+    assert suspended.status == "deferred" and suspended.resume is not None
+    assert suspended.resume["locals"]["data"]["input"] == {"n": 1}
+    without_secrets(suspended)
+    bench.cache.token = "n3w-token"
+    resumed = await bench.run(with_retry(600), resume=suspended.resume)
+    assert resumed.status == "done"
+    assert bench.tools["python"].calls[1].input == {"n": 1, "made": f"{VALUE}/n3w-token", "token": "n3w-token"}
+
+
+async def test_rules_see_that_a_secret_is_unavailable_and_retry(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing: list[Callable[..., Any]] = [
+        lambda call, context: ToolFailure("http", "http.connect", "lost", retryable=True).outcome()
+    ]
+    monkeypatch.setattr("noetl_serverless.worker.execution.secret_sources.MAX_ATTEMPTS", 1)
+    bench.tools["http"] = FakeTool(*failing)
+    bench.cache.failures = 1
+    outcome = await bench.run(with_retry(0.01))
+    assert outcome.status == "done", outcome
+    assert outcome.meta["attempts"][0]["error"]["code"] == "keychain.unavailable"
+
+
+async def test_a_denied_secret_fails_the_step_before_its_tool_is_called(bench: Bench) -> None:
+    bench.cache.failures = 1
+    outcome = await bench.run(STEP)
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["at"]) == ("keychain.denied", 11)
+    assert bench.tools["python"].calls == []
+    without_secrets(outcome)
