@@ -166,6 +166,8 @@ class TestWhereItIsRead:
             "set: {ctx.x: '{{ keychain.b.token }}'}",
             "loop: {in: '{{ keychain.b.token }}', iterator: i}",
             "loop: {in: '{{ [1] }}', iterator: i, spec: {mode: parallel, max_in_flight: '{{ keychain.b.token }}'}}",
+            "loop: {iterator: i, cursor: {kind: postgres, auth: pg, claim: 'SELECT {{ keychain.b.token }}'},"
+            " spec: {mode: cursor}}",
             "spec: {policy: {admit: {rules: [{when: '{{ keychain.b.token }}', then: {allow: true}}]}}}",
             "next: {arcs: [{step: a, when: '{{ keychain.b.token }}'}]}",
             "next: {arcs: [{step: a, set: {ctx.x: '{{ keychain.b.token }}'}}]}",
