@@ -11,8 +11,8 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 from ..inspection.redecide import merged
 from ..playbook.document import Document, Path, Unreadable, plain_data, read_document
 from ..playbook.faults import Faults, did_you_mean, problem
-from ..playbook.model import Part
 from ..playbook.parser import validate_as
+from ..playbook.part import Part
 from ..playbook.plan import Plan, Task
 from ..playbook.schema import DIALECT
 from ..playbook.template import Template
