@@ -98,6 +98,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "kind": "Always Playbook",
         "metadata": "Name, path, and whatever describes the playbook",
         "executor": "How executions run",
+        "keychain": "Secrets that tools read as keychain.NAME.FIELD, and where they come from",
         "workload": "Inputs with their defaults; a caller's payload is merged into them. Templates read workload.NAME",
         "workbook": "Tasks for steps to use by name",
         "workflow": "The steps; the first is where executions begin",

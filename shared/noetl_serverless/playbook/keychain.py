@@ -41,7 +41,7 @@ Seconds = Annotated[float, Field(ge=1, le=31 * 86_400)]
 
 
 class Entry(Part):
-    name: EntryName
+    name: EntryName = Field(description="Templates read it as keychain.NAME.FIELD.")
     scope: Literal["local", "global", "shared"] = Field(
         "local",
         description=(
@@ -64,7 +64,7 @@ class Fetched(Entry):
 class SecretManagerEntry(Fetched):
     """Secrets of a secret store."""
 
-    kind: Literal["secret_manager", "secrets"]
+    kind: Literal["secret_manager", "secrets"] = Field(description="Both mean the same.")
     provider: Literal["gcp", "aws", "credential"] = Field(
         description=(
             "gcp: Google Secret Manager. aws: AWS Secrets Manager. credential: a stored credential, whose fields `map` "
@@ -96,8 +96,8 @@ class OAuth2Entry(Fetched):
 
     kind: Literal["oauth2"]
     endpoint: Text = Field(description="URL of the token endpoint.")
-    method: Literal["GET", "POST"] = "POST"
-    headers: dict[str, Any] = {}
+    method: Literal["GET", "POST"] = Field("POST", description="HTTP method.")
+    headers: dict[str, Any] = Field({}, description="Request headers.")
     data: dict[str, Any] | str | None = Field(
         None, description="Body of the request: an object is sent as a form, unless the content type is JSON."
     )
@@ -121,7 +121,7 @@ class GoogleIdTokenEntry(Fetched):
     """An identity token of a Google service account: fields token, access_token and id_token, which are the same."""
 
     kind: Literal["google_id_token"]
-    target_audience: Text
+    target_audience: Text = Field(description="Who the token is for: the URL of the service that is called.")
     auth: Text | None = Field(
         None, description="Name of the stored credential of the service account, or of one that may read its secret."
     )
@@ -140,7 +140,7 @@ class BearerEntry(Entry):
     """A token as it is: fields token and access_token, which are the same."""
 
     kind: Literal["bearer"]
-    token: Text
+    token: Text = Field(description="The token, as a template over other entries.")
 
     @property
     def fields(self) -> frozenset[str]:
@@ -151,7 +151,7 @@ class StaticEntry(Entry):
     """Values as they are."""
 
     kind: Literal["static"]
-    map: dict[str, Any] = Field(min_length=1, max_length=MAX_FIELDS)
+    map: dict[str, Any] = Field(min_length=1, max_length=MAX_FIELDS, description="Field -> value.")
 
     @property
     def fields(self) -> frozenset[str]:
@@ -161,7 +161,7 @@ class StaticEntry(Entry):
 class CredentialEntry(Entry):
     """A stored credential."""
 
-    kind: Literal["credential", "credential_ref"] = "credential"
+    kind: Literal["credential", "credential_ref"] = Field("credential", description="Both mean the same.")
     credential: Text | None = Field(None, description="Name of the credential; default: the name of the entry.")
     ref: Text | None = Field(None, description="Same as `credential`.")
     type: Text | None = Field(

@@ -15,8 +15,8 @@ from .code_spellings import compared_codes
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
-from .load import LoadedPlaybook, load_playbook
 from .keychain_plan import closure
+from .load import LoadedPlaybook, load_playbook
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
