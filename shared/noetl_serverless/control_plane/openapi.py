@@ -32,6 +32,7 @@ PROBLEMS = {
     "409": "The state has changed, or the name is taken.",
     "413": "The body is too large.",
     "422": "The playbook is not valid; `errors` lists the faults and their places.",
+    "501": "This deployment cannot do this.",
     "503": "A service that the request needs is not available; try again.",
 }
 # operations that look up something which their path does not name
@@ -48,6 +49,7 @@ TAGS = {
     "keychain": "Inspect and clear the cache of fetched secrets.",
     "schedules": "Run playbooks at set times or intervals.",
     "commands": "Claim commands and report their outcomes (for workers).",
+    "query": "Read executions, events, commands and the catalog with SQL (for operators).",
     "archive": "Move ended executions from the database to files.",
 }
 
@@ -75,7 +77,7 @@ def document() -> dict[str, Any]:
             "description": "64-bit ids are decimal strings. Times are RFC 3339 in UTC, durations seconds.",
         },
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "security": [{"serviceToken": []}],
+        "security": [{"serviceToken": []}, {"serviceTokenAsPassword": []}],
         "paths": {**paths, **_public_paths()},
         "components": {
             "schemas": {**definitions.get("$defs", {}), "Problem": PROBLEM},
@@ -85,7 +87,12 @@ def document() -> dict[str, Any]:
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
                     "description": "A service token with a role: gateway, worker, reconciler or operator.",
-                }
+                },
+                "serviceTokenAsPassword": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The same token as the password of any user; not from a browser.",
+                },
             },
             "responses": {name: _problem(text) for name, text in PROBLEMS.items()},
         },
@@ -152,6 +159,8 @@ def _problems(operation: Operation) -> list[str]:
         found.add("409")
     if operation.name in ("registerPlaybook", "retryQuarantined"):
         found.add("422")
+    if operation.name == "queryViews":
+        found.add("501")
     return sorted(found)
 
 

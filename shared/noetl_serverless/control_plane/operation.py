@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import AnswerTooLarge, Forbidden, InvalidRequest, Unauthenticated
+from ..errors import AnswerTooLarge, Forbidden, InvalidRequest
 from ..limits import ANSWER_BYTES
 from ..protocol import VERSION, WIRE
 from ..store.refusal import refusal_of
+from .authenticate import authenticate
 from .body import parse_body, parse_query, read_body
 from .encode import encode
 from .page import Page
@@ -99,7 +100,7 @@ class Operation:
         return Route(self.path, endpoint, methods=[self.method], name=self.name)
 
     async def _run(self, services: Services, request: Request) -> Response:
-        caller = authenticate(services, request)
+        caller = authenticate(services.verifier, request)
         if caller.role not in self.roles:
             raise Forbidden(f"{self.name} is not allowed for the role {caller.role}")
         call = Call(
@@ -131,14 +132,6 @@ class Operation:
             size = len(response.body)
             raise AnswerTooLarge(f"{self.name} would return {size} bytes; the limit is {ANSWER_BYTES}")
         return response
-
-
-def authenticate(services: Services, request: Request) -> Caller:
-    """Raises Unauthenticated."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthenticated("send a service token: Authorization: Bearer <token>")
-    return services.verifier.caller(token.strip())
 
 
 def respond(answer: Any, status: int = 200) -> Response:
