@@ -92,3 +92,34 @@ async def test_asking_for_nothing_or_for_both_is_refused(user: Client) -> None:
     for body in ({}, {"path": "a", "catalog_id": "1"}):
         assert (await user.post("/api/catalog/resource", body)).status == 400
     assert (await user.post("/api/catalog/resource", {"path": "nowhere"})).status == 404
+
+
+async def test_a_batch_registers_what_has_no_faults(user: Client, playbook: str) -> None:
+    encoded = base64.b64encode(playbook.encode()).decode()
+    items = [{"content": encoded, "resource_type": "Playbook"}, {"content": "kind: Playbook"}, {"content": playbook}]
+    answer = await user.post("/api/catalog/register/batch", {"items": items})
+    assert (answer.status, answer.json["registered"], answer.json["failed"]) == (200, 2, 1)
+    first, faulty, again = answer.json["results"]
+    assert (first["index"], first["status"], first["path"], first["version"]) == (0, "registered", "demo/two", 1)
+    assert (faulty["index"], faulty["status"], faulty["path"]) == (1, "failed", None)
+    assert "line 1" in faulty["error"], "a faulty one says why"
+    assert again["catalog_id"] == first["catalog_id"], "the same text twice is one version"
+
+
+async def test_the_size_of_a_batch_is_bounded(user: Client, playbook: str) -> None:
+    for items in ([], [{"content": playbook}] * 101):
+        assert (await user.post("/api/catalog/register/batch", {"items": items})).status == 400
+
+
+async def test_credentials_are_listed_as_entries_without_their_data(user: Client, registered: dict[str, Any]) -> None:
+    stored = await user.post(
+        "/api/credentials", {"name": "pg", "type": "generic", "data": {"password": "hidden"}, "tags": ["t"]}
+    )
+    for kind in ("Credential", "credential"):
+        answer = await user.post("/api/catalog/list", {"resource_type": kind})
+        [entry] = answer.json["entries"]
+        assert (entry["path"], entry["kind"], entry["catalog_id"]) == ("pg", "Credential", stored.json["id"])
+        assert (entry["meta"], entry["hash"], entry["content"]) == ({"type": "generic", "tags": ["t"]}, None, None)
+        assert b"hidden" not in answer.body
+    assert (await user.post("/api/catalog/list", {"resource_type": "Credential", "path": "pg"})).status == 400
+    assert [one["path"] for one in (await user.post("/api/catalog/list", {})).json["entries"]] == ["demo/two"]

@@ -214,6 +214,9 @@ async def test_a_cancelled_run_is_cancelled_once(user: Client, hands: FakeWorker
     assert (answer["status"], answer["cancelled_executions"]) == ("cancelled", [started])
     again = (await user.post(f"/api/executions/{started}/cancel")).json
     assert (again["status"], again["cancelled_executions"]) == ("already_completed", [])
+    status = (await user.get(f"/api/executions/{started}/status")).json
+    ended = (status["status"], status["cancelled"], status["completed"], status["failed"])
+    assert ended == ("CANCELLED", True, True, False), "who waits for completed or failed must not wait for ever"
     assert (await user.get(f"/api/executions/{started}")).json["status"] == "CANCELLED"
     assert await hands.claim() == []
 
@@ -231,6 +234,13 @@ async def test_running_again_takes_the_first_input_and_what_is_laid_over_it(
     assert event["payload"]["workload"] == {"a": {"b": 5, "c": 7}, "z": 1}
     assert event["payload"]["ctx"] == {"k": "v"}
     assert (await user.get(f"/api/executions/{second}")).json["version"] == 1
+
+
+async def test_running_again_takes_the_body_of_the_original_s_client(user: Client, started: str) -> None:
+    body = {"workload": {"a": {"c": 7}}, "resource_kind": "playbook"}
+    second = (await user.post(f"/api/executions/{started}/rerun", body)).json["execution_id"]
+    event = (await user.get(f"/api/executions/{second}/events", limit=1)).json[0]
+    assert event["payload"]["workload"] == {"a": {"b": 1, "c": 7}}
 
 
 async def test_what_is_not_there_is_not_found(user: Client) -> None:

@@ -6,7 +6,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from ...store.catalog import CatalogVersion
+from ...store.credentials import Credential
 from . import Id, PathPrefix, RequestModel
+
+# the kind of the entries that are credentials, which are kept elsewhere
+CREDENTIAL = "Credential"
 
 
 class Register(RequestModel):
@@ -38,8 +42,31 @@ class Registered(BaseModel):
     warnings: list[Warning] = []
 
 
+class RegisterBatch(RequestModel):
+    items: list[Register] = Field(min_length=1, max_length=100)
+
+
+class BatchResult(BaseModel):
+    index: int = Field(description="Position of the playbook in `items`, from 0.")
+    status: Literal["registered", "failed"]
+    message: str
+    path: str | None = None
+    version: int | None = None
+    catalog_id: str | None = None
+    error: str | None = Field(default=None, description="Why it was not registered: its first fault.")
+    warnings: list[Warning] = []
+
+
+class RegisteredBatch(BaseModel):
+    results: list[BatchResult]
+    registered: int
+    failed: int
+
+
 class ListCatalog(RequestModel):
-    resource_type: str | None = None
+    resource_type: str | None = Field(
+        default=None, description="List only this kind; `Credential` lists the credentials, without their data."
+    )
     path: PathPrefix | None = None
     every_version: bool = Field(default=False, description="List every version, not only the newest of each path.")
     limit: int = Field(default=1000, ge=1, le=1000)
@@ -51,7 +78,7 @@ class CatalogEntry(BaseModel):
     path: str
     version: int
     kind: str
-    hash: str = Field(description="Hash of the compiled plan.")
+    hash: str | None = Field(description="Hash of the compiled plan; null for a credential.")
     meta: dict[str, Any]
     payload: dict[str, Any] = Field(description="Workload of the playbook: its inputs and their defaults.")
     created_at: datetime
@@ -69,6 +96,20 @@ class CatalogEntry(BaseModel):
             payload=entry.payload,
             created_at=entry.created_at,
             content=entry.content or None,
+        )
+
+    @classmethod
+    def of_credential(cls, credential: Credential) -> CatalogEntry:
+        """A credential has one version, and its name is its path."""
+        return cls(
+            catalog_id=str(credential.credential_id),
+            path=credential.name,
+            version=1,
+            kind=CREDENTIAL,
+            hash=None,
+            meta={**credential.meta, "type": credential.type, "tags": credential.tags},
+            payload={},
+            created_at=credential.created_at,
         )
 
 

@@ -227,7 +227,10 @@ class ExecutionStatus(BaseModel):
     under_way: list[UnderWay] = Field(description="Runs of steps that have not ended, and what they wait for.")
     completed_steps: list[str]
     failed: bool
-    completed: bool
+    completed: bool = Field(
+        description="Whether it has ended otherwise than by failing; also true if it was cancelled, as in the original "
+        "NoETL, whose clients look at nothing else."
+    )
     cancelled: bool
     completion_inferred: Literal[False] = False
     variables: dict[str, Any] = Field(
@@ -263,7 +266,12 @@ class Cancelled(BaseModel):
 
 
 class Rerun(RequestModel):
-    payload: dict[str, Any] = Field(default_factory=dict, description="Values merged into the input of the first run.")
+    resource_kind: Literal["playbook", "Playbook"] = "playbook"
+    payload: dict[str, Any] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("payload", "workload"),
+        description="Values merged into the input of the first run.",
+    )
 
 
 class ManifestPart(BaseModel):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from ...errors import InvalidRequest
+from ...errors import InvalidPlaybook, InvalidRequest
 from ..models.catalog import (
+    CREDENTIAL,
+    BatchResult,
     CatalogEntries,
     CatalogEntry,
     ListCatalog,
     PlanText,
     Register,
+    RegisterBatch,
     Registered,
+    RegisteredBatch,
     Resource,
     Warning,
 )
@@ -21,7 +25,34 @@ from ..registration import as_text, document_of
 
 
 async def register(call: Call) -> Registered:
-    body: Register = call.body
+    return await _register(call, call.body)
+
+
+async def register_batch(call: Call) -> RegisteredBatch:
+    """Each by itself: a faulty one does not keep the others from being registered."""
+    body: RegisterBatch = call.body
+    results = [await _batch_result(call, index, item) for index, item in enumerate(body.items)]
+    registered = sum(result.error is None for result in results)
+    return RegisteredBatch(results=results, registered=registered, failed=len(results) - registered)
+
+
+async def _batch_result(call: Call, index: int, body: Register) -> BatchResult:
+    try:
+        done = await _register(call, body)
+    except InvalidPlaybook as error:
+        return BatchResult(index=index, status="failed", message=error.title, error=error.detail)
+    return BatchResult(
+        index=index,
+        status="registered",
+        message=done.message,
+        path=done.path,
+        version=done.version,
+        catalog_id=done.catalog_id,
+        warnings=done.warnings,
+    )
+
+
+async def _register(call: Call, body: Register) -> Registered:
     text = await call.services.scripts.complete(as_text(body.content))
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
     document = await asyncio.to_thread(document_of, text, strict=body.strict)
@@ -39,15 +70,19 @@ async def register(call: Call) -> Registered:
 
 async def entries(call: Call) -> CatalogEntries:
     body: ListCatalog = call.body
-    rows = await call.services.catalog.entries(
-        path=body.path,
-        kind=body.resource_type,
-        every_version=body.every_version,
-        # one more, to know whether there is a next page
-        limit=body.limit + 1,
-        offset=body.offset,
-    )
-    page, next_offset = from_offset([CatalogEntry.of(entry) for entry in rows], body.limit, body.offset)
+    # one more, to know whether there is a next page
+    limit = body.limit + 1
+    if body.resource_type is not None and body.resource_type.casefold() == CREDENTIAL.casefold():
+        if body.path is not None:
+            raise InvalidRequest("credentials have no paths; omit path, or read one: GET /api/credentials/{name}")
+        credentials = await call.services.credentials.entries(type=None, text=None, limit=limit, offset=body.offset)
+        found = [CatalogEntry.of_credential(credential) for credential in credentials]
+    else:
+        rows = await call.services.catalog.entries(
+            path=body.path, kind=body.resource_type, every_version=body.every_version, limit=limit, offset=body.offset
+        )
+        found = [CatalogEntry.of(entry) for entry in rows]
+    page, next_offset = from_offset(found, body.limit, body.offset)
     return CatalogEntries(entries=page, next=next_offset)
 
 
@@ -78,6 +113,17 @@ OPERATIONS = (
         handler=register,
         answer=Registered,
         body=Register,
+    ),
+    Operation(
+        "registerPlaybooks",
+        "POST",
+        "/api/catalog/register/batch",
+        summary="Check up to 100 playbooks and register those without faults",
+        tag="catalog",
+        roles=USERS,
+        handler=register_batch,
+        answer=RegisteredBatch,
+        body=RegisterBatch,
     ),
     Operation(
         "listCatalog",

@@ -90,7 +90,7 @@ async def status(call: Call) -> ExecutionStatus:
         under_way=under_way(state, outstanding),
         completed_steps=_completed(state),
         failed=execution.status == FAILED,
-        completed=execution.status == COMPLETED,
+        completed=execution.status in (COMPLETED, CANCELLED),
         cancelled=execution.status == CANCELLED,
         variables={**state.ctx, **state.ctx_refs},
         error=execution.error,
