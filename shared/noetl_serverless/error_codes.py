@@ -135,6 +135,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     "result_store.unavailable": STEP["result_store.unavailable"],
     "server.internal": "Internal error; see the log for details.",
     "server.unavailable": "Temporarily unavailable: try again.",
+    "server.unsupported": "This deployment cannot do this.",
     "worker.malformed_command": STEP["worker.malformed_command"],
 }
 

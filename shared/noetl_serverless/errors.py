@@ -104,6 +104,12 @@ class AnswerTooLarge(Problem):
     status, code, title = 400, "answer.too_large", "The response is too large"
 
 
+class Unsupported(Problem):
+    """This deployment has no such capability."""
+
+    status, code, title = 501, "server.unsupported", "Not available in this deployment"
+
+
 class Unavailable(Problem):
     """A service that the request needs does not answer; the same request may succeed later."""
 

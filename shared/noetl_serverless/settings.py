@@ -73,6 +73,8 @@ class Settings:
     log_level: str = "INFO"
     # a worker: "remote" over HTTP, or "direct" to the database; of the local host, a worker with a process of its own
     orchestrator: str = "remote"
+    # the control plane of the local host: the database as the role that may read the views for SQL of operators
+    reader_database_url: str = field(default="", repr=False)
     # the local host: whether functions run "together" in one process or in "separate" ones; how often each function is
     # started, and the worker at least
     processes: str = "together"

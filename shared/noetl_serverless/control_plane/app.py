@@ -26,6 +26,7 @@ from ..store.database import Database
 from ..store.keychain import Keychain
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
+from ..store.view_queries import ViewQueries
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
 from ..tools import registry
@@ -81,6 +82,7 @@ def create_app(
         replays=ArchivedReplays(database, archive),
         archives=archives,
         results=stored,
+        view_queries=ViewQueries(settings.reader_database_url),
         verifier=Verifier(settings.token_key),
         watchers=watchers or Watchers(),
         now=now,

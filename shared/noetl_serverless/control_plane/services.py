@@ -16,6 +16,7 @@ from ..store.credentials import Credentials
 from ..store.keychain import Keychain
 from ..store.schedules import Schedules
 from .scripts import ScriptReader
+from ..store.view_queries import ViewQueries
 from .tokens import Verifier
 from .watchers import Watchers
 
@@ -33,6 +34,7 @@ class Services:
     archives: Archives
     # created when a result is first needed
     results: Callable[[], ResultStore]
+    view_queries: ViewQueries
     verifier: Verifier
     watchers: Watchers
     now: Callable[[], datetime]

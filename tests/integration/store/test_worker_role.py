@@ -12,8 +12,9 @@ from pg8000.native import identifier
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.store.connection import Connection, connect, sqlstate
+from noetl_serverless.store.database_role import RoleRefused
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.store.worker_role import RoleRefused, create_worker_role, lock_worker_role, worker_role
+from noetl_serverless.store.worker_role import create_worker_role, lock_worker_role, worker_role
 
 PASSWORD = "one-of-its-own"
 DENIED, WRONG_KIND, OF_A_VIEW = "42501", "42809", "55000"

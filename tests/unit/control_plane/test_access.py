@@ -23,6 +23,7 @@ WORKER = {
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
     *("acquireSecret", "storeSecret"),
+    "queryViews",
     *(name for name in WORKER if "Archive" in name),
 }
 

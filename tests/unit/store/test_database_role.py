@@ -4,7 +4,7 @@ import base64
 import hmac
 import re
 
-from noetl_serverless.store.worker_role import url_as_worker, verifier, worker_role
+from noetl_serverless.store.database_role import role_name, url_as, verifier
 
 # the exchange of RFC 7677, with the password "pencil"
 SALT = "W22ZaJ0SNY7soEsUEjb6gQ=="
@@ -26,12 +26,12 @@ def test_each_verifier_has_a_salt_of_its_own() -> None:
 
 
 def test_the_name_of_the_role_is_that_of_the_database() -> None:
-    assert worker_role("postgresql://u:p@h:5432/noetl?sslmode=require") == "noetl_worker"
-    assert len(worker_role(f"postgresql://h/{'x' * 63}")) == 63
+    assert role_name("postgresql://u:p@h:5432/noetl?sslmode=require", "worker") == "noetl_worker"
+    assert len(role_name(f"postgresql://h/{'x' * 63}", "worker")) == 63
 
 
 def test_the_url_of_the_role_names_the_same_server_and_its_options() -> None:
     assert (
-        url_as_worker("postgresql://noetl:secret@127.0.0.1:5432/noetl?host=%2Ftmp", "a/b")
+        url_as("noetl_worker", "postgresql://noetl:secret@127.0.0.1:5432/noetl?host=%2Ftmp", "a/b")
         == "postgresql://noetl_worker:a%2Fb@127.0.0.1:5432/noetl?host=%2Ftmp"
     )

@@ -12,6 +12,7 @@ from . import (
     executions,
     keychain,
     quarantine,
+    query,
     replay,
     results,
     runs,
@@ -32,4 +33,5 @@ OPERATIONS = (
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,
     *archives.OPERATIONS,
+    *query.OPERATIONS,
 )

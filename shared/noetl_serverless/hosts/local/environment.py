@@ -39,6 +39,8 @@ class Addresses:
     function_urls: Mapping[str, str]
     # the database for direct workers
     worker_database_url: str = ""
+    # the database for SQL of operators; empty if there is none
+    reader_database_url: str = ""
 
 
 def environment_of(
@@ -64,6 +66,9 @@ def variables_of(
     base: dict[str, object] = {"host": "local", "function": spec.name, "log_level": settings.log_level}
     if spec.pool:
         base["pool"] = spec.pool
+    if spec.role == "control_plane":
+        # no setting of its row, which is read for the clouds, too: only this host has such a role
+        base["reader_database_url"] = addresses.reader_database_url
     return {f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()}
 
 

@@ -30,6 +30,11 @@ class Secrets:
         """Of the database role of direct workers. Derived: the release before refuses a file with one more secret."""
         return hmac.digest(self.token_key.encode(), b"database role of workers", "sha256").hex()
 
+    @property
+    def reader_password(self) -> str:
+        """Of the database role that reads for operators; derived, as that of workers."""
+        return hmac.digest(self.token_key.encode(), b"database role of readers", "sha256").hex()
+
     @classmethod
     def load(cls, path: Path) -> Secrets:
         """Those in `path`; made there if it does not exist. ValueError if the file is damaged."""

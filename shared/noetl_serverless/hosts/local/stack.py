@@ -100,6 +100,9 @@ class Stack:
         database_url, function_database_url, nats_url = await self._start_servers(ports)
         self._addresses = self._addresses_of(function_database_url, nats_url, ports)
         await asyncio.to_thread(_migrate, database_url)
+        if not self.settings.database_url:
+            # on a server of somebody else's no role is created that nobody has asked for
+            await asyncio.to_thread(_create_reader_role, database_url, self._secrets.reader_password)
         if self.settings.orchestrator == "direct":
             await asyncio.to_thread(_create_worker_role, database_url, self._secrets.worker_password)
         parts = self._parts(ports)
@@ -179,6 +182,7 @@ class Stack:
         return database_url, function_database_url, nats_url
 
     def _addresses_of(self, database_url: str, nats_url: str, ports: dict[str, int]) -> Addresses:
+        from ...store.reader_role import url_as_reader
         from ...store.worker_role import url_as_worker
 
         urls = {spec.name: _url(ports[spec.name]) for spec in self._specs}
@@ -189,9 +193,15 @@ class Stack:
             for key in (spec.name, spec.pool)
             if key
         }
-        worker_database_url = url_as_worker(database_url, self._secrets.worker_password)
         return Addresses(
-            database_url, nats_url, urls, function_urls=function_urls, worker_database_url=worker_database_url
+            database_url,
+            nats_url,
+            urls,
+            function_urls=function_urls,
+            worker_database_url=url_as_worker(database_url, self._secrets.worker_password),
+            reader_database_url=(
+                "" if self.settings.database_url else url_as_reader(database_url, self._secrets.reader_password)
+            ),
         )
 
     def _parts(self, ports: dict[str, int]) -> list[tuple[Supervised, list[str]]]:
@@ -343,13 +353,24 @@ def _migrate(database_url: str) -> None:
 
 def _create_worker_role(database_url: str, password: str) -> None:
     from ...errors import Problem
-    from ...store.worker_role import RoleRefused, create_worker_role, worker_role
+    from ...store.database_role import RoleRefused
+    from ...store.worker_role import create_worker_role, worker_role
 
     role = worker_role(database_url)
     try:
         create_worker_role(database_url, role, password)
     except (Problem, RoleRefused) as error:
         raise RuntimeError(f"direct workers need a database role {role}, which cannot be created: {error}") from error
+
+
+def _create_reader_role(database_url: str, password: str) -> None:
+    from ...store.database_role import RoleRefused
+    from ...store.reader_role import create_reader_role
+
+    try:
+        create_reader_role(database_url, password)
+    except RoleRefused as error:
+        raise RuntimeError(f"the database role for SQL of operators cannot be created: {error}") from error
 
 
 def _process_of(part: Supervised) -> Process:
