@@ -43,7 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # commands that work on this machine only and take no --context
-LOCAL = frozenset({"up", "down", "status", "demo", "test"})
+LOCAL = frozenset({"up", "down", "status", "token", "demo", "test"})
 
 
 def print_version(requested: bool) -> None:
@@ -68,6 +68,7 @@ def main(
 app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
+app.command()(stack.token)
 app.command()(run.run)
 app.command()(catalog.register)
 app.command("list")(catalog.list_)

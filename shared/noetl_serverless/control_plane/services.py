@@ -15,8 +15,8 @@ from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.keychain import Keychain
 from ..store.schedules import Schedules
-from .scripts import ScriptReader
 from ..store.view_queries import ViewQueries
+from .scripts import ScriptReader
 from .tokens import Verifier
 from .watchers import Watchers
 

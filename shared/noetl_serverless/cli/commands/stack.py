@@ -1,4 +1,4 @@
-"""up, down, status: the stack as a whole."""
+"""up, down, status, token: the stack as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ...settings import Settings
-from ..failure import EXIT_FAILED, Failure, WrongUse
+from ..failure import EXIT_FAILED, Failure, NoStack, WrongUse
 from ..options import DataOption, JsonOption, data_directory
 from ..output import command, console, echo, print_json, show, table
 from ..target import created
@@ -162,6 +162,37 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         echo(f"up since {running['started_at']}, data in {layout.home}")
     if not ready:
         raise typer.Exit(EXIT_FAILED)
+
+
+@command
+def token(
+    data: DataOption = None,
+    url: Annotated[
+        bool, typer.Option("--url", help="Print the URL of the control plane with the token as its password.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the running stack's operator token, for other clients of its API.
+
+    Who has the token may do everything.
+    """
+    from urllib.parse import urlsplit
+
+    from ...hosts.local.layout import Layout
+    from ...hosts.local.secrets import Secrets
+
+    layout = Layout(data_directory(data))
+    running = layout.running()
+    if running is None:
+        raise NoStack(f"no stack is running on {layout.home}. Start one: noetls up --detach --data {layout.home}")
+    secret = Secrets.load(layout.secrets).operator_token
+    address = urlsplit(running["control_plane_url"])
+    with_token = address._replace(netloc=f"noetl:{secret}@{address.netloc}").geturl()
+    if as_json:
+        print_json({"token": secret, "url": with_token, "control_plane_url": running["control_plane_url"]})
+    else:
+        # as it is: a console would wrap it
+        typer.echo(with_token if url else secret)
 
 
 def public(running: dict[str, Any]) -> dict[str, Any]:
