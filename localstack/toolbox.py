@@ -5,6 +5,7 @@
 terraform   Terraform itself, and what the fake provider of the tests needs (an older protobuf than Google's)
 emulator    MiniStack, alone: its functions see the packages of its environment, and must find no others than their own
 check       checkov and trivy
+noetl       the command line of the original NoETL, which tests run against a stack
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ def test_without_a_stack_a_command_says_how_to_start_one(noetls: Command) -> Non
     assert "noetls up --detach" in noetls("list").err
     assert noetls("status", "--json").json["status"] == "stopped"
     assert noetls("status").status == 1
+    assert (noetls("token").status, noetls("token", "--json").json["code"]) == (2, "cli.no_stack")
     assert noetls("down", "--json").json["was_running"] is False
     assert noetls("run", "a/b", "--no-wait").status == 2
 
@@ -56,9 +57,13 @@ def test_data_survives_down_and_up(noetls: Command) -> None:
     assert noetls("up", "--detach", "--json").json["pid"] == up.json["pid"]
     assert noetls("up").status == 2
     noetls("credential", "set", "kept", "--type", "bearer", "--set", "token=x")
+    token = noetls("token").out.strip()
+    address = up.json["control_plane_url"].removeprefix("http://")
+    assert noetls("token", "--url").out == f"http://noetl:{token}@{address}\n"
     assert noetls("down").status == 0
     assert noetls("status").status == 1
     assert noetls("up", "--detach").status == 0
+    assert noetls("token", "--json").json["token"] == token, "clients keep it"
     assert "kept" in {entry["name"] for entry in noetls("credential", "list", "--json").json}
 
 

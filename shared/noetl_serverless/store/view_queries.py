@@ -19,7 +19,9 @@ import orjson
 from pg8000.exceptions import DatabaseError, InterfaceError
 
 from ..errors import AnswerTooLarge, InvalidRequest, Unavailable, Unsupported
+from ..limits import RESULT_DEPTH
 from ..playbook.sql_text import parts
+from ..playbook.values import InvalidValue, stored
 from .connection import JSON_OIDS, TRANSIENT_STATES, connect, reason_of, sqlstate
 from .reader_role import SCHEMA, TIMEOUT_SECONDS
 
@@ -123,7 +125,7 @@ def _input_functions() -> defaultdict[int, Callable[[str], Any]]:
     functions[BOOLEAN_OID] = lambda text: text == "t"
     functions.update(dict.fromkeys(INTEGER_OIDS, _integer))
     functions.update(dict.fromkeys(FLOAT_OIDS, _float))
-    functions.update(dict.fromkeys(JSON_OIDS, orjson.loads))
+    functions.update(dict.fromkeys(JSON_OIDS, _json))
     return functions
 
 
@@ -137,6 +139,14 @@ def _float(text: str) -> float | str:
     """Text for infinities and NaN, which are not JSON."""
     value = float(text)
     return value if math.isfinite(value) else text
+
+
+def _json(text: str) -> Any:
+    """Text for what PostgreSQL takes for JSON and others do not: nested deeply, or with numbers beyond any range."""
+    try:
+        return stored(orjson.loads(text), levels=RESULT_DEPTH)
+    except (orjson.JSONDecodeError, InvalidValue):
+        return text
 
 
 def _refusal(error: DatabaseError) -> Exception:

@@ -94,6 +94,11 @@ async def test_values_are_what_json_has(queries: ViewQueries) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["1e999", '"\\ud800"', '"\\u0000"', "[" * 500 + "]" * 500])
+async def test_json_that_others_cannot_read_is_text(queries: ViewQueries, text: str) -> None:
+    assert (await queries.table(f"SELECT '{text}'::json")).rows == [[text]]
+
+
 async def test_rows_beyond_the_limit_are_left_out_and_that_is_said(queries: ViewQueries) -> None:
     exact = await queries.table(f"SELECT generate_series(1, {MAX_ROWS})")
     assert (len(exact.rows), exact.truncated) == (MAX_ROWS, False)
@@ -156,6 +161,7 @@ async def test_a_query_ends_in_time(queries: ViewQueries, owner: Connection, que
         "SELECT * FROM execution FOR UPDATE",
         "CREATE TABLE kept (x int)",
         "CREATE TEMP TABLE kept (x int)",
+        "SELECT 1; SELECT 2",
         "SELECT 1; DELETE FROM noetl.event",
         "SELECT 1; COMMIT; SET ROLE noetl",
         "COPY noetl.credential TO STDOUT",

@@ -18,6 +18,7 @@ ADDRESSES = Addresses(
     {name: f"http://127.0.0.1:{9000 + index}" for index, name in enumerate(FUNCTIONS)},
     {"worker": "http://127.0.0.1:9003/", "shared": "http://127.0.0.1:9003/"},
     worker_database_url="postgresql://engine_worker",
+    reader_database_url="postgresql://reader",
 )
 
 
@@ -67,3 +68,10 @@ def test_a_direct_worker_has_the_database_in_the_role_of_workers(tmp_path: Path)
     settings = Settings.from_environment(given)
     assert (settings.orchestrator, settings.database_url) == ("direct", "postgresql://engine_worker")
     assert (settings.token_key, settings.encryption_keys) == ("", "")
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_only_the_control_plane_has_the_database_in_the_role_of_readers(name: str, tmp_path: Path) -> None:
+    settings = Settings.from_environment(environment(name, tmp_path))
+    assert settings.reader_database_url == ("postgresql://reader" if name == "control_plane" else "")
+    assert ("postgresql://reader" in environment(name, tmp_path).values()) == (name == "control_plane")
