@@ -5,6 +5,7 @@ Half of the inputs name things that exist: with random names alone nothing but 4
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
+from noetl_serverless.store.reader_role import create_reader_role, url_as_reader
 
 from .conftest import FUZZ, TOKEN_KEY, Serve
 
@@ -86,15 +88,15 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
     create_database(postgres_server.url, "openapi")
     url = postgres_server.url_of("openapi")
     migrate(url)
+    create_reader_role(url, "of-readers")
+    given = replace(SETTINGS, reader_database_url=url_as_reader(url, "of-readers"))
     results = FsspecResultStore(tmp_path_factory.mktemp("results").as_uri())
     database = Database(url, 4)
 
     async def make() -> Starlette:
         catalog = PostgresCatalog(database)
         orchestrator = Orchestrator(PostgresEventStore(database), Plans(catalog), Notifications(None, None))
-        return create_app(
-            SETTINGS, database=database, orchestrator=orchestrator, catalog=catalog, results=lambda: results
-        )
+        return create_app(given, database=database, orchestrator=orchestrator, catalog=catalog, results=lambda: results)
 
     api = Api(serve(make, database.close).url)
     registered = api.post("/api/catalog/register", {"content": PLAYBOOK})
@@ -108,6 +110,7 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
         "step": "first",
         "step_name": "first",
         "generation": "1",
+        "query": "SELECT * FROM noetl.execution",
     }
     return api
 
