@@ -74,7 +74,7 @@ class ViewQueries:
         if "\x00" in statement:
             raise InvalidRequest("the query contains a NUL character")
         async with self._permits:
-            # a thread of its own: the pool's are for commits
+            # not on a connection of the pool, which is for commits
             return await asyncio.to_thread(self._fetch, statement)
 
     def _fetch(self, statement: str) -> Table:
