@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .names import EventName, Outcome, Scope
-from .playbook import Arc, Playbook, Step
+from .playbook import Arc, Loop, Playbook, Step
 from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
 
-# of one value that `set` gives, in bytes of JSON
+# of one value that `set` gives, and of all that one step sets, in bytes of JSON
 LARGEST_SET = 64 * 1024
+LARGEST_SETS = 128 * 1024
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 
@@ -115,6 +116,11 @@ class Execution:
         if self.status == "running":
             self.status = "cancelled"
 
+    def time_out(self) -> None:
+        """It has had the time that it may take."""
+        if self.status == "running":
+            self.status, self.error = "failed", {"code": "execution.timeout"}
+
     # -- how
 
     def _then(self, what: Any) -> list[Begun]:
@@ -193,17 +199,21 @@ class Execution:
         if step.loop is None:
             self._begun.append(Begun(step, generation, self.scope))
             return
+        if step.loop.items is None:
+            raise Unclear("what a cursor claims does not follow from the playbook")
         try:
             items: list[Any] | None = collection(render(step.loop.items, self.scope.names(fetches=False)))
         except OutOfReach:
             items = None
         except Unrenderable as error:
-            self._finish(name, generation, _error("template.error", str(error)), "call.error")
+            self._finish(name, generation, _error("template.error", str(error)), "loop.failed")
             return
         except TypeError as error:
-            self._finish(name, generation, _error("loop.not_iterable", str(error)), "call.error")
+            self._finish(name, generation, _error("loop.not_iterable", str(error)), "loop.failed")
             return
-        if items == []:
+        if not self._has_width(step.loop):
+            self._finish(name, generation, _error("loop.invalid", "max_in_flight is no number"), "loop.failed")
+        elif items == []:
             self._loop_ends(name, generation, Items(0, []))
         else:
             self._begun.append(Begun(step, generation, self.scope, items))
@@ -214,6 +224,13 @@ class Execution:
             if when is None or self._holds(when, names, step):
                 return allowed
         return True
+
+    def _has_width(self, loop: Loop) -> bool:
+        """Whether how many items may run at once is a number of items."""
+        try:
+            return int(render(loop.width, self.scope.names(fetches=False))) >= 1
+        except (Unrenderable, TypeError, ValueError):
+            return False
 
     def _loop_ends(self, name: str, generation: int, ended: Items) -> None:
         step = self.playbook.steps[name]
@@ -286,9 +303,14 @@ class Execution:
             found = {key.removeprefix("ctx."): render(value, names) for key, value in values.items()}
         except Unrenderable as error:
             raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
-        for name, value in found.items():
-            if len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()) > LARGEST_SET:
-                raise _Ends({"code": "value.invalid", "step": step.name, "message": f"ctx.{name} is too large"})
+        sizes = {
+            name: len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+            for name, value in found.items()
+        }
+        if max(sizes.values(), default=0) > LARGEST_SET or sum(sizes.values()) > LARGEST_SETS:
+            if step.loop is not None or any(outcome.extracted is not None for outcome in self.outcomes.values()):
+                raise Unclear("a whole value by reference is passed on as one")
+            raise _Ends({"code": "value.invalid", "step": step.name, "message": f"it sets too much: {sizes}"})
         return found
 
     def _holds(self, when: Any, names: Mapping[str, Any], step: Step) -> bool:

@@ -109,6 +109,9 @@ class _Follower:
         if fact.type == "execution.cancelled":
             self._execution.cancel()
             return []
+        if fact.type == "timer.fired" and fact.payload["timer"] == "deadline":
+            self._execution.time_out()
+            return []
         assert fact.step is not None
         assert fact.generation is not None
         key = (fact.step, fact.generation)

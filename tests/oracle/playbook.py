@@ -42,10 +42,13 @@ class Arc:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
+    # None for a cursor
     items: Any
     iterator: str
     sequential: bool
     best_effort: bool
+    # how many items may run at once: a number, or a template
+    width: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def read(text: str) -> Playbook:
 
 
 def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
-    tools = step["tool"]
+    tools = step.get("tool", {"kind": "noop"})
     is_pipeline = isinstance(tools, list)
     named = [
         (tool.get("name") or f"task_{number}") if is_pipeline else _single_label(step["step"], tool)
@@ -170,4 +173,4 @@ def _loop(loop: Mapping[str, Any], policy: Mapping[str, Any]) -> Loop:
     mode = spec.get("mode", "sequential")
     failure = (spec.get("policy") or {}).get("failure") or policy.get("failure") or {}
     best_effort = failure.get("mode") == "best_effort"
-    return Loop(loop["in"], loop["iterator"], mode == "sequential", best_effort)
+    return Loop(loop.get("in"), loop["iterator"], mode == "sequential", best_effort, spec.get("max_in_flight", 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
@@ -138,7 +139,14 @@ def _keep(_context: object, value: Any) -> str:
 
 
 _ENVIRONMENT = _Environment(undefined=jinja2.StrictUndefined, finalize=_text, keep_trailing_newline=True)
-_ENVIRONMENT.filters |= {"_whole": _take, "_keep": _keep}
+_ENVIRONMENT.filters |= {
+    "_whole": _take,
+    "_keep": _keep,
+    "b64encode": lambda value: base64.b64encode(str(value).encode()).decode(),
+    "b64decode": lambda value: base64.b64decode(str(value)).decode(),
+    # in SQL, which is not rendered here: only the names that it reads matter
+    "identifier": _take,
+}
 
 
 def plain(value: Any) -> Any:

@@ -50,7 +50,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
         faults.add(_LEGACY_NEXT, location, "playbook.legacy")
         return
     value = document.value(found)
-    if missing and location[-1] == "kind" and isinstance(value, dict) and _is_labelled(value):
+    if missing and location[-1] == "kind" and len(location) > 1 and isinstance(value, dict) and _is_labelled(value):
         label = next(iter(value))
         faults.add(f"write the name next to the kind: {{name: {label}, kind: ...}}", location, "playbook.legacy")
         return

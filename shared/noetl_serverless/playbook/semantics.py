@@ -228,7 +228,7 @@ class _Checker:
             self._rules(tool, here, names, index, in_loop=step.loop is not None)
             inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
             if inlined is not None and not own_rules(tool):
-                self._inlined_rules(inlined.tool, here, in_loop=step.loop is not None)
+                self._inlined_rules(inlined, here, in_loop=step.loop is not None)
         self._unique(((name, (*tool_path(step, path, i), "name")) for i, name in enumerate(names)), "task")
 
     def _tool(self, tool: model.Tool, path: Path) -> None:
@@ -266,12 +266,12 @@ class _Checker:
                 self._then(then, base, names, index)
                 self._assignments(then.set, (*base, "set"), _SCOPES if in_loop else ("ctx", "step"))
 
-    def _inlined_rules(self, tool: model.Tool, path: Path, *, in_loop: bool) -> None:
+    def _inlined_rules(self, task: model.WorkbookTask, path: Path, *, in_loop: bool) -> None:
         """Check what a workbook task may do only where the step that uses it allows it."""
-        for rule in own_rules(tool):
+        for rule in own_rules(task.tool):
             then = rule.otherwise.then if rule.otherwise else rule.then
             if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):
-                self.add(f"the task '{tool.name or ''}' sets 'iter.', which requires a loop", path)
+                self.add(f"the task '{task.name}' sets 'iter.', which requires a loop", path)
 
     def _rule_shape(self, rule: model.Rule | model.AdmitRule, index: int, count: int, path: Path) -> None:
         if rule.otherwise is not None:

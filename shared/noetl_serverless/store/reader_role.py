@@ -1,4 +1,4 @@
-"""The database role that reads for operators what they ask in SQL of their own: see migrations/0009_query_views.sql."""
+"""The database role that reads for operators what they ask in SQL of their own: see migrations/0008_query_views.sql."""
 
 from __future__ import annotations
 

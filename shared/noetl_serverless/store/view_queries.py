@@ -1,4 +1,4 @@
-"""SQL of operators, over the views of migrations/0009_query_views.sql.
+"""SQL of operators, over the views of migrations/0008_query_views.sql.
 
 The rights of the role that runs a query (`reader_role`) decide what it may do. The role signs in for each query: a
 session that began as another role and switched to this one could switch back. Each session runs one statement, as the

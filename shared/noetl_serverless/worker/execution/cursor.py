@@ -59,6 +59,8 @@ class CursorRun(FrameRun):
         self.count = None
         self._started = time.monotonic()
         self._drained = False
+        # how often the rows have been processed, this time included
+        self._attempt = 1
         # where the claim of this frame is recorded
         self._recorded: str | None = None
         job.lease.seconds = cursor.lease_seconds
@@ -194,14 +196,20 @@ class CursorRun(FrameRun):
     # -- running
 
     async def _run_all(self) -> None:
-        for attempt in range(1, self._cursor.max_attempts + 1):
+        while True:
             await super()._run_all()
             failed = {index for index, end in self.ends.items() if _is_retryable(end)}
-            if not failed or attempt == self._cursor.max_attempts:
+            if not failed or self._failed or self._attempt == self._cursor.max_attempts:
                 return
+            self._attempt += 1
             again = set(self.ends) if self._cursor.retries_all else failed
             self.ends = {index: end for index, end in self.ends.items() if index not in again}
-            self._next, self._failed = self.frame.start, any(map(_is_final_failure, self.ends.values()))
+            self._next = self.frame.start
+
+    def _fails(self, end: TaskResult) -> bool:
+        """The others still run if the row may be processed again."""
+        is_final = self._attempt == self._cursor.max_attempts or not _is_retryable(end)
+        return is_final and super()._fails(end)
 
     def _next_index(self) -> int | None:
         if self.ends and time.monotonic() - self._started > self._cursor.max_seconds:
@@ -243,7 +251,3 @@ class _Failure(ToolFailure):
 
 def _is_retryable(end: TaskResult) -> bool:
     return end.status == "error" and bool((end.error or {}).get("retryable"))
-
-
-def _is_final_failure(end: TaskResult) -> bool:
-    return end.status == "error" and not _is_retryable(end)

@@ -103,10 +103,13 @@ class FrameRun:
             end = self._check_set_size(await self._load_result(await Pipeline(self._item_job(index)).run()))
             self.seconds[index] = time.perf_counter() - started
             self.ends[index] = end
-            if end.status == "error" and not self.loop.best_effort:
-                self._failed = True
+            self._failed |= self._fails(end)
             if self.loop.mode == "sequential":
                 self._ctx.update(end.set)
+
+    def _fails(self, end: TaskResult) -> bool:
+        """Whether the frame has failed with this item, so that no further one begins."""
+        return end.status == "error" and not self.loop.best_effort
 
     async def _load_result(self, end: TaskResult) -> TaskResult:
         """Load a result that is a reference, because the frame's results are a list of values."""
