@@ -72,6 +72,7 @@ def create_app(
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
     services = Services(
+        is_local=settings.host == "local",
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
         scripts=ScriptReader(objects, allow_private_http=settings.http_allow_private),

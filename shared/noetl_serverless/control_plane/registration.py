@@ -6,6 +6,7 @@ import base64
 import binascii
 import re
 
+from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
 from ..store.catalog import NewPlaybook
 from ..tools.plans import load_checked
@@ -14,11 +15,16 @@ from ..tools.plans import load_checked
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
-def document_of(content: str, *, strict: bool = False) -> NewPlaybook:
+def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewPlaybook:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
-    faults, too, instead of warnings."""
+    faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine."""
     text = as_text(content)
     loaded = load_checked(text, strict=strict)
+    executor = loaded.playbook.executor
+    if executor is not None and executor.profile == "local" and not is_local:
+        message = "profile: local is for a stack on one machine; here, write profile: auto"
+        fault = loaded.document.fault(message, ("executor", "profile"), "playbook.not_supported")
+        raise InvalidPlaybook(str(fault), faults=[fault])
     plan, root = loaded.plan, plain_data(loaded.document.root)
     return NewPlaybook(
         path=plan.path,

@@ -21,8 +21,10 @@ from .tokens import Verifier
 from .watchers import Watchers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Services:
+    # a stack on one machine
+    is_local: bool
     orchestrator: Orchestrator
     catalog: PostgresCatalog
     scripts: ScriptReader

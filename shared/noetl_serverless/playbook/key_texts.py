@@ -58,7 +58,6 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "Defaults": {"timeout": _TIMEOUT},
     "Else": {"then": "What the rule does"},
     "Executor": {
-        "profile": "Where steps run",
         "version": "Version of the runtime that the playbook is written for",
         "requires": "What the deployment must have",
         "spec": "How executions run",

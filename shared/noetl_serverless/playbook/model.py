@@ -443,9 +443,15 @@ class ExecutorSpec(Part):
 
 
 class Executor(Part):
-    """`distributed` is the only profile so far: any worker may run any step; `auto` means the same."""
+    """How executions run."""
 
-    profile: Literal["auto", "distributed", "local"] = "auto"
+    profile: Literal["auto", "distributed", "local"] = Field(
+        "auto",
+        description=(
+            "local: the playbook is for a stack on one machine, and is refused by one in a cloud. auto and "
+            "distributed: any worker may run any step"
+        ),
+    )
     version: Literal["noetl-runtime/1"] = "noetl-runtime/1"
     requires: Requires | None = None
     spec: ExecutorSpec | None = None

@@ -85,8 +85,6 @@ class _Checker:
         executor = self.playbook.executor
         if executor is None:
             return
-        if executor.profile == "local":
-            self._later("profile: local", ("executor", "profile"))
         requires = executor.requires or model.Requires()
         for index, kind in enumerate(requires.tools):
             self._kind(kind, ("executor", "requires", "tools", index))

@@ -56,9 +56,9 @@ async def test_others_are_answered_while_a_playbook_is_looked_at(
 ) -> None:
     threads: list[int] = []
 
-    def noted(content: str, *, strict: bool) -> Any:
+    def noted(content: str, **options: bool) -> Any:
         threads.append(threading.get_ident())
-        return document_of(content, strict=strict)
+        return document_of(content, **options)
 
     monkeypatch.setattr(catalog, "document_of", noted)
     assert (await user.post("/api/catalog/register", {"content": playbook})).json["version"] == 1

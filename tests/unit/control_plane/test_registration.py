@@ -66,6 +66,15 @@ def test_a_kind_that_is_not_supported_yet_is_refused_once_by_name_and_line() -> 
     assert fault.line == 10
 
 
+def test_a_playbook_for_one_machine_is_refused_in_a_cloud_with_its_line() -> None:
+    text = PLAYBOOK + "executor: {profile: local}\n"
+    assert document_of(text).path == document_of(PLAYBOOK, is_local=False).path
+    with pytest.raises(InvalidPlaybook, match="profile: local is for a stack on one machine") as caught:
+        document_of(text, is_local=False)
+    (fault,) = caught.value.faults
+    assert (fault.pointer, fault.line) == ("/executor/profile", text.count("\n"))
+
+
 def test_all_faults_come_at_once_in_the_order_of_the_text() -> None:
     text = PLAYBOOK.replace("{step: end}", "{step: nowhere}").replace(
         "{kind: noop}\n    next", "{kind: nope}\n    next"

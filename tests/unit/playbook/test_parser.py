@@ -98,7 +98,6 @@ class TestExecutor:
     @pytest.mark.parametrize(
         ("executor", "message"),
         [
-            ("{profile: local}", "profile: local is not supported yet"),
             ("{profile: cloud}", "one of auto, distributed, local"),
             ("{version: noetl-runtime/2}", "noetl-runtime/1"),
             ("{requires: {tools: [http, shell]}}", "the tool kind 'shell' is not supported yet"),
