@@ -90,7 +90,7 @@ async def test_the_gateway_reads_no_body_without_end(call: GatewayClient, editor
 async def test_a_playbook_too_large_or_too_deep_is_refused_over_http(user: Client, playbook: str) -> None:
     laughs = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
     for content in (
-        playbook + "#" * (2 << 20),
+        playbook + "#" * (5 << 20),
         playbook + f"description: {'[' * 5000}{']' * 5000}\n",
         playbook + laughs,
         "&a [*a]",

@@ -41,7 +41,7 @@ async def _no_archive() -> None:
     return
 
 
-def _no_objects(url: str) -> ResultStore:
+def no_objects(url: str) -> ResultStore:
     raise ValueError(f"this control plane reads no {url}")
 
 
@@ -57,7 +57,7 @@ def create_app(
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
     results: Callable[[], ResultStore],
-    objects: Callable[[str], ResultStore] = _no_objects,
+    objects: Callable[[str], ResultStore] = no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
     now: Callable[[], datetime] = _now,
 ) -> Starlette:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -65,16 +66,15 @@ class ScriptReader:
 
     async def _read_http(self, url: str) -> bytes:
         # not needed by most requests
-        from ..tools.http_client import Client, get
-        from ..tools.port import ToolFailure
+        from .http_get import NotFetched, http_get
 
-        client = Client(self._allow_private_http)
+        read = partial(
+            http_get, url, allow_private=self._allow_private_http, seconds=READ_SECONDS, max_bytes=SCRIPT_BYTES
+        )
         try:
-            return await get(client, url, READ_SECONDS, SCRIPT_BYTES)
-        except ToolFailure as failure:
-            raise NotRead(str(failure)) from None
-        finally:
-            await client.close()
+            return await asyncio.to_thread(read)
+        except NotFetched as error:
+            raise NotRead(str(error)) from None
 
     async def _read_object(self, url: str) -> bytes:
         parts = urlsplit(url)

@@ -32,10 +32,10 @@ class Platform:
     # called for each new connection, if credentials are short-lived
     database_url: str | Callable[[], str]
     results: Callable[[], ResultStore]
-    # the objects below a URL such as s3://bucket, as the function may read them
-    objects: Callable[[str], ResultStore]
     # makes the session to the control plane, if that is not plain HTTP
     connect: Callable[[], aiohttp.ClientSession] | None = None
+    # the objects below a URL such as s3://bucket, as the function may read them; None: it reads none
+    objects: Callable[[str], ResultStore] | None = None
     # whether a function may continue after its answer
     runs_after_response: bool = True
     # what the function shares with others, if they run in one process

@@ -41,8 +41,6 @@ class Request:
     body: bytes | None
     verify: bool
     follow: bool
-    # of the answer's body
-    max_bytes: int = MAX_BYTES
 
     @property
     def title(self) -> str:
@@ -156,16 +154,6 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
         raise ToolFailure("http", "http.body", str(error).replace("result", "the body", 1)) from None
 
 
-async def get(client: Client, url: str, seconds: float, max_bytes: int) -> bytes:
-    """What is at a URL; `seconds`: to connect, and between two reads. Raises ToolFailure, also for an answer other than
-    200."""
-    request = replace(request_of(HttpConfig(url=url), Authorization(), ""), max_bytes=max_bytes)
-    answer = await client.fetch(request, HttpTimeout(connect=seconds, read=seconds))
-    if answer.status != 200:
-        raise ToolFailure("http", "http.status", f"{request.title}: the answer is {answer.status} {answer.reason}")
-    return answer.body
-
-
 class Client:
     """One session that keeps its connections open, for one event loop."""
 
@@ -228,7 +216,7 @@ class Client:
             location = response.headers.get("location")
             if request.follow and location and response.status in (301, 302, 303, 307, 308):
                 return _redirected(request, response.status, location)
-            body = await _read(response, request)
+            body = await _read(response, request.title)
             return HttpResponse(
                 status=response.status,
                 reason=response.reason or "",
@@ -255,13 +243,13 @@ def _redirected(request: Request, status: int, location: str) -> Request:
     return replace(request, url=url, headers=headers)
 
 
-async def _read(response: aiohttp.ClientResponse, request: Request) -> bytes:
+async def _read(response: aiohttp.ClientResponse, title: str) -> bytes:
     parts, size = [], 0
     async for chunk in response.content.iter_any():
         size += len(chunk)
-        if size > request.max_bytes:
-            limit = request.max_bytes // (1024 * 1024)
-            raise ToolFailure("http", "http.too_large", f"{request.title}: the response is larger than {limit} MiB")
+        if size > MAX_BYTES:
+            limit = MAX_BYTES // (1024 * 1024)
+            raise ToolFailure("http", "http.too_large", f"{title}: the response is larger than {limit} MiB")
         parts.append(chunk)
     return b"".join(parts)
 

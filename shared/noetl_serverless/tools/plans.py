@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import Fault, InvalidPlaybook
-from ..playbook import lint as linting
 from ..playbook import load as language
 from ..playbook.grammar import BUILTIN_KINDS
 from ..playbook.load import LoadedPlaybook
 from ..playbook.plan import Plan
 from . import registry, task_fields
+
+if TYPE_CHECKING:
+    from ..playbook.lint import Finding
 
 # A longer text is compiled in a thread, because it would block the event loop. A short one takes some 25 ms at most,
 # and would take far longer there: while steps run speculatively, a thread has to wait for the interpreter, half a
@@ -37,8 +41,11 @@ def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
     return loaded
 
 
-def lint(text: str) -> list[linting.Finding]:
+def lint(text: str) -> list[Finding]:
     """The errors that registration refuses, then, if the playbook compiles, the warnings; each by line."""
+    # no function needs it
+    from ..playbook import lint as linting
+
     loaded, faults = _checked(text, strict=False)
     found = linting.findings(faults, "error")
     return found if loaded is None else [*found, *linting.warnings(loaded)]

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import Fault, json_pointer
-from ..playbook.schema import playbook_schema as schema_of_language
 from .config import Location, explain
 from .port import Tool
 
@@ -65,6 +64,9 @@ def schema(kind: str) -> dict[str, Any]:
 
 def playbook_schema() -> dict[str, Any]:
     """The JSON Schema of a playbook, with every kind of tool that is installed on this machine."""
+    # no function needs it, unless it is asked for
+    from ..playbook.schema import playbook_schema as schema_of_language
+
     return schema_of_language({kind: schema(kind) for kind in kinds()})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
-from ...control_plane.app import create_app
+from ...control_plane.app import create_app, no_objects
 from ...orchestrator.notifications import Notifications
 from ...telemetry import logs
 from ..platform import ARCHIVE, Platform
@@ -36,7 +36,7 @@ def control_plane(platform: Platform) -> Service:
             catalog=core.catalog,
             watchers=core.watchers,
             results=core.results,
-            objects=platform.objects,
+            objects=platform.objects or no_objects,
             request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
         ),
         (notifications.close, platform.invoker.close, notifier.close, *close),
