@@ -144,6 +144,10 @@ class _Follower:
         """Of the items of a parallel loop the highest wins, whatever order they are reported in."""
         items: Mapping[str, int] = fact.payload.get("set_by") or {}
         values, writers = self._set(fact.payload), self._writers[key]
+        loop = self._playbook.steps[key[0]].loop
+        if not items or loop is None or loop.sequential:
+            # whatever was written before
+            return self._execution.write(values)
         last = {name: value for name, value in values.items() if items.get(name, 0) >= writers.get(name, 0)}
         writers |= {name: items[name] for name in last if name in items}
         self._execution.write(last)

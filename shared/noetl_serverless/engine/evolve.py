@@ -100,12 +100,13 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
 
 def _assign(state: State, event: Event) -> None:
     """Apply what tasks have set. Of the items of a parallel loop the one with the highest index wins, whatever order
-    they are reported in. A report without SET_BY, which is of a sequential loop, of no loop, or in a log of an earlier
-    release, wins over what was reported before it."""
+    they are reported in. Any other report wins over what was reported before it: of a sequential loop, whatever its
+    SET_BY says, of no loop, or in a log of an earlier release, without SET_BY."""
     payload = event.payload
     values, refs = payload.get("set", {}), payload.get(e.SET_REFS, {})
-    if items := payload.get(e.SET_BY):
-        key = token_key(event.step or "", event.generation or 0)
+    key = token_key(event.step or "", event.generation or 0)
+    loop = state.loops.get(key)
+    if (items := payload.get(e.SET_BY)) and not (loop is not None and loop.sequential):
         earlier = state.writers.get(key, {})
         last = {name: index for name, index in items.items() if index >= earlier.get(name, 0)}
         values = {name: value for name, value in values.items() if name in last}

@@ -163,3 +163,14 @@ def test_nothing_of_it_is_left_when_the_execution_ends_under_the_loop() -> None:
     run.fact(e.CANCELLED, payload={"reason": "enough"})
     assert (run.state.status, run.state.writers) == ("cancelled", {})
     assert plain(fold("7", run.log)) == plain(run.state)
+
+
+def test_in_a_sequential_loop_what_is_reported_last_wins_whatever_index_it_is_said_to_be_of() -> None:
+    run = Run("- {step: each, loop: {in: [1, 2, 3], iterator: n}, tool: {kind: noop}}")
+    # as it is written down for a worker of the previous release, whose suspended frame says nothing of items
+    run.report("each#1.0", e.CALL_DEFERRED, delay=1, set={"x": 1}, set_by={"x": 2})
+    (timer,) = run.state.timers
+    run.fact(e.TIMER_FIRED, step="each", generation=1, payload={"timer": timer})
+    run.frame(run.open("each"), [1], set={"x": 2}, set_by={"x": 0})
+    assert run.state.ctx == {"x": 2}
+    assert not run.state.writers
