@@ -18,6 +18,11 @@ def json_pointer(path: Iterable[str | int]) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
+def pointer_keys(pointer: str) -> list[str]:
+    """The keys and indexes, as texts, of a JSON pointer."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One fault of a document, with its place."""

@@ -16,6 +16,7 @@ from urllib.parse import urljoin, urlsplit
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..limits import SCRIPT_BYTES, SCRIPTS_BYTES
+from .task_places import tasks_of
 
 Type = Literal["file", "http", "s3", "gcs"]
 
@@ -153,7 +154,7 @@ def digest(content: str) -> str:
 
 def scripts_of(root: Any) -> Iterator[tuple[tuple[str | int, ...], Script]]:
     """The valid scripts that a playbook's document names, each with its place."""
-    for path, tool in _tools(root):
+    for path, tool in tasks_of(root):
         given = tool.get("script")
         if tool.get("kind") in FIELDS and isinstance(given, Mapping):
             try:
@@ -161,13 +162,3 @@ def scripts_of(root: Any) -> Iterator[tuple[tuple[str | int, ...], Script]]:
             except ValueError:
                 # the compiler reports it
                 continue
-
-
-def _tools(root: Any) -> Iterator[tuple[tuple[str | int, ...], Mapping[str, Any]]]:
-    for section in ("workflow", "workbook"):
-        items = root.get(section) if isinstance(root, Mapping) else None
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            tool = item.get("tool") if isinstance(item, Mapping) else None
-            for place, each in enumerate(tool) if isinstance(tool, list) else ((None, tool),):
-                if isinstance(each, Mapping):
-                    yield (section, index, "tool", *(() if place is None else (place,))), each

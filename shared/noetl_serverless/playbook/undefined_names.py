@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from jinja2 import nodes
 
-from .document import Path
+from ..errors import pointer_keys
 from .faults import Faults, did_you_mean
 from .plan import Plan
 from .sandbox import GLOBALS
@@ -112,7 +112,7 @@ class _Names:
         if place is None:
             return
         below = max(_line(template, name) - 1, 0)
-        self.faults.add_at(message, _path(place.pointer), place.line + below, 1 if below else place.column, code)
+        self.faults.add_at(message, pointer_keys(place.pointer), place.line + below, 1 if below else place.column, code)
 
 
 class _Order:
@@ -190,7 +190,3 @@ def _line(template: Template | SqlTemplate, name: str) -> int:
     """The first line of the template that has this name, from 1."""
     tree = template.environment.parse(template.source)
     return min((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), default=1)
-
-
-def _path(pointer: str) -> Path:
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Any
+from collections.abc import Collection
 
-from ..errors import Fault
+from ..errors import Fault, pointer_keys
 from ..playbook.document import Document, plain_data
+from ..playbook.task_places import tasks_of
 from . import registry
 
 # resolved by the compiler, not run by a tool
 INLINED = "workbook"
 
-Path = tuple[str | int, ...]
-
 
 def faults_of(document: Document, known: Collection[str]) -> list[Fault]:
     """`known`: pointers to places that have a fault already; these, and what contains one, get no second one."""
     faults = []
-    for path, task in _tasks(document):
+    for path, task in tasks_of(document.root):
         kind = task.get("kind")
         if not isinstance(kind, str) or kind == INLINED:
             continue
@@ -29,18 +27,5 @@ def faults_of(document: Document, known: Collection[str]) -> list[Fault]:
     return faults
 
 
-def _tasks(document: Document) -> Iterator[tuple[Path, dict[str, Any]]]:
-    for section in ("workflow", "workbook"):
-        items = document.value((section,))
-        for index, item in enumerate(items if isinstance(items, list) else ()):
-            tool = item.get("tool") if isinstance(item, dict) else None
-            if isinstance(tool, dict):
-                yield (section, index, "tool"), tool
-            for place, task in enumerate(tool if isinstance(tool, list) else ()):
-                if isinstance(task, dict):
-                    yield (section, index, "tool", place), task
-
-
-def _parts(pointer: str) -> Path:
-    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-    return tuple(int(part) if part.isdigit() else part for part in parts)
+def _parts(pointer: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdigit() else part for part in pointer_keys(pointer))
