@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from ..engine import events as e
@@ -14,7 +13,7 @@ from ..engine.events import Event
 from ..engine.replay import logical_order
 from ..engine.state import State
 from ..engine.upcast import UPCASTERS
-from ..playbook.paths import paths_in
+from ..playbook.paths import path_templates
 from ..playbook.plan import AdmitRule, Arc, Plan, Step
 from ..playbook.scope import Scope
 from ..playbook.template import Template, TemplateError
@@ -89,7 +88,7 @@ class _Tracer(Decider):
                 index=index,
                 target=conditional.target if isinstance(conditional, Arc) else None,
                 when=None if when is None else when.source,
-                line=None if when is None or when.place is None else when.place.line,
+                line=None if when is None else when.line,
                 holds=holds,
                 values=values,
                 error=error,
@@ -100,17 +99,12 @@ class _Tracer(Decider):
 def values_read(template: Template, scope: Scope) -> dict[str, Any]:
     """Path -> its value, shortened; the error in parentheses where it has none."""
     found = {}
-    for path, reader in _readers(template.source):
+    for path, reader in path_templates(template.source):
         try:
             found[path] = shortened(reader.render(scope))
         except TemplateError as error:
             found[path] = f"({error.message})"
     return found
-
-
-@lru_cache(maxsize=1024)
-def _readers(source: str) -> tuple[tuple[str, Template], ...]:
-    return tuple((path, Template("{{ " + path + " }}")) for path in paths_in(source))
 
 
 def shortened(value: Any) -> Any:

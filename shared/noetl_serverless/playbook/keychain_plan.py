@@ -98,7 +98,7 @@ class Keychain:
                     f"'{name}' cannot be read in a keychain entry, which is resolved apart from any step: read "
                     f"{', '.join(allowed)}{did_you_mean(name, allowed)}",
                     path,
-                    template.place.line if template.place else None,
+                    template.line,
                     template.place.column if template.place else None,
                     "playbook.invalid_value",
                 )

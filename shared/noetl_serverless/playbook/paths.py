@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from jinja2 import meta, nodes
 
 from . import sandbox
+from .template import Template
 
 
 def paths_in(source: str) -> list[str]:
@@ -14,6 +16,12 @@ def paths_in(source: str) -> list[str]:
     tree = sandbox.TEXT.parse(source)
     free_names = meta.find_undeclared_variables(tree) - set(sandbox.GLOBALS)
     return list(dict.fromkeys(path for node in tree.body for path in _walk(node, free_names)))
+
+
+@lru_cache(maxsize=1024)
+def path_templates(source: str) -> tuple[tuple[str, Template], ...]:
+    """Each of them with the template that gives its value."""
+    return tuple((path, Template("{{ " + path + " }}")) for path in paths_in(source))
 
 
 def _walk(node: nodes.Node, free_names: set[str]) -> Iterator[str]:

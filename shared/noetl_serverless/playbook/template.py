@@ -112,6 +112,11 @@ class _Compiled:
     def __hash__(self) -> int:
         return hash(self.source)
 
+    @property
+    def line(self) -> int | None:
+        """The line in the playbook at which it begins."""
+        return None if self.place is None else self.place.line
+
     def at(self, place: Place) -> Self:
         """The same template at another place."""
         other = copy(self)

@@ -11,7 +11,7 @@ from ...engine.assigned import SetValues
 from ...engine.decide import Decider
 from ...engine.events import Event
 from ...engine.state import State, token_key
-from ...playbook.paths import paths_in
+from ...playbook.paths import path_templates
 from ...playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
 from ...playbook.scope import Scope
 from ...playbook.template import Template
@@ -117,7 +117,7 @@ class DryDecider(Decider):
                 index=index,
                 target=conditional.target if isinstance(conditional, Arc) else None,
                 when=None if when is None else when.source,
-                line=None if when is None or when.place is None else when.place.line,
+                line=None if when is None else when.line,
                 holds=holds,
                 undecided=undecided,
                 values={} if when is None else _values_read(when, scope()),
@@ -142,9 +142,9 @@ def source_of(assignment: Assignment) -> str:
 
 def _values_read(template: Template, scope: Scope) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for path in paths_in(template.source):
+    for path, reader in path_templates(template.source):
         try:
-            found[path] = Template("{{ " + path + " }}").render(scope)
+            found[path] = reader.render(scope)
         except NeedsFetch:
             found[path] = Unknown(path)
         except TemplateError:

@@ -156,8 +156,7 @@ class DryPipeline(Pipeline):
         call = self._tool.last
         # it is another one if the config could not be rendered
         if call is not None and call.task == task.name:
-            line = None if rule.when is None or rule.when.place is None else rule.when.place.line
-            source = None if rule.when is None else rule.when.source
+            source, line = (None, None) if rule.when is None else (rule.when.source, rule.when.line)
             call.rules.append(TaskRule(source, line, rule.do, holds))
 
     async def _retry(self, task: Task, rule: Rule, output: dict[str, Any]) -> TaskResult | None:
