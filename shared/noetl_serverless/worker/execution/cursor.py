@@ -26,7 +26,7 @@ from ...results.offload import dump
 from ...results.reference import storage_key
 from ...results.retry import retry_while_away
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
-from .errors import from_problem, from_template, step_error
+from .errors import from_problem, from_template
 from .frame import FrameResult, FrameRun
 from .job import Job, TaskResult
 from .toolbox import CallIdentity, context_of
@@ -106,7 +106,7 @@ class CursorRun(FrameRun):
         # a connection that broke may have committed
         if self._recorded is not None and (rows_after_all := await self._claimed_before()) is not None:
             return rows_after_all
-        raise _Failure(outcome.error)
+        raise ToolFailure(**outcome.error)
 
     async def _call(self) -> ToolCall:
         extra = {FRAME_MAX_ROWS: self._cursor.max_rows}
@@ -171,7 +171,7 @@ class CursorRun(FrameRun):
             status = await self._tool.claim_status(auth, self._context(), transaction)
             if status == "unknown":
                 message = "it is no longer known whether rows were claimed: the claim is too long ago"
-                raise _Failure(step_error("loop", "loop.claim_unknown", message))
+                raise ToolFailure("loop", "loop.claim_unknown", message)
             if status != "in progress":
                 return status == "committed"
             self.job.lease.check()
@@ -183,14 +183,8 @@ class CursorRun(FrameRun):
 
     def _context(self) -> ToolContext:
         command = self.job.command
-        identity = CallIdentity(
-            execution_id=command.execution_id,
-            command_id=command.command_id,
-            step=command.step,
-            attempt=1,
-            idempotency_key=f"{command.execution_id}/{command.step}/{command.generation}/claim/{self.frame.index}",
-            share=self.job.share,
-        )
+        name = f"{command.step}/{command.generation}/claim/{self.frame.index}"
+        identity = CallIdentity.of(command, name, share=self.job.share)
         return context_of(self.job.toolbox, identity, self.job.stopwatch.paused, self.job.find_credential)
 
     # -- running
@@ -241,12 +235,6 @@ class CursorRun(FrameRun):
         outcome = FrameOutcome(start=start, end=start, ok=0, failed=0)
         line = self.job.step.place.line
         return FrameResult("error", data=[], outcome=outcome, error={"at": line, **error})
-
-
-class _Failure(ToolFailure):
-    def __init__(self, error: Mapping[str, Any]) -> None:
-        Exception.__init__(self, error.get("message"))
-        self.error = dict(error)
 
 
 def _is_retryable(end: TaskResult) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ...playbook.plan import Plan, Step
@@ -85,23 +85,7 @@ class Job:
         resume: Mapping[str, Any] | None,
     ) -> Job:
         """The job of one item of the frame."""
-        return Job(
-            command=self.command,
-            step=self.step,
-            toolbox=self.toolbox,
-            lazy=self.lazy,
-            budget=self.budget,
-            ctx=ctx,
-            loops=self.loops,
-            iter=iter,
-            loop=loop,
-            resume=resume,
-            attempts=self.attempts,
-            stopwatch=self.stopwatch,
-            lease=self.lease,
-            secrets=self.secrets,
-            share=self.share,
-        )
+        return replace(self, ctx=ctx, iter=iter, loop=loop, resume=resume)
 
 
 @dataclass(slots=True)

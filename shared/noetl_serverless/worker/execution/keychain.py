@@ -119,15 +119,8 @@ class Secrets:
 
     def _source(self, entry: KeychainEntry) -> Sources:
         command = self._command
-        identity = CallIdentity(
-            execution_id=command.execution_id,
-            command_id=command.command_id,
-            step=command.step,
-            attempt=1,
-            # each fetch is a new one
-            idempotency_key=f"{command.execution_id}/keychain/{entry.name}/{token_hex(8)}",
-            share=NO_SHARE,
-        )
+        # each fetch is a new one
+        identity = CallIdentity.of(command, f"keychain/{entry.name}/{token_hex(8)}", share=NO_SHARE)
         context = context_of(self._toolbox, identity)
         return Sources(command, self._toolbox.load_tool, context, self.views, self._remember, entry)
 

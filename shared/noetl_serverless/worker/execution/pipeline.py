@@ -170,15 +170,9 @@ class Pipeline:
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command
         item = f"/{self.iter['_index']}" if self.iter is not None else ""
-        return CallIdentity(
-            execution_id=command.execution_id,
-            command_id=command.command_id,
-            step=command.step,
-            attempt=self.attempt,
-            # the same for every attempt at, and every delivery of, the same call
-            idempotency_key=f"{command.execution_id}/{command.step}/{command.generation}{item}/{task.name}/{self.visits}",
-            share=self.job.share,
-        )
+        # the same for every attempt at, and every delivery of, the same call
+        name = f"{command.step}/{command.generation}{item}/{task.name}/{self.visits}"
+        return CallIdentity.of(command, name, share=self.job.share, attempt=self.attempt)
 
     # -- following the rules
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from ...errors import Problem
 from ...ports import ResultStore
-from ...protocol import FetchedSecret, SecretAnswer, SecretRequest, SecretStored
+from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest, SecretStored
 from ...results.reader import Resolver
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -74,6 +74,18 @@ class CallIdentity:
     idempotency_key: str
     # of the playbook
     share: Share
+
+    @classmethod
+    def of(cls, command: ClaimedCommand, name: str, *, share: Share, attempt: int = 1) -> CallIdentity:
+        """A call within `command`. `name` distinguishes it from all others of the execution."""
+        return cls(
+            execution_id=command.execution_id,
+            command_id=command.command_id,
+            step=command.step,
+            attempt=attempt,
+            idempotency_key=f"{command.execution_id}/{name}",
+            share=share,
+        )
 
 
 @dataclass(frozen=True, slots=True)
