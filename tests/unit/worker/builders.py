@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from noetl_serverless.playbook.plan import Assignment, Loop, Plan, Rule, Step, Task
 from noetl_serverless.playbook.template import Place, Template
+from noetl_serverless.protocol import ClaimedCommand
 from noetl_serverless.tools.port import Tool, ToolCall, ToolContext, ToolOutcome
 
 SCOPES: dict[str, Literal["ctx", "iter", "step"]] = {"ctx": "ctx", "iter": "iter", "step": "step"}
@@ -124,6 +125,27 @@ def plan(*steps: Step) -> Plan:
         no_next_is_error=False,
         steps={each.name: each for each in steps},
     )
+
+
+def claimed(step: str = "a", **more: Any) -> ClaimedCommand:
+    """The first command of `step`, delivered once; `more`: what is different."""
+    values: dict[str, Any] = {
+        "execution_id": "42",
+        "command_id": f"{step}#1@1",
+        "step": step,
+        "generation": 1,
+        "kind": "step",
+        "attempt": 1,
+        "delivery": 1,
+        "fence": 1,
+        "lease_until": "2030-01-01T00:00:00Z",
+        "plan": "h",
+        "path": "p",
+        "workload": {},
+        "scope": {"ctx": {}, "steps": {}},
+        **more,
+    }
+    return ClaimedCommand(**values)
 
 
 def ok(data: Any = None, **extra: Any) -> ToolOutcome:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.worker.builders import FakeTool, plan
+from tests.unit.worker.builders import FakeTool, claimed, plan
 
 from noetl_serverless.playbook.plan import Step
 from noetl_serverless.protocol import VERSION, ClaimedCommand, Frame
@@ -55,23 +55,7 @@ class Bench:
         return Executor(toolbox, "w-1")
 
     def command(self, each: Step, **more: Any) -> ClaimedCommand:
-        values: dict[str, Any] = {
-            "execution_id": "42",
-            "command_id": f"{each.name}#1@1",
-            "step": each.name,
-            "generation": 1,
-            "kind": "step",
-            "attempt": 1,
-            "delivery": 1,
-            "fence": 1,
-            "lease_until": "2026-01-01T00:00:00Z",
-            "plan": "h",
-            "path": "p",
-            "workload": {},
-            "scope": {"ctx": {}, "steps": {}},
-            **more,
-        }
-        return ClaimedCommand(**values)
+        return claimed(each.name, **more)
 
     async def run(self, each: Step, *, ctx: Any = None, steps: Any = None, **more: Any) -> Any:
         command = self.command(each, scope={"ctx": ctx or {}, "steps": steps or {}}, **more)

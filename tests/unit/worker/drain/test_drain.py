@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from tests.counted import counted
 from tests.eventually import in_few_turns
+from tests.unit.worker import builders
 from tests.unit.worker.drain.pipelined import CHAIN, HEAD, begun, claimed
 
 from noetl_serverless.errors import Problem, Unavailable
@@ -38,23 +39,7 @@ LAST_DELIVERY = 5
 
 
 def command(name: str, **more: Any) -> ClaimedCommand:
-    values: dict[str, Any] = {
-        "execution_id": name,
-        "command_id": "a",
-        "step": "work",
-        "generation": 1,
-        "kind": "step",
-        "attempt": 1,
-        "delivery": 1,
-        "fence": 1,
-        "lease_until": "2030-01-01T00:00:00Z",
-        "plan": "h",
-        "path": "t/t",
-        "workload": {},
-        "scope": {},
-        **more,
-    }
-    return ClaimedCommand(**values)
+    return builders.claimed("work", **{"execution_id": name, "command_id": "a", "path": "t/t", "scope": {}, **more})
 
 
 def key(name: str) -> CommandKey:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tests.unit.worker.builders import FakeTool
+from tests.unit.worker.builders import FakeTool, claimed
 
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.protocol import ClaimedCommand, FetchedSecret, Frame, Outcome, SecretAnswer, SecretRequest
+from noetl_serverless.protocol import FetchedSecret, Frame, Outcome, SecretAnswer, SecretRequest
 from noetl_serverless.protocol import SecretStored as Stored
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
@@ -75,23 +75,7 @@ class Bench:
         )
 
     async def run(self, step: str, **more: Any) -> Outcome:
-        values: dict[str, Any] = {
-            "execution_id": "42",
-            "command_id": "a#1@1",
-            "step": "a",
-            "generation": 1,
-            "kind": "step",
-            "attempt": 1,
-            "delivery": 1,
-            "fence": 1,
-            "lease_until": "2030-01-01T00:00:00Z",
-            "plan": "h",
-            "path": "p",
-            "workload": {},
-            "scope": {"ctx": {}, "steps": {}},
-            **more,
-        }
-        return await Executor(self.toolbox, "w").run(ClaimedCommand(**values), load_plan(HEAD + step), TimeBudget(60.0))
+        return await Executor(self.toolbox, "w").run(claimed(**more), load_plan(HEAD + step), TimeBudget(60.0))
 
 
 def refuse(call: ToolCall, context: ToolContext) -> ToolOutcome:
