@@ -49,7 +49,6 @@ class ClaimWork(Work):
         queries = self._statements()
         connection = self._open()
         try:
-            connection.max_bytes = self._config.max_bytes
             rows = self._all_in(connection, queries)["rows"]
             (found,) = connection.statement("SELECT txid_current()", [], 1).rows
             self._limit_idle_time(connection)

@@ -55,7 +55,6 @@ class Work:
         queries = self._statements()
         connection = self._open()
         try:
-            connection.max_bytes = self._config.max_bytes
             data = self._all(connection, queries)
         except BaseException:
             # a connection that saw an error is not worth cleaning
@@ -126,6 +125,7 @@ class Work:
         if self._stopped:
             connection.drop()
             raise TimeoutError
+        connection.max_bytes = self._config.max_bytes
         return connection
 
     def _begin(self, connection: Connection) -> None:
