@@ -301,12 +301,7 @@ class _Play:
         length: Any = count
         if key in self.uncounted:
             last, length = Unknown("whether it is the last item"), Unknown("the number of items")
-        return job.of_item(
-            ctx=ctx,
-            iter={loop.iterator: item, "_index": index, "_first": index == 0, "_last": last},
-            loop={"index": index, "first": index == 0, "last": last, "length": length, "done": False},
-            resume=None,
-        )
+        return job.of_item(loop, item, index, last=last, length=length, ctx=ctx)
 
 
 class _KnownValues(ReferenceLoader):

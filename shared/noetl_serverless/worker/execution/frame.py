@@ -145,16 +145,13 @@ class FrameRun:
         return self._next - 1
 
     def _item_job(self, index: int) -> Job:
-        first, last = index == 0, index + 1 == self.count
         return self.job.of_item(
+            self.loop,
+            self._items[index - self.frame.start],
+            index,
+            last=index + 1 == self.count,
+            length=self.count,
             ctx={**self._ctx, **self._own_set[index]} if index in self._own_set else self._ctx,
-            iter={
-                self.loop.iterator: self._items[index - self.frame.start],
-                "_index": index,
-                "_first": first,
-                "_last": last,
-            },
-            loop={"index": index, "first": first, "last": last, "length": self.count, "done": False},
             resume=self._waiting.get(index),
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from ...playbook.plan import Plan, Step
+from ...playbook.plan import Loop, Plan, Step
 from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from .attempts import Attempts
@@ -79,13 +79,25 @@ class Job:
 
     def of_item(
         self,
+        loop: Loop,
+        item: Any,
+        index: int,
+        *,
+        last: Any,
+        length: Any,
         ctx: Mapping[str, Any],
-        iter: Mapping[str, Any],
-        loop: Mapping[str, Any],
-        resume: Mapping[str, Any] | None,
+        resume: Mapping[str, Any] | None = None,
     ) -> Job:
-        """The job of one item of the frame."""
-        return replace(self, ctx=ctx, iter=iter, loop=loop, resume=resume)
+        """The job of one item of the frame. `last`: whether it is the last one; `length`: the number of items, None
+        while it is not known."""
+        first = index == 0
+        return replace(
+            self,
+            ctx=ctx,
+            iter={loop.iterator: item, "_index": index, "_first": first, "_last": last},
+            loop={"index": index, "first": first, "last": last, "length": length, "done": False},
+            resume=resume,
+        )
 
 
 @dataclass(slots=True)
