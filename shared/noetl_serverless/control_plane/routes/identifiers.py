@@ -9,8 +9,17 @@ from ..operation import Call
 
 def execution_id_of(call: Call) -> int:
     """Raises NotFound if it cannot be an id."""
-    text = call.path("execution_id")
-    execution_id = parse_id(text)
-    if execution_id is None:
-        raise NotFound(f"there is no execution {text!r}")
-    return execution_id
+    return _id(call, "execution_id", "execution")
+
+
+def catalog_id_of(call: Call) -> int:
+    """Raises NotFound if it cannot be an id."""
+    return _id(call, "catalog_id", "playbook with the catalog id")
+
+
+def _id(call: Call, parameter: str, what: str) -> int:
+    text = call.path(parameter)
+    found = parse_id(text)
+    if found is None:
+        raise NotFound(f"there is no {what} {text!r}")
+    return found

@@ -5,11 +5,11 @@ from __future__ import annotations
 from ...errors import Forbidden, NotFound
 from ...playbook.plan import KeychainEntry
 from ...protocol import FetchedSecret, SecretAnswer, SecretRequest, SecretStored
-from ...store.ids import parse_id
 from ...store.keychain import Slot
 from ..models.keychain import DeletedSecrets, ListSecrets, SecretEntry, SelectSecrets
 from ..operation import USERS, WORKERS, Call, Operation, audit
 from ..page import Page
+from .identifiers import catalog_id_of
 
 # how many are looked at for the latest one of a name
 MAX_OF_NAME = 1000
@@ -51,7 +51,7 @@ async def entries(call: Call) -> Page:
     key, _, inputs = query.after.rpartition("|")
     # one more, to know whether there is a next page
     found = await call.services.keychain.entries(
-        _catalog_id(call),
+        catalog_id_of(call),
         scope=query.scope,
         execution_id=_execution_id(query),
         after=(key, inputs),
@@ -68,7 +68,7 @@ async def entries(call: Call) -> Page:
 async def get(call: Call) -> SecretEntry:
     query: SelectSecrets = call.query
     found = await call.services.keychain.entries(
-        _catalog_id(call),
+        catalog_id_of(call),
         name=call.path("name"),
         scope=query.scope,
         execution_id=_execution_id(query),
@@ -83,19 +83,11 @@ async def delete(call: Call) -> DeletedSecrets:
     query: SelectSecrets = call.query
     name = call.path("name")
     count = await call.services.keychain.delete(
-        _catalog_id(call), name, scope=query.scope, execution_id=_execution_id(query)
+        catalog_id_of(call), name, scope=query.scope, execution_id=_execution_id(query)
     )
     if not count:
         raise NotFound(f"no value is cached for the keychain entry {name!r}")
     return DeletedSecrets(name=name, count=count)
-
-
-def _catalog_id(call: Call) -> int:
-    text = call.path("catalog_id")
-    catalog_id = parse_id(text)
-    if catalog_id is None:
-        raise NotFound(f"there is no playbook with the catalog id {text!r}")
-    return catalog_id
 
 
 def _execution_id(query: SelectSecrets) -> int | None:
