@@ -203,7 +203,7 @@ class Reporter:
         except (InvalidRequest, TooLarge) as problem:
             if len(outcomes) > 1:
                 return batch.halves()
-            if isinstance(problem, InvalidRequest) and self._retry_elsewhere(batch, sent_at):
+            if isinstance(problem, InvalidRequest) and (_omit_set_by(batch) or self._retry_elsewhere(batch, sent_at)):
                 return [batch]
             return [OutcomeBatch(self._replace_with_error(outcomes[0], problem.detail), batch.number)]
         except Problem as problem:
@@ -280,3 +280,13 @@ class Reporter:
         if self.unanswered.get(key_of(outcome)) is outcome:
             self.unanswered[key_of(outcome)] = instead
         return [instead]
+
+
+def _omit_set_by(batch: OutcomeBatch) -> bool:
+    """Whether the refused outcome had `set_by`, which the previous release does not know; it is sent again without."""
+    (outcome,) = batch.outcomes
+    if outcome.set_by is None:
+        return False
+    outcome.set_by = None
+    batch.under_way = False
+    return True

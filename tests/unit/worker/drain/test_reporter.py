@@ -239,6 +239,23 @@ async def test_what_no_control_plane_understands_is_sent_nine_times_with_pauses(
     assert all(later - earlier >= 0.01 for earlier, later in pairwise(times[:9])), "it is sent as fast as it is refused"
 
 
+async def test_what_is_refused_with_set_by_is_sent_again_without_it() -> None:
+    harness = Harness(InvalidRequest("set_by: Extra inputs are not permitted"), "accepted")
+    # the release before, behind the same address, does not know who set what
+    sent = outcome("7", set={"x": 1}, set_by={"x": 3})
+    harness.reporter.submit(sent)
+    await in_few_turns(lambda: not harness.reporter.unanswered)
+    assert harness.calls.statuses == [["done"], ["done"]], "its item fails instead"
+    assert (sent.set, sent.set_by) == ({"x": 1}, None)
+
+
+async def test_what_is_refused_for_another_reason_than_set_by_is_replaced_with_an_error() -> None:
+    harness = Harness(InvalidRequest("no"), InvalidRequest("no"), "accepted")
+    harness.reporter.submit(outcome("7", set={"x": 1}, set_by={}))
+    await in_few_turns(lambda: not harness.reporter.unanswered)
+    assert harness.calls.statuses == [["done"], ["done"], ["error"]]
+
+
 async def test_a_report_that_fails_in_a_way_nobody_thought_of_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     for says, logged in (("accepted", False), (RuntimeError("odd"), True)):
         harness = Harness(says)
