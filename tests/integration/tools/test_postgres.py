@@ -509,6 +509,11 @@ def template(sql: Run) -> Run:
         ("(SELECT string_agg(v, '{{ x }}') FROM (VALUES ('a'), ('{{ y }}')) AS t (v))", {"x": "+", "y": "b"}, "a+b"),
         ("1 /* {{ x }} */ + 1 -- {{ x }}", {"x": "*/"}, 2),
         ("(SELECT 'x' LIMIT {{ n }})", {"n": 1}, "x"),
+        ("'{{ x }}' IS NULL", {"x": None}, True),
+        ("'{{ x }}' IS NULL", {"x": "a"}, False),
+        ("{{ x }} IS NOT NULL AND {{ n }} IS NULL", {"x": "a", "n": None}, True),
+        ("(SELECT 'x' WHERE {{ n }} IS NULL OR 1 = {{ n }})", {"n": 1}, "x"),
+        ("1 = '{{ n }}' IS NULL", {"n": 1}, False),
     ],
 )
 async def test_a_literal_with_values_means_what_it_would_as_text(

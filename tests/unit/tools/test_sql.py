@@ -136,6 +136,11 @@ def test_escapes_are_those_of_postgresql(content: str, text: str) -> None:
         ("concat(lower('%(a)s'), x)", "concat(lower($1), x)", "5"),
         ("format('%%s', '%(a)s')", "format('%s', CAST($1 AS text))", "5"),
         ("jsonb_build_object('k', '%(a)s'::int)", "jsonb_build_object('k', $1::int)", "5"),
+        ("'%(a)s' IS NULL", "CAST($1 AS text) IS NULL", "5"),
+        ("x where (y or '%(a)s'  is not null)", "x where (y or CAST($1 AS text)  is not null)", "5"),
+        ("x = '%(a)s' IS NULL", "x = $1 IS NULL", "5"),
+        ("'%(a)s'::int IS NULL", "$1::int IS NULL", "5"),
+        ("'%(a)s' IS DISTINCT FROM x", "$1 IS DISTINCT FROM x", "5"),
     ],
 )
 def test_the_place_gives_the_text_its_type(sql: str, expected: str, value: str) -> None:
