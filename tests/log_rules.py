@@ -101,7 +101,9 @@ def _commands(found: Findings, log: list[Event]) -> None:
         if order is None or order.seq > event.seq:
             found.add("closed without being issued", f"seq {event.seq} {event.type} of {event.command_id}")
     if any(event.type == e.COMPLETED for event in log):
-        lost = sorted(str(name) for name in issued.keys() - {event.command_id for event in closed})
+        timed_out = {(event.step, event.generation) for event in log if event.type == e.STEP_TIMED_OUT}
+        dropped = {name for name, order in issued.items() if (order.step, order.generation) in timed_out}
+        lost = sorted(str(name) for name in issued.keys() - dropped - {event.command_id for event in closed})
         if lost:
             found.add("completed with a command that never came back", ", ".join(lost[:5]))
 

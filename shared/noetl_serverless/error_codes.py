@@ -94,6 +94,7 @@ STEP: Final[Mapping[str, str]] = {
     "rule.no_target": "A rule jumps to a task that does not exist.",
     "rule.retry_exhausted": "A rule retried a task that had not failed until no attempt was left.",
     "step.failed": "The step failed without an error.",
+    "step.timeout": "The step did not end within the time that its `lifecycle` gives it.",
     "template.error": "A template cannot be rendered; `at` is its line.",
     "template.too_large": "Rendering a template would take too much time or memory; `at` is its line.",
     "test.no_answer": "A test has no answer for the call.",

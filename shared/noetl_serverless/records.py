@@ -106,6 +106,8 @@ class ExecutionCommit:
     # to enter quarantine: {seq, at, error, facts}, to which the inbox is added; to leave it, with the facts put back
     # into the inbox: {}
     quarantine: dict[str, Any] | None = None
+    # commands and timers of steps that have ended before them: their rows go, whoever holds them
+    drops: list[str] = field(default_factory=list)
     # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
 

@@ -227,7 +227,7 @@ class Progress:
                 row.failed_items.add(payload)
             case "step.skipped":
                 row.state = "skipped"
-            case "call.error":
+            case "call.error" | "step.timed_out":
                 row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed", self.last)
             case "call.done" if str(event.get("command_id")) not in self._opening:

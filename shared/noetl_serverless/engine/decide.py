@@ -142,13 +142,29 @@ class Decider(Decision):
     def timer_fired(self) -> None:
         name = self.fact.payload["timer"]
         suspended = self.state.timers.get(name)
-        if suspended is not None and suspended.kind == "deadline":
+        if suspended is None:
+            return
+        if name == e.DEADLINE:
             message = (
                 "the execution did not end within its time: see executor.spec.timeout, or the timeout of its caller"
             )
             self.fail({"kind": "execution", "code": "execution.timeout", "message": message, "retryable": True})
-        elif suspended is not None:
+        elif suspended.kind == "deadline":
+            self._time_out(suspended.key)
+        else:
             self._resume(suspended, suspended.resume, timer=name)
+
+    def _time_out(self, key: str) -> None:
+        """End the run of a step with an error, whatever of it is under way."""
+        name, _, number = key.rpartition("#")
+        step, generation = self.plan.steps[name], int(number)
+        message = f"step '{name}' did not end within its time: see spec.policy.lifecycle.timeout"
+        error = {"kind": "step", "code": "step.timeout", "message": message, "retryable": True}
+        self.emit(e.STEP_TIMED_OUT, {"error": error}, step=name, generation=generation)
+        if step.loop is not None:
+            loops.end(self, step, generation, error)
+        else:
+            self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)
 
     def child_ended(self) -> None:
         payload = self.fact.payload
@@ -340,6 +356,10 @@ class Decider(Decision):
         except (TemplateError, InvalidValue) as error:
             self.fail(error_of(error), step.name)
             return
+        if step.timeout is not None:
+            due = self.fact.at + round(step.timeout * 1000)
+            payload = {"timer": e.step_deadline(token_key(step.name, generation)), "due": due, "timeout": step.timeout}
+            self.emit(e.TIMER_SET, payload, step=step.name, generation=generation)
         if step.loop is not None:
             loops.begin(self, step, step.loop, generation)
             return

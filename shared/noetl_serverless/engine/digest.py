@@ -164,6 +164,8 @@ class CanonicalLog:
                 self._entry(event).outcome = {"status": "skipped"}
             case e.STEP_SKIPPED:
                 self._arrivals.pop(event.step or "", None)
+            case e.STEP_TIMED_OUT:
+                self._entry(event).outcome = {"status": "error", "error": payload["error"]}
             case e.LOOP_OPENED:
                 self._entry(event).loop = {"count": payload["count"], "collection": _value(payload)}
             case e.LOOP_DONE:

@@ -35,6 +35,7 @@ FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED, DROPPE
 ISSUED = "command.issued"
 STEP_EXIT = "step.exit"
 STEP_SKIPPED = "step.skipped"
+STEP_TIMED_OUT = "step.timed_out"
 LOOP_OPENED = "loop.opened"
 LOOP_DONE = "loop.done"
 TIMER_SET = "timer.set"
@@ -43,7 +44,10 @@ COMPLETED = "playbook.completed"
 FAILED = "playbook.failed"
 
 DECISIONS = frozenset(
-    {ISSUED, STEP_EXIT, STEP_SKIPPED, LOOP_OPENED, LOOP_DONE, TIMER_SET, CHILD_STARTED, COMPLETED, FAILED}
+    {
+        *(ISSUED, STEP_EXIT, STEP_SKIPPED, STEP_TIMED_OUT, LOOP_OPENED, LOOP_DONE),
+        *(TIMER_SET, CHILD_STARTED, COMPLETED, FAILED),
+    }
 )
 
 
@@ -56,7 +60,7 @@ CTX_REFS = "ctx_refs"
 SET_BY = "set_by"
 # in the `resume` data of a frame of a parallel loop: what the items that wait have set
 OWN_SET = "set"
-# the name of the timer that ends the execution, which belongs to no command
+# the name of the timer that ends the execution, which belongs to no command; see also `step_deadline`
 DEADLINE = "deadline"
 # keys of a payload: see the module's docstring
 IGNORED = "ignored"
@@ -92,6 +96,11 @@ class Event:
             command_id=self.command_id,
             payload=self.payload,
         )
+
+
+def step_deadline(key: str) -> str:
+    """The name of the timer that ends the run of a step, by the key of its token; it belongs to no command."""
+    return f"{key}!{DEADLINE}"
 
 
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

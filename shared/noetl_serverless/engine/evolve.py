@@ -37,7 +37,10 @@ def apply(state: State, event: Event) -> None:
 def apply_route(state: State, route: dict[str, Any]) -> None:
     """A step has ended: remove its token, apply its `set`, and add an arrival to the steps its arcs lead to."""
     step: str = route["step"]
-    state.tokens.pop(token_key(step, route["generation"]), None)
+    key = token_key(step, route["generation"])
+    state.tokens.pop(key, None)
+    if state.timers:
+        state.timers.pop(e.step_deadline(key), None)
     state.assign(route.get("set", {}), route.get(e.SET_REFS, {}))
     if route.get("unmatched") and step in state.outcomes:
         state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
@@ -304,6 +307,17 @@ def _step_skipped(state: State, event: Event) -> None:
         state.generations[event.step] = event.generation
 
 
+def _step_timed_out(state: State, event: Event) -> None:
+    """Nothing of this run of the step is under way any more. A loop keeps its counts, and ends with its own event."""
+    assert event.step is not None
+    key = token_key(event.step, event.generation or 0)
+    for outstanding in (state.commands, state.timers, state.children):
+        for name in [name for name, item in outstanding.items() if item.key == key]:
+            del outstanding[name]
+    if not _is_stale(state, event):
+        state.outcomes[event.step] = {"status": "error", "error": event.payload["error"]}
+
+
 def _routes_only(state: State, event: Event) -> None:
     """An event that carries only routes."""
 
@@ -342,6 +356,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.ISSUED: _issued,
     e.STEP_EXIT: _routes_only,
     e.STEP_SKIPPED: _step_skipped,
+    e.STEP_TIMED_OUT: _step_timed_out,
     e.LOOP_OPENED: _loop_opened,
     e.LOOP_DONE: _loop_done,
     e.TIMER_SET: _timer_set,

@@ -51,7 +51,7 @@ class Command:
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Suspended:
     """A command that a timer or the end of a child execution will resume. A deadline resumes nothing: then the
-    execution ends."""
+    execution, or a run of a step, ends."""
 
     key: str
     kind: Literal["step", "open", "frame", "deadline"]

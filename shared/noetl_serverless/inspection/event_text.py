@@ -7,6 +7,7 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.state import token_key
 from ..plurals import counted
 from .quarantine_periods import EffectiveTimes
 from .runs import CommandRun, run_of, started_at
@@ -76,9 +77,10 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             again = f", with attempt {at}" if isinstance(at, int) and at > 1 else ""
             return f"{event.command_id} continues in {payload['delay']:g} s{again}"
         case e.TIMER_SET if event.command_id is None:
-            return f"the execution has {payload['timeout']:g} s"
+            whose = "the execution" if payload["timer"] == e.DEADLINE else "the step"
+            return f"{whose} has {payload['timeout']:g} s"
         case e.TIMER_FIRED:
-            return "the time of the execution is over" if payload["timer"] == e.DEADLINE else "the delay has expired"
+            return _fired(event)
         case e.CHILD_STARTED:
             return (
                 f"starts {payload.get('path')} version {payload.get('version')} as execution {payload['execution_id']}"
@@ -95,7 +97,17 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             return f"the loop ends with status {payload['status']}{error}"
         case e.STEP_SKIPPED:
             return f"is skipped: {payload.get('reason')}"
+        case e.STEP_TIMED_OUT:
+            return f"ends, with all that is under way of it: {error_text(payload['error'])}"
     return None
+
+
+def _fired(event: Event) -> str:
+    timer = event.payload["timer"]
+    if timer == e.DEADLINE:
+        return "the time of the execution is over"
+    of_step = timer == e.step_deadline(token_key(event.step or "", event.generation or 0))
+    return "the time of the step is over" if of_step else "the delay has expired"
 
 
 def error_text(error: Any) -> str:

@@ -324,8 +324,8 @@ EXIT_TEXTS = {
     e.CANCELLED: "the execution is cancelled while in quarantine",
     e.DROPPED: "the execution is dropped from quarantine; its status does not change",
 }
-ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED})
-FAILING = frozenset({e.CALL_ERROR})
+ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED, e.STEP_TIMED_OUT})
+FAILING = frozenset({e.CALL_ERROR, e.STEP_TIMED_OUT})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
 
 

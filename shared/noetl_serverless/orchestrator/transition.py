@@ -55,6 +55,8 @@ class Transition:
         # whether the inbox holds more than one commit has room for
         self.incomplete = False
         self.inbox_facts: list[dict[str, Any]] = []
+        # commands and timers of steps that have ended before them
+        self.drops: list[str] = []
         # rows of commands to be issued again
         self.reissued: list[dict[str, Any]] = []
         # command id -> the payload it was issued with, for those that follow from facts that were not in the inbox
@@ -129,7 +131,7 @@ class Transition:
             unset_payload = {name: value for name, value in fact.payload.items() if name != "set"}
             fact = replace(fact, payload={**unset_payload, e.IGNORED: reason})
         was_running, was_quarantined = not self.state.ended, self.state.quarantined
-        children = [child for child in self.state.children if child != fact.payload.get("execution_id")]
+        before = self.state
         self.state, decisions = advance(self.plan, self.state, fact)  # type: ignore[arg-type]
         self._append(fact)
         for index, decision in enumerate(decisions):
@@ -143,8 +145,23 @@ class Transition:
             self.quarantine = {}
             self.ended_at_ms = fact.at if self.state.ended else None
         if (was_running or was_quarantined) and self.state.ended and fact.payload.get("cascade", True):
-            self.cancel_children(children, fact.at, f"the parent execution {self.execution.execution_id} has ended")
+            self._cancel_left(before, fact, f"the parent execution {self.execution.execution_id} has ended")
+        elif not self.state.ended and self.plan is not None and self.plan.has_step_timeouts:
+            self._cancel_left(before, fact, f"the time of its step in execution {self.execution.execution_id} is over")
+            self._drop_left(before, fact)
         return decisions
+
+    def _cancel_left(self, before: State, fact: Event, reason: str) -> None:
+        """Cancel the children that nothing waits for any more."""
+        ended = fact.payload.get("execution_id")
+        left = [child for child in before.children if child not in self.state.children and child != ended]
+        self.cancel_children(left, fact.at, reason)
+
+    def _drop_left(self, before: State, fact: Event) -> None:
+        """The rows of commands and timers that nothing waits for any more; that of the fact itself is closed."""
+        closed = {fact.command_id, fact.payload.get("timer")}
+        for earlier, now in ((before.commands, self.state.commands), (before.timers, self.state.timers)):
+            self.drops += [name for name in earlier if name not in now and name not in closed]
 
     def _append(self, event: Event) -> None:
         self.events.append(event)
@@ -211,6 +228,7 @@ class Transition:
             pool_of=self.plan.pool if self.plan else None,
             weight=self.plan.weight if self.plan else WEIGHT,
             quarantine=self.quarantine,
+            drops=self.drops,
             reissued=self.reissued,
         )
 

@@ -85,6 +85,7 @@ class _Compiler:
             no_next_is_error=spec.no_next_is_error,
             steps=steps,
             loops=frozenset(name for name, step in steps.items() if step.loop is not None),
+            has_step_timeouts=any(step.timeout is not None for step in steps.values()),
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
@@ -110,6 +111,7 @@ class _Compiler:
         input_tree, secret_input = _without_secrets(input_tree)
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
+        policy = step.spec.policy if step.spec else None
         arcs = self._arcs(step, path, back_edges)
         return Step(
             name=step.step,
@@ -129,6 +131,7 @@ class _Compiler:
             place=self.trees.place(path),
             secret_input=secret_input,
             secrets=keychain_names(secret_input.values()),
+            timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

@@ -120,7 +120,11 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "next": "What follows; without it, the branch ends here",
         "spec": "Timeout and policies of the step",
     },
-    "StepPolicy": {"admit": "Whether the step runs at all", "failure": "What a failed item means for its loop"},
+    "StepPolicy": {
+        "admit": "Whether the step runs at all",
+        "lifecycle": "How long the step may take in all",
+        "failure": "What a failed item means for its loop",
+    },
     "StepSpec": {"timeout": _TIMEOUT, "policy": "Policies of the step"},
     "TaskPolicy": {"rules": "Rules, in order; the first that holds applies"},
     "TaskSpec": {"timeout": _TIMEOUT, "policy": "What follows from the output"},

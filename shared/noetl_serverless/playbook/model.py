@@ -296,11 +296,23 @@ class Admit(Part):
     rules: list[AdmitRule] = Field(min_length=1)
 
 
+class Lifecycle(Part):
+    """How long a step may take in all."""
+
+    timeout: Annotated[float, Field(gt=0, le=MAX_TIMEOUT), _written(seconds)] = Field(
+        description=(
+            "How long one run of the step may take, in seconds, from its beginning on: with the time that its commands "
+            "wait for a worker, its retries, its items and its sub-playbooks. It then fails with step.timeout"
+        )
+    )
+
+
 class StepPolicy(Part):
-    later = frozenset({"lifecycle", "emit"})
+    later = frozenset({"emit"})
     legacy = grammar.STEP_POLICY_LEGACY
 
     admit: Admit | None = None
+    lifecycle: Lifecycle | None = None
     failure: Failure | None = None
 
 

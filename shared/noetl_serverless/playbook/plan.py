@@ -163,6 +163,8 @@ class Step:
     # the keys of its input that read the keychain, rendered anew for each call, and the entries that they read
     secret_input: Mapping[str, Tree] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
+    # seconds, of one run of the step in all
+    timeout: float | None = None
 
     @property
     def may_retry(self) -> bool:
@@ -212,6 +214,8 @@ class Plan:
     steps: Mapping[str, Step]
     # those of them that are loops
     loops: frozenset[str] = frozenset()
+    # whether one of them has a timeout
+    has_step_timeouts: bool = False
     # forward arcs into each step; more than one source makes it a join
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle

@@ -118,7 +118,8 @@ class PostgresEventStore(EventStore):
         if claimant is not None:
             claim_issued(rows.commands, claimant)
         with _writing():
-            answer = (await self._database.run(self._sql["commit"], **_params(commits, rows)))[0][0]
+            statement, params = self._statement(commits, rows)
+            answer = (await self._database.run(statement, **params))[0][0]
         return _committed(answer, rows.commands, commits)
 
     async def commit_exclusively(
@@ -133,11 +134,21 @@ class PostgresEventStore(EventStore):
             if commit is None:
                 return None
             rows = self._project([commit])
-            answer = connection.run(self._sql["commit"], **_params([commit], rows))[0][0]
+            statement, params = self._statement([commit], rows)
+            answer = connection.run(statement, **params)[0][0]
             return commit, _committed(answer, rows.commands, [commit])
 
         with _writing():
             return await self._database.transaction(work)
+
+    def _statement(self, commits: Sequence[ExecutionCommit], rows: Rows) -> tuple[str, dict[str, str]]:
+        params = _params(commits, rows)
+        dropped = [
+            {"id": commit.execution.execution_id, "command": command} for commit in commits for command in commit.drops
+        ]
+        if not dropped:
+            return self._sql["commit"], params
+        return self._sql["commit_dropping"], {**params, "dropped": _json(dropped)}
 
     def _project(self, commits: Sequence[ExecutionCommit]) -> Rows:
         rows = Rows()

@@ -92,7 +92,7 @@ def _is_plain(commit: ExecutionCommit) -> bool:
         is_alone
         and ends == (commit.ended_at_ms is not None)
         and commit.quarantine is None
-        and not (commit.refs or commit.consumed or commit.inbox_facts or commit.reissued)
+        and not (commit.refs or commit.consumed or commit.inbox_facts or commit.drops or commit.reissued)
     )
 
 

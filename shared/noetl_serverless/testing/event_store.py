@@ -326,6 +326,10 @@ class MemoryEventStore(EventStore):
             execution.form = row["state_version"]
         for command, _ in commit.closes:
             self.commands.pop((prepared.id, command), None)
+        for command in commit.drops:
+            held = self.commands.get((prepared.id, command))
+            if held is not None and held.status != "dead":
+                del self.commands[prepared.id, command]
         for taken in commit.consumed:
             execution.inbox.pop(taken, None)
         for event in prepared.events:

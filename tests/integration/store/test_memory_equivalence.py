@@ -48,10 +48,14 @@ workflow:
     next: {spec: {mode: inclusive}, arcs: [{step: each}, {step: b}, {step: below}]}
   - step: each
     loop: {in: "{{ workload['items'] }}", iterator: x, spec: {mode: parallel, max_in_flight: 2}}
+    spec: {policy: {lifecycle: {timeout: 60}}}
     tool: {kind: noop}
-    next: {arcs: [{step: c}]}
+    next: {arcs: [{step: c, when: "{{ event.name in ['loop.done', 'loop.failed'] }}"}]}
   - {step: b, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.data is mapping }}"}, {step: c}]}}
-  - {step: below, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+  - step: below
+    spec: {policy: {lifecycle: {timeout: 60}}}
+    tool: {kind: noop}
+    next: {arcs: [{step: c, when: "{{ event.name in ['call.done', 'call.error'] }}"}]}
   - {step: c, tool: {kind: noop}, next: {arcs: [{step: a}]}}
 """
 PLAN = load_plan(TEXT)
@@ -433,7 +437,9 @@ class CallSequence:
                 turns.sql.apply(fact, (lease.sql.command_id, lease.sql.fence))
                 turns.memory.apply(fact, (lease.sql.command_id, lease.memory.fence))
         for name, timer in list(turns.sql.state.timers.items()):
-            if self.chance.random() < 0.5:
+            is_due = self.chance.random() < (0.1 if timer.kind == "deadline" else 0.5)
+            # the end of a step's time ends what else waits of it
+            if is_due and name in turns.sql.state.timers:
                 step, _, generation = timer.key.rpartition("#")
                 fired = Event(
                     e.TIMER_FIRED,

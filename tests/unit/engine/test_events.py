@@ -23,6 +23,7 @@ def test_events_are_stored_under_these_names() -> None:
         "command.issued",
         "step.exit",
         "step.skipped",
+        "step.timed_out",
         "loop.opened",
         "loop.done",
         "timer.set",

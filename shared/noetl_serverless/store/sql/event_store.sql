@@ -3,6 +3,11 @@ SELECT noetl.commit(
     :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
     :taken::json, :appends::json, :quarantined::json);
 
+-- commit_dropping: the same where commands or timers of steps that have ended are left
+SELECT noetl.commit_dropping(
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json, :dropped::json);
+
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
     e.state_version, e.principal, e.workload, (
