@@ -35,7 +35,7 @@ PATIENCE = 60.0
 # events of a wait, which a worker that is about to close also takes for a short one
 SUSPENSIONS = frozenset({e.CALL_DEFERRED, e.TIMER_SET, e.TIMER_FIRED})
 # those of a loop's step that do not depend on how its items are spread over commands
-OF_LOOPS = frozenset({e.LOOP_OPENED, e.LOOP_DONE, e.STEP_SKIPPED, e.FAILED})
+OF_LOOPS = frozenset({e.LOOP_OPENED, e.LOOP_DONE, e.STEP_SKIPPED, e.STEP_TIMED_OUT, e.FAILED})
 
 
 @dataclass(frozen=True)

@@ -559,6 +559,32 @@ ITEMS_SET = Kind(
     (),
     lambda n: {"last": 8, "all": list(range(9))},
 )
-NEWER = (SETS_MUCH, ITEMS_SET)
+# it knows no time of a step as a whole
+STEP_TIMES_OUT = Kind(
+    "step_times_out",
+    (
+        playbook(
+            "step_times_out",
+            {
+                **step(
+                    "hang",
+                    {
+                        **python("result = 1"),
+                        "spec": {
+                            "policy": {"rules": [{"when": True, "then": {"do": "retry", "attempts": 9, "delay": "1h"}}]}
+                        },
+                    },
+                ),
+                "spec": {"policy": {"lifecycle": {"timeout": 0.5}}},
+                **arcs("exclusive", {"step": "wait", "when": "{{ event.name == 'step.failed' }}"}),
+            },
+            step("wait", gate(BY_TIMER), "say"),
+            step("say", python("result = {'why': why}", why="{{ hang.error.code }}")),
+        ),
+    ),
+    (),
+    lambda n: {"why": "step.timeout"},
+)
+NEWER = (SETS_MUCH, ITEMS_SET, STEP_TIMES_OUT)
 BY_NAME = {kind.name: kind for kind in (*KINDS, *NEWER, HELD, PARENT_OF_HELD, POISONED)}
 TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))

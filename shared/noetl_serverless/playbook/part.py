@@ -17,7 +17,8 @@ class Part(BaseModel):
     """A part of the document. Keys in `legacy` are refused with what to write instead, those in `later` as not
     supported yet."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    # a cold start need not build each of them by itself: of the grammar only the whole is used
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, defer_build=True)
 
     legacy: ClassVar[Mapping[str, str]] = {}
     later: ClassVar[frozenset[str]] = frozenset()

@@ -33,7 +33,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 class Source(BaseModel):
     """Where a script is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     type: Type | None = Field(default=None, description="By default, what the scheme of the URI says.")
     endpoint: str | None = Field(default=None, description="For http: the URL that the URI is relative to.")
@@ -53,14 +53,14 @@ class Source(BaseModel):
 class Script(BaseModel):
     """Code or SQL that is kept elsewhere. It is read once, when the playbook is registered."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     uri: str = Field(
         min_length=1,
         max_length=1000,
         description="A path relative to the playbook's file, or a URL: https://..., s3://bucket/key, gs://bucket/key.",
     )
-    source: Source = Field(default=Source(), description="Where it is read from, where the URI does not say it.")
+    source: Source = Field(default_factory=Source, description="Where it is read from, where the URI does not say it.")
     sha256: str | None = Field(default=None, description="What its content must be, in hexadecimal.")
 
     @field_validator("uri")

@@ -34,7 +34,7 @@ _TYPED_LENGTH = 80
 _UNIT = re.compile(r"\s*\b((?:year|month|day|hour|minute|second)s?)\b(?!\s+to\b)", re.IGNORECASE)
 _NATIONAL = re.compile(r"(?<![\w$])[nN]\Z")
 _NEXT = re.compile(r"\s*[,)]")
-# nothing gives a type to a value that is asked for null by itself
+# nothing gives a type to a value that is tested for null by itself
 _IS = re.compile(r"\s+IS\s+(?:NOT\s+)?NULL\b", re.IGNORECASE)
 _ALONE = re.compile(
     r"(?:^|[(,;]|\b(?:select|where|and|or|not|when|on|having|then|else|case|by|filter|returning))\s*\Z", re.IGNORECASE
@@ -196,7 +196,7 @@ class _Reader:
             unit = _UNIT.match(self._sql, end) if kind.lower() == "interval" else None
             if unit is not None:
                 value, end = None if value is None else f"{_as_text(value)} {unit[1]}", unit.end()
-        elif (value is None or isinstance(value, str)) and (self._is_of_any_type(end) or self._is_asked_for_null(end)):
+        elif (value is None or isinstance(value, str)) and (self._is_of_any_type(end) or self._is_tested_for_null(end)):
             kind = "text"
         name = self._shared(name, value)
         values = self._statement.values
@@ -217,7 +217,7 @@ class _Reader:
         after = _NEXT.match(self._sql, end)
         return self._statement.text.rstrip()[-1:] in ("(", ",") and after is not None
 
-    def _is_asked_for_null(self, end: int) -> bool:
+    def _is_tested_for_null(self, end: int) -> bool:
         """Whether the place is a value by itself before IS NULL, so that nothing gives a text its type."""
         return (
             _IS.match(self._sql, end) is not None and _ALONE.search(self._statement.bare[-_TYPED_LENGTH:]) is not None

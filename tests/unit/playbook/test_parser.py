@@ -219,7 +219,6 @@ class TestNotYet:
     @pytest.mark.parametrize(
         ("extra", "name"),
         [
-            ("spec: {policy: {lifecycle: {}}}", "'lifecycle'"),
             ("spec: {policy: {emit: {}}}", "'emit'"),
             ("next: {spec: {policy: {}}, arcs: [{step: a}]}", "'policy'"),
             ("next: {arcs: [{step: a, spec: {}}]}", "'spec'"),
