@@ -43,6 +43,8 @@ class StepRow:
     began: float = 0.0
     ended: float | None = None
     items: int | None = None
+    # over a cursor, whose items are not known before they are claimed
+    is_cursor: bool = False
     items_done: int = 0
     items_failed: int = 0
     error: str = ""
@@ -101,11 +103,16 @@ class StepRow:
         return f"{self.name} (run {self.generation})" if self.generation > 1 else self.name
 
     @property
+    def count(self) -> int | None:
+        """The items of its loop, of a cursor those that have ended; None for a step without a loop."""
+        return self.items_done if self.is_cursor else self.items
+
+    @property
     def loop(self) -> str:
         if self.items is None:
             return ""
         failed = f", {self.items_failed} failed" if self.items_failed else ""
-        return f"{self.items_done}/{self.items}{failed}"
+        return f"{self.items_done}{failed}" if self.is_cursor else f"{self.items_done}/{self.items}{failed}"
 
 
 class Progress:
@@ -172,7 +179,7 @@ class Progress:
             {
                 "step": row.name,
                 "generation": row.generation,
-                "count": row.items,
+                "count": row.count,
                 "failed": row.failed_items.count,
                 "items": row.failed_items.named,
                 "unnamed": row.failed_items.unnamed,
@@ -219,6 +226,7 @@ class Progress:
                 if payload.get("kind") == "open":
                     self._opening.add(str(event.get("command_id")))
             case "loop.opened":
+                row.is_cursor = "cursor" in payload
                 row.items = int(payload.get("count") or 0)
             case "frame.committed":
                 failed = int(payload.get("failed") or 0)
@@ -326,7 +334,7 @@ def _seconds(ms: float | None) -> str:
 def line(row: StepRow) -> str:
     """A step that ended, in one line."""
     done, comma, failed = row.loop.partition(",")
-    items = f"  {done} {'item' if row.items == 1 else 'items'}{comma}{failed}" if row.items is not None else ""
+    items = f"  {done} {'item' if row.count == 1 else 'items'}{comma}{failed}" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
     return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"
 

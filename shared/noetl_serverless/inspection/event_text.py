@@ -89,7 +89,8 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
             return f"execution {payload['execution_id']} ended with status {payload.get('status')}{error}"
         case e.LOOP_OPENED:
-            return f"opens a loop of {counted(payload['count'], 'item')}, {_width(payload)}"
+            items = "what it claims" if "cursor" in payload else counted(payload["count"], "item")
+            return f"opens a loop of {items}, {_width(payload)}"
         case e.FRAME_COMMITTED:
             return _frame(event, frames)
         case e.LOOP_DONE:

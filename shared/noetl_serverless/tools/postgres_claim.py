@@ -16,6 +16,7 @@ from .port import Credential
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections
 from .postgres_work import Work
+from .sql import SqlError
 
 # in_progress: nobody knows yet; unknown: so old that the server has forgotten it
 TransactionStatus = Literal["committed", "aborted", "in progress", "unknown"]
@@ -49,7 +50,9 @@ class ClaimWork(Work):
         queries = self._statements()
         connection = self._open()
         try:
-            rows = self._all_in(connection, queries)["rows"]
+            found_rows = self._all_in(connection, queries)
+            if not found_rows["columns"]:
+                raise SqlError("the claim gives no rows: end it with RETURNING; nothing was claimed")
             (found,) = connection.statement("SELECT txid_current()", [], 1).rows
             self._limit_idle_time(connection)
         except BaseException:
@@ -57,7 +60,7 @@ class ClaimWork(Work):
             connection.drop()
             raise
         self._open_connection = connection
-        return Claimed(rows, int(found[0]))
+        return Claimed(found_rows["rows"], int(found[0]))
 
     def commit(self) -> None:
         connection, self._open_connection, self._connection = self._open_connection, None, None

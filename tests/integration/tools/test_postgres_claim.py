@@ -148,6 +148,17 @@ async def test_a_claim_that_is_no_sql_says_so(postgres: Postgres, context: ToolC
     assert outcome.error["code"] == "postgres.error"
 
 
+async def test_a_claim_without_rows_to_return_claims_nothing(
+    postgres: Postgres, context: ToolContext, database: Connection
+) -> None:
+    records = Records()
+    outcome = await postgres.claim(claim_call("UPDATE jobs SET state = 'taken'"), context, records, 10)
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["retryable"]) == ("postgres.sql", False)
+    assert "RETURNING" in outcome.error["message"]
+    assert (taken(database), records.found) == ([], [])
+
+
 async def test_claims_side_by_side_never_share_a_row(
     postgres: Postgres, context: ToolContext, database: Connection
 ) -> None:

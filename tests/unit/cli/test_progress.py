@@ -80,6 +80,15 @@ def test_a_failed_loop_says_why() -> None:
     assert line(row).endswith("  max_in_flight is no number")
 
 
+def test_of_a_cursor_only_what_it_has_claimed_is_counted() -> None:
+    progress = Progress()
+    opened = event("loop.opened", 1, count=0, cursor={"rows": 5, "frames": 9})
+    frame = event("frame.committed", 2, start=0, end=3, ok=2, failed=1, errors={"1": {"message": "no"}})
+    [row] = progress.apply([opened, frame, event("loop.done", 3, status="ok")])
+    assert line(row) == "✓ load  3 items, 1 failed  2.00 s"
+    assert [entry["count"] for entry in progress.failed_items()] == [3]
+
+
 def test_a_failed_step_says_why() -> None:
     progress = Progress()
     [row] = progress.apply([event("command.issued", 1), event("call.error", 2, error={"message": "no such table"})])

@@ -21,11 +21,13 @@ from ...playbook.plan import FRAME_MAX_ROWS, Cursor, Loop
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
 from ...playbook.template_error import TemplateError
+from ...playbook.values import InvalidValue
 from ...protocol import Frame, FrameOutcome
 from ...results.offload import dump
 from ...results.reference import storage_key
 from ...results.retry import retry_while_away
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+from .domain import to_domain
 from .errors import from_problem, from_template
 from .frame import FrameResult, FrameRun
 from .job import Job, TaskResult
@@ -37,8 +39,17 @@ MARGIN_SECONDS = 2.0
 CLAIM_SECONDS = 60.0
 # how often to ask for the end of a transaction that is still under way
 STATUS_PAUSE_SECONDS = 0.2
-# in what a suspended frame is resumed with: where its claim is recorded
-CLAIM = "claim"
+# a claim, and the question for the end of one, is repeated after an error that may pass: so often at most, at intervals
+# that double up to the longest. The second is for rows that may have been claimed and would be lost with the frame
+CLAIM_TRIES = 6
+STATUS_TRIES = 60
+MAX_DELAY_SECONDS = 60.0
+# in what a suspended frame is resumed with: where its claim may be recorded, how often it was tried in vain, and how
+# often its rows have been processed
+CLAIMS = "claims"
+TRIES = "tries"
+ATTEMPT = "attempt"
+CLAIM_UNKNOWN = "loop.claim_unknown"
 
 
 class ClaimingTool(Protocol):
@@ -59,10 +70,16 @@ class CursorRun(FrameRun):
         self.count = None
         self._started = time.monotonic()
         self._drained = False
+        resume = job.resume or {}
         # how often the rows have been processed, this time included
-        self._attempt = 1
-        # where the claim of this frame is recorded
-        self._recorded: str | None = None
+        self._attempt: int = resume.get(ATTEMPT, 1)
+        # how often it was tried in vain
+        self._tries: int = resume.get(TRIES, 0)
+        # where a claim of this frame that may have committed is recorded
+        self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._key, range(1, job.command.delivery))]
+        self._is_restored = False
+        # each command processes a row at least
+        self._has_begun = False
         job.lease.seconds = cursor.lease_seconds
         job.lease.heartbeat_seconds = cursor.heartbeat_seconds
 
@@ -70,18 +87,18 @@ class CursorRun(FrameRun):
         try:
             return await super().run()
         except asyncio.CancelledError:
-            if self._recorded is None:
+            if not self._records:
                 raise
             # the claim may have committed: whoever continues has to look
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
             return await self._suspended_result("deferred")
         except ToolFailure as failure:
-            return self._not_claimed(failure.error)
+            return self._claim_failed(failure.error)
         except TemplateError as error:
-            return self._not_claimed(from_template(error, self.job.step.place.line))
+            return self._claim_failed(from_template(error, self.job.step.place.line))
         except Problem as problem:
-            return self._not_claimed(from_problem(problem, "loop"))
+            return self._claim_failed(from_problem(problem, "loop"))
 
     # -- claiming
 
@@ -104,7 +121,7 @@ class CursorRun(FrameRun):
             rows: list[Any] = outcome.data["rows"]
             return rows
         # a connection that broke may have committed
-        if self._recorded is not None and (rows_after_all := await self._claimed_before()) is not None:
+        if (rows_after_all := await self._claimed_before()) is not None:
             return rows_after_all
         raise ToolFailure(**outcome.error)
 
@@ -146,23 +163,26 @@ class CursorRun(FrameRun):
         return storage_key(command.execution_id, command.step, name)
 
     async def _record(self, rows: list[dict[str, Any]], transaction: int) -> None:
+        try:
+            rows = await to_domain(rows, "rows")
+        except InvalidValue as error:
+            raise ToolFailure("value", "value.invalid", f"what was claimed cannot be stored: at {error}") from None
         key, content = self._key(self.job.command.delivery), dump({"rows": rows, "transaction": transaction})
         store = self.job.toolbox.store
-        self._recorded = key
+        self._records.append(key)
         await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
 
     async def _claimed_before(self) -> list[Any] | None:
         """The rows that this frame has claimed already, if it has."""
-        resume = self.job.resume or {}
-        keys = [self._key(delivery) for delivery in range(1, self.job.command.delivery)]
-        for key in [key for key in (resume.get(CLAIM), *keys, self._recorded) if key is not None]:
+        for key in tuple(self._records):
             try:
                 record = orjson.loads(await self.job.toolbox.store.get(key))
             except KeyError:
-                continue
-            if await self._is_committed(record["transaction"]):
-                self._recorded = key
+                record = None
+            if record is not None and await self._is_committed(record["transaction"]):
+                self._records = [key]
                 return list(record["rows"])
+            self._records.remove(key)
         return None
 
     async def _is_committed(self, transaction: int) -> bool:
@@ -171,7 +191,7 @@ class CursorRun(FrameRun):
             status = await self._tool.claim_status(auth, self._context(), transaction)
             if status == "unknown":
                 message = "it is no longer known whether rows were claimed: the claim is too long ago"
-                raise ToolFailure("loop", "loop.claim_unknown", message)
+                raise ToolFailure("loop", CLAIM_UNKNOWN, message)
             if status != "in progress":
                 return status == "committed"
             self.job.lease.check()
@@ -189,11 +209,18 @@ class CursorRun(FrameRun):
 
     # -- running
 
+    async def _restore(self) -> None:
+        await super()._restore()
+        # a row that failed may be processed again
+        self._failed = any(self._fails(end) for end in self.ends.values())
+        self._is_restored = True
+
     async def _run_all(self) -> None:
         while True:
             await super()._run_all()
             failed = {index for index, end in self.ends.items() if _is_retryable(end)}
-            if not failed or self._failed or self._attempt == self._cursor.max_attempts:
+            is_complete = sum(map(_is_final, self.ends.values())) == self.frame.end - self.frame.start
+            if not (failed and is_complete) or self._failed or self._attempt == self._cursor.max_attempts:
                 return
             self._attempt += 1
             again = set(self.ends) if self._cursor.retries_all else failed
@@ -206,9 +233,11 @@ class CursorRun(FrameRun):
         return is_final and super()._fails(end)
 
     def _next_index(self) -> int | None:
-        if self.ends and time.monotonic() - self._started > self._cursor.max_seconds:
+        if self._has_begun and time.monotonic() - self._started > self._cursor.max_seconds:
             return None
-        return super()._next_index()
+        index = super()._next_index()
+        self._has_begun |= index is not None
+        return index
 
     # -- ending
 
@@ -222,19 +251,34 @@ class CursorRun(FrameRun):
 
     async def _suspended_result(self, status: str) -> FrameResult:
         """It goes on at once, unless the caller says otherwise."""
+        if not self._is_restored:
+            return FrameResult(status, delay=0.0, resume={**(self.job.resume or {}), CLAIMS: self._records})
         suspended = await super()._suspended_result(status)
-        return replace(suspended, delay=0.0, resume={**(suspended.resume or {}), CLAIM: self._recorded})
+        resume = {**(suspended.resume or {}), CLAIMS: self._records, ATTEMPT: self._attempt}
+        return replace(suspended, delay=0.0, resume=resume)
 
     def _frame_outcome(self, end: int) -> FrameOutcome:
         outcome = super()._frame_outcome(end)
         outcome.drained = self._drained
         return outcome
 
-    def _not_claimed(self, error: Mapping[str, Any]) -> FrameResult:
+    def _claim_failed(self, error: Mapping[str, Any]) -> FrameResult:
+        """Later again, if the error may pass."""
+        tries = self._tries + 1
+        if error.get("retryable") and tries < (STATUS_TRIES if self._records else CLAIM_TRIES):
+            resume = {**(self.job.resume or {}), CLAIMS: self._records, TRIES: tries}
+            return FrameResult("deferred", delay=min(2.0**self._tries, MAX_DELAY_SECONDS), resume=resume)
+        if self._records and error.get("code") != CLAIM_UNKNOWN:
+            message = f"rows may have been claimed, which is not known: {error.get('message', '')}"
+            error = {**error, "kind": "loop", "code": CLAIM_UNKNOWN, "message": message}
         start = self.frame.start
         outcome = FrameOutcome(start=start, end=start, ok=0, failed=0)
         line = self.job.step.place.line
         return FrameResult("error", data=[], outcome=outcome, error={"at": line, **error})
+
+
+def _is_final(end: TaskResult) -> bool:
+    return end.status in ("ok", "error")
 
 
 def _is_retryable(end: TaskResult) -> bool:
