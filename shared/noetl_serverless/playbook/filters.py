@@ -461,7 +461,7 @@ def _of_case(name: str) -> _Filter:
     @pass_context
     def call(context: Context, value: Any) -> Any:
         text = _text(context, value)
-        _budget(context).spend(len(text) // bounds.MADE)
+        _budget(context).spend(len(text) // bounds.READ * 4)
         return function(text)
 
     return call

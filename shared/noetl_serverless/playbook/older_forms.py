@@ -6,6 +6,7 @@ refuse. Values keep their places in the text, so that a fault in one is reported
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -410,5 +411,7 @@ def _both(condition: str) -> str:
     """The condition of a retry, which is asked after an error only."""
     inner = condition.strip()
     if inner.startswith("{{") and inner.endswith("}}") and "{{" not in inner[2:]:
-        return "{{ output.status == 'error' and (" + inner[2:-2].strip("-+ ") + ") }}"
+        # a sign beside the braces is of the template's white space
+        expression = re.sub(r"^[-+]|[-+]$", "", inner[2:-2]).strip()
+        return "{{ output.status == 'error' and (" + expression + ") }}"
     return condition

@@ -30,12 +30,15 @@ _TYPED = re.compile(
     )\s*\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
-_TYPED_LENGTH = 80
+# characters that are looked at before a value, and at the beginning of a statement
+_TAIL = 200
+# pieces of a call, at most, that is compared with others
+_PIECES = 100
 _UNIT = re.compile(r"\s*\b((?:year|month|day|hour|minute|second)s?)\b(?!\s+to\b)", re.IGNORECASE)
 _NATIONAL = re.compile(r"(?<![\w$])[nN]\Z")
 _NEXT = re.compile(r"\s*[,)]")
-# nothing gives a type to a value that is tested for null by itself
-_IS = re.compile(r"\s+IS\s+(?:NOT\s+)?NULL\b", re.IGNORECASE)
+_IS_NULL = re.compile(r"\s+IS\s+(?:NOT\s+)?NULL\b", re.IGNORECASE)
+# what may stand before a value that is by itself
 _ALONE = re.compile(
     r"(?:^|[(,;]|\b(?:select|where|and|or|not|when|on|having|then|else|case|by|filter|returning))\s*\Z", re.IGNORECASE
 )
@@ -104,11 +107,67 @@ def named(position: int, name: str) -> str:
 
 
 @dataclass(slots=True)
+class _Bound:
+    """A value in the text of a statement; `kind`: the type that it is cast to, if any."""
+
+    name: str
+    value: Any
+    kind: str
+
+
+@dataclass(slots=True)
 class _OpenCall:
-    """An open parenthesis: the name before it, if any, and where that begins in the statement."""
+    """An open parenthesis: the name before it, if any, and the piece of the statement that it begins with."""
 
     name: str
     start: int
+
+
+class _Pieces:
+    """The text of a statement as it grows: pieces of SQL, and the values between them."""
+
+    def __init__(self) -> None:
+        self.all: list[str | _Bound] = []
+
+    def tail(self) -> str:
+        """The last characters, as many as anything looks back; a value counts as a parameter."""
+        found, length = [], 0
+        for piece in reversed(self.all):
+            text = piece if isinstance(piece, str) else "$0"
+            found.append(text[-_TAIL:])
+            length += len(text)
+            if length >= _TAIL:
+                break
+        return "".join(reversed(found))[-_TAIL:]
+
+    def drop(self, count: int) -> None:
+        """Take the last characters away again."""
+        while count:
+            piece = self.all.pop()
+            assert isinstance(piece, str)
+            if len(piece) > count:
+                self.all.append(piece[:-count])
+            count -= min(count, len(piece))
+
+    def statement(self, placeholder: Callable[[int, str], str], bare: str) -> Statement:
+        found: list[str] = []
+        values: dict[str, Any] = {}
+        positions: dict[str, int] = {}
+        before: str | _Bound = ""
+        for piece in self.all:
+            if not piece:
+                continue
+            text = piece
+            if isinstance(piece, _Bound):
+                values.setdefault(piece.name, piece.value)
+                mark = placeholder(positions.setdefault(piece.name, len(positions) + 1), piece.name)
+                text = f"CAST({mark} AS {piece.kind})" if piece.kind else mark
+            assert isinstance(text, str)
+            if _Bound in (type(before), type(piece)) and found and _runs_on(found[-1][-1]) and _runs_on(text[0]):
+                found.append(" ")
+            found.append(text)
+            before = piece
+        return Statement("".join(found), values, bare)
 
 
 class _Reader:
@@ -117,11 +176,14 @@ class _Reader:
         self._params = params
         self._placeholder = placeholder
         self._found: list[Statement] = []
-        self._statement = Statement()
+        self._pieces = _Pieces()
+        self._bare: list[str] = []
+        # the first characters of the statement without comments, which tell what it is
+        self._start = ""
         self._composed = 0
         self._calls: list[_OpenCall] = []
-        # texts bound in calls, by the call up to there
-        self._same: dict[tuple[str, str], str] = {}
+        # a call as it stands, with its values -> the names of these
+        self._equal: dict[str, list[str]] = {}
         # up to where the SQL is read already
         self._at = 0
         # without any placeholder a percent sign needs no doubling
@@ -144,7 +206,8 @@ class _Reader:
                     if self._has_marks(token):
                         raise SqlError('a parameter is not allowed inside "..."')
                     self._add(token.replace("%%", "%") if self._doubled else token)
-        return [*self._found, self._statement]
+        self._end_statement()
+        return self._found
 
     def _has_marks(self, token: str) -> bool:
         return self._doubled and any(match["name"] for match in _MARK.finditer(token))
@@ -160,24 +223,30 @@ class _Reader:
                 case "end":
                     self._end_statement()
                 case "open":
-                    self._calls.append(_OpenCall((match["called"] or "").lower(), len(self._statement.text)))
+                    self._calls.append(_OpenCall((match["called"] or "").lower(), len(self._pieces.all)))
                     self._add(match.group())
                 case "close":
-                    self._calls[-1:] = []
                     self._add(")")
+                    if self._calls:
+                        self._share(self._calls.pop())
                 case None:
                     self._add("%" if self._doubled else match.group())
         self._add(self._sql[at:end])
 
     def _end_statement(self) -> None:
-        self._found.append(self._statement)
-        self._statement = Statement()
+        self._found.append(self._pieces.statement(self._placeholder, "".join(self._bare)))
+        self._pieces, self._bare, self._start = _Pieces(), [], ""
         self._calls.clear()
-        self._same.clear()
+        self._equal.clear()
 
     def _add(self, text: str, bare: str | None = None) -> None:
-        self._statement.text += text
-        self._statement.bare += text if bare is None else bare
+        self._pieces.all.append(text)
+        self._add_bare(text if bare is None else bare)
+
+    def _add_bare(self, text: str) -> None:
+        self._bare.append(text)
+        if len(self._start) < _TAIL:
+            self._start = (self._start + text).lstrip()[:_TAIL]
 
     def _mark(self, name: str, end: int) -> int:
         """Bind the value of a placeholder outside of quotes; returns up to where the SQL is read."""
@@ -188,47 +257,45 @@ class _Reader:
         return self._bind(name, value, end)
 
     def _bind(self, name: str, value: Any, end: int) -> int:
-        typed = _TYPED.search(self._statement.text[-_TYPED_LENGTH:])
+        tail = self._pieces.tail()
+        typed = _TYPED.search(tail)
         kind = ""
         if typed is not None:
             kind = " ".join(typed["type"].split())
-            self._drop(len(typed.group()))
+            self._pieces.drop(len(typed.group()))
             unit = _UNIT.match(self._sql, end) if kind.lower() == "interval" else None
             if unit is not None:
                 value, end = None if value is None else f"{_as_text(value)} {unit[1]}", unit.end()
-        elif (value is None or isinstance(value, str)) and (self._is_of_any_type(end) or self._is_tested_for_null(end)):
+        elif (value is None or isinstance(value, str)) and self._has_no_type(tail, end):
             kind = "text"
-        name = self._shared(name, value)
-        values = self._statement.values
-        values.setdefault(name, value)
-        mark = self._placeholder(list(values).index(name) + 1, name)
-        self._add(_spacing(self._statement.text[-1:]) + (f"CAST({mark} AS {kind})" if kind else mark))
-        self._add(_spacing(self._sql[end : end + 1]))
+        self._pieces.all.append(_Bound(name, value, kind))
+        self._add_bare("$0")
         return end
 
-    def _drop(self, count: int) -> None:
-        self._statement.text = self._statement.text[:-count]
-        self._statement.bare = self._statement.bare[:-count]
-
-    def _is_of_any_type(self, end: int) -> bool:
-        """Whether the place is an argument of a function that takes any type, so that nothing gives a text its type."""
+    def _has_no_type(self, tail: str, end: int) -> bool:
+        """Whether nothing gives a text at this place its type: as an argument of a function that takes any type, or by
+        itself before IS NULL."""
+        if _IS_NULL.match(self._sql, end) is not None:
+            return _ALONE.search(tail) is not None
         if not self._calls or self._calls[-1].name not in _OF_ANY_TYPE:
             return False
-        after = _NEXT.match(self._sql, end)
-        return self._statement.text.rstrip()[-1:] in ("(", ",") and after is not None
+        return tail.rstrip()[-1:] in ("(", ",") and _NEXT.match(self._sql, end) is not None
 
-    def _is_tested_for_null(self, end: int) -> bool:
-        """Whether the place is a value by itself before IS NULL, so that nothing gives a text its type."""
-        return (
-            _IS.match(self._sql, end) is not None and _ALONE.search(self._statement.bare[-_TYPED_LENGTH:]) is not None
+    def _share(self, call: _OpenCall) -> None:
+        """Give a call the parameters of an equal one: the server has to see that they are equal, for GROUP BY."""
+        # calls of very many pieces are not compared, which would take a time that grows with their square
+        if len(self._pieces.all) - call.start > _PIECES or call.name in _NO_CALLS:
+            return
+        pieces = self._pieces.all[call.start :]
+        bound = [piece for piece in pieces if isinstance(piece, _Bound)]
+        if not bound or not all(isinstance(piece.value, str) for piece in bound):
+            return
+        key = "".join(
+            piece if isinstance(piece, str) else f"\0{piece.kind}\0{len(piece.value)}\0{piece.value}"
+            for piece in pieces
         )
-
-    def _shared(self, name: str, value: Any) -> str:
-        """The name of the same text at the same place of an equal call: the server is to see that they are equal, as
-        GROUP BY requires."""
-        if not self._calls or not isinstance(value, str) or self._calls[-1].name in _NO_CALLS:
-            return name
-        return self._same.setdefault((self._statement.text[self._calls[-1].start :], value), name)
+        for piece, name in zip(bound, self._equal.setdefault(key, [piece.name for piece in bound]), strict=True):
+            piece.name = name
 
     def _value(self, name: str) -> Any:
         try:
@@ -241,13 +308,14 @@ class _Reader:
         if not self._has_marks(token):
             self._add(token.replace("%%", "%") if self._doubled else token)
             return
-        reason = why_not_in(words_of(self._statement.bare))
-        if reason is None and part.kind == "text" and has_prefix(self._statement.text):
+        tail = self._pieces.tail()
+        reason = why_not_in(words_of(self._start))
+        if reason is None and part.kind == "text" and has_prefix(tail):
             reason = "no value can be bound in B'...', X'...' or U&'...'"
         if reason is not None:
             raise SqlError(reason)
-        if _NATIONAL.search(self._statement.text[-2:]):
-            self._drop(1)
+        if _NATIONAL.search(tail):
+            self._pieces.drop(1)
         self._composed += 1
         self._at = self._bind(f"__text_{self._composed}", self._composed_text(token, part.kind), part.end)
 
@@ -279,9 +347,9 @@ def _unescaped(content: str, kind: Kind) -> str:
         raise SqlError(f"an escape in E'...' is not valid: {error}") from None
 
 
-def _spacing(neighbour: str) -> str:
-    """A space if a placeholder would run together with `neighbour`."""
-    return " " if neighbour.isalnum() or neighbour in ("_", "$") else ""
+def _runs_on(character: str) -> bool:
+    """Whether a placeholder beside it would run together with it."""
+    return character.isalnum() or character in ("_", "$")
 
 
 def unique(names: list[str]) -> list[str]:

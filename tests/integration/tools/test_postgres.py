@@ -514,6 +514,7 @@ def template(sql: Run) -> Run:
         ("{{ x }} IS NOT NULL AND {{ n }} IS NULL", {"x": "a", "n": None}, True),
         ("(SELECT 'x' WHERE {{ n }} IS NULL OR 1 = {{ n }})", {"n": 1}, "x"),
         ("1 = '{{ n }}' IS NULL", {"n": 1}, False),
+        ("coalesce('{{ n }}', 'x') || coalesce('{{ n }}', 1)", {"n": "5"}, "55"),
     ],
 )
 async def test_a_literal_with_values_means_what_it_would_as_text(

@@ -137,6 +137,8 @@ class TestTool:
         assert warning.line == 8
 
     def test_a_condition_of_a_retry_is_asked_after_an_error(self) -> None:
+        signed, _ = one_warning(tool('kind: noop\nretry: {retry_when: "{{- -1 + ctx.n > -1 -}}"}'))
+        assert "(-1 + ctx.n > -1)" in str(signed)
         found, _ = one_warning(tool("kind: noop\nretry: {max_attempts: 3, retry_when: \"{{ error.code == 'x' }}\"}"))
         (rule,) = found["tool"]["spec"]["policy"]["rules"]
         assert rule["when"] == "{{ output.status == 'error' and (error.code == 'x') }}"

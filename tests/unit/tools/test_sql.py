@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -153,6 +154,28 @@ def test_the_same_text_in_equal_calls_is_one_parameter() -> None:
         ("select date_trunc($1, x) from t group by date_trunc($1, x), f($2)", ["day", "day"])
     ]
     assert split("values ('%(a)s', '%(a)s')", a=1) == [("values ($1, $2)", ["1", "1"])]
+
+
+def test_calls_that_only_begin_alike_have_parameters_of_their_own() -> None:
+    """Each may have another type."""
+    sql = "select coalesce('%(a)s', 'x'), coalesce('%(b)s', 1), coalesce('%(b)s', 1)"
+    assert split(sql, a="5", b="5") == [
+        ("select coalesce($1, 'x'), coalesce($2, 1), coalesce($2, 1)", ["5", "5"]),
+    ]
+    assert split("select f(g('%(a)s'), 1), f(g('%(a)s'), 2)", a="x") == [
+        ("select f(g($1), 1), f(g($1), 2)", ["x"]),
+    ]
+
+
+def test_many_values_in_one_call_take_a_time_that_grows_with_their_number() -> None:
+    marks = ", ".join(f"%(p{number})s" for number in range(20_000))
+    sql, params = f"select f({marks})", {f"p{number}": f"text {number}" for number in range(20_000)}
+    tracemalloc.start()
+    ((text, values),) = split(sql, **params)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert text.endswith("$19999, $20000)") and values[-1] == "text 19999"
+    assert peak < 40_000_000, "each value holds a copy of what stands before it"
 
 
 PIECES = st.sampled_from(["'", '"', "\\", "%", "$$", "$a$", ";", "--", "/*", "*/", "\n", "%(a)s", "%%", "E'", "x", "é"])

@@ -19,9 +19,19 @@ from noetl_serverless.tools.port import ToolCall, ToolContext, ToolFailure, Tool
 from noetl_serverless.worker.execution import cursor as module
 
 FRAME = Frame(index=0, start=0, end=2, concurrency=1)
-SERIALIZATION = {"kind": "postgres", "code": "postgres.error", "message": "could not serialize", "retryable": True}
-REFUSED = {"kind": "postgres", "code": "postgres.error", "message": "no such table", "retryable": False}
-BROKEN = {"kind": "postgres", "code": "postgres.connection", "message": "the connection failed", "retryable": True}
+SERIALIZATION: dict[str, Any] = {
+    "kind": "postgres",
+    "code": "postgres.error",
+    "message": "could not serialize",
+    "retryable": True,
+}
+REFUSED: dict[str, Any] = {"kind": "postgres", "code": "postgres.error", "message": "no such table", "retryable": False}
+BROKEN: dict[str, Any] = {
+    "kind": "postgres",
+    "code": "postgres.connection",
+    "message": "the connection failed",
+    "retryable": True,
+}
 
 
 class Table(FakeTool):
@@ -98,7 +108,7 @@ async def run(bench: Bench, step: Any, delivery: int = 1, attempt: int = 1, resu
 
 async def to_its_end(bench: Bench, step: Any, outcome: Any, most: int = 200) -> tuple[Any, list[float]]:
     """Go on with the frame as often as it is suspended; also the delays."""
-    delays = []
+    delays: list[float] = []
     for attempt in range(2, most):
         if outcome.status != "deferred":
             return outcome, delays
