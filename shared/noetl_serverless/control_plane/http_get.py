@@ -6,6 +6,10 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -21,47 +25,78 @@ class NotFetched(Exception):
 
 
 def http_get(url: str, *, allow_private: bool, seconds: float, max_bytes: int) -> bytes:
-    """Runs in a thread. `seconds`: to connect, and of each wait for data; `max_bytes`: of the page. Raises NotFetched,
-    and TimeoutError."""
+    """Runs in a thread, for `seconds` at most once the names of hosts are resolved; `max_bytes`: of the page. Raises
+    NotFetched, and TimeoutError."""
+    until = time.monotonic() + seconds
     for _ in range(MAX_REDIRECTS + 1):
-        status, reason, location, body = _get(url, allow_private, seconds, max_bytes)
+        status, reason, location, body = _get(url, allow_private, until, max_bytes)
         if status not in _REDIRECTS or not location:
             if status != HTTPStatus.OK:
                 raise NotFetched(f"GET {url}: the answer is {status} {reason}")
             if len(body) > max_bytes:
                 raise NotFetched(f"GET {url}: the response is larger than {max_bytes // (1024 * 1024)} MiB")
             return body
-        url = urljoin(url, location)
+        try:
+            url = urljoin(url, location)
+        except ValueError as error:
+            raise NotFetched(f"GET {url}: the redirect to {location!r:.200} is no URL: {error}") from None
     raise NotFetched(f"GET {url}: there are more than {MAX_REDIRECTS} redirects")
 
 
-def _get(url: str, allow_private: bool, seconds: float, max_bytes: int) -> tuple[int, str, str | None, bytes]:
+def _get(url: str, allow_private: bool, until: float, max_bytes: int) -> tuple[int, str, str | None, bytes]:
     """Status, reason, location and at most one byte more of the body than allowed."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise NotFetched(f"GET {url}: it must begin with http:// or https:// and name a host")
     connection: http.client.HTTPConnection | None = None
     try:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise NotFetched(f"GET {url}: it must begin with http:// or https:// and name a host")
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        connection = http.client.HTTPConnection(parts.hostname, port, timeout=seconds)
-        connection.sock = _connected(parts.hostname, port, seconds, allow_private)
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        connection.request("GET", path, headers={"User-Agent": "noetl-serverless", "Accept-Encoding": "identity"})
-        answer = connection.getresponse()
-        return answer.status, answer.reason, answer.headers.get("Location"), answer.read(max_bytes + 1)
-    except TimeoutError:
-        raise
+        connection = http.client.HTTPConnection(parts.hostname, port)
+        connection.sock = _connected(parts.hostname, port, until, allow_private)
+        with _ended_at(until, connection.sock):
+            if parts.scheme == "https":
+                context = ssl.create_default_context()
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            connection.request("GET", path, headers={"User-Agent": "noetl-serverless", "Accept-Encoding": "identity"})
+            answer = connection.getresponse()
+            body = answer.read(max_bytes + 1)
+            if len(body) <= max_bytes and answer.length:
+                raise NotFetched(f"GET {url}: the connection ended {answer.length} bytes before the page did")
+            return answer.status, answer.reason, answer.headers.get("Location"), body
     except (OSError, ValueError, http.client.HTTPException) as error:
+        if time.monotonic() >= until:
+            raise TimeoutError from None
         raise NotFetched(f"GET {url}: {error}") from None
     finally:
         if connection is not None:
             connection.close()
 
 
-def _connected(host: str, port: int, seconds: float, allow_private: bool) -> socket.socket:
+@contextmanager
+def _ended_at(until: float, connected: socket.socket) -> Iterator[None]:
+    """Ends the connection then: of a server that sends a byte now and then, no wait for data is long."""
+    # TLS takes the socket over, but not the connection
+    connection = connected.dup()
+
+    def end() -> None:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+    watch = threading.Timer(max(0.0, until - time.monotonic()), end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield
+        if time.monotonic() >= until:
+            # what was read may be a part of it
+            raise TimeoutError
+    finally:
+        watch.cancel()
+        connection.close()
+
+
+def _connected(host: str, port: int, until: float, allow_private: bool) -> socket.socket:
     """Raises OSError; AddressRefused is one."""
     failure: OSError | None = None
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -69,7 +104,7 @@ def _connected(host: str, port: int, seconds: float, allow_private: bool) -> soc
         check(str(address[0]), allow_private)
         found = socket.socket(family, kind, protocol)
         try:
-            found.settimeout(seconds)
+            found.settimeout(max(0.01, until - time.monotonic()))
             found.connect(address)
         except OSError as error:
             found.close()

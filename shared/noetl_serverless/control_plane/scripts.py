@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from ..ports import ResultStore
 READ_SECONDS: Final = 20.0
 # of one playbook
 MAX_SCRIPTS: Final = 100
+THREADS: Final = 8
 
 
 class NotRead(Exception):
@@ -29,6 +31,8 @@ class ScriptReader:
         """`objects`: what is below a URL such as s3://bucket, as this host may read it."""
         self._objects = objects
         self._allow_private_http = allow_private_http
+        # of their own: servers that do not answer hold up nothing but other scripts
+        self._threads = ThreadPoolExecutor(THREADS, "scripts")
 
     async def complete(self, text: str) -> str:
         """The text with the scripts that it names and does not contain yet, without those that it does not name. Files
@@ -72,7 +76,7 @@ class ScriptReader:
             http_get, url, allow_private=self._allow_private_http, seconds=READ_SECONDS, max_bytes=SCRIPT_BYTES
         )
         try:
-            return await asyncio.to_thread(read)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except NotFetched as error:
             raise NotRead(str(error)) from None
 

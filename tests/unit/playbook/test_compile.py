@@ -434,8 +434,8 @@ class TestReads:
             """
         )
         assert reads == {
-            "workload": {"w1", "w2", "bare"},
-            "ctx": {"c1", "c2", "c3", "bare"},
+            "workload": {"w1", "w2", "bare", "b"},
+            "ctx": {"c1", "c2", "c3", "bare", "b"},
             "b": {"f", "rows"},
         }
 
@@ -446,7 +446,7 @@ class TestReads:
               - {step: b, tool: {kind: noop}}
               - {step: c, tool: {kind: noop}}
             """
-        assert self.reads(text) == {"ctx": None, "b": None, "c": None}
+        assert self.reads(text) == {"ctx": None, "workload": {"b", "c"}, "b": None, "c": None}
 
     def test_a_task_of_a_steps_name_does_not_hide_the_step(self) -> None:
         text = """
@@ -454,16 +454,20 @@ class TestReads:
               - {step: a, tool: [{name: b, kind: http, url: "{{ b.u }}"}]}
               - {step: b, tool: {kind: noop}}
             """
-        assert self.reads(text) == {"b": {"u"}}
+        assert self.reads(text) == {"b": {"u"}, "ctx": {"b"}, "workload": {"b"}}
 
     def test_a_step_can_read_what_it_gave_before(self) -> None:
-        assert self.reads('workflow: [{step: a, input: {x: "{{ a.n }}"}, tool: {kind: noop}}]') == {"a": {"n"}}
+        assert self.reads('workflow: [{step: a, input: {x: "{{ a.n }}"}, tool: {kind: noop}}]') == {
+            "a": {"n"},
+            "ctx": {"a"},
+            "workload": {"a"},
+        }
 
     def test_what_code_reads_of_its_context_is_read(self) -> None:
         code = "result = context['workload']['w'], context.get('b'), context.get('bare'), context['iter']"
         step = {"step": "a", "tool": {"kind": "python", "code": code}}
         text = yaml.safe_dump({"workflow": [step, {"step": "b", "tool": {"kind": "noop"}}]})
-        assert self.reads(text) == {"workload": {"w", "bare"}, "ctx": {"bare"}, "b": None}
+        assert self.reads(text) == {"workload": {"w", "b", "bare"}, "ctx": {"b", "bare"}, "b": None}
         assert plan(text).steps["b"].tasks[0].context is None
 
     def test_code_that_reads_its_context_by_unknown_names_reads_all_of_it(self) -> None:
