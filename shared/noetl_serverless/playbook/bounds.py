@@ -207,7 +207,10 @@ def check_membership(budget: RenderBudget, item: Any, values: Any) -> None:
         budget.spend(len(values) // 8)
         if type(item) not in CHEAP:
             budget.spend_weight(values)
-    elif not isinstance(values, (Mapping, range)):
+    elif isinstance(values, range):
+        # Python compares anything but an integer with each of its numbers
+        budget.spend(0 if type(item) is int else len(values))
+    elif not isinstance(values, Mapping):
         budget.spend(2 * count_of(values))
     if isinstance(item, tuple):
         budget.spend_weight(item)
