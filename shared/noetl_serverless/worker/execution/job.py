@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...playbook.plan import Loop, Plan, Step
@@ -91,12 +91,23 @@ class Job:
         """The job of one item of the frame. `last`: whether it is the last one; `length`: the number of items, None
         while it is not known."""
         first = index == 0
-        return replace(
-            self,
+        # written out, because `replace` takes a tenth of the time that an item takes in all
+        return Job(
+            command=self.command,
+            step=self.step,
+            toolbox=self.toolbox,
+            lazy=self.lazy,
+            budget=self.budget,
             ctx=ctx,
+            loops=self.loops,
+            attempts=self.attempts,
+            stopwatch=self.stopwatch,
+            lease=self.lease,
             iter={loop.iterator: item, "_index": index, "_first": first, "_last": last},
             loop={"index": index, "first": first, "last": last, "length": length, "done": False},
             resume=resume,
+            secrets=self.secrets,
+            share=self.share,
         )
 
 

@@ -15,6 +15,7 @@ from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
+from ...playbook.reads import Reads
 from ...playbook.scope import build_scope, read_names
 from ...playbook.template import Template, render_tree, truthy
 from ...playbook.template_error import TemplateError
@@ -56,6 +57,11 @@ class Pipeline:
         self.tasks = job.step.tasks
         self.ctx = dict(job.ctx)
         self.iter = dict(job.iter) if job.iter is not None else None
+        # what is known of an iteration by a name of its own: its index, and the id of this run of the loop
+        self._iteration: dict[str, Any] = {}
+        if job.loop is not None:
+            run = f"{job.command.execution_id}/{token_key(job.command.step, job.command.generation)}"
+            self._iteration = {"loop_index": job.loop["index"], "loop_event_id": run}
         self.step: dict[str, Any] = {}
         # what rules have set in ctx, and the size of each value in bytes of JSON
         self.set: dict[str, Any] = {}
@@ -131,16 +137,18 @@ class Pipeline:
 
     async def _called(self, task: Task) -> dict[str, Any] | ChildRequest:
         step = self.job.step
-        names, keychain = task.secrets | step.secrets, None
+        keychain = None
         try:
-            if names and self.job.secrets is not None:
+            if self.job.secrets is not None and (names := task.secrets | step.secrets):
                 keychain = await self.job.secrets.views(names)
-            config, secret_input = await self._render(
-                lambda scope: (self._render_tree(task.config, scope), self._render_tree({**step.secret_input}, scope)),
-                keychain=keychain,
-            )
-            timeout = await self._number(task.timeout, seconds)
-            context = await self._context(task)
+            config = await self._render(lambda scope: self._render_tree(task.config, scope), keychain=keychain)
+            step_input = self.input
+            if step.secret_input:
+                secret = {**step.secret_input}
+                found = await self._render(lambda scope: self._render_tree(secret, scope), keychain=keychain)
+                step_input = {**step_input, **found}
+            timeout = None if task.timeout is None else await self._number(task.timeout, seconds)
+            context = None if task.context is None else await self._context(task.context)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
         except ToolFailure as failure:
@@ -152,16 +160,13 @@ class Pipeline:
             task,
             dict(config or {}),
             self._identity(task),
-            step_input={**self.input, **secret_input},
+            step_input=step_input,
             timeout=timeout,
             context=context,
         )
 
-    async def _context(self, task: Task) -> dict[str, Any] | None:
-        """What the task's code reads of the execution."""
-        reads = task.context
-        if reads is None:
-            return None
+    async def _context(self, reads: Reads) -> dict[str, Any]:
+        """What a task's code reads of the execution."""
         if EVERYTHING in reads:
             reads = dict.fromkeys([*SCOPES_OF_CONTEXT, *(self.job.command.scope.get("steps") or {}), *self.results])
         found: dict[str, Any] = await self._render(partial(read_names, reads))
@@ -407,14 +412,6 @@ class Pipeline:
         except ValueError as error:
             raise number.refusal(str(error)) from None
 
-    def _iteration(self) -> dict[str, Any]:
-        """What is known of an iteration by a name of its own: its index, and the id of this run of the loop."""
-        if self.job.loop is None:
-            return {}
-        command = self.job.command
-        run = f"{command.execution_id}/{token_key(command.step, command.generation)}"
-        return {"loop_index": self.job.loop["index"], "loop_event_id": run}
-
     def _scope(
         self, fetch: Fetch, output: dict[str, Any] | None, keychain: Mapping[str, View] | None = None
     ) -> Mapping[str, Any]:
@@ -433,7 +430,7 @@ class Pipeline:
             output=output,
             keychain=keychain,
             extra={
-                **self._iteration(),
+                **self._iteration,
                 **self.accumulated,
                 **self.results,
                 "results": self.results,

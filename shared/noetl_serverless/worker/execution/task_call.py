@@ -37,7 +37,7 @@ async def call_task(
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", identity.attempt, error=error)
     call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=context)
-    if missing := _missing(call.input, task.expects):
+    if task.expects and (missing := _missing(call.input, task.expects)):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", identity.attempt, error={**error, "at": task.place.line})
     job.lease.check()
@@ -57,7 +57,7 @@ async def call_task(
             check_size(outcome.meta, "meta", TOOL_META_BYTES)
     except (InvalidValue, TooLarge) as error:
         return envelope("error", identity.attempt, error=_invalid_result(job, task, outcome, error), meta=meta)
-    if outcome.status == "ok" and (missing := _missing(outcome.data, task.returns)):
+    if task.returns and outcome.status == "ok" and (missing := _missing(outcome.data, task.returns)):
         message = f"the result of task '{task.name}' has no {missing}"
         outcome.status, outcome.error = "error", step_error("assert", "assert.returns", message)
     failure = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
