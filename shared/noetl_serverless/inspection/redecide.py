@@ -106,6 +106,9 @@ class _Redecision:
         self.decisions: dict[int, list[Event]] = {}
         self.orders: dict[str, Event] = {}
         for event in log:
+            if event.cause is None and e.IGNORED in event.payload:
+                # nothing waited for it, and what it set was not kept
+                continue
             if event.cause is None:
                 self.facts.setdefault(_subject(event), deque()).append(event)
             else:

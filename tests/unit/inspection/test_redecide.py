@@ -299,3 +299,31 @@ def test_items_are_taken_though_another_step_beside_them_was_not_recorded() -> N
     found = again(run, edited)
     assert found.missing == {"b#1": "no outcome was recorded"}
     assert found.state.outcomes["each"]["data"]["stats"]["success"] == 6
+
+
+TIMED = """
+- step: a
+  spec: {policy: {lifecycle: {timeout: 60}}}
+  tool: {kind: python, code: "result = 1"}
+  next: {arcs: [{step: b, when: "{{ event.name == 'step.failed' }}"}, {step: c}]}
+- {step: b, tool: {kind: python, code: "result = 1"}}
+- {step: c, tool: {kind: python, code: "result = 1"}}
+"""
+
+
+def timed_out() -> Run:
+    run = Run(TIMED)
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": e.step_deadline("a#1")})
+    run.fact(e.CALL_DONE, step="a", generation=1, command_id="a#1", payload={"data": 1, e.IGNORED: "too late"})
+    run.done("b")
+    return run
+
+
+def test_a_step_whose_time_was_over_is_so_again() -> None:
+    found = again(timed_out(), TIMED)
+    assert (found.divergence, found.state.status, found.missing) == (None, "completed", {})
+
+
+def test_without_its_time_limit_its_outcome_is_missing() -> None:
+    found = again(timed_out(), TIMED.replace("  spec: {policy: {lifecycle: {timeout: 60}}}\n", ""))
+    assert found.missing == {"a#1": "no outcome was recorded"}
