@@ -15,12 +15,14 @@ from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
 from ..engine.events import Event
+from ..errors import InvalidRequest
 from ..inspection.redecide import given_workload
 from ..testing.catalog import MemoryCatalog
 from ..testing.engine import MemoryEngine
 from ..testing.tools import place_of
 from ..tools import registry
 from ..tools.config import ToolConfig
+from ..tools.plans import load_plan
 from ..tools.port import Credential, Tool, ToolCall, ToolContext, ToolOutcome
 from .answers import Answers, NotRecorded
 from .recording import Recording
@@ -70,7 +72,16 @@ class Rerun:
 
 
 async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
-    """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook."""
+    """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook, and
+    InvalidRequest for a loop over a cursor: the rows that it claimed are not in the recording."""
+    plans = [nested.plan for nested in recording.with_descendants()]
+    for plan in [*plans, *([load_plan(playbook)] if playbook is not None else [])]:
+        for step in plan.steps.values():
+            if step.loop is not None and step.loop.cursor is not None:
+                raise InvalidRequest(
+                    f"step '{step.name}' of {plan.path} loops over a cursor, whose rows are not in the recording: it "
+                    "cannot run again; noetls explain, diff and replay read what it did"
+                )
     with tempfile.TemporaryDirectory(prefix="noetl-rerun-") as scratch:
         return await _Simulation(recording, playbook, Path(scratch)).run()
 

@@ -12,6 +12,7 @@ from tests.integration.capsule import playbooks
 from noetl_serverless.capsule.capsule import read, write
 from noetl_serverless.capsule.rerun import rerun
 from noetl_serverless.engine.digest import digest
+from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.telemetry.masking import Masking
 
 BODIES = {
@@ -84,6 +85,25 @@ async def test_a_call_that_was_not_made_has_no_answer_and_is_reported(a_harness:
     done = await rerun(recording, edited.replace("ctx.x > 5", "ctx.x > 50"))
     assert [(call.step, call.task) for call in done.missing] == [("three", "three")]
     assert done.status == "running"
+
+
+CURSOR = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: drain, path: t/drain}
+workflow:
+  - step: drain
+    loop: {iterator: row, cursor: {kind: postgres, auth: pg, claim: "UPDATE"}, spec: {mode: cursor}}
+    tool: {kind: noop}
+"""
+
+
+async def test_what_a_cursor_has_claimed_is_not_recorded_and_it_says_so(a_harness: Any) -> None:
+    recording = await a_harness.record(playbooks.CHAIN)
+    with pytest.raises(InvalidRequest, match="step 'drain' of t/drain loops over a cursor"):
+        await rerun(recording, CURSOR)
+    with pytest.raises(InvalidRequest, match="cannot run again"):
+        await rerun(replace(recording, playbook=CURSOR))
 
 
 async def test_an_answer_that_was_left_out_is_reported(a_harness: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ takes over the frame finds the record, and continues with the rows that were cla
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Mapping
@@ -28,10 +29,12 @@ from ...results.reference import storage_key
 from ...results.retry import retry_while_away
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from .domain import to_domain
-from .errors import from_problem, from_template
+from .errors import from_problem, from_template, step_error
 from .frame import FrameResult, FrameRun
 from .job import Job, TaskResult
 from .toolbox import CallIdentity, context_of
+
+logger = logging.getLogger(__name__)
 
 # what remains of a lease when the claim's transaction has to be over
 MARGIN_SECONDS = 2.0
@@ -75,8 +78,9 @@ class CursorRun(FrameRun):
         self._attempt: int = resume.get(ATTEMPT, 1)
         # how often it was tried in vain
         self._tries: int = resume.get(TRIES, 0)
-        # where a claim of this frame that may have committed is recorded
-        self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._key, range(1, job.command.delivery))]
+        # where a claim of this frame that may have committed is recorded; also of this delivery, which is made once more
+        # to a worker that took its lease for lost, or lost the answer that granted it
+        self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._key, range(1, job.command.delivery + 1))]
         self._is_restored = False
         # each command processes a row at least
         self._has_begun = False
@@ -99,6 +103,10 @@ class CursorRun(FrameRun):
             return self._claim_failed(from_template(error, self.job.step.place.line))
         except Problem as problem:
             return self._claim_failed(from_problem(problem, "loop"))
+        except Exception as error:
+            # without a count of its rows all that it might have claimed would have failed, and others be claimed
+            logger.exception("the frame failed in the worker")
+            return self._claim_failed(step_error("worker", "worker.internal", f"{type(error).__name__}: {error}"))
 
     # -- claiming
 

@@ -262,6 +262,18 @@ async def test_a_row_that_waits_is_waited_for_before_others_are_processed_again(
     assert (outcome.status, outcome.data) == ("done", [1, 2])
 
 
+async def test_a_frame_that_fails_as_nobody_expects_ends_its_loop(bench: Bench) -> None:
+    rows = table(bench)
+
+    async def odd(*_: Any) -> ToolOutcome:
+        raise AttributeError("odd")
+
+    rows.claim = odd  # type: ignore[method-assign]
+    outcome = await run(bench, each(best_effort=True))
+    assert (outcome.status, outcome.error["code"]) == ("error", "worker.internal")
+    assert (outcome.frame.start, outcome.frame.end) == (0, 0), "its rows would be counted, and others claimed"
+
+
 @pytest.mark.parametrize("seed", range(60))
 async def test_whatever_fails_no_claimed_row_is_lost_or_run_for_two(bench: Bench, seed: int) -> None:
     """Workers that end without a report, connections that break, a database and a store that are away."""
@@ -293,8 +305,8 @@ async def test_whatever_fails_no_claimed_row_is_lost_or_run_for_two(bench: Bench
         for _ in range(300):
             outcome = await run(bench, step, delivery, attempt, resume)
             if chance.random() < 0.3:
-                # the worker is lost before it reports
-                delivery += 1
+                # the worker is lost before it reports, or the same delivery is made once more
+                delivery += chance.random() < 0.7
             elif outcome.status == "deferred":
                 attempt, delivery, resume = attempt + 1, 1, outcome.resume
             else:
