@@ -203,6 +203,26 @@ workflow:
     assert (refused.status, "'lib/total.sql' cannot be read" in refused.err) == (2, True)
 
 
+def test_of_several_playbooks_the_refused_ones_keep_no_other_from_being_registered(
+    stack: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "a.yaml").write_text(HEAD.format(name="several_a") + "workflow:\n  - {step: one, tool: {kind: noop}}\n")
+    (tmp_path / "b.yaml").write_text(HEAD.format(name="several_b") + "workflow:\n  - {step: one, tol: {kind: noop}}\n")
+    (tmp_path / "c.yml").write_text(HEAD.format(name="several_c") + "workflow:\n  - {step: one, tool: {kind: noop}}\n")
+    (tmp_path / "d.yaml").write_text("workflow: []\n")
+    done = stack("register", str(tmp_path))
+    assert done.status == 2
+    assert done.out.splitlines() == ["test/several_a version 1", "test/several_c version 1"]
+    assert "b.yaml" in done.err and "'tol'" in done.err and "d.yaml" in done.err, done.err
+    again = stack("register", str(tmp_path), "--json")
+    assert [("version" in entry, "problem" in entry) for entry in again.json] == [
+        (True, False),
+        (False, True),
+        (True, False),
+        (False, True),
+    ]
+
+
 def test_a_registered_playbook_is_dry_run_by_path_and_starts_nothing(
     stack: Command, file: Callable[[str], str]
 ) -> None:

@@ -35,7 +35,7 @@ def command(function: Callable[P, T]) -> Callable[P, T]:
             if kwargs.get("as_json"):
                 print_json(failure.problem)
             else:
-                _print_failure(failure)
+                print_failure(failure)
             raise typer.Exit(failure.status) from None
         except KeyboardInterrupt:
             raise typer.Exit(130) from None
@@ -141,7 +141,7 @@ def rows_of(value: Any) -> list[Mapping[str, Any]] | None:
     return None
 
 
-def _print_failure(failure: Failure) -> None:
+def print_failure(failure: Failure) -> None:
     from rich.text import Text
 
     out = console(error=True)

@@ -20,7 +20,7 @@ STANDARD_INPUT = "-"
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
-        help="Playbook files, or folders to search for .yaml files; - is standard input.", show_default=False
+        help="Playbook files, or folders to search for .yaml and .yml files; - is standard input.", show_default=False
     ),
 ]
 
@@ -32,13 +32,17 @@ def playbook_files(paths: list[Path]) -> list[Path]:
     for path in paths:
         below = _playbooks_below(path) if path.is_dir() else [path]
         if not below:
-            raise WrongUse(f"there is no .yaml file below {path}")
+            raise WrongUse(f"there is no .yaml or .yml file below {path}")
         found += below
     return found
 
 
 def _playbooks_below(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.rglob("*.yaml") if not file.name.endswith(TEST_SUFFIX))
+    return sorted(file for file in folder.rglob("*.y*ml") if is_yaml(file.name) and not file.name.endswith(TEST_SUFFIX))
+
+
+def is_yaml(name: str) -> bool:
+    return name.endswith((".yaml", ".yml"))
 
 
 def plan_of(text: str, name: str, *, with_fields: bool = False) -> Plan:

@@ -117,13 +117,15 @@ class _Warnings:
                 self.faults.add(message, (*path, "next", "arcs", arc.index), "playbook.dead_arc")
 
     def _event_names(self, arc: Arc, path: tuple[str | int, ...]) -> None:
-        for name in _compared_names(arc.when) if arc.when is not None else ():
+        # most conditions need not be parsed for it
+        for name in _compared_names(arc.when) if arc.when is not None and "event" in arc.when.source else ():
             if name not in grammar.EVENT_NAMES:
                 hint = did_you_mean(name, grammar.EVENT_NAMES)
                 self.faults.add(f"no event is named '{name}'{hint}", path, "playbook.unknown_event")
 
     def _codes(self, condition: Any, path: Path) -> None:
-        for code in compared_codes(sandbox.TEXT.parse(condition)) if isinstance(condition, str) else ():
+        is_about_codes = isinstance(condition, str) and "code" in condition
+        for code in compared_codes(sandbox.TEXT.parse(condition)) if is_about_codes else ():
             newer = sorted(spellings(code) - {code}) if code not in ALL_CODES else []
             if newer:
                 message = f"'{code}' is a former error code; it still matches. Write {' or '.join(map(repr, newer))}"

@@ -79,7 +79,10 @@ class Script(BaseModel):
 
     @model_validator(mode="after")
     def _known_place(self, info: ValidationInfo) -> Script:
-        scheme = urlsplit(self.location).scheme
+        parts = urlsplit(self.location)
+        scheme = parts.scheme
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("a user and a password do not belong into a playbook; keep the script beside it as a file")
         if scheme not in _SCHEMES:
             raise ValueError(f"there is no source for {scheme}://; write a path, or a URL of https, s3 or gs")
         if self.source.endpoint is not None and self.type != "http":

@@ -105,6 +105,7 @@ class TestPlace:
     @pytest.mark.parametrize(
         ("given", "message"),
         [
+            ({"uri": "https://u:p@h/x.py"}, "a user and a password do not belong into a playbook"),
             ({"uri": "ftp://h/x.py"}, "there is no source for ftp://"),
             ({"uri": "file:///x.py"}, "there is no source for file://"),
             ({"uri": "x.py", "source": {"type": "s3"}}, "a uri of type s3 is like s3://bucket/load.py"),

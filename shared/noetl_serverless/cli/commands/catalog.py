@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..failure import Refused
+import typer
+
+from ..failure import Failure, Refused
 from ..options import DataOption, JsonOption, StrictOption, read_text
-from ..output import command, console, echo, fault_line, print_json, show, table
+from ..output import command, console, echo, fault_line, print_failure, print_json, show, table
 from ..playbooks import FilesArgument, playbook_files
 from ..script_files import with_script_files
 from ..target import running_stack
@@ -16,17 +18,32 @@ from ..target import running_stack
 def register(
     files: FilesArgument, data: DataOption = None, strict: StrictOption = False, as_json: JsonOption = False
 ) -> None:
-    """Register playbooks in the catalog. Each gets the next version of its path, unless it equals the newest one."""
+    """Register playbooks in the catalog. Each gets the next version of its path, unless it equals the newest one.
+
+    One that is refused does not keep the others from being registered; the exit status is then 2.
+    """
     texts = [(file, read_text(str(file))) for file in playbook_files(files)]
-    done = []
+    done: list[dict[str, Any]] = []
+    status = 0
     with running_stack(data) as client:
         for file, text in texts:
-            entry = register_text(client, str(file), text, strict=strict, quiet=as_json)
+            try:
+                entry = register_text(client, str(file), text, strict=strict, quiet=as_json)
+            except Failure as failure:
+                if len(texts) == 1:
+                    raise
+                status = max(status, failure.status)
+                done.append({"file": str(file), "problem": failure.problem})
+                if not as_json:
+                    print_failure(failure)
+                continue
             done.append({"file": str(file), **entry})
             if not as_json:
                 echo(f"{entry['path']} version {entry['version']}")
     if as_json:
         print_json(done)
+    if status:
+        raise typer.Exit(status)
 
 
 def register_text(client: Any, file: str, text: str, *, strict: bool = False, quiet: bool = False) -> dict[str, Any]:

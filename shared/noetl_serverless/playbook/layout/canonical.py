@@ -6,6 +6,7 @@ import json
 
 from ...errors import Fault
 from ..document import Document, Unreadable, plain_data, read_document
+from ..scripts import InvalidScripts, split, with_scripts
 from .comments import attach
 from .order import arrange
 from .syntax import Tree, Unsupported, parse
@@ -21,7 +22,16 @@ class NotFormatted(ValueError):
 
 
 def canonical(text: str) -> str:
-    """Raises NotFormatted if the text is not one readable mapping, or if its values or its comments would change."""
+    """Raises NotFormatted if the text is not one readable mapping, or if its values or its comments would change.
+    Scripts behind the document stay as they are."""
+    try:
+        document, scripts = split(text)
+    except InvalidScripts as invalid:
+        raise NotFormatted(str(invalid)) from None
+    return with_scripts(_canonical(document), scripts)
+
+
+def _canonical(text: str) -> str:
     values = _values(_read(text))
     tree = _tree(text)
     comments = attach(tree)

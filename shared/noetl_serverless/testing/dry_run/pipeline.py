@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.reads import Reads
 from ...playbook.template import render_tree, truthy
 from ...playbook.template_error import NeedsFetch
 from ...protocol import ChildRequest
@@ -128,9 +129,9 @@ class DryPipeline(Pipeline):
             return {**output, "extra": {**extra, **output["extra"]}}
         return output
 
-    async def _context(self, task: Task) -> None:
+    async def _context(self, reads: Reads) -> dict[str, Any]:
         """No code runs that would read it."""
-        return None
+        return {}
 
     async def _accumulate(self, task: Task, output: dict[str, Any]) -> None:
         how = task.accumulate

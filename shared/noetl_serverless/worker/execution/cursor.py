@@ -78,8 +78,8 @@ class CursorRun(FrameRun):
         self._attempt: int = resume.get(ATTEMPT, 1)
         # how often it was tried in vain
         self._tries: int = resume.get(TRIES, 0)
-        # where a claim of this frame that may have committed is recorded; also of this delivery, which is made once more
-        # to a worker that took its lease for lost, or lost the answer that granted it
+        # where a claim of this frame that may have committed is recorded; also of this delivery, which is made once
+        # more to a worker that took its lease for lost, or lost the answer that granted it
         self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._key, range(1, job.command.delivery + 1))]
         self._is_restored = False
         # each command processes a row at least

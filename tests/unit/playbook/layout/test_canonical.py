@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from noetl_serverless.playbook.document import Unreadable, plain_data, read_document
 from noetl_serverless.playbook.layout.canonical import NotFormatted, canonical
 from noetl_serverless.playbook.layout.order import PLAYBOOK
+from noetl_serverless.playbook.scripts import split, with_scripts
 
 PAGE = Path(__file__).parents[4] / "playbooks" / "README.md"
 EXAMPLES = sorted((Path(__file__).parents[4] / "playbooks").glob("*.yaml"))
@@ -360,3 +361,17 @@ def lay_out_twice(written: str) -> None:
         return
     laid_out = canonical(written)
     assert canonical(laid_out) == laid_out, f"not stable:\n{laid_out}"
+
+
+def test_the_scripts_behind_a_document_stay_as_they_are() -> None:
+    text = (
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: s}\n"
+        "workflow:\n  - {step: a,   tool: {kind: python, script: {uri: x.py}}}\n"
+    )
+    written = canonical(with_scripts(text, {"x.py": "result =  1\n"}))
+    document, scripts = split(written)
+    assert scripts == {"x.py": "result =  1\n"}
+    assert document == canonical(text)
+    assert canonical(written) == written
+    with pytest.raises(NotFormatted, match="scripts of a playbook"):
+        canonical(written.replace('"sha256"', '"sha1"'))

@@ -268,7 +268,7 @@ async def test_a_frame_that_fails_as_nobody_expects_ends_its_loop(bench: Bench) 
     async def odd(*_: Any) -> ToolOutcome:
         raise AttributeError("odd")
 
-    rows.claim = odd  # type: ignore[method-assign]
+    rows.claim = odd  # type: ignore[assignment, method-assign]
     outcome = await run(bench, each(best_effort=True))
     assert (outcome.status, outcome.error["code"]) == ("error", "worker.internal")
     assert (outcome.frame.start, outcome.frame.end) == (0, 0), "its rows would be counted, and others claimed"
