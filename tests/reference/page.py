@@ -11,18 +11,21 @@ from typing import Any, Final
 from tests.conformance.case import Case
 
 from noetl_serverless.playbook import grammar, older_forms, scope
+from noetl_serverless.playbook.views import OutputView
 
 from . import expressions, former
 from .examples import Example, Examples
 from .layout import NAMES, OBJECTS, SAME, TEXTS, Object
 from .phrases import default_of, type_of
-from .places import TOOL, Schema, definitions_in, is_kind, language, rows_of
+from .places import TOOL, Schema, definitions_in, is_entry, is_kind, language, rows_of
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "playbooks" / "REFERENCE.md"
 COMMAND: Final = "make reference"
 _NAMES: Final = Path(__file__).parent / "names.toml"
 _KIND: Final = "tool."
+# what tells what an entry of the keychain is stands before its other keys, which are in the order of the schema
+_ENTRY_FIRST: Final = {"name": 0, "kind": 1}
 
 _HEAD: Final = f"""\
 <!-- made by `{COMMAND}` -->
@@ -38,6 +41,11 @@ which a test runs on the whole stack. A key may be left out unless it is *requir
 _OLDER: Final = """\
 Where they can mean only one thing, they are accepted, with a warning that says what to write today, and refused with
 `--strict`. Each example is followed by what it means, as `noetls fmt` lays it out."""
+_NAMES_OF_STEPS: Final = """\
+A step that has ended is read by its name: `{{ fetch.rows }}` is a field of its result, `{{ fetch }}` all of it. So are
+the tasks of a list of tools, within their step, and what `output.accumulate` collects. Of a step there is also:"""
+# a field of a name that is not one of the names above
+_OF_STEP: Final = rf"(?<![\w.'\"])(?!(?:{'|'.join(sorted(scope.RESERVED))})\b)[a-z]\w*\.{{}}\b"
 _REFUSED: Final = """\
 Each is refused when the playbook is registered, with its line and with this sentence. Those that are also
 [older forms](#older-forms) are refused only where they could mean two things, as `input` and `args` of one step."""
@@ -75,6 +83,8 @@ class Page:
     def _object(self, one: Object, heading: str, prefixes: list[str]) -> Iterator[str]:
         """`prefixes`: what the rows of its keys begin with, most often one."""
         keys = self._language.keys(one.definition)
+        if is_entry(one.definition):
+            keys = dict(sorted(keys.items(), key=lambda item: _ENTRY_FIRST.get(item[0], len(_ENTRY_FIRST))))
         links = [f"[{key}](#{slug(_title(one, key))})" for key in keys]
         named = f"[{heading.partition('`')[2].rstrip('`')}](#{slug(heading)})"
         self._contents.append(f"  * {named}{': ' if links else ''}{', '.join(links)}")
@@ -113,8 +123,8 @@ class Page:
             return "; values of templates are bound"
         plain = grammar.PLAIN_CONFIG.get(kind or "", frozenset())
         is_rendered = kind is not None and key not in plain and one.definition not in SAME.values()
-        is_entry = one.definition.endswith("Entry") and key not in ("name", "kind")
-        return ", with templates" if (is_rendered or is_entry) and _is_text(field) else ""
+        is_rendered |= is_entry(one.definition) and key not in _ENTRY_FIRST
+        return ", with templates" if is_rendered and _is_text(field) else ""
 
     def _linked(self, definition: str) -> str:
         name = self._objects.get(SAME.get(definition, definition), "")
@@ -169,11 +179,16 @@ class Page:
         yield from self._table(names["events"], "event.name: {}", grammar.EVENT_NAMES, r"event\.name[^}}]*'{}'")
         yield from self._group("Names in templates")
         yield from self._table(names["names"], "name: {}", scope.RESERVED, r"(?<![\w.'\"]){}\b")
+        yield from (_NAMES_OF_STEPS, "")
+        yield from self._table(names["steps"], "", names["steps"], _OF_STEP)
+        yield from ("These are fields of `output`:", "")
+        fields = ("status", "data", "response", "ref", *OutputView.PARTS)
+        yield from self._table(names["output"], "", fields, r"\boutput\.{}\b")
         yield from ("These are fields of `iter`:", "")
         yield from self._table(names["iteration"], "name: iter.{}", scope.LOOP_VARIABLES, r"\biter\.{}\b")
         yield from ("And these are names of their own:", "")
         yield from self._table(names["loop"], "", names["loop"], r"\b{}\b")
-        yield from self._group("Words")
+        yield from self._group("Words of to and features")
         yield from ("What `then.to` may be, in place of the name of a task:", "")
         yield from self._table(names["previous"], "to: {}", grammar.PREVIOUS, None, key="Then.to")
         yield from ("What `executor.requires.features` may name:", "")
@@ -273,6 +288,3 @@ def _capitalized(text: str) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-__all__ = ["COMMAND", "FILE", "TOOL", "Page", "slug"]

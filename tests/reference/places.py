@@ -16,7 +16,6 @@ ROOT: Final = "Playbook"
 TOOL: Final = "Tool"
 _TOOLS: Final = "tool."
 _DEFS: Final = "#/$defs/"
-_ENTRY: Final = "Entry"
 # how each entry of a keychain is called in the schema -> its kind
 _KIND_OF_ENTRY: Final = {
     "SecretManagerEntry": "secret_manager",
@@ -104,6 +103,11 @@ def is_kind(definition: str) -> bool:
     return definition.startswith(_TOOLS) and definition.count(".") == 1
 
 
+def is_entry(definition: str) -> bool:
+    """Whether it is an entry of the keychain."""
+    return definition in _KIND_OF_ENTRY
+
+
 def rows_of(definition: str, holder: str) -> str:
     """What the rows of its keys begin with; `holder` is the row of the key whose value it is."""
     if is_kind(definition):
@@ -117,7 +121,7 @@ def _of_kind(node: yaml.MappingNode) -> str:
 
 
 def _chosen(targets: list[str], node: yaml.Node) -> str | None:
-    entries = [name for name in targets if name.endswith(_ENTRY)]
+    entries = [name for name in targets if is_entry(name)]
     if not entries:
         return next((name for name in targets if name not in ("Duration", "Template", "Expression")), None)
     if not isinstance(node, yaml.MappingNode):

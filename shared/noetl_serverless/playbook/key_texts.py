@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from .grammar import FEATURES
+
 _INPUT = "Values by name. Texts in them may be templates"
 _TIMEOUT = (
     "How long one call of a tool may take, in seconds. Of the timeouts of executor.spec.policy.defaults, the step, its "
@@ -140,7 +142,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "workbook": "Tasks that steps use by name, with kind: workbook",
         "workflow": "The steps. Executions begin with the first one, unless executor.spec.entry_step names another",
     },
-    "Requires": {"tools": "Kinds of tools that have to be there", "features": "Features of the language"},
+    "Requires": {
+        "tools": "Kinds of tools that have to be there",
+        "features": f"Features of the language: {', '.join(sorted(FEATURES))}",
+    },
     "Router": {"spec": "How arcs are chosen", "arcs": "The arcs, in order"},
     "RouterSpec": {
         "mode": "exclusive: the first arc that holds is taken. inclusive: all that hold, at once",

@@ -64,7 +64,11 @@ class Then(Part):
 
     do: Literal["continue", "retry", "jump", "break", "fail"] = "continue"
     to: str | None = Field(
-        None, description="For jump: name of the task to continue with; previous means the one before. Required then"
+        None,
+        description=(
+            "For jump: name of the task to continue with; previous, prev, _previous or @previous is the one before. "
+            "Required then"
+        ),
     )
     attempts: Attempts | None = Field(
         None, description="For retry: how often the task is called at most, the first call included. Default: 3"
