@@ -12,7 +12,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -77,6 +77,10 @@ infra-check: $(VENV)/.dev
 # the tables of inputs and outputs in the READMEs of infra/
 infra-docs: $(VENV)/.dev
 	@$(BIN)/python -m infra.tools.tables
+
+# playbooks/REFERENCE.md, from the schema of the language and the files of tests/conformance
+reference: $(VENV)/.dev
+	@$(BIN)/python -m tests.reference
 
 # for developers of this project only: the schemas in the tests' fake providers, from the real providers' published
 # bindings, when a resource of another type comes into infra/ or a provider's version changes

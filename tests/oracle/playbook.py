@@ -159,7 +159,7 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     otherwise = rule.get("else")
     then = otherwise["then"] if otherwise else rule["then"]
     when = None if otherwise else rule["when"]
-    return Rule(when, then["do"], then.get("to"), then.get("attempts") or 3, then.get("set") or {})
+    return Rule(when, then.get("do", "continue"), then.get("to"), then.get("attempts") or 3, then.get("set") or {})
 
 
 def _admission(rule: Mapping[str, Any]) -> tuple[Any, bool]:

@@ -42,6 +42,8 @@ LOGGED_KINDS: Final = frozenset({"playbook"})
 AUTH_FIELDS: Final = frozenset({"auth", "credential", "credentials"})
 SQL_KINDS: Final = frozenset({"postgres", "duckdb"})
 SQL_FIELDS: Final = frozenset({"command", "commands", "query", "script"})
+# keys of a tool in which no template is rendered
+PLAIN_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"code", "code_b64", "libs", "script"})}
 REFUSED_CONFIG: Final[Mapping[str, Mapping[str, str]]] = {
     "python": {
         "auth": "code is given no credential; pass it what it needs in 'input', "

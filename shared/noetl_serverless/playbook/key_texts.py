@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-_INPUT = "Values by name, each a template or plain data"
-_TIMEOUT = "Seconds; for http also {connect, read}"
-_SET = "Values to set, by scope and name: ctx.total: '{{ ... }}'"
-_WHEN = "Condition: one {{ expression }}, true or false"
-_DESC = "What it is for; has no effect"
+from .grammar import FEATURES
+
+_INPUT = "Values by name. Texts in them may be templates"
+_TIMEOUT = (
+    "How long one call of a tool may take, in seconds. Of the timeouts of executor.spec.policy.defaults, the step, its "
+    "loop and the tool, the last one counts. Of a sub-playbook: how long it may take as a whole. {connect, read}: for "
+    "http only"
+)
+_SET = "Values to keep, by ctx.NAME; each may be a template. They are set together, after all have been rendered"
+_WHEN = "Condition: one {{ expression }}, or true or false"
+_DESC = "What it is for; it has no effect"
+_DECISION = "{allow: true} runs the step, {allow: false} skips it"
 
 PARTS: Final[Mapping[str, str]] = {
     "AdmitElse": "What holds if no rule before it does",
@@ -17,11 +24,11 @@ PARTS: Final[Mapping[str, str]] = {
     "Allow": "Whether the step runs",
     "Arc": "A way to a next step",
     "Defaults": "What steps and tools have where they say nothing else",
-    "Else": "What holds if no rule before it does",
+    "Else": "What is done if no rule before it holds",
     "ExecutorPolicy": "Policies of the whole execution",
     "ExecutorSpec": "How executions of the playbook run",
     "Failure": "What the failure of an item means for its loop",
-    "Loop": "Run the tools once for each item of a list",
+    "Loop": "Runs the tools of the step once for each item of a list, or for each row that a cursor claims",
     "LimitPolicy": "What tasks may return",
     "LoopPolicy": "Policies of the loop",
     "LoopSpec": "How the items of the loop run",
@@ -41,25 +48,40 @@ PARTS: Final[Mapping[str, str]] = {
 KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "Accumulate": {
         "enabled": "false: nothing is collected",
-        "on_success": "Whether to collect the results of runs that ended well",
-        "on_error": "Whether to collect the results of runs that failed",
+        "on_success": "Whether the results of calls that succeeded are collected",
+        "on_error": "Whether the results of calls that failed are collected",
     },
     "Admit": {
         "mode": "exclusive: the first rule that holds decides",
-        "rules": "Rules, in order; without a match it runs",
+        "rules": "Rules, in order. If none holds, the step runs",
     },
-    "AdmitElse": {"then": "The decision"},
-    "AdmitRule": {"when": _WHEN, "then": "The decision", "else": "The decision if no rule before it holds"},
-    "Allow": {"allow": "false: the step is skipped"},
-    "Arc": {"step": "Name of the step that it leads to", "when": f"{_WHEN}; without it, always", "set": _SET},
-    "Budget": {"prices": "Table of prices for max_cost_usd"},
-    "Contract": {"expects": "Names that the input has to have", "returns": "Names that the result has to have"},
+    "AdmitElse": {"then": _DECISION},
+    "AdmitRule": {
+        "when": f"{_WHEN}. Required, except beside else",
+        "then": f"{_DECISION}. Required, except beside else",
+        "else": "The decision if no rule before it holds. Only in the last rule, alone",
+    },
+    "Allow": {"allow": "true: the step runs. false: it is skipped, which is the event step.skipped"},
+    "Arc": {
+        "step": "Name of the step that it leads to; it may lead back",
+        "when": (
+            f"{_WHEN}. Without it, it always holds. After a failure or a skip, only arcs count whose condition reads "
+            "event, error, or one of output.status, error, http, pg and py"
+        ),
+        "set": f"{_SET}. This happens if the arc is taken, after the set of the step",
+    },
+    "Budget": {"prices": "Table of prices by which max_cost_usd is counted"},
+    "Contract": {
+        "expects": "Names that the input has to have, that of the step included; otherwise the call fails with "
+        "assert.expects before it is made",
+        "returns": "Names that the result has to have; otherwise the call fails with assert.returns",
+    },
     "Cursor": {"options": "How many claims there are, at once and in all"},
     "Defaults": {"timeout": _TIMEOUT},
     "Else": {"then": "What the rule does"},
     "Executor": {
-        "version": "Version of the runtime that the playbook is written for",
-        "requires": "What the deployment must have",
+        "version": "Version of the runtime that the playbook is written for; it has no effect",
+        "requires": "What the deployment must have, or else it refuses to register the playbook",
         "spec": "How executions run",
     },
     "ExecutorPolicy": {
@@ -68,78 +90,124 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "limits": "What tasks may return",
     },
     "ExecutorSpec": {
-        "entry_step": "Name of the first step; by default, the first of the workflow",
-        "final_step": "Name of a step that runs last, when all others have ended",
-        "no_next_is_error": "Fail if no arc of a step matches",
+        "entry_step": "Name of the step where executions begin. Default: the first of the workflow",
+        "final_step": "Name of a step that runs when all others have ended, unless the execution has failed or the "
+        "step has run already",
+        "no_next_is_error": "true: the execution fails with routing.no_match if a step with arcs has ended well and "
+        "no arc of it matches",
         "budget": "What an execution may spend",
         "policy": "Policies of the whole execution",
     },
-    "Failure": {"mode": "fail_fast: the first failed item ends the loop; best_effort: the others still run"},
-    "HttpTimeout": {"connect": "Seconds to connect", "read": "Seconds between two reads"},
+    "Failure": {
+        "mode": (
+            "fail_fast: after an item has failed, no other begins, and the step fails. best_effort: all items run, and "
+            "the step succeeds; it requires a loop"
+        )
+    },
+    "HttpTimeout": {"connect": "Seconds to connect", "read": "Seconds of each wait for data"},
     "Loop": {
-        "in": "The items: one {{ expression }} that gives a list, or a list",
-        "iterator": "Name of the item in templates: iter.NAME",
+        "in": (
+            "The items: a list, or one {{ expression }} that gives one. Null gives no items, an object is one item, "
+            "and anything else fails the step with loop.not_iterable. Required, unless there is a cursor"
+        ),
+        "iterator": "Name of the item in templates: NAME, or iter.NAME. It must differ from the names of steps",
         "spec": "How the items run",
     },
     "LoopSpec": {
-        "mode": "sequential: one after the other; parallel: up to max_in_flight at once",
-        "max_in_flight": "Items at once, for parallel: a number, or one {{ expression }}",
+        "mode": (
+            "sequential: one item after the other. parallel: up to max_in_flight items at once. cursor: the rows that "
+            "`cursor` claims, in up to max_in_flight frames at once"
+        ),
         "timeout": _TIMEOUT,
         "policy": "Policies of the loop",
     },
     "Metadata": {
-        "name": "Title of the playbook",
-        "path": "Path in the catalog, under which it is registered and started; by default, the name",
+        "name": "Name of the playbook",
+        "path": "Path in the catalog, under which it is registered and started. Default: the name",
     },
-    "Output": {"select": "Fields to keep readable", "accumulate": "Collect the results of all runs of the task"},
+    "Output": {
+        "select": "Fields of the result that stay readable everywhere when it is stored by reference. Not in a loop",
+        "accumulate": "Collect the results of all runs of the task in one run of its step",
+    },
     "Playbook": {
-        "apiVersion": "Version of the language",
+        "apiVersion": "Version of the language; both mean the same",
         "kind": "Always Playbook",
-        "metadata": "Name, path, and whatever describes the playbook",
+        "metadata": "Name, path, and whatever else describes the playbook",
         "executor": "How executions run",
         "keychain": "Secrets that tools read as keychain.NAME.FIELD, and where they come from",
-        "workload": "Inputs with their defaults; a caller's payload is merged into them. Templates read workload.NAME",
-        "workbook": "Tasks for steps to use by name",
-        "workflow": "The steps; the first is where executions begin",
+        "workload": (
+            "Inputs with their defaults, as plain data: templates in it are not rendered. The payload of a start is "
+            "merged into it. Templates read it as workload.NAME"
+        ),
+        "workbook": "Tasks that steps use by name, with kind: workbook",
+        "workflow": "The steps. Executions begin with the first one, unless executor.spec.entry_step names another",
     },
-    "Requires": {"tools": "Kinds of tools", "features": "Features of the language"},
+    "Requires": {
+        "tools": "Kinds of tools that have to be there",
+        "features": f"Features of the language: {', '.join(sorted(FEATURES))}",
+    },
     "Router": {"spec": "How arcs are chosen", "arcs": "The arcs, in order"},
     "RouterSpec": {
-        "mode": "exclusive: the first arc that holds; inclusive: all that hold, at once",
-        "on_no_match": "complete: the execution ends with a warning if no arc holds; quiet: without",
+        "mode": "exclusive: the first arc that holds is taken. inclusive: all that hold, at once",
+        "on_no_match": (
+            "Where no arc holds, the branch ends. Without this key, the execution then ends with the warning "
+            "routing.no_match. complete: without a warning. quiet: without a warning, and steps that are no longer "
+            "reached are not reported as skipped"
+        ),
     },
-    "Rule": {"when": _WHEN, "then": "What the rule does", "else": "What to do if no rule before it holds"},
+    "Rule": {
+        "when": f"{_WHEN}. It reads `output`, what the call gave. Required, except beside else",
+        "then": "What the rule does. Required, except beside else",
+        "else": "What is done if no rule before it holds. Only in the last rule, alone",
+    },
     "Select": {"path": "Path in the result, such as $.rows[0].id", "as": "Name to read it by"},
     "Step": {
-        "step": "Name of the step; templates read its result by it",
+        "step": "Name of the step, which no other has; templates read its result by it",
         "desc": _DESC,
-        "input": f"{_INPUT}, for all tools of the step",
-        "tool": "The tool to call, or a list of tools: a pipeline",
+        "input": f"{_INPUT}. They are for all tools of the step; those of a tool take precedence",
+        "tool": "The tool to call, or a list of tools, which are called in order. Without it, the step does nothing",
         "loop": "Run the tools once for each item",
-        "set": f"{_SET}, when the step has ended well",
+        "set": f"{_SET}. This happens when the step has ended well, before its arcs are chosen",
         "next": "What follows; without it, the branch ends here",
         "spec": "Timeout and policies of the step",
     },
     "StepPolicy": {
         "admit": "Whether the step runs at all",
-        "lifecycle": "How long the step may take in all",
-        "failure": "What a failed item means for its loop",
+        "lifecycle": "How long one run of the step may take in all",
+        "failure": "What the failure of an item means for the loop of the step",
     },
     "StepSpec": {"timeout": _TIMEOUT, "policy": "Policies of the step"},
-    "TaskPolicy": {"rules": "Rules, in order; the first that holds applies"},
+    "TaskPolicy": {
+        "rules": (
+            "Rules, in order, after each call; the first that holds applies. If none does, a call that succeeded "
+            "continues with the next task, and one that failed fails the step"
+        )
+    },
     "TaskSpec": {"timeout": _TIMEOUT, "policy": "What follows from the output"},
     "Then": {
-        "do": "continue, retry the call, jump to another task, break (end well) or fail",
-        "attempts": "For retry: how many calls in all; 3 by default",
-        "set": "Values to set, by scope and name: ctx.x, iter.x (in a loop) or step.x",
+        "do": (
+            "continue: with the next task. retry: call it again. jump: continue with the task that `to` names. break: "
+            "end the step well. fail: fail the step"
+        ),
+        "set": (
+            "Values to keep, before what `do` says: ctx.NAME for the execution, step.NAME for this run of the step, "
+            "iter.NAME for this item of a loop. Each may be a template"
+        ),
     },
     "Tool": {
-        "kind": "Kind of tool",
-        "name": "Label of the task in a pipeline; for kind workbook, the name of the task of the workbook",
-        "input": f"{_INPUT}, over those of the step",
+        "kind": "Kind of tool, which decides what further keys it takes",
+        "name": (
+            "Name of the task: others read its result by it, and rules jump to it. Default: in a list task_1, task_2, "
+            "..., else the name of the step. For kind workbook: the name of the task of the workbook, required"
+        ),
+        "input": f"{_INPUT}. They take precedence over those of the step",
         "spec": "Timeout and rules of the tool",
         "output": "Where the result goes, and what stays readable of a large one",
         "assert": "Names that the input and the result have to have",
     },
-    "WorkbookTask": {"name": "Name of the task", "desc": _DESC, "tool": "The tool to call"},
+    "WorkbookTask": {
+        "name": "Name of the task, which no other has",
+        "desc": _DESC,
+        "tool": "The tool to call, of any kind but workbook",
+    },
 }

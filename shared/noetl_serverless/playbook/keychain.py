@@ -45,11 +45,18 @@ class Entry(Part):
     scope: Literal["local", "global", "shared"] = Field(
         "local",
         description=(
-            "Who shares a fetched value: local: one execution. shared: an execution and its sub-playbooks. global: all "
-            "executions of this version of the playbook whose entry is rendered to the same"
+            "Who shares a fetched value. local: one execution. shared: also its sub-playbooks that declare the same "
+            "entry. global: all executions of this version of the playbook for which the entry is rendered to the "
+            "same. It has no effect on values that are not fetched: those of kinds bearer, static and credential"
         ),
     )
-    auto_renew: bool = Field(False, description="Whether a value that is about to expire is fetched again before.")
+    auto_renew: bool = Field(
+        False,
+        description=(
+            "Whether a fetched value is fetched again in the last tenth of its life, and at least its last 30 s, while "
+            "it is still used"
+        ),
+    )
 
     @property
     def fields(self) -> frozenset[str] | None:
@@ -58,7 +65,13 @@ class Entry(Part):
 
 
 class Fetched(Entry):
-    ttl: Seconds | None = Field(None, description="Seconds that a fetched value is kept, at most.")
+    ttl: Seconds | None = Field(
+        None,
+        description=(
+            "Seconds that a fetched value is kept at most. Default: what the answer says of a token, an hour for a "
+            "secret"
+        ),
+    )
 
 
 class SecretManagerEntry(Fetched):
@@ -99,13 +112,18 @@ class OAuth2Entry(Fetched):
     method: Literal["GET", "POST"] = Field("POST", description="HTTP method.")
     headers: dict[str, Any] = Field({}, description="Request headers.")
     data: dict[str, Any] | str | None = Field(
-        None, description="Body of the request: an object is sent as a form, unless the content type is JSON."
+        None,
+        description=(
+            "Body of the request: an object is sent as a form, unless the headers have a content type of JSON. With "
+            "method GET: query parameters."
+        ),
     )
     auth: Text | None = Field(
         None,
         description=(
-            "Name of a stored credential. Templates here read its fields as auth.FIELD; if none does, the request is "
-            "authenticated with it: one with client_id and client_secret by HTTP Basic authentication."
+            "Name of a stored credential. Templates in endpoint, headers and data may read its fields as auth.FIELD; "
+            "if none does, the request is authenticated with it. One with client_id and client_secret is sent by HTTP "
+            "Basic authentication, with grant_type client_credentials unless data says otherwise."
         ),
     )
     map: FieldMap | None = Field(
@@ -125,7 +143,7 @@ class GoogleIdTokenEntry(Fetched):
     auth: Text | None = Field(
         None, description="Name of the stored credential of the service account, or of one that may read its secret."
     )
-    service_account_credential: Text | None = Field(None, description="Same as `auth`.")
+    service_account_credential: Text | None = Field(None, description="Another name for `auth`.")
     service_account_secret: Text | None = Field(
         None, description="Secret of Google Secret Manager that is the service account's key file."
     )
@@ -163,7 +181,7 @@ class CredentialEntry(Entry):
 
     kind: Literal["credential", "credential_ref"] = Field("credential", description="Both mean the same.")
     credential: Text | None = Field(None, description="Name of the credential; default: the name of the entry.")
-    ref: Text | None = Field(None, description="Same as `credential`.")
+    ref: Text | None = Field(None, description="Another name for `credential`.")
     type: Text | None = Field(
         None, description="The type that the credential must have; credential or credential_ref means any."
     )

@@ -248,11 +248,13 @@ _TEXT: Mapping[str, _Function] = {
 }
 OF_OBJECTS: Mapping[str, _Function] = {"get": _get, "items": _items, "keys": _keys, "values": _values}
 _OF_LISTS: Mapping[str, _Function] = {"count": _counting("count"), "index": _counting("index")}
-_BY_TYPE: tuple[tuple[type | tuple[type, ...], Mapping[str, _Function]], ...] = (
-    (str, _TEXT),
-    (Mapping, OF_OBJECTS),
-    ((list, tuple), _OF_LISTS),
-    (bytes, {"decode": _decode}),
-    (float, {"is_integer": _is_integer}),
-)
+# what people call the values of a type -> the type, and its methods
+TYPES: Mapping[str, tuple[type | tuple[type, ...], Mapping[str, _Function]]] = {
+    "text": (str, _TEXT),
+    "objects": (Mapping, OF_OBJECTS),
+    "lists": ((list, tuple), _OF_LISTS),
+    "bytes": (bytes, {"decode": _decode}),
+    "numbers": (float, {"is_integer": _is_integer}),
+}
+_BY_TYPE = tuple(TYPES.values())
 METHODS: frozenset[str] = frozenset(name for _, methods in _BY_TYPE for name in methods)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
 
 from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_WEIGHT, WEIGHT
 from . import grammar
@@ -19,7 +19,9 @@ MAX_TASKS = 100
 # of an execution, in seconds: a year
 MAX_TIMEOUT = 366 * 86_400
 
-Condition = bool | str
+# text that is one {{ expression }}, as `schema` describes it
+Expression = Annotated[str, WithJsonSchema({"type": "string", "format": "expression"})]
+Condition = bool | Expression
 Assignments = dict[str, Any]
 
 
@@ -36,7 +38,7 @@ def _number_tag(value: Any) -> str:
     return "template" if isinstance(value, str) else "parts" if isinstance(value, (dict, HttpTimeout)) else "number"
 
 
-_Template = Annotated[str, Tag("template")]
+_Template = Annotated[Expression, Tag("template")]
 _Tag = Discriminator(_number_tag)
 PositiveSeconds = Annotated[float, Field(gt=0, le=86_400), _written(seconds)]
 Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
@@ -62,14 +64,26 @@ class Then(Part):
 
     do: Literal["continue", "retry", "jump", "break", "fail"] = "continue"
     to: str | None = Field(
-        None, description="For jump: label of the task to continue from; 'previous' is the preceding task"
+        None,
+        description=(
+            "For jump: name of the task to continue with; previous, prev, _previous or @previous is the one before. "
+            "Required then"
+        ),
     )
-    attempts: Attempts | None = Field(None, description="For retry: how often the task is called at most. Default: 3")
+    attempts: Attempts | None = Field(
+        None, description="For retry: how often the task is called at most, the first call included. Default: 3"
+    )
     backoff: Literal["none", "fixed", "linear", "exponential"] | None = Field(
-        None, description="How the delay grows with the attempts; none: no delay. Default: fixed if there is a delay"
+        None,
+        description=(
+            "For retry: how long each wait is. none: nothing. fixed: delay. linear: delay times the number of the "
+            "attempt. exponential: twice as long each time, a day at most. Default: fixed with a delay, else none"
+        ),
     )
-    delay: Delay | None = Field(None, description="For retry: delay in seconds; 1 if only backoff is given")
-    max_delay: Delay | None = Field(None, description="For retry: the longest delay, however backoff makes it grow")
+    delay: Delay | None = Field(
+        None, description="For retry: seconds of the first wait. Default: 1 with backoff, else 0"
+    )
+    max_delay: Delay | None = Field(None, description="For retry: seconds of the longest wait")
     set: Assignments = {}
 
 
@@ -115,16 +129,20 @@ class Accumulate(Part):
 
     enabled: bool = True
     strategy: Literal["append", "replace", "merge", "concat"] = Field(
-        "append", description="append: a list of the results; concat: their lists, joined; merge: their objects, as one"
+        "append",
+        description=(
+            "append: a list of the results. concat: their lists, joined. merge: their objects, as one. replace: the "
+            "last result"
+        ),
     )
     merge_path: JsonPath | None = Field(
-        None, description="The part of each result that is collected. Default: all of it"
+        None, description="Path of the part of each result that is collected. Default: all of it"
     )
     manifest_as: Name = Field("accumulated", description="Its name in templates, and in the result of the step")
     on_success: bool = True
     on_error: bool = False
     max_items: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
-        None, description="The task fails with value.too_large when there are more"
+        None, description="The step fails with value.too_large when there are more"
     )
 
 
@@ -135,7 +153,11 @@ class Output(Part):
 
     select: list[Select] = []
     inline_max_bytes: Annotated[int, Field(ge=0, le=INLINE_BYTES)] | None = Field(
-        None, description="A larger result, in bytes of JSON, is stored by reference. Default and limit: 65536"
+        None,
+        description=(
+            "A result with more bytes of JSON is stored by reference. Of a list of tools, that of the last one counts. "
+            "Default: 65536"
+        ),
     )
     accumulate: Accumulate | None = None
 
@@ -185,11 +207,13 @@ class LoopPolicy(Part):
     exec: Literal["distributed", "local"] | None = Field(
         None,
         description=(
-            "distributed: a command for each item, which any worker may run. local: the items in batches of up to "
-            "1000, one batch at a time, each in one worker. Default: batches that adapt to how long items take"
+            "distributed: a command for each item, which any worker may run. local: commands of up to 1000 items, one "
+            "at a time, each in one worker. Default: commands of as many items as take about a quarter of a second"
         ),
     )
-    failure: Failure | None = Field(None, description="The same as spec.policy.failure of the step")
+    failure: Failure | None = Field(
+        None, description="The same as spec.policy.failure of the step; only one of the two may be given"
+    )
 
 
 class FramePolicy(Part):
@@ -206,7 +230,7 @@ class FramePolicy(Part):
     max_seconds: PositiveSeconds = Field(
         30.0, description="Seconds after which a frame begins no further row; it goes on as a new command"
     )
-    lease_seconds: Annotated[PositiveSeconds, Field(le=3600)] | None = Field(
+    lease_seconds: Annotated[float, Field(gt=0, le=3600), _written(seconds)] | None = Field(
         None,
         description=(
             "Seconds after which another worker takes over the frame of one that is lost, if that is longer than the "
@@ -245,16 +269,25 @@ class Cursor(Part):
     """Items that are claimed while the loop runs, until there are none."""
 
     kind: Literal["postgres"]
-    auth: str = Field(description="Name of a stored credential of type postgres")
-    claim: str = Field(description="SQL that marks rows as taken and returns them; it runs in a transaction of its own")
+    auth: str = Field(description="Name of a stored credential of type postgres, or a template that gives it")
+    claim: str = Field(
+        description=(
+            "SQL that marks rows as taken and returns them, in a transaction of its own. What its templates give is "
+            "bound; they may read workload, ctx, steps and __frame_max_rows"
+        )
+    )
     options: CursorOptions | None = None
 
 
 class LoopSpec(Part):
     mode: Literal["sequential", "parallel", "cursor"] = "sequential"
-    frame: FramePolicy | None = Field(None, description="For mode: cursor")
-    max_in_flight: Annotated[int | str, _written(whole)] | None = Field(
-        None, description="A number, also as text, or a template that gives it: how many items run at once"
+    frame: FramePolicy | None = Field(None, description="How rows are claimed and processed, for mode: cursor")
+    max_in_flight: Annotated[int | Expression, _written(whole)] | None = Field(
+        None,
+        description=(
+            "For parallel and cursor: how many items, or frames, run at once, from 1 to 10,000. An expression that "
+            "gives anything else fails the step with loop.invalid. Default: 16, and 8 for a cursor"
+        ),
     )
     timeout: Timeout | None = None
     policy: LoopPolicy | None = None
@@ -269,7 +302,7 @@ class Loop(Part):
         "until": "use an arc back to the step",
     }
 
-    items: str | list[Any] | None = Field(None, alias="in")
+    items: Expression | list[Any] | None = Field(None, alias="in")
     cursor: Cursor | None = Field(None, description="In place of `in`, for mode: cursor")
     iterator: Name
     spec: LoopSpec | None = None

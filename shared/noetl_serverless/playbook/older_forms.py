@@ -28,15 +28,17 @@ _TOOL_FIELDS: Final = frozenset(
     """.split()  # noqa: SIM905
 )
 _SPEC_FIELDS: Final = _TOOL_FIELDS | {"input"}
-# today's key -> its older names
-_OF_STEP: Final = {"input": ("args", "with")}
-_OF_TOOL: Final = {"input": ("args", "with"), "kind": ("type",)}
-_OF_ARC: Final = {"when": ("cond", "condition")}
-_OF_LOOP: Final = {"in": ("collection",), "iterator": ("element",)}
-_OF_RETRY: Final = {
-    "attempts": ("max_attempts", "max_retries"),
-    "delay": ("initial_delay", "retry_delay"),
-    "when": ("retry_when",),
+# part of the language -> today's key -> its older names
+NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "step": {"input": ("args", "with")},
+    "tool": {"input": ("args", "with"), "kind": ("type",)},
+    "arc": {"when": ("cond", "condition")},
+    "loop": {"in": ("collection",), "iterator": ("element",)},
+    "retry": {
+        "attempts": ("max_attempts", "max_retries"),
+        "delay": ("initial_delay", "retry_delay"),
+        "when": ("retry_when",),
+    },
 }
 _THEN_KEYS: Final = ("do", "to", "attempts", "backoff", "delay", "max_delay", "set")
 _OK: Final = "{{ output.status == 'ok' }}"
@@ -71,7 +73,7 @@ class _Rewriter:
     def _step(self, step: Any, at: Place) -> Any:
         if not isinstance(step, MapNode):
             return step
-        step = self._renamed(step, at, _OF_STEP)
+        step = self._renamed(step, at, NAMES["step"])
         step = self._with_tool(step, at)
         step = self._with_spec(step, at)
         in_loop = "loop" in step
@@ -144,7 +146,7 @@ class _Rewriter:
     def _tool(self, tool: Any, at: Place, *, in_list: bool) -> Any:
         if not isinstance(tool, MapNode):
             return tool
-        tool = self._renamed(tool, at, _OF_TOOL)
+        tool = self._renamed(tool, at, NAMES["tool"])
         spec = tool.get("spec")
         for key in [key for key in spec if key in _SPEC_FIELDS] if isinstance(spec, MapNode) else ():
             tool = self._moved_deep(
@@ -197,7 +199,7 @@ class _Rewriter:
         when: Any = _FAILED
         place = (*at, "retry")
         if isinstance(retry, MapNode):
-            retry = self._renamed(retry, place, _OF_RETRY, warns=False)
+            retry = self._renamed(retry, place, NAMES["retry"], warns=False)
             if (factor := retry.get("backoff_multiplier")) in (1, 2) and "backoff" not in retry:
                 backoff = "fixed" if factor == 1 else "exponential"
                 factor_mark = retry.value_marks["backoff_multiplier"]
@@ -257,13 +259,13 @@ class _Rewriter:
         return node.without(then.keys()).having("then", then, mark, mark)
 
     def _router(self, router: Any, at: Place) -> Any:
-        rename: Rewrite = lambda arc, place: self._renamed(arc, place, _OF_ARC)  # noqa: E731
+        rename: Rewrite = lambda arc, place: self._renamed(arc, place, NAMES["arc"])  # noqa: E731
         return self._part(router, "arcs", at, self._each(rename))
 
     def _loop(self, loop: Any, at: Place) -> Any:
         if not isinstance(loop, MapNode):
             return loop
-        loop = self._renamed(loop, at, _OF_LOOP)
+        loop = self._renamed(loop, at, NAMES["loop"])
         for key in ("mode", "max_in_flight"):
             loop = self._moved(loop, key, at, ("spec",), key)
         mode = _value(loop, ("spec", "mode"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from .grammar import PLAIN_CONFIG
 from .key_texts import KEYS, PARTS
 from .model import Playbook
 
@@ -12,9 +13,15 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER: Final = "urn:noetl:playbook:v2"
 _DEFS: Final = "#/$defs/"
 # keys of the language whose value is a time
-_TIMES: Final = frozenset({"timeout", "connect", "read"})
+_TIMES: Final = frozenset(
+    {"timeout", "connect", "read", "delay", "max_delay", "max_seconds", "lease_seconds", "heartbeat_seconds"}
+)
+# what the model says of text that is one expression
+_EXPRESSION: Final = {"type": "string", "format": "expression"}
 # begins the name of the definition of a kind of tool
 _OF_TOOL: Final = "tool."
+# parts of the configs of tools that are read when the playbook is registered
+_PLAIN_PARTS: Final = frozenset({"Script", "Source"})
 _TEMPLATE: Final = {"$ref": f"{_DEFS}Template"}
 # of a schema that stands for a value, beside what the value may be
 _OUTER: Final = ("description", "default")
@@ -31,7 +38,12 @@ def playbook_schema(configs: Mapping[str, Schema]) -> Schema:
     for name, definition in definitions.items():
         _describe(name, definition)
     common = definitions.pop("Tool")
-    definitions |= {"Duration": _duration(), "Template": _template(), "Tool": _tool(common, ["workbook", *configs])}
+    definitions |= {
+        "Duration": _duration(),
+        "Expression": _expression(),
+        "Template": _template(),
+        "Tool": _tool(common, ["workbook", *configs]),
+    }
     definitions[f"{_OF_TOOL}workbook"] = _workbook(common)
     for kind, config in configs.items():
         definitions |= _kind(kind, config, common)
@@ -50,6 +62,7 @@ def _describe(name: str, definition: Schema) -> None:
     if name in PARTS:
         definition.setdefault("description", PARTS[name])
     for key, field in definition.get("properties", {}).items():
+        field.update(_with_expressions(field))
         if key in _TIMES and not _takes_any_text(field):
             outer = {name: field.pop(name) for name in _OUTER if name in field}
             options = field.pop("anyOf", None) or [dict(field)]
@@ -59,9 +72,22 @@ def _describe(name: str, definition: Schema) -> None:
             field.setdefault("description", text)
 
 
+def _with_expressions(schema: Schema) -> Schema:
+    if schema.items() >= _EXPRESSION.items():
+        return {"$ref": f"{_DEFS}Expression"}
+    return schema | {
+        key: [_with_expressions(one) for one in schema[key]] for key in ("anyOf", "oneOf") if key in schema
+    }
+
+
 def _duration() -> Schema:
     text = "A time as text: a number of seconds, or with units, such as 500ms, 30s, 5m, 1h30m, 2d"
     return {"type": "string", "pattern": r"^\s*(\d+(\.\d+)?\s*(ms|s|m|h|d)?\s*)+$", "description": text}
+
+
+def _expression() -> Schema:
+    # the words of a condition and numbers as text are accepted, too
+    return {"type": "string", "description": "Text that is one {{ expression }}, whose value counts."}
 
 
 def _template() -> Schema:
@@ -97,7 +123,11 @@ def _kind(kind: str, config: Schema, common: Schema) -> dict[str, Schema]:
     prefix = f"{_OF_TOOL}{kind}"
     inner = config.get("$defs", {})
     own = {key: value for key, value in config.items() if key not in ("$defs", "properties", "required")}
-    fields = {key: _or_template(field, prefix) for key, field in config.get("properties", {}).items()}
+    plain = PLAIN_CONFIG.get(kind, frozenset())
+    fields = {
+        key: (_referring if key in plain else _or_template)(field, prefix)
+        for key, field in config.get("properties", {}).items()
+    }
     definition = {
         **own,
         "type": "object",
@@ -105,7 +135,20 @@ def _kind(kind: str, config: Schema, common: Schema) -> dict[str, Schema]:
         "required": ["kind", *config.get("required", [])],
         "additionalProperties": config.get("additionalProperties", True),
     }
-    return {prefix: definition, **{f"{prefix}.{name}": _inside(part, prefix) for name, part in inner.items()}}
+    parts = {name: (_referring if name in _PLAIN_PARTS else _inside)(part, prefix) for name, part in inner.items()}
+    return {prefix: definition, **{f"{prefix}.{name}": part for name, part in parts.items()}}
+
+
+def _referring(schema: Any, prefix: str) -> Any:
+    """`schema` with references to the definitions of its tool; no templates are rendered in it."""
+    if isinstance(schema, list):
+        return [_referring(item, prefix) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    changed = {key: _referring(value, prefix) for key, value in schema.items()}
+    if isinstance(changed.get("$ref"), str):
+        changed["$ref"] = f"{_DEFS}{prefix}.{changed['$ref'].removeprefix(_DEFS)}"
+    return changed
 
 
 def _or_template(schema: Any, prefix: str) -> Any:

@@ -80,7 +80,13 @@ class HttpConfig(ToolConfig):
     auth: str | HttpAuth | None = Field(
         default=None, description="Name of a credential, or an object that says how to use it."
     )
-    timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT_SECONDS, description="Seconds.")
+    timeout: float | HttpTimeout = Field(
+        default=DEFAULT_TIMEOUT_SECONDS,
+        description=(
+            "Seconds of the whole request, or its parts. If a spec has a timeout as well, the shorter one counts, "
+            "unless only other parts than `total` are given here."
+        ),
+    )
     verify_ssl: bool = Field(default=True, description="Whether to verify the server's certificate.")
     follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
 

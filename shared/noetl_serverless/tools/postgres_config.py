@@ -36,7 +36,7 @@ class PostgresConfig(ToolConfig):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [{"required": [name]} for name in ("command", "query", "commands", "rows")],
+            "anyOf": [{"required": [name]} for name in ("command", "query", "script", "commands", "rows")],
             "dependentRequired": {"table": ["rows"], "rows": ["table"], "columns": ["rows"], "mode": ["rows"]},
         }
     )

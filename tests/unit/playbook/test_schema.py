@@ -86,6 +86,9 @@ def test_the_examples_fit(path: Path) -> None:
         (tool("kind: postgres\nauth: x\ncommand: SELECT 1\nmode: replace"), "$.workflow[0].tool"),
         (tool("kind: duckdb\nauth: x\ncommand: SELECT 1"), "$.workflow[0].tool"),
         (tool("kind: noop\nurl: x"), "$.workflow[0].tool"),
+        (tool("kind: python\ncode: result = 1\nlibs: '{{ x }}'"), "$.workflow[0].tool.libs"),
+        (tool("kind: python\nscript: '{{ x }}'"), "$.workflow[0].tool.script"),
+        (tool("kind: python\nscript: {uri: a.py, source: '{{ x }}'}"), "$.workflow[0].tool.script.source"),
         (tool("kind: workbook"), "$.workflow[0].tool"),
         (tool("kind: workbook\nname: t\nurl: x"), "$.workflow[0].tool"),
         (step("step: a\ntool: [{kind: noop}, {kind: http}]"), "$.workflow[0].tool[1]"),
@@ -119,6 +122,23 @@ def test_what_is_wrong_is_found_at_its_place(text: str, path: str) -> None:
     ],
 )
 def test_a_template_stands_for_a_value_of_any_type(text: str) -> None:
+    assert faults(text) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        tool("kind: postgres\nauth: x\nscript: SELECT 1"),
+        tool("kind: postgres\nauth: x\nscript: {uri: a.sql}"),
+        tool("kind: duckdb\nscript: {uri: 's3://a/b.sql', source: {type: s3}}"),
+        tool("kind: noop\nspec: {policy: {rules: [{else: {then: {do: retry, delay: 500ms, max_delay: '{{ x }}'}}}]}}"),
+        step(
+            "step: a\nloop: {cursor: {kind: postgres, auth: x, claim: SELECT 1}, iterator: i, "
+            "spec: {mode: cursor, frame: {max_seconds: 5m, lease_seconds: 90s, heartbeat_seconds: 10}}}"
+        ),
+    ],
+)
+def test_what_the_language_takes_fits(text: str) -> None:
     assert faults(text) == []
 
 

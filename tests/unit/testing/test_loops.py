@@ -33,7 +33,7 @@ def loop(items: str, spec: str = "", tail: str = "next: {arcs: [{step: read}]}")
 
 
 async def test_the_example_of_the_reference_runs() -> None:
-    section = PAGE.read_text().partition("\n## Loops\n")[2].partition("\n|")[0]
+    section = PAGE.read_text().partition("\n## Loops\n\n")[2].partition("\n\n")[0]
     text = HEAD + "workload: {users: {rows: [{name: Ann}, {id: 7}, {name: Bo}]}}\nworkflow:\n" + section
     run = await run_playbook(text)
     assert run.result == [{"length": 3}, 3, 1], run.error
