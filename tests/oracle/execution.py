@@ -108,6 +108,15 @@ class Execution:
         """All items that were to run have."""
         return self._then(lambda: self._loop_ends(step, generation, ended))
 
+    def time_out_step(self, step: str, generation: int, ended: Items | None) -> list[Begun]:
+        """A step has had the time that it may take; `ended`: of a loop, what it has by then."""
+        error = {"code": "step.timeout"}
+        if self.playbook.steps[step].loop is None:
+            return self._then(lambda: self._finish(step, generation, Outcome("error", error=error), "call.error"))
+        data = None if ended is None else {"results": ended.results, "stats": _stats(ended)}
+        outcome = Outcome("error", data, error, of_loop=data is not None)
+        return self._then(lambda: self._finish(step, generation, outcome, "loop.failed"))
+
     def write(self, values: Mapping[str, Any]) -> None:
         """Rules of an item that is over have set this in ctx."""
         self.ctx |= values
@@ -235,7 +244,7 @@ class Execution:
     def _loop_ends(self, name: str, generation: int, ended: Items) -> None:
         step = self.playbook.steps[name]
         assert step.loop is not None
-        stats = {"total": ended.total, "success": ended.succeeded, "failed": ended.failed}
+        stats = _stats(ended)
         data = {"results": ended.results, "stats": stats}
         extracted = {"stats": stats} if ended.by_reference else None
         if ended.failed and not step.loop.best_effort:
@@ -356,6 +365,10 @@ def collection(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return [value]
     raise TypeError(f"a loop cannot go over {type(value).__name__}")
+
+
+def _stats(ended: Items) -> dict[str, int]:
+    return {"total": ended.total, "success": ended.succeeded, "failed": ended.failed}
 
 
 def _error(code: str, message: str) -> Outcome:

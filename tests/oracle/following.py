@@ -117,7 +117,16 @@ class _Follower:
         key = (fact.step, fact.generation)
         if key not in self._execution.running:
             raise Differs(f"{_at(fact)}: the step is not under way")
+        if fact.type == "timer.fired" and fact.payload["timer"].endswith("!deadline"):
+            return self._step_timed_out(fact, key)
         return self._happened(fact, key)
+
+    def _step_timed_out(self, fact: Entry, key: Key) -> list[Begun]:
+        if not self._playbook.steps[key[0]].is_timed:
+            raise Differs(f"{_at(fact)}: the step may take as long as it likes")
+        # what is out of it comes too late
+        del self._out[key]
+        return self._execution.time_out_step(*key, self._items(key) if key in self._loops else None)
 
     def _happened(self, fact: Entry, key: Key) -> list[Begun]:
         match fact.type:
@@ -188,12 +197,15 @@ class _Follower:
         stops = loop.failed > 0 and not of.best_effort
         if not (self._out[key] == 0 if stops else loop.done == loop.count):
             return []
-        results = [loop.results[index] for index in sorted(loop.results)]
-        assert loop.count is not None
         done = next((entry for entry in self._decisions[fact.seq] if entry.type == "loop.done"), None)
         large = done is not None and "ref" in done.payload
-        ended = Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large)
-        return self._execution.end_loop(*key, ended)
+        return self._execution.end_loop(*key, self._items(key, large))
+
+    def _items(self, key: Key, large: bool = False) -> Items:
+        loop = self._loops[key]
+        assert loop.count is not None
+        results = [loop.results[index] for index in sorted(loop.results)]
+        return Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large)
 
     # -- what was decided
 

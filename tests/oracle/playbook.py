@@ -65,6 +65,8 @@ class Step:
     # (condition or None, whether it may run)
     admit: tuple[tuple[Any, bool], ...]
     loop: Loop | None
+    # whether a run of it, as a whole, may take only so long
+    is_timed: bool = False
 
     @property
     def reads(self) -> frozenset[str]:
@@ -130,6 +132,7 @@ def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
         quiet=(router.get("spec") or {}).get("on_no_match") == "quiet",
         admit=tuple(_admission(rule) for rule in (policy.get("admit") or {}).get("rules") or ()),
         loop=_loop(step["loop"], policy) if step.get("loop") else None,
+        is_timed="lifecycle" in policy,
     )
 
 

@@ -167,3 +167,19 @@ def test_a_step_that_does_not_see_that_its_sibling_is_skipped_is_found() -> None
     other = replace(issued, payload={**issued.payload, "scope": {"ctx": {}, "steps": {}}})
     with pytest.raises(Differs, match=r"b#1 sees c as None, not as skipped"):
         follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)
+
+
+@pytest.mark.parametrize(("loop", "end"), [("", "call.error"), ("loop: {in: [1, 2], iterator: n}, ", "loop.failed")])
+def test_a_step_whose_time_is_over_has_failed(loop: str, end: str) -> None:
+    workflow = f"""
+        - {{step: a, {loop}spec: {{policy: {{lifecycle: {{timeout: 9}}}}}}, tool: {{kind: python, code: "result = 1"}},
+           next: {{arcs: [{{step: b, when: "{{{{ event.name == '{end}' }}}}"}}]}}}}
+        - {{step: b, tool: {{kind: noop}}}}
+        """
+    run = Run(workflow)
+    run.fact("timer.fired", step="a", generation=1, payload={"timer": "a#1!deadline"})
+    run.done("b")
+    text = HEAD + "workflow:\n" + dedent(workflow)
+    assert follow(read(text), {}, run.log, lambda ref: None).status == "completed"
+    with pytest.raises(Differs, match="may take as long as it likes"):
+        follow(read(text.replace("lifecycle: {timeout: 9}", "")), {}, run.log, lambda ref: None)
