@@ -114,7 +114,7 @@ def test_the_playbook_of_the_page_can_be_dry_run_as_it_says(page: Path) -> None:
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0 and "path 2 of 2: completed" in done.output, done.output
     assert 'url    "https://shop.example/orders/9"' in done.output
-    done = CliRunner().invoke(app, [*words, "--answer", 'fetch={"total": 5}'])
+    done = CliRunner().invoke(app, [*words, "--answer", 'fetch={"data": {"total": 5}}'])
     assert done.exit_code == 0 and "path 1 of 1: completed" in done.output and "ship  playbook" in done.output
 
 
