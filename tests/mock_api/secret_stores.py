@@ -14,6 +14,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jwt
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
 PROJECT = "shop"
 CLIENT_EMAIL = f"reader@{PROJECT}.example"
 AWS_KEYS = {"access_key_id": "AKIAMOCK", "secret_access_key": "aws+s3cret/key", "region": "eu-test-1"}
@@ -44,8 +51,6 @@ class SecretStores:
     @property
     def _key(self) -> Any:
         """Of the service account, made when it is needed."""
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
         with self._lock:
             if self._made is None:
                 self._made = rsa.generate_private_key(65537, 2048)
@@ -53,8 +58,6 @@ class SecretStores:
 
     def key_file(self, origin: str) -> dict[str, str]:
         """That of the service account, as Google's console gives it; `origin`: of the mock API."""
-        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
         pem = self._key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
         return {
             "type": "service_account",
@@ -67,8 +70,6 @@ class SecretStores:
 
     def google_token(self, origin: str, form: Mapping[str, Any]) -> Found:
         """An access token for a scope, or an identity token for an audience (RFC 7523)."""
-        import jwt
-
         try:
             claims = jwt.decode(
                 str(form.get("assertion")),
@@ -92,8 +93,6 @@ class SecretStores:
 
     def identity(self, token: str) -> Found:
         """Whom an identity token is of, and for whom."""
-        import jwt
-
         try:
             # it is told for whom the token is, and takes any
             claims = jwt.decode(token, self._key.public_key(), algorithms=["RS256"], options={"verify_aud": False})
@@ -135,10 +134,6 @@ class SecretStores:
 
 def _is_signed(url: str, headers: Mapping[str, str], body: bytes) -> bool:
     """Whether the request is signed with AWS_KEYS, as the SDK of AWS would sign it."""
-    from botocore.auth import SigV4Auth
-    from botocore.awsrequest import AWSRequest
-    from botocore.credentials import Credentials
-
     match = _SIGNED.fullmatch(headers.get("authorization", ""))
     if match is None or match[1] != AWS_KEYS["access_key_id"]:
         return False
