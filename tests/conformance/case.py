@@ -44,13 +44,16 @@ class ExpectedError(_Part):
 class Expected(_Part):
     """Either `refused`, or an execution: how it `ends`, its `events`, and values."""
 
-    ends: Literal["completed", "failed"] | None = None
+    ends: Literal["completed", "failed", "cancelled"] | None = None
     refused: list[ExpectedFault] = []
     # of the linter, about a playbook that is accepted
     lint: list[ExpectedFault] = []
 
     # what it is started with
     payload: dict[str, Any] = {}
+    # a step: once it has begun, the execution is cancelled, or the sub-playbook that the step has started
+    cancelled_at: str = ""
+    child_cancelled_at: str = ""
     # of the last step; not compared if left out
     result: Any = None
     # expression, as in a template, -> its value at the end
@@ -76,8 +79,8 @@ class Expected(_Part):
             raise ValueError("either 'ends' or 'refused'")
         if self.ends is not None and bool(self.events) == bool(self.events_by_step):
             raise ValueError("either 'events' or 'events_by_step'")
-        if (self.ends == "failed") != (self.error is not None):
-            raise ValueError("'error' goes with ends: failed")
+        if (self.ends in ("failed", "cancelled")) != (self.error is not None):
+            raise ValueError("'error' goes with ends: failed and ends: cancelled")
         return self
 
 

@@ -11,10 +11,13 @@ from urllib.parse import urlsplit
 
 import yaml
 from tests.audit import events_of
-from tests.conformance.case import Case, called
-from tests.e2e.faults import BrokenStack, broken_stack
+from tests.conformance.broken_tls import broken_tls
+from tests.conformance.case import Case, Expected, called
+from tests.conformance.scripts import CONTENTS, registered
+from tests.e2e.faults import BrokenStack, broken_stack, eventually
 from tests.log_rules import Finding
-from tests.mock_api.server import MockApi, mock_api
+from tests.mock_api.secret_stores import AWS_KEYS
+from tests.mock_api.server import SECRET, MockApi, mock_api
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
@@ -29,6 +32,8 @@ CREDENTIALS = (
     {"name": "api_bearer", "type": "bearer", "data": {"token": "b1" * 8}},
     {"name": "api_basic", "type": "basic", "data": {"username": "user", "password": "p1" * 8}},
     {"name": "api_key", "type": "api_key", "data": {"key": "k1" * 8}},
+    {"name": "api_client", "type": "oauth2", "data": {"client_id": "keychain-client", "client_secret": SECRET}},
+    {"name": "aws", "type": "aws", "data": AWS_KEYS},
 )
 # seconds without progress
 PATIENCE = 60.0
@@ -92,6 +97,8 @@ class Conformance:
     def __init__(self, stack: BrokenStack, api: MockApi) -> None:
         self._stack = stack
         self._api = api
+        # by the name of the case: what was registered, and what became of it
+        self.texts: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
 
     def run(self, cases: Iterable[Case]) -> None:
@@ -99,15 +106,35 @@ class Conformance:
         for text in called():
             self._stack.register(text)
         started: dict[str, str] = {}
+        cancelled: list[Case] = []
         for case in cases:
+            text = self.texts[case.name] = registered(case.playbook, self._api.url)
             try:
-                self._stack.register(case.playbook)
+                self._stack.register(text)
                 started[case.name] = self._stack.execute(case.catalog_path, self._payload(case))
             except RuntimeError as error:
                 self.runs[case.name] = Run(refusal=str(error))
+                continue
+            if case.expected.cancelled_at or case.expected.child_cancelled_at:
+                cancelled.append(case)
+        for case in cancelled:
+            self._cancel(case.expected, started[case.name])
         entries = self._stack.wait(started.values(), PATIENCE)
         for name, id in started.items():
             self.runs[name] = Run(entries[id], events_of(self._stack.log(id)))
+
+    def _cancel(self, expected: Expected, execution_id: str) -> None:
+        """The execution, or its sub-playbook, once the step that the case names has begun."""
+        if step := expected.cancelled_at:
+            eventually(lambda: self._events(execution_id, e.ISSUED, step), PATIENCE)
+        else:
+            step = expected.child_cancelled_at
+            (event,) = eventually(lambda: self._events(execution_id, e.CHILD_STARTED, step), PATIENCE)
+            execution_id = event.payload["execution_id"]
+        self._stack.call("POST", f"/api/executions/{execution_id}/cancel", {})
+
+    def _events(self, execution_id: str, type: str, step: str) -> list[Event]:
+        return [event for event in events_of(self._stack.log(execution_id)) if (event.type, event.step) == (type, step)]
 
     def _payload(self, case: Case) -> dict[str, Any]:
         """With the mock API's address for those that have a place for it."""
@@ -120,7 +147,8 @@ class Conformance:
 
 @contextlib.contextmanager
 def conformance() -> Iterator[Conformance]:
-    with mock_api() as api, broken_stack(processes="together") as stack:
+    with mock_api() as api, broken_tls() as tls_port, broken_stack(processes="together") as stack:
+        api.scripts.update(CONTENTS)
         create_database(stack.database_url, DATABASE)
         parts = urlsplit(stack.database_url)
         secret = {
@@ -135,11 +163,19 @@ def conformance() -> Iterator[Conformance]:
             "pg_wrong_password": {**secret, "password": "wrong"},
             # where nothing listens
             "pg_nowhere": {**secret, "port": 9},
+            "pg_broken_tls": {**secret, "port": tls_port, "sslmode": "require"},
         }
         own = ({"name": name, "type": "postgres", "data": data} for name, data in databases.items())
-        for credential in (*own, *CREDENTIALS):
+        for credential in (*own, *_of_google(api), *CREDENTIALS):
             stack.call("POST", "/api/credentials", credential)
         yield Conformance(stack, api)
+
+
+def _of_google(api: MockApi) -> Iterator[dict[str, Any]]:
+    """A service account, whose key file is also a secret of Google's, and who may read that."""
+    account = api.secrets.key_file(api.url)
+    api.secrets.keep("account", json.dumps(account))
+    yield {"name": "google", "type": "service_account", "data": account}
 
 
 def shown(value: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.conformance.case import TO_COME, Case, cases
 from tests.conformance.differences import differences, of_faults
+from tests.conformance.scripts import completed, registered
 from tests.conformance.stack import Conformance
 
 from noetl_serverless.control_plane.registration import document_of
@@ -12,6 +13,8 @@ from noetl_serverless.errors import InvalidPlaybook
 from noetl_serverless.playbook.lint import lint
 
 CASES = cases()
+# where nothing listens
+NOWHERE = "http://127.0.0.1:9"
 # what playbooks that show one thing each are full of: a file that is about one of these expects it
 OF_INTENT = frozenset(
     {"playbook.unused_name", "playbook.undefined_name", "playbook.dead_arc", "playbook.literal_secret"}
@@ -28,7 +31,7 @@ def test_it_ends_as_expected(case: Case, ran: Conformance) -> None:
     run = ran.runs[case.name]
     assert not run.refusal, f"{case.path}: it was refused: {run.refusal}"
     ignored = OF_INTENT - {fault.code for fault in case.expected.lint}
-    said = [finding for finding in lint(case.playbook) if finding.code not in ignored]
+    said = [finding for finding in lint(completed(ran.texts[case.name])) if finding.code not in ignored]
     found = [*of_faults("lint", case.expected.lint, said), *differences(case.expected, run)]
     assert not found, "\n".join([f"{case.path}, execution {run.execution_id}:", *found])
 
@@ -36,7 +39,7 @@ def test_it_ends_as_expected(case: Case, ran: Conformance) -> None:
 @pytest.mark.parametrize("case", _parameters(runs=False))
 def test_it_is_refused_with_every_fault_and_its_place(case: Case) -> None:
     with pytest.raises(InvalidPlaybook) as refusal:
-        document_of(case.playbook)
+        document_of(completed(registered(case.playbook, NOWHERE)))
     found = of_faults("refused", case.expected.refused, refusal.value.faults)
     assert not found, "\n".join([f"{case.path}:", *found])
 

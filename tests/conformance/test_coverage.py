@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,23 +13,33 @@ from tests.conformance.rows import rows
 TABLE: dict[str, Any] = tomllib.loads((FOLDER / "coverage.toml").read_text())
 LANGUAGE: dict[str, list[str]] = TABLE["language"]
 BEHAVIOURS: dict[str, list[str]] = TABLE["behaviours"]
+ELSEWHERE: dict[str, dict[str, str]] = TABLE["elsewhere"]
 NOT_YET: list[str] = TABLE["not_yet"]["rows"]
 CASES: dict[str, Case] = {case.name: case for case in cases() if not case.is_to_come}
 
 
 def test_every_row_of_the_language_has_a_file() -> None:
     known = set(rows())
-    missing = sorted(known - LANGUAGE.keys() - set(NOT_YET))
+    missing = sorted(known - LANGUAGE.keys() - ELSEWHERE.keys() - set(NOT_YET))
     assert not missing, f"no file shows {missing}: add one, and name it in coverage.toml"
 
 
 def test_no_row_is_about_what_the_language_does_not_have() -> None:
-    strange = sorted((LANGUAGE.keys() | set(NOT_YET)) - set(rows()))
+    strange = sorted((LANGUAGE.keys() | ELSEWHERE.keys() | set(NOT_YET)) - set(rows()))
     assert not strange, f"coverage.toml has rows of what is gone: {strange}"
 
 
-def test_no_row_is_both_shown_and_not_yet() -> None:
-    assert not LANGUAGE.keys() & set(NOT_YET)
+def test_no_row_is_in_two_tables() -> None:
+    listed = Counter([*LANGUAGE, *ELSEWHERE, *NOT_YET])
+    assert not [row for row, times in listed.items() if times > 1]
+
+
+@pytest.mark.parametrize("row", ELSEWHERE)
+def test_a_row_that_no_playbook_can_show_is_tested_elsewhere(row: str) -> None:
+    entry = ELSEWHERE[row]
+    assert entry["why"], f"{row}: say why no playbook can show it"
+    text = (FOLDER.parent / entry["shown_by"]).read_text()
+    assert f'"{rows()[row]}"' in text, f"{row}: tests/{entry['shown_by']} does not name {rows()[row]!r}"
 
 
 def test_every_file_is_in_a_row() -> None:

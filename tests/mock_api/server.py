@@ -20,20 +20,30 @@ All of it is deterministic: what an endpoint answers depends on the request and 
     /echo                               {method, path, query, headers, body, json}
     /status/<code>                      that status, with {status}
     /redirect?times=1&to=/echo          302 so many times, to `to` in the end
-    POST /token?expires_in=3600         OAuth2 client credentials (client_id, client_secret: open sesame; a form or
-                                        JSON): {access_token, token_type, expires_in}. The token is good for `uses`
-                                        requests, 1000 by default
+    POST /token?expires_in=3600         OAuth2 client credentials (client_id, client_secret: open sesame; a form, JSON
+                                        or, with GET, the query; or both in HTTP Basic authentication): {access_token,
+                                        token_type, expires_in}. The token is good for `uses` requests, 1000 by default
     /private                            {client_id, requests} with such a token, 401 without
+    POST /google/token                  RFC 7523: {access_token, token_type, expires_in} for an assertion of the service
+                                        account, {id_token} for one with a target_audience
+    /identity                           {audience, email} with such an id_token, 401 without
+    /v1/projects/<project>/secrets/<name>/versions/<version>:access
+                                        as of Google Secret Manager, with such an access_token
+    POST /                              GetSecretValue of AWS Secrets Manager, signed
+    /scripts/<name>                     a text: what one of this name holds
     POST /claims/<table>/<row>          counts the row: {row, times}
     /claims/<table>                     {rows, requests, repeated}; `repeated`: rows that came more than once, 100 at
                                         most
 
+Tokens and secrets are counted, too, with keys such as `token of CLIENT`, `secret NAME`, `identity token for AUDIENCE`.
 Every endpoint takes any method, except for those with POST. Bounds: 32 MiB a body, 10,000 items a page, 30 seconds of
 delay, 20 redirects, a million counters.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import json
 import threading
@@ -43,7 +53,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+from tests.mock_api.secret_stores import SecretStores
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_ITEMS = 10_000
@@ -90,8 +102,24 @@ class Request:
         return key
 
     @property
+    def bearer(self) -> str:
+        return self.headers.get("authorization", "").removeprefix("Bearer ")
+
+    @property
+    def basic(self) -> dict[str, str]:
+        """client_id and client_secret of HTTP Basic authentication, as RFC 6749 encodes them."""
+        scheme, _, given = self.headers.get("authorization", "").partition(" ")
+        try:
+            user, colon, password = base64.b64decode(given if scheme == "Basic" else "").decode().partition(":")
+        except (binascii.Error, UnicodeDecodeError):
+            return {}
+        return {"client_id": unquote(user), "client_secret": unquote(password)} if colon else {}
+
+    @property
     def fields(self) -> dict[str, Any]:
-        """The body, a form or JSON."""
+        """The body, a form or JSON; of a GET, the query."""
+        if self.method == "GET":
+            return dict(self.query)
         if "json" in self.headers.get("content-type", ""):
             return dict(json.loads(self.body or b"{}"))
         return dict(parse_qsl(self.body.decode()))
@@ -129,6 +157,9 @@ class MockApi(ThreadingHTTPServer):
         self._claims: defaultdict[str, Counter[str]] = defaultdict(Counter)
         # token -> client, when it expires (monotonic seconds), how many requests are left
         self._tokens: dict[str, tuple[str, float, int]] = {}
+        self.secrets = SecretStores(self._count)
+        # by name, of /scripts/
+        self.scripts: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -158,8 +189,19 @@ class MockApi(ThreadingHTTPServer):
                 return Answer({"status": int(code)}, int(code))
             case "redirect", "":
                 return _redirect(request)
-            case "token", "" if request.method == "POST":
+            case "token", "" if request.method in ("GET", "POST"):
                 return self._token(request)
+            case "google", "token" if request.method == "POST":
+                return _of_store(self.secrets.google_token(request.origin, request.fields))
+            case "identity", "":
+                return _of_store(self.secrets.identity(request.bearer))
+            case "v1", _:
+                return _of_store(self.secrets.google_secret(rest, request.bearer))
+            case "", "" if request.method == "POST":
+                found = self.secrets.aws_secret(f"{request.origin}/", request.headers, request.body)
+                return _of_store(found, {"Content-Type": "application/x-amz-json-1.1"})
+            case "scripts", name if name in self.scripts:
+                return Answer(self.scripts[name].encode(), headers={"Content-Type": "text/plain; charset=utf-8"})
             case "private", "":
                 return self._private(request)
             case "claims", _:
@@ -193,7 +235,7 @@ class MockApi(ThreadingHTTPServer):
         return self._failing(request, "failures", Answer({"error": "not now"}, status))
 
     def _token(self, request: Request) -> Answer:
-        given = request.fields
+        given = {**request.fields, **request.basic}
         if given.get("grant_type") != "client_credentials" or given.get("client_secret") != SECRET:
             return Answer({"error": "invalid_client"}, 401)
         seconds, uses = request.number("expires_in", 3600), request.number("uses", 1000)
@@ -204,7 +246,7 @@ class MockApi(ThreadingHTTPServer):
         return Answer({"access_token": token, "token_type": "Bearer", "expires_in": seconds})
 
     def _private(self, request: Request) -> Answer:
-        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        token = request.bearer
         with self._lock:
             client, until, uses = self._tokens.get(token, ("", 0.0, 0))
             if not uses or time.monotonic() >= until:
@@ -222,6 +264,11 @@ class MockApi(ThreadingHTTPServer):
                 return Answer({"row": row[0], "times": rows[row[0]]})
             repeated = [name for name, times in rows.items() if times > 1]
             return Answer({"rows": len(rows), "requests": rows.total(), "repeated": repeated[:100]})
+
+
+def _of_store(found: tuple[int, dict[str, Any]], headers: dict[str, str] | None = None) -> Answer:
+    status, body = found
+    return Answer(body, status, headers or {})
 
 
 def _items(request: Request, how: str) -> Answer:

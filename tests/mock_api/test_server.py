@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 from collections.abc import Iterator
@@ -145,6 +146,28 @@ def test_a_token_opens_private_as_often_as_it_is_good_for(api: MockApi) -> None:
     expired = call(api, "/token?expires_in=0", "POST", form, headers).json["access_token"]
     assert call(api, "/private", headers={"Authorization": f"Bearer {expired}"}).status == 401
     assert call(api, "/token", "POST", form.replace("sesame", "door"), headers).status == 401
+
+
+def test_a_client_may_sign_in_by_basic_authentication_or_in_the_query(api: MockApi) -> None:
+    # RFC 6749 encodes both parts before they are joined
+    basic = "Basic " + base64.b64encode(b"a%3Ab:open%20sesame").decode()
+    query = "grant_type=client_credentials&client_id=q&client_secret=open+sesame"
+    by_basic = call(api, "/token", "POST", "grant_type=client_credentials", {"Authorization": basic}).json
+    by_query = call(api, f"/token?{query}").json
+
+    clients = [
+        call(api, "/private", headers={"Authorization": f"Bearer {one['access_token']}"}).json["client_id"]
+        for one in (by_basic, by_query)
+    ]
+    assert clients == ["a:b", "q"]
+    assert call(api, "/count?key=token%20of%20q").json == {"requests": 1}
+
+
+def test_a_script_is_a_text(api: MockApi) -> None:
+    api.scripts["a.py"] = "result = 1\n"
+
+    assert call(api, "/scripts/a.py").content == b"result = 1\n"
+    assert call(api, "/scripts/b.py").status == 404
 
 
 def test_claims_count_each_row(api: MockApi) -> None:

@@ -173,7 +173,7 @@ def read_document(text: str) -> Document:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(_syntax_fault(error)) from None
+        raise Unreadable(_syntax_fault(error, text)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(Fault(f"{error.reason}", line=line, column=1, code="playbook.yaml")) from None
@@ -184,12 +184,15 @@ def read_document(text: str) -> Document:
     return Document(builder.root, builder.faults, scripts=scripts)
 
 
-def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
+def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    if mark is None:
-        return Fault(message, line=1, column=1, code="playbook.yaml")
-    return Fault(message, line=mark.line + 1, column=mark.column + 1, code="playbook.yaml")
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+    lines = text.splitlines() or [""]
+    if line > len(lines):
+        # what is missing at the end is missing behind the last line, and not in one that is not there
+        line, column = len(lines), len(lines[-1]) + 1
+    return Fault(message, line=line, column=column, code="playbook.yaml")
 
 
 @dataclass(slots=True)

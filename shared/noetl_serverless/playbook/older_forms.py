@@ -74,6 +74,7 @@ class _Rewriter:
         if not isinstance(step, MapNode):
             return step
         step = self._renamed(step, at, NAMES["step"])
+        step = self._part(step, "tool", at, self._each(self._labelled))
         step = self._with_tool(step, at)
         step = self._with_spec(step, at)
         in_loop = "loop" in step
@@ -125,9 +126,7 @@ class _Rewriter:
 
     def _tools(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
         if isinstance(tool, ListNode):
-            return self._each(lambda item, place: self._tool(self._labelled(item, place), place, in_list=True))(
-                tool, at
-            )
+            return self._each(lambda item, place: self._tool(item, place, in_list=True))(tool, at)
         return self._tool(tool, at, in_list=in_loop)
 
     def _labelled(self, item: Any, at: Place) -> Any:
@@ -136,7 +135,9 @@ class _Rewriter:
             return item
         (label,) = item
         inner = item[label]
-        if not isinstance(inner, MapNode) or "kind" not in inner or "name" in inner:
+        if not isinstance(inner, MapNode) or "name" in inner:
+            return item
+        if "kind" not in inner and inner.get("type") not in grammar.BUILTIN_KINDS:
             return item
         self._warn(f"write the name next to the kind: {{name: {label[:40]}, kind: ...}}", item, at, label)
         self.moved[at] = self._origin((*at, label))

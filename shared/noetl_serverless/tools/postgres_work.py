@@ -202,7 +202,9 @@ def failure_of(error: Exception) -> ToolFailure:
         case native.DatabaseError() if error.args and isinstance(error.args[0], dict):
             return _refused(error.args[0])
         case ssl.SSLError():
-            return ToolFailure("postgres", "postgres.tls", f"the TLS connection failed: {error.reason}")
+            # without a reason where OpenSSL was not asked, as for an sslrootcert that is no certificate
+            reason = getattr(error, "reason", None) or error.args[-1]
+            return ToolFailure("postgres", "postgres.tls", f"the TLS connection failed: {reason}")
         case ValueError():
             return ToolFailure("postgres", "postgres.sql", str(error))
         case TooManyRows():

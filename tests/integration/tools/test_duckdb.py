@@ -265,3 +265,12 @@ async def test_literals_with_values_fit_columns_of_any_type(duck: Run) -> None:
     outcome = await duck(SqlTemplate(source).render(values))
     assert outcome.error is None, outcome.error
     assert outcome.data["rows"] == [{**values, "l": [1, 7]}]
+
+
+async def test_a_file_that_another_task_has_open_with_other_settings_is_busy(duck: Run, tmp_path: Path) -> None:
+    await duck("create table t (n int)", database="x.db")
+    file = next(file for folder in folders(tmp_path) for file in folder.rglob("x.db"))
+    with duckdb.connect(str(file), config={"threads": 1}):
+        outcome = await duck("select 1", database="x.db", threads=2)
+    assert (code(outcome), error_of(outcome)["retryable"]) == ("duckdb.busy", True)
+    assert (await duck("select 1 as n", database="x.db", threads=2)).data["rows"] == [{"n": 1}]

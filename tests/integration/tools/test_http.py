@@ -411,3 +411,7 @@ async def test_connections_are_kept_but_no_cookies(http: Run) -> None:
     assert len(ports) == 1
     await http("/cookie")
     assert (await http("/cookie")).data["data"] == "none"
+
+
+async def test_a_body_that_json_cannot_carry_is_not_sent(http: Run) -> None:
+    assert code(await http("/echo", method="POST", json={"n": 2**70})) == ("http.body", False)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
+
+from .keychains import keychains, use
+from .spellings import spelled
 
 Document = dict[str, Any]
 NAMES = ["first", "second", "third", "fourth", "fifth"]
@@ -16,7 +21,34 @@ values = st.recursive(
     st.none()
     | st.booleans()
     | st.integers(-3, 300)
-    | st.sampled_from(["", "a", "yes", "12", "1e3", " x ", "# no", "é"]),
+    | st.sampled_from(
+        [
+            *(
+                "",
+                "a",
+                "yes",
+                "12",
+                "1e3",
+                " x ",
+                "# no",
+                "é",
+                'it\'s "so"',
+                "a: b",
+                "- x",
+                "\U0001f600 \u2028\x85",
+                "\ttab",
+            ),
+            *(
+                "two\nlines",
+                "ends\n",
+                "ends\n\n",
+                "one\n\n  deeper\nend\n",
+                "  first\nis deeper\n",
+                "\n",
+                "long words " * 20,
+            ),
+        ]
+    ),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "on"]), inner, max_size=3),
     max_leaves=5,
 )
@@ -109,6 +141,7 @@ KINDS = [
         {"kind": st.just("http"), "url": st.sampled_from(["http://127.0.0.1/{{ workload.text }}", "https://x.test/a"])},
         method=st.sampled_from(["GET", "POST"]),
         headers=st.just({"X-Number": "{{ workload.number }}"}),
+        timeout=st.sampled_from([5, "2s"]),
         params=st.just({"page": "{{ workload.number }}"}),
     ),
     mapping(
@@ -200,15 +233,19 @@ def documents(draw: DrawFn) -> Document:
         durability=st.sampled_from(["step", "pipelined"]),
         max_turns=st.integers(1, 20),
     )
-    return {
+    keychain = draw(keychains())
+    document = {
         "apiVersion": draw(st.sampled_from(["noetl.io/v2", "noetl.io/v10"])),
         "kind": "Playbook",
         "metadata": {"name": "generated", "path": "tests/generated", **draw(mapping({}, labels=values))},
         **draw(mapping({}, executor=mapping({}, spec=spec))),
+        **({"keychain": keychain} if keychain else {}),
         "workload": {"number": 3, "text": "a", "flag": True, "items": [1, 2]} | draw(mapping({}, more=values)),
         "workbook": [{"name": name, "tool": draw(tools([], task_kinds))} for name in workbook],
         "workflow": [draw(steps(name, names, workbook)) for name in names],
     }
+    use(draw, document)
+    return document
 
 
 def as_yaml(document: Document, *, flow: bool | None = False) -> str:
@@ -217,11 +254,35 @@ def as_yaml(document: Document, *, flow: bool | None = False) -> str:
 
 
 def as_json(document: Document) -> str:
-    return json.dumps(document, indent=1)
+    # YAML has no escapes for the two halves of a character, and these two end a line there
+    text = json.dumps(document, indent=1, ensure_ascii=False)
+    return text.replace("\u2028", "\\u2028").replace("\x85", "\\u0085")
 
 
-texts = st.builds(
-    lambda document, write: write(document),
-    documents(),
-    st.sampled_from([as_yaml, as_json, lambda document: as_yaml(document, flow=None)]),
-)
+@dataclass(frozen=True)
+class Written:
+    """A document, a text of it, and how many comments that has (see spellings)."""
+
+    document: Document
+    text: str
+    comments: int = 0
+
+
+def spelled_out(document: Document, seed: int) -> Written:
+    spelling = spelled(document, seed)
+    return Written(document, spelling.text, spelling.comments)
+
+
+def writers() -> SearchStrategy[Callable[[Document], Written]]:
+    """The ways to write a document."""
+    simple: list[Callable[[Document], str]] = [as_yaml, as_json, lambda document: as_yaml(document, flow=None)]
+    as_written = st.sampled_from(simple).map(lambda write: lambda document: Written(document, write(document)))
+    seeds = st.integers(0, 10**9)
+    return as_written | seeds.map(lambda seed: lambda document: spelled_out(document, seed))
+
+
+def written(of: SearchStrategy[Document]) -> SearchStrategy[Written]:
+    return st.builds(lambda document, write: write(document), of, writers())
+
+
+texts = written(documents())

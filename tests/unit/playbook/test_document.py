@@ -94,6 +94,12 @@ def test_what_cannot_be_read_has_its_place(text: str, line: int, column: int, me
     assert message in fault.message
 
 
+@pytest.mark.parametrize("text", ["a: 1\nbc: [\n", "a: 1\nb", "a: 1\n*b", "a: 1\n'b\n"])
+def test_what_is_missing_at_the_end_is_missing_in_the_last_line(text: str) -> None:
+    fault, last = refused(text), text.splitlines()[-1]
+    assert (fault.line, fault.column) == (2, len(last) + 1), fault
+
+
 class TestBounds:
     def test_bytes(self) -> None:
         assert refused("a: " + "ä" * (MAX_BYTES // 2)).code == "playbook.too_large"

@@ -4,26 +4,30 @@ made wrong has a place."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from noetl_serverless.errors import InvalidPlaybook
-from noetl_serverless.playbook.document import Path
+from noetl_serverless.errors import Fault, InvalidPlaybook
+from noetl_serverless.playbook.document import Path, plain_data, read_document
 from noetl_serverless.playbook.layout.canonical import canonical
 from noetl_serverless.playbook.lint import lint
 from noetl_serverless.playbook.load import load_playbook
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.testing.dry_run.explore import MAX_PATHS, dry_run
+from noetl_serverless.worker.execution import pipeline
 
-from .grammar import Document, as_json, as_yaml, documents, texts, values
+from .grammar import Document, Written, as_json, documents, texts, values, written
+from .spellings import comments_in
 
 # but not `filter_too_much`: it fails if hardly any document is accepted
 several = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 
@@ -36,33 +40,51 @@ def compiled(text: str) -> Plan | None:
         return None
 
 
-@several
-@given(texts)
-def test_lint_has_errors_exactly_if_a_playbook_is_refused(text: str) -> None:
-    errors = [finding for finding in lint(text) if finding.severity == "error"]
-    assert bool(errors) == (compiled(text) is None)
+def said(text: str) -> list[tuple[str, str]]:
+    """Of what, and where in the document."""
+    return sorted((finding.code, finding.pointer) for finding in lint(text))
+
+
+def check_places(findings: Iterable[Fault], text: str) -> None:
+    lines = text.splitlines()
+    for finding in findings:
+        assert finding.line is not None and finding.column is not None, finding
+        assert 1 <= finding.line <= len(lines) and 1 <= finding.column <= len(lines[finding.line - 1]) + 1, finding
 
 
 @several
 @given(texts)
-def test_fmt_is_stable_and_changes_no_meaning(text: str) -> None:
-    laid_out = canonical(text)
+def test_lint_has_errors_exactly_if_a_playbook_is_refused(written: Written) -> None:
+    findings = lint(written.text)
+    errors = [finding for finding in findings if finding.severity == "error"]
+    assert bool(errors) == (compiled(written.text) is None)
+    check_places(findings, written.text)
+    assert sorted((finding.code, finding.pointer) for finding in findings) == said(as_json(written.document))
+
+
+@several
+@given(texts)
+def test_fmt_is_stable_and_changes_neither_meaning_nor_comments(written: Written) -> None:
+    assert plain_data(read_document(written.text).root) == written.document
+    laid_out = canonical(written.text)
     assert canonical(laid_out) == laid_out
-    before = compiled(text)
-    assume(before is not None)
-    after = compiled(laid_out)
-    assert before is not None and after is not None
+    assert plain_data(read_document(laid_out).root) == written.document
+    assert comments_in(laid_out) == list(range(1, written.comments + 1)), "not every comment is there once"
+    before, after = compiled(written.text), compiled(laid_out)
     # the plans differ in the places of their parts
-    assert after.hash == before.hash
+    assert (after and after.hash) == (before and before.hash)
 
 
 @several
 @given(texts)
-async def test_a_dry_run_ends_along_each_path(text: str) -> None:
-    plan = compiled(text)
+async def test_a_dry_run_ends_along_each_path(written: Written) -> None:
+    plan = compiled(written.text)
     assume(plan is not None)
     assert plan is not None
-    run = await dry_run(plan, {}, {})
+    # an endless cycle is followed as long as it may be, and need not be long
+    short = replace(plan, max_turns=min(plan.max_turns, 20))
+    with mock.patch.object(pipeline, "MAX_VISITS", 20):
+        run = await dry_run(short, {}, {})
     assert 1 <= len(run.paths) <= MAX_PATHS
     assert {path.status for path in run.paths} <= {"completed", "failed", "running"}
     assert run.document()["paths"]
@@ -100,20 +122,17 @@ def mutated(draw: DrawFn) -> Document:
 
 
 @several
-@given(mutated(), st.sampled_from([as_yaml, as_json]))
-def test_what_a_change_made_wrong_has_a_place(document: Document, write: Any) -> None:
-    text = write(document)
-    compiled(text)
-    for finding in lint(text):
-        assert finding.line is not None, finding
-    canonical(text)
+@given(written(mutated()))
+def test_what_a_change_made_wrong_has_a_place(written: Written) -> None:
+    compiled(written.text)
+    check_places(lint(written.text), written.text)
+    canonical(written.text)
 
 
 @several
 @given(texts, st.floats(0, 1), st.sampled_from(["\t", "{{", ": ", "- ", "'", "&a ", "*a", "\x00", "\ufeff", "!!set "]))
-def test_what_text_in_the_midst_made_wrong_has_a_place(text: str, share: float, inserted: str) -> None:
-    at = round(share * len(text))
-    damaged = text[:at] + inserted + text[at:]
+def test_what_text_in_the_midst_made_wrong_has_a_place(written: Written, share: float, inserted: str) -> None:
+    at = round(share * len(written.text))
+    damaged = written.text[:at] + inserted + written.text[at:]
     compiled(damaged)
-    for finding in lint(damaged):
-        assert finding.line is not None, finding
+    check_places(lint(damaged), damaged)

@@ -85,6 +85,24 @@ class TestTool:
         assert found["tool"] == [{"kind": "noop", "name": "fetch"}, {"name": "b", "kind": "noop"}]
         assert "{name: fetch, kind: ...}" in warning.message
 
+    def test_a_label_as_key_and_an_older_kind(self) -> None:
+        found, warnings = rewritten(tool("- fetch: {type: noop}"))
+        assert found["tool"] == [{"kind": "noop", "name": "fetch"}]
+        assert [warning.pointer for warning in warnings] == [
+            "/workflow/0/tool/0/fetch",
+            "/workflow/0/tool/0/fetch/type",
+        ]
+
+    def test_output_of_the_step_belongs_to_a_labelled_task_too(self) -> None:
+        select = "output: {select: [{path: $.a, as: a}]}"
+        found, warnings = rewritten(step(f"step: a\ntool:\n  - fetch: {{kind: noop}}\n{select}"))
+        output = {"select": [{"path": "$.a", "as": "a"}]}
+        assert found["tool"] == [{"kind": "noop", "name": "fetch", "output": output}]
+        assert [(warning.line, warning.pointer) for warning in warnings] == [
+            (7, "/workflow/0/tool/0/fetch"),
+            (8, "/workflow/0/output"),
+        ]
+
     def test_fields_in_its_spec(self) -> None:
         found, warnings = rewritten(
             tool("kind: python\nspec: {code: result = 1, input: {a: 1}, timeout: 5}\ninput: {b: 2}")

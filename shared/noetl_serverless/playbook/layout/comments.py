@@ -143,8 +143,8 @@ class _Attachment:
                 yield node.start, node.end
                 continue
             # its header may have a comment; blank lines at its end are of the text only if it keeps them
-            header, _, body = node.source.partition("\n")
-            indicators = header.partition(" ")[0]
+            _, _, body = node.source.partition("\n")
+            indicators = node.indicators
             yield node.start, node.end - len(node.source) + len(indicators)
             yield node.end - len(body), node.end - (0 if "+" in indicators else len(body) - len(body.rstrip()))
 

@@ -19,6 +19,8 @@ _BREAK: Final = re.compile(r"[\n\x85\u2028\u2029]")
 # anchors and tags before a node
 _PROPERTIES: Final = re.compile(r"(?:[&!]\S*\s+)*(?:[&!]\S*$)?")
 _ANCHOR: Final = re.compile(r"&(\S+)")
+# what ends the indicators of a block scalar
+_INDICATORS: Final = re.compile(r"[ \t\n]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +44,11 @@ class Scalar(Node):
     source: str
     value: str
     style: str | None
+
+    @property
+    def indicators(self) -> str:
+        """What begins a block scalar: `|`, `>-` or `|2+`, without the comment behind it."""
+        return _INDICATORS.split(self.source, maxsplit=1)[0]
 
 
 @dataclass(slots=True, kw_only=True)

@@ -14,7 +14,6 @@ _STEP: Final = "  "
 _BLOCK_TEXT: Final = re.compile(
     r"[\t\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]*"
 )
-_CHOMPING: Final = re.compile(r"[|>]([-+0-9]*)")
 
 
 def write(root: Collection) -> list[str]:
@@ -41,7 +40,7 @@ def _keeps_blank_lines(value: Value) -> bool:
         if value.is_flow or value.trailing or not value.entries:
             return False
         value = value.entries[-1].value
-    return isinstance(value, Scalar) and value.style in ("|", ">") and "+" in value.source.partition("\n")[0]
+    return isinstance(value, Scalar) and value.style in ("|", ">") and "+" in value.indicators
 
 
 def _entry(entry: Entry, indent: str) -> list[str]:
@@ -118,20 +117,19 @@ def _as_written(value: Scalar, head: str, comment: str, indent: str) -> list[str
     header, *lines = value.source.split("\n")
     filled = [line for line in lines if line.strip(" ")]
     content = [line for line in value.value.split("\n") if line.strip(" ")]
-    match = _CHOMPING.match(header)
-    if not filled or not content or match is None:
+    if not filled or not content:
         return [f"{head} {_quoted(value.value)}{comment}"]
     own = len(content[0]) - len(content[0].lstrip(" "))
     margin = len(filled[0]) - len(filled[0].lstrip(" ")) - own
     lines = [line[margin:] for line in lines]
-    keeps = "+" in match[1]
+    keeps = "+" in value.indicators
     if keeps and not lines[-1]:
         lines.pop()
     while not keeps and not lines[-1]:
         lines.pop()
     # without it, the indentation of the first line would be that of the block
     indicator = str(len(_STEP)) if lines[0].startswith(" ") or own else ""
-    chomping = "+" if keeps else "-" if "-" in match[1] or not value.value.endswith("\n") else ""
+    chomping = "+" if keeps else "-" if "-" in value.indicators or not value.value.endswith("\n") else ""
     return [f"{head} {header[0]}{indicator}{chomping}{comment}", *_indented(lines, indent)]
 
 

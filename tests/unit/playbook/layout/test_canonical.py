@@ -154,6 +154,11 @@ def test_texts_of_several_lines_become_blocks() -> None:
     """)
 
 
+def test_a_comment_behind_the_indicators_of_a_block_is_none_of_its_text() -> None:
+    assert form("a: |-\t# tabbed\n   x\nb: 1\n") == "a: |-  # tabbed\n  x\nb: 1\n"
+    assert form("a: | # 1 + 1\n   x\n\nb: 1\n") == "a: |  # 1 + 1\n  x\n\nb: 1\n"
+
+
 def test_brackets_stay_where_they_fit_on_one_line() -> None:
     items = [f"item_{number}" for number in range(20)]
     long = f"{', '.join(items[:9])},\n  {', '.join(items[9:])}"

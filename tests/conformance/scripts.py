@@ -1,0 +1,49 @@
+"""The scripts that playbooks name: files beside them, objects in buckets, and texts at the mock API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import fsspec
+
+from noetl_serverless.control_plane.scripts import ScriptReader
+from noetl_serverless.errors import InvalidPlaybook
+from noetl_serverless.playbook.load import read_playbook
+from noetl_serverless.playbook.scripts import scripts_of, with_scripts
+from noetl_serverless.ports import ResultStore
+from noetl_serverless.results.store import FsspecResultStore
+
+# how a playbook writes the address of the mock API where no template can stand
+MOCK_API: Final = "http://mock.api"
+# what each holds, wherever it is kept
+CONTENTS: Final = {
+    "square.py": "result = {'v': n * n}\n",
+    "square.sql": "SELECT {{ workload.n }}::int * {{ workload.n }}::int AS v\n",
+}
+BUCKET: Final = "conformance"
+
+
+def registered(text: str, api: str) -> str:
+    """The text as it is sent to a stack: with the files that it names, as by `noetls register`; with the address `api`
+    of the mock API; and with what it names in buckets, which the stack cannot read."""
+    text = text.replace(MOCK_API, api)
+    try:
+        named = [script for _, script in scripts_of(read_playbook(text).root)]
+    except InvalidPlaybook:
+        return text
+    files = {one.location: CONTENTS[one.location] for one in named if one.location in CONTENTS}
+    text = with_scripts(text, files) if files else text
+    return completed(text) if any(one.type in ("s3", "gcs") for one in named) else text
+
+
+def completed(text: str) -> str:
+    """The text as the control plane completes it. It reads buckets in memory, since a laptop has none. Raises
+    InvalidPlaybook."""
+    for name, content in CONTENTS.items():
+        fsspec.filesystem("memory").pipe(f"/{BUCKET}/{name}", content.encode())
+    return asyncio.run(ScriptReader(_in_memory, allow_private_http=True).complete(text))
+
+
+def _in_memory(url: str) -> ResultStore:
+    return FsspecResultStore(f"memory://{url.partition('://')[2]}")
