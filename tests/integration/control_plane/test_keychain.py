@@ -209,7 +209,7 @@ class Workers:
             allow_private_http=True,
             secrets=self.cache,
         )
-        return Secrets(command, load_plan(self.texts[path]), toolbox)
+        return Secrets(command, load_plan(self.texts[path]).keychain, toolbox)
 
     async def read(self, execution_id: str, name: str = "api", path: str = "main", **workload: Any) -> dict[str, Any]:
         views = await self.secrets(execution_id, path, **workload).views([name])
@@ -665,7 +665,7 @@ class TestKinds:
         types = {"api": "bearer", "db": "postgres", "s": "static", "pg": "postgres"}
         assert {name: credential.type for name, credential in found.items()} == types
         assert found["api"].data["access_token"] == "token-1"
-        assert await secrets.masked("token-1 pass-1") == "*** ***"
+        assert (await secrets.masked({"data": "token-1 pass-1"}))["data"] == "*** ***"
         with pytest.raises(ToolFailure, match="'broken'"):
             await secrets.credential("broken")
 

@@ -124,16 +124,15 @@ class Pipeline:
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the sub-playbook that it requests."""
         output = await self._called(task)
-        if self.job.secrets is None or isinstance(output, ChildRequest):
+        if isinstance(output, ChildRequest) or not self.job.secrets.any_used:
             return output
-        masked: dict[str, Any] = await self.job.secrets.masked(output)
-        return masked
+        return await self.job.secrets.masked(output)
 
     async def _called(self, task: Task) -> dict[str, Any] | ChildRequest:
         step = self.job.step
         names, keychain = task.secrets | step.secrets, None
         try:
-            if names and self.job.secrets is not None:
+            if names:
                 keychain = await self.job.secrets.views(names)
             config, secret_input = await self._render(
                 lambda scope: (self._render_tree(task.config, scope), self._render_tree({**step.secret_input}, scope)),
