@@ -61,7 +61,7 @@ def _number_forms(number: int | float) -> dict[str, Check | None]:
     if number_of(number) is None:
         return {}
     text = str(abs(number))
-    return {**dict(_base64(text)), text: _whole_number}
+    return {**dict(_base64(text.encode())), text: _whole_number}
 
 
 def _whole_number(text: str, start: int, end: int) -> tuple[int, int] | None:
@@ -82,8 +82,8 @@ def _text_forms(secret: str) -> dict[str, Check | None]:
     parts = {line for line in secret.splitlines() if len(line) >= _MIN_PART_CHARACTERS}
     for text in (secret, *sorted(parts - {secret})):
         spellings = {text} if _PLAIN.match(text) else set(_spellings(text))
-        sent = (text,) if len(spellings) == 1 else (text, *_escaped(text), quote_plus(text, errors="replace"))
-        for form, check in (pair for one in set(sent) for pair in _base64(one)):
+        contents = {text.encode()} if len(spellings) == 1 else set(_contents(text))
+        for form, check in (pair for content in contents for pair in _base64(content)):
             found.setdefault(form, check)
         # a JSON document may stand in another, and is looked through as one
         once = {escaped for one in spellings for escaped in _escaped(one)}
@@ -123,6 +123,18 @@ def _escaped(text: str) -> Iterator[str]:
     yield json.dumps(text, ensure_ascii=False)[1:-1]
 
 
+def _contents(text: str) -> Iterator[bytes]:
+    """As it stands in what is written in base64: in credentials, and in content that is not text."""
+    content = text.encode(errors="replace")
+    for read in (text, content.decode("latin-1")):
+        for written in (read, *_escaped(read)):
+            yield written.encode(errors="replace")
+    # the client's own, of a user in a URL
+    yield text.encode("latin-1", errors="replace")
+    for written in (quote(text, safe="", errors="replace"), quote_plus(text, errors="replace"), html.escape(text)):
+        yield written.encode(errors="replace")
+
+
 def _quoted(text: str) -> Iterator[str]:
     yield quote(text, safe="", errors="replace")
     yield quote(text, errors="replace")
@@ -151,9 +163,8 @@ def _quoted_by_client(text: str) -> Iterator[str]:
             yield str(URL(query + sent)).removeprefix(query)
 
 
-def _base64(text: str) -> Iterator[tuple[str, Check | None]]:
-    """In base64, of itself or of a longer text that contains it, such as `user:secret`."""
-    content = text.encode(errors="replace")
+def _base64(content: bytes) -> Iterator[tuple[str, Check | None]]:
+    """In base64, of itself or of something longer that contains it, such as `user:secret`."""
     for before in range(3):
         # three bytes are four characters: those that also hold bits of the neighbours are left out
         encoded = base64.b64encode(bytes(before) + content).decode().rstrip("=")

@@ -8,13 +8,14 @@ error; other exceptions become `tool.internal`.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 
@@ -54,6 +55,10 @@ _PUBLIC = frozenset(
 _PAIRS = ((("client_id",), ("client_secret",)), (("username", "user"), ("password",)))
 
 
+# in a URL such as that of a database
+_PASSWORD = re.compile(r"\w[\w.+-]{0,30}://[^/?#@:]*:([^/?#@]{3,})@")
+
+
 @dataclass(frozen=True, slots=True)
 class Credential:
     """A stored credential; `data` is secret and absent from the repr."""
@@ -87,6 +92,8 @@ def _secrets(value: Any) -> Iterator[Secret]:
     match value:
         case str() if len(value) >= MIN_CHARACTERS:
             yield value
+            if (found := _PASSWORD.match(value)) is not None:
+                yield from (found[1], unquote(found[1]))
         case int() | float() if number_of(value) is not None:
             yield value
         case Mapping():
