@@ -1,4 +1,4 @@
-"""Finds known texts in a text, in time that is linear in it and hardly depends on how many there are."""
+"""Finds forms of secrets in a text, in time that is linear in it and hardly depends on how many there are."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ CUT = "…"
 _MIN_CUT_CHARACTERS = 2000
 
 
+# beginnings that are looked for with a regular expression, which tries them in turn; more are looked up one by one
+_MAX_IN_EXPRESSION = 200
+
+
 class FormIndex:
-    """Forms of secrets, by their first characters: one regular expression finds where one of them may begin."""
+    """Forms of secrets, by their first characters."""
 
     def __init__(self, forms: Mapping[str, Check | None]) -> None:
         """Each of at least `MIN_CHARACTERS`."""
@@ -27,7 +31,13 @@ class FormIndex:
         for form in sorted(forms, key=len, reverse=True):
             self._buckets.setdefault(form[:MIN_CHARACTERS], {}).setdefault(len(form), []).append(form)
         self._longest = max(map(len, forms), default=0)
-        self._beginnings = _any_of(self._buckets)
+        self._beginnings = _any_of(self._buckets) if len(self._buckets) <= _MAX_IN_EXPRESSION else None
+
+    def may_begin_in(self, text: str) -> bool:
+        """Whether it has the first characters of a form; cheap for a short text."""
+        if self._beginnings is None:
+            return next(self._candidates(text), None) is not None
+        return self._beginnings.search(text) is not None
 
     def is_in(self, text: str) -> bool:
         """Whether a form stands in it that is the secret, or looks like it."""
@@ -51,6 +61,10 @@ class FormIndex:
         return None
 
     def _candidates(self, text: str) -> Iterator[int]:
+        if self._beginnings is None:
+            buckets = self._buckets
+            yield from [at for at in range(len(text)) if text[at : at + MIN_CHARACTERS] in buckets]
+            return
         search = self._beginnings.search
         for start in range(0, len(text), _PIECE_CHARACTERS):
             end = start + _PIECE_CHARACTERS + MIN_CHARACTERS - 1

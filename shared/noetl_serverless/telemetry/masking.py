@@ -16,7 +16,7 @@ from .secret_forms import Check, Secret, forms
 _MIN_SECRET_CHARACTERS = 4
 _MAX_SECRETS = 2000
 _MAX_SECRET_CHARACTERS = 1024 * 1024
-_MAX_RECENT = 64
+_MAX_RECENT = 32
 
 _SECRET_KEY = re.compile(
     r"(?i)(?:^|[_\-.])(?:password|passwd|secret|token|authorization|api[_-]?key|private[_-]?key|cookie)$"

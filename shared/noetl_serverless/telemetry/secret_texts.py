@@ -16,6 +16,8 @@ from .secret_forms import Check, Secret, forms, number_of
 MAX_SECRETS = 1000
 MAX_SECRET_CHARACTERS = 512 * 1024
 
+_NOTHING = FormIndex({})
+
 
 class TooManySecrets(ValueError):
     """More than can be masked."""
@@ -31,7 +33,7 @@ class SecretTexts:
         self._added: list[Secret] = []
         self._numbers: set[int | float] = set()
         self._forms: dict[str, Check | None] = {}
-        self._index: FormIndex | None = None
+        self._index = _NOTHING
         # several threads mask at once
         self._lock = threading.Lock()
         if secrets:
@@ -58,8 +60,8 @@ class SecretTexts:
         self._characters = characters
         self._added += new
 
-    def prepare(self) -> FormIndex | None:
-        """Takes time in proportion to the secrets; None if there are none."""
+    def prepare(self) -> FormIndex:
+        """Takes time in proportion to the secrets."""
         if not self._added:
             return self._index
         with self._lock:
@@ -78,27 +80,28 @@ class SecretTexts:
 
     def text(self, text: str, *, may_be_cut: bool = False) -> str:
         """`may_be_cut`: whether also the beginning of a secret is masked where the text has been cut."""
-        index = self.prepare()
-        if index is None or not (spans := index.spans(text, may_be_cut=may_be_cut)):
-            return text
-        return masked(text, spans)
+        spans = self.prepare().spans(text, may_be_cut=may_be_cut)
+        return masked(text, spans) if spans else text
 
     def tree(self, value: Any, *, may_be_cut: bool = False) -> Any:
         """A copy of a JSON value with every text masked, those of keys included, and every number that is a secret."""
+        return self._copy(value, self.prepare(), may_be_cut)
+
+    def _copy(self, value: Any, index: FormIndex, may_be_cut: bool) -> Any:
         match value:
             case str():
-                return self.text(value, may_be_cut=may_be_cut)
+                spans = index.spans(value, may_be_cut=may_be_cut) if index.may_begin_in(value) else ()
+                return masked(value, spans) if spans else value
             case Mapping():
                 return {
-                    self.tree(key, may_be_cut=may_be_cut): self.tree(item, may_be_cut=may_be_cut)
+                    self._copy(key, index, may_be_cut): self._copy(item, index, may_be_cut)
                     for key, item in value.items()
                 }
             case list() | tuple():
-                return [self.tree(item, may_be_cut=may_be_cut) for item in value]
+                return [self._copy(item, index, may_be_cut) for item in value]
             case None | bool():
                 return value
             case int() | float():
-                self.prepare()
                 return MASK if value in self._numbers else value
             case _:
                 return value
@@ -106,8 +109,6 @@ class SecretTexts:
     def masked_value(self, value: Any) -> Any:
         """The JSON value itself if there is no secret in it, otherwise a copy as of `tree`."""
         index = self.prepare()
-        if index is None:
-            return value
         try:
             content = orjson.dumps(value).decode()
         except TypeError:
