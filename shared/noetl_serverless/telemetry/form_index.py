@@ -14,8 +14,6 @@ _PIECE_CHARACTERS = 128 * 1024
 CUT = "…"
 # a text of this length may have been cut without it
 _MIN_CUT_CHARACTERS = 2000
-
-
 # beginnings that are looked for with a regular expression, which tries them in turn; more are looked up one by one
 _MAX_IN_EXPRESSION = 200
 
@@ -34,9 +32,9 @@ class FormIndex:
         self._beginnings = _any_of(self._buckets) if len(self._buckets) <= _MAX_IN_EXPRESSION else None
 
     def may_begin_in(self, text: str) -> bool:
-        """Whether it has the first characters of a form; cheap for a short text."""
-        if self._beginnings is None:
-            return next(self._candidates(text), None) is not None
+        """False only if there is no form in it; cheap for a short text."""
+        if self._beginnings is None or len(text) > _PIECE_CHARACTERS:
+            return True
         return self._beginnings.search(text) is not None
 
     def is_in(self, text: str) -> bool:

@@ -31,6 +31,8 @@ _MAX_CACHED_CHARACTERS = 256
 
 # nothing quotes or escapes these characters
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(?:[.~]+[A-Za-z0-9_-]+)*\Z")
+# as a part of the host of a URL it is sent in lower case
+_IN_HOST = re.compile(r"[A-Za-z0-9.-]{8,}\Z")
 _NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?\Z")
 _ESCAPED_BYTE = re.compile(r"%[0-9A-F]{2}")
 
@@ -81,8 +83,11 @@ def _text_forms(secret: str) -> dict[str, Check | None]:
     found: dict[str, Check | None] = {}
     parts = {line for line in secret.splitlines() if len(line) >= _MIN_PART_CHARACTERS}
     for text in (secret, *sorted(parts - {secret})):
-        spellings = {text} if _PLAIN.match(text) else set(_spellings(text))
-        contents = {text.encode()} if len(spellings) == 1 else set(_contents(text))
+        spellings, contents = {text}, {text.encode(errors="replace")}
+        if not _PLAIN.match(text):
+            spellings, contents = set(_spellings(text)), set(_contents(text))
+        elif _IN_HOST.match(text):
+            spellings.add(text.lower())
         for form, check in (pair for content in contents for pair in _base64(content)):
             found.setdefault(form, check)
         # a JSON document may stand in another, and is looked through as one

@@ -305,6 +305,12 @@ async def test_no_part_of_an_answer_shows_the_password_of_the_url(http: Run, ser
     assert parts_shown(outcome.data, secret) == []
 
 
+async def test_a_secret_in_the_host_of_a_url_is_not_shown_in_lower_case(http: Run) -> None:
+    outcome = await http("http://Tenant-77XyZ.invalid/")
+    message = SecretTexts(["Tenant-77XyZ"]).text(error_of(outcome)["message"])
+    assert "***" in message and "tenant-77xyz" not in message.lower(), message
+
+
 async def test_the_excerpt_of_an_answer_is_cut_with_a_sign(http: Run) -> None:
     message = error_of(await http("/status/400?" + "x" * 300))["message"]
     assert message.endswith("xxx…"), message
