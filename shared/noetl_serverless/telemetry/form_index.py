@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
 
 from .secret_forms import MIN_CHARACTERS, Check
@@ -24,11 +24,10 @@ class FormIndex:
     def __init__(self, forms: Mapping[str, Check | None]) -> None:
         """Each of at least `MIN_CHARACTERS`."""
         self._forms = forms
-        # first characters -> length -> the forms that begin with them, longest first
-        self._buckets: dict[str, dict[int, list[str]]] = {}
-        for form in sorted(forms, key=len, reverse=True):
-            self._buckets.setdefault(form[:MIN_CHARACTERS], {}).setdefault(len(form), []).append(form)
-        self._longest = max(map(len, forms), default=0)
+        # by the first characters
+        self._buckets: dict[str, _Bucket] = {}
+        for form in sorted(forms):
+            self._buckets.setdefault(form[:MIN_CHARACTERS], _Bucket()).append(form)
         self._beginnings = _any_of(self._buckets) if len(self._buckets) <= _MAX_IN_EXPRESSION else None
 
     def may_begin_in(self, text: str) -> bool:
@@ -72,20 +71,56 @@ class FormIndex:
                 yield match.start()
 
     def _forms_at(self, text: str, at: int) -> Iterator[str]:
-        for length in self._buckets[text[at : at + MIN_CHARACTERS]]:
-            if (form := text[at : at + length]) in self._forms:
-                yield form
+        yield from self._buckets[text[at : at + MIN_CHARACTERS]].forms_at(text, at)
 
     def _is_beginning(self, text: str, at: int, end: int) -> bool:
+        longer = self._buckets[text[at : at + MIN_CHARACTERS]].longer_than(text, at, end)
+        return longer is not None and self._forms[longer] is None
+
+
+class _Bucket:
+    """Forms that have their first characters in common."""
+
+    __slots__ = ("_beginnings", "_forms", "_longest")
+
+    def __init__(self) -> None:
+        self._forms: list[str] = []
+        # of each form, the lengths of the forms that it begins with
+        self._beginnings: list[tuple[int, ...]] = []
+        self._longest = 0
+
+    def append(self, form: str) -> None:
+        """In the order of the alphabet."""
+        beginnings: tuple[int, ...] = ()
+        if self._forms:
+            last = self._forms[-1]
+            lengths = (*self._beginnings[-1], len(last))
+            beginnings = lengths[: bisect_left(lengths, True, key=lambda length: not form.startswith(last[:length]))]
+        self._forms.append(form)
+        self._beginnings.append(beginnings)
+        self._longest = max(self._longest, len(form))
+
+    def forms_at(self, text: str, at: int) -> Iterator[str]:
+        """The forms that stand there, the longest first."""
+        part = text[at : at + self._longest]
+        # all that stand there are the last form before it, or what that begins with
+        place = bisect_right(self._forms, part) - 1
+        if place < 0:
+            return
+        form, lengths = self._forms[place], self._beginnings[place]
+        if part.startswith(form):
+            yield form
+        found = bisect_left(lengths, True, key=lambda length: not part.startswith(form[:length]))
+        for length in reversed(lengths[:found]):
+            yield form[:length]
+
+    def longer_than(self, text: str, at: int, end: int) -> str | None:
+        """A form that begins with the text from `at` to `end`, and is longer."""
         if end - at >= self._longest:
-            return False
+            return None
         part = text[at:end]
-        return any(
-            form.startswith(part) and self._forms[form] is None
-            for length, forms in self._buckets[text[at : at + MIN_CHARACTERS]].items()
-            if length > len(part)
-            for form in forms
-        )
+        place = bisect_right(self._forms, part)
+        return self._forms[place] if place < len(self._forms) and self._forms[place].startswith(part) else None
 
 
 def _any_of(beginnings: Mapping[str, object]) -> re.Pattern[str]:

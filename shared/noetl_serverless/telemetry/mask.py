@@ -9,11 +9,11 @@ MASK: Final = "***"
 
 
 def masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
-    """The text with `***` in place of each span (start, end); spans that overlap have one together."""
+    """The text with `***` in place of each span (start, end); spans that overlap or touch have one together."""
     parts: list[str] = []
-    at = 0
+    masked_to = -1
     for start, end in sorted(spans):
-        if start >= at:
-            parts += [text[at:start], MASK]
-        at = max(at, end)
-    return "".join([*parts, text[at:]])
+        if start > masked_to:
+            parts += [text[max(masked_to, 0) : start], MASK]
+        masked_to = max(masked_to, end)
+    return "".join([*parts, text[max(masked_to, 0) :]])

@@ -27,6 +27,7 @@ MIN_DIGITS = 4
 _MIN_PART_CHARACTERS = 12
 # the base64 of fewer bytes is so short that it stands in other texts by chance
 _MIN_BASE64_BYTES = 8
+_PIECE_CHARACTERS = 1024
 _MAX_CACHED_CHARACTERS = 256
 
 # nothing quotes or escapes these characters
@@ -82,7 +83,7 @@ def _text_forms(secret: str) -> dict[str, Check | None]:
         return {}
     found: dict[str, Check | None] = {}
     parts = {line for line in secret.splitlines() if len(line) >= _MIN_PART_CHARACTERS}
-    for text in (secret, *sorted(parts - {secret})):
+    for text in sorted({piece for part in (secret, *parts) for piece in _pieces(part)}):
         spellings, contents = {text}, {text.encode(errors="replace")}
         if not _PLAIN.match(text):
             spellings, contents = set(_spellings(text)), set(_contents(text))
@@ -95,6 +96,15 @@ def _text_forms(secret: str) -> dict[str, Check | None]:
         twice = {escaped for one in once - spellings for escaped in _escaped(one)}
         found.update(dict.fromkeys(spellings | once | twice))
     return {form: check for form, check in found.items() if len(form) >= MIN_CHARACTERS}
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Of a long text each piece is masked by itself, and what is masked side by side becomes one."""
+    at = 0
+    while len(text) - at > _PIECE_CHARACTERS + _MIN_PART_CHARACTERS:
+        yield text[at : at + _PIECE_CHARACTERS]
+        at += _PIECE_CHARACTERS
+    yield text[at:]
 
 
 def _spellings(text: str) -> Iterator[str]:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 import string
 import threading
 from collections.abc import Callable
@@ -92,6 +93,28 @@ def test_a_value_that_json_does_not_know_is_masked_too(texts: SecretTexts) -> No
 def test_secrets_that_overlap_leave_nothing_between_them() -> None:
     texts = SecretTexts(["abcXYZ", "XYZdef", "Zde"])
     assert texts.text("1 abcXYZdef 2 XYZdef 3 abcXYZ 4") == "1 *** 2 *** 3 *** 4"
+
+
+def test_secrets_side_by_side_are_masked_as_one(texts: SecretTexts) -> None:
+    assert texts.text(SECRET * 3) == "***"
+
+
+@pytest.mark.parametrize("length", [1024, 1025, 1036, 1037, 5000])
+def test_a_long_secret_is_masked_as_one(length: int) -> None:
+    secret = "".join(Random(length).choices(string.ascii_letters + " ", k=length))
+    texts = SecretTexts([secret])
+    assert texts.text(f"is {secret}!") == texts.text(f"is {quote_plus(secret)}!") == "is ***!"
+    assert texts.masked_value([secret]) == ["***"]
+
+
+def test_of_secrets_that_begin_alike_each_is_masked_and_nothing_else() -> None:
+    random = Random(4)
+    for _ in range(200):
+        secrets = {"".join(random.choices("ab", k=random.randint(3, 9))) for _ in range(random.randint(1, 12))}
+        text = "".join(random.choices("abc", k=60))
+        hidden = {n for s in secrets for at in range(60) if text.startswith(s, at) for n in range(at, at + len(s))}
+        shown = "".join("*" if n in hidden else character for n, character in enumerate(text))
+        assert SecretTexts(secrets).text(text) == re.sub(r"\*+", "***", shown), (secrets, text)
 
 
 class TestNumbers:
