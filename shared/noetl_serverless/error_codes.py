@@ -55,7 +55,7 @@ STEP: Final[Mapping[str, str]] = {
     "http.too_large": "The response exceeds the size limit.",
     "http.url": "The URL is not valid.",
     "input.invalid": "The input of a task is not an object.",
-    "keychain.denied": "The source of a keychain entry refused to give its value.",
+    "keychain.denied": "The source of a keychain entry refused to give its value, or gave what cannot be used.",
     "keychain.unavailable": "The source of a keychain entry does not answer.",
     "loop.claim_failed": "The rows of a cursor could not be claimed.",
     "loop.claim_unknown": "Whether rows of a cursor were claimed is no longer known.",

@@ -16,7 +16,8 @@ import orjson
 
 from ..engine.digest import digest, raw_digest
 from ..errors import InvalidPlaybook
-from ..telemetry.masking import MASK, Masking
+from ..telemetry.mask import MASK
+from ..telemetry.masking import Masking
 from ..tools.plans import load_plan
 from .archive import BadCapsule, CapsuleFile
 from .recording import Recording, Result, events_of, line_of

@@ -74,7 +74,7 @@ def similar(name: Any, known: Iterable[Any]) -> str:
 
 
 def _has(name: Any, names: Iterable[Any]) -> str:
-    first = [str(one)[:40] for one in islice(names, 9)]
+    first = [text if len(text) <= 40 else f"{text[:40]}…" for text in map(str, islice(names, 9))]
     if not first:
         return ""
     return f" (available: {', '.join(first[:8])}{', ...' if len(first) > 8 else ''}){similar(name, names)}"

@@ -186,7 +186,7 @@ class _Compiled:
     def _error(
         self, message: str, lineno: int | None = None, name: str | None = None, code: str = "template.error"
     ) -> TemplateError:
-        return self._locate(TemplateError(message[:MAX_MESSAGE_CHARACTERS], name=name, code=code), lineno)
+        return self._locate(TemplateError(_cut(message), name=name, code=code), lineno)
 
     def _locate(self, error: TemplateError, lineno: int | None) -> TemplateError:
         error.template = self.source if len(self.source) <= 500 else self.source[:500] + "..."
@@ -365,6 +365,10 @@ def _as_path(node: nodes.Expr | None) -> _Path | None:
     if not isinstance(node, nodes.Name) or node.name in sandbox.GLOBALS:
         return None
     return (node.name, *reversed(keys))
+
+
+def _cut(message: str) -> str:
+    return message if len(message) <= MAX_MESSAGE_CHARACTERS else f"{message[: MAX_MESSAGE_CHARACTERS - 1]}…"
 
 
 def _data(value: Any) -> Any:

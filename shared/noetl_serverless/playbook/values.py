@@ -41,12 +41,16 @@ class InvalidValue(ValueError):
 
     def place(self) -> str:
         """The place in the form `scores[3].mean`, for messages."""
-        parts = [f"[{part}]" if isinstance(part, int) else f".{part[:80]}" for part in self.path[:20]]
+        parts = [f"[{part}]" if isinstance(part, int) else f".{_cut(part)}" for part in self.path[:20]]
         return "".join(parts).removeprefix(".") + ("..." if len(self.path) > 20 else "")
 
     def pointer(self) -> str:
         """The JSON pointer."""
         return json_pointer(self.path)
+
+
+def _cut(key: str) -> str:
+    return key if len(key) <= 80 else f"{key[:80]}…"
 
 
 class _TooDeep(InvalidValue):

@@ -1,19 +1,22 @@
-"""Masks secrets in what leaves the process: values known to be secret, and text that looks like one."""
+"""Masks secrets in what leaves the process: values that it knows to be secret, and text that looks like one."""
 
 from __future__ import annotations
 
-import base64
-import json
 import re
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote
 
-MASK = "***"
+from .form_index import FormIndex
+from .mask import MASK, masked
+from .secret_forms import Check, Secret, forms
+
 # shorter values would mask half of every line
 _MIN_SECRET_CHARACTERS = 4
 _MAX_SECRETS = 2000
+_MAX_SECRET_CHARACTERS = 1024 * 1024
+_MAX_RECENT = 32
 
 _SECRET_KEY = re.compile(
     r"(?i)(?:^|[_\-.])(?:password|passwd|secret|token|authorization|api[_-]?key|private[_-]?key|cookie)$"
@@ -26,96 +29,61 @@ _PATTERNS = re.compile(
 )
 
 
-# of a secret of several lines, such as a private key, each line of this length is a secret, too
-_MIN_LINE_CHARACTERS = 12
-# the base64 of fewer bytes is too short to be recognized inside that of a longer text
-_MIN_BASE64_BYTES = 8
-
-
-def forms(secret: str) -> Iterator[str]:
-    """The secret as it may appear in texts: as it is, line by line, escaped, quoted for a URL, and in base64, of itself
-    or of a longer text that contains it, such as `user:secret`."""
-    lines = [line for line in secret.splitlines() if len(line) >= _MIN_LINE_CHARACTERS]
-    for text in (secret, *(lines if lines != [secret] else ())):
-        yield text
-        yield json.dumps(text)[1:-1]
-        yield json.dumps(text, ensure_ascii=False)[1:-1]
-        yield repr(text)[1:-1]
-        yield quote(text, safe="")
-        yield quote(text)
-    content = secret.encode(errors="replace")
-    if len(content) >= _MIN_BASE64_BYTES:
-        for before in range(3):
-            # three bytes are four characters: those that also hold bits of the neighbours are left out
-            encoded = base64.b64encode(bytes(before) + content).decode().rstrip("=")
-            whole = encoded[-(-before * 4 // 3) : (before + len(content)) * 4 // 3]
-            yield whole
-            yield whole.replace("+", "-").replace("/", "_")
-
-
-class SecretTexts:
-    """Replaces the secrets that it is told of by `***`, in all their forms, and nothing else."""
-
-    def __init__(self) -> None:
-        self._forms: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._forms)
-
-    def add(self, secret: str) -> None:
-        added = set(forms(secret)) - self._forms
-        if added:
-            self._forms |= added
-            # longest first: a secret may contain another
-            self._pattern = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))))
-
-    def text(self, text: str) -> str:
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
-
-    def tree(self, value: Any) -> Any:
-        """A copy of a JSON value with every text masked, those of keys included."""
-        match value:
-            case str():
-                return self.text(value)
-            case Mapping():
-                return {self.tree(key): self.tree(item) for key, item in value.items()}
-            case list() | tuple():
-                return [self.tree(item) for item in value]
-            case _:
-                return value
-
-
 class Masking:
     """Replaces registered secret values and secret-looking text by `***`."""
 
     def __init__(self) -> None:
-        self._values: OrderedDict[str, None] = OrderedDict()
-        self._known: re.Pattern[str] | None = None
+        self._values: OrderedDict[Secret, Mapping[str, Check | None] | None] = OrderedDict()
+        self._characters = 0
+        # all values but the most recent ones, which are few: so that each new one takes little time
+        self._settled: FormIndex | None = None
+        self._recent: FormIndex | None = None
+        self._recent_values: dict[Secret, None] = {}
+        self._is_prepared = True
+        self._lock = threading.Lock()
 
-    def register(self, value: str) -> None:
-        """Mask `value` from now on; the most recent 2,000 are kept."""
-        if len(value) < _MIN_SECRET_CHARACTERS:
+    def register(self, value: Secret) -> None:
+        """Mask `value` from now on; the most recent 2,000 are kept, of 1 MiB in all."""
+        if len(str(value)) < _MIN_SECRET_CHARACTERS:
             return
-        # a value inside a JSON document may be escaped
-        for form in {value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}:
-            if form in self._values:
-                self._values.move_to_end(form)
-                continue
-            self._values[form] = None
-            self._known = None
-        while len(self._values) > _MAX_SECRETS:
-            self._values.popitem(last=False)
-            self._known = None
+        with self._lock:
+            if value in self._values:
+                self._values.move_to_end(value)
+                return
+            self._values[value] = None
+            self._characters += len(str(value))
+            self._recent_values[value] = None
+            self._is_prepared = False
+            while len(self._values) > _MAX_SECRETS or self._characters > _MAX_SECRET_CHARACTERS:
+                forgotten, _ = self._values.popitem(last=False)
+                self._characters -= len(str(forgotten))
+                self._recent_values.pop(forgotten, None)
+
+    def prepare(self) -> None:
+        """Takes time in proportion to the values that have been registered since the last time."""
+        if self._is_prepared:
+            return
+        with self._lock:
+            for value in self._recent_values:
+                self._values[value] = self._values[value] or forms(value)
+            if len(self._recent_values) > _MAX_RECENT:
+                self._settled, self._recent_values = self._index_of(self._values), {}
+            self._recent = self._index_of(self._recent_values) if self._recent_values else None
+            self._is_prepared = True
+
+    def _index_of(self, values: Iterable[Secret]) -> FormIndex:
+        found: dict[str, Check | None] = {}
+        for value in values:
+            for form, check in (self._values[value] or {}).items():
+                if len(form) >= _MIN_SECRET_CHARACTERS and (check is None or form not in found):
+                    found[form] = check
+        return FormIndex(found)
 
     def text(self, text: str) -> str:
-        if self._values:
-            if self._known is None:
-                # longest first: a secret may contain another
-                longest_first = sorted(self._values, key=len, reverse=True)
-                self._known = re.compile("|".join(map(re.escape, longest_first)))
-            text = self._known.sub(MASK, text)
-        return _PATTERNS.sub(_mask_match, text)
+        self.prepare()
+        # what has just been registered may contain what was before, and the other way round
+        spans = [span for index in (self._settled, self._recent) if index is not None for span in index.spans(text)]
+        return _PATTERNS.sub(_mask_match, masked(text, spans) if spans else text)
 
     def tree(self, value: Any) -> Any:
         """A copy of a JSON-like value with every string masked, and whole values under keys that name a secret."""

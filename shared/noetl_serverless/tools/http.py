@@ -54,7 +54,7 @@ class Http:
         data = {
             "status_code": answer.status,
             "headers": answer.headers,
-            "url": auth.mask(answer.url),
+            "url": auth.mask(answer.url) if auth.params else answer.url,
             "elapsed": round(time.perf_counter() - started, 6),
             **answer.content(),
         }
@@ -68,7 +68,7 @@ class Http:
             "retryable": answer.status in (408, 429) or answer.status >= 500,
             "message": auth.mask(f"{request.title} answered {answer.status} {answer.reason}{answer.excerpt()}"),
         }
-        # a server may send back the credentials that it received
+        # a server may send back the credentials that it received; what succeeds is masked by the worker
         return ToolOutcome("error", data=_masked(data, auth), error=error, extra=_masked(extra, auth))
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .port import Credential, ToolContext, ToolFailure, credential_named
+from .port import Credential, ToolContext, ToolFailure, basic, credential_named
 
 Scheme = Literal["bearer", "basic", "api_key", "header"]
 
@@ -42,12 +41,7 @@ class Authorization:
     credential: Credential | None = None
 
     def mask(self, text: str) -> str:
-        if self.credential is None:
-            return text
-        for value in (*self.headers.values(), *(value.partition(" ")[2] for value in self.headers.values())):
-            if len(value) >= 3:
-                text = text.replace(value, "***")
-        return self.credential.mask(text)
+        return text if self.credential is None else self.credential.mask(text)
 
 
 async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Authorization:
@@ -64,8 +58,8 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
         case "bearer":
             authorization.headers["Authorization"] = f"Bearer {_one_of(credential, *TOKENS)}"
         case "basic":
-            pair = f"{_one_of(credential, *USERS)}:{_one_of(credential, *PASSWORDS)}"
-            authorization.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+            pair = basic(_one_of(credential, *USERS), _one_of(credential, *PASSWORDS))
+            authorization.headers["Authorization"] = f"Basic {pair}"
         case "api_key" | "header":
             _keyed(authorization, spec, credential)
     return authorization

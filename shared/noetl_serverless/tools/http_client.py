@@ -79,7 +79,10 @@ class HttpResponse:
         found = self.content()
         if found["data"] is None or "encoding" in found:
             return ""
-        return ": " + " ".join(self.body[:400].decode(self.charset, "replace").split())[:200]
+        text = " ".join(self.body[:400].decode(self.charset, "replace").split())
+        is_whole = len(self.body) <= 400 and len(text) <= 200
+        # cut with a sign, by which a secret is recognized of which only the beginning is left
+        return f": {text[:200]}" if is_whole else f": {text[:200]}…"
 
 
 FORM = "application/x-www-form-urlencoded"

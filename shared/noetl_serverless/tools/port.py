@@ -7,24 +7,26 @@ error; other exceptions become `tool.internal`.
 
 from __future__ import annotations
 
+import base64
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 
 from ..protocol import ChildRequest
-from ..telemetry.masking import MASK
+from ..telemetry.secret_forms import MIN_CHARACTERS, Secret, number_of
+from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
 
 if TYPE_CHECKING:
     from .python_pool import PythonPool
 
-# shorter texts are no secrets, and would mask half of a message
-MIN_SECRET_CHARACTERS = 3
 # fields of credentials that are names, not secrets, and that an error message needs to make sense
 _PUBLIC = frozenset(
     {
@@ -40,13 +42,21 @@ _PUBLIC = frozenset(
         "name",
         "param",
         "in",
-        # of an OAuth 2.0 token response
+        "sslrootcert",
+        # of the response of a token endpoint
         "token_type",
         "scope",
-        "expires_in",
+        *("expires_in", "expires_at", "expires_on", "expires", "exp", "ext_expires_in", "refresh_expires_in"),
+        *("refresh_token_expires_in", "not_before", "not-before-policy", "nbf", "iat", "issued_at", "created_at"),
         "region",
     }
 )
+# fields that are sent together, as `user:password` in base64, and each of them quoted to a token endpoint
+_PAIRS = ((("client_id",), ("client_secret",)), (("username", "user"), ("password",)))
+
+
+# in a URL such as that of a database
+_PASSWORD = re.compile(r"\w[\w.+-]{0,30}://[^/?#@:]*:([^/?#@]{3,})@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +67,34 @@ class Credential:
     type: str
     data: Mapping[str, Any] = field(repr=False)
 
-    def secrets(self) -> Iterator[str]:
-        """Its texts that have to be masked, at any depth."""
+    def secrets(self) -> Iterator[Secret]:
+        """Its texts and numbers that have to be masked, at any depth, and what HTTP sends instead of a user and a
+        password."""
         yield from _secrets(self.data)
+        for users, passwords in _PAIRS:
+            for pair in product(users, passwords):
+                user, password = (str(self.data.get(name) or "") for name in pair)
+                if user and password:
+                    yield basic(user, password)
+                    yield basic(quote(user, safe="", errors="replace"), quote(password, safe="", errors="replace"))
 
     def mask(self, text: str) -> str:
-        """`text` with every secret of this credential replaced, also where a URL has quoted it."""
-        for value in self.secrets():
-            for form in (value, quote(value, safe=""), quote(value)):
-                text = text.replace(form, MASK)
-        return text
+        """`text` with every secret of this credential replaced, in all its forms."""
+        return SecretTexts(self.secrets()).text(text, may_be_cut=True)
 
 
-def _secrets(value: Any) -> Iterator[str]:
+def basic(user: str, password: str) -> str:
+    """What HTTP Basic authentication sends."""
+    return base64.b64encode(f"{user}:{password}".encode(errors="replace")).decode()
+
+
+def _secrets(value: Any) -> Iterator[Secret]:
     match value:
-        case str() if len(value) >= MIN_SECRET_CHARACTERS:
+        case str() if len(value) >= MIN_CHARACTERS:
+            yield value
+            if (found := _PASSWORD.match(value)) is not None:
+                yield from (found[1], unquote(found[1]))
+        case int() | float() if number_of(value) is not None:
             yield value
         case Mapping():
             for key, member in value.items():

@@ -258,7 +258,7 @@ class Runner:
         line = next((frame.lineno for frame in reversed(frames) if frame.filename == FILE), None)
         if isinstance(error, SyntaxError) and error.filename == FILE:
             line = error.lineno
-        details = {"exception": name, "traceback": shown[-_MAX_TRACEBACK_CHARACTERS:], "line": line}
+        details = {"exception": name, "traceback": _last_lines(shown), "line": line}
         message = f"{before}{name}: {text}" if text else f"{before}{name}"
         return self._failure(error_code, message, details)
 
@@ -301,6 +301,15 @@ class Runner:
             sys.path[:] = self.path
         os.chdir(self.folder)
         remove_content(self.folder, MAX_LEFTOVER_FILES)
+
+
+def _last_lines(traceback: str) -> str:
+    """Those that fit; of a longer line its beginning, since its end may be that of a secret, by which none is
+    recognized."""
+    if len(traceback) <= _MAX_TRACEBACK_CHARACTERS:
+        return traceback
+    fitting = traceback[-_MAX_TRACEBACK_CHARACTERS:].partition("\n")[2]
+    return fitting or traceback.rstrip("\n").rpartition("\n")[2][:_MAX_TRACEBACK_CHARACTERS]
 
 
 def _compiled(code: str) -> CodeType:

@@ -209,7 +209,7 @@ class Workers:
             allow_private_http=True,
             secrets=self.cache,
         )
-        return Secrets(command, load_plan(self.texts[path]), toolbox)
+        return Secrets(command, load_plan(self.texts[path]).keychain, toolbox)
 
     async def read(self, execution_id: str, name: str = "api", path: str = "main", **workload: Any) -> dict[str, Any]:
         views = await self.secrets(execution_id, path, **workload).views([name])
@@ -572,6 +572,12 @@ class TestKinds:
             ("<html>", "is not JSON"),
             ("[1]", "is not an object"),
             ('{"error": "invalid_scope"}', "answered the error 'invalid_scope'"),
+            ('{"access_token": "t", "expires_in": 1' + "0" * 400 + "}", "'api'.*expires_in"),
+            ('{"access_token": "t", "expires_in": NaN}', "'api'.*expires_in"),
+            ('{"access_token": "abc\\ud800defghij"}', "'api'.*access_token"),
+            ('{"access_token": {"a": ["\\u0000"]}}', r"'api'.*access_token\.a\[0\]"),
+            ("[" * 5000 + "]" * 5000, "'api'"),
+            ('{"access_token": ' + "[" * 500 + "]" * 500 + "}", "'api'"),
         ],
     )
     async def test_an_answer_without_a_token_is_refused(self, workers: Workers, text: str, message: str) -> None:
@@ -580,6 +586,21 @@ class TestKinds:
         with pytest.raises(ToolFailure, match=message) as caught:
             await workers.token(await workers.start())
         assert caught.value.error["code"] == "keychain.denied"
+
+    @pytest.mark.parametrize("expires_in", ["'nan'", "'1e999'", "'soon'", "[1]", "null", "true and false"])
+    async def test_a_time_that_is_none_counts_as_not_stated(self, workers: Workers, expires_in: str) -> None:
+        await workers.register(TOKEN_ENTRY.replace("MORE", "scope: local"))
+        workers.server.text = json.dumps({"access_token": "t", "expires_in": expires_in.strip("'")})
+        assert await workers.token(await workers.start()) == "t"
+
+    async def test_more_values_than_can_be_masked_are_denied_and_can_be_fetched_again(self, workers: Workers) -> None:
+        await workers.register(TOKEN_ENTRY.replace("MORE", "scope: local"))
+        workers.server.text = json.dumps({"access_token": "t-1", "more": [f"text-{n}" for n in range(1001)]})
+        id = await workers.start()
+        with pytest.raises(ToolFailure, match="'api': more than 1000 secret values"):
+            await workers.token(id)
+        workers.server.text = None
+        assert await workers.token(id) == "token-2"
 
     async def test_a_token_of_any_content_type_is_read_and_a_body_may_be_json(self, workers: Workers) -> None:
         more = "headers: {content-type: application/json, x-a: '{{ x }}'}"
@@ -665,7 +686,7 @@ class TestKinds:
         types = {"api": "bearer", "db": "postgres", "s": "static", "pg": "postgres"}
         assert {name: credential.type for name, credential in found.items()} == types
         assert found["api"].data["access_token"] == "token-1"
-        assert await secrets.masked("token-1 pass-1") == "*** ***"
+        assert (await secrets.masked({"data": "token-1 pass-1"}))["data"] == "*** ***"
         with pytest.raises(ToolFailure, match="'broken'"):
             await secrets.credential("broken")
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import html
 import json
+import re
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, unquote_plus, urlencode
 
 import pytest
 from aiohttp import web
@@ -17,7 +19,9 @@ from tests.certificate import certificate
 from tests.serving import serving_app
 from yarl import URL
 
-from noetl_serverless.tools.http_client import Request, _redirected
+from noetl_serverless.playbook.template import Template
+from noetl_serverless.telemetry.secret_texts import SecretTexts
+from noetl_serverless.tools.http_client import FORM, Request, _redirected
 from noetl_serverless.tools.port import Credential, ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
@@ -250,6 +254,67 @@ async def test_errors_never_show_the_credential(http: Run, credentials: dict[str
         shown = json.dumps([outcome.error, outcome.data, outcome.extra])
         assert "***" in shown
         assert not any(secret in shown for secret in ("secret-token", "secret-word", "secret/key", "dTpzZWNyZXQ"))
+
+
+# how a playbook sends a secret to a server, which sends it back
+SENT: dict[str, Callable[[str], dict[str, Any]]] = {
+    "as a parameter": lambda secret: {"params": {"p": secret}},
+    "in the url": lambda secret: {"url": f"/echo?p={secret}"},
+    "quoted in the url": lambda secret: {"url": f"/echo?p={Template('{{ x | urlencode }}').render({'x': secret})}"},
+    "in the path": lambda secret: {"url": f"/missing/{quote(secret, safe='')}/x"},
+    "as a form": lambda secret: {"method": "POST", "form": {"p": secret}},
+    "as a form by its type": lambda secret: {
+        "method": "POST",
+        "headers": {"Content-Type": FORM},
+        "body": {"p": secret},
+    },
+    "as json": lambda secret: {"method": "POST", "json": {"p": [secret]}},
+    "in a text": lambda secret: {"method": "POST", "body": f"<{secret}>"},
+    "in a header": lambda secret: {"headers": {"X-Key": secret}},
+    "in base64": lambda secret: {"headers": {"X-Key": base64.b64encode(f"u:{secret}".encode()).decode()}},
+    "in an answer that is no text": lambda secret: {
+        "url": "/typed",
+        "params": {"type": "image/png", "body": base64.b64encode(json.dumps({"p": secret}).encode()).decode()},
+    },
+}
+SECRETS = ("p@ss w!rd'ü/x+y=12", 'a%41b "c" d', "plain-token-77", "hunt3r", "{x: [y]};;$1")
+
+
+def parts_shown(found: Any, secret: str) -> list[str]:
+    """The masked text, in each way to read it in which it shows the secret."""
+    masked = json.dumps(SecretTexts([secret]).tree(found), ensure_ascii=False)
+    assert "***" in masked, f"nothing was masked: {masked}"
+    runs = [run[: len(run) // 4 * 4] for run in re.findall(r"[A-Za-z0-9+/]{8,}", masked)]
+    decoded = [base64.b64decode(run).decode("latin-1") for run in runs]
+    read = [masked, unquote(masked), unquote_plus(masked), html.unescape(masked), *decoded]
+    return [text for text in read if any(form in text for form in (secret, json.dumps(secret)[1:-1]))]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("how", SENT)
+async def test_no_part_of_an_answer_shows_a_secret_that_was_sent(http: Run, how: str, secret: str) -> None:
+    config = {"url": "/echo", **SENT[how](secret)}
+    outcome = await http(config.pop("url"), **config)
+    assert parts_shown([outcome.data, outcome.extra, outcome.error], secret) == []
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+async def test_no_part_of_an_answer_shows_the_password_of_the_url(http: Run, server: str, secret: str) -> None:
+    outcome = await http(f"{server.replace('://', '://u:' + quote(secret, safe='') + '@')}/echo")
+    assert "authorization" in outcome.data["data"]["headers"]
+    assert parts_shown(outcome.data, secret) == []
+
+
+async def test_a_secret_in_the_host_of_a_url_is_not_shown_in_lower_case(http: Run) -> None:
+    outcome = await http("http://Tenant-77XyZ.invalid/")
+    message = SecretTexts(["Tenant-77XyZ"]).text(error_of(outcome)["message"])
+    assert "***" in message and "tenant-77xyz" not in message.lower(), message
+
+
+async def test_the_excerpt_of_an_answer_is_cut_with_a_sign(http: Run) -> None:
+    message = error_of(await http("/status/400?" + "x" * 300))["message"]
+    assert message.endswith("xxx…"), message
+    assert not error_of(await http("/status/400?x"))["message"].endswith("…")
 
 
 @pytest.mark.parametrize(

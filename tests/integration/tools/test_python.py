@@ -793,3 +793,19 @@ async def test_a_result_is_made_into_json_within_the_limit_of_memory(tmp_path: P
         assert reply.get("error", {}).get("code") == "python.memory", "it took more than it may"
     finally:
         await small.close()
+
+
+async def test_a_long_traceback_begins_with_a_whole_line(python: Run) -> None:
+    outcome = await python(
+        "def f(n):\n    return f(n - 1) if n else 1 / 0\nf(200)\nraise ValueError('x\\n' * 3000 + 'end')"
+    )
+    assert len(outcome.extra["py"]["traceback"]) <= 8000
+    outcome = await python("raise ValueError('\\n'.join(f'line {n}' for n in range(2000)))")
+    lines = outcome.extra["py"]["traceback"].splitlines()
+    assert (lines[0].split()[0], lines[-1]) == ("line", "line 1999")
+
+
+async def test_of_a_line_that_is_too_long_for_a_traceback_the_beginning_is_shown(python: Run) -> None:
+    outcome = await python("raise ValueError('begin' + 'x' * 9000 + 'end')")
+    traceback = outcome.extra["py"]["traceback"]
+    assert traceback.startswith("ValueError: beginxxx") and "end" not in traceback

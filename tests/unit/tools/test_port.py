@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import base64
+from typing import Any
+
+import pytest
+
 from noetl_serverless.tools.port import Credential, ToolFailure
 
 
@@ -30,3 +35,27 @@ def test_a_credential_masks_what_is_nested_too() -> None:
     credential = Credential("gcp", "gcs", data)
     assert set(credential.secrets()) == {"-----BEGIN", "h-secret"}
     assert credential.mask("service_account db -----BEGIN h-secret 12") == "service_account db *** *** 12"
+
+
+def test_numbers_of_a_credential_are_secrets() -> None:
+    credential = Credential("x", "custom", {"pin": 98765432, "n": 12, "on": True, "port": 5432, "expires_in": 3600})
+    assert list(credential.secrets()) == [98765432]
+    assert credential.mask("98765432 12 True 5432 3600") == "*** 12 True 5432 3600"
+
+
+@pytest.mark.parametrize(
+    ("data", "sent"),
+    [
+        ({"username": "ann", "password": "s3/cret"}, "ann:s3/cret"),
+        ({"user": "ann", "password": 123}, "ann:123"),
+        ({"client_id": "a b", "client_secret": "s3/cret"}, "a%20b:s3%2Fcret"),
+    ],
+)
+def test_what_http_sends_of_a_user_and_a_password_is_a_secret(data: dict[str, Any], sent: str) -> None:
+    encoded = base64.b64encode(sent.encode()).decode()
+    assert Credential("x", "basic", data).mask(f"Basic {encoded}") == "Basic ***"
+
+
+def test_the_password_in_a_url_is_a_secret_by_itself() -> None:
+    credential = Credential("x", "postgres", {"url": "postgresql://ann:pw%2F1@db:5432/x"})
+    assert credential.mask("no postgresql://ann:pw%2F1@db:5432/x; pw/1 is wrong") == "no ***; *** is wrong"

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from ...store.keychain import CachedSecret
-from ...telemetry.masking import MASK
+from ...telemetry.mask import MASK
 from . import Id, RequestModel
 
 Scope = Literal["local", "global", "shared"]

@@ -213,7 +213,9 @@ class CursorRun(FrameRun):
         command = self.job.command
         name = f"{command.step}/{command.generation}/claim/{self.frame.index}"
         identity = CallIdentity.of(command, name, share=self.job.share)
-        return context_of(self.job.toolbox, identity, self.job.stopwatch.paused, self.job.find_credential)
+        return context_of(
+            self.job.toolbox, identity, self.job.stopwatch.paused, self.job.find_credential(self._cursor.kind)
+        )
 
     # -- running
 

@@ -10,7 +10,7 @@ from ...playbook.plan import Loop, Plan, Step
 from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from .attempts import Attempts
-from .keychain import Secrets
+from .keychain import KEEPS_CREDENTIALS, Secrets
 from .lease import Lease
 from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
@@ -34,11 +34,10 @@ class Job:
     attempts: Attempts
     stopwatch: Stopwatch
     lease: Lease
+    secrets: Secrets
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
     resume: Mapping[str, Any] | None = None
-    # None if the playbook has no keychain
-    secrets: Secrets | None = None
     # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
 
@@ -68,14 +67,13 @@ class Job:
             attempts=attempts,
             stopwatch=stopwatch,
             lease=lease,
-            secrets=Secrets(command, plan, toolbox) if plan.keychain else None,
+            secrets=Secrets(command, plan.keychain, toolbox),
             share=Share(command.plan, plan.weight),
         )
 
-    @property
-    def find_credential(self) -> FindCredential:
-        """Where tools find credentials: among the entries of the keychain, and the stored ones."""
-        return self.toolbox.fetch_credential if self.secrets is None else self.secrets.credential
+    def find_credential(self, kind: str) -> FindCredential:
+        """Where tools of this kind find credentials: among the entries of the keychain, and the stored ones."""
+        return self.secrets.kept_credential if kind in KEEPS_CREDENTIALS else self.secrets.credential
 
     def of_item(
         self,

@@ -11,17 +11,19 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from secrets import token_hex
 from typing import Any
 
 from ...errors import Problem
 from ...playbook.bounds import weight_of
 from ...playbook.keychain import FETCHED
-from ...playbook.plan import KeychainEntry, Plan
+from ...playbook.plan import KeychainEntry
 from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
 from ...playbook.views import SecretName, SecretView, View
 from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
-from ...telemetry.masking import SecretTexts, masking
+from ...telemetry.masking import masking
+from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.fair_queue import NO_SHARE
 from ...tools.port import Credential, ToolFailure
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
@@ -41,6 +43,11 @@ FETCH_SECONDS = 75.0
 LAST_CALL_SECONDS = 2.0
 # larger values are masked in a thread, because it would block the event loop: some 300 KB of text
 INLINE_WEIGHT = 5_000
+# as are more secrets prepared: that takes some milliseconds
+INLINE_BACKLOG = 4_000
+# kinds of tools that send a credential only to a server which does not send it back. They mask it in what they report
+# of a failure; their results, which are large, are not looked through for it
+KEEPS_CREDENTIALS = frozenset({"postgres"})
 # kinds whose values are not tokens: what they are for a tool that authenticates with them, it has to be told
 NO_TOKENS = frozenset({"secret_manager", "static"})
 
@@ -53,23 +60,34 @@ class _Resolved:
 
 
 class Secrets:
-    def __init__(self, command: ClaimedCommand, plan: Plan, toolbox: Toolbox) -> None:
-        """Without a cache in the toolbox nothing is resolved: templates get the names of the secrets."""
+    def __init__(self, command: ClaimedCommand, entries: Mapping[str, KeychainEntry], toolbox: Toolbox) -> None:
+        """`entries`: of the playbook. Without a cache in the toolbox nothing is resolved: templates get the names of
+        the secrets."""
         self._command = command
-        self._entries = plan.keychain
+        self._entries = entries
         self._toolbox = toolbox
         self._cache = toolbox.secrets
         self._known: dict[str, _Resolved] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._texts = SecretTexts()
 
-    async def masked(self, value: Any) -> Any:
-        """The JSON value with every secret in it replaced that this command has used so far."""
-        if not self._texts:
-            return value
-        if weight_of(value, INLINE_WEIGHT) > INLINE_WEIGHT:
-            return await asyncio.to_thread(self._texts.tree, value)
-        return self._texts.tree(value)
+    @property
+    def any_used(self) -> bool:
+        """Whether the command has used a secret so far."""
+        return bool(self._texts)
+
+    async def masked(self, output: Mapping[str, Any]) -> dict[str, Any]:
+        """The envelope with every secret in it replaced that this command has used so far. In what was cut to fit,
+        which the data is not, a secret may be cut as well."""
+        await self._prepared()
+        data = output["data"]
+        if weight_of(data, INLINE_WEIGHT) > INLINE_WEIGHT:
+            data = await asyncio.to_thread(self._texts.masked_value, data)
+        else:
+            data = self._texts.masked_value(data)
+        rest = {key: value for key, value in output.items() if key != "data"}
+        masked: dict[str, Any] = self._texts.tree(rest, may_be_cut=True)
+        return {**masked, "data": data}
 
     async def views(self, names: Iterable[str]) -> dict[str, View]:
         """The entries for templates. Raises ToolFailure `keychain.denied` or `keychain.unavailable`, and
@@ -80,11 +98,22 @@ class Secrets:
         """What a tool's `auth` names: an entry, otherwise a stored credential. Raises ToolFailure, and what the toolbox
         raises."""
         if self._cache is None or name not in self._entries:
+            credential = await self._toolbox.fetch_credential(name)
+            self._remember(credential)
+            return credential
+        return await self._entry_credential(name, self._cache)
+
+    async def kept_credential(self, name: str) -> Credential:
+        """As `credential`, for a tool that gives nothing of it back."""
+        if self._cache is None or name not in self._entries:
             return await self._toolbox.fetch_credential(name)
+        return await self._entry_credential(name, self._cache)
+
+    async def _entry_credential(self, name: str, cache: SecretCache) -> Credential:
         try:
-            return (await self._resolved(name, self._cache)).credential
+            return (await self._resolved(name, cache)).credential
         except TemplateError as error:
-            raise secret_failure(self._entries[name], DENIED, self._texts.text(error.message)) from None
+            raise secret_failure(self._entries[name], DENIED, await self._masked_text(error.message)) from None
 
     async def _view(self, name: str) -> View:
         if self._cache is None:
@@ -110,11 +139,12 @@ class Secrets:
                 data, ttl = found.data, found.ttl
             else:
                 data = await self._source(entry).literal()
+            credential = Credential(entry.name, type_, data)
+            self._remember(credential, entry)
         except ToolFailure as failure:
-            failure.error["message"] = self._texts.text(failure.error["message"])
+            failure.error["message"] = await self._masked_text(failure.error["message"])
             raise
-        credential = Credential(entry.name, type_, data)
-        self._remember(credential)
+        await self._prepared()
         return _Resolved(credential, time.monotonic() + min(ttl, KEEP_SECONDS))
 
     def _source(self, entry: KeychainEntry) -> Sources:
@@ -122,13 +152,32 @@ class Secrets:
         # each fetch is a new one
         identity = CallIdentity.of(command, f"keychain/{entry.name}/{token_hex(8)}", share=NO_SHARE)
         context = context_of(self._toolbox, identity)
-        return Sources(command, self._toolbox.load_tool, context, self.views, self._remember, entry)
+        remember = partial(self._remember, entry=entry)
+        return Sources(command, self._toolbox.load_tool, context, self.views, remember, entry)
 
-    def _remember(self, credential: Credential) -> None:
-        """Mask its secrets from now on: in what the command reports, and in the logs of this process."""
-        for secret in credential.secrets():
-            self._texts.add(secret)
+    def _remember(self, credential: Credential, entry: KeychainEntry | None = None) -> None:
+        """Mask its secrets from now on: in what the command reports, and in the logs of this process. Raises
+        ToolFailure if they are too many. `entry`: that it belongs to."""
+        secrets = list(credential.secrets())
+        try:
+            self._texts.add(secrets)
+        except TooManySecrets as error:
+            if entry is not None:
+                raise secret_failure(entry, DENIED, str(error)) from None
+            message = f"credential {credential.name!r}: {error}"
+            raise ToolFailure("credential", "credential.unfit", message) from None
+        for secret in secrets:
             masking.register(secret)
+
+    async def _prepared(self) -> None:
+        """Prepare masking what was remembered."""
+        if self._texts.backlog > INLINE_BACKLOG:
+            await asyncio.to_thread(self._texts.prepare)
+            await asyncio.to_thread(masking.prepare)
+
+    async def _masked_text(self, message: str) -> str:
+        await self._prepared()
+        return self._texts.text(message, may_be_cut=True)
 
     # -- through the cache
 
@@ -168,6 +217,7 @@ class Secrets:
         try:
             async with asyncio.timeout(FETCH_SECONDS):
                 fetched = await self._source(entry).fetch()
+                self._remember(Credential(entry.name, entry.kind, fetched.data), entry)
         except BaseException as error:
             with suppress(Problem, TimeoutError):
                 async with asyncio.timeout(LAST_CALL_SECONDS):
@@ -178,7 +228,6 @@ class Secrets:
             if isinstance(error, TimeoutError):
                 raise secret_failure(entry, UNAVAILABLE, f"no answer within {FETCH_SECONDS:g} s") from None
             raise
-        self._remember(Credential(entry.name, entry.kind, fetched.data))
         try:
             await cache.store_secret(ended.model_copy(update={"data": dict(fetched.data), "ttl": fetched.ttl}))
         except Problem as problem:

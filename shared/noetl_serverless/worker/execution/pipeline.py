@@ -130,17 +130,16 @@ class Pipeline:
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the sub-playbook that it requests."""
         output = await self._called(task)
-        if self.job.secrets is None or isinstance(output, ChildRequest):
+        if isinstance(output, ChildRequest) or not self.job.secrets.any_used:
             return output
-        masked: dict[str, Any] = await self.job.secrets.masked(output)
-        return masked
+        return await self.job.secrets.masked(output)
 
     async def _called(self, task: Task) -> dict[str, Any] | ChildRequest:
         step = self.job.step
         keychain = None
         try:
-            if self.job.secrets is not None and (names := task.secrets | step.secrets):
-                keychain = await self.job.secrets.views(names)
+            if task.secrets or step.secrets:
+                keychain = await self.job.secrets.views(task.secrets | step.secrets)
             config = await self._render(lambda scope: self._render_tree(task.config, scope), keychain=keychain)
             step_input = self.input
             if step.secret_input:

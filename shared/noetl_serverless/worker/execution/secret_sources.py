@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from ...playbook.keychain import DEFAULT_TTL_SECONDS, ID_TOKEN_FIELDS, TOKEN_FIE
 from ...playbook.plan import KeychainEntry
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
+from ...playbook.values import InvalidValue, stored
 from ...playbook.views import View
 from ...protocol import ClaimedCommand
 from ...tools.aws_signature import signed_headers
@@ -123,7 +124,7 @@ class Sources:
         self._remember(Credential(self._entry.name, "response", response))
         data = response if self._entry.config["map"] is None else await self._rendered("map", response=response)
         if data is response and "error" in response and "access_token" not in response:
-            raise self._denied(f"the token endpoint answered the error {str(response['error'])[:200]!r}")
+            raise self._denied(f"the token endpoint answered the error {_cut(str(response['error']), 200)!r}")
         return Fetched(data, self._lifetime(response.get("expires_in")))
 
     def _lifetime(self, stated: Any) -> float:
@@ -131,7 +132,9 @@ class Sources:
         ttl = self._entry.ttl
         try:
             seconds = float(stated)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
+            return ttl or DEFAULT_TTL_SECONDS
+        if not isfinite(seconds):
             return ttl or DEFAULT_TTL_SECONDS
         return max(1.0, min(seconds, ttl or seconds, 31 * 86_400.0))
 
@@ -157,7 +160,7 @@ class Sources:
         if self._entry.config["provider"] == "credential":
             missing = sorted(str(name) for name in names.values() if name not in credential.data)
             if missing:
-                raise self._denied(f"the credential {credential.name!r} has no field {', '.join(missing)[:200]}")
+                raise self._denied(f"the credential {credential.name!r} has no field {_cut(', '.join(missing), 200)}")
             return {key: credential.data[name] for key, name in names.items()}
         if self._entry.config["provider"] == "aws":
             return {key: await self._aws_secret(str(name), credential) for key, name in names.items()}
@@ -170,7 +173,7 @@ class Sources:
         if "/" not in path:
             project = self._account(credential.name, credential.data).get("project_id")
             if not project:
-                raise self._denied(f"write projects/PROJECT/secrets/{path[:100]}: the credential names no project")
+                raise self._denied(f"write projects/PROJECT/secrets/{_cut(path, 100)}: the credential names no project")
             path = f"projects/{project}/secrets/{path}"
         if "/versions/" not in path:
             path = f"{path}/versions/latest"
@@ -184,8 +187,8 @@ class Sources:
         )
         try:
             content = base64.b64decode(answer["payload"]["data"])
-        except (KeyError, TypeError, binascii.Error):
-            raise self._denied(f"the answer for {path[:200]} holds no secret") from None
+        except (KeyError, TypeError, ValueError):
+            raise self._denied(f"the answer for {_cut(path, 200)} holds no secret") from None
         return self._text_of(content)
 
     async def _aws_secret(self, name: str, credential: Credential) -> Any:
@@ -203,15 +206,23 @@ class Sources:
             keys, str(region), "secretsmanager", "POST", f"{url}/", headers, body.encode(), datetime.now(UTC)
         )
         answer = self._object(await self._call({"url": f"{url}/", "method": "POST", "headers": signed, "body": body}))
-        text = answer.get("SecretString")
-        value = self._text_of(base64.b64decode(answer.get("SecretBinary") or "")) if text is None else text
+        value = answer.get("SecretString")
+        if value is None:
+            try:
+                value = self._text_of(base64.b64decode(answer.get("SecretBinary") or ""))
+            except (ValueError, TypeError):
+                raise self._denied(f"the answer for {_cut(name, 200)}: SecretBinary is not base64") from None
         self._remember(Credential(self._entry.name, "secret", {"value": value}))
         if not field_name:
             return value
         try:
-            return json.loads(value)[field_name]
-        except (ValueError, TypeError, KeyError):
-            raise self._denied(f"the secret {name[:200]} has no field {field_name[:100]}") from None
+            return stored(json.loads(value)[field_name])
+        except InvalidValue as error:
+            message = f"the field {_cut(field_name, 100)} of the secret {_cut(name, 200)} cannot be used: {error}"
+            raise self._denied(message) from None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            message = f"the secret {_cut(name, 200)} has no field {_cut(field_name, 100)}"
+            raise self._denied(message) from None
 
     def _text_of(self, content: bytes) -> str:
         """A secret as text: as base64 if it is none."""
@@ -278,11 +289,15 @@ class Sources:
         """An answer that has to be a JSON object, whatever its content type."""
         try:
             answer = json.loads(answer) if isinstance(answer, str) else answer
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self._denied("the answer of its source is not JSON") from None
         if not isinstance(answer, Mapping):
             raise self._denied("the answer of its source is not an object")
-        return answer
+        try:
+            checked: Mapping[str, Any] = stored(answer)
+        except InvalidValue as error:
+            raise self._denied(f"the answer of its source cannot be used: {error}") from None
+        return checked
 
     async def _rendered(self, key: str, **extra: Any) -> Any:
         scope = build_scope(
@@ -364,5 +379,10 @@ def _seconds_of_jwt(token: str) -> float | None:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         return float(claims["exp"]) - time.time()
-    except (IndexError, KeyError, TypeError, ValueError):
+    except (IndexError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
         return None
+
+
+def _cut(text: str, length: int) -> str:
+    """For messages; with a sign where it was cut, by which the beginning of a secret is recognized."""
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -41,7 +41,7 @@ async def call_task(
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", identity.attempt, error={**error, "at": task.place.line})
     job.lease.check()
-    called = await call_tool(job.toolbox, call, identity, job.stopwatch, job.find_credential)
+    called = await call_tool(job.toolbox, call, identity, job.stopwatch, job.find_credential(task.kind))
     outcome = called.outcome
     meta = {"duration_ms": called.duration_ms}
     try:

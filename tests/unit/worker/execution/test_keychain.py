@@ -16,6 +16,7 @@ from noetl_serverless.protocol import SecretStored as Stored
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.telemetry.masking import masking
+from noetl_serverless.telemetry.secret_texts import MAX_SECRETS
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.time_budget import TimeBudget
@@ -57,12 +58,14 @@ class Bench:
     def __init__(self, scratch: Path) -> None:
         self.cache = Cache()
         self.scratch = scratch
+        # the fields of every credential
+        self.stored: dict[str, Any] = {"value": VALUE}
         self.tools = {"http": FakeTool(refuse), "python": FakeTool(), "postgres": FakeTool()}
         store = FsspecResultStore(f"memory://{scratch.name}")
         load: Any = self.tools.__getitem__
 
         async def credential(name: str) -> Credential:
-            return Credential(name, "any", {"value": VALUE})
+            return Credential(name, "any", self.stored)
 
         self.toolbox = Toolbox(
             load_tool=load,
@@ -217,3 +220,120 @@ async def test_a_denied_secret_fails_the_step_before_its_tool_is_called(bench: B
     assert (outcome.error["code"], outcome.error["at"]) == ("keychain.denied", 11)
     assert bench.tools["python"].calls == []
     without_secrets(outcome)
+
+
+class TestStoredCredentials:
+    """Named by `auth`, in a playbook without a keychain."""
+
+    @pytest.fixture
+    def plain(self, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+        head, _, rest = HEAD.partition("keychain:")
+        monkeypatch.setattr(f"{__name__}.HEAD", f"{head}workflow:{rest.partition('workflow:')[2]}")
+        return bench
+
+    async def test_what_a_server_sends_back_of_it_is_masked_in_a_success(self, plain: Bench) -> None:
+        async def answer(call: ToolCall, context: ToolContext) -> ToolOutcome:
+            sent = (await context.credential("stored")).data["value"]
+            return ToolOutcome("ok", data={"echo": sent}, extra={"http": {"headers": {"x": f"got {sent}"}}})
+
+        plain.tools["http"] = FakeTool(answer)
+        outcome = await plain.run("  - step: a\n    tool: {kind: http, url: 'http://x', auth: stored}\n")
+        assert outcome.data == {"echo": "***"}
+        assert outcome.extra["http"]["headers"]["x"] == "got ***"
+        without_secrets(outcome)
+
+    async def test_it_is_masked_in_what_later_tasks_print_and_return(self, plain: Bench) -> None:
+        async def answer(call: ToolCall, context: ToolContext) -> ToolOutcome:
+            await context.credential("stored")
+            return ToolOutcome("ok", data=1)
+
+        plain.tools["http"] = FakeTool(answer)
+        plain.tools["python"] = FakeTool(ToolOutcome("ok", data=[VALUE], meta={"stdout": f"is {VALUE}\n"}))
+        outcome = await plain.run(
+            "  - step: a\n    tool:\n      - {name: one, kind: http, url: 'http://x', auth: stored}\n"
+            "      - {name: two, kind: python, code: 'result = 1'}\n"
+        )
+        assert outcome.data["results"]["two"] == ["***"]
+        assert json.loads(without_secrets(outcome))["meta"]["stdout"] == "is ***\n"
+
+    async def test_the_rows_of_a_database_are_not_searched_for_its_password(self, plain: Bench) -> None:
+        async def answer(call: ToolCall, context: ToolContext) -> ToolOutcome:
+            await context.credential("db")
+            return ToolOutcome("ok", data={"rows": [{"text": VALUE}]})
+
+        plain.tools["postgres"] = FakeTool(answer)
+        outcome = await plain.run("  - step: a\n    tool: {kind: postgres, auth: db, query: 'SELECT 1'}\n")
+        assert outcome.data == {"rows": [{"text": VALUE}]}
+
+    async def test_one_with_too_many_texts_cannot_be_used(self, plain: Bench) -> None:
+        plain.stored = {"texts": [f"secret-{n}" for n in range(MAX_SECRETS + 1)]}
+
+        async def answer(call: ToolCall, context: ToolContext) -> ToolOutcome:
+            await context.credential("stored")
+            return ToolOutcome("ok")
+
+        plain.tools["http"] = FakeTool(answer)
+        outcome = await plain.run("  - step: a\n    tool: {kind: http, url: 'http://x', auth: stored}\n")
+        assert outcome.error is not None
+        assert outcome.error["code"] == "credential.unfit"
+        assert "credential 'stored': more than 1000 secret values" in outcome.error["message"]
+
+
+async def test_numbers_are_masked_as_numbers_and_as_text(bench: Bench) -> None:
+    bench.stored = {"pin": 98765432}
+    bench.tools["python"] = FakeTool(
+        ToolOutcome("ok", data={"n": 98765432, "text": "98765432", "next": 98765433}, meta={"stdout": "98765432\n"})
+    )
+    outcome = await bench.run(
+        "  - step: a\n    tool: {kind: python, code: 'result = 1', input: {n: '{{ keychain.key.pin }}'}}\n"
+    )
+    assert bench.tools["python"].calls[0].input == {"n": 98765432}
+    assert (outcome.data, outcome.meta["stdout"]) == ({"n": "***", "text": "***", "next": 98765433}, "***\n")
+
+
+@pytest.mark.parametrize("count", [300, MAX_SECRETS - 1])
+async def test_many_secrets_are_all_masked(bench: Bench, count: int) -> None:
+    values = [f"secret-{n:04}-ü" for n in range(count)]
+    bench.stored = {"values": values}
+    bench.tools["python"] = FakeTool(ToolOutcome("ok", data=values))
+    outcome = await bench.run(
+        "  - step: a\n    tool: {kind: python, code: 'result = 1', input: {n: '{{ keychain.key.values }}'}}\n"
+    )
+    assert outcome.data == ["***"] * count
+
+
+async def test_more_secrets_than_can_be_masked_are_denied(bench: Bench) -> None:
+    bench.stored = {"values": [f"secret-{n:04}" for n in range(MAX_SECRETS + 1)]}
+    outcome = await bench.run(
+        "  - step: a\n    tool: {kind: python, code: 'result = 1', input: {n: '{{ keychain.key.values }}'}}\n"
+    )
+    assert outcome.error is not None and outcome.error["code"] == "keychain.denied"
+    message = "the keychain entry 'key': more than 1000 secret values cannot be masked in one command"
+    assert outcome.error["message"] == message
+    assert bench.tools["python"].calls == []
+
+
+@pytest.mark.parametrize(
+    ("part", "shown"),
+    [
+        ({"meta": {"stdout": "x" * 7985 + VALUE[:12]}}, "x***"),
+        ({"meta": {"stdout": "x" * 7990 + VALUE}}, "x***…"),
+        ({"error": {"message": "y" * 7990 + VALUE}}, "y"),
+        ({"error": {"message": "z" * 1990 + VALUE[:10]}}, "z***"),
+        ({"extra": {"py": {"traceback": "t" * 7990 + VALUE}}}, "t***…"),
+    ],
+)
+async def test_a_secret_that_was_cut_off_at_the_end_of_a_text_is_masked(
+    bench: Bench, part: dict[str, Any], shown: str
+) -> None:
+    bench.tools["python"] = FakeTool(ToolOutcome("error", **{"error": {"message": "bad"}, **part}))
+    outcome = await bench.run(STEP)
+    assert shown in outcome.model_dump_json(), "the text is not shown as far as it may be"
+    assert VALUE[:6] not in outcome.model_dump_json()
+
+
+async def test_a_playbook_that_uses_no_secret_gets_its_result_as_it_is(bench: Bench) -> None:
+    data = {"rows": [{"n": 1}]}
+    bench.tools["python"] = FakeTool(ToolOutcome("ok", data=data, stored=True))
+    outcome = await bench.run("  - step: a\n    tool: {kind: python, code: 'result = 1'}\n")
+    assert outcome.data is data
