@@ -83,22 +83,24 @@ class SecretTexts:
         spans = self.prepare().spans(text, may_be_cut=may_be_cut)
         return masked(text, spans) if spans else text
 
-    def tree(self, value: Any, *, may_be_cut: bool = False) -> Any:
-        """A copy of a JSON value with every text masked, those of keys included, and every number that is a secret."""
-        return self._copy(value, self.prepare(), may_be_cut)
+    def tree(self, value: Any, *, may_be_cut: bool = False, keys: bool = True) -> Any:
+        """A copy of a JSON value with every text masked, those of keys included unless they are known names, and every
+        number that is a secret."""
+        return self._copy(value, self.prepare(), may_be_cut, keys)
 
-    def _copy(self, value: Any, index: FormIndex, may_be_cut: bool) -> Any:
+    def _copy(self, value: Any, index: FormIndex, may_be_cut: bool, keys: bool) -> Any:
         match value:
             case str():
                 spans = index.spans(value, may_be_cut=may_be_cut) if index.may_begin_in(value) else ()
                 return masked(value, spans) if spans else value
             case Mapping():
-                return {
-                    self._copy(key, index, may_be_cut): self._copy(item, index, may_be_cut)
-                    for key, item in value.items()
-                }
+                copied: dict[Any, Any] = {}
+                for key, item in value.items():
+                    name = self._copy(key, index, may_be_cut, keys) if keys else key
+                    copied[name if name == key else _free(name, copied)] = self._copy(item, index, may_be_cut, keys)
+                return copied
             case list() | tuple():
-                return [self._copy(item, index, may_be_cut) for item in value]
+                return [self._copy(item, index, may_be_cut, keys) for item in value]
             case None | bool():
                 return value
             case int() | float():
@@ -114,3 +116,11 @@ class SecretTexts:
         except TypeError:
             return self.tree(value)
         return self.tree(value) if index.is_in(content) else value
+
+
+def _free(name: str, taken: Mapping[Any, Any]) -> str:
+    """`name`, or with a number appended if there is one already: two keys that held secrets stay two."""
+    found, count = name, 2
+    while found in taken:
+        found, count = f"{name}{count}", count + 1
+    return found

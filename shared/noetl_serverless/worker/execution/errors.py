@@ -43,10 +43,17 @@ def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
 
 def clean(error: dict[str, Any]) -> dict[str, Any]:
     """Mask secrets and cut texts, because errors are logged and displayed. An error is cut to fit, never refused."""
-    masked: dict[str, Any] = masking.tree(_truncated(error))
+    cut = _truncated(error)
+    masked: dict[str, Any] = with_identity(masking.tree(cut), cut)
     if len(str(masked.get("message", ""))) > MAX_MESSAGE_CHARACTERS:
         masked["message"] = f"{masked['message'][:MAX_MESSAGE_CHARACTERS]}…"
     return brief(masked, ERROR_BYTES)
+
+
+def with_identity(masked: Mapping[str, Any], error: Mapping[str, Any]) -> dict[str, Any]:
+    """A masked error with what identifies it as it was: that rules and arcs read, and none of it is a secret. Secrets
+    of other executions are masked in the process, too."""
+    return {**masked, **{name: error[name] for name in ("kind", "code", "retryable", "at") if name in error}}
 
 
 def bounded(extra: dict[str, Any]) -> dict[str, Any]:

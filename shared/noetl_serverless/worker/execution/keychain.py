@@ -26,6 +26,7 @@ from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.fair_queue import NO_SHARE
 from ...tools.port import Credential, ToolFailure
+from .errors import with_identity
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
 from .toolbox import CallIdentity, SecretCache, Toolbox, context_of
 
@@ -85,9 +86,12 @@ class Secrets:
             data = await asyncio.to_thread(self._texts.masked_value, data)
         else:
             data = self._texts.masked_value(data)
-        rest = {key: value for key, value in output.items() if key != "data"}
-        masked: dict[str, Any] = self._texts.tree(rest, may_be_cut=True)
-        return {**masked, "data": data}
+        # what the envelope consists of, and what an error is, no secret changes: rules and arcs read it
+        rest = {name: self._texts.tree(output[name], may_be_cut=True, keys=False) for name in ("meta", "extra")}
+        error = output["error"]
+        if error is not None:
+            error = with_identity(self._texts.tree(error, may_be_cut=True, keys=False), error)
+        return {**output, **rest, "error": error, "data": data}
 
     async def views(self, names: Iterable[str]) -> dict[str, View]:
         """The entries for templates. Raises ToolFailure `keychain.denied` or `keychain.unavailable`, and
@@ -236,9 +240,17 @@ class Secrets:
         return fetched
 
 
-def digest_of(entry: KeychainEntry, entries: Mapping[str, KeychainEntry], command: ClaimedCommand) -> str:
+def digest_of(
+    entry: KeychainEntry,
+    entries: Mapping[str, KeychainEntry],
+    command: ClaimedCommand,
+    found: dict[str, str] | None = None,
+) -> str:
     """SHA-256 of all that a value is fetched from: of the entry as it is written, of the part of the workload that it
-    reads, and of the entries that it needs. It depends on no secret value."""
+    reads, and of the entries that it needs. It depends on no secret value. `found`: digests of entries, by name."""
+    found = {} if found is None else found
+    if entry.name in found:
+        return found[entry.name]
     workload = command.workload
     read: dict[str, Any] = {}
     for name, parts in entry.reads.items():
@@ -251,9 +263,10 @@ def digest_of(entry: KeychainEntry, entries: Mapping[str, KeychainEntry], comman
         "ttl": entry.ttl,
         "config": {key: _written(tree) for key, tree in entry.config.items()},
         "read": read,
-        "needs": {name: digest_of(entries[name], entries, command) for name in entry.needs},
+        "needs": {name: digest_of(entries[name], entries, command, found) for name in entry.needs},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = found[entry.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return digest
 
 
 def _written(tree: Tree) -> Any:
