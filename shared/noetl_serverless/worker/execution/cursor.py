@@ -63,6 +63,8 @@ class CursorRun(FrameRun):
         self._attempt = 1
         # where the claim of this frame is recorded
         self._recorded: str | None = None
+        # how many claims have been recorded in this delivery
+        self._records = 0
         job.lease.seconds = cursor.lease_seconds
         job.lease.heartbeat_seconds = cursor.heartbeat_seconds
 
@@ -139,31 +141,44 @@ class CursorRun(FrameRun):
 
     # -- records
 
-    def _key(self, delivery: int) -> str:
-        """Where the claim of one delivery of this command is recorded."""
+    def _key(self, delivery: int, number: int) -> str:
+        """Where a claim of one delivery of this command is recorded: the first one, or one after that was rolled
+        back."""
         command = self.job.command
-        name = f"claim-{command.generation}-{self.frame.index}-{command.attempt}-{delivery}"
+        name = f"claim-{command.generation}-{self.frame.index}-{command.attempt}-{delivery}-{number}"
         return storage_key(command.execution_id, command.step, name)
 
     async def _record(self, rows: list[dict[str, Any]], transaction: int) -> None:
-        key, content = self._key(self.job.command.delivery), dump({"rows": rows, "transaction": transaction})
+        key = self._key(self.job.command.delivery, self._records)
+        content = dump({"rows": rows, "transaction": transaction})
         store = self.job.toolbox.store
         self._recorded = key
+        self._records += 1
         await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
 
     async def _claimed_before(self) -> list[Any] | None:
-        """The rows that this frame has claimed already, if it has."""
+        """The rows that this frame has claimed already, if it has. This delivery is looked at, too: a worker that took
+        its lease for lost, or its answer, may be given the same once more."""
         resume = self.job.resume or {}
-        keys = [self._key(delivery) for delivery in range(1, self.job.command.delivery)]
-        for key in [key for key in (resume.get(CLAIM), *keys, self._recorded) if key is not None]:
-            try:
-                record = orjson.loads(await self.job.toolbox.store.get(key))
-            except KeyError:
-                continue
-            if await self._is_committed(record["transaction"]):
+        for key in [key for key in (resume.get(CLAIM), self._recorded) if key is not None]:
+            if (record := await self._recorded_at(key)) and await self._is_committed(record["transaction"]):
                 self._recorded = key
                 return list(record["rows"])
+        for delivery in range(1, self.job.command.delivery + 1):
+            self._records = 0
+            while (record := await self._recorded_at(key := self._key(delivery, self._records))) is not None:
+                if await self._is_committed(record["transaction"]):
+                    self._recorded = key
+                    return list(record["rows"])
+                self._records += 1
         return None
+
+    async def _recorded_at(self, key: str) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = orjson.loads(await self.job.toolbox.store.get(key))
+        except KeyError:
+            return None
+        return record
 
     async def _is_committed(self, transaction: int) -> bool:
         auth = (await self._call()).config["auth"]
