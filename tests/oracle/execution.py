@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,10 @@ from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
 # of one value that `set` gives, and of all that one step sets, in bytes of JSON
 LARGEST_SET = 64 * 1024
 LARGEST_SETS = 128 * 1024
+# what comes back in the place of a secret
+MASK = "***"
+# of the rows that a loop claims: None if they are not known
+Claims = Callable[[Step], list[Any] | None]
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 
@@ -58,8 +62,16 @@ class _Ends(Exception):
 
 
 class Execution:
-    def __init__(self, playbook: Playbook, workload: Mapping[str, Any], execution_id: str = "1") -> None:
+    def __init__(
+        self,
+        playbook: Playbook,
+        workload: Mapping[str, Any],
+        execution_id: str = "1",
+        claims: Claims = lambda step: None,
+    ) -> None:
+        """`claims`: the rows that a loop over a cursor finds, in the order of its results."""
         self.playbook = playbook
+        self._claims = claims
         self.workload = workload
         self.execution_id = execution_id
         self.status: Status = "running"
@@ -92,7 +104,8 @@ class Execution:
 
     @property
     def scope(self) -> Scope:
-        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes))
+        secrets = {name: dict.fromkeys(fields, MASK) for name, fields in self.playbook.keychain.items()}
+        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes), secrets)
 
     # -- what happens to it; each gives the steps that begin
 
@@ -200,7 +213,14 @@ class Execution:
             self._begun.append(Begun(step, generation, self.scope))
             return
         if step.loop.items is None:
-            raise Unclear("what a cursor claims does not follow from the playbook")
+            rows = self._claims(step)
+            if rows is None:
+                raise Unclear("what a cursor claims does not follow from the playbook")
+            if rows:
+                self._begun.append(Begun(step, generation, self.scope, rows))
+            else:
+                self._loop_ends(name, generation, Items(0, []))
+            return
         try:
             items: list[Any] | None = collection(render(step.loop.items, self.scope.names(fetches=False)))
         except OutOfReach:
