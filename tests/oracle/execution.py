@@ -67,9 +67,10 @@ class Execution:
         playbook: Playbook,
         workload: Mapping[str, Any],
         execution_id: str = "1",
-        claims: Claims = lambda step: None,
+        claims: Claims | None = None,
     ) -> None:
-        """`claims`: the rows that a loop over a cursor finds, in the order of its results."""
+        """`claims`: the rows that a loop over a cursor finds, in the order of its results; without it they show when it
+        has ended."""
         self.playbook = playbook
         self._claims = claims
         self.workload = workload
@@ -213,6 +214,9 @@ class Execution:
             self._begun.append(Begun(step, generation, self.scope))
             return
         if step.loop.items is None:
+            if self._claims is None:
+                self._begun.append(Begun(step, generation, self.scope))
+                return
             rows = self._claims(step)
             if rows is None:
                 raise Unclear("what a cursor claims does not follow from the playbook")

@@ -44,11 +44,14 @@ class Differs(Exception):
 
 @dataclass(slots=True)
 class _Loop:
+    """`count`: None of one that claims its items, until it has ended; `drained`: a claim has found none."""
+
     count: int | None
     results: dict[int, Any] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
     error: Any = None
+    drained: bool = False
 
 
 def follow(
@@ -180,13 +183,20 @@ class _Follower:
         loop.results |= dict(enumerate(results, payload["start"]))
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
+        loop.drained |= bool(payload.get("drained"))
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
 
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
         loop, of = self._loops[key], self._playbook.steps[key[0]].loop
         assert of is not None
         stops = loop.failed > 0 and not of.best_effort
-        if not (self._out[key] == 0 if stops else loop.done == loop.count):
+        if of.items is None:
+            if self._out[key] or not (stops or loop.drained or loop.error):
+                return []
+            if not (stops or loop.drained):
+                raise Unclear("whether a claim may fail is not the language's to say")
+            loop.count = loop.done
+        elif not (self._out[key] == 0 if stops else loop.done == loop.count):
             return []
         results = [loop.results[index] for index in sorted(loop.results)]
         assert loop.count is not None
@@ -241,8 +251,8 @@ class _Follower:
         theirs: list[Key] = []
         for entry in decided:
             key = (entry.step or "", entry.generation or 0)
-            if entry.type == "loop.opened" and entry.payload["count"]:
-                self._loops.setdefault(key, _Loop(entry.payload["count"]))
+            if entry.type == "loop.opened" and (entry.payload["count"] or entry.payload["mode"] == "cursor"):
+                self._loops.setdefault(key, _Loop(entry.payload["count"] or None))
             if entry.type != "command.issued":
                 continue
             self._issued += 1

@@ -105,9 +105,16 @@ def _one_more(events: list[Event]) -> list[Event]:
     return [*events, replace(first, seq=len(events) + 1, command_id="other#1", step="other")]
 
 
+def _without_the_claim_that_found_nothing(events: list[Event]) -> list[Event]:
+    if not any(event.type == "loop.opened" and event.payload["mode"] == "cursor" for event in events):
+        raise StopIteration
+    return [replace(event, payload={**event.payload, "drained": False}) for event in events]
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("a loop ends while there may be rows to claim", _without_the_claim_that_found_nothing),
         ("a step that follows is not begun", _without("command.issued", kind="step", attempt=1)),
         ("a step is not skipped", _without("step.skipped")),
         ("it does not end", _without("playbook.completed")),
