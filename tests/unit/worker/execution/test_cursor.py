@@ -88,3 +88,5 @@ async def test_a_claim_that_has_committed_is_continued_and_one_that_was_rolled_b
     for _ in range(2):
         outcome = await run(toolbox, again)
         assert (outcome.data, table.claims) == (rows, claims), outcome
+    records = [key async for key in toolbox.store.list("42")]
+    assert len(records) == claims, "each claim keeps its record"
