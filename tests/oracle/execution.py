@@ -43,7 +43,8 @@ class Unclear(Exception):
 
 @dataclass(slots=True)
 class Items:
-    """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's."""
+    """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's;
+    `unclaimed`: why a claim has failed."""
 
     total: int
     results: list[Any] = field(default_factory=list)
@@ -51,6 +52,7 @@ class Items:
     failed: int = 0
     error: Any = None
     by_reference: bool = False
+    unclaimed: Any = None
 
 
 class _Ends(Exception):
@@ -262,7 +264,12 @@ class Execution:
         stats = {"total": ended.total, "success": ended.succeeded, "failed": ended.failed}
         data = {"results": ended.results, "stats": stats}
         extracted = {"stats": stats} if ended.by_reference else None
-        if ended.failed and not step.loop.best_effort:
+        if ended.unclaimed:
+            error = {"code": "loop.claim_failed", "item": ended.unclaimed}
+            self._finish(
+                name, generation, Outcome("error", data, error, extracted=extracted, of_loop=True), "loop.failed"
+            )
+        elif ended.failed and not step.loop.best_effort:
             first = (ended.error or {}).get("message")
             message = f"{ended.failed} of {ended.total} items failed; the first: {first}"
             error = {"code": "loop.item_failed", "message": message, "item": ended.error}

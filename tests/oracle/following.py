@@ -44,7 +44,8 @@ class Differs(Exception):
 
 @dataclass(slots=True)
 class _Loop:
-    """`count`: None of one that claims its items, until it has ended; `drained`: a claim has found none."""
+    """`count`: None of one that claims its items, until it has ended; `drained`: a claim found none; `unclaimed`: why
+    one has failed."""
 
     count: int | None
     results: dict[int, Any] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class _Loop:
     failed: int = 0
     error: Any = None
     drained: bool = False
+    unclaimed: Any = None
 
 
 def follow(
@@ -184,6 +186,8 @@ class _Follower:
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
         loop.drained |= bool(payload.get("drained"))
+        if payload["end"] == payload["start"]:
+            loop.unclaimed = loop.unclaimed or payload.get("error")
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
 
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
@@ -191,10 +195,10 @@ class _Follower:
         assert of is not None
         stops = loop.failed > 0 and not of.best_effort
         if of.items is None:
-            if self._out[key] or not (stops or loop.drained or loop.error):
+            if self._out[key] or not (stops or loop.drained or loop.unclaimed):
                 return []
-            if not (stops or loop.drained):
-                raise Unclear("whether a claim may fail is not the language's to say")
+            if loop.unclaimed and loop.failed:
+                raise Unclear("of a claim and a row that fail, either may be the reason")
             loop.count = loop.done
         elif not (self._out[key] == 0 if stops else loop.done == loop.count):
             return []
@@ -202,7 +206,7 @@ class _Follower:
         assert loop.count is not None
         done = next((entry for entry in self._decisions[fact.seq] if entry.type == "loop.done"), None)
         large = done is not None and "ref" in done.payload
-        ended = Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large)
+        ended = Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large, loop.unclaimed)
         return self._execution.end_loop(*key, ended)
 
     # -- what was decided

@@ -174,3 +174,23 @@ def test_a_step_that_does_not_see_that_its_sibling_is_skipped_is_found() -> None
     other = replace(issued, payload={**issued.payload, "scope": {"ctx": {}, "steps": {}}})
     with pytest.raises(Differs, match=r"b#1 sees c as None, not as skipped"):
         follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)
+
+
+@pytest.mark.parametrize("mode", ["fail_fast", "best_effort"])
+def test_a_loop_whose_claim_fails_fails(mode: str) -> None:
+    workflow = f"""
+        - step: drain
+          loop:
+            iterator: row
+            cursor: {{kind: postgres, auth: x, claim: "SELECT {{{{ __frame_max_rows }}}}"}}
+            spec: {{mode: cursor, max_in_flight: 3, policy: {{failure: {{mode: {mode}}}}}}}
+          tool: {{kind: noop}}
+        """
+    error = {"code": "postgres.connection", "message": "lost"}
+    run = Run(workflow)
+    first, second, third = (event.command_id for event in run.issued("drain"))
+    run.report(first, "frame.committed", start=0, end=0, ok=0, failed=0, data=[], drained=True)
+    run.report(second, "frame.committed", start=1, end=1, ok=0, failed=0, data=[], error=error)
+    run.report(third, "frame.committed", start=2, end=3, ok=1, failed=0, data=[1])
+    found = follow(read(HEAD + "workflow:\n" + dedent(workflow)), {}, run.log, lambda ref: None)
+    assert (found.status, (found.error or {}).get("code")) == ("failed", "loop.claim_failed")
