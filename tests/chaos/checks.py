@@ -376,7 +376,7 @@ def collected(stack: ChaosStack) -> list[Finding]:
 
 
 def _connections(stack: ChaosStack) -> int:
-    return int(stack.query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0])
+    return int(stack.query("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")[0][0])
 
 
 def _ask(stack: ChaosStack, queries: dict[str, str]) -> list[Finding]:

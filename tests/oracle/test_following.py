@@ -188,7 +188,7 @@ def test_a_loop_whose_claim_fails_fails(mode: str) -> None:
         """
     error = {"code": "postgres.connection", "message": "lost"}
     run = Run(workflow)
-    first, second, third = (event.command_id for event in run.issued("drain"))
+    first, second, third = (str(event.command_id) for event in run.issued("drain"))
     run.report(first, "frame.committed", start=0, end=0, ok=0, failed=0, data=[], drained=True)
     run.report(second, "frame.committed", start=1, end=1, ok=0, failed=0, data=[], error=error)
     run.report(third, "frame.committed", start=2, end=3, ok=1, failed=0, data=[1])

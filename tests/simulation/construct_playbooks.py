@@ -70,7 +70,8 @@ def it_takes_too_long(make: Maker) -> SidePlaybook:
     make.steps[-1]["next"] = to({"step": "turn"})
     path = f"{make.path}_child"
     child = Maker(make.rng, make.recipe, path)
-    child.step("wait", _waiting(make, 600))
+    # it ends by itself if it is spared when its caller is cancelled
+    child.step("wait", _waiting(make, 600, attempts=4))
     make.step("call", {"kind": "playbook", "path": path})
     return make.made(
         Promise("failed", None, ("execution.timeout",), bytes=4_000_000),
@@ -105,9 +106,9 @@ def it_ends_in_time(make: Maker) -> SidePlaybook:
     return make.made(Promise("completed"), executor=_executor(make, timeout="2h"))
 
 
-def _waiting(make: Maker, delay: int) -> dict[str, Any]:
+def _waiting(make: Maker, delay: int, attempts: int = 1000) -> dict[str, Any]:
     tool = make.tool(fail=100_000)
-    rule = {"when": "{{ output.status == 'error' }}", "then": {**FOREVER, "delay": delay}}
+    rule = {"when": "{{ output.status == 'error' }}", "then": {**FOREVER, "attempts": attempts, "delay": delay}}
     tool["spec"] = {"policy": {"rules": [rule]}}
     return tool
 
