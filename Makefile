@@ -3,6 +3,7 @@
 # make test-random SEED=7   in random order        make test-dates   the unit tests at New Year, on a leap day, ...
 #
 # make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
+# make kills ROWS=10000 KILLS=25   kills workers while a loop claims so many rows
 # make mutants SAMPLE=200 SEED=1 PACKAGES="engine store"   plants small faults: which of them does no test notice?
 #
 # make upgrade   the release before and this one over one store, side by side, back and forward
@@ -12,7 +13,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos kills load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -122,6 +123,11 @@ mutants: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m tests.chaos --minutes $(or $(MINUTES),5) $(if $(SEED),--seed $(SEED)) --instances $(or $(INSTANCES),3) \
 	  --processes $(or $(PROCESSES),separate) --report $(or $(REPORT),build/chaos)
+
+# the test of the suite at another size; the seed is printed
+kills: $(VENV)/.dev
+	ROWS=$(or $(ROWS),10000) KILLS=$(or $(KILLS),25) $(if $(SEED),SEED=$(SEED)) \
+	  $(BIN)/python -m pytest -q -s tests/e2e/test_killed_workers.py
 
 load: $(VENV)/.dev
 	$(BIN)/python -m tests.load --minutes $(or $(MINUTES),10) --report $(or $(REPORT),build/load)

@@ -18,7 +18,14 @@ LARGE = 80_000
 BY_TIMER = 5.5
 
 
-def document(folder: str, name: str, steps: list[Step], workload: dict[str, Any], spec: dict[str, Any]) -> str:
+def document(
+    folder: str,
+    name: str,
+    steps: list[Step],
+    workload: dict[str, Any],
+    spec: dict[str, Any],
+    keychain: list[dict[str, Any]] | None = None,
+) -> str:
     """The playbook `folder`/`name`. JSON is YAML."""
     return json.dumps(
         {
@@ -26,6 +33,7 @@ def document(folder: str, name: str, steps: list[Step], workload: dict[str, Any]
             "kind": "Playbook",
             "metadata": {"name": name, "path": f"{folder}/{name}"},
             "executor": {"spec": spec},
+            **({"keychain": keychain} if keychain else {}),
             "workload": workload,
             "workflow": steps,
         }
@@ -73,6 +81,15 @@ def at_once(items: str, limit: int) -> dict[str, Any]:
     return {"in": f"{{{{ {items} }}}}", "iterator": "n", "spec": {"mode": "parallel", "max_in_flight": limit}}
 
 
+def claiming(claim: str, auth: str, limit: int, rows: int) -> dict[str, Any]:
+    """A loop over the rows that the statement claims, up to `rows` at once by each of `limit` frames."""
+    return {
+        "iterator": "row",
+        "cursor": {"kind": "postgres", "auth": auth, "claim": claim},
+        "spec": {"mode": "cursor", "max_in_flight": limit, "frame": {"max_rows": rows, "row_concurrency": 2}},
+    }
+
+
 def admitting(*rules: dict[str, Any]) -> dict[str, Any]:
     """The spec of a step that is run only if these let it."""
     return {"policy": {"admit": {"rules": list(rules)}}}
@@ -106,6 +123,24 @@ def items_that_set(name: str, items: str, following: str) -> Step:
     some = {"when": "{{ iter.n % 3 != 1 }}", "then": {"do": "continue", "set": {"ctx.last": "{{ iter.n }}"}}}
     work = python("import time\ntime.sleep(0.02 * (7 * n % 5))\nresult = n", n="{{ iter.n }}")
     return step(name, {**work, "spec": again(some)}, following, loop=at_once(items, 8))
+
+
+def pages(name: str, count: str, following: str) -> Step:
+    """A pipeline that reads `count` pages of two items, each at the second attempt, and collects the items."""
+    number = "{{ step.page | default(0) }}"
+    code = "result = {'items': [2 * n, 2 * n + 1], 'attempt': attempt}"
+    read = {
+        "name": "page",
+        **python(code, n=number, attempt="{{ _attempt }}"),
+        "output": {"accumulate": {"strategy": "concat", "merge_path": "$.items", "manifest_as": "items"}},
+        "spec": again(
+            {"when": "{{ output.data.attempt < 2 }}", "then": {**RETRY, "backoff": "exponential", "delay": 0.05}}
+        ),
+    }
+    back = {"do": "jump", "to": "page", "set": {"step.page": "{{ step.page | default(0) + 1 }}"}}
+    more = {"when": f"{{{{ step.page | default(0) + 1 < {count} }}}}", "then": back}
+    turn = {"name": "turn", **python("result = n", n=number), "spec": again(more)}
+    return step(name, [read, turn], following)
 
 
 def large(blob: str, items: str, following: str) -> list[Step]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -34,14 +35,22 @@ THREADS = 3
 # of each worker that runs, and of one that was killed after that one's start
 FOLDERS = 2
 # of what the engine gives up, whatever the playbook says: its code, within the error of a step or an item
-ACCIDENTS = ("command.delivery_limit", "worker.time_budget")
+# and with what a claim fails while the server of the users is away: nothing tries it again
+ACCIDENTS = (
+    "command.delivery_limit",
+    "worker.time_budget",
+    "postgres.connection",
+    "postgres.timeout",
+    "postgres.error",
+)
 # seconds after its end in which an execution may still have an effect: until a worker that was paused, and holds a
 # command of it, has heard that the lease is over; by two clocks
 GRACE = LEASE + 7.0 + 2.0 + 2 * SKEW
 
 RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
 UNSETTLED = {
-    "a command is still held": "SELECT execution_id, format('%s %s', command_id, status) FROM noetl.outstanding",
+    "a command is still held": """
+        SELECT execution_id, format('%s %s', command_id, status) FROM noetl.outstanding WHERE status <> 'dead'""",
     "facts wait to be decided": "SELECT execution_id, format('%s %s', type, step) FROM noetl.inbox",
     "a run of a schedule is still owed": """
         SELECT schedule_id, due_at::text FROM noetl.schedule_fire WHERE status <> 'started'""",
@@ -142,8 +151,9 @@ def _given_up(stack: ChaosStack, parents: Mapping[str, str | None]) -> set[str]:
     for code in ACCIDENTS:
         rows = stack.query(
             """SELECT DISTINCT execution_id::text FROM noetl.event
-            WHERE type IN ('call.error', 'frame.committed') AND payload::text LIKE :pattern""",
-            pattern=f'%"code": "{code}"%',
+            WHERE type IN ('call.error', 'frame.committed') AND payload::text ~ :pattern""",
+            # as it was written, with or without a space
+            pattern=f'"code": ?"{re.escape(code)}"',
         )
         for (id,) in rows:
             one: str | None = id
@@ -366,7 +376,7 @@ def collected(stack: ChaosStack) -> list[Finding]:
 
 
 def _connections(stack: ChaosStack) -> int:
-    return int(stack.query("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")[0][0])
+    return int(stack.query("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")[0][0])
 
 
 def _ask(stack: ChaosStack, queries: dict[str, str]) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,8 @@ from tests.constructs import (
 )
 
 LONG_WAIT = 600
+# the users' own database, and what their secret is called: credentials of these names
+DATABASE, CLIENT = "chaos_jobs", "chaos_client"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,8 @@ class Kind:
     the same thought out by hand, to keep the oracle honest.
 
     `weight`: how many of it to start beside the others. `texts`: what must be registered for it. `endless`: it goes on
-    until somebody cancels it. `effects`: it calls the server of effects, whose address is in its payload.
+    until somebody cancels it. `effects`: it calls the server of effects, whose address is in its payload. `claims`: the
+    rows that its loop claims.
     """
 
     name: str
@@ -49,14 +52,21 @@ class Kind:
     weight: int = 4
     endless: bool = False
     effects: bool = False
+    claims: Callable[[Mapping[str, Any]], list[Any]] | None = None
 
     @property
     def path(self) -> str:
         return f"chaos/{self.name}"
 
 
-def playbook(name: str, steps: list[Step], workload: dict[str, Any] | None = None, **spec: Any) -> str:
-    return document("chaos", name, steps, workload or {}, spec)
+def playbook(
+    name: str,
+    steps: list[Step],
+    workload: dict[str, Any] | None = None,
+    keychain: list[dict[str, Any]] | None = None,
+    **spec: Any,
+) -> str:
+    return document("chaos", name, steps, workload or {}, spec, keychain)
 
 
 def _n(number: int) -> dict[str, Any]:
@@ -573,6 +583,126 @@ EFFECTS_CANCELLED = Kind(
     effects=True,
 )
 
+# rows of a table of the users'; each execution has its own, and each row an effect
+CLAIMED = Kind(
+    "claimed",
+    (
+        playbook(
+            "claimed",
+            [
+                step(
+                    "make",
+                    {
+                        "kind": "postgres",
+                        "auth": DATABASE,
+                        "command": "INSERT INTO job (execution_id, id) SELECT '{{ execution_id }}', n "
+                        "FROM generate_series(1, CAST({{ workload.n }} AS integer)) AS n ON CONFLICT DO NOTHING",
+                        "spec": PATIENT,
+                    },
+                    "drain",
+                ),
+                step(
+                    "drain",
+                    effect("row/{{ iter.row.id }}"),
+                    "all",
+                    loop=constructs.claiming(
+                        "UPDATE job SET claims = claims + 1 WHERE execution_id = '{{ execution_id }}' AND id IN ("
+                        "SELECT id FROM job WHERE execution_id = '{{ execution_id }}' AND claims = 0 "
+                        "ORDER BY id LIMIT {{ __frame_max_rows }} FOR UPDATE SKIP LOCKED) RETURNING id",
+                        DATABASE,
+                        4,
+                        3,
+                    ),
+                ),
+                step("all", python("result = sorted(one['data']['n'] for one in all)", all="{{ drain }}")),
+            ],
+            {"n": 0, "url": ""},
+        ),
+    ),
+    lambda number: {"n": 5 + number % 15},
+    weight=3,
+    effects=True,
+    claims=lambda given: [{"id": n} for n in range(1, given["n"] + 1)],
+)
+COLLECTED = Kind(
+    "collected",
+    (
+        playbook(
+            "collected",
+            [
+                constructs.pages("pages", "workload.n", "sum"),
+                step("sum", python("result = items", items="{{ pages.items }}")),
+            ],
+            {"n": 0},
+        ),
+    ),
+    lambda number: {"n": 1 + number % 6},
+    # each page was read twice
+    lambda given: [item for page in range(given["n"]) for item in 2 * [2 * page, 2 * page + 1]],
+    weight=3,
+)
+OVERDUE = Kind(
+    "overdue",
+    (
+        playbook(
+            "overdue",
+            [
+                step("before", {"kind": "noop"}, "wait"),
+                step(
+                    "wait",
+                    {**python("result = {'ready': False}"), "spec": _again("{{ not output.data.ready }}", LONG_WAIT)},
+                ),
+            ],
+            timeout=3,
+        ),
+    ),
+    lambda number: {},
+    weight=2,
+)
+# fetched again every few seconds, and shared by all executions
+SECRET = Kind(
+    "secret",
+    (
+        playbook(
+            "secret",
+            [
+                step(
+                    "use",
+                    {**effect("use"), "headers": {"Authorization": "Bearer {{ keychain.client.phrase }}"}},
+                    "tell",
+                ),
+                step(
+                    "tell",
+                    python(
+                        "result = {'seen': ['is ' + phrase], 'n': n}",
+                        phrase="{{ keychain.client.phrase }}",
+                        n="{{ workload.n }}",
+                    ),
+                    "end",
+                ),
+                step("end", python("result = [seen, n]", seen="{{ tell.seen }}", n="{{ tell.n }}")),
+            ],
+            {"n": 0, "url": ""},
+            [
+                {
+                    "name": "client",
+                    "kind": "secrets",
+                    "provider": "credential",
+                    "scope": "global",
+                    "auto_renew": True,
+                    "ttl": 5,
+                    "auth": CLIENT,
+                    "map": {"phrase": "client_secret"},
+                }
+            ],
+        ),
+    ),
+    _n,
+    lambda given: [["is ***"], given["n"]],
+    weight=3,
+    effects=True,
+)
+
 TICK = playbook("tick", [step("tick", python("result = {'n': n}", n="{{ workload.n }}"))], {"n": 0})
 
 KINDS = (
@@ -600,6 +730,10 @@ KINDS = (
     EFFECTS,
     EFFECTS_FAIL,
     EFFECTS_CANCELLED,
+    CLAIMED,
+    COLLECTED,
+    OVERDUE,
+    SECRET,
 )
 BY_NAME = {kind.name: kind for kind in KINDS}
 # every text that must be registered, children first

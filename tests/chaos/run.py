@@ -17,6 +17,7 @@ from .fault_injection import FaultInjector
 from .faults import plan
 from .report import Report
 from .stack import ChaosStack
+from .user_data import UserData
 from .users import Users, kind_of
 
 
@@ -27,6 +28,7 @@ def chaos(
     at = datetime.now(UTC).isoformat(timespec="seconds")
     skew = SKEW if stack.library and stack.instances > 1 else 0.0
     report = Report(command, seed, at, machine(), round(seconds / 60, 2), stack.instances, skew)
+    data = UserData(stack)
     users = Users(stack, seed, rate)
     faults = plan(seed, seconds, together=stack.is_together)
     say(f"seed {seed}: {len(faults)} faults in {seconds:g} s")
@@ -48,6 +50,7 @@ def chaos(
     began = time.monotonic()
     report.findings = [*users.findings, *injector.findings, *stuck]
     _audit(stack, users, report)
+    report.findings += [*data.claims(), *data.secrets()]
     report.audited_s = time.monotonic() - began
     return report
 

@@ -28,12 +28,13 @@ def test_the_oracle_says_what_was_thought_out_by_hand(kind: Kind) -> None:
         ("child_fails", "child.failed", "call"),
         ("loop_fails", "loop.item_failed", "every"),
         ("over_budget", "budget.exceeded", "turn"),
+        ("overdue", "execution.timeout", None),
     ],
 )
-def test_what_is_to_fail_fails_where_and_why_it_should(name: str, code: str, step: str) -> None:
+def test_what_is_to_fail_fails_where_and_why_it_should(name: str, code: str, step: str | None) -> None:
     prediction = prediction_of(BY_NAME[name], BY_NAME[name].payload(5), "7")
     assert prediction.error is not None
-    assert (prediction.status, prediction.error["code"], prediction.error["step"]) == ("failed", code, step)
+    assert (prediction.status, prediction.error["code"], prediction.error.get("step")) == ("failed", code, step)
 
 
 def test_each_effect_has_a_name_of_its_own() -> None:
@@ -41,3 +42,10 @@ def test_each_effect_has_a_name_of_its_own() -> None:
     names = effects_of(prediction_of(kind, {**kind.payload(1), "url": "http://127.0.0.1:1"}, "7"))
     assert names == ["one", "many/0", "many/1", "many/2", "many/3", "before/0", "after/0", "before/1", "after/1"]
     assert len(set(names)) == len(names)
+
+
+def test_each_row_that_is_claimed_has_an_effect() -> None:
+    kind = BY_NAME["claimed"]
+    prediction = prediction_of(kind, {"n": 5, "url": "http://127.0.0.1:1"}, "7")
+    assert effects_of(prediction) == [f"row/{n}" for n in range(1, 6)]
+    assert len(prediction.result) == 5

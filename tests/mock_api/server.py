@@ -46,6 +46,7 @@ import base64
 import binascii
 import contextlib
 import json
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -155,6 +156,8 @@ class MockApi(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._claims: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        # the Idempotency-Keys that the rows of a table came with
+        self._keys: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         # token -> client, when it expires (monotonic seconds), how many requests are left
         self._tokens: dict[str, tuple[str, float, int]] = {}
         self.secrets = SecretStores(self._count)
@@ -164,6 +167,16 @@ class MockApi(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A caller that was killed is no error."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    def keys(self, table: str) -> dict[str, set[str]]:
+        """Row -> the Idempotency-Keys of its claims; "" for one without."""
+        with self._lock:
+            return {row: set(keys) for row, keys in self._keys[table].items()}
 
     def answer(self, request: Request) -> Answer:
         """Raises Refused."""
@@ -261,6 +274,7 @@ class MockApi(ThreadingHTTPServer):
                 if len(rows) >= MAX_COUNTERS:
                     raise Refused(507, "too many rows")
                 rows[row[0]] += 1
+                self._keys[table][row[0]].add(request.headers.get("idempotency-key", ""))
                 return Answer({"row": row[0], "times": rows[row[0]]})
             repeated = [name for name, times in rows.items() if times > 1]
             return Answer({"rows": len(rows), "requests": rows.total(), "repeated": repeated[:100]})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +15,10 @@ from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
 # of one value that `set` gives, and of all that one step sets, in bytes of JSON
 LARGEST_SET = 64 * 1024
 LARGEST_SETS = 128 * 1024
+# what comes back in the place of a secret
+MASK = "***"
+# of the rows that a loop claims: None if they are not known
+Claims = Callable[[Step], list[Any] | None]
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 
@@ -39,7 +43,8 @@ class Unclear(Exception):
 
 @dataclass(slots=True)
 class Items:
-    """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's."""
+    """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's;
+    `unclaimed`: why a claim has failed."""
 
     total: int
     results: list[Any] = field(default_factory=list)
@@ -47,6 +52,7 @@ class Items:
     failed: int = 0
     error: Any = None
     by_reference: bool = False
+    unclaimed: Any = None
 
 
 class _Ends(Exception):
@@ -58,8 +64,17 @@ class _Ends(Exception):
 
 
 class Execution:
-    def __init__(self, playbook: Playbook, workload: Mapping[str, Any], execution_id: str = "1") -> None:
+    def __init__(
+        self,
+        playbook: Playbook,
+        workload: Mapping[str, Any],
+        execution_id: str = "1",
+        claims: Claims | None = None,
+    ) -> None:
+        """`claims`: the rows that a loop over a cursor finds, in the order of its results; without it they show when it
+        has ended."""
         self.playbook = playbook
+        self._claims = claims
         self.workload = workload
         self.execution_id = execution_id
         self.status: Status = "running"
@@ -92,7 +107,8 @@ class Execution:
 
     @property
     def scope(self) -> Scope:
-        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes))
+        secrets = {name: dict.fromkeys(fields, MASK) for name, fields in self.playbook.keychain.items()}
+        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes), secrets)
 
     # -- what happens to it; each gives the steps that begin
 
@@ -209,7 +225,17 @@ class Execution:
             self._begun.append(Begun(step, generation, self.scope))
             return
         if step.loop.items is None:
-            raise Unclear("what a cursor claims does not follow from the playbook")
+            if self._claims is None:
+                self._begun.append(Begun(step, generation, self.scope))
+                return
+            rows = self._claims(step)
+            if rows is None:
+                raise Unclear("what a cursor claims does not follow from the playbook")
+            if rows:
+                self._begun.append(Begun(step, generation, self.scope, rows))
+            else:
+                self._loop_ends(name, generation, Items(0, []))
+            return
         try:
             items: list[Any] | None = collection(render(step.loop.items, self.scope.names(fetches=False)))
         except OutOfReach:
@@ -247,7 +273,12 @@ class Execution:
         stats = _stats(ended)
         data = {"results": ended.results, "stats": stats}
         extracted = {"stats": stats} if ended.by_reference else None
-        if ended.failed and not step.loop.best_effort:
+        if ended.unclaimed:
+            error = {"code": "loop.claim_failed", "item": ended.unclaimed}
+            self._finish(
+                name, generation, Outcome("error", data, error, extracted=extracted, of_loop=True), "loop.failed"
+            )
+        elif ended.failed and not step.loop.best_effort:
             first = (ended.error or {}).get("message")
             message = f"{ended.failed} of {ended.total} items failed; the first: {first}"
             error = {"code": "loop.item_failed", "message": message, "item": ended.error}

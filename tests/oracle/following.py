@@ -44,11 +44,16 @@ class Differs(Exception):
 
 @dataclass(slots=True)
 class _Loop:
+    """`count`: None of one that claims its items, until it has ended; `drained`: a claim found none; `unclaimed`: why
+    one has failed."""
+
     count: int | None
     results: dict[int, Any] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
     error: Any = None
+    drained: bool = False
+    unclaimed: Any = None
 
 
 def follow(
@@ -189,13 +194,22 @@ class _Follower:
         loop.results |= dict(enumerate(results, payload["start"]))
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
+        loop.drained |= bool(payload.get("drained"))
+        if payload["end"] == payload["start"]:
+            loop.unclaimed = loop.unclaimed or payload.get("error")
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
 
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
         loop, of = self._loops[key], self._playbook.steps[key[0]].loop
         assert of is not None
         stops = loop.failed > 0 and not of.best_effort
-        if not (self._out[key] == 0 if stops else loop.done == loop.count):
+        if of.items is None:
+            if self._out[key] or not (stops or loop.drained or loop.unclaimed):
+                return []
+            if loop.unclaimed and loop.failed:
+                raise Unclear("of a claim and a row that fail, either may be the reason")
+            loop.count = loop.done
+        elif not (self._out[key] == 0 if stops else loop.done == loop.count):
             return []
         done = next((entry for entry in self._decisions[fact.seq] if entry.type == "loop.done"), None)
         large = done is not None and "ref" in done.payload
@@ -205,7 +219,7 @@ class _Follower:
         loop = self._loops[key]
         assert loop.count is not None
         results = [loop.results[index] for index in sorted(loop.results)]
-        return Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large)
+        return Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large, loop.unclaimed)
 
     # -- what was decided
 
@@ -253,8 +267,8 @@ class _Follower:
         theirs: list[Key] = []
         for entry in decided:
             key = (entry.step or "", entry.generation or 0)
-            if entry.type == "loop.opened" and entry.payload["count"]:
-                self._loops.setdefault(key, _Loop(entry.payload["count"]))
+            if entry.type == "loop.opened" and (entry.payload["count"] or entry.payload["mode"] == "cursor"):
+                self._loops.setdefault(key, _Loop(entry.payload["count"] or None))
             if entry.type != "command.issued":
                 continue
             self._issued += 1

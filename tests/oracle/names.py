@@ -18,7 +18,7 @@ EVENTS: Mapping[str, frozenset[str]] = {
     "step.skipped": frozenset({"step.skipped"}),
 }
 RESERVED = frozenset(
-    {"workload", "ctx", "iter", "step", "loop", "event", "output", "error", "execution_id", "results"}
+    {"workload", "ctx", "iter", "step", "loop", "event", "output", "error", "execution_id", "results", "keychain"}
     | {"_prev", "_task", "_attempt"}
 )
 
@@ -116,13 +116,15 @@ class Scope:
     workload: Mapping[str, Any]
     ctx: Mapping[str, Any]
     outcomes: Mapping[str, Outcome]
+    # entry -> its fields, as they are seen in what comes back
+    secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def names(self, *, fetches: bool, **more: Any) -> dict[str, Any]:
         """The nearer hides the farther: `more`, the iteration, steps, ctx, workload."""
         steps = {name: StepResult(outcome, fetches) for name, outcome in self.outcomes.items()}
         layers = {**self.workload, **self.ctx, **steps, **(more.get("iter") or {}), **(more.pop("labels", None) or {})}
         free = {name: value for name, value in layers.items() if name not in RESERVED}
-        own = {"workload": self.workload, "ctx": self.ctx, "execution_id": self.execution_id}
+        own = {"workload": self.workload, "ctx": self.ctx, "execution_id": self.execution_id, "keychain": self.secrets}
         return {**free, **own, **{name: value for name, value in more.items() if value is not None}}
 
     def after(self, outcome: Outcome, *, fetches: bool, **more: Any) -> dict[str, Any]:

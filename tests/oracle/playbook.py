@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,10 @@ import yaml
 from .graph import Graph
 from .template import names_in
 
+# keys of a tool that are not its kind's own
+OF_TASK = frozenset({"kind", "name", "input", "spec", "output", "assert"})
+CHECKS = ("expects", "returns")
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 PREVIOUS = frozenset({"previous", "prev", "_previous", "@previous"})
 
 
@@ -22,15 +27,43 @@ class Rule:
     to: str | None = None
     attempts: int = 3
     set: Mapping[str, Any] = field(default_factory=dict)
+    # of a retry: how the delays grow, the first of them in seconds (None if it is a template), and the longest
+    backoff: str = "fixed"
+    delay: float | None = 0.0
+    max_delay: float = 86_400.0
+
+    def wait(self, attempt: int) -> float:
+        """Seconds until the attempt after this one, at least."""
+        if self.backoff == "none" or self.delay is None:
+            return 0.0
+        growth = {"linear": attempt, "exponential": 2 ** min(attempt - 1, 40)}.get(self.backoff, 1)
+        return float(min(self.delay * growth, self.max_delay))
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulate:
+    """What is collected of each run of a task, and under which name; `path`: the part of its result."""
+
+    name: str
+    strategy: str
+    path: tuple[str, ...]
+    on_success: bool
+    on_error: bool
+    max_items: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
+    """`expects` and `returns`: paths that its input and its result must have."""
+
     label: str
     kind: str
     input: Mapping[str, Any]
     config: Mapping[str, Any]
     rules: tuple[Rule, ...]
+    accumulate: Accumulate | None = None
+    expects: tuple[tuple[str, ...], ...] = ()
+    returns: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +121,10 @@ class Playbook:
     budget: Mapping[str, Any]
     workload: Mapping[str, Any]
     graph: Graph
+    # seconds that an execution may take
+    timeout: float | None = None
+    # entry of the keychain -> its fields
+    keychain: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def read(text: str) -> Playbook:
@@ -107,7 +144,24 @@ def read(text: str) -> Playbook:
         budget=spec.get("budget") or {},
         workload=document.get("workload") or {},
         graph=Graph({name: [arc.target for arc in step.arcs] for name, step in steps.items()}, entry),
+        timeout=_seconds(spec.get("timeout")),
+        keychain={entry["name"]: _fields(entry) for entry in document.get("keychain") or ()},
     )
+
+
+def _fields(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    tokens = ("token", "access_token") if entry["kind"] in ("bearer", "oauth2") else ()
+    return tuple(entry.get("map") or tokens)
+
+
+def _seconds(value: Any) -> float | None:
+    """Of a number, or a text with units; None of a template."""
+    if value is None or isinstance(value, int | float):
+        return value
+    parts = re.fullmatch(r"(?:\d+(?:\.\d+)?(?:ms|d|h|m|s))+", str(value).strip())
+    if parts is None:
+        return None
+    return sum(float(number) * UNITS[unit] for number, unit in re.findall(r"([\d.]+)(ms|d|h|m|s)", parts[0]))
 
 
 def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
@@ -145,12 +199,32 @@ def _task(tool: Mapping[str, Any], label: str, workbook: Mapping[str, Any]) -> T
         named = workbook[tool["name"]]
         rules = _rules(tool) or _rules(named)
         own = {**(named.get("input") or {}), **(tool.get("input") or {})}
-        return Task(label, named["kind"], own, _config(named), rules)
-    return Task(label, tool["kind"], tool.get("input") or {}, _config(tool), _rules(tool))
+        return Task(label, named["kind"], own, _config(named), rules, *_results(named))
+    return Task(label, tool["kind"], tool.get("input") or {}, _config(tool), _rules(tool), *_results(tool))
 
 
 def _config(tool: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in tool.items() if key not in ("kind", "name", "input", "spec", "output")}
+    return {key: value for key, value in tool.items() if key not in OF_TASK}
+
+
+def _results(tool: Mapping[str, Any]) -> tuple[Accumulate | None, tuple[Any, ...], tuple[Any, ...]]:
+    checks = tool.get("assert") or {}
+    expects, returns = (tuple(tuple(path.split(".")) for path in checks.get(name) or ()) for name in CHECKS)
+    return _accumulate((tool.get("output") or {}).get("accumulate")), expects, returns
+
+
+def _accumulate(given: Mapping[str, Any] | None) -> Accumulate | None:
+    if given is None or given.get("enabled") is False:
+        return None
+    path = tuple(part for part in str(given.get("merge_path") or "$").removeprefix("$").split(".") if part)
+    return Accumulate(
+        given.get("manifest_as") or "accumulated",
+        given.get("strategy") or "append",
+        path,
+        given.get("on_success") is not False,
+        bool(given.get("on_error")),
+        given.get("max_items"),
+    )
 
 
 def _rules(tool: Mapping[str, Any]) -> tuple[Rule, ...]:
@@ -162,7 +236,17 @@ def _rule(rule: Mapping[str, Any]) -> Rule:
     otherwise = rule.get("else")
     then = otherwise["then"] if otherwise else rule["then"]
     when = None if otherwise else rule["when"]
-    return Rule(when, then.get("do", "continue"), then.get("to"), then.get("attempts") or 3, then.get("set") or {})
+    backoff, delay = then.get("backoff"), then.get("delay")
+    return Rule(
+        when,
+        then.get("do", "continue"),
+        then.get("to"),
+        then.get("attempts") or 3,
+        then.get("set") or {},
+        backoff or "fixed",
+        _seconds(delay) if delay is not None else float(backoff is not None),
+        _seconds(then.get("max_delay")) or 86_400.0,
+    )
 
 
 def _admission(rule: Mapping[str, Any]) -> tuple[Any, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .execution import Begun, Execution, Items
+from .execution import Begun, Claims, Execution, Items, Unclear
 from .names import Outcome
 from .playbook import Playbook
 from .tasks import Answer, Call, Run, iteration_of
@@ -37,14 +37,16 @@ def predict(
     *,
     execution_id: str = "1",
     depth: int = 0,
+    claims: Claims = lambda step: None,
 ) -> Prediction:
-    """`others`: the playbooks that sub-playbooks are looked up in.
+    """`others`: the playbooks that sub-playbooks are looked up in; `claims`: the rows that loops over cursors find.
 
     Steps end in the order in which they began. A budget of invocations is kept as long as each step is one command:
-    without loops, waits and pipelines with sub-playbooks.
+    without loops, waits and pipelines with sub-playbooks. An execution takes as long as its retries wait, and no
+    longer: if it has a time to end in, it runs one step after the other, and is far within that time or far beyond.
     """
     return _Predictor(
-        Execution(playbook, merged(playbook.workload, payload), execution_id), answer, others or {}, depth
+        Execution(playbook, merged(playbook.workload, payload), execution_id, claims), answer, others or {}, depth
     ).run()
 
 
@@ -57,6 +59,7 @@ class _Predictor:
         self._calls: list[Call] = []
         self._commands = 0
         self._most = execution.playbook.budget.get("max_invocations")
+        self._waited = 0.0
 
     def run(self) -> Prediction:
         execution = self._execution
@@ -87,7 +90,10 @@ class _Predictor:
     def _run(self, begun: Begun) -> list[Begun]:
         step, execution = begun.step, self._execution
         if step.loop is None:
-            outcome = Run(step, begun.generation, begun.scope, self._ask).run()
+            run = Run(step, begun.generation, begun.scope, self._ask)
+            outcome = run.run()
+            if self._is_overdue(run.waited):
+                return []
             return execution.end_step(*begun.key, outcome)
         assert begun.items is not None
         items = begun.items
@@ -95,7 +101,10 @@ class _Predictor:
         scope = begun.scope
         for index in range(len(items)):
             names, loop = iteration_of(step, items, index)
-            outcome = Run(step, begun.generation, scope, self._ask, names, loop).run()
+            run = Run(step, begun.generation, scope, self._ask, names, loop)
+            outcome = run.run()
+            if self._is_overdue(run.waited):
+                return []
             execution.write(outcome.set)
             if step.loop.sequential:
                 scope = execution.scope
@@ -109,6 +118,17 @@ class _Predictor:
             if not step.loop.best_effort:
                 break
         return execution.end_loop(*begun.key, ended)
+
+    def _is_overdue(self, waited: float) -> bool:
+        """Whether the execution has had its time, with what it has just waited."""
+        timeout = self._execution.playbook.timeout
+        self._waited += waited
+        if timeout is None or self._waited < timeout:
+            return False
+        if len(self._execution.running) > 1:
+            raise Unclear("how long steps take side by side does not follow from what each waits")
+        self._execution.time_out()
+        return True
 
     def _ask(self, call: Call) -> Outcome:
         self._calls.append(call)

@@ -58,6 +58,9 @@ class Run:
         self._set: dict[str, Any] = {}
         self._visits: dict[str, int] = {}
         self._last: Any = None
+        self._collected: dict[str, Any] = {}
+        # seconds that it waits between attempts, at least
+        self.waited = 0.0
 
     def run(self) -> Outcome:
         status = "ok"
@@ -71,13 +74,15 @@ class Run:
                 if attempt == 1:
                     self._visits[task.label] = self._visits.get(task.label, 0) + 1
                 outcome = self._call(task, attempt)
+                self._collect(task, outcome)
                 rule = self._rule(task, outcome, attempt)
                 do = rule.do if rule else ("fail" if outcome.status == "error" else "continue")
                 if rule is not None and do == "retry" and attempt >= rule.attempts:
                     raise _Failed(outcome.error or {"code": "rule.retry_exhausted"})
                 if rule is not None:
                     self._write(rule, outcome, task, attempt)
-                if do == "retry":
+                if rule is not None and do == "retry":
+                    self.waited += rule.wait(attempt)
                     attempt += 1
                     continue
                 if do == "fail":
@@ -94,14 +99,35 @@ class Run:
 
     def _data(self, status: str) -> Any:
         if not self._step.is_pipeline:
-            return self._last
+            if not self._collected:
+                return self._last
+            own = self._last if isinstance(self._last, Mapping) else {"data": self._last}
+            return {**own, **self._collected}
         last = self._last if isinstance(self._last, Mapping) else {"_prev": self._last}
-        return {**last, "results": dict(self._results), "status": status}
+        return {**last, **self._collected, "results": dict(self._results), "status": status}
+
+    def _collect(self, task: Task, outcome: Outcome) -> None:
+        how = task.accumulate
+        if how is None or not (how.on_error if outcome.status == "error" else how.on_success):
+            return
+        part, before = _at(outcome.data, how.path), self._collected.get(how.name)
+        match how.strategy:
+            case "replace":
+                after = part
+            case "merge":
+                after = {**(before or {}), **part}
+            case "concat":
+                after = [*(before or ()), *part]
+            case _:
+                after = [*(before or ()), part]
+        if how.max_items is not None and len(after) > how.max_items:
+            raise _Failed({"code": "value.too_large"})
+        self._collected = {**self._collected, how.name: after}
 
     def _names(self, task: Task, attempt: int, outcome: Outcome | None = None) -> dict[str, Any]:
         scope = replace(self._scope, ctx={**self._scope.ctx, **self._set})
         more = {
-            "labels": dict(self._results),
+            "labels": {**self._collected, **self._results},
             "iter": self._iter,
             "loop": self._loop,
             "results": dict(self._results),
@@ -119,11 +145,16 @@ class Run:
             config = render(task.config, names)
         except Unrenderable as error:
             return Outcome("error", error={"code": "template.error", "message": str(error)})
+        if not all(_has(given, path) for path in task.expects):
+            return Outcome("error", error={"code": "assert.expects"})
         item = None if self._iter is None else self._iter["_index"]
         visit = self._visits[task.label]
-        return self._answer(
+        outcome = self._answer(
             Call(self._step.name, self._generation, item, task.label, visit, attempt, task.kind, given, config)
         )
+        if outcome.status == "ok" and not all(_has(outcome.data, path) for path in task.returns):
+            return replace(outcome, status="error", error={"code": "assert.returns"})
+        return outcome
 
     def _rule(self, task: Task, outcome: Outcome, attempt: int) -> Rule | None:
         names = self._names(task, attempt, outcome)
@@ -152,6 +183,20 @@ class Run:
         if rule.to not in labels:
             raise _Failed({"code": "rule.no_target"})
         return labels.index(rule.to)
+
+
+def _has(value: Any, path: tuple[str, ...]) -> bool:
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return False
+        value = value[part]
+    return True
+
+
+def _at(value: Any, path: tuple[str, ...]) -> Any:
+    for part in path:
+        value = value[part]
+    return value
 
 
 def iteration_of(step: Step, items: list[Any], index: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -105,9 +105,16 @@ def _one_more(events: list[Event]) -> list[Event]:
     return [*events, replace(first, seq=len(events) + 1, command_id="other#1", step="other")]
 
 
+def _without_the_claim_that_found_nothing(events: list[Event]) -> list[Event]:
+    if not any(event.type == "loop.opened" and event.payload["mode"] == "cursor" for event in events):
+        raise StopIteration
+    return [replace(event, payload={**event.payload, "drained": False}) for event in events]
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
+        ("a loop ends while there may be rows to claim", _without_the_claim_that_found_nothing),
         ("a step that follows is not begun", _without("command.issued", kind="step", attempt=1)),
         ("a step is not skipped", _without("step.skipped")),
         ("it does not end", _without("playbook.completed")),
@@ -183,3 +190,23 @@ def test_a_step_whose_time_is_over_has_failed(loop: str, end: str) -> None:
     assert follow(read(text), {}, run.log, lambda ref: None).status == "completed"
     with pytest.raises(Differs, match="may take as long as it likes"):
         follow(read(text.replace("lifecycle: {timeout: 9}", "")), {}, run.log, lambda ref: None)
+
+
+@pytest.mark.parametrize("mode", ["fail_fast", "best_effort"])
+def test_a_loop_whose_claim_fails_fails(mode: str) -> None:
+    workflow = f"""
+        - step: drain
+          loop:
+            iterator: row
+            cursor: {{kind: postgres, auth: x, claim: "SELECT {{{{ __frame_max_rows }}}}"}}
+            spec: {{mode: cursor, max_in_flight: 3, policy: {{failure: {{mode: {mode}}}}}}}
+          tool: {{kind: noop}}
+        """
+    error = {"code": "postgres.connection", "message": "lost"}
+    run = Run(workflow)
+    first, second, third = (str(event.command_id) for event in run.issued("drain"))
+    run.report(first, "frame.committed", start=0, end=0, ok=0, failed=0, data=[], drained=True)
+    run.report(second, "frame.committed", start=1, end=1, ok=0, failed=0, data=[], error=error)
+    run.report(third, "frame.committed", start=2, end=3, ok=1, failed=0, data=[1])
+    found = follow(read(HEAD + "workflow:\n" + dedent(workflow)), {}, run.log, lambda ref: None)
+    assert (found.status, (found.error or {}).get("code")) == ("failed", "loop.claim_failed")

@@ -336,3 +336,109 @@ def test_a_step_that_is_not_admitted_is_skipped_and_holds_nobody_up() -> None:
         go=False,
     )
     assert (found.result, found.skipped) == ("skipped", ["b"])
+
+
+# -- what is collected, checked, claimed, and how long it takes
+
+
+PAGES = """
+    - step: pages
+      tool:
+        - name: page
+          kind: python
+          input: {n: "{{ step.n | default(0) }}"}
+          code: "result = {'items': [n, n + 10]}"
+          output: {accumulate: {strategy: STRATEGY, merge_path: $.items, manifest_as: all}}
+        - name: more
+          kind: python
+          input: {all: "{{ all }}"}
+          code: "result = {'so_far': all}"
+          spec:
+            policy:
+              rules:
+                - when: "{{ step.n | default(0) < 2 }}"
+                  then: {do: jump, to: page, set: {step.n: "{{ step.n | default(0) + 1 }}"}}
+    """
+
+
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [("append", [[0, 10], [1, 11], [2, 12]]), ("concat", [0, 10, 1, 11, 2, 12]), ("replace", [2, 12])],
+)
+def test_the_results_of_all_runs_of_a_task_are_collected(strategy: str, expected: Any) -> None:
+    result = ran(PAGES.replace("STRATEGY", strategy)).result
+    assert (result["all"], result["so_far"]) == (expected, expected)
+
+
+def test_failed_runs_are_collected_only_if_that_is_asked_for() -> None:
+    step = """
+        - step: a
+          tool:
+            kind: python
+            input: {n: "{{ _attempt }}"}
+            code: "result = {'n': n} if n > 2 else 1 / 0"
+            output: {accumulate: {merge_path: $.n}}
+            spec: {policy: {rules: [{when: "{{ output.status == 'error' }}", then: {do: retry}}]}}
+        """
+    assert ran(step).result == {"n": 3, "accumulated": [3]}
+
+
+def test_more_than_may_be_collected_fails_the_step() -> None:
+    found = ran(PAGES.replace("STRATEGY", "concat, max_items: 4"))
+    assert found.error == {"code": "value.too_large", "step": "pages"}
+
+
+@pytest.mark.parametrize(
+    ("contract", "code"),
+    [("expects: [n], returns: [a.b]", None), ("expects: [m]", "assert.expects"), ("returns: [a.c]", "assert.returns")],
+)
+def test_what_an_assertion_asks_for_must_be_there(contract: str, code: str | None) -> None:
+    tool = "{kind: python, input: {n: 1}, code: \"result = {'a': {'b': n}}\", assert: {CONTRACT}}"
+    found = ran(f"- {{step: a, tool: {tool.replace('CONTRACT', contract)}}}")
+    assert (found.error or {}).get("code") == code
+
+
+WAITING = """
+    - step: a
+      tool:
+        kind: python
+        input: {n: "{{ _attempt }}"}
+        code: "result = n"
+        spec: {policy: {rules: [{when: "{{ output.data < 4 }}", then: {do: retry, attempts: 9, RULE}}]}}
+    """
+
+
+@pytest.mark.parametrize(
+    ("rule", "waits"),
+    [
+        ("backoff: none, delay: 5", 0),
+        ("delay: 5", 15),
+        ("backoff: linear, delay: 5", 30),
+        ("backoff: exponential, delay: 5", 35),
+        ("backoff: exponential, delay: 5, max_delay: 8s", 21),
+        ("backoff: fixed", 3),
+    ],
+)
+def test_an_execution_that_waits_longer_than_it_may_take_fails(rule: str, waits: int) -> None:
+    steps = WAITING.replace("RULE", rule)
+    assert ran(steps, f"executor: {{spec: {{timeout: {waits + 1}s}}}}\n").result == 4
+    if waits:
+        error = ran(steps, f"executor: {{spec: {{timeout: {waits - 1}s}}}}\n").error
+        assert error == {"code": "execution.timeout"}
+
+
+def test_a_loop_claims_the_rows_that_there_are() -> None:
+    text = """
+        - step: drain
+          loop: {iterator: job, cursor: {kind: postgres, auth: x, claim: SELECT 1}, spec: {mode: cursor}}
+          tool: {kind: python, input: {n: "{{ iter.job.id }}"}, code: "result = 2 * n"}
+        """
+    playbook = read(HEAD + "workflow:\n" + indent(dedent(text), "  "))
+    found = predict(playbook, {}, answer, claims=lambda step: [{"id": 3}, {"id": 5}])
+    assert found.result == {"results": [6, 10], "stats": {"total": 2, "success": 2, "failed": 0}}
+
+
+def test_what_comes_back_of_a_secret_is_masked() -> None:
+    head = "keychain:\n  - {name: x, kind: static, map: {a: 1}}\n"
+    found = ran("- {step: s, tool: {kind: python, input: {t: '{{ keychain.x.a }}'}, code: 'result = t'}}", head)
+    assert found.result == "***"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import astuple
 from functools import partial
 from itertools import zip_longest
@@ -17,23 +20,31 @@ from noetl_serverless.error_codes import spellings
 from noetl_serverless.testing.rows import ExecutionRow
 
 from .exact import differing, exact, same
-from .faulty_playbooks import Promise
 from .model import conform
 from .playbooks import MAIN, plan_of
 from .rules import Broken
+from .side_playbooks import Promise
+from .token_server import Token
 
 if TYPE_CHECKING:
     from .world import World
 
+# the step whose loop claims rows
+CLAIMING = "s0"
+# how long it may take until who is to end an execution does, in seconds
+LATE = 60.0
+# of one who may fetch a secret
+ATTEMPTS = 3
 # errors that come of faults, not of the playbook
 ACCIDENTS = frozenset(
     {
         "command.delivery_limit",
         "worker.time_budget",
         "result_store.unavailable",
-        "REFERENCE_NOT_AVAILABLE",
         "server.unavailable",
         "outcome.refused",
+        "postgres.unavailable",
+        "keychain.unavailable",
     }
 )
 
@@ -51,6 +62,9 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
         _loops(world)
         _budgets(world)
         _families(world)
+        _claims(world)
+        _deadlines(world)
+        _tokens(world)
         misfit = conform(world.log.moves)
         _must(misfit is None, "the model does not allow it", misfit)
         _promises(world)
@@ -158,22 +172,100 @@ def _budgets(world: World) -> None:
 
 def _families(world: World) -> None:
     """Children that were started exist, know their parent, and do not outlive one that was not asked to spare them."""
-    for id, _execution in world.log.executions.items():
+    for id, execution in world.log.executions.items():
         for child in world.log.diaries[id].children:
             found = world.log.executions.get(child)
             _must(found is not None and found.parent_id == id, "a child was lost", f"{id} {child}")
+        for event in execution.events:
+            allowed = event.payload.get("timeout")
+            if event.type != e.CHILD_STARTED or allowed is None:
+                continue
+            given = world.log.executions[event.payload["execution_id"]].events[0].payload.get("timeout")
+            _must(given is not None and given <= allowed, "a child has more time than it is given", f"{id} {given}")
     started = {child for diary in world.log.diaries.values() for child in diary.children}
     born = {id for id, execution in world.log.executions.items() if execution.parent_id is not None}
     _must(started == born, "a child that nobody started", born - started)
+
+
+def _claims(world: World) -> None:
+    """Each row is claimed once, processed under one key, and once among the results of a loop that has ended well."""
+    for id, table in world.users.tables.items():
+        twice = [row for row, times in table.claims.items() if times > 1]
+        _must(not twice, "a row was claimed twice", f"{id} {twice}")
+        several = {row: keys for row, keys in table.keys.items() if len(keys) > 1}
+        _must(not several, "a row was processed under several keys", f"{id} {several}")
+        state = world.log.diaries[id].shadow
+        loop = state.outcomes.get(CLAIMING)
+        if loop is None or loop["status"] != "ok":
+            continue
+        results = _bare(world, loop)["data"]["results"]
+        rows = Counter(row for result in results for row in result["rows"])
+        _must(rows == Counter(range(table.rows)), "rows are not once among the results", f"{id} {table.rows} {rows}")
+        _must(set(table.claims) == set(rows), "a row was claimed, and is lost", f"{id} {table.claims} {rows}")
+
+
+def _deadlines(world: World) -> None:
+    """What is not ended by its time is ended then, as soon as there is somebody to do it."""
+    for id, diary in world.log.diaries.items():
+        if diary.due is None:
+            continue
+        ended, due = world.log.ended_at[id], diary.due / 1000
+        _must(
+            ended <= max(due, world.log.well_since()) + LATE,
+            "an execution outlived its time",
+            f"{id} ended {ended - due:.1f} s after it",
+        )
+        overdue = (diary.shadow.error or {}).get("code") == "execution.timeout"
+        _must(diary.is_overdue == overdue, "it is said to have taken too long", f"{id} {diary.shadow.error}")
+        if overdue and not world.faults.seen.get("skew"):
+            took = ended * 1000 - world.log.executions[id].events[0].at
+            allowed = world.log.executions[id].events[0].payload["timeout"] * 1000
+            _must(took >= allowed, "an execution was ended before its time", f"{id} after {took:.0f} ms")
+
+
+def _tokens(world: World) -> None:
+    """Secrets are fetched by who may, as often as they have to be, and stand nowhere."""
+    tokens, permits = world.tokens, world.secret_table.permits
+    _must(tokens.requests <= ATTEMPTS * permits, "secrets are fetched by who may not", f"{tokens.requests} {permits}")
+    if world.calm:
+        _must(tokens.requests == permits, "a secret was fetched twice", f"{tokens.requests} {permits}")
+        _fetched_in_turn(world)
+    if tokens.issued:
+        secrets = [form for text in tokens.issued for form in (text.encode(), base64.b64encode(text.encode())[:-4])]
+        for where, content in _written(world):
+            found = [secret for secret in secrets if secret in content]
+            _must(not found, "a secret was written down", f"{where}: {found[:3]}")
+
+
+def _fetched_in_turn(world: World) -> None:
+    """Where nothing goes wrong, nobody fetches what somebody has who shares it, and what is good for long."""
+    last: dict[str, Token] = {}
+    for token in world.tokens.issued.values():
+        sharing = world.shared_by(token.scope, token.execution_id)
+        before = last.get(sharing)
+        # the earliest that one is renewed
+        fresh = before is not None and token.at < before.at + before.lifetime / 2
+        _must(not fresh, "a secret is fetched that is at hand", f"{sharing} {before} {token}")
+        last[sharing] = token
+
+
+def _written(world: World) -> Iterator[tuple[str, bytes]]:
+    """All that the engine keeps."""
+    for id, execution in world.log.executions.items():
+        yield f"the log of {id}", log_of(world, id)
+        yield f"the state of {id}", execution.state
+    for key, content in world.kept.items():
+        yield f"the result {key}", content
 
 
 # -- how executions ended
 
 
 def _promises(world: World) -> None:
-    """What hurts ends as it promises: where and why it fails is told, and where it does not, nothing is lost."""
+    """What runs beside the others ends as it promises: where and why it fails is told, and if it does not, nothing is
+    lost."""
     refused = {order.label for order in world.orders if order.refused}
-    for each in world.book.faulty:
+    for each in (*world.book.faulty, *world.book.constructs):
         found = [id for id, execution in world.log.executions.items() if _is_root(execution, each.label)]
         if each.refused:
             _must(not found, "what is no payload was taken for one", f"{each.label} {each.body!r}")
@@ -314,9 +406,11 @@ def _touched(world: World, id: str) -> bool:
     """Whether it, or a child of its, was cancelled or met an accident."""
     events = world.log.executions[id].events
     for event in events:
-        if event.type == e.CANCELLED or _accident(event.payload.get("error")):
+        if event.type == e.CANCELLED:
             return True
-        if any(_accident(error) for error in (event.payload.get("errors") or {}).values()):
+        # where nothing goes wrong there are none
+        errors = [event.payload.get("error"), *(event.payload.get("errors") or {}).values()]
+        if not world.calm and any(map(_accident, errors)):
             return True
     return any(_touched(world, child) for child in world.log.diaries[id].children)
 

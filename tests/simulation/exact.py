@@ -11,7 +11,7 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from noetl_serverless.engine.state import Command, Loop, State, Suspended, Token
+from noetl_serverless.engine.state import Command, Cursor, Loop, State, Suspended, Token
 
 # the version in which it neither notes nor names what it has met before: the same value always gives the same bytes
 VERSION = 2
@@ -22,6 +22,7 @@ HOLDERS = {
         ("tokens", Token),
         ("commands", Command),
         ("loops", Loop),
+        ("cursors", Cursor),
         ("timers", Suspended),
         ("children", Suspended),
     )

@@ -6,109 +6,27 @@ rules of the language and not from the engine.
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
 
 from noetl_serverless.engine import events as e
 
 from . import edge_values
+from .side_playbooks import FAILED, KB, Maker, Promise, SidePlaybook, arc, playbook, to
 from .tasks import LEAF
 
-KB = 1024
 
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """How an execution ends. `words`: what its error says; `ctx` and `outcomes`: what it leaves, type by type and in
-    order; `begun`: how often its steps begin, at most; `bytes`: what its log and its state weigh, at most."""
-
-    status: str | None
-    step: str | None = None
-    words: tuple[str, ...] = ()
-    ctx: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    begun: Mapping[str, int] = field(default_factory=dict)
-    bytes: int = 2_000 * KB
-
-
-@dataclass(frozen=True, slots=True)
-class FaultyPlaybook:
-    """`body`: the payload that it is started with, as bytes, if that is what hurts; `refused`: it is not even started;
-    `by_schedule`: a schedule starts it, and no user."""
-
-    recipe: str
-    path: str
-    text: str
-    promise: Promise
-    # paths and texts of playbooks that it starts
-    more: tuple[tuple[str, str], ...] = ()
-    body: bytes | None = None
-    refused: bool = False
-    by_schedule: bool = False
-    # the type of fact that nothing can be made of
-    undecidable: str | None = None
-
-    @property
-    def label(self) -> str:
-        """What its executions bear in their workload."""
-        return f"{self.path}: {self.recipe}"
-
-
-def faulty_playbook(rng: random.Random, number: int) -> FaultyPlaybook:
+def faulty_playbook(rng: random.Random, number: int) -> SidePlaybook:
     weights = [weight for weight, _ in RECIPES]
     (_, recipe) = rng.choices(RECIPES, weights)[0]
     return recipe(Maker(rng, recipe.__name__, f"sim/poison{number}"))
 
 
-class Maker:
-    def __init__(self, rng: random.Random, recipe: str, path: str) -> None:
-        self.rng = rng
-        self.recipe = recipe
-        self.path = path
-        self.steps: list[dict[str, Any]] = []
-
-    def step(self, name: str, tool: Any = None, **more: Any) -> dict[str, Any]:
-        step = {"step": name, "tool": tool or {"kind": "noop"}, **more}
-        self.steps.append(step)
-        return step
-
-    def tool(self, x: Any = "", **more: Any) -> dict[str, Any]:
-        return {"kind": "python", "code": "result = 1", "input": {"x": x, "ms": self.rng.choice((0, 1, 40)), **more}}
-
-    def made(self, promise: Promise, *, workload: Any = None, **more: Any) -> FaultyPlaybook:
-        return FaultyPlaybook(self.recipe, self.path, playbook(self.path, self.steps, workload), promise, **more)
-
-
-def playbook(path: str, steps: list[dict[str, Any]], workload: Any = None, **executor: Any) -> str:
-    book = {
-        "apiVersion": "noetl.io/v2",
-        "kind": "Playbook",
-        "metadata": {"name": path, "path": path},
-        "executor": {"spec": {"entry_step": steps[0]["step"], **executor}},
-        "workload": {"label": "", "x": 1, **(workload or {})},
-        "workflow": steps,
-    }
-    return json.dumps(book, indent=1)
-
-
-def arc(target: str, when: str | None = None, **more: Any) -> dict[str, Any]:
-    return {"step": target, **({"when": f"{{{{ {when} }}}}"} if when else {}), **more}
-
-
-def to(*arcs: dict[str, Any], mode: str = "exclusive") -> dict[str, Any]:
-    return {"spec": {"mode": mode}, "arcs": list(arcs)}
-
-
-FAILED = "event.name == 'call.error'"
-
-
 # -- recipes
 
 
-def a_tool_yields(make: Maker) -> FaultyPlaybook:
+def a_tool_yields(make: Maker) -> SidePlaybook:
     """Refused at the step; what follows reads it, or mends the step."""
     huge = make.rng.random() < 0.002
     value = edge_values.HUGE if huge else make.rng.choice(list(edge_values.YIELDED.values()))
@@ -126,7 +44,7 @@ def a_tool_yields(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s0", (value.rule, _place("w", value.place))))
 
 
-def an_item_yields(make: Maker) -> FaultyPlaybook:
+def an_item_yields(make: Maker) -> SidePlaybook:
     """One item of a loop of good ones."""
     value = make.rng.choice(list(edge_values.YIELDED.values()))
     best_effort = make.rng.random() < 0.5
@@ -143,7 +61,7 @@ def an_item_yields(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s0", (value.rule,)))
 
 
-def a_template_makes(make: Maker) -> FaultyPlaybook:
+def a_template_makes(make: Maker) -> SidePlaybook:
     """In `set` of a step or an arc, in a loop, in a rule of a task, in what a sub-playbook is started with."""
     expression, rule, more = make.rng.choice(edge_values.MADE)
     where = make.rng.choice(("set", "set", "arc", "loop", "rule", "payload", "deep"))
@@ -179,7 +97,7 @@ def a_template_makes(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed" if where != "payload" else None, ctx=ctx))
 
 
-def a_child_gives_a_large_number(make: Maker) -> FaultyPlaybook:
+def a_child_gives_a_large_number(make: Maker) -> SidePlaybook:
     """The parent reckons with it when the child has ended, in the follow-up of somebody else's commit."""
     factor, rule = make.rng.choice(((1, None), (10**6, None), (10**12, edge_values.BITS), (10**300, edge_values.BITS)))
     base = Maker(make.rng, make.recipe, f"{make.path}/child")
@@ -202,7 +120,7 @@ def a_child_gives_a_large_number(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", ctx={"total": 10**9 * factor}), more=more)
 
 
-def order_decides(make: Maker) -> FaultyPlaybook:
+def order_decides(make: Maker) -> SidePlaybook:
     """What comes first in an object leads the way; whoever has it in another order goes elsewhere."""
     keys = make.rng.sample(["winner", "a", "zz", "10", "9", "B"], 4)
     kind = make.rng.choice(("data", "ctx", "integers", "child", "loop"))
@@ -246,7 +164,7 @@ def order_decides(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", ctx={**ctx, "first": first}, begun={"left": 1, "right": 0}), more=more)
 
 
-def a_loop_of_nothing_turns(make: Maker) -> FaultyPlaybook:
+def a_loop_of_nothing_turns(make: Maker) -> SidePlaybook:
     turns = make.rng.choice((30, 90, 150, 500))
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": make.rng.choice(("parallel", "sequential"))}}
     make.step("s0", make.tool(), next=to(arc("s1")))
@@ -256,7 +174,7 @@ def a_loop_of_nothing_turns(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", ctx={"n": turns}, begun={"s1": turns, "s2": 1}))
 
 
-def a_step_not_admitted_turns(make: Maker) -> FaultyPlaybook:
+def a_step_not_admitted_turns(make: Maker) -> SidePlaybook:
     """Nothing is run either, and the step before it begins again each time."""
     turns = make.rng.choice((30, 150))
     closed = {"policy": {"admit": {"rules": [{"else": {"then": {"allow": False}}}]}}}
@@ -267,7 +185,7 @@ def a_step_not_admitted_turns(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", ctx={"n": turns}, begun={"s1": turns + 1, "s2": 1}))
 
 
-def nesting_grows(make: Maker) -> FaultyPlaybook:
+def nesting_grows(make: Maker) -> SidePlaybook:
     """A level more with each turn, until it is one too many."""
     turns, deep = make.rng.choice(((60, False), (120, False), (140, True)))
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": "sequential"}}
@@ -280,7 +198,7 @@ def nesting_grows(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", begun={"s2": 1}))
 
 
-def a_loop_reads_much(make: Maker) -> FaultyPlaybook:
+def a_loop_reads_much(make: Maker) -> SidePlaybook:
     """Each of its frames does; the log has it once, not once for each."""
     loop = {"in": "{{ range(24) | list }}", "iterator": "it", "spec": {"mode": "parallel", "max_in_flight": 2}}
     make.step("s0", make.tool(), set={"ctx.big": "{{ 'x' * 50000 }}"}, next=to(arc("s1")))
@@ -291,7 +209,7 @@ def a_loop_reads_much(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", bytes=600 * KB))
 
 
-def ctx_accumulates(make: Maker) -> FaultyPlaybook:
+def ctx_accumulates(make: Maker) -> SidePlaybook:
     """The more of it there is, the more each turn writes: it is refused by its limit, or its log stays small."""
     turns = 30
     loop = {"in": "{{ [] }}", "iterator": "it", "spec": {"mode": "sequential"}}
@@ -302,7 +220,7 @@ def ctx_accumulates(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s1", ("ctx.all",), bytes=2_000 * KB))
 
 
-def two_branches_lead_back(make: Maker) -> FaultyPlaybook:
+def two_branches_lead_back(make: Maker) -> SidePlaybook:
     """To one header: each round begins it once, whatever the number of branches."""
     rounds, branches = make.rng.choice(((3, 2), (5, 2), (6, 2), (3, 3)))
     names = [f"b{index}" for index in range(branches)]
@@ -316,7 +234,7 @@ def two_branches_lead_back(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("completed", begun={"s0": most, **dict.fromkeys(names, most)}))
 
 
-def a_condition_raises_on_a_failure(make: Maker) -> FaultyPlaybook:
+def a_condition_raises_on_a_failure(make: Maker) -> SidePlaybook:
     """The tool's own error is what counts."""
     make.step("s0", make.tool(fail=9), next=to(arc("s1", f"{FAILED} and output.data.nothing.more > 1"), arc("s2")))
     make.step("s1", make.tool())
@@ -324,7 +242,7 @@ def a_condition_raises_on_a_failure(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s0", ("as asked",), begun={"s1": 0, "s2": 0}))
 
 
-def a_condition_asks_about_the_run(make: Maker) -> FaultyPlaybook:
+def a_condition_asks_about_the_run(make: Maker) -> SidePlaybook:
     """Not about the failure: a step that failed is not mended by it."""
     condition = make.rng.choice(("output.meta.attempt >= 0", "output.meta.attempt == 1", "output.meta"))
     make.step("s0", make.tool(fail=9), next=to(arc("s1", condition)))
@@ -332,7 +250,7 @@ def a_condition_asks_about_the_run(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s0", ("as asked",), begun={"s1": 0}))
 
 
-def an_envelope_is_spoiled(make: Maker) -> FaultyPlaybook:
+def an_envelope_is_spoiled(make: Maker) -> SidePlaybook:
     """Not the result: what stands beside it, or the error."""
     part = make.rng.choice(("error", "extra", "meta"))
     value = make.rng.choice([value for value in edge_values.YIELDED.values() if value.rule is not None])
@@ -348,21 +266,21 @@ def an_envelope_is_spoiled(make: Maker) -> FaultyPlaybook:
     return make.made(Promise(None))
 
 
-def a_body_is_odd(make: Maker) -> FaultyPlaybook:
+def a_body_is_odd(make: Maker) -> SidePlaybook:
     """Refused as a whole, or taken as it is."""
     body, refused = make.rng.choice(edge_values.BODIES)
     make.step("s0", make.tool("{{ workload.v | default(0) }}"), set={"ctx.seen": "{{ workload.v | default(0) }}"})
     return make.made(Promise("completed"), body=body, refused=refused)
 
 
-def a_schedule_cannot_begin(make: Maker) -> FaultyPlaybook:
+def a_schedule_cannot_begin(make: Maker) -> SidePlaybook:
     """It fails where it is started, by the reconciler, and leaves the other schedules to themselves."""
     loop = {"in": "{{ [2 ** 70] }}", "iterator": "it", "spec": {"mode": "sequential"}}
     make.step("s0", make.tool("{{ iter.it }}"), loop=loop)
     return make.made(Promise("failed", "s0", (edge_values.BITS,)), by_schedule=True)
 
 
-def it_is_resumed_into(make: Maker) -> FaultyPlaybook:
+def it_is_resumed_into(make: Maker) -> SidePlaybook:
     """After a timer that the reconciler fires."""
     expression, rule, _ = make.rng.choice([made for made in edge_values.MADE if made[1] is not None])
     tool = make.tool(fail=1)
@@ -373,7 +291,7 @@ def it_is_resumed_into(make: Maker) -> FaultyPlaybook:
     return make.made(Promise("failed", "s0", (rule or "",)))
 
 
-def nothing_can_be_decided(make: Maker) -> FaultyPlaybook:
+def nothing_can_be_decided(make: Maker) -> SidePlaybook:
     """A fault of the engine's own strikes one of its facts, wherever that is taken in."""
     kind = make.rng.choice((e.STARTED, e.CALL_DONE, e.CHILD_ENDED, e.CHILD_ENDED, e.TIMER_FIRED, e.FRAME_COMMITTED))
     match kind:
@@ -401,7 +319,7 @@ def _place(prefix: str, path: str) -> str:
     return f"{prefix}{path}" if path.startswith("[") or not prefix else f"{prefix}.{path}"
 
 
-RECIPES: tuple[tuple[int, Callable[[Maker], FaultyPlaybook]], ...] = (
+RECIPES: tuple[tuple[int, Callable[[Maker], SidePlaybook]], ...] = (
     (8, a_tool_yields),
     (4, an_item_yields),
     (8, a_template_makes),

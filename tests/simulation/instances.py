@@ -88,7 +88,7 @@ def boot_hand(world: World, index: int) -> Hand:
         Client(world.wire, world.version),
         BusLink(world),
         ResultsLink(world, world.kept),
-        answers.loader(world.heard, world.chance.random),
+        answers.loader(world, process),
         python,
         plan_of,
         orchestrator=None if plane is None else plane.server.direct(),

@@ -14,6 +14,8 @@ from unittest.mock import patch
 import orjson
 
 from noetl_serverless.engine import decide, evolve, frames, joins, loops
+from noetl_serverless.engine import events as e
+from noetl_serverless.orchestrator import start
 from noetl_serverless.orchestrator.commits import Commits
 from noetl_serverless.orchestrator.execution_cache import ExecutionCache
 from noetl_serverless.orchestrator.reports import Reports
@@ -21,13 +23,19 @@ from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook import sandbox, values
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import ExecutionCommit
+from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
+from noetl_serverless.store.keychain import Keychain, Slot
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.testing import rows
 from noetl_serverless.testing.commands import CommandTable
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.testing.rows import CommandRow, PreparedCommit
 from noetl_serverless.worker.drain.drain import Drain
+from noetl_serverless.worker.execution import task_call
+from noetl_serverless.worker.execution.cursor import CursorRun
 from noetl_serverless.worker.execution.frame import FrameRun
+from noetl_serverless.worker.execution.keychain import Secrets
+from noetl_serverless.worker.execution.pipeline import Pipeline
 
 Mutant = Callable[[], Any]
 
@@ -478,6 +486,141 @@ def mend_by_any_condition() -> Any:
     return patch.object(decide.Decider, "_choose", any_arc)
 
 
+# -- claims, times to end in, secrets, what is collected
+
+
+def claim_anew_after_a_loss() -> Any:
+    """Whoever takes over a frame does not look whether its rows have been claimed."""
+
+    async def nothing(self: CursorRun) -> None:
+        return None
+
+    return patch.object(CursorRun, "_claimed_before", nothing)
+
+
+def believe_each_record_of_a_claim() -> Any:
+    """Though its transaction was rolled back."""
+
+    async def committed(self: CursorRun, transaction: int) -> bool:
+        return True
+
+    return patch.object(CursorRun, "_is_committed", committed)
+
+
+def read_claimed_rows_as_far_as_they_have_no_gap() -> Any:
+    load = Resolver._rows
+
+    async def strict(self: Resolver, part: Any, first: int, uri: Any) -> Any:
+        if part["start"] > first:
+            raise ReferenceNotAvailable("items are missing")
+        return await load(self, part, first, uri)
+
+    return patch.object(Resolver, "_rows", strict)
+
+
+def end_executions_early() -> Any:
+    """The time that an execution may take is taken for milliseconds."""
+    started = decide.Decider.started
+
+    def hasty(self: Any) -> None:
+        emit = self.emit
+
+        def sooner(kind: str, payload: Any, **more: Any) -> Any:
+            if payload.get("timer") == e.DEADLINE:
+                payload = {**payload, "due": self.fact.at + round(payload["timeout"])}
+            return emit(kind, payload, **more)
+
+        with patch.object(self, "emit", sooner):
+            started(self)
+
+    return patch.dict(decide.DECIDE, {e.STARTED: hasty})
+
+
+def give_children_no_time_to_end_in() -> Any:
+    timeouts = vars(start)["_sorted"]
+    return patch.object(start, "_sorted", lambda *given: timeouts(*given[1:]))
+
+
+def let_everybody_fetch_a_secret() -> Any:
+    """Also while somebody does, and while there is one."""
+    find = Keychain.acquire
+
+    async def acquire(self: Keychain, slot: Any, entry: Any) -> Any:
+        found = await find(self, slot, entry)
+        return replace(found, fetch_id=found.fetch_id or "any")
+
+    return patch.object(Keychain, "acquire", acquire)
+
+
+def keep_secrets_past_their_end() -> Any:
+    find = Keychain.acquire
+
+    async def acquire(self: Keychain, slot: Any, entry: Any) -> Any:
+        known = vars(self).setdefault("kept", {})
+        if slot not in known:
+            found = await find(self, slot, entry)
+            if found.data is None:
+                return found
+            known[slot] = replace(found, fetch_id=None)
+        return known[slot]
+
+    return patch.object(Keychain, "acquire", acquire)
+
+
+def share_each_secret_with_all_executions() -> Any:
+    of = Slot.of
+
+    def wide(entry: Any, execution_id: int, owner: Any, inputs: str) -> Any:
+        return of(replace(entry, scope="global"), execution_id, owner, inputs)
+
+    return patch.object(Slot, "of", wide)
+
+
+def do_not_mask_secrets() -> Any:
+    async def bare(self: Secrets, value: Any) -> Any:
+        return value
+
+    return patch.object(Secrets, "masked", bare)
+
+
+def collect_what_failed() -> Any:
+    collect = Pipeline._accumulate
+
+    async def all_of_it(self: Pipeline, task: Any, output: Any) -> None:
+        await collect(self, task, {**output, "status": "ok"})
+
+    return patch.object(Pipeline, "_accumulate", all_of_it)
+
+
+def forget_what_a_suspended_pipeline_has_collected() -> Any:
+    restore = Pipeline._restore
+
+    async def forgetful(self: Pipeline, resume: Any) -> None:
+        await restore(self, resume)
+        self.accumulated = {}
+
+    return patch.object(Pipeline, "_restore", forgetful)
+
+
+def check_no_results() -> Any:
+    return patch.object(task_call, "_missing", lambda value, names: "")
+
+
+# of those that show in playbooks of one construct only: the beginning of its recipe's name
+OF_CONSTRUCTS = {
+    "claim_anew_after_a_loss": "rows",
+    "believe_each_record_of_a_claim": "rows",
+    "read_claimed_rows_as_far_as_they_have_no_gap": "rows",
+    "end_executions_early": "it_takes",
+    "give_children_no_time_to_end_in": "a_child",
+    "let_everybody_fetch_a_secret": "tokens",
+    "keep_secrets_past_their_end": "tokens",
+    "share_each_secret_with_all_executions": "tokens",
+    "do_not_mask_secrets": "tokens",
+    "collect_what_failed": "results_are_collected",
+    "forget_what_a_suspended_pipeline_has_collected": "results_are_collected",
+    "check_no_results": "results_are_checked",
+}
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -525,5 +668,17 @@ MUTANTS: dict[str, Mutant] = {
         begin_each_round_for_each_branch,
         hide_the_error_of_the_tool,
         mend_by_any_condition,
+        claim_anew_after_a_loss,
+        believe_each_record_of_a_claim,
+        read_claimed_rows_as_far_as_they_have_no_gap,
+        end_executions_early,
+        give_children_no_time_to_end_in,
+        let_everybody_fetch_a_secret,
+        keep_secrets_past_their_end,
+        share_each_secret_with_all_executions,
+        do_not_mask_secrets,
+        collect_what_failed,
+        forget_what_a_suspended_pipeline_has_collected,
+        check_no_results,
     )
 }

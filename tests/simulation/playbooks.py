@@ -18,8 +18,10 @@ from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
+from .construct_playbooks import construct_playbook
 from .faults import stream
-from .faulty_playbooks import FaultyPlaybook, faulty_playbook
+from .faulty_playbooks import faulty_playbook
+from .side_playbooks import SidePlaybook
 from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
 
 MAIN = "sim/main"
@@ -28,6 +30,8 @@ SHARE = 8
 PIPELINED = '"durability": "pipelined"'
 # how many that hurt stand in a book
 FAULTY = (0, 1, 1, 2)
+# how many of one construct each
+CONSTRUCTS = (0, 1, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,9 @@ class Book:
     payloads: tuple[dict[str, Any], ...]
     tame: bool
     # playbooks that hurt, to be run beside them
-    faulty: tuple[FaultyPlaybook, ...] = ()
+    faulty: tuple[SidePlaybook, ...] = ()
+    # playbooks of one construct each, of which it is known what becomes of them
+    constructs: tuple[SidePlaybook, ...] = ()
 
     @cached_property
     def undecidable(self) -> dict[str, str | None]:
@@ -79,13 +85,18 @@ def book(number: int) -> Book:
     payloads = tuple({"label": label, "x": rng.randrange(100)} for label in ("one", "two", "three"))
     beside = stream(number, "poisoned")
     some = tuple(faulty_playbook(beside, index) for index in range(beside.choice(FAULTY)))
-    for each in some:
+    # a name by which the worlds of `test_seeds.FOUND` stay what they are
+    further = stream(number, "single constructs")
+    constructs = tuple(
+        construct_playbook(further, index) for index in range(further.choice(CONSTRUCTS)) if version == VERSION
+    )
+    for each in (*some, *constructs):
         texts.update({each.path: each.text, **dict(each.more)})
     entries = tuple(
         MemoryCatalogEntry(catalog_id=index, path=path, version=1, hash=plan_of(text).hash, content=text)
         for index, (path, text) in enumerate(texts.items(), 1)
     )
-    return Book(entries, payloads, tame, some)
+    return Book(entries, payloads, tame, some, constructs)
 
 
 @lru_cache(maxsize=8)

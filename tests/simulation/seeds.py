@@ -20,8 +20,10 @@ from noetl_serverless.results import offload
 from noetl_serverless.worker import client, tries, worker
 from noetl_serverless.worker.drain import reporter
 from noetl_serverless.worker.execution import (
+    cursor,
     executor,
     frame,
+    keychain,
     pipeline,
     set_values,
     store_result,
@@ -153,6 +155,9 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (executor, "Attempts", lambda worker: Attempts(worker, lambda: int(patched.world.loop.wall() * 1000))),
         (executor, "_now", lambda: f"{now():.3f}"),
         (frame, "time", clock),
+        (cursor, "time", clock),
+        (keychain, "time", clock),
+        (keychain, "token_hex", lambda size: patched.world.token("fetches", size)),
         (toolbox, "time", clock),
         (transition, "advance", lambda plan, state, fact: _advance(patched.world, plan, state, fact)),
         # what fails for one alone is told of here, and nowhere else

@@ -25,6 +25,7 @@ from noetl_serverless.testing.rows import loaded
 from noetl_serverless.worker.direct import DirectOrchestrator
 
 from .loop import Process
+from .memory_keychain import keychain
 
 if TYPE_CHECKING:
     from .links import EventStoreLink
@@ -36,7 +37,7 @@ VERIFIER = Verifier(KEY)
 LOOKED_AT = 4
 # of a manifest, in a page
 PARTS = 4
-WORKERS = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest"}
+WORKERS = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest", "acquireSecret", "storeSecret"}
 SERVED = {operation.name: operation for operation in OPERATIONS}
 
 
@@ -70,6 +71,10 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
             name = "reportOutcomes"
         case ["commands", "heartbeat"]:
             name = "heartbeat"
+        case ["keychain", "acquire"]:
+            name = "acquireSecret"
+        case ["keychain", "store"]:
+            name = "storeSecret"
         case ["results", "manifest", id, step, generation]:
             name, names = "getManifest", {"execution_id": id, "step": step, "generation": generation}
         case ["execute"]:
@@ -92,6 +97,7 @@ class Server:
             executions=History(log),
             verifier=VERIFIER,
             watchers=Watchers(),
+            keychain=keychain(world, process),
         )
         self._apps = {
             name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
@@ -145,7 +151,7 @@ class Server:
             self._world.caught(error, f"{self._process}: {path}")
 
 
-_WANTED = {"claimCommands", "reportOutcomes", "heartbeat", "getManifest", "execute", "cancelExecution"}
+_WANTED = {*WORKERS, "execute", "cancelExecution"}
 
 
 def _route(operation: Operation, services: Any) -> ASGIApp:
@@ -177,7 +183,7 @@ class OrchestratorLink:
         self._orchestrator = orchestrator
         self._answers = 0
         self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
-        self.for_older_worker = orchestrator.for_older_worker
+        self.for_older_worker, self.plan = orchestrator.for_older_worker, orchestrator.plan
 
     async def claim(self, request: Any) -> Any:
         answer = await self._orchestrator.claim(request)

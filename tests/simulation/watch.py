@@ -46,6 +46,8 @@ class WatchedLog(EventRules, MemoryEventStore):
         self.ever_held: set[Key] = set()
         self.held_since: dict[Key, float] = {}
         self.scheduled: Callable[[], bool] = lambda: False
+        # execution -> when its last event was written
+        self.ended_at: dict[str, float] = {}
         # since when nothing goes wrong any more
         self.well_since: Callable[[], float] = lambda: float("inf")
 
@@ -243,11 +245,12 @@ class WatchedLog(EventRules, MemoryEventStore):
         self._must(shown | reported == set(commands), "commands are not those of the state", f"{id} {out}")
         self._must(timers == set(waited), "timers are not those of the state", f"{id} {out}")
         self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
-        waits = bool(state.commands or state.timers or state.children)
+        waits = bool(state.commands or state.timers.keys() - {e.DEADLINE} or state.children)
         self._must(
             state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}"
         )
         if state.ended:
+            self.ended_at.setdefault(id, self._clock())
             self.moves += [(id, command, "end", 0) for command in sorted(diary.open)]
             for key in [key for key in self.holds if key[0] == id]:
                 del self.holds[key]

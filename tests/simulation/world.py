@@ -7,7 +7,7 @@ import random
 import traceback
 import zlib
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -25,8 +25,12 @@ from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
 from .links import Parameters, T, Wire, never
 from .loop import Loop, Process
+from .memory_keychain import SecretTable
 from .memory_schedules import MemorySchedules
 from .playbooks import SHARE, Book, book, stepwise, version_of
+from .side_playbooks import SidePlaybook
+from .token_server import Tokens
+from .user_database import UserDatabase
 from .users import Order, serve
 from .watch import WatchedLog
 
@@ -85,6 +89,9 @@ class World:
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
         self.requests: dict[str, bytes] = {}
+        self.users = UserDatabase(self.loop)
+        self.tokens = Tokens()
+        self.secret_table = SecretTable(self)
         self.schedules = MemorySchedules(self._now)
         self.log.scheduled = self.schedules.due
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
@@ -95,7 +102,7 @@ class World:
         self.together = not self.calm and self.version == VERSION and stream(seed, "shape").random() < TOGETHER
         self._incarnations: Counter[str] = Counter()
         self._turn = 0
-        self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers")}
+        self._secrets = {name: stream(seed, f"secrets of {name}") for name in ("executions", "workers", "fetches")}
         setup = stream(seed, "setup")
         self.turnstile = asyncio.Lock()
         self.settings = Settings(
@@ -126,7 +133,11 @@ class World:
             policy = setup.choice(policies)
             payload = {"label": "scheduled", "x": 7}
             self.schedules.add(1, self.book.entries[0].path, payload, setup.choice((20, 30)), policy)
-        self.orders = [*self._faulty_orders(stream(seed, "poisoned")), *orders][: limits.starts]
+        self.orders = [
+            *self._side_orders(stream(seed, "constructs"), self.book.constructs),
+            *self._side_orders(stream(seed, "poisoned"), self.book.faulty),
+            *orders,
+        ][: limits.starts]
         self.trouble = True
 
     def _orders(self, setup: random.Random) -> list[Order]:
@@ -137,10 +148,10 @@ class World:
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
         return orders
 
-    def _faulty_orders(self, setup: random.Random) -> list[Order]:
-        """What is to hurt the others; schedules start some of it."""
+    def _side_orders(self, setup: random.Random, playbooks: Sequence[SidePlaybook]) -> list[Order]:
+        """What runs beside the others; schedules start some of it."""
         orders = []
-        for number, each in enumerate(self.book.faulty if self.setting.faulty else (), 2):
+        for number, each in enumerate(playbooks if self.setting.faulty else (), 2):
             payload = {"label": each.label}
             late = None if self.calm or setup.random() < 0.85 else setup.random() * 40
             if each.by_schedule:
@@ -179,6 +190,21 @@ class World:
     def heard(self, key: str, content: bytes) -> None:
         if self.requests.setdefault(key, content) != content and self.book.tame:
             self.log.broken("one idempotency key for two calls", f"{key}: {content!r} / {self.requests[key]!r}")
+
+    def top_of(self, id: str) -> str:
+        """The execution at the top, which nothing has started."""
+        while (parent := self.log.executions[id].parent_id) is not None:
+            id = parent
+        return id
+
+    def shared_by(self, scope: str, id: str) -> str:
+        """Who shares what is fetched for an execution: all for whom this is the same."""
+        match scope:
+            case "local":
+                return id
+            case "shared":
+                return self.top_of(id)
+        return self.log.executions[id].loaded.catalog_id
 
     # -- reaching each other
 

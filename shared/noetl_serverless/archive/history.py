@@ -169,7 +169,8 @@ class History(Executions):
         async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
             if event.generation == generation:
                 success, failed = success + event.payload["ok"], failed + event.payload["failed"]
-        return LoopStats(counts[0], success, failed)
+        # of a loop that claims its items, they are those that it has claimed
+        return LoopStats(max(counts[0], success + failed), success, failed)
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
         found = await super().latest_generation(execution_id, step)

@@ -133,17 +133,19 @@ class Resolver:
         except ValueError as error:
             raise ReferenceNotAvailable(str(error)) from error
         results: list[Any] = []
-        size = 0
+        # `reached`: the place behind the last item; where rows are claimed, places may be left free
+        size = reached = 0
         after: int | None = 0
         while after is not None:
             page = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix), after)
             for part in sorted(page["parts"], key=lambda part: int(part["start"])):
                 # a page from the previous release begins with the first item again
-                if part["end"] > len(results):
+                if part["end"] > reached:
                     size = _check_size(size + _size_of(part), uri)
-                    results += await self._rows(part, len(results), uri)
+                    results += await self._rows(part, reached, uri)
+                    reached = part["end"]
             following = page.get("next")
-            if following is not None and not after < following <= len(results):
+            if following is not None and following <= after:
                 raise ReferenceNotAvailable(f"{uri}: the page after {after} continues at {following}")
             after = following
         if (count := ref.get("count")) is not None and count != len(results):
@@ -153,12 +155,10 @@ class Resolver:
     async def _rows(self, part: dict[str, Any], first: int, uri: ResultUri) -> list[Any]:
         """The items of a manifest's part from the item `first` on."""
         start = int(part["start"])
-        if start > first:
-            raise ReferenceNotAvailable(f"{uri}: items from {first} to {start} are missing")
         rows = part.get("data") if part.get("ref") is None else await self.load(part["ref"])
         if not isinstance(rows, list) or len(rows) != part["end"] - start:
             raise ReferenceNotAvailable(f"{uri}: the part at {start} does not match the manifest")
-        return rows[first - start :]
+        return rows[max(0, first - start) :]
 
     def _put(self, name: str, value: Any, size: int) -> None:
         if size > self._budget:

@@ -106,6 +106,48 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
     assert (answer["refs"], answer["next"], answer["stats"]["total"]) == ([], None, 3)
 
 
+CLAIMS = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: claims, path: demo/claims}
+workflow:
+  - step: each
+    loop:
+      iterator: job
+      cursor: {kind: postgres, auth: jobs, claim: "SELECT {{ __frame_max_rows }}"}
+      spec: {mode: cursor, max_in_flight: 3, frame: {max_rows: 4}}
+    tool: {kind: python, code: "result = 1"}
+"""
+
+
+async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less(
+    user: Client, hands: FakeWorker
+) -> None:
+    assert (await user.post("/api/catalog/register", {"content": CLAIMS})).status == 200
+    id = str((await user.post("/api/execute", {"path": "demo/claims"})).json["execution_id"])
+    found = [4, 2, 3, 0, 0, 0]
+    commands = await hands.claim()
+    while commands:
+        command = commands.pop(0)
+        start, rows = command["frame"]["start"], found.pop(0)
+        frame = {"start": start, "end": start + rows, "ok": rows, "failed": 0, "drained": not rows}
+        data = [start + row for row in range(rows)]
+        commands += (await hands.report(command, frame=frame, data=data))["commands"]
+    assert (await user.get(f"/api/executions/{id}")).json["status"] == "COMPLETED"
+    rows_of_all = [0, 1, 2, 3, 4, 5, 8, 9, 10]
+
+    async def manifest(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        answer = await user.get(f"/api/results/manifest/{execution_id}/{step}/{generation}", after=after)
+        assert answer.status == 200, answer.body
+        page: dict[str, Any] = answer.json
+        return page
+
+    ref = {"kind": "manifest", "ref": f"noetl://execution/{id}/manifest/each/1", "count": len(rows_of_all)}
+    assert (await Resolver(FsspecResultStore("memory://none"), manifest).load(ref))["results"] == rows_of_all
+    answer = (await user.get("/api/aggregate/loop/results", execution_id=id, step_name="each")).json
+    assert (answer["results"], answer["stats"]) == (rows_of_all, {"total": 9, "success": 9, "failed": 0})
+
+
 async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:
     answer = await user.get("/api/aggregate/loop/results", execution_id=started, step_name="first")
     assert answer.status == 404

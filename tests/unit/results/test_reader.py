@@ -205,6 +205,18 @@ async def test_a_manifest_is_read_page_by_page_whoever_answers(store: CountingSt
     assert pages == [after for after in (0, 3, 6) if not any(before < after for before in older)]
 
 
+async def test_the_rows_of_a_cursor_leave_places_free(store: CountingStore) -> None:
+    pages: dict[int, dict[str, Any]] = {
+        0: {"parts": [{"start": 0, "end": 2, "data": ["a", "b"]}, {"start": 4, "end": 5, "data": ["c"]}], "next": 12},
+        12: {"parts": [{"start": 12, "end": 16, "data": [*"defg"]}, {"start": 20, "end": 20, "data": []}]},
+    }
+
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        return pages[after]
+
+    assert (await Resolver(store, fetch).load(manifest(7)))["results"] == list("abcdefg")
+
+
 async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> None:
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         return {"parts": [{"start": 0, "end": 1, "data": ["a"]}], "next": after + bool(not after)}

@@ -232,3 +232,13 @@ class TestLimits:
 def test_a_secret_that_is_no_valid_unicode_is_masked() -> None:
     texts = SecretTexts(["half \ud800 of a pair"])
     assert texts.text("is half \ud800 of a pair") == "is ***"
+
+
+def test_two_keys_that_hold_secrets_stay_two() -> None:
+    found = SecretTexts(["secretA1", "secretB1"]).tree({"secretA1": 1, "other": 2, "secretB1": 3})
+    assert found == {"***": 1, "other": 2, "***2": 3}
+
+
+def test_known_names_are_not_masked() -> None:
+    found = SecretTexts(["code", "status"]).tree({"code": "the code", "http": {"status": "x"}}, keys=False)
+    assert found == {"code": "the ***", "http": {"status": "x"}}

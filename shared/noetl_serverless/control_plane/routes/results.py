@@ -104,7 +104,8 @@ async def _page(
     found, more = await call.services.executions.loop_results(*loop, after, max_bytes)
     page, next_item = _page_of(found, after, max_bytes)
     if next_item is None and more:
-        next_item = page[-1].end
+        # not that of the page: claims that found nothing have no items
+        next_item = found[-1].end
     return page, next_item
 
 

@@ -87,8 +87,9 @@ SELECT * FROM noetl.results(
 SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
     AND start_item >= CAST(:after AS integer));
 
--- loop_stats: how many items a loop has, and how many of them have ended well and with an error
-SELECT s.count AS total, coalesce(sum(f.ok), 0)::integer AS success, coalesce(sum(f.failed), 0)::integer AS failed
+-- loop_stats: how many items a loop has, or has claimed so far, and how many have ended well and with an error
+SELECT greatest(s.count, coalesce(sum(f.ok + f.failed), 0)::integer) AS total,
+    coalesce(sum(f.ok), 0)::integer AS success, coalesce(sum(f.failed), 0)::integer AS failed
 FROM noetl.stage s LEFT JOIN noetl.frame f USING (execution_id, step, generation)
 WHERE s.execution_id = :execution_id AND s.step = :step AND s.generation = :generation
 GROUP BY s.count;

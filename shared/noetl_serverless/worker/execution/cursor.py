@@ -78,9 +78,11 @@ class CursorRun(FrameRun):
         self._attempt: int = resume.get(ATTEMPT, 1)
         # how often it was tried in vain
         self._tries: int = resume.get(TRIES, 0)
-        # where a claim of this frame that may have committed is recorded; also of this delivery, which is made once
-        # more to a worker that took its lease for lost, or lost the answer that granted it
-        self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._key, range(1, job.command.delivery + 1))]
+        # what the records of claims of this frame that may have committed begin with; also of this delivery, which is
+        # made once more to a worker that took its lease for lost, or lost the answer that granted it
+        self._records: list[str] = [*resume.get(CLAIMS, ()), *map(self._name, range(1, job.command.delivery + 1))]
+        # how many claims have been recorded in this delivery
+        self._number = 0
         self._is_restored = False
         # each command processes a row at least
         self._has_begun = False
@@ -164,34 +166,47 @@ class CursorRun(FrameRun):
 
     # -- records
 
-    def _key(self, delivery: int) -> str:
-        """Where the claim of one delivery of this command is recorded."""
-        command = self.job.command
-        name = f"claim-{command.generation}-{self.frame.index}-{command.attempt}-{delivery}"
-        return storage_key(command.execution_id, command.step, name)
+    def _name(self, delivery: int) -> str:
+        """What the records of the claims of one delivery of this command begin with."""
+        return f"claim-{self.job.command.generation}-{self.frame.index}-{self.job.command.attempt}-{delivery}"
+
+    def _key(self, name: str, number: int) -> str:
+        """Where a claim is recorded: the first one of a delivery, or one after that was rolled back. None overwrites
+        another: a store may take them in another order than they were sent."""
+        return storage_key(self.job.command.execution_id, self.job.command.step, f"{name}-{number}")
 
     async def _record(self, rows: list[dict[str, Any]], transaction: int) -> None:
         try:
             rows = await to_domain(rows, "rows")
         except InvalidValue as error:
             raise ToolFailure("value", "value.invalid", f"what was claimed cannot be stored: at {error}") from None
-        key, content = self._key(self.job.command.delivery), dump({"rows": rows, "transaction": transaction})
+        name = self._name(self.job.command.delivery)
+        key, content = self._key(name, self._number), dump({"rows": rows, "transaction": transaction})
         store = self.job.toolbox.store
-        self._records.append(key)
+        self._records.append(name)
+        self._number += 1
         await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
 
     async def _claimed_before(self) -> list[Any] | None:
         """The rows that this frame has claimed already, if it has."""
-        for key in tuple(self._records):
-            try:
-                record = orjson.loads(await self.job.toolbox.store.get(key))
-            except KeyError:
-                record = None
-            if record is not None and await self._is_committed(record["transaction"]):
-                self._records = [key]
-                return list(record["rows"])
-            self._records.remove(key)
+        for name in tuple(dict.fromkeys(self._records)):
+            number = 0
+            while (record := await self._recorded_at(self._key(name, number))) is not None:
+                if await self._is_committed(record["transaction"]):
+                    self._records = [name]
+                    return list(record["rows"])
+                number += 1
+            self._records = [other for other in self._records if other != name]
+            if name == self._name(self.job.command.delivery):
+                self._number = number
         return None
+
+    async def _recorded_at(self, key: str) -> dict[str, Any] | None:
+        try:
+            record: dict[str, Any] = orjson.loads(await self.job.toolbox.store.get(key))
+        except KeyError:
+            return None
+        return record
 
     async def _is_committed(self, transaction: int) -> bool:
         auth = (await self._call()).config["auth"]

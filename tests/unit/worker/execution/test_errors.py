@@ -10,6 +10,8 @@ import pytest
 from noetl_serverless.errors import NotFound, Problem, Unavailable
 from noetl_serverless.limits import ERROR_BYTES
 from noetl_serverless.playbook.values import stored
+from noetl_serverless.telemetry.masking import Masking
+from noetl_serverless.worker.execution import errors
 from noetl_serverless.worker.execution.errors import (
     MAX_DEPTH,
     MAX_MEMBERS,
@@ -124,3 +126,12 @@ def test_of_a_list_or_an_object_so_many_members_are_shown() -> None:
     many = range(MAX_MEMBERS + 1)
     found = bounded({"list": [*many], "object": {f"n{number}": number for number in many}})
     assert found == {"list": [*range(100)], "object": {f"n{number}": number for number in range(100)}}
+
+
+def test_what_identifies_an_error_is_not_masked_whatever_this_process_has_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Masking()
+    monkeypatch.setattr(errors, "masking", seen)
+    seen.register("python")
+    seen.register("exception")
+    found = clean({"kind": "python", "code": "python.exception", "retryable": True, "message": "no python", "at": 3})
+    assert found == {"kind": "python", "code": "python.exception", "retryable": True, "message": "no ***", "at": 3}

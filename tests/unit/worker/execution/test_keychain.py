@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.telemetry.secret_texts import MAX_SECRETS
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome
+from noetl_serverless.worker.execution import keychain
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.time_budget import TimeBudget
 from noetl_serverless.worker.execution.toolbox import Toolbox
@@ -337,3 +339,39 @@ async def test_a_playbook_that_uses_no_secret_gets_its_result_as_it_is(bench: Be
     bench.tools["python"] = FakeTool(ToolOutcome("ok", data=data, stored=True))
     outcome = await bench.run("  - step: a\n    tool: {kind: python, code: 'result = 1'}\n")
     assert outcome.data is data
+
+
+@pytest.mark.parametrize("word", ["data", "status", "error", "meta", "python", "exception", "code"])
+async def test_a_secret_that_is_a_word_of_the_envelope_changes_no_envelope(bench: Bench, word: str) -> None:
+    bench.stored = {"value": word}
+    error = {"kind": "python", "code": "python.exception", "message": f"no {word}", "retryable": False}
+    for ended in (ToolOutcome("ok", data={"n": 1}), ToolOutcome("error", error=error)):
+        bench.tools["python"] = FakeTool(ended)
+        outcome = await bench.run(STEP)
+        assert outcome.status == ("done" if ended.status == "ok" else "error"), outcome.error
+        if outcome.error is None:
+            assert outcome.data == {"n": 1}
+        else:
+            assert (outcome.error["code"], outcome.error["kind"]) == ("python.exception", "python")
+            assert outcome.error["message"] == "no ***"
+
+
+def test_the_digest_of_an_entry_takes_that_of_each_other_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = 40
+    reads = ["".join(f"{{{{ keychain.e{before}.v }}}}" for before in range(n)) for n in range(many)]
+    entries = "".join(f'  - {{name: e{n}, kind: static, map: {{v: "x{reads[n]}"}}}}\n' for n in range(many))
+    text = HEAD.replace("workflow:\n", entries + "workflow:\n") + "  - {step: a, tool: {kind: noop}}\n"
+    plan = load_plan(text)
+    digests = 0
+
+    class Counted:
+        @staticmethod
+        def sha256(content: bytes) -> Any:
+            nonlocal digests
+            digests += 1
+            assert digests <= many, "it takes those of the entries that it needs again and again"
+            return hashlib.sha256(content)
+
+    monkeypatch.setattr(keychain, "hashlib", Counted)
+    keychain.digest_of(plan.keychain[f"e{many - 1}"], plan.keychain, claimed())
+    assert digests == many
