@@ -17,7 +17,7 @@ from tests.oracle.prediction import predict
 from tests.oracle.tasks import Call
 
 from .scripted import answer_to
-from .side_playbooks import Maker, Promise, SidePlaybook, playbook, to
+from .side_playbooks import Maker, Promise, SidePlaybook, arc, playbook, to
 
 FOREVER = {"do": "retry", "attempts": 1000, "backoff": "fixed"}
 
@@ -96,12 +96,37 @@ def a_child_takes_too_long(make: Maker) -> SidePlaybook:
     return make.made(promise, more=((path, playbook(path, child.steps, **own)),))
 
 
+def a_step_takes_too_long(make: Maker) -> SidePlaybook:
+    """One that is tried again and again, the items of a loop and a sub-playbook, each with less time than it takes."""
+    rng = make.rng
+    path = f"{make.path}_child"
+    child = Maker(rng, make.recipe, path)
+    child.step("wait", _waiting(make, 600, attempts=4))
+    loop = {"in": "{{ range(6) | list }}", "iterator": "it", "spec": {"mode": "parallel", "max_in_flight": 3}}
+    tools: dict[str, dict[str, Any]] = {
+        "wait": {"tool": _waiting(make, rng.choice((6, 30, 600)))},
+        "each": {"tool": _waiting(make, rng.choice((6, 600))), "loop": loop},
+        "call": {"tool": {"kind": "playbook", "path": path}},
+    }
+    make.step("s0", next=to(*({"step": name} for name in tools), mode="inclusive"))
+    for name, parts in tools.items():
+        policy: dict[str, Any] = {"lifecycle": {"timeout": rng.choice((5, 20, 90))}}
+        over = arc("last", "event.name in ['call.error', 'loop.failed']", set={f"ctx.{name}": "{{ error.code }}"})
+        make.step(name, parts.pop("tool"), spec={"policy": policy}, next=to(over), **parts)
+    make.step("last", make.tool())
+    return make.made(
+        Promise("completed", ctx=dict.fromkeys(tools, "step.timeout"), bytes=4_000_000),
+        executor=_executor(make),
+        more=((path, playbook(path, child.steps)),),
+    )
+
+
 def it_ends_in_time(make: Maker) -> SidePlaybook:
     """It has more than the trouble lasts."""
     tool = make.tool(fail=2)
     rule = {"when": "{{ output.status == 'error' }}", "then": {"do": "retry", "attempts": 3, "delay": 7}}
     tool["spec"] = {"policy": {"rules": [rule]}}
-    make.step("s0", tool, next=to({"step": "s1"}))
+    make.step("s0", tool, spec={"policy": {"lifecycle": {"timeout": "1h"}}}, next=to({"step": "s1"}))
     make.step("s1", make.tool("{{ s0.v }}"))
     return make.made(Promise("completed"), executor=_executor(make, timeout="2h"))
 
@@ -234,6 +259,7 @@ RECIPES: tuple[tuple[int, Callable[[Maker], SidePlaybook]], ...] = (
     (5, rows_are_claimed),
     (2, it_takes_too_long),
     (2, a_child_takes_too_long),
+    (2, a_step_takes_too_long),
     (1, it_ends_in_time),
     (4, results_are_collected),
     (2, results_are_checked),

@@ -59,6 +59,13 @@ class Diary:
     # when its time is over, in milliseconds, and whether that has been decided
     due: int | None = None
     is_overdue: bool = False
+    # when the time of a run of a step is over, by its timer; the run that each timer and child belongs to; and the runs
+    # whose time was over
+    steps_due: dict[str, int] = field(default_factory=dict)
+    owners: dict[str, tuple[str, int]] = field(default_factory=dict)
+    over: set[tuple[str, int]] = field(default_factory=set)
+    # children that were told to end
+    told: set[str] = field(default_factory=set)
     # loops that the commit that is looked at has ended
     ended_loops: list[tuple[str, int]] = field(default_factory=list)
 
@@ -67,6 +74,8 @@ class EventRules:
     """`read` takes the next event of a log into its diary. A broken rule is kept in `faults`."""
 
     executions: dict[str, ExecutionRow]
+    # command -> the fence under which a worker holds it
+    holds: dict[Key, int]
     _pool: Callable[[str], str]
     _clock: Callable[[], float]
 
@@ -108,19 +117,28 @@ class EventRules:
             case e.TIMER_SET:
                 self._must(payload["timer"] not in diary.timers, "a timer was set twice", f"{id} {payload}")
                 diary.timers[payload["timer"]] = "set"
+                diary.owners[payload["timer"]] = (event.step or "", event.generation or 0)
                 if payload["timer"] == e.DEADLINE:
                     self._deadline_set(diary, event)
+                elif event.command_id is None:
+                    diary.steps_due[payload["timer"]] = payload["due"]
             case e.TIMER_FIRED:
                 once = diary.timers.get(payload["timer"]) == "set"
                 self._must(once, "a timer fired twice", f"{id} {payload}")
                 diary.timers[payload["timer"]] = "fired"
                 if payload["timer"] == e.DEADLINE:
                     self._deadline_reached(diary)
+                elif (due := diary.steps_due.get(payload["timer"])) is not None:
+                    now = self._clock() * 1000
+                    self._must(now >= due, "a step was ended before its time", f"{id} {payload} {now} {due}")
+            case e.STEP_TIMED_OUT:
+                self._step_over(diary, event)
             case e.CHILD_STARTED:
                 child = payload["execution_id"]
                 self._must(child not in diary.children, "a child was started twice", f"{id} {child}")
                 self._must(child in self.executions, "a child was not opened", f"{id} {child}")
                 diary.children[child] = "started"
+                diary.owners[child] = (event.step or "", event.generation or 0)
             case e.CHILD_ENDED:
                 child = payload["execution_id"]
                 once = diary.children.get(child) == "started"
@@ -151,6 +169,22 @@ class EventRules:
         self._must(not early, "an execution was ended before its time", f"{diary.id} {now} {diary.due}")
         diary.is_overdue = True
 
+    def _step_over(self, diary: Diary, event: Event) -> None:
+        """Nothing of the run is waited for any more; what comes of it later is ignored."""
+        key = (event.step or "", event.generation or 0)
+        fired = diary.timers.get(e.step_deadline(f"{key[0]}#{key[1]}")) == "fired"
+        self._must(fired and key in diary.begun, "a step was ended before its time", f"{diary.id} {key}")
+        diary.over.add(key)
+        diary.out.pop(key, None)
+        for command in sorted(name for name in diary.open if diary.owners.get(name) == key):
+            diary.open.discard(command)
+            self.moves.append((diary.id, command, "end", 0))
+            self.holds.pop((diary.id, command), None)
+        for source in (diary.timers, diary.children):
+            for name in [name for name, how in source.items() if how in ("set", "started")]:
+                if diary.owners.get(name) == key:
+                    source[name] = "dropped"
+
     def _quarantined(self, diary: Diary, event: Event) -> None:
         """A fact that nothing can be made of is kept in the end that it led to, and no other end."""
         payload = event.payload
@@ -178,7 +212,11 @@ class EventRules:
             or diary.children.get(event.payload.get("execution_id", "")) == "started"
         )
         self._must(not waited, "a fact that was waited for is ignored", f"{diary.id} {event}")
-        self._must(event.type != e.CHILD_ENDED, "the end of a child is told twice", f"{diary.id} {event}")
+        if event.type == e.CHILD_ENDED:
+            child = event.payload["execution_id"]
+            once = diary.children.get(child) == "dropped"
+            self._must(once, "the end of a child is told twice", f"{diary.id} {event}")
+            diary.children[child] = "ended"
         self._note("ignored", diary.id, f"{event.seq} {event.type} {event.command_id}")
 
     def _ran_ahead(self, diary: Diary, command: str, fence: int) -> None:
@@ -192,7 +230,10 @@ class EventRules:
     def _issued(self, diary: Diary, event: Event) -> None:
         command = event.command_id or ""
         self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
-        self._must(not diary.is_overdue, "a command was issued when its time was over", f"{diary.id} {command}")
+        key = (event.step or "", event.generation or 0)
+        is_over = diary.is_overdue or key in diary.over
+        self._must(not is_over, "a command was issued when its time was over", f"{diary.id} {command}")
+        diary.owners[command] = key
         diary.issued.add(command)
         self.moves.append((diary.id, command, "issue", 0))
         diary.open.add(command)

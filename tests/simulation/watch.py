@@ -187,16 +187,18 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.read(diary, event)
         self._order(diary, new)
         diary.seen += len(new)
-        if part.execution.state.ended:
+        if part.execution.state.ended or any(event.type == e.STEP_TIMED_OUT for event in new):
             self._children(diary, part, new)
 
     def _children(self, diary: Diary, part: ExecutionCommit, new: list[Event]) -> None:
         """An end is told to the children that still run, unless it says to spare them."""
         notified = {fact["id"] for fact in part.inbox_facts if fact["type"] == e.CANCELLED}
+        diary.told |= notified
         spared = any(event.type == e.CANCELLED and not event.payload.get("cascade", True) for event in new)
         for child, how in diary.children.items():
-            runs = how == "started" and self.executions[child].status == "RUNNING"
-            self._must(not runs or spared or child in notified, "a child was left running", f"{diary.id} {child}")
+            left = how == "dropped" or (how == "started" and part.execution.state.ended)
+            runs = left and child not in diary.told and self.executions[child].status == "RUNNING"
+            self._must(not runs or spared, "a child was left running", f"{diary.id} {child}")
 
     def _closing(self, diary: Diary, command: str, fence: int, how: str) -> None:
         key = (diary.id, command)
@@ -245,7 +247,8 @@ class WatchedLog(EventRules, MemoryEventStore):
         self._must(shown | reported == set(commands), "commands are not those of the state", f"{id} {out}")
         self._must(timers == set(waited), "timers are not those of the state", f"{id} {out}")
         self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
-        waits = bool(state.commands or state.timers.keys() - {e.DEADLINE} or state.children)
+        delayed = any(timer.kind != "deadline" for timer in state.timers.values())
+        waits = bool(state.commands or delayed or state.children)
         self._must(
             state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}"
         )
