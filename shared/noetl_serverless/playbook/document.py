@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import isfinite
 from typing import Any, Final
 
@@ -26,8 +27,8 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 500_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# YAML 1.1 reads these as text, because the exponent has no sign
-_FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+")
+# numbers of JSON that YAML 1.1 reads as text: an exponent without a sign, and one without a decimal point as in 1e-06
+_FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+|-?\d+[eE][-+]\d+")
 _TAG: Final = "tag:yaml.org,2002:"
 _RESOLVER: Final[Any] = Resolver()
 _CONSTRUCTOR: Final = SafeConstructor()
@@ -173,7 +174,7 @@ def read_document(text: str) -> Document:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise Unreadable(_syntax_fault(error)) from None
+        raise Unreadable(_syntax_fault(error, text)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise Unreadable(Fault(f"{error.reason}", line=line, column=1, code="playbook.yaml")) from None
@@ -184,11 +185,14 @@ def read_document(text: str) -> Document:
     return Document(builder.root, builder.faults, scripts=scripts)
 
 
-def _syntax_fault(error: yaml.MarkedYAMLError) -> Fault:
+def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     message = ", ".join(part for part in (error.context, error.problem) if part)
     if mark is None:
         return Fault(message, line=1, column=1, code="playbook.yaml")
+    line = next(islice(text.splitlines(), mark.line, None), "")
+    if line[max(0, mark.column - 1) :].startswith("{%"):
+        message += '; a text that begins with a template needs quotes: "{% ... %}"'
     return Fault(message, line=mark.line + 1, column=mark.column + 1, code="playbook.yaml")
 
 
@@ -233,6 +237,8 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             mark = self._text_mark(event)
             if self._wants_key():
+                if event.tag is not None:
+                    raise self._stop(f"a key cannot have a tag, as here {event.tag}", mark)
                 self._key(str(event.value), mark, merge=event.value == "<<" and event.implicit[0])
             else:
                 self._add(_Anchored(self._scalar(event, mark), mark, 1, 1), event.anchor)
@@ -263,13 +269,19 @@ class _Builder:
         mark = _mark(event)
         is_map = isinstance(event, yaml.MappingStartEvent)
         if self._wants_key():
-            raise self._stop("a key must be a plain string", mark)
+            raise self._stop(f"a key must be a plain string{self._unquoted(event)}", mark)
         if event.tag is not None and event.tag != _TAG + ("map" if is_map else "seq"):
             raise self._stop(f"the tag {event.tag} is not allowed", mark)
         if len(self._stack) >= MAX_DEPTH:
             raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "playbook.too_large")
         node: MapNode | ListNode = MapNode(mark) if is_map else ListNode(mark)
         self._stack.append(_Open(node, event.anchor, self._path_here()))
+
+    def _unquoted(self, event: Any) -> str:
+        """The advice for `{{ x }}` without quotes, which is a mapping whose key is a mapping."""
+        outer, start = self._stack[-1].node.mark, event.start_mark
+        is_template = event.flow_style and (outer.line, outer.column) == (start.line + 1, start.column)
+        return '; a text that begins with a template needs quotes: "{{ ... }}"' if is_template else ""
 
     def _end(self) -> None:
         done = self._stack.pop()
