@@ -244,8 +244,8 @@ class _Compiler:
         if name in ("workload", "ctx"):
             return {name: parts}
         if name in self.names:
-            # even if a task has the same name: before that task has run, the name means the step; and before the step has
-            # ended, it means a value
+            # even if a task has the same name: before that task has run, the name means the step; and before the step
+            # has ended, it means a value
             values = {"ctx": frozenset({name}), "workload": frozenset({name})}
             return {name: None if parts is None or parts & _WHOLE else parts, **values}
         if name in local:

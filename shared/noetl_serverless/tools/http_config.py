@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..playbook.numbers import LONGEST_TIMEOUT
 from .config import ToolConfig
 from .http_auth import HttpAuth
 
@@ -80,7 +81,9 @@ class HttpConfig(ToolConfig):
     auth: str | HttpAuth | None = Field(
         default=None, description="Name of a credential, or an object that says how to use it."
     )
-    timeout: float | HttpTimeout = Field(default=DEFAULT_TIMEOUT_SECONDS, description="Seconds.")
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] | HttpTimeout = Field(
+        default=DEFAULT_TIMEOUT_SECONDS, description="Seconds."
+    )
     verify_ssl: bool = Field(default=True, description="Whether to verify the server's certificate.")
     follow_redirects: bool = Field(default=True, description="Whether to follow redirects.")
 
@@ -96,7 +99,7 @@ class HttpConfig(ToolConfig):
             yield f"only one body can be sent, not {' and '.join(bodies)}"
 
     def limits(self, call_timeout: float | None) -> HttpTimeout:
-        timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=max(self.timeout, 0.001))
+        timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=self.timeout)
         if call_timeout is not None and "total" not in timeout.model_fields_set:
             return timeout.model_copy(update={"total": call_timeout})
         return timeout.model_copy(update={"total": min(timeout.total, call_timeout or timeout.total)})

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
-from noetl_serverless.tools.port import Credential, ToolFailure
+from typing import Any
+
+import pytest
+
+from noetl_serverless.errors import NotFound, Unavailable
+from noetl_serverless.tools.port import Credential, ToolFailure, credential_named
 
 
 def test_a_credential_masks_its_secrets_and_keeps_its_names() -> None:
@@ -30,3 +35,38 @@ def test_a_credential_masks_what_is_nested_too() -> None:
     credential = Credential("gcp", "gcs", data)
     assert set(credential.secrets()) == {"-----BEGIN", "h-secret"}
     assert credential.mask("service_account db -----BEGIN h-secret 12") == "service_account db *** *** 12"
+
+
+class Credentials:
+    """A context whose store answers with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def credential(self, name: str) -> Credential:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "retryable"),
+    [
+        (
+            NotFound("there is no credential 'db'"),
+            "postgres: there is no credential 'db'; store one with: noetls credential set db --type TYPE",
+            False,
+        ),
+        (
+            KeyError("db"),
+            "postgres: there is no credential 'db'; store one with: noetls credential set db --type TYPE",
+            False,
+        ),
+        (Unavailable("the database is away"), "postgres: credential 'db': the database is away", True),
+    ],
+)
+async def test_a_credential_that_is_missing_is_said_once_and_with_what_to_do(
+    error: Exception, message: str, retryable: bool
+) -> None:
+    context: Any = Credentials(error)
+    with pytest.raises(ToolFailure) as caught:
+        await credential_named(context, "postgres", "db")
+    assert (caught.value.error["message"], caught.value.error["retryable"]) == (message, retryable)

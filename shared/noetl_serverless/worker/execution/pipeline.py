@@ -12,7 +12,7 @@ from ...engine.state import token_key
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
-from ...playbook.numbers import seconds, whole
+from ...playbook.numbers import seconds, timeout, whole
 from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.scope import build_scope, read_names
@@ -139,7 +139,7 @@ class Pipeline:
                 lambda scope: (self._render_tree(task.config, scope), self._render_tree({**step.secret_input}, scope)),
                 keychain=keychain,
             )
-            timeout = await self._number(task.timeout, seconds)
+            limit = await self._number(task.timeout, timeout)
             context = await self._context(task)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, task.place.line))
@@ -153,7 +153,7 @@ class Pipeline:
             dict(config or {}),
             self._identity(task),
             step_input={**self.input, **secret_input},
-            timeout=timeout,
+            timeout=limit,
             context=context,
         )
 
