@@ -28,8 +28,7 @@ class Job:
     lazy: ReferenceLoader
     budget: TimeBudget
     ctx: Mapping[str, Any]
-    # the steps of the playbook that are loops
-    loops: frozenset[str]
+    plan: Plan
     # of the whole command
     attempts: Attempts
     stopwatch: Stopwatch
@@ -63,7 +62,7 @@ class Job:
             lazy=lazy,
             budget=budget,
             ctx=command.scope.get("ctx") or {},
-            loops=plan.loops,
+            plan=plan,
             resume=command.resume,
             attempts=attempts,
             stopwatch=stopwatch,
@@ -71,6 +70,11 @@ class Job:
             secrets=Secrets(command, plan, toolbox) if plan.keychain else None,
             share=Share(command.plan, plan.weight),
         )
+
+    @property
+    def loops(self) -> frozenset[str]:
+        """The steps of the playbook that are loops."""
+        return self.plan.loops
 
     @property
     def find_credential(self) -> FindCredential:

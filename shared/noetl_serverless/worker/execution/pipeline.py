@@ -97,7 +97,7 @@ class Pipeline:
                     return end
         except TemplateError as error:
             task = self.tasks[self.position]
-            return self._failed(task, from_template(error, task.place.line))
+            return self._failed(task, from_template(error, self.job.plan, task.place.line))
         except (InvalidValue, TooLarge) as error:
             task = self.tasks[self.position]
             return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
@@ -142,7 +142,7 @@ class Pipeline:
             limit = await self._number(task.timeout, timeout)
             context = await self._context(task)
         except TemplateError as error:
-            return envelope("error", self.attempt, error=from_template(error, task.place.line))
+            return envelope("error", self.attempt, error=from_template(error, self.job.plan, task.place.line))
         except ToolFailure as failure:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
