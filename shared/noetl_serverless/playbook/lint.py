@@ -24,7 +24,8 @@ from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
 from .semantics import own_rules, tool_path
 from .sites import sites
-from .sql_names import ADVICE, unnamed
+from .sql_names import unnamed
+from .sql_places import NAME_NEEDED
 from .template import SqlTemplate, Template, has_markers
 from .trees import templates_in
 
@@ -186,7 +187,7 @@ class _Warnings:
             if isinstance(template, SqlTemplate) and template.place is not None:
                 for line, word in unnamed(template):
                     place, path = template.place.within(line, 1), pointer_keys(template.place.pointer)
-                    message = f"no value can be bound after {word}: {ADVICE}"
+                    message = f"no value can be bound after {word}: {NAME_NEEDED}"
                     self.faults.add_at(message, path, *place, "playbook.not_rendered")
 
     def _of_items(self, name: str, path: Path) -> None:

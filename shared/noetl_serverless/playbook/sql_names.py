@@ -12,7 +12,6 @@ from .sql_idioms import laid_out
 from .sql_text import parts
 from .template import SqlTemplate, has_markers
 
-ADVICE: Final = "write {{ ... | identifier }} where SQL needs a name"
 # what precedes a name, and may be the beginning of it
 _BEFORE_NAME: Final = re.compile(
     r"(?<![\w.$])(?P<word>FROM|JOIN|INTO|UPDATE|TABLE)(?:\s+ONLY)?(?:\s+IF\s+(?:NOT\s+)?EXISTS)?\s+(?:[\w$]*\.)?\Z",

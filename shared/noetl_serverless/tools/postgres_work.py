@@ -17,11 +17,12 @@ from .port import Credential, ToolFailure, ToolOutcome
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections, TooManyRows
 from .postgres_copy import columns_of, copy_text, quoted
-from .sql import SqlError, Statement, numbered, statements, unique
+from .sql import SqlError, Statement, name_needed, numbered, statements, unique
 
 _TRANSIENT = ("080", "57P0")
 _TRANSIENT_CODES = ("40001", "40P01", "53300")
 _CANCELLED = "57014"
+_SYNTAX = "42601"
 _LOST = "08006"
 # statements that would interfere with the transaction that the task runs in
 _CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
@@ -232,6 +233,8 @@ def _refused(fields: Mapping[str, str]) -> ToolFailure:
     parts = [fields.get("M", "the server refused"), fields.get("D"), fields.get("H")]
     message = ". ".join(part.rstrip(".") for part in parts if part)
     code, retryable = "postgres.error", state.startswith(_TRANSIENT) or state in _TRANSIENT_CODES
+    if state == _SYNTAX:
+        message += name_needed(message)
     if state == _CANCELLED:
         code, retryable = "postgres.timeout", True
     elif state.startswith("28"):
