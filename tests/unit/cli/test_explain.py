@@ -117,6 +117,6 @@ def test_what_a_step_has_printed_is_shown_and_of_much_the_first_lines() -> None:
 
 def test_the_traceback_of_code_is_shown_below_its_event() -> None:
     py = {"traceback": 'File "<code>", line 2, in main\nValueError: bad\n', "line": 2}
-    chain = [{"seq": 3, "at": 0, "event": "call.error", "step": "a", "text": "a#1 fails", "code_error": py}]
+    chain: list[Any] = [{"seq": 3, "at": 0, "event": "call.error", "step": "a", "text": "a#1 fails", "code_error": py}]
     shown = [text.strip() for text, _ in _cause_lines(chain)]
     assert shown[1:] == ["in line 2 of the code:", "line 2, in main", "ValueError: bad"]

@@ -312,10 +312,10 @@ def test_a_step_that_could_not_begin_has_failed() -> None:
 
 def test_the_time_limit_of_an_execution_is_no_step_and_that_of_a_step_delays_nothing() -> None:
     progress = Progress()
-    limit = {"timer": "deadline", "due": 5, "timeout": 5}
+    limit: dict[str, Any] = {"timer": "deadline", "due": 5, "timeout": 5}
     progress.apply([event("timer.set", 1, generation=0, command_id=None, **limit)])
     progress.apply([event("command.issued", 1)])
-    of_step = {"timer": "load#1!deadline", "due": 5, "timeout": 5}
+    of_step: dict[str, Any] = {"timer": "load#1!deadline", "due": 5, "timeout": 5}
     progress.apply([event("timer.set", 1, command_id=None, **of_step)])
     assert [(row.title, row.label) for row in progress.rows.values()] == [("load", "running")]
     progress.apply([event("call.done", 2), event("timer.fired", 5, generation=0, command_id=None, timer="deadline")])
