@@ -281,7 +281,7 @@ def child_end(state: State, return_step: str | None, execution_id: str) -> dict[
     return {"status": "error", "error": bounded({**_error("child.failed", message, execution_id), "cause": cause})}
 
 
-_TOLD = re.compile(
+_CHILD_FAILED = re.compile(
     r"the child execution (?P<child>\d+) failed: (?P<text>.*?)"
     r"(?: \(in execution (?P<place>\d+), (?:a level|(?P<levels>\d+) levels) below it\))?",
     re.DOTALL,
@@ -295,9 +295,9 @@ def _root_text(error: Mapping[str, Any]) -> str:
         levels, place, error = levels + 1, error.get("execution_id"), error["cause"]
     text = str(error.get("message", "no reason given"))
     # an error is cut to its size, and may not have all of its causes
-    if (told := _TOLD.fullmatch(text)) is not None:
-        text, place = told["text"], told["place"] or told["child"]
-        levels += 1 + (int(told["levels"] or 1) if told["place"] else 0)
+    if (reported := _CHILD_FAILED.fullmatch(text)) is not None:
+        text, place = reported["text"], reported["place"] or reported["child"]
+        levels += 1 + (int(reported["levels"] or 1) if reported["place"] else 0)
     below = "a level" if levels == 1 else f"{levels} levels"
     return f"{text} (in execution {place}, {below} below it)" if levels else text
 

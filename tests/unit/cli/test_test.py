@@ -429,7 +429,7 @@ def test_lint_and_register_leave_out_the_tests_in_a_folder() -> None:
 
 
 @pytest.mark.parametrize("kind", ["kind: Playbook", "kind: 'Playbook'  # one"])
-def test_a_playbook_without_tests_is_told_where_they_belong(tmp_path: Path, kind: str) -> None:
+def test_a_playbook_without_tests_is_shown_where_they_belong(tmp_path: Path, kind: str) -> None:
     text = playbook("{step: a, tool: {kind: noop}}").replace("kind: Playbook", kind)
     (tmp_path / "loops.yaml").write_text(text)
     done = CliRunner().invoke(app, ["test", str(tmp_path / "loops.yaml")])

@@ -15,7 +15,7 @@ def nobody() -> str:
     return f"127.0.0.1:{free_port()}"
 
 
-async def test_a_database_that_cannot_be_reached_is_told_by_its_setting_and_address(nobody: str) -> None:
+async def test_a_database_that_cannot_be_reached_is_reported_by_its_setting_and_address(nobody: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         await check_database(f"postgresql://ann:s3cret@{nobody}/db")
     message = str(caught.value)
@@ -23,19 +23,19 @@ async def test_a_database_that_cannot_be_reached_is_told_by_its_setting_and_addr
     assert "refused" in message and "s3cret" not in message and "\n" not in message
 
 
-async def test_a_url_of_another_kind_of_server_is_told(nobody: str) -> None:
+async def test_a_url_of_another_kind_of_server_is_reported(nobody: str) -> None:
     with pytest.raises(RuntimeError, match=r"^NOETL_DATABASE_URL: the URL of a PostgreSQL database begins with"):
         await check_database(f"mysql://{nobody}/db")
 
 
-async def test_a_nats_server_that_cannot_be_reached_is_told_by_its_setting_and_address(nobody: str) -> None:
+async def test_a_nats_server_that_cannot_be_reached_is_reported_by_its_setting_and_address(nobody: str) -> None:
     async with asyncio.timeout(30):
         with pytest.raises(RuntimeError) as caught:
             await check_nats(f"nats://noetl:s3cret@{nobody},nats://{nobody}")
     assert str(caught.value) == f"NOETL_NATS_URL: no NATS server can be reached at {nobody}, {nobody}"
 
 
-async def test_another_server_in_the_place_of_nats_is_told() -> None:
+async def test_another_server_in_the_place_of_nats_is_reported() -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await writer.drain()

@@ -330,7 +330,7 @@ def test_one_that_does_not_says_why(state: State, step: Any, code: str, message:
     assert ending["error"].get("cause") == ((state.error or {}) if state.status == "failed" else None)
 
 
-def test_a_failure_deep_below_is_told_once_with_its_place() -> None:
+def test_a_failure_deep_below_is_reported_once_with_its_place() -> None:
     error: dict[str, Any] = {"kind": "t", "code": "boom", "message": "it broke", "retryable": False}
     for child in ("9", "8", "7"):
         error = child_end(State("1", status="failed", error=error), None, child)["error"]

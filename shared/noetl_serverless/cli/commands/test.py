@@ -118,9 +118,9 @@ def _without_tests(file: Path) -> str:
     """What is wrong with a playbook in the place of a file of tests."""
     if file.name.endswith(TEST_SUFFIX):
         return "this is a playbook; a file of tests has 'kind: PlaybookTest', 'playbook: FILE' and 'cases: [...]'"
-    beside = file.with_name(f"{file.stem}{TEST_SUFFIX}").name
+    tests = file.with_name(f"{file.stem}{TEST_SUFFIX}").name
     form = f"'kind: PlaybookTest', 'playbook: {file.name}' and 'cases: [...]'"
-    return f"this is a playbook without tests: they belong beside it, in {beside}, as {form}"
+    return f"this is a playbook without tests: they belong beside it, in {tests}, as {form}"
 
 
 def _unused_values(cases: CaseFile, plan: Plan, content: str) -> Iterator[Fault]:

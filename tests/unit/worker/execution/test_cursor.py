@@ -307,7 +307,7 @@ CASES: tuple[Callable[[], Exception], ...] = (lambda: NotFound("gone"), lambda: 
 
 
 @pytest.mark.parametrize("failure", CASES)
-async def test_an_error_that_stays_is_told_with_the_rows_that_it_may_have_cost(
+async def test_an_error_that_stays_is_reported_with_the_rows_that_it_may_have_cost(
     bench: Bench, failure: Callable[[], Exception]
 ) -> None:
     rows = table(bench)

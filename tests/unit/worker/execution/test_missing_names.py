@@ -41,14 +41,14 @@ def error_of(source: str, **given: Any) -> dict[str, Any]:
         ("{{ zzz }}", "'zzz' is not defined"),
     ],
 )
-def test_a_name_that_is_missing_is_told_with_those_that_the_playbook_has(source: str, message: str) -> None:
+def test_a_name_that_is_missing_is_reported_with_those_that_the_playbook_has(source: str, message: str) -> None:
     error = error_of(source)
     assert error["message"] == message
     assert (error["line"], error["at"], error["template"]) == (5, 5, source)
     assert error["column"] > 3
 
 
-def test_a_field_that_a_value_does_not_have_is_told_with_those_that_it_has() -> None:
+def test_a_field_that_a_value_does_not_have_is_reported_with_those_that_it_has() -> None:
     assert error_of("{{ limit.city }}", workload={"limit": {"cities": 1}})["message"] == (
         "there is no 'city' (available: cities); did you mean 'cities'?"
     )
