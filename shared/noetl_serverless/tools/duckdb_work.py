@@ -52,7 +52,8 @@ class Work:
         except OSError as error:
             raise ToolFailure("duckdb", "duckdb.files", str(error), retryable=True) from None
         except duckdb.ParserException as error:
-            raise ToolFailure("duckdb", "duckdb.error", f"{error}{name_needed(str(error))}") from None
+            first, break_, statement = str(error).partition("\n")
+            raise ToolFailure("duckdb", "duckdb.error", f"{first}{name_needed(first)}{break_}{statement}") from None
         except duckdb.Error as error:
             raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
 

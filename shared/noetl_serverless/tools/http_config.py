@@ -40,9 +40,11 @@ class HttpTimeout(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    connect: float | None = Field(default=None, gt=0, description="Seconds to connect.")
-    read: float | None = Field(default=None, gt=0, description="Seconds of each wait for data.")
-    total: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, description="Seconds of the whole request.")
+    connect: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds to connect.")
+    read: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds of each wait for data.")
+    total: float = Field(
+        default=DEFAULT_TIMEOUT_SECONDS, gt=0, le=LONGEST_TIMEOUT, description="Seconds of the whole request."
+    )
 
 
 class HttpConfig(ToolConfig):

@@ -85,6 +85,12 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
         ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
         ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
+        (
+            "http",
+            {"url": "x", "timeout": {"total": 864000}},
+            "/timeout/total",
+            "timeout.total: this should be less than or equal to 86400",
+        ),
         ("http", {"url": "x", "timeout": 0}, "/timeout", "timeout: this should be greater than 0"),
         ("http", {"url": "x", "timeout": 864000}, "/timeout", "timeout: this should be less than or equal to 86400"),
         ("http", {"url": "x", "data": {"query": {}, "a": 1}}, "/data/a", "unknown field 'data.a'"),
