@@ -8,6 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 ORCHESTRATORS = ("remote", "direct")
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+# what a setting must be at least: with less, a function would not start, or do nothing
+_LEAST = {
+    **dict.fromkeys(("max_in_flight", "python_processes", "python_memory_mb", "database_connections"), 1),
+    **dict.fromkeys(("max_deliveries", "instances", "workers", "nats_replicas"), 1),
+    **dict.fromkeys(("archive_after_days", "retention_days", "result_ttl_days", "linger"), 0),
+    "lease": 1,
+    "time_budget": 1,
+    "session_ttl": 1,
+    "token_days": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,10 @@ class Settings:
                 continue
             try:
                 values[name] = _parse(raw, default)
+                if (least := _LEAST.get(name)) is not None and not values[name] >= least:  # type: ignore[operator]
+                    raise ValueError(f"expected {least:g} or more")
+                if name == "log_level" and raw not in LOG_LEVELS:
+                    raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
             except ValueError as error:
                 raise ValueError(f"NOETL_{name.upper()}={raw!r}: {error}") from error
         return cls(**values)  # type: ignore[arg-type]

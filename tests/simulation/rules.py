@@ -64,8 +64,8 @@ class Diary:
     steps_due: dict[str, int] = field(default_factory=dict)
     owners: dict[str, tuple[str, int]] = field(default_factory=dict)
     over: set[tuple[str, int]] = field(default_factory=set)
-    # children that were told to end
-    told: set[str] = field(default_factory=set)
+    # children that were cancelled
+    notified: set[str] = field(default_factory=set)
     # loops that the commit that is looked at has ended
     ended_loops: list[tuple[str, int]] = field(default_factory=list)
 

@@ -193,11 +193,11 @@ class WatchedLog(EventRules, MemoryEventStore):
     def _children(self, diary: Diary, part: ExecutionCommit, new: list[Event]) -> None:
         """An end is told to the children that still run, unless it says to spare them."""
         notified = {fact["id"] for fact in part.inbox_facts if fact["type"] == e.CANCELLED}
-        diary.told |= notified
+        diary.notified |= notified
         spared = any(event.type == e.CANCELLED and not event.payload.get("cascade", True) for event in new)
         for child, how in diary.children.items():
             left = how == "dropped" or (how == "started" and part.execution.state.ended)
-            runs = left and child not in diary.told and self.executions[child].status == "RUNNING"
+            runs = left and child not in diary.notified and self.executions[child].status == "RUNNING"
             self._must(not runs or spared, "a child was left running", f"{diary.id} {child}")
 
     def _closing(self, diary: Diary, command: str, fence: int, how: str) -> None:

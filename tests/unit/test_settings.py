@@ -15,3 +15,20 @@ def test_what_has_ended_is_deleted_after_ninety_days_unless_a_host_chooses_other
 def test_a_variable_that_does_not_parse_is_named() -> None:
     with pytest.raises(ValueError, match="NOETL_RETENTION_DAYS='never'"):
         Settings.from_environment({"NOETL_RETENTION_DAYS": "never"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("PYTHON_PROCESSES", "0", "expected 1 or more"),
+        ("MAX_IN_FLIGHT", "-3", "expected 1 or more"),
+        ("LEASE", "0", "expected 1 or more"),
+        ("LEASE", "nan", "expected 1 or more"),
+        ("RETENTION_DAYS", "-1", "expected 0 or more"),
+        ("LOG_LEVEL", "LOUD", "expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL"),
+        ("NOTIFY", "maybe", "expected true or false"),
+    ],
+)
+def test_a_variable_with_a_value_that_nothing_can_work_with_is_named(name: str, value: str, expected: str) -> None:
+    with pytest.raises(ValueError, match=rf"^NOETL_{name}={value!r}: {expected}$"):
+        Settings.from_environment({f"NOETL_{name}": value})

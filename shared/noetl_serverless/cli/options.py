@@ -37,11 +37,11 @@ def data_directory(path: Path | None) -> Path:
     return Path(platformdirs.user_data_dir("noetl-serverless", appauthor=False))
 
 
-def workload(payload: str | None, assignments: list[str] | None) -> dict[str, Any]:
-    """The object of --payload with each --set applied to it. WrongUse if one cannot be read."""
-    values = read_json(payload, "--payload") if payload else {}
+def workload(payload: str | None, assignments: list[str] | None, option: str = "--payload") -> dict[str, Any]:
+    """The object that `option` gives, with each --set applied to it. WrongUse if one cannot be read."""
+    values = read_json(payload, option) if payload else {}
     if not isinstance(values, dict):
-        raise WrongUse("--payload must be a JSON object")
+        raise WrongUse(f"{option} must be a JSON object")
     for assignment in assignments or []:
         key, equals, text = assignment.partition("=")
         if not equals or not key:

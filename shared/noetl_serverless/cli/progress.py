@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.events import QUARANTINED, REPORTS
+from ..engine.events import QUARANTINED, REPORTS, is_deadline
 from ..inspection.event_text import error_text
 from ..inspection.failed_items import MAX_ITEMS, FailedItems
 from ..inspection.quarantine_periods import QuarantinePeriods
@@ -48,6 +48,8 @@ class StepRow:
     items_done: int = 0
     items_failed: int = 0
     error: str = ""
+    # {exception, traceback, line} of its Python code
+    code_error: Mapping[str, Any] | None = None
     # while it has not ended: queued, running, delayed, parked or waiting; and whether quarantine has stopped it
     status: str = "running"
     is_quarantined: bool = False
@@ -188,10 +190,17 @@ class Progress:
             if row.failed_items.count
         ]
 
+    def code_error(self, step: Any) -> Mapping[str, Any] | None:
+        """{exception, traceback, line} of the Python code with which the last run of a step failed."""
+        row = next((row for row in reversed(self.rows.values()) if row.name == step), None)
+        return None if row is None or row.state != "failed" else row.code_error
+
     def _row(self, event: Mapping[str, Any]) -> StepRow | None:
         name, generation = event.get("step"), event.get("generation")
         if not name or generation is None:
             # not about a run: a step that can no longer be reached, or that failed the execution
+            return None
+        if is_deadline(event["event_type"], event.get("payload") or {}):
             return None
         return self._begin((str(name), int(generation)))
 
@@ -237,6 +246,7 @@ class Progress:
                 row.state = "skipped"
             case "call.error" | "step.timed_out":
                 row.error = str((payload.get("error") or {}).get("message") or "")
+                row.code_error = (payload.get("extra") or {}).get("py")
                 return row.end("failed", self.last)
             case "call.done" if str(event.get("command_id")) not in self._opening:
                 return row.end("done", self.last)

@@ -103,6 +103,12 @@ def step_deadline(key: str) -> str:
     return f"{key}!{DEADLINE}"
 
 
+def is_deadline(event_type: str, payload: Mapping[str, Any]) -> bool:
+    """Whether an event is about a timer that ends an execution or a step, which delays nothing."""
+    timer = str(payload.get("timer", "")) if event_type in (TIMER_SET, TIMER_FIRED) else ""
+    return timer == DEADLINE or timer.endswith(f"!{DEADLINE}")
+
+
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The references of a report's payload to a result store."""
     for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values()):

@@ -21,7 +21,8 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
     event that was kept in quarantine also has {kept_since}: when it came.
 
     A command's report also has {queued_ms, run_ms, waited_ms}, as far as they are known, and {attempts,
-    attempts_dropped, lost} if an attempt failed.
+    attempts_dropped, lost} if an attempt failed, {stdout} if code has printed, and {code_error: {exception, traceback,
+    line}} if it has failed.
     """
     frames = [event for event in run if event.type == e.FRAME_COMMITTED]
     issued: dict[str | None, Event] = {}
@@ -37,7 +38,7 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
-            fields = {**_run_fields(report), **_printed(event)} if event.type in e.REPORTS else {}
+            fields = {**_run_fields(report), **_printed(event), **_code_error(event)} if event.type in e.REPORTS else {}
             found.append({**entry, "text": text, **fields})
     return found
 
@@ -61,6 +62,12 @@ def _printed(event: Event) -> dict[str, str]:
     """What the code of the step has printed, as far as it was kept."""
     printed = (event.payload.get("meta") or {}).get("stdout")
     return {"stdout": printed} if isinstance(printed, str) and printed else {}
+
+
+def _code_error(event: Event) -> dict[str, Any]:
+    """What Python code has failed with."""
+    found = (event.payload.get("extra") or {}).get("py")
+    return {"code_error": found} if event.type == e.CALL_ERROR and isinstance(found, Mapping) else {}
 
 
 def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
@@ -111,11 +118,19 @@ def _fired(event: Event) -> str:
     return "the time of the step is over" if of_step else "the delay has expired"
 
 
+def code_line(payload: Mapping[str, Any]) -> str:
+    """A phrase about the line of the Python code that failed, if one is known."""
+    found = (payload.get("extra") or {}).get("py")
+    line = found.get("line") if isinstance(found, Mapping) else None
+    return f", in line {line} of the code" if line else ""
+
+
 def error_text(error: Any) -> str:
     if not isinstance(error, Mapping):
         return "no reason given"
     line = error.get("at") or error.get("line")
-    return f"{error.get('code')}: {error.get('message')}" + (f" (line {line})" if line else "")
+    column = f", column {error['column']}" if error.get("column") and line == error.get("line") else ""
+    return f"{error.get('code')}: {error.get('message')}" + (f" (line {line}{column})" if line else "")
 
 
 def _issued(event: Event) -> str | None:

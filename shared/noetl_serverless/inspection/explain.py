@@ -12,7 +12,7 @@ from ..engine.replay import fold, logical_order
 from ..engine.state import State, token_key
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
-from .event_text import error_text, event_texts
+from .event_text import code_line, error_text, event_texts
 from .failed_items import MAX_ITEMS, FailedItems
 from .quarantine_periods import EffectiveTimes, QuarantinePeriod
 from .runs import run_of
@@ -197,7 +197,7 @@ class _Explainer:
         if last.type == e.LOOP_DONE:
             attempts = self._failed_attempts(run_events)
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
-            return "failed", error_text(error) + attempts
+            return "failed", error_text(error) + code_line(last.payload) + attempts
         return "ok", f"it completed{attempts}"
 
     def _failed_attempts(self, run_events: Sequence[Event]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -275,9 +276,30 @@ def child_end(state: State, return_step: str | None, execution_id: str) -> dict[
         message = f"the child execution {execution_id} was cancelled"
         return {"status": "error", "error": _error("child.cancelled", message, execution_id)}
     cause = state.error or {}
-    message = f"the child execution {execution_id} failed: {cause.get('message', 'no reason given')}"
+    message = f"the child execution {execution_id} failed: {_root_text(cause)}"
     # each parent's error contains its child's, which may contain its child's, ...
     return {"status": "error", "error": bounded({**_error("child.failed", message, execution_id), "cause": cause})}
+
+
+_CHILD_FAILED = re.compile(
+    r"the child execution (?P<child>\d+) failed: (?P<text>.*?)"
+    r"(?: \(in execution (?P<place>\d+), (?:a level|(?P<levels>\d+) levels) below it\))?",
+    re.DOTALL,
+)
+
+
+def _root_text(error: Mapping[str, Any]) -> str:
+    """The message of the innermost of errors that each contain their cause, and where that was."""
+    levels, place = 0, None
+    while error.get("code") == "child.failed" and isinstance(error.get("cause"), Mapping):
+        levels, place, error = levels + 1, error.get("execution_id"), error["cause"]
+    text = str(error.get("message", "no reason given"))
+    # an error is cut to its size, and may not have all of its causes
+    if (reported := _CHILD_FAILED.fullmatch(text)) is not None:
+        text, place = reported["text"], reported["place"] or reported["child"]
+        levels += 1 + (int(reported["levels"] or 1) if reported["place"] else 0)
+    below = "a level" if levels == 1 else f"{levels} levels"
+    return f"{text} (in execution {place}, {below} below it)" if levels else text
 
 
 def _error(code: str, message: str, execution_id: str) -> dict[str, Any]:

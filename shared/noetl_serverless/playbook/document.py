@@ -26,8 +26,8 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 500_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# YAML 1.1 reads these as text, because the exponent has no sign
-_FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+")
+# numbers of JSON that YAML 1.1 reads as text: an exponent without a sign, and one without a decimal point as in 1e-06
+_FLOAT: Final = re.compile(r"-?\d+\.\d+[eE]\d+|-?\d+[eE][-+]\d+")
 _TAG: Final = "tag:yaml.org,2002:"
 _RESOLVER: Final[Any] = Resolver()
 _CONSTRUCTOR: Final = SafeConstructor()
@@ -187,11 +187,13 @@ def read_document(text: str) -> Document:
 def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
     mark = error.problem_mark or error.context_mark
     message = ", ".join(part for part in (error.context, error.problem) if part)
-    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     lines = text.splitlines() or [""]
+    line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     if line > len(lines):
         # what is missing at the end is missing behind the last line, and not in one that is not there
         line, column = len(lines), len(lines[-1]) + 1
+    elif lines[line - 1][max(0, column - 2) :].startswith("{%"):
+        message += '; a text that begins with a template needs quotes: "{% ... %}"'
     return Fault(message, line=line, column=column, code="playbook.yaml")
 
 
@@ -236,6 +238,8 @@ class _Builder:
         elif isinstance(event, yaml.ScalarEvent):
             mark = self._text_mark(event)
             if self._wants_key():
+                if event.tag is not None:
+                    raise self._stop(f"a key cannot have a tag, as here {event.tag}", mark)
                 self._key(str(event.value), mark, merge=event.value == "<<" and event.implicit[0])
             else:
                 self._add(_Anchored(self._scalar(event, mark), mark, 1, 1), event.anchor)
@@ -266,13 +270,19 @@ class _Builder:
         mark = _mark(event)
         is_map = isinstance(event, yaml.MappingStartEvent)
         if self._wants_key():
-            raise self._stop("a key must be a plain string", mark)
+            raise self._stop(f"a key must be a plain string{self._unquoted(event)}", mark)
         if event.tag is not None and event.tag != _TAG + ("map" if is_map else "seq"):
             raise self._stop(f"the tag {event.tag} is not allowed", mark)
         if len(self._stack) >= MAX_DEPTH:
             raise self._stop(f"nested deeper than {MAX_DEPTH} levels", mark, "playbook.too_large")
         node: MapNode | ListNode = MapNode(mark) if is_map else ListNode(mark)
         self._stack.append(_Open(node, event.anchor, self._path_here()))
+
+    def _unquoted(self, event: Any) -> str:
+        """The advice for `{{ x }}` without quotes, which is a mapping whose key is a mapping."""
+        outer, start = self._stack[-1].node.mark, event.start_mark
+        is_template = event.flow_style and (outer.line, outer.column) == (start.line + 1, start.column)
+        return '; a text that begins with a template needs quotes: "{{ ... }}"' if is_template else ""
 
     def _end(self) -> None:
         done = self._stack.pop()

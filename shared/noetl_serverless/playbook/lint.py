@@ -9,20 +9,28 @@ from typing import Any, Literal
 from jinja2 import nodes
 
 from ..error_codes import ALL_CODES, spellings
-from ..errors import Fault, InvalidPlaybook
-from . import grammar, sandbox, undefined_names, unused_names
+from ..errors import Fault, InvalidPlaybook, pointer_keys
+from . import grammar, own_fields, sandbox, undefined_names, unused_names
 from .code_spellings import compared_codes
+from .code_templates import templates_in_code
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
 from .keychain_plan import closure
+from .literal_secrets import literal_secrets
 from .load import LoadedPlaybook, load_playbook
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
 from .semantics import own_rules, tool_path
-from .template import Template, has_markers
+from .sites import sites
+from .sql_names import unnamed
+from .sql_places import NAME_NEEDED
+from .template import SqlTemplate, Template, has_markers
 from .trees import templates_in
+
+# what a template in code most likely means to read
+_ROOTS = frozenset({"workload", "ctx", "iter", "event", "output", "keychain", "execution_id"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ def warnings(loaded: LoadedPlaybook) -> list[Finding]:
     faults = Faults(loaded.document)
     _Warnings(loaded.playbook, loaded.plan, faults).run()
     undefined_names.check(loaded.plan, faults)
+    own_fields.check(loaded.plan, faults)
     unused_names.check(loaded.document, faults)
     # older forms have been warned of when they were rewritten
     found = [*loaded.document.warnings, *faults.sorted()]
@@ -88,9 +97,14 @@ class _Warnings:
                 self._of_items(written.loop.iterator, (*path, "loop", "iterator"))
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))
+                self._code(tool, tool_path(written, path, place))
         for index, task in enumerate(self.playbook.workbook):
             self._rules(task.tool, ("workbook", index, "tool"))
+            self._code(task.tool, ("workbook", index, "tool"))
+        self._names_in_sql()
         self._workload()
+        for secret in literal_secrets(self.playbook):
+            self._literal_secret(secret)
         self._keychain()
 
     def _reached(self) -> set[str]:
@@ -151,6 +165,33 @@ class _Warnings:
                 if scope == "iter" and name in LOOP_VARIABLES:
                     self._of_items(name, (*here, "set", key))
 
+    def _code(self, tool: Tool, path: Path) -> None:
+        code = tool.config.get("code")
+        if tool.kind != "python" or not isinstance(code, str):
+            return
+        names = {*_ROOTS, *self.plan.steps, *self.plan.workload}
+        here = (*path, "code")
+        _, mark = self.faults.document.find(here)
+        for line, template in templates_in_code(code, names):
+            name = template.strip("{}-+ ")[:60]
+            message = (
+                f'templates in Python code are not rendered: write input: {{value: "{{{{ {name} }}}}"}}, '
+                "and read value in the code"
+            )
+            column = mark.content_column if line == 1 else mark.indent + 1
+            self.faults.add_at(message, here, mark.content + line - 1, column, "playbook.not_rendered")
+
+    def _names_in_sql(self) -> None:
+        templates = [template for site in sites(self.plan) for template in site.templates]
+        cursors = [step.loop.cursor for step in self.plan.steps.values() if step.loop is not None]
+        templates += [template for cursor in cursors if cursor is not None for template in templates_in(cursor.claim)]
+        for template in templates:
+            if isinstance(template, SqlTemplate) and template.place is not None:
+                for line, word in unnamed(template):
+                    place, path = template.place.within(line, 1), pointer_keys(template.place.pointer)
+                    message = f"no value can be bound after {word}: {NAME_NEEDED}"
+                    self.faults.add_at(message, path, *place, "playbook.not_rendered")
+
     def _of_items(self, name: str, path: Path) -> None:
         message = f"iter.{name} is set by the loop itself; use another name"
         self.faults.add(message, path, "playbook.reserved_name")
@@ -170,12 +211,14 @@ class _Warnings:
             for key in ("token", "map") if entry.kind in ("bearer", "static") else ():
                 texts = (value for _, value in walk(getattr(entry, key, None), ()) if isinstance(value, str))
                 if any(text and not has_markers(text) for text in texts):
-                    self.faults.add(
-                        "everybody who may read the playbook can read this value: store a secret as a credential, and "
-                        "name it in an entry of kind credential",
-                        (*path, key),
-                        "playbook.literal_secret",
-                    )
+                    self._literal_secret((*path, key))
+
+    def _literal_secret(self, path: Path) -> None:
+        message = (
+            "everybody who may read the playbook can read this value: store a secret as a credential, and "
+            "name it in an entry of kind credential"
+        )
+        self.faults.add(message, path, "playbook.literal_secret")
 
     def _used_secrets(self) -> set[str]:
         """Entries that a step reads, or may name as a credential, and those that they need."""

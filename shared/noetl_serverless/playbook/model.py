@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringCo
 from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .keychain import MAX_ENTRIES, AnyEntry
-from .numbers import seconds, whole
+from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
 from .template import has_markers
 
@@ -40,7 +40,7 @@ def _number_tag(value: Any) -> str:
 
 _Template = Annotated[Expression, Tag("template")]
 _Tag = Discriminator(_number_tag)
-PositiveSeconds = Annotated[float, Field(gt=0, le=86_400), _written(seconds)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT), _written(seconds)]
 Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
 Attempts = Annotated[Annotated[int, Field(ge=1, le=1000), Tag("number")] | _Template, _Tag, _written(whole)]
 
@@ -53,7 +53,7 @@ class HttpTimeout(Part):
 
 
 Timeout = Annotated[
-    Annotated[float, Field(gt=0, le=86_400), Tag("number")] | Annotated[HttpTimeout, Tag("parts")] | _Template,
+    Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT), Tag("number")] | Annotated[HttpTimeout, Tag("parts")] | _Template,
     _Tag,
     _written(seconds),
 ]
@@ -237,8 +237,8 @@ class FramePolicy(Part):
             "worker's own lease (30 on a laptop)"
         ),
     )
-    heartbeat_seconds: PositiveSeconds | None = Field(
-        None, description="How often the lease is extended. Default: three times in its time"
+    heartbeat_seconds: Annotated[PositiveSeconds, Field(ge=1)] | None = Field(
+        None, description="How often the lease is extended, in seconds. Default: three times in its time"
     )
     row_concurrency: Annotated[int, Field(ge=1, le=1000), _written(whole)] = Field(
         1, description="How many rows of a frame are processed at once"

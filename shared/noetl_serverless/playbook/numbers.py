@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+# of one call, in seconds: a day
+LONGEST_TIMEOUT: Final = 86_400
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*(ms|s|m|h|d)\s*")
 _NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
@@ -26,6 +28,14 @@ def seconds(value: Any) -> float:
     if not text or at < len(text):
         raise ValueError(f"{value!r:.60} is not a time: write a number of seconds, or 500ms, 30s, 5m, 1h30m, 2d")
     return total
+
+
+def timeout(value: Any) -> float:
+    """As `seconds`, and within the bounds of a timeout; raises ValueError."""
+    found = seconds(value)
+    if not 0 < found <= LONGEST_TIMEOUT:
+        raise ValueError(f"a timeout must be more than 0 s and at most {LONGEST_TIMEOUT} s, not {found:g} s")
+    return found
 
 
 def whole(value: Any) -> int:

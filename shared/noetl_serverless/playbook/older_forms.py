@@ -30,7 +30,7 @@ _TOOL_FIELDS: Final = frozenset(
 _SPEC_FIELDS: Final = _TOOL_FIELDS | {"input"}
 # part of the language -> today's key -> its older names
 NAMES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "step": {"input": ("args", "with")},
+    "step": {"input": ("args", "with"), "timeout": ("timeout_seconds",)},
     "tool": {"input": ("args", "with"), "kind": ("type",)},
     "arc": {"when": ("cond", "condition")},
     "loop": {"in": ("collection",), "iterator": ("element",)},
@@ -96,7 +96,7 @@ class _Rewriter:
             mark = step.value_marks["tool"]
             step = step.having("tool", node.having("kind", tool, mark, mark), *step.marks_of("tool"))
         if isinstance(step.get("tool"), MapNode):
-            for key in [key for key in step if key in _TOOL_FIELDS or key in ("output", "retry")]:
+            for key in [key for key in step if key in _TOOL_FIELDS or key in ("output", "output_select", "retry")]:
                 step = self._moved(step, key, at, ("tool",), key)
         elif isinstance(tool, ListNode) and tool and isinstance(tool[-1], MapNode) and "output" not in tool[-1]:
             # in a list, the result of the step is that of its last task
@@ -260,8 +260,29 @@ class _Rewriter:
         return node.without(then.keys()).having("then", then, mark, mark)
 
     def _router(self, router: Any, at: Place) -> Any:
+        router = self._with_arcs(router, at)
         rename: Rewrite = lambda arc, place: self._renamed(arc, place, NAMES["arc"])  # noqa: E731
         return self._part(router, "arcs", at, self._each(rename))
+
+    def _with_arcs(self, router: Any, at: Place) -> Any:
+        """The name of a step, or a list of one arc, as a router. Of several arcs in a list, whether all are taken or
+        only the first is not said."""
+        is_list = isinstance(router, ListNode) and len(router) == 1
+        target, place = (router[0], (*at, 0)) if is_list else (router, at)
+        is_arc = isinstance(target, MapNode) and "step" in target and is_list
+        if not is_arc and not isinstance(target, str):
+            return router
+        mark = router.marks[0] if is_list else self.document.find(self._origin(at))[1]
+        name = target.get("step") if isinstance(target, MapNode) else target
+        more = ", ..." if isinstance(target, MapNode) and len(target) > 1 else ""
+        self._warn_at(f"write next: {{arcs: [{{step: {str(name)[:40]}{more}}}]}}", at, mark)
+        arc = target if isinstance(target, MapNode) else MapNode(mark).having("step", target, mark, mark)
+        arcs = ListNode(mark)
+        arcs.append(arc)
+        arcs.marks.append(mark)
+        self.moved[(*at, "arcs", 0)] = self._origin(place)
+        self.moved[(*at, "arcs", 0, "step")] = self._origin((*place, "step") if is_arc else place)
+        return MapNode(mark).having("arcs", arcs, mark, mark)
 
     def _loop(self, loop: Any, at: Place) -> Any:
         if not isinstance(loop, MapNode):
@@ -369,8 +390,10 @@ class _Rewriter:
         return place
 
     def _warn(self, message: str, node: MapNode, at: Place, key: str) -> None:
-        mark = node.key_marks[key]
-        pointer = Document(None, moved=self.moved).pointer((*at, key))
+        self._warn_at(message, (*at, key), node.key_marks[key])
+
+    def _warn_at(self, message: str, at: Place, mark: Mark) -> None:
+        pointer = Document(None, moved=self.moved).pointer(at)
         self.warnings.append(
             Fault(f"an older form: {message}", pointer=pointer, line=mark.line, column=mark.column, code=CODE)
         )

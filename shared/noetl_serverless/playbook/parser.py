@@ -9,12 +9,16 @@ from pydantic import BaseModel, ValidationError
 
 from .document import Document
 from .faults import Faults, did_you_mean
+from .grammar import API_VERSION
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 
 M = TypeVar("M", bound=BaseModel)
 
-_LEGACY_NEXT = "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}"
+_LEGACY_NEXT = (
+    "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}; "
+    "of several arcs the first one is taken whose 'when' holds, with spec: {mode: inclusive} each of them"
+)
 _TYPES = {
     "string_type": "a string",
     "int_type": "an integer",
@@ -63,6 +67,11 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
             faults.add(message, at)
         return
     message = f"'{location[-1]}' is required" if missing else _message(detail, value)
+    if location == ("apiVersion",):
+        # of the other version that is accepted, an author need not know
+        message = (
+            f"'apiVersion' is required: write apiVersion: {API_VERSION}" if missing else f"this must be {API_VERSION}"
+        )
     faults.add(message, location, "playbook.missing_field" if missing else "playbook.invalid_value")
 
 

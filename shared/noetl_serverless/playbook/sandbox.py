@@ -55,9 +55,9 @@ def _missing_error(obj: Any, name: Any, _message: str) -> MissingName:
         # only who renders knows which names there are
         return MissingName(f"'{name}' is not defined", str(name), has_hint=False)
     if isinstance(obj, View):
-        return MissingName(f"{obj.title()} has no '{name}'{_has(name, obj.names())}", str(name))
+        return MissingName(f"{obj.title()} has no '{name}'{available(name, obj.names())}", str(name))
     if isinstance(obj, Mapping):
-        return MissingName(f"there is no '{name}'{_has(name, obj)}", str(name))
+        return MissingName(f"there is no '{name}'{available(name, obj)}", str(name))
     if obj is None:
         return MissingName(f"null has no '{name}'", str(name))
     return MissingName(f"a value of type {type(obj).__name__} has no '{name}'", str(name))
@@ -73,7 +73,8 @@ def similar(name: Any, known: Iterable[Any]) -> str:
     return did_you_mean(str(name), [*names, *GLOBALS])
 
 
-def _has(name: Any, names: Iterable[Any]) -> str:
+def available(name: Any, names: Iterable[Any]) -> str:
+    """` (available: a, b); did you mean 'a'?` or nothing."""
     first = [text if len(text) <= 40 else f"{text[:40]}…" for text in map(str, islice(names, 9))]
     if not first:
         return ""

@@ -12,6 +12,7 @@ from .document import Path
 from .faults import Faults, did_you_mean
 from .sandbox import GLOBALS
 from .scope import RESERVED
+from .template import has_markers
 
 # names that already have a meaning in templates, or that templates cannot use as names
 RESERVED_NAMES: Final = (
@@ -39,6 +40,8 @@ RESERVED_NAMES: Final = (
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPES: Final = ("ctx", "iter", "step")
+# what templates read of any step, and what a step adds to the result of its last task
+_OF_RESULTS: Final = frozenset({"status", "error", "data", "result", "results", "failed_task", "_ref"})
 
 
 def labels(step: model.Step) -> list[str]:
@@ -153,6 +156,7 @@ class _Checker:
             self.add(f"the iterator '{iterator}' has the same name as a step; rename it", (*path, "loop", "iterator"))
         spec = step.loop.spec or model.LoopSpec()
         self._source(step.loop, spec, (*path, "loop"))
+        self._frames(step, spec, path)
         self._loop_failure(step, spec, (*path, "loop", "spec", "policy", "failure"))
         width, at = spec.max_in_flight, (*path, "loop", "spec", "max_in_flight")
         if width is None:
@@ -178,6 +182,18 @@ class _Checker:
         if spec.mode == "cursor" and spec.policy is not None and spec.policy.exec is not None:
             self.add("'exec' is for loops over a collection", (*path, "spec", "policy", "exec"))
 
+    def _frames(self, step: model.Step, spec: model.LoopSpec, path: Path) -> None:
+        """A command waits for one sub-playbook, not for those of several rows."""
+        frame = spec.frame
+        if frame is None or frame.max_rows == 1 or frame.process != "row":
+            return
+        for tool in step.tools:
+            task = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
+            if (task.tool if task is not None else tool).kind == "playbook":
+                message = "a sub-playbook for each row requires frames of one row: write max_rows: 1"
+                self.add(message, (*path, "loop", "spec", "frame", "max_rows"))
+                return
+
     def _loop_failure(self, step: model.Step, spec: model.LoopSpec, path: Path) -> None:
         """The failure mode of a loop may be in two places, but only once."""
         of_step = step.spec.policy.failure if step.spec and step.spec.policy else None
@@ -200,7 +216,9 @@ class _Checker:
         for key in values:
             scope, dot, name = key.partition(".")
             here = (*path, key)
-            if not dot or scope not in _SCOPES:
+            if dot and scope == "workload":
+                self.add(f"the workload cannot be changed: write {allowed[0]}.{name.rpartition('.')[2]}", here)
+            elif not dot or scope not in _SCOPES:
                 self.add(f"'{key}' has no scope: write {allowed[0]}.{key.rpartition('.')[2]}", here)
             elif scope not in allowed:
                 where = "in a rule of a tool in a loop" if scope == "iter" else "in a rule of a tool"
@@ -231,6 +249,7 @@ class _Checker:
 
     def _tool(self, tool: model.Tool, path: Path) -> None:
         self._kind(tool.kind, (*path, "kind"))
+        self._names_of_results(tool, path)
         for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
             self._later(f"'{key}' of {tool.kind}", (*path, key))
         if tool.kind != "workbook":
@@ -244,6 +263,20 @@ class _Checker:
             self.add(
                 f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output", (*path, key)
             )
+
+    def _names_of_results(self, tool: model.Tool, path: Path) -> None:
+        accumulated = tool.output.accumulate if tool.output is not None else None
+        if accumulated is not None and accumulated.manifest_as in RESERVED_NAMES | _OF_RESULTS:
+            message = (
+                f"'{accumulated.manifest_as}' already has a meaning in templates or in a result; write another name"
+            )
+            self.add(message, (*path, "output", "accumulate", "manifest_as"), "playbook.reserved_name")
+        contract = tool.contract or model.Contract()
+        for key in ("expects", "returns"):
+            for index, name in enumerate(getattr(contract, key)):
+                if has_markers(name) or not all(name.split(".")) or name != name.strip():
+                    message = f"{name[:80]!r} is not a name: write a, or a.b for b of a"
+                    self.add(message, (*path, "assert", key, index))
 
     def _kind(self, kind: str, path: Path) -> None:
         if kind in self.kinds:

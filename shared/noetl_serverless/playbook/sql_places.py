@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from .sql_text import parts
 
+NAME_NEEDED = "write {{ ... | identifier }} where SQL needs a name"
 # what a literal may begin with that makes its content no text
 _PREFIX = re.compile(r"(?<![\w$])(?:[bBxX]|[uU]&)\Z")
 _OR_REPLACE = re.compile(r"^CREATE\s+OR\s+REPLACE\b")

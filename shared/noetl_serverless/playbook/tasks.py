@@ -18,7 +18,7 @@ from .python_names import CONTEXT, Keys, context_reads, keys_read
 from .reads import Reads
 from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
 from .semantics import labels, tool_path
-from .template import SqlTemplate, Template, TemplateError, Tree
+from .template import Place, SqlTemplate, Template, TemplateError, Tree
 from .trees import Trees
 
 N = TypeVar("N", int, float)
@@ -173,16 +173,17 @@ class Tasks:
             self.trees.faults.add(f"the script has another sha256: {found}", (*path, "sha256"), "playbook.script")
         content = content.removeprefix("\ufeff")
         if tool.kind == "python":
-            self._code(config, "script", content, path)
+            self._code(config, "script", content, path, script=script.location)
             return
         try:
-            SqlTemplate(content)
+            SqlTemplate(content, Place(1, 1))
         except TemplateError as error:
-            self.trees.faults.add(f"template: {error.message}{_line(error.line)}", path, "playbook.template")
+            where = f" (line {error.line} of {script.location})" if error.line is not None else ""
+            self.trees.faults.add(f"template: {error.message}{where}", path, "playbook.template")
         else:
             config[FIELDS[tool.kind]] = self.trees.sql(content, path)
 
-    def _code(self, config: dict[str, Tree], key: str, value: Any, path: Path) -> None:
+    def _code(self, config: dict[str, Tree], key: str, value: Any, path: Path, *, script: str | None = None) -> None:
         if not isinstance(value, str):
             self.trees.faults.add(f"'{key}' must be a string", path)
             return
@@ -193,7 +194,7 @@ class Tasks:
             module = check_code(code)
             self._context_keys[code] = keys_read(code, module, CONTEXT)
         except CodeError as error:
-            self._code_fault(error, path, inside=key == "code")
+            self._code_fault(error, path, inside=key == "code", script=script)
             code = ""
         config["code"] = code
 
@@ -203,11 +204,11 @@ class Tasks:
             self.trees.faults.add(message, (*path, *place))
         return {} if faults else plain_data(value)
 
-    def _code_fault(self, error: CodeError, path: Path, *, inside: bool) -> None:
+    def _code_fault(self, error: CodeError, path: Path, *, inside: bool, script: str | None) -> None:
         place = self.trees.place(path, content=True)
         in_place = inside and error.line is not None and place.line != self.trees.place(path).line
         line = place.line + (error.line or 1) - 1 if in_place else place.line
-        where = f" (line {error.line} of the code)" if error.line is not None and not in_place else ""
+        where = f" (line {error.line} of {script or 'the code'})" if error.line is not None and not in_place else ""
         self.trees.faults.add_at(f"{error.message}{where}", path, line, place.column, "playbook.python_syntax")
 
     def _timeout(self, timeout: float | str | dict[str, Any] | None, path: Path) -> float | Template | None:
@@ -296,10 +297,6 @@ def _missing(script: Script) -> str:
             "'noetls register FILE', which sends the files beside it"
         )
     return f"the script '{script.location}' is read when the playbook is registered"
-
-
-def _line(line: int | None) -> str:
-    return f" (line {line} of the script)" if line is not None else ""
 
 
 def _mapping(tree: Tree) -> dict[str, Tree]:

@@ -33,6 +33,7 @@ def percent_format(budget: RenderBudget, text: str, values: Any) -> str:
     found, at, arguments = [], 0, iter(values if isinstance(values, tuple) else (values,))
     uses_keys = False
     for match in _PERCENT.finditer(text):
+        budget.spend(4)
         found.append(text[at : match.start()])
         at = match.end()
         if match["type"] == "%":

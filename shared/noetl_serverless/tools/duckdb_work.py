@@ -15,7 +15,7 @@ from ..playbook.template import BoundSql
 from .duckdb_config import DuckDBConfig
 from .encoding import NotJson, encode, plain_value
 from .port import ToolFailure, ToolOutcome
-from .sql import SqlError, Statement, named, statements, unique
+from .sql import SqlError, Statement, name_needed, named, statements, unique
 
 # held while a database is opened and confined, so that no other task runs SQL in it before
 _opening = threading.Lock()
@@ -51,6 +51,9 @@ class Work:
             raise ToolFailure("duckdb", "duckdb.refused", str(error)) from None
         except OSError as error:
             raise ToolFailure("duckdb", "duckdb.files", str(error), retryable=True) from None
+        except duckdb.ParserException as error:
+            first, break_, statement = str(error).partition("\n")
+            raise ToolFailure("duckdb", "duckdb.error", f"{first}{name_needed(first)}{break_}{statement}") from None
         except duckdb.Error as error:
             raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..playbook.numbers import LONGEST_TIMEOUT
 from .config import ToolConfig
 from .http_auth import HttpAuth
 
@@ -39,9 +40,11 @@ class HttpTimeout(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    connect: float | None = Field(default=None, gt=0, description="Seconds to connect.")
-    read: float | None = Field(default=None, gt=0, description="Seconds of each wait for data.")
-    total: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, description="Seconds of the whole request.")
+    connect: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds to connect.")
+    read: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds of each wait for data.")
+    total: float = Field(
+        default=DEFAULT_TIMEOUT_SECONDS, gt=0, le=LONGEST_TIMEOUT, description="Seconds of the whole request."
+    )
 
 
 class HttpConfig(ToolConfig):
@@ -80,7 +83,7 @@ class HttpConfig(ToolConfig):
     auth: str | HttpAuth | None = Field(
         default=None, description="Name of a credential, or an object that says how to use it."
     )
-    timeout: float | HttpTimeout = Field(
+    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] | HttpTimeout = Field(
         default=DEFAULT_TIMEOUT_SECONDS,
         description=(
             "Seconds of the whole request, or its parts. If a spec has a timeout as well, the shorter one counts, "
@@ -102,7 +105,7 @@ class HttpConfig(ToolConfig):
             yield f"only one body can be sent, not {' and '.join(bodies)}"
 
     def limits(self, call_timeout: float | None) -> HttpTimeout:
-        timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=max(self.timeout, 0.001))
+        timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=self.timeout)
         if call_timeout is not None and "total" not in timeout.model_fields_set:
             return timeout.model_copy(update={"total": call_timeout})
         return timeout.model_copy(update={"total": min(timeout.total, call_timeout or timeout.total)})

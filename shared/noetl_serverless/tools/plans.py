@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import Fault, InvalidPlaybook
 from ..playbook import load as language
+from ..playbook.document import Document
 from ..playbook.grammar import BUILTIN_KINDS
 from ..playbook.load import LoadedPlaybook
 from ..playbook.plan import Plan
@@ -35,28 +36,31 @@ def load_plan(text: str) -> Plan:
 def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
     """`strict`: older forms are wrong, too. Raises InvalidPlaybook with all that is wrong, in the language and in the
     fields of the tools."""
-    loaded, faults = _checked(text, strict=strict)
+    _, loaded, faults = _checked(text, strict=strict)
     if loaded is None or faults:
         raise InvalidPlaybook(str(faults[0]), faults=faults)
     return loaded
 
 
 def lint(text: str) -> list[Finding]:
-    """The errors that registration refuses, then, if the playbook compiles, the warnings; each by line."""
+    """The errors that registration refuses, then the warnings: all if the playbook compiles, otherwise those of older
+    forms; each by line."""
     # no function needs it
     from ..playbook import lint as linting
 
-    loaded, faults = _checked(text, strict=False)
+    document, loaded, faults = _checked(text, strict=False)
     found = linting.findings(faults, "error")
-    return found if loaded is None else [*found, *linting.warnings(loaded)]
+    if loaded is not None:
+        return [*found, *linting.warnings(loaded)]
+    return found if document is None else [*found, *linting.findings(document.warnings, "warning")]
 
 
-def _checked(text: str, *, strict: bool) -> tuple[LoadedPlaybook | None, list[Fault]]:
-    """None if it does not compile; the faults are by line."""
+def _checked(text: str, *, strict: bool) -> tuple[Document | None, LoadedPlaybook | None, list[Fault]]:
+    """No document if it cannot be read, no playbook if it does not compile; the faults are by line."""
     try:
         document = language.read_playbook(text)
     except InvalidPlaybook as unreadable:
-        return None, list(unreadable.faults)
+        return None, None, list(unreadable.faults)
     loaded: LoadedPlaybook | None = None
     faults: list[Fault] = []
     try:
@@ -64,7 +68,7 @@ def _checked(text: str, *, strict: bool) -> tuple[LoadedPlaybook | None, list[Fa
     except InvalidPlaybook as invalid:
         faults += invalid.faults or [Fault(invalid.detail)]
     faults += task_fields.faults_of(document, {fault.pointer for fault in faults})
-    return loaded, sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
+    return document, loaded, sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
 
 
 def _kinds() -> frozenset[str]:

@@ -181,8 +181,11 @@ async def credential_named(context: ToolContext, kind: str, name: str) -> Creden
     try:
         return await context.credential(name)
     except (KeyError, Problem) as error:
+        if isinstance(error, Problem) and error.status != 404:
+            message = f"{kind}: credential {name!r}: {error.detail}"
+        else:
+            message = (
+                f"{kind}: there is no credential {name!r}; store one with: noetls credential set {name} --type TYPE"
+            )
         retryable = isinstance(error, Problem) and error.status >= 500
-        detail = error.detail if isinstance(error, Problem) else "there is no credential with this name"
-        raise ToolFailure(
-            "credential", "credential.missing", f"{kind}: credential {name!r}: {detail}", retryable=retryable
-        ) from None
+        raise ToolFailure("credential", "credential.missing", message, retryable=retryable) from None

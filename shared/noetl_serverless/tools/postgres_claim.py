@@ -34,6 +34,8 @@ class ClaimWork(Work):
     """`claim`, then `commit` or `roll_back`, each in a thread. The server ends the transaction by itself `seconds`
     after it began, so that a worker that stood still cannot commit when another may have its place."""
 
+    _without = "leave it out of a claim"
+
     def __init__(
         self,
         config: PostgresConfig,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import time
@@ -16,11 +17,12 @@ from .port import Credential, ToolFailure, ToolOutcome
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections, TooManyRows
 from .postgres_copy import columns_of, copy_text, quoted
-from .sql import SqlError, Statement, numbered, statements, unique
+from .sql import SqlError, Statement, name_needed, numbered, statements, unique
 
 _TRANSIENT = ("080", "57P0")
 _TRANSIENT_CODES = ("40001", "40P01", "53300")
 _CANCELLED = "57014"
+_SYNTAX = "42601"
 _LOST = "08006"
 # statements that would interfere with the transaction that the task runs in
 _CONTROL = frozenset({"BEGIN", "START", "COMMIT", "END", "ROLLBACK", "ABORT", "PREPARE"})
@@ -29,11 +31,20 @@ _WITHOUT_PARAMETERS = {
     "SET": "SELECT set_config('name', {{ ... }}, true)",
     "NOTIFY": "SELECT pg_notify('channel', {{ ... }})",
 }
+# a task has no stream that COPY could read or write
+_STREAM = re.compile(r"\b(?:FROM|TO)\s+(?P<end>STDIN|STDOUT)\b", re.IGNORECASE)
+_WITHOUT_STREAM = {
+    "STDIN": "give the rows in 'rows', and 'table' instead of the SQL",
+    "STDOUT": "write SELECT, whose rows are the result",
+}
 _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
 
 
 class Work:
     """`run` in a thread; `stop` and `abandon` from another. `deadline` on the monotonic clock."""
+
+    # advice for a statement that would end the transaction
+    _without = "set 'transaction: false' to disable that"
 
     def __init__(
         self,
@@ -97,15 +108,14 @@ class Work:
         if not found and self._config.rows is None:
             raise SqlError("there is no statement")
         for statement in found:
+            if statement.verb == "COPY" and (stream := _STREAM.search(statement.text)):
+                raise SqlError(f"{' '.join(stream.group().upper().split())}: {_WITHOUT_STREAM[stream['end'].upper()]}")
             if statement.values and (instead := _WITHOUT_PARAMETERS.get(statement.verb)):
                 raise SqlError(f"no value can be bound in {statement.verb}: write {instead}")
         if self._config.transaction:
             for statement in found:
                 if statement.verb in _CONTROL and not _is_savepoint(statement):
-                    raise SqlError(
-                        f"{statement.verb}: the statements already run in one transaction; "
-                        "set 'transaction: false' to disable that"
-                    )
+                    raise SqlError(f"{statement.verb}: the statements already run in one transaction; {self._without}")
         return found
 
     def _open(self) -> Connection:
@@ -225,6 +235,8 @@ def _refused(fields: Mapping[str, str]) -> ToolFailure:
     parts = [fields.get("M", "the server refused"), fields.get("D"), fields.get("H")]
     message = ". ".join(part.rstrip(".") for part in parts if part)
     code, retryable = "postgres.error", state.startswith(_TRANSIENT) or state in _TRANSIENT_CODES
+    if state == _SYNTAX:
+        message += name_needed(message)
     if state == _CANCELLED:
         code, retryable = "postgres.timeout", True
     elif state.startswith("28"):

@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from ..errors import Fault, json_pointer
+from ..playbook.faults import did_you_mean
+from ..playbook.grammar import BUILTIN_KINDS
 from .config import Location, explain
 from .port import Tool
 
@@ -124,4 +126,8 @@ def _is_template(fields: Any, loc: Location) -> bool:
 def _unknown(kind: str) -> str:
     if kind in NOT_YET:
         return f"tool kind {kind!r} is not supported yet"
-    return f"unknown tool kind {kind!r}; the kinds are {', '.join(kinds())}"
+    if kind in BUILTIN_KINDS:
+        return f"a tool of kind {kind!r} has no fields of its own"
+    known = sorted(BUILTIN_KINDS.union(kinds()))
+    hint = did_you_mean(kind, known) or f"; the kinds are {', '.join(known)}"
+    return f"unknown tool kind {kind!r}{hint}"

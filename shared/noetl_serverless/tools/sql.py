@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..playbook.sandbox import Identifier
-from ..playbook.sql_places import has_prefix, why_not_in, words_of
+from ..playbook.sql_places import NAME_NEEDED, has_prefix, why_not_in, words_of
 from ..playbook.sql_text import NAMES, Kind, Part, contents, parts, unescaped
 from .encoding import encode
 
@@ -59,6 +59,15 @@ _NO_CALLS = frozenset(
 )
 # an odd number of them
 _BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\\Z")
+
+
+# a server's syntax error at a parameter
+_AT_PARAMETER = re.compile(r'at or near "\$\w*"')
+
+
+def name_needed(message: str) -> str:
+    """The advice after a server's message about a value that was bound where SQL needs a name, or nothing."""
+    return f"; {NAME_NEEDED}" if _AT_PARAMETER.search(message) else ""
 
 
 class SqlError(ValueError):

@@ -734,6 +734,19 @@ class TestRoutes:
         assert (await workers.user.get(f"/api/keychain/{catalog_id}/other")).status == 404
         assert (await workers.user.get("/api/keychain/x/other")).status == 404
 
+    async def test_a_value_of_an_execution_that_has_ended_is_not_listed(
+        self, workers: Workers, token_entry: Entry, hands: FakeWorker
+    ) -> None:
+        catalog_id = await workers.register(token_entry("scope: local"))
+        ended = await workers.start()
+        await workers.token(ended)
+        await hands.finish()
+        running = await workers.start()
+        await workers.token(running)
+        listed = await workers.user.get(f"/api/keychain/{catalog_id}")
+        assert [item["execution_id"] for item in listed.json["items"]] == [running]
+        assert (await workers.user.get(f"/api/keychain/{catalog_id}/api", execution_id=ended)).status == 404
+
     async def test_a_deleted_value_is_fetched_again(self, workers: Workers, token_entry: Entry) -> None:
         catalog_id = await workers.register(token_entry("scope: local"))
         ids = [await workers.start(), await workers.start()]

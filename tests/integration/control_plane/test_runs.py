@@ -73,6 +73,18 @@ async def test_a_step_that_waits_for_its_sub_playbook_is_parked(
     assert [step["status"] for step in await under_way(user, child)] == ["running"]
 
 
+async def test_the_time_limit_of_a_step_is_no_delay(
+    user: Client, hands: FakeWorker, registered: dict[str, Any]
+) -> None:
+    parent = await start(user, f"{CALL}    spec: {{policy: {{lifecycle: {{timeout: 60}}}}}}\n")
+    [step] = await under_way(user, parent)
+    assert (step["status"], step["queued"], step["delayed"], step["due_at"]) == ("queued", 1, 0, None)
+    [command] = await hands.claim()
+    await hands.report(command, status="parked", child={"path": "demo/two", "payload": {}})
+    [step] = await under_way(user, parent)
+    assert (step["status"], step["delayed"], step["due_at"]) == ("parked", 0, None)
+
+
 async def test_a_loop_shows_how_many_of_its_frames_wait_and_run(user: Client, hands: FakeWorker) -> None:
     execution_id = await start(user, LOOP)
     [step] = await under_way(user, execution_id)

@@ -194,7 +194,7 @@ async def test_a_bound_number_behaves_as_its_literal(sql: Run, query: str, given
         ("  -- nothing\n;", "postgres.sql"),
         ("select 1; commit", "postgres.sql"),
         ("begin", "postgres.sql"),
-        ("copy pg_class from stdin", "postgres.connection"),
+        ("copy pg_class from stdin", "postgres.sql"),
     ],
 )
 async def test_wrong_sql_is_reported(sql: Run, command: str, expected: str) -> None:

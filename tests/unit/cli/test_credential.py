@@ -31,3 +31,9 @@ def test_what_was_stored_is_named_without_its_values_and_with_the_warnings(monke
         "stored db: type mine, fields password, user",
         "warning: no tool reads it",
     ]
+
+
+def test_a_value_that_is_no_json_is_reported_by_the_name_of_its_option() -> None:
+    done = CliRunner().invoke(app, [*SET, "db", "--type", "postgres", "--value", "{"])
+    assert done.exit_code == 2
+    assert "--value: invalid JSON" in done.stderr and "--payload" not in done.stderr

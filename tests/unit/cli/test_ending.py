@@ -64,3 +64,22 @@ def test_an_end_says_how_many_items_of_its_loops_failed(capsys: pytest.CaptureFi
     output = capsys.readouterr().out
     assert "warning: 2,000 of 2,000 items of the loop 'each' failed; to see which, run: noetls show 7" in output
     assert "warning: 1 of 5 items of the loop 'other' failed" in output
+
+
+def test_the_end_of_a_run_whose_code_failed_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    py = {"exception": "ValueError", "traceback": 'File "<code>", line 2, in main\nValueError: bad\n', "line": 2}
+    error = {"code": "python.exception", "message": "ValueError: bad", "step": "a", "at": 8}
+    show_outcome(outcome(status="FAILED", error=error, code_error=py))
+    shown = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert shown[1:] == [
+        "error: ValueError: bad (step 'a', line 8)",
+        "  in line 2 of the code:",
+        "    line 2, in main",
+        "    ValueError: bad",
+    ]
+
+
+def test_an_error_of_a_template_has_its_column(capsys: pytest.CaptureFixture[str]) -> None:
+    error = {"code": "template.error", "message": "there is no 'x'", "step": "a", "at": 8, "line": 8, "column": 12}
+    show_outcome(outcome(status="FAILED", error=error))
+    assert "error: there is no 'x' (step 'a', line 8, column 12)" in capsys.readouterr().out

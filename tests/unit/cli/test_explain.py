@@ -113,3 +113,10 @@ def test_what_a_step_has_printed_is_shown_and_of_much_the_first_lines() -> None:
     lines = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": much}])]
     assert (len(lines), lines[-1]) == (1 + MAX_LINES + 1, "prints: and 7 more lines; use --json to show them")
     assert len(list(_cause_lines([entry]))) == 1
+
+
+def test_the_traceback_of_code_is_shown_below_its_event() -> None:
+    py = {"traceback": 'File "<code>", line 2, in main\nValueError: bad\n', "line": 2}
+    chain: list[Any] = [{"seq": 3, "at": 0, "event": "call.error", "step": "a", "text": "a#1 fails", "code_error": py}]
+    shown = [text.strip() for text, _ in _cause_lines(chain)]
+    assert shown[1:] == ["in line 2 of the code:", "line 2, in main", "ValueError: bad"]

@@ -123,8 +123,17 @@ def test_scripts_beside_a_playbook_are_checked_and_those_at_a_url_are_not(
     assert lint(text).output == "no errors\n"
     (tmp_path / "a.py").write_text("x = 1\ny =")
     [error] = json.loads(lint(text, "--json").output)
-    assert (error["message"], error["line"]) == ("Python: invalid syntax (line 2 of the code)", 6)
+    assert (error["message"], error["line"]) == ("Python: invalid syntax (line 2 of a.py)", 6)
 
 
 def test_nothing_is_reported_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
     assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no errors\n"
+
+
+def test_older_forms_are_listed_beside_errors(lint: Callable[..., Result]) -> None:
+    done = lint(HEAD + "  - {step: a, tool: {kind: noop}, args: {}, next: {arcs: [{step: nowhere}]}}\n")
+    assert done.exit_code == 1
+    error, warning, last = done.output.splitlines()
+    assert "error: there is no step 'nowhere'" in error
+    assert "warning: an older form: 'args' is called 'input' today" in warning
+    assert last == "1 error, 1 warning"

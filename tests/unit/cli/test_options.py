@@ -60,3 +60,10 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 def test_the_default_data_directory_is_the_users() -> None:
     assert data_directory(None).name == "noetl-serverless"
     assert data_directory(Path("/x")) == Path("/x")
+
+
+def test_a_mistake_names_the_option_that_was_given() -> None:
+    with pytest.raises(WrongUse, match=r"^--value: invalid JSON"):
+        workload("{", None, "--value")
+    with pytest.raises(WrongUse, match=r"^--value must be a JSON object"):
+        workload("[]", None, "--value")

@@ -308,3 +308,24 @@ def test_a_step_that_could_not_begin_has_failed() -> None:
     )
     progress = Progress()
     assert [row.label for row in progress.apply([failed("first")])] == ["failed"], "nor could the first step"
+
+
+def test_the_time_limit_of_an_execution_is_no_step_and_that_of_a_step_delays_nothing() -> None:
+    progress = Progress()
+    limit: dict[str, Any] = {"timer": "deadline", "due": 5, "timeout": 5}
+    progress.apply([event("timer.set", 1, generation=0, command_id=None, **limit)])
+    progress.apply([event("command.issued", 1)])
+    of_step: dict[str, Any] = {"timer": "load#1!deadline", "due": 5, "timeout": 5}
+    progress.apply([event("timer.set", 1, command_id=None, **of_step)])
+    assert [(row.title, row.label) for row in progress.rows.values()] == [("load", "running")]
+    progress.apply([event("call.done", 2), event("timer.fired", 5, generation=0, command_id=None, timer="deadline")])
+    assert [(row.title, row.label) for row in progress.rows.values()] == [("load", "done")]
+
+
+def test_a_step_keeps_what_its_python_code_failed_with() -> None:
+    py = {"exception": "ValueError", "traceback": "...", "line": 3}
+    progress = Progress()
+    progress.apply([event("command.issued", 1), event("call.error", 2, error={"message": "bad"}, extra={"py": py})])
+    progress.apply([event("command.issued", 3, step="after"), event("call.done", 4, step="after", extra={"py": py})])
+    assert progress.code_error("load") == py
+    assert (progress.code_error("after"), progress.code_error("other"), progress.code_error(None)) == (None,) * 3

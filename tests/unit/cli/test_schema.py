@@ -48,9 +48,12 @@ def test_the_schema_of_tests_takes_the_tests_of_the_examples() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
-    done = CliRunner().invoke(app, ["schema", "htp"])
+    done = CliRunner().invoke(app, ["schema", "ftp"])
     assert done.exit_code == 2
-    assert "unknown tool kind 'htp'; the kinds are" in " ".join(done.stderr.split())
+    assert "unknown tool kind 'ftp'; the kinds are" in " ".join(done.stderr.split())
+    assert "python, workbook" in done.stderr
+    assert "did you mean 'http'?" in CliRunner().invoke(app, ["schema", "htp"]).stderr
+    assert "has no fields of its own" in CliRunner().invoke(app, ["schema", "workbook"]).stderr
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -426,3 +426,25 @@ def test_lint_and_register_leave_out_the_tests_in_a_folder() -> None:
     done = CliRunner().invoke(app, ["lint", str(ROOT / "playbooks"), "--json"])
     errors = [finding for finding in json.loads(done.output) if finding["severity"] == "error"]
     assert (done.exit_code, errors) == (0, []), done.output
+
+
+@pytest.mark.parametrize("kind", ["kind: Playbook", "kind: 'Playbook'  # one"])
+def test_a_playbook_without_tests_is_shown_where_they_belong(tmp_path: Path, kind: str) -> None:
+    text = playbook("{step: a, tool: {kind: noop}}").replace("kind: Playbook", kind)
+    (tmp_path / "loops.yaml").write_text(text)
+    done = CliRunner().invoke(app, ["test", str(tmp_path / "loops.yaml")])
+    assert done.exit_code == 1
+    assert "loops.yaml:1: this is a playbook without tests: they belong beside it, in loops.test.yaml" in shown(done)
+    assert "'playbook' is required" not in done.output
+    (tmp_path / "loops.test.yaml").write_text(
+        "kind: PlaybookTest\nplaybook: loops.yaml\ncases: [{name: a, expect: {status: completed}}]\n"
+    )
+    done = CliRunner().invoke(app, ["test", str(tmp_path / "loops.yaml")])
+    assert done.exit_code == 0, done.output
+
+
+def test_a_file_of_tests_that_names_itself_says_so_once(tmp_path: Path) -> None:
+    (tmp_path / "a.test.yaml").write_text(playbook("{step: a, tool: {kind: noop}}"))
+    done = CliRunner().invoke(app, ["test", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "a.test.yaml:1: this is a playbook; a file of tests has 'kind: PlaybookTest'" in shown(done)

@@ -565,3 +565,14 @@ def test_a_step_that_could_not_begin_says_why_and_what_led_to_it() -> None:
     assert found["why"].startswith("it could not start: template.error: there is no 'gone'")
     assert [entry["text"] for entry in found["chain"]] == ["a#1 leads to b"]
     assert step_of(run, "c")["status"] == "not reached"
+
+
+def test_a_step_whose_code_failed_names_the_line_of_the_code() -> None:
+    run = Run(CHAIN)
+    error = {"kind": "python", "code": "python.exception", "message": "ValueError: bad", "retryable": False}
+    py = {"exception": "ValueError", "traceback": "trace", "line": 3}
+    run.report(run.open("a"), e.CALL_ERROR, error=error, extra={"py": py})
+    found = step_of(run, "a")
+    assert found["why"].startswith("python.exception: ValueError: bad, in line 3 of the code")
+    failed = next(entry for entry in found["chain"] if entry["event"] == e.CALL_ERROR)
+    assert failed["code_error"] == py

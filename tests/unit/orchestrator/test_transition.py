@@ -328,3 +328,11 @@ def test_one_that_does_not_says_why(state: State, step: Any, code: str, message:
     error = {name: value for name, value in ending["error"].items() if name != "cause"}
     assert error == {"kind": "playbook", "code": code, "message": message, "retryable": False, "execution_id": "9"}
     assert ending["error"].get("cause") == ((state.error or {}) if state.status == "failed" else None)
+
+
+def test_a_failure_deep_below_is_reported_once_with_its_place() -> None:
+    error: dict[str, Any] = {"kind": "t", "code": "boom", "message": "it broke", "retryable": False}
+    for child in ("9", "8", "7"):
+        error = child_end(State("1", status="failed", error=error), None, child)["error"]
+    assert error["message"] == "the child execution 7 failed: it broke (in execution 9, 2 levels below it)"
+    assert error["cause"]["message"] == "the child execution 8 failed: it broke (in execution 9, a level below it)"

@@ -57,6 +57,34 @@ class TestStep:
             (7, "unknown key 'code'")
         ]
 
+    @pytest.mark.parametrize(
+        ("key", "value", "place"),
+        [("output_select", "[n]", ("tool", "output")), ("timeout_seconds", "5", ("spec", "timeout"))],
+    )
+    def test_older_keys_of_a_tool_stand_beside_it(self, key: str, value: str, place: tuple[str, str]) -> None:
+        found, warnings = rewritten(step(f"step: a\ntool: {{kind: noop}}\n{key}: {value}"))
+        outer, inner = place
+        assert found[outer][inner] == {"select": [{"path": "$.n", "as": "n"}]} if outer == "tool" else 5
+        assert {(warning.line, warning.pointer) for warning in warnings} == {(7, f"/workflow/0/{key}")}
+
+    @pytest.mark.parametrize("next_", ["a", "[a]", "[{step: a}]"])
+    def test_next_may_name_one_step(self, next_: str) -> None:
+        found, warning = one_warning(step(f"step: a\ntool: {{kind: noop}}\nnext: {next_}"))
+        assert found["next"] == {"arcs": [{"step": "a"}]}
+        assert warning.message == "an older form: write next: {arcs: [{step: a}]}"
+        assert (warning.line, warning.pointer) == (7, "/workflow/0/next")
+
+    def test_an_arc_in_a_list_keeps_its_condition_and_its_place(self) -> None:
+        found, warnings = rewritten(step("step: a\ntool: {kind: noop}\nnext:\n  - step: a\n    cond: '{{ ctx.x }}'"))
+        assert found["next"] == {"arcs": [{"step": "a", "when": "{{ ctx.x }}"}]}
+        assert [(warning.line, warning.pointer) for warning in warnings] == [
+            (8, "/workflow/0/next"),
+            (9, "/workflow/0/next/0/cond"),
+        ]
+        with pytest.raises(InvalidPlaybook) as caught:
+            load_playbook(step("step: a\ntool: {kind: noop}\nnext:\n  - step: nowhere"))
+        assert [(fault.line, fault.pointer) for fault in caught.value.faults] == [(8, "/workflow/0/next/0/step")]
+
     def test_a_step_without_a_tool_does_nothing(self) -> None:
         plan = load_plan(step("step: a\ndesc: the end"))
         assert [task.kind for task in plan.steps["a"].tasks] == ["noop"]

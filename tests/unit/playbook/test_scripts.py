@@ -181,7 +181,7 @@ class TestPlan:
         [
             (PYTHON, None, "/uri", "the script 'lib/load.py' was not sent with the playbook: register it with 'noetls"),
             ("kind: python\nscript: {uri: 'https://h/x'}", None, "/uri", "the script 'https://h/x' is read when the"),
-            (PYTHON, "x = 1\ny =", "", "Python: invalid syntax (line 2 of the code)"),
+            (PYTHON, "x = 1\ny =", "", "Python: invalid syntax (line 2 of lib/load.py)"),
             (
                 "kind: python\ncode: x = 1\nscript: {uri: lib/load.py}",
                 "y = 1",
@@ -189,6 +189,13 @@ class TestPlan:
                 "give only one of code, code_b64 and script",
             ),
             ("kind: duckdb\nscript: {uri: lib/load.py}", "SELECT\n{{ x", "", "template: unexpected end of template"),
+            ("kind: duckdb\nscript: {uri: lib/load.py}", "SELECT\n{% x %}", "", "template: Encountered unknown tag"),
+            (
+                "kind: duckdb\nscript: {uri: lib/load.py}",
+                "SELECT 1,\n{{ x | y }}",
+                "",
+                "template: there is no filter named 'y' (line 2 of lib/load.py)",
+            ),
             ("kind: duckdb\nscript: {uri: a, srce: b}", "", "/srce", "unknown key 'srce'; did you mean 'source'?"),
             ("kind: python\nscript: {source: {type: file}}", "", "", "'uri' is required"),
             ("kind: python\nscript: load.py", "", "", "a script is an object, {uri: lib/load.py}; code itself"),

@@ -262,3 +262,56 @@ class TestTexts:
     @pytest.mark.parametrize("when", ["true", "false", "'yes'", "'{% if x %}1{% endif %}'", "'{{ x }}'"])
     def test_conditions_that_are_fine(self, when: str) -> None:
         load_playbook(step(f"step: a\ntool: {{kind: noop}}\nnext: {{arcs: [{{step: a, when: {when}}}]}}"))
+
+
+class TestResults:
+    @pytest.mark.parametrize("name", ["workload", "ctx", "output", "results", "keychain", "loop_index", "range",
+                                      "data", "status", "error", "result", "failed_task"])  # fmt: skip
+    def test_what_is_accumulated_cannot_have_a_name_that_means_something_else(self, name: str) -> None:
+        fault = only(tool(f"kind: noop\noutput:\n  accumulate:\n    manifest_as: {name}"))
+        assert (fault.line, fault.code) == (10, "playbook.reserved_name")
+        assert fault.message.startswith(f"'{name}' already has a meaning")
+
+    @pytest.mark.parametrize("key", ["expects", "returns"])
+    @pytest.mark.parametrize("name", ["", "a..b", ".a", "a.", "{{ x }}", " a"])
+    def test_an_assertion_of_what_is_no_name_is_refused(self, key: str, name: str) -> None:
+        fault = only(tool(f"kind: noop\nassert:\n  {key}: [a, '{name}']"))
+        assert (fault.line, fault.pointer) == (9, f"/workflow/0/tool/assert/{key}/1")
+        assert "is not a name: write a, or a.b for b of a" in fault.message
+
+    def test_names_of_any_keys_can_be_asserted(self) -> None:
+        load_playbook(tool("kind: noop\nassert: {expects: [a, a.b, content-type, First Name], returns: [a.0]}"))
+
+
+class TestFrames:
+    LOOP = (
+        "{{cursor: {{kind: postgres, auth: db, claim: SELECT 1}}, iterator: x, spec: {{mode: cursor, frame: {frame}}}}}"
+    )
+
+    def test_a_sub_playbook_for_each_row_requires_frames_of_one_row(self) -> None:
+        loop = self.LOOP.format(frame="{max_rows: 3}")
+        fault = only(step(f"step: a\nloop: {loop}\ntool: {{kind: playbook, path: t/b}}"))
+        assert (fault.line, fault.pointer) == (6, "/workflow/0/loop/spec/frame/max_rows")
+        assert fault.message == "a sub-playbook for each row requires frames of one row: write max_rows: 1"
+        in_a_workbook = f"""
+            workbook: [{{name: call, tool: {{kind: playbook, path: t/b}}}}]
+            workflow: [{{step: a, loop: {loop}, tool: [{{kind: noop}}, {{kind: workbook, name: call}}]}}]
+            """
+        assert "max_rows: 1" in only(playbook(in_a_workbook)).message
+
+    @pytest.mark.parametrize("frame", ["{max_rows: 1}", "{max_rows: 3, process: frame}"])
+    def test_with_one_call_for_each_frame_it_is_accepted(self, frame: str) -> None:
+        load_playbook(step(f"step: a\nloop: {self.LOOP.format(frame=frame)}\ntool: {{kind: playbook, path: t/b}}"))
+
+    @pytest.mark.parametrize(("seconds", "right"), [("1", True), ("0.5", False), ("'0.000001'", False)])
+    def test_heartbeats_are_at_least_a_second_apart(self, seconds: str, right: bool) -> None:
+        loop = self.LOOP.format(frame=f"{{heartbeat_seconds: {seconds}}}")
+        text = step(f"step: a\nloop: {loop}\ntool: {{kind: noop}}")
+        if right:
+            load_playbook(text)
+        else:
+            assert only(text).message == "this should be greater than or equal to 1"
+
+    def test_the_workload_cannot_be_set(self) -> None:
+        fault = only(step("step: a\ntool: {kind: noop}\nset: {workload.x: 1}"))
+        assert fault.message == "the workload cannot be changed: write ctx.x"

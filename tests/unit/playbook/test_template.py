@@ -294,6 +294,7 @@ class TestBounds:
             "{{ 'y' * 1000000 | int }}{{ ('x' * 1000000) | replace('x', 'y' * 1000) }}",
             "{{ [('x' * 1000000)] | map('list') | first | join('y' * 1000) }}",
             "{% for i in range(100) %}{{ 'x' * 1000000 }}{% endfor %}",
+            "{% set s = '%' * 1000000 %}{% for i in range(6) %}{% set x = s % () %}{% endfor %}",
         ],
     )
     def test_what_makes_much_out_of_little_is_refused(self, source: str) -> None:

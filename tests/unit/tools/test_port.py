@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.tools.port import Credential, ToolFailure
+from noetl_serverless.errors import NotFound, Unavailable
+from noetl_serverless.tools.port import Credential, ToolFailure, credential_named
 
 
 def test_a_credential_masks_its_secrets_and_keeps_its_names() -> None:
@@ -59,3 +60,38 @@ def test_what_http_sends_of_a_user_and_a_password_is_a_secret(data: dict[str, An
 def test_the_password_in_a_url_is_a_secret_by_itself() -> None:
     credential = Credential("x", "postgres", {"url": "postgresql://ann:pw%2F1@db:5432/x"})
     assert credential.mask("no postgresql://ann:pw%2F1@db:5432/x; pw/1 is wrong") == "no ***; *** is wrong"
+
+
+class Credentials:
+    """A context whose store answers with an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    async def credential(self, name: str) -> Credential:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "retryable"),
+    [
+        (
+            NotFound("there is no credential 'db'"),
+            "postgres: there is no credential 'db'; store one with: noetls credential set db --type TYPE",
+            False,
+        ),
+        (
+            KeyError("db"),
+            "postgres: there is no credential 'db'; store one with: noetls credential set db --type TYPE",
+            False,
+        ),
+        (Unavailable("the database is away"), "postgres: credential 'db': the database is away", True),
+    ],
+)
+async def test_a_credential_that_is_missing_is_said_once_and_with_what_to_do(
+    error: Exception, message: str, retryable: bool
+) -> None:
+    context: Any = Credentials(error)
+    with pytest.raises(ToolFailure) as caught:
+        await credential_named(context, "postgres", "db")
+    assert (caught.value.error["message"], caught.value.error["retryable"]) == (message, retryable)

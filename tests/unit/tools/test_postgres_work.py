@@ -1,12 +1,58 @@
-"""What a task of kind postgres reports for an exception."""
+"""What a task of kind postgres refuses, and reports for an exception."""
 
 from __future__ import annotations
 
 import ssl
+from typing import Any
 
 import pytest
+from pg8000 import native
 
-from noetl_serverless.tools.postgres_work import failure_of
+from noetl_serverless.tools.port import Credential
+from noetl_serverless.tools.postgres_claim import ClaimWork
+from noetl_serverless.tools.postgres_config import PostgresConfig
+from noetl_serverless.tools.postgres_work import Work, failure_of
+from noetl_serverless.tools.sql import SqlError
+
+CREDENTIAL = Credential("db", "postgres", {})
+
+
+def refused(work: type[Work], command: str, **config: Any) -> str:
+    connections: Any = None
+    task = PostgresConfig.model_validate({"auth": "db", "command": command, **config})
+    with pytest.raises(SqlError) as caught:
+        work(task, {}, CREDENTIAL, connections, 60.0)._statements()
+    return str(caught.value)
+
+
+def test_a_syntax_error_at_a_value_that_was_bound_says_how_to_write_a_name() -> None:
+    fields = {"C": "42601", "M": 'syntax error at or near "$1"'}
+    assert failure_of(native.DatabaseError(fields)).error["message"] == (
+        'syntax error at or near "$1"; write {{ ... | identifier }} where SQL needs a name (42601)'
+    )
+    fields = {"C": "42601", "M": 'syntax error at or near "FRM"'}
+    assert "identifier" not in failure_of(native.DatabaseError(fields)).error["message"]
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("COPY t FROM STDIN", "FROM STDIN: give the rows in 'rows', and 'table' instead of the SQL"),
+        ("copy t (a) to\n stdout", "TO STDOUT: write SELECT, whose rows are the result"),
+    ],
+)
+@pytest.mark.parametrize("work", [Work, ClaimWork])
+def test_copy_without_a_stream_is_a_mistake_that_no_repetition_mends(
+    work: type[Work], command: str, message: str
+) -> None:
+    error = SqlError(refused(work, command))
+    assert str(error) == message
+    assert (failure_of(error).error["code"], failure_of(error).error["retryable"]) == ("postgres.sql", False)
+
+
+def test_the_advice_is_one_that_can_be_followed() -> None:
+    assert refused(Work, "COMMIT").endswith("set 'transaction: false' to disable that")
+    assert refused(ClaimWork, "COMMIT").endswith("in one transaction; leave it out of a claim")
 
 
 @pytest.mark.parametrize(

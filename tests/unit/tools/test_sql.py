@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noetl_serverless.tools.sql import SqlError, named, numbered, statements, unique
+from noetl_serverless.tools.sql import SqlError, name_needed, named, numbered, statements, unique
 
 
 def split(sql: str, **params: Any) -> list[tuple[str, list[Any]]]:
@@ -214,3 +214,17 @@ def test_what_is_not_closed_is_refused(sql: str, kind: str) -> None:
 
 def test_repeated_column_names_are_numbered() -> None:
     assert unique(["id", "id", "id_2", "n", "id"]) == ["id", "id_2", "id_2_2", "n", "id_3"]
+
+
+@pytest.mark.parametrize(
+    ("message", "needed"),
+    [
+        ('syntax error at or near "$1"', True),
+        # DuckDB's
+        ('Parser Error: syntax error at or near "$"', True),
+        ('syntax error at or near "FRM"', False),
+        ("could not determine data type of parameter $1", False),
+    ],
+)
+def test_a_syntax_error_at_a_parameter_means_that_a_name_is_needed(message: str, needed: bool) -> None:
+    assert ("{{ ... | identifier }}" in name_needed(message)) == needed

@@ -48,7 +48,7 @@ def set_(
     A field that the type does not have is refused. The shell's history keeps what is typed on the command line: prefer
     --value @FILE or @-.
     """
-    content = workload(value, assignments)
+    content = workload(value, assignments, "--value")
     if not content:
         raise WrongUse("give the credential's fields with --value or --set")
     body = {"name": name, "type": kind, "data": content}

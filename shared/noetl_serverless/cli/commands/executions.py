@@ -17,6 +17,7 @@ from ...inspection.quarantine_periods import QuarantinePeriods
 from ...plurals import counted
 from ..attempts import failed_items, lines, time
 from ..client import Client
+from ..code_error import code_error_lines
 from ..ending import dropped, failed_counts, principal, quarantine, retried, status_notes, warnings
 from ..failure import EXIT_FAILED
 from ..instant import instant
@@ -138,6 +139,9 @@ def show_(
     if entry.get("error"):
         if not entry.get("quarantined"):
             show(result(entry["error"]))
+            step = entry["error"].get("step") if isinstance(entry["error"], Mapping) else None
+            for text in code_error_lines(progress.code_error(step)):
+                echo(text)
     elif entry.get("result") is not None:
         show(result(value_of(entry["result"])))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..attempts import failed_items, lines, time
+from ..code_error import code_error_lines
 from ..ending import dropped, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
@@ -152,6 +153,8 @@ def _cause_lines(chain: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
         yield f"  {entry['seq']:>6}  {time(entry['at'])}  {step}{entry['text']}{kept}", ""
         for text in lines(entry):
             yield f"          {text}", "yellow"
+        for text in code_error_lines(entry.get("code_error")):
+            yield f"          {text}", "red"
         yield from _printed(entry.get("stdout", ""))
         for condition in entry.get("asked", ()):
             target = f" -> {condition['target']}" if "target" in condition else ""

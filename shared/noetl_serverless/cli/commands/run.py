@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import Client
+from ..code_error import code_error_lines
 from ..dry_run import answers_of, dry_run_of, plan_to_run
 from ..dry_run import lines as dry_run_lines
 from ..ending import failed_counts, status_notes
@@ -127,7 +128,8 @@ def _dry_run(
 
 def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     """Follow an execution to its end: {execution_id, status, result, duration_ms, error, warnings, quarantined,
-    failed_items}; for the last see `Progress.failed_items`."""
+    failed_items}; for the last see `Progress.failed_items`. If Python code has failed it, also {code_error}: see
+    `Progress.code_error`."""
     progress = Progress()
     if quiet:
         for page in client.follow(execution_id):
@@ -135,6 +137,8 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     else:
         _watch_live(client, execution_id, progress)
     entry = client.execution(execution_id)
+    step = entry["error"].get("step") if isinstance(entry.get("error"), dict) else None
+    code_error = progress.code_error(step)
     return {
         "execution_id": execution_id,
         "status": entry["status"],
@@ -144,6 +148,7 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
         "warnings": entry.get("warnings") or [],
         "quarantined": bool(entry.get("quarantined")),
         "failed_items": progress.failed_items(),
+        **({} if code_error is None else {"code_error": code_error}),
     }
 
 
@@ -166,6 +171,8 @@ def show_outcome(outcome: dict[str, Any]) -> None:
         return
     elif isinstance(outcome["error"], dict) and outcome["error"].get("message"):
         echo(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
+        for text in code_error_lines(outcome.get("code_error")):
+            echo(f"  {text}")
     elif outcome["error"] is not None:
         show(result(outcome["error"]))
 
@@ -173,7 +180,8 @@ def show_outcome(outcome: dict[str, Any]) -> None:
 def _place(error: dict[str, Any]) -> str:
     line = error.get("line") or error.get("at")
     names = [f"step '{error['step']}'"] if error.get("step") else []
-    names += [f"line {line}"] if line else []
+    column = f", column {error['column']}" if error.get("column") and line == error.get("line") else ""
+    names += [f"line {line}{column}"] if line else []
     return f" ({', '.join(names)})" if names else ""
 
 

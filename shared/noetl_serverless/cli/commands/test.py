@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from ...playbook.plan import Plan
     from ...testing.case_file import CaseFile
 
+_PLAYBOOK = re.compile(r"""^["']?kind["']?:\s*["']?Playbook["']?\s*(?:#.*)?$""", re.MULTILINE)
 FilesArgument = Annotated[
     list[Path], typer.Argument(help=f"Files of tests, their playbooks, or folders to search for *{TEST_SUFFIX}.")
 ]
@@ -87,6 +89,8 @@ def _run_file(file: Path, seconds: float) -> Suite:
     from ...tools.plans import load_plan
 
     text = read_text(str(file))
+    if _PLAYBOOK.search(text):
+        return Suite(str(file), faults=[{"file": str(file), "line": 1, "message": _without_tests(file)}])
     try:
         cases = read_cases(text)
     except InvalidPlaybook as problem:
@@ -108,6 +112,15 @@ def _run_file(file: Path, seconds: float) -> Suite:
     if unused_values := list(_unused_values(cases, plan, content)):
         return Suite(str(file), faults=[{"file": str(file), **fault.to_dict()} for fault in unused_values])
     return Suite(str(file), [asyncio.run(run_case(cases, case, plan, content, seconds)) for case in bound])
+
+
+def _without_tests(file: Path) -> str:
+    """What is wrong with a playbook in the place of a file of tests."""
+    if file.name.endswith(TEST_SUFFIX):
+        return "this is a playbook; a file of tests has 'kind: PlaybookTest', 'playbook: FILE' and 'cases: [...]'"
+    tests = file.with_name(f"{file.stem}{TEST_SUFFIX}").name
+    form = f"'kind: PlaybookTest', 'playbook: {file.name}' and 'cases: [...]'"
+    return f"this is a playbook without tests: they belong beside it, in {tests}, as {form}"
 
 
 def _unused_values(cases: CaseFile, plan: Plan, content: str) -> Iterator[Fault]:

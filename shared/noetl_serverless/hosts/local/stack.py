@@ -20,6 +20,7 @@ from ...settings import ORCHESTRATORS, Settings
 from ..table import FunctionSpec, directly, functions_folder, load_functions
 from .balancer import Balancer
 from .environment import Addresses, environment_of, inherited, variables_of
+from .external_servers import check_database, check_nats
 from .layout import Layout
 from .nats import Nats
 from .orphans import stop_orphans
@@ -161,6 +162,10 @@ class Stack:
         parts = []
         database_url = function_database_url = self.settings.database_url
         nats_url = self.settings.nats_url
+        if database_url:
+            await check_database(database_url)
+        if nats_url:
+            await check_nats(nats_url)
         if not database_url:
             postgres = Postgres(
                 self.layout.postgres,

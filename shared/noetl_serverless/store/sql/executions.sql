@@ -114,7 +114,7 @@ SELECT page.*, i.issued_at FROM page LEFT JOIN noetl.issued(
 ) i ON i.report = page.seq
 ORDER BY page.seq;
 
--- under_way: the outstanding commands and timers of an execution, counted by step and generation
+-- under_way: the outstanding commands of an execution and the timers that delay them, counted by step and generation
 SELECT step, generation,
     count(*) FILTER (WHERE status = 'pending') AS queued, count(*) FILTER (WHERE status = 'claimed') AS running,
     count(*) FILTER (WHERE status = 'timer') AS delayed,
@@ -123,4 +123,6 @@ SELECT step, generation,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,
     min(due_at) FILTER (WHERE status = 'timer') AS due_at,
     min(worker) FILTER (WHERE status = 'claimed') AS worker, max(deliveries) AS deliveries
-FROM noetl.outstanding WHERE execution_id = :execution_id AND status <> 'dead' GROUP BY step, generation;
+FROM noetl.outstanding WHERE execution_id = :execution_id AND status <> 'dead'
+    AND command_id <> 'deadline' AND right(command_id, 9) <> '!deadline'
+GROUP BY step, generation;

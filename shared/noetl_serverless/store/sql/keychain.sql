@@ -35,11 +35,15 @@ UPDATE noetl.keychain SET fetch_id = NULL, fetching_until = CASE
     WHEN sealed IS NOT NULL AND expires_at > now() THEN now() + make_interval(secs => :pause) END
 WHERE cache_key = :cache_key AND inputs = :inputs AND fetch_id = :fetch_id;
 
--- entries: what is cached for a version of a playbook, or for one execution of it, without the values
+-- entries: what is cached for a version of a playbook, or for one execution of it, without the values; what ends with an
+-- execution that has ended is not used any more, and is deleted soon
 SELECT cache_key, inputs, catalog_id, name, kind, scope, auto_renew, execution_id, fields, created_at, fetched_at, expires_at,
     expires_at <= now() AS expired
-FROM noetl.keychain
+FROM noetl.keychain k
 WHERE catalog_id = :catalog_id AND sealed IS NOT NULL
+    AND (execution_id IS NULL OR EXISTS (
+        SELECT FROM noetl.execution e WHERE e.execution_id = k.execution_id AND e.status = 'RUNNING'
+    ))
     AND (CAST(:name AS text) IS NULL OR name = :name)
     AND (CAST(:scope AS text) IS NULL OR scope = :scope)
     AND (CAST(:execution_id AS bigint) IS NULL OR execution_id = :execution_id)

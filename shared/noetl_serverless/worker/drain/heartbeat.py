@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 MAX_COMMANDS = 1000
 # how often in the time of a lease newly begun commands are noticed
 CHECKS_PER_LEASE = 20
+# after how many seconds a command that asks for more frequent heartbeats is noticed at the latest
+NOTICED_SECONDS = 1.0
 
 
 class Heartbeat:
@@ -47,9 +49,13 @@ class Heartbeat:
         loop = asyncio.get_running_loop()
         next_at = loop.time()
         while True:
-            # even after a heartbeat that timed out, there is time for another before the leases expire
-            next_at = max(next_at + min(lease / 3, self._shortest_pause()), loop.time())
-            await asyncio.sleep(next_at - loop.time())
+            last_at = next_at
+            while True:
+                # even after a heartbeat that timed out, there is time for another before the leases expire
+                next_at = max(last_at + min(lease / 3, self._shortest_pause()), loop.time())
+                await asyncio.sleep(min(next_at - loop.time(), NOTICED_SECONDS))
+                if loop.time() >= next_at:
+                    break
             # the steps of a speculative run share one lease
             unshared = [
                 running for key, running in self._slots.running.items() if not self._speculative_runs.run_with(key)

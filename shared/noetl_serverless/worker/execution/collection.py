@@ -31,7 +31,7 @@ async def render_collection(job: Job, loop: Loop) -> TaskResult:
             )
         )
     except TemplateError as error:
-        return TaskResult("error", error=from_template(error, line))
+        return TaskResult("error", error=from_template(error, job.plan, line))
     except Problem as problem:
         return TaskResult("error", error={**from_problem(problem, "loop"), "at": line})
     items = as_items(value)

@@ -102,7 +102,7 @@ class CursorRun(FrameRun):
         except ToolFailure as failure:
             return self._claim_failed(failure.error)
         except TemplateError as error:
-            return self._claim_failed(from_template(error, self.job.step.place.line))
+            return self._claim_failed(from_template(error, self.job.plan, self.job.step.place.line))
         except Problem as problem:
             return self._claim_failed(from_problem(problem, "loop"))
         except Exception as error:

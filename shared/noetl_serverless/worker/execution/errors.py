@@ -12,10 +12,12 @@ import orjson
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import Problem
 from ...limits import ERROR_BYTES
+from ...playbook.plan import Plan
 from ...playbook.template_error import TemplateError
 from ...playbook.values import GREATEST, LEAST
 from ...telemetry.masking import masking
 from ...tools.encoding import convert
+from .missing_names import name_similar
 
 MAX_MESSAGE_CHARACTERS = 4000
 MAX_TEXT_CHARACTERS = 8000
@@ -30,8 +32,9 @@ def step_error(kind: str, code: str, message: str, *, retryable: bool = False, *
     return clean(error)
 
 
-def from_template(error: TemplateError, line: int | None = None) -> dict[str, Any]:
+def from_template(error: TemplateError, plan: Plan, line: int | None = None) -> dict[str, Any]:
     """`line` is the task's, for a template that does not know its own."""
+    error = name_similar(error, plan)
     body = {key: value for key, value in error.to_dict().items() if value is not None}
     return clean({**body, "retryable": False, "at": error.line or line})
 

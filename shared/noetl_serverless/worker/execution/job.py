@@ -28,8 +28,7 @@ class Job:
     lazy: ReferenceLoader
     budget: TimeBudget
     ctx: Mapping[str, Any]
-    # the steps of the playbook that are loops
-    loops: frozenset[str]
+    plan: Plan
     # of the whole command
     attempts: Attempts
     stopwatch: Stopwatch
@@ -62,7 +61,7 @@ class Job:
             lazy=lazy,
             budget=budget,
             ctx=command.scope.get("ctx") or {},
-            loops=plan.loops,
+            plan=plan,
             resume=command.resume,
             attempts=attempts,
             stopwatch=stopwatch,
@@ -70,6 +69,11 @@ class Job:
             secrets=Secrets(command, plan.keychain, toolbox),
             share=Share(command.plan, plan.weight),
         )
+
+    @property
+    def loops(self) -> frozenset[str]:
+        """The steps of the playbook that are loops."""
+        return self.plan.loops
 
     def find_credential(self, kind: str) -> FindCredential:
         """Where tools of this kind find credentials: among the entries of the keychain, and the stored ones."""
@@ -97,7 +101,7 @@ class Job:
             lazy=self.lazy,
             budget=self.budget,
             ctx=ctx,
-            loops=self.loops,
+            plan=self.plan,
             attempts=self.attempts,
             stopwatch=self.stopwatch,
             lease=self.lease,

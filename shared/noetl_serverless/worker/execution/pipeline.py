@@ -12,7 +12,7 @@ from ...engine.state import token_key
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
-from ...playbook.numbers import seconds, whole
+from ...playbook.numbers import seconds, timeout, whole
 from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
@@ -103,7 +103,7 @@ class Pipeline:
                     return end
         except TemplateError as error:
             task = self.tasks[self.position]
-            return self._failed(task, from_template(error, task.place.line))
+            return self._failed(task, from_template(error, self.job.plan, task.place.line))
         except (InvalidValue, TooLarge) as error:
             task = self.tasks[self.position]
             return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
@@ -146,10 +146,10 @@ class Pipeline:
                 secret = {**step.secret_input}
                 found = await self._render(lambda scope: self._render_tree(secret, scope), keychain=keychain)
                 step_input = {**step_input, **found}
-            timeout = None if task.timeout is None else await self._number(task.timeout, seconds)
+            limit = None if task.timeout is None else await self._number(task.timeout, timeout)
             context = None if task.context is None else await self._context(task.context)
         except TemplateError as error:
-            return envelope("error", self.attempt, error=from_template(error, task.place.line))
+            return envelope("error", self.attempt, error=from_template(error, self.job.plan, task.place.line))
         except ToolFailure as failure:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
@@ -160,7 +160,7 @@ class Pipeline:
             dict(config or {}),
             self._identity(task),
             step_input=step_input,
-            timeout=timeout,
+            timeout=limit,
             context=context,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.protocol import ClaimedCommand, CommandKey, HeartbeatResponse, Held
+from noetl_serverless.worker.drain import heartbeat
 from noetl_serverless.worker.drain.heartbeat import Heartbeat
 from noetl_serverless.worker.drain.keys import key_of
 from noetl_serverless.worker.drain.running import Running
@@ -110,5 +111,16 @@ async def test_a_command_may_ask_for_more_frequent_heartbeats() -> None:
     harness = Harness()
     harness.lease_seconds = 3000.0
     harness.running[1].lease.heartbeat_seconds = 0.001
+    await harness.send_once()
+    assert len(harness.held) == 2
+
+
+async def test_a_command_that_asks_for_more_frequent_heartbeats_once_it_has_begun_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(heartbeat, "NOTICED_SECONDS", 0.01)
+    harness = Harness()
+    harness.lease_seconds = 3000.0
+    asyncio.get_running_loop().call_later(0.05, setattr, harness.running[1].lease, "heartbeat_seconds", 0.001)
     await harness.send_once()
     assert len(harness.held) == 2

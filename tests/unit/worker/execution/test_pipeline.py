@@ -13,6 +13,7 @@ from tests.unit.worker.conftest import Bench
 from noetl_serverless.errors import NotFound
 from noetl_serverless.limits import PAYLOAD_BYTES
 from noetl_serverless.playbook.load import load_plan
+from noetl_serverless.playbook.template import Template
 from noetl_serverless.protocol import VERSION, ChildRequest, Frame
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
@@ -132,6 +133,22 @@ async def test_a_tool_that_ignores_its_timeout_is_cut_off(bench: Bench, monkeypa
     outcome = await bench.run(make.step(make.task("a", timeout=0.01)))
     assert outcome.error["code"] == "tool.timeout"
     assert outcome.error["retryable"] is True
+
+
+@pytest.mark.parametrize("timeout", ["{{ 0 }}", "{{ 86400 * 10 }}", "{{ '0s' }}", "{{ '2d' }}"])
+async def test_a_timeout_from_a_template_has_the_bounds_of_a_written_one(bench: Bench, timeout: str) -> None:
+    tool = bench.tool("a")
+    each = replace(make.task("a"), timeout=Template(timeout))
+    outcome = await bench.run(make.step(each))
+    assert outcome.error["code"] == "template.error"
+    assert "a timeout must be more than 0 s and at most 86400 s" in outcome.error["message"]
+    assert tool.calls == []
+
+
+async def test_a_timeout_from_a_template_may_have_units(bench: Bench) -> None:
+    tool = bench.tool("a")
+    await bench.run(make.step(replace(make.task("a"), timeout=Template("{{ '1m' }}"))))
+    assert [call.timeout for call in tool.calls] == [60.0]
 
 
 async def test_secrets_of_a_credential_do_not_get_into_errors(bench: Bench) -> None:

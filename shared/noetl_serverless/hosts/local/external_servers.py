@@ -1,0 +1,56 @@
+"""Whether the servers that settings name can be used, told before anything waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import urlsplit
+
+CONNECT_SECONDS = 5.0
+
+
+async def check_database(url: str) -> None:
+    """RuntimeError with the setting's name and what is at the other end, if no connection can be made."""
+    from ...errors import Unavailable
+    from ...store.connection import connect
+
+    try:
+        connection = await asyncio.to_thread(connect, url, CONNECT_SECONDS)
+    except Unavailable as error:
+        inner = error.__cause__ and error.__cause__.__cause__
+        # the driver's own text does not say why
+        known = f"no PostgreSQL server can be reached at {_hosts(url)}: {inner}" if isinstance(inner, OSError) else None
+        message = f"NOETL_DATABASE_URL: {known or error.detail}"
+    except ValueError as error:
+        message = f"NOETL_DATABASE_URL: {error}"
+    else:
+        await asyncio.to_thread(connection.close)
+        return
+    raise RuntimeError(" ".join(message.split()))
+
+
+async def check_nats(url: str) -> None:
+    """As `check_database`, for one or several NATS servers: one that answers is enough."""
+    from nats.errors import NoServersError
+
+    from ...bus.connection import NatsConnection
+    from ...errors import Unavailable
+
+    connection = NatsConnection(url, connect_timeout=CONNECT_SECONDS)
+    try:
+        await connection.client()
+    except Unavailable as error:
+        known = "" if isinstance(error.__cause__, NoServersError | TimeoutError | None) else f": {error.__cause__}"
+        message = f"NOETL_NATS_URL: no NATS server can be reached at {_hosts(url)}{known}"
+    except ValueError as error:
+        message = f"NOETL_NATS_URL: {error}"
+    else:
+        await connection.close()
+        return
+    raise RuntimeError(" ".join(message.split()))
+
+
+def _hosts(urls: str) -> str:
+    """Without the passwords that the URLs may have."""
+    return ", ".join(
+        urlsplit(url.strip()).netloc.rpartition("@")[2] or "an address that is none" for url in urls.split(",")
+    )

@@ -1,0 +1,30 @@
+"""The names that a template may have meant: a worker is given only the keys that a step's templates name, but knows the
+playbook, which has the others."""
+
+from __future__ import annotations
+
+import re
+
+from ...playbook.plan import Plan
+from ...playbook.sandbox import available, similar
+from ...playbook.template_error import TemplateError
+
+
+def name_similar(error: TemplateError, plan: Plan) -> TemplateError:
+    """The error, its message with names like the one that was missing, if it was one of the workload or of ctx."""
+    name = error.name
+    if not name:
+        return error
+    # needs what compiles playbooks, which a worker that has compiled plans at hand may not have loaded
+    from ...playbook.sites import assigned
+
+    if error.message == f"'{name}' is not defined":
+        error.message += similar(name, [*plan.workload, *plan.steps, *sorted(assigned(plan, "ctx"))])
+    elif error.message.partition(" (")[0] in (f"there is no '{name}'", f"ctx has no '{name}'"):
+        for scope in ("workload", "ctx"):
+            if re.search(rf"\b{scope}(?:\.|\[['\"]){re.escape(name)}\b", error.template or ""):
+                known = plan.workload if scope == "workload" else sorted(assigned(plan, "ctx"))
+                whole = "the workload" if scope == "workload" else "ctx"
+                error.message = f"{whole} has no '{name}'{available(name, known)}"
+                break
+    return error

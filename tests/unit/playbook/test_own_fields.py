@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import pytest
+
+from noetl_serverless.playbook.lint import lint
+
+from .playbooks import playbook
+
+
+def messages(tool: str, read: str, *, step: str = "") -> list[str]:
+    text = f"""
+        workflow:
+          - step: f
+            {step}
+            tool: {tool}
+            next: {{arcs: [{{step: b}}]}}
+          - step: b
+            tool: {{kind: noop, result: "{read}"}}
+        """
+    return [finding.message for finding in lint(playbook(text)) if finding.code == "playbook.reserved_name"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "field"),
+    [
+        ("{kind: python, code: \"return {'status': 'shipped'}\"}", "status"),
+        ("{kind: python, code: \"result = {'error': 'none', 'n': 1}\"}", "error"),
+        ("{kind: noop, result: {result: 5}}", "result"),
+        ("[{kind: noop}, {kind: noop, result: {status: 5}}]", "status"),
+    ],
+)
+def test_a_field_that_the_step_itself_has_is_reported_where_it_is_read(tool: str, field: str) -> None:
+    assert messages(tool, f"{{{{ f.{field} }}}}") == [
+        f"'f.{field}' is the step's own {field}, not the field of its result: write f.result.{field}"
+    ]
+    assert messages(tool, f"{{{{ f.result.{field if field != 'result' else 'x'} }}}}") == (
+        [] if field != "result" else messages(tool, "{{ f.result }}")
+    )
+
+
+def test_what_the_result_is_not_known_to_have_is_not_reported() -> None:
+    assert messages("{kind: noop}", "{{ f.status }}") == []
+    assert messages("{kind: http, url: 'http://x/'}", "{{ f.status }}") == []
+    assert messages("{kind: python, code: \"return {'n': 1}\"}", "{{ f.status }}") == []
+    assert messages("{kind: noop, result: {status: 5, n: 1}}", "{{ f.n }}") == []
+
+
+def test_the_result_of_a_loop_is_a_list() -> None:
+    loop = "loop: {in: [1], iterator: x}"
+    assert messages("{kind: noop, result: {status: 5}}", "{{ f.status }}", step=loop) == []
