@@ -27,9 +27,13 @@ class NotRead(Exception):
 
 
 class ScriptReader:
-    def __init__(self, objects: Callable[[str], ResultStore], *, allow_private_http: bool) -> None:
-        """`objects`: what is below a URL such as s3://bucket, as this host may read it."""
+    def __init__(
+        self, objects: Callable[[str], ResultStore], *, allow_private_http: bool, result_url: str = ""
+    ) -> None:
+        """`objects`: what is below a URL such as s3://bucket, as this host may read it. `result_url`: where results and
+        archives are, which whoever may register a playbook could read as scripts."""
         self._objects = objects
+        self._private_bucket = _bucket(result_url)
         self._allow_private_http = allow_private_http
         # of their own: servers that do not answer hold up nothing but other scripts
         self._threads = ThreadPoolExecutor(THREADS, "scripts")
@@ -82,6 +86,8 @@ class ScriptReader:
 
     async def _read_object(self, url: str) -> bytes:
         parts = urlsplit(url)
+        if _bucket(url) == self._private_bucket:
+            raise NotRead("the bucket of results and archives holds no scripts: keep them in another one")
         try:
             store = await asyncio.to_thread(self._objects, f"{parts.scheme}://{parts.netloc}")
             return await store.get_range(parts.path.lstrip("/"), 0, SCRIPT_BYTES + 1)
@@ -91,6 +97,11 @@ class ScriptReader:
             raise
         except Exception as error:
             raise NotRead(f"it cannot be read from here: {type(error).__name__}: {str(error)[:500]}") from None
+
+
+def _bucket(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _fault(document: Document, path: tuple[str | int, ...], script: Script, reason: str) -> Fault:

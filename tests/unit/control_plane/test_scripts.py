@@ -121,6 +121,13 @@ async def test_addresses_are_those_that_http_tasks_may_reach(reader: ScriptReade
     assert "private networks and this machine" in await refusal(public_only, f"uri: '{site}/load.py'")
 
 
+async def test_results_and_archives_cannot_be_read_as_scripts() -> None:
+    """The control plane may read them; whoever registers a playbook may not."""
+    reader = ScriptReader(in_memory, allow_private_http=True, result_url="s3://results/noetl")
+    for uri in ("s3://results/noetl/7/step/x.json", "s3://results/other.py"):
+        assert "the bucket of results and archives holds no scripts" in await refusal(reader, f"uri: '{uri}'")
+
+
 async def test_a_host_that_cannot_read_such_objects_says_so() -> None:
     def none(url: str) -> ResultStore:
         raise ImportError("install s3fs")
