@@ -75,9 +75,7 @@ def create_app(
         is_local=settings.host == "local",
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
-        scripts=ScriptReader(
-            objects, allow_private_http=settings.http_allow_private, result_url=settings.result_url
-        ),
+        scripts=ScriptReader(objects, allow_private_http=settings.http_allow_private, result_url=settings.result_url),
         credentials=Credentials(database, sealer),
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),

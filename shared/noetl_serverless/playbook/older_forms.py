@@ -85,6 +85,8 @@ class _Rewriter:
         return self._part(step, "next", at, self._router)
 
     def _workbook_task(self, task: Any, at: Place) -> Any:
+        if isinstance(task, MapNode):
+            task = self._moved(task, "assert", at, ("tool",), "assert")
         return self._part(task, "tool", at, lambda tool, place: self._tool(tool, place, in_list=True))
 
     def _with_tool(self, step: MapNode, at: Place) -> MapNode:

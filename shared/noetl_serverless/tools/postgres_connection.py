@@ -220,10 +220,11 @@ class Connections:
             connection.drop()
         return (reused, True) if reused else (connect(credential.data), False)
 
-    def give_back(self, credential: Credential, connection: Connection) -> None:
+    def give_back(self, credential: Credential, connection: Connection, keep: int = 0) -> None:
+        """`keep`: how many unused ones of the credential may stay open, if more than by default."""
         with self._lock:
             idle = self._idle.setdefault(_fingerprint(credential), [])
-            if len(idle) < _MAX_IDLE_CONNECTIONS:
+            if len(idle) < max(keep, _MAX_IDLE_CONNECTIONS):
                 idle.append((time.monotonic(), connection))
                 return
         connection.drop()

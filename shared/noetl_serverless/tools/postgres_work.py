@@ -83,7 +83,8 @@ class Work:
         except (native.Error, OSError):
             connection.drop()
         else:
-            self._connections.give_back(self._credential, connection)
+            keep = self._config.pool.min_size if self._config.pool is not None else 0
+            self._connections.give_back(self._credential, connection, keep)
 
     def stop(self) -> None:
         self._stopped = True
