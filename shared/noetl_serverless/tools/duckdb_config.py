@@ -42,7 +42,7 @@ class DuckDBConfig(ToolConfig):
     script: Sql | Script | None = Field(
         default=None, description="Another name for `command`, or where the statements are kept."
     )
-    commands: list[Sql] | None = Field(default=None, description="Statements, in order.")
+    commands: list[Sql] | Sql | None = Field(default=None, description="Statements, in order, or a text of them.")
     params: dict[str, Any] = Field(
         default_factory=dict, description="Values for $name; they take precedence over `input`."
     )
@@ -78,6 +78,6 @@ class DuckDBConfig(ToolConfig):
     @property
     def texts(self) -> list[Sql]:
         if self.commands is not None:
-            return self.commands
+            return self.commands if isinstance(self.commands, list) else [self.commands]
         # a script that is kept elsewhere has become the command
         return [text for text in (self.command, self.query, self.script) if isinstance(text, str | BoundSql)]
