@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from ..errors import Fault
 from . import grammar
-from .document import Document, ListNode, MapNode, Mark, Path
+from .document import Document, ListNode, MapNode, Mark, Path, plain_data
+from .template import Template, TemplateError
 
 Place = tuple[str | int, ...]
 Rewrite = Callable[[Any, Place], Any]
@@ -162,6 +163,7 @@ class _Rewriter:
                 tool = self._moved(tool, "timeout", at, ("spec",), "timeout")
         if kind == "postgres":
             tool = self._renamed(tool, at, {"auth": ("credential",)})
+        tool = self._part(tool, "script", at, self._script)
         tool = self._selected(tool, at)
         tool = self._with_retry(tool, at)
         if in_list and "set" in tool:
@@ -170,6 +172,23 @@ class _Rewriter:
         if isinstance(rules, ListNode):
             tool = self._deep(tool, at, ("spec", "policy", "rules"), self._each(self._rule))
         return tool
+
+    def _script(self, script: Any, at: Place) -> Any:
+        """A script whose place is made of the workload: that of the workload as it is written, when it is read."""
+        uri = script.get("uri") if isinstance(script, MapNode) else None
+        if not isinstance(uri, str) or "{{" not in uri:
+            return script
+        root = self.document.root
+        workload = root.get("workload") if isinstance(root, MapNode) else None
+        try:
+            place = Template(uri).render({"workload": plain_data(workload or {})})
+        except TemplateError:
+            return script
+        if not isinstance(place, str) or "{{" in place:
+            return script
+        message = f"it is read when the playbook is registered, whatever a payload gives: write uri: {place[:200]}"
+        self._warn(message, script, at, "uri")
+        return script.having("uri", place, *script.marks_of("uri"))
 
     def _selected(self, tool: MapNode, at: Place) -> MapNode:
         """`output_select: [name]` as output: {select: [{path: $.name, as: name}]}."""

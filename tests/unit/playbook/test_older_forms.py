@@ -7,6 +7,7 @@ import pytest
 from noetl_serverless.errors import Fault, InvalidPlaybook
 from noetl_serverless.playbook.document import plain_data, read_document
 from noetl_serverless.playbook.load import load_document, load_plan, load_playbook, read_playbook
+from noetl_serverless.playbook.scripts import scripts_of
 
 from .playbooks import playbook, step, tool
 
@@ -290,3 +291,20 @@ def refused(text: str) -> list[tuple[int | None, str]]:
     with pytest.raises(InvalidPlaybook) as caught:
         load_playbook(text)
     return [(fault.line, fault.message) for fault in caught.value.faults]
+
+
+@pytest.mark.parametrize(
+    ("uri", "read"),
+    [
+        ("{{ workload.dir }}/x.py", "lib/x.py"),
+        ("{{ workload.dir | upper }}/{{ workload.n }}.py", "LIB/1.py"),
+        ("{{ ctx.dir }}/x.py", None),
+        ("{{ workload.none }}/x.py", None),
+        ("{{ workload.n }}", None),
+    ],
+)
+def test_a_script_is_where_the_workload_of_the_playbook_says(uri: str, read: str | None) -> None:
+    text = tool(f'kind: python\nscript: {{uri: "{uri}"}}') + "workload: {dir: lib, n: 1}\n"
+    document = read_playbook(text)
+    assert [script.uri for _, script in scripts_of(document.root)] == ([read] if read else [])
+    assert [f"write uri: {read}" in warning.message for warning in document.warnings] == ([True] if read else [])
