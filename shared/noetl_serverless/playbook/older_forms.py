@@ -164,6 +164,7 @@ class _Rewriter:
         if kind == "postgres":
             tool = self._renamed(tool, at, {"auth": ("credential",)})
         tool = self._part(tool, "script", at, self._script)
+        tool = self._part(tool, "libs", at, self._libs)
         tool = self._selected(tool, at)
         tool = self._with_retry(tool, at)
         if in_list and "set" in tool:
@@ -181,7 +182,8 @@ class _Rewriter:
         root = self.document.root
         workload = root.get("workload") if isinstance(root, MapNode) else None
         try:
-            place = Template(uri).render({"workload": plain_data(workload or {})})
+            known = plain_data(workload) if isinstance(workload, MapNode) else {}
+            place = Template(uri).render({**known, "workload": known})
         except TemplateError:
             return script
         if not isinstance(place, str) or "{{" in place:
@@ -189,6 +191,19 @@ class _Rewriter:
         message = f"it is read when the playbook is registered, whatever a payload gives: write uri: {place[:200]}"
         self._warn(message, script, at, "uri")
         return script.having("uri", place, *script.marks_of("uri"))
+
+    def _libs(self, libs: Any, at: Place) -> Any:
+        """`{Path: {from: pathlib, import: Path}}` as {Path: pathlib.Path}."""
+        if not isinstance(libs, MapNode):
+            return libs
+        for name, lib in libs.items():
+            if not isinstance(lib, MapNode) or set(lib) != {"from", "import"}:
+                continue
+            if isinstance(lib["from"], str) and isinstance(lib["import"], str):
+                path = f"{lib['from']}.{lib['import']}"
+                self._warn(f"write {name[:40]}: {path[:200]}", libs, at, name)
+                libs = libs.having(name, path, *libs.marks_of(name))
+        return libs
 
     def _selected(self, tool: MapNode, at: Place) -> MapNode:
         """`output_select: [name]` as output: {select: [{path: $.name, as: name}]}."""

@@ -61,7 +61,16 @@ def _imported(libs: dict[str, str] | list[str]) -> dict[str, Any]:
     for module in libs:
         name, path = (module, libs[module]) if isinstance(libs, dict) else (module.partition(".")[0], module)
         try:
-            imported = import_module(path)
+            try:
+                imported: Any = import_module(path)
+            except ModuleNotFoundError as error:
+                # it may be something of a module: a class, a function
+                package, _, attribute = path.rpartition(".")
+                if not (isinstance(libs, dict) and package and error.name == path):
+                    raise
+                imported = getattr(import_module(package), attribute, error)
+                if imported is error:
+                    raise
         except MemoryError:
             raise
         except BaseException as error:
