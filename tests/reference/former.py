@@ -65,8 +65,14 @@ def _older_form(case: Case) -> OlderForm:
 def _parts_of(playbook: str, parts: Iterable[tuple[str, ...]]) -> str:
     root = yaml.compose(playbook, Loader=yaml.CSafeLoader)
     sections = {key.value: value.value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
-    found = [cut(playbook, node, node) for section, index in parts for node in [sections[section][int(index)]]]
-    lines = [f"{'  ' if number else '- '}{line}" for part in found for number, line in enumerate(part)]
+    lines: list[str] = []
+    for section, index in parts:
+        if index.isdecimal():
+            node = sections[section][int(index)]
+            lines += [f"{'  ' if number else '- '}{line}" for number, line in enumerate(cut(playbook, node, node))]
+        else:
+            key, value = next((key, value) for key, value in sections[section] if key.value == index)
+            lines += [f"{section}:", *(f"  {line}" for line in cut(playbook, key, value))]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -33,6 +33,8 @@ KINDS: Final[Mapping[str, str]] = {
 FETCHED: Final = frozenset({"secret_manager", "oauth2", "google_id_token"})
 TOKEN_FIELDS: Final = frozenset({"token", "access_token"})
 ID_TOKEN_FIELDS: Final = TOKEN_FIELDS | {"id_token"}
+# what is told with an identity token, and is no secret
+ABOUT_ID_TOKEN: Final = frozenset({"token_type", "audience"})
 
 EntryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=100)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -136,7 +138,8 @@ class OAuth2Entry(Fetched):
 
 
 class GoogleIdTokenEntry(Fetched):
-    """An identity token of a Google service account: fields token, access_token and id_token, which are the same."""
+    """An identity token of a Google service account: fields token, access_token and id_token, which are the same;
+    token_type, which is Bearer, and audience."""
 
     kind: Literal["google_id_token"]
     target_audience: Text = Field(description="Who the token is for: the URL of the service that is called.")
@@ -151,7 +154,7 @@ class GoogleIdTokenEntry(Fetched):
 
     @property
     def fields(self) -> frozenset[str]:
-        return ID_TOKEN_FIELDS
+        return ID_TOKEN_FIELDS | ABOUT_ID_TOKEN
 
 
 class BearerEntry(Entry):

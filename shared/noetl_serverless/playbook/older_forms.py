@@ -66,8 +66,17 @@ class _Rewriter:
         self.moved: dict[Place, Place] = {}
 
     def playbook(self, root: Any) -> Any:
+        root = self._part(root, "metadata", (), self._metadata)
         root = self._part(root, "workflow", (), self._each(self._step))
         return self._part(root, "workbook", (), self._each(self._workbook_task))
+
+    def _metadata(self, metadata: Any, at: Place) -> Any:
+        """A path from the root."""
+        path = metadata.get("path") if isinstance(metadata, MapNode) else None
+        if not isinstance(path, str) or not re.fullmatch("/[^/].*", path):
+            return metadata
+        self._warn(f"a path does not begin with a slash: write {path[1:200]}", metadata, at, "path")
+        return metadata.having("path", path[1:], *metadata.marks_of("path"))
 
     # -- steps
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 MAX_LIBS: Final = 100
 MAX_CHARACTERS: Final = 200
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+# in a list also the name of a distribution that is no module, such as psycopg2-binary: it has to be installed
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[A-Za-z0-9._-]*[A-Za-z0-9]")
 
 
 def faults_of(libs: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -28,5 +30,7 @@ def faults_of(libs: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
             yield (place,), "a module is named by a string"
         elif "{{" in module or "{%" in module:
             yield (place,), "a module cannot be named by a template: it is imported as it stands here"
+        elif isinstance(libs, list) and _DISTRIBUTION.fullmatch(module[: MAX_CHARACTERS + 1]):
+            continue
         elif len(module) > MAX_CHARACTERS or not _MODULE.fullmatch(module):
             yield (place,), f"'{module[:MAX_CHARACTERS]}' is not the name of a module, such as numpy or os.path"

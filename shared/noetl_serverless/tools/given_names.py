@@ -60,6 +60,9 @@ def _imported(libs: dict[str, str] | list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in libs:
         name, path = (module, libs[module]) if isinstance(libs, dict) else (module.partition(".")[0], module)
+        if "-" in path:
+            _check_installed(path)
+            continue
         try:
             try:
                 imported: Any = import_module(path)
@@ -77,3 +80,12 @@ def _imported(libs: dict[str, str] | list[str]) -> dict[str, Any]:
             raise NotImported(f"the module '{path}' of libs cannot be imported") from error
         found[name] = imported if isinstance(libs, dict) else sys.modules[name]
     return found
+
+
+def _check_installed(distribution: str) -> None:
+    from importlib import metadata
+
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError as error:
+        raise NotImported(f"'{distribution}' of libs is not installed where the worker runs") from error

@@ -49,6 +49,7 @@ _PUBLIC = frozenset(
         *("expires_in", "expires_at", "expires_on", "expires", "exp", "ext_expires_in", "refresh_expires_in"),
         *("refresh_token_expires_in", "not_before", "not-before-policy", "nbf", "iat", "issued_at", "created_at"),
         "region",
+        "audience",
     }
 )
 # fields that are sent together, as `user:password` in base64, and each of them quoted to a token endpoint

@@ -41,7 +41,10 @@ class PythonConfig(ToolConfig):
     script: Script | None = Field(default=None, description="Where the code is kept, instead of `code`.")
     libs: dict[str, str] | list[str] = Field(
         default_factory=dict,
-        description="Modules that are imported before the code runs: {np: numpy}, or [json, os.path].",
+        description=(
+            "Modules that are imported before the code runs: {np: numpy}, or [json, os.path]. A list may also name "
+            "distributions that have to be installed, such as psycopg2-binary."
+        ),
     )
 
     @classmethod

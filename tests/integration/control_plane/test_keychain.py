@@ -686,12 +686,13 @@ class TestKinds:
         types = {"api": "bearer", "db": "postgres", "s": "static", "pg": "postgres"}
         assert {name: credential.type for name, credential in found.items()} == types
         assert found["api"].data["access_token"] == "token-1"
-        assert (await secrets.masked({"data": "token-1 pass-1"}))["data"] == "*** ***"
+        written: dict[str, Any] = {"data": "token-1 pass-1", "error": None, "meta": {}, "extra": {}}
+        assert (await secrets.masked(written))["data"] == "*** ***"
         with pytest.raises(ToolFailure, match="'broken'"):
             await secrets.credential("broken")
 
     @pytest.mark.parametrize(("entry", "message"), [
-        ("{name: api, ref: nobody}", "there is no credential with this name"),
+        ("{name: api, ref: nobody}", "there is no credential 'nobody'"),
         ("{name: api, ref: pg, type: bearer}", "is of type 'postgres', not 'bearer'"),
         ("{name: api, kind: secrets, provider: credential, auth: pg, map: {a: missing}}", "has no field missing"),
         ("{name: api, kind: secrets, provider: gcp, auth: pg, map: {a: b}}", "is no service account"),

@@ -116,6 +116,7 @@ async def test_an_exception_in_the_body_of_a_function_is_reported_with_its_line(
     [
         ({"j": "json", "dt": "datetime"}, "return j.dumps(str(dt.date(2024, 1, 2)))", '"2024-01-02"'),
         ({"p": "os.path"}, "result = p.join('a', 'b')", "a/b"),
+        (["prometheus-client"], "import prometheus_client\nresult = n", 5),
         ({"P": "pathlib.PurePosixPath"}, "result = str(P('a') / 'b')", "a/b"),
         (["json", "os.path"], "result = [json.loads('1'), os.path.join('a', os.sep)]", [1, "/"]),
         ({"np": "json"}, "def main(n):\n    return np.dumps(n)", "5"),
@@ -138,6 +139,8 @@ async def test_a_module_that_cannot_be_imported_fails_the_task_by_name(run: Run)
         "ModuleNotFoundError: No module named 'no_such'",
     }
     assert outcome.extra["py"]["exception"] == "ModuleNotFoundError"
+    absent = await run("python", {"code": "print('begun')", "libs": ["no-such-thing"]})
+    assert "'no-such-thing' of libs is not installed where the worker runs" in error_of(absent)["message"]
     missing = await run("python", {"code": "print('begun')", "libs": {"x": "json.nothing"}})
     assert "No module named 'json.nothing'" in error_of(missing)["message"]
     assert "given_names" not in outcome.extra["py"]["traceback"]

@@ -146,11 +146,13 @@ class Sources:
         if secret and not str(secret).lstrip().startswith("{"):
             secret = await self._secret_version(str(secret), credential)
         account = self._account(credential.name, {"key": secret} if secret else credential.data)
-        answer = await self._signed_in(account, {"target_audience": str(await self._rendered("target_audience"))})
+        audience = str(await self._rendered("target_audience"))
+        answer = await self._signed_in(account, {"target_audience": audience})
         token = str(answer.get("id_token") or "")
         if not token:
             raise self._denied("Google answered without an id_token")
-        return Fetched(dict.fromkeys(ID_TOKEN_FIELDS, token), self._lifetime(_seconds_of_jwt(token)))
+        about = {"token_type": "Bearer", "audience": audience}
+        return Fetched({**dict.fromkeys(ID_TOKEN_FIELDS, token), **about}, self._lifetime(_seconds_of_jwt(token)))
 
     # -- secrets
 
