@@ -87,7 +87,7 @@ class HttpConfig(ToolConfig):
         default=DEFAULT_TIMEOUT_SECONDS,
         description=(
             "Seconds of the whole request, or its parts. If a spec has a timeout as well, the shorter one counts, "
-            "unless only other parts than `total` are given here."
+            "or the spec's, if no `total` is given here."
         ),
     )
     verify_ssl: bool = Field(default=True, description="Whether to verify the server's certificate.")
@@ -106,6 +106,7 @@ class HttpConfig(ToolConfig):
 
     def limits(self, call_timeout: float | None) -> HttpTimeout:
         timeout = self.timeout if isinstance(self.timeout, HttpTimeout) else HttpTimeout(total=self.timeout)
-        if call_timeout is not None and "total" not in timeout.model_fields_set:
-            return timeout.model_copy(update={"total": call_timeout})
-        return timeout.model_copy(update={"total": min(timeout.total, call_timeout or timeout.total)})
+        if call_timeout is None:
+            return timeout
+        given = "timeout" in self.model_fields_set and "total" in timeout.model_fields_set
+        return timeout.model_copy(update={"total": min(timeout.total, call_timeout) if given else call_timeout})
