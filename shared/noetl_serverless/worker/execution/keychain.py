@@ -27,6 +27,7 @@ from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.fair_queue import NO_SHARE
 from ...tools.port import Credential, ToolFailure
 from .errors import with_identity
+from .refusals import RefusalKey
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
 from .toolbox import CallIdentity, SecretCache, Toolbox, context_of
 
@@ -194,6 +195,9 @@ class Secrets:
         }
         deadline, pause = time.monotonic() + WAIT_SECONDS, FIRST_PAUSE_SECONDS
         while True:
+            refused = self._toolbox.refusals.message_of(_refusal_key(key))
+            if refused is not None:
+                raise ToolFailure("keychain", DENIED, refused)
             answer = await self._acquired(entry, cache, SecretRequest(**key))
             if answer.fetch is not None:
                 return await self._fetch(entry, cache, key, answer)
@@ -231,6 +235,8 @@ class Secrets:
                 return Fetched(answer.data, answer.seconds_left)
             if isinstance(error, TimeoutError):
                 raise secret_failure(entry, UNAVAILABLE, f"no answer within {FETCH_SECONDS:g} s") from None
+            if isinstance(error, ToolFailure) and error.error["code"] == DENIED:
+                self._toolbox.refusals.add(_refusal_key(key), await self._masked_text(error.error["message"]))
             raise
         try:
             await cache.store_secret(ended.model_copy(update={"data": dict(fetched.data), "ttl": fetched.ttl}))
@@ -238,6 +244,10 @@ class Secrets:
             # others fetch it for themselves
             logger.warning("the keychain entry %s could not be cached: %s", entry.name, problem.detail)
         return fetched
+
+
+def _refusal_key(key: Mapping[str, str]) -> RefusalKey:
+    return key["execution_id"], key["name"], key["inputs"]
 
 
 def digest_of(

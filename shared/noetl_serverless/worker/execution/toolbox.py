@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from ...tools.fair_queue import Share
 from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
+from .refusals import Refusals
 from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Toolbox:
     allow_private_http: bool = False
     # None: no secrets of the keychain are resolved, and their names take their place
     secrets: SecretCache | None = None
+    refusals: Refusals = field(default_factory=Refusals)
     # whether the control plane knows a version of the protocol
     supports: Callable[[int], bool] = lambda version: True
 

@@ -341,6 +341,26 @@ async def test_a_playbook_that_uses_no_secret_gets_its_result_as_it_is(bench: Be
     assert outcome.data is data
 
 
+async def test_a_source_that_refused_is_not_asked_by_each_item(bench: Bench) -> None:
+    bench.cache.failures = 100
+    outcomes = [await bench.run(STEP) for _ in range(20)]
+    assert {outcome.error["code"] for outcome in outcomes if outcome.error} == {"keychain.denied"}
+    assert len({outcome.error["message"] for outcome in outcomes if outcome.error}) == 1
+    assert len(bench.tools["http"].calls) == 1
+    await bench.run(STEP, execution_id="43")
+    assert len(bench.tools["http"].calls) == 2, "another execution may have another credential"
+
+
+async def test_the_items_of_a_command_do_not_ask_a_source_again_that_refused(bench: Bench) -> None:
+    bench.cache.failures = 100
+    loop = STEP.replace(
+        "    tool:", "    loop: {in: [1, 2, 3], iterator: i, spec: {policy: {failure: {mode: best_effort}}}}\n    tool:"
+    )
+    frame = Frame(index=0, start=0, end=3, concurrency=3)
+    await bench.run(loop, kind="frame", frame=frame, count=3, items=[1, 2, 3])
+    assert (len(bench.tools["http"].calls), bench.tools["python"].calls) == (1, [])
+
+
 @pytest.mark.parametrize("word", ["data", "status", "error", "meta", "python", "exception", "code"])
 async def test_a_secret_that_is_a_word_of_the_envelope_changes_no_envelope(bench: Bench, word: str) -> None:
     bench.stored = {"value": word}
