@@ -150,7 +150,7 @@ def read(text: str) -> Playbook:
 
 
 def _fields(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    tokens = ("token", "access_token") if entry["kind"] in ("bearer", "oauth2") else ()
+    tokens = ("token", "access_token") if entry.get("kind", "credential") in ("bearer", "oauth2") else ()
     return tuple(entry.get("map") or tokens)
 
 

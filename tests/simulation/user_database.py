@@ -33,12 +33,13 @@ class Transaction:
 @dataclass(slots=True)
 class Table:
     """`claims`: how often each row was claimed by a transaction that has committed; `keys`: those that a row was
-    processed under."""
+    processed under; `passed_over`: rows that a claim which found nothing did not see, since others held them."""
 
     rows: int
     claims: Counter[int] = field(default_factory=Counter)
     keys: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     locked: set[int] = field(default_factory=set)
+    passed_over: set[int] = field(default_factory=set)
 
 
 class UserDatabase:
@@ -54,6 +55,8 @@ class UserDatabase:
         transaction by itself."""
         of = self.tables.setdefault(table, Table(rows))
         free = [row for row in range(of.rows) if not of.claims[row] and row not in of.locked][:limit]
+        if not free:
+            of.passed_over |= of.locked
         transaction = Transaction(len(self._transactions) + 1, table, free)
         self._transactions[transaction.number] = transaction
         of.locked |= set(free)

@@ -40,10 +40,10 @@ HEAVY = (
 # the machine: that is measured by the benchmark cold_start
 IMPORTED = {
     "control_plane": (500, 23_000),
-    "gateway": (440, 11_500),
+    "gateway": (445, 11_500),
     "reconciler": (320, 9_800),
-    "worker": (445, 12_200),
-    "worker_data": (445, 12_200),
+    "worker": (450, 12_200),
+    "worker_data": (450, 12_200),
 }
 
 

@@ -107,7 +107,7 @@ async def test_a_playbook_that_is_invalid_is_refused() -> None:
 
 
 class CredentialTool:
-    """Gives the data of the credential that its URL names."""
+    """Gives the lengths of what is in the credential that its URL names."""
 
     config: ClassVar[type[BaseModel]] = ToolConfig
 
@@ -115,7 +115,8 @@ class CredentialTool:
         self.closed = 0
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
-        return ToolOutcome("ok", data=dict((await context.credential(call.config["url"])).data))
+        fields = (await context.credential(call.config["url"])).data
+        return ToolOutcome("ok", data={name: len(value) for name, value in fields.items()})
 
     async def close(self) -> None:
         self.closed += 1
@@ -128,7 +129,7 @@ async def test_a_tool_may_be_replaced_by_another_which_is_given_credentials_and_
         tools={"http": tool},
         credentials={"shop": {"token": "abc"}, "other": {}},
     )
-    assert (run.status, run.result, list(run.calls)) == ("completed", {"token": "abc"}, [])
+    assert (run.status, run.result, list(run.calls)) == ("completed", {"token": 3}, [])
     assert tool.closed == 1, "what a tool keeps between its calls was not released"
 
 
