@@ -130,7 +130,10 @@ def error_text(error: Any) -> str:
         return "no reason given"
     line = error.get("at") or error.get("line")
     column = f", column {error['column']}" if error.get("column") and line == error.get("line") else ""
-    return f"{error.get('code')}: {error.get('message')}" + (f" (line {line}{column})" if line else "")
+    place = f" (line {line}{column})" if line else ""
+    # of an arc that was to say what happens after the failure
+    after = f"; and then {error_text(error['routing'])}" if error.get("routing") else ""
+    return f"{error.get('code')}: {error.get('message')}{place}{after}"
 
 
 def _issued(event: Event) -> str | None:

@@ -6,6 +6,7 @@ import pytest
 
 from noetl_serverless.cli.commands.run import show_outcome
 from noetl_serverless.cli.ending import principal, status_notes
+from noetl_serverless.inspection.event_text import error_text
 
 UNDECIDED = {"code": "engine.undecidable", "message": "no idea", "place": "engine/decide.py:1 in finish"}
 WARNING = {"code": "routing.no_match", "step": "a", "message": "no arc of step 'a' was taken"}
@@ -83,3 +84,15 @@ def test_an_error_of_a_template_has_its_column(capsys: pytest.CaptureFixture[str
     error = {"code": "template.error", "message": "there is no 'x'", "step": "a", "at": 8, "line": 8, "column": 12}
     show_outcome(outcome(status="FAILED", error=error))
     assert "error: there is no 'x' (step 'a', line 8, column 12)" in capsys.readouterr().out
+
+
+def test_an_arc_that_cannot_be_evaluated_after_a_failure_is_named_too(capsys: pytest.CaptureFixture[str]) -> None:
+    routing = {"code": "template.error", "message": "there is no 'status'", "line": 12, "column": 30}
+    error = {"code": "http.connect", "message": "no such host", "step": "a", "at": 8, "routing": routing}
+    show_outcome(outcome(status="FAILED", error=error))
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "error: no such host (step 'a', line 8)",
+        "and then: there is no 'status' (line 12, column 30)",
+    ]
+    text = "http.connect: no such host (line 8); and then template.error: there is no 'status' (line 12, column 30)"
+    assert error_text(error) == text

@@ -173,6 +173,8 @@ def show_outcome(outcome: dict[str, Any]) -> None:
         echo(f"error: {outcome['error']['message']}{_place(outcome['error'])}")
         for text in code_error_lines(outcome.get("code_error")):
             echo(f"  {text}")
+        if isinstance(routing := outcome["error"].get("routing"), dict):
+            echo(f"and then: {routing.get('message')}{_place(routing)}")
     elif outcome["error"] is not None:
         show(result(outcome["error"]))
 
