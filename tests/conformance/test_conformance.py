@@ -57,4 +57,6 @@ def test_what_is_to_come_says_what_it_waits_for() -> None:
 def test_each_playbook_has_the_path_of_its_file() -> None:
     for case in CASES:
         if case.expected.ends is not None:
-            assert f"path: {case.catalog_path}" in case.playbook, f"{case.path}: metadata.path is not its name"
+            # an older form begins it with a slash
+            text = case.playbook.replace("path: /", "path: ")
+            assert f"path: {case.catalog_path}" in text, f"{case.path}: metadata.path is not its name"

@@ -44,7 +44,7 @@ class Unclear(Exception):
 @dataclass(slots=True)
 class Items:
     """What became of a loop: results in the order of the items, null of those that failed; `error`: the first one's;
-    `unclaimed`: why a claim has failed."""
+    `unclaimed`: why a claim has failed; `is_drained`: whether no row is left to claim."""
 
     total: int
     results: list[Any] = field(default_factory=list)
@@ -53,6 +53,7 @@ class Items:
     error: Any = None
     by_reference: bool = False
     unclaimed: Any = None
+    is_drained: bool = True
 
 
 class _Ends(Exception):
@@ -282,6 +283,10 @@ class Execution:
             first = (ended.error or {}).get("message")
             message = f"{ended.failed} of {ended.total} items failed; the first: {first}"
             error = {"code": "loop.item_failed", "message": message, "item": ended.error}
+            outcome = Outcome("error", data, error, extracted=extracted, of_loop=True)
+            self._finish(name, generation, outcome, "loop.failed")
+        elif not ended.is_drained:
+            error = {"code": "loop.not_drained"}
             outcome = Outcome("error", data, error, extracted=extracted, of_loop=True)
             self._finish(name, generation, outcome, "loop.failed")
         else:

@@ -44,14 +44,15 @@ class Differs(Exception):
 
 @dataclass(slots=True)
 class _Loop:
-    """`count`: None of one that claims its items, until it has ended; `drained`: a claim found none; `unclaimed`: why
-    one has failed."""
+    """`count`: None of one that claims its items, until it has ended; `frames`: how many have ended; `drained`: a claim
+    found none; `unclaimed`: why one has failed."""
 
     count: int | None
     results: dict[int, Any] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
     error: Any = None
+    frames: int = 0
     drained: bool = False
     unclaimed: Any = None
 
@@ -194,6 +195,7 @@ class _Follower:
         loop.results |= dict(enumerate(results, payload["start"]))
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
+        loop.frames += 1
         loop.drained |= bool(payload.get("drained"))
         if payload["end"] == payload["start"]:
             loop.unclaimed = loop.unclaimed or payload.get("error")
@@ -204,7 +206,7 @@ class _Follower:
         assert of is not None
         stops = loop.failed > 0 and not of.best_effort
         if of.items is None:
-            if self._out[key] or not (stops or loop.drained or loop.unclaimed):
+            if self._out[key] or not (stops or loop.drained or loop.unclaimed or loop.frames >= of.max_claims):
                 return []
             if loop.unclaimed and loop.failed:
                 raise Unclear("of a claim and a row that fail, either may be the reason")
@@ -219,7 +221,11 @@ class _Follower:
         loop = self._loops[key]
         assert loop.count is not None
         results = [loop.results[index] for index in sorted(loop.results)]
-        return Items(loop.count, results, loop.done - loop.failed, loop.failed, loop.error, large, loop.unclaimed)
+        of = self._playbook.steps[key[0]].loop
+        assert of is not None
+        is_drained = loop.drained or of.items is not None
+        succeeded = loop.done - loop.failed
+        return Items(loop.count, results, succeeded, loop.failed, loop.error, large, loop.unclaimed, is_drained)
 
     # -- what was decided
 

@@ -82,6 +82,8 @@ class Loop:
     best_effort: bool
     # how many items may run at once: a number, or a template
     width: Any
+    # how many claims a cursor may make
+    max_claims: int = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,4 +262,6 @@ def _loop(loop: Mapping[str, Any], policy: Mapping[str, Any]) -> Loop:
     mode = spec.get("mode", "sequential")
     failure = (spec.get("policy") or {}).get("failure") or policy.get("failure") or {}
     best_effort = failure.get("mode") == "best_effort"
-    return Loop(loop.get("in"), loop["iterator"], mode == "sequential", best_effort, spec.get("max_in_flight", 1))
+    max_claims = ((loop.get("cursor") or {}).get("options") or {}).get("max_iterations", 100_000)
+    width = spec.get("max_in_flight", 1)
+    return Loop(loop.get("in"), loop["iterator"], mode == "sequential", best_effort, width, max_claims)
