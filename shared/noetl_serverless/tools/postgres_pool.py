@@ -67,8 +67,10 @@ class PoolLimits:
         # no credential has a name with a slash before it
         key = credential if pool is None or pool.name is None else f"/{pool.name}"
         freed = self._freed.setdefault(key, asyncio.Condition())
-        if pool is not None and pool.size is not None:
-            await self._wait(key, pool, pool.size, freed)
+        if pool is not None:
+            limit = _limit(pool)
+            if pool.size is not None:
+                await self._wait(key, pool, pool.size, limit, freed)
         self._in_use[key] = self._in_use.get(key, 0) + 1
         try:
             yield
@@ -77,11 +79,7 @@ class PoolLimits:
             async with freed:
                 freed.notify_all()
 
-    async def _wait(self, key: str, pool: PostgresPool, size: int, freed: asyncio.Condition) -> None:
-        try:
-            limit = pool.wait_seconds
-        except ValueError as error:
-            raise ToolFailure("postgres", "postgres.config", f"postgres: pool.timeout: {error}") from None
+    async def _wait(self, key: str, pool: PostgresPool, size: int, limit: float, freed: asyncio.Condition) -> None:
         waiting = self._waiting.get(key, 0)
         is_free = self._in_use.get(key, 0) < size
         if not is_free and pool.max_waiting is not None and waiting >= pool.max_waiting:
@@ -96,3 +94,10 @@ class PoolLimits:
             raise ToolFailure("postgres", "postgres.pool", message, retryable=True) from None
         finally:
             self._waiting[key] -= 1
+
+
+def _limit(pool: PostgresPool) -> float:
+    try:
+        return pool.wait_seconds
+    except ValueError as error:
+        raise ToolFailure("postgres", "postgres.config", f"postgres: pool.timeout: {error}") from None

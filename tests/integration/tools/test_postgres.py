@@ -312,7 +312,7 @@ async def test_a_pool_limits_the_connections_in_use(sql: Run) -> None:
     assert holds.done()
 
 
-@pytest.mark.parametrize("pool", [{}, {"size": 0}, {"size": 1, "name": "x"}, {"size": 1, "timeout": "soon"}])
+@pytest.mark.parametrize("pool", [{"min_size": -1}, {"size": 0}, {"size": 1, "nme": "x"}, {"timeout": "soon"}])
 async def test_a_pool_that_is_none(sql: Run, pool: Any) -> None:
     assert code(await sql("select 1", pool=pool)) == ("postgres.config", False)
 
