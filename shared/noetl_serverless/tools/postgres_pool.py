@@ -47,11 +47,6 @@ class PostgresPool(BaseModel):
         description="So many connections of the credential are kept open for a minute after their use, at least 4.",
     )
 
-    @property
-    def wait_seconds(self) -> float:
-        """Raises ValueError."""
-        return seconds(self.timeout)
-
 
 class PoolLimits:
     """Connections in use by credential, counted for all tasks."""
@@ -98,6 +93,6 @@ class PoolLimits:
 
 def _limit(pool: PostgresPool) -> float:
     try:
-        return pool.wait_seconds
+        return seconds(pool.timeout)
     except ValueError as error:
         raise ToolFailure("postgres", "postgres.config", f"postgres: pool.timeout: {error}") from None
