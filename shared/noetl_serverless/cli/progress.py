@@ -190,8 +190,10 @@ class Progress:
             if row.failed_items.count
         ]
 
-    def code_error(self, step: Any) -> Mapping[str, Any] | None:
-        """{exception, traceback, line} of the Python code with which the last run of a step failed."""
+    def code_error(self, error: Any) -> Mapping[str, Any] | None:
+        """{exception, traceback, line} of the Python code with which the last run of the step failed that `error`, the
+        execution's, names."""
+        step = error.get("step") if isinstance(error, Mapping) else None
         row = next((row for row in reversed(self.rows.values()) if row.name == step), None)
         return None if row is None or row.state != "failed" else row.code_error
 

@@ -327,5 +327,5 @@ def test_a_step_keeps_what_its_python_code_failed_with() -> None:
     progress = Progress()
     progress.apply([event("command.issued", 1), event("call.error", 2, error={"message": "bad"}, extra={"py": py})])
     progress.apply([event("command.issued", 3, step="after"), event("call.done", 4, step="after", extra={"py": py})])
-    assert progress.code_error("load") == py
-    assert (progress.code_error("after"), progress.code_error("other"), progress.code_error(None)) == (None,) * 3
+    assert progress.code_error({"step": "load"}) == py
+    assert [progress.code_error(error) for error in ({"step": "after"}, {"step": "other"}, None)] == [None] * 3

@@ -139,8 +139,7 @@ def show_(
     if entry.get("error"):
         if not entry.get("quarantined"):
             show(result(entry["error"]))
-            step = entry["error"].get("step") if isinstance(entry["error"], Mapping) else None
-            for text in code_error_lines(progress.code_error(step)):
+            for text in code_error_lines(progress.code_error(entry["error"])):
                 echo(text)
     elif entry.get("result") is not None:
         show(result(value_of(entry["result"])))

@@ -137,8 +137,7 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     else:
         _watch_live(client, execution_id, progress)
     entry = client.execution(execution_id)
-    step = entry["error"].get("step") if isinstance(entry.get("error"), dict) else None
-    code_error = progress.code_error(step)
+    code_error = progress.code_error(entry.get("error"))
     return {
         "execution_id": execution_id,
         "status": entry["status"],
