@@ -10,7 +10,7 @@ from ..engine import events as e
 from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.limits import size_of
-from ..engine.state import Command
+from ..engine.state import Command, split_token_key
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
 from ..protocol import ChildRequest, Outcome
@@ -26,7 +26,7 @@ PAYLOAD_PLACEHOLDER: Final = {"ctx": "by reference"}
 def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     """The fact, without a seq; raises InvalidRequest for an outcome that does not fit its command, cannot be stored or
     is too large."""
-    step, _, generation = command.key.rpartition("#")
+    step, generation = split_token_key(command.key)
     payload = _content(outcome, command)
     payload.update(_set(outcome))
     if command.frame is not None:
@@ -42,7 +42,7 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
         kind,
         at,
         step=step,
-        generation=int(generation),
+        generation=generation,
         command_id=outcome.command_id,
         payload=payload,
     )

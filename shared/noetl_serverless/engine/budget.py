@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from .events import Event
 from .prices import Prices
-from .state import Spent, State
+from .state import Spent, State, split_token_key
 
 NOTHING: Spent = (0, 0.0, 0.0)
 
@@ -30,7 +30,7 @@ def exceeded_budget(state: State, step: str) -> str | None:
     budget = state.budget
     if budget is None:
         return None
-    outstanding = [command.key.rpartition("#")[0] for command in state.commands.values()] + [step]
+    outstanding = [split_token_key(command.key)[0] for command in state.commands.values()] + [step]
     invocations = len(outstanding) + sum(count for count, _, _ in state.spent.values())
     if (limit := budget.get("max_invocations")) is not None and invocations > limit:
         return f"it would be invocation {invocations}; the limit is {limit}"

@@ -25,7 +25,7 @@ from .evolve import apply, apply_route, evolve, outcome_of
 from .ids import command_id, execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
-from .state import State, Suspended, token_key
+from .state import State, Suspended, split_token_key, token_key
 
 SKIPPED = "step.skipped"
 # names of events after which only arcs that handle failures are taken
@@ -156,8 +156,8 @@ class Decider(Decision):
 
     def _time_out(self, key: str) -> None:
         """End the run of a step with an error, whatever of it is under way."""
-        name, _, number = key.rpartition("#")
-        step, generation = self.plan.steps[name], int(number)
+        name, generation = split_token_key(key)
+        step = self.plan.steps[name]
         message = f"step '{name}' did not end within its time: see spec.policy.lifecycle.timeout"
         error = {"kind": "step", "code": "step.timeout", "message": message, "retryable": True}
         self.emit(e.STEP_TIMED_OUT, {"error": error}, step=name, generation=generation)
@@ -198,7 +198,7 @@ class Decider(Decision):
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
 
     def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
-        name, _, generation = suspended.key.rpartition("#")
+        name, generation = split_token_key(suspended.key)
         if not self.affords(name):
             return
         attempt = suspended.attempt + 1
@@ -217,8 +217,8 @@ class Decider(Decision):
                 **source,
             },
             step=name,
-            generation=int(generation),
-            command=command_id(name, int(generation), frame[0] if frame else None, attempt),
+            generation=generation,
+            command=command_id(name, generation, frame[0] if frame else None, attempt),
         )
 
     def _sees_ctx_of_opening(self, suspended: Suspended) -> bool:

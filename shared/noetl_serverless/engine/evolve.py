@@ -10,7 +10,7 @@ from ..limits import LOOP_INLINE_BYTES
 from . import events as e
 from .budget import record_spent
 from .events import Event
-from .state import Command, Cursor, Loop, State, Suspended, Token, token_key
+from .state import Command, Cursor, Loop, State, Suspended, Token, split_token_key, token_key
 
 
 def evolve(state: State, event: Event) -> State:
@@ -227,7 +227,7 @@ def _child_ended(state: State, event: Event) -> None:
         return
     del state.children[event.payload["execution_id"]]
     if not _is_stale(state, event):
-        state.outcomes[suspended.key.rpartition("#")[0]] = outcome_of(event)
+        state.outcomes[split_token_key(suspended.key)[0]] = outcome_of(event)
 
 
 def _loop_opened(state: State, event: Event) -> None:

@@ -18,6 +18,12 @@ def token_key(step: str, generation: int) -> str:
     return f"{step}#{generation}"
 
 
+def split_token_key(key: str) -> tuple[str, int]:
+    """(step, generation) of a key that `token_key` made."""
+    step, _, generation = key.rpartition("#")
+    return step, int(generation)
+
+
 @dataclass(frozen=True, slots=True)
 class Token:
     """A step that is under way."""

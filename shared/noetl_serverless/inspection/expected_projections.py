@@ -10,7 +10,7 @@ from ..engine import events as e
 from ..engine.canonical import checksum, plain
 from ..engine.events import Event
 from ..engine.replay import fold, logical_order
-from ..engine.state import State
+from ..engine.state import State, split_token_key
 from ..engine.upcast import UPCASTERS
 from ..error_codes import spellings
 
@@ -158,8 +158,8 @@ def _loops(state: State) -> list[Row]:
     """The loops that are under way."""
     rows = []
     for key, loop in sorted(state.loops.items()):
-        step, _, generation = key.rpartition("#")
-        rows.append({"step": step, "generation": int(generation), **plain(loop)})
+        step, generation = split_token_key(key)
+        rows.append({"step": step, "generation": generation, **plain(loop)})
     return rows
 
 

@@ -9,7 +9,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
-from ..engine.state import State, token_key
+from ..engine.state import State, split_token_key, token_key
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
 from .event_text import code_line, error_text, event_texts
@@ -139,7 +139,7 @@ class _Explainer:
         for source in run.after:
             event = self.routes.get(source)
             if event is not None:
-                name = source.rpartition("#")[0]
+                name = split_token_key(source)[0]
                 conditions = [item for item in self._arcs(event, name) if item.target == run.step]
                 found.append(
                     self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", conditions)
@@ -338,8 +338,8 @@ def _continued(run: StepRun, run_events: Sequence[Event], last: Event) -> bool:
 
 
 def _wait(kind: str, key: str, text: str, since: int, command: str | None) -> Json:
-    step, _, generation = key.rpartition("#")
-    wait: Json = {"for": kind, "step": step, "generation": int(generation), "text": text, "since": since}
+    step, generation = split_token_key(key)
+    wait: Json = {"for": kind, "step": step, "generation": generation, "text": text, "since": since}
     return wait if command is None else {**wait, "command_id": command}
 
 

@@ -17,7 +17,7 @@ from ..engine.canonical import canonical
 from ..engine.decide import advance
 from ..engine.events import Event
 from ..engine.replay import logical_order
-from ..engine.state import State, token_key
+from ..engine.state import State, split_token_key, token_key
 from ..engine.upcast import UPCASTERS
 from ..error_codes import former_code
 from ..playbook.plan import Plan
@@ -194,7 +194,7 @@ class _Redecision:
     def _known(self) -> Event | None:
         """The end of a step that does nothing, which needs no record."""
         for name, command in sorted(self.state.commands.items()):
-            step = self.plan.steps[command.key.rpartition("#")[0]]
+            step = self.plan.steps[split_token_key(command.key)[0]]
             if command.kind == "step" and not step.is_pipeline and step.input is None:
                 (task,) = step.tasks
                 if task.kind == "noop" and not task.rules and not task.config:
@@ -215,7 +215,7 @@ class _Redecision:
         return None
 
     def _made(self, kind: str, command: str, key: str, payload: dict[str, Any]) -> Event:
-        step, _, generation = key.rpartition("#")
+        step, generation = split_token_key(key)
         self._last += 1
         at = self.done.log[-1].at if self.done.log else 0
         return Event(
@@ -223,7 +223,7 @@ class _Redecision:
             at,
             seq=self._last,
             step=step,
-            generation=int(generation),
+            generation=generation,
             command_id=command,
             payload=payload,
         )
