@@ -151,6 +151,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.literal_secret": "A secret stands in the text of the playbook.",
     "playbook.missing_field": "A required field is missing.",
     "playbook.no_delay": "A retry has no delay.",
+    "playbook.no_effect": "The key has no effect where it stands.",
     "playbook.not_rendered": "A template is used where none is rendered.",
     "playbook.not_run": "A template reads a step that cannot have run before it.",
     "playbook.not_supported": "The feature is not supported yet.",

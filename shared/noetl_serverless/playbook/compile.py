@@ -174,13 +174,16 @@ class _Compiler:
     def _width(self, loop: model.Loop, spec: model.LoopSpec, path: Path) -> int | Template:
         if spec.mode == "sequential":
             return 1
-        width = spec.max_in_flight
+        width, options = spec.max_in_flight, loop.cursor.options if loop.cursor else None
+        limit = options.pool_size if options else None
         if width is None and loop.cursor is not None:
-            return (loop.cursor.options and loop.cursor.options.pool_size) or DEFAULT_CURSOR_SLOTS
+            return limit or DEFAULT_CURSOR_SLOTS
         if width is None:
             return DEFAULT_IN_FLIGHT
         if isinstance(width, int):
-            return width
+            return min(width, limit or width)
+        if limit is not None:
+            self.trees.faults.add("max_in_flight is a template: 'pool_size' requires a number there, or none", path)
         template = self.trees.template(width, path)
         if template is not None and not template.is_expression:
             self.trees.faults.add("max_in_flight is a number or one {{ expression }} that gives it", path)

@@ -164,7 +164,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "Step": {
         "step": "Name of the step, which no other has; templates read its result by it",
         "desc": _DESC,
-        "input": f"{_INPUT}. They are for all tools of the step; those of a tool take precedence",
+        "input": (
+            f"{_INPUT}. They are for all tools of the step; those of a tool take precedence. Templates of the tools' "
+            "configuration and input read them by name, before anything else of that name"
+        ),
         "tool": "The tool to call, or a list of tools, which are called in order. Without it, the step does nothing",
         "loop": "Run the tools once for each item",
         "set": f"{_SET}. This happens when the step has ended well, before its arcs are chosen",
@@ -200,7 +203,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
             "Name of the task: others read its result by it, and rules jump to it. Default: in a list task_1, task_2, "
             "..., else the name of the step. For kind workbook: the name of the task of the workbook, required"
         ),
-        "input": f"{_INPUT}. They take precedence over those of the step",
+        "input": (
+            f"{_INPUT}. They take precedence over those of the step. Templates of its configuration read them by name, "
+            "before anything else of that name"
+        ),
         "spec": "Timeout and rules of the tool",
         "output": "Where the result goes, and what stays readable of a large one",
         "assert": "Names that the input and the result have to have",

@@ -10,12 +10,13 @@ from jinja2 import nodes
 
 from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook, pointer_keys
-from . import grammar, own_fields, sandbox, undefined_names, unused_names
+from . import grammar, own_fields, sandbox, undefined_names, unread_input, unused_names
 from .code_spellings import compared_codes
 from .code_templates import templates_in_code
 from .document import Path, walk
 from .failure_only import NAMES, is_attribute
 from .faults import Faults, did_you_mean
+from .keychain import Entry, Fetched, kind_of
 from .keychain_plan import closure
 from .literal_secrets import literal_secrets
 from .load import LoadedPlaybook, load_playbook
@@ -56,6 +57,7 @@ def warnings(loaded: LoadedPlaybook) -> list[Finding]:
     undefined_names.check(loaded.plan, faults)
     own_fields.check(loaded.plan, faults)
     unused_names.check(loaded.document, faults)
+    unread_input.check(loaded.playbook, loaded.plan, faults)
     # older forms have been warned of when they were rewritten
     found = [*loaded.document.warnings, *faults.sorted()]
     return findings(sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0)), "warning")
@@ -95,6 +97,10 @@ class _Warnings:
             written = self.playbook.workflow[index]
             if written.loop is not None and written.loop.iterator in LOOP_VARIABLES:
                 self._of_items(written.loop.iterator, (*path, "loop", "iterator"))
+            policy = written.spec.policy if written.spec else None
+            if policy is not None and policy.failure is not None and written.loop is None:
+                message = "'failure' has no effect: the step has no loop, so that a failed tool fails it"
+                self.faults.add(message, (*path, "spec", "policy", "failure"), "playbook.no_effect", key=True)
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))
                 self._code(tool, tool_path(written, path, place))
@@ -208,10 +214,18 @@ class _Warnings:
             if entry.name not in used:
                 message = f"no step uses the keychain entry '{entry.name}'"
                 self.faults.add(message, (*path, "name"), "playbook.unused_secret")
+            self._without_effect(entry, path)
             for key in ("token", "map") if entry.kind in ("bearer", "static") else ():
                 texts = (value for _, value in walk(getattr(entry, key, None), ()) if isinstance(value, str))
                 if any(text and not has_markers(text) for text in texts):
                     self._literal_secret((*path, key))
+
+    def _without_effect(self, entry: Entry, path: Path) -> None:
+        """Older playbooks have these keys at entries of any kind."""
+        for key in ("scope", "auto_renew") if not isinstance(entry, Fetched) else ():
+            if key in entry.model_fields_set:
+                message = f"'{key}' has no effect: the values of an entry of kind {kind_of(entry)} are not fetched"
+                self.faults.add(message, (*path, key), "playbook.no_effect", key=True)
 
     def _literal_secret(self, path: Path) -> None:
         message = (

@@ -155,7 +155,7 @@ class Output(Part):
     inline_max_bytes: Annotated[int, Field(ge=0, le=INLINE_BYTES)] | None = Field(
         None,
         description=(
-            "A result with more bytes of JSON is stored by reference. Of a list of tools, that of the last one counts. "
+            "A result with more bytes of JSON is stored by reference. Of a list of tools, the smallest one counts. "
             "Default: 65536"
         ),
     )
@@ -258,7 +258,8 @@ class CursorOptions(Part):
     """How many claims there are, at once and in all."""
 
     pool_size: Annotated[int, Field(ge=1, le=IN_FLIGHT), _written(whole)] | None = Field(
-        None, description="How many frames are under way at once, unless max_in_flight says so. Default: 8"
+        None,
+        description="How many frames are under way at once; the smaller one of this and max_in_flight. Default: 8",
     )
     max_iterations: Annotated[int, Field(ge=1, le=1_000_000), _written(whole)] = Field(
         100_000, description="How many claims there are at most; the loop fails if there are still rows then"

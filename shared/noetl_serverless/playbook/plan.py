@@ -81,6 +81,8 @@ class Task:
     context: Reads | None = None
     # entries of the keychain that its configuration reads
     secrets: frozenset[str] = frozenset()
+    # templates of its configuration read names of its input, or of that of its step
+    reads_input: bool = False
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

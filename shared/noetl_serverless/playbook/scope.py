@@ -34,7 +34,8 @@ LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
 
 class Scope(Mapping[str, Any]):
-    """Names by precedence: reserved names, `extra`, keys of `iter`, step names, keys of `ctx`, keys of `workload`."""
+    """Names by precedence: reserved names, `input`, `extra`, keys of `iter`, step names, keys of `ctx`, keys of
+    `workload`."""
 
     __slots__ = ("_extra", "_layers", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
 
@@ -107,6 +108,7 @@ def build_scope(
     error: Mapping[str, Any] | None = None,
     event: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
+    input: Mapping[str, Any] | None = None,
     keychain: Mapping[str, Any] | None = None,
     meter: WorkMeter | None = None,
 ) -> Scope:
@@ -114,8 +116,9 @@ def build_scope(
 
     `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
     outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `output` is an outcome with
-    http, pg, py beside it or under "extra"; `extra` holds task labels and the like; `keychain` holds resolved entries,
-    by name. Without `fetch`, reading a value by reference raises NeedsFetch, except for its extracted fields.
+    http, pg, py beside it or under "extra"; `extra` holds task labels and the like; `input` is what the tool is given;
+    `keychain` holds resolved entries, by name. Without `fetch`, reading a value by reference raises NeedsFetch, except
+    for its extracted fields.
     """
     reader = Reader(fetch)
     extra = extra or {}
@@ -138,7 +141,8 @@ def build_scope(
         reserved["error"] = error
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
-    return Scope(reserved, (extra, iter or {}), steps, (ctx, workload), reader, meter, loops)
+    before = (extra, iter or {}) if input is None else (input, extra, iter or {})
+    return Scope(reserved, before, steps, (ctx, workload), reader, meter, loops)
 
 
 def read_names(reads: Reads, scope: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,17 +67,32 @@ def _worker_sites(step: Step) -> Iterator[Site]:
     own = frozenset(_assigned_by(step, "step"))
     for index, task in enumerate(step.tasks):
         before, after = _labels(step, index)
-        yield Site(
-            step=step,
-            templates=_of([task.config, task.timeout]),
-            absent=absent | _OF_ENDS,
-            names=before | loop_names,
-            iter=loop,
-            locals=own,
-        )
+        for trees, names in _configuration(step, task):
+            yield Site(
+                step=step,
+                templates=_of(trees),
+                absent=absent | _OF_ENDS,
+                names=before | loop_names | names,
+                iter=loop,
+                locals=own,
+            )
         yield Site(
             step=step, templates=_of(_rule_trees(task)), absent=absent, names=after | loop_names, iter=loop, locals=own
         )
+
+
+def _configuration(step: Step, task: Task) -> Iterator[tuple[list[Tree], frozenset[str]]]:
+    """Parts of a task's configuration with the names of the input that each can read."""
+    config = {**task.config} if isinstance(task.config, dict) else {}
+    own = config.pop("input", None)
+    of_step = _keys(step.input) | step.secret_input.keys()
+    yield [task.timeout], frozenset()
+    yield [own], of_step
+    yield [*config.values()], of_step | _keys(own)
+
+
+def _keys(tree: Tree) -> frozenset[str]:
+    return frozenset(tree) if isinstance(tree, dict) else frozenset()
 
 
 def _labels(step: Step, index: int) -> tuple[frozenset[str], frozenset[str]]:

@@ -19,7 +19,7 @@ from .reads import Reads
 from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
 from .semantics import labels, tool_path
 from .template import Place, SqlTemplate, Template, TemplateError, Tree
-from .trees import Trees
+from .trees import Trees, templates_in
 
 N = TypeVar("N", int, float)
 _SCRIPT_KEYS = (*Script.model_fields, *Source.model_fields)
@@ -75,6 +75,7 @@ class Tasks:
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
+            reads_input=_reads_input(config, step),
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
@@ -103,6 +104,7 @@ class Tasks:
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
+            reads_input=_reads_input(config, step),
         )
 
     @property
@@ -263,6 +265,16 @@ class Tasks:
             delay=1.0 if then.delay is None else self._number(then.delay, (*base, "delay"), "a delay"),
             max_delay=None if then.max_delay is None else self._number(then.max_delay, (*base, "max_delay"), "a delay"),
         )
+
+
+def _reads_input(config: Mapping[str, Tree], step: model.Step) -> bool:
+    """Whether its templates read the input of the step, or, outside of `input`, that of the task."""
+    own = _mapping(config.get("input"))
+    return any(
+        not template.reads.keys().isdisjoint(step.input if key == "input" else {**step.input, **own})
+        for key, tree in config.items()
+        for template in templates_in(tree)
+    )
 
 
 def _accumulate(tool: model.Tool) -> Accumulate | None:

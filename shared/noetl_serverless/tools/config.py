@@ -58,9 +58,15 @@ def explain(model: type[BaseModel], config: Mapping[str, Any], error: Validation
     problems: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
         loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
-        problems.setdefault(loc, ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"])))
+        # a member of a union that cannot take the value at all says less than one that takes it and finds it wrong
+        if loc not in problems or (_is_about_type(problems[loc].type) and not _is_about_type(fault["type"])):
+            problems[loc] = ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"]))
     deeper = {loc[:length] for loc in problems for length in range(1, len(loc))}
     return [problem for loc, problem in problems.items() if loc not in deeper]
+
+
+def _is_about_type(kind: str) -> bool:
+    return kind.endswith("_type")
 
 
 def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:

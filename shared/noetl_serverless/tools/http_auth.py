@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .port import Credential, ToolContext, ToolFailure, basic, credential_named
 
@@ -31,6 +31,12 @@ class HttpAuth(BaseModel):
         default=None, description="Name of a query parameter to use instead of a header, for api_key."
     )
 
+    @model_validator(mode="after")
+    def _place(self) -> Self:
+        if self.type is not None and (why := _misplaced(self, self.type)):
+            raise ValueError(why)
+        return self
+
 
 @dataclass(slots=True)
 class Authorization:
@@ -53,6 +59,8 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
     scheme = spec.type or _SCHEMES.get(credential.type)
     if scheme is None:
         raise _unfit(credential, f"is of type {credential.type!r}; http supports bearer, basic, api_key and header")
+    if why := _misplaced(spec, scheme):
+        raise _unfit(credential, f"is sent as {scheme}: {why}")
     authorization = Authorization(credential=credential)
     match scheme:
         case "bearer":
@@ -63,6 +71,17 @@ async def authorize(auth: str | HttpAuth | None, context: ToolContext) -> Author
         case "api_key" | "header":
             _keyed(authorization, spec, credential)
     return authorization
+
+
+def _misplaced(spec: HttpAuth, scheme: Scheme) -> str | None:
+    """Why the scheme cannot be sent where `spec` says."""
+    if spec.header is not None and spec.param is not None:
+        return "give either header or param, not both"
+    if spec.param is not None and scheme != "api_key":
+        return "param requires type: api_key"
+    if spec.header is not None and scheme not in ("api_key", "header"):
+        return "header requires type: api_key or header"
+    return None
 
 
 def _keyed(authorization: Authorization, spec: HttpAuth, credential: Credential) -> None:

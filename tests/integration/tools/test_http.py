@@ -238,6 +238,22 @@ async def test_a_credential_is_shown_as_its_type_says(
     assert (await http("/echo", auth=auth)).data["data"]["headers"][where] == value
 
 
+@pytest.mark.parametrize(
+    ("type_", "place", "message"),
+    [
+        ("bearer", {"header": "X-Token"}, "is sent as bearer: header requires type: api_key or header"),
+        ("oauth2", {"param": "token"}, "is sent as bearer: param requires type: api_key"),
+    ],
+)
+async def test_a_place_that_the_type_of_the_credential_does_not_have_is_refused(
+    http: Run, credentials: dict[str, Credential], type_: str, place: dict[str, str], message: str
+) -> None:
+    credentials["c"] = Credential("c", type_, {"token": "tok-1"})
+    outcome = await http("/echo", auth={"credential": "c", **place})
+    assert code(outcome) == ("credential.unfit", False)
+    assert error_of(outcome)["message"] == f"http: credential 'c' {message}"
+
+
 async def test_a_key_in_the_query_is_sent_and_masked(http: Run, credentials: dict[str, Credential]) -> None:
     credentials["c"] = Credential("c", "api_key", {"key": "se/cret", "param": "key"})
     outcome = await http("/echo", auth="c")

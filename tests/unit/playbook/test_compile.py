@@ -310,6 +310,13 @@ class TestLoop:
         assert loop is not None
         assert loop.max_in_flight == 8
 
+    @pytest.mark.parametrize(("width", "slots"), [("max_in_flight: 4", 3), ("max_in_flight: 2", 2), ("frame: {}", 3)])
+    def test_a_cursor_claims_with_the_smaller_one_of_its_width_and_its_pool(self, width: str, slots: int) -> None:
+        cursor = "{kind: postgres, auth: a, claim: SELECT 1, options: {pool_size: 3}}"
+        loop = one(f"step: a\nloop: {{cursor: {cursor}, iterator: i, spec: {{mode: cursor, {width}}}}}").loop
+        assert loop is not None
+        assert loop.max_in_flight == slots
+
     def test_async_is_parallel(self) -> None:
         loop = one("step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: i, spec: {mode: async}}").loop
         assert loop is not None

@@ -18,7 +18,7 @@ def found(text: str) -> list[str]:
 
 
 def reading(expression: str, *, more: str = "", workload: str = "{city: Bern}") -> list[str]:
-    """The warnings about a step `b` between `a` and `c` whose input is the expression; `more` is on the step."""
+    """The warnings about a step `b` between `a` and `c` whose result is the expression; `more` is on the step."""
     text = f"""
     workload: {workload}
     workflow:
@@ -27,7 +27,7 @@ def reading(expression: str, *, more: str = "", workload: str = "{city: Bern}") 
         set: {{ctx.total: "{{{{ workload.city }}}}"}}
         next: {{arcs: [{{step: b, when: "{{{{ ctx.total }}}}"}}, {{step: other}}]}}
       - step: b
-        tool: {{kind: noop, input: {{x: "{{{{ {expression} }}}}"}}}}
+        tool: {{kind: noop, result: {{x: "{{{{ {expression} }}}}"}}}}
         next: {{arcs: [{{step: c}}]}}
         {more}
       - {{step: c, tool: {{kind: noop}}}}
@@ -87,7 +87,7 @@ def test_what_cannot_be_read_is_reported(expression: str, message: str) -> None:
 def test_a_step_that_follows_over_a_back_arc_can_have_run() -> None:
     cycle = """
     workflow:
-      - {step: a, tool: {kind: noop, input: {x: "{{ b.y }}"}}, next: {arcs: [{step: b}]}}
+      - {step: a, tool: {kind: noop, result: {x: "{{ b.y }}"}}, next: {arcs: [{step: b}]}}
       - {step: b, tool: {kind: noop}, next: {arcs: [{step: a, when: "{{ output.data.again }}"}]}}
     """
     assert found(cycle) == []
@@ -98,9 +98,9 @@ def test_a_step_of_a_parallel_branch_can_have_run_and_the_last_step_sees_all() -
     executor: {spec: {final_step: last}}
     workflow:
       - {step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}
-      - {step: b, tool: {kind: noop, input: {x: "{{ c.y }}"}}}
+      - {step: b, tool: {kind: noop, result: {x: "{{ c.y }}"}}}
       - {step: c, tool: {kind: noop}}
-      - {step: last, tool: {kind: noop, input: {x: "{{ b.y }}", y: "{{ c.y }}"}}}
+      - {step: last, tool: {kind: noop, result: {x: "{{ b.y }}", y: "{{ c.y }}"}}}
     """
     assert found(branches) == []
 
@@ -112,7 +112,7 @@ def test_a_loop_gives_its_item_and_what_its_rules_set() -> None:
         loop: {in: [1, 2], iterator: number}
         tool:
           kind: noop
-          input: {a: "{{ iter.number }}", b: "{{ number }}", c: "{{ iter._index }}", d: "{{ loop.length }}",
+          result: {a: "{{ iter.number }}", b: "{{ number }}", c: "{{ iter._index }}", d: "{{ loop.length }}",
                   e: "{{ iter.seen }}", f: "{{ iter.numbr }}", g: "{{ loop_index }}", h: "{{ loop_event_id }}"}
           spec: {policy: {rules: [{else: {then: {do: continue, set: {iter.seen: 1}}}}]}}
         set: {ctx.x: "{{ number }}", ctx.y: "{{ loop_index }}"}
@@ -131,8 +131,8 @@ def test_a_task_reads_those_before_it_and_all_if_it_can_be_run_again() -> None:
     workflow:
       - step: a
         tool:
-          - {{name: first, kind: noop, input: {{x: "{{{{ second.y }}}}"}}}}
-          - {{name: second, kind: noop, input: {{x: "{{{{ first.y }}}}"}}{rules}}}
+          - {{name: first, kind: noop, result: {{x: "{{{{ second.y }}}}"}}}}
+          - {{name: second, kind: noop, result: {{x: "{{{{ first.y }}}}"}}{rules}}}
     """
     jump = ", spec: {policy: {rules: [{when: '{{ second.y }}', then: {do: jump, to: first}}]}}"
     assert found(pipeline.format(rules="")) == [
@@ -147,7 +147,7 @@ def test_results_that_are_collected_have_a_name_in_the_tasks_of_the_step() -> No
       - step: a
         tool:
           - {name: page, kind: noop, output: {accumulate: {manifest_as: pages}}}
-          - {name: count, kind: noop, input: {x: "{{ pages }}"}}
+          - {name: count, kind: noop, result: {x: "{{ pages }}"}}
         set: {ctx.x: "{{ pages }}"}
         next: {arcs: [{step: a, when: "{{ ctx.x }}"}]}
     """
@@ -157,7 +157,7 @@ def test_results_that_are_collected_have_a_name_in_the_tasks_of_the_step() -> No
 def test_a_task_of_the_workbook_is_read_where_it_is_used() -> None:
     workbook = """
     workbook:
-      - {name: t, tool: {kind: python, code: "result = 1", input: {x: "{{ iter.number }}"}}}
+      - {name: t, tool: {kind: python, code: "result = 1", result: {x: "{{ iter.number }}"}}}
     workflow:
       - {step: a, loop: {in: [1], iterator: number}, tool: {kind: workbook, name: t}, next: {arcs: [{step: b}]}}
       - {step: b, tool: {kind: workbook, name: t}}
@@ -166,8 +166,8 @@ def test_a_task_of_the_workbook_is_read_where_it_is_used() -> None:
 
 
 def test_the_place_is_the_line_of_the_name_in_a_text_of_several_lines() -> None:
-    [finding] = lint(tool("kind: noop\ninput:\n  x: |\n    1\n    {{ zz }}"))
-    assert (finding.line, finding.pointer, finding.code) == (11, "/workflow/0/tool/input/x", "playbook.undefined_name")
+    [finding] = lint(tool("kind: noop\nresult:\n  x: |\n    1\n    {{ zz }}"))
+    assert (finding.line, finding.pointer, finding.code) == (11, "/workflow/0/tool/result/x", "playbook.undefined_name")
 
 
 # -- what nothing reads
@@ -219,3 +219,44 @@ def test_a_task_of_the_workbook_that_no_step_uses_reads_too() -> None:
     workflow: [{step: a, tool: {kind: noop}}]
     """
     assert found(text) == []
+
+
+def of_input(tool: str, *, of_step: str = "{}") -> list[str]:
+    text = f"workflow: [{{step: a, input: {of_step}, tool: {{{tool}}}}}]"
+    return found(text)
+
+
+@pytest.mark.parametrize(
+    ("tool", "of_step"),
+    [
+        ('kind: noop, input: {x: 1}, result: "{{ x }}"', "{}"),
+        ('kind: noop, input: {x: "{{ y }}"}, result: "{{ x }}"', "{y: 1}"),
+        ("kind: noop, input: {x: {y: 1}}, assert: {expects: [x.y]}", "{}"),
+        ('kind: python, code: "result = 1", input: {x: 1}', "{y: 1}"),
+        ("kind: playbook, path: a, input: {x: 1}", "{y: 1}"),
+    ],
+)
+def test_an_input_that_something_reads_is_not_reported(tool: str, of_step: str) -> None:
+    assert of_input(tool, of_step=of_step) == []
+
+
+@pytest.mark.parametrize(
+    ("tool", "of_step", "messages"),
+    [
+        ('kind: http, url: "{{ x }}", input: {y: 1}', "{x: 1}", ["nothing reads 'y' of the input: read it as {{ y }}"]),
+        # the tool's own input is made before it has names
+        (
+            'kind: noop, input: {x: 1, y: "{{ x }}"}, result: "{{ [x, y] }}"',
+            "{}",
+            ["'x' is not defined here; only the caller can give it, as a key of the workload"],
+        ),
+        # rules read what the tool gave
+        (
+            'kind: noop, input: {x: 1}, result: "{{ x }}", spec: {policy: {rules: [{when: "{{ x }}", then: {}}]}}',
+            "{}",
+            ["'x' is not defined here; only the caller can give it, as a key of the workload"],
+        ),
+    ],
+)
+def test_where_the_names_of_an_input_can_be_read(tool: str, of_step: str, messages: list[str]) -> None:
+    assert of_input(tool, of_step=of_step) == messages

@@ -167,8 +167,7 @@ class Executor:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
         selected = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        limit = job.step.tasks[-1].output.get("inline_max_bytes", INLINE_BYTES)
-        stored = await store_result(data, command, self._toolbox.store, select=selected, limit=limit)
+        stored = await store_result(data, command, self._toolbox.store, select=selected, limit=_inline_limit(job.step))
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
             if (digest := stable_digest(data)) is not None:
@@ -179,6 +178,11 @@ class Executor:
 def _has_only_measurements(meta: dict[str, Any]) -> bool:
     """Whether nothing in it can be secret: a tool may write anything, even under the names that the worker uses."""
     return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
+
+
+def _inline_limit(step: Step) -> int:
+    """In bytes: the smallest of its tasks', since the result of a pipeline holds those of all its tasks."""
+    return min((task.output.get("inline_max_bytes", INLINE_BYTES) for task in step.tasks), default=INLINE_BYTES)
 
 
 def _selection(step: Step) -> list[tuple[str, str]]:

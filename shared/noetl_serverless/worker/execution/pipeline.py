@@ -17,7 +17,7 @@ from ...playbook.plan import Assignment, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
 from ...playbook.scope import build_scope, read_names
-from ...playbook.template import Template, render_tree, truthy
+from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch, View
@@ -140,12 +140,10 @@ class Pipeline:
         try:
             if task.secrets or step.secrets:
                 keychain = await self.job.secrets.views(task.secrets | step.secrets)
-            config = await self._render(lambda scope: self._render_tree(task.config, scope), keychain=keychain)
             step_input = self.input
             if step.secret_input:
-                secret = {**step.secret_input}
-                found = await self._render(lambda scope: self._render_tree(secret, scope), keychain=keychain)
-                step_input = {**step_input, **found}
+                step_input = {**step_input, **await self._rendered({**step.secret_input}, keychain)}
+            config = await self._config(task, step_input, keychain)
             limit = None if task.timeout is None else await self._number(task.timeout, timeout)
             context = None if task.context is None else await self._context(task.context)
         except TemplateError as error:
@@ -157,12 +155,28 @@ class Pipeline:
         return await call_task(
             self.job,
             task,
-            dict(config or {}),
+            config,
             self._identity(task),
             step_input=step_input,
             timeout=limit,
             context=context,
         )
+
+    async def _config(
+        self, task: Task, step_input: dict[str, Any], keychain: Mapping[str, View] | None
+    ) -> dict[str, Any]:
+        """With the task's own input as `input`; its templates read both inputs by name."""
+        if not task.reads_input:
+            return dict(await self._rendered(task.config, keychain) or {})
+        assert isinstance(task.config, dict)
+        config = {**task.config}
+        own = await self._rendered(config.pop("input", {}), keychain, step_input)
+        return {**await self._rendered(config, keychain, {**step_input, **own}), "input": own}
+
+    async def _rendered(
+        self, tree: Tree, keychain: Mapping[str, View] | None, names: Mapping[str, Any] | None = None
+    ) -> Any:
+        return await self._render(lambda scope: self._render_tree(tree, scope), keychain=keychain, names=names)
 
     async def _context(self, reads: Reads) -> dict[str, Any]:
         """What a task's code reads of the execution."""
@@ -392,10 +406,14 @@ class Pipeline:
         return dict(given or {})
 
     async def _render(
-        self, produce: Any, output: dict[str, Any] | None = None, keychain: Mapping[str, View] | None = None
+        self,
+        produce: Any,
+        output: dict[str, Any] | None = None,
+        keychain: Mapping[str, View] | None = None,
+        names: Mapping[str, Any] | None = None,
     ) -> Any:
         def with_scope(fetch: Fetch) -> Any:
-            return produce(self._scope(fetch, output, keychain))
+            return produce(self._scope(fetch, output, keychain, names))
 
         return await self.job.lazy.render(with_scope)
 
@@ -412,7 +430,11 @@ class Pipeline:
             raise number.refusal(str(error)) from None
 
     def _scope(
-        self, fetch: Fetch, output: dict[str, Any] | None, keychain: Mapping[str, View] | None = None
+        self,
+        fetch: Fetch,
+        output: dict[str, Any] | None,
+        keychain: Mapping[str, View] | None = None,
+        names: Mapping[str, Any] | None = None,
     ) -> Mapping[str, Any]:
         command = self.job.command
         return build_scope(
@@ -428,6 +450,7 @@ class Pipeline:
             loop=self.job.loop,
             output=output,
             keychain=keychain,
+            input=names,
             extra={
                 **self._iteration,
                 **self.accumulated,

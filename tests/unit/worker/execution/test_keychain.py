@@ -121,6 +121,26 @@ async def test_a_tool_gets_the_values_and_its_outcome_is_reported_without_them(b
     assert json.loads(without_secrets(outcome))["meta"]["stdout"] == "printed ***\n"
 
 
+async def test_templates_read_secrets_of_the_input_by_name_and_its_rules_do_not(bench: Bench) -> None:
+    bench.tools["http"] = FakeTool(lambda call, context: ToolOutcome("ok", data={"seen": call.config["headers"]}))
+    step = """\
+  - step: a
+    input: {made: "{{ keychain.made.text }}"}
+    tool:
+      kind: http
+      input: {token: "{{ keychain.api.access_token }}", both: "{{ made }} and more"}
+      url: "http://x"
+      headers: {a: "Bearer {{ token }}", b: "{{ both }}", c: "{{ made }}"}
+      spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.x: "{{ token | default('unseen') }}"}}}}]}}
+"""
+    outcome = await bench.run(step)
+    sent = bench.tools["http"].calls[0].config["headers"]
+    made = f"{VALUE}/{TOKEN}"
+    assert sent == {"a": f"Bearer {TOKEN}", "b": f"{made} and more", "c": made}
+    without_secrets(outcome)
+    assert outcome.set == {"x": "unseen"}
+
+
 async def test_a_large_result_is_masked_too(bench: Bench) -> None:
     rows = [{"n": n, "text": f"x{TOKEN}" if n % 10_000 == 9_999 else "x"} for n in range(20_000)]
     bench.tools["python"] = FakeTool(ToolOutcome("ok", data={"rows": rows}))
