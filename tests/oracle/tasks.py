@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .names import Outcome, Scope
+from .names import RESERVED, Outcome, Scope
 from .playbook import PREVIOUS, Rule, Step, Task
 from .template import Unrenderable, holds, render
 
@@ -141,13 +141,14 @@ class Run:
     def _call(self, task: Task, attempt: int) -> Outcome:
         names = self._names(task, attempt)
         try:
-            given = {**render(self._step.input, names), **render(task.input, names)}
-            config = render(task.config, names)
+            of_step = render(self._step.input, names)
+            given = {**of_step, **render(task.input, _nearer(of_step, names))}
+            config = render(task.config, _nearer(given, names))
         except Unrenderable as error:
             return Outcome("error", error={"code": "template.error", "message": str(error)})
         if not all(_has(given, path) for path in task.expects):
             return Outcome("error", error={"code": "assert.expects"})
-        item = None if self._iter is None else self._iter["_index"]
+        item = (self._iter or {}).get("_index")
         visit = self._visits[task.label]
         outcome = self._answer(
             Call(self._step.name, self._generation, item, task.label, visit, attempt, task.kind, given, config)
@@ -172,9 +173,11 @@ class Run:
             raise _Failed({"code": "template.error", "message": str(error)}) from error
         for key, value in values.items():
             scope, _, name = key.partition(".")
-            place = {"ctx": self._set, "step": self._local, "iter": self._iter}[scope]
-            assert place is not None
-            place[name] = value
+            if scope == "iter":
+                # also outside of a loop
+                self._iter = {**(self._iter or {}), name: value}
+            else:
+                {"ctx": self._set, "step": self._local}[scope][name] = value
 
     def _target(self, rule: Rule, index: int) -> int:
         if rule.to in PREVIOUS:
@@ -197,6 +200,11 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+def _nearer(given: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """What a task is given hides everything but the reserved names."""
+    return {**names, **{name: value for name, value in given.items() if name not in RESERVED}}
 
 
 def iteration_of(step: Step, items: list[Any], index: int) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -47,9 +47,11 @@ def older_forms() -> Iterator[OlderForm]:
 
 def _older_form(case: Case) -> OlderForm:
     document = read_playbook(case.playbook)
-    # the pointer of each step, or task of the workbook, that has an older form
+    # the pointer of each step, task of the workbook or root key that has an older form, and where that is today
     parts = list(dict.fromkeys(tuple(pointer_keys(fault.pointer)[:2]) for fault in document.warnings))
     today = yaml.dump(plain_data(document.root), Dumper=_Dumper, default_flow_style=None, sort_keys=False, width=_WIDTH)
+    moved = {old: new for new, old in document.moved.items()}
+    today_of = [tuple(map(str, moved.get(part, part))) if len(part) == 1 else part for part in parts]
     messages = dict.fromkeys(fault.message.removeprefix("an older form: ") for fault in document.warnings)
     title = case.name.partition("/")[2].replace("_", " ")
     return OlderForm(
@@ -58,15 +60,20 @@ def _older_form(case: Case) -> OlderForm:
         case.playbook.partition("\n")[0].removeprefix("# "),
         list(messages),
         _parts_of(case.playbook, parts),
-        _parts_of(canonical(today), parts),
+        _parts_of(canonical(today), today_of),
     )
 
 
 def _parts_of(playbook: str, parts: Iterable[tuple[str, ...]]) -> str:
     root = yaml.compose(playbook, Loader=yaml.CSafeLoader)
-    sections = {key.value: value.value for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+    keys = {key.value: (key, value) for key, value in root.value} if isinstance(root, yaml.MappingNode) else {}
+    sections = {name: value.value for name, (_, value) in keys.items()}
     lines: list[str] = []
-    for section, index in parts:
+    for section, *inner in parts:
+        if not inner:
+            lines += cut(playbook, *keys[section])
+            continue
+        (index,) = inner
         if index.isdecimal():
             node = sections[section][int(index)]
             lines += [f"{'  ' if number else '- '}{line}" for number, line in enumerate(cut(playbook, node, node))]

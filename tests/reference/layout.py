@@ -81,6 +81,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
     ),
     "Output": (
         Object("output", "Output", "`output` of a tool"),
+        Object("store", "Store", "`store` of `output`"),
         Object("select", "Select", "`select` of `output`, each item"),
         Object("accumulate", "Accumulate", "`accumulate` of `output`"),
     ),

@@ -10,7 +10,8 @@ from typing import Any, Final
 
 from tests.conformance.case import Case
 
-from noetl_serverless.playbook import grammar, older_forms, scope
+from noetl_serverless.playbook import grammar, scope
+from noetl_serverless.playbook.older_forms import names as older
 from noetl_serverless.playbook.views import OutputView
 
 from . import expressions, former
@@ -220,9 +221,9 @@ class Page:
     def _former(self) -> Iterator[str]:
         yield from self._group("Older forms")
         yield from (_OLDER, "", "| of | older name | today |", "|---|---|---|")
-        for part, names in older_forms.NAMES.items():
-            for today, older in names.items():
-                yield f"| {part} | {', '.join(f'`{name}`' for name in older)} | `{today}` |"
+        for part, names in older.NAMES.items():
+            for today, former_names in names.items():
+                yield f"| {part} | {', '.join(f'`{name}`' for name in former_names)} | `{today}` |"
         yield ""
         for form in former.older_forms():
             self._contents.append(f"  * [{form.title}](#{slug(form.title)})")

@@ -10,7 +10,7 @@ import pytest
 from tests.conformance.case import FOLDER
 from tests.conformance.rows import rows
 
-from noetl_serverless.playbook.older_forms import NAMES
+from noetl_serverless.playbook.older_forms.names import NAMES
 
 from .examples import Examples
 from .former import older_forms

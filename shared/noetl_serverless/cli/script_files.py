@@ -8,8 +8,8 @@ from .failure import WrongUse
 
 
 def with_script_files(text: str, file: str) -> str:
-    """The text of a playbook with the files that its tasks name as scripts, which are below the folder of `file`.
-    WrongUse if one cannot be read; a text that is no playbook is left as it is."""
+    """The text of a playbook with the files that its tasks name as scripts, which are below the folder of `file`, or
+    else below the current one. WrongUse if one cannot be read; a text that is no playbook is left as it is."""
     if "script" not in text:
         return text
     from ..errors import InvalidPlaybook
@@ -32,6 +32,10 @@ def _read(folder: Path, name: str, file: str) -> str:
     from ..playbook.scripts import InvalidScripts, as_content
 
     path = (folder / name).resolve()
+    here = Path.cwd().resolve()
+    if not path.exists() and (here / name).is_file():
+        # older playbooks name their scripts from the root of their repository
+        folder, path = here, (here / name).resolve()
     if not path.is_relative_to(folder):
         raise WrongUse(f"{file}: the script '{name}' is outside the folder of the playbook, {folder}")
     try:

@@ -13,10 +13,9 @@ from ..errors import Fault, InvalidPlaybook
 from ..limits import SCRIPT_BYTES
 from ..playbook.document import Document
 from ..playbook.load import read_playbook
-from ..playbook.scripts import InvalidScripts, Script, as_content, scripts_of, with_scripts
+from ..playbook.scripts import READ_SECONDS, InvalidScripts, Script, as_content, scripts_of, with_scripts
 from ..ports import ResultStore
 
-READ_SECONDS: Final = 20.0
 # of one playbook
 MAX_SCRIPTS: Final = 100
 THREADS: Final = 8
@@ -60,25 +59,24 @@ class ScriptReader:
         return text if scripts == document.scripts else with_scripts(text, scripts)
 
     async def _read(self, script: Script) -> str:
+        seconds = script.source.timeout or READ_SECONDS
         try:
-            async with asyncio.timeout(READ_SECONDS):
+            async with asyncio.timeout(seconds):
                 if script.type == "http":
-                    data = await self._read_http(script.location)
+                    data = await self._read_http(script.location, seconds)
                 else:
                     data = await self._read_object(script.location)
             return as_content(script.location, data)
         except TimeoutError:
-            raise NotRead(f"it took longer than {READ_SECONDS:g} s") from None
+            raise NotRead(f"it took longer than {seconds:g} s") from None
         except InvalidScripts as error:
             raise NotRead(str(error)) from None
 
-    async def _read_http(self, url: str) -> bytes:
+    async def _read_http(self, url: str, seconds: float) -> bytes:
         # not needed by most requests
         from .http_get import NotFetched, http_get
 
-        read = partial(
-            http_get, url, allow_private=self._allow_private_http, seconds=READ_SECONDS, max_bytes=SCRIPT_BYTES
-        )
+        read = partial(http_get, url, allow_private=self._allow_private_http, seconds=seconds, max_bytes=SCRIPT_BYTES)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except NotFetched as error:

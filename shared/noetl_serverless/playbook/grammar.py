@@ -72,6 +72,8 @@ ROOT_LEGACY: Final[Mapping[str, str]] = {
     "steps": "the list of steps is called 'workflow'",
     "path": "the path belongs in 'metadata.path'",
     "name": "the name belongs in 'metadata.name'",
+    "spec": "settings of the execution belong in 'executor.spec', values that templates read in 'workload'",
+    "tracing": "traces of executions are set up for a deployment, not in a playbook",
 }
 STEP_LEGACY: Final[Mapping[str, str]] = {
     "when": "put the condition on the arc that leads here (next.arcs[].when), or into spec.policy.admit",
@@ -130,4 +132,5 @@ SPEC_LEGACY: Final[Mapping[str, str]] = {
 STEP_POLICY_LEGACY: Final[Mapping[str, str]] = {
     "rules": "they belong in the tool: tool: {spec: {policy: {rules: [...]}}}"
 }
-OUTPUT_LATER: Final = frozenset({"store", "output_select", "preview_max_bytes", "scope", "as"})
+OUTPUT_LATER: Final = frozenset({"output_select", "preview_max_bytes", "scope", "as"})
+STORE_LATER: Final = frozenset({"driver", "bucket", "prefix", "ttl", "compression", "credential"})

@@ -126,6 +126,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "path": "Path in the catalog, under which it is registered and started. Default: the name",
     },
     "Output": {
+        "store": "Whether the result goes by reference",
         "select": "Fields of the result that stay readable everywhere when it is stored by reference. Not in a loop",
         "accumulate": "Collect the results of all runs of the task in one run of its step",
     },
@@ -194,7 +195,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         ),
         "set": (
             "Values to keep, before what `do` says: ctx.NAME for the execution, step.NAME for this run of the step, "
-            "iter.NAME for this item of a loop. Each may be a template"
+            "iter.NAME for this item of a loop, or for this run of a step that is none. Each may be a template"
         ),
     },
     "Tool": {

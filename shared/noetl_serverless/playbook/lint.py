@@ -23,7 +23,7 @@ from .load import LoadedPlaybook, load_playbook
 from .model import Playbook, Tool
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
-from .semantics import own_rules, tool_path
+from .semantics import HIDDEN_STEPS, own_rules, tool_path
 from .sites import sites
 from .sql_names import unnamed
 from .sql_places import NAME_NEEDED
@@ -90,6 +90,9 @@ class _Warnings:
             if step.name not in reached:
                 message = f"no arc leads from '{self.plan.entry}' to the step '{step.name}'"
                 self.faults.add(message, (*path, "step"), "playbook.unreachable")
+            if step.name in HIDDEN_STEPS:
+                message = f"templates cannot read the step '{step.name}', which means something else there; rename it"
+                self.faults.add(message, (*path, "step"), "playbook.reserved_name")
             self._dead_arcs(step, path)
             for arc in step.arcs:
                 self._event_names(arc, (*path, "next", "arcs", arc.index, "when"))

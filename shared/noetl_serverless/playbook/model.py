@@ -146,11 +146,27 @@ class Accumulate(Part):
     )
 
 
+class Store(Part):
+    """Where a result goes."""
+
+    later = grammar.STORE_LATER
+
+    kind: Literal["auto", "kv", "disk", "object", "s3", "gcs", "db"] = Field(
+        "auto",
+        description=(
+            "auto: with the step's outcome, or by reference if it is larger than inline_max_bytes. Any other: by "
+            "reference, unless inline_max_bytes says otherwise. Which store holds what is by reference is up to the "
+            "deployment"
+        ),
+    )
+
+
 class Output(Part):
     """Where a result goes, and which of its fields can be read without it."""
 
     later = grammar.OUTPUT_LATER
 
+    store: Store | None = None
     select: list[Select] = []
     inline_max_bytes: Annotated[int, Field(ge=0, le=INLINE_BYTES)] | None = Field(
         None,

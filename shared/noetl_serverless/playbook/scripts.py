@@ -22,6 +22,8 @@ Type = Literal["file", "http", "s3", "gcs"]
 
 # the kinds whose tasks may have one, and the field whose place it takes
 FIELDS: Final[Mapping[str, str]] = {"python": "code", "postgres": "command", "duckdb": "command"}
+# that reading one may take
+READ_SECONDS: Final = 20.0
 # the code of the fault of a script whose content is not known yet
 SCRIPT_MISSING: Final = "playbook.script_missing"
 # ends the playbook's document, in YAML too; one JSON object follows
@@ -37,6 +39,13 @@ class Source(BaseModel):
 
     type: Type | None = Field(default=None, description="By default, what the scheme of the URI says.")
     endpoint: str | None = Field(default=None, description="For http: the URL that the URI is relative to.")
+    method: Literal["GET"] = Field(default="GET", description="For http: how it is read.")
+    timeout: float | None = Field(
+        default=None,
+        gt=0,
+        le=READ_SECONDS,
+        description="Seconds that reading may take. Default: 20, which is the most.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -58,7 +67,10 @@ class Script(BaseModel):
     uri: str = Field(
         min_length=1,
         max_length=1000,
-        description="A path relative to the playbook's file, or a URL: https://..., s3://bucket/key, gs://bucket/key.",
+        description=(
+            "A path relative to the folder of the playbook's file, or else to the one in which it is registered; or a "
+            "URL: https://..., s3://bucket/key, gs://bucket/key."
+        ),
     )
     source: Source = Field(default_factory=Source, description="Where it is read from, where the URI does not say it.")
     sha256: str | None = Field(default=None, description="What its content must be, in hexadecimal.")

@@ -38,6 +38,8 @@ RESERVED_NAMES: Final = (
         "without",
     }
 )
+# names with another meaning in templates, which then cannot read a step of that name
+HIDDEN_STEPS: Final = frozenset({"error", "event", "output"}) | set(GLOBALS)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCOPES: Final = ("ctx", "iter", "step")
 # what templates read of any step, and what a step adds to the result of its last task
@@ -77,7 +79,7 @@ class _Checker:
             if task.tool.kind == "workbook":
                 self.add("a workbook task cannot refer to another one", (*path, "kind"))
             self._tool(task.tool, path)
-            self._rules(task.tool, path, [task.name], 0, in_loop=True)
+            self._rules(task.tool, path, [task.name], 0)
         self._unique(((step.step, ("workflow", i, "step")) for i, step in enumerate(self.playbook.workflow)), "step")
         for index, step in enumerate(self.playbook.workflow):
             self._step(step, ("workflow", index))
@@ -136,7 +138,8 @@ class _Checker:
     # -- steps
 
     def _step(self, step: model.Step, path: Path) -> None:
-        self._usable(step.step, (*path, "step"), "step")
+        if step.step not in HIDDEN_STEPS:
+            self._usable(step.step, (*path, "step"), "step")
         self._loop(step, path)
         self._spec(step, path)
         self._assignments(step.set, (*path, "set"), ("ctx",))
@@ -161,7 +164,7 @@ class _Checker:
         width, at = spec.max_in_flight, (*path, "loop", "spec", "max_in_flight")
         if width is None:
             return
-        if spec.mode == "sequential":
+        if spec.mode == "sequential" and width != 1:
             self.add("max_in_flight requires mode: parallel or cursor", at)
         elif isinstance(width, int) and not 1 <= width <= IN_FLIGHT:
             self.add(f"max_in_flight must be from 1 to {IN_FLIGHT}", at)
@@ -221,8 +224,8 @@ class _Checker:
             elif not dot or scope not in _SCOPES:
                 self.add(f"'{key}' has no scope: write {allowed[0]}.{key.rpartition('.')[2]}", here)
             elif scope not in allowed:
-                where = "in a rule of a tool in a loop" if scope == "iter" else "in a rule of a tool"
-                self.add(f"'{scope}.' can be set only {where}; here: {', '.join(f'{s}.' for s in allowed)}", here)
+                here_too = ", ".join(f"{one}." for one in allowed)
+                self.add(f"'{scope}.' can be set only in a rule of a tool; here: {here_too}", here)
             elif not _NAME.fullmatch(name):
                 self.add(
                     f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", here
@@ -241,10 +244,7 @@ class _Checker:
             self._tool(tool, here)
             if step.loop is not None and tool.output is not None and tool.output.select:
                 self.add("output.select is not allowed in a loop: its result is a list", (*here, "output"))
-            self._rules(tool, here, names, index, in_loop=step.loop is not None)
-            inlined = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
-            if inlined is not None and not own_rules(tool):
-                self._inlined_rules(inlined, here, in_loop=step.loop is not None)
+            self._rules(tool, here, names, index)
         self._unique(((name, (*tool_path(step, path, i), "name")) for i, name in enumerate(names)), "task")
 
     def _tool(self, tool: model.Tool, path: Path) -> None:
@@ -286,7 +286,7 @@ class _Checker:
         else:
             self.add(f"unknown tool kind '{kind}'{did_you_mean(kind, self.kinds)}", path, "playbook.unknown_kind")
 
-    def _rules(self, tool: model.Tool, path: Path, names: list[str], index: int, *, in_loop: bool) -> None:
+    def _rules(self, tool: model.Tool, path: Path, names: list[str], index: int) -> None:
         rules = own_rules(tool)
         here = (*path, "spec", "policy", "rules")
         for place, rule in enumerate(rules):
@@ -295,14 +295,7 @@ class _Checker:
             then, base = (rule.otherwise.then, (*at, "else", "then")) if rule.otherwise else (rule.then, (*at, "then"))
             if then is not None:
                 self._then(then, base, names, index)
-                self._assignments(then.set, (*base, "set"), _SCOPES if in_loop else ("ctx", "step"))
-
-    def _inlined_rules(self, task: model.WorkbookTask, path: Path, *, in_loop: bool) -> None:
-        """Check what a workbook task may do only where the step that uses it allows it."""
-        for rule in own_rules(task.tool):
-            then = rule.otherwise.then if rule.otherwise else rule.then
-            if then is not None and not in_loop and any(key.startswith("iter.") for key in then.set):
-                self.add(f"the task '{task.name}' sets 'iter.', which requires a loop", path)
+                self._assignments(then.set, (*base, "set"), _SCOPES)
 
     def _rule_shape(self, rule: model.Rule | model.AdmitRule, index: int, count: int, path: Path) -> None:
         if rule.otherwise is not None:

@@ -63,6 +63,9 @@ def _worker_sites(step: Step) -> Iterator[Site]:
     loop = frozenset(_iter_keys(step))
     loop_names = _OF_ITEMS if step.loop is not None else frozenset()
     absent = _OF_ARCS if step.loop is not None else _OF_ARCS | _OF_LOOPS
+    if any(True for _ in _assigned_by(step, "iter")):
+        # also outside of a loop
+        absent -= {"iter"}
     yield Site(step=step, templates=_of([step.input]), absent=absent | _OF_ENDS, names=loop_names, iter=loop)
     own = frozenset(_assigned_by(step, "step"))
     for index, task in enumerate(step.tasks):
@@ -107,7 +110,7 @@ def _labels(step: Step, index: int) -> tuple[frozenset[str], frozenset[str]]:
 def _iter_keys(step: Step) -> Iterator[str]:
     if step.loop is not None:
         yield from (step.loop.iterator, *LOOP_VARIABLES)
-        yield from _assigned_by(step, "iter")
+    yield from _assigned_by(step, "iter")
 
 
 def _assigned_by(step: Step, scope: str) -> Iterator[str]:

@@ -118,9 +118,10 @@ class Tasks:
         found: dict[str, Any] = {}
         if written is not None and written.select:
             found["select"] = [plain_data(item.model_dump(by_alias=True)) for item in written.select]
+        by_reference = written is not None and written.store is not None and written.store.kind != "auto"
         if written is not None and written.inline_max_bytes is not None:
             found["inline_max_bytes"] = written.inline_max_bytes
-        elif policy and policy.results and policy.results.reference_first:
+        elif by_reference or (policy and policy.results and policy.results.reference_first):
             found["inline_max_bytes"] = 0
         return found
 

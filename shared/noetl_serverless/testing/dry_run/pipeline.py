@@ -196,5 +196,5 @@ class DryPipeline(Pipeline):
                 self.unknown[item.key] = source_of(item)
             elif item.scope == "step":
                 self.step = {**self.step, **value}
-            elif self.iter is not None:
-                self.iter = {**self.iter, **value}
+            else:
+                self.iter = {**(self.iter or {}), **value}

@@ -56,7 +56,8 @@ class Pipeline:
         self.job = job
         self.tasks = job.step.tasks
         self.ctx = dict(job.ctx)
-        self.iter = dict(job.iter) if job.iter is not None else None
+        # of a step without a loop: what its rules have set, if they set any of it
+        self.iter: dict[str, Any] | None = dict(job.iter) if job.iter is not None else None
         # what is known of an iteration by a name of its own: its index, and the id of this run of the loop
         self._iteration: dict[str, Any] = {}
         if job.loop is not None:
@@ -187,7 +188,7 @@ class Pipeline:
 
     def _identity(self, task: Task) -> CallIdentity:
         command = self.job.command
-        item = f"/{self.iter['_index']}" if self.iter is not None else ""
+        item = f"/{self.job.iter['_index']}" if self.job.iter is not None else ""
         # the same for every attempt at, and every delivery of, the same call
         name = f"{command.step}/{command.generation}{item}/{task.name}/{self.visits}"
         return CallIdentity.of(command, name, share=self.job.share, attempt=self.attempt)
@@ -300,8 +301,8 @@ class Pipeline:
         self.ctx = {**self.ctx, **new["ctx"]}
         self.set = {**self.set, **new["ctx"]}
         self.step = {**self.step, **new["step"]}
-        if self.iter is not None:
-            self.iter = {**self.iter, **new["iter"]}
+        if self.iter is not None or new["iter"]:
+            self.iter = {**(self.iter or {}), **new["iter"]}
 
     # -- ending
 
@@ -382,8 +383,8 @@ class Pipeline:
         self.previous = suspended_locals["previous"]
         self.step = dict(suspended_locals["step"])
         self.accumulated = suspended_locals.get("accumulated", {})
-        if self.iter is not None:
-            self.iter.update(suspended_locals["iter"])
+        if self.iter is not None or suspended_locals["iter"]:
+            self.iter = {**(self.iter or {}), **suspended_locals["iter"]}
         if self.job.loop is None:
             self.job.attempts.resume(suspended_locals.get("attempts") or {})
         if "child" in resume:

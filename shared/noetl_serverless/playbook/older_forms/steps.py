@@ -1,0 +1,174 @@
+"""Steps of older playbooks, with their loops and arcs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..document import ListNode, MapNode
+from ..model import ExecutorSpec
+from .edits import Edits, Place, Rewrite, copied, put, removed, value_at
+from .names import FEATURES, NAMES, TOOL_FIELDS
+from .tools import Tools
+
+
+class Steps:
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.tools = Tools(edits)
+
+    def playbook(self, root: Any) -> Any:
+        root = self.edits.part(root, "metadata", (), self._metadata)
+        root = self.edits.part(root, "executor", (), self._executor)
+        root = self._with_workload(root)
+        root = self.edits.part(root, "workflow", (), self.edits.each(self._step))
+        return self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
+
+    def _metadata(self, metadata: Any, at: Place) -> Any:
+        """A path from the root."""
+        path = metadata.get("path") if isinstance(metadata, MapNode) else None
+        if not isinstance(path, str) or not re.fullmatch("/[^/].*", path):
+            return metadata
+        self.edits.warn(f"a path does not begin with a slash: write {path[1:200]}", metadata, at, "path")
+        return metadata.having("path", path[1:], *metadata.marks_of("path"))
+
+    def _executor(self, executor: Any, at: Place) -> Any:
+        defaults: Rewrite = lambda node, place: self.edits.renamed(node, place, NAMES["defaults"])  # noqa: E731
+        executor = self.edits.deep(executor, at, ("spec", "policy", "defaults"), defaults)
+        return self.edits.deep(executor, at, ("requires", "features"), self._features)
+
+    def _features(self, features: Any, at: Place) -> Any:
+        """A feature by its older name."""
+        changed = {}
+        for index, name in enumerate(features) if isinstance(features, ListNode) else ():
+            if isinstance(name, str) and (today := FEATURES.get(name)):
+                self.edits.warn_at(f"write {today}", (*at, index), features.marks[index])
+                changed[index] = today
+        return copied(features, changed) if changed else features
+
+    def _with_workload(self, root: Any) -> Any:
+        """`spec` of a playbook as a value of its workload, which is how its templates read it."""
+        spec = root.get("spec") if isinstance(root, MapNode) else None
+        if not isinstance(spec, MapNode) or spec.keys() & ExecutorSpec.model_fields.keys():
+            return root
+        return self.edits.moved_into(root, "spec", (), ("workload",), "spec")
+
+    # -- steps
+
+    def _step(self, step: Any, at: Place) -> Any:
+        if not isinstance(step, MapNode):
+            return step
+        step = self.edits.renamed(step, at, NAMES["step"])
+        step = self.edits.part(step, "tool", at, self.edits.each(self.tools.labelled))
+        step = self._with_tool(step, at)
+        step = self._with_spec(step, at)
+        in_loop = "loop" in step
+        step = self.edits.part(step, "tool", at, lambda tool, place: self.tools.of_step(tool, place, in_loop=in_loop))
+        if not in_loop:
+            step = self._own_set(step, at)
+        step = self.edits.part(step, "loop", at, self._loop)
+        step = self._with_mode(step, at)
+        return self.edits.part(step, "next", at, self._router)
+
+    def _workbook_task(self, task: Any, at: Place) -> Any:
+        if isinstance(task, MapNode):
+            task = self.edits.moved_into(task, "assert", at, ("tool",), "assert")
+        return self.edits.part(task, "tool", at, lambda tool, place: self.tools.tool(tool, place, in_list=True))
+
+    def _with_tool(self, step: MapNode, at: Place) -> MapNode:
+        """The tool as a mapping, with the fields of the tool that stand at the step."""
+        tool, place = step.get("tool"), (*at, "tool")
+        if isinstance(tool, str):
+            self.edits.warn(f"write tool: {{kind: {tool[:40]}, ...}}", step, at, "tool")
+            node = MapNode(step.value_marks["tool"])
+            mark = step.value_marks["tool"]
+            step = step.having("tool", node.having("kind", tool, mark, mark), *step.marks_of("tool"))
+        if isinstance(step.get("tool"), MapNode):
+            for key in [key for key in step if key in TOOL_FIELDS or key in ("output", "output_select", "retry")]:
+                step = self.edits.moved_into(step, key, at, ("tool",), key)
+        elif isinstance(tool, ListNode) and tool and isinstance(tool[-1], MapNode) and "output" not in tool[-1]:
+            # in a list, the result of the step is that of its last task
+            step = self.edits.moved_to_item(step, "output", place, tool)
+        return step
+
+    def _with_spec(self, step: MapNode, at: Place) -> MapNode:
+        step = self.edits.moved_into(step, "timeout", at, ("spec",), "timeout")
+        policy = value_at(step, ("spec", "policy"))
+        if isinstance(step.get("tool"), MapNode) and isinstance(policy, MapNode) and "rules" in policy:
+            message = "'rules' belong to the tool: write tool: {spec: {policy: {rules: ...}}}"
+            step = self.edits.moved_deep(step, at, ("spec", "policy"), "rules", ("tool", "spec", "policy"), message)
+        return step
+
+    def _own_set(self, step: MapNode, at: Place) -> MapNode:
+        """`set` of the only tool as that of the step, which both run once the tool has ended well."""
+        tool, own = step.get("tool"), step.get("set")
+        if not isinstance(tool, MapNode) or not isinstance(given := tool.get("set"), MapNode):
+            return step
+        if isinstance(own, MapNode) and own.keys() & given.keys():
+            return step
+        if any(not key.startswith("ctx.") for key in given):
+            return step.having("tool", self.tools.rules.set_by_rule(tool, (*at, "tool")), *step.marks_of("tool"))
+        return self.edits.moved_deep(step, at, ("tool",), "set", (), "'set' is written beside 'tool'")
+
+    # -- loops and arcs
+
+    def _with_mode(self, step: MapNode, at: Place) -> MapNode:
+        """`spec.next_mode`, which says how the arcs of a list are taken, as the mode of a router."""
+        mode, following = value_at(step, ("spec", "next_mode")), step.get("next")
+        if mode not in ("exclusive", "inclusive") or value_at(following, ("spec", "mode")) is not None:
+            return step
+        if not isinstance(following, (ListNode, MapNode)):
+            return step
+        spec = step["spec"]
+        self.edits.warn(f"write next: {{spec: {{mode: {mode}}}, arcs: ...}}", spec, (*at, "spec"), "next_mode")
+        if isinstance(following, ListNode):
+            self.edits.moved[(*at, "next", "arcs")] = self.edits.origin((*at, "next"))
+            router = MapNode(following.mark).having("arcs", following, *step.marks_of("next"))
+            step = step.having("next", router, *step.marks_of("next"))
+        self.edits.moved[(*at, "next", "spec", "mode")] = self.edits.origin((*at, "spec", "next_mode"))
+        step = removed(step, ("spec",), "next_mode")
+        return put(step, ("next", "spec"), "mode", mode, *spec.marks_of("next_mode"))
+
+    def _router(self, router: Any, at: Place) -> Any:
+        router = self._with_arcs(router, at)
+        rename: Rewrite = lambda arc, place: self.edits.renamed(arc, place, NAMES["arc"])  # noqa: E731
+        return self.edits.part(router, "arcs", at, self.edits.each(rename))
+
+    def _with_arcs(self, router: Any, at: Place) -> Any:
+        """The name of a step, or a list of one arc, as a router. Of several arcs in a list, whether all are taken or
+        only the first is not said."""
+        is_list = isinstance(router, ListNode) and len(router) == 1
+        target, place = (router[0], (*at, 0)) if is_list else (router, at)
+        is_arc = isinstance(target, MapNode) and "step" in target and is_list
+        if not is_arc and not isinstance(target, str):
+            return router
+        mark = router.marks[0] if is_list else self.edits.document.find(self.edits.origin(at))[1]
+        name = target.get("step") if isinstance(target, MapNode) else target
+        more = ", ..." if isinstance(target, MapNode) and len(target) > 1 else ""
+        self.edits.warn_at(f"write next: {{arcs: [{{step: {str(name)[:40]}{more}}}]}}", at, mark)
+        arc = target if isinstance(target, MapNode) else MapNode(mark).having("step", target, mark, mark)
+        arcs = ListNode(mark)
+        arcs.append(arc)
+        arcs.marks.append(mark)
+        self.edits.moved[(*at, "arcs", 0)] = self.edits.origin(place)
+        self.edits.moved[(*at, "arcs", 0, "step")] = self.edits.origin((*place, "step") if is_arc else place)
+        return MapNode(mark).having("arcs", arcs, mark, mark)
+
+    def _loop(self, loop: Any, at: Place) -> Any:
+        if not isinstance(loop, MapNode):
+            return loop
+        loop = self.edits.renamed(loop, at, NAMES["loop"])
+        for key in ("mode", "max_in_flight"):
+            loop = self.edits.moved_into(loop, key, at, ("spec",), key)
+        results = value_at(loop, ("spec", "policy", "results"))
+        if isinstance(results, MapNode) and dict(results) == {"preserve_order": True}:
+            policy, place = loop["spec"]["policy"], (*at, "spec", "policy")
+            self.edits.warn("results are always in the order of the items: leave it out", policy, place, "results")
+            loop = removed(loop, ("spec", "policy"), "results")
+        mode = value_at(loop, ("spec", "mode"))
+        if mode != "async":
+            return loop
+        spec = loop["spec"]
+        self.edits.warn("write mode: parallel", spec, (*at, "spec"), "mode")
+        parallel = spec.having("mode", "parallel", *spec.marks_of("mode"))
+        return loop.having("spec", parallel, *loop.marks_of("spec"))

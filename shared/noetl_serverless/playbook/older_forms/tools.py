@@ -1,0 +1,154 @@
+"""Tools of older playbooks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...limits import INLINE_BYTES
+from .. import grammar
+from ..document import ListNode, MapNode, plain_data
+from ..template import Template, TemplateError
+from .edits import Edits, Place, put, value_at
+from .names import NAMES, SPEC_FIELDS
+from .rules import Rules
+
+
+class Tools:
+    def __init__(self, edits: Edits) -> None:
+        self.edits = edits
+        self.rules = Rules(edits)
+
+    def of_step(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
+        if isinstance(tool, ListNode):
+            return self.edits.each(lambda item, place: self.tool(item, place, in_list=True))(tool, at)
+        return self.tool(tool, at, in_list=in_loop)
+
+    def labelled(self, item: Any, at: Place) -> Any:
+        """`- fetch: {kind: ...}` as {name: fetch, kind: ...}."""
+        if not isinstance(item, MapNode) or len(item) != 1:
+            return item
+        (label,) = item
+        inner = item[label]
+        if not isinstance(inner, MapNode) or "name" in inner:
+            return item
+        if "kind" not in inner and inner.get("type") not in grammar.BUILTIN_KINDS:
+            return item
+        self.edits.warn(f"write the name next to the kind: {{name: {label[:40]}, kind: ...}}", item, at, label)
+        self.edits.moved[at] = self.edits.origin((*at, label))
+        mark = item.key_marks[label]
+        return inner.having("name", label, mark, mark)
+
+    def tool(self, tool: Any, at: Place, *, in_list: bool) -> Any:
+        if not isinstance(tool, MapNode):
+            return tool
+        tool = self.edits.renamed(tool, at, NAMES["tool"])
+        spec = tool.get("spec")
+        for key in [key for key in spec if key in SPEC_FIELDS] if isinstance(spec, MapNode) else ():
+            tool = self.edits.moved_deep(
+                tool, at, ("spec",), key, (), f"'{key}' is written in the tool itself, beside 'kind'"
+            )
+        kind = tool.get("kind")
+        if isinstance(kind, str) and kind in grammar.BUILTIN_KINDS:
+            tool = self.edits.renamed(tool, at, {"timeout": ("timeout_seconds",)})
+            if kind != "http":
+                tool = self.edits.moved_into(tool, "timeout", at, ("spec",), "timeout")
+        if kind == "postgres":
+            tool = self.edits.renamed(tool, at, {"auth": ("credential",)})
+        tool = self._inline(tool, at)
+        tool = self.edits.part(tool, "script", at, self._script)
+        tool = self.edits.part(tool, "libs", at, self._libs)
+        tool = self._selected(tool, at)
+        tool = self.rules.with_retry(tool, at)
+        if in_list and "set" in tool:
+            tool = self.rules.set_by_rule(tool, at)
+        rules = value_at(tool, ("spec", "policy", "rules"))
+        if isinstance(rules, ListNode):
+            tool = self.edits.deep(tool, at, ("spec", "policy", "rules"), self.edits.each(self.rules.rule))
+        return tool
+
+    def _script(self, script: Any, at: Place) -> Any:
+        """A script whose place is made of the workload: that of the workload as it is written, when it is read."""
+        script = self._from_workload(script, "uri", at)
+        return self.edits.part(
+            script, "source", at, lambda source, place: self._from_workload(source, "endpoint", place)
+        )
+
+    def _from_workload(self, node: Any, key: str, at: Place) -> Any:
+        source = node.get(key) if isinstance(node, MapNode) else None
+        if not isinstance(source, str) or "{{" not in source:
+            return node
+        root = self.edits.document.root
+        workload = root.get("workload") if isinstance(root, MapNode) else None
+        try:
+            known = plain_data(workload) if isinstance(workload, MapNode) else {}
+            place = Template(source).render({**known, "workload": known})
+        except TemplateError:
+            return node
+        if not isinstance(place, str) or "{{" in place:
+            return node
+        message = f"it is read when the playbook is registered, whatever a payload gives: write {key}: {place[:200]}"
+        self.edits.warn(message, node, at, key)
+        return node.having(key, place, *node.marks_of(key))
+
+    def _inline(self, tool: MapNode, at: Place) -> MapNode:
+        """A script that is no file: its code stands in the playbook, or in the workload."""
+        script = self.edits.part(
+            tool.get("script"), "source", (*at, "script"), lambda node, place: self._from_workload(node, "code", place)
+        )
+        source = value_at(script, ("source",))
+        if "code" in tool or not isinstance(source, MapNode) or source.get("type") != "inline" or "code" not in source:
+            return tool
+        self.edits.warn("write its code in 'code'", tool, at, "script")
+        self.edits.moved[(*at, "code")] = self.edits.origin((*at, "script", "source", "code"))
+        return tool.without({"script"}).having("code", source["code"], *source.marks_of("code"))
+
+    def _libs(self, libs: Any, at: Place) -> Any:
+        """`{Path: {from: pathlib, import: Path}}` as {Path: pathlib.Path}."""
+        if not isinstance(libs, MapNode):
+            return libs
+        for name, lib in libs.items():
+            if not isinstance(lib, MapNode) or set(lib) != {"from", "import"}:
+                continue
+            if isinstance(lib["from"], str) and isinstance(lib["import"], str):
+                path = f"{lib['from']}.{lib['import']}"
+                self.edits.warn(f"write {name[:40]}: {path[:200]}", libs, at, name)
+                libs = libs.having(name, path, *libs.marks_of(name))
+        return libs
+
+    def _selected(self, tool: MapNode, at: Place) -> MapNode:
+        """`output_select: [name]` as output: {select: [{path: $.name, as: name}]}."""
+        output = tool.get("output")
+        holder, place = (output, (*at, "output")) if isinstance(output, MapNode) else (tool, at)
+        names = holder.get("output_select")
+        if isinstance(names, MapNode):
+            return self._with_limit(tool, at, holder, place)
+        if not isinstance(names, ListNode) or not all(isinstance(name, str) for name in names):
+            return tool
+        self.edits.warn("write output: {select: [{path: $.name, as: name}]}", holder, place, "output_select")
+        select = ListNode(names.mark)
+        for name, mark in zip(names, names.marks, strict=True):
+            pair = MapNode(mark).having("path", f"$.{name}", mark, mark)
+            select.append(pair.having("as", name.rpartition(".")[2], mark, mark))
+            select.marks.append(mark)
+        key_mark, value_mark = holder.marks_of("output_select")
+        self.edits.moved[(*at, "output", "select")] = self.edits.origin((*place, "output_select"))
+        if holder is tool:
+            return put(tool.without({"output_select"}), ("output",), "select", select, key_mark, value_mark)
+        node = holder.without({"output_select"}).having("select", select, key_mark, value_mark)
+        return tool.having("output", node, *tool.marks_of("output"))
+
+    def _with_limit(self, tool: MapNode, at: Place, holder: MapNode, place: Place) -> MapNode:
+        """`output_select: {strategy: size_threshold, threshold_kb: 10}` as output: {inline_max_bytes: 10240}."""
+        given = holder["output_select"]
+        size = given.get("threshold_kb")
+        if given.keys() != {"strategy", "threshold_kb"} or given["strategy"] != "size_threshold":
+            return tool
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            return tool
+        limit = min(size * 1024, INLINE_BYTES)
+        self.edits.warn(f"write output: {{inline_max_bytes: {limit}}}", holder, place, "output_select")
+        self.edits.moved[(*at, "output", "inline_max_bytes")] = self.edits.origin((*place, "output_select"))
+        marks = holder.marks_of("output_select")
+        if holder is not tool:
+            tool = tool.having("output", holder.without({"output_select"}), *tool.marks_of("output"))
+        return put(tool.without({"output_select"}), ("output",), "inline_max_bytes", limit, *marks)
