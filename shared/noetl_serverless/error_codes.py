@@ -174,6 +174,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.unused_name": "Nothing reads the key of the workload or of ctx.",
     "playbook.unused_secret": "No step uses the entry of the keychain.",
     "playbook.yaml": "The text is not YAML.",
+    "playbook.yaml_reading": "YAML 1.1 and YAML 1.2 read the value differently.",
     "value.invalid": STEP["value.invalid"],
 }
 

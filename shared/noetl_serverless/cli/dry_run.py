@@ -96,6 +96,8 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
         yield f"path {index + 1} of {len(paths)}: {_STATUS.get(path['status'], path['status'])}{begin}"
         for number, step in enumerate(path["steps"][same:], same + 1):
             yield from _step(number, step)
+        if path["more_steps"]:
+            yield f"  and {counted(path['more_steps'], 'more step', 'more steps')}"
         if path["error"] is not None:
             yield f"  error: {_error(path['error'])}"
         for warning in path["warnings"]:

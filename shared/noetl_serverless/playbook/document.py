@@ -18,12 +18,15 @@ from yaml.nodes import ScalarNode
 from yaml.resolver import Resolver
 
 from ..errors import Fault, json_pointer
+from . import yaml_readings
 from .scripts import InvalidScripts, split
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 MAX_DEPTH: Final = 64
 # the size of the document with every alias expanded
 MAX_NODES: Final = 500_000
+# of scalars that are read differently elsewhere, more are not listed
+MAX_SURPRISES: Final = 100
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # numbers of JSON that YAML 1.1 reads as text: an exponent without a sign, and one without a decimal point as in 1e-06
@@ -107,6 +110,8 @@ class Document:
     warnings: list[Fault] = field(default_factory=list)
     moved: dict[tuple[str | int, ...], tuple[str | int, ...]] = field(default_factory=dict)
     written: Any = None
+    # a warning for each plain scalar that other readers of YAML take for something else
+    surprises: list[Fault] = field(default_factory=list)
     # the content of the scripts that are a part of the text, by location
     scripts: Mapping[str, str] = field(default_factory=dict)
 
@@ -181,7 +186,7 @@ def read_document(text: str) -> Document:
         raise Unreadable(Fault(str(error), line=1, column=1, code="playbook.yaml")) from None
     if not builder.documents:
         raise Unreadable(Fault("the document is empty", line=1, column=1, code="playbook.yaml"))
-    return Document(builder.root, builder.faults, scripts=scripts)
+    return Document(builder.root, builder.faults, surprises=builder.surprises, scripts=scripts)
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
@@ -227,6 +232,7 @@ class _Builder:
         self.root: Any = None
         self.documents = 0
         self.faults: list[Fault] = []
+        self.surprises: list[Fault] = []
         self._stack: list[_Open] = []
         self._anchors: dict[str, _Anchored] = {}
 
@@ -352,19 +358,28 @@ class _Builder:
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
         tag, text = event.tag, event.value
+        is_plain = tag is None and event.implicit[0]
         if tag is None or tag == "!":
-            is_plain = tag is None and event.implicit[0]
             tag = _RESOLVER.resolve(ScalarNode, text, (True, False)) if is_plain else _TAG + "str"
             if is_plain and _FLOAT.fullmatch(text):
                 tag = _TAG + "float"
         kind = tag.removeprefix(_TAG)
         if "\0" in text or any("\ud800" <= char <= "\udfff" for char in text if char > "\ud7ff"):
             raise self._stop("the text contains a character that cannot be stored", mark)
-        if kind in ("str", "timestamp", "value", "merge") or (kind in ("int", "float") and ":" in text):
-            return text
-        if kind not in ("int", "float", "bool", "null"):
+        is_text = kind in ("str", "timestamp", "value", "merge") or (kind in ("int", "float") and ":" in text)
+        if not is_text and kind not in ("int", "float", "bool", "null"):
             raise self._stop(f"the tag {event.tag or tag} is not allowed", mark)
-        return self._construct(kind, tag, text, mark)
+        value = text if is_text else self._construct(kind, tag, text, mark)
+        if is_plain:
+            self._note_surprise(text, value, mark)
+        return value
+
+    def _note_surprise(self, text: str, value: Any, mark: Mark) -> None:
+        message = yaml_readings.surprise(text, value)
+        if message is not None and len(self.surprises) < MAX_SURPRISES:
+            pointer = json_pointer(self._path_here())
+            fault = Fault(message, pointer=pointer, line=mark.line, column=mark.column, code=yaml_readings.CODE)
+            self.surprises.append(fault)
 
     def _construct(self, kind: str, tag: str, text: str, mark: Mark) -> Any:
         try:

@@ -58,8 +58,8 @@ def warnings(loaded: LoadedPlaybook) -> list[Finding]:
     own_fields.check(loaded.plan, faults)
     unused_names.check(loaded.document, faults)
     unread_input.check(loaded.playbook, loaded.plan, faults)
-    # older forms have been warned of when they were rewritten
-    found = [*loaded.document.warnings, *faults.sorted()]
+    # older forms have been warned of when they were rewritten, surprises of YAML when it was read
+    found = [*loaded.document.warnings, *loaded.document.surprises, *faults.sorted()]
     return findings(sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0)), "warning")
 
 

@@ -67,6 +67,15 @@ class Answers:
     def has(self, step: str, task: str) -> bool:
         return (step, task) in self._given
 
+    @property
+    def taken_of_lists(self) -> Mapping[TaskKey, int]:
+        """How many answers each list has given to steps without a loop. For the items of a loop lists begin again."""
+        return {
+            (step, task): count
+            for (step, task, *run), count in self._calls.items()
+            if not run and isinstance(self._given.get((step, task)), tuple)
+        }
+
     def take(self, place: CallPlace, name: str) -> Answer:
         """The answer of the next call at `place`; `name` is what the task is called in answers. Raises NoAnswer."""
         given = self._given.get((place.step, place.task))

@@ -15,7 +15,7 @@ from ..playbook.template import BoundSql
 from .duckdb_config import DuckDBConfig
 from .encoding import NotJson, encode, plain_value
 from .port import ToolFailure, ToolOutcome
-from .sql import SqlError, Statement, name_needed, named, statements, unique
+from .sql import SqlError, Statement, name_needed, named, statements, unique, without_placeholders
 
 # held while a database is opened and confined, so that no other task runs SQL in it before
 _opening = threading.Lock()
@@ -139,7 +139,7 @@ class Work:
         }
 
     def _result(self, result: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> dict[str, Any]:
-        names = unique([column[0] for column in result.description or ()])
+        names = unique([without_placeholders(column[0]) for column in result.description or ()])
         kinds = statement.expected_result_type
         if duckdb.ExpectedResultType.CHANGED_ROWS in kinds and names == ["Count"]:
             row = result.fetchone()

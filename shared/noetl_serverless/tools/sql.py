@@ -30,6 +30,8 @@ _TYPED = re.compile(
     )\s*\Z""",
     re.VERBOSE | re.IGNORECASE,
 )
+# in DuckDB: of a value of a template, or of a literal with one
+_OWN_PLACEHOLDER = re.compile(r"\$__(?:text_)?\d+\b")
 # characters that are looked at before a value, and at the beginning of a statement
 _TAIL = 200
 # pieces of a call, at most, that is compared with others
@@ -359,6 +361,12 @@ def _unescaped(content: str, kind: Kind) -> str:
 def _runs_on(character: str) -> bool:
     """Whether a placeholder beside it would run together with it."""
     return character.isalnum() or character in ("_", "$")
+
+
+def without_placeholders(name: str) -> str:
+    """The name of a column, which in DuckDB is its expression if it has no alias, with a question mark for each value
+    of a template: `(? + 1)` for `($__1 + 1)`. A parameter that an author has named keeps its name."""
+    return _OWN_PLACEHOLDER.sub("?", name)
 
 
 def unique(names: list[str]) -> list[str]:

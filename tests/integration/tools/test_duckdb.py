@@ -67,6 +67,19 @@ async def test_values_are_bound_by_either_notation_and_by_template(duck: Run) ->
     assert outcome.data["rows"] == [{"x": evil, "a": 1}]
 
 
+async def test_columns_without_an_alias_have_no_internal_names(duck: Run) -> None:
+    sql = "select {{ a }}, {{ b }} + 1, {{ b }}, upper('{{ a }}!'), date '{{ day }}', $n + 1, {{ a }} as x"
+    bound = SqlTemplate(sql).render({"a": "x", "b": 2, "day": "2024-02-29"})
+    outcome = await duck(bound, {"n": 1})
+    assert outcome.data["columns"] == ["?", "(? + 1)", "?_2", "upper(?)", "CAST(? AS date)", "($n + 1)", "x"]
+    assert list(outcome.data["rows"][0].values()) == ["x", 3, 2, "X!", "2024-02-29", 2, "x"]
+
+
+async def test_a_table_made_of_such_columns_does_not_show_them_either(duck: Run) -> None:
+    bound = SqlTemplate("create table t as select {{ b }} + 1; select * from t").render({"b": 2})
+    assert (await duck(bound)).data["rows"] == [{"(? + 1)": 3}]
+
+
 @pytest.mark.parametrize(
     "text",
     [

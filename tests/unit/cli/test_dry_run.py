@@ -231,10 +231,19 @@ def test_a_cycle_that_a_result_ends_is_left(dry: Dry) -> None:
     assert paths(dry(playbook(http("a", arcs), http("b")), "--json")) == [["a", "a", "b"], ["a", "b"]]
 
 
-def test_a_cycle_that_nothing_ends_is_not_followed_for_ever(dry: Dry) -> None:
+def test_a_cycle_that_nothing_ends_is_shown_until_it_repeats_itself(dry: Dry) -> None:
     text = playbook(http("a", "next: {arcs: [{step: b}]}"), http("b", "next: {arcs: [{step: a}]}"))
+    assert paths(dry(text, "--json"), 1) == [["a", "b", "a", "b"]]
+    done = dry(text)
+    assert done.exit_code == 1 and "path 1 of 1: endless" in shown(done)
+    assert "error: turns.exceeded: step 4 leads back to step 3 and nothing has changed" in shown(done)
+
+
+def test_a_cycle_that_changes_without_an_end_is_not_followed_for_ever(dry: Dry) -> None:
+    text = playbook(http("a", "set: {ctx.n: '{{ (ctx.n | default(0)) + 1 }}'}, next: {arcs: [{step: a}]}"))
     done = dry(text)
     assert done.exit_code == 1 and "path 1 of 1: too long, and not followed to its end" in shown(done)
+    assert "set ctx.n = 100 next a and 1,902 more steps" in shown(done)
 
 
 def test_a_missing_name_fails_the_path_with_its_place(dry: Dry) -> None:

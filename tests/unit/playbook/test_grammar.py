@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from noetl_serverless.errors import Fault, InvalidPlaybook
+from noetl_serverless.playbook import yaml_readings
 from noetl_serverless.playbook.document import Path, plain_data, read_document
 from noetl_serverless.playbook.layout.canonical import canonical
 from noetl_serverless.playbook.lint import lint
@@ -41,8 +42,8 @@ def compiled(text: str) -> Plan | None:
 
 
 def said(text: str) -> list[tuple[str, str]]:
-    """Of what, and where in the document."""
-    return sorted((finding.code, finding.pointer) for finding in lint(text))
+    """Of what, and where in the document; nothing about how a value is spelled, which may be the only difference."""
+    return sorted((finding.code, finding.pointer) for finding in lint(text) if finding.code != yaml_readings.CODE)
 
 
 def check_places(findings: Iterable[Fault], text: str) -> None:
@@ -59,7 +60,7 @@ def test_lint_has_errors_exactly_if_a_playbook_is_refused(written: Written) -> N
     errors = [finding for finding in findings if finding.severity == "error"]
     assert bool(errors) == (compiled(written.text) is None)
     check_places(findings, written.text)
-    assert sorted((finding.code, finding.pointer) for finding in findings) == said(as_json(written.document))
+    assert said(written.text) == said(as_json(written.document))
 
 
 @several
@@ -81,12 +82,12 @@ async def test_a_dry_run_ends_along_each_path(written: Written) -> None:
     plan = compiled(written.text)
     assume(plan is not None)
     assert plan is not None
-    # an endless cycle is followed as long as it may be, and need not be long
+    # a cycle that changes something each time is followed as long as it may be, and need not be long
     short = replace(plan, max_turns=min(plan.max_turns, 20))
     with mock.patch.object(pipeline, "MAX_VISITS", 20):
         run = await dry_run(short, {}, {})
     assert 1 <= len(run.paths) <= MAX_PATHS
-    assert {path.status for path in run.paths} <= {"completed", "failed", "running"}
+    assert {path.status for path in run.paths} <= {"completed", "failed", "endless", "running"}
     assert run.document()["paths"]
 
 

@@ -12,11 +12,14 @@ from tests.simulation.playbooks import book
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.playbook.template import Template, Tree
 from noetl_serverless.playbook.template_error import NeedsFetch
-from noetl_serverless.testing.answers import Answers
+from noetl_serverless.testing.answers import Answer, Answers
 from noetl_serverless.testing.case_file import BoundCase, read_cases
+from noetl_serverless.testing.dry_run import path as playing
 from noetl_serverless.testing.dry_run.decider import Choices
-from noetl_serverless.testing.dry_run.explore import MAX_PATHS, dry_run
+from noetl_serverless.testing.dry_run.explore import MAX_PATHS, MAX_STEPS_SHOWN, dry_run
+from noetl_serverless.testing.dry_run.path import DryPath
 from noetl_serverless.testing.dry_run.pipeline import MAX_CALLS, DryTool
+from noetl_serverless.testing.dry_run.recurrence import Recurrence
 from noetl_serverless.testing.dry_run.unknown import Unknown, as_document, as_part, render_known
 from noetl_serverless.testing.tools import tool_context
 from noetl_serverless.tools.plans import load_plan
@@ -56,7 +59,7 @@ async def test_any_playbook_is_followed_to_an_end(number: int) -> None:
     for entry in book(number).entries:
         run = await dry_run(load_plan(entry.content), {}, {})
         assert 1 <= len(run.paths) <= MAX_PATHS
-        assert {path.status for path in run.paths} <= {"completed", "failed", "running"}
+        assert {path.status for path in run.paths} <= {"completed", "failed", "endless", "running"}
         assert run.document()["paths"]
 
 
@@ -150,3 +153,163 @@ workflow:
     assert (path["status"], [step["step"] for step in path["steps"]]) == ("completed", ["drain", "all"])
     assert path["steps"][0]["loop"]["in"] == "a postgres cursor"
     assert len(path["steps"][0]["calls"]) == 1
+
+
+# -- cycles
+
+AGAIN = "next: {arcs: [{step: a}]}"
+COUNTS = "set: {ctx.n: '{{ (ctx.n | default(0)) + 1 }}'}"
+EITHER = "next: {arcs: [{step: b, when: '{{ output.data.x }}'}, {step: c}]}"
+# the steps of a playbook -> those of its first path
+ENDLESS = {
+    "a step": ([f"{{step: a, tool: {{kind: noop}}, {AGAIN}}}"], "aa"),
+    "two steps": (
+        ["{step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}", f"{{step: b, tool: {{kind: noop}}, {AGAIN}}}"],
+        "abab",
+    ),
+    "steps before the cycle": (
+        [
+            "{step: z, tool: {kind: http, url: x}, next: {arcs: [{step: a}]}}",
+            f"{{step: a, tool: {{kind: noop}}, {AGAIN}}}",
+        ],
+        "zaa",
+    ),
+    "a value that alternates": (
+        [f"{{step: a, tool: {{kind: noop}}, set: {{ctx.x: '{{{{ not (ctx.x | default(false)) }}}}'}}, {AGAIN}}}"],
+        "aaa",
+    ),
+    "a value that is bounded": (
+        [f"{{step: a, tool: {{kind: noop}}, set: {{ctx.x: '{{{{ [(ctx.x | d(0)) + 1, 3] | min }}}}'}}, {AGAIN}}}"],
+        "aaaa",
+    ),
+    "a loop": ([f"{{step: a, loop: {{in: [1, 2], iterator: x}}, tool: {{kind: http, url: x}}, {AGAIN}}}"], "aa"),
+    "a loop of unknown items": (
+        [
+            "{step: z, tool: {kind: http, url: x}, next: {arcs: [{step: a}]}}",
+            f"{{step: a, loop: {{in: '{{{{ z.xs }}}}', iterator: x}}, tool: {{kind: http, url: x}}, "
+            f"set: {{ctx.all: '{{{{ a }}}}'}}, {AGAIN}}}",
+        ],
+        "zaa",
+    ),
+    "undecided conditions": (
+        [
+            f"{{step: a, tool: {{kind: http, url: x}}, {EITHER}}}",
+            f"{{step: b, tool: {{kind: http, url: x}}, {AGAIN}}}",
+            f"{{step: c, tool: {{kind: http, url: x}}, {AGAIN}}}",
+        ],
+        "abacabac",
+    ),
+    "a step that is skipped": (
+        [
+            "{step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}",
+            "{step: b, tool: {kind: noop}, spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}, "
+            "next: {arcs: [{step: a, when: \"{{ event.name == 'step.skipped' }}\"}]}}",
+        ],
+        "abab",
+    ),
+    "a branch that waits": (
+        [
+            "{step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}",
+            "{step: b, tool: {kind: noop}, next: {arcs: [{step: b}, {step: c}]}}",
+            "{step: c, tool: {kind: noop}}",
+        ],
+        "abb",
+    ),
+}
+
+
+def plan_of(*steps: str, head: str = "") -> Plan:
+    listed = "".join(f"  - {step}\n" for step in steps)
+    return load_plan(f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: t}}\n{head}workflow:\n{listed}")
+
+
+def names(path: DryPath) -> str:
+    return "".join(step.step for step in path.steps)
+
+
+@pytest.mark.parametrize(("steps", "turns"), ENDLESS.values(), ids=ENDLESS)
+async def test_an_endless_cycle_is_followed_until_it_repeats_itself(steps: list[str], turns: str) -> None:
+    run = await dry_run(plan_of(*steps), {}, {})
+    path = run.paths[0]
+    assert (path.status, names(path)) == ("endless", turns) and not run.ends_well
+    assert path.error is not None and path.error["code"] == "turns.exceeded"
+
+
+@pytest.mark.parametrize("steps", [steps for steps, _ in ENDLESS.values()], ids=ENDLESS)
+async def test_what_is_said_to_be_repeated_is_what_would_follow(
+    steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(*steps)
+    found = (await dry_run(plan, {}, {})).paths
+    monkeypatch.setattr(Recurrence, "of", lambda self, state: None)
+    monkeypatch.setattr(playing, "MAX_STEPS", 60)
+    for path, followed in zip(found, (await dry_run(plan, {}, {})).paths, strict=True):
+        assert path.error is not None and followed.status == "running"
+        first = int(path.error["message"].partition("steps ")[2].split(" ")[0] or 0) or len(path.steps)
+        turn = names(path)[first - 1 :]
+        assert names(followed) == (names(path) + turn * 100)[: len(followed.steps)]
+
+
+async def test_an_endless_path_says_which_steps_are_repeated() -> None:
+    steps, _ = ENDLESS["steps before the cycle"]
+    (path,) = (await dry_run(plan_of(*steps), {}, {})).paths
+    assert path.error is not None and path.error["message"] == (
+        "step 3 leads back to itself and nothing has changed: it is repeated until executor.spec.max_turns (10,000) "
+        "ends the execution"
+    )
+    steps, _ = ENDLESS["undecided conditions"]
+    head = "executor: {spec: {max_turns: 50}}\n"
+    paths = (await dry_run(plan_of(*steps, head=head), {}, {})).paths
+    assert paths[0].error is not None and paths[0].error["message"] == (
+        "step 8 leads back to step 5 and nothing has changed: steps 5 to 8 are repeated until executor.spec.max_turns "
+        "(50) ends the execution, unless undecided conditions come out otherwise than here"
+    )
+
+
+async def test_a_cycle_that_a_counter_ends_is_followed_to_its_end() -> None:
+    arcs = "next: {arcs: [{step: a, when: '{{ ctx.n < 700 }}'}, {step: b}]}"
+    run = await dry_run(
+        plan_of(f"{{step: a, tool: {{kind: noop}}, {COUNTS}, {arcs}}}", "{step: b, tool: {kind: noop}}"), {}, {}
+    )
+    (path,) = run.paths
+    assert (path.status, names(path)) == ("completed", "a" * 700 + "b")
+    (document,) = run.document()["paths"]
+    assert (len(document["steps"]), document["more_steps"]) == (701, 0)
+
+
+async def test_a_cycle_that_its_answers_end_is_followed_to_its_end() -> None:
+    plan = plan_of("{step: a, tool: {kind: http, url: x}, next: {arcs: [{step: a, when: '{{ output.data.more }}'}]}}")
+    more, enough = Answer({"more": True}), Answer({"more": False})
+    (path,) = (await dry_run(plan, {}, {("a", "a"): (more,) * 6 + (enough,)})).paths
+    assert (path.status, names(path)) == ("completed", "a" * 7)
+    (path,) = (await dry_run(plan, {}, {("a", "a"): (more,) * 6})).paths
+    assert path.status == "failed" and path.error is not None and path.error["code"] == "dry_run.no_answer"
+    (path,) = (await dry_run(plan, {}, {("a", "a"): more})).paths
+    assert (path.status, names(path)) == ("endless", "aa")
+
+
+async def test_a_number_that_only_changes_its_type_is_another_value() -> None:
+    arcs = "next: {arcs: [{step: a, when: '{{ ctx.x | string != \"1.0\" }}'}]}"
+    steps = f"{{step: a, tool: {{kind: noop}}, set: {{ctx.x: '{{{{ 1.0 if ctx.x is defined else 1 }}}}'}}, {arcs}}}"
+    (path,) = (await dry_run(plan_of(steps), {}, {})).paths
+    assert (path.status, names(path)) == ("completed", "aa")
+
+
+async def test_of_a_path_that_is_not_followed_to_its_end_the_first_steps_are_shown() -> None:
+    run = await dry_run(plan_of(f"{{step: a, tool: {{kind: noop}}, {COUNTS}, {AGAIN}}}"), {}, {})
+    (path,) = run.paths
+    (document,) = run.document()["paths"]
+    assert (path.status, document["more_steps"]) == ("running", len(path.steps) - MAX_STEPS_SHOWN)
+    assert [step["generation"] for step in document["steps"]] == list(range(1, MAX_STEPS_SHOWN + 1))
+
+
+def test_what_further_choices_depend_on() -> None:
+    choices, key = Choices(), ("a", "arc", 0)
+    assert choices.balances == {}
+    for balance in (1, 0, 1):
+        choices.choose(key)
+        assert choices.balances == {key: balance}
+    assert choices.begin_next()
+    assert choices.balances is None, "the path begins as the first one did"
+    choices.choose(key)
+    assert choices.balances == {key: -1}

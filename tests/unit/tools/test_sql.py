@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noetl_serverless.tools.sql import SqlError, name_needed, named, numbered, statements, unique
+from noetl_serverless.tools.sql import (
+    SqlError,
+    name_needed,
+    named,
+    numbered,
+    statements,
+    unique,
+    without_placeholders,
+)
 
 
 def split(sql: str, **params: Any) -> list[tuple[str, list[Any]]]:
@@ -214,6 +222,21 @@ def test_what_is_not_closed_is_refused(sql: str, kind: str) -> None:
 
 def test_repeated_column_names_are_numbered() -> None:
     assert unique(["id", "id", "id_2", "n", "id"]) == ["id", "id_2", "id_2_2", "n", "id_3"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("$__1", "?"),
+        ("($__1 + $__12)", "(? + ?)"),
+        ("CAST($__text_2 AS DATE)", "CAST(? AS DATE)"),
+        ("$n", "$n"),
+        ("($__n + $_1 + $__1a)", "($__n + $_1 + $__1a)"),
+        ("__1", "__1"),
+    ],
+)
+def test_a_column_is_not_named_by_a_placeholder_of_a_template(name: str, shown: str) -> None:
+    assert without_placeholders(name) == shown
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,9 @@ def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption
 
     Each line is FILE:LINE:COLUMN: SEVERITY: MESSAGE [CODE]. Warnings are about what is allowed but probably not
     intended: older forms of the language, steps that no arc leads to, arcs that are never taken, names that nothing
-    defines, keys that nothing reads, secrets in the text, templates where none is rendered. While there are errors, of
-    the warnings only those about older forms are listed.
+    defines, keys that nothing reads, secrets in the text, templates where none is rendered, values such as `no` and
+    `012` that readers of YAML take for different ones. While there are errors, of the warnings only those about older
+    forms are listed.
 
     The exit status is 1 if there is an error, with --strict also if there is a warning, and 2 if a file cannot be read.
     With --json, the output is an array of {file, line, column, pointer, code, severity, message}.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -49,18 +49,26 @@ class Choices:
         self._pending: deque[list[tuple[ConditionKey, bool]]] = deque()
         self._prefix: list[tuple[ConditionKey, bool]] = []
         self._path: list[tuple[ConditionKey, bool]] = []
+        # how much more often this path has taken it to hold than not
+        self._balances: dict[ConditionKey, int] = {}
+
+    @property
+    def balances(self) -> Mapping[ConditionKey, int] | None:
+        """What further choices of this path depend on; None while it follows an earlier one."""
+        return self._balances if len(self._path) >= len(self._prefix) else None
 
     def begin_next(self) -> bool:
         """Begin the next path; false if there is none left."""
         if not self._pending:
             return False
-        self._prefix, self._path = self._pending.popleft(), []
+        self._prefix, self._path, self._balances = self._pending.popleft(), [], {}
         return True
 
     def choose(self, key: ConditionKey) -> bool:
         position = len(self._path)
         holds = self._prefix[position][1] if position < len(self._prefix) else self._new(key)
         self._path.append((key, holds))
+        self._balances[key] = self._balances.get(key, 0) + (1 if holds else -1)
         return holds
 
     def _new(self, key: ConditionKey) -> bool:
@@ -68,8 +76,7 @@ class Choices:
             self._known.add(key)
             self._pending.append([*self._path, (key, False)])
             return True
-        taken = Counter(holds for known, holds in self._path if known == key)
-        return taken[True] <= taken[False]
+        return self._balances.get(key, 0) <= 0
 
 
 class DryDecider(Decider):

@@ -11,13 +11,15 @@ from ...playbook.plan import Plan
 from ...telemetry.masking import masking
 from ..answers import Answers, Given, TaskKey, answer_name
 from .decider import Choices
-from .path import DryPath, DryStep, play
+from .path import DryPath, DryStep, play, undecided
 from .pipeline import DryCall
 from .unknown import as_document
 
 # more are not followed: paths, and steps and calls in all of them
 MAX_PATHS: Final = 50
 MAX_SIZE: Final = 40_000
+# of a path that is too long to be followed to its end, these are enough to see why
+MAX_STEPS_SHOWN: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,13 @@ async def dry_run(plan: Plan, payload: Mapping[str, Any], answers: Mapping[TaskK
 
 
 def _path(plan: Plan, path: DryPath) -> dict[str, Any]:
+    shown = path.steps[:MAX_STEPS_SHOWN] if path.is_too_long else path.steps
     return {
         "status": path.status,
         "error": as_document(path.error),
-        "choices": [as_document(condition) for condition in path.choices],
-        "steps": [_step(plan, step) for step in path.steps],
+        "choices": [as_document(condition) for condition in undecided(shown)],
+        "steps": [_step(plan, step) for step in shown],
+        "more_steps": len(path.steps) - len(shown),
         "warnings": path.warnings,
     }
 

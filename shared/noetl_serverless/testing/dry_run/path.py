@@ -3,7 +3,7 @@ report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, cast
@@ -31,6 +31,7 @@ from ...worker.execution.toolbox import Toolbox
 from ..answers import Answers
 from .decider import Choices, Condition, DryDecider
 from .pipeline import DryCall, DryPipeline, DryTool
+from .recurrence import Recurrence, steps_begun
 from .unknown import KIND, Unknown, as_part, reference
 
 EXECUTION: Final = "1"
@@ -63,7 +64,8 @@ class DryStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DryPath:
-    """`steps` in the order in which they begin. `status`: completed, failed, or running if it is too long."""
+    """`steps` in the order in which they begin. `status`: completed, failed, endless if it repeats itself (then `error`
+    says which steps), or running if it is too long."""
 
     steps: list[DryStep]
     status: str
@@ -76,9 +78,14 @@ class DryPath:
         return sum(1 + len(step.calls) + step.more_calls for step in self.steps)
 
     @property
-    def choices(self) -> list[Condition]:
-        """What it is one path of several for, in the order of its steps."""
-        return [condition for step in self.steps for condition in step.conditions if condition.undecided]
+    def is_too_long(self) -> bool:
+        """Whether it was not followed to its end, or ended because a step may begin no more."""
+        return self.status == "running" or (self.error or {}).get("code") == "turns.exceeded"
+
+
+def undecided(steps: Iterable[DryStep]) -> list[Condition]:
+    """What a path with these steps is one path of several for, in their order."""
+    return [condition for step in steps for condition in step.conditions if condition.undecided]
 
 
 async def play(
@@ -105,6 +112,7 @@ class _Play:
         self.answers = answers
         self.choices = choices
         self.tool = DryTool(answers)
+        self.recurrence = Recurrence(answers, choices)
         self.log: list[Event] = []
         self.conditions: list[Condition] = []
         # by `step#generation`
@@ -129,13 +137,35 @@ class _Play:
     async def play(self, ctx: Mapping[str, Any]) -> DryPath:
         started = {"path": self.plan.path, "entry": self.plan.entry, "depth": 0, "ctx": dict(ctx)}
         self._feed(Event(e.STARTED, 0, payload=started))
+        repeated: int | None = None
         while not self.state.ended and self.state.commands and len(self.runs) < MAX_STEPS + len(self.plan.steps):
-            await self._run(next(iter(self.state.commands)))
+            command_id = next(iter(self.state.commands))
+            if self.state.commands[command_id].key not in self.runs:
+                repeated = self.recurrence.of(self.state)
+                if repeated is not None:
+                    break
+            await self._run(command_id)
         found = trace(self.log)
         for condition in self.conditions:
             self.of_run.setdefault(token_key(condition.step, condition.generation), []).append(condition)
         steps = [self._described(run) for run in found.runs.values()]
+        if repeated is not None:
+            # without the one that begins the next turn
+            return self._endless(steps[: steps_begun(self.state) - 1], repeated)
         return DryPath(steps=steps, status=self.state.status, error=self.state.error, warnings=found.warnings)
+
+    def _endless(self, steps: list[DryStep], first: int) -> DryPath:
+        """The path that ends where the step with the number `first` would follow again."""
+        last = len(steps)
+        what = "it is" if first == last else f"steps {first} to {last} are"
+        back = "itself" if first == last else f"step {first}"
+        message = (
+            f"step {last} leads back to {back} and nothing has changed: {what} repeated until executor.spec.max_turns "
+            f"({self.plan.max_turns:,}) ends the execution"
+            + (", unless undecided conditions come out otherwise than here" if undecided(steps[first - 1 :]) else "")
+        )
+        error = {"kind": "routing", "code": "turns.exceeded", "message": message, "retryable": False}
+        return DryPath(steps=steps, status="endless", error=error, warnings=[])
 
     def _feed(self, fact: Event) -> None:
         def decider(plan: Plan, state: State, fact: Event) -> Decider:

@@ -23,6 +23,7 @@ MAX_VALUES: Final = 500
 MAX_CHARACTERS: Final = 2000
 # known fields of an unknown value are kept up to this size each
 _FIELD_BYTES: Final = 4096
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 class Unknown(View):
@@ -65,9 +66,17 @@ def has_unknown(value: Any) -> bool:
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, View):
+        # large values are nearly all plain ones, for which the checks of abstract classes would take most of the time
+        if isinstance(item, dict):
+            stack.extend(item.values())
+        elif isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif type(item) in _SCALARS:
+            continue
+        elif isinstance(item, View):
             return True
-        stack.extend(item.values() if isinstance(item, Mapping) else item if isinstance(item, (list, tuple)) else ())
+        elif isinstance(item, Mapping):
+            stack.extend(item.values())
     return False
 
 

@@ -1,0 +1,66 @@
+"""Whether a path has come back to where it was: then it takes the same turn for ever, and need not be followed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from ...engine.state import State
+from ..answers import Answers
+from .decider import Choices
+
+
+class Recurrence:
+    """The situations in which the steps of one path began."""
+
+    def __init__(self, answers: Answers, choices: Choices) -> None:
+        self._answers = answers
+        self._choices = choices
+        # situation -> the number of the step that began in it
+        self._seen: dict[bytes, int] = {}
+
+    def of(self, state: State) -> int | None:
+        """The number, from 1, of the earlier step that began in the situation in which one begins now; None if there is
+        no such step. Steps beside others are not looked at: of what these have done so far, the state holds a part."""
+        balances = self._choices.balances
+        if len(state.tokens) != 1 or balances is None:
+            return None
+        (token,) = state.tokens.values()
+        number = steps_begun(state)
+        situation = _digest(
+            [
+                token.step,
+                state.ctx,
+                {name: _of_any_run(ref) for name, ref in state.ctx_refs.items()},
+                {name: {**outcome, "ref": _of_any_run(outcome.get("ref"))} for name, outcome in state.outcomes.items()},
+                state.waiting,
+                state.last,
+                state.spent,
+                # whether a step has ever begun decides something, how often it has does not before max_turns
+                list(state.generations),
+                list(self._answers.taken_of_lists.items()),
+                list(balances.items()),
+            ]
+        )
+        earlier = self._seen.setdefault(situation, number)
+        return earlier if earlier < number else None
+
+
+def steps_begun(state: State) -> int:
+    """How often steps have begun so far, skipped ones included."""
+    return sum(state.generations.values())
+
+
+def _of_any_run(ref: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The reference without the number of the run of its loop, which tells apart what is equally unknown."""
+    if ref is None or ref["kind"] != "manifest":
+        return ref
+    return {**ref, "ref": str(ref["ref"]).rpartition("/")[0]}
+
+
+def _digest(situation: list[Any]) -> bytes:
+    # the order of keys and the type of a number are a part of it: templates can tell them apart
+    return sha256(orjson.dumps(situation)).digest()
