@@ -39,6 +39,27 @@ def test_the_files_beside_a_playbook_go_with_it(folder: Path, monkeypatch: pytes
     assert split(with_script_files(TEXT, "p.yaml")) == split(with_script_files(TEXT, "-")) == expected
 
 
+def test_a_file_that_is_not_beside_it_is_looked_for_in_the_current_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = TEXT.replace("./sum.sql", "./playbooks/sum.sql")
+    assert split(with_script_files(text, str(folder / "p.yaml")))[1]["./playbooks/sum.sql"] == "SELECT 1\r\n"
+    # those beside the playbook come first
+    (tmp_path / "sum.sql").write_text("SELECT 2")
+    assert split(with_script_files(TEXT, str(folder / "p.yaml")))[1]["./sum.sql"] == "SELECT 1\r\n"
+
+
+@pytest.mark.parametrize("uri", ["playbooks/../../secret.py", "playbooks/link.py"])
+def test_nothing_outside_of_the_current_folder_is_sent(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    (folder / "link.py").symlink_to("../secret.py")
+    monkeypatch.chdir(folder)
+    with pytest.raises(WrongUse):
+        with_script_files(TEXT.replace("./sum.sql", uri), str(tmp_path / "elsewhere" / "p.yaml"))
+
+
 def test_a_script_in_an_older_place_goes_with_it_too(folder: Path) -> None:
     text = f"{TEXT[: TEXT.index('    tool')]}    tool: python\n    script: {{uri: lib/load.py}}\n"
     assert split(with_script_files(text, str(folder / "p.yaml")))[1].keys() == {"lib/load.py"}

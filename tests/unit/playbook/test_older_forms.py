@@ -308,3 +308,71 @@ def test_a_script_is_where_the_workload_of_the_playbook_says(uri: str, read: str
     document = read_playbook(text)
     assert [script.uri for _, script in scripts_of(document.root)] == ([read] if read else [])
     assert [f"write uri: {read}" in warning.message for warning in document.warnings] == ([True] if read else [])
+
+
+@pytest.mark.parametrize(
+    ("source", "location"),
+    [
+        ('{type: http, endpoint: "{{ workload.host }}"}', "http://h/x.py"),
+        ('{type: http, endpoint: "{{ ctx.host }}"}', None),
+        ("{type: http, endpoint: http://h, method: GET, timeout: 3}", "http://h/x.py"),
+        ("{type: http, endpoint: http://h, method: POST}", None),
+        ("{type: http, endpoint: http://h, timeout: 21}", None),
+    ],
+)
+def test_the_server_of_a_script_may_be_of_the_workload_too(source: str, location: str | None) -> None:
+    text = tool(f"kind: python\nscript: {{uri: x.py, source: {source}}}") + "workload: {host: http://h}\n"
+    found = [script.location for _, script in scripts_of(read_playbook(text).root)]
+    assert found == [location] if location else "{{" in str(found) or not found
+
+
+@pytest.mark.parametrize(
+    ("next_", "mode"),
+    [
+        ("[{step: a}, {step: b}]", "inclusive"),
+        ("{arcs: [{step: a}, {step: b}]}", "exclusive"),
+    ],
+)
+def test_next_mode_is_the_mode_of_the_router(next_: str, mode: str) -> None:
+    text = step(f"step: a\ntool: {{kind: noop}}\nspec: {{next_mode: {mode}}}\nnext: {next_}") + "  - {step: b}\n"
+    router = load_playbook(text).playbook.workflow[0].next
+    assert router is not None and router.spec is not None
+    assert (router.spec.mode, [arc.step for arc in router.arcs]) == (mode, ["a", "b"])
+
+
+@pytest.mark.parametrize("next_", ["{spec: {mode: exclusive}, arcs: [{step: a}]}", "a"])
+def test_next_mode_that_is_said_twice_or_of_no_list_is_refused(next_: str) -> None:
+    text = step(f"step: a\ntool: {{kind: noop}}\nspec: {{next_mode: inclusive}}\nnext: {next_}")
+    assert any("'next_mode'" in message for _, message in refused(text))
+
+
+@pytest.mark.parametrize("words", ["[network]", "timeout", "[timeout, 3]", "[]"])
+def test_retry_on_what_is_not_known_is_refused(words: str) -> None:
+    text = tool(f"kind: noop\nretry: {{max_attempts: 2, retry_on: {words}}}")
+    assert any("'retry_on'" in message for _, message in refused(text))
+
+
+@pytest.mark.parametrize("spec", ["{entry_step: a}", "{budget: {max_invocations: 1}, x: 1}", "[]", "1"])
+def test_a_spec_of_the_playbook_that_is_no_workload_is_refused(spec: str) -> None:
+    text = tool("kind: noop") + f"spec: {spec}\n"
+    assert any("'spec'" in message for _, message in refused(text))
+
+
+@pytest.mark.parametrize(
+    "select",
+    [
+        "{strategy: first, threshold_kb: 1}",
+        "{strategy: size_threshold}",
+        "{strategy: size_threshold, threshold_kb: -1}",
+    ],
+)
+def test_an_output_select_that_says_something_else_is_refused(select: str) -> None:
+    text = tool(f"kind: noop\noutput_select: {select}")
+    assert any("'output_select'" in message for _, message in refused(text))
+
+
+def test_a_fault_in_a_rewritten_part_is_where_it_was_written() -> None:
+    text = step("step: a\ntool: {kind: noop}\nspec: {next_mode: inclusive}\nnext:\n  - step: nowhere\n  - {step: a}")
+    assert refused(text) == [(9, "there is no step 'nowhere'")]
+    text = tool("kind: python\nscript: {uri: inline, source: {type: inline, code: 'result ='}}")
+    assert [line for line, _ in refused(text)] == [8]

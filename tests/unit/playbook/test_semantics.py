@@ -27,12 +27,16 @@ class TestNames:
 
     @pytest.mark.parametrize(
         "name",
-        ["workload", "ctx", "iter", "output", "event", "error", "loop", "results", "step", "execution_id", "_prev",
-         "keychain", "range", "dict", "true", "none", "not", "loop_index"],
+        ["workload", "ctx", "iter", "loop", "results", "step", "execution_id", "_prev", "keychain", "true", "none",
+         "not", "loop_index"],
     )  # fmt: skip
     def test_a_step_cannot_take_a_name_that_means_something_else(self, name: str) -> None:
         fault = only(step(f"step: '{name}'\ntool: {{kind: noop}}"))
         assert (fault.line, fault.code) == (5, "playbook.reserved_name")
+
+    @pytest.mark.parametrize("name", ["output", "event", "error", "range", "dict", "namespace"])
+    def test_it_can_where_templates_only_cannot_read_it(self, name: str) -> None:
+        load_playbook(step(f"step: {name}\ntool: {{kind: noop}}"))
 
     def test_nor_can_an_iterator_or_a_task(self) -> None:
         loop = "step: a\ntool: {kind: noop}\nloop: {in: [1], iterator: output}"
@@ -126,7 +130,6 @@ class TestRules:
             ("{else: {then: {do: continue, set: {x: 1}}}}", "write ctx.x"),
             ("{else: {then: {do: continue, set: {workload.x: 1}}}}", "write ctx.x"),
             ("{else: {then: {do: continue, set: {ctx.a.b: 1}}}}", "'a.b' is not a valid name"),
-            ("{else: {then: {do: continue, set: {iter.a: 1}}}}", "only in a rule of a tool in a loop"),
             ("{when: output.status == 'ok', then: {do: fail}}", "write {{ output.status == 'ok' }}"),
             ("{when: '{{ a }} and {{ b }}', then: {do: fail}}", "always true"),
         ],
@@ -144,9 +147,9 @@ class TestRules:
         text = "step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: [{then: {allow: false}}]}}}"
         assert "'when' is required" in only(step(text)).message
 
-    def test_iter_may_be_set_in_a_loop(self) -> None:
-        text = tool(rules("{else: {then: {do: continue, set: {iter.a: 1, step.b: 2}}}}"))
-        load_playbook(text + "    loop: {in: [1], iterator: i}\n")
+    @pytest.mark.parametrize("loop", ["", "    loop: {in: [1], iterator: i}\n"])
+    def test_iter_may_be_set_in_any_rule(self, loop: str) -> None:
+        load_playbook(tool(rules("{else: {then: {do: continue, set: {iter.a: 1, step.b: 2}}}}")) + loop)
 
 
 class TestPlacesOfAKey:
@@ -154,7 +157,7 @@ class TestPlacesOfAKey:
         ("extra", "message"),
         [
             ("set: {x: 1}", "write ctx.x"),
-            ("set: {iter.x: 1}", "only in a rule of a tool in a loop"),
+            ("set: {iter.x: 1}", "only in a rule of a tool; here: ctx."),
             ("set: {step.x: 1}", "only in a rule of a tool"),
             ("next: {arcs: [{step: a, set: {iter.x: 1}}]}", "only in a rule"),
             ("spec: {policy: {failure: {mode: best_effort}}}", "requires a loop"),
@@ -183,18 +186,6 @@ class TestPlacesOfAKey:
     def test_a_timeout_of_http_stands_once(self) -> None:
         fault = only(tool("kind: http\nurl: x\ntimeout: 5\nspec: {timeout: {read: 3}}"))
         assert (fault.line, fault.message) == (9, "the timeout is given here and in a spec; give it only once")
-
-    def test_a_rule_of_the_workbook_that_sets_iter_needs_a_loop_where_it_is_used(self) -> None:
-        text = """
-            workbook:
-              - name: w
-                tool:
-                  kind: noop
-                  spec: {policy: {rules: [{else: {then: {do: continue, set: {iter.x: 1}}}}]}}
-            workflow:
-              - {step: a, tool: {kind: workbook, name: w}}
-            """
-        assert only(playbook(text)).line == 10
 
 
 def test_a_loop_has_no_output_to_select_from() -> None:
