@@ -38,6 +38,9 @@ def _canonical(text: str) -> str:
     # what begins the file is about all of it, whichever key comes first
     first = tree.root.entries[0] if tree.root.entries else None
     head, marker = (first.leading if first else []), ["---"] if tree.has_marker else []
+    if marker and head and not head[-1]:
+        # of a blank line after the marker, which parts the head from the first key
+        head = head[:-1]
     if first is not None:
         first.leading = []
     arrange(tree.root)

@@ -189,6 +189,19 @@ def test_an_anchor_stays_before_its_aliases() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("# c\n---\n\na: 1\n", "# c\n---\na: 1\n"),
+        ("# c\n\n\n---\n\n\na: 1\n", "# c\n---\na: 1\n"),
+        ("---\n# c\n\na: 1\n", "# c\n---\na: 1\n"),
+        ("# c\n\n\na: 1\n", "# c\n\na: 1\n"),
+    ],
+)
+def test_no_blank_line_stands_before_a_marker(written: str, expected: str) -> None:
+    assert form(written) == form(expected) == expected
+
+
+@pytest.mark.parametrize(
     "written",
     [
         "a: yes\nb: 012\nc: 1_000\nd: ~\ne:\nf: 2020-01-01\ng: !!str 5\n",
