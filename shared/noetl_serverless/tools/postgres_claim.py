@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from .port import Credential
 from .postgres_config import PostgresConfig
-from .postgres_connection import Connection, Connections
+from .postgres_connection import Connection, Connections, TooManyRows
 from .postgres_work import Work
-from .sql import SqlError
+from .sql import SqlError, Statement
 
+_WITHOUT_NESTED_LOOPS = "SET LOCAL enable_nestloop = off"
 # in_progress: nobody knows yet; unknown: so old that the server has forgotten it
 TransactionStatus = Literal["committed", "aborted", "in progress", "unknown"]
 
@@ -50,8 +51,18 @@ class ClaimWork(Work):
     def claim(self) -> Claimed:
         """Raises what `postgres_work.failure_of` turns into a failure."""
         queries = self._statements()
+        try:
+            return self._claim(queries)
+        except TooManyRows:
+            # the LIMIT in `id IN (SELECT ... LIMIT 2 FOR UPDATE SKIP LOCKED)` counts anew for each row that a nested
+            # loop joins it to, and whether there is one depends on the statistics of the table. Nothing was claimed
+            return self._claim(queries, _WITHOUT_NESTED_LOOPS)
+
+    def _claim(self, queries: list[Statement], setting: str | None = None) -> Claimed:
         connection = self._open()
         try:
+            if setting is not None:
+                connection.execute_simple(setting)
             found_rows = self._all_in(connection, queries)
             if not found_rows["columns"]:
                 raise SqlError("the claim gives no rows: end it with RETURNING; nothing was claimed")

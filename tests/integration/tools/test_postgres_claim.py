@@ -92,6 +92,36 @@ async def test_rows_are_recorded_before_they_are_claimed(
     assert await postgres.claim_status("wh", context, records.found[0][1]) == "committed"
 
 
+async def test_a_limit_that_a_nested_loop_would_not_hold_is_held(
+    postgres: Postgres, context: ToolContext, database: Connection
+) -> None:
+    """As in a table whose statistics know nothing of the rows that it has now."""
+    database.execute_simple(
+        "CREATE TABLE parts (job text, id int, state text DEFAULT 'new', PRIMARY KEY (job, id));"
+        "INSERT INTO parts SELECT 'job' || n, 1, 'done' FROM generate_series(1, 3000) AS n; ANALYZE parts;"
+        "INSERT INTO parts SELECT 'today', generate_series(1, 15)"
+    )
+    claim = (
+        "UPDATE parts SET state = 'taken' WHERE job = 'today' AND id IN (SELECT id FROM parts WHERE job = 'today' "
+        "AND state = 'new' ORDER BY id LIMIT 3 FOR UPDATE SKIP LOCKED) RETURNING id"
+    )
+    (first, *_) = database.run(f"EXPLAIN {claim.replace('SKIP LOCKED', '')}")[1:]
+    assert "Nested Loop Semi Join" in first[0], "the test shows nothing with this plan"
+    call = ToolCall("postgres", "claim", {"auth": "wh", "command": claim, "max_rows": 3})
+    claimed = [row["id"] for _ in range(6) for row in (await postgres.claim(call, context, Records(), 10)).data["rows"]]
+    assert claimed == list(range(1, 16))
+
+
+async def test_more_rows_than_a_claim_may_have_are_an_error(
+    postgres: Postgres, context: ToolContext, database: Connection
+) -> None:
+    call = ToolCall("postgres", "claim", {"auth": "wh", "command": CLAIM, "max_rows": 1})
+    records = Records()
+    outcome = await postgres.claim(call, context, records, 10)
+    assert outcome.error is not None and outcome.error["code"] == "postgres.too_many_rows"
+    assert (records.found, taken(database)) == ([], [])
+
+
 async def test_nothing_is_recorded_where_there_is_nothing_to_claim(
     postgres: Postgres, context: ToolContext, database: Connection
 ) -> None:
