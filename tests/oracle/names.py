@@ -95,7 +95,9 @@ class Envelope(_Data):
         if name == "status":
             return self._outcome.status
         if name == "data":
-            return self._outcome.data if self._outcome.extracted is None else _Data(self._outcome, self._fetches)
+            if self._outcome.extracted is not None:
+                return _Data(self._outcome, self._fetches)
+            return NOTHING if self._outcome.data is None and self._outcome.status == "error" else self._outcome.data
         if name == "error":
             return self._outcome.error or NOTHING
         if name == "ref":
@@ -123,7 +125,10 @@ class Scope:
         """The nearer hides the farther: `more`, the iteration, steps, ctx, workload."""
         steps = {name: StepResult(outcome, fetches) for name, outcome in self.outcomes.items()}
         layers = {**self.workload, **self.ctx, **steps, **(more.get("iter") or {}), **(more.pop("labels", None) or {})}
-        free = {name: value for name, value in layers.items() if name not in RESERVED}
+        older: dict[str, Any] = {"job": dict.fromkeys(("uuid", "id", "execution_id"), self.execution_id)}
+        if (output := more.get("output")) is not None:
+            older["result"] = output.field("data")
+        free = {**older, **{name: value for name, value in layers.items() if name not in RESERVED}}
         own = {"workload": self.workload, "ctx": self.ctx, "execution_id": self.execution_id, "keychain": self.secrets}
         return {**free, **own, **{name: value for name, value in more.items() if value is not None}}
 

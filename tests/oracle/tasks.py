@@ -51,7 +51,8 @@ class Run:
         self._generation = generation
         self._answer = answer
         self._scope = scope
-        self._iter = dict(iteration) if iteration is not None else None
+        sets_iter = any(key.startswith("iter.") for task in step.tasks for rule in task.rules for key in rule.set)
+        self._iter = dict(iteration) if iteration is not None else {} if sets_iter else None
         self._loop = loop
         self._local: dict[str, Any] = {}
         self._results: dict[str, Any] = {}
@@ -162,7 +163,7 @@ class Run:
         try:
             return next((rule for rule in task.rules if rule.when is None or holds(rule.when, names)), None)
         except Unrenderable as error:
-            raise _Failed({"code": "template.error", "message": str(error)}) from error
+            raise _Failed(_beside(outcome, error)) from error
 
     def _write(self, rule: Rule, outcome: Outcome, task: Task, attempt: int) -> None:
         """All values are rendered before any takes effect."""
@@ -170,14 +171,12 @@ class Run:
         try:
             values = {key: render(value, names) for key, value in rule.set.items()}
         except Unrenderable as error:
-            raise _Failed({"code": "template.error", "message": str(error)}) from error
+            raise _Failed(_beside(outcome, error)) from error
         for key, value in values.items():
             scope, _, name = key.partition(".")
-            if scope == "iter":
-                # also outside of a loop
-                self._iter = {**(self._iter or {}), name: value}
-            else:
-                {"ctx": self._set, "step": self._local}[scope][name] = value
+            place = {"ctx": self._set, "step": self._local, "iter": self._iter}[scope]
+            assert place is not None
+            place[name] = value
 
     def _target(self, rule: Rule, index: int) -> int:
         if rule.to in PREVIOUS:
@@ -200,6 +199,12 @@ def _at(value: Any, path: tuple[str, ...]) -> Any:
     for part in path:
         value = value[part]
     return value
+
+
+def _beside(outcome: Outcome, error: Unrenderable) -> dict[str, Any]:
+    """What the call failed with comes first."""
+    routing = {"code": "template.error", "message": str(error)}
+    return routing if outcome.error is None else {**outcome.error, "routing": routing}
 
 
 def _nearer(given: Mapping[str, Any], names: Mapping[str, Any]) -> dict[str, Any]:

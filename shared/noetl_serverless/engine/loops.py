@@ -95,7 +95,7 @@ def _width(decision: Decision, loop: Loop, count: int) -> int:
         raise ValueError(f"max_in_flight must be an integer, not {value!r:.100}")
     if width > IN_FLIGHT or width < min(1, count):
         raise ValueError(f"max_in_flight must be from 1 to {IN_FLIGHT}, not {width!s:.100}")
-    return max(1, width)
+    return max(1, min(width, loop.limit or width))
 
 
 def issue_frames(decision: Decision, step: Step, generation: int) -> None:

@@ -147,6 +147,7 @@ class _Compiler:
             mode=spec.mode,
             max_in_flight=self._width(step.loop, spec, (*here, "spec", "max_in_flight")),
             best_effort=failure is not None and failure.mode == "best_effort",
+            limit=step.loop.cursor.options.pool_size if step.loop.cursor and step.loop.cursor.options else None,
             exec=policy.exec,
             cursor=self._cursor(step.loop.cursor, spec.frame or model.FramePolicy(), (*here, "cursor")),
         )
@@ -182,8 +183,6 @@ class _Compiler:
             return DEFAULT_IN_FLIGHT
         if isinstance(width, int):
             return min(width, limit or width)
-        if limit is not None:
-            self.trees.faults.add("max_in_flight is a template: 'pool_size' requires a number there, or none", path)
         template = self.trees.template(width, path)
         if template is not None and not template.is_expression:
             self.trees.faults.add("max_in_flight is a number or one {{ expression }} that gives it", path)

@@ -167,7 +167,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "desc": _DESC,
         "input": (
             f"{_INPUT}. They are for all tools of the step; those of a tool take precedence. Templates of the tools' "
-            "configuration and input read them by name, before anything else of that name"
+            "configuration, timeout and input read them by name, before anything else of that name"
         ),
         "tool": "The tool to call, or a list of tools, which are called in order. Without it, the step does nothing",
         "loop": "Run the tools once for each item",
@@ -205,8 +205,8 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
             "..., else the name of the step. For kind workbook: the name of the task of the workbook, required"
         ),
         "input": (
-            f"{_INPUT}. They take precedence over those of the step. Templates of its configuration read them by name, "
-            "before anything else of that name"
+            f"{_INPUT}. They take precedence over those of the step. Templates of its configuration and timeout read "
+            "them by name, before anything else of that name"
         ),
         "spec": "Timeout and rules of the tool",
         "output": "Where the result goes, and what stays readable of a large one",

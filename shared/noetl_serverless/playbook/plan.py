@@ -114,6 +114,8 @@ class Loop:
     iterator: str
     mode: Literal["sequential", "parallel", "cursor"]
     max_in_flight: int | Template
+    # of what a template gives for it
+    limit: int | None = None
     best_effort: bool = False
     # distributed: a command for each item; local: batches as large as a frame may be; None: adapted to the items
     exec: Literal["distributed", "local"] | None = None

@@ -33,9 +33,38 @@ RESERVED: Final = frozenset(
 LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
 
+class OlderNames(Mapping[str, Any]):
+    """What older playbooks read: `job`, which is the execution, and `result`, which is `output.data`. Not reserved:
+    anything else of that name hides it."""
+
+    __slots__ = ("_execution_id", "_output")
+
+    def __init__(self, execution_id: str, output: OutputView | None) -> None:
+        self._execution_id = execution_id
+        self._output = output
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "job":
+            return dict.fromkeys(("uuid", "id", "execution_id"), self._execution_id)
+        if name == "result" and self._output is not None:
+            return self._output.lookup("data")
+        raise KeyError(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name == "job" or (name == "result" and self._output is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        yield "job"
+        if self._output is not None:
+            yield "result"
+
+    def __len__(self) -> int:
+        return 1 if self._output is None else 2
+
+
 class Scope(Mapping[str, Any]):
     """Names by precedence: reserved names, `input`, `extra`, keys of `iter`, step names, keys of `ctx`, keys of
-    `workload`."""
+    `workload`, older names."""
 
     __slots__ = ("_extra", "_layers", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
 
@@ -142,7 +171,8 @@ def build_scope(
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
     before = (extra, iter or {}) if input is None else (input, extra, iter or {})
-    return Scope(reserved, before, steps, (ctx, workload), reader, meter, loops)
+    older = OlderNames(execution_id, reserved.get("output"))
+    return Scope(reserved, before, steps, (ctx, workload, older), reader, meter, loops)
 
 
 def read_names(reads: Reads, scope: Mapping[str, Any]) -> dict[str, Any]:

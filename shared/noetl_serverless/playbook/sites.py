@@ -89,9 +89,8 @@ def _configuration(step: Step, task: Task) -> Iterator[tuple[list[Tree], frozens
     config = {**task.config} if isinstance(task.config, dict) else {}
     own = config.pop("input", None)
     of_step = _keys(step.input) | step.secret_input.keys()
-    yield [task.timeout], frozenset()
     yield [own], of_step
-    yield [*config.values()], of_step | _keys(own)
+    yield [*config.values(), task.timeout], of_step | _keys(own)
 
 
 def _keys(tree: Tree) -> frozenset[str]:

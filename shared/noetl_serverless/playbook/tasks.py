@@ -60,13 +60,13 @@ class Tasks:
         if self._is_inlined(tool):
             return self._inlined(step, tool, path, names, index)
         timeout = timeout_of(self.playbook, step, tool)
-        config = self._config(tool, path)
+        config, limit = self._config(tool, path), self._timeout(timeout, path)
         return Task(
             name=names[index],
             kind=tool.kind,
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(tool, path, names, index, {}),
-            timeout=self._timeout(timeout, path),
+            timeout=limit,
             output=self._output(tool),
             place=self.trees.place(path),
             accumulate=_accumulate(tool),
@@ -75,7 +75,7 @@ class Tasks:
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
-            reads_input=_reads_input(config, step),
+            reads_input=_reads_input({**config, "timeout": limit}, step),
         )
 
     def _inlined(self, step: model.Step, use: model.Tool, path: Path, names: list[str], index: int) -> Task:
@@ -90,12 +90,13 @@ class Tasks:
         own_rules = use.spec is not None and use.spec.policy is not None and bool(use.spec.policy.rules)
         aliases = {use.name or "": names[index]}
         timeout = timeout_of(self.playbook, step, tool, use)
+        limit = self._timeout(timeout, path)
         return Task(
             name=names[index],
             kind=tool.kind,
             config=self._with_timeout(config, tool.kind, timeout, path),
             rules=self._rules(use if own_rules else tool, path if own_rules else at, names, index, aliases),
-            timeout=self._timeout(timeout, path),
+            timeout=limit,
             output=self._output(use if use.output else tool),
             place=self.trees.place(path),
             accumulate=_accumulate(use) or _accumulate(tool),
@@ -104,7 +105,7 @@ class Tasks:
             max_bytes=self._max_bytes,
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
-            reads_input=_reads_input(config, step),
+            reads_input=_reads_input({**config, "timeout": limit}, step),
         )
 
     @property

@@ -17,12 +17,13 @@ from .sandbox import GLOBALS
 from .scope import RESERVED
 from .sites import Site, assigned, sites
 from .template import SqlTemplate, Template
+from .template_places import find_place
 
 CODE = "playbook.undefined_name"
 # what can be read of a step that was skipped
 _OF_SKIPPED = frozenset({"status", "error", "_ref"})
 _WHERE = {
-    "iter": "a tool of a step with a loop",
+    "iter": "a tool of a step with a loop, or whose rules set iter.NAME,",
     "loop": "a step with a loop",
     "event": "'set' and the arcs of a step",
     "output": "rules, 'set' of a step, and arcs",
@@ -65,6 +66,8 @@ class _Names:
             return
         elif name in self.plan.steps:
             yield from self._step(site, name, segments)
+        elif name == "job" or (name == "result" and "output" not in site.absent):
+            return
         else:
             known = {
                 *site.names,
@@ -85,7 +88,7 @@ class _Names:
         known, text = {
             "workload": (self.plan.workload.keys(), "the workload has no '{}'{}: the caller must pass it"),
             "ctx": (self.ctx, "nothing sets ctx.{}{}: the caller must pass it in 'ctx'"),
-            "iter": (site.iter, "nothing sets iter.{} in this loop{}"),
+            "iter": (site.iter, "nothing sets iter.{} in this step{}"),
             "step": (site.locals, "no rule of this step sets step.{}{}"),
         }.get(name, (keys, ""))
         for key in sorted(keys - {"get", *known}):
@@ -111,8 +114,8 @@ class _Names:
         place = template.place
         if place is None:
             return
-        below = max(_line(template, name) - 1, 0)
-        self.faults.add_at(message, pointer_keys(place.pointer), place.line + below, 1 if below else place.column, code)
+        line, column = place.within(*find_place(template.environment, template.source, None, name))
+        self.faults.add_at(message, pointer_keys(place.pointer), line, column, code)
 
 
 class _Order:
@@ -184,9 +187,3 @@ def _dotted(node: nodes.Node) -> str:
         case nodes.Getattr(node=inner) | nodes.Getitem(node=inner):
             return _dotted(inner)
     return ""
-
-
-def _line(template: Template | SqlTemplate, name: str) -> int:
-    """The first line of the template that has this name, from 1."""
-    tree = template.environment.parse(template.source)
-    return min((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), default=1)

@@ -34,7 +34,7 @@ def _unread(keys: Iterable[str], tasks: Iterable[Task]) -> Iterator[str]:
     if any(task.kind not in _GIVEN_NO_INPUT for task in tasks):
         return
     read = {name.split(".")[0] for task in tasks for name in task.expects}
-    read |= merge(template.reads for task in tasks for template in templates_in(task.config)).keys()
+    read |= merge(template.reads for task in tasks for template in templates_in([task.config, task.timeout])).keys()
     yield from (key for key in keys if key not in read)
 
 

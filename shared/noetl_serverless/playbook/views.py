@@ -331,8 +331,7 @@ class OutputView(View):
     def lookup(self, key: str) -> Any:
         # the second is the name that the original has for it at http
         if key in ("data", "response"):
-            ref = self._envelope.get("ref")
-            return self._envelope.get("data") if ref is None else RefView(ref, self._reader, self.title())
+            return self._data()
         if key in ("status", "ref"):
             return self._envelope.get(key)
         value = self._part(key)
@@ -349,6 +348,14 @@ class OutputView(View):
 
     def title(self) -> str:
         return "the output"
+
+    def _data(self) -> Any:
+        """Of a call that failed without any it is null, and so are its fields, which rules ask for after every call."""
+        ref = self._envelope.get("ref")
+        if ref is not None:
+            return RefView(ref, self._reader, self.title())
+        data = self._envelope.get("data")
+        return NOTHING if data is None and self._envelope.get("status") == "error" else data
 
     def _part(self, key: str) -> Any:
         value = self._envelope.get(key)

@@ -62,6 +62,13 @@ class PostgresConfig(ToolConfig):
     transaction: bool = Field(
         default=True, description="If false, run each statement on its own, for those that cannot run in a transaction."
     )
+    each_statement: bool = Field(
+        default=False,
+        description=(
+            'Whether the result also has what each statement gave, as command_0, command_1, ...: {"rows", "row_count", '
+            '"columns"}. max_bytes is then for all of them together.'
+        ),
+    )
     pool: PostgresPool | None = Field(default=None, description="Limits the connections that are used at once.")
     max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
     max_bytes: int = Field(

@@ -74,7 +74,10 @@ def test_what_can_be_read_is_not_reported(expression: str) -> None:
         ("c.status", "the step 'c' cannot have run yet: it comes after 'b'"),
         ("b.rows", "the step 'b' cannot have run yet when it reads itself"),
         ("other.rows", "no path leads from the step 'other' to 'b': here it has no result, only a status"),
-        ("iter.x", "'iter' has no value here: only a tool of a step with a loop can read it"),
+        (
+            "iter.x",
+            "'iter' has no value here: only a tool of a step with a loop, or whose rules set iter.NAME, can read it",
+        ),
         ("output.data", "'output' has no value here: only rules, 'set' of a step, and arcs can read it"),
         ("event.name", "'event' has no value here: only 'set' and the arcs of a step can read it"),
         ("step.x", "no rule of this step sets step.x"),
@@ -119,10 +122,10 @@ def test_a_loop_gives_its_item_and_what_its_rules_set() -> None:
         next: {arcs: [{step: a, when: "{{ ctx.x and ctx.y and loop.done and iter.number }}"}]}
     """
     assert found(loop) == [
-        "nothing sets iter.numbr in this loop; did you mean 'number'?",
+        "nothing sets iter.numbr in this step; did you mean 'number'?",
         "'number' is not defined here; only the caller can give it, as a key of the workload",
         "'loop_index' is not defined here; only the caller can give it, as a key of the workload",
-        "'iter' has no value here: only a tool of a step with a loop can read it",
+        "'iter' has no value here: only a tool of a step with a loop, or whose rules set iter.NAME, can read it",
     ]
 
 
@@ -162,7 +165,9 @@ def test_a_task_of_the_workbook_is_read_where_it_is_used() -> None:
       - {step: a, loop: {in: [1], iterator: number}, tool: {kind: workbook, name: t}, next: {arcs: [{step: b}]}}
       - {step: b, tool: {kind: workbook, name: t}}
     """
-    assert found(workbook) == ["'iter' has no value here: only a tool of a step with a loop can read it"]
+    assert found(workbook) == [
+        "'iter' has no value here: only a tool of a step with a loop, or whose rules set iter.NAME, can read it"
+    ]
 
 
 def test_the_place_is_the_line_of_the_name_in_a_text_of_several_lines() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -376,3 +377,70 @@ def test_a_fault_in_a_rewritten_part_is_where_it_was_written() -> None:
     assert refused(text) == [(9, "there is no step 'nowhere'")]
     text = tool("kind: python\nscript: {uri: inline, source: {type: inline, code: 'result ='}}")
     assert [line for line, _ in refused(text)] == [8]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "output: {inline_max_bytes: 100, output_select: {strategy: size_threshold, threshold_kb: 10}}",
+        "output: {select: [{path: $.a, as: a}], output_select: [b]}",
+        "output: 5\noutput_select: [b]",
+        "output: 5\noutput_select: {strategy: size_threshold, threshold_kb: 10}",
+        "retry: 3\nspec: oops",
+        "retry: 3\nspec: {policy: oops}",
+        "retry: {when: null, max_attempts: 3}",
+        "retry: {when: 5, max_attempts: 3}",
+        "retry: {backoff_multiplier: true}",
+        "retry: {retry_on: [{timeout: 5}]}",
+        "retry: {retry_on: [[timeout]]}",
+        "set: {step.a: 1}\nspec: oops",
+    ],
+)
+def test_what_stands_beside_an_older_form_is_not_dropped(fields: str) -> None:
+    assert refused(tool(f"kind: noop\n{fields}"))
+
+
+def test_a_router_that_is_wrong_is_not_dropped_for_next_mode() -> None:
+    text = step("step: a\ntool: {kind: noop}\nspec: {next_mode: inclusive}\nnext: {spec: oops, arcs: [{step: a}]}")
+    assert refused(text)
+
+
+@pytest.mark.parametrize(("when", "rendered"), [("false", False), ("true", True)])
+def test_a_retry_that_is_always_or_never_made(when: str, rendered: bool) -> None:
+    plan = load_plan(tool(f"kind: noop\nretry: {{when: {when}, max_attempts: 3}}"))
+    ((rule,),) = [task.rules for task in plan.steps["a"].tasks]
+    assert rule.when is not None
+    assert rule.when.render({"output": {"status": "error"}}) is rendered
+
+
+def test_a_fault_in_the_condition_of_a_retry_is_where_it_was_written() -> None:
+    text = tool("kind: noop\nretry:\n  attempts: 1\n\n  when: >-\n    {{ 1 + }}")
+    assert [line for line, _ in refused(text)] == [12]
+
+
+@pytest.mark.parametrize(
+    "script", ["{uri: a, sha256: x, source: {type: inline, code: x}}", "{source: {type: inline, n: 1}}"]
+)
+def test_an_inline_script_with_more_than_its_code_is_refused(script: str) -> None:
+    assert refused(tool(f"kind: python\nscript: {script}"))
+
+
+def test_an_inline_script_of_sql_is_its_command() -> None:
+    document = read_playbook(tool("kind: postgres\nauth: a\nscript: {source: {type: inline, code: SELECT 1}}"))
+    (task,) = [step["tool"] for step in document.root["workflow"]]
+    assert (task["command"], "script" in task) == ("SELECT 1", False)
+
+
+def test_names_of_steps_beside_next_mode_are_arcs() -> None:
+    text = step("step: a\ntool: {kind: noop}\nspec: {next_mode: inclusive}\nnext: [a, {step: b}]") + "  - {step: b}\n"
+    router = load_playbook(text).playbook.workflow[0].next
+    assert router is not None and [arc.step for arc in router.arcs] == ["a", "b"]
+
+
+def test_places_of_scripts_take_a_bounded_time_together() -> None:
+    costly = "{% for i in range(900) %}{% for j in range(1000) %}{{ '' }}{% endfor %}{% endfor %}a.py"
+    steps = "".join(f'''  - {{step: s{n}, tool: {{kind: python, script: {{uri: "{costly}"}}}}}}\n''' for n in range(40))
+    began = time.process_time()
+    document = read_playbook(f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: x}}\nworkflow:\n{steps}")
+    # of 40 that each take as much as one template may
+    assert 0 < len(document.warnings) < 20, f"{len(document.warnings)} in {time.process_time() - began:.1f} s"

@@ -250,6 +250,23 @@ async def test_what_is_said_to_be_repeated_is_what_would_follow(
         assert names(followed) == (names(path) + turn * 100)[: len(followed.steps)]
 
 
+async def test_a_step_that_ended_beside_the_repeated_one_is_not_the_one_that_leads_back() -> None:
+    run = await dry_run(
+        plan_of(
+            "{step: a, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c}]}}",
+            "{step: b, tool: {kind: noop}, next: {arcs: ["
+            "{step: a, when: '{{ ctx.k is not defined }}', set: {ctx.k: 1}}, {step: b}]}}",
+            "{step: c, loop: {in: [], iterator: i}, tool: {kind: noop}}",
+        ),
+        {},
+        {},
+    )
+    (path,) = run.paths
+    assert (path.status, names(path)) == ("endless", "abcabc")
+    assert path.error is not None
+    assert path.error["message"].startswith("step 5 leads back to itself and nothing has changed: it is repeated")
+
+
 async def test_an_endless_path_says_which_steps_are_repeated() -> None:
     steps, _ = ENDLESS["steps before the cycle"]
     (path,) = (await dry_run(plan_of(*steps), {}, {})).paths

@@ -129,6 +129,18 @@ def value_at(node: Any, path: Path) -> Any:
     return node
 
 
+def can_hold(node: MapNode, into: Path) -> bool:
+    """Whether there is a mapping at `into` below `node`, or can be: what is no mapping is not replaced by one."""
+    value: Any = node
+    for part in into:
+        value = value.get(str(part)) if part in value else None
+        if value is None:
+            return True
+        if not isinstance(value, MapNode):
+            return False
+    return True
+
+
 def put(node: MapNode, into: Path, key: str, value: Any, key_mark: Mark, value_mark: Mark) -> MapNode:
     """`node` with `key` in the mapping at `into` below it, which is made if there is none."""
     if not into:

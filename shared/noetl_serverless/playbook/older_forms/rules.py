@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from ..document import ListNode, MapNode, Mark
-from .edits import Edits, Place, put, value_at
+from .edits import Edits, Place, can_hold, put, value_at
 from .names import NAMES, RETRIED_ERRORS
 
 _THEN_KEYS: Final = ("do", "to", "attempts", "backoff", "delay", "max_delay", "set")
@@ -21,7 +21,7 @@ class Rules:
     def with_retry(self, tool: MapNode, at: Place) -> MapNode:
         """`retry` as a rule that repeats the call after an error."""
         retry = tool.get("retry")
-        if "retry" not in tool or value_at(tool, ("spec", "policy", "rules")) is not None:
+        if "retry" not in tool or not _has_no_rules(tool):
             return tool
         key_mark, mark = tool.marks_of("retry")
         then = MapNode(mark).having("do", "retry", mark, mark)
@@ -29,12 +29,17 @@ class Rules:
         place = (*at, "retry")
         if isinstance(retry, MapNode):
             retry = self.edits.renamed(retry, place, NAMES["retry"], warns=False)
-            if (factor := retry.get("backoff_multiplier")) in (1, 2) and "backoff" not in retry:
+            factor = retry.get("backoff_multiplier")
+            if factor in (1, 2) and not isinstance(factor, bool) and "backoff" not in retry:
                 backoff = "fixed" if factor == 1 else "exponential"
                 factor_mark = retry.value_marks["backoff_multiplier"]
                 retry = retry.without({"backoff_multiplier"}).having("backoff", backoff, factor_mark, factor_mark)
             if isinstance(condition := retry.get("when"), str):
                 when = _both(condition)
+            elif isinstance(condition, bool):
+                when = _FAILED if condition else False
+            elif "when" in retry:
+                return tool
             elif "when" not in retry and (condition := _of_errors(retry.get("retry_on"))) is not None:
                 when, retry = condition, retry.without({"retry_on"})
             for key, value in retry.without({"when"}).items():
@@ -48,12 +53,15 @@ class Rules:
         )
         rule = MapNode(mark).having("when", when, mark, mark).having("then", then, key_mark, mark)
         self.edits.moved[(*at, "spec", "policy", "rules", 0, "then")] = self.edits.origin(place)
+        if isinstance(retry, MapNode) and "when" in retry:
+            rule = rule.having("when", when, *retry.marks_of("when"))
+            self.edits.moved[(*at, "spec", "policy", "rules", 0, "when")] = self.edits.origin((*place, "when"))
         return self._added(tool.without({"retry"}), rule, key_mark)
 
     def set_by_rule(self, tool: MapNode, at: Place) -> MapNode:
         """`set` of one task of several, or of an item of a loop, as a rule that applies when it has ended well."""
         given = tool.get("set")
-        if not isinstance(given, MapNode) or value_at(tool, ("spec", "policy", "rules")) is not None:
+        if not isinstance(given, MapNode) or not _has_no_rules(tool):
             return tool
         self.edits.warn(
             "write a rule: spec: {policy: {rules: [{when: ..., then: {do: continue, set: ...}}]}}", tool, at, "set"
@@ -99,6 +107,10 @@ class Rules:
         return node.without(then.keys()).having("then", then, mark, mark)
 
 
+def _has_no_rules(tool: MapNode) -> bool:
+    return can_hold(tool, ("spec", "policy")) and value_at(tool, ("spec", "policy", "rules")) is None
+
+
 def _both(condition: str) -> str:
     """The condition of a retry, which is asked after an error only."""
     inner = condition.strip()
@@ -111,7 +123,9 @@ def _both(condition: str) -> str:
 
 def _of_errors(names: Any) -> str | None:
     """The condition of a retry after these errors only, also where one is the cause; None if a name is not known."""
-    if not isinstance(names, ListNode) or not names or not all(name in RETRIED_ERRORS for name in names):
+    if not isinstance(names, ListNode) or not names:
+        return None
+    if not all(isinstance(name, str) and name in RETRIED_ERRORS for name in names):
         return None
     codes = ("output.error.code", "((output.error.cause | default({})).code | default(''))")
     ends = sorted({RETRIED_ERRORS[name] for name in names})

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..document import ListNode, MapNode
 from ..model import ExecutorSpec
-from .edits import Edits, Place, Rewrite, copied, put, removed, value_at
+from .edits import Edits, Place, Rewrite, can_hold, copied, put, removed, value_at
 from .names import FEATURES, NAMES, TOOL_FIELDS
 from .tools import Tools
 
@@ -21,6 +21,7 @@ class Steps:
         root = self.edits.part(root, "metadata", (), self._metadata)
         root = self.edits.part(root, "executor", (), self._executor)
         root = self._with_workload(root)
+        self.tools.scripts.workload = root.get("workload") if isinstance(root, MapNode) else None
         root = self.edits.part(root, "workflow", (), self.edits.each(self._step))
         return self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
 
@@ -117,13 +118,15 @@ class Steps:
         mode, following = value_at(step, ("spec", "next_mode")), step.get("next")
         if mode not in ("exclusive", "inclusive") or value_at(following, ("spec", "mode")) is not None:
             return step
-        if not isinstance(following, (ListNode, MapNode)):
+        if not isinstance(following, ListNode) and not (
+            isinstance(following, MapNode) and can_hold(following, ("spec",))
+        ):
             return step
         spec = step["spec"]
         self.edits.warn(f"write next: {{spec: {{mode: {mode}}}, arcs: ...}}", spec, (*at, "spec"), "next_mode")
         if isinstance(following, ListNode):
             self.edits.moved[(*at, "next", "arcs")] = self.edits.origin((*at, "next"))
-            router = MapNode(following.mark).having("arcs", following, *step.marks_of("next"))
+            router = MapNode(following.mark).having("arcs", _arcs(following), *step.marks_of("next"))
             step = step.having("next", router, *step.marks_of("next"))
         self.edits.moved[(*at, "next", "spec", "mode")] = self.edits.origin((*at, "spec", "next_mode"))
         step = removed(step, ("spec",), "next_mode")
@@ -172,3 +175,13 @@ class Steps:
         self.edits.warn("write mode: parallel", spec, (*at, "spec"), "mode")
         parallel = spec.having("mode", "parallel", *spec.marks_of("mode"))
         return loop.having("spec", parallel, *loop.marks_of("spec"))
+
+
+def _arcs(listed: ListNode) -> ListNode:
+    """Names of steps as arcs to them."""
+    named = {
+        index: MapNode(mark).having("step", target, mark, mark)
+        for index, (target, mark) in enumerate(zip(listed, listed.marks, strict=True))
+        if isinstance(target, str)
+    }
+    return copied(listed, named)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from functools import cached_property
 from typing import Any
 
 from ...limits import INLINE_BYTES
 from .. import grammar
-from ..document import ListNode, MapNode, plain_data
-from ..template import Template, TemplateError
-from .edits import Edits, Place, put, value_at
+from ..document import ListNode, MapNode, walk
+from .edits import Edits, Place, can_hold, put, value_at
 from .names import NAMES, SPEC_FIELDS
 from .rules import Rules
+from .scripts import Scripts
 
 
 class Tools:
     def __init__(self, edits: Edits) -> None:
         self.edits = edits
         self.rules = Rules(edits)
+        self.scripts = Scripts(edits)
 
     def of_step(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
         if isinstance(tool, ListNode):
@@ -54,8 +57,11 @@ class Tools:
                 tool = self.edits.moved_into(tool, "timeout", at, ("spec",), "timeout")
         if kind == "postgres":
             tool = self.edits.renamed(tool, at, {"auth": ("credential",)})
-        tool = self._inline(tool, at)
-        tool = self.edits.part(tool, "script", at, self._script)
+        if kind == "postgres" and "each_statement" not in tool and self._reads_each_statement:
+            message = "its result has command_0, which this playbook reads, only with each_statement: true"
+            self.edits.warn(message, tool, at, "kind")
+            tool = tool.having("each_statement", True, *tool.marks_of("kind"))
+        tool = self.scripts.of_tool(tool, at)
         tool = self.edits.part(tool, "libs", at, self._libs)
         tool = self._selected(tool, at)
         tool = self.rules.with_retry(tool, at)
@@ -66,41 +72,11 @@ class Tools:
             tool = self.edits.deep(tool, at, ("spec", "policy", "rules"), self.edits.each(self.rules.rule))
         return tool
 
-    def _script(self, script: Any, at: Place) -> Any:
-        """A script whose place is made of the workload: that of the workload as it is written, when it is read."""
-        script = self._from_workload(script, "uri", at)
-        return self.edits.part(
-            script, "source", at, lambda source, place: self._from_workload(source, "endpoint", place)
-        )
-
-    def _from_workload(self, node: Any, key: str, at: Place) -> Any:
-        source = node.get(key) if isinstance(node, MapNode) else None
-        if not isinstance(source, str) or "{{" not in source:
-            return node
-        root = self.edits.document.root
-        workload = root.get("workload") if isinstance(root, MapNode) else None
-        try:
-            known = plain_data(workload) if isinstance(workload, MapNode) else {}
-            place = Template(source).render({**known, "workload": known})
-        except TemplateError:
-            return node
-        if not isinstance(place, str) or "{{" in place:
-            return node
-        message = f"it is read when the playbook is registered, whatever a payload gives: write {key}: {place[:200]}"
-        self.edits.warn(message, node, at, key)
-        return node.having(key, place, *node.marks_of(key))
-
-    def _inline(self, tool: MapNode, at: Place) -> MapNode:
-        """A script that is no file: its code stands in the playbook, or in the workload."""
-        script = self.edits.part(
-            tool.get("script"), "source", (*at, "script"), lambda node, place: self._from_workload(node, "code", place)
-        )
-        source = value_at(script, ("source",))
-        if "code" in tool or not isinstance(source, MapNode) or source.get("type") != "inline" or "code" not in source:
-            return tool
-        self.edits.warn("write its code in 'code'", tool, at, "script")
-        self.edits.moved[(*at, "code")] = self.edits.origin((*at, "script", "source", "code"))
-        return tool.without({"script"}).having("code", source["code"], *source.marks_of("code"))
+    @cached_property
+    def _reads_each_statement(self) -> bool:
+        """Whether any text of the playbook, such as a template or code, names the result of a statement by number."""
+        texts = (value for _, value in walk(self.edits.document.root) if isinstance(value, str))
+        return any("command_" in text and re.search(r"\bcommand_\d", text) for text in texts)
 
     def _libs(self, libs: Any, at: Place) -> Any:
         """`{Path: {from: pathlib, import: Path}}` as {Path: pathlib.Path}."""
@@ -124,6 +100,8 @@ class Tools:
             return self._with_limit(tool, at, holder, place)
         if not isinstance(names, ListNode) or not all(isinstance(name, str) for name in names):
             return tool
+        if "select" in holder or not can_hold(tool, ("output",)):
+            return tool
         self.edits.warn("write output: {select: [{path: $.name, as: name}]}", holder, place, "output_select")
         select = ListNode(names.mark)
         for name, mark in zip(names, names.marks, strict=True):
@@ -144,6 +122,8 @@ class Tools:
         if given.keys() != {"strategy", "threshold_kb"} or given["strategy"] != "size_threshold":
             return tool
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            return tool
+        if not can_hold(tool, ("output",)) or "inline_max_bytes" in (value_at(tool, ("output",)) or ()):
             return tool
         limit = min(size * 1024, INLINE_BYTES)
         self.edits.warn(f"write output: {{inline_max_bytes: {limit}}}", holder, place, "output_select")

@@ -31,7 +31,7 @@ from ...worker.execution.toolbox import Toolbox
 from ..answers import Answers
 from .decider import Choices, Condition, DryDecider
 from .pipeline import DryCall, DryPipeline, DryTool
-from .recurrence import Recurrence, steps_begun
+from .recurrence import Begun, Recurrence
 from .unknown import KIND, Unknown, as_part, reference
 
 EXECUTION: Final = "1"
@@ -137,7 +137,7 @@ class _Play:
     async def play(self, ctx: Mapping[str, Any]) -> DryPath:
         started = {"path": self.plan.path, "entry": self.plan.entry, "depth": 0, "ctx": dict(ctx)}
         self._feed(Event(e.STARTED, 0, payload=started))
-        repeated: int | None = None
+        repeated: tuple[Begun, Begun] | None = None
         while not self.state.ended and self.state.commands and len(self.runs) < MAX_STEPS + len(self.plan.steps):
             command_id = next(iter(self.state.commands))
             if self.state.commands[command_id].key not in self.runs:
@@ -150,13 +150,15 @@ class _Play:
             self.of_run.setdefault(token_key(condition.step, condition.generation), []).append(condition)
         steps = [self._described(run) for run in found.runs.values()]
         if repeated is not None:
-            # without the one that begins the next turn
-            return self._endless(steps[: steps_begun(self.state) - 1], repeated)
+            keys = [token_key(run.step, run.generation) for run in found.runs.values()]
+            return self._endless(steps, keys, *repeated)
         return DryPath(steps=steps, status=self.state.status, error=self.state.error, warnings=found.warnings)
 
-    def _endless(self, steps: list[DryStep], first: int) -> DryPath:
-        """The path that ends where the step with the number `first` would follow again."""
-        last = len(steps)
+    def _endless(self, steps: list[DryStep], keys: list[str], first_run: Begun, next_run: Begun) -> DryPath:
+        """The path that ends where `first_run` would follow again, as `next_run`. `keys` are those of the steps."""
+        end = keys.index(next_run.key)
+        first, between = keys.index(first_run.key) + 1, range(first_run.count + 1, end + 1)
+        steps, last = steps[:end], between[-1] if between else first
         what = "it is" if first == last else f"steps {first} to {last} are"
         back = "itself" if first == last else f"step {first}"
         message = (

@@ -169,10 +169,16 @@ class DryPipeline(Pipeline):
             self._tool.last.waits = wait
         return end
 
-    async def _number(self, number: Any, read: Callable[[Any], Any], output: dict[str, Any] | None = None) -> Any:
+    async def _number(
+        self,
+        number: Any,
+        read: Callable[[Any], Any],
+        output: dict[str, Any] | None = None,
+        names: Mapping[str, Any] | None = None,
+    ) -> Any:
         """What is unknown is taken to be the default."""
         try:
-            return await super()._number(number, read, output)
+            return await super()._number(number, read, output, names)
         except NeedsFetch:
             return DEFAULT_ATTEMPTS if read is whole else None
 
@@ -196,5 +202,5 @@ class DryPipeline(Pipeline):
                 self.unknown[item.key] = source_of(item)
             elif item.scope == "step":
                 self.step = {**self.step, **value}
-            else:
-                self.iter = {**(self.iter or {}), **value}
+            elif self.iter is not None:
+                self.iter = {**self.iter, **value}

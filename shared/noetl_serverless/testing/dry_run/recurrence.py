@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -13,23 +14,32 @@ from ..answers import Answers
 from .decider import Choices
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run of a step, `step#generation`, and how many runs had begun by then, with it and with skipped ones."""
+
+    key: str
+    count: int
+
+
 class Recurrence:
     """The situations in which the steps of one path began."""
 
     def __init__(self, answers: Answers, choices: Choices) -> None:
         self._answers = answers
         self._choices = choices
-        # situation -> the number of the step that began in it
-        self._seen: dict[bytes, int] = {}
+        # situation -> the step that began in it
+        self._seen: dict[bytes, Begun] = {}
 
-    def of(self, state: State) -> int | None:
-        """The number, from 1, of the earlier step that began in the situation in which one begins now; None if there is
-        no such step. Steps beside others are not looked at: of what these have done so far, the state holds a part."""
+    def of(self, state: State) -> tuple[Begun, Begun] | None:
+        """The step that begins now, after the earlier one that began in the same situation; None if there is no such
+        step. Steps beside others are not looked at: of what these have done so far, the state holds a part."""
         balances = self._choices.balances
         if len(state.tokens) != 1 or balances is None:
             return None
-        (token,) = state.tokens.values()
-        number = steps_begun(state)
+        ((key, token),) = state.tokens.items()
+        # beside this one, others may have begun and ended at once
+        now = Begun(key, sum(state.generations.values()))
         situation = _digest(
             [
                 token.step,
@@ -45,13 +55,8 @@ class Recurrence:
                 list(balances.items()),
             ]
         )
-        earlier = self._seen.setdefault(situation, number)
-        return earlier if earlier < number else None
-
-
-def steps_begun(state: State) -> int:
-    """How often steps have begun so far, skipped ones included."""
-    return sum(state.generations.values())
+        earlier = self._seen.setdefault(situation, now)
+        return (earlier, now) if earlier != now else None
 
 
 def _of_any_run(ref: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -13,7 +13,7 @@ from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, timeout, whole
-from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.plan import Assignment, Rule, Step, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
 from ...playbook.scope import build_scope, read_names
@@ -56,8 +56,8 @@ class Pipeline:
         self.job = job
         self.tasks = job.step.tasks
         self.ctx = dict(job.ctx)
-        # of a step without a loop: what its rules have set, if they set any of it
-        self.iter: dict[str, Any] | None = dict(job.iter) if job.iter is not None else None
+        # of a step without a loop: what its rules have set, if there is anything that they may set
+        self.iter: dict[str, Any] | None = dict(job.iter) if job.iter is not None else _own_iter(job.step)
         # what is known of an iteration by a name of its own: its index, and the id of this run of the loop
         self._iteration: dict[str, Any] = {}
         if job.loop is not None:
@@ -102,15 +102,17 @@ class Pipeline:
                     return await self._suspend(TaskResult("parked", child=output))
                 if (end := await self._follow(task, output)) is not None:
                     return end
-        except TemplateError as error:
+        except (TemplateError, InvalidValue, TooLarge) as error:
             task = self.tasks[self.position]
-            return self._failed(task, from_template(error, self.job.plan, task.place.line))
-        except (InvalidValue, TooLarge) as error:
-            task = self.tasks[self.position]
-            return self._failed(task, value_error(error, step=self.job.step.name, task=task.name))
+            return self._failed(task, self._error_of(error, task))
         except Problem as problem:
             kind = "reference" if problem.code == REFERENCE_NOT_AVAILABLE else "result"
             return self._failed(self.tasks[self.position], from_problem(problem, kind))
+
+    def _error_of(self, error: TemplateError | InvalidValue | TooLarge, task: Task) -> dict[str, Any]:
+        if isinstance(error, TemplateError):
+            return from_template(error, self.job.plan, task.place.line)
+        return value_error(error, step=self.job.step.name, task=task.name)
 
     # -- calling
 
@@ -144,8 +146,8 @@ class Pipeline:
             step_input = self.input
             if step.secret_input:
                 step_input = {**step_input, **await self._rendered({**step.secret_input}, keychain)}
-            config = await self._config(task, step_input, keychain)
-            limit = None if task.timeout is None else await self._number(task.timeout, timeout)
+            config, names = await self._config(task, step_input, keychain)
+            limit = None if task.timeout is None else await self._number(task.timeout, timeout, names=names)
             context = None if task.context is None else await self._context(task.context)
         except TemplateError as error:
             return envelope("error", self.attempt, error=from_template(error, self.job.plan, task.place.line))
@@ -165,14 +167,15 @@ class Pipeline:
 
     async def _config(
         self, task: Task, step_input: dict[str, Any], keychain: Mapping[str, View] | None
-    ) -> dict[str, Any]:
-        """With the task's own input as `input`; its templates read both inputs by name."""
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """With the task's own input as `input`, and what its templates read by name: both inputs, if they do."""
         if not task.reads_input:
-            return dict(await self._rendered(task.config, keychain) or {})
+            return dict(await self._rendered(task.config, keychain) or {}), None
         assert isinstance(task.config, dict)
         config = {**task.config}
         own = await self._rendered(config.pop("input", {}), keychain, step_input)
-        return {**await self._rendered(config, keychain, {**step_input, **own}), "input": own}
+        names = {**step_input, **own}
+        return {**await self._rendered(config, keychain, names), "input": own}, names
 
     async def _rendered(
         self, tree: Tree, keychain: Mapping[str, View] | None, names: Mapping[str, Any] | None = None
@@ -197,6 +200,16 @@ class Pipeline:
 
     async def _follow(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
         """Apply the task's rules to its output; None: continue with the task at `position`."""
+        try:
+            return await self._by_rules(task, output)
+        except (TemplateError, InvalidValue, TooLarge) as error:
+            if output["error"] is None:
+                raise
+            # what the call failed with comes first
+            routing = self._error_of(error, task)
+            return self._failed(task, {**output["error"], "routing": routing}, output)
+
+    async def _by_rules(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
         if self.job.step.is_pipeline:
             data = output["data"]
             if output["ref"] is not None:
@@ -301,8 +314,8 @@ class Pipeline:
         self.ctx = {**self.ctx, **new["ctx"]}
         self.set = {**self.set, **new["ctx"]}
         self.step = {**self.step, **new["step"]}
-        if self.iter is not None or new["iter"]:
-            self.iter = {**(self.iter or {}), **new["iter"]}
+        if self.iter is not None:
+            self.iter = {**self.iter, **new["iter"]}
 
     # -- ending
 
@@ -383,8 +396,8 @@ class Pipeline:
         self.previous = suspended_locals["previous"]
         self.step = dict(suspended_locals["step"])
         self.accumulated = suspended_locals.get("accumulated", {})
-        if self.iter is not None or suspended_locals["iter"]:
-            self.iter = {**(self.iter or {}), **suspended_locals["iter"]}
+        if self.iter is not None:
+            self.iter.update(suspended_locals["iter"])
         if self.job.loop is None:
             self.job.attempts.resume(suspended_locals.get("attempts") or {})
         if "child" in resume:
@@ -419,12 +432,16 @@ class Pipeline:
         return await self.job.lazy.render(with_scope)
 
     async def _number(
-        self, number: N | Template | None, read: Callable[[Any], N], output: dict[str, Any] | None = None
+        self,
+        number: N | Template | None,
+        read: Callable[[Any], N],
+        output: dict[str, Any] | None = None,
+        names: Mapping[str, Any] | None = None,
     ) -> Any:
         """The number, or what the template gives in its place; raises TemplateError for anything else."""
         if not isinstance(number, Template):
             return number
-        value = await self._render(number.render, output)
+        value = await self._render(number.render, output, names=names)
         try:
             return read(value)
         except ValueError as error:
@@ -463,6 +480,11 @@ class Pipeline:
                 "_attempt": self.attempt,
             },
         )
+
+
+def _own_iter(step: Step) -> dict[str, Any] | None:
+    set_by_rules = (item.scope for task in step.tasks for rule in task.rules for item in rule.set)
+    return {} if "iter" in set_by_rules else None
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:
