@@ -116,7 +116,10 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
     chosen = {name: found for path, name in select if (found := at_path(data, path)) is not MISSING}
     if len(orjson.dumps(chosen, default=str)) > MAX_SELECTED_BYTES:
         names = ", ".join(chosen)
-        raise InvalidRequest(f"output.select: {names} have more than {MAX_SELECTED_BYTES} bytes; select less")
+        raise InvalidRequest(
+            f"output.select: the values of {names} have more than {MAX_SELECTED_BYTES} bytes together: select parts of "
+            "them; a rule of the tool can set a large value in ctx"
+        )
     return fields | chosen
 
 
