@@ -122,8 +122,8 @@ class _Checker:
         if name not in self.steps:
             self.add(f"there is no step '{name}'{did_you_mean(name, self.steps)}", path, "playbook.unknown_step")
 
-    def _later(self, what: str, path: Path, hint: str = "") -> None:
-        self.add(f"{what} is not supported yet{hint}", path, "playbook.not_supported")
+    def _later(self, what: str, path: Path, hint: str = "", *, key: bool = False) -> None:
+        self.add(f"{what} is not supported yet{hint}", path, "playbook.not_supported", key=key)
 
     def _usable(self, name: str, path: Path, what: str) -> None:
         if not _NAME.fullmatch(name):
@@ -251,7 +251,7 @@ class _Checker:
         self._kind(tool.kind, (*path, "kind"))
         self._names_of_results(tool, path)
         for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
-            self._later(f"'{key}' of {tool.kind}", (*path, key))
+            self._later(f"'{key}' of {tool.kind}", (*path, key), key=True)
         if tool.kind != "workbook":
             return
         if tool.name is None:
@@ -260,9 +260,8 @@ class _Checker:
             hint = did_you_mean(tool.name, self.workbook)
             self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "playbook.unknown_task")
         for key in tool.config:
-            self.add(
-                f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output", (*path, key)
-            )
+            message = f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output"
+            self.add(message, (*path, key), key=True)
 
     def _names_of_results(self, tool: model.Tool, path: Path) -> None:
         accumulated = tool.output.accumulate if tool.output is not None else None

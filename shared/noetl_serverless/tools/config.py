@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
@@ -13,6 +13,18 @@ from pydantic_core import PydanticCustomError
 from .port import ToolCall, ToolFailure
 
 Location = tuple[int | str, ...]
+
+# the types of errors that are about the name of a field, whatever its value is
+UNKNOWN: Final = "extra_forbidden"
+NOT_SUPPORTED: Final = "not_supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no field of a name, where more is to be said than that it is unknown."""
+
+    message: str
+    type: Literal["extra_forbidden", "not_supported"] = UNKNOWN
 
 
 class ToolConfig(BaseModel):
@@ -22,8 +34,13 @@ class ToolConfig(BaseModel):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        """Messages about missing, conflicting or unsupported fields, whatever their values."""
+        """Messages about missing or conflicting fields, whatever their values."""
         return ()
+
+    @classmethod
+    def refusal(cls, name: str) -> Refusal | None:
+        """About a field that it does not have."""
+        return None
 
     @model_validator(mode="before")
     @classmethod
@@ -57,12 +74,19 @@ def explain(model: type[BaseModel], config: Mapping[str, Any], error: Validation
     """The errors, one per place; for a union, those of the member that was validated furthest."""
     problems: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
-        loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
+        loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", UNKNOWN))
         # a member of a union that cannot take the value at all says less than one that takes it and finds it wrong
         if loc not in problems or (_is_about_type(problems[loc].type) and not _is_about_type(fault["type"])):
-            problems[loc] = ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"]))
+            problems[loc] = _problem(model, loc, fault["type"], fault["msg"])
     deeper = {loc[:length] for loc in problems for length in range(1, len(loc))}
     return [problem for loc, problem in problems.items() if loc not in deeper]
+
+
+def _problem(model: type[BaseModel], loc: Location, kind: str, message: str) -> ConfigError:
+    # tools of other packages may have a config of another base
+    if kind == UNKNOWN and len(loc) == 1 and issubclass(model, ToolConfig) and (why := model.refusal(str(loc[0]))):
+        return ConfigError(loc, why.type, why.message)
+    return ConfigError(loc, kind, _sentence(model, loc, kind, message))
 
 
 def _is_about_type(kind: str) -> bool:
@@ -71,7 +95,7 @@ def _is_about_type(kind: str) -> bool:
 
 def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in path)
-    if kind == "extra_forbidden":
+    if kind == UNKNOWN:
         return f"unknown field {where!r}" + (_suggestion(model, str(path[0])) if len(path) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"

@@ -5,6 +5,8 @@ import pytest
 from noetl_serverless.playbook.code_size import CodeTooLarge
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.config import ToolConfig
+from noetl_serverless.tools.port import ToolCall, ToolFailure
+from noetl_serverless.tools.postgres_config import PostgresConfig
 
 # compiled, it would be a hundred times as long
 TOO_LARGE = "while n:\n try:\n" + "  if n: break\n" * 300 + " finally:\n" + "  a.b(c)\n" * 300
@@ -98,7 +100,7 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
         ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give only one of command and query"),
         ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' require each other"),
-        ("duckdb", {"command": "x", "auth": {"pg": "wh"}}, "", None),
+        ("noop", {"x": "{{ y }}"}, "/x", "unknown field 'x' (known fields: result)"),
         ("playbook", {"path": "p", "version": "last"}, "/version", None),
     ],
 )
@@ -111,9 +113,52 @@ def test_a_wrong_config_says_what_and_where(
         assert (pointer, message) in found
 
 
-def test_inline_connections_are_refused() -> None:
-    found = messages("postgres", {"auth": "a", "command": "select 1", "db_host": "h"})
-    assert any("name a stored credential in 'auth'" in message for _, message in found)
+@pytest.mark.parametrize(
+    ("kind", "config", "pointer", "code", "message"),
+    [
+        (
+            "postgres",
+            {"auth": "a", "command": "x", "db_host": "h"},
+            "/db_host",
+            "playbook.unknown_field",
+            "name a stored credential in 'auth'",
+        ),
+        (
+            "postgres",
+            {"auth": "a", "command": "x", "host": "{{ h }}"},
+            "/host",
+            "playbook.unknown_field",
+            "name a stored credential in 'auth'",
+        ),
+        (
+            "postgres",
+            {"auth": "a", "command_b64": "eA=="},
+            "/command_b64",
+            "playbook.not_supported",
+            "not supported yet",
+        ),
+        (
+            "duckdb",
+            {"command": "x", "auth": {"pg": "wh"}},
+            "/auth",
+            "playbook.not_supported",
+            "attaching other databases",
+        ),
+        ("python", {"code": "x", "deps": {}}, "/deps", "playbook.not_supported", "not supported yet"),
+    ],
+)
+def test_a_field_that_a_tool_refuses_is_one_fault_of_its_key(
+    kind: str, config: dict[str, object], pointer: str, code: str, message: str
+) -> None:
+    (fault,) = registry.check(kind, config)
+    assert (fault.pointer, fault.code, fault.of_key) == (pointer, code, True)
+    assert message in fault.message
+
+
+def test_of_the_fields_of_a_call_each_one_that_is_refused_is_named() -> None:
+    call = ToolCall("postgres", "t", {"auth": "a", "command": "x", "host": "h", "zzz": 1})
+    with pytest.raises(ToolFailure, match="connection settings are not allowed in playbooks.*unknown field 'zzz'"):
+        PostgresConfig.of(call)
 
 
 def test_a_template_excuses_only_its_own_field() -> None:
