@@ -66,7 +66,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
             message = f"this must be one of {', '.join(KEYCHAIN_KINDS)}{did_you_mean(str(written), KEYCHAIN_KINDS)}"
             faults.add(message, at)
         return
-    message = f"'{location[-1]}' is required" if missing else _message(detail, value)
+    message = f"'{location[-1]}' is required" if missing else message_of(detail, value)
     if location == ("apiVersion",):
         # of the other version that is accepted, an author need not know
         message = (
@@ -79,7 +79,8 @@ def _is_labelled(value: dict[str, Any]) -> bool:
     return len(value) == 1 and all(isinstance(item, dict) for item in value.values())
 
 
-def _message(detail: Any, value: Any) -> str:
+def message_of(detail: Any, value: Any) -> str:
+    """What is wrong with `value`, of an error of pydantic."""
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind in _TYPES:
         return f"this must be {_TYPES[kind]}, not {_kind_of(value)}"

@@ -90,7 +90,7 @@ def _problem(model: type[BaseModel], loc: Location, kind: str, message: str) -> 
 
 
 def _is_about_type(kind: str) -> bool:
-    return kind.endswith("_type")
+    return kind.endswith("_type") or kind == "is_instance_of"
 
 
 def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:
@@ -99,7 +99,8 @@ def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -
         return f"unknown field {where!r}" + (_suggestion(model, str(path[0])) if len(path) == 1 else "")
     if kind == "missing":
         return f"the field {where!r} is required"
-    text = message.removeprefix("Value error, ")
+    # pydantic names the class of the model
+    text = "Input should be an object" if kind == "model_type" else message.removeprefix("Value error, ")
     text = text.replace("Input", "this", 1) if text.startswith("Input") else text
     return f"{where}: {text}" if where else text
 

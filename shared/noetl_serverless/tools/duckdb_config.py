@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema, field_validator
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
 from .config import NOT_SUPPORTED, Refusal, ToolConfig
 
-Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+# to an author it is text; if it has templates, it is a BoundSql by the time it gets here
+Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]
 
 
 class DuckDBConfig(ToolConfig):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
@@ -13,7 +13,7 @@ from .config import NOT_SUPPORTED, Refusal, ToolConfig
 from .postgres_pool import PostgresPool
 
 # to an author it is text; if it has templates, it is a BoundSql by the time it gets here
-Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]
 
 # settings that belong in a credential, as do all that begin with db_
 _CONNECTION: Final = frozenset({"host", "user", "password", "database", "dsn", "connection"})

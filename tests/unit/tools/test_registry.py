@@ -155,6 +155,26 @@ def test_a_field_that_a_tool_refuses_is_one_fault_of_its_key(
     assert message in fault.message
 
 
+@pytest.mark.parametrize("kind", ["duckdb", "postgres", "python"])
+@pytest.mark.parametrize(
+    ("script", "pointer", "message"),
+    [
+        (
+            {"uri": "s3://b/k", "source": {"type": "s3", "region": "eu"}},
+            "/script/source/region",
+            "unknown field 'script.source.region'",
+        ),
+        ({"uri": "x", "source": "s3"}, "/script/source", "script.source: this should be an object"),
+        ({"uri": 5}, "/script/uri", "script.uri: this should be a valid string"),
+        ({}, "/script/uri", "the field 'script.uri' is required"),
+    ],
+)
+def test_a_script_of_sql_has_the_faults_of_a_script_only(
+    kind: str, script: dict[str, object], pointer: str, message: str
+) -> None:
+    assert messages(kind, {"script": script, **({"auth": "a"} if kind == "postgres" else {})}) == [(pointer, message)]
+
+
 def test_of_the_fields_of_a_call_each_one_that_is_refused_is_named() -> None:
     call = ToolCall("postgres", "t", {"auth": "a", "command": "x", "host": "h", "zzz": 1})
     with pytest.raises(ToolFailure, match="connection settings are not allowed in playbooks.*unknown field 'zzz'"):
