@@ -12,6 +12,7 @@ from .faults import Faults, did_you_mean
 from .grammar import API_VERSION
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
+from .part import NAME_PATTERN, NAME_RULE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -83,11 +84,15 @@ def message_of(detail: Any, value: Any) -> str:
     """What is wrong with `value`, of an error of pydantic."""
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind in _TYPES:
-        return f"this must be {_TYPES[kind]}, not {_kind_of(value)}"
+        # YAML takes words such as yes for true
+        quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
+        return f"this must be {_TYPES[kind]}, not {_kind_of(value)}{quotes}"
     if kind == "literal_error":
         allowed = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
         return f"this must be one of {', '.join(allowed)}{hint}"
+    if kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
+        return f"'{str(value)[:80]}' is not a valid name: {NAME_RULE}"
     if kind == "string_pattern_mismatch":
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":

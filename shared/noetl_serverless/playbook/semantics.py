@@ -10,6 +10,7 @@ from ..limits import IN_FLIGHT
 from . import grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
+from .part import NAME_RULE
 from .sandbox import GLOBALS
 from .scope import RESERVED
 from .template import has_markers
@@ -127,7 +128,7 @@ class _Checker:
 
     def _usable(self, name: str, path: Path, what: str) -> None:
         if not _NAME.fullmatch(name):
-            self.add(f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", path)
+            self.add(f"'{name}' is not a valid name: {NAME_RULE}", path)
         elif name in RESERVED_NAMES:
             self.add(
                 f"'{name}' is reserved in templates; rename the {what}",
@@ -227,9 +228,7 @@ class _Checker:
                 here_too = ", ".join(f"{one}." for one in allowed)
                 self.add(f"'{scope}.' can be set only in a rule of a tool; here: {here_too}", here)
             elif not _NAME.fullmatch(name):
-                self.add(
-                    f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", here
-                )
+                self.add(f"'{name}' is not a valid name: {NAME_RULE}", here)
 
     # -- tools
 
