@@ -74,7 +74,11 @@ class _Names:
                 *self.plan.steps,
                 *RESERVED - site.absent,
             }
-            hint = did_you_mean(name, sorted(known)) or "; only the caller can give it, as a key of the workload"
+            hint = (
+                _of_result(site, name)
+                or did_you_mean(name, sorted(known))
+                or "; only the caller can give it, as a key of the workload"
+            )
             yield name, f"'{name}' is not defined here{hint}", CODE
 
     def _reserved(self, site: Site, name: str, keys: frozenset[str]) -> Iterator[tuple[str, str, str]]:
@@ -113,6 +117,15 @@ class _Names:
             return
         below = max(_line(template, name) - 1, 0)
         self.faults.add_at(message, pointer_keys(place.pointer), place.line + below, 1 if below else place.column, code)
+
+
+def _of_result(site: Site, name: str) -> str:
+    """How to read what is called `result` in older playbooks."""
+    if name != "result":
+        return ""
+    if "output" in site.absent:
+        return "; the result of a step is read by the name of the step: STEP.FIELD"
+    return "; the result is 'output.data' here"
 
 
 class _Order:
