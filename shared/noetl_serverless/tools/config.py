@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from .port import ToolCall, ToolFailure
@@ -96,27 +97,52 @@ def _is_about_type(kind: str) -> bool:
 def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in path)
     if kind == UNKNOWN:
-        return f"unknown field {where!r}" + (_suggestion(model, str(path[0])) if len(path) == 1 else "")
+        return f"unknown field {where!r}{_suggestion(_fields_at(model, path[:-1]), path)}"
     if kind == "missing":
-        return f"the field {where!r} is required"
+        return f"the field {where!r} is required{_purpose(_fields_at(model, path[:-1]), str(path[-1]))}"
     # pydantic names the class of the model
     text = "Input should be an object" if kind == "model_type" else message.removeprefix("Value error, ")
     text = text.replace("Input", "this", 1) if text.startswith("Input") else text
     return f"{where}: {text}" if where else text
 
 
-def _suggestion(model: type[BaseModel], name: str) -> str:
+def _suggestion(fields: Mapping[str, FieldInfo], path: Location) -> str:
     """A hint at which field was meant by one that does not exist."""
-    known = _names(model)
-    if close := difflib.get_close_matches(name, known, n=1):
+    if close := difflib.get_close_matches(str(path[-1]), fields, n=1):
         return f" (did you mean {close[0]!r}?)"
-    if name == "timeout":
+    if path == ("timeout",):
         return " (it belongs in 'spec': spec: {timeout: ...})"
-    return f" (known fields: {', '.join(known)})" if known else ""
+    return f" (known fields: {', '.join(fields)})" if fields else ""
 
 
-def _names(model: type[BaseModel]) -> list[str]:
-    return [spec.alias or key for key, spec in model.model_fields.items()]
+def _purpose(fields: Mapping[str, FieldInfo], name: str) -> str:
+    """What belongs in a field, as its description says."""
+    text = (fields[name].description or "") if name in fields else ""
+    if not text:
+        return ""
+    # an abbreviation keeps its capitals
+    start = text[0] if text[1:2].isupper() else text[0].lower()
+    return f": {start}{text[1:].removesuffix('.')}"
+
+
+def _fields_at(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
+    """The fields of the model that is the value at `path`; none if it is no model, or may be one of several."""
+    fields = _fields_of(model)
+    for part in path:
+        models = [] if part not in fields else list(_models_in(fields[str(part)].annotation))
+        fields = _fields_of(models[0]) if len(models) == 1 else {}
+    return fields
+
+
+def _fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _without_union_tags(config: Any, loc: Location, keep_last: bool) -> Location:

@@ -86,7 +86,12 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("python", {"code": "x", "libs": {"a b": "json"}}, "/libs", "libs: 'a b' cannot be a name in Python code"),
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
         ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
-        ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
+        (
+            "http",
+            {"url": "x", "timeout": {"conect": 1}},
+            "/timeout/conect",
+            "unknown field 'timeout.conect' (did you mean 'connect'?)",
+        ),
         (
             "http",
             {"url": "x", "timeout": {"total": 864000}},
@@ -95,9 +100,31 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ),
         ("http", {"url": "x", "timeout": 0}, "/timeout", "timeout: this should be greater than 0"),
         ("http", {"url": "x", "timeout": 864000}, "/timeout", "timeout: this should be less than or equal to 86400"),
-        ("http", {"url": "x", "data": {"query": {}, "a": 1}}, "/data/a", "unknown field 'data.a'"),
+        (
+            "http",
+            {"url": "x", "data": {"query": {}, "a": 1}},
+            "/data/a",
+            "unknown field 'data.a' (known fields: query, body)",
+        ),
+        (
+            "http",
+            {"url": "x", "auth": {"openai": {}}},
+            "/auth/openai",
+            "unknown field 'auth.openai' (known fields: credential, type, header, param)",
+        ),
+        (
+            "http",
+            {"url": "x", "auth": {}},
+            "/auth/credential",
+            "the field 'auth.credential' is required: name of the stored credential",
+        ),
         ("http", {"url": "x", "data": {"a": 1}, "form": {}}, "", "only one body can be sent, not form and data"),
-        ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
+        (
+            "postgres",
+            {"command": "x"},
+            "/auth",
+            "the field 'auth' is required: name of a stored credential of type postgres",
+        ),
         ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give only one of command and query"),
         ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' require each other"),
         ("noop", {"x": "{{ y }}"}, "/x", "unknown field 'x' (known fields: result)"),
@@ -162,11 +189,16 @@ def test_a_field_that_a_tool_refuses_is_one_fault_of_its_key(
         (
             {"uri": "s3://b/k", "source": {"type": "s3", "region": "eu"}},
             "/script/source/region",
-            "unknown field 'script.source.region'",
+            "unknown field 'script.source.region' (known fields: type, endpoint, method, timeout)",
         ),
         ({"uri": "x", "source": "s3"}, "/script/source", "script.source: this should be an object"),
         ({"uri": 5}, "/script/uri", "script.uri: this should be a valid string"),
-        ({}, "/script/uri", "the field 'script.uri' is required"),
+        (
+            {},
+            "/script/uri",
+            "the field 'script.uri' is required: a path relative to the folder of the playbook's file, or else to the "
+            "one in which it is registered; or a URL: https://..., s3://bucket/key, gs://bucket/key",
+        ),
     ],
 )
 def test_a_script_of_sql_has_the_faults_of_a_script_only(
@@ -177,7 +209,7 @@ def test_a_script_of_sql_has_the_faults_of_a_script_only(
 
 def test_of_the_fields_of_a_call_each_one_that_is_refused_is_named() -> None:
     call = ToolCall("postgres", "t", {"auth": "a", "command": "x", "host": "h", "zzz": 1})
-    with pytest.raises(ToolFailure, match="connection settings are not allowed in playbooks.*unknown field 'zzz'"):
+    with pytest.raises(ToolFailure, match=r"connection settings are not allowed in playbooks.*unknown field 'zzz'"):
         PostgresConfig.of(call)
 
 
