@@ -86,7 +86,9 @@ class Tools:
             return node
         if not isinstance(place, str) or "{{" in place:
             return node
-        message = f"it is read when the playbook is registered, whatever a payload gives: write {key}: {place[:200]}"
+        message = (
+            f"the script is read when the playbook is registered, whatever a payload gives: write {key}: {place[:200]}"
+        )
         self.edits.warn(message, node, at, key)
         return node.having(key, place, *node.marks_of(key))
 
