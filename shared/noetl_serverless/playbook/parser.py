@@ -12,6 +12,7 @@ from .faults import Faults, did_you_mean
 from .grammar import API_VERSION
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
+from .part import NAME_PATTERN, NAME_RULE
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,7 +67,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
             message = f"this must be one of {', '.join(KEYCHAIN_KINDS)}{did_you_mean(str(written), KEYCHAIN_KINDS)}"
             faults.add(message, at)
         return
-    message = f"'{location[-1]}' is required" if missing else _message(detail, value)
+    message = f"'{location[-1]}' is required" if missing else message_of(detail, value)
     if location == ("apiVersion",):
         # of the other version that is accepted, an author need not know
         message = (
@@ -79,14 +80,19 @@ def _is_labelled(value: dict[str, Any]) -> bool:
     return len(value) == 1 and all(isinstance(item, dict) for item in value.values())
 
 
-def _message(detail: Any, value: Any) -> str:
+def message_of(detail: Any, value: Any) -> str:
+    """What is wrong with `value`, of an error of pydantic."""
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind in _TYPES:
-        return f"this must be {_TYPES[kind]}, not {_kind_of(value)}"
+        # YAML takes words such as yes for true
+        quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
+        return f"this must be {_TYPES[kind]}, not {_kind_of(value)}{quotes}"
     if kind == "literal_error":
         allowed = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
         return f"this must be one of {', '.join(allowed)}{hint}"
+    if kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
+        return f"'{str(value)[:80]}' is not a valid name: {NAME_RULE}"
     if kind == "string_pattern_mismatch":
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, model_validator
 
 from .document import MapNode
 from .faults import Faults
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+NAME_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_]*$"
+NAME_RULE: Final = "use letters, digits and _, and do not begin with a digit"
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=100)]
 
 
 class Part(BaseModel):

@@ -10,6 +10,7 @@ from ..limits import IN_FLIGHT
 from . import grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
+from .part import NAME_RULE
 from .sandbox import GLOBALS
 from .scope import RESERVED
 from .template import has_markers
@@ -122,12 +123,12 @@ class _Checker:
         if name not in self.steps:
             self.add(f"there is no step '{name}'{did_you_mean(name, self.steps)}", path, "playbook.unknown_step")
 
-    def _later(self, what: str, path: Path, hint: str = "") -> None:
-        self.add(f"{what} is not supported yet{hint}", path, "playbook.not_supported")
+    def _later(self, what: str, path: Path, hint: str = "", *, key: bool = False) -> None:
+        self.add(f"{what} is not supported yet{hint}", path, "playbook.not_supported", key=key)
 
     def _usable(self, name: str, path: Path, what: str) -> None:
         if not _NAME.fullmatch(name):
-            self.add(f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", path)
+            self.add(f"'{name}' is not a valid name: {NAME_RULE}", path)
         elif name in RESERVED_NAMES:
             self.add(
                 f"'{name}' is reserved in templates; rename the {what}",
@@ -227,9 +228,7 @@ class _Checker:
                 here_too = ", ".join(f"{one}." for one in allowed)
                 self.add(f"'{scope}.' can be set only in a rule of a tool; here: {here_too}", here)
             elif not _NAME.fullmatch(name):
-                self.add(
-                    f"'{name}' is not a valid name: use letters, digits and _, and do not begin with a digit", here
-                )
+                self.add(f"'{name}' is not a valid name: {NAME_RULE}", here)
 
     # -- tools
 
@@ -251,7 +250,7 @@ class _Checker:
         self._kind(tool.kind, (*path, "kind"))
         self._names_of_results(tool, path)
         for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
-            self._later(f"'{key}' of {tool.kind}", (*path, key))
+            self._later(f"'{key}' of {tool.kind}", (*path, key), key=True)
         if tool.kind != "workbook":
             return
         if tool.name is None:
@@ -260,9 +259,8 @@ class _Checker:
             hint = did_you_mean(tool.name, self.workbook)
             self.add(f"the workbook has no task '{tool.name}'{hint}", (*path, "name"), "playbook.unknown_task")
         for key in tool.config:
-            self.add(
-                f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output", (*path, key)
-            )
+            message = f"'{key}' belongs in the task of the workbook; allowed here: name, input, spec, output"
+            self.add(message, (*path, key), key=True)
 
     def _names_of_results(self, tool: model.Tool, path: Path) -> None:
         accumulated = tool.output.accumulate if tool.output is not None else None

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from . import grammar, model, python_libs
 from .document import Path, plain_data
 from .faults import did_you_mean
 from .keychain_plan import keychain_names
 from .layers import timeout_of
+from .parser import message_of
 from .plan import Accumulate, Rule, Task
 from .python_code import CodeError, check_code, decode_code
 from .python_names import CONTEXT, Keys, context_reads, keys_read
@@ -165,8 +167,9 @@ class Tasks:
         try:
             script = Script.model_validate(plain_data(value))
         except ValidationError as error:
-            for fault in error.errors(include_input=False, include_url=False, include_context=False):
-                self.trees.faults.add(_sentence(fault["type"], fault["loc"], fault["msg"]), (*path, *fault["loc"]))
+            for fault in error.errors(include_url=False):
+                here = (*path, *fault["loc"])
+                self.trees.faults.add(_sentence(fault), here, key=fault["type"] == "extra_forbidden")
             return
         content = self.trees.faults.document.scripts.get(script.location)
         if content is None:
@@ -293,15 +296,17 @@ def _accumulate(tool: model.Tool) -> Accumulate | None:
     )
 
 
-def _sentence(kind: str, place: tuple[int | str, ...], message: str) -> str:
+def _sentence(fault: ErrorDetails) -> str:
     """About a fault in a script's fields."""
+    kind, place = fault["type"], fault["loc"]
     if kind == "extra_forbidden":
         return f"unknown key '{place[-1]}'{did_you_mean(str(place[-1]), _SCRIPT_KEYS)}"
     if kind == "missing":
         return f"'{place[-1]}' is required"
-    if kind in ("model_type", "dict_type"):
+    if kind in ("model_type", "dict_type") and not place:
         return "a script is an object, {uri: lib/load.py}; code itself belongs in 'code'"
-    return message.removeprefix("Value error, ")
+    where = ".".join(("script", *(str(part) for part in place)))
+    return f"{where}: {message_of(fault, fault['input'])}"
 
 
 def _missing(script: Script) -> str:

@@ -13,6 +13,8 @@ from .sandbox import CALLABLE
 # filters that take the name of another filter, or of a test, and which of their arguments that is
 _OF_FILTERS = {"map": 0}
 _OF_TESTS = {"select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}
+# what older playbooks have a function for
+_INSTEAD = {"token": "; a token comes from an entry of the keychain: {{ keychain.NAME.token }}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +42,14 @@ def unknown_names(tree: nodes.Template, environment: Environment) -> Iterator[Un
 def _unknown_in_call(call: nodes.Call, functions: list[str]) -> Iterator[UnknownName]:
     match call.node:
         case nodes.Name(name=name):
-            yield from _unknown("function", name, functions, call.lineno)
+            yield from _unknown("function", name, functions, call.lineno, _INSTEAD.get(name, ""))
         case nodes.Getattr(attr=name):
             yield from _unknown("method", name, CALLABLE, call.lineno)
         case _:
             yield UnknownName("only a method or a function can be called, by its name", call.lineno, "")
 
 
-def _unknown(kind: str, name: str, known: Collection[str], lineno: int) -> Iterator[UnknownName]:
+def _unknown(kind: str, name: str, known: Collection[str], lineno: int, hint: str = "") -> Iterator[UnknownName]:
     if name not in known:
-        yield UnknownName(f"there is no {kind} named '{name[:100]}'{did_you_mean(name, known)}", lineno, name)
+        hint = hint or did_you_mean(name, known)
+        yield UnknownName(f"there is no {kind} named '{name[:100]}'{hint}", lineno, name)

@@ -78,6 +78,9 @@ class _Names:
                 *RESERVED - site.absent,
             }
             hint = did_you_mean(name, sorted(known)) or "; only the caller can give it, as a key of the workload"
+            if name == "result":
+                # as `output.data` is called in older playbooks, where there is an output
+                hint = "; the result of a step is read by the name of the step: STEP.FIELD"
             yield name, f"'{name}' is not defined here{hint}", CODE
 
     def _reserved(self, site: Site, name: str, keys: frozenset[str]) -> Iterator[tuple[str, str, str]]:

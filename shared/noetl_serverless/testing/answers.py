@@ -76,16 +76,16 @@ class Answers:
             if not run and isinstance(self._given.get((step, task)), tuple)
         }
 
-    def take(self, place: CallPlace, name: str) -> Answer:
-        """The answer of the next call at `place`; `name` is what the task is called in answers. Raises NoAnswer."""
+    def take(self, place: CallPlace, task: str) -> Answer:
+        """The answer of the next call at `place`; `task` is how a message names the task. Raises NoAnswer."""
         given = self._given.get((place.step, place.task))
         if given is None:
-            raise NoAnswer(f"there is no answer for '{name}'")
+            raise NoAnswer(f"there is no answer for {task}")
         if isinstance(given, tuple) and place.item is not None:
             if place.item >= len(given):
                 raise NoAnswer(
                     f"item {place.item} of the loop '{place.step}' has no answer: there "
-                    f"{'is' if len(given) == 1 else 'are'} {counted(len(given), 'answer')} for '{name}'"
+                    f"{'is' if len(given) == 1 else 'are'} {counted(len(given), 'answer')} for {task}"
                 )
             given = given[place.item]
         # each run of a loop begins again with the answers of its items
@@ -97,7 +97,7 @@ class Answers:
         if self._calls[key] > len(given):
             of_item = "" if place.item is None else f" for item {place.item}"
             raise NoAnswer(
-                f"'{name}' was called {counted(self._calls[key], 'time')}{of_item}, and there "
+                f"{task} was called {counted(self._calls[key], 'time')}{of_item}, and there "
                 f"{'is' if len(given) == 1 else 'are'} {counted(len(given), 'answer')}"
             )
         answer = given[self._calls[key] - 1]

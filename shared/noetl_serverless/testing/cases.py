@@ -111,7 +111,7 @@ class _StandIn:
             return await self._tool_itself(call, context)
         name = answer_name(self._plan, place.step, place.task)
         try:
-            answer = self._answers.take(place, name)
+            answer = self._answers.take(place, f"'{name}'")
         except NoAnswer as error:
             self.problem = f"{error.args[0]}; add one to 'tools': {_advice(name, call.kind)}"
             raise ToolFailure("test", "test.no_answer", self.problem) from None

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from .port import ToolCall, ToolFailure
 
 Location = tuple[int | str, ...]
+
+# the types of errors that are about the name of a field, whatever its value is
+UNKNOWN: Final = "extra_forbidden"
+NOT_SUPPORTED: Final = "not_supported"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why there is no field of a name, where more is to be said than that it is unknown."""
+
+    message: str
+    type: Literal["extra_forbidden", "not_supported"] = UNKNOWN
 
 
 class ToolConfig(BaseModel):
@@ -22,8 +35,13 @@ class ToolConfig(BaseModel):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        """Messages about missing, conflicting or unsupported fields, whatever their values."""
+        """Messages about missing or conflicting fields, whatever their values."""
         return ()
+
+    @classmethod
+    def refusal(cls, name: str) -> Refusal | None:
+        """About a field that it does not have."""
+        return None
 
     @model_validator(mode="before")
     @classmethod
@@ -57,41 +75,74 @@ def explain(model: type[BaseModel], config: Mapping[str, Any], error: Validation
     """The errors, one per place; for a union, those of the member that was validated furthest."""
     problems: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
-        loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", "extra_forbidden"))
+        loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", UNKNOWN))
         # a member of a union that cannot take the value at all says less than one that takes it and finds it wrong
         if loc not in problems or (_is_about_type(problems[loc].type) and not _is_about_type(fault["type"])):
-            problems[loc] = ConfigError(loc, fault["type"], _sentence(model, loc, fault["type"], fault["msg"]))
+            problems[loc] = _problem(model, loc, fault["type"], fault["msg"])
     deeper = {loc[:length] for loc in problems for length in range(1, len(loc))}
     return [problem for loc, problem in problems.items() if loc not in deeper]
 
 
+def _problem(model: type[BaseModel], loc: Location, kind: str, message: str) -> ConfigError:
+    # tools of other packages may have a config of another base
+    if kind == UNKNOWN and len(loc) == 1 and issubclass(model, ToolConfig) and (why := model.refusal(str(loc[0]))):
+        return ConfigError(loc, why.type, why.message)
+    return ConfigError(loc, kind, _sentence(model, loc, kind, message))
+
+
 def _is_about_type(kind: str) -> bool:
-    return kind.endswith("_type")
+    return kind.endswith("_type") or kind == "is_instance_of"
 
 
 def _sentence(model: type[BaseModel], path: Location, kind: str, message: str) -> str:
     where = ".".join(str(part) for part in path)
-    if kind == "extra_forbidden":
-        return f"unknown field {where!r}" + (_suggestion(model, str(path[0])) if len(path) == 1 else "")
+    if kind == UNKNOWN:
+        return f"unknown field {where!r}{_suggestion(_fields_at(model, path[:-1]), path)}"
     if kind == "missing":
-        return f"the field {where!r} is required"
-    text = message.removeprefix("Value error, ")
+        return f"the field {where!r} is required{_purpose(_fields_at(model, path[:-1]), str(path[-1]))}"
+    # pydantic names the class of the model
+    text = "Input should be an object" if kind == "model_type" else message.removeprefix("Value error, ")
     text = text.replace("Input", "this", 1) if text.startswith("Input") else text
     return f"{where}: {text}" if where else text
 
 
-def _suggestion(model: type[BaseModel], name: str) -> str:
+def _suggestion(fields: Mapping[str, FieldInfo], path: Location) -> str:
     """A hint at which field was meant by one that does not exist."""
-    known = _names(model)
-    if close := difflib.get_close_matches(name, known, n=1):
+    if close := difflib.get_close_matches(str(path[-1]), fields, n=1):
         return f" (did you mean {close[0]!r}?)"
-    if name == "timeout":
+    if path == ("timeout",):
         return " (it belongs in 'spec': spec: {timeout: ...})"
-    return f" (known fields: {', '.join(known)})" if known else ""
+    return f" (known fields: {', '.join(fields)})" if fields else ""
 
 
-def _names(model: type[BaseModel]) -> list[str]:
-    return [spec.alias or key for key, spec in model.model_fields.items()]
+def _purpose(fields: Mapping[str, FieldInfo], name: str) -> str:
+    """What belongs in a field, as its description says."""
+    text = (fields[name].description or "") if name in fields else ""
+    if not text:
+        return ""
+    # an abbreviation keeps its capitals
+    start = text[0] if text[1:2].isupper() else text[0].lower()
+    return f": {start}{text[1:].removesuffix('.')}"
+
+
+def _fields_at(model: type[BaseModel], path: Location) -> dict[str, FieldInfo]:
+    """The fields of the model that is the value at `path`; none if it is no model, or may be one of several."""
+    fields = _fields_of(model)
+    for part in path:
+        models = [] if part not in fields else list(_models_in(fields[str(part)].annotation))
+        fields = _fields_of(models[0]) if len(models) == 1 else {}
+    return fields
+
+
+def _fields_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def _without_union_tags(config: Any, loc: Location, keep_last: bool) -> Location:

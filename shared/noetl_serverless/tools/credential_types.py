@@ -39,11 +39,10 @@ def check(type_: str, names: Iterable[str]) -> list[Fault]:
     known = fields_by_type().get(type_)
     if known is None:
         return []
-    fields = ", ".join(sorted(known))
+    fields = f"; its fields are {', '.join(sorted(known))}"
     return [
         Fault(
-            f"a credential of type {type_!r} has no field {name[:100]!r}{did_you_mean(name, known)}; "
-            f"its fields are {fields}",
+            f"a credential of type {type_!r} has no field {name[:100]!r}{did_you_mean(name, known) or fields}",
             pointer=json_pointer(["data", name]),
         )
         for name in names

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, WithJsonSchema, field_validator
+from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema, field_validator
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
-from .config import ToolConfig
+from .config import NOT_SUPPORTED, Refusal, ToolConfig
 
-Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+# to an author it is text; if it has templates, it is a BoundSql by the time it gets here
+Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]
 
 
 class DuckDBConfig(ToolConfig):
@@ -57,14 +58,18 @@ class DuckDBConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        for name, what in (("auth", "attaching other databases"), ("credentials", "attaching other databases")):
-            if name in config:
-                yield f"{name!r}: {what} is not supported yet; read with kind postgres and pass the rows as input"
         statements = [name for name in ("command", "query", "script", "commands") if name in config]
         if len(statements) > 1:
             yield f"give only one of {' and '.join(statements)}"
         if not statements:
             yield "the field 'command' is required (or 'query', 'script' or 'commands')"
+
+    @classmethod
+    def refusal(cls, name: str) -> Refusal | None:
+        if name not in ("auth", "credentials"):
+            return None
+        later = "attaching other databases is not supported yet; read with kind postgres and pass the rows as input"
+        return Refusal(f"{name!r}: {later}", NOT_SUPPORTED)
 
     @field_validator("database")
     @classmethod

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema
 
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
-from .config import ToolConfig
+from .config import NOT_SUPPORTED, Refusal, ToolConfig
 from .postgres_pool import PostgresPool
 
 # to an author it is text; if it has templates, it is a BoundSql by the time it gets here
-Sql = Annotated[str | BoundSql, WithJsonSchema({"type": "string"})]
+Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]
+
+# settings that belong in a credential, as do all that begin with db_
+_CONNECTION: Final = frozenset({"host", "user", "password", "database", "dsn", "connection"})
 
 
 class PostgresConfig(ToolConfig):
@@ -77,12 +80,8 @@ class PostgresConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        for name in config:
-            if name.startswith("db_") or name in ("host", "user", "password", "database", "dsn", "connection"):
-                yield f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
-            if name == "command_b64":
-                yield f"the field {name!r} is not supported yet"
-        statements = [name for name in ("command", "query", "script", "commands") if name in config]
+        # of the last one, `refusal` says that it is not supported
+        statements = [name for name in ("command", "query", "script", "commands", "command_b64") if name in config]
         if len(statements) > 1:
             yield f"give only one of {' and '.join(statements)}"
         if ("table" in config) != ("rows" in config):
@@ -91,6 +90,16 @@ class PostgresConfig(ToolConfig):
             yield "the field 'command' is required (or 'query', 'script', 'commands', or 'table' with 'rows')"
         if "rows" not in config and ("columns" in config or "mode" in config):
             yield "'columns' and 'mode' require 'rows'"
+
+    @classmethod
+    def refusal(cls, name: str) -> Refusal | None:
+        if name == "command_b64":
+            return Refusal(f"the field {name!r} is not supported yet", NOT_SUPPORTED)
+        if name.startswith("db_") or name in _CONNECTION:
+            return Refusal(
+                f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
+            )
+        return None
 
     @property
     def texts(self) -> list[Sql]:

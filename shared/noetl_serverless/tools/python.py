@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 from ..playbook import python_libs
 from ..playbook.code_size import CodeTooLarge, check_compiles
 from ..playbook.scripts import Script
-from .config import ToolConfig
+from .config import NOT_SUPPORTED, Refusal, ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 # fields that hold no template, and were checked when the playbook was compiled; and the input
@@ -49,10 +49,12 @@ class PythonConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        if "deps" in config:
-            yield "the field 'deps' is not supported yet"
         if sum(name in config for name in ("code", "code_b64", "script")) != 1:
             yield "the field 'code' is required (or 'code_b64' or 'script'; only one of them)"
+
+    @classmethod
+    def refusal(cls, name: str) -> Refusal | None:
+        return Refusal(f"the field {name!r} is not supported yet", NOT_SUPPORTED) if name == "deps" else None
 
     @field_validator("code")
     @classmethod

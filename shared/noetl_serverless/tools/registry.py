@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import Fault, json_pointer
 from ..playbook.faults import did_you_mean
 from ..playbook.grammar import BUILTIN_KINDS
-from .config import Location, explain
+from .config import NOT_SUPPORTED, UNKNOWN, ConfigError, Location, explain
 from .port import Tool
 
 GROUP = "noetl_serverless.tools"
@@ -72,15 +73,22 @@ def playbook_schema() -> dict[str, Any]:
     return schema_of_language({kind: schema(kind) for kind in kinds()})
 
 
-def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
+@dataclass(frozen=True, slots=True)
+class ConfigFault(Fault):
+    """`of_key`: it is about the name of a field, not about its value."""
+
+    of_key: bool = False
+
+
+def check(kind: str, config: Mapping[str, Any]) -> list[ConfigFault]:
     """Faults of an unrendered config; pointers are relative to it. A template may render to a value of any type."""
     try:
         model = load(kind).config
     except UnknownKind as error:
         code = "playbook.not_supported" if kind in NOT_YET else "playbook.unknown_kind"
-        return [Fault(str(error), pointer="/kind", code=code)]
+        return [ConfigFault(str(error), pointer="/kind", code=code)]
     fields = {key: value for key, value in config.items() if key not in _COMMON}
-    faults = []
+    faults: list[ConfigFault] = []
     for context in ({"fields_only": True}, None):
         try:
             model.model_validate(fields, context=context)
@@ -93,21 +101,33 @@ def check(kind: str, config: Mapping[str, Any]) -> list[Fault]:
 _COMMON = frozenset({"kind", "name", "input", "spec", "output", "assert"})
 
 
+_OF_KEYS = frozenset({UNKNOWN, NOT_SUPPORTED})
 _CODES = {
-    "extra_forbidden": "playbook.unknown_field",
+    UNKNOWN: "playbook.unknown_field",
+    NOT_SUPPORTED: "playbook.not_supported",
     "missing": "playbook.missing_field",
     "presence": "playbook.missing_field",
 }
 
 
-def _faults(model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError, presence: bool) -> list[Fault]:
+def _faults(
+    model: type[BaseModel], fields: Mapping[str, Any], error: ValidationError, presence: bool
+) -> list[ConfigFault]:
     return [
-        Fault(
-            problem.message, pointer=json_pointer(problem.loc), code=_CODES.get(problem.type, "playbook.invalid_value")
+        ConfigFault(
+            problem.message,
+            pointer=json_pointer(problem.loc),
+            code=_CODES.get(problem.type, "playbook.invalid_value"),
+            of_key=problem.type in _OF_KEYS,
         )
         for problem in explain(model, fields, error)
-        if (problem.type == "presence") == presence and not _is_template(fields, problem.loc)
+        if (problem.type == "presence") == presence and not _may_be_right(fields, problem)
     ]
+
+
+def _may_be_right(fields: Mapping[str, Any], problem: ConfigError) -> bool:
+    """Whether a template has yet to give what is at fault: the value, or what contains the key."""
+    return _is_template(fields, problem.loc[:-1] if problem.type in _OF_KEYS else problem.loc)
 
 
 def _is_template(fields: Any, loc: Location) -> bool:

@@ -21,7 +21,7 @@ def faults_of(document: Document, known: Collection[str]) -> list[Fault]:
         if not isinstance(kind, str) or kind == INLINED:
             continue
         for fault in registry.check(kind, plain_data(task)):
-            at = document.fault(fault.message, (*path, *_parts(fault.pointer)), fault.code)
+            at = document.fault(fault.message, (*path, *_parts(fault.pointer)), fault.code, key=fault.of_key)
             if not any(f"{pointer}/".startswith(f"{at.pointer}/") for pointer in known):
                 faults.append(at)
     return faults

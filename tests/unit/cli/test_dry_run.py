@@ -301,7 +301,7 @@ def test_what_is_collected_of_unknown_results_is_unknown(dry: Dry) -> None:
 def test_more_calls_than_answers_fail_the_path(dry: Dry) -> None:
     text = playbook(http("a", "next: {arcs: [{step: a, when: '{{ output.data.more }}'}]}"))
     done = dry(text, "--answer", 'a=[{"more": true}]')
-    assert done.exit_code == 1 and "was called 2 times, and there is 1 answer" in shown(done)
+    assert done.exit_code == 1 and "step 'a' was called 2 times, and there is 1 answer" in shown(done)
 
 
 def test_a_step_without_a_tool_is_passed(dry: Dry) -> None:

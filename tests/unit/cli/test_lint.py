@@ -126,6 +126,25 @@ def test_scripts_beside_a_playbook_are_checked_and_those_at_a_url_are_not(
     assert (error["message"], error["line"]) == ("Python: invalid syntax (line 2 of a.py)", 6)
 
 
+def test_a_script_that_is_not_there_is_an_error_among_the_others(lint: Callable[..., Result], tmp_path: Path) -> None:
+    text = WRONG + "  - {step: b, tool: {kind: python, args: {}, script: {uri: scr.py}}}\n"
+    done = lint(text, "--json")
+    other, missing, older = json.loads(done.output)
+    assert (done.exit_code, other["code"], older["code"]) == (1, "playbook.unknown_step", "playbook.older_form")
+    assert (missing["line"], missing["column"], missing["pointer"], missing["severity"]) == (
+        6,
+        60,
+        "/workflow/1/tool/script/uri",
+        "error",
+    )
+    assert missing["code"] == "playbook.script_missing"
+    assert missing["message"].startswith(f"there is no script 'scr.py' below {tmp_path.resolve()}, the folder of the")
+    # of a playbook that is no further read, too
+    codes = [one["code"] for one in json.loads(lint(text.replace("metadata", "metadota"), "--json").output)]
+    assert "playbook.script_missing" in codes
+    assert "a.yaml:6:60: error: there is no script 'scr.py'" in CliRunner().invoke(app, ["lint", str(tmp_path)]).output
+
+
 def test_nothing_is_reported_of_a_playbook_without_either(lint: Callable[..., Result]) -> None:
     assert lint(HEAD + "  - {step: a, tool: {kind: noop}}\n").output == "no errors\n"
 

@@ -78,7 +78,12 @@ def test_what_names_no_script_is_left_as_it_is(text: str) -> None:
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("none.py", "the script 'none.py' cannot be read: No such file or directory"),
+        (
+            "none.py",
+            "there is no script 'none.py' below FOLDER, the folder of the playbook, or CURRENT, the current one",
+        ),
+        ("../none.py", "there is no script '../none.py' below FOLDER, the folder of the playbook"),
+        (".env/x.py", "the script '.env/x.py' is not sent: a part of its path begins with a dot"),
         ("lib", "the script 'lib' cannot be read: Is a directory"),
         ("../secret.py", "the script '../secret.py' is outside the folder of the playbook"),
         ("/etc/hosts", "the script '/etc/hosts' is outside the folder of the playbook"),
@@ -86,10 +91,48 @@ def test_what_names_no_script_is_left_as_it_is(text: str) -> None:
         ("large.py", "the script 'large.py' has more than 1048576 bytes"),
     ],
 )
-def test_what_cannot_be_sent_is_wrong_use(folder: Path, uri: str, message: str) -> None:
+def test_what_cannot_be_sent_is_wrong_use(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
+) -> None:
+    current = folder / "lib"
+    monkeypatch.chdir(current)
+    (folder / ".env").mkdir()
+    (folder / ".env" / "x.py").write_text("1")
     (folder / "link.py").symlink_to("../secret.py")
     (folder / "large.py").write_text("x" * (1024 * 1024 + 1))
     file = str(folder / "p.yaml")
     with pytest.raises(WrongUse) as caught:
         with_script_files(TEXT.replace("./sum.sql", uri), file)
-    assert caught.value.detail.startswith(f"{file}: {message}")
+    line = TEXT.splitlines().index("      - {kind: duckdb, script: {uri: ./sum.sql}}") + 1
+    message = message.replace("FOLDER", str(folder)).replace("CURRENT", str(current))
+    assert caught.value.detail.startswith(f"{file}: line {line}, column 38: {message}")
+    (error,) = caught.value.problem["errors"]
+    assert (error["pointer"], error["line"]) == ("/workflow/0/tool/2/script/uri", line)
+
+
+@pytest.mark.parametrize("uri", [".ssh/id_rsa", ".netrc", ".config/x.py", "notes.txt", "innocent.sql", "lib/.x.sql"])
+@pytest.mark.parametrize("from_standard_input", [False, True])
+def test_of_a_current_folder_that_is_not_the_playbooks_only_scripts_are_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, from_standard_input: bool
+) -> None:
+    home = tmp_path / "home"
+    for name in (".ssh/id_rsa", ".netrc", ".config/x.py", "notes.txt", "lib/.x.sql", "lib/load.py", "sum.sql"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text("1")
+    (home / "innocent.sql").symlink_to(".ssh/id_rsa")
+    monkeypatch.chdir(home)
+    file = "-" if from_standard_input else str(home / "downloads" / "p.yaml")
+    assert split(with_script_files(TEXT, file))[1].keys() == {"lib/load.py", "./sum.sql"}
+    with pytest.raises(WrongUse, match=f"the script '{uri}' is not sent"):
+        with_script_files(TEXT.replace("./sum.sql", uri), file)
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_of_a_script_that_is_below_the_current_folder_it_is_said_how_to_name_it(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = str(tmp_path / "secret.py") if absolute else "../secret.py"
+    with pytest.raises(WrongUse, match=r"; write uri: secret\.py, which is found below the current folder"):
+        with_script_files(TEXT.replace("./sum.sql", uri), str(folder / "p.yaml"))
+    assert split(with_script_files(TEXT.replace("./sum.sql", "secret.py"), str(folder / "p.yaml")))[1]["secret.py"]

@@ -47,6 +47,23 @@ def test_a_fault_in_a_tool_is_reported_with_its_line() -> None:
     assert (fault.pointer, fault.line) == ("/workflow/0/tool/methud", 7)
 
 
+@pytest.mark.parametrize(
+    ("tool", "pointer", "line", "column"),
+    [
+        ("{kind: http, url: x, auth: {credential: k, headr: X}}", "/workflow/0/tool/auth/headr", 7, 54),
+        ("\n      kind: duckdb\n      command: x\n      auth:\n        pg: {}", "/workflow/0/tool/auth", 10, 7),
+        ("\n      kind: python\n      code: x\n      bogus:\n        a: b", "/workflow/0/tool/bogus", 10, 7),
+        ("\n      kind: python\n      code: x\n      deps:\n        a: b", "/workflow/0/tool/deps", 10, 7),
+    ],
+)
+def test_a_field_that_is_not_there_is_reported_once_at_its_key(tool: str, pointer: str, line: int, column: int) -> None:
+    text = PLAYBOOK.replace("tool: {kind: noop}\n    next", f"tool: {tool}\n    next")
+    with pytest.raises(InvalidPlaybook) as caught:
+        document_of(text)
+    [fault] = caught.value.faults
+    assert (fault.pointer, fault.line, fault.column) == (pointer, line, column)
+
+
 def test_a_fault_inside_a_field_is_reported_once() -> None:
     tool = "tool: {kind: python, code: x = 1, libs: {a b: json}, auth: x}"
     text = PLAYBOOK.replace("tool: {kind: noop}\n    next", f"{tool}\n    next")

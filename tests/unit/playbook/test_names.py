@@ -67,6 +67,10 @@ def test_what_can_be_read_is_not_reported(expression: str) -> None:
     [
         ("citi", "'citi' is not defined here; did you mean 'city'?"),
         ("zzz", "'zzz' is not defined here; only the caller can give it, as a key of the workload"),
+        (
+            "result.x",
+            "'result' is not defined here; the result of a step is read by the name of the step: STEP.FIELD",
+        ),
         ("workload.citty", "the workload has no 'citty' (did you mean 'city'?): the caller must pass it"),
         ("workload['zzz']", "the workload has no 'zzz': the caller must pass it"),
         ("ctx.totl", "nothing sets ctx.totl (did you mean 'total'?): the caller must pass it in 'ctx'"),
@@ -85,6 +89,10 @@ def test_what_can_be_read_is_not_reported(expression: str) -> None:
 )
 def test_what_cannot_be_read_is_reported(expression: str, message: str) -> None:
     assert reading(expression) == [message]
+
+
+def test_older_names_can_be_read_where_they_mean_something() -> None:
+    assert reading("job.uuid", more="set: {ctx.total: '{{ result.x }}'}") == []
 
 
 def test_a_step_that_follows_over_a_back_arc_can_have_run() -> None:

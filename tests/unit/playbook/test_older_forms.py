@@ -174,6 +174,9 @@ class TestTool:
             ("{attempts: 2, delay: 5, backoff: linear}", {"attempts": 2, "delay": 5, "backoff": "linear"}),
             ("{max_attempts: 3, backoff_multiplier: 2, max_delay: 9}",
              {"attempts": 3, "backoff": "exponential", "max_delay": 9}),
+            ("{max_attempts: 3, backoff: 5}", {"attempts": 3, "delay": 5}),
+            ("{attempts: 3, backoff: 0.5, backoff_multiplier: 2}",
+             {"attempts": 3, "delay": 0.5, "backoff": "exponential"}),
         ],
     )  # fmt: skip
     def test_a_retry_is_a_rule(self, retry: str, then: dict[str, Any]) -> None:
@@ -196,6 +199,11 @@ class TestTool:
             load_playbook(tool("kind: noop\nretry:\n  max_attempts: 3\n  jitter: 1"))
         (fault,) = caught.value.faults
         assert (fault.line, fault.column, fault.pointer) == (10, 9, "/workflow/0/tool/retry/jitter")
+
+    @pytest.mark.parametrize("retry", ["{delay: 1, backoff: 5}", "{backoff: true}"])
+    def test_a_backoff_that_can_be_no_delay_is_refused(self, retry: str) -> None:
+        with pytest.raises(InvalidPlaybook, match="this must be one of none, fixed, linear, exponential"):
+            load_playbook(tool(f"kind: noop\nretry: {retry}"))
 
     def test_no_retry(self) -> None:
         assert rewritten(tool("kind: noop\nretry: false"))[0]["tool"] == {"kind": "noop"}

@@ -198,6 +198,19 @@ class TestPlan:
             ),
             ("kind: duckdb\nscript: {uri: a, srce: b}", "", "/srce", "unknown key 'srce'; did you mean 'source'?"),
             ("kind: python\nscript: {source: {type: file}}", "", "", "'uri' is required"),
+            (
+                "kind: python\nscript: {uri: x, source: {timeout: 30}}",
+                "",
+                "/source/timeout",
+                "script.source.timeout: this should be less than or equal to 20",
+            ),
+            (
+                "kind: python\nscript: {uri: x, source: {type: s4}}",
+                "",
+                "/source/type",
+                "script.source.type: this must be one of file, http, s3, gcs",
+            ),
+            ("kind: python\nscript: {uri: x, source: s3}", "", "/source", "script.source: this must be a mapping, not"),
             ("kind: python\nscript: load.py", "", "", "a script is an object, {uri: lib/load.py}; code itself"),
         ],
     )

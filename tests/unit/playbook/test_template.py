@@ -95,6 +95,10 @@ class TestData:
             ("{{ x is definid }}", "no test named 'definid'; did you mean 'defined'"),
             ("{{ x | selectattr('a', 'equal') }}", "no test named 'equal'"),
             ("{{ rang(3) }}", "no function named 'rang'; did you mean 'range'"),
+            (
+                "{{ token(google) }}",
+                "no function named 'token'; a token comes from an entry of the keychain: {{ keychain.",
+            ),
             ("{{ x['upper']() }}", "only a method or a function can be called"),
         ):
             with pytest.raises(TemplateError, match=message):

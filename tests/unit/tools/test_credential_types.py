@@ -11,12 +11,17 @@ from noetl_serverless.tools.credential_types import check, fields_by_type, warni
 
 @pytest.mark.parametrize(
     ("type_", "name", "hint"),
-    [("bearer", "tokn", "did you mean 'token'?"), ("postgres", "db_host", "hostname"), ("basic", "header", "username")],
+    [
+        ("bearer", "tokn", "did you mean 'token'?"),
+        ("postgres", "db_host", "did you mean 'host'?"),
+        ("basic", "header", "username"),
+    ],
 )
 def test_an_unknown_field_of_a_known_type_is_refused_with_the_known_ones(type_: str, name: str, hint: str) -> None:
     (fault,) = check(type_, [name])
     assert fault.pointer == f"/data/{name}"
     assert f"has no field '{name}'" in fault.message and hint in fault.message
+    assert fault.message.count(";") == 1
 
 
 def test_every_field_of_a_known_type_is_accepted_without_a_warning() -> None:

@@ -5,6 +5,8 @@ import pytest
 from noetl_serverless.playbook.code_size import CodeTooLarge
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.config import ToolConfig
+from noetl_serverless.tools.port import ToolCall, ToolFailure
+from noetl_serverless.tools.postgres_config import PostgresConfig
 
 # compiled, it would be a hundred times as long
 TOO_LARGE = "while n:\n try:\n" + "  if n: break\n" * 300 + " finally:\n" + "  a.b(c)\n" * 300
@@ -84,7 +86,12 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ("python", {"code": "x", "libs": {"a b": "json"}}, "/libs", "libs: 'a b' cannot be a name in Python code"),
         ("http", {}, "", "the field 'url' is required (or 'endpoint', not both)"),
         ("http", {"url": "x", "body": 1, "json": 1}, "", "only one body can be sent, not body and json"),
-        ("http", {"url": "x", "timeout": {"conect": 1}}, "/timeout/conect", "unknown field 'timeout.conect'"),
+        (
+            "http",
+            {"url": "x", "timeout": {"conect": 1}},
+            "/timeout/conect",
+            "unknown field 'timeout.conect' (did you mean 'connect'?)",
+        ),
         (
             "http",
             {"url": "x", "timeout": {"total": 864000}},
@@ -93,12 +100,34 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
         ),
         ("http", {"url": "x", "timeout": 0}, "/timeout", "timeout: this should be greater than 0"),
         ("http", {"url": "x", "timeout": 864000}, "/timeout", "timeout: this should be less than or equal to 86400"),
-        ("http", {"url": "x", "data": {"query": {}, "a": 1}}, "/data/a", "unknown field 'data.a'"),
+        (
+            "http",
+            {"url": "x", "data": {"query": {}, "a": 1}},
+            "/data/a",
+            "unknown field 'data.a' (known fields: query, body)",
+        ),
+        (
+            "http",
+            {"url": "x", "auth": {"openai": {}}},
+            "/auth/openai",
+            "unknown field 'auth.openai' (known fields: credential, type, header, param)",
+        ),
+        (
+            "http",
+            {"url": "x", "auth": {}},
+            "/auth/credential",
+            "the field 'auth.credential' is required: name of the stored credential",
+        ),
         ("http", {"url": "x", "data": {"a": 1}, "form": {}}, "", "only one body can be sent, not form and data"),
-        ("postgres", {"command": "x"}, "/auth", "the field 'auth' is required"),
+        (
+            "postgres",
+            {"command": "x"},
+            "/auth",
+            "the field 'auth' is required: name of a stored credential of type postgres",
+        ),
         ("postgres", {"auth": "a", "command": "x", "query": "y"}, "", "give only one of command and query"),
         ("postgres", {"auth": "a", "table": "t"}, "", "'table' and 'rows' require each other"),
-        ("duckdb", {"command": "x", "auth": {"pg": "wh"}}, "", None),
+        ("noop", {"x": "{{ y }}"}, "/x", "unknown field 'x' (known fields: result)"),
         ("playbook", {"path": "p", "version": "last"}, "/version", None),
     ],
 )
@@ -111,9 +140,77 @@ def test_a_wrong_config_says_what_and_where(
         assert (pointer, message) in found
 
 
-def test_inline_connections_are_refused() -> None:
-    found = messages("postgres", {"auth": "a", "command": "select 1", "db_host": "h"})
-    assert any("name a stored credential in 'auth'" in message for _, message in found)
+@pytest.mark.parametrize(
+    ("kind", "config", "pointer", "code", "message"),
+    [
+        (
+            "postgres",
+            {"auth": "a", "command": "x", "db_host": "h"},
+            "/db_host",
+            "playbook.unknown_field",
+            "name a stored credential in 'auth'",
+        ),
+        (
+            "postgres",
+            {"auth": "a", "command": "x", "host": "{{ h }}"},
+            "/host",
+            "playbook.unknown_field",
+            "name a stored credential in 'auth'",
+        ),
+        (
+            "postgres",
+            {"auth": "a", "command_b64": "eA=="},
+            "/command_b64",
+            "playbook.not_supported",
+            "not supported yet",
+        ),
+        (
+            "duckdb",
+            {"command": "x", "auth": {"pg": "wh"}},
+            "/auth",
+            "playbook.not_supported",
+            "attaching other databases",
+        ),
+        ("python", {"code": "x", "deps": {}}, "/deps", "playbook.not_supported", "not supported yet"),
+    ],
+)
+def test_a_field_that_a_tool_refuses_is_one_fault_of_its_key(
+    kind: str, config: dict[str, object], pointer: str, code: str, message: str
+) -> None:
+    (fault,) = registry.check(kind, config)
+    assert (fault.pointer, fault.code, fault.of_key) == (pointer, code, True)
+    assert message in fault.message
+
+
+@pytest.mark.parametrize("kind", ["duckdb", "postgres", "python"])
+@pytest.mark.parametrize(
+    ("script", "pointer", "message"),
+    [
+        (
+            {"uri": "s3://b/k", "source": {"type": "s3", "region": "eu"}},
+            "/script/source/region",
+            "unknown field 'script.source.region' (known fields: type, endpoint, method, timeout)",
+        ),
+        ({"uri": "x", "source": "s3"}, "/script/source", "script.source: this should be an object"),
+        ({"uri": 5}, "/script/uri", "script.uri: this should be a valid string"),
+        (
+            {},
+            "/script/uri",
+            "the field 'script.uri' is required: a path relative to the folder of the playbook's file, or else to the "
+            "one in which it is registered; or a URL: https://..., s3://bucket/key, gs://bucket/key",
+        ),
+    ],
+)
+def test_a_script_of_sql_has_the_faults_of_a_script_only(
+    kind: str, script: dict[str, object], pointer: str, message: str
+) -> None:
+    assert messages(kind, {"script": script, **({"auth": "a"} if kind == "postgres" else {})}) == [(pointer, message)]
+
+
+def test_of_the_fields_of_a_call_each_one_that_is_refused_is_named() -> None:
+    call = ToolCall("postgres", "t", {"auth": "a", "command": "x", "host": "h", "zzz": 1})
+    with pytest.raises(ToolFailure, match=r"connection settings are not allowed in playbooks.*unknown field 'zzz'"):
+        PostgresConfig.of(call)
 
 
 def test_a_template_excuses_only_its_own_field() -> None:

@@ -13,7 +13,7 @@ from ..failure import EXIT_FAILED, WrongUse
 from ..options import JsonOption, read_text
 from ..output import command, echo, print_json
 from ..playbooks import STANDARD_INPUT, FilesArgument, playbook_files
-from ..script_files import with_script_files
+from ..script_files import with_found_scripts
 
 StrictOption = Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")]
 
@@ -34,7 +34,7 @@ def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption
     found: list[dict[str, Any]] = []
     for file in playbook_files(files):
         try:
-            text = with_script_files(read_text(str(file)), str(file))
+            text = read_text(str(file))
         except WrongUse as unreadable:
             if len(files) == 1 and file == files[0]:
                 raise
@@ -42,7 +42,7 @@ def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption
             reason = unreadable.detail.removeprefix(f"{file}: ")
             found.append(_entry(file, {"severity": "error", "code": "cli.usage", "message": reason}))
             continue
-        found += [_entry(file, finding) for finding in _findings(text)]
+        found += [_entry(file, finding) for finding in _findings(text, str(file))]
     if strict:
         found = [{**finding, "severity": "error"} for finding in found]
     numbers = Counter(finding["severity"] for finding in found)
@@ -56,13 +56,17 @@ def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption
         raise typer.Exit(EXIT_FAILED)
 
 
-def _findings(text: str) -> list[dict[str, Any]]:
+def _findings(text: str, file: str) -> list[dict[str, Any]]:
     from ...control_plane.registration import as_text
+    from ...playbook.lint import findings
     from ...playbook.scripts import SCRIPT_MISSING
     from ...tools.plans import lint as check
 
-    # a script at a URL is read when the playbook is registered
-    return [finding.to_dict() for finding in check(as_text(text)) if finding.code != SCRIPT_MISSING]
+    text, not_sent = with_found_scripts(as_text(text), file)
+    # why a file is missing, is said here; a script at a URL is read when the playbook is registered
+    found = [*findings(not_sent, "error"), *(one for one in check(text) if one.code != SCRIPT_MISSING)]
+    found.sort(key=lambda one: (one.severity != "error", one.line or 0, one.column or 0))
+    return [finding.to_dict() for finding in found]
 
 
 def _entry(file: Path, finding: dict[str, Any]) -> dict[str, Any]:

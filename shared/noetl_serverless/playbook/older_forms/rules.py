@@ -29,6 +29,9 @@ class Rules:
         place = (*at, "retry")
         if isinstance(retry, MapNode):
             retry = self.edits.renamed(retry, place, NAMES["retry"], warns=False)
+            # a number says how long to wait
+            if isinstance(retry.get("backoff"), (int, float)) and not isinstance(retry["backoff"], bool):
+                retry = self.edits.renamed(retry, place, {"delay": ("backoff",)}, warns=False)
             factor = retry.get("backoff_multiplier")
             if factor in (1, 2) and not isinstance(factor, bool) and "backoff" not in retry:
                 backoff = "fixed" if factor == 1 else "exponential"
