@@ -44,16 +44,18 @@ class Differs(Exception):
 
 @dataclass(slots=True)
 class _Loop:
-    """`count`: None of one that claims its items, until it has ended; `frames`: how many have ended; `drained`: a claim
-    found none; `unclaimed`: why one has failed."""
+    """`count`: None of one that claims its items, until it has ended; `slots`: how many claims may be under way;
+    `frames`: how many have ended; `drained`: how many found none, less those that found some since; `unclaimed`: why
+    one has failed."""
 
     count: int | None
+    slots: int = 0
     results: dict[int, Any] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
     error: Any = None
     frames: int = 0
-    drained: bool = False
+    drained: int = 0
     unclaimed: Any = None
 
 
@@ -196,7 +198,10 @@ class _Follower:
         loop.done += payload["end"] - payload["start"]
         loop.failed += payload["failed"]
         loop.frames += 1
-        loop.drained |= bool(payload.get("drained"))
+        if payload.get("drained"):
+            loop.drained += 1
+        elif payload["start"] < payload["end"]:
+            loop.drained = max(0, loop.drained - 1)
         if payload["end"] == payload["start"]:
             loop.unclaimed = loop.unclaimed or payload.get("error")
         loop.error = loop.error or payload.get("error") or next(iter((payload.get("errors") or {}).values()), None)
@@ -206,7 +211,8 @@ class _Follower:
         assert of is not None
         stops = loop.failed > 0 and not of.best_effort
         if of.items is None:
-            if self._out[key] or not (stops or loop.drained or loop.unclaimed or loop.frames >= of.max_claims):
+            is_over = loop.drained >= loop.slots or loop.frames >= of.max_claims
+            if self._out[key] or not (stops or loop.unclaimed or is_over):
                 return []
             if loop.unclaimed and loop.failed:
                 raise Unclear("of a claim and a row that fail, either may be the reason")
@@ -223,7 +229,7 @@ class _Follower:
         results = [loop.results[index] for index in sorted(loop.results)]
         of = self._playbook.steps[key[0]].loop
         assert of is not None
-        is_drained = loop.drained or of.items is not None
+        is_drained = loop.drained > 0 or of.items is not None
         succeeded = loop.done - loop.failed
         return Items(loop.count, results, succeeded, loop.failed, loop.error, large, loop.unclaimed, is_drained)
 
@@ -274,7 +280,7 @@ class _Follower:
         for entry in decided:
             key = (entry.step or "", entry.generation or 0)
             if entry.type == "loop.opened" and (entry.payload["count"] or entry.payload["mode"] == "cursor"):
-                self._loops.setdefault(key, _Loop(entry.payload["count"] or None))
+                self._loops.setdefault(key, _Loop(entry.payload["count"] or None, entry.payload["max_in_flight"]))
             if entry.type != "command.issued":
                 continue
             self._issued += 1

@@ -152,14 +152,14 @@ def _frame_committed(state: State, event: Event) -> None:
 
 
 def _after_claim(state: State, key: str, loop: Loop, payload: dict[str, Any]) -> Loop:
-    """Indexes for which there was no row are not returned. When nothing is left to claim, or a claim has failed, no
-    more frames are issued."""
+    """Indexes for which there was no row are not returned. When a claim has failed, no more frames are issued."""
     cursor = state.cursors[key]
     if payload.get("error") and payload["start"] == payload["end"]:
         loop = replace(loop, best_effort=False, error=payload["error"])
     if payload.get("drained"):
-        state.cursors[key] = replace(cursor, drained=True)
-        loop = replace(loop, count=loop.next)
+        state.cursors[key] = replace(cursor, drained=cursor.drained + 1)
+    elif payload["start"] < payload["end"]:
+        state.cursors[key] = replace(cursor, drained=max(0, cursor.drained - 1))
     return replace(loop, returned=())
 
 

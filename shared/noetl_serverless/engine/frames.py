@@ -12,7 +12,7 @@ may be, one at a time (`exec: local`).
 
 from __future__ import annotations
 
-from .state import Loop
+from .state import Cursor, Loop
 
 Frame = tuple[int, int, int, int]
 
@@ -59,11 +59,16 @@ def next_frame(loop: Loop, in_flight: int, *, may_retry: bool = False, local: bo
     return loop.frames, start, start + size, concurrency
 
 
-def next_claim(loop: Loop, in_flight: int, rows: int) -> Frame | None:
-    """The same for a loop over a cursor, each of whose frames claims up to `rows` items; `in_flight`: frames."""
-    if next_items(loop) is None or in_flight >= loop.max_in_flight:
+def may_claim(loop: Loop, cursor: Cursor) -> bool:
+    """Whether there may be items left to claim: as long as a slot is left that has not found that there are none."""
+    return next_items(loop) is not None and cursor.drained < loop.max_in_flight
+
+
+def next_claim(loop: Loop, cursor: Cursor, in_flight: int) -> Frame | None:
+    """The same as `next_frame` for a loop over a cursor; `in_flight`: frames."""
+    if not may_claim(loop, cursor) or in_flight >= loop.max_in_flight - cursor.drained:
         return None
-    return loop.frames, loop.next, loop.next + rows, 1
+    return loop.frames, loop.next, loop.next + cursor.rows, 1
 
 
 def _shape(loop: Loop, remaining: int, free_slots: int, may_retry: bool) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .decision import Decision
 from .evolve import claimed, loop_outcome
-from .frames import next_claim, next_frame, next_items, width_of
+from .frames import may_claim, next_claim, next_frame, next_items, width_of
 from .ids import command_id
 from .limits import size_of
 from .state import Loop as Opened
@@ -103,7 +103,8 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     key = token_key(step.name, generation)
     token = decision.state.tokens.get(key)
     ctx_is_shared = token is not None and token.phase == "sharing"
-    if next_items(decision.state.loops[key]) is None:
+    loop, cursor = decision.state.loops[key], decision.state.cursors.get(key)
+    if next_items(loop) is None if cursor is None else not may_claim(loop, cursor):
         # without looking at each open frame: there may be thousands, and this is asked when each of them is reported
         if next(_open_frames(decision.state, key), None) is None:
             end(decision, step, generation, _loop_failure(decision.state, key))
@@ -113,14 +114,12 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     # the same for all frames that follow from one fact
     scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
     may_retry, local = step.may_retry, step.loop is not None and step.loop.exec == "local"
-    cursor = decision.state.cursors.get(key)
-    rows = cursor.rows if cursor is not None else 0
 
     def following() -> tuple[int, int, int, int] | None:
         loop = decision.state.loops[key]
-        return (
-            next_claim(loop, in_flight, rows) if rows else next_frame(loop, in_flight, may_retry=may_retry, local=local)
-        )
+        if cursor is not None:
+            return next_claim(loop, cursor, in_flight)
+        return next_frame(loop, in_flight, may_retry=may_retry, local=local)
 
     while (frame := following()) is not None:
         if open_frames and decision.size.bytes > FRAMES_BYTES:

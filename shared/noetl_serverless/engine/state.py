@@ -106,10 +106,12 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Its frames claim up to `rows` items each, whose indexes are reserved for them, until one finds none."""
+    """Its frames claim up to `rows` items each, whose indexes are reserved for them, until as many have found none as
+    may be under way at once. `drained`: how many have, less those that have found some since: rows that another claim
+    holds while one looks for them are passed over, and are free again if that claim is undone."""
 
     rows: int
-    drained: bool = False
+    drained: int = 0
 
 
 @dataclass(slots=True)

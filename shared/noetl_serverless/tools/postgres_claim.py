@@ -7,10 +7,13 @@ became of it. So no row is claimed without a record, and no record counts whose 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from pg8000 import native
 
 from .port import Credential
 from .postgres_config import PostgresConfig
@@ -18,7 +21,8 @@ from .postgres_connection import Connection, Connections, TooManyRows
 from .postgres_work import Work
 from .sql import SqlError, Statement
 
-_WITHOUT_NESTED_LOOPS = "SET LOCAL enable_nestloop = off"
+# a connection that takes longer is taken to be lost
+_ROLLBACK_SECONDS = 5.0
 # in_progress: nobody knows yet; unknown: so old that the server has forgotten it
 TransactionStatus = Literal["committed", "aborted", "in progress", "unknown"]
 
@@ -51,29 +55,31 @@ class ClaimWork(Work):
     def claim(self) -> Claimed:
         """Raises what `postgres_work.failure_of` turns into a failure."""
         queries = self._statements()
-        try:
-            return self._claim(queries)
-        except TooManyRows:
-            # the LIMIT in `id IN (SELECT ... LIMIT 2 FOR UPDATE SKIP LOCKED)` counts anew for each row that a nested
-            # loop joins it to, and whether there is one depends on the statistics of the table. Nothing was claimed
-            return self._claim(queries, _WITHOUT_NESTED_LOOPS)
-
-    def _claim(self, queries: list[Statement], setting: str | None = None) -> Claimed:
         connection = self._open()
         try:
-            if setting is not None:
-                connection.execute_simple(setting)
-            found_rows = self._all_in(connection, queries)
-            if not found_rows["columns"]:
-                raise SqlError("the claim gives no rows: end it with RETURNING; nothing was claimed")
-            (found,) = connection.statement("SELECT txid_current()", [], 1).rows
-            self._limit_idle_time(connection)
+            try:
+                claimed = self._claim(connection, queries)
+            except TooManyRows:
+                # the LIMIT in `id IN (SELECT ... LIMIT 2 FOR UPDATE SKIP LOCKED)` counts anew for each row that a
+                # nested loop joins it to, and whether there is one depends on the statistics of the table
+                connection.execute_simple("ROLLBACK")
+                self._begin(connection)
+                connection.execute_simple("SET LOCAL enable_nestloop = off")
+                claimed = self._claim(connection, queries)
         except BaseException:
             self._connection = None
-            connection.drop()
+            _end(connection)
             raise
         self._open_connection = connection
-        return Claimed(found_rows["rows"], int(found[0]))
+        return claimed
+
+    def _claim(self, connection: Connection, queries: list[Statement]) -> Claimed:
+        found = self._all_in(connection, queries)
+        if not found["columns"]:
+            raise SqlError("the claim gives no rows: end it with RETURNING; nothing was claimed")
+        ((transaction,),) = connection.statement("SELECT txid_current()", [], 1).rows
+        self._limit_idle_time(connection)
+        return Claimed(found["rows"], int(transaction))
 
     def commit(self) -> None:
         connection, self._open_connection, self._connection = self._open_connection, None, None
@@ -86,10 +92,9 @@ class ClaimWork(Work):
         self._keep(connection)
 
     def roll_back(self) -> None:
-        """By closing the connection, which is right whatever state it is in."""
         connection, self._open_connection, self._connection = self._open_connection, None, None
         if connection is not None:
-            connection.drop()
+            _end(connection)
 
     def _limit_idle_time(self, connection: Connection) -> None:
         assert self.deadline is not None
@@ -97,6 +102,15 @@ class ClaimWork(Work):
         if remaining_ms <= 0:
             raise TimeoutError
         connection.execute_simple(f"SET LOCAL idle_in_transaction_session_timeout = {remaining_ms}")
+
+
+def _end(connection: Connection) -> None:
+    """Roll back and close. Without the first the server would hold the rows until it notices the second, and the next
+    claim, which passes over rows that others hold, could find nothing and end the loop."""
+    with contextlib.suppress(native.Error, OSError):
+        connection._usock.settimeout(_ROLLBACK_SECONDS)
+        connection.execute_simple("ROLLBACK")
+    connection.drop()
 
 
 def status_of(connection: Connection, transaction: int) -> TransactionStatus:

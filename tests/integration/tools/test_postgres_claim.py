@@ -144,6 +144,21 @@ async def test_without_a_record_the_rows_are_free_again(
     assert await postgres.claim_status("wh", context, records.found[0][1]) == "aborted"
 
 
+async def test_rows_of_a_claim_that_was_undone_are_free_at_once(
+    postgres: Postgres, context: ToolContext, database: Connection
+) -> None:
+    """Also before the server could notice that a connection was closed."""
+
+    async def fails() -> None:
+        raise Unavailable("the store is away")
+
+    for _ in range(30):
+        with pytest.raises(Unavailable):
+            await postgres.claim(claim_call(), context, Records(fails), 10)
+        locked = database.run("SELECT count(*) FROM (SELECT id FROM jobs FOR UPDATE SKIP LOCKED) AS free")[0][0]
+        assert locked == 3, f"{3 - locked} rows are still held"
+
+
 async def test_a_worker_that_is_stopped_meanwhile_claims_nothing(
     postgres: Postgres, context: ToolContext, database: Connection
 ) -> None:

@@ -78,6 +78,25 @@ async def test_rows_are_claimed_until_there_are_none(count: int) -> None:
     assert table.free == []
 
 
+@pytest.mark.parametrize("held", [{2}, {1, 2}, {2, 3}, {3, 4, 6}])
+async def test_a_claim_that_passes_over_rows_which_another_one_holds_does_not_end_the_loop(held: set[int]) -> None:
+    """The other one may be undone, and then claim fewer. `held`: numbers of claims that find nothing."""
+
+    class Held(Table):
+        async def claim(self, call: Any, *arguments: Any) -> ToolOutcome:
+            if len(self.statements) + 1 not in held:
+                return await super().claim(call, *arguments)
+            self.statements.append(call.config["command"])
+            return ToolOutcome("ok", data={"rows": []})
+
+    table = Held(25)
+    run = await drained(table)
+    assert run.error is None, run.error
+    assert (table.free, run.result["stats"]["total"]) == ([], 25)
+    # each of three slots ends with a claim that finds nothing, and each that finds something gives one back
+    assert len(table.statements) <= 2 * (7 + len(held)) + 3
+
+
 async def test_the_claim_binds_what_is_in_it() -> None:
     table = Table(1)
     await drained(table)
