@@ -30,6 +30,7 @@ class FsspecResultStore:
 
         self._fs, root = url_to_fs(url, **options)
         self._root = root.rstrip("/")
+        self._was_there = False
         protocol = self._fs.protocol if isinstance(self._fs.protocol, str) else self._fs.protocol[0]
         self.name = _NAMES.get(protocol, protocol)
 
@@ -54,19 +55,20 @@ class FsspecResultStore:
         path = self._path(key)
         if self.name == "disk":
             _replace(path, data)
+            self._was_there = True
         else:
             # an object store, and fsspec's memory, show an object only once it is whole
             self._fs.pipe_file(path, data)
         return StoredObject(self.name, key, len(data))
 
     def get_sync(self, key: str) -> bytes:
-        with _finding(key):
+        with self._finding(key):
             data: bytes = self._fs.cat_file(self._path(key))
         return data
 
     def get_range_sync(self, key: str, offset: int, length: int) -> bytes:
         try:
-            with _finding(key):
+            with self._finding(key):
                 data: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
         except Exception as error:
             # an object store's answer to a range that begins where the object ends
@@ -95,6 +97,27 @@ class FsspecResultStore:
         keys = (self._fs._strip_protocol(path)[prefix_length:] for path in paths)
         return sorted(key for key in keys if key.startswith(prefix))
 
+    @contextmanager
+    def _finding(self, key: str) -> Iterator[None]:
+        """Turn errors that mean that there is no such file into KeyError."""
+        try:
+            yield
+        except OSError as error:
+            # fsspec raises its own without a number
+            is_nothing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
+            if not (is_nothing or error.errno in _NOTHING) or self._is_away():
+                raise
+            raise KeyError(key) from None
+
+    def _is_away(self) -> bool:
+        """Whether the folder has gone, as that of a mount, so that nothing in it is known to be missing: it was there
+        before, or something else stands in its place."""
+        if self.name != "disk":
+            return False
+        is_there = os.path.isdir(self._root)
+        self._was_there |= is_there
+        return not is_there and (self._was_there or os.path.lexists(self._root))
+
     def _path(self, key: str) -> str:
         if not {"", ".", ".."}.isdisjoint(key.split("/")):
             raise ValueError(f"not a storage key: {key!r}")
@@ -103,18 +126,6 @@ class FsspecResultStore:
 
 # error numbers of a file system that has no such file, or cannot have one
 _NOTHING = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
-
-
-@contextmanager
-def _finding(key: str) -> Iterator[None]:
-    """Turn errors that mean that there is no such file into KeyError."""
-    try:
-        yield
-    except OSError as error:
-        # fsspec raises its own without a number
-        if isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError) or error.errno in _NOTHING:
-            raise KeyError(key) from None
-        raise
 
 
 def _replace(path: str, data: bytes) -> None:

@@ -54,8 +54,8 @@ class Postgres:
             config = PostgresConfig.of(call)
             credential = await self._credential(config, context)
             work = ClaimWork(config, call.input, credential, self._cache(), seconds)
-            claimed = await self._thread(work, work.claim)
             try:
+                claimed = await self._thread(work, work.claim)
                 if claimed.rows:
                     await record(claimed.rows, claimed.transaction)
             except BaseException:

@@ -48,3 +48,29 @@ async def test_an_empty_folder_goes_with_its_last_object(tmp_path: Path) -> None
 
 async def test_a_folder_is_named_disk(tmp_path: Path) -> None:
     assert (await FsspecResultStore(f"file://{tmp_path}").put("1/a/k", b"")).store == "disk"
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file"])
+async def test_what_is_in_a_folder_that_has_gone_is_not_missing(tmp_path: Path, instead: str) -> None:
+    """As that of a mount that is away for a moment: what is read from it is waited for, not given up."""
+    root = tmp_path / "results"
+    store = FsspecResultStore(f"file://{root}")
+    await store.put("1/a/k.json", b"x")
+    root.rename(tmp_path / "aside")
+    if instead == "a file":
+        root.touch()
+        # also to one that has not seen the folder
+        store = FsspecResultStore(f"file://{root}")
+    for read in (store.get("1/a/k.json"), store.get("1/a/none.json"), store.get_range("1/a/k.json", 0, 1)):
+        with pytest.raises((FileNotFoundError, NotADirectoryError)):
+            await read
+    root.unlink(missing_ok=True)
+    (tmp_path / "aside").rename(root)
+    assert await store.get("1/a/k.json") == b"x"
+    with pytest.raises(KeyError):
+        await store.get("1/a/none.json")
+
+
+async def test_a_folder_that_was_never_there_has_nothing_in_it(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        await FsspecResultStore(f"file://{tmp_path}/results").get("1/a/k.json")

@@ -17,7 +17,7 @@ from typing import Any, Protocol, cast
 import orjson
 
 from ...engine import events as e
-from ...errors import Problem
+from ...errors import Problem, Unavailable
 from ...playbook.plan import FRAME_MAX_ROWS, Cursor, Loop
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
@@ -206,6 +206,9 @@ class CursorRun(FrameRun):
             record: dict[str, Any] = orjson.loads(await self.job.toolbox.store.get(key))
         except KeyError:
             return None
+        except OSError as error:
+            # not the same as that there is none: the rows would be lost to the loop
+            raise Unavailable(f"the record of claimed rows cannot be read: {error}") from error
         return record
 
     async def _is_committed(self, transaction: int) -> bool:

@@ -165,10 +165,13 @@ async def test_a_worker_that_takes_over_waits_for_a_database_that_is_away(bench:
     assert delays[:8] == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
 
 
-async def test_it_waits_for_a_result_store_that_is_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [Unavailable("away"), NotADirectoryError("away")])
+async def test_it_waits_for_a_result_store_that_is_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     rows = table(bench)
     await run(bench, each())
-    get, left = bench.store.get, [Unavailable("away"), Unavailable("away")]
+    get, left = bench.store.get, [error, error]
 
     async def away(key: str) -> bytes:
         if left and "claim" in key:
