@@ -104,7 +104,8 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     token = decision.state.tokens.get(key)
     ctx_is_shared = token is not None and token.phase == "sharing"
     loop, cursor = decision.state.loops[key], decision.state.cursors.get(key)
-    if next_items(loop) is None if cursor is None else not may_claim(loop, cursor):
+    goes_on = next_items(loop) is not None if cursor is None else may_claim(loop, cursor)
+    if not goes_on:
         # without looking at each open frame: there may be thousands, and this is asked when each of them is reported
         if next(_open_frames(decision.state, key), None) is None:
             end(decision, step, generation, _loop_failure(decision.state, key))
