@@ -200,7 +200,7 @@ workflow:
     assert again["version"] == entry["version"] + 1
     (tmp_path / "lib" / "total.sql").unlink()
     refused = stack("register", name)
-    assert (refused.status, "'lib/total.sql' cannot be read" in refused.err) == (2, True)
+    assert (refused.status, "there is no script 'lib/total.sql' below" in refused.err) == (2, True), refused.err
 
 
 def test_of_several_playbooks_the_refused_ones_keep_no_other_from_being_registered(
