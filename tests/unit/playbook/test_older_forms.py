@@ -452,3 +452,8 @@ def test_places_of_scripts_take_a_bounded_time_together() -> None:
     document = read_playbook(f"apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {{name: x}}\nworkflow:\n{steps}")
     # of 40 that each take as much as one template may
     assert 0 < len(document.warnings) < 20, f"{len(document.warnings)} in {time.process_time() - began:.1f} s"
+
+
+def test_rules_of_a_step_do_not_take_the_place_of_a_spec_of_the_tool_that_is_wrong() -> None:
+    rules = "[{else: {then: {do: fail}}}]"
+    assert refused(step(f"step: a\ntool: {{kind: noop, spec: oops}}\nspec: {{policy: {{rules: {rules}}}}}"))

@@ -40,8 +40,7 @@ class Edits:
 
     def moved_into(self, node: MapNode, key: str, at: Place, into: Place, name: str) -> MapNode:
         """`node[key]` as `name` of the mapping at `into` below it, unless that has one."""
-        holder = value_at(node, into)
-        if key not in node or not (holder is None or isinstance(holder, MapNode)) or name in (holder or ()):
+        if key not in node or not can_hold(node, into) or name in (value_at(node, into) or ()):
             return node
         where = ": {".join(str(part) for part in into)
         self.warn(f"'{key}' belongs in '{into[0]}': write {where}: {{{name}: ...{'}' * len(into)}", node, at, key)
@@ -52,7 +51,7 @@ class Edits:
         """`key` of the mapping at `source` below `node` as one of the mapping at `into`, merged with what that has."""
         holder, target = value_at(node, source), value_at(node, into)
         value = holder[key]
-        if target is not None and not isinstance(target, MapNode):
+        if not can_hold(node, into):
             return node
         known = None if target is None else target.get(key)
         if known is not None and not (isinstance(known, MapNode) and isinstance(value, MapNode)):
