@@ -43,9 +43,12 @@ def with_found_scripts(text: str, file: str) -> tuple[str, list[Fault]]:
     files = _Files(None if file == "-" else Path(file).resolve().parent, Path.cwd().resolve(), document.scripts)
     faults = []
     for path, script in scripts_of(document.root):
-        if script.type == "file" and (refused := files.add(script.location)) is not None:
-            faults.append(document.fault(refused.message, (*path, "uri"), refused.code))
-    return (with_scripts(text, files.contents) if files.has_more else text), faults
+        if script.type == "file":
+            try:
+                files.add(script.location)
+            except _NotSent as refused:
+                faults.append(document.fault(refused.message, (*path, "uri"), refused.code))
+    return (text if files.contents == document.scripts else with_scripts(text, files.contents)), faults
 
 
 class _NotSent(Exception):
@@ -62,21 +65,12 @@ class _Files:
         """`folder`: that of the playbook, None if it is read from standard input; `known`: what need not be read."""
         self._folder = folder
         self._current = current
-        self._known = known
         self.contents = dict(known)
 
-    @property
-    def has_more(self) -> bool:
-        return self.contents != self._known
-
-    def add(self, name: str) -> _NotSent | None:
-        """Why it cannot be sent, if so."""
+    def add(self, name: str) -> None:
+        """Raises _NotSent."""
         if name not in self.contents:
-            try:
-                self.contents[name] = _content(name, self._place(name))
-            except _NotSent as refused:
-                return refused
-        return None
+            self.contents[name] = _content(name, self._place(name))
 
     def _place(self, name: str) -> Path:
         from ..playbook.scripts import SCRIPT_MISSING

@@ -33,6 +33,11 @@ RESERVED: Final = frozenset(
 LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
 
+def older_names(*, with_output: bool) -> tuple[str, ...]:
+    """The names of `OlderNames`; `with_output`: where there is an output."""
+    return ("job", "result") if with_output else ("job",)
+
+
 class OlderNames(Mapping[str, Any]):
     """What older playbooks read: `job`, which is the execution, and `result`, which is `output.data`. Not reserved:
     anything else of that name hides it."""
@@ -51,15 +56,17 @@ class OlderNames(Mapping[str, Any]):
         raise KeyError(name)
 
     def __contains__(self, name: object) -> bool:
-        return name == "job" or (name == "result" and self._output is not None)
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
-        yield "job"
-        if self._output is not None:
-            yield "result"
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return 1 if self._output is None else 2
+        return len(self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return older_names(with_output=self._output is not None)
 
 
 class Scope(Mapping[str, Any]):

@@ -63,8 +63,8 @@ def _worker_sites(step: Step) -> Iterator[Site]:
     loop = frozenset(_iter_keys(step))
     loop_names = _OF_ITEMS if step.loop is not None else frozenset()
     absent = _OF_ARCS if step.loop is not None else _OF_ARCS | _OF_LOOPS
-    if any(True for _ in _assigned_by(step, "iter")):
-        # also outside of a loop
+    if loop:
+        # also outside of a loop, if its rules set any of it
         absent -= {"iter"}
     yield Site(step=step, templates=_of([step.input]), absent=absent | _OF_ENDS, names=loop_names, iter=loop)
     own = frozenset(_assigned_by(step, "step"))

@@ -14,7 +14,7 @@ from ..errors import pointer_keys
 from .faults import Faults, did_you_mean
 from .plan import Plan
 from .sandbox import GLOBALS
-from .scope import RESERVED
+from .scope import RESERVED, older_names
 from .sites import Site, assigned, sites
 from .template import SqlTemplate, Template
 from .template_places import find_place
@@ -66,7 +66,7 @@ class _Names:
             return
         elif name in self.plan.steps:
             yield from self._step(site, name, segments)
-        elif name == "job" or (name == "result" and "output" not in site.absent):
+        elif name in older_names(with_output="output" not in site.absent):
             return
         else:
             known = {

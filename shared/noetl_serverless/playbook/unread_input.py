@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from .document import Path
@@ -29,8 +29,7 @@ def check(playbook: Playbook, plan: Plan, faults: Faults) -> None:
             _add(faults, key, (*path, "input", key))
 
 
-def _unread(keys: Iterable[str], tasks: Iterable[Task]) -> Iterator[str]:
-    tasks = list(tasks)
+def _unread(keys: Iterable[str], tasks: Sequence[Task]) -> Iterator[str]:
     if any(task.kind not in _GIVEN_NO_INPUT for task in tasks):
         return
     read = {name.split(".")[0] for task in tasks for name in task.expects}

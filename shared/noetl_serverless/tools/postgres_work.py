@@ -152,20 +152,21 @@ class Work:
 
     def _all_in(self, connection: Connection, queries: list[Statement]) -> dict[str, Any]:
         """Run the statements in the open transaction, if there is one; the result of the last."""
-        last, each, read_bytes = None, dict[str, Any](), 0
+        last, each, read_bytes = dict[str, Any](), dict[str, Any](), 0
         for number, statement in enumerate(queries):
             self._limit_time(connection)
             values = list(statement.values.values())
-            last = connection.statement(statement.text, values, self._config.max_rows)
+            context = connection.statement(statement.text, values, self._config.max_rows)
+            if self._config.each_statement or number == len(queries) - 1:
+                last = _result(context)
             if self._config.each_statement:
-                each[f"command_{number}"] = _result(last)
-                read_bytes += last.read_bytes
+                each[f"command_{number}"] = last
+                read_bytes += context.read_bytes
                 if read_bytes > self._config.max_bytes:
                     raise TooManyRows(f"the rows of all statements take more than {self._config.max_bytes} bytes")
         if self._config.rows is not None:
             return {**self._load(connection, self._config.rows), **each}
-        assert last is not None
-        return {**_result(last), **each}
+        return {**last, **each}
 
     def _limit_time(self, connection: Connection) -> None:
         """Let the server cancel statements that take longer than the time left."""

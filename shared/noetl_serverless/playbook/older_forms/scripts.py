@@ -17,10 +17,10 @@ MAX_WORK: Final = 50_000
 
 
 class Scripts:
-    def __init__(self, edits: Edits) -> None:
+    def __init__(self, edits: Edits, workload: Any) -> None:
+        """`workload`: of the playbook, which may name where a script is."""
         self.edits = edits
-        # of the playbook, in today's form
-        self.workload: Any = None
+        self._workload = workload
         self._meter = WorkMeter()
 
     def of_tool(self, tool: MapNode, at: Place) -> Any:
@@ -71,5 +71,5 @@ class Scripts:
 
     @cached_property
     def _scope(self) -> Any:
-        workload = plain_data(self.workload) if isinstance(self.workload, MapNode) else {}
+        workload = plain_data(self._workload) if isinstance(self._workload, MapNode) else {}
         return build_scope(workload=workload, ctx={}, steps={}, loops=(), execution_id="", meter=self._meter)

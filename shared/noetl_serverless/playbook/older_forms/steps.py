@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import re
+from functools import partial
 from typing import Any
 
 from ..document import ListNode, MapNode
-from ..model import ExecutorSpec
-from .edits import Edits, Place, Rewrite, can_hold, copied, put, removed, value_at
-from .names import FEATURES, NAMES, TOOL_FIELDS
+from .edits import Edits, Place, can_hold, copied, put, removed, value_at
+from .names import NAMES, TOOL_FIELDS
 from .tools import Tools
 
 
 class Steps:
-    def __init__(self, edits: Edits) -> None:
+    def __init__(self, edits: Edits, workload: Any) -> None:
+        """`workload`: of the playbook."""
         self.edits = edits
-        self.tools = Tools(edits)
+        self.tools = Tools(edits, workload)
 
-    def playbook(self, root: Any) -> Any:
-        root = self.edits.part(root, "metadata", (), self._metadata)
-        root = self.edits.part(root, "executor", (), self._executor)
-        root = self._with_workload(root)
-        self.tools.scripts.workload = root.get("workload") if isinstance(root, MapNode) else None
+    def of_playbook(self, root: Any) -> Any:
         root = self.edits.part(root, "workflow", (), self.edits.each(self._step))
         return self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
-
-    def _metadata(self, metadata: Any, at: Place) -> Any:
-        """A path from the root."""
-        path = metadata.get("path") if isinstance(metadata, MapNode) else None
-        if not isinstance(path, str) or not re.fullmatch("/[^/].*", path):
-            return metadata
-        self.edits.warn(f"a path does not begin with a slash: write {path[1:200]}", metadata, at, "path")
-        return metadata.having("path", path[1:], *metadata.marks_of("path"))
-
-    def _executor(self, executor: Any, at: Place) -> Any:
-        defaults: Rewrite = lambda node, place: self.edits.renamed(node, place, NAMES["defaults"])  # noqa: E731
-        executor = self.edits.deep(executor, at, ("spec", "policy", "defaults"), defaults)
-        return self.edits.deep(executor, at, ("requires", "features"), self._features)
-
-    def _features(self, features: Any, at: Place) -> Any:
-        """A feature by its older name."""
-        changed = {}
-        for index, name in enumerate(features) if isinstance(features, ListNode) else ():
-            if isinstance(name, str) and (today := FEATURES.get(name)):
-                self.edits.warn_at(f"write {today}", (*at, index), features.marks[index])
-                changed[index] = today
-        return copied(features, changed) if changed else features
-
-    def _with_workload(self, root: Any) -> Any:
-        """`spec` of a playbook as a value of its workload, which is how its templates read it."""
-        spec = root.get("spec") if isinstance(root, MapNode) else None
-        if not isinstance(spec, MapNode) or spec.keys() & ExecutorSpec.model_fields.keys():
-            return root
-        return self.edits.moved_into(root, "spec", (), ("workload",), "spec")
 
     # -- steps
 
@@ -134,8 +101,7 @@ class Steps:
 
     def _router(self, router: Any, at: Place) -> Any:
         router = self._with_arcs(router, at)
-        rename: Rewrite = lambda arc, place: self.edits.renamed(arc, place, NAMES["arc"])  # noqa: E731
-        return self.edits.part(router, "arcs", at, self.edits.each(rename))
+        return self.edits.part(router, "arcs", at, self.edits.each(partial(self.edits.renamed, names=NAMES["arc"])))
 
     def _with_arcs(self, router: Any, at: Place) -> Any:
         """The name of a step, or a list of one arc, as a router. Of several arcs in a list, whether all are taken or

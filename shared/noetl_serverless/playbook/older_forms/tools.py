@@ -16,10 +16,11 @@ from .scripts import Scripts
 
 
 class Tools:
-    def __init__(self, edits: Edits) -> None:
+    def __init__(self, edits: Edits, workload: Any) -> None:
+        """`workload`: of the playbook."""
         self.edits = edits
         self.rules = Rules(edits)
-        self.scripts = Scripts(edits)
+        self.scripts = Scripts(edits, workload)
 
     def of_step(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
         if isinstance(tool, ListNode):

@@ -150,7 +150,7 @@ class Pipeline:
             limit = None if task.timeout is None else await self._number(task.timeout, timeout, names=names)
             context = None if task.context is None else await self._context(task.context)
         except TemplateError as error:
-            return envelope("error", self.attempt, error=from_template(error, self.job.plan, task.place.line))
+            return envelope("error", self.attempt, error=self._error_of(error, task))
         except ToolFailure as failure:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
