@@ -586,8 +586,8 @@ def do_not_mask_secrets() -> Any:
 def collect_what_failed() -> Any:
     collect = Pipeline._accumulate
 
-    async def all_of_it(self: Pipeline, task: Any, output: Any) -> None:
-        await collect(self, task, {**output, "status": "ok"})
+    async def all_of_it(self: Pipeline, how: Any, task: Any, output: Any) -> None:
+        await collect(self, how, task, {**output, "status": "ok"})
 
     return patch.object(Pipeline, "_accumulate", all_of_it)
 

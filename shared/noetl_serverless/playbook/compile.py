@@ -127,6 +127,7 @@ class _Compiler:
             admit=self._admit(step, path),
             reads=self._reads([input_tree, *secret_input.values()], tasks, loop),
             ctx_is_stable=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
+            sets_iter=any(item.scope == "iter" for task in tasks for rule in task.rules for item in rule.set),
             parks=any(task.kind == "playbook" for task in tasks),
             place=self.trees.place(path),
             secret_input=secret_input,

@@ -164,6 +164,8 @@ class Step:
     warns_on_no_match: bool = False
     # what it reads of ctx cannot change while it runs
     ctx_is_stable: bool = False
+    # rules of its tasks set keys of iter
+    sets_iter: bool = False
     # the keys of its input that read the keychain, rendered anew for each call, and the entries that they read
     secret_input: Mapping[str, Tree] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()

@@ -34,46 +34,16 @@ LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
 
 def older_names(*, with_output: bool) -> tuple[str, ...]:
-    """The names of `OlderNames`; `with_output`: where there is an output."""
+    """What older playbooks read: `job`, which is the execution, and, where there is an output, `result`, which is
+    `output.data`. Not reserved: anything else of that name hides it."""
     return ("job", "result") if with_output else ("job",)
-
-
-class OlderNames(Mapping[str, Any]):
-    """What older playbooks read: `job`, which is the execution, and `result`, which is `output.data`. Not reserved:
-    anything else of that name hides it."""
-
-    __slots__ = ("_execution_id", "_output")
-
-    def __init__(self, execution_id: str, output: OutputView | None) -> None:
-        self._execution_id = execution_id
-        self._output = output
-
-    def __getitem__(self, name: str) -> Any:
-        if name == "job":
-            return dict.fromkeys(("uuid", "id", "execution_id"), self._execution_id)
-        if name == "result" and self._output is not None:
-            return self._output.lookup("data")
-        raise KeyError(name)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    @property
-    def _names(self) -> tuple[str, ...]:
-        return older_names(with_output=self._output is not None)
 
 
 class Scope(Mapping[str, Any]):
     """Names by precedence: reserved names, `input`, `extra`, keys of `iter`, step names, keys of `ctx`, keys of
     `workload`, older names."""
 
-    __slots__ = ("_extra", "_layers", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
+    __slots__ = ("_after_steps", "_before_steps", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
 
     def __init__(
         self,
@@ -88,9 +58,9 @@ class Scope(Mapping[str, Any]):
         """`meter` counts the work of rendering with this scope; `loops`: the names of the steps that are loops."""
         self.meter = meter
         self._reserved = reserved
-        self._extra = before_steps
+        self._before_steps = before_steps
         self._steps = steps
-        self._layers = after_steps
+        self._after_steps = after_steps
         self._reader = reader
         self._loops = loops
         self._views: dict[str, StepView] = {}
@@ -98,29 +68,42 @@ class Scope(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         if name in RESERVED:
             return self._reserved[name]
-        for layer in self._extra:
+        for layer in self._before_steps:
             if name in layer:
                 return layer[name]
         if name in self._steps:
             return self._step(name)
-        for layer in self._layers:
+        for layer in self._after_steps:
             if name in layer:
                 return layer[name]
-        raise KeyError(name)
+        return self._older(name)
 
     def __contains__(self, name: object) -> bool:
         if name in RESERVED:
             return name in self._reserved
-        return name in self._steps or any(name in layer for layer in (*self._extra, *self._layers))
+        return any(name in layer for layer in self._layers)
 
     def __iter__(self) -> Iterator[str]:
         seen = dict.fromkeys(self._reserved)
-        for layer in (*self._extra, self._steps, *self._layers):
+        for layer in self._layers:
             seen.update(dict.fromkeys(name for name in layer if name not in RESERVED))
         return iter(seen)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    @property
+    def _layers(self) -> tuple[Collection[str], ...]:
+        """The names that are not reserved."""
+        older = older_names(with_output="output" in self._reserved)
+        return (*self._before_steps, self._steps, *self._after_steps, older)
+
+    def _older(self, name: str) -> Any:
+        if name == "job":
+            return dict.fromkeys(("uuid", "id", "execution_id"), self._reserved["execution_id"])
+        if name == "result" and "output" in self._reserved:
+            return self._reserved["output"].lookup("data")
+        raise KeyError(name)
 
     def _step(self, name: str) -> StepView:
         if name not in self._views:
@@ -143,6 +126,7 @@ def build_scope(
     output: Mapping[str, Any] | None = None,
     error: Mapping[str, Any] | None = None,
     event: Mapping[str, Any] | None = None,
+    task: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
     input: Mapping[str, Any] | None = None,
     keychain: Mapping[str, Any] | None = None,
@@ -152,14 +136,13 @@ def build_scope(
 
     `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
     outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `output` is an outcome with
-    http, pg, py beside it or under "extra"; `extra` holds task labels and the like; `input` is what the tool is given;
-    `keychain` holds resolved entries, by name. Without `fetch`, reading a value by reference raises NeedsFetch, except
+    http, pg, py beside it or under "extra"; `task` holds the reserved names of the task that runs, `extra` further
+    names, such as those of the tasks before it; `input` is what the tool is given; `keychain` holds resolved entries,
+    by name. Without `fetch`, reading a value by reference raises NeedsFetch, except
     for its extracted fields.
     """
     reader = Reader(fetch)
-    extra = extra or {}
-    reserved: dict[str, Any] = {name: extra[name] for name in RESERVED & extra.keys()}
-    reserved.update(workload=workload, ctx=ctx, execution_id=execution_id)
+    reserved = {**(task or {}), "workload": workload, "ctx": ctx, "execution_id": execution_id}
     if ctx_refs:
         view = CtxView(ctx, ctx_refs, reader)
         reserved["ctx"], ctx = view, view.layer()
@@ -177,9 +160,8 @@ def build_scope(
         reserved["error"] = error
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
-    before = (extra, iter or {}) if input is None else (input, extra, iter or {})
-    older = OlderNames(execution_id, reserved.get("output"))
-    return Scope(reserved, before, steps, (ctx, workload, older), reader, meter, loops)
+    before_steps = tuple(layer for layer in (input, extra, iter) if layer)
+    return Scope(reserved, before_steps, steps, (ctx, workload), reader, meter, loops)
 
 
 def read_names(reads: Reads, scope: Mapping[str, Any]) -> dict[str, Any]:

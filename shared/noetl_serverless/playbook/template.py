@@ -240,7 +240,10 @@ class Template(_Compiled):
     def _end_of_path(self, scope: Mapping[str, Any]) -> Any:
         root, *keys = self._path or ()
         environment = self.environment
-        value = scope[root] if root in scope else environment.undefined(name=root)
+        try:
+            value = scope[root]
+        except KeyError:
+            value = environment.undefined(name=root)
         for is_attribute, key in keys:
             value = environment.getattr(value, key) if is_attribute else environment.getitem(value, key)
         if isinstance(value, Undefined):

@@ -106,7 +106,8 @@ def _secrets(value: Any) -> Iterator[Secret]:
                 yield from _secrets(member)
 
 
-@dataclass(frozen=True, slots=True)
+# of a call and its context there is one for each item of a loop, and to make what is frozen takes three times as long
+@dataclass(slots=True)
 class ToolCall:
     """One task to run: `config` is rendered, `input` is the step's input overlaid with the task's own; `timeout` is
     in seconds. `context`: what code reads of the execution; None if it reads nothing of it."""
@@ -120,7 +121,7 @@ class ToolCall:
     context: Mapping[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ToolContext:
     """The context of a call, and what the worker provides to it."""
 

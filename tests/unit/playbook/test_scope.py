@@ -51,9 +51,9 @@ class TestOrder:
         source = "{{ [workload.a, ctx.a, iter.a, iter._index, execution_id] }}"
         assert render(source, **parts) == [1, 2, 3, 0, "7"]
 
-    def test_pipeline_locals_come_in_extra(self) -> None:
-        extra = {"results": {"a": 1}, "_prev": 2, "_task": "t", "_attempt": 1, "step": {"k": 5}}
-        assert render("{{ [results.a, _prev, _task, _attempt, step.k] }}", extra=extra) == [1, 2, "t", 1, 5]
+    def test_names_of_the_task_that_runs(self) -> None:
+        task = {"results": {"a": 1}, "_prev": 2, "_task": "t", "_attempt": 1, "step": {"k": 5}}
+        assert render("{{ [results.a, _prev, _task, _attempt, step.k] }}", task=task) == [1, 2, "t", 1, 5]
 
     def test_it_is_a_mapping_of_all_names(self) -> None:
         whole = scope(workload={"a": 1}, ctx={"b": 2}, steps={"s": {"status": "ok", "data": 1}}, iter={"u": 1})

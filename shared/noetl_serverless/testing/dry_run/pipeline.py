@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
 from ...playbook.numbers import seconds, whole
-from ...playbook.plan import Assignment, Rule, Task
+from ...playbook.plan import Accumulate, Assignment, Rule, Task
 from ...playbook.reads import Reads
 from ...playbook.template import render_tree, truthy
 from ...playbook.template_error import NeedsFetch
@@ -133,13 +134,12 @@ class DryPipeline(Pipeline):
         """No code runs that would read it."""
         return {}
 
-    async def _accumulate(self, task: Task, output: dict[str, Any]) -> None:
-        how = task.accumulate
-        if how is not None and (has_unknown(output["data"]) or has_unknown(self.accumulated.get(how.name))):
+    async def _accumulate(self, how: Accumulate, task: Task, output: dict[str, Any]) -> None:
+        if has_unknown(output["data"]) or has_unknown(self.accumulated.get(how.name)):
             if how.on_error if output["status"] == "error" else how.on_success:
                 self.accumulated[how.name] = Unknown(f"'{how.name}', collected by task '{task.name}'")
             return
-        await super()._accumulate(task, output)
+        await super()._accumulate(how, task, output)
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
@@ -186,7 +186,7 @@ class DryPipeline(Pipeline):
         known, unknown = [], []
         for item in assignments:
             try:
-                await self._render(lambda scope, item=item: render_tree(item.value, scope), output)
+                await self._render(partial(render_tree, item.value), output)
                 known.append(item)
             except NeedsFetch:
                 unknown.append(item)

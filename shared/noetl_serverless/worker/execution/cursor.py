@@ -32,7 +32,6 @@ from .domain import to_domain
 from .errors import from_problem, from_template, step_error
 from .frame import FrameResult, FrameRun
 from .job import Job, TaskResult
-from .toolbox import CallIdentity, context_of
 
 logger = logging.getLogger(__name__)
 
@@ -229,11 +228,7 @@ class CursorRun(FrameRun):
 
     def _context(self) -> ToolContext:
         command = self.job.command
-        name = f"{command.step}/{command.generation}/claim/{self.frame.index}"
-        identity = CallIdentity.of(command, name, share=self.job.share)
-        return context_of(
-            self.job.toolbox, identity, self.job.stopwatch.paused, self.job.find_credential(self._cursor.kind)
-        )
+        return self.job.context_of(f"{command.step}/{command.generation}/claim/{self.frame.index}", self._cursor.kind)
 
     # -- running
 

@@ -6,19 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ...engine.state import token_key
 from ...playbook.plan import Loop, Plan, Step
 from ...protocol import ChildRequest, ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
+from ...tools.port import ToolContext
 from .attempts import Attempts
 from .keychain import KEEPS_CREDENTIALS, Secrets
 from .lease import Lease
 from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
 from .time_budget import TimeBudget
-from .toolbox import FindCredential, Toolbox
+from .toolbox import Toolbox, context_of
 
 
-@dataclass(kw_only=True, frozen=True, slots=True)
+# not frozen, which would take three times as long for each item
+@dataclass(kw_only=True, slots=True)
 class Job:
     """What the tasks run on: a command, or one item of its frame."""
 
@@ -36,6 +39,8 @@ class Job:
     secrets: Secrets
     iter: Mapping[str, Any] | None = None
     loop: Mapping[str, Any] | None = None
+    # of this run of the loop
+    loop_id: str | None = None
     resume: Mapping[str, Any] | None = None
     # of the scarce resources of a worker, such as processes
     share: Share = NO_SHARE
@@ -54,9 +59,12 @@ class Job:
         lease: Lease,
     ) -> Job:
         """The job of a command of a step that `plan` has."""
+        step = plan.steps[command.step]
+        run = None if step.loop is None else f"{command.execution_id}/{token_key(command.step, command.generation)}"
         return cls(
             command=command,
-            step=plan.steps[command.step],
+            step=step,
+            loop_id=run,
             toolbox=toolbox,
             lazy=lazy,
             budget=budget,
@@ -75,9 +83,18 @@ class Job:
         """The steps of the playbook that are loops."""
         return self.plan.loops
 
-    def find_credential(self, kind: str) -> FindCredential:
-        """Where tools of this kind find credentials: among the entries of the keychain, and the stored ones."""
-        return self.secrets.kept_credential if kind in KEEPS_CREDENTIALS else self.secrets.credential
+    def context_of(self, name: str, kind: str, attempt: int = 1) -> ToolContext:
+        """The context of a call of a tool of this kind; `name` distinguishes it from all others of the execution. The
+        tool finds credentials among the entries of the keychain, and the stored ones."""
+        return context_of(
+            self.toolbox,
+            self.command,
+            name,
+            attempt=attempt,
+            waiting=self.stopwatch.paused,
+            credential=self.secrets.kept_credential if kind in KEEPS_CREDENTIALS else self.secrets.credential,
+            share=self.share,
+        )
 
     def of_item(
         self,
@@ -107,6 +124,7 @@ class Job:
             lease=self.lease,
             iter={loop.iterator: item, "_index": index, "_first": first, "_last": last},
             loop={"index": index, "first": first, "last": last, "length": length, "done": False},
+            loop_id=self.loop_id,
             resume=resume,
             secrets=self.secrets,
             share=self.share,

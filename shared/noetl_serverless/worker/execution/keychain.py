@@ -24,12 +24,11 @@ from ...playbook.views import SecretName, SecretView, View
 from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
 from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
-from ...tools.fair_queue import NO_SHARE
 from ...tools.port import Credential, ToolFailure
 from .errors import with_identity
 from .refusals import RefusalKey
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
-from .toolbox import CallIdentity, SecretCache, Toolbox, context_of
+from .toolbox import SecretCache, Toolbox, context_of
 
 logger = logging.getLogger(__name__)
 
@@ -155,8 +154,7 @@ class Secrets:
     def _source(self, entry: KeychainEntry) -> Sources:
         command = self._command
         # each fetch is a new one
-        identity = CallIdentity.of(command, f"keychain/{entry.name}/{token_hex(8)}", share=NO_SHARE)
-        context = context_of(self._toolbox, identity)
+        context = context_of(self._toolbox, command, f"keychain/{entry.name}/{token_hex(8)}")
         remember = partial(self._remember, entry=entry)
         return Sources(command, self._toolbox.load_tool, context, self.views, remember, entry)
 

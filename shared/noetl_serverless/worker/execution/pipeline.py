@@ -8,15 +8,14 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...engine import events as e
-from ...engine.state import token_key
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, timeout, whole
-from ...playbook.plan import Assignment, Rule, Step, Task
+from ...playbook.plan import Accumulate, Assignment, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
-from ...playbook.scope import build_scope, read_names
+from ...playbook.scope import Scope, build_scope, read_names
 from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
@@ -33,7 +32,6 @@ from .job import Job, TaskResult
 from .set_values import check_sizes
 from .store_result import store_result
 from .task_call import call_task
-from .toolbox import CallIdentity
 
 MAX_VISITS = 100_000
 # for a longer wait the command is suspended, which frees the worker
@@ -57,12 +55,9 @@ class Pipeline:
         self.tasks = job.step.tasks
         self.ctx = dict(job.ctx)
         # of a step without a loop: what its rules have set, if there is anything that they may set
-        self.iter: dict[str, Any] | None = dict(job.iter) if job.iter is not None else _own_iter(job.step)
-        # what is known of an iteration by a name of its own: its index, and the id of this run of the loop
-        self._iteration: dict[str, Any] = {}
-        if job.loop is not None:
-            run = f"{job.command.execution_id}/{token_key(job.command.step, job.command.generation)}"
-            self._iteration = {"loop_index": job.loop["index"], "loop_event_id": run}
+        self.iter: dict[str, Any] | None = {} if job.step.sets_iter else None
+        if job.iter is not None:
+            self.iter = dict(job.iter)
         self.step: dict[str, Any] = {}
         # what rules have set in ctx, and the size of each value in bytes of JSON
         self.set: dict[str, Any] = {}
@@ -94,6 +89,8 @@ class Pipeline:
                 if child is None:
                     self._begin(task)
                     output = await self._call(task)
+                    if self.job.secrets.any_used and not isinstance(output, ChildRequest):
+                        output = await self.job.secrets.masked(output)
                 else:
                     output = child_output(child, self.attempt, task.place.line)
                 child = None
@@ -132,45 +129,34 @@ class Pipeline:
 
     async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
         """The task's envelope, or the sub-playbook that it requests."""
-        output = await self._called(task)
-        if isinstance(output, ChildRequest) or not self.job.secrets.any_used:
-            return output
-        return await self.job.secrets.masked(output)
-
-    async def _called(self, task: Task) -> dict[str, Any] | ChildRequest:
         step = self.job.step
-        keychain = None
+        step_input, keychain, names, limit, reads = self.input, None, None, task.timeout, None
         try:
             if task.secrets or step.secrets:
                 keychain = await self.job.secrets.views(task.secrets | step.secrets)
-            step_input = self.input
-            if step.secret_input:
-                step_input = {**step_input, **await self._rendered({**step.secret_input}, keychain)}
-            config, names = await self._config(task, step_input, keychain)
-            limit = None if task.timeout is None else await self._number(task.timeout, timeout, names=names)
-            context = None if task.context is None else await self._context(task.context)
+                if step.secret_input:
+                    step_input = {**step_input, **await self._rendered({**step.secret_input}, keychain)}
+            if task.reads_input:
+                config, names = await self._with_input(task, step_input, keychain)
+            else:
+                config = dict(await self._rendered(task.config, keychain) or {})
+            if limit is not None:
+                limit = await self._number(limit, timeout, names=names)
+            if task.context is not None:
+                reads = await self._context(task.context)
         except TemplateError as error:
             return envelope("error", self.attempt, error=self._error_of(error, task))
         except ToolFailure as failure:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        return await call_task(
-            self.job,
-            task,
-            config,
-            self._identity(task),
-            step_input=step_input,
-            timeout=limit,
-            context=context,
-        )
+        context = self.job.context_of(self._name(task), task.kind, self.attempt)
+        return await call_task(self.job, task, config, context, step_input=step_input, timeout=limit, reads=reads)
 
-    async def _config(
+    async def _with_input(
         self, task: Task, step_input: dict[str, Any], keychain: Mapping[str, View] | None
-    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """With the task's own input as `input`, and what its templates read by name: both inputs, if they do."""
-        if not task.reads_input:
-            return dict(await self._rendered(task.config, keychain) or {}), None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The configuration, with the task's own input as `input`; and what its templates read by name: both inputs."""
         assert isinstance(task.config, dict)
         config = {**task.config}
         own = await self._rendered(config.pop("input", {}), keychain, step_input)
@@ -178,9 +164,9 @@ class Pipeline:
         return {**await self._rendered(config, keychain, names), "input": own}, names
 
     async def _rendered(
-        self, tree: Tree, keychain: Mapping[str, View] | None, names: Mapping[str, Any] | None = None
+        self, tree: Tree, keychain: Mapping[str, View] | None = None, names: Mapping[str, Any] | None = None
     ) -> Any:
-        return await self._render(lambda scope: self._render_tree(tree, scope), keychain=keychain, names=names)
+        return await self._render(partial(self._render_tree, tree), keychain=keychain, names=names)
 
     async def _context(self, reads: Reads) -> dict[str, Any]:
         """What a task's code reads of the execution."""
@@ -189,17 +175,22 @@ class Pipeline:
         found: dict[str, Any] = await self._render(partial(read_names, reads))
         return found
 
-    def _identity(self, task: Task) -> CallIdentity:
+    def _name(self, task: Task) -> str:
+        """Of the call: the same for every attempt at, and every delivery of, the same call."""
         command = self.job.command
         item = f"/{self.job.iter['_index']}" if self.job.iter is not None else ""
-        # the same for every attempt at, and every delivery of, the same call
-        name = f"{command.step}/{command.generation}{item}/{task.name}/{self.visits}"
-        return CallIdentity.of(command, name, share=self.job.share, attempt=self.attempt)
+        return f"{command.step}/{command.generation}{item}/{task.name}/{self.visits}"
 
     # -- following the rules
 
     async def _follow(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
         """Apply the task's rules to its output; None: continue with the task at `position`."""
+        if self.job.step.is_pipeline:
+            data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
+            # replaced, not modified: a template may have returned the dict itself
+            self.results = {**self.results, task.name: data}
+        if not task.rules and task.accumulate is None:
+            return self._by_default(task, output)
         try:
             return await self._by_rules(task, output)
         except (TemplateError, InvalidValue, TooLarge) as error:
@@ -210,23 +201,17 @@ class Pipeline:
             return self._failed(task, {**output["error"], "routing": routing}, output)
 
     async def _by_rules(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
-        if self.job.step.is_pipeline:
-            data = output["data"]
-            if output["ref"] is not None:
-                data = await self.job.lazy.load(output["ref"])
-            # replaced, not modified: a template may have returned the dict itself
-            self.results = {**self.results, task.name: data}
-        await self._accumulate(task, output)
+        if task.accumulate is not None:
+            await self._accumulate(task.accumulate, task, output)
         rule = await self._match(task, output)
-        if rule is not None and rule.set:
+        if rule is None:
+            return self._by_default(task, output)
+        if rule.set:
             await self._assign(rule.set, output)
-        failed = output["status"] == "error"
-        match rule.do if rule is not None else ("fail" if failed else "continue"):
+        match rule.do:
             case "retry":
-                assert rule is not None
                 return await self._retry(task, rule, output)
             case "jump":
-                assert rule is not None
                 return self._jump(task, rule, output)
             case "break":
                 return self._ended(output, "break")
@@ -235,12 +220,15 @@ class Pipeline:
             case _:
                 return self._continue(output)
 
-    async def _accumulate(self, task: Task, output: dict[str, Any]) -> None:
-        how = task.accumulate
-        if how is None or not (how.on_error if output["status"] == "error" else how.on_success):
-            return
-        data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
-        accumulate(self.accumulated, how, data)
+    def _by_default(self, task: Task, output: dict[str, Any]) -> TaskResult | None:
+        if output["status"] == "error":
+            return self._failed(task, output["error"], output)
+        return self._continue(output)
+
+    async def _accumulate(self, how: Accumulate, task: Task, output: dict[str, Any]) -> None:
+        if how.on_error if output["status"] == "error" else how.on_success:
+            data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
+            accumulate(self.accumulated, how, data)
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
@@ -414,22 +402,19 @@ class Pipeline:
         template = self.job.step.input
         if template is None:
             return {}
-        given = await self._render(lambda scope: self._render_tree(template, scope))
+        given = await self._rendered(template)
         if given is not None and not isinstance(given, Mapping):
             raise InvalidRequest(f"the input of step '{self.job.step.name}' must give an object")
         return dict(given or {})
 
     async def _render(
         self,
-        produce: Any,
+        produce: Callable[[Scope], Any],
         output: dict[str, Any] | None = None,
         keychain: Mapping[str, View] | None = None,
         names: Mapping[str, Any] | None = None,
     ) -> Any:
-        def with_scope(fetch: Fetch) -> Any:
-            return produce(self._scope(fetch, output, keychain, names))
-
-        return await self.job.lazy.render(with_scope)
+        return await self.job.lazy.render(lambda fetch: produce(self._scope(fetch, output, keychain, names)))
 
     async def _number(
         self,
@@ -451,10 +436,13 @@ class Pipeline:
         self,
         fetch: Fetch,
         output: dict[str, Any] | None,
-        keychain: Mapping[str, View] | None = None,
-        names: Mapping[str, Any] | None = None,
-    ) -> Mapping[str, Any]:
-        command = self.job.command
+        keychain: Mapping[str, View] | None,
+        names: Mapping[str, Any] | None,
+    ) -> Scope:
+        command, loop = self.job.command, self.job.loop
+        extra = {**self.accumulated, **self.results}
+        if loop is not None:
+            extra = {"loop_index": loop["index"], "loop_event_id": self.job.loop_id, **extra}
         return build_scope(
             workload=command.workload,
             ctx=self.ctx,
@@ -465,26 +453,19 @@ class Pipeline:
             execution_id=command.execution_id,
             fetch=fetch,
             iter=self.iter,
-            loop=self.job.loop,
+            loop=loop,
             output=output,
             keychain=keychain,
             input=names,
-            extra={
-                **self._iteration,
-                **self.accumulated,
-                **self.results,
+            task={
                 "results": self.results,
                 "step": self.step,
                 "_prev": self.previous,
                 "_task": self.tasks[self.position].name,
                 "_attempt": self.attempt,
             },
+            extra=extra,
         )
-
-
-def _own_iter(step: Step) -> dict[str, Any] | None:
-    set_by_rules = (item.scope for task in step.tasks for rule in task.rules for item in rule.set)
-    return {} if "iter" in set_by_rules else None
 
 
 def _failed_by_rule(task: Task) -> dict[str, Any]:

@@ -10,40 +10,39 @@ from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
 from ...protocol import ChildRequest
-from ...tools.port import ToolCall, ToolOutcome
+from ...tools.port import ToolCall, ToolContext, ToolOutcome
 from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
 from .errors import step_error
 from .job import Job
 from .store_result import store_result
-from .toolbox import CallIdentity, call_tool
+from .toolbox import call_tool
 
 
 async def call_task(
     job: Job,
     task: Task,
     config: dict[str, Any],
-    identity: CallIdentity,
+    context: ToolContext,
     *,
     step_input: Mapping[str, Any],
     timeout: float | None,
-    context: Mapping[str, Any] | None = None,
+    reads: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | ChildRequest:
     """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step.
-    `timeout`: seconds; `context`: what its code reads of the execution."""
+    `timeout`: seconds; `reads`: what its code reads of the execution."""
     own = config.pop("input", None) or {}
-    if not isinstance(own, Mapping):
+    if own and not isinstance(own, Mapping):
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
         error = step_error("template", "input.invalid", message, at=task.place.line)
-        return envelope("error", identity.attempt, error=error)
-    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=context)
+        return envelope("error", context.attempt, error=error)
+    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=reads)
     if task.expects and (missing := _missing(call.input, task.expects)):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
-        return envelope("error", identity.attempt, error={**error, "at": task.place.line})
+        return envelope("error", context.attempt, error={**error, "at": task.place.line})
     job.lease.check()
-    called = await call_tool(job.toolbox, call, identity, job.stopwatch, job.find_credential(task.kind))
-    outcome = called.outcome
-    meta = {"duration_ms": called.duration_ms}
+    outcome, duration_ms = await call_tool(job.toolbox.load_tool, call, context)
+    meta = {"duration_ms": duration_ms}
     try:
         if outcome.child is not None:
             return await _child_request(job, outcome.child)
@@ -56,14 +55,14 @@ async def call_task(
         if outcome.meta:
             check_size(outcome.meta, "meta", TOOL_META_BYTES)
     except (InvalidValue, TooLarge) as error:
-        return envelope("error", identity.attempt, error=_invalid_result(job, task, outcome, error), meta=meta)
+        return envelope("error", context.attempt, error=_invalid_result(job, task, outcome, error), meta=meta)
     if task.returns and outcome.status == "ok" and (missing := _missing(outcome.data, task.returns)):
         message = f"the result of task '{task.name}' has no {missing}"
         outcome.status, outcome.error = "error", step_error("assert", "assert.returns", message)
     failure = {"at": task.place.line, **outcome.error} if outcome.error is not None else None
     return envelope(
         outcome.status,
-        identity.attempt,
+        context.attempt,
         outcome.data,
         error=failure,
         meta={**outcome.meta, **meta},

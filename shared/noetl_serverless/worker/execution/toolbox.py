@@ -17,12 +17,11 @@ from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretReque
 from ...results.reader import Resolver
 from ...telemetry import metrics
 from ...telemetry.masking import masking
-from ...tools.fair_queue import Share
+from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
 from .refusals import Refusals
-from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -65,49 +64,10 @@ class Toolbox:
         return credential
 
 
-@dataclass(kw_only=True, frozen=True, slots=True)
-class CallIdentity:
-    """Identifies a call of a tool: in logs, and to distinguish a repeated call from a new one."""
-
-    execution_id: str
-    command_id: str
-    step: str
-    attempt: int
-    idempotency_key: str
-    # of the playbook
-    share: Share
-
-    @classmethod
-    def of(cls, command: ClaimedCommand, name: str, *, share: Share, attempt: int = 1) -> CallIdentity:
-        """A call within `command`. `name` distinguishes it from all others of the execution."""
-        return cls(
-            execution_id=command.execution_id,
-            command_id=command.command_id,
-            step=command.step,
-            attempt=attempt,
-            idempotency_key=f"{command.execution_id}/{name}",
-            share=share,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CallResult:
-    outcome: ToolOutcome
-    duration_ms: float
-
-
-async def call_tool(
-    toolbox: Toolbox,
-    call: ToolCall,
-    identity: CallIdentity,
-    stopwatch: Stopwatch,
-    credential: FindCredential | None = None,
-) -> CallResult:
-    """Run the tool. Every failure except cancellation is in the outcome. `credential`: where the tool's credentials are
-    found; by default among the stored ones."""
+async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> tuple[ToolOutcome, float]:
+    """Run the tool: its outcome, in which every failure except cancellation is, and the milliseconds that it took."""
     started = time.perf_counter()
-    context = context_of(toolbox, identity, stopwatch.paused, credential)
-    outcome = await _run(toolbox, call, context)
+    outcome = await _run(load_tool, call, context)
     if outcome.status == "error" and (task := asyncio.current_task()) is not None and task.cancelling():
         # a tool that reports an error because it was cancelled has not failed: the command is released
         raise asyncio.CancelledError
@@ -120,12 +80,12 @@ async def call_tool(
         outcome.extra = bounded(outcome.extra)
     if outcome.meta:
         outcome.meta = bounded(outcome.meta)
-    return CallResult(outcome, round(seconds * 1000, 3))
+    return outcome, round(seconds * 1000, 3)
 
 
-async def _run(toolbox: Toolbox, call: ToolCall, context: ToolContext) -> ToolOutcome:
+async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
-        tool = toolbox.load_tool(call.kind)
+        tool = load_tool(call.kind)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -151,22 +111,28 @@ async def _run(toolbox: Toolbox, call: ToolCall, context: ToolContext) -> ToolOu
 
 def context_of(
     toolbox: Toolbox,
-    identity: CallIdentity,
+    command: ClaimedCommand,
+    name: str,
+    *,
+    attempt: int = 1,
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     credential: FindCredential | None = None,
+    share: Share = NO_SHARE,
 ) -> ToolContext:
+    """The context of a call within `command`. `name` distinguishes it from all others of the execution; `credential`:
+    where the tool's credentials are found, by default among the stored ones; `share`: that of the playbook."""
     return ToolContext(
-        execution_id=identity.execution_id,
-        command_id=identity.command_id,
-        step=identity.step,
-        attempt=identity.attempt,
-        idempotency_key=identity.idempotency_key,
+        execution_id=command.execution_id,
+        command_id=command.command_id,
+        step=command.step,
+        attempt=attempt,
+        idempotency_key=f"{command.execution_id}/{name}",
         credential=credential or toolbox.fetch_credential,
         python=toolbox.python,
         scratch=toolbox.scratch,
         allow_private_http=toolbox.allow_private_http,
         waiting=waiting,
-        share=identity.share,
+        share=share,
     )
 
 

@@ -16,13 +16,9 @@ from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution import toolbox as module
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
-from noetl_serverless.worker.execution.toolbox import CallIdentity, CallResult, Toolbox, call_tool
+from noetl_serverless.worker.execution.toolbox import Toolbox, call_tool, context_of
 
-from ..builders import FakeTool
-
-IDENTITY = CallIdentity(
-    execution_id="7", command_id="a#1", step="a", attempt=2, idempotency_key="7/a/1/a/0", share=Share("hash", 30)
-)
+from ..builders import FakeTool, claimed
 
 
 def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
@@ -41,9 +37,12 @@ def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
     )
 
 
-async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None) -> CallResult:
+async def called(
+    tmp_path: Path, given: Any, kind: str = "fake", timeout: float | None = None
+) -> tuple[ToolOutcome, float]:
     call = ToolCall(kind, "a", {}, input={}, timeout=timeout)
-    return await call_tool(toolbox(tmp_path, **{kind: FakeTool(given)}), call, IDENTITY, Stopwatch())
+    box = toolbox(tmp_path, **{kind: FakeTool(given)})
+    return await call_tool(box.load_tool, call, context_of(box, claimed("a"), "a/1/a/0"))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +77,7 @@ async def called(tmp_path: Path, given: Any, kind: str = "fake", timeout: float 
     ],
 )
 async def test_what_goes_wrong_is_reported(tmp_path: Path, given: Any, error: dict[str, Any]) -> None:
-    found = (await called(tmp_path, given, timeout=5.0)).outcome
+    found, _ = await called(tmp_path, given, timeout=5.0)
     assert (found.status, found.error) == ("error", error)
 
 
@@ -91,23 +90,25 @@ async def test_a_tool_that_does_not_end_is_cut_off_later_than_it_should_have(
         await asyncio.sleep(call.config.get("seconds", 0.1))
         return ToolOutcome("ok", data=1)
 
-    found = (await called(tmp_path, slow, timeout=0.01)).outcome
+    found, _ = await called(tmp_path, slow, timeout=0.01)
     assert found.error is not None
     assert (found.error["code"], found.error["retryable"]) == ("tool.timeout", True)
     assert found.error["message"] == "fake did not end within 0.01 s"
-    assert (await called(tmp_path, slow, timeout=0.5)).outcome.status == "ok"
-    assert (await called(tmp_path, slow)).outcome.status == "ok"
-    assert (await called(tmp_path, slow, kind="python", timeout=0.01)).outcome.status == "ok", "it may stand in a queue"
+    assert (await called(tmp_path, slow, timeout=0.5))[0].status == "ok"
+    assert (await called(tmp_path, slow))[0].status == "ok"
+    assert (await called(tmp_path, slow, kind="python", timeout=0.01))[0].status == "ok", "it may stand in a queue"
 
 
 async def test_a_tool_learns_where_it_runs(tmp_path: Path) -> None:
     tool = FakeTool(ToolOutcome("ok"))
     box = toolbox(tmp_path, fake=tool)
     stopwatch = Stopwatch()
-    await call_tool(box, ToolCall("fake", "a", {}, input={}, timeout=None), IDENTITY, stopwatch)
+    share = Share("hash", 30)
+    given = context_of(box, claimed("a"), "a/1/a/0", attempt=2, waiting=stopwatch.paused, share=share)
+    await call_tool(box.load_tool, ToolCall("fake", "a", {}, input={}, timeout=None), given)
     (context,) = tool.contexts
-    assert (context.execution_id, context.command_id, context.step) == ("7", "a#1", "a")
-    assert (context.attempt, context.idempotency_key) == (2, "7/a/1/a/0")
+    assert (context.execution_id, context.command_id, context.step) == ("42", "a#1@1", "a")
+    assert (context.attempt, context.idempotency_key, context.share) == (2, "42/a/1/a/0", share)
     assert (context.scratch, context.allow_private_http, context.python) == (tmp_path, True, box.python)
     with context.waiting():
         await asyncio.sleep(0.01)
@@ -128,7 +129,7 @@ async def test_the_duration_is_reported_and_measured(tmp_path: Path) -> None:
 
     measured = metrics.tool_seconds.labels("fake", "ok")
     before = summed(measured)
-    found = await called(tmp_path, slow)
-    assert 20 <= found.duration_ms < 20_000
+    found, milliseconds = await called(tmp_path, slow)
+    assert 20 <= milliseconds < 20_000
     assert summed(measured) - before >= 0.02
-    assert (found.outcome.extra, found.outcome.meta) == ({"http": {"at": None}}, {"stdout": "a\ufffdb"})
+    assert (found.extra, found.meta) == ({"http": {"at": None}}, {"stdout": "a\ufffdb"})
