@@ -42,7 +42,8 @@ Long = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # a cold start builds the messages that it needs, not all
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class CommandKey(Message):

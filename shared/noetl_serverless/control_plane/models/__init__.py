@@ -10,7 +10,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 class RequestModel(BaseModel):
     """A request. An unknown field is an error."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    # a cold start builds the models that it needs, not all
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, defer_build=True)
+
+
+class AnswerModel(BaseModel):
+    """An answer, or a part of one."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 def _as_text(value: object) -> object:

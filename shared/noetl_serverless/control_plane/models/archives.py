@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from ...archive.messages import File
 from ...store.archives import ArchiveBatch, PlannedBatch
-from . import Id, RequestModel
+from . import AnswerModel, Id, RequestModel
 
 
 class ArchiveNow(RequestModel):
@@ -23,7 +23,7 @@ class ArchiveNow(RequestModel):
     )
 
 
-class DueEntry(BaseModel):
+class DueEntry(AnswerModel):
     month: str
     executions: int
     events: int
@@ -33,7 +33,7 @@ class DueEntry(BaseModel):
         return cls(month=due.month, executions=due.executions, events=due.events)
 
 
-class Planned(BaseModel):
+class Planned(AnswerModel):
     before: datetime
     due: list[DueEntry] = Field(description="Due executions by month, with dry_run.")
     planned: list[str] = Field(description="Archive ids of the batches that were planned.")
@@ -41,7 +41,7 @@ class Planned(BaseModel):
     waiting: int = Field(description="Number of batches whose files are not written yet, including earlier ones.")
 
 
-class ArchiveEntry(BaseModel):
+class ArchiveEntry(AnswerModel):
     archive_id: str
     status: Literal["planned", "registered"]
     month: str

@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ...store.catalog import CatalogVersion
 from ...store.credentials import Credential
-from . import Id, PathPrefix, RequestModel
+from . import AnswerModel, Id, PathPrefix, RequestModel
 
 # the kind of the entries that are credentials, which are kept elsewhere
 CREDENTIAL = "Credential"
@@ -22,7 +22,7 @@ class Register(RequestModel):
     strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
 
 
-class Warning(BaseModel):
+class Warning(AnswerModel):
     """Something in the playbook that is accepted and should be written differently. Line and column count from 1."""
 
     code: str
@@ -32,21 +32,21 @@ class Warning(BaseModel):
     column: int | None = None
 
 
-class Registered(BaseModel):
+class Registered(AnswerModel):
     status: Literal["success"] = "success"
     message: str
     path: str
     version: int
     catalog_id: str
     kind: str
-    warnings: list[Warning] = []
+    warnings: list[Warning] = Field(default_factory=list)
 
 
 class RegisterBatch(RequestModel):
     items: list[Register] = Field(min_length=1, max_length=100)
 
 
-class BatchResult(BaseModel):
+class BatchResult(AnswerModel):
     index: int = Field(description="Position of the playbook in `items`, from 0.")
     status: Literal["registered", "failed"]
     message: str
@@ -54,10 +54,10 @@ class BatchResult(BaseModel):
     version: int | None = None
     catalog_id: str | None = None
     error: str | None = Field(default=None, description="Why it was not registered: its first fault.")
-    warnings: list[Warning] = []
+    warnings: list[Warning] = Field(default_factory=list)
 
 
-class RegisteredBatch(BaseModel):
+class RegisteredBatch(AnswerModel):
     results: list[BatchResult]
     registered: int
     failed: int
@@ -73,7 +73,7 @@ class ListCatalog(RequestModel):
     offset: int = Field(default=0, ge=0)
 
 
-class CatalogEntry(BaseModel):
+class CatalogEntry(AnswerModel):
     catalog_id: str
     path: str
     version: int
@@ -113,7 +113,7 @@ class CatalogEntry(BaseModel):
         )
 
 
-class CatalogEntries(BaseModel):
+class CatalogEntries(AnswerModel):
     entries: list[CatalogEntry]
     next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
@@ -124,6 +124,6 @@ class Resource(RequestModel):
     version: int | Literal["latest"] = "latest"
 
 
-class PlanText(BaseModel):
+class PlanText(AnswerModel):
     hash: str
     content: str

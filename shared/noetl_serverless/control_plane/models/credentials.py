@@ -3,10 +3,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field
 
 from ...store.credentials import Credential
-from . import RequestModel
+from . import AnswerModel, RequestModel
 
 
 def _split(value: object) -> object:
@@ -45,7 +45,7 @@ class GetCredential(RequestModel):
     )
 
 
-class CredentialEntry(BaseModel):
+class CredentialEntry(AnswerModel):
     id: str
     name: str
     type: str
@@ -75,12 +75,12 @@ class StoredCredential(CredentialEntry):
     warnings: list[str] = Field(default_factory=list, description="What is allowed, but may not be intended.")
 
 
-class CredentialEntries(BaseModel):
+class CredentialEntries(AnswerModel):
     items: list[CredentialEntry]
     filter: dict[str, Any]
     next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
 
-class Deleted(BaseModel):
+class Deleted(AnswerModel):
     status: str = "deleted"
     name: str | None

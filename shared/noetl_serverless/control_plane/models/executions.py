@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field, model_validator
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import Id, PathPrefix, RequestModel
+from . import AnswerModel, Id, PathPrefix, RequestModel
 from .runs import UnderWay
 
 
@@ -28,7 +28,7 @@ class ExecuteQuery(RequestModel):
     wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for the end of the execution.")
 
 
-class Started(BaseModel):
+class Started(AnswerModel):
     execution_id: str
     status: Literal["started", "COMPLETED", "FAILED", "CANCELLED"] = Field(
         default="started", description="How the execution has ended, if it has ended while the request waited."
@@ -75,7 +75,7 @@ class ListExecutions(RequestModel):
         return self
 
 
-class ExecutionEntry(BaseModel):
+class ExecutionEntry(AnswerModel):
     execution_id: str
     catalog_id: str | None
     path: str
@@ -142,7 +142,7 @@ def progress(execution: Execution) -> int:
     return min(99, 100 * execution.finished // execution.steps) if execution.steps else 0
 
 
-class EventEntry(BaseModel):
+class EventEntry(AnswerModel):
     """`node_name` and `event_id` repeat `step` and `seq`, for clients of the original NoETL."""
 
     execution_id: str
@@ -191,7 +191,7 @@ class GetExecution(RequestModel):
     include_events: bool = True
 
 
-class ExecutionWarning(BaseModel):
+class ExecutionWarning(AnswerModel):
     """A warning that an execution ended with."""
 
     model_config = ConfigDict(extra="allow")
@@ -201,7 +201,7 @@ class ExecutionWarning(BaseModel):
     step: str | None = None
 
 
-class Pagination(BaseModel):
+class Pagination(AnswerModel):
     page: int
     page_size: int
     total: int
@@ -219,7 +219,7 @@ class ExecutionDetail(ExecutionEntry):
     pagination: Pagination | None
 
 
-class ExecutionStatus(BaseModel):
+class ExecutionStatus(AnswerModel):
     execution_id: str
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
     current_step: str | None
@@ -258,7 +258,7 @@ class Cancel(RequestModel):
     cascade: bool = Field(default=True, description="Also cancel the sub-playbooks.")
 
 
-class Cancelled(BaseModel):
+class Cancelled(AnswerModel):
     status: Literal["cancelled", "already_completed"]
     execution_id: str
     cancelled_executions: list[str]
@@ -274,7 +274,7 @@ class Rerun(RequestModel):
     )
 
 
-class ManifestPart(BaseModel):
+class ManifestPart(AnswerModel):
     start: int
     end: int
     data: list[Any] | None = None
@@ -289,7 +289,7 @@ class ManifestQuery(RequestModel):
     after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 
-class Manifest(BaseModel):
+class Manifest(AnswerModel):
     parts: list[ManifestPart]
     next: int | None = Field(description="Value of `after` for the next page; null on the last page.")
 
@@ -300,13 +300,13 @@ class LoopResultsQuery(RequestModel):
     after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 
-class LoopStats(BaseModel):
+class LoopStats(AnswerModel):
     total: int = Field(description="Number of items of the loop.")
     success: int
     failed: int
 
 
-class LoopResults(BaseModel):
+class LoopResults(AnswerModel):
     status: Literal["ok"] = "ok"
     method: Literal["frames"] = "frames"
     results: list[Any] = Field(

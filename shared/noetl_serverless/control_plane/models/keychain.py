@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ...store.keychain import CachedSecret
 from ...telemetry.mask import MASK
-from . import Id, RequestModel
+from . import AnswerModel, Id, RequestModel
 
 Scope = Literal["local", "global", "shared"]
 
@@ -22,7 +22,7 @@ class ListSecrets(SelectSecrets):
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-class SecretEntry(BaseModel):
+class SecretEntry(AnswerModel):
     """A cached value, without the value."""
 
     status: Literal["success", "expired"]
@@ -62,7 +62,7 @@ class SecretEntry(BaseModel):
         )
 
 
-class DeletedSecrets(BaseModel):
+class DeletedSecrets(AnswerModel):
     status: Literal["deleted"] = "deleted"
     name: str
     count: int

@@ -4,10 +4,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ...records import QuarantinedExecution
-from . import Id, RequestModel
+from . import AnswerModel, Id, RequestModel
 
 # at most this many bytes of JSON are shown of each fact, and at most this many facts
 PAYLOAD_BYTES = 4096
@@ -19,13 +19,13 @@ class ListQuarantine(RequestModel):
     limit: int = Field(default=100, ge=1, le=100)
 
 
-class QuarantineError(BaseModel):
+class QuarantineError(AnswerModel):
     code: str
     message: str
     place: str = Field(description="File, line and function of the engine that raised the error.")
 
 
-class QuarantineEntry(BaseModel):
+class QuarantineEntry(AnswerModel):
     execution_id: str
     path: str
     version: int
@@ -51,7 +51,7 @@ def entry_fields(row: QuarantinedExecution) -> dict[str, Any]:
     }
 
 
-class KeptFact(BaseModel):
+class KeptFact(AnswerModel):
     type: str
     step: str | None
     generation: int | None
@@ -81,12 +81,12 @@ class QuarantineDetail(QuarantineEntry):
     facts: list[KeptFact] = Field(description=f"Facts that are kept for a retry, the first {MAX_FACTS}.")
 
 
-class Retried(BaseModel):
+class Retried(AnswerModel):
     execution_id: str
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] = Field(description="Current status.")
     quarantined: bool = Field(description="Whether it is in quarantine again.")
 
 
-class Dropped(BaseModel):
+class Dropped(AnswerModel):
     status: Literal["dropped"] = "dropped"
     execution_id: str

@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AwareDatetime, Field
 
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, RecordedExecution
-from . import Id, RequestModel
+from . import AnswerModel, Id, RequestModel
 
 # at most this many results and commands are in a recording; listResults and listCommands return the rest
 MAX_ROWS = 1000
@@ -29,7 +29,7 @@ class ReplayState(RequestModel):
     limit: int = Field(default=10_000, ge=1, le=100_000, description="Maximum number of events to fold.")
 
 
-class Replayed(BaseModel):
+class Replayed(AnswerModel):
     execution_id: str
     event_count: int = Field(description="Number of events that were folded.")
     last_event_id: int
@@ -50,7 +50,7 @@ class Validate(RequestModel):
     execution_id: Id
 
 
-class DifferenceEntry(BaseModel):
+class DifferenceEntry(AnswerModel):
     projection: Literal["execution", "command", "stage", "frame", "result_ref"]
     key: dict[str, Any]
     row: dict[str, Any] | None = Field(description="Row in the projection; null if there is none.")
@@ -61,7 +61,7 @@ class DifferenceEntry(BaseModel):
         return cls(projection=difference.projection, key=difference.key, row=difference.row, log=difference.log)
 
 
-class Validated(BaseModel):
+class Validated(AnswerModel):
     execution_id: str
     valid: bool
     differences: list[DifferenceEntry]
@@ -75,7 +75,7 @@ class Rebuild(RequestModel):
     limit: int = Field(default=100, ge=1, le=1000)
 
 
-class RebuiltEntry(BaseModel):
+class RebuiltEntry(AnswerModel):
     execution_id: str
     leases: int = Field(description="Number of leases that were lost; their commands are claimed again.")
     differences: list[DifferenceEntry] = Field(description="Differences between projection and log before the rebuild.")
@@ -86,12 +86,12 @@ class RebuiltEntry(BaseModel):
         return cls(execution_id=rebuilt.execution_id, leases=rebuilt.leases, differences=found)
 
 
-class RebuiltMany(BaseModel):
+class RebuiltMany(AnswerModel):
     executions: list[RebuiltEntry]
     next: str | None = Field(description="Value of `after` for the next page; null on the last page.")
 
 
-class ResultRow(BaseModel):
+class ResultRow(AnswerModel):
     key: str
     ref: str
     step: str | None
@@ -105,7 +105,7 @@ class ResultRow(BaseModel):
 STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
 
 
-class CommandRow(BaseModel):
+class CommandRow(AnswerModel):
     command_id: str
     status: Literal["queued", "running", "delayed", "dead"] = Field(
         description="queued: it waits for a worker; running: a worker has leased it; delayed: it continues at due_at; "
@@ -132,7 +132,7 @@ class ListCommands(RequestModel):
     limit: int = Field(default=1000, ge=1, le=5000)
 
 
-class RecordingEntry(BaseModel):
+class RecordingEntry(AnswerModel):
     """What a replay needs in addition to the log."""
 
     execution_id: str

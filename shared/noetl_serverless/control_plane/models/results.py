@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from . import RequestModel
+from . import AnswerModel, RequestModel
 
 # in base64 this still fits into the answer of a function
 MAX_PART_BYTES = 3 * 1024 * 1024
@@ -17,14 +17,14 @@ class ResultDataQuery(PartQuery):
     key: str = Field(min_length=1, max_length=1000, description="Key of the result, as in a reference or a recording.")
 
 
-class ResultData(BaseModel):
+class ResultData(AnswerModel):
     key: str
     bytes: int = Field(description="Size of the whole result.")
     offset: int
     data: str = Field(description="This part of the data, in base64.")
 
 
-class EventPayload(BaseModel):
+class EventPayload(AnswerModel):
     seq: int
     bytes: int = Field(description="Size of the whole payload as JSON.")
     offset: int

@@ -3,12 +3,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from ...engine.state import State
 from ...inspection.runs import run_of
 from ...store.executions import OutstandingCommands, ReportedCommand
-from . import RequestModel
+from . import AnswerModel, RequestModel
 
 # sub-playbooks that are listed for one run of a step
 MAX_CHILDREN = 10
@@ -23,7 +23,7 @@ class ListRuns(RequestModel):
     failed: bool = Field(default=False, description="List only runs in which an attempt failed or a lease was lost.")
 
 
-class FailedAttempt(BaseModel):
+class FailedAttempt(AnswerModel):
     attempt: int
     task: str | None
     index: int | None = Field(description="Index of the loop item.")
@@ -39,7 +39,7 @@ class FailedAttempt(BaseModel):
         return cls(attempt=entry.get("attempt", 1), **{name: entry.get(name) for name in names}, **times)
 
 
-class LostLease(BaseModel):
+class LostLease(AnswerModel):
     worker: str | None
     delivery: int
     claimed_at: datetime | None
@@ -54,7 +54,7 @@ class LostLease(BaseModel):
         return cls(worker=entry.get("worker"), delivery=entry.get("delivery", 1), **times)
 
 
-class RunEntry(BaseModel):
+class RunEntry(AnswerModel):
     """How one command ran in the worker that reported it."""
 
     seq: int = Field(description="Seq of the event that reports the run.")
@@ -100,7 +100,7 @@ class RunEntry(BaseModel):
         )
 
 
-class UnderWay(BaseModel):
+class UnderWay(AnswerModel):
     """A run of a step that has not ended. A loop has many commands; its `status` is the first of running, queued,
     delayed and parked that any of them has."""
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from ...store.schedule_spec import MissedPolicy
 from ...store.schedules import Schedule
-from . import RequestModel
+from . import AnswerModel, RequestModel
 
 
 class CreateSchedule(RequestModel):
@@ -40,7 +40,7 @@ class ListSchedules(RequestModel):
     offset: int = Field(default=0, ge=0)
 
 
-class Run(BaseModel):
+class Run(AnswerModel):
     due_at: datetime
     status: Literal["open", "started", "failed"]
     execution_id: str | None
@@ -52,7 +52,7 @@ class Run(BaseModel):
         return None if value is None else str(value)
 
 
-class ScheduleEntry(BaseModel):
+class ScheduleEntry(AnswerModel):
     schedule_id: str
     name: str | None
     playbook_path: str
@@ -84,12 +84,12 @@ class ScheduleDetail(ScheduleEntry):
     runs: list[Run] = Field(default_factory=list, description="Latest runs, newest first.")
 
 
-class ScheduleEntries(BaseModel):
+class ScheduleEntries(AnswerModel):
     items: list[ScheduleEntry]
     next: int | None = Field(default=None, description="Value of `offset` for the next page; null on the last page.")
 
 
-class DeletedSchedule(BaseModel):
+class DeletedSchedule(AnswerModel):
     status: Literal["deleted"] = "deleted"
     schedule_id: str
     name: str | None
