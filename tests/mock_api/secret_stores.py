@@ -83,7 +83,9 @@ class SecretStores:
         if form.get("grant_type") != _JWT_BEARER:
             return 400, {"error": "unsupported_grant_type"}
         if (audience := claims.get("target_audience")) is None:
-            token = f"ya29.{self._count('access token of google')}-{len(str(claims.get('scope')))}"
+            scope = str(claims.get("scope"))
+            self._count(f"access token for {scope}")
+            token = f"ya29.{self._count('access token of google')}-{len(scope)}"
             with self._lock:
                 self._access_tokens.add(token)
             return 200, {"access_token": token, "token_type": "Bearer", "expires_in": LIFETIME}

@@ -37,6 +37,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
         Object("secret_manager", "SecretManagerEntry", "`keychain`, an item with `kind: secret_manager`"),
         Object("oauth2", "OAuth2Entry", "`keychain`, an item with `kind: oauth2`"),
         Object("google_id_token", "GoogleIdTokenEntry", "`keychain`, an item with `kind: google_id_token`"),
+        Object("google_access_token", "GoogleAccessTokenEntry", "`keychain`, an item with `kind: google_access_token`"),
         Object("bearer", "BearerEntry", "`keychain`, an item with `kind: bearer`"),
         Object("static", "StaticEntry", "`keychain`, an item with `kind: static`"),
         Object("credential", "CredentialEntry", "`keychain`, an item with `kind: credential`"),

@@ -21,6 +21,7 @@ _KIND_OF_ENTRY: Final = {
     "SecretManagerEntry": "secret_manager",
     "OAuth2Entry": "oauth2",
     "GoogleIdTokenEntry": "google_id_token",
+    "GoogleAccessTokenEntry": "google_access_token",
     "BearerEntry": "bearer",
     "StaticEntry": "static",
     "CredentialEntry": "credential",

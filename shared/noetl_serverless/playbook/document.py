@@ -105,9 +105,9 @@ class Document:
     root: Any
     # duplicate keys and similar faults that do not prevent reading the rest
     faults: list[Fault] = field(default_factory=list)
-    # of a document whose older forms have been rewritten: a warning for each of them, where the rewritten parts stood,
-    # and the root before
+    # a key that is there twice with the same value, and each older form
     warnings: list[Fault] = field(default_factory=list)
+    # of a document whose older forms have been rewritten: where the rewritten parts stood, and the root before
     moved: dict[tuple[str | int, ...], tuple[str | int, ...]] = field(default_factory=dict)
     written: Any = None
     # a warning for each plain scalar that other readers of YAML take for something else
@@ -186,7 +186,7 @@ def read_document(text: str) -> Document:
         raise Unreadable(Fault(str(error), line=1, column=1, code="playbook.yaml")) from None
     if not builder.documents:
         raise Unreadable(Fault("the document is empty", line=1, column=1, code="playbook.yaml"))
-    return Document(builder.root, builder.faults, surprises=builder.surprises, scripts=scripts)
+    return Document(builder.root, builder.faults, builder.warnings, surprises=builder.surprises, scripts=scripts)
 
 
 def _syntax_fault(error: yaml.MarkedYAMLError, text: str) -> Fault:
@@ -232,6 +232,7 @@ class _Builder:
         self.root: Any = None
         self.documents = 0
         self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
         self.surprises: list[Fault] = []
         self._stack: list[_Open] = []
         self._anchors: dict[str, _Anchored] = {}
@@ -310,17 +311,6 @@ class _Builder:
     def _key(self, key: str, mark: Mark, merge: bool) -> None:
         top = self._stack[-1]
         top.key, top.key_mark = ("<<" if merge else key), mark
-        if key in top.node and not merge:
-            path = json_pointer([*top.path, key])
-            self.faults.append(
-                Fault(
-                    f"duplicate key '{key}'",
-                    pointer=path,
-                    line=mark.line,
-                    column=mark.column,
-                    code="playbook.duplicate_key",
-                )
-            )
 
     def _add(self, item: _Anchored, anchor: str | None) -> None:
         if anchor is not None:
@@ -346,9 +336,19 @@ class _Builder:
                 raise self._stop("<< must be a mapping or a list of mappings", item.mark)
             top.merges.extend(sources)
             return
+        if key in node:
+            self._note_duplicate(top, key, key_mark, node[key], item.value)
         node[key] = item.value
         node.key_marks[key] = key_mark
         node.value_marks[key] = item.mark
+
+    def _note_duplicate(self, top: _Open, key: str, mark: Mark, first: Any, second: Any) -> None:
+        """It means nothing else if both times it is the same scalar."""
+        is_same = not isinstance(second, (MapNode, ListNode)) and type(first) is type(second) and first == second
+        message = f"duplicate key '{key}'{', with the same value: leave it out' if is_same else ''}"
+        pointer = json_pointer([*top.path, key])
+        fault = Fault(message, pointer=pointer, line=mark.line, column=mark.column, code="playbook.duplicate_key")
+        (self.warnings if is_same else self.faults).append(fault)
 
     def _check_bounds(self, top: _Open, mark: Mark) -> None:
         if len(self._stack) + top.height - 1 > MAX_DEPTH:

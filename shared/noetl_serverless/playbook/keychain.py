@@ -17,6 +17,8 @@ MAX_ENTRIES = 100
 MAX_FIELDS = 100
 # a token or secret that does not say how long it is valid
 DEFAULT_TTL_SECONDS = 3600.0
+# for all APIs of Google Cloud
+GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
 # how a kind is written -> the kind
 KINDS: Final[Mapping[str, str]] = {
@@ -24,17 +26,19 @@ KINDS: Final[Mapping[str, str]] = {
     "secrets": "secret_manager",
     "oauth2": "oauth2",
     "google_id_token": "google_id_token",
+    "google_access_token": "google_access_token",
     "bearer": "bearer",
     "static": "static",
     "credential": "credential",
     "credential_ref": "credential",
 }
 # kinds whose values are fetched from elsewhere and kept for a while; the others are at hand whenever they are used
-FETCHED: Final = frozenset({"secret_manager", "oauth2", "google_id_token"})
+FETCHED: Final = frozenset({"secret_manager", "oauth2", "google_id_token", "google_access_token"})
 TOKEN_FIELDS: Final = frozenset({"token", "access_token"})
 ID_TOKEN_FIELDS: Final = TOKEN_FIELDS | {"id_token"}
-# what is told with an identity token, and is no secret
-ABOUT_ID_TOKEN: Final = frozenset({"token_type", "audience"})
+# what is told with a token, and is no secret
+ABOUT_TOKEN: Final = frozenset({"token_type"})
+ABOUT_ID_TOKEN: Final = ABOUT_TOKEN | {"audience"}
 
 EntryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=100)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -157,6 +161,21 @@ class GoogleIdTokenEntry(Fetched):
         return ID_TOKEN_FIELDS | ABOUT_ID_TOKEN
 
 
+class GoogleAccessTokenEntry(Fetched):
+    """An access token of a Google service account, for APIs of Google's: fields token and access_token, which are the
+    same, and token_type, which is Bearer."""
+
+    kind: Literal["google_access_token"]
+    auth: Text = Field(description="Name of the stored credential of the service account.")
+    scopes: Annotated[list[Text], Field(min_length=1, max_length=MAX_FIELDS)] = Field(
+        [GOOGLE_SCOPE], description="What the token is for."
+    )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return TOKEN_FIELDS | ABOUT_TOKEN
+
+
 class BearerEntry(Entry):
     """A token as it is: fields token and access_token, which are the same."""
 
@@ -204,6 +223,7 @@ AnyEntry: TypeAlias = Annotated[
     Annotated[SecretManagerEntry, Tag("secret_manager")]
     | Annotated[OAuth2Entry, Tag("oauth2")]
     | Annotated[GoogleIdTokenEntry, Tag("google_id_token")]
+    | Annotated[GoogleAccessTokenEntry, Tag("google_access_token")]
     | Annotated[BearerEntry, Tag("bearer")]
     | Annotated[StaticEntry, Tag("static")]
     | Annotated[CredentialEntry, Tag("credential")],

@@ -38,7 +38,9 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     type: Type | None = Field(default=None, description="By default, what the scheme of the URI says.")
-    endpoint: str | None = Field(default=None, description="For http: the URL that the URI is relative to.")
+    endpoint: str | None = Field(
+        default=None, description="For http: the URL that the URI is relative to, or that ends with it."
+    )
     method: Literal["GET"] = Field(default="GET", description="For http: how it is read.")
     timeout: float | None = Field(
         default=None,
@@ -111,7 +113,10 @@ class Script(BaseModel):
     @property
     def location(self) -> str:
         """What tells it from all others: its path or its URL."""
-        return urljoin(f"{self.source.endpoint.rstrip('/')}/", self.uri) if self.source.endpoint else self.uri
+        endpoint = self.source.endpoint
+        if not endpoint or endpoint.endswith(f"/{self.uri}"):
+            return endpoint or self.uri
+        return urljoin(f"{endpoint.rstrip('/')}/", self.uri)
 
 
 class InvalidScripts(ValueError):

@@ -658,6 +658,21 @@ class TestKinds:
         claims = jwt.decode(found["token"], "k" * 32, algorithms=["HS256"], audience="https://x.example/1")
         assert claims["aud"] == "https://x.example/1" and found["id_token"] == found["access_token"] == found["token"]
 
+    @pytest.mark.parametrize(
+        ("more", "scope"), [("", "cloud-platform"), (", scopes: [one, 'two.{{ x }}']", "one two.1")]
+    )
+    async def test_an_access_token_is_for_its_scopes(self, workers: Workers, more: str, scope: str) -> None:
+        workers.credentials["sa"] = ("service_account", {"file": json.dumps(account(workers.server.url))})
+        await workers.register("  - {name: api, kind: google_access_token, auth: sa" + more + "}\n")
+        found = await workers.read(await workers.start())
+        assert found == {"token": f"google-{scope}", "access_token": f"google-{scope}", "token_type": "Bearer"}
+
+    async def test_an_access_token_of_what_is_no_service_account_is_denied(self, workers: Workers) -> None:
+        workers.credentials["sa"] = ("basic", {"user": "me", "password": "pass-1"})
+        await workers.register("  - {name: api, kind: google_access_token, auth: sa}\n")
+        with pytest.raises(ToolFailure, match="'sa' is no service account: it needs client_email and private_key"):
+            await workers.read(await workers.start())
+
     async def test_a_credential_is_read_anew_and_never_cached(self, workers: Workers, database: Database) -> None:
         workers.credentials["pg"] = ("postgres", {"user": "me", "password": "pass-1"})
         await workers.register(

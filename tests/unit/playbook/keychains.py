@@ -67,6 +67,11 @@ def _kinds(secrets: list[str]) -> SearchStrategy[Document]:
         service_account_secret=st.just("projects/p/secrets/key"),
         **_fetched,
     )
+    access = _mapping(
+        {"kind": st.just("google_access_token"), "auth": _accounts},
+        scopes=st.just(["https://www.googleapis.com/auth/devstorage.read_only"]),
+        **_fetched,
+    )
     bearer = _mapping({"kind": st.just("bearer"), "token": texts}, **_common)
     static = _mapping({"kind": st.just("static"), "map": st.fixed_dictionaries({"value": texts})}, **_common)
     credential = _mapping(
@@ -74,7 +79,7 @@ def _kinds(secrets: list[str]) -> SearchStrategy[Document]:
     )
     named = _mapping({}, credential=_accounts) | _mapping({}, ref=_accounts)
     stored = st.tuples(credential, named).map(lambda parts: parts[0] | parts[1])
-    return st.one_of(oauth2, manager, of_credential, identity, bearer, static, stored)
+    return st.one_of(oauth2, manager, of_credential, identity, access, bearer, static, stored)
 
 
 def fields_of(entry: Document) -> list[str]:
@@ -84,7 +89,7 @@ def fields_of(entry: Document) -> list[str]:
             return list(entry["map"])
         case "oauth2":
             return list(entry.get("map", {"access_token": ""}))
-        case "google_id_token" | "bearer":
+        case "google_id_token" | "google_access_token" | "bearer":
             return ["token", "access_token"]
     return ["password"]
 

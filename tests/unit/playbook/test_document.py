@@ -165,6 +165,22 @@ class TestPlaces:
         places = [(fault.pointer, fault.line, fault.code) for fault in document.faults]
         assert places == [("/a", 2, "playbook.duplicate_key"), ("/b/c", 5, "playbook.duplicate_key")]
 
+    @pytest.mark.parametrize("value", ["1", "x", "false", "null", "1.5"])
+    def test_the_same_scalar_twice_under_one_key_is_a_warning(self, value: str) -> None:
+        document = read_document(f"a: {value}\nb: {{}}\na: {value}\n")
+        assert not document.faults
+        assert [(fault.pointer, fault.line, fault.code) for fault in document.warnings] == [
+            ("/a", 3, "playbook.duplicate_key")
+        ]
+
+    @pytest.mark.parametrize(
+        ("first", "second"),
+        [("1", "true"), ("1", "1.0"), ("1", "'1'"), ("[1]", "[1]"), ("{x: 1}", "{x: 1}"), ("", "x")],
+    )
+    def test_what_is_not_the_same_scalar_is_a_fault(self, first: str, second: str) -> None:
+        document = read_document(f"a: {first}\na: {second}\n")
+        assert [fault.line for fault in document.faults] == [2] and not document.warnings
+
     def test_pointers_escape(self) -> None:
         assert json_pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"
 

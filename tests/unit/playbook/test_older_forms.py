@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -107,6 +108,27 @@ class TestStep:
         assert found["tool"]["output"] == {"select": [{"path": "$.a", "as": "a"}]}
         found, _ = one_warning(step(f"step: a\ntool:\n  - {{kind: noop}}\n  - {{kind: noop}}\n{select}"))
         assert found["tool"][1]["output"] == {"select": [{"path": "$.a", "as": "a"}]}
+
+    def test_a_name_like_a_path_is_written_with_underscores_wherever_it_stands(self) -> None:
+        spec = "executor: {spec: {entry_step: a/b.c-d, final_step: a/b.c-d}}"
+        steps = "step: a/b.c-d\ntool: {kind: noop}\nnext: [{step: a/b.c-d}]"
+        document = read_playbook(step(steps).replace("workflow:", f"{spec}\nworkflow:"))
+        root = plain_data(document.root)
+        assert root["workflow"][0]["step"] == root["workflow"][0]["next"]["arcs"][0]["step"] == "a_b_c_d"
+        assert root["executor"]["spec"] == {"entry_step": "a_b_c_d", "final_step": "a_b_c_d"}
+        said = [(warning.pointer, warning.message.rpartition(": ")[2]) for warning in document.warnings]
+        assert ("/workflow/0/next/0/step", "write a_b_c_d") in said
+
+    @pytest.mark.parametrize("other", ["a_b", "a-b", "a.b"])
+    def test_a_name_that_another_step_would_share_is_left_as_it_is(self, other: str) -> None:
+        steps = f"- {{step: a/b, tool: {{kind: noop}}}}\n- {{step: {other}, tool: {{kind: noop}}}}\n"
+        assert (5, "'a/b' is not a valid name: use letters, digits and _, and do not begin with a digit") in refused(
+            playbook(f"workflow:\n{steps}")
+        )
+
+    @pytest.mark.parametrize("name", ["1/b", "and", "a b", "results", "é/b"])
+    def test_what_cannot_become_a_name_is_refused(self, name: str) -> None:
+        assert refused(step(f"step: {name}\ntool: {{kind: noop}}"))[0][0] == 5
 
 
 class TestTool:
@@ -302,6 +324,75 @@ def refused(text: str) -> list[tuple[int | None, str]]:
     return [(fault.line, fault.message) for fault in caught.value.faults]
 
 
+class TestTokens:
+    """`token(NAME)`, an access token of the service account that a credential holds."""
+
+    @pytest.mark.parametrize(
+        ("call", "name", "auth"),
+        [
+            ("token(account)", "account_token", "{{ workload.account }}"),
+            ("token( workload.account )", "account_token", "{{ workload.account }}"),
+            ("token('of-google')", "of_google_token", "of-google"),
+            ('token("google")', "google_token", "google"),
+        ],
+    )
+    def test_it_is_read_from_an_entry_of_the_keychain(self, call: str, name: str, auth: str) -> None:
+        text = tokens(f"Bearer {{{{ {call} }}}} and {{{{ {call} }}}}")
+        document = read_playbook(text)
+        load_document(document)
+        root = plain_data(document.root)
+        assert root["keychain"] == [{"name": name, "kind": "google_access_token", "auth": auth}]
+        header = root["workflow"][0]["tool"]["headers"]["A"]
+        assert header == f"Bearer {{{{ keychain.{name}.token }}}} and {{{{ keychain.{name}.token }}}}"
+        [warning] = document.warnings
+        assert (warning.pointer, warning.line) == ("/workflow/0/tool/headers/A", 9)
+
+    def test_it_stands_behind_the_entries_that_are_there(self) -> None:
+        text = tokens("{{ token(account) }}", keychain="[{name: google, ref: google}]")
+        root = plain_data(read_playbook(text).root)
+        assert [entry["name"] for entry in root["keychain"]] == ["google", "account_token"]
+
+    @pytest.mark.parametrize(
+        ("call", "keychain"),
+        [
+            ("token(other)", "[]"),
+            ("token(account, 'audience')", "[]"),
+            ("token(account ~ 'x')", "[]"),
+            ("token(account)", "[{name: google, ref: another}]"),
+            ("token(account)", "[{name: account_token, ref: google}]"),
+            ("token(dynamic)", "[]"),
+        ],
+    )
+    def test_what_could_mean_something_else_is_refused(self, call: str, keychain: str) -> None:
+        found = refused(tokens(f"{{{{ {call} }}}}", keychain))
+        assert any(line == 9 and "there is no function named 'token'" in message for line, message in found), found
+
+    def test_text_that_is_no_template_is_left_as_it_is(self) -> None:
+        text = tokens("token(account) {{ workload.account }}")
+        document = read_playbook(text)
+        assert not document.warnings
+        assert plain_data(document.root)["workflow"][0]["tool"]["headers"] == {
+            "A": "token(account) {{ workload.account }}"
+        }
+
+
+def tokens(header: str, keychain: str = "") -> str:
+    before = f"keychain: {keychain}\n" if keychain else "# no keychain\n"
+    return playbook(
+        f"{before}workload: {{account: google, dynamic: '{{{{ x }}}}'}}\nworkflow:\n  - step: a\n"
+        f"    tool: {{kind: http, url: http://x/, params: {{n: 1}},\n      headers: {{A: {json.dumps(header)}}}}}\n"
+    )
+
+
+@pytest.mark.parametrize(("seconds", "read"), [("30", 20), ("20", 20), ("20.5", 20), ("0.5", 0.5), ("'30'", "30")])
+def test_more_time_for_a_script_than_it_gets_is_what_it_gets(seconds: str, read: Any) -> None:
+    found = read_playbook(tool(f"kind: python\nscript: {{uri: http://x/y.py, source: {{timeout: {seconds}}}}}"))
+    assert plain_data(found.root)["workflow"][0]["tool"]["script"]["source"]["timeout"] == read
+    assert [warning.message for warning in found.warnings] == (
+        ["an older form: reading a script takes 20 s at most: write that"] if seconds in ("30", "20.5") else []
+    )
+
+
 @pytest.mark.parametrize(
     ("uri", "read"),
     [
@@ -326,7 +417,7 @@ def test_a_script_is_where_the_workload_of_the_playbook_says(uri: str, read: str
         ('{type: http, endpoint: "{{ ctx.host }}"}', None),
         ("{type: http, endpoint: http://h, method: GET, timeout: 3}", "http://h/x.py"),
         ("{type: http, endpoint: http://h, method: POST}", None),
-        ("{type: http, endpoint: http://h, timeout: 21}", None),
+        ("{type: http, endpoint: http://h, timeout: -1}", None),
     ],
 )
 def test_the_server_of_a_script_may_be_of_the_workload_too(source: str, location: str | None) -> None:

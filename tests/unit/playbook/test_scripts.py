@@ -94,6 +94,11 @@ class TestPlace:
             ({"uri": "https://h/x.py"}, "http", "https://h/x.py"),
             ({"uri": "http://h/x.py", "source": {"type": "http"}}, "http", "http://h/x.py"),
             ({"uri": "x.py", "source": {"type": "http", "endpoint": "https://h/lib"}}, "http", "https://h/lib/x.py"),
+            (
+                {"uri": "x.py", "source": {"type": "http", "endpoint": "https://h/lib/x.py"}},
+                "http",
+                "https://h/lib/x.py",
+            ),
             ({"uri": "s3://b/x.py"}, "s3", "s3://b/x.py"),
             ({"uri": "gs://b/x.py", "source": {"type": "gcs"}}, "gcs", "gs://b/x.py"),
         ],
@@ -199,10 +204,10 @@ class TestPlan:
             ("kind: duckdb\nscript: {uri: a, srce: b}", "", "/srce", "unknown key 'srce'; did you mean 'source'?"),
             ("kind: python\nscript: {source: {type: file}}", "", "", "'uri' is required"),
             (
-                "kind: python\nscript: {uri: x, source: {timeout: 30}}",
+                "kind: python\nscript: {uri: x, source: {timeout: 0}}",
                 "",
                 "/source/timeout",
-                "script.source.timeout: this should be less than or equal to 20",
+                "script.source.timeout: this should be greater than 0",
             ),
             (
                 "kind: python\nscript: {uri: x, source: {type: s4}}",

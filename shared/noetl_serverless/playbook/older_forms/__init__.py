@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..document import Document
-from .edits import Edits, value_at
+from .edits import Edits
 from .head import Head
 from .steps import Steps
 
@@ -18,7 +18,8 @@ def rewrite(document: Document) -> Document:
     """The document in today's forms, with its warnings; the same one if it has no older form."""
     edits = Edits(document)
     root = Head(edits).of_playbook(document.root)
-    root = Steps(edits, value_at(root, ("workload",))).of_playbook(root)
+    root = Steps(edits, root).of_playbook(root)
     if root is document.root:
         return document
-    return replace(document, root=root, warnings=edits.warnings, moved=edits.moved, written=document.root)
+    warnings = [*document.warnings, *edits.warnings]
+    return replace(document, root=root, warnings=warnings, moved=edits.moved, written=document.root)

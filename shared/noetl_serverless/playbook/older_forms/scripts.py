@@ -8,7 +8,7 @@ from typing import Any, Final
 from ..bounds import WorkMeter
 from ..document import MapNode, plain_data
 from ..scope import build_scope
-from ..scripts import FIELDS
+from ..scripts import FIELDS, READ_SECONDS
 from ..template import Template, TemplateError
 from .edits import Edits, Place, value_at
 
@@ -29,9 +29,15 @@ class Scripts:
     def _script(self, script: Any, at: Place) -> Any:
         """A script whose place is made of the workload: that of the workload as it is written, when it is read."""
         script = self._from_workload(script, "uri", at)
-        return self.edits.part(
-            script, "source", at, lambda source, place: self._from_workload(source, "endpoint", place)
-        )
+        return self.edits.part(script, "source", at, self._source)
+
+    def _source(self, source: Any, at: Place) -> Any:
+        source = self._from_workload(source, "endpoint", at)
+        seconds = source.get("timeout") if isinstance(source, MapNode) else None
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= READ_SECONDS:
+            return source
+        self.edits.warn(f"reading a script takes {READ_SECONDS:g} s at most: write that", source, at, "timeout")
+        return source.having("timeout", READ_SECONDS, *source.marks_of("timeout"))
 
     def _inline(self, tool: MapNode, at: Place) -> MapNode:
         """A script that is no file: its code stands in the playbook, or in the workload."""

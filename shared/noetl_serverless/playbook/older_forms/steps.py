@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from functools import partial
 from typing import Any
 
 from ..document import ListNode, MapNode
+from ..part import NAME_PATTERN
+from ..semantics import RESERVED_NAMES
 from .edits import Edits, Place, can_hold, copied, put, removed, value_at
 from .names import NAMES, TOOL_FIELDS
 from .tools import Tools
 
 
 class Steps:
-    def __init__(self, edits: Edits, workload: Any) -> None:
-        """`workload`: of the playbook."""
+    def __init__(self, edits: Edits, root: Any) -> None:
+        """`root`: of the playbook."""
         self.edits = edits
-        self.tools = Tools(edits, workload)
+        self.tools = Tools(edits, root)
+        # name of a step as it is written -> one that it may have
+        self._new_names = _new_names(value_at(root, ("workflow",)))
 
     def of_playbook(self, root: Any) -> Any:
         root = self.edits.part(root, "workflow", (), self.edits.each(self._step))
-        return self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
+        for key in ("entry_step", "final_step"):
+            root = self.edits.deep(root, (), ("executor", "spec"), partial(self._named, key=key))
+        root = self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
+        return self.tools.tokens.of_playbook(root)
 
     # -- steps
 
     def _step(self, step: Any, at: Place) -> Any:
         if not isinstance(step, MapNode):
             return step
+        step = self._named(step, at)
         step = self.edits.renamed(step, at, NAMES["step"])
         step = self.edits.part(step, "tool", at, self.edits.each(self.tools.labelled))
         step = self._with_tool(step, at)
@@ -37,6 +47,14 @@ class Steps:
         step = self.edits.part(step, "loop", at, self._loop)
         step = self._with_mode(step, at)
         return self.edits.part(step, "next", at, self._router)
+
+    def _named(self, node: Any, at: Place, key: str = "step") -> Any:
+        """The name of a step that is like a path, as one that templates can read."""
+        name = node.get(key) if isinstance(node, MapNode) else None
+        if not isinstance(name, str) or (new := self._new_names.get(name)) is None:
+            return node
+        self.edits.warn(f"a step's name consists of letters, digits and _: write {new}", node, at, key)
+        return node.having(key, new, *node.marks_of(key))
 
     def _workbook_task(self, task: Any, at: Place) -> Any:
         if isinstance(task, MapNode):
@@ -101,7 +119,10 @@ class Steps:
 
     def _router(self, router: Any, at: Place) -> Any:
         router = self._with_arcs(router, at)
-        return self.edits.part(router, "arcs", at, self.edits.each(partial(self.edits.renamed, names=NAMES["arc"])))
+        return self.edits.part(router, "arcs", at, self.edits.each(self._arc))
+
+    def _arc(self, arc: Any, at: Place) -> Any:
+        return self._named(self.edits.renamed(arc, at, NAMES["arc"]), at)
 
     def _with_arcs(self, router: Any, at: Place) -> Any:
         """The name of a step, or a list of one arc, as a router. Of several arcs in a list, whether all are taken or
@@ -141,6 +162,19 @@ class Steps:
         self.edits.warn("write mode: parallel", spec, (*at, "spec"), "mode")
         parallel = spec.having("mode", "parallel", *spec.marks_of("mode"))
         return loop.having("spec", parallel, *loop.marks_of("spec"))
+
+
+def _new_names(workflow: Any) -> dict[str, str]:
+    """Of the steps whose names are no names, for / or - or a dot: with _ instead, unless another step is called so."""
+    steps = workflow if isinstance(workflow, ListNode) else []
+    names = [step["step"] for step in steps if isinstance(step, MapNode) and isinstance(step.get("step"), str)]
+    found = {name: re.sub("[/.-]", "_", name) for name in names}
+    counts = Counter(found[name] for name in names)
+    return {
+        name: new
+        for name, new in found.items()
+        if name != new and counts[new] == 1 and re.fullmatch(NAME_PATTERN, new) and new not in RESERVED_NAMES
+    }
 
 
 def _arcs(listed: ListNode) -> ListNode:

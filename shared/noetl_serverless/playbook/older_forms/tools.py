@@ -13,14 +13,16 @@ from .edits import Edits, Place, can_hold, put, value_at
 from .names import NAMES, SPEC_FIELDS
 from .rules import Rules
 from .scripts import Scripts
+from .tokens import Tokens
 
 
 class Tools:
-    def __init__(self, edits: Edits, workload: Any) -> None:
-        """`workload`: of the playbook."""
+    def __init__(self, edits: Edits, root: Any) -> None:
+        """`root`: of the playbook."""
         self.edits = edits
         self.rules = Rules(edits)
-        self.scripts = Scripts(edits, workload)
+        self.scripts = Scripts(edits, value_at(root, ("workload",)))
+        self.tokens = Tokens(edits, root)
 
     def of_step(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
         if isinstance(tool, ListNode):
@@ -62,6 +64,8 @@ class Tools:
             message = "its result has command_0, which this playbook reads, only with each_statement: true"
             self.edits.warn(message, tool, at, "kind")
             tool = tool.having("each_statement", True, *tool.marks_of("kind"))
+        if kind == "http":
+            tool = self.tokens.of_tool(tool, at)
         tool = self.scripts.of_tool(tool, at)
         tool = self.edits.part(tool, "libs", at, self._libs)
         tool = self._selected(tool, at)

@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from ...playbook.keychain import DEFAULT_TTL_SECONDS, ID_TOKEN_FIELDS, TOKEN_FIELDS
+from ...playbook.keychain import DEFAULT_TTL_SECONDS, GOOGLE_SCOPE, ID_TOKEN_FIELDS, TOKEN_FIELDS
 from ...playbook.plan import KeychainEntry
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
@@ -32,7 +32,6 @@ MAX_ATTEMPTS = 3
 FIRST_DELAY_SECONDS = 0.5
 GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"
 GOOGLE_SECRET_MANAGER = "https://secretmanager.googleapis.com"
-GOOGLE_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 ASSERTION_SECONDS = 3600
 FORM = "application/x-www-form-urlencoded"
@@ -109,6 +108,8 @@ class Sources:
                 return await self._oauth2()
             case "google_id_token":
                 return await self._google_id_token()
+            case "google_access_token":
+                return await self._google_access_token()
             case _:
                 return Fetched(await self._secrets(), self._entry.ttl or DEFAULT_TTL_SECONDS)
 
@@ -153,6 +154,15 @@ class Sources:
             raise self._denied("Google answered without an id_token")
         about = {"token_type": "Bearer", "audience": audience}
         return Fetched({**dict.fromkeys(ID_TOKEN_FIELDS, token), **about}, self._lifetime(_seconds_of_jwt(token)))
+
+    async def _google_access_token(self) -> Fetched:
+        credential = await self._credential(await self._rendered("auth"))
+        account = self._account(credential.name, credential.data)
+        answer = await self._signed_in_for(account, " ".join(map(str, await self._rendered("scopes"))))
+        token = str(answer["access_token"])
+        return Fetched(
+            {**dict.fromkeys(TOKEN_FIELDS, token), "token_type": "Bearer"}, self._lifetime(answer.get("expires_in"))
+        )
 
     # -- secrets
 
@@ -241,11 +251,15 @@ class Sources:
         for key in ("access_token", "token"):
             if credential.data.get(key):
                 return str(credential.data[key])
-        answer = await self._signed_in(self._account(credential.name, credential.data), {"scope": GOOGLE_SCOPE})
-        token = str(answer.get("access_token") or "")
-        if not token:
+        answer = await self._signed_in_for(self._account(credential.name, credential.data), GOOGLE_SCOPE)
+        return str(answer["access_token"])
+
+    async def _signed_in_for(self, account: Mapping[str, Any], scope: str) -> Mapping[str, Any]:
+        """The answer that holds an access token."""
+        answer = await self._signed_in(account, {"scope": scope})
+        if not answer.get("access_token"):
             raise self._denied("Google answered without an access_token")
-        return token
+        return answer
 
     async def _signed_in(self, account: Mapping[str, Any], claims: Mapping[str, str]) -> Mapping[str, Any]:
         """The answer of the token endpoint to an assertion that the service account signs (RFC 7523)."""
