@@ -361,19 +361,34 @@ class TestTokens:
             ("token(account)", "[{name: google, ref: another}]"),
             ("token(account)", "[{name: account_token, ref: google}]"),
             ("token(dynamic)", "[]"),
+            ("token('account') ~ token(account)", "[]"),
         ],
     )
     def test_what_could_mean_something_else_is_refused(self, call: str, keychain: str) -> None:
         found = refused(tokens(f"{{{{ {call} }}}}", keychain))
         assert any(line == 9 and "there is no function named 'token'" in message for line, message in found), found
 
-    def test_text_that_is_no_template_is_left_as_it_is(self) -> None:
-        text = tokens("token(account) {{ workload.account }}")
-        document = read_playbook(text)
+    @pytest.mark.parametrize(
+        "header",
+        [
+            "token(account) {{ workload.account }}",
+            "{{ 'token(account)' }}",
+            '{{ "a token(account)" }}',
+            "{{ x.token(account) }}",
+            "{{ atoken(account) }}",
+        ],
+    )
+    def test_what_is_no_call_is_left_as_it_is(self, header: str) -> None:
+        document = read_playbook(tokens(header))
         assert not document.warnings
-        assert plain_data(document.root)["workflow"][0]["tool"]["headers"] == {
-            "A": "token(account) {{ workload.account }}"
-        }
+        assert plain_data(document.root)["workflow"][0]["tool"]["headers"] == {"A": header}
+
+    def test_a_keychain_that_is_none_is_still_refused(self) -> None:
+        assert refused(tokens("{{ token(account) }}", "[{name: [google], ref: x}, 7]"))[0][0] == 4
+
+    def test_a_text_is_read_once_however_many_templates_seem_to_begin_in_it(self) -> None:
+        # read anew for each of them, this would take hours
+        assert not read_playbook(tokens("token(" + "{{" * 1_000_000)).warnings
 
 
 def tokens(header: str, keychain: str = "") -> str:

@@ -11,8 +11,9 @@ from ..template import has_markers
 from .edits import Edits, Place, copied
 
 KIND: Final = "google_access_token"
-_EXPRESSION: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
-_CALL: Final = re.compile(r"""\btoken\(\s*(?:(['"])([\w-]{1,80})\1|(?:workload\.)?([A-Za-z_]\w{0,79}))\s*\)""")
+# up to the next one, so that however many begin, the text is read once
+_EXPRESSION: Final = re.compile(r"\{\{(?:(?!\{\{).)*?\}\}", re.DOTALL)
+_CALL: Final = re.compile(r"""(?<![\w.])token\(\s*(?:(['"])([\w-]{1,80})\1|(?:workload\.)?([A-Za-z_]\w{0,79}))\s*\)""")
 
 
 class Tokens:
@@ -25,7 +26,11 @@ class Tokens:
         workload = root.get("workload") if isinstance(root, MapNode) else None
         self._workload: Mapping[str, Any] = workload if isinstance(workload, MapNode) else {}
         entries = keychain if isinstance(keychain, ListNode) else []
-        self._known = {entry["name"]: entry for entry in entries if isinstance(entry, MapNode) and "name" in entry}
+        self._known = {
+            entry["name"]: entry
+            for entry in entries
+            if isinstance(entry, MapNode) and isinstance(entry.get("name"), str)
+        }
         # name -> the entry, and where its call stands
         self._made: dict[str, tuple[MapNode, Place, Mark]] = {}
 
@@ -62,7 +67,9 @@ class Tokens:
             return value
 
         def read(call: re.Match[str]) -> str:
-            name = self._entry(call[2], call[3], at, mark)
+            before = call.string[: call.start()]
+            in_quotes = any(before.count(quote) % 2 for quote in "'\"")
+            name = None if in_quotes else self._entry(call[2], call[3], at, mark)
             return call[0] if name is None else f"keychain.{name}.token"
 
         return _EXPRESSION.sub(lambda expression: _CALL.sub(read, expression[0]), value)
@@ -74,11 +81,11 @@ class Tokens:
         if not isinstance(named, str) or has_markers(named) or _stands_for_another(self._known.get(named)):
             return None
         name = re.sub(r"\W", "_", f"{credential or key}_token")
+        auth = credential or f"{{{{ workload.{key} }}}}"
         if name in self._made:
-            return name
+            return name if self._made[name][0]["auth"] == auth else None
         if name in self._known:
             return None
-        auth = credential or f"{{{{ workload.{key} }}}}"
         entry = MapNode(mark)
         for field, value in (("name", name), ("kind", KIND), ("auth", auth)):
             entry = entry.having(field, value, mark, mark)
