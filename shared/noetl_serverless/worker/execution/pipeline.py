@@ -150,7 +150,7 @@ class Pipeline:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        context = self.job.context_of(self._name(task), task.kind, self.attempt)
+        context = self.job.context_of(self._call_name(task), task.kind, self.attempt)
         return await call_task(self.job, task, config, context, step_input=step_input, timeout=limit, reads=reads)
 
     async def _with_input(
@@ -175,8 +175,8 @@ class Pipeline:
         found: dict[str, Any] = await self._render(partial(read_names, reads))
         return found
 
-    def _name(self, task: Task) -> str:
-        """Of the call: the same for every attempt at, and every delivery of, the same call."""
+    def _call_name(self, task: Task) -> str:
+        """The same for every attempt at, and every delivery of, the same call."""
         command = self.job.command
         item = f"/{self.job.iter['_index']}" if self.job.iter is not None else ""
         return f"{command.step}/{command.generation}{item}/{task.name}/{self.visits}"
