@@ -67,7 +67,7 @@ def _read(plan: Plan, text: str, place: str) -> dict[TaskKey, Given]:
         document = read_document(text)
         if not isinstance(document.root, MapNode):
             raise WrongUse(f"{place}: expected an object of answers, by step or step.task")
-        faults = Faults(document)
+        faults = Faults(document, strict=True)
         answers = read_answers(plan, document.root, (), faults, may_run=False)
         faults.raise_if_any()
     except Unreadable as unreadable:

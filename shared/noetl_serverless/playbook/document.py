@@ -27,6 +27,8 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 500_000
 # of scalars that are read differently elsewhere, more are not listed
 MAX_SURPRISES: Final = 100
+# of keys that are there twice with the same value, more are faults
+MAX_DUPLICATES: Final = 100
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 # numbers of JSON that YAML 1.1 reads as text: an exponent without a sign, and one without a decimal point as in 1e-06
@@ -78,6 +80,14 @@ class MapNode(dict[str, Any]):
         copy[key] = value
         copy.key_marks = {**self.key_marks, key: key_mark}
         copy.value_marks = {**self.value_marks, key: value_mark}
+        return copy
+
+    def having_all(self, values: Mapping[str, Any]) -> MapNode:
+        """A copy with other values under keys that it has."""
+        copy = MapNode(self.mark)
+        copy.update(self)
+        copy.update(values)
+        copy.key_marks, copy.value_marks = self.key_marks, self.value_marks
         return copy
 
 
@@ -344,7 +354,9 @@ class _Builder:
 
     def _note_duplicate(self, top: _Open, key: str, mark: Mark, first: Any, second: Any) -> None:
         """It means nothing else if both times it is the same scalar."""
-        is_same = not isinstance(second, (MapNode, ListNode)) and type(first) is type(second) and first == second
+        is_scalar = not isinstance(first, (MapNode, ListNode)) and not isinstance(second, (MapNode, ListNode))
+        # by its text, which tells 1 from 1.0, true and "1"
+        is_same = is_scalar and repr(first) == repr(second) and len(self.warnings) < MAX_DUPLICATES
         message = f"duplicate key '{key}'{', with the same value: leave it out' if is_same else ''}"
         pointer = json_pointer([*top.path, key])
         fault = Fault(message, pointer=pointer, line=mark.line, column=mark.column, code="playbook.duplicate_key")

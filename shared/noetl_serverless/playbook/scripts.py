@@ -114,8 +114,11 @@ class Script(BaseModel):
     def location(self) -> str:
         """What tells it from all others: its path or its URL."""
         endpoint = self.source.endpoint
-        if not endpoint or endpoint.endswith(f"/{self.uri}"):
-            return endpoint or self.uri
+        if not endpoint:
+            return self.uri
+        # it is the file's own URL
+        if "." in self.uri and urlsplit(endpoint).path.endswith(f"/{self.uri}"):
+            return endpoint
         return urljoin(f"{endpoint.rstrip('/')}/", self.uri)
 
 

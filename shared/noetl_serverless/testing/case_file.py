@@ -149,7 +149,7 @@ def read_cases(text: str) -> CaseFile:
         document = read_document(text)
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
-    faults = Faults(document)
+    faults = Faults(document, strict=True)
     test = validate_as(PlaybookTest, document, faults)
     if test is None or faults:
         raise problem(faults.sorted())

@@ -56,6 +56,7 @@ def warnings(type_: str) -> list[str]:
     if type_ in known:
         return []
     return [
-        f"no tool reads credentials of type {type_!r}, unless a task of kind http names another type in its auth; "
-        f"the types are {', '.join(sorted(known))}{did_you_mean(type_, known)}"
+        f"no tool reads credentials of type {type_!r}, unless a task of kind http names another type in its auth, or "
+        f"the keychain of a playbook names the credential; the types are {', '.join(sorted(known))}"
+        f"{did_you_mean(type_, known)}"
     ]

@@ -36,7 +36,8 @@ class SubPlaybook:
         except ToolFailure as failure:
             return failure.outcome()
         child = ChildRequest(
-            path=config.path,
+            # as the catalog has it
+            path=config.path.removeprefix("/"),
             version=config.version,
             payload={**call.input, **config.payload},
             return_step=config.return_step,

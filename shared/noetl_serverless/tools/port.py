@@ -50,6 +50,9 @@ _PUBLIC = frozenset(
         *("refresh_token_expires_in", "not_before", "not-before-policy", "nbf", "iat", "issued_at", "created_at"),
         "region",
         "audience",
+        # of the key file of a service account of Google
+        *("project_id", "client_email", "private_key_id", "universe_domain", "auth_uri", "token_uri"),
+        *("auth_provider_x509_cert_url", "client_x509_cert_url"),
     }
 )
 # fields that are sent together, as `user:password` in base64, and each of them quoted to a token endpoint

@@ -667,6 +667,14 @@ class TestKinds:
         found = await workers.read(await workers.start())
         assert found == {"token": f"google-{scope}", "access_token": f"google-{scope}", "token_type": "Bearer"}
 
+    async def test_scopes_that_are_no_texts_are_denied(self, workers: Workers) -> None:
+        workers.credentials["sa"] = ("service_account", {"file": json.dumps(account(workers.server.url))})
+        await workers.register(
+            "  - {name: api, kind: google_access_token, auth: sa, scopes: [one, '{{ workload.x }}']}\n"
+        )
+        with pytest.raises(ToolFailure, match="its scopes are not all texts"):
+            await workers.read(await workers.start())
+
     async def test_an_access_token_of_what_is_no_service_account_is_denied(self, workers: Workers) -> None:
         workers.credentials["sa"] = ("basic", {"user": "me", "password": "pass-1"})
         await workers.register("  - {name: api, kind: google_access_token, auth: sa}\n")

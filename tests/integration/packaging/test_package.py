@@ -42,8 +42,8 @@ IMPORTED = {
     "control_plane": (510, 23_000),
     "gateway": (445, 11_500),
     "reconciler": (330, 9_800),
-    "worker": (460, 12_200),
-    "worker_data": (460, 12_200),
+    "worker": (460, 12_250),
+    "worker_data": (460, 12_250),
 }
 
 

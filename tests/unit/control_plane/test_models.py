@@ -61,6 +61,11 @@ def test_merging_goes_into_objects_and_replaces_the_rest() -> None:
     assert under == {"a": {"b": 1, "c": [1]}, "d": 1}
 
 
+def test_a_path_from_the_root_is_that_of_the_catalog() -> None:
+    paths = [Execute(path=path).path for path in ("/a/b", "a/b", "//a", None)]
+    assert paths == ["a/b", "a/b", "/a", None]
+
+
 def test_an_id_may_come_as_a_number_and_the_payload_under_its_old_name() -> None:
     body = Execute.model_validate_json('{"catalog_id": 310764862443520001, "workload": {"a": 1}}')
     assert (body.catalog_id, body.payload) == ("310764862443520001", {"a": 1})

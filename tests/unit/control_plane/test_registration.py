@@ -39,6 +39,16 @@ def test_what_is_not_base64_of_a_text_is_left_alone(text: str) -> None:
     assert as_text(text) == text
 
 
+def test_a_task_of_the_workbook_that_no_step_uses_may_be_incomplete() -> None:
+    text = PLAYBOOK + "workbook: [{name: call, tool: {kind: playbook, return_step: end}}]\n"
+    assert document_of(text).steps == 2
+    with pytest.raises(InvalidPlaybook) as caught:
+        document_of(text.replace("tool: {kind: noop}\n    next", "tool: {kind: workbook, name: call}\n    next"))
+    assert [(fault.pointer, fault.message.partition(":")[0]) for fault in caught.value.faults] == [
+        ("/workbook/0/tool", "the field 'path' is required")
+    ]
+
+
 def test_a_fault_in_a_tool_is_reported_with_its_line() -> None:
     text = PLAYBOOK.replace("tool: {kind: noop}\n    next", "tool: {kind: http, url: x, methud: GET}\n    next")
     with pytest.raises(InvalidPlaybook) as caught:

@@ -8,6 +8,7 @@ from noetl_serverless.errors import Fault, json_pointer
 from noetl_serverless.playbook.document import (
     MAX_BYTES,
     MAX_DEPTH,
+    MAX_DUPLICATES,
     Document,
     Unreadable,
     plain_data,
@@ -175,11 +176,15 @@ class TestPlaces:
 
     @pytest.mark.parametrize(
         ("first", "second"),
-        [("1", "true"), ("1", "1.0"), ("1", "'1'"), ("[1]", "[1]"), ("{x: 1}", "{x: 1}"), ("", "x")],
+        [("1", "true"), ("1", "1.0"), ("1", "'1'"), ("[1]", "[1]"), ("{x: 1}", "{x: 1}"), ("", "x"), ("0.0", "-0.0")],
     )
     def test_what_is_not_the_same_scalar_is_a_fault(self, first: str, second: str) -> None:
         document = read_document(f"a: {first}\na: {second}\n")
         assert [fault.line for fault in document.faults] == [2] and not document.warnings
+
+    def test_only_some_are_warnings(self) -> None:
+        document = read_document("a: 1\n" * (MAX_DUPLICATES + 3))
+        assert (len(document.warnings), len(document.faults)) == (MAX_DUPLICATES, 2)
 
     def test_pointers_escape(self) -> None:
         assert json_pointer(("a/b", 0, "c~d")) == "/a~1b/0/c~0d"

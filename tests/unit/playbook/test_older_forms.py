@@ -126,6 +126,23 @@ class TestStep:
             playbook(f"workflow:\n{steps}")
         )
 
+    @pytest.mark.parametrize(
+        "more",
+        [
+            "workload: {a_b: 1}",
+            "# {{ _task == 'a/b' }}\nworkload: {x: \"{{ event.step == 'a/b' }}\"}",
+            "workbook: [{name: w, tool: {kind: noop, input: {a_b: 1}}}]",
+        ],
+    )
+    def test_a_name_that_could_be_mistaken_is_left_as_it_is(self, more: str) -> None:
+        text = playbook(f"{more}\nworkflow: [{{step: a/b, tool: {{kind: noop}}}}]")
+        assert any("'a/b' is not a valid name" in message for _, message in refused(text))
+
+    def test_a_step_of_a_sub_playbook_is_named_as_it_is_there(self) -> None:
+        found, warnings = rewritten(tool("kind: playbook\npath: /my/child\nreturn_step: etl/load\ntask: a"))
+        assert found["tool"] == {"kind": "playbook", "path": "/my/child", "return_step": "etl_load"}
+        assert [warning.line for warning in warnings] == [9, 10]
+
     @pytest.mark.parametrize("name", ["1/b", "and", "a b", "results", "é/b"])
     def test_what_cannot_become_a_name_is_refused(self, name: str) -> None:
         assert refused(step(f"step: {name}\ntool: {{kind: noop}}"))[0][0] == 5
@@ -362,6 +379,9 @@ class TestTokens:
             ("token(account)", "[{name: account_token, ref: google}]"),
             ("token(dynamic)", "[]"),
             ("token('account') ~ token(account)", "[]"),
+            ("token('é')", "[]"),
+            ("token('1a')", "[]"),
+            ("token(x.account)", "[]"),
         ],
     )
     def test_what_could_mean_something_else_is_refused(self, call: str, keychain: str) -> None:
@@ -376,6 +396,10 @@ class TestTokens:
             '{{ "a token(account)" }}',
             "{{ x.token(account) }}",
             "{{ atoken(account) }}",
+            "{{ account | token(account) }}",
+            "{{ 'a \\' token(account)' }}",
+            "{% raw %}{{ token(account) }}{% endraw %}",
+            "{# {{ token(account) }} #}",
         ],
     )
     def test_what_is_no_call_is_left_as_it_is(self, header: str) -> None:
@@ -386,12 +410,44 @@ class TestTokens:
     def test_a_keychain_that_is_none_is_still_refused(self) -> None:
         assert refused(tokens("{{ token(account) }}", "[{name: [google], ref: x}, 7]"))[0][0] == 4
 
-    def test_a_text_is_read_once_however_many_templates_seem_to_begin_in_it(self) -> None:
-        # read anew for each of them, this would take hours
-        assert not read_playbook(tokens("token(" + "{{" * 1_000_000)).warnings
+    @pytest.mark.parametrize(
+        "nearer",
+        [
+            "input: {account: two}",
+            "loop: {in: [a, b], iterator: account}",
+            "set: {ctx.account: x}",
+            "args: {account: '{{ workload.other }}'}",
+        ],
+    )
+    def test_a_name_that_may_mean_something_nearer_than_the_workload_is_refused(self, nearer: str) -> None:
+        text = tokens("{{ token(account) }}") + f"    {nearer}\n"
+        assert any("there is no function named 'token'" in message for _, message in refused(text))
+        assert read_playbook(tokens("{{ token(workload.account) }}") + f"    {nearer}\n").warnings
+
+    def test_what_only_hands_the_name_on_hides_nothing(self) -> None:
+        text = tokens("{{ token(account) }}") + "    input: {account: '{{ account }}'}\n"
+        load_document(read_playbook(text))
+
+    def test_what_follows_a_call_stays_in_its_line(self) -> None:
+        header = "{{ token(\n'google'\n) }}\n{{ nosuch.x }}"
+        document = read_playbook(tokens(header))
+        assert plain_data(document.root)["workflow"][0]["tool"]["headers"]["A"].count("\n") == header.count("\n")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "token(" + "{{" * 1_000_000,
+            "{{ " + "token('a') ~ " * 200_000 + "1 }}",
+            [f"{{{{ token('a') }}}} {n}" for n in range(20_000)],
+            {f"k{n}": "{{ token('a') }}" for n in range(20_000)},
+        ],
+    )
+    def test_its_work_grows_with_the_text(self, text: Any) -> None:
+        # squared, each of these would take minutes
+        assert len(read_playbook(tokens(text)).warnings) < 2
 
 
-def tokens(header: str, keychain: str = "") -> str:
+def tokens(header: Any, keychain: str = "") -> str:
     before = f"keychain: {keychain}\n" if keychain else "# no keychain\n"
     return playbook(
         f"{before}workload: {{account: google, dynamic: '{{{{ x }}}}'}}\nworkflow:\n  - step: a\n"

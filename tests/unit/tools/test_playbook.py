@@ -30,6 +30,10 @@ async def test_a_child_is_asked_for_with_payload_over_input() -> None:
     }
 
 
+async def test_a_path_from_the_root_is_that_of_the_catalog() -> None:
+    assert (await run({"path": "/demo/child"})).child.path == "demo/child"
+
+
 async def test_a_wrong_config_is_an_error_envelope() -> None:
     outcome = await run({"version": 1})
     assert outcome.status == "error"

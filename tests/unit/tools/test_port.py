@@ -38,6 +38,23 @@ def test_a_credential_masks_what_is_nested_too() -> None:
     assert credential.mask("service_account db -----BEGIN h-secret 12") == "service_account db *** *** 12"
 
 
+def test_of_the_key_file_of_a_service_account_the_keys_are_secret() -> None:
+    file = {
+        "type": "service_account",
+        "project_id": "demo-project",
+        "private_key_id": "0123456789abcdef",
+        "private_key": "-----BEGIN PRIVATE KEY-----",
+        "client_email": "reader@demo-project.example",
+        "client_id": "1234567890",
+        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
+        "token_uri": "https://oauth2.googleapis.com/token",
+        "auth_provider_x509_cert_url": "https://www.googleapis.com/oauth2/v1/certs",
+        "client_x509_cert_url": "https://www.googleapis.com/robot/v1/metadata/x509/reader",
+        "universe_domain": "googleapis.com",
+    }
+    assert set(Credential("sa", "service_account", file).secrets()) == {file["private_key"], file["client_id"]}
+
+
 def test_numbers_of_a_credential_are_secrets() -> None:
     credential = Credential("x", "custom", {"pin": 98765432, "n": 12, "on": True, "port": 5432, "expires_in": 3600})
     assert list(credential.secrets()) == [98765432]

@@ -38,6 +38,8 @@ def _path_prefix(value: str) -> str:
     return path
 
 
+# where a playbook is named: older ones, and their callers, write it from the root
+PlaybookPath = Annotated[str, AfterValidator(lambda path: path.removeprefix("/"))]
 PathPrefix = Annotated[
     str, AfterValidator(_path_prefix), Field(description="List only this path and everything below it.")
 ]

@@ -8,12 +8,12 @@ from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field, model_valid
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import AnswerModel, Id, PathPrefix, RequestModel
+from . import AnswerModel, Id, PathPrefix, PlaybookPath, RequestModel
 from .runs import UnderWay
 
 
 class Execute(RequestModel):
-    path: str | None = None
+    path: PlaybookPath | None = None
     catalog_id: Id | None = None
     version: int | Literal["latest"] = "latest"
     resource_kind: Literal["playbook", "Playbook"] = "playbook"

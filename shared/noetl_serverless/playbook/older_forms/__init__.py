@@ -21,5 +21,5 @@ def rewrite(document: Document) -> Document:
     root = Steps(edits, root).of_playbook(root)
     if root is document.root:
         return document
-    warnings = [*document.warnings, *edits.warnings]
+    warnings = sorted([*document.warnings, *edits.warnings], key=lambda fault: (fault.line or 0, fault.column or 0))
     return replace(document, root=root, warnings=warnings, moved=edits.moved, written=document.root)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ..document import ListNode, MapNode
+from ..part import NAME_PATTERN
+from ..semantics import RESERVED_NAMES
 
 # fields of tools that older playbooks have at the step or in the tool's spec
 TOOL_FIELDS: Final = frozenset(
@@ -34,3 +39,27 @@ RETRIED_ERRORS: Final[Mapping[str, str]] = {
     "connection": "connection",
     "connection_error": "connection",
 }
+# keys whose values are names that templates read
+_NAMING: Final = frozenset({"step", "name", "iterator", "element", "as", "manifest_as"})
+
+
+def step_name(name: str) -> str:
+    """The name of today of a step that is named like a path, unless it cannot be one."""
+    new = re.sub("[/.-]", "_", name)
+    return new if re.fullmatch(NAME_PATTERN, new) and new not in RESERVED_NAMES else name
+
+
+def names_in(value: Any) -> Iterator[str]:
+    """The keys at any depth, without their scope, and what names something."""
+    if isinstance(value, MapNode):
+        for key, item in value.items():
+            name = key.rpartition(".")[2]
+            # handing it on changes nothing
+            if not (isinstance(item, str) and item.strip("{ }") in (name, f"workload.{name}")):
+                yield name
+            if key in _NAMING and isinstance(item, str):
+                yield item
+            yield from names_in(item)
+    elif isinstance(value, ListNode):
+        for item in value:
+            yield from names_in(item)

@@ -33,7 +33,8 @@ class Scripts:
 
     def _source(self, source: Any, at: Place) -> Any:
         source = self._from_workload(source, "endpoint", at)
-        seconds = source.get("timeout") if isinstance(source, MapNode) else None
+        is_read = isinstance(source, MapNode) and source.get("type") in (None, "http", "s3", "gcs")
+        seconds = source.get("timeout") if is_read else None
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= READ_SECONDS:
             return source
         self.edits.warn(f"reading a script takes {READ_SECONDS:g} s at most: write that", source, at, "timeout")

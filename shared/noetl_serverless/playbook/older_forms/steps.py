@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from ..document import ListNode, MapNode
-from ..part import NAME_PATTERN
-from ..semantics import RESERVED_NAMES
+from ..document import ListNode, MapNode, walk
+from ..template import has_markers
 from .edits import Edits, Place, can_hold, copied, put, removed, value_at
-from .names import NAMES, TOOL_FIELDS
+from .names import NAMES, TOOL_FIELDS, names_in, step_name
 from .tools import Tools
+
+_QUOTED: Final = re.compile(r"""(['"])([\w/.-]{1,100})\1""")
 
 
 class Steps:
@@ -21,7 +22,7 @@ class Steps:
         self.edits = edits
         self.tools = Tools(edits, root)
         # name of a step as it is written -> one that it may have
-        self._new_names = _new_names(value_at(root, ("workflow",)))
+        self._new_names = _new_names(root)
 
     def of_playbook(self, root: Any) -> Any:
         root = self.edits.part(root, "workflow", (), self.edits.each(self._step))
@@ -37,6 +38,7 @@ class Steps:
             return step
         step = self._named(step, at)
         step = self.edits.renamed(step, at, NAMES["step"])
+        step = self.edits.part(step, "input", at, self.tools.tokens.of_part)
         step = self.edits.part(step, "tool", at, self.edits.each(self.tools.labelled))
         step = self._with_tool(step, at)
         step = self._with_spec(step, at)
@@ -164,16 +166,21 @@ class Steps:
         return loop.having("spec", parallel, *loop.marks_of("spec"))
 
 
-def _new_names(workflow: Any) -> dict[str, str]:
-    """Of the steps whose names are no names, for / or - or a dot: with _ instead, unless another step is called so."""
+def _new_names(root: Any) -> dict[str, str]:
+    """Of the steps whose names are no names, for / or - or a dot: with _ instead, unless something else is called so or
+    a template compares the name as it is written."""
+    workflow = value_at(root, ("workflow",))
     steps = workflow if isinstance(workflow, ListNode) else []
     names = [step["step"] for step in steps if isinstance(step, MapNode) and isinstance(step.get("step"), str)]
-    found = {name: re.sub("[/.-]", "_", name) for name in names}
-    counts = Counter(found[name] for name in names)
+    new_names = {name: new for name in names if (new := step_name(name)) != name}
+    if not new_names:
+        return {}
+    counts = Counter(map(step_name, names))
+    taken = {name for part in ("workload", "workflow", "workbook") for name in names_in(value_at(root, (part,)))}
+    texts = (value for _, value in walk(root) if isinstance(value, str) and has_markers(value))
+    compared = {name for text in texts for _, name in _QUOTED.findall(text)}
     return {
-        name: new
-        for name, new in found.items()
-        if name != new and counts[new] == 1 and re.fullmatch(NAME_PATTERN, new) and new not in RESERVED_NAMES
+        name: new for name, new in new_names.items() if counts[new] == 1 and new not in taken and name not in compared
     }
 
 

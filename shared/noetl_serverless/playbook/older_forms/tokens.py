@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, Final, TypeAlias
 
+from jinja2 import TemplateSyntaxError
+
+from ..bounds import MAX_SOURCE_CHARACTERS
 from ..document import ListNode, MapNode, Mark
+from ..sandbox import TEXT
 from ..template import has_markers
-from .edits import Edits, Place, copied
+from .edits import Edits, Place, copied, value_at
+from .names import names_in
 
 KIND: Final = "google_access_token"
-# up to the next one, so that however many begin, the text is read once
-_EXPRESSION: Final = re.compile(r"\{\{(?:(?!\{\{).)*?\}\}", re.DOTALL)
-_CALL: Final = re.compile(r"""(?<![\w.])token\(\s*(?:(['"])([\w-]{1,80})\1|(?:workload\.)?([A-Za-z_]\w{0,79}))\s*\)""")
+_CREDENTIAL: Final = re.compile(r"""(['"])([A-Za-z_][A-Za-z0-9_-]{0,79})\1""")
+# (line, type, text) of jinja2's lexer
+Lexeme: TypeAlias = tuple[int, str, str]
 
 
 class Tokens:
@@ -22,37 +28,40 @@ class Tokens:
     def __init__(self, edits: Edits, root: Any) -> None:
         """`root`: of the playbook, whose workload may name the credential."""
         self.edits = edits
-        keychain = root.get("keychain") if isinstance(root, MapNode) else None
-        workload = root.get("workload") if isinstance(root, MapNode) else None
+        self._root = root
+        workload, keychain = value_at(root, ("workload",)), value_at(root, ("keychain",))
         self._workload: Mapping[str, Any] = workload if isinstance(workload, MapNode) else {}
-        entries = keychain if isinstance(keychain, ListNode) else []
-        self._known = {
-            entry["name"]: entry
-            for entry in entries
-            if isinstance(entry, MapNode) and isinstance(entry.get("name"), str)
-        }
-        # name -> the entry, and where its call stands
+        self._known: dict[str, Any] = {}
+        for entry in keychain if isinstance(keychain, ListNode) else []:
+            if isinstance(entry, MapNode) and isinstance(entry.get("name"), str):
+                self._known[entry["name"]] = entry
+        # name -> the entry, and where its first call stands
         self._made: dict[str, tuple[MapNode, Place, Mark]] = {}
+        # a text that is written once and used in many places
+        self._replaced: dict[str, str] = {}
 
-    def of_tool(self, node: Any, at: Place) -> Any:
-        """The tool with its calls replaced, at any depth."""
+    def of_part(self, node: Any, at: Place) -> Any:
+        """A part of a task with the calls in it replaced, at any depth."""
         if isinstance(node, MapNode):
-            for key, value in list(node.items()):
-                if (new := self._value(value, (*at, key), node.value_marks[key])) is not value:
-                    node = node.having(key, new, *node.marks_of(key))
-        elif isinstance(node, ListNode):
+            changed = {
+                key: new
+                for key, value in node.items()
+                if (new := self._value(value, (*at, key), node.value_marks[key])) is not value
+            }
+            return node.having_all(changed) if changed else node
+        if isinstance(node, ListNode):
             values = [self._value(value, (*at, n), node.marks[n]) for n, value in enumerate(node)]
-            changed = {n: value for n, value in enumerate(values) if value is not node[n]}
-            return copied(node, changed) if changed else node
+            items = {n: value for n, value in enumerate(values) if value is not node[n]}
+            return copied(node, items) if items else node
         return node
 
     def of_playbook(self, root: Any) -> Any:
-        """The playbook with the entries that the calls of its tools have become."""
-        keychain = root.get("keychain") if self._made else None
+        """The playbook with the entries that the calls of its tasks have become."""
+        keychain = value_at(root, ("keychain",))
         if not self._made or not isinstance(keychain, ListNode | None):
             return root
         mark = next(iter(self._made.values()))[2]
-        entries = copied(keychain or ListNode(mark), {})
+        entries = copied(keychain if keychain is not None else ListNode(mark), {})
         entries.marks = list(entries.marks)
         for entry, at, where in self._made.values():
             self.edits.moved[("keychain", len(entries))] = at
@@ -62,37 +71,71 @@ class Tokens:
 
     def _value(self, value: Any, at: Place, mark: Mark) -> Any:
         if not isinstance(value, str):
-            return self.of_tool(value, at)
-        if "token(" not in value or not has_markers(value):
+            return self.of_part(value, at)
+        if "token" not in value or not has_markers(value) or len(value) > MAX_SOURCE_CHARACTERS:
             return value
+        if value not in self._replaced:
+            self._replaced[value] = self._text(value, at, mark)
+        return self._replaced[value]
 
-        def read(call: re.Match[str]) -> str:
-            before = call.string[: call.start()]
-            in_quotes = any(before.count(quote) % 2 for quote in "'\"")
-            name = None if in_quotes else self._entry(call[2], call[3], at, mark)
-            return call[0] if name is None else f"keychain.{name}.token"
+    def _text(self, text: str, at: Place, mark: Mark) -> str:
+        try:
+            lexemes: list[Lexeme] = list(TEXT.lex(text))
+        except TemplateSyntaxError:
+            # the compiler says so
+            return text
+        pieces, end = [], 0
+        for start, stop, argument in _calls(lexemes):
+            if (name := self._entry(argument, at, mark)) is not None:
+                pieces += [piece for _, _, piece in lexemes[end:start]]
+                # what follows stays in its line
+                breaks = sum(piece.count("\n") for _, _, piece in lexemes[start:stop])
+                pieces.append(f"keychain.{name}.token{chr(10) * breaks}")
+                end = stop
+        return "".join([*pieces, *(piece for _, _, piece in lexemes[end:])]) if end else text
 
-        return _EXPRESSION.sub(lambda expression: _CALL.sub(read, expression[0]), value)
-
-    def _entry(self, credential: str | None, key: str | None, at: Place, mark: Mark) -> str | None:
-        """The name of the entry for a credential: as it is written, or as a key of the workload names it; None if
-        something else could be meant."""
-        named = credential or self._workload.get(key or "")
+    def _entry(self, argument: list[str], at: Place, mark: Mark) -> str | None:
+        """The name of the entry for the credential that the argument names, as a text or as a key of the workload; None
+        if something else could be meant."""
+        key = argument[-1]
+        quoted = _CREDENTIAL.fullmatch(key)
+        named = quoted[2] if quoted else self._workload.get(key)
         if not isinstance(named, str) or has_markers(named) or _stands_for_another(self._known.get(named)):
             return None
-        name = re.sub(r"\W", "_", f"{credential or key}_token")
-        auth = credential or f"{{{{ workload.{key} }}}}"
-        if name in self._made:
-            return name if self._made[name][0]["auth"] == auth else None
-        if name in self._known:
+        if not quoted and len(argument) == 1 and key in self._nearer_names:
             return None
+        name = f"{named.replace('-', '_') if quoted else key}_token"
+        auth = named if quoted else f"{{{{ workload.{key} }}}}"
         entry = MapNode(mark)
         for field, value in (("name", name), ("kind", KIND), ("auth", auth)):
             entry = entry.having(field, value, mark, mark)
+        if name in self._known or name in self._made:
+            known = self._made[name][0] if name in self._made else self._known[name]
+            return name if known == entry else None
         self._made[name] = (entry, self.edits.origin(at), mark)
         message = f'add {{name: {name}, kind: {KIND}, auth: "{auth}"}} to the keychain'
         self.edits.warn_at(f"{message} and write {{{{ keychain.{name}.token }}}}", at, mark)
         return name
+
+    @cached_property
+    def _nearer_names(self) -> frozenset[str]:
+        """What a template may mean by a name before a key of the workload."""
+        return frozenset(name for part in ("workflow", "workbook") for name in names_in(value_at(self._root, (part,))))
+
+
+def _calls(lexemes: list[Lexeme]) -> Iterator[tuple[int, int, list[str]]]:
+    """The calls of `token`: from which lexeme to which, and the argument, as written: a text, NAME, or workload and
+    NAME."""
+    places = [n for n, (_, type_, _) in enumerate(lexemes) if type_ != "whitespace"]
+    for at, place in enumerate(places):
+        if lexemes[place][1:] != ("name", "token") or (at and lexemes[places[at - 1]][2] in (".", "|", "is")):
+            continue
+        texts = [lexemes[n][2] for n in places[at + 1 : at + 6]]
+        types = [lexemes[n][1] for n in places[at + 1 : at + 6]]
+        if texts[:1] == ["("] and texts[2:3] == [")"] and types[1] in ("string", "name"):
+            yield place, places[at + 3] + 1, texts[1:2]
+        elif texts[:3] == ["(", "workload", "."] and texts[4:] == [")"] and types[3] == "name":
+            yield place, places[at + 5] + 1, [texts[1], texts[3]]
 
 
 def _stands_for_another(entry: Any) -> bool:

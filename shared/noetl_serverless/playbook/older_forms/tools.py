@@ -10,7 +10,7 @@ from ...limits import INLINE_BYTES
 from .. import grammar
 from ..document import ListNode, MapNode, walk
 from .edits import Edits, Place, can_hold, put, value_at
-from .names import NAMES, SPEC_FIELDS
+from .names import NAMES, SPEC_FIELDS, step_name
 from .rules import Rules
 from .scripts import Scripts
 from .tokens import Tokens
@@ -64,8 +64,9 @@ class Tools:
             message = "its result has command_0, which this playbook reads, only with each_statement: true"
             self.edits.warn(message, tool, at, "kind")
             tool = tool.having("each_statement", True, *tool.marks_of("kind"))
-        if kind == "http":
-            tool = self.tokens.of_tool(tool, at)
+        tool = self.tokens.of_part(tool, at) if kind == "http" else self._with_tokens(tool, at)
+        if kind == "playbook":
+            tool = self._playbook(tool, at)
         tool = self.scripts.of_tool(tool, at)
         tool = self.edits.part(tool, "libs", at, self._libs)
         tool = self._selected(tool, at)
@@ -75,6 +76,20 @@ class Tools:
         rules = value_at(tool, ("spec", "policy", "rules"))
         if isinstance(rules, ListNode):
             tool = self.edits.deep(tool, at, ("spec", "policy", "rules"), self.edits.each(self.rules.rule))
+        return tool
+
+    def _with_tokens(self, tool: MapNode, at: Place) -> Any:
+        return self.edits.part(tool, "input", at, self.tokens.of_part)
+
+    def _playbook(self, tool: MapNode, at: Place) -> MapNode:
+        """Without `task`, which names the task once more; a step that is named like a path by its name of today."""
+        if isinstance(tool.get("task"), str) and "path" in tool:
+            self.edits.warn("leave it out: the playbook is called by its path", tool, at, "task")
+            tool = tool.without({"task"})
+        step = tool.get("return_step")
+        if isinstance(step, str) and (new := step_name(step)) != step:
+            self.edits.warn(f"a step's name consists of letters, digits and _: write {new}", tool, at, "return_step")
+            tool = tool.having("return_step", new, *tool.marks_of("return_step"))
         return tool
 
     @cached_property

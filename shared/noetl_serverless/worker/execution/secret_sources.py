@@ -158,7 +158,10 @@ class Sources:
     async def _google_access_token(self) -> Fetched:
         credential = await self._credential(await self._rendered("auth"))
         account = self._account(credential.name, credential.data)
-        answer = await self._signed_in_for(account, " ".join(map(str, await self._rendered("scopes"))))
+        scopes = await self._rendered("scopes")
+        if not all(isinstance(scope, str) and scope for scope in scopes):
+            raise self._denied("its scopes are not all texts")
+        answer = await self._signed_in_for(account, " ".join(scopes))
         token = str(answer["access_token"])
         return Fetched(
             {**dict.fromkeys(TOKEN_FIELDS, token), "token_type": "Bearer"}, self._lifetime(answer.get("expires_in"))
