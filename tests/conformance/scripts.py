@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 import fsspec
+from tests.mock_api.secret_stores import AWS_KEYS
 
 from noetl_serverless.control_plane.scripts import ScriptReader
 from noetl_serverless.errors import InvalidPlaybook
@@ -26,7 +28,7 @@ BUCKET: Final = "conformance"
 
 def registered(text: str, api: str) -> str:
     """The text as it is sent to a stack: with the files that it names, as by `noetls register`; with the address `api`
-    of the mock API; and with what it names in buckets, which the stack cannot read."""
+    of the mock API; and with what it names in buckets, which the stack cannot read without a credential."""
     text = text.replace(MOCK_API, api)
     try:
         named = [script for _, script in scripts_of(read_playbook(text).root)]
@@ -34,7 +36,7 @@ def registered(text: str, api: str) -> str:
         return text
     files = {one.location: CONTENTS[one.location] for one in named if one.location in CONTENTS}
     text = with_scripts(text, files) if files else text
-    return completed(text) if any(one.type in ("s3", "gcs") for one in named) else text
+    return completed(text) if any(one.type in ("s3", "gcs") and not one.source.auth for one in named) else text
 
 
 def completed(text: str) -> str:
@@ -42,7 +44,11 @@ def completed(text: str) -> str:
     InvalidPlaybook."""
     for name, content in CONTENTS.items():
         fsspec.filesystem("memory").pipe(f"/{BUCKET}/{name}", content.encode())
-    return asyncio.run(ScriptReader(_in_memory, allow_private_http=True).complete(text))
+    return asyncio.run(ScriptReader(_in_memory, allow_private_http=True, credential=_aws).complete(text))
+
+
+async def _aws(name: str) -> Mapping[str, str]:
+    return AWS_KEYS
 
 
 def _in_memory(url: str) -> ResultStore:

@@ -69,14 +69,20 @@ def create_app(
     """
     stored = cache(results)
     sealer = Sealer.of(settings.encryption_keys)
+    credentials = Credentials(database, sealer)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
     services = Services(
         is_local=settings.host == "local",
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
-        scripts=ScriptReader(objects, allow_private_http=settings.http_allow_private, result_url=settings.result_url),
-        credentials=Credentials(database, sealer),
+        scripts=ScriptReader(
+            objects,
+            allow_private_http=settings.http_allow_private,
+            result_url=settings.result_url,
+            credential=credentials.fields,
+        ),
+        credentials=credentials,
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
         executions=History(database, archive),

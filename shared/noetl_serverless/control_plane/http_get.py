@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from typing import Final
@@ -43,13 +43,45 @@ def http_get(url: str, *, allow_private: bool, seconds: float, max_bytes: int) -
     raise NotFetched(f"GET {url}: there are more than {MAX_REDIRECTS} redirects")
 
 
+def http_request(
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+    allow_private: bool,
+    seconds: float,
+    max_bytes: int,
+) -> bytes:
+    """As `http_get`, with headers that are for this server alone: no redirect is followed."""
+    until = time.monotonic() + seconds
+    status, reason, _, content = _send(method, url, headers, body, allow_private, until, max_bytes)
+    if status != HTTPStatus.OK:
+        raise NotFetched(f"{method} {url}: the answer is {status} {reason}")
+    if len(content) > max_bytes:
+        raise NotFetched(f"{method} {url}: the response is larger than {max_bytes // 1024} KiB")
+    return content
+
+
 def _get(url: str, allow_private: bool, until: float, max_bytes: int) -> tuple[int, str, str | None, bytes]:
+    return _send("GET", url, {}, None, allow_private, until, max_bytes)
+
+
+def _send(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    content: bytes | None,
+    allow_private: bool,
+    until: float,
+    max_bytes: int,
+) -> tuple[int, str, str | None, bytes]:
     """Status, reason, location and at most one byte more of the body than allowed."""
     connection: http.client.HTTPConnection | None = None
     try:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise NotFetched(f"GET {url}: it must begin with http:// or https:// and name a host")
+            raise NotFetched(f"{method} {url}: it must begin with http:// or https:// and name a host")
         port = parts.port or (443 if parts.scheme == "https" else 80)
         connection = http.client.HTTPConnection(parts.hostname, port)
         connection.sock = _connected(parts.hostname, port, until, allow_private)
@@ -58,16 +90,17 @@ def _get(url: str, allow_private: bool, until: float, max_bytes: int) -> tuple[i
                 context = ssl.create_default_context()
                 connection.sock = context.wrap_socket(connection.sock, server_hostname=parts.hostname)
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            connection.request("GET", path, headers={"User-Agent": "noetl-serverless", "Accept-Encoding": "identity"})
+            own = {"User-Agent": "noetl-serverless", "Accept-Encoding": "identity"}
+            connection.request(method, path, content, {**own, **headers})
             answer = connection.getresponse()
             body = answer.read(max_bytes + 1)
             if len(body) <= max_bytes and answer.length:
-                raise NotFetched(f"GET {url}: the connection ended {answer.length} bytes before the page did")
+                raise NotFetched(f"{method} {url}: the connection ended {answer.length} bytes before the page did")
             return answer.status, answer.reason, answer.headers.get("Location"), body
     except (OSError, ValueError, http.client.HTTPException) as error:
         if time.monotonic() >= until:
             raise TimeoutError from None
-        raise NotFetched(f"GET {url}: {error}") from None
+        raise NotFetched(f"{method} {url}: {error}") from None
     finally:
         if connection is not None:
             connection.close()

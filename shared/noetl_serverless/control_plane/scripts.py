@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..errors import Fault, InvalidPlaybook
+from ..errors import Fault, InvalidPlaybook, NotFound
 from ..limits import SCRIPT_BYTES
 from ..playbook.document import Document
 from ..playbook.load import read_playbook
@@ -21,17 +21,27 @@ MAX_SCRIPTS: Final = 100
 THREADS: Final = 8
 
 
+ReadCredential = Callable[[str], Awaitable[Mapping[str, Any]]]
+
+
 class NotRead(Exception):
     """A script could not be read; the message says why."""
 
 
 class ScriptReader:
     def __init__(
-        self, objects: Callable[[str], ResultStore], *, allow_private_http: bool, result_url: str = ""
+        self,
+        objects: Callable[[str], ResultStore],
+        *,
+        allow_private_http: bool,
+        result_url: str = "",
+        credential: ReadCredential | None = None,
     ) -> None:
         """`objects`: what is below a URL such as s3://bucket, as this host may read it. `result_url`: where results and
-        archives are, which whoever may register a playbook could read as scripts."""
+        archives are, which whoever may register a playbook could read as scripts. `credential`: the fields of a stored
+        one, by its name; raises NotFound."""
         self._objects = objects
+        self._credential = credential
         self._private_bucket = _bucket(result_url)
         self._allow_private_http = allow_private_http
         # of their own: servers that do not answer hold up nothing but other scripts
@@ -64,6 +74,8 @@ class ScriptReader:
             async with asyncio.timeout(seconds):
                 if script.type == "http":
                     data = await self._read_http(script.location, seconds)
+                elif script.source.auth is not None:
+                    data = await self._read_with(script.source.auth, script, seconds)
                 else:
                     data = await self._read_object(script.location)
             return as_content(script.location, data)
@@ -82,10 +94,40 @@ class ScriptReader:
         except NotFetched as error:
             raise NotRead(str(error)) from None
 
-    async def _read_object(self, url: str) -> bytes:
-        parts = urlsplit(url)
+    async def _read_with(self, name: str, script: Script, seconds: float) -> bytes:
+        """With the keys of a stored credential."""
+        # not needed by most requests
+        from .http_get import NotFetched
+        from .object_get import object_get
+
+        self._check_bucket(script.location)
+        if self._credential is None:
+            raise NotRead("no credentials are stored here")
+        try:
+            data = await self._credential(name)
+        except NotFound as error:
+            raise NotRead(error.detail) from None
+        read = partial(
+            object_get,
+            script.location,
+            script.source,
+            data,
+            allow_private=self._allow_private_http,
+            seconds=seconds,
+            max_bytes=SCRIPT_BYTES,
+        )
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, read)
+        except NotFetched as error:
+            raise NotRead(str(error)) from None
+
+    def _check_bucket(self, url: str) -> None:
         if _bucket(url) == self._private_bucket:
             raise NotRead("the bucket of results and archives holds no scripts: keep them in another one")
+
+    async def _read_object(self, url: str) -> bytes:
+        parts = urlsplit(url)
+        self._check_bucket(url)
         try:
             store = await asyncio.to_thread(self._objects, f"{parts.scheme}://{parts.netloc}")
             return await store.get_range(parts.path.lstrip("/"), 0, SCRIPT_BYTES + 1)

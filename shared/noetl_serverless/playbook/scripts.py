@@ -39,7 +39,19 @@ class Source(BaseModel):
 
     type: Type | None = Field(default=None, description="By default, what the scheme of the URI says.")
     endpoint: str | None = Field(
-        default=None, description="For http: the URL that the URI is relative to, or that ends with it."
+        default=None,
+        description="For http: the URL that the URI is relative to, or that ends with it. For s3 with auth: that of a "
+        "store like S3.",
+    )
+    auth: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="For s3 and gcs: the stored credential, of type aws or service_account, whose keys read it. By "
+        "default scripts are read with the identity of the control plane.",
+    )
+    region: str | None = Field(
+        default=None, min_length=1, max_length=50, description="For s3 with auth; by default, that of the credential."
     )
     method: Literal["GET"] = Field(default="GET", description="For http: how it is read.")
     timeout: float | None = Field(
@@ -52,11 +64,11 @@ class Source(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _no_credentials(cls, value: Any) -> Any:
-        for name in ("auth", "credential", "headers"):
+        for name in ("credential", "headers"):
             if isinstance(value, Mapping) and name in value:
                 raise ValueError(
-                    f"'{name}' is not supported: scripts are read with the identity of the control plane; "
-                    "keep the script beside the playbook instead, as a file"
+                    f"'{name}' is not supported: write 'auth', for s3 and gcs, or keep the script beside the playbook "
+                    "instead, as a file"
                 )
         return value
 
@@ -80,7 +92,7 @@ class Script(BaseModel):
     @field_validator("uri")
     @classmethod
     def _no_template(cls, uri: str) -> str:
-        if "{{" in uri or "{%" in uri:
+        if _is_template(uri):
             raise ValueError("it cannot be a template: a script is read when the playbook is registered")
         return uri
 
@@ -99,8 +111,17 @@ class Script(BaseModel):
             raise ValueError("a user and a password do not belong into a playbook; keep the script beside it as a file")
         if scheme not in _SCHEMES:
             raise ValueError(f"there is no source for {scheme}://; write a path, or a URL of https, s3 or gs")
-        if self.source.endpoint is not None and self.type != "http":
-            raise ValueError("'endpoint' requires type: http")
+        source, is_object = self.source, self.type in ("s3", "gcs")
+        if source.endpoint is not None and self.type != "http" and not (self.type == "s3" and source.auth):
+            raise ValueError("'endpoint' requires type: http, or s3 with auth")
+        if source.auth is not None and not is_object:
+            raise ValueError("'auth' is for s3 and gcs; keep the script beside the playbook instead, as a file")
+        if source.region is not None and not (self.type == "s3" and source.auth):
+            raise ValueError("'region' requires type: s3, with auth")
+        if any(_is_template(text) for text in (source.auth, source.region) if text):
+            raise ValueError(
+                "'auth' and 'region' cannot be templates: a script is read when the playbook is registered"
+            )
         if _SCHEMES[scheme] != self.type:
             example = {"file": "dir/load.py", "http": "https://host/load.py", "s3": "s3://bucket/load.py"}
             raise ValueError(f"a uri of type {self.type} is like {example.get(self.type, 'gs://bucket/load.py')}")
@@ -114,12 +135,16 @@ class Script(BaseModel):
     def location(self) -> str:
         """What tells it from all others: its path or its URL."""
         endpoint = self.source.endpoint
-        if not endpoint:
+        if not endpoint or self.type != "http":
             return self.uri
         # it is the file's own URL
         if "." in self.uri and urlsplit(endpoint).path.endswith(f"/{self.uri}"):
             return endpoint
         return urljoin(f"{endpoint.rstrip('/')}/", self.uri)
+
+
+def _is_template(text: str) -> bool:
+    return "{{" in text or "{%" in text
 
 
 class InvalidScripts(ValueError):

@@ -74,6 +74,10 @@ class Credentials:
             row["data"] = orjson.loads(self._sealer.open(sealed, _associated_data(row["name"], row["type"])))
         return Credential(**row)
 
+    async def fields(self, name: str) -> dict[str, Any]:
+        """Its secret data. Raises NotFound, UnknownKey."""
+        return (await self.get(name, with_data=True)).data or {}
+
     async def entries(
         self, *, type: str | None = None, text: str | None = None, limit: int, offset: int
     ) -> list[Credential]:

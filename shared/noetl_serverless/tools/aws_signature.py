@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -26,6 +27,20 @@ class Credentials(Protocol):
     def secret(self) -> str: ...
     @property
     def token(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class UserKeys:
+    """Keys that a credential holds."""
+
+    key_id: str
+    secret: str = field(repr=False)
+    token: str = field(repr=False)
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> UserKeys | None:
+        key_id, secret = data.get("access_key_id"), data.get("secret_access_key")
+        return cls(str(key_id), str(secret), str(data.get("session_token") or "")) if key_id and secret else None
 
 
 def encode_path(path: str) -> str:

@@ -32,6 +32,7 @@ from noetl_serverless.store.database import Database
 from noetl_serverless.store.maintenance import MaintenanceTasks
 from noetl_serverless.tools import registry
 from noetl_serverless.tools.aws_signature import signed_headers
+from noetl_serverless.tools.google_account import GRANT_TYPE
 from noetl_serverless.tools.port import Credential, ToolFailure
 from noetl_serverless.worker.execution import keychain, secret_sources
 from noetl_serverless.worker.execution.keychain import Secrets
@@ -87,7 +88,7 @@ class TokenServer:
         self.issued += 1
         if self.text is not None:
             return web.Response(text=self.text)
-        if form.get("grant_type") == secret_sources.JWT_BEARER:
+        if form.get("grant_type") == GRANT_TYPE:
             claims = jwt.decode(form["assertion"], RSA.public_key(), algorithms=["RS256"], audience=f"{self.url}/token")
             if "target_audience" in claims:
                 id_token = jwt.encode({"aud": claims["target_audience"], "exp": claims["exp"]}, "k" * 32, "HS256")

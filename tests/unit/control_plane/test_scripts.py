@@ -9,11 +9,12 @@ import pytest
 from aiohttp import web
 from tests.serving import serving_app
 
-from noetl_serverless.control_plane import scripts
+from noetl_serverless.control_plane import object_get, scripts
+from noetl_serverless.control_plane.http_get import NotFetched
 from noetl_serverless.control_plane.scripts import MAX_SCRIPTS, ScriptReader
-from noetl_serverless.errors import InvalidPlaybook
+from noetl_serverless.errors import InvalidPlaybook, NotFound
 from noetl_serverless.limits import SCRIPT_BYTES
-from noetl_serverless.playbook.scripts import split, with_scripts
+from noetl_serverless.playbook.scripts import Source, split, with_scripts
 from noetl_serverless.ports import ResultStore
 from noetl_serverless.results.store import FsspecResultStore
 
@@ -126,6 +127,31 @@ async def test_results_and_archives_cannot_be_read_as_scripts() -> None:
     reader = ScriptReader(in_memory, allow_private_http=True, result_url="s3://results/noetl")
     for uri in ("s3://results/noetl/7/step/x.json", "s3://results/other.py"):
         assert "the bucket of results and archives holds no scripts" in await refusal(reader, f"uri: '{uri}'")
+
+
+async def test_an_object_is_read_with_a_credential_where_the_script_names_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+
+    async def credential(name: str) -> dict[str, str]:
+        if name != "reader":
+            raise NotFound(f"there is no credential {name!r}")
+        return {"access_token": "t"}
+
+    def get(url: str, source: Source, data: dict[str, str], **limits: object) -> bytes:
+        asked.append((url, source.auth, data, limits))
+        if url.endswith("none.py"):
+            raise NotFetched("GET x: the answer is 404 Not Found")
+        return b"result = 1"
+
+    monkeypatch.setattr(object_get, "object_get", get)
+    reader = ScriptReader(in_memory, allow_private_http=False, result_url="gs://results/x", credential=credential)
+    whole = await reader.complete(playbook("uri: 'gs://b/x.py', source: {auth: reader, timeout: 3}"))
+    assert split(whole)[1] == {"gs://b/x.py": "result = 1"}
+    limits = {"allow_private": False, "seconds": 3.0, "max_bytes": SCRIPT_BYTES}
+    assert asked == [("gs://b/x.py", "reader", {"access_token": "t"}, limits)]
+    assert "there is no credential 'other'" in await refusal(reader, "uri: 'gs://b/x.py', source: {auth: other}")
+    assert "404 Not Found" in await refusal(reader, "uri: 'gs://b/none.py', source: {auth: reader}")
+    assert "holds no scripts" in await refusal(reader, "uri: 'gs://results/x.py', source: {auth: reader}")
 
 
 async def test_a_host_that_cannot_read_such_objects_says_so() -> None:

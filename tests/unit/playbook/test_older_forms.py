@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -447,12 +447,76 @@ class TestTokens:
         assert len(read_playbook(tokens(text)).warnings) < 2
 
 
+class TestProvidedAuth:
+    """A secret of Google's that stands in the `auth` of http."""
+
+    GIVEN: ClassVar = {
+        "type": "bearer",
+        "provider": "secret_manager",
+        "key": "{{ path }}",
+        "oauth_credential": "{{ workload.account }}",
+    }
+
+    def text(self, auth: Any, more: str = "") -> str:
+        steps = "".join(
+            f"  - {{step: s{n}, tool: {{kind: http, url: http://x/, auth: {json.dumps(auth)}}}}}\n" for n in range(2)
+        )
+        return playbook(f"workload: {{account: google, path: projects/p/secrets/k}}\nworkflow:\n{steps}{more}")
+
+    def test_it_is_an_entry_of_the_keychain(self) -> None:
+        document = read_playbook(self.text({"openai": self.GIVEN}))
+        load_document(document)
+        root = plain_data(document.root)
+        assert root["keychain"] == [
+            {
+                "name": "openai",
+                "kind": "secret_manager",
+                "provider": "gcp",
+                "auth": "{{ workload.account }}",
+                "map": {"token": "{{ path }}"},
+            }
+        ]
+        assert [step["tool"]["auth"] for step in root["workflow"]] == [{"credential": "openai", "type": "bearer"}] * 2
+        [warning] = document.warnings
+        assert (warning.line, warning.pointer) == (6, "/workflow/0/tool/auth")
+        assert "write auth: {credential: openai, type: bearer}" in warning.message
+
+    @pytest.mark.parametrize(
+        "auth",
+        [
+            {"openai": {**GIVEN, "type": "basic"}},
+            {"openai": {**GIVEN, "provider": "aws"}},
+            {"openai": {**GIVEN, "key": "{{ none }}"}},
+            {"openai": {**GIVEN, "key": "{{ path ~ 'x' }}"}},
+            {"openai": {**GIVEN, "header": "X"}},
+            {"open ai": GIVEN},
+            {"a": GIVEN, "b": GIVEN},
+            {"credential": "a"},
+        ],
+    )
+    def test_anything_else_is_left_as_it_is(self, auth: Any) -> None:
+        document = read_playbook(self.text(auth))
+        assert not document.warnings
+        assert plain_data(document.root)["workflow"][0]["tool"]["auth"] == auth
+
+    def test_a_name_that_may_mean_something_nearer_than_the_workload_is_left_alone(self) -> None:
+        more = "  - {step: t, tool: {kind: noop}, input: {path: other}}\n"
+        assert not read_playbook(self.text({"openai": self.GIVEN}, more)).warnings
+
+
 def tokens(header: Any, keychain: str = "") -> str:
     before = f"keychain: {keychain}\n" if keychain else "# no keychain\n"
     return playbook(
         f"{before}workload: {{account: google, dynamic: '{{{{ x }}}}'}}\nworkflow:\n  - step: a\n"
         f"    tool: {{kind: http, url: http://x/, params: {{n: 1}},\n      headers: {{A: {json.dumps(header)}}}}}\n"
     )
+
+
+def test_the_credential_and_the_region_of_a_script_may_be_those_of_the_workload() -> None:
+    source = "{type: s3, auth: '{{ account }}', region: '{{ workload.region }}'}"
+    text = tool(f"kind: python\nscript: {{uri: s3://b/x.py, source: {source}}}")
+    [(_, script)] = scripts_of(read_playbook(text + "workload: {account: aws_reader, region: eu-1}\n").root)
+    assert (script.source.auth, script.source.region) == ("aws_reader", "eu-1")
 
 
 @pytest.mark.parametrize(("seconds", "read"), [("30", 20), ("20", 20), ("20.5", 20), ("0.5", 0.5), ("'30'", "30")])

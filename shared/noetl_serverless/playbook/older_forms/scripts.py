@@ -32,7 +32,8 @@ class Scripts:
         return self.edits.part(script, "source", at, self._source)
 
     def _source(self, source: Any, at: Place) -> Any:
-        source = self._from_workload(source, "endpoint", at)
+        for key in ("endpoint", "auth", "region"):
+            source = self._from_workload(source, key, at)
         is_read = isinstance(source, MapNode) and source.get("type") in (None, "http", "s3", "gcs")
         seconds = source.get("timeout") if is_read else None
         if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= READ_SECONDS:

@@ -29,7 +29,7 @@ class Steps:
         for key in ("entry_step", "final_step"):
             root = self.edits.deep(root, (), ("executor", "spec"), partial(self._named, key=key))
         root = self.edits.part(root, "workbook", (), self.edits.each(self._workbook_task))
-        return self.tools.tokens.of_playbook(root)
+        return self.tools.secrets.of_playbook(root)
 
     # -- steps
 
@@ -38,7 +38,7 @@ class Steps:
             return step
         step = self._named(step, at)
         step = self.edits.renamed(step, at, NAMES["step"])
-        step = self.edits.part(step, "input", at, self.tools.tokens.of_part)
+        step = self.edits.part(step, "input", at, self.tools.secrets.of_part)
         step = self.edits.part(step, "tool", at, self.edits.each(self.tools.labelled))
         step = self._with_tool(step, at)
         step = self._with_spec(step, at)

@@ -13,7 +13,7 @@ from .edits import Edits, Place, can_hold, put, value_at
 from .names import NAMES, SPEC_FIELDS, step_name
 from .rules import Rules
 from .scripts import Scripts
-from .tokens import Tokens
+from .secrets import Secrets
 
 
 class Tools:
@@ -22,7 +22,7 @@ class Tools:
         self.edits = edits
         self.rules = Rules(edits)
         self.scripts = Scripts(edits, value_at(root, ("workload",)))
-        self.tokens = Tokens(edits, root)
+        self.secrets = Secrets(edits, root)
 
     def of_step(self, tool: Any, at: Place, *, in_loop: bool) -> Any:
         if isinstance(tool, ListNode):
@@ -64,7 +64,7 @@ class Tools:
             message = "its result has command_0, which this playbook reads, only with each_statement: true"
             self.edits.warn(message, tool, at, "kind")
             tool = tool.having("each_statement", True, *tool.marks_of("kind"))
-        tool = self.tokens.of_part(tool, at) if kind == "http" else self._with_tokens(tool, at)
+        tool = self._with_secrets(tool, at)
         if kind == "playbook":
             tool = self._playbook(tool, at)
         tool = self.scripts.of_tool(tool, at)
@@ -78,8 +78,10 @@ class Tools:
             tool = self.edits.deep(tool, at, ("spec", "policy", "rules"), self.edits.each(self.rules.rule))
         return tool
 
-    def _with_tokens(self, tool: MapNode, at: Place) -> Any:
-        return self.edits.part(tool, "input", at, self.tokens.of_part)
+    def _with_secrets(self, tool: MapNode, at: Place) -> Any:
+        if tool.get("kind") != "http":
+            return self.edits.part(tool, "input", at, self.secrets.of_part)
+        return self.edits.part(self.secrets.of_part(tool, at), "auth", at, self.secrets.of_auth)
 
     def _playbook(self, tool: MapNode, at: Place) -> MapNode:
         """Without `task`, which names the task once more; a step that is named like a path by its name of today."""

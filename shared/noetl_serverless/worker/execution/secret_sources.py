@@ -20,7 +20,8 @@ from ...playbook.template import render_tree
 from ...playbook.values import InvalidValue, stored
 from ...playbook.views import View
 from ...protocol import ClaimedCommand
-from ...tools.aws_signature import signed_headers
+from ...tools.aws_signature import UserKeys, signed_headers
+from ...tools.google_account import GRANT_TYPE, Unusable, account_of, assertion, token_url
 from ...tools.port import Credential, ToolCall, ToolContext, ToolFailure, credential_named
 from .toolbox import LoadTool
 
@@ -30,10 +31,7 @@ UNAVAILABLE: Final = "keychain.unavailable"
 CALL_SECONDS = 20.0
 MAX_ATTEMPTS = 3
 FIRST_DELAY_SECONDS = 0.5
-GOOGLE_TOKEN_URL = "https://oauth2.googleapis.com/token"
 GOOGLE_SECRET_MANAGER = "https://secretmanager.googleapis.com"
-JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-ASSERTION_SECONDS = 3600
 FORM = "application/x-www-form-urlencoded"
 
 Views: TypeAlias = Callable[[Iterable[str]], Awaitable[dict[str, View]]]
@@ -45,18 +43,6 @@ class Fetched:
 
     data: Mapping[str, Any] = field(repr=False)
     ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class _AwsKeys:
-    key_id: str
-    secret: str = field(repr=False)
-    token: str = field(repr=False)
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> _AwsKeys | None:
-        key_id, secret = data.get("access_key_id"), data.get("secret_access_key")
-        return cls(str(key_id), str(secret), str(data.get("session_token") or "")) if key_id and secret else None
 
 
 def secret_failure(entry: KeychainEntry, code: str, message: str) -> ToolFailure:
@@ -208,7 +194,7 @@ class Sources:
 
     async def _aws_secret(self, name: str, credential: Credential) -> Any:
         """A secret of AWS Secrets Manager, or one of its fields."""
-        keys = _AwsKeys.of(credential.data)
+        keys = UserKeys.of(credential.data)
         region = credential.data.get("region")
         if keys is None or not region:
             fields = "access_key_id, secret_access_key and region"
@@ -266,38 +252,26 @@ class Sources:
 
     async def _signed_in(self, account: Mapping[str, Any], claims: Mapping[str, str]) -> Mapping[str, Any]:
         """The answer of the token endpoint to an assertion that the service account signs (RFC 7523)."""
-        # only for Google's service accounts
-        import jwt
-
-        url = str(account.get("token_uri") or GOOGLE_TOKEN_URL)
-        now = int(time.time())
-        payload = {"iss": account["client_email"], "aud": url, "iat": now, "exp": now + ASSERTION_SECONDS, **claims}
-        key_id = account.get("private_key_id")
+        url = token_url(account)
         try:
-            assertion = jwt.encode(
-                payload, str(account["private_key"]), "RS256", headers={"kid": str(key_id)} if key_id else None
-            )
-        except (ValueError, TypeError, jwt.PyJWTError):
-            raise self._denied("the private_key of the service account cannot be read") from None
-        self._remember(Credential(self._entry.name, "assertion", {"assertion": assertion}))
-        form = {"grant_type": JWT_BEARER, "assertion": assertion}
+            signed = assertion(account, claims)
+        except Unusable as error:
+            raise self._denied(str(error)) from None
+        self._remember(Credential(self._entry.name, "assertion", {"assertion": signed}))
+        form = {"grant_type": GRANT_TYPE, "assertion": signed}
         request = {"url": url, "method": "POST", "headers": {"Content-Type": FORM}, "body": form}
         answer = self._object(await self._call(request))
         self._remember(Credential(self._entry.name, "response", answer))
         return answer
 
     def _account(self, name: str, data: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The key file of a service account: the credential's fields, or JSON in one of them."""
-        for value in (data, *data.values()):
-            if isinstance(value, str) and value.lstrip().startswith("{"):
-                try:
-                    value = json.loads(value)
-                except ValueError:
-                    continue
-            if isinstance(value, Mapping) and value.get("client_email") and value.get("private_key"):
-                self._remember(Credential(name, "service_account", value))
-                return value
-        raise self._denied(f"the credential {name!r} is no service account: it needs client_email and private_key")
+        """The key file of a service account."""
+        try:
+            account = account_of(data)
+        except Unusable as error:
+            raise self._denied(f"the credential {name!r} {error}") from None
+        self._remember(Credential(name, "service_account", account))
+        return account
 
     # -- what all use
 

@@ -1,7 +1,12 @@
-"""`{{ token(NAME) }}` of older playbooks: an access token of the Google service account that a credential holds."""
+"""Secrets that older playbooks name where they use them, as entries of the keychain.
+
+`{{ token(NAME) }}` is an access token of the Google service account that a credential holds; `auth: {NAME: {provider:
+secret_manager, ...}}` of http a secret that such an account may read.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -11,19 +16,23 @@ from jinja2 import TemplateSyntaxError
 
 from ..bounds import MAX_SOURCE_CHARACTERS
 from ..document import ListNode, MapNode, Mark
+from ..part import NAME_PATTERN
 from ..sandbox import TEXT
 from ..template import has_markers
 from .edits import Edits, Place, copied, value_at
 from .names import names_in
 
-KIND: Final = "google_access_token"
+_KIND: Final = "google_access_token"
+# a text, or one key of the workload
+_OF_WORKLOAD: Final = re.compile(r"\{\{\s*(?:(workload)\.)?(\w{1,80})\s*\}\}")
+_PROVIDED: Final = frozenset({"type", "provider", "key", "oauth_credential"})
 _CREDENTIAL: Final = re.compile(r"""(['"])([A-Za-z_][A-Za-z0-9_-]{0,79})\1""")
 # (line, type, text) of jinja2's lexer
 Lexeme: TypeAlias = tuple[int, str, str]
 
 
-class Tokens:
-    """Each call becomes an entry of the keychain, and what reads it."""
+class Secrets:
+    """Each becomes an entry of the keychain, and what reads it."""
 
     def __init__(self, edits: Edits, root: Any) -> None:
         """`root`: of the playbook, whose workload may name the credential."""
@@ -106,16 +115,47 @@ class Tokens:
             return None
         name = f"{named.replace('-', '_') if quoted else key}_token"
         auth = named if quoted else f"{{{{ workload.{key} }}}}"
+        is_there = self._add(name, {"kind": _KIND, "auth": auth}, at, mark, f"write {{{{ keychain.{name}.token }}}}")
+        return name if is_there else None
+
+    def of_auth(self, auth: Any, at: Place) -> Any:
+        """`{NAME: {type, provider: secret_manager, key, oauth_credential}}` as {credential: NAME, type: bearer}."""
+        if not isinstance(auth, MapNode) or len(auth) != 1:
+            return auth
+        (name,) = auth
+        given, mark = auth[name], auth.value_marks[name]
+        if not isinstance(given, MapNode) or given.keys() != _PROVIDED or not re.fullmatch(NAME_PATTERN, name):
+            return auth
+        if (given["type"], given["provider"]) != ("bearer", "secret_manager"):
+            return auth
+        if not all(self._is_of_workload(given[key]) for key in ("key", "oauth_credential")):
+            return auth
+        secret = MapNode(mark).having("token", given["key"], *given.marks_of("key"))
+        fields = {"kind": "secret_manager", "provider": "gcp", "auth": given["oauth_credential"], "map": secret}
+        if not self._add(name, fields, at, mark, f"write auth: {{credential: {name}, type: bearer}}"):
+            return auth
+        return MapNode(mark).having("credential", name, mark, mark).having("type", "bearer", mark, mark)
+
+    def _is_of_workload(self, text: Any) -> bool:
+        """Whether it is a plain text, or reads a key of the workload and can read nothing else."""
+        if not isinstance(text, str) or not has_markers(text):
+            return isinstance(text, str)
+        found = _OF_WORKLOAD.fullmatch(text.strip())
+        return (
+            found is not None and found[2] in self._workload and (bool(found[1]) or found[2] not in self._nearer_names)
+        )
+
+    def _add(self, name: str, fields: Mapping[str, Any], at: Place, mark: Mark, advice: str) -> bool:
+        """Whether the keychain has such an entry now."""
         entry = MapNode(mark)
-        for field, value in (("name", name), ("kind", KIND), ("auth", auth)):
+        for field, value in {"name": name, **fields}.items():
             entry = entry.having(field, value, mark, mark)
         if name in self._known or name in self._made:
-            known = self._made[name][0] if name in self._made else self._known[name]
-            return name if known == entry else None
+            return bool(entry == (self._made[name][0] if name in self._made else self._known[name]))
         self._made[name] = (entry, self.edits.origin(at), mark)
-        message = f'add {{name: {name}, kind: {KIND}, auth: "{auth}"}} to the keychain'
-        self.edits.warn_at(f"{message} and write {{{{ keychain.{name}.token }}}}", at, mark)
-        return name
+        shown = ", ".join(f"{field}: {_shown(value)}" for field, value in entry.items())
+        self.edits.warn_at(f"add {{{shown}}} to the keychain and {advice}", at, mark)
+        return True
 
     @cached_property
     def _nearer_names(self) -> frozenset[str]:
@@ -136,6 +176,12 @@ def _calls(lexemes: list[Lexeme]) -> Iterator[tuple[int, int, list[str]]]:
             yield place, places[at + 3] + 1, texts[1:2]
         elif texts[:3] == ["(", "workload", "."] and texts[4:] == [")"] and types[3] == "name":
             yield place, places[at + 5] + 1, [texts[1], texts[3]]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, MapNode):
+        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value[:200], ensure_ascii=False) if has_markers(value) else str(value)[:200]
 
 
 def _stands_for_another(entry: Any) -> bool:
