@@ -187,9 +187,9 @@ def test_a_field_that_a_tool_refuses_is_one_fault_of_its_key(
     ("script", "pointer", "message"),
     [
         (
-            {"uri": "s3://b/k", "source": {"type": "s3", "region": "eu"}},
-            "/script/source/region",
-            "unknown field 'script.source.region' (known fields: type, endpoint, method, timeout)",
+            {"uri": "s3://b/k", "source": {"type": "s3", "bucket": "eu"}},
+            "/script/source/bucket",
+            "unknown field 'script.source.bucket' (known fields: type, endpoint, auth, region, method, timeout)",
         ),
         ({"uri": "x", "source": "s3"}, "/script/source", "script.source: this should be an object"),
         ({"uri": 5}, "/script/uri", "script.uri: this should be a valid string"),
