@@ -21,7 +21,11 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 class NotFetched(Exception):
-    """There is no such page, it is too large, or it may not be reached from here."""
+    """There is no such page, it is too large, or it may not be reached from here. `status`: that of the answer."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def http_get(url: str, *, allow_private: bool, seconds: float, max_bytes: int) -> bytes:
@@ -32,7 +36,7 @@ def http_get(url: str, *, allow_private: bool, seconds: float, max_bytes: int) -
         status, reason, location, body = _get(url, allow_private, until, max_bytes)
         if status not in _REDIRECTS or not location:
             if status != HTTPStatus.OK:
-                raise NotFetched(f"GET {url}: the answer is {status} {reason}")
+                raise NotFetched(f"GET {url}: the answer is {status} {reason}", status)
             if len(body) > max_bytes:
                 raise NotFetched(f"GET {url}: the response is larger than {max_bytes // (1024 * 1024)} MiB")
             return body
@@ -57,7 +61,7 @@ def http_request(
     until = time.monotonic() + seconds
     status, reason, _, content = _send(method, url, headers, body, allow_private, until, max_bytes)
     if status != HTTPStatus.OK:
-        raise NotFetched(f"{method} {url}: the answer is {status} {reason}")
+        raise NotFetched(f"{method} {url}: the answer is {status} {reason}", status)
     if len(content) > max_bytes:
         raise NotFetched(f"{method} {url}: the response is larger than {max_bytes // 1024} KiB")
     return content
@@ -96,11 +100,14 @@ def _send(
             body = answer.read(max_bytes + 1)
             if len(body) <= max_bytes and answer.length:
                 raise NotFetched(f"{method} {url}: the connection ended {answer.length} bytes before the page did")
-            return answer.status, answer.reason, answer.headers.get("Location"), body
+            reason = "".join(char for char in answer.reason if char.isprintable())[:100]
+            return answer.status, reason, answer.headers.get("Location"), body
     except (OSError, ValueError, http.client.HTTPException) as error:
         if time.monotonic() >= until:
             raise TimeoutError from None
-        raise NotFetched(f"{method} {url}: {error}") from None
+        # of what was sent nothing is quoted: it may be secret
+        reason = type(error).__name__ if headers or content else f"{error}"[:500]
+        raise NotFetched(f"{method} {url}: {reason}") from None
     finally:
         if connection is not None:
             connection.close()

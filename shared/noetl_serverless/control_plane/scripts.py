@@ -53,11 +53,18 @@ class ScriptReader:
         if "script" not in text:
             return text
         document = await asyncio.to_thread(read_playbook, text)
-        by_location = {script.location: (path, script) for path, script in scripts_of(document.root)}
+        named = list(scripts_of(document.root))
+        by_location: dict[str, tuple[tuple[str | int, ...], Script]] = {}
+        for path, script in named:
+            by_location.setdefault(script.location, (path, script))
         if len(by_location) > MAX_SCRIPTS:
             raise InvalidPlaybook(f"the playbook names {len(by_location)} scripts, more than {MAX_SCRIPTS}")
         scripts = {name: content for name, content in document.scripts.items() if name in by_location}
-        faults = []
+        faults = [
+            _fault(document, path, script, "another task reads it from elsewhere, or with other keys")
+            for path, script in named
+            if _origin(script) != _origin(by_location[script.location][1])
+        ]
         for location, (path, script) in by_location.items():
             if location not in scripts and script.type != "file":
                 try:
@@ -107,6 +114,9 @@ class ScriptReader:
             data = await self._credential(name)
         except NotFound as error:
             raise NotRead(error.detail) from None
+        except Exception as error:
+            # nothing of it is told, as it may contain what is secret
+            raise NotRead(f"the credential {name!r} cannot be read: {type(error).__name__}") from None
         read = partial(
             object_get,
             script.location,
@@ -120,9 +130,14 @@ class ScriptReader:
             return await asyncio.get_running_loop().run_in_executor(self._threads, read)
         except NotFetched as error:
             raise NotRead(str(error)) from None
+        except TimeoutError:
+            raise
+        except Exception as error:
+            raise NotRead(f"it cannot be read with the credential {name!r}: {type(error).__name__}") from None
 
     def _check_bucket(self, url: str) -> None:
-        if _bucket(url) == self._private_bucket:
+        # whatever the scheme: a store may answer to both
+        if _bucket(url)[1] == self._private_bucket[1]:
             raise NotRead("the bucket of results and archives holds no scripts: keep them in another one")
 
     async def _read_object(self, url: str) -> bytes:
@@ -137,6 +152,12 @@ class ScriptReader:
             raise
         except Exception as error:
             raise NotRead(f"it cannot be read from here: {type(error).__name__}: {str(error)[:500]}") from None
+
+
+def _origin(script: Script) -> tuple[str | None, ...]:
+    """Where an object is read from, and with what keys; a path and a URL of http say so themselves."""
+    source = script.source
+    return () if script.type in ("file", "http") else (source.endpoint, source.auth, source.region)
 
 
 def _bucket(url: str) -> tuple[str, str]:

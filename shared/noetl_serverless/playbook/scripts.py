@@ -29,7 +29,11 @@ SCRIPT_MISSING: Final = "playbook.script_missing"
 # ends the playbook's document, in YAML too; one JSON object follows
 _MARK: Final = "--- # scripts, as they were when the playbook was registered\n"
 _SCHEMES: Final[Mapping[str, Type]] = {"": "file", "http": "http", "https": "http", "s3": "s3", "gs": "gcs"}
+_SCHEME_OF: Final[Mapping[str, str]] = {"s3": "s3", "gcs": "gs"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+# in one spelling, so that two URLs of a bucket are not taken for two buckets
+_OBJECT = re.compile(r"(s3|gs)://[a-z0-9](?:[a-z0-9._-]{0,220}[a-z0-9])?(/(?!\.{1,2}(/|$))[^/?#]+)+")
+_HOST = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?/?")
 
 
 class Source(BaseModel):
@@ -118,6 +122,8 @@ class Script(BaseModel):
             raise ValueError("'auth' is for s3 and gcs; keep the script beside the playbook instead, as a file")
         if source.region is not None and not (self.type == "s3" and source.auth):
             raise ValueError("'region' requires type: s3, with auth")
+        if self.type == "s3" and source.endpoint is not None and not _HOST.fullmatch(source.endpoint):
+            raise ValueError("'endpoint' of s3 is the URL of a host alone, such as https://store.example")
         if any(_is_template(text) for text in (source.auth, source.region) if text):
             raise ValueError(
                 "'auth' and 'region' cannot be templates: a script is read when the playbook is registered"
@@ -125,6 +131,8 @@ class Script(BaseModel):
         if _SCHEMES[scheme] != self.type:
             example = {"file": "dir/load.py", "http": "https://host/load.py", "s3": "s3://bucket/load.py"}
             raise ValueError(f"a uri of type {self.type} is like {example.get(self.type, 'gs://bucket/load.py')}")
+        if is_object and not _OBJECT.fullmatch(self.uri):
+            raise ValueError(f"a uri of type {self.type} is like {_SCHEME_OF[self.type]}://bucket/dir/load.py")
         return self
 
     @property

@@ -23,7 +23,7 @@ def account_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
         if isinstance(value, str) and value.lstrip().startswith("{"):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         if isinstance(value, Mapping) and value.get("client_email") and value.get("private_key"):
             return value
@@ -46,5 +46,6 @@ def assertion(account: Mapping[str, Any], claims: Mapping[str, str]) -> str:
         return jwt.encode(
             payload, str(account["private_key"]), "RS256", headers={"kid": str(key_id)} if key_id else None
         )
-    except (ValueError, TypeError, jwt.PyJWTError):
-        raise Unusable("the private_key of the service account cannot be read") from None
+    except Exception:
+        # whatever the libraries say of a key is not told
+        raise Unusable("has a private_key that cannot be read") from None

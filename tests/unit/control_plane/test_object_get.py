@@ -37,8 +37,11 @@ class Stores:
     url: str = ""
     token: dict[str, Any] = field(default_factory=lambda: {"access_token": "ya29.token"})
     asked: list[str] = field(default_factory=list)
+    # before each answer, in seconds
+    pause: float = 0.0
 
     async def answer(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.pause)
         if request.path == "/token":
             form = await request.post()
             claims = jwt.decode(str(form["assertion"]), KEY.public_key(), ["RS256"], audience=f"{self.url}/token")
@@ -76,10 +79,12 @@ async def stores(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stores]:
         yield made
 
 
-async def read(url: str, data: dict[str, Any], allow_private: bool = True, **source: Any) -> bytes:
+async def read(
+    url: str, data: dict[str, Any], allow_private: bool = True, seconds: float = 10.0, **source: Any
+) -> bytes:
     given = Source(auth="x", **source)
     return await asyncio.to_thread(
-        object_get, url, given, data, allow_private=allow_private, seconds=10.0, max_bytes=100
+        object_get, url, given, data, allow_private=allow_private, seconds=seconds, max_bytes=100
     )
 
 
@@ -97,8 +102,7 @@ async def test_the_region_may_be_that_of_the_script(stores: Stores) -> None:
 async def test_an_object_of_google_is_asked_for_with_a_token(stores: Stores) -> None:
     account = {"client_email": "me@x.example", "private_key": PEM, "token_uri": f"{stores.url}/token"}
     assert await read("gs://bucket/dir/a b.py", account) == b"result = 1\n"
-    assert await read("gs://bucket/x.py", {"access_token": "ya29.token"}) == b"result = 1\n"
-    assert stores.asked == ["/bucket/dir/a%20b.py", "/bucket/x.py"]
+    assert stores.asked == ["/bucket/dir/a%20b.py"]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +112,19 @@ async def test_an_object_of_google_is_asked_for_with_a_token(stores: Stores) -> 
         ("s3://moved/x.py", KEYS, "the answer is 302 Found"),
         ("s3://bucket/x.py", {"user": "me"}, "the credential has no keys of AWS"),
         ("s3://bucket/x.py", {**KEYS, "region": ""}, "the credential has no keys of AWS"),
-        ("gs://bucket/x.py", {"access_token": "another"}, "the answer is 403 Forbidden"),
+        ("s3://bucket/x.py", {**KEYS, "access_key_id": "AKIA1\n"}, "the keys of AWS in the credential cannot be sent"),
+        ("s3://bucket/x.py", {**KEYS, "session_token": "a b"}, "the keys of AWS in the credential cannot be sent"),
+        ("s3://bucket/x.py", {**KEYS, "region": "["}, "the keys of AWS in the credential cannot be sent"),
+        ("s3://bucket/x.py", {**KEYS, "region": ["r"]}, "the keys of AWS in the credential cannot be sent"),
+        ("gs://bucket/x.py", {"access_token": "of-another-service"}, "the credential is no service account"),
         ("gs://bucket/x.py", {"user": "me"}, "the credential is no service account"),
-        ("gs://bucket/x.py", {"client_email": "me", "private_key": "none"}, "the private_key of the service account"),
+        ("gs://bucket/x.py", {"client_email": "me", "private_key": "none"}, "the credential has a private_key that"),
+        ("gs://bucket/x.py", {"k": '{"a":' * 100_000}, "the credential is no service account"),
+        (
+            "gs://bucket/x.py",
+            {"client_email": "me", "private_key": PEM, "token_uri": "http://user:PASSWD@127.0.0.1:1/t?key=QSECRET"},
+            "^the token endpoint of the credential gave no token$",
+        ),
     ],
 )
 async def test_what_is_refused_has_its_reason_and_no_secret(
@@ -122,7 +136,26 @@ async def test_what_is_refused_has_its_reason_and_no_secret(
     assert not any(str(value) in str(caught.value) for value in data.values() if value and value != "me")
 
 
-@pytest.mark.parametrize("answer", [{}, {"access_token": None}, {"error": "invalid_grant"}])
+async def test_both_requests_have_one_time_limit(stores: Stores) -> None:
+    stores.pause = 0.6
+    account = {"client_email": "me@x.example", "private_key": PEM, "token_uri": f"{stores.url}/token"}
+    with pytest.raises((TimeoutError, NotFetched)):
+        await read("gs://bucket/x.py", account, seconds=1.0)
+    began = len(stores.asked)
+    stores.pause = 0.0
+    assert await read("gs://bucket/x.py", account, seconds=5.0) == b"result = 1\n"
+    assert len(stores.asked) == began + 1
+
+
+async def test_keys_are_sent_by_https_only_where_private_addresses_are_not_allowed() -> None:
+    with pytest.raises(NotFetched, match="by https only"):
+        await read("s3://bucket/x.py", KEYS, allow_private=False, endpoint="http://store.example")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"access_token": None}, {"access_token": "a\nb"}, {"access_token": ["x"]}, {"error": "invalid_grant"}],
+)
 async def test_an_answer_without_a_token_is_refused(stores: Stores, answer: dict[str, Any]) -> None:
     stores.token = answer
     account = {"client_email": "me@x.example", "private_key": PEM, "token_uri": f"{stores.url}/token"}
@@ -131,6 +164,7 @@ async def test_an_answer_without_a_token_is_refused(stores: Stores, answer: dict
 
 
 async def test_addresses_are_those_that_http_tasks_may_reach(stores: Stores) -> None:
-    with pytest.raises(NotFetched, match="private networks and this machine"):
-        await read("s3://bucket/x.py", KEYS, allow_private=False, endpoint=stores.url)
+    https = stores.url.replace("http://", "https://")
+    with pytest.raises(NotFetched, match="AddressRefused"):
+        await read("s3://bucket/x.py", KEYS, allow_private=False, endpoint=https)
     assert not stores.asked

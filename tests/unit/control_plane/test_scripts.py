@@ -152,6 +152,30 @@ async def test_an_object_is_read_with_a_credential_where_the_script_names_one(mo
     assert "there is no credential 'other'" in await refusal(reader, "uri: 'gs://b/x.py', source: {auth: other}")
     assert "404 Not Found" in await refusal(reader, "uri: 'gs://b/none.py', source: {auth: reader}")
     assert "holds no scripts" in await refusal(reader, "uri: 'gs://results/x.py', source: {auth: reader}")
+    s3 = "uri: 's3://results/x.py', source: {auth: reader, endpoint: 'https://storage.googleapis.com'}"
+    assert "holds no scripts" in await refusal(reader, s3)
+
+
+async def test_what_goes_wrong_with_a_credential_is_a_fault_that_tells_nothing_of_it() -> None:
+    async def unreadable(name: str) -> dict[str, str]:
+        raise ValueError("SECRET")
+
+    reader = ScriptReader(in_memory, allow_private_http=True, credential=unreadable)
+    message = await refusal(reader, "uri: 'gs://b/x.py', source: {auth: reader}")
+    assert message.endswith("the credential 'reader' cannot be read: ValueError") and "SECRET" not in message
+
+
+@pytest.mark.parametrize(
+    "other", ["endpoint: 'https://two.example', auth: reader", "auth: other", "auth: reader, region: r"]
+)
+async def test_one_url_is_not_read_from_two_places(other: str) -> None:
+    first, second = "uri: 's3://b/x.py', source: {auth: reader}", f"uri: 's3://b/x.py', source: {{{other}}}"
+    text = with_scripts(playbook(first, second), {"s3://b/x.py": "result = 1"})
+    with pytest.raises(InvalidPlaybook) as caught:
+        await ScriptReader(in_memory, allow_private_http=True).complete(text)
+    [fault] = caught.value.faults
+    assert (fault.pointer, fault.line) == ("/workflow/1/tool/script/uri", 6)
+    assert "another task reads it from elsewhere, or with other keys" in fault.message
 
 
 async def test_a_host_that_cannot_read_such_objects_says_so() -> None:

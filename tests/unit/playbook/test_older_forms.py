@@ -489,6 +489,7 @@ class TestProvidedAuth:
             {"openai": {**GIVEN, "key": "{{ none }}"}},
             {"openai": {**GIVEN, "key": "{{ path ~ 'x' }}"}},
             {"openai": {**GIVEN, "header": "X"}},
+            {"openai": {**GIVEN, "key": ""}},
             {"open ai": GIVEN},
             {"a": GIVEN, "b": GIVEN},
             {"credential": "a"},
@@ -498,6 +499,14 @@ class TestProvidedAuth:
         document = read_playbook(self.text(auth))
         assert not document.warnings
         assert plain_data(document.root)["workflow"][0]["tool"]["auth"] == auth
+
+    def test_a_name_that_is_also_that_of_a_stored_credential_is_left_alone(self) -> None:
+        more = "  - {step: t, tool: {kind: http, url: http://y/, auth: openai}}\n"
+        assert not read_playbook(self.text({"openai": self.GIVEN}, more)).warnings
+
+    def test_what_may_be_the_secret_itself_is_not_in_the_warning(self) -> None:
+        document = read_playbook(self.text({"openai": {**self.GIVEN, "key": "sk-LITERAL"}}))
+        assert document.warnings and "sk-LITERAL" not in str(document.warnings)
 
     def test_a_name_that_may_mean_something_nearer_than_the_workload_is_left_alone(self) -> None:
         more = "  - {step: t, tool: {kind: noop}, input: {path: other}}\n"

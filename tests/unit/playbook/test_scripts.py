@@ -103,7 +103,7 @@ class TestPlace:
             ({"uri": "h.com", "source": {"type": "http", "endpoint": "https://h.com"}}, "http", "https://h.com/h.com"),
             ({"uri": "a.py", "source": {"type": "http", "endpoint": "https://h/x?y=/a.py"}}, "http", "https://h/a.py"),
             ({"uri": "s3://b/x.py"}, "s3", "s3://b/x.py"),
-            ({"uri": "s3://b/x.py", "source": {"auth": "a", "endpoint": "https://h/x.py"}}, "s3", "s3://b/x.py"),
+            ({"uri": "s3://b/x.py", "source": {"auth": "a", "endpoint": "https://h:1/"}}, "s3", "s3://b/x.py"),
             ({"uri": "gs://b/x.py", "source": {"type": "gcs"}}, "gcs", "gs://b/x.py"),
         ],
     )
@@ -126,6 +126,18 @@ class TestPlace:
             ({"uri": "x", "sha256": "abc"}, "it must be 64 hexadecimal digits"),
             ({"uri": "x", "source": {"auth": "a"}}, "'auth' is for s3 and gcs"),
             ({"uri": "https://h/x", "source": {"auth": "a"}}, "'auth' is for s3 and gcs"),
+            *(
+                ({"uri": uri}, "is like")
+                for uri in ("s3:///results/x", "gs://%72esults/x", "s3://Results/x", "s3://b", "gs://b/", "gs://b//x")
+            ),
+            *(
+                ({"uri": uri}, "is like")
+                for uri in ("s3://b/a?x=1", "s3://b/a#f", "s3://x/../b/k", "s3://./b/x", "s3://b:1/x")
+            ),
+            *(
+                ({"uri": "s3://b/x", "source": {"auth": "a", "endpoint": endpoint}}, "the URL of a host alone")
+                for endpoint in ("https://h/results", "https://h?x=", "https://u:p@h", "http://[", "https://h#f")
+            ),
             ({"uri": "s3://b/x", "source": {"region": "r"}}, "'region' requires type: s3, with auth"),
             ({"uri": "gs://b/x", "source": {"region": "r", "auth": "a"}}, "'region' requires type: s3, with auth"),
             (

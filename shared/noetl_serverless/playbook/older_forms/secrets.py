@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from jinja2 import TemplateSyntaxError
 
 from ..bounds import MAX_SOURCE_CHARACTERS
-from ..document import ListNode, MapNode, Mark
+from ..document import ListNode, MapNode, Mark, walk
 from ..part import NAME_PATTERN
 from ..sandbox import TEXT
 from ..template import has_markers
@@ -128,7 +128,9 @@ class Secrets:
             return auth
         if (given["type"], given["provider"]) != ("bearer", "secret_manager"):
             return auth
-        if not all(self._is_of_workload(given[key]) for key in ("key", "oauth_credential")):
+        if name in self._credentials or not all(
+            self._is_of_workload(given[key]) for key in ("key", "oauth_credential")
+        ):
             return auth
         secret = MapNode(mark).having("token", given["key"], *given.marks_of("key"))
         fields = {"kind": "secret_manager", "provider": "gcp", "auth": given["oauth_credential"], "map": secret}
@@ -136,10 +138,16 @@ class Secrets:
             return auth
         return MapNode(mark).having("credential", name, mark, mark).having("type", "bearer", mark, mark)
 
+    @cached_property
+    def _credentials(self) -> frozenset[str]:
+        """The names of credentials that tools read, and that an entry of the name would replace."""
+        texts = (pair for part in ("workflow", "workbook") for pair in walk(value_at(self._root, (part,))))
+        return frozenset(str(text) for path, text in texts if path and path[-1] in ("auth", "credential"))
+
     def _is_of_workload(self, text: Any) -> bool:
         """Whether it is a plain text, or reads a key of the workload and can read nothing else."""
         if not isinstance(text, str) or not has_markers(text):
-            return isinstance(text, str)
+            return isinstance(text, str) and bool(text)
         found = _OF_WORKLOAD.fullmatch(text.strip())
         return (
             found is not None and found[2] in self._workload and (bool(found[1]) or found[2] not in self._nearer_names)
@@ -180,7 +188,8 @@ def _calls(lexemes: list[Lexeme]) -> Iterator[tuple[int, int, list[str]]]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, MapNode):
-        return "{" + ", ".join(f"{key}: {_shown(item)}" for key, item in value.items()) + "}"
+        # a secret itself may stand where the place of one should
+        return "{" + ", ".join(f"{key}: ..." for key in value) + "}"
     return json.dumps(value[:200], ensure_ascii=False) if has_markers(value) else str(value)[:200]
 
 

@@ -255,8 +255,8 @@ class Sources:
         url = token_url(account)
         try:
             signed = assertion(account, claims)
-        except Unusable as error:
-            raise self._denied(str(error)) from None
+        except Unusable:
+            raise self._denied("the private_key of the service account cannot be read") from None
         self._remember(Credential(self._entry.name, "assertion", {"assertion": signed}))
         form = {"grant_type": GRANT_TYPE, "assertion": signed}
         request = {"url": url, "method": "POST", "headers": {"Content-Type": FORM}, "body": form}
