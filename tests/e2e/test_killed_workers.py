@@ -27,10 +27,10 @@ from noetl_serverless.store.connection import connect
 pytestmark = pytest.mark.e2e
 
 DATABASE = "jobs"
-ROWS, KILLS = int(os.environ.get("ROWS") or 240), int(os.environ.get("KILLS") or 3)
+ROWS, KILLS = int(os.environ.get("ROWS") or 360), int(os.environ.get("KILLS") or 3)
 WORKERS, SLOTS, FRAME = 3, 8, 20
 # seconds between two kills, if a worker holds a command then
-PAUSES = (0.2, 0.8)
+PAUSES = (0.1, 0.5)
 PAGES, PAGE = 4, 10
 # step -> the backoff of its retries
 BACKOFFS = {"at_once": "none", "fixed": "fixed", "linear": "linear", "exponential": "exponential"}
