@@ -417,6 +417,8 @@ class TestTokens:
             "loop: {in: [a, b], iterator: account}",
             "set: {ctx.account: x}",
             "args: {account: '{{ workload.other }}'}",
+            "input: {account: account}",
+            "input: {account: workload.account}",
         ],
     )
     def test_a_name_that_may_mean_something_nearer_than_the_workload_is_refused(self, nearer: str) -> None:

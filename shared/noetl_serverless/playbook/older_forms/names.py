@@ -39,6 +39,7 @@ RETRIED_ERRORS: Final[Mapping[str, str]] = {
     "connection": "connection",
     "connection_error": "connection",
 }
+_ONE_NAME: Final = re.compile(r"\{\{\s*(?:workload\.)?(\w{1,80})\s*\}\}")
 # keys whose values are names that templates read
 _NAMING: Final = frozenset({"step", "name", "iterator", "element", "as", "manifest_as"})
 
@@ -49,13 +50,20 @@ def step_name(name: str) -> str:
     return new if re.fullmatch(NAME_PATTERN, new) and new not in RESERVED_NAMES else name
 
 
+def key_of_workload(text: Any) -> str | None:
+    """What a template names that is `{{ NAME }}` or `{{ workload.NAME }}`: a key of the workload, if nothing nearer has
+    the name."""
+    found = _ONE_NAME.fullmatch(text.strip()) if isinstance(text, str) else None
+    return None if found is None else found[1]
+
+
 def names_in(value: Any) -> Iterator[str]:
     """The keys at any depth, without their scope, and what names something."""
     if isinstance(value, MapNode):
         for key, item in value.items():
             name = key.rpartition(".")[2]
             # handing it on changes nothing
-            if not (isinstance(item, str) and item.strip("{ }") in (name, f"workload.{name}")):
+            if key_of_workload(item) != name:
                 yield name
             if key in _NAMING and isinstance(item, str):
                 yield item

@@ -20,11 +20,9 @@ from ..part import NAME_PATTERN
 from ..sandbox import TEXT
 from ..template import has_markers
 from .edits import Edits, Place, copied, value_at
-from .names import names_in
+from .names import key_of_workload, names_in
 
 _KIND: Final = "google_access_token"
-# a text, or one key of the workload
-_OF_WORKLOAD: Final = re.compile(r"\{\{\s*(?:(workload)\.)?(\w{1,80})\s*\}\}")
 _PROVIDED: Final = frozenset({"type", "provider", "key", "oauth_credential"})
 _CREDENTIAL: Final = re.compile(r"""(['"])([A-Za-z_][A-Za-z0-9_-]{0,79})\1""")
 # (line, type, text) of jinja2's lexer
@@ -148,10 +146,8 @@ class Secrets:
         """Whether it is a plain text, or reads a key of the workload and can read nothing else."""
         if not isinstance(text, str) or not has_markers(text):
             return isinstance(text, str) and bool(text)
-        found = _OF_WORKLOAD.fullmatch(text.strip())
-        return (
-            found is not None and found[2] in self._workload and (bool(found[1]) or found[2] not in self._nearer_names)
-        )
+        key = key_of_workload(text)
+        return key in self._workload and ("workload." in text or key not in self._nearer_names)
 
     def _add(self, name: str, fields: Mapping[str, Any], at: Place, mark: Mark, advice: str) -> bool:
         """Whether the keychain has such an entry now."""
