@@ -33,13 +33,9 @@ def http_get(url: str, *, allow_private: bool, seconds: float, max_bytes: int) -
     NotFetched, and TimeoutError."""
     until = time.monotonic() + seconds
     for _ in range(MAX_REDIRECTS + 1):
-        status, reason, location, body = _get(url, allow_private, until, max_bytes)
+        status, reason, location, body = _send("GET", url, {}, None, allow_private, until, max_bytes)
         if status not in _REDIRECTS or not location:
-            if status != HTTPStatus.OK:
-                raise NotFetched(f"GET {url}: the answer is {status} {reason}", status)
-            if len(body) > max_bytes:
-                raise NotFetched(f"GET {url}: the response is larger than {max_bytes // (1024 * 1024)} MiB")
-            return body
+            return _checked(f"GET {url}", status, reason, body, max_bytes)
         try:
             url = urljoin(url, location)
         except ValueError as error:
@@ -60,15 +56,18 @@ def http_request(
     """As `http_get`, with headers that are for this server alone: no redirect is followed."""
     until = time.monotonic() + seconds
     status, reason, _, content = _send(method, url, headers, body, allow_private, until, max_bytes)
+    return _checked(f"{method} {url}", status, reason, content, max_bytes)
+
+
+def _checked(request: str, status: int, reason: str, body: bytes, max_bytes: int) -> bytes:
+    """The body of an answer that is one."""
     if status != HTTPStatus.OK:
-        raise NotFetched(f"{method} {url}: the answer is {status} {reason}", status)
-    if len(content) > max_bytes:
-        raise NotFetched(f"{method} {url}: the response is larger than {max_bytes // 1024} KiB")
-    return content
-
-
-def _get(url: str, allow_private: bool, until: float, max_bytes: int) -> tuple[int, str, str | None, bytes]:
-    return _send("GET", url, {}, None, allow_private, until, max_bytes)
+        raise NotFetched(f"{request}: the answer is {status} {reason}", status)
+    if len(body) > max_bytes:
+        mebibyte = 1024 * 1024
+        limit = f"{max_bytes // mebibyte} MiB" if max_bytes >= mebibyte else f"{max_bytes // 1024} KiB"
+        raise NotFetched(f"{request}: the response is larger than {limit}")
+    return body
 
 
 def _send(

@@ -20,7 +20,6 @@ from ..ports import ResultStore
 MAX_SCRIPTS: Final = 100
 THREADS: Final = 8
 
-
 ReadCredential = Callable[[str], Awaitable[Mapping[str, Any]]]
 
 
@@ -42,7 +41,7 @@ class ScriptReader:
         one, by its name; raises NotFound."""
         self._objects = objects
         self._credential = credential
-        self._private_bucket = _bucket(result_url)
+        self._private_bucket = urlsplit(result_url).netloc
         self._allow_private_http = allow_private_http
         # of their own: servers that do not answer hold up nothing but other scripts
         self._threads = ThreadPoolExecutor(THREADS, "scripts")
@@ -137,7 +136,7 @@ class ScriptReader:
 
     def _check_bucket(self, url: str) -> None:
         # whatever the scheme: a store may answer to both
-        if _bucket(url)[1] == self._private_bucket[1]:
+        if urlsplit(url).netloc == self._private_bucket:
             raise NotRead("the bucket of results and archives holds no scripts: keep them in another one")
 
     async def _read_object(self, url: str) -> bytes:
@@ -158,11 +157,6 @@ def _origin(script: Script) -> tuple[str | None, ...]:
     """Where an object is read from, and with what keys; a path and a URL of http say so themselves."""
     source = script.source
     return () if script.type in ("file", "http") else (source.endpoint, source.auth, source.region)
-
-
-def _bucket(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _fault(document: Document, path: tuple[str | int, ...], script: Script, reason: str) -> Fault:

@@ -29,7 +29,12 @@ SCRIPT_MISSING: Final = "playbook.script_missing"
 # ends the playbook's document, in YAML too; one JSON object follows
 _MARK: Final = "--- # scripts, as they were when the playbook was registered\n"
 _SCHEMES: Final[Mapping[str, Type]] = {"": "file", "http": "http", "https": "http", "s3": "s3", "gs": "gcs"}
-_SCHEME_OF: Final[Mapping[str, str]] = {"s3": "s3", "gcs": "gs"}
+_EXAMPLES: Final[Mapping[Type, str]] = {
+    "file": "dir/load.py",
+    "http": "https://host/load.py",
+    "s3": "s3://bucket/load.py",
+    "gcs": "gs://bucket/load.py",
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 # in one spelling, so that two URLs of a bucket are not taken for two buckets
 _OBJECT = re.compile(r"(s3|gs)://[a-z0-9](?:[a-z0-9._-]{0,220}[a-z0-9])?(/(?!\.{1,2}(/|$))[^/?#]+)+")
@@ -128,11 +133,8 @@ class Script(BaseModel):
             raise ValueError(
                 "'auth' and 'region' cannot be templates: a script is read when the playbook is registered"
             )
-        if _SCHEMES[scheme] != self.type:
-            example = {"file": "dir/load.py", "http": "https://host/load.py", "s3": "s3://bucket/load.py"}
-            raise ValueError(f"a uri of type {self.type} is like {example.get(self.type, 'gs://bucket/load.py')}")
-        if is_object and not _OBJECT.fullmatch(self.uri):
-            raise ValueError(f"a uri of type {self.type} is like {_SCHEME_OF[self.type]}://bucket/dir/load.py")
+        if _SCHEMES[scheme] != self.type or (is_object and not _OBJECT.fullmatch(self.uri)):
+            raise ValueError(f"a uri of type {self.type} is like {_EXAMPLES[self.type]}")
         return self
 
     @property
