@@ -63,6 +63,11 @@ INBOX_FACTS: Final = 1000
 INBOX_BYTES: Final = 8 * MIB
 # the part of ctx and of earlier outcomes that one command is issued with
 SCOPE_BYTES: Final = 1 * MIB
+# the signals that are kept until a wait takes them: their number, and their bytes. And how many ids of signals are
+# known, so that one that is delivered again counts once
+SIGNALS: Final = 1000
+SIGNALS_BYTES: Final = 256 * KIB
+SIGNAL_IDS: Final = 256
 # how deeply sub-playbooks may be nested
 CHILD_DEPTH: Final = 32
 # what follows from one fact: its events; the work of deciding them (a unit for each event, each template and about ten

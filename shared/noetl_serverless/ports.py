@@ -177,6 +177,10 @@ class EventStore(Protocol):
         """At most `limit` timers that are due, from `after` on, the earliest first."""
         ...
 
+    async def timers(self, execution_id: str) -> dict[str, int]:
+        """When its timers are due, by name, in ms."""
+        ...
+
     # -- quarantine
 
     async def list_quarantined(self, limit: int, after: str = "0") -> list[QuarantinedExecution]:

@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 WIRE = "noetl-wire"
 # 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs` and
 #    `set_by`, "ctx_refs" in `ClaimedCommand.scope`, "set" in `ClaimedCommand.resume` of a frame, a manifest in pages
-VERSION = 2
+# 3: `Outcome.wait`
+VERSION = 3
 
 
 def _in_63_bits(text: str) -> str:
@@ -31,6 +32,8 @@ CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00
 Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 WorkerId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Pool = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+
+SignalName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]*$")]
 
 # the maximum lengths of a playbook's path and of a step's name
 PATH_LENGTH = 500
@@ -184,11 +187,23 @@ class ChildRequest(Message):
     timeout: float | None = None
 
 
+class WaitRequest(Message):
+    """What a command waits for, parked: until `due` (ms since 1970), for `delay` seconds, or for a signal, of which an
+    approval is one; `timeout`, in seconds, is that of a signal."""
+
+    due: int | None = Field(default=None, ge=0, lt=1 << 53)
+    delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    signal: SignalName | None = None
+    approval: bool = False
+    timeout: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Outcome(CommandKey):
     """The outcome of one command.
 
-    done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child` and continue from
-    `resume` when it ends. released: this worker did not run it, or not to its end; the log does not record this.
+    done/error: it ended. deferred: run it again after `delay`, from `resume`. parked: start `child`, or wait for what
+    `wait` says, and continue from `resume` when that ends. released: this worker did not run it, or not to its end;
+    the log does not record this.
     For a frame, `data` is the list of item results in order (or `ref` to it); for an open command, the collection.
     """
 
@@ -214,6 +229,7 @@ class Outcome(CommandKey):
     delay: float | None = Field(default=None, allow_inf_nan=False)
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
+    wait: WaitRequest | None = None
     # when it ended by the worker's clock, in ms since 1970; if missing, when it is processed
     at: int | None = None
     # for a speculative run: the digest of what the worker's own decision issued the command with, as in `Order`. The

@@ -108,6 +108,8 @@ class ExecutionCommit:
     quarantine: dict[str, Any] | None = None
     # commands and timers of steps that have ended before them: their rows go, whoever holds them
     drops: list[str] = field(default_factory=list)
+    # {at, timers}: it is paused at an instant, or goes on if this is null; both in ms
+    pause: dict[str, Any] | None = None
     # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
 

@@ -73,6 +73,9 @@ class EventStoreLink(EventStore):
     async def load(self, ids: Sequence[str]) -> dict[str, LoadedExecution]:
         return await self._statement(self._event_store.load, ids)
 
+    async def timers(self, execution_id: str) -> dict[str, int]:
+        return await self._statement(self._event_store.timers, execution_id)
+
     async def events(self, execution_id: str) -> list[Event]:
         return await self._statement(self._event_store.events, execution_id)
 

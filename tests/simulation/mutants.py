@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import orjson
 
-from noetl_serverless.engine import decide, evolve, frames, joins, loops
+from noetl_serverless.engine import decide, decision, evolve, frames, joins, loops
 from noetl_serverless.engine import events as e
 from noetl_serverless.orchestrator import start
 from noetl_serverless.orchestrator.commits import Commits
@@ -260,22 +260,22 @@ def count_the_rest_twice() -> Any:
 
 
 def resume_under_the_same_name() -> Any:
-    command_id: Callable[..., str] = vars(decide)["command_id"]
+    command_id: Callable[..., str] = vars(decision)["command_id"]
 
     def nameless(step: str, generation: int, frame: Any = None, attempt: int = 1, opening: bool = False) -> str:
         return command_id(step, generation, frame, 1, opening)
 
-    return patch.object(decide, "command_id", nameless)
+    return patch.object(decision, "command_id", nameless)
 
 
 def forget_where_a_command_stopped() -> Any:
-    resume = decide.Decider._resume
+    resume = decide.Decider.resume
 
     def forgetful(self: Any, suspended: Any, resumed: Any, **source: str) -> None:
         child = {"child": resumed["child"]} if resumed and "child" in resumed else None
         resume(self, suspended, child, **source)
 
-    return patch.object(decide.Decider, "_resume", forgetful)
+    return patch.object(decide.Decider, "resume", forgetful)
 
 
 def forget_the_skipped() -> Any:

@@ -13,7 +13,7 @@ from ..engine.limits import size_of
 from ..engine.state import Command, split_token_key
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
-from ..protocol import ChildRequest, Outcome
+from ..protocol import ChildRequest, Outcome, WaitRequest
 from .reference import executions_of
 
 KINDS = {"done": e.CALL_DONE, "error": e.CALL_ERROR, "deferred": e.CALL_DEFERRED, "parked": e.CALL_PARKED}
@@ -77,8 +77,10 @@ def _content(outcome: Outcome, command: Command) -> dict[str, Any]:
                 raise InvalidRequest(f"`delay` must be between 0 and {limits.DELAY_SECONDS} seconds")
             return {"delay": outcome.delay, **_resume(outcome)}
         case "parked":
-            if outcome.child is None:
-                raise InvalidRequest("a parked outcome needs `child`")
+            if outcome.wait is not None and outcome.child is None:
+                return {"wait": _wait(outcome.wait), **_resume(outcome)}
+            if outcome.child is None or outcome.wait is not None:
+                raise InvalidRequest("a parked outcome needs either `child` or `wait`")
             return {"child": _child(outcome.child), **_resume(outcome)}
     payload = _data(outcome)
     if outcome.status == "error":
@@ -105,6 +107,15 @@ def _child(request: ChildRequest) -> dict[str, Any]:
         "payload": PAYLOAD_PLACEHOLDER,
         "payload_ref": _part("child.payload_ref", request.payload_ref, limits.INLINE_BYTES),
     }
+
+
+def _wait(request: WaitRequest) -> dict[str, Any]:
+    given = [name for name in ("due", "delay", "signal") if getattr(request, name) is not None]
+    if len(given) != 1:
+        raise InvalidRequest("`wait` needs one of `due`, `delay` and `signal`")
+    if max(request.delay or 0, request.timeout or 0) > limits.DELAY_SECONDS:
+        raise InvalidRequest(f"a wait may take at most {limits.DELAY_SECONDS} seconds")
+    return request.model_dump(exclude_defaults=True)
 
 
 def _data(outcome: Outcome) -> dict[str, Any]:

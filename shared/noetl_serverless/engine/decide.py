@@ -17,15 +17,15 @@ from ..playbook.scope import Scope
 from ..playbook.template import TemplateError, truthy
 from ..playbook.values import InvalidValue
 from . import events as e
-from . import loops
+from . import loops, waits
 from .assigned import SetValues
 from .decision import Decision, error_of
 from .events import Event
 from .evolve import apply, apply_route, evolve, outcome_of
-from .ids import command_id, execution_id
+from .ids import execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
-from .state import State, Suspended, split_token_key, token_key
+from .state import State, split_token_key, token_key
 
 SKIPPED = "step.skipped"
 # names of events after which only arcs that handle failures are taken
@@ -63,8 +63,14 @@ def reason_to_ignore(state: State, fact: Event) -> str | None:
     """Why nothing follows from `fact` in this state; None if something may."""
     if fact.type in e.REPORTS and fact.command_id not in state.commands:
         return "the command is not open"
-    if fact.type == e.TIMER_FIRED and fact.payload["timer"] not in state.timers:
+    if fact.type == e.TIMER_FIRED and not state.has_timer(fact.payload["timer"]):
         return "the timer is not set"
+    if fact.type == e.SIGNAL_RECEIVED and fact.payload.get("id") in state.signal_ids:
+        return "the signal was received before"
+    if fact.type == e.PAUSED and state.paused is not None:
+        return "it is paused already"
+    if fact.type == e.RESUMED and state.paused is None:
+        return "it is not paused"
     if fact.type == e.CHILD_ENDED and fact.payload["execution_id"] not in state.children:
         return "the child is not waited for"
     return None
@@ -123,24 +129,25 @@ class Decider(Decision):
         self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._command_fields())
 
     def parked(self) -> None:
+        if (request := self.fact.payload.get("wait")) is not None:
+            waits.begin(self, request)
+            return
         child = self.fact.payload["child"]
         seed = f"{self.state.execution_id}/{self.fact.command_id}/{self.fact.seq}"
         payload = {
             "execution_id": execution_id(self.fact.at, seed),
             "depth": self.state.depth + 1,
             "resume": self.fact.payload.get("resume"),
-            "resumes": self._resumes(),
+            "resumes": self.resumes(),
             **child,
         }
         self.emit(e.CHILD_STARTED, payload, **self._command_fields())
 
-    def _resumes(self) -> bool:
-        """Whether the worker has more to do when the child has ended; if not, the child's end is the step's end."""
-        step = self.plan.steps[self.fact.step or ""]
-        return step.loop is not None or len(step.tasks) > 1 or bool(step.tasks[0].rules)
-
     def timer_fired(self) -> None:
         name = self.fact.payload["timer"]
+        if name in self.state.waits:
+            waits.time_out(self, name)
+            return
         suspended = self.state.timers.get(name)
         if suspended is None:
             return
@@ -152,7 +159,7 @@ class Decider(Decision):
         elif suspended.kind == "deadline":
             self._time_out(suspended.key)
         else:
-            self._resume(suspended, suspended.resume, timer=name)
+            self.resume(suspended, suspended.resume, timer=name)
 
     def _time_out(self, key: str) -> None:
         """End the run of a step with an error, whatever of it is under way."""
@@ -172,7 +179,7 @@ class Decider(Decision):
         suspended = self.state.children.get(child)
         if suspended is not None:
             ending = {key: payload[key] for key in CHILD_END_FIELDS if key in payload}
-            self._resume(suspended, {**(suspended.resume or {}), "child": ending}, child=child)
+            self.resume(suspended, {**(suspended.resume or {}), "child": ending}, child=child)
             return
         assert self.fact.step is not None and self.fact.generation is not None
         token = self.state.tokens.get(token_key(self.fact.step, self.fact.generation))
@@ -196,36 +203,6 @@ class Decider(Decision):
 
     def _command_fields(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
-
-    def _resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
-        name, generation = split_token_key(suspended.key)
-        if not self.affords(name):
-            return
-        attempt = suspended.attempt + 1
-        frame = suspended.frame
-        scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
-        if scope is None:
-            return
-        self.emit(
-            e.ISSUED,
-            {
-                "kind": suspended.kind,
-                "attempt": attempt,
-                "scope": scope,
-                **({"frame": list(frame)} if frame else {}),
-                **({"resume": resume} if resume else {}),
-                **source,
-            },
-            step=name,
-            generation=generation,
-            command=command_id(name, generation, frame[0] if frame else None, attempt),
-        )
-
-    def _sees_ctx_of_opening(self, suspended: Suspended) -> bool:
-        """Whether a frame continues with what its loop was opened with, and what its own items have set. A worker of
-        the previous release does not keep the latter."""
-        keeps_set = suspended.frame is not None and e.OWN_SET in (suspended.resume or {})
-        return keeps_set and self.state.tokens[suspended.key].phase == "sharing"
 
     # -- a step's end
 
@@ -401,4 +378,5 @@ DECIDE: dict[str, Callable[[Decider], None]] = {
     e.FRAME_COMMITTED: Decider.frame_committed,
     e.TIMER_FIRED: Decider.timer_fired,
     e.CHILD_ENDED: Decider.child_ended,
+    e.SIGNAL_RECEIVED: waits.signal_received,
 }

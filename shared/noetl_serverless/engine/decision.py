@@ -18,7 +18,7 @@ from .events import Event
 from .evolve import apply
 from .ids import command_id
 from .limits import DecisionSize, check_scope
-from .state import State
+from .state import State, Suspended, split_token_key
 
 
 class Decision(ABC):
@@ -101,6 +101,43 @@ class Decision(ABC):
             generation=generation,
             command=command_id(step.name, generation, opening=kind == "open"),
         )
+
+    def resume(self, suspended: Suspended, resume: dict[str, Any] | None, **source: str) -> None:
+        """Issue a command that was suspended once more; `source`: the timer or the child that it waited for."""
+        name, generation = split_token_key(suspended.key)
+        if not self.affords(name):
+            return
+        attempt = suspended.attempt + 1
+        frame = suspended.frame
+        scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
+        if scope is None:
+            return
+        self.emit(
+            e.ISSUED,
+            {
+                "kind": suspended.kind,
+                "attempt": attempt,
+                "scope": scope,
+                **({"frame": list(frame)} if frame else {}),
+                **({"resume": resume} if resume else {}),
+                **source,
+            },
+            step=name,
+            generation=generation,
+            command=command_id(name, generation, frame[0] if frame else None, attempt),
+        )
+
+    def _sees_ctx_of_opening(self, suspended: Suspended) -> bool:
+        """Whether a frame continues with what its loop was opened with, and what its own items have set. A worker of
+        the previous release does not keep the latter."""
+        keeps_set = suspended.frame is not None and e.OWN_SET in (suspended.resume or {})
+        return keeps_set and self.state.tokens[suspended.key].phase == "sharing"
+
+    def resumes(self) -> bool:
+        """Whether the worker that gave its command back has more to do once that has ended which it waits for; if not,
+        this is the end of the step."""
+        step = self.plan.steps[self.fact.step or ""]
+        return step.loop is not None or len(step.tasks) > 1 or bool(step.tasks[0].rules)
 
     # -- scopes
 

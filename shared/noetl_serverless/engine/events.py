@@ -22,6 +22,11 @@ CALL_PARKED = "call.parked"
 FRAME_COMMITTED = "frame.committed"
 TIMER_FIRED = "timer.fired"
 CHILD_ENDED = "child.ended"
+# nothing of it is claimed, and none of its timers fires, until it goes on
+PAUSED = "execution.paused"
+RESUMED = "execution.resumed"
+# data for a wait of the execution, by the name of a signal
+SIGNAL_RECEIVED = "signal.received"
 CANCELLED = "execution.cancelled"
 # it leaves quarantine and continues as it was
 RETRIED = "execution.retried"
@@ -30,7 +35,9 @@ DROPPED = "execution.dropped"
 
 # a worker's report of a command, of which each command has one
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
-FACTS = REPORTS | {STARTED, TIMER_FIRED, CHILD_ENDED, CANCELLED, RETRIED, DROPPED}
+FACTS = REPORTS | {
+    *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, RETRIED, DROPPED),
+}
 
 ISSUED = "command.issued"
 STEP_EXIT = "step.exit"
@@ -40,16 +47,20 @@ LOOP_OPENED = "loop.opened"
 LOOP_DONE = "loop.done"
 TIMER_SET = "timer.set"
 CHILD_STARTED = "child.started"
+WAIT_STARTED = "wait.started"
+WAIT_ENDED = "wait.ended"
 COMPLETED = "playbook.completed"
 FAILED = "playbook.failed"
 
 DECISIONS = frozenset(
     {
         *(ISSUED, STEP_EXIT, STEP_SKIPPED, STEP_TIMED_OUT, LOOP_OPENED, LOOP_DONE),
-        *(TIMER_SET, CHILD_STARTED, COMPLETED, FAILED),
+        *(TIMER_SET, CHILD_STARTED, WAIT_STARTED, WAIT_ENDED, COMPLETED, FAILED),
     }
 )
 
+# events of which the release before knows nothing: it must not fold them
+NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED})
 
 # beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
 # of the two

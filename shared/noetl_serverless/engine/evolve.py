@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..limits import LOOP_INLINE_BYTES
+from ..limits import LOOP_INLINE_BYTES, SIGNAL_IDS
 from . import events as e
 from .budget import record_spent
 from .events import Event
-from .state import Command, Cursor, Loop, State, Suspended, Token, split_token_key, token_key
+from .state import Command, Cursor, Loop, Paused, Signal, State, Suspended, Token, Wait, split_token_key, token_key
 
 
 def evolve(state: State, event: Event) -> State:
@@ -195,6 +195,10 @@ def _deferred(state: State, event: Event) -> None:
 
 
 def _timer_set(state: State, event: Event) -> None:
+    if state.paused is not None:
+        state.paused = state.paused.with_timer(event.payload["timer"], event.payload["due"], event.at)
+    if event.payload["timer"] in state.waits:
+        return
     if event.command_id is None:
         key = token_key(event.step or "", event.generation or 0)
         suspended = Suspended(key=key, kind="deadline", attempt=0, frame=None, resume=None)
@@ -219,6 +223,49 @@ def _suspend(state: State, event: Event, phase: Any) -> Suspended:
         resume=event.payload.get("resume"),
         return_step=event.payload.get("return_step"),
     )
+
+
+def _wait_started(state: State, event: Event) -> None:
+    payload = event.payload
+    suspended = _suspend(state, event, "parked")
+    state.waits[payload["wait"]] = Wait(
+        key=suspended.key,
+        kind=suspended.kind,
+        attempt=suspended.attempt,
+        frame=suspended.frame,
+        resume=suspended.resume,
+        signal=payload.get("signal"),
+        approval=payload.get("approval", False),
+        fixed=payload.get("fixed", False),
+        resumes=payload["resumes"],
+    )
+
+
+def _paused(state: State, event: Event) -> None:
+    timers = event.payload.get("timers", {})
+    state.paused = Paused(event.at, {name: (due, event.at) for name, due in timers.items()})
+
+
+def _resumed(state: State, event: Event) -> None:
+    state.paused = None
+
+
+def _signal_received(state: State, event: Event) -> None:
+    """It is kept until a wait takes it."""
+    payload = event.payload
+    state.signals = (*state.signals, Signal(payload["signal"], payload.get("data")))
+    if (id := payload.get("id")) is not None:
+        state.signal_ids = (*state.signal_ids[1 - SIGNAL_IDS :], id)
+
+
+def _wait_ended(state: State, event: Event) -> None:
+    payload = event.payload
+    if (name := payload.get("signal")) is not None:
+        taken = next(index for index, signal in enumerate(state.signals) if signal.name == name)
+        state.signals = state.signals[:taken] + state.signals[taken + 1 :]
+    wait = state.waits.pop(payload["wait"])
+    if not wait.resumes and not _is_stale(state, event):
+        state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
 
 
 def _child_ended(state: State, event: Event) -> None:
@@ -311,7 +358,7 @@ def _step_timed_out(state: State, event: Event) -> None:
     """Nothing of this run of the step is under way any more. A loop keeps its counts, and ends with its own event."""
     assert event.step is not None
     key = token_key(event.step, event.generation or 0)
-    for outstanding in (state.commands, state.timers, state.children):
+    for outstanding in (state.commands, state.timers, state.children, state.waits):
         for name in [name for name, item in outstanding.items() if item.key == key]:
             del outstanding[name]
     if not _is_stale(state, event):
@@ -328,9 +375,12 @@ def _ended(state: State, event: Event) -> None:
     if e.QUARANTINED in event.payload:
         # it may be retried
         return
-    waits = (state.tokens, state.waiting, state.commands, state.timers, state.children)
-    for container in (*waits, state.loops, state.writers, state.cursors):
+    under_way = (state.tokens, state.waiting, state.commands, state.timers, state.children, state.waits)
+    for container in (*under_way, state.loops, state.writers, state.cursors):
         container.clear()
+    state.signals = ()
+    state.signal_ids = ()
+    state.paused = None
 
 
 def _retried(state: State, event: Event) -> None:
@@ -350,6 +400,9 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.FRAME_COMMITTED: _frame_committed,
     e.TIMER_FIRED: _unchanged,
     e.CHILD_ENDED: _child_ended,
+    e.SIGNAL_RECEIVED: _signal_received,
+    e.PAUSED: _paused,
+    e.RESUMED: _resumed,
     e.CANCELLED: _ended,
     e.RETRIED: _retried,
     e.DROPPED: _unchanged,
@@ -361,6 +414,8 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.LOOP_DONE: _loop_done,
     e.TIMER_SET: _timer_set,
     e.CHILD_STARTED: _child_started,
+    e.WAIT_STARTED: _wait_started,
+    e.WAIT_ENDED: _wait_ended,
     e.COMPLETED: _ended,
     e.FAILED: _ended,
 }

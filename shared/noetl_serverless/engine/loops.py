@@ -160,7 +160,7 @@ def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] |
 
 
 def _open_frames(state: State, key: str) -> Iterator[tuple[int, int, int, int]]:
-    for outstanding in (state.commands, state.timers, state.children):
+    for outstanding in (state.commands, state.timers, state.children, state.waits):
         for item in outstanding.values():
             if item.key == key and item.frame is not None:
                 yield item.frame

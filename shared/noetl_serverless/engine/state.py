@@ -72,6 +72,41 @@ class Suspended:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
+class Wait(Suspended):
+    """A command that a signal, or without a name of one a time, will resume. With `approval` the signal's data is a
+    decision. `resumes`: whether its worker has more to do then; if not, the end of the wait is that of the step."""
+
+    signal: str | None = None
+    approval: bool = False
+    # until an instant that a pause does not move
+    fixed: bool = False
+    resumes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that no wait has taken yet."""
+
+    name: str
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Since when, in ms, and its timers: when each was due, and since when it has stood still."""
+
+    at: int
+    timers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def with_timer(self, name: str, due: int, at: int) -> Paused:
+        return Paused(self.at, {**self.timers, name: (due, max(at, self.at))})
+
+    @classmethod
+    def restore(cls, value: Mapping[str, Any]) -> Paused:
+        return cls(value["at"], {name: (due, since) for name, (due, since) in value["timers"].items()})
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Loop:
     """A loop's window. Finished items are only counted here; their results are in the log."""
 
@@ -141,6 +176,12 @@ class State:
     cursors: dict[str, Cursor] = field(default_factory=dict)
     timers: dict[str, Suspended] = field(default_factory=dict)
     children: dict[str, Suspended] = field(default_factory=dict)
+    # by name; see `waits`
+    waits: dict[str, Wait] = field(default_factory=dict)
+    # in the order in which they came, and the ids of the last ones that had one
+    signals: tuple[Signal, ...] = ()
+    signal_ids: tuple[str, ...] = ()
+    paused: Paused | None = None
     # the last step that ended a branch: its outcome is the execution's result
     last: str | None = None
     error: dict[str, Any] | None = None
@@ -148,9 +189,23 @@ class State:
     budget: dict[str, Any] | None = None
     spent: dict[str, Spent] = field(default_factory=dict)
 
+    def has_timer(self, name: str) -> bool:
+        """Whether a timer of that name is set: that of a wait is named as the wait."""
+        return name in self.timers or name in self.waits
+
     @property
     def ended(self) -> bool:
         return self.status in ("completed", "failed", "cancelled")
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it waits for a time, a sub-playbook or a signal."""
+        return bool(self.timers or self.children or self.waits)
+
+    @property
+    def version(self) -> int:
+        """Of the stored form: the second one has parts of which the release before knows nothing."""
+        return 2 if self.waits or self.signals or self.signal_ids or self.paused else 1
 
     @property
     def quarantined(self) -> bool:
@@ -177,6 +232,10 @@ class State:
             cursors=dict(self.cursors),
             timers=dict(self.timers),
             children=dict(self.children),
+            waits=dict(self.waits),
+            signals=self.signals,
+            signal_ids=self.signal_ids,
+            paused=self.paused,
             last=self.last,
             error=self.error,
             budget=self.budget,
@@ -223,6 +282,11 @@ class State:
         values["cursors"] = {key: Cursor(**value) for key, value in values.get("cursors", {}).items()}
         values["timers"] = {key: Suspended.restore(value) for key, value in values.get("timers", {}).items()}
         values["children"] = {key: Suspended.restore(value) for key, value in values.get("children", {}).items()}
+        values["waits"] = {key: Wait.restore(value) for key, value in values.get("waits", {}).items()}
+        values["signals"] = tuple(Signal(**value) for value in values.get("signals", ()))
+        values["signal_ids"] = tuple(values.get("signal_ids", ()))
+        if (paused := values.get("paused")) is not None:
+            values["paused"] = Paused.restore(paused)
         values["spent"] = {key: tuple(value) for key, value in values.get("spent", {}).items()}
         return cls(workload=workload, **values)
 

@@ -17,7 +17,7 @@ from .state import State
 
 # the versions of the payloads and of the states that this code writes
 VERSION = 1
-STATE_VERSION = 1
+STATE_VERSION = 2
 FIRST_VERSION = 1
 # incremented once in a release that writes anything differently from the one before, even a field that older code
 # ignores; the two versions above are for what older code must not read

@@ -164,15 +164,22 @@ def _loops(state: State) -> list[Row]:
 
 
 def _commands(state: State, log: list[Event]) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
+    # when timers are due after a pause
+    later: dict[str, int] = {}
     # in quarantine the state keeps commands and timers that have no rows any more
     for event in () if state.ended else log:
         payload = event.payload
         if event.type == e.ISSUED and event.command_id in state.commands:
             kind, attempt = payload["kind"], payload["attempt"]
             rows.append(_command(event, event.command_id, kind, attempt, "open", None))
-        elif event.type == e.TIMER_SET and payload["timer"] in state.timers:
+        elif event.type == e.TIMER_SET and state.has_timer(payload["timer"]):
             rows.append(_command(event, payload["timer"], "timer", payload.get("attempt", 1), "timer", payload["due"]))
+        elif event.type == e.RESUMED:
+            later.update(payload.get("timers", {}))
+    for row in rows:
+        if "due" in row:
+            row["due"] = later.get(row["command_id"], row["due"])
     return _sorted([*rows, *_dead(log)])
 
 

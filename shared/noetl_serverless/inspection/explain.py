@@ -9,7 +9,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
-from ..engine.state import State, split_token_key, token_key
+from ..engine.state import State, Wait, split_token_key, token_key
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
 from .event_text import code_line, error_text, event_texts
@@ -311,11 +311,28 @@ class _Explainer:
             )
             text = f"its sub-playbook runs as execution {child}"
             found.append({**_wait("child", suspended.key, text, self.effects.at(child_started), None), "child": child})
+        for name, suspended in self.state.waits.items():
+            found.append(self._signal_wait(name, suspended))
         for name in self.state.waiting:
             others = sorted(blockers(self.plan, self.state, name))
             text = f"its join waits for {', '.join(others)}"
             found.append({"for": "join", "step": name, "text": text, "steps": others})
         return [wait for wait in found if step is None or wait["step"] == step]
+
+    def _signal_wait(self, name: str, wait: Wait) -> Json:
+        begun = next(event for event in self.log if event.type == e.WAIT_STARTED and event.payload["wait"] == name)
+        timer = next(
+            (event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == name), None
+        )
+        due = {} if timer is None else {"due": timer.payload["due"]}
+        if wait.signal is None:
+            kind, text = "timer", "it continues when its time has come"
+        elif wait.approval:
+            kind, text = "approval", f"it waits for the approval '{wait.signal}'"
+        else:
+            kind, text = "signal", f"it waits for the signal '{wait.signal}'"
+        signal = {} if wait.signal is None else {"signal": wait.signal}
+        return {**_wait(kind, wait.key, text, self.effects.at(begun), None), **signal, **due}
 
 
 QUARANTINE = "the execution is in quarantine: it continues from here after a retry"
@@ -324,7 +341,7 @@ EXIT_TEXTS = {
     e.CANCELLED: "the execution is cancelled while in quarantine",
     e.DROPPED: "the execution is dropped from quarantine; its status does not change",
 }
-ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED, e.STEP_TIMED_OUT})
+ENDINGS = frozenset({e.CALL_DONE, e.CALL_ERROR, e.LOOP_DONE, e.CHILD_ENDED, e.WAIT_ENDED, e.STEP_TIMED_OUT})
 FAILING = frozenset({e.CALL_ERROR, e.STEP_TIMED_OUT})
 ASK_ONLY_FAILURES = frozenset({e.CALL_ERROR, e.STEP_SKIPPED, "loop.failed"})
 

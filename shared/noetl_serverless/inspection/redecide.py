@@ -25,7 +25,7 @@ from .loop_items import RecordedItems
 
 PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to succeed without data"
-# the subject of the start and of a cancellation, which nothing waits for
+# the subject of the start, of a cancellation and of a signal, which need not be waited for
 NO_SUBJECT = ""
 
 
@@ -135,7 +135,7 @@ class _Redecision:
     def _next(self) -> Event | None:
         """The earliest recorded fact about something that is waited for now."""
         state = self.state
-        waited = [NO_SUBJECT, *state.commands, *state.timers, *state.children]
+        waited = [NO_SUBJECT, *state.commands, *state.timers, *state.children, *state.waits]
         known = [facts[0] for name in waited if (facts := self.facts.get(name))]
         fact = next((fact for fact in sorted(known, key=lambda fact: fact.seq) if self._fits(fact)), None)
         if fact is not None:
@@ -249,6 +249,10 @@ class _Redecision:
             self.done.missing[timer] = "no such delay was recorded"
         for child in self.state.children:
             self.done.missing[child] = "the end of this sub-playbook was not recorded"
+        for name, wait in self.state.waits.items():
+            self.done.missing[name] = (
+                f"no signal '{wait.signal}' was recorded" if wait.signal else "no such time was recorded"
+            )
 
     def _reason(self, key: str, frame: tuple[int, int, int, int] | None, kind: str) -> str:
         if frame is not None:
@@ -263,7 +267,7 @@ def _subject(fact: Event) -> str:
             return str(fact.payload["timer"])
         case e.CHILD_ENDED:
             return str(fact.payload["execution_id"])
-        case e.STARTED | e.CANCELLED:
+        case e.STARTED | e.CANCELLED | e.SIGNAL_RECEIVED:
             return NO_SUBJECT
     return fact.command_id or ""
 

@@ -52,7 +52,7 @@ async def resolve_child_again(
     it cannot be read, the fact and all behind it wait (ResultStoreUnavailable), at most MAX_WAIT_MS; `now` in ms."""
     if (
         fact.type != e.CALL_PARKED
-        or PAYLOAD_REF not in fact.payload["child"]
+        or PAYLOAD_REF not in fact.payload.get("child", {})
         or fact.command_id not in transition.state.commands
     ):
         return fact

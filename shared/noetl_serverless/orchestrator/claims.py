@@ -102,7 +102,7 @@ def _pipelined(
     # not for a redelivered command: if the worker ran ahead of it, a later command that kills the worker would count
     # against this one
     is_only_command = lease.delivery == 1 and list(state.commands) == [lease.command_id]
-    if not is_only_command or state.timers or state.children:
+    if not is_only_command or state.is_suspended:
         return {"order": digest}
     snapshot = orjson.dumps(state.snapshot())
     if max(len(orjson.dumps(state.workload)), len(snapshot)) > AHEAD_BYTES:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.state import State
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
 from ..ports import EventStore, LockedExecution
@@ -20,6 +21,7 @@ from .children import resolve_child_again
 from .execution_cache import ExecutionCache
 from .handover import Handover
 from .notifications import Notifications
+from .pauses import due_times, with_timers
 from .payloads import PAYLOAD_REF, Payloads, payload_bytes
 from .plans import Plans
 from .quarantine import drop_transition, retry_transition
@@ -204,17 +206,18 @@ class Commits:
         fact: Event | None = None,
         closes: tuple[str, int] | None = None,
         claimant: Claimant | None = None,
+        check: Callable[[State], None] | None = None,
     ) -> tuple[CommitResult, dict[str, LoadedExecution]] | None:
-        """Process the inbox, and then `fact`. None if there is nothing to process, or the execution has ended, or
-        `fact` closes a timer that is no longer set. Raises NotFound, and Busy if others always came first or only a
-        newer release can read the execution."""
+        """Process the inbox, and then `fact`, unless `check` raises for the state before it. None if there is nothing
+        to process, or the execution has ended, or `fact` closes a timer that is no longer set, or that must not fire
+        now. Raises NotFound, and Busy if others always came first or only a newer release can read the execution."""
         last_result: tuple[CommitResult, dict[str, LoadedExecution]] | None = None
         attempt = 0
         while attempt < MAX_COMMIT_ATTEMPTS:
             if attempt:
                 await asyncio.sleep(0.001 * attempt)
             async with self.cache.exclusive([execution_id]):
-                transition = await self._inbox_transition(execution_id, fact, closes)
+                transition = await self._inbox_transition(execution_id, fact, closes, check)
                 if transition is None:
                     return last_result if fact is None else None
                 result, executions = await self.commit_transitions(
@@ -305,8 +308,19 @@ class Commits:
         await self.process_inboxes(committed[1].with_new_facts)
         return True
 
+    async def _with_timers(self, transition: Transition, fact: Event) -> Event:
+        """A fact that pauses the execution, or lets it go on, with what the log has to know of its timers."""
+        if fact.type not in (e.PAUSED, e.RESUMED):
+            return fact
+        rows = await self._event_store.timers(transition.execution.execution_id) if fact.type == e.PAUSED else {}
+        return with_timers(fact, transition.state, due_times(rows, transition.events, transition.state))
+
     async def _inbox_transition(
-        self, execution_id: str, fact: Event | None, closes: tuple[str, int] | None
+        self,
+        execution_id: str,
+        fact: Event | None,
+        closes: tuple[str, int] | None,
+        check: Callable[[State], None] | None = None,
     ) -> Transition | None:
         execution = await self._load_fresh(execution_id)
         if execution.is_from_newer_release:
@@ -328,14 +342,19 @@ class Commits:
             if transition.state.ended and not transition.quarantine:
                 transition.consumed.append(inbox_id)
             else:
-                transition.apply(
-                    await resolve_child_again(self._playbooks, self._payloads, transition, inbox_fact, self._clock()),
-                    inbox_id=inbox_id,
-                )
+                now = self._clock()
+                resolved = await resolve_child_again(self._playbooks, self._payloads, transition, inbox_fact, now)
+                transition.apply(await self._with_timers(transition, resolved), inbox_id=inbox_id)
         # a state that cannot be read does not list its timers; the commit checks the timer's row
-        is_timer_gone = closes is not None and execution.read_error is None and closes[0] not in transition.state.timers
+        is_timer_gone = (
+            closes is not None and execution.read_error is None and not transition.state.has_timer(closes[0])
+        )
+        # the timer fires once the execution goes on
+        is_timer_gone |= closes is not None and transition.state.paused is not None
         if fact is not None and not transition.incomplete and not is_timer_gone and not transition.state.ended:
-            transition.apply(fact, closes)
+            if check is not None:
+                check(transition.state)
+            transition.apply(await self._with_timers(transition, fact), closes)
         return transition if transition.events else None
 
     async def _load_fresh(self, execution_id: str) -> LoadedExecution:
@@ -351,6 +370,10 @@ class Commits:
         new = new_child(parent.execution, started, plan, payload)
         transition = Transition(new.execution, plan)
         transition.apply(new.fact)
+        if parent.state.paused is not None:
+            # one that a worker has still requested begins with the others
+            fact = Event(e.PAUSED, new.fact.at, payload={"reason": "its parent is paused"})
+            transition.apply(await self._with_timers(transition, fact))
         return transition.to_commit(new.row)
 
 

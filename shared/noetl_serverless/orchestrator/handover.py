@@ -45,7 +45,8 @@ class Handover:
         """The claimant of what the commits issue."""
         if self._worker is None:
             return None
-        issued = sum(event.type == e.ISSUED for commit in commits for event in commit.events)
+        going_on = [commit for commit in commits if commit.execution.state.paused is None]
+        issued = sum(event.type == e.ISSUED for commit in going_on for event in commit.events)
         return self._worker.offer(issued) if issued else None
 
     async def complete(

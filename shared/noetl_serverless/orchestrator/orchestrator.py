@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..engine import events as e
+from ..engine.decide import reason_to_ignore
 from ..engine.events import Event
 from ..engine.state import State
-from ..errors import InvalidRequest, NotFound, Unavailable
+from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..playbook.plan import Plan
 from ..ports import CatalogEntry, EventStore, ResultStore
 from ..protocol import (
@@ -42,11 +44,16 @@ from .older_workers import OlderWorkers
 from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
+from .signals import check_signal, validated_signal
 from .start import Started, new_root, repeated_start, validated_payload
 from .transition import Transition
 
 # attempts of a start whose id or key another start takes first, of the same principal or of another
 MAX_START_ATTEMPTS = 3
+
+
+class _Unneeded(Exception):
+    """A fact would change nothing."""
 
 
 def wall_clock() -> int:
@@ -154,6 +161,55 @@ class Orchestrator:
             for child in await self._event_store.running_children(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
+
+    async def signal(
+        self,
+        execution_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        id: str | None = None,
+        by: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Send a signal to an execution, for one of its waits, now or later. False if one with this `id` came before.
+        Raises NotFound, InvalidRequest, and Conflict if it has ended or keeps too many signals."""
+        optional = {"data": None if data is None else validated_signal(data), "id": id, "by": dict(by) if by else None}
+        payload = {"signal": name, **{key: value for key, value in optional.items() if value is not None}}
+        fact = Event(e.SIGNAL_RECEIVED, self._clock(), payload=payload)
+        return await self._change(execution_id, fact, partial(check_signal, fact))
+
+    async def pause(self, execution_id: str, reason: str = "", by: Mapping[str, Any] | None = None) -> bool:
+        """Pause an execution and its sub-playbooks: what a worker has begun ends; nothing else is claimed, and no timer
+        fires. False if it is paused already. Raises NotFound, and Conflict if it has ended."""
+        return await self._switch(e.PAUSED, execution_id, reason, by)
+
+    async def resume(self, execution_id: str, by: Mapping[str, Any] | None = None) -> bool:
+        """Let a paused execution and its sub-playbooks go on. False if it is not paused. Raises as `pause` does."""
+        return await self._switch(e.RESUMED, execution_id, "", by)
+
+    async def _switch(self, kind: str, execution_id: str, reason: str, by: Mapping[str, Any] | None) -> bool:
+        payload = {"reason": validated_payload(reason), "by": dict(by) if by else None}
+        fact = Event(kind, self._clock(), payload={name: value for name, value in payload.items() if value})
+        return await self._change(execution_id, fact, lambda state: None)
+
+    async def _change(self, execution_id: str, fact: Event, check: Callable[[State], None]) -> bool:
+        """Commit a fact that somebody asks for; False if it would change nothing."""
+        was_ended = True
+
+        def checked(state: State) -> None:
+            nonlocal was_ended
+            was_ended = False
+            if (reason := reason_to_ignore(state, fact)) is not None:
+                raise _Unneeded(reason)
+            check(state)
+
+        try:
+            await self._commits.commit_fact(execution_id, fact, check=checked)
+        except _Unneeded:
+            return False
+        if was_ended:
+            raise Conflict(f"execution {execution_id} has ended")
+        return True
 
     async def _descendants(self, execution_id: str) -> list[str]:
         descendants: list[str] = []

@@ -31,7 +31,14 @@ def retry_transition(locked: LockedExecution, plan: Plan, at: int) -> Transition
             f"execution {execution.execution_id} still cannot continue: {transition.quarantine['error']['message']}"
         )
     closed = {_closed_by(fact) for fact in row.facts}
-    issued = project(execution.execution_id, locked.issued(), plan.pool, execution.path, plan.weight).commands
+    issued = project(
+        execution.execution_id,
+        locked.issued(),
+        plan.pool,
+        execution.path,
+        plan.weight,
+        paused=execution.state.paused is not None,
+    ).commands
     rows = still_open(issued, execution.state)
     transition.reissued = [row for row in rows if row["command"] not in closed]
     ended_children = {fact["payload"].get("execution_id") for fact in row.facts}

@@ -265,8 +265,8 @@ class Reports:
             identity = outcome.model_dump(include={"execution_id", "command_id", "fence"})
             refused = Outcome(**identity, status="error", error=reason)
             fact = fact_of(refused, command, at, batch.request.worker_id)
-        parked = fact.type == e.CALL_PARKED
-        return await resolve_child(self._playbooks, self._payloads, transition, fact) if parked else fact
+        starts_child = fact.type == e.CALL_PARKED and "child" in fact.payload
+        return await resolve_child(self._playbooks, self._payloads, transition, fact) if starts_child else fact
 
     async def _check_owner(self, outcome: Outcome) -> None:
         """Raises InvalidRequest for a reference to a result of an execution that is neither this one nor below it: a

@@ -139,6 +139,8 @@ class Transition:
             # in place, without a second list: there may be very many
             decisions[index] = decision.numbered(self.head + 1)
             self._append(decisions[index])
+        if fact.type in (e.PAUSED, e.RESUMED) and e.IGNORED not in fact.payload:
+            self._tell_children(fact)
         if was_running and self.state.ended:
             self.ended_at_ms = fact.at
             self._notify_parent(fact.at)
@@ -150,6 +152,8 @@ class Transition:
         elif not self.state.ended and self.plan is not None and self.plan.has_step_timeouts:
             self._cancel_left(before, fact, f"the time of its step in execution {self.execution.execution_id} is over")
             self._drop_left(before, fact)
+        if before.waits and not self.state.ended:
+            self._drop_ended_waits(before, fact)
         return decisions
 
     def _cancel_left(self, before: State, fact: Event, reason: str) -> None:
@@ -163,6 +167,11 @@ class Transition:
         closed = {fact.command_id, fact.payload.get("timer")}
         for earlier, now in ((before.commands, self.state.commands), (before.timers, self.state.timers)):
             self.drops += [name for name in earlier if name not in now and name not in closed]
+
+    def _drop_ended_waits(self, before: State, fact: Event) -> None:
+        """The rows of their timers."""
+        fired = fact.payload.get("timer")
+        self.drops += [name for name in before.waits if name not in self.state.waits and name != fired]
 
     def _append(self, event: Event) -> None:
         self.events.append(event)
@@ -205,7 +214,7 @@ class Transition:
         interval = max(SNAPSHOT_EVERY_EVENTS, len(self.state.outcomes) // STEPS_PER_EVENT)
         is_snapshot_due = self.head - self.execution.snapshot >= interval
         # an earlier release would fold these events to another ctx
-        sets_otherwise = any(_sets_otherwise(event) for event in self.events)
+        sets_otherwise = any(event.type in e.NEWER or _sets_otherwise(event) for event in self.events)
         wants_snapshot = (
             row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_otherwise
         )
@@ -215,6 +224,10 @@ class Transition:
             self.state, self.head, self.head if writes_snapshot else self.execution.snapshot
         )
         expected_head = None if row is not None else self.execution.head
+        was_paused = self.execution.state.paused is not None and row is None
+        pause: dict[str, Any] | None = None
+        if not self.state.ended and (self.state.paused is not None) != was_paused:
+            pause = {"at": self.state.paused and self.state.paused.at, "timers": self._later_timers()}
         return ExecutionCommit(
             execution=execution,
             events=self.events,
@@ -230,6 +243,7 @@ class Transition:
             weight=self.plan.weight if self.plan else WEIGHT,
             quarantine=self.quarantine,
             drops=self.drops,
+            pause=pause,
             reissued=self.reissued,
         )
 
@@ -249,6 +263,16 @@ class Transition:
                 "payload": payload,
             }
         )
+
+    def _later_timers(self) -> dict[str, int]:
+        resumed = (event for event in reversed(self.events) if event.type == e.RESUMED)
+        return next((dict(event.payload.get("timers", {})) for event in resumed), {})
+
+    def _tell_children(self, fact: Event) -> None:
+        """What is paused, or goes on, does so with its sub-playbooks."""
+        payload = {name: fact.payload[name] for name in ("by", "reason") if name in fact.payload}
+        for child in self.state.children:
+            self.inbox_facts.append({"id": child, "type": fact.type, "at": fact.at, "payload": payload})
 
     def cancel_children(self, children: Iterable[str], at: int, reason: str) -> None:
         """Put a cancellation into the inbox of each."""

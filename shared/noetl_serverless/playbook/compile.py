@@ -128,7 +128,7 @@ class _Compiler:
             reads=self._reads([input_tree, *secret_input.values()], tasks, loop),
             ctx_is_stable=not self.parallel and not any(rule.set for task in tasks for rule in task.rules),
             sets_iter=any(item.scope == "iter" for task in tasks for rule in task.rules for item in rule.set),
-            parks=any(task.kind == "playbook" for task in tasks),
+            parks=any(task.kind in grammar.PARKING_KINDS for task in tasks),
             place=self.trees.place(path),
             secret_input=secret_input,
             secrets=keychain_names(secret_input.values()),

@@ -8,7 +8,9 @@ from typing import Final
 API_VERSION: Final = "noetl.io/v2"
 API_VERSIONS: Final = (API_VERSION, "noetl.io/v10")
 
-BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook"})
+# tools whose calls give the worker back until something else has happened
+PARKING_KINDS: Final = frozenset({"playbook", "wait"})
+BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook", "wait"})
 LATER_KINDS: Final = frozenset(
     {
         "agent",
@@ -32,12 +34,11 @@ LATER_KINDS: Final = frozenset(
         "subscription",
         "task_sequence",
         "transfer",
-        "wait",
         "wasm",
     }
 )
-# what a tool of these kinds is given is written to the log: of the execution that it starts
-LOGGED_KINDS: Final = frozenset({"playbook"})
+# what a tool of these kinds is given is written to the log
+LOGGED_KINDS: Final = PARKING_KINDS
 # keys of a tool that name credentials, which may be entries of the keychain
 AUTH_FIELDS: Final = frozenset({"auth", "credential", "credentials"})
 SQL_KINDS: Final = frozenset({"postgres", "duckdb"})

@@ -22,7 +22,9 @@ def layer(*specs: Spec) -> Spec:
 
 def timeout_of(playbook: model.Playbook, step: model.Step | None, *tools: model.Tool) -> float | str | Spec | None:
     """The timeout of executor.spec.policy.defaults, step.spec, loop.spec and the tools' specs, in seconds, as a
-    template, or {connect, read} for http."""
+    template, or {connect, read} for http. None for a wait, which has one of its own: it is not the time of a call."""
+    if any(tool.kind == "wait" for tool in tools):
+        return None
     policy = playbook.executor_spec.policy
     loop = step.loop.spec if step is not None and step.loop else None
     parts = (policy and policy.defaults, step and step.spec, loop, *(tool.spec for tool in tools))

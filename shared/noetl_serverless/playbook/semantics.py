@@ -187,14 +187,14 @@ class _Checker:
             self.add("'exec' is for loops over a collection", (*path, "spec", "policy", "exec"))
 
     def _frames(self, step: model.Step, spec: model.LoopSpec, path: Path) -> None:
-        """A command waits for one sub-playbook, not for those of several rows."""
+        """A command waits for one sub-playbook or signal, not for those of several rows."""
         frame = spec.frame
         if frame is None or frame.max_rows == 1 or frame.process != "row":
             return
         for tool in step.tools:
             task = self.workbook.get(tool.name or "") if tool.kind == "workbook" else None
-            if (task.tool if task is not None else tool).kind == "playbook":
-                message = "a sub-playbook for each row requires frames of one row: write max_rows: 1"
+            if (task.tool if task is not None else tool).kind in grammar.PARKING_KINDS:
+                message = "a sub-playbook or a wait for each row requires frames of one row: write max_rows: 1"
                 self.add(message, (*path, "loop", "spec", "frame", "max_rows"))
                 return
 
@@ -251,6 +251,8 @@ class _Checker:
         self._names_of_results(tool, path)
         for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
             self._later(f"'{key}' of {tool.kind}", (*path, key), key=True)
+        if tool.kind == "wait" and tool.spec is not None and tool.spec.timeout is not None:
+            self.add("a wait is no call: write timeout beside its signal", (*path, "spec", "timeout"), key=True)
         if tool.kind != "workbook":
             return
         if tool.name is None:

@@ -146,6 +146,9 @@ class PostgresEventStore(EventStore):
         dropped = [
             {"id": commit.execution.execution_id, "command": command} for commit in commits for command in commit.drops
         ]
+        pauses = [{**commit.pause, "id": commit.execution.execution_id} for commit in commits if commit.pause]
+        if pauses:
+            return self._sql["commit_pausing"], {**params, "dropped": _json(dropped), "pauses": _json(pauses)}
         if not dropped:
             return self._sql["commit"], params
         return self._sql["commit_dropping"], {**params, "dropped": _json(dropped)}
@@ -159,6 +162,7 @@ class PostgresEventStore(EventStore):
                 commit.pool_of or self._pool,
                 commit.execution.path,
                 commit.weight,
+                paused=commit.execution.state.paused is not None,
             )
             rows.stages += projected.stages
             rows.frames += projected.frames
@@ -230,6 +234,10 @@ class PostgresEventStore(EventStore):
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers that are due, in the order in which they are due, from `after` on."""
         return [DueTimer(**row) for row in await self._database.rows(self._sql["due_timers"], limit=limit, after=after)]
+
+    async def timers(self, execution_id: str) -> dict[str, int]:
+        """When its timers are due, by name, in ms."""
+        return dict(await self._database.run(self._sql["timers"], id=int(execution_id)))
 
     async def executions_with_inbox(self, limit: int, after: str = "0") -> list[str]:
         """Executions with facts in their inbox, by id, after the id `after`."""
@@ -337,6 +345,7 @@ def _committed(
         for row in issued.values()
         if row["status"] == "pending"
     ]
+    pending += _waiting(answer.get("resumed", ()))
     return CommitResult(committed, claimed, pending, answer["appended"])
 
 

@@ -37,7 +37,9 @@ class LockedRows(LockedExecution):
 
     def issued(self) -> list[Event]:
         state = self.execution.state
-        rows = self._run("issued_events", id=self._id, commands=list(state.commands), timers=list(state.timers))
+        rows = self._run(
+            "issued_events", id=self._id, commands=list(state.commands), timers=[*state.timers, *state.waits]
+        )
         return [
             Event(kind, int(at), seq=seq, step=step, generation=generation, command_id=command, payload=payload)
             for seq, kind, step, generation, command, at, payload in rows

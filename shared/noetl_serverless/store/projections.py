@@ -9,7 +9,6 @@ from typing import Any
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
-from ..engine.upcast import STATE_VERSION
 from ..limits import WEIGHT
 from ..records import Claimant, ExecutionCommit
 from .shares import playbook_of
@@ -25,9 +24,16 @@ class Rows:
 
 
 def project(
-    execution_id: str, events: Iterable[Event], pool: Callable[[str], str], path: str = "", weight: int = WEIGHT
+    execution_id: str,
+    events: Iterable[Event],
+    pool: Callable[[str], str],
+    path: str = "",
+    weight: int = WEIGHT,
+    *,
+    paused: bool = False,
 ) -> Rows:
-    """The rows of `events`; `pool` names the pool that runs a step, `path` and `weight` are the playbook's."""
+    """The rows of `events`; `pool` names the pool that runs a step, `path` and `weight` are the playbook's. Those of
+    commands and timers of a paused execution wait until it goes on."""
     rows = Rows()
     fairness = {"playbook": playbook_of(path), "weight": weight}
     # a loop over no items opens and ends in one commit, which can write a row only once
@@ -36,11 +42,13 @@ def project(
         match event.type:
             case e.ISSUED:
                 kind = event.payload["kind"]
-                row = _command(execution_id, event, event.command_id, kind, pool, fairness, "pending", None)
+                status = "paused" if paused else "pending"
+                row = _command(execution_id, event, event.command_id, kind, pool, fairness, status, None)
                 rows.commands.append(row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
-                rows.commands.append(_command(execution_id, event, timer, "timer", pool, fairness, "timer", due))
+                status = "paused" if paused else "timer"
+                rows.commands.append(_command(execution_id, event, timer, "timer", pool, fairness, status, due))
             case e.LOOP_OPENED:
                 stage = {**_loop(execution_id, event), "count": event.payload["count"], "status": "open"}
                 opened[event.step, event.generation] = stage
@@ -98,7 +106,7 @@ def execution_row(commit: ExecutionCommit) -> dict[str, Any]:
     }
     if commit.writes_snapshot:
         row["state"] = state.snapshot()
-        row["state_version"] = STATE_VERSION
+        row["state_version"] = state.version
     if commit.new_row is not None:
         row["row"] = commit.new_row
     if state.ended:
@@ -116,7 +124,7 @@ def result_of(state: State) -> dict[str, Any] | None:
 
 def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:
     """The commands that did not already end in the same commit."""
-    return [row for row in commands if row["command"] in state.commands or row["command"] in state.timers]
+    return [row for row in commands if row["command"] in state.commands or state.has_timer(row["command"])]
 
 
 def claim_issued(commands: list[dict[str, Any]], claimant: Claimant) -> None:

@@ -11,7 +11,6 @@ import orjson
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import RUNNING, ExpectedProjections, expected_projections
 from ..limits import WEIGHT
@@ -147,7 +146,8 @@ class Replays:
         leases = self._delete_projections(connection, execution_id)
         self._insert_projections(connection, execution_id, expected, events, stored.inbox, plan)
         row = {**expected.execution, "head": events[-1].seq, "workload": workload}
-        row |= {"state": expected.state.snapshot(), "state_version": STATE_VERSION}
+        row |= {"state": expected.state.snapshot(), "state_version": expected.state.version}
+        row["paused_at"] = expected.state.paused and expected.state.paused.at
         row["principal"] = events[0].payload.get("principal")
         if stored_row is not None:
             connection.run(self._sql["update_execution"], id=execution_id, row=_json(row))
@@ -173,12 +173,14 @@ class Replays:
         plan: Plan | None,
     ) -> None:
         weight = plan.weight if plan is not None else WEIGHT
+        paused = expected.state.paused is not None
         at = {event.seq: event.at for event in events}
         dead_letters = _dead_letters(events)
         commands = [
             {
                 **row,
                 **dead_letters.get(row["command_id"], {}),
+                **({"status": "paused"} if paused and row["status"] != "dead" else {}),
                 "pool": plan.pool(row["step"]) if plan is not None else SHARED,
                 "playbook": playbook_of(expected.execution["path"] or ""),
                 "weight": weight,

@@ -10,7 +10,6 @@ import orjson
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.upcast import STATE_VERSION
 from ..protocol import CommandKey
 from ..records import Claimant, CommitResult, ExecutionCommit, Lease
 from . import prepared
@@ -20,6 +19,8 @@ from .shares import playbook_of
 
 # events with rows of their own beside a command's: see `projections.project`
 _WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, e.FRAME_COMMITTED})
+# the version of the states that it writes
+PLAIN = 1
 # SQLSTATE of `noetl.advance`: a fence is not valid, and nothing was written
 INVALID_FENCE = "NO001"
 ADVANCE = Prepared(
@@ -46,7 +47,7 @@ class Step:
     def is_alone(self) -> bool:
         """Whether the execution waits for nothing but the command that is issued."""
         state = self.commit.execution.state
-        return self.issued is not None and len(state.commands) == 1 and not (state.timers or state.children)
+        return self.issued is not None and len(state.commands) == 1 and not state.is_suspended
 
 
 def steps_of(
@@ -83,13 +84,17 @@ def steps_of(
 
 
 def _is_plain(commit: ExecutionCommit) -> bool:
-    ends = commit.execution.state.ended
+    state = commit.execution.state
+    ends = state.ended
     if commit.new_row is not None:
         is_alone = not commit.closes and commit.new_row.get("parent_execution_id") is None and commit.writes_snapshot
     else:
         is_alone = len(commit.closes) == 1 and commit.worker is not None and (commit.writes_snapshot or not ends)
     return (
         is_alone
+        and state.paused is None
+        and commit.pause is None
+        and (state.version == PLAIN or not commit.writes_snapshot)
         and ends == (commit.ended_at_ms is not None)
         and commit.quarantine is None
         and not (commit.refs or commit.consumed or commit.inbox_facts or commit.drops or commit.reissued)
@@ -115,7 +120,7 @@ def parameters(steps: Sequence[Step], worker: str | None, lease_seconds: float) 
         prepared.texts([state.status.upper() for state in states]),
         prepared.int4s([len(state.outcomes) for state in states]),
         prepared.texts([orjson.dumps(c.execution.state.snapshot()) if c.writes_snapshot else None for c in commits]),
-        prepared.int2(STATE_VERSION),
+        prepared.int2(PLAIN),
         prepared.texts([None if result is None else orjson.dumps(result) for result in results]),
         prepared.texts([None if error is None else orjson.dumps(error) for error in errors]),
         prepared.float8s([commit.ended_at_ms for commit in commits]),

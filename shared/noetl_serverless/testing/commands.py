@@ -65,18 +65,18 @@ class CommandTable(dict[Key, CommandRow]):
                 row = self[(key.execution_id, key.command_id)]
                 if had_begun:
                     row.lost = with_lost_lease(row, self._clock())
-                row.status, row.worker, row.lease_until = "pending", None, 0.0
                 row.deliveries -= 1
-                waiting.append(pending_pointer(row.row))
+                waiting += self._give_back(row)
         return waiting
 
     def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         waiting: list[tuple[str, CommandKey]] = []
+        count = 0
         for row in self._overdue():
-            if row.deliveries < deliveries and len(waiting) < limit:
+            if row.deliveries < deliveries and count < limit:
                 row.lost = with_lost_lease(row, None)
-                row.status, row.worker, row.lease_until = "pending", None, 0.0
-                waiting.append(pending_pointer(row.row))
+                count += 1
+                waiting += self._give_back(row)
         return waiting
 
     def has_expired_leases(self) -> bool:
@@ -123,12 +123,34 @@ class CommandTable(dict[Key, CommandRow]):
         for key, row in issued.items():
             if key in self:
                 continue
-            self[key] = CommandRow(row=row, issued_at=now, status="timer" if row["status"] == "timer" else "pending")
+            status = "pending" if row["status"] == "claimed" else row["status"]
+            self[key] = CommandRow(row=row, issued_at=now, status=status)
             if row["status"] == "claimed":
                 self.lease(key, row["worker"], now + row["lease"])
                 claimed.append(self.as_lease(key))
         # the lease includes its order; the opening of its loop is loaded separately
         return [replace(lease, loop_opened=None) for lease in claimed]
+
+    def pause(self, id: str) -> None:
+        for key, row in self.items():
+            if key[0] == id and row.status in ("pending", "timer"):
+                row.status = "paused"
+
+    def go_on(self, id: str, timers: Mapping[str, int]) -> list[tuple[str, CommandKey]]:
+        """Returns (pool, key) of the commands that are pending again; `timers`: when they are due now, in ms."""
+        waiting: list[tuple[str, CommandKey]] = []
+        for key, row in self.items():
+            if key[0] != id or row.status != "paused":
+                continue
+            if row.row["kind"] == "timer":
+                row.status, row.row = "timer", {**row.row, "due": timers.get(key[1], row.row["due"])}
+            else:
+                row.status = "pending"
+                waiting.append(pending_pointer(row.row))
+        return waiting
+
+    def timers(self, id: str) -> dict[str, int]:
+        return {key[1]: row.row["due"] for key, row in self.items() if key[0] == id and row.row["kind"] == "timer"}
 
     def lease(self, key: Key, worker: str, until: float) -> None:
         row = self[key]
@@ -157,6 +179,11 @@ class CommandTable(dict[Key, CommandRow]):
             loop_opened=opening,
             lost=row.lost or None,
         )
+
+    def _give_back(self, row: CommandRow) -> list[tuple[str, CommandKey]]:
+        row.worker, row.lease_until = None, 0.0
+        row.status = "paused" if self._executions[row.row["id"]].is_paused else "pending"
+        return [pending_pointer(row.row)] if row.status == "pending" else []
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.get((key.execution_id, key.command_id))

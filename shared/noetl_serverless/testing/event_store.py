@@ -137,6 +137,7 @@ class MemoryEventStore(EventStore):
         issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
         claimed = self.commands.issue(issued)
         waiting = [pending_pointer(row) for row in issued.values() if row["status"] == "pending"]
+        waiting += [pointer for prepared in writing for pointer in self._pause(prepared)]
         appended = {id for prepared in writing for id, fact in prepared.appends if self._append(id, fact)}
         for prepared in writing:
             self._quarantine(prepared)
@@ -167,6 +168,9 @@ class MemoryEventStore(EventStore):
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         return self.commands.due_timers(limit, after)
+
+    async def timers(self, execution_id: str) -> dict[str, int]:
+        return self.commands.timers(execution_id)
 
     async def loop_opened(self, execution_id: str, step: str, generation: int) -> dict[str, Any]:
         execution = self.executions[execution_id]
@@ -233,7 +237,8 @@ class MemoryEventStore(EventStore):
     def _prepare(self, commit: ExecutionCommit) -> PreparedCommit:
         """Raises JSONEncodeError."""
         id = commit.execution.execution_id
-        rows = project(id, commit.events, commit.pool_of or self._pool, commit.execution.path, commit.weight)
+        pool, paused = commit.pool_of or self._pool, commit.execution.state.paused is not None
+        rows = project(id, commit.events, pool, commit.execution.path, commit.weight, paused=paused)
         rows.commands = [*still_open(rows.commands, commit.execution.state), *commit.reissued]
         appends = [
             (
@@ -342,6 +347,16 @@ class MemoryEventStore(EventStore):
             for key in [key for key, held in self.commands.items() if key[0] == prepared.id and held.status != "dead"]:
                 del self.commands[key]
         self._register(prepared.id, prepared.refs)
+
+    def _pause(self, prepared: PreparedCommit) -> list[tuple[str, CommandKey]]:
+        pause = prepared.commit.pause
+        if pause is None:
+            return []
+        self.executions[prepared.id].is_paused = pause["at"] is not None
+        if pause["at"] is None:
+            return self.commands.go_on(prepared.id, pause["timers"])
+        self.commands.pause(prepared.id)
+        return []
 
     def _store(self, execution: ExecutionRow, event: Event) -> None:
         execution.events.append(event)

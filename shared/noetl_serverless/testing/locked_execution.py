@@ -37,7 +37,7 @@ class LockedInMemory(LockedExecution):
             event
             for event in self._row.events
             if (event.type == e.ISSUED and event.command_id in state.commands)
-            or (event.type == e.TIMER_SET and event.payload["timer"] in state.timers)
+            or (event.type == e.TIMER_SET and state.has_timer(event.payload["timer"]))
         ]
 
     def ended_children(self) -> list[LoadedExecution]:

@@ -44,6 +44,7 @@ class ExecutionRow:
     result: Any = None
     error: Any = None
     ended_at: int | None = None
+    is_paused: bool = False
     events: list[Event] = field(default_factory=list)
     # step, generation; the frames also by their first item
     stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)

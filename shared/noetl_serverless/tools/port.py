@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 
-from ..protocol import ChildRequest
+from ..protocol import ChildRequest, WaitRequest
 from ..telemetry.secret_forms import MIN_CHARACTERS, Secret, number_of
 from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
@@ -154,7 +154,9 @@ class ToolOutcome:
     error: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
     meta: dict[str, Any] = field(default_factory=dict)
+    # what the command waits for; it is parked until then
     child: ChildRequest | None = None
+    wait: WaitRequest | None = None
     stored: bool = False
 
 

@@ -24,7 +24,7 @@ NOT_YET = frozenset(
     {
         *("agent", "artifact", "container", "ducklake", "gateway", "gcs", "mcp", "nats", "playbooks", "provider"),
         *("result_fetch", "rhai", "script", "secrets", "shell", "snowflake", "snowflake_transfer"),
-        *("subscription", "transfer", "wait", "wasm"),
+        *("subscription", "transfer", "wasm"),
     }
 )
 

@@ -23,6 +23,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import Command
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
+from noetl_serverless.orchestrator.pauses import due_times, with_timers
 from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.load import load_plan
@@ -436,10 +437,14 @@ class CallSequence:
                 fact = self.fact(command, lease.sql)
                 turns.sql.apply(fact, (lease.sql.command_id, lease.sql.fence))
                 turns.memory.apply(fact, (lease.sql.command_id, lease.memory.fence))
-        for name, timer in list(turns.sql.state.timers.items()):
+        if self.chance.random() < 0.15:
+            await self.pause_or_go_on(id, turns)
+        state = turns.sql.state
+        # nothing fires while it is paused
+        for name, timer in [] if state.paused else [*state.timers.items(), *state.waits.items()]:
             is_due = self.chance.random() < (0.1 if timer.kind == "deadline" else 0.5)
             # the end of a step's time ends what else waits of it
-            if is_due and name in turns.sql.state.timers:
+            if is_due and turns.sql.state.has_timer(name):
                 step, _, generation = timer.key.rpartition("#")
                 fired = Event(
                     e.TIMER_FIRED,
@@ -465,6 +470,15 @@ class CallSequence:
             turn.refs += [ref]
             into += _with_children(turn)
 
+    async def pause_or_go_on(self, id: str, turns: Both) -> None:
+        state = turns.sql.state
+        if state.ended:
+            return
+        rows = Both(await self.sql.timers(id), await self.memory.timers(id))
+        assert rows.sql == rows.memory, self._failed(f"timers of {id}")
+        fact = Event(e.PAUSED if state.paused is None else e.RESUMED, _now())
+        self.take(turns, with_timers(fact, state, due_times(rows.sql, turns.sql.events, state)))
+
     def is_current(self, lease: Both) -> bool:
         row = self.memory.commands.get((lease.sql.execution_id, lease.sql.command_id))
         return row is not None and row.status == "claimed" and row.fence == lease.memory.fence
@@ -486,6 +500,9 @@ class CallSequence:
         if self.chance.random() < 0.2:
             delay = self.chance.choice([0.0, 3600.0])
             return Event(e.CALL_DEFERRED, _now(), **names, payload={"delay": delay, "resume": {"at": data}})
+        if self.chance.random() < 0.1:
+            wait = self.chance.choice([{"delay": 0.0}, {"due": _now() + 60_000}, {"signal": "s", "timeout": 60.0}])
+            return Event(e.CALL_PARKED, _now(), **names, payload={"wait": wait, "resume": {"at": data}})
         return Event(e.CALL_DONE, _now(), **names, payload={"data": data})
 
     async def commit_parts(self, description: str, parts: Both, claimant: Claimant | None) -> Both:
@@ -616,7 +633,7 @@ def _plain(value: Any) -> Any:
         case list() if value and hasattr(value[0], "fence"):
             return sorted(repr(replace(item, fence=0)) for item in value)
         case CommitResult():
-            waiting = [(pool, key.execution_id, key.command_id) for pool, key in value.pending]
+            waiting = sorted((pool, key.execution_id, key.command_id) for pool, key in value.pending)
             return sorted(value.committed), [_plain(lease) for lease in value.leases], waiting, value.with_new_facts
         case _:
             return repr(value)

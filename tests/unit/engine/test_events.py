@@ -15,6 +15,9 @@ def test_events_are_stored_under_these_names() -> None:
         "frame.committed",
         "timer.fired",
         "child.ended",
+        "signal.received",
+        "execution.paused",
+        "execution.resumed",
         "execution.cancelled",
         "execution.retried",
         "execution.dropped",
@@ -28,6 +31,8 @@ def test_events_are_stored_under_these_names() -> None:
         "loop.done",
         "timer.set",
         "child.started",
+        "wait.started",
+        "wait.ended",
         "playbook.completed",
         "playbook.failed",
     } == e.DECISIONS

@@ -8,6 +8,11 @@ SELECT noetl.commit_dropping(
     :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
     :taken::json, :appends::json, :quarantined::json, :dropped::json);
 
+-- commit_pausing: the same where executions are paused or go on
+SELECT noetl.commit_pausing(
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json, :dropped::json, :pauses::json);
+
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
     e.state_version, e.principal, e.workload, (
@@ -91,6 +96,10 @@ WHERE status = 'pending' AND issued_at < now() - make_interval(secs => :age);
 -- due_timers: timers that are due, from a position on
 SELECT execution_id::text, command_id AS name, step, generation, due_at FROM noetl.command
 WHERE status = 'timer' AND due_at <= now() AND due_at >= :after ORDER BY due_at LIMIT :limit;
+
+-- timers: the timers of an execution
+SELECT command_id, (extract(epoch FROM due_at) * 1000)::bigint FROM noetl.command
+WHERE execution_id = :id AND kind = 'timer';
 
 -- executions_with_inbox: executions with facts in their inbox, after a position, in order
 SELECT id::text FROM (

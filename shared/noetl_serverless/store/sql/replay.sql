@@ -21,8 +21,10 @@ SELECT seq, cause, type, step, generation, command_id, (extract(epoch FROM at) *
 FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS integer);
 
 -- commands: the outstanding commands, timers and dead letters
-SELECT command_id, step, generation, kind, attempt, seq, CASE status WHEN 'pending' THEN 'open' WHEN 'claimed' THEN 'open' ELSE status END
-    AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
+SELECT command_id, step, generation, kind, attempt, seq, CASE
+    WHEN status IN ('pending', 'claimed') THEN 'open'
+    WHEN status = 'paused' THEN CASE kind WHEN 'timer' THEN 'timer' ELSE 'open' END
+    ELSE status END AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
 FROM noetl.outstanding WHERE execution_id = :id;
 
 -- stages: loops
@@ -91,22 +93,23 @@ UPDATE noetl.execution e SET
     parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
     folded = x.head, state = x.state, state_version = x.state_version,
     principal = coalesce(x.principal, e.principal), workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
-    created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0)
+    created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0),
+    paused_at = to_timestamp(x.paused_at / 1000.0)
 FROM json_to_record(:row::json) AS x(
     path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
-    workload json, result json, error json, created_at float8, ended_at float8)
+    workload json, result json, error json, created_at float8, ended_at float8, paused_at float8)
 WHERE e.execution_id = :id;
 
 -- insert_execution: restore the lost row of an execution
 INSERT INTO noetl.execution (
     execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
-    state, state_version, principal, workload, result, error, created_at, ended_at)
+    state, state_version, principal, workload, result, error, created_at, ended_at, paused_at)
 SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.parent, x.depth, x.status, x.head,
     x.head, x.state, x.state_version, x.principal, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
-    to_timestamp(x.ended_at / 1000.0)
+    to_timestamp(x.ended_at / 1000.0), to_timestamp(x.paused_at / 1000.0)
 FROM json_to_record(:row::json) AS x(
     path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
-    workload json, result json, error json, created_at float8, ended_at float8)
+    workload json, result json, error json, created_at float8, ended_at float8, paused_at float8)
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;
 

@@ -14,7 +14,7 @@ from ...playbook.plan import Accumulate, Assignment, Rule, Task
 from ...playbook.reads import Reads
 from ...playbook.template import render_tree, truthy
 from ...playbook.template_error import NeedsFetch
-from ...protocol import ChildRequest
+from ...protocol import ChildRequest, WaitRequest
 from ...tools import registry
 from ...tools.config import ToolConfig
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
@@ -119,7 +119,7 @@ class DryPipeline(Pipeline):
         self.unknown: dict[str, str] = {}
         self._tool = tool
 
-    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
+    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest | WaitRequest:
         # of an unknown value it cannot be checked what is in it
         task = replace(task, expects=tuple(dict.fromkeys(name.split(".")[0] for name in task.expects)))
         if not self._tool.has_answer(self.job.step.name, task.name):

@@ -72,9 +72,7 @@ class Speculation:
         if len(issued) != 1 or others or issued[0].payload["kind"] != "step":
             return None
         state = self.state
-        is_only_command = list(state.commands) == [issued[0].command_id] and not (
-            state.timers or state.children or state.loops
-        )
+        is_only_command = list(state.commands) == [issued[0].command_id] and not (state.is_suspended or state.loops)
         return issued[0] if is_only_command and self.can_run(self.plan.steps[issued[0].step or ""]) else None
 
     def _command(self, predecessor: ClaimedCommand, issued: Event) -> ClaimedCommand:

@@ -130,6 +130,7 @@ class Executor:
             delay=result.delay,
             resume=result.resume,
             child=result.child,
+            wait=result.wait,
             **stored,
             **await store_set(result.set, job.command, self._toolbox),
         )
@@ -159,6 +160,7 @@ class Executor:
             delay=result.delay,
             resume=result.resume,
             child=result.child,
+            wait=result.wait,
             **stored,
             **await store_set(result.set, job.command, self._toolbox),
         )

@@ -11,7 +11,7 @@ from typing import Any
 from ...engine import events as e
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
-from ...protocol import ChildRequest, Frame, FrameOutcome
+from ...protocol import ChildRequest, Frame, FrameOutcome, WaitRequest
 from .domain import TooLarge, size_of, value_error
 from .errors import brief, from_problem, step_error
 from .job import Job, TaskResult
@@ -39,6 +39,7 @@ class FrameResult:
     delay: float | None = None
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
+    wait: WaitRequest | None = None
 
 
 class FrameRun:
@@ -175,9 +176,11 @@ class FrameRun:
         parked = next((end for end in self.ends.values() if end.status == "parked"), None)
         waiting = [end for end in self.ends.values() if end.status == "deferred"]
         if parked is not None and self.frame.end - self.frame.start == 1:
-            return replace(await self._suspended_result("parked"), child=parked.child)
+            return replace(await self._suspended_result("parked"), child=parked.child, wait=parked.wait)
         if parked is not None:
-            error = step_error("loop", "loop.parked", "an item started a sub-playbook in a frame of several items")
+            error = step_error(
+                "loop", "loop.parked", "an item started a sub-playbook or a wait in a frame of several items"
+            )
             return FrameResult("error", error=error)
         if waiting and not self._failed:
             return replace(await self._suspended_result("deferred"), delay=min(end.delay or 0.0 for end in waiting))

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ...engine.state import token_key
 from ...playbook.plan import Loop, Plan, Step
-from ...protocol import ChildRequest, ClaimedCommand
+from ...protocol import ChildRequest, ClaimedCommand, WaitRequest
 from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import ToolContext
 from .attempts import Attempts
@@ -133,7 +133,8 @@ class Job:
 
 @dataclass(slots=True)
 class TaskResult:
-    """How the run ended. deferred: continue from `resume` after `delay`; parked: continue once `child` has ended."""
+    """How the run ended. deferred: continue from `resume` after `delay`; parked: continue once `child`, or `wait`, has
+    ended."""
 
     status: Literal["ok", "error", "deferred", "parked"]
     data: Any = None
@@ -145,3 +146,4 @@ class TaskResult:
     delay: float | None = None
     resume: dict[str, Any] | None = None
     child: ChildRequest | None = None
+    wait: WaitRequest | None = None

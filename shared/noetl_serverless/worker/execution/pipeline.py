@@ -20,7 +20,7 @@ from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch, View
-from ...protocol import ChildRequest
+from ...protocol import ChildRequest, WaitRequest
 from ...tools.port import ToolFailure
 from .accumulate import accumulate
 from .attempts import Attempt
@@ -36,6 +36,8 @@ from .task_call import call_task
 MAX_VISITS = 100_000
 # for a longer wait the command is suspended, which frees the worker
 MAX_SLEEP_SECONDS = 5.0
+# a control plane of the previous release cannot wait; meanwhile a newer one may answer
+OLDER_CONTROL_PLANE_SECONDS = 10.0
 # up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
@@ -89,7 +91,7 @@ class Pipeline:
                 if child is None:
                     self._begin(task)
                     output = await self._call(task)
-                    if self.job.secrets.any_used and not isinstance(output, ChildRequest):
+                    if self.job.secrets.any_used and isinstance(output, dict):
                         output = await self.job.secrets.masked(output)
                 else:
                     output = child_output(child, self.attempt, task.place.line)
@@ -97,6 +99,10 @@ class Pipeline:
                 self._progressed = True
                 if isinstance(output, ChildRequest):
                     return await self._suspend(TaskResult("parked", child=output))
+                if isinstance(output, WaitRequest):
+                    if not self.job.toolbox.supports(3):
+                        return await self._suspend(TaskResult("deferred", delay=OLDER_CONTROL_PLANE_SECONDS))
+                    return await self._suspend(TaskResult("parked", wait=output))
                 if (end := await self._follow(task, output)) is not None:
                     return end
         except (TemplateError, InvalidValue, TooLarge) as error:
@@ -127,8 +133,8 @@ class Pipeline:
             self.job.attempts.fail(self._call_begun, error)
         self._call_begun = None
 
-    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest:
-        """The task's envelope, or the sub-playbook that it requests."""
+    async def _call(self, task: Task) -> dict[str, Any] | ChildRequest | WaitRequest:
+        """The task's envelope, or what it waits for."""
         step = self.job.step
         step_input, keychain, names, limit, reads = self.input, None, None, task.timeout, None
         try:

@@ -9,7 +9,7 @@ from ...engine.digest import stable_digest
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
-from ...protocol import ChildRequest
+from ...protocol import ChildRequest, WaitRequest
 from ...tools.port import ToolCall, ToolContext, ToolOutcome
 from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
@@ -28,9 +28,9 @@ async def call_task(
     step_input: Mapping[str, Any],
     timeout: float | None,
     reads: Mapping[str, Any] | None = None,
-) -> dict[str, Any] | ChildRequest:
-    """The task's envelope, or the sub-playbook that it requests. The task's own input goes before that of the step.
-    `timeout`: seconds; `reads`: what its code reads of the execution."""
+) -> dict[str, Any] | ChildRequest | WaitRequest:
+    """The task's envelope, or the sub-playbook or the wait that it requests. The task's own input goes before that of
+    the step. `timeout`: seconds; `reads`: what its code reads of the execution."""
     own = config.pop("input", None) or {}
     if own and not isinstance(own, Mapping):
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
@@ -46,6 +46,8 @@ async def call_task(
     try:
         if outcome.child is not None:
             return await _child_request(job, outcome.child)
+        if outcome.wait is not None:
+            return outcome.wait
         if not outcome.stored:
             outcome.data = await to_domain(outcome.data, "data")
         if task.max_bytes is not None:

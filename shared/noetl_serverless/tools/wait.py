@@ -1,0 +1,99 @@
+"""kind: wait. Requests a wait; the engine continues when its time has come, or its signal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Final
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from ..limits import DELAY_SECONDS
+from ..playbook.numbers import seconds
+from ..protocol import SignalName, WaitRequest
+from .config import ToolConfig
+from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
+
+ONE_OF: Final = ("until", "for", "signal", "approval")
+
+
+def _instant(value: Any) -> Any:
+    """Also a number of seconds since 1970, and a date."""
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("give an instant such as 2027-01-31T09:00:00+01:00") from None
+    return value
+
+
+def _seconds(value: Any) -> Any:
+    return seconds(value) if isinstance(value, str) else value
+
+
+class WaitConfig(ToolConfig):
+    """One of `until`, `for`, `signal` and `approval`. No worker is held meanwhile. Result: the data of the signal."""
+
+    until: Annotated[datetime, BeforeValidator(_instant)] | None = Field(
+        default=None,
+        description="An instant with its offset from UTC (RFC 3339); one in the past is over at once.",
+    )
+    duration: Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=DELAY_SECONDS)] | None = Field(
+        default=None, alias="for", description="How long to wait, in seconds or with a unit: 90, 15m, 2h, 3d."
+    )
+    signal: SignalName | None = Field(
+        default=None,
+        description=(
+            "Name of a signal that is sent to this execution. One that came before is kept, and ends the wait at once; "
+            "each signal ends one wait."
+        ),
+    )
+    approval: SignalName | None = Field(
+        default=None,
+        description=(
+            "Name of a signal whose data is a decision: {approved: true or false, comment}. Without approval the task "
+            "fails with wait.rejected."
+        ),
+    )
+
+    timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=DELAY_SECONDS)] | None = Field(
+        default=None,
+        description=(
+            "How long to wait for a signal or an approval, in seconds or with a unit; the task then fails with "
+            "wait.timeout. Default: as long as the execution lasts."
+        ),
+    )
+
+    @classmethod
+    def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        given = [name for name in ONE_OF if config.get(name) is not None]
+        if len(given) != 1:
+            yield f"a wait needs one of {', '.join(ONE_OF)}" + (f", not {' and '.join(given)}" if given else "")
+        elif "timeout" in config and given[0] in ("until", "for"):
+            yield f"timeout is for a signal or an approval; '{given[0]}' says how long it waits"
+
+    @field_validator("until")
+    @classmethod
+    def _check_offset(cls, until: datetime | None) -> datetime | None:
+        if until is not None and until.tzinfo is None:
+            raise ValueError("the instant has no offset from UTC; add one, such as Z or +01:00")
+        return until
+
+
+class Wait:
+    config: ClassVar[type[WaitConfig]] = WaitConfig
+
+    async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
+        try:
+            config = WaitConfig.of(call)
+        except ToolFailure as failure:
+            return failure.outcome()
+        name = config.signal or config.approval
+        if name is None:
+            due = None if config.until is None else max(0, round(config.until.timestamp() * 1000))
+            return ToolOutcome("ok", wait=WaitRequest(due=due, delay=config.duration))
+        request = WaitRequest(signal=name, approval=config.approval is not None, timeout=config.timeout)
+        return ToolOutcome("ok", wait=request)
+
+    async def close(self) -> None:
+        return None

@@ -1,0 +1,155 @@
+"""Waits until a time, for a signal and for an approval: what they give back, and what ends them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.unit.engine.run import Run
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.decide import reason_to_ignore
+from noetl_serverless.engine.events import Event
+
+WAIT = """
+    - step: hold
+      tool: {kind: wait, signal: paid}
+      next:
+        arcs:
+          - {step: failed, when: "{{ error is defined and error }}"}
+          - {step: after}
+    - {step: after, tool: {kind: python, input: {v: "{{ hold.data }}"}, code: "result = v"}}
+    - {step: failed, tool: {kind: noop}}
+    """
+PIPELINE = """
+    - step: hold
+      tool:
+        - {name: ask, kind: noop}
+        - {name: answer, kind: wait, signal: paid}
+    """
+
+
+def signal(run: Run, name: str = "paid", **payload: Any) -> list[Event]:
+    return run.fact(e.SIGNAL_RECEIVED, payload={"signal": name, **payload})
+
+
+def park(run: Run, command: str = "hold#1", **request: Any) -> list[Event]:
+    return run.report(command, e.CALL_PARKED, wait=request, resume={"task": "answer"})
+
+
+def test_a_signal_ends_the_wait_for_its_name_and_is_its_result() -> None:
+    run = Run(WAIT)
+    park(run, signal="paid")
+    assert (run.running, run.state.tokens["hold#1"].phase) == (set(), "parked")
+    signal(run, "other", data=1)
+    assert run.running == set(), "a signal of another name ended the wait"
+    signal(run, data={"sum": 7})
+    assert run.running == {"after"}
+    assert run.state.outcomes["hold"] == {"status": "ok", "data": {"sum": 7}}
+    assert [kept.name for kept in run.state.signals] == ["other"]
+
+
+def test_a_signal_that_comes_before_its_wait_is_kept_for_it() -> None:
+    run = Run(WAIT)
+    signal(run, data=1)
+    signal(run, data=2)
+    park(run, signal="paid", timeout=60)
+    assert run.state.outcomes["hold"]["data"] == 1, "the first signal is taken first"
+    assert [kept.data for kept in run.state.signals] == [2], "a wait took more than one signal"
+    assert e.TIMER_SET not in run.types(), "a timer was set for a wait that is over"
+
+
+def test_a_signal_with_an_id_that_came_before_counts_once() -> None:
+    run = Run(WAIT)
+    signal(run, id="x1", data=1)
+    again = Event(e.SIGNAL_RECEIVED, run.now, payload={"signal": "paid", "id": "x1", "data": 1})
+    assert reason_to_ignore(run.state, again) == "the signal was received before"
+    park(run, signal="paid")
+    assert reason_to_ignore(run.state, again) == "the signal was received before", "its id was forgotten with its end"
+
+
+def test_each_signal_ends_the_wait_that_began_first() -> None:
+    run = Run(
+        """
+        - step: hold
+          loop: {in: [a, b, c], iterator: item, spec: {mode: parallel, max_in_flight: 3}}
+          tool: {kind: wait, signal: paid}
+        """
+    )
+    for command in sorted(run.state.commands):
+        park(run, command, signal="paid")
+    signal(run, data="first")
+    (order,) = [event for event in run.log if event.type == e.ISSUED and "resume" in event.payload]
+    assert (order.payload["frame"][1], order.payload["resume"]["child"]) == (0, {"status": "ok", "data": "first"})
+    assert len(run.state.waits) == 2
+
+
+def test_a_wait_in_a_pipeline_goes_on_in_a_worker() -> None:
+    run = Run(PIPELINE)
+    park(run, signal="paid")
+    signal(run, data=[1])
+    assert run.issued("hold")[1].payload["resume"] == {"task": "answer", "child": {"status": "ok", "data": [1]}}
+
+
+@pytest.mark.parametrize(("request_", "due"), [({"delay": 90.5}, 90_500), ({"due": 1_800_000_500_000}, None)])
+def test_a_wait_for_a_time_ends_with_its_timer(request_: dict[str, Any], due: int | None) -> None:
+    run = Run(WAIT)
+    started = park(run, **request_)
+    (timer,) = [event for event in started if event.type == e.TIMER_SET]
+    assert timer.payload["due"] == (timer.at + due if due is not None else 1_800_000_500_000)
+    run.fact(e.TIMER_FIRED, step="hold", generation=1, payload={"timer": timer.payload["timer"]})
+    assert run.state.outcomes["hold"] == {"status": "ok"}
+    assert run.running == {"after"}
+
+
+def test_a_signal_that_does_not_come_in_time_fails_the_step_which_the_playbook_may_handle() -> None:
+    run = Run(WAIT)
+    (_, timer) = park(run, signal="paid", timeout=60)
+    fired = {"timer": timer.payload["timer"]}
+    run.fact(e.TIMER_FIRED, step="hold", generation=1, payload=fired)
+    error = run.state.outcomes["hold"]["error"]
+    assert (error["code"], error["at"]) == ("wait.timeout", 7)
+    assert run.running == {"failed"}
+    signal(run, data="late")
+    assert [kept.data for kept in run.state.signals] == ["late"]
+    assert reason_to_ignore(run.state, Event(e.TIMER_FIRED, 0, payload=fired)) == "the timer is not set"
+
+
+@pytest.mark.parametrize("data", [{"approved": False, "comment": "too dear"}, {"approved": "yes"}, "approved", None])
+def test_only_approved_true_is_an_approval(data: Any) -> None:
+    run = Run(WAIT)
+    park(run, signal="paid", approval=True)
+    signal(run, data=data)
+    outcome = run.state.outcomes["hold"]
+    assert (outcome["status"], outcome["error"]["code"]) == ("error", "wait.rejected")
+    if isinstance(data, dict) and "comment" in data:
+        assert outcome["error"]["message"].endswith(": too dear")
+    assert outcome.get("data") == data
+
+
+def test_an_approval_is_the_result_of_its_wait() -> None:
+    run = Run(WAIT)
+    park(run, signal="paid", approval=True)
+    signal(run, data={"approved": True, "by": "ann"})
+    assert run.state.outcomes["hold"] == {"status": "ok", "data": {"approved": True, "by": "ann"}}
+
+
+def test_a_step_that_runs_out_of_time_waits_no_more() -> None:
+    run = Run(WAIT.replace("signal: paid}", "signal: paid}\n      spec: {policy: {lifecycle: {timeout: 5}}}"))
+    park(run, signal="paid")
+    run.fact(e.TIMER_FIRED, step="hold", generation=1, payload={"timer": e.step_deadline("hold#1")})
+    assert not run.state.waits
+    assert run.state.outcomes["hold"]["error"]["code"] == "step.timeout"
+
+
+def test_a_state_with_a_wait_or_a_signal_is_not_for_the_release_before() -> None:
+    run = Run(WAIT)
+    assert run.state.version == 1
+    signal(run, "other")
+    assert run.state.version == 2
+    run = Run(WAIT)
+    park(run, signal="paid")
+    assert run.state.version == 2
+    signal(run)
+    run.done("after")
+    assert (run.state.status, run.state.version) == ("completed", 1)
