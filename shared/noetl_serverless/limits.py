@@ -68,6 +68,9 @@ SCOPE_BYTES: Final = 1 * MIB
 SIGNALS: Final = 1000
 SIGNALS_BYTES: Final = 256 * KIB
 SIGNAL_IDS: Final = 256
+# the runs of steps that are noted to be compensated, and the bytes of their results
+COMPENSATIONS: Final = 1000
+COMPENSATIONS_BYTES: Final = 1 * MIB
 # how deeply sub-playbooks may be nested
 CHILD_DEPTH: Final = 32
 # what follows from one fact: its events; the work of deciding them (a unit for each event, each template and about ten

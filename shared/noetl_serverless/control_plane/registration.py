@@ -33,7 +33,7 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         hash=plan.hash,
         meta=root["metadata"],
         payload=dict(plan.workload),
-        steps=len(plan.steps),
+        steps=len(plan.workflow),
         warnings=tuple(loaded.document.warnings),
     )
 

@@ -16,12 +16,12 @@ from ..playbook.plan import AdmitRule, Arc, Plan, Step
 from ..playbook.scope import Scope
 from ..playbook.template import TemplateError, truthy
 from ..playbook.values import InvalidValue
+from . import compensation, loops, waits
 from . import events as e
-from . import loops, waits
 from .assigned import SetValues
 from .decision import Decision, error_of
 from .events import Event
-from .evolve import apply, apply_route, evolve, outcome_of
+from .evolve import apply, evolve, outcome_of
 from .ids import execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
@@ -55,7 +55,7 @@ def advance(
         # none of its decisions is written, only the failure
         next_state = evolve(state, fact)
         decider = (make_decider or Decider)(plan, next_state, fact)
-        decider.fail(error.to_dict(), error.step)
+        decider.fail_undecided(error)
     return next_state, decider.events
 
 
@@ -81,11 +81,24 @@ class Decider(Decision):
 
     def decide(self) -> None:
         """Raises DecisionTooLarge."""
-        if self.fact.payload.keys() & {"set", e.SET_REFS} and not self._is_ctx_within_limits():
-            return
-        DECIDE[self.fact.type](self)
-        self.run_pending()
-        self.begin_waiting_steps()
+        sets = self.state.compensating is None and self.fact.payload.keys() & {"set", e.SET_REFS}
+        if not sets or self._is_ctx_within_limits():
+            DECIDE[self.fact.type](self)
+            self.run_pending()
+            self._go_on()
+
+    def fail_undecided(self, error: DecisionTooLarge) -> None:
+        self.fail(error.to_dict(), error.step)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        if self.state.compensating is None:
+            self.begin_waiting_steps()
+        if self.state.compensating is not None:
+            compensation.go_on(self)
+        if self._routes:
+            route = self._routes[-1]
+            self.emit(e.STEP_EXIT, {}, step=route["step"], generation=route["generation"])
 
     def run_pending(self) -> None:
         while self._work:
@@ -123,12 +136,16 @@ class Decider(Decision):
         loops.issue_frames(self, self.plan.steps[self.fact.step], self.fact.generation)
 
     def deferred(self) -> None:
+        if self._stops():
+            return
         payload = self.fact.payload
         timer = f"{self.fact.command_id}!{self.fact.seq}"
         due = self.fact.at + round(payload["delay"] * 1000)
         self.emit(e.TIMER_SET, {"timer": timer, "due": due, "resume": payload.get("resume")}, **self._command_fields())
 
     def parked(self) -> None:
+        if self._stops():
+            return
         if (request := self.fact.payload.get("wait")) is not None:
             waits.begin(self, request)
             return
@@ -142,6 +159,19 @@ class Decider(Decision):
             **child,
         }
         self.emit(e.CHILD_STARTED, payload, **self._command_fields())
+
+    def _stops(self) -> bool:
+        """Whether the step of the fact must not go on, and stops."""
+        assert self.fact.step is not None and self.fact.generation is not None
+        step, generation = self.plan.steps[self.fact.step], self.fact.generation
+        if not compensation.is_stopping(self.state, step):
+            return False
+        error = compensation.stop(self, step, generation)
+        if step.loop is not None:
+            loops.end(self, step, generation, error)
+        else:
+            self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)
+        return True
 
     def timer_fired(self) -> None:
         name = self.fact.payload["timer"]
@@ -209,6 +239,9 @@ class Decider(Decision):
     def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
         """Run `set`, choose the arcs, let what they lead to begin. `output` is the step's end as its templates see it:
         {"status", "meta", "data" | "ref", "error"?, ...}."""
+        if self.state.compensating is not None:
+            compensation.step_ended(self, step, generation, output, event)
+            return
         try:
             assigned = SetValues()
             if step.set and event not in (*FAILURES, SKIPPED):
@@ -220,7 +253,7 @@ class Decider(Decision):
         except (TemplateError, InvalidValue) as error:
             self.fail(error_of(error, output if event in FAILURES else None), step.name)
             return
-        self._route(step, generation, event, assigned, arcs)
+        self._route(step, generation, event, assigned, arcs, output)
         if not arcs:
             self._dead_end(step, output, event)
         if not self._failed and step.on_no_match != "quiet" and len(arcs) < len(step.arcs):
@@ -229,7 +262,15 @@ class Decider(Decision):
         for arc in reversed(arcs):
             self._work.append((Decider.begin_if_ready, arc.target))
 
-    def _route(self, step: Step, generation: int, event: str, assigned: SetValues, arcs: list[Arc]) -> None:
+    def _route(
+        self,
+        step: Step,
+        generation: int,
+        event: str,
+        assigned: SetValues,
+        arcs: list[Arc],
+        output: dict[str, Any],
+    ) -> None:
         route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
         if assigned.values:
             route["set"] = assigned.values
@@ -239,8 +280,12 @@ class Decider(Decision):
             route["arcs"] = [arc.target for arc in arcs]
         elif step.warns_on_no_match and event not in (*FAILURES, SKIPPED):
             route["unmatched"] = True
-        apply_route(self.state, route)
-        self._routes.append(route)
+        if step.compensation is not None:
+            route |= compensation.note(self, step, output)
+        self.add_route(route)
+        if step.compensation is not None and (reason := compensation.exceeded(self.state)) is not None:
+            error = {"kind": "compensation", "code": "compensation.too_many", "message": reason, "retryable": False}
+            self.fail(error, step.name)
 
     def _choose(self, step: Step, event: str, output: dict[str, Any], assigned: SetValues) -> list[Arc]:
         """The arcs to take; what their `set` assigns is added to `assigned`."""
@@ -283,7 +328,7 @@ class Decider(Decision):
         if may_wait(self.plan, self.state, target):
             self.size.add_work((len(self.state.tokens) + len(self.state.waiting)) // 10, target)
         if not blocked(self.plan, self.state, target):
-            self._begin(self.plan.steps[target])
+            self.begin(self.plan.steps[target])
 
     def begin_waiting_steps(self) -> None:
         """Begin the steps that need not wait any longer; end the execution when nothing is left."""
@@ -299,19 +344,16 @@ class Decider(Decision):
             deadlocked = first_deadlocked(self.plan, self.state, ready)
             if deadlocked is None:
                 break
-            self._begin(self.plan.steps[deadlocked])
+            self.begin(self.plan.steps[deadlocked])
             self.run_pending()
         if not self._failed and not self.state.tokens and not self.state.waiting:
             self._end()
-        if self._routes:
-            route = self._routes[-1]
-            self.emit(e.STEP_EXIT, {}, step=route["step"], generation=route["generation"])
 
     def _end(self) -> None:
         final = self.plan.final_step
         if final is not None and final not in self.state.generations:
             self.state.waiting[final] = []
-            self._begin(self.plan.steps[final])
+            self.begin(self.plan.steps[final])
             self.run_pending()
             if self.state.tokens or self._failed:
                 return
@@ -320,7 +362,7 @@ class Decider(Decision):
             payload["warnings"] = warnings[:MAX_WARNINGS]
         self.emit(e.COMPLETED, payload)
 
-    def _begin(self, step: Step) -> None:
+    def begin(self, step: Step) -> None:
         generation = self.state.generations.get(step.name, 0) + 1
         if generation > self.plan.max_turns:
             message = f"step '{step.name}' began {generation - 1} times: executor.spec.max_turns allows no more"

@@ -10,12 +10,13 @@ from ..playbook.scope import Scope, build_scope
 from ..playbook.template import Template, TemplateError, render_tree
 from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
+from . import compensation
 from . import events as e
 from .assigned import SetValues
 from .budget import exceeded_budget
 from .error import bounded
 from .events import Event
-from .evolve import apply
+from .evolve import apply, apply_route
 from .ids import command_id
 from .limits import DecisionSize, check_scope
 from .state import State, Suspended, split_token_key
@@ -77,14 +78,28 @@ class Decision(ABC):
         return decision
 
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
-        if not self._failed:
-            self._failed = True
-            error_fields = bounded(error)
-            self.emit(e.FAILED, {"error": {**error_fields, "step": step} if step else error_fields}, step=step)
+        """Let the execution fail; or, if what it has done is being undone, the compensation that is under way."""
+        if self.state.compensating is not None:
+            compensation.record_failure(self, error)
+            return
+        if self._failed:
+            return
+        self._failed = True
+        error_fields = bounded(error)
+        if step:
+            error_fields = {**error_fields, "step": step}
+        if not (self.plan.has_compensations and compensation.begin(self, error_fields, step)):
+            self.emit(e.FAILED, {"error": error_fields}, step=step)
+
+    def add_route(self, route: dict[str, Any]) -> None:
+        """Fold a route; the next event carries it."""
+        apply_route(self.state, route)
+        self._routes.append(route)
 
     def affords(self, step: str) -> bool:
         """Whether the budget has room for one more command; if not, the execution fails."""
-        reason = exceeded_budget(self.state, step)
+        # what has been done is undone, whatever it costs
+        reason = None if self.state.compensating is not None else exceeded_budget(self.state, step)
         if reason is not None:
             message = f"step '{step}' would exceed the budget: {reason}"
             self.fail({"kind": "budget", "code": "budget.exceeded", "message": message, "retryable": False}, step)
@@ -166,6 +181,10 @@ class Decision(ABC):
 
     @property
     def _outcomes(self) -> dict[str, Any]:
+        if self.state.compensating is not None and self.state.compensable:
+            # a compensation sees the run that it undoes
+            undone = self.state.compensable[-1]
+            return {**self.state.outcomes, undone.step: undone.outcome}
         return {**self._unreachable, **self.state.outcomes} if self._unreachable else self.state.outcomes
 
     def _assign(self, step: Step, assignments: tuple[Assignment, ...], scope: Any) -> SetValues:

@@ -64,6 +64,7 @@ class Entry:
     set: dict[str, Any] = field(default_factory=dict)
     route: dict[str, Any] | None = None
     children: list[dict[str, Any]] = field(default_factory=list)
+    waits: list[dict[str, Any]] = field(default_factory=list)
     loop: dict[str, Any] | None = None
     items: int = 0
 
@@ -132,6 +133,9 @@ class CanonicalLog:
         self.end: Event | None = None
         self.children: list[str] = []
         self._arrivals: dict[str, list[Key]] = {}
+        # steps that end with their wait, and the runs of those that undo others
+        self._waits: set[str] = set()
+        self._compensations: list[Key] = []
         # command id -> its kind
         self._kinds: dict[str, str] = {}
         for event in log:
@@ -164,8 +168,10 @@ class CanonicalLog:
                 self._entry(event).outcome = {"status": "skipped"}
             case e.STEP_SKIPPED:
                 self._arrivals.pop(event.step or "", None)
-            case e.STEP_TIMED_OUT:
+            case e.STEP_TIMED_OUT | e.STEP_STOPPED:
                 self._entry(event).outcome = {"status": "error", "error": payload["error"]}
+            case e.WAIT_STARTED:
+                self._wait(event)
             case e.LOOP_OPENED:
                 self._entry(event).loop = {"count": payload["count"], "collection": _value(payload)}
             case e.LOOP_DONE:
@@ -189,8 +195,16 @@ class CanonicalLog:
             "set": _set(route),
             "arcs": arcs,
         }
+        if "compensated" in route:
+            self._compensations.append(key)
         for target in arcs:
             self._arrivals.setdefault(target, []).append(key)
+
+    def _wait(self, event: Event) -> None:
+        """What it waits for, but not until when."""
+        self._entry(event).waits.append({name: event.payload.get(name) for name in ("signal", "approval")})
+        if not event.payload["resumes"]:
+            self._waits.add(event.step or "")
 
     def _entry(self, event: Event) -> Entry:
         key = (event.step or "", event.generation or 0)
@@ -212,6 +226,8 @@ class CanonicalLog:
                 entry.outcome = outcome_of(event)
             case e.CHILD_ENDED if not event.payload.get("resumes", True):
                 entry.outcome = outcome_of(event)
+            case e.WAIT_ENDED if event.step in self._waits:
+                entry.outcome = outcome_of(event)
             case e.FRAME_COMMITTED:
                 entry.items = (entry.items + _frame(event.payload)) % MODULUS
 
@@ -231,7 +247,7 @@ class CanonicalLog:
             return exited
         failed = max((key for key in self.found if key[0] == self.end.step), default=None)
         chosen: set[Key] = set()
-        queue = [failed] if failed is not None else []
+        queue = [*self._compensations, *([failed] if failed is not None else [])]
         while queue:
             key = queue.pop()
             if key not in chosen:
@@ -272,6 +288,8 @@ class CanonicalLog:
             content["loop"] = entry.loop
         if entry.children:
             content["children"] = sorted(entry.children, key=canonical)
+        if entry.waits:
+            content["waits"] = sorted(entry.waits, key=canonical)
         return content
 
 

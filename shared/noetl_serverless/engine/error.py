@@ -12,6 +12,7 @@ from .limits import size_of
 BRIEF_FIELDS = ("kind", "code", "retryable", "at", "index", "execution_id")
 BRIEF_BYTES = 512
 MAX_BRIEF_CHARACTERS = 2000
+MAX_LISTED_CHARACTERS = 300
 
 
 def bounded(error: dict[str, Any]) -> dict[str, Any]:
@@ -20,6 +21,11 @@ def bounded(error: dict[str, Any]) -> dict[str, Any]:
         return error
     cause = error.get("cause")
     return {**_brief(error), **({"cause": _brief(cause)} if isinstance(cause, dict) else {})}
+
+
+def brief(error: Mapping[str, Any]) -> dict[str, Any]:
+    """Its code and message, cut if they are long, for a list of errors."""
+    return {name: str(error[name])[:MAX_LISTED_CHARACTERS] for name in ("code", "message") if error.get(name)}
 
 
 def _brief(error: Mapping[str, Any]) -> dict[str, Any]:

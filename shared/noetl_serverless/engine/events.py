@@ -49,18 +49,21 @@ TIMER_SET = "timer.set"
 CHILD_STARTED = "child.started"
 WAIT_STARTED = "wait.started"
 WAIT_ENDED = "wait.ended"
+# the execution is to fail, and what its steps have done is undone first
+COMPENSATION_STARTED = "compensation.started"
+STEP_STOPPED = "step.stopped"
 COMPLETED = "playbook.completed"
 FAILED = "playbook.failed"
 
 DECISIONS = frozenset(
     {
         *(ISSUED, STEP_EXIT, STEP_SKIPPED, STEP_TIMED_OUT, LOOP_OPENED, LOOP_DONE),
-        *(TIMER_SET, CHILD_STARTED, WAIT_STARTED, WAIT_ENDED, COMPLETED, FAILED),
+        *(TIMER_SET, CHILD_STARTED, WAIT_STARTED, WAIT_ENDED, COMPENSATION_STARTED, STEP_STOPPED, COMPLETED, FAILED),
     }
 )
 
 # events of which the release before knows nothing: it must not fold them
-NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED})
+NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, COMPENSATION_STARTED, STEP_STOPPED})
 
 # beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
 # of the two

@@ -10,7 +10,21 @@ from ..limits import LOOP_INLINE_BYTES, SIGNAL_IDS
 from . import events as e
 from .budget import record_spent
 from .events import Event
-from .state import Command, Cursor, Loop, Paused, Signal, State, Suspended, Token, Wait, split_token_key, token_key
+from .state import (
+    Command,
+    Compensable,
+    Compensating,
+    Cursor,
+    Loop,
+    Paused,
+    Signal,
+    State,
+    Suspended,
+    Token,
+    Wait,
+    split_token_key,
+    token_key,
+)
 
 
 def evolve(state: State, event: Event) -> State:
@@ -44,13 +58,30 @@ def apply_route(state: State, route: dict[str, Any]) -> None:
     state.assign(route.get("set", {}), route.get(e.SET_REFS, {}))
     if route.get("unmatched") and step in state.outcomes:
         state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
+    if (noted := route.get("compensable")) is not None:
+        outcome = state.outcomes[step] if noted is True else noted
+        state.compensable = (*state.compensable, Compensable(step, route["generation"], outcome))
+    if (compensated := route.get("compensated")) is not None:
+        _compensated(state, compensated)
     arcs = route.get("arcs", ())
     for target in arcs:
         sources = state.waiting.setdefault(target, [])
         if step not in sources:
             sources.append(step)
-    if not arcs:
+    if not arcs and state.compensating is None:
         state.last = step
+
+
+def _compensated(state: State, how: Any) -> None:
+    """The last of the runs has been undone, or could not be."""
+    assert state.compensating is not None
+    *rest, last = state.compensable
+    state.compensable = tuple(rest)
+    before = state.compensating
+    if how is True:
+        state.compensating = replace(before, done=(*before.done, last.step))
+    else:
+        state.compensating = replace(before, failed=(*before.failed, {"step": last.step, **how["error"]}))
 
 
 def _started(state: State, event: Event) -> None:
@@ -365,6 +396,20 @@ def _step_timed_out(state: State, event: Event) -> None:
         state.outcomes[event.step] = {"status": "error", "error": event.payload["error"]}
 
 
+def _compensation_started(state: State, event: Event) -> None:
+    """Only the runs of steps go on that are named; nothing waits for a join, a time, a signal or a sub-playbook."""
+    kept = frozenset(event.payload["kept"])
+    state.compensating = Compensating(event.payload["error"], event.step)
+    state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
+    for container in (state.waiting, state.timers, state.children, state.waits):
+        container.clear()
+    for by_key in (state.tokens, state.loops, state.cursors, state.writers):
+        for key in by_key.keys() - kept:
+            del by_key[key]
+    for name in [name for name, command in state.commands.items() if command.key not in kept]:
+        del state.commands[name]
+
+
 def _routes_only(state: State, event: Event) -> None:
     """An event that carries only routes."""
 
@@ -381,6 +426,8 @@ def _ended(state: State, event: Event) -> None:
     state.signals = ()
     state.signal_ids = ()
     state.paused = None
+    state.compensable = ()
+    state.compensating = None
 
 
 def _retried(state: State, event: Event) -> None:
@@ -416,6 +463,8 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.CHILD_STARTED: _child_started,
     e.WAIT_STARTED: _wait_started,
     e.WAIT_ENDED: _wait_ended,
+    e.COMPENSATION_STARTED: _compensation_started,
+    e.STEP_STOPPED: _step_timed_out,
     e.COMPLETED: _ended,
     e.FAILED: _ended,
 }

@@ -9,6 +9,7 @@ from ..limits import DEFAULT_IN_FLIGHT, FRAMES_BYTES, IN_FLIGHT, INLINE_BYTES, L
 from ..playbook.plan import Cursor, Loop, Step
 from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
+from .compensation import is_stopping
 from .decision import Decision
 from .evolve import claimed, loop_outcome
 from .frames import may_claim, next_claim, next_frame, next_items, width_of
@@ -17,6 +18,8 @@ from .limits import size_of
 from .state import Loop as Opened
 from .state import State, token_key
 
+# the error of a loop that ends because its execution fails
+STOPPED = {"kind": "loop", "code": "step.stopped", "message": "the execution fails", "retryable": False}
 # the name of the event that the arcs of a failed loop see
 FAILED = "loop.failed"
 
@@ -105,10 +108,11 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     ctx_is_shared = token is not None and token.phase == "sharing"
     loop, cursor = decision.state.loops[key], decision.state.cursors.get(key)
     goes_on = next_items(loop) is not None if cursor is None else may_claim(loop, cursor)
-    if not goes_on:
+    stops = is_stopping(decision.state, step)
+    if stops or not goes_on:
         # without looking at each open frame: there may be thousands, and this is asked when each of them is reported
         if next(_open_frames(decision.state, key), None) is None:
-            end(decision, step, generation, _loop_failure(decision.state, key))
+            end(decision, step, generation, STOPPED if stops else _loop_failure(decision.state, key))
         return
     open_frames = list(_open_frames(decision.state, key))
     in_flight = sum(map(width_of, open_frames))

@@ -92,6 +92,30 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Compensable:
+    """A run of a step that is to be undone if the execution fails, and its outcome."""
+
+    step: str
+    generation: int
+    outcome: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Compensating:
+    """The error that the execution will fail with, at a step if any; the steps whose runs are undone, and
+    {step, code, message} of those that could not be."""
+
+    error: dict[str, Any]
+    step: str | None = None
+    done: tuple[str, ...] = ()
+    failed: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def restore(cls, value: Mapping[str, Any]) -> Compensating:
+        return cls(value["error"], value["step"], tuple(value["done"]), tuple(value["failed"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Paused:
     """Since when, in ms, and its timers: when each was due, and since when it has stood still."""
 
@@ -182,6 +206,9 @@ class State:
     signals: tuple[Signal, ...] = ()
     signal_ids: tuple[str, ...] = ()
     paused: Paused | None = None
+    # in the order in which they ended
+    compensable: tuple[Compensable, ...] = ()
+    compensating: Compensating | None = None
     # the last step that ended a branch: its outcome is the execution's result
     last: str | None = None
     error: dict[str, Any] | None = None
@@ -205,7 +232,8 @@ class State:
     @property
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
-        return 2 if self.waits or self.signals or self.signal_ids or self.paused else 1
+        parts = (self.waits, self.signals, self.signal_ids, self.paused, self.compensable, self.compensating)
+        return 2 if any(parts) else 1
 
     @property
     def quarantined(self) -> bool:
@@ -236,6 +264,8 @@ class State:
             signals=self.signals,
             signal_ids=self.signal_ids,
             paused=self.paused,
+            compensable=self.compensable,
+            compensating=self.compensating,
             last=self.last,
             error=self.error,
             budget=self.budget,
@@ -287,6 +317,9 @@ class State:
         values["signal_ids"] = tuple(values.get("signal_ids", ()))
         if (paused := values.get("paused")) is not None:
             values["paused"] = Paused.restore(paused)
+        values["compensable"] = tuple(Compensable(**value) for value in values.get("compensable", ()))
+        if (compensating := values.get("compensating")) is not None:
+            values["compensating"] = Compensating.restore(compensating)
         values["spent"] = {key: tuple(value) for key, value in values.get("spent", {}).items()}
         return cls(workload=workload, **values)
 

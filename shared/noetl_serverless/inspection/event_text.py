@@ -105,9 +105,26 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             return f"the loop ends with status {payload['status']}{error}"
         case e.STEP_SKIPPED:
             return f"is skipped: {payload.get('reason')}"
-        case e.STEP_TIMED_OUT:
+        case e.WAIT_STARTED:
+            return _wait(payload)
+        case e.WAIT_ENDED:
+            error = f": {error_text(payload['error'])}" if payload.get("error") else ""
+            by = f"the signal '{payload['signal']}' has come" if "signal" in payload else "the wait is over"
+            return f"{by}{error}"
+        case e.COMPENSATION_STARTED:
+            return "the execution is to fail; what has been done is undone first"
+        case e.STEP_STOPPED | e.STEP_TIMED_OUT:
             return f"ends, with all that is under way of it: {error_text(payload['error'])}"
     return None
+
+
+def _wait(payload: Mapping[str, Any]) -> str:
+    name = payload.get("signal")
+    if name is None:
+        return "waits until its time has come"
+    what = "approval" if payload.get("approval") else "signal"
+    limit = f", for {payload['timeout']:g} s at most" if "timeout" in payload else ""
+    return f"waits for the {what} '{name}'{limit}"
 
 
 def _fired(event: Event) -> str:

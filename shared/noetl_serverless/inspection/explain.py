@@ -75,7 +75,7 @@ class _Explainer:
         runs = [run for name in steps for run in self.trace.runs.values() if run.step == name]
         found = [self._run(run, whole=step is not None) for run in runs]
         ran = {run.step for run in self.trace.runs.values()}
-        found += [self._not_run(name) for name in steps if name not in ran]
+        found += [self._not_run(name) for name in steps if name not in ran and name in self.plan.workflow]
         return {
             "execution_id": execution_id,
             "status": self.trace.status,

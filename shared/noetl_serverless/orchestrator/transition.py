@@ -149,8 +149,8 @@ class Transition:
             self.ended_at_ms = fact.at if self.state.ended else None
         if (was_running or was_quarantined) and self.state.ended and fact.payload.get("cascade", True):
             self._cancel_left(before, fact, f"the parent execution {self.execution.execution_id} has ended")
-        elif not self.state.ended and self.plan is not None and self.plan.has_step_timeouts:
-            self._cancel_left(before, fact, f"the time of its step in execution {self.execution.execution_id} is over")
+        elif not self.state.ended and self.plan is not None and self.plan.stops_steps:
+            self._cancel_left(before, fact, f"its step in execution {self.execution.execution_id} is over")
             self._drop_left(before, fact)
         if before.waits and not self.state.ended:
             self._drop_ended_waits(before, fact)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
@@ -68,6 +69,7 @@ class _Compiler:
             step.step: self._step(step, ("workflow", index), back_edges)
             for index, step in enumerate(self.playbook.workflow)
         }
+        compensations = self._compensations()
         forward = {
             name: [target for index, target in enumerate(listed) if (name, index) not in back_edges]
             for name, listed in targets.items()
@@ -83,9 +85,10 @@ class _Compiler:
             entry=entry,
             final_step=spec.final_step,
             no_next_is_error=spec.no_next_is_error,
-            steps=steps,
-            loops=frozenset(name for name, step in steps.items() if step.loop is not None),
-            has_step_timeouts=any(step.timeout is not None for step in steps.values()),
+            steps=steps | compensations,
+            loops=frozenset(name for name, step in (steps | compensations).items() if step.loop is not None),
+            has_step_timeouts=any(step.timeout is not None for step in (steps | compensations).values()),
+            has_compensations=bool(compensations),
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),
@@ -98,6 +101,15 @@ class _Compiler:
             keychain=self.keychain,
             durability=spec.durability,
         )
+
+    def _compensations(self) -> dict[str, Step]:
+        """Steps that no arc leads to, by name."""
+        found: dict[str, Step] = {}
+        for index, step in enumerate(self.playbook.workflow):
+            if (undo := step.undo) is not None:
+                compiled = self._step(undo, ("workflow", index, "compensate"), set())
+                found[undo.step] = replace(compiled, compensates=step.step)
+        return found
 
     def _targets(self, step: model.Step) -> list[str]:
         """The targets of its arcs, in order; one that does not exist, a fault elsewhere, becomes the step itself."""
@@ -133,6 +145,7 @@ class _Compiler:
             secret_input=secret_input,
             secrets=keychain_names(secret_input.values()),
             timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
+            compensation=step.undo.step if step.undo else None,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

@@ -25,6 +25,7 @@ PARTS: Final[Mapping[str, str]] = {
     "Arc": "A way to a next step",
     "Defaults": "What steps and tools have where they say nothing else",
     "Else": "What is done if no rule before it holds",
+    "Compensation": "How to undo a step",
     "ExecutorPolicy": "Policies of the whole execution",
     "ExecutorSpec": "How executions of the playbook run",
     "Failure": "What the failure of an item means for its loop",
@@ -174,6 +175,12 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "set": f"{_SET}. This happens when the step has ended well, before its arcs are chosen",
         "next": "What follows; without it, the branch ends here",
         "spec": "Timeout and policies of the step",
+    },
+    "Compensation": {
+        "input": f"{_INPUT}; they may read the result of the run that is undone, as STEP.field",
+        "tool": "The tool to call, or a list of tools, which are called in order",
+        "loop": "Run the tools once for each item",
+        "spec": "Timeout and policies of the compensation",
     },
     "StepPolicy": {
         "admit": "Whether the step runs at all",

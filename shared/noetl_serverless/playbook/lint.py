@@ -10,7 +10,7 @@ from jinja2 import nodes
 
 from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook, pointer_keys
-from . import grammar, own_fields, sandbox, undefined_names, unread_input, unused_names
+from . import grammar, not_undone, own_fields, sandbox, undefined_names, unread_input, unused_names
 from .code_spellings import compared_codes
 from .code_templates import templates_in_code
 from .document import Path, walk
@@ -85,7 +85,9 @@ class _Warnings:
 
     def run(self) -> None:
         reached = self._reached()
-        for index, step in enumerate(self.plan.steps.values()):
+        if self.plan.has_compensations:
+            not_undone.warn(self.playbook, self.plan, self.faults)
+        for index, step in enumerate(self.plan.workflow.values()):
             path = ("workflow", index)
             if step.name not in reached:
                 message = f"no arc leads from '{self.plan.entry}' to the step '{step.name}'"

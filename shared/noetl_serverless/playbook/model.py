@@ -401,6 +401,19 @@ class Router(Part):
     arcs: list[Arc] = Field(min_length=1)
 
 
+class Compensation(Part):
+    """How to undo a step. It may read the result of the run that it undoes, as STEP.field."""
+
+    input: dict[str, Any] = {}
+    tool: Tools
+    loop: Loop | None = None
+    spec: StepSpec | None = None
+
+
+def _compensation_tag(value: Any) -> str:
+    return "none" if isinstance(value, str) else "steps"
+
+
 class Step(Part):
     legacy = grammar.STEP_LEGACY
 
@@ -411,7 +424,28 @@ class Step(Part):
     loop: Loop | None = None
     set: Assignments = {}
     next: Router | None = None
+    compensate: (
+        Annotated[
+            Annotated[Literal["none"], Tag("none")] | Annotated[Compensation, Tag("steps")],
+            Discriminator(_compensation_tag),
+        ]
+        | None
+    ) = Field(
+        None,
+        description=(
+            "How to undo the step when the execution fails: before it does, all that has been done is undone, the "
+            "latest first. none: there is nothing to undo"
+        ),
+    )
     spec: StepSpec | None = None
+
+    @property
+    def undo(self) -> Step | None:
+        """Its compensation, as a step of its own."""
+        if not isinstance(self.compensate, Compensation):
+            return None
+        parts = {name: getattr(self.compensate, name) for name in self.compensate.model_fields_set}
+        return Step.model_construct({"step", *parts}, step=f"{self.step}.compensate", **parts)
 
     @property
     def tools(self) -> list[Tool]:

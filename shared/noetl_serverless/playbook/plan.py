@@ -171,6 +171,9 @@ class Step:
     secrets: frozenset[str] = frozenset()
     # seconds, of one run of the step in all
     timeout: float | None = None
+    # the step that undoes it, if any; and the step that it undoes itself
+    compensation: str | None = None
+    compensates: str | None = None
 
     @property
     def may_retry(self) -> bool:
@@ -220,8 +223,9 @@ class Plan:
     steps: Mapping[str, Step]
     # those of them that are loops
     loops: frozenset[str] = frozenset()
-    # whether one of them has a timeout
+    # whether one of them has a timeout, or a compensation
     has_step_timeouts: bool = False
+    has_compensations: bool = False
     # forward arcs into each step; more than one source makes it a join
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle
@@ -244,6 +248,16 @@ class Plan:
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
     # step -> pool, for steps that do not run on "shared"; a matter of the deployment, not part of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def workflow(self) -> dict[str, Step]:
+        """The steps without those that undo others."""
+        return {name: step for name, step in self.steps.items() if step.compensates is None}
+
+    @property
+    def stops_steps(self) -> bool:
+        """Whether a step may end while something of it is under way, and the execution goes on."""
+        return self.has_step_timeouts or self.has_compensations
 
     def pool(self, step: str) -> str:
         return self.pools.get(step, SHARED)

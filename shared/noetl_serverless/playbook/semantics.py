@@ -150,6 +150,11 @@ class _Checker:
                 self._known_step(arc.step, (*here, "step"))
                 self._assignments(arc.set, (*here, "set"), ("ctx",))
         self._tasks(step, path)
+        if (undo := step.undo) is not None:
+            here = (*path, "compensate")
+            self._loop(undo, here)
+            self._spec(undo, here)
+            self._tasks(undo, here)
 
     def _loop(self, step: model.Step, path: Path) -> None:
         if step.loop is None:

@@ -101,7 +101,8 @@ class _Names:
 
     def _step(self, site: Site, name: str, segments: Segments) -> Iterator[tuple[str, str, str]]:
         here = site.step.name
-        if name == here and site.ended:
+        if (name == here and site.ended) or site.step.compensates is not None:
+            # what is undone has run, and whatever was there then
             return
         match self.order.of(name, here):
             case "after":

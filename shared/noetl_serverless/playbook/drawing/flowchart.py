@@ -57,8 +57,8 @@ def flowchart(plan: Plan) -> Flowchart:
     reached = set(starts).union(*(plan.reach[start] for start in starts))
     return Flowchart(
         plan.name,
-        tuple(_node(plan, step, step.name in reached) for step in plan.steps.values()),
-        tuple(edge for step in plan.steps.values() for edge in _edges(step)),
+        tuple(_node(plan, step, step.name in reached) for step in plan.workflow.values()),
+        tuple(edge for step in plan.workflow.values() for edge in _edges(step)),
     )
 
 

@@ -1,0 +1,127 @@
+"""Compensation: before an execution fails, what its steps have done is undone, the latest first.
+
+A step with `compensate` that has ended well, or of whose items some have, is noted. When the execution is to fail, what
+is under way of such steps still ends, since it may have an effect, and is noted, too; everything else stops. Then the
+compensations run one after the other. One that fails is recorded, and the others go on. At last the execution fails
+with the error that it had.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
+from ..playbook.plan import Step
+from . import events as e
+from .error import brief
+from .events import Event
+from .evolve import loop_outcome
+from .limits import size_of
+from .state import Compensable, State, split_token_key
+
+if TYPE_CHECKING:
+    from .decide import Decider
+    from .decision import Decision
+
+
+def begin(decider: Decision, error: dict[str, Any], step: str | None) -> bool:
+    """Begin to undo what has been done; False if there is nothing to undo."""
+    state = decider.state
+    kept = {item.key for item in state.commands.values() if item.kind != "open" and _is_noted(decider, item.key)}
+    stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decider, key)]
+    partly = [asdict(entry) for entry in stopped if _has_effect(entry.outcome)]
+    if not (state.compensable or kept or partly):
+        return False
+    decider.emit(e.COMPENSATION_STARTED, {"error": error, "kept": sorted(kept), "partly": partly}, step=step)
+    return True
+
+
+def _is_noted(decider: Decision, key: str) -> bool:
+    return decider.plan.steps[decider.state.tokens[key].step].compensation is not None
+
+
+def _partly_done(state: State, key: str) -> Compensable:
+    """A loop that stops while none of its items runs."""
+    step, generation = split_token_key(key)
+    done = Event(e.LOOP_DONE, 0, step=step, generation=generation, payload={"status": "error"})
+    return Compensable(step, generation, loop_outcome(state.execution_id, done, state.loops[key]))
+
+
+def go_on(decider: Decider) -> None:
+    """Begin the next compensation, unless something is under way; fail when there is none left."""
+    state = decider.state
+    while not state.ended and not state.tokens:
+        if not state.compensable:
+            assert state.compensating is not None
+            compensating = state.compensating
+            compensation = {"done": list(compensating.done), "failed": list(compensating.failed)}
+            error = {**compensating.error, "compensation": compensation}
+            decider.emit(e.FAILED, {"error": error}, step=compensating.step)
+            return
+        name = decider.plan.steps[state.compensable[-1].step].compensation
+        if name is None:
+            # of another version of the playbook
+            record_failure(decider, {"code": "compensation.missing", "message": "the step has no compensation"})
+            continue
+        decider.begin(decider.plan.steps[name])
+        decider.run_pending()
+
+
+def note(decider: Decision, step: Step, output: dict[str, Any]) -> dict[str, Any]:
+    """What the route of a step that ends says of its compensation."""
+    if step.compensation is None or not _has_effect(output):
+        return {}
+    outcome = {name: output[name] for name in ("status", "data", "ref", "error") if output.get(name) is not None}
+    known = decider.state.outcomes.get(step.name)
+    return {"compensable": True if known == outcome else outcome}
+
+
+def _has_effect(output: dict[str, Any]) -> bool:
+    if output["status"] == "ok":
+        return True
+    found = output.get("data") or output.get("ref", {}).get("extracted") or {}
+    stats = found.get("stats") if isinstance(found, dict) else None
+    return bool(isinstance(stats, dict) and stats.get("success"))
+
+
+def exceeded(state: State) -> str | None:
+    """Why no more can be noted."""
+    if len(state.compensable) > COMPENSATIONS:
+        return f"more than {COMPENSATIONS} runs of steps would have to be compensated"
+    size = sum(size_of(entry.outcome) for entry in state.compensable) if len(state.compensable) > 10 else 0
+    return f"more than {COMPENSATIONS_BYTES} bytes of results would be kept" if size > COMPENSATIONS_BYTES else None
+
+
+def step_ended(decider: Decision, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
+    """A compensation has ended, or a step that was under way when the execution began to fail."""
+    route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
+    if step.compensates is None:
+        route |= note(decider, step, output)
+    elif output["status"] == "error":
+        route["compensated"] = {"error": brief(output.get("error") or {})}
+    else:
+        route["compensated"] = True
+    decider.add_route(route)
+
+
+def record_failure(decider: Decision, error: dict[str, Any]) -> None:
+    """The compensation that is due, or under way, cannot run."""
+    entry = decider.state.compensable[-1]
+    name = decider.plan.steps[entry.step].compensation or entry.step
+    generation = decider.state.generations.get(name, 0)
+    route = {"step": name, "generation": generation, "event": e.CALL_ERROR, "compensated": {"error": brief(error)}}
+    decider.add_route(route)
+
+
+def stop(decider: Decision, step: Step, generation: int) -> dict[str, Any]:
+    """A step that was under way would go on later: it stops instead. Returns its error."""
+    message = f"step '{step.name}' has stopped, because the execution fails"
+    error = {"kind": "step", "code": "step.stopped", "message": message, "retryable": False}
+    decider.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation)
+    return error
+
+
+def is_stopping(state: State, step: Step) -> bool:
+    """Whether `step` is one that must not go on."""
+    return state.compensating is not None and step.compensates is None

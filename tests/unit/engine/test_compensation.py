@@ -1,0 +1,222 @@
+"""What has been done is undone before an execution fails: once, the latest first, whatever else is under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.engine.run import Run
+
+from noetl_serverless.engine import events as e
+
+SAGA = """
+    - step: reserve
+      tool: {kind: noop}
+      compensate: {tool: {kind: http, url: "{{ workload.api }}/release/{{ reserve.id }}", method: POST}}
+      next: {arcs: [{step: charge}]}
+    - step: charge
+      tool: {kind: noop}
+      compensate: {tool: {kind: http, url: "{{ workload.api }}/refund/{{ charge.id }}", method: POST}}
+      next: {arcs: [{step: note}]}
+    - {step: note, tool: {kind: noop}, next: {arcs: [{step: ship}]}}
+    - {step: ship, tool: {kind: noop}, compensate: none}
+    """
+FORK = """
+    - {step: begin, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}}
+    - {step: left, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: after}]}}
+    - {step: after, tool: {kind: noop}}
+    - {step: right, tool: {kind: noop}}
+    """
+
+
+def undone(run: Run) -> list[str]:
+    """The compensations that were issued, in order."""
+    orders = [event for event in run.log if event.type == e.ISSUED and (event.step or "").endswith(".compensate")]
+    return [f"{event.step}#{event.generation}" for event in orders]
+
+
+def compensation(run: Run) -> Any:
+    return run.failure["compensation"]
+
+
+def test_what_has_been_done_is_undone_in_reverse_order_and_then_the_execution_fails_with_its_own_error() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.done("charge", {"id": 2})
+    run.done("note")
+    run.error("ship", "no_truck")
+    assert run.running == {"charge.compensate"}
+    assert run.state.status == "running"
+    (order,) = run.issued("charge.compensate")
+    assert order.payload["scope"]["steps"]["charge"]["data"] == {"id": 2}
+    run.done("charge.compensate")
+    assert run.running == {"reserve.compensate"}
+    run.done("reserve.compensate")
+    assert (run.state.status, run.failure["code"], run.failure["step"]) == ("failed", "no_truck", "ship")
+    assert compensation(run) == {"done": ["charge", "reserve"], "failed": []}
+    assert undone(run) == ["charge.compensate#1", "reserve.compensate#1"]
+
+
+def test_what_has_not_been_done_is_not_undone() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.error("charge")
+    run.done("reserve.compensate")
+    assert compensation(run) == {"done": ["reserve"], "failed": []}
+    run = Run(SAGA)
+    run.error("reserve")
+    assert run.state.status == "failed"
+    assert "compensation" not in run.failure
+
+
+def test_an_execution_that_ends_well_undoes_nothing() -> None:
+    run = Run(SAGA)
+    for step in ("reserve", "charge", "note", "ship"):
+        run.done(step, {"id": 1})
+    assert run.state.status == "completed"
+    assert undone(run) == []
+
+
+def test_a_compensation_that_fails_is_recorded_and_the_others_go_on() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.done("charge", {"id": 2})
+    run.error("note")
+    run.error("charge.compensate", "bank_closed")
+    run.done("reserve.compensate")
+    failed = [{"step": "charge", "code": "bank_closed", "message": "it broke"}]
+    assert compensation(run) == {"done": ["reserve"], "failed": failed}
+
+
+def test_a_compensation_may_retry_by_its_own_rules() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.error("charge")
+    run.report("reserve.compensate#1", e.CALL_DEFERRED, delay=5, resume={"task": "x"})
+    (timer,) = run.state.timers
+    run.fact(e.TIMER_FIRED, step="reserve.compensate", generation=1, payload={"timer": timer})
+    run.done("reserve.compensate")
+    assert compensation(run)["done"] == ["reserve"]
+
+
+def test_each_run_of_a_step_is_undone_with_its_own_result() -> None:
+    run = Run(
+        """
+        - step: buy
+          tool: {kind: noop}
+          compensate: {tool: {kind: noop, result: "{{ buy.n }}"}}
+          next: {arcs: [{step: more}]}
+        - step: more
+          tool: {kind: noop}
+          next: {arcs: [{step: buy, when: "{{ output.data.again }}"}, {step: last}]}
+        - {step: last, tool: {kind: noop}}
+        """
+    )
+    for n in (1, 2, 3):
+        run.done("buy", {"n": n})
+        run.done("more", {"again": n < 3})
+    run.error("last")
+    seen = []
+    while run.state.status == "running":
+        order = run.issued("buy.compensate")[-1]
+        seen.append(order.payload["scope"]["steps"]["buy"]["data"]["n"])
+        run.done("buy.compensate")
+    assert seen == [3, 2, 1]
+    assert compensation(run)["done"] == ["buy", "buy", "buy"]
+
+
+def test_what_is_under_way_of_such_a_step_ends_first_and_is_undone_too() -> None:
+    run = Run(FORK)
+    run.done("begin")
+    run.error("right")
+    assert (run.running, run.state.status) == ({"left"}, "running")
+    run.done("left")
+    assert run.running == {"left.compensate"}, "its arc was followed, or it was not undone"
+    run.done("left.compensate")
+    assert (run.state.status, compensation(run)["done"]) == ("failed", ["left"])
+
+
+def test_what_is_under_way_and_fails_is_not_undone() -> None:
+    run = Run(FORK)
+    run.done("begin")
+    run.error("right", "first")
+    run.error("left", "second")
+    assert (run.state.status, run.failure["code"]) == ("failed", "first")
+    assert compensation(run) == {"done": [], "failed": []}
+
+
+def test_what_is_under_way_does_not_begin_again() -> None:
+    for report in ({"delay": 5.0, "kind": e.CALL_DEFERRED}, {"wait": {"signal": "x"}, "kind": e.CALL_PARKED}):
+        run = Run(FORK)
+        run.done("begin")
+        run.error("right")
+        run.report("left#1", **report)
+        assert run.state.status == "failed"
+
+
+def test_the_items_of_a_loop_that_have_been_done_are_undone_when_others_fail() -> None:
+    run = Run(
+        """
+        - step: reserve
+          loop: {in: [a, b, c], iterator: item}
+          tool: {kind: noop}
+          compensate:
+            loop: {in: "{{ reserve.results | select('ne', none) | list }}", iterator: made}
+            tool: {kind: noop, result: "{{ made }}"}
+        """
+    )
+    run.frame(run.open("reserve"), ["A"])
+    run.frame(run.open("reserve"), ["B"])
+    run.frame(run.open("reserve"), [None], failed=1, error={"code": "boom", "message": "it broke"})
+    opened = next(event for event in run.log if event.type == e.LOOP_OPENED and event.step == "reserve.compensate")
+    assert opened.payload["data"] == ["A", "B"]
+    for name in ("A", "B"):
+        run.frame(run.open("reserve.compensate"), [name])
+    assert compensation(run) == {"done": ["reserve"], "failed": []}
+
+
+def test_a_template_of_a_compensation_that_cannot_be_rendered_is_the_failure_of_that_compensation() -> None:
+    run = Run(
+        """
+        - {step: one, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: two}]}}
+        - step: two
+          tool: {kind: noop}
+          compensate: {loop: {in: "{{ two.nothing.there }}", iterator: x}, tool: {kind: noop}}
+          next: {arcs: [{step: three}]}
+        - {step: three, tool: {kind: noop}}
+        """
+    )
+    run.done("one", {})
+    run.done("two", {})
+    run.error("three")
+    run.done("one.compensate")
+    assert compensation(run)["done"] == ["one"]
+    assert [entry["step"] for entry in compensation(run)["failed"]] == ["two"]
+
+
+def test_an_execution_out_of_time_undoes_what_it_has_done() -> None:
+    run = Run(SAGA, head="executor: {spec: {timeout: 60}}\n", started={"timeout": 60})
+    run.done("reserve", {"id": 1})
+    run.fact(e.TIMER_FIRED, step="reserve", generation=0, payload={"timer": e.DEADLINE})
+    assert run.running == {"charge"}, "a step with an effect that is under way ends first"
+    run.done("charge", {"id": 2})
+    for step in ("charge", "reserve"):
+        run.done(f"{step}.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("execution.timeout", ["charge", "reserve"])
+
+
+def test_a_budget_does_not_hold_up_what_is_undone() -> None:
+    budget = {"max_invocations": 1, "prices": prices_of("aws-2025-06")}
+    run = Run(SAGA, budget=budget)
+    run.done("reserve", {"id": 1})
+    assert run.running == {"reserve.compensate"}
+    run.done("reserve.compensate")
+    assert run.failure["code"] == "budget.exceeded"
+
+
+def test_a_cancelled_execution_undoes_nothing_more() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.error("charge")
+    run.fact(e.CANCELLED, payload={"reason": "stop"})
+    assert run.state.status == "cancelled"
+    assert run.state.compensating is None
