@@ -54,6 +54,8 @@ class Expected(_Part):
     # a step: once it has begun, the execution is cancelled, or the sub-playbook that the step has started
     cancelled_at: str = ""
     child_cancelled_at: str = ""
+    # step -> {signal: data}: once its wait has begun, or the step if it has none, it is sent these signals
+    signals_at: dict[str, dict[str, Any]] = {}
     # of the last step; not compared if left out
     result: Any = None
     # expression, as in a template, -> its value at the end

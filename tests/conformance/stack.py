@@ -107,6 +107,7 @@ class Conformance:
             self._stack.register(text)
         started: dict[str, str] = {}
         cancelled: list[Case] = []
+        signalled: list[Case] = []
         for case in cases:
             text = self.texts[case.name] = registered(case.playbook, self._api.url)
             try:
@@ -117,6 +118,10 @@ class Conformance:
                 continue
             if case.expected.cancelled_at or case.expected.child_cancelled_at:
                 cancelled.append(case)
+            if case.expected.signals_at:
+                signalled.append(case)
+        for case in signalled:
+            self._signal(case.expected, started[case.name])
         for case in cancelled:
             self._cancel(case.expected, started[case.name])
         entries = self._stack.wait(started.values(), PATIENCE)
@@ -132,6 +137,12 @@ class Conformance:
             (event,) = eventually(lambda: self._events(execution_id, e.CHILD_STARTED, step), PATIENCE)
             execution_id = event.payload["execution_id"]
         self._stack.call("POST", f"/api/executions/{execution_id}/cancel", {})
+
+    def _signal(self, expected: Expected, execution_id: str) -> None:
+        for step, signals in expected.signals_at.items():
+            eventually(lambda: self._events(execution_id, e.ISSUED, step), PATIENCE)  # noqa: B023
+            for name, data in signals.items():
+                self._stack.call("POST", f"/api/executions/{execution_id}/signals/{name}", {"data": data})
 
     def _events(self, execution_id: str, type: str, step: str) -> list[Event]:
         return [event for event in events_of(self._stack.log(execution_id)) if (event.type, event.step) == (type, step)]

@@ -37,8 +37,10 @@ class Client:
         parameters = {key: value for key, value in query.items() if value is not None}
         return self._call("GET", f"{path}?{urlencode(parameters)}" if parameters else path, None, timeout, retry=True)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        return self._call("POST", path, body or {}, 60.0, retry=False)
+    def post(self, path: str, body: Mapping[str, Any] | None = None, key: str | None = None) -> Any:
+        """`key`: an idempotency key, with which it may be tried again."""
+        headers = None if key is None else {"Idempotency-Key": key}
+        return self._call("POST", path, body or {}, 60.0, retry=key is not None, headers=headers)
 
     def delete(self, path: str) -> Any:
         return self._call("DELETE", path, None, 60.0, retry=True)

@@ -12,6 +12,7 @@ from .commands import (
     capsule,
     catalog,
     context,
+    control,
     cost,
     credential,
     demo,
@@ -81,6 +82,10 @@ app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)
 app.command()(executions.cancel)
+app.command()(control.pause)
+app.command()(control.resume)
+app.command()(control.signal)
+app.command()(control.approve)
 app.command()(replay.replay)
 app.command()(replay.rebuild)
 app.command()(diff.diff)

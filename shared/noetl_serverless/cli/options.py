@@ -46,7 +46,7 @@ def workload(payload: str | None, assignments: list[str] | None, option: str = "
         key, equals, text = assignment.partition("=")
         if not equals or not key:
             raise WrongUse(f"--set {assignment!r}: expected key=value")
-        _set_path(values, key, _value(text))
+        _set_path(values, key, value_of(text))
     return values
 
 
@@ -81,7 +81,7 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON value")
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     try:
         return _loads(text)
     except ValueError:

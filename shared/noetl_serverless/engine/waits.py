@@ -51,7 +51,7 @@ def time_out(decision: Decision, name: str) -> None:
         _end(decision, name, {"status": "ok"})
         return
     what = "the approval" if wait.approval else "the signal"
-    message = f"{what} '{wait.signal}' did not come in time: see spec.timeout of the wait"
+    message = f"{what} '{wait.signal}' did not come in time: see within of the wait"
     _end(decision, name, {"status": "error", "error": _error(decision, wait, "wait.timeout", message)})
 
 

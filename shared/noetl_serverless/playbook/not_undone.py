@@ -20,8 +20,8 @@ def warn(playbook: Playbook, plan: Plan, faults: Faults) -> None:
             continue
         if forks or step.loop is not None or plan.reach[step.name]:
             message = (
-                f"nothing undoes the step '{step.name}' when the execution fails after it, while other steps are undone: "
-                "add compensate, or write compensate: none"
+                f"nothing undoes the step '{step.name}' when the execution fails after it, while other steps are undone"
+                ": add compensate, or write compensate: none"
             )
             faults.add(message, ("workflow", index, "step"), "playbook.not_compensated")
 

@@ -257,7 +257,7 @@ class _Checker:
         for key in grammar.LATER_CONFIG.get(tool.kind, frozenset()) & tool.config.keys():
             self._later(f"'{key}' of {tool.kind}", (*path, key), key=True)
         if tool.kind == "wait" and tool.spec is not None and tool.spec.timeout is not None:
-            self.add("a wait is no call: write timeout beside its signal", (*path, "spec", "timeout"), key=True)
+            self.add("a wait is no call: write within beside its signal", (*path, "spec", "timeout"), key=True)
         if tool.kind != "workbook":
             return
         if tool.name is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from ..limits import DELAY_SECONDS
 from ..playbook.numbers import seconds
@@ -27,18 +27,28 @@ def _instant(value: Any) -> Any:
     return value
 
 
+def _with_offset(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("the instant has no offset from UTC; add one, such as Z or +01:00")
+    return value
+
+
 def _seconds(value: Any) -> Any:
     return seconds(value) if isinstance(value, str) else value
+
+
+# a number of seconds, or a text with units
+_TIME: Final = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]})
 
 
 class WaitConfig(ToolConfig):
     """One of `until`, `for`, `signal` and `approval`. No worker is held meanwhile. Result: the data of the signal."""
 
-    until: Annotated[datetime, BeforeValidator(_instant)] | None = Field(
+    until: Annotated[datetime, BeforeValidator(_instant), AfterValidator(_with_offset)] | None = Field(
         default=None,
         description="An instant with its offset from UTC (RFC 3339); one in the past is over at once.",
     )
-    duration: Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=DELAY_SECONDS)] | None = Field(
+    duration: Annotated[float, BeforeValidator(_seconds), Field(ge=0, le=DELAY_SECONDS), _TIME] | None = Field(
         default=None, alias="for", description="How long to wait, in seconds or with a unit: 90, 15m, 2h, 3d."
     )
     signal: SignalName | None = Field(
@@ -56,7 +66,7 @@ class WaitConfig(ToolConfig):
         ),
     )
 
-    timeout: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=DELAY_SECONDS)] | None = Field(
+    within: Annotated[float, BeforeValidator(_seconds), Field(gt=0, le=DELAY_SECONDS), _TIME] | None = Field(
         default=None,
         description=(
             "How long to wait for a signal or an approval, in seconds or with a unit; the task then fails with "
@@ -69,15 +79,8 @@ class WaitConfig(ToolConfig):
         given = [name for name in ONE_OF if config.get(name) is not None]
         if len(given) != 1:
             yield f"a wait needs one of {', '.join(ONE_OF)}" + (f", not {' and '.join(given)}" if given else "")
-        elif "timeout" in config and given[0] in ("until", "for"):
-            yield f"timeout is for a signal or an approval; '{given[0]}' says how long it waits"
-
-    @field_validator("until")
-    @classmethod
-    def _check_offset(cls, until: datetime | None) -> datetime | None:
-        if until is not None and until.tzinfo is None:
-            raise ValueError("the instant has no offset from UTC; add one, such as Z or +01:00")
-        return until
+        elif "within" in config and given[0] in ("until", "for"):
+            yield f"'within' is for a signal or an approval; '{given[0]}' says how long it waits"
 
 
 class Wait:
@@ -92,7 +95,7 @@ class Wait:
         if name is None:
             due = None if config.until is None else max(0, round(config.until.timestamp() * 1000))
             return ToolOutcome("ok", wait=WaitRequest(due=due, delay=config.duration))
-        request = WaitRequest(signal=name, approval=config.approval is not None, timeout=config.timeout)
+        request = WaitRequest(signal=name, approval=config.approval is not None, timeout=config.within)
         return ToolOutcome("ok", wait=request)
 
     async def close(self) -> None:

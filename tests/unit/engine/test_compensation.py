@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import asdict, replace
 from typing import Any
 
+import pytest
 from tests.unit.engine.run import Run
 
+from noetl_serverless.engine import compensation as compensation_of_engine
 from noetl_serverless.engine import events as e
+from noetl_serverless.prices import load
 
 SAGA = """
     - step: reserve
@@ -149,8 +154,9 @@ def test_what_is_under_way_does_not_begin_again() -> None:
         run = Run(FORK)
         run.done("begin")
         run.error("right")
-        run.report("left#1", **report)
-        assert run.state.status == "failed"
+        stopped = run.report("left#1", **report)
+        assert [event.type for event in stopped] == [e.STEP_STOPPED, e.FAILED]
+        assert stopped[0].payload["error"]["code"] == "step.stopped"
 
 
 def test_the_items_of_a_loop_that_have_been_done_are_undone_when_others_fail() -> None:
@@ -205,7 +211,7 @@ def test_an_execution_out_of_time_undoes_what_it_has_done() -> None:
 
 
 def test_a_budget_does_not_hold_up_what_is_undone() -> None:
-    budget = {"max_invocations": 1, "prices": prices_of("aws-2025-06")}
+    budget = {"max_invocations": 1, "prices": asdict(load("aws-2025-06"))}
     run = Run(SAGA, budget=budget)
     run.done("reserve", {"id": 1})
     assert run.running == {"reserve.compensate"}
@@ -220,3 +226,24 @@ def test_a_cancelled_execution_undoes_nothing_more() -> None:
     run.fact(e.CANCELLED, payload={"reason": "stop"})
     assert run.state.status == "cancelled"
     assert run.state.compensating is None
+
+
+def test_more_than_can_be_noted_fails_the_execution_which_undoes_what_it_has_noted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(compensation_of_engine, "COMPENSATIONS", 1)
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.done("charge", {"id": 2})
+    for step in ("charge", "reserve"):
+        run.done(f"{step}.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("compensation.too_many", ["charge", "reserve"])
+
+
+def test_a_version_of_the_playbook_that_undoes_nothing_says_so() -> None:
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.plan = Run(re.sub(r"compensate: \{.*", "compensate: none", SAGA)).plan
+    run.plan = replace(run.plan, has_compensations=True)
+    run.error("charge")
+    assert compensation(run)["failed"][0]["code"] == "compensation.missing"

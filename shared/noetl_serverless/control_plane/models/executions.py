@@ -240,6 +240,7 @@ class ExecutionStatus(AnswerModel):
     principal: dict[str, Any] | None
     warnings: list[ExecutionWarning]
     quarantined: bool
+    paused_since: datetime | None = Field(description="Time at which it was paused, if it is.")
     start_time: datetime
     end_time: datetime | None
     duration_seconds: float

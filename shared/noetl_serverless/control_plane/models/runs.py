@@ -109,8 +109,8 @@ class UnderWay(AnswerModel):
     status: Status = Field(
         description="queued: its command waits for a worker; running: a worker has leased it, and it runs or waits in "
         "the worker for its turn, for a Python process or for its next attempt (runs shows which, once it has "
-        "reported); delayed: it continues at due_at; parked: its sub-playbook runs; waiting: it waits at its join for "
-        "other steps."
+        "reported); delayed: it continues at due_at; parked: it waits for its sub-playbook or a signal; waiting: it "
+        "waits at its join for other steps."
     )
     queued: int = Field(description="Number of commands that wait for a worker.")
     running: int
@@ -127,6 +127,7 @@ class UnderWay(AnswerModel):
     worker: str | None = Field(description="A worker that has leased it.")
     deliveries: int = Field(description="Number of deliveries to workers; the highest if there are several.")
     children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
+    signals: list[str] = Field(description=f"Signals and approvals that it waits for, the first {MAX_CHILDREN}.")
 
 
 def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[UnderWay]:
@@ -137,12 +138,18 @@ def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[Unde
     children: dict[str, list[str]] = {}
     for child, suspended in state.children.items():
         children.setdefault(suspended.key, []).append(child)
+    signals: dict[str, list[str]] = {}
+    for wait in state.waits.values():
+        if wait.signal is not None:
+            signals.setdefault(wait.key, []).append(wait.signal)
     entries = [
         # a run without a command has just been reported, and is about to continue
-        _under_way(token.step, token.generation, commands.get(key), children.get(key, []), "running")
+        _under_way(
+            token.step, token.generation, commands.get(key), children.get(key, []), signals.get(key, []), "running"
+        )
         for key, token in state.tokens.items()
     ]
-    return entries + [_under_way(step, None, None, [], "waiting") for step in state.waiting]
+    return entries + [_under_way(step, None, None, [], [], "waiting") for step in state.waiting]
 
 
 def _under_way(
@@ -150,12 +157,13 @@ def _under_way(
     generation: int | None,
     outstanding: OutstandingCommands | None,
     children: list[str],
+    signals: list[str],
     default_status: Status,
 ) -> UnderWay:
     counts = {
         name: 0 if outstanding is None else getattr(outstanding, name) for name in ("running", "queued", "delayed")
     }
-    counts["parked"] = len(children)
+    counts["parked"] = len(children) + len(signals)
     status = next((name for name, count in counts.items() if count), default_status)
     names = ("queued_since", "running_since", "queued_ms", "due_at", "worker")
     return UnderWay.model_validate(
@@ -167,6 +175,7 @@ def _under_way(
             **{name: getattr(outstanding, name, None) for name in names},
             "deliveries": 0 if outstanding is None else outstanding.deliveries,
             "children": children[:MAX_CHILDREN],
+            "signals": signals[:MAX_CHILDREN],
         }
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from ...engine.state import State
 from ...errors import NotFound
 from ...store.executions import CANCELLED, COMPLETED, FAILED
@@ -97,6 +99,7 @@ async def status(call: Call) -> ExecutionStatus:
         principal=execution.principal,
         warnings=execution.warnings or [],
         quarantined=execution.quarantined,
+        paused_since=None if state.paused is None else datetime.fromtimestamp(state.paused.at / 1000, UTC),
         start_time=execution.created_at,
         end_time=execution.ended_at,
         duration_seconds=seconds,

@@ -1,0 +1,88 @@
+"""pause, resume, signal, approve: control over a running execution."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from ..options import DataOption, JsonOption, value_of
+from ..output import command, echo, print_json
+from ..target import running_stack
+from .executions import IdArgument
+
+SignalArgument = Annotated[str, typer.Argument(metavar="SIGNAL", help="Name that the wait is for.")]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="Id of the signal: a second one with this id changes nothing."),
+]
+
+
+@command
+def pause(
+    execution_id: IdArgument,
+    data: DataOption = None,
+    reason: Annotated[str, typer.Option("--reason", help="Reason to record in the log.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Pause an execution and its sub-playbooks: what runs ends, nothing else begins, and its timers stand still."""
+    answer = _post(data, execution_id, "pause", {"reason": reason})
+    _print(answer, as_json, "paused" if answer["status"] == "paused" else "it was paused already")
+
+
+@command
+def resume(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Let a paused execution and its sub-playbooks go on."""
+    answer = _post(data, execution_id, "resume", {})
+    _print(answer, as_json, "it goes on" if answer["status"] == "resumed" else "it is not paused")
+
+
+@command
+def signal(
+    execution_id: IdArgument,
+    name: SignalArgument,
+    data: DataOption = None,
+    value: Annotated[
+        str | None,
+        typer.Option("--value", metavar="VALUE", help="Result of the wait: JSON, or a text."),
+    ] = None,
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a signal to an execution. It ends a wait for it, or is kept until there is one."""
+    given = None if value is None else value_of(value)
+    _print_sent(_post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key), as_json)
+
+
+@command
+def approve(
+    execution_id: IdArgument,
+    name: SignalArgument,
+    data: DataOption = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Refuse it: the wait fails with wait.rejected.")] = False,
+    comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="Comment for the playbook.")] = "",
+    key: KeyOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Approve what an execution waits for, or reject it."""
+    decision = {"approved": not reject, **({"comment": comment} if comment else {})}
+    _print_sent(_post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": decision}, key), as_json)
+
+
+def _post(data: Any, execution_id: str, what: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
+    with running_stack(data) as client:
+        answer: dict[str, Any] = client.post(f"/api/executions/{quote(execution_id, safe='')}/{what}", body, key)
+        return answer
+
+
+def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        echo(f"execution {answer['execution_id']}: {text}")
+
+
+def _print_sent(answer: dict[str, Any], as_json: bool) -> None:
+    duplicate = "one with this id came before; nothing has changed"
+    _print(answer, as_json, f"{answer['signal']} sent" if answer["status"] == "accepted" else duplicate)

@@ -1,0 +1,33 @@
+"""Control over a running execution: pauses and signals."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from . import AnswerModel, RequestModel
+
+
+class Pause(RequestModel):
+    reason: str = Field(default="", max_length=2000, description="Kept in the log.")
+
+
+class Paused(AnswerModel):
+    execution_id: str
+    status: Literal["paused", "already_paused", "resumed", "not_paused"]
+
+
+class SendSignal(RequestModel):
+    data: Any = Field(
+        default=None,
+        description="Result of the wait that the signal ends. For an approval: {approved: true or false, comment}.",
+    )
+
+
+class SignalSent(AnswerModel):
+    execution_id: str
+    signal: str
+    status: Literal["accepted", "duplicate"] = Field(
+        description="duplicate: one with the same Idempotency-Key came before, and this one changed nothing."
+    )

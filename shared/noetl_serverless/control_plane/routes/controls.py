@@ -1,0 +1,80 @@
+"""Control over a running execution: pause it, let it go on, send it a signal."""
+
+from __future__ import annotations
+
+from pydantic import TypeAdapter, ValidationError
+
+from ...errors import InvalidRequest
+from ...protocol import SignalName
+from ..models.controls import Pause, Paused, SendSignal, SignalSent
+from ..operation import USERS, Call, Operation
+from .execute import IDEMPOTENCY_KEY, principal_of
+from .identifiers import execution_id_of
+
+_NAME = TypeAdapter[str](SignalName)
+
+
+async def pause(call: Call) -> Paused:
+    body: Pause = call.body
+    id = str(execution_id_of(call))
+    paused = await call.services.orchestrator.pause(id, body.reason, principal_of(call))
+    return Paused(execution_id=id, status="paused" if paused else "already_paused")
+
+
+async def resume(call: Call) -> Paused:
+    id = str(execution_id_of(call))
+    resumed = await call.services.orchestrator.resume(id, principal_of(call))
+    return Paused(execution_id=id, status="resumed" if resumed else "not_paused")
+
+
+async def signal(call: Call) -> SignalSent:
+    body: SendSignal = call.body
+    id, name = str(execution_id_of(call)), signal_name(call.path("signal"))
+    key = call.header(IDEMPOTENCY_KEY)
+    is_new = await call.services.orchestrator.signal(id, name, body.data, id=key, by=principal_of(call))
+    return SignalSent(execution_id=id, signal=name, status="accepted" if is_new else "duplicate")
+
+
+def signal_name(text: str) -> str:
+    """Raises InvalidRequest."""
+    try:
+        return _NAME.validate_python(text)
+    except ValidationError:
+        raise InvalidRequest("the name of a signal has 1 to 200 characters, no '/' and no control characters") from None
+
+
+OPERATIONS = (
+    Operation(
+        "pauseExecution",
+        "POST",
+        "/api/executions/{execution_id}/pause",
+        summary="Pause an execution and its sub-playbooks: what runs ends, and nothing else begins",
+        tag="executions",
+        roles=USERS,
+        handler=pause,
+        answer=Paused,
+        body=Pause,
+    ),
+    Operation(
+        "resumeExecution",
+        "POST",
+        "/api/executions/{execution_id}/resume",
+        summary="Let a paused execution and its sub-playbooks go on",
+        tag="executions",
+        roles=USERS,
+        handler=resume,
+        answer=Paused,
+    ),
+    Operation(
+        "signalExecution",
+        "POST",
+        "/api/executions/{execution_id}/signals/{signal}",
+        summary="Send a signal to an execution: it ends a wait for it, now or when there is one",
+        tag="executions",
+        roles=USERS,
+        handler=signal,
+        answer=SignalSent,
+        body=SendSignal,
+        headers={"Idempotency-Key": "A second signal with the same key changes nothing."},
+    ),
+)

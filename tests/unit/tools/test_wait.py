@@ -1,0 +1,58 @@
+"""What a wait requests, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noetl_serverless.protocol import WaitRequest
+from noetl_serverless.testing.tools import tool_context
+from noetl_serverless.tools.port import ToolCall, ToolOutcome
+from noetl_serverless.tools.wait import Wait
+
+
+def run(tmp_path: Path, **config: Any) -> ToolOutcome:
+    return asyncio.run(Wait().run(ToolCall("wait", "hold", config, timeout=3.0), tool_context(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("config", "request_"),
+    [
+        ({"until": "2027-01-31T09:00:00+01:00"}, WaitRequest(due=1_801_382_400_000)),
+        ({"until": "1969-12-31T00:00:00Z"}, WaitRequest(due=0)),
+        ({"for": "1h30m"}, WaitRequest(delay=5400.0)),
+        ({"for": 0}, WaitRequest(delay=0.0)),
+        ({"signal": "paid"}, WaitRequest(signal="paid")),
+        ({"signal": "paid", "within": "3d"}, WaitRequest(signal="paid", timeout=259_200.0)),
+        ({"approval": "manager"}, WaitRequest(signal="manager", approval=True)),
+    ],
+)
+def test_it_requests_what_its_configuration_says(tmp_path: Path, config: dict[str, Any], request_: WaitRequest) -> None:
+    assert run(tmp_path, **config).wait == request_
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({}, "needs one of until, for, signal, approval"),
+        ({"for": 1, "signal": "x"}, "not for and signal"),
+        ({"for": 1, "within": 1}, "'within' is for a signal or an approval"),
+        ({"for": -1}, "greater than or equal to 0"),
+        ({"for": "soon"}, "is not a time"),
+        ({"for": 1e12}, "less than or equal"),
+        ({"until": "2027-01-31T09:00:00"}, "has no offset from UTC"),
+        ({"until": "tomorrow"}, "give an instant such as"),
+        ({"signal": ""}, "at least 1 character"),
+        ({"signal": "a/b"}, "should match pattern"),
+        ({"signal": "x", "within": 0}, "greater than 0"),
+        ({"sginal": "x"}, "needs one of"),
+    ],
+)
+def test_it_refuses_what_is_no_wait(tmp_path: Path, config: dict[str, Any], says: str) -> None:
+    outcome = run(tmp_path, **config)
+    assert outcome.error is not None
+    assert outcome.error["code"] == "wait.config"
+    assert says in outcome.error["message"]
