@@ -38,7 +38,7 @@ PROBLEMS = {
 # operations that look up something which their path does not name
 MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
-MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined")
+MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined", "pauseExecution", "resumeExecution")
 TAGS = {
     "executions": "Start, watch and stop executions.",
     "quarantine": "Inspect and resolve executions that the engine could not continue.",

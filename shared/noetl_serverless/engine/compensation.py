@@ -21,24 +21,23 @@ from .limits import size_of
 from .state import Compensable, State, split_token_key
 
 if TYPE_CHECKING:
-    from .decide import Decider
     from .decision import Decision
 
 
-def begin(decider: Decision, error: dict[str, Any], step: str | None) -> bool:
+def begin(decision: Decision, error: dict[str, Any], step: str | None) -> bool:
     """Begin to undo what has been done; False if there is nothing to undo."""
-    state = decider.state
-    kept = {item.key for item in state.commands.values() if item.kind != "open" and _is_noted(decider, item.key)}
-    stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decider, key)]
+    state = decision.state
+    kept = {item.key for item in state.commands.values() if item.kind != "open" and _is_noted(decision, item.key)}
+    stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decision, key)]
     partly = [asdict(entry) for entry in stopped if _has_effect(entry.outcome)]
     if not (state.compensable or kept or partly):
         return False
-    decider.emit(e.COMPENSATION_STARTED, {"error": error, "kept": sorted(kept), "partly": partly}, step=step)
+    decision.emit(e.COMPENSATION_STARTED, {"error": error, "kept": sorted(kept), "partly": partly}, step=step)
     return True
 
 
-def _is_noted(decider: Decision, key: str) -> bool:
-    return decider.plan.steps[decider.state.tokens[key].step].compensation is not None
+def _is_noted(decision: Decision, key: str) -> bool:
+    return decision.plan.steps[decision.state.tokens[key].step].compensation is not None
 
 
 def _partly_done(state: State, key: str) -> Compensable:
@@ -48,32 +47,32 @@ def _partly_done(state: State, key: str) -> Compensable:
     return Compensable(step, generation, loop_outcome(state.execution_id, done, state.loops[key]))
 
 
-def go_on(decider: Decider) -> None:
+def go_on(decision: Decision) -> None:
     """Begin the next compensation, unless something is under way; fail when there is none left."""
-    state = decider.state
+    state = decision.state
     while not state.ended and not state.tokens:
         if not state.compensable:
             assert state.compensating is not None
             compensating = state.compensating
             compensation = {"done": list(compensating.done), "failed": list(compensating.failed)}
             error = {**compensating.error, "compensation": compensation}
-            decider.emit(e.FAILED, {"error": error}, step=compensating.step)
+            decision.emit(e.FAILED, {"error": error}, step=compensating.step)
             return
-        name = decider.plan.steps[state.compensable[-1].step].compensation
+        name = decision.plan.steps[state.compensable[-1].step].compensation
         if name is None:
             # of another version of the playbook
-            record_failure(decider, {"code": "compensation.missing", "message": "the step has no compensation"})
+            record_failure(decision, {"code": "compensation.missing", "message": "the step has no compensation"})
             continue
-        decider.begin(decider.plan.steps[name])
-        decider.run_pending()
+        decision.begin(decision.plan.steps[name])
+        decision.run_pending()
 
 
-def note(decider: Decision, step: Step, output: dict[str, Any]) -> dict[str, Any]:
+def mark(decision: Decision, step: Step, output: dict[str, Any]) -> dict[str, Any]:
     """What the route of a step that ends says of its compensation."""
     if step.compensation is None or not _has_effect(output):
         return {}
     outcome = {name: output[name] for name in ("status", "data", "ref", "error") if output.get(name) is not None}
-    known = decider.state.outcomes.get(step.name)
+    known = decision.state.outcomes.get(step.name)
     return {"compensable": True if known == outcome else outcome}
 
 
@@ -93,32 +92,32 @@ def exceeded(state: State) -> str | None:
     return f"more than {COMPENSATIONS_BYTES} bytes of results would be kept" if size > COMPENSATIONS_BYTES else None
 
 
-def step_ended(decider: Decision, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
+def step_ended(decision: Decision, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
     """A compensation has ended, or a step that was under way when the execution began to fail."""
     route: dict[str, Any] = {"step": step.name, "generation": generation, "event": event}
     if step.compensates is None:
-        route |= note(decider, step, output)
+        route |= mark(decision, step, output)
     elif output["status"] == "error":
         route["compensated"] = {"error": brief(output.get("error") or {})}
     else:
         route["compensated"] = True
-    decider.add_route(route)
+    decision.add_route(route)
 
 
-def record_failure(decider: Decision, error: dict[str, Any]) -> None:
+def record_failure(decision: Decision, error: dict[str, Any]) -> None:
     """The compensation that is due, or under way, cannot run."""
-    entry = decider.state.compensable[-1]
-    name = decider.plan.steps[entry.step].compensation or entry.step
-    generation = decider.state.generations.get(name, 0)
+    entry = decision.state.compensable[-1]
+    name = decision.plan.steps[entry.step].compensation or entry.step
+    generation = decision.state.generations.get(name, 0)
     route = {"step": name, "generation": generation, "event": e.CALL_ERROR, "compensated": {"error": brief(error)}}
-    decider.add_route(route)
+    decision.add_route(route)
 
 
-def stop(decider: Decision, step: Step, generation: int) -> dict[str, Any]:
+def stop(decision: Decision, step: Step, generation: int) -> dict[str, Any]:
     """A step that was under way would go on later: it stops instead. Returns its error."""
     message = f"step '{step.name}' has stopped, because the execution fails"
     error = {"kind": "step", "code": "step.stopped", "message": message, "retryable": False}
-    decider.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation)
+    decision.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation)
     return error
 
 

@@ -20,6 +20,7 @@ from . import compensation, loops, waits
 from . import events as e
 from .assigned import SetValues
 from .decision import Decision, error_of
+from .error import bounded
 from .events import Event
 from .evolve import apply, evolve, outcome_of
 from .ids import execution_id
@@ -86,6 +87,19 @@ class Decider(Decision):
             DECIDE[self.fact.type](self)
             self.run_pending()
             self._go_on()
+
+    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
+        if self.state.compensating is not None:
+            compensation.record_failure(self, error)
+            return
+        if self._failed:
+            return
+        self._failed = True
+        error_fields = bounded(error)
+        if step:
+            error_fields = {**error_fields, "step": step}
+        if not (self.plan.has_compensations and compensation.begin(self, error_fields, step)):
+            self.emit(e.FAILED, {"error": error_fields}, step=step)
 
     def fail_undecided(self, error: DecisionTooLarge) -> None:
         self.fail(error.to_dict(), error.step)
@@ -281,7 +295,7 @@ class Decider(Decision):
         elif step.warns_on_no_match and event not in (*FAILURES, SKIPPED):
             route["unmatched"] = True
         if step.compensation is not None:
-            route |= compensation.note(self, step, output)
+            route |= compensation.mark(self, step, output)
         self.add_route(route)
         if step.compensation is not None and (reason := compensation.exceeded(self.state)) is not None:
             error = {"kind": "compensation", "code": "compensation.too_many", "message": reason, "retryable": False}

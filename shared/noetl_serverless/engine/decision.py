@@ -10,11 +10,9 @@ from ..playbook.scope import Scope, build_scope
 from ..playbook.template import Template, TemplateError, render_tree
 from ..playbook.values import InvalidValue
 from ..playbook.views import EventName
-from . import compensation
 from . import events as e
 from .assigned import SetValues
 from .budget import exceeded_budget
-from .error import bounded
 from .events import Event
 from .evolve import apply, apply_route
 from .ids import command_id
@@ -43,6 +41,18 @@ class Decision(ABC):
     def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
         """Decide what follows from a step's end. `output` is its outcome as templates see it: {"status", "meta",
         "data" | "ref", "error"?, ...}."""
+
+    @abstractmethod
+    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
+        """Let the execution fail; or, while what it has done is undone, the compensation that is under way."""
+
+    @abstractmethod
+    def begin(self, step: Step) -> None:
+        """Begin the next run of `step`."""
+
+    @abstractmethod
+    def run_pending(self) -> None:
+        """Do what is still to be done."""
 
     # -- emitting
 
@@ -76,20 +86,6 @@ class Decision(ABC):
         self.size.add_event(step)
         self.events.append(decision)
         return decision
-
-    def fail(self, error: dict[str, Any], step: str | None = None) -> None:
-        """Let the execution fail; or, if what it has done is being undone, the compensation that is under way."""
-        if self.state.compensating is not None:
-            compensation.record_failure(self, error)
-            return
-        if self._failed:
-            return
-        self._failed = True
-        error_fields = bounded(error)
-        if step:
-            error_fields = {**error_fields, "step": step}
-        if not (self.plan.has_compensations and compensation.begin(self, error_fields, step)):
-            self.emit(e.FAILED, {"error": error_fields}, step=step)
 
     def add_route(self, route: dict[str, Any]) -> None:
         """Fold a route; the next event carries it."""

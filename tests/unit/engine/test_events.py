@@ -33,6 +33,8 @@ def test_events_are_stored_under_these_names() -> None:
         "child.started",
         "wait.started",
         "wait.ended",
+        "compensation.started",
+        "step.stopped",
         "playbook.completed",
         "playbook.failed",
     } == e.DECISIONS
