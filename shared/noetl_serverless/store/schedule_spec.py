@@ -29,6 +29,8 @@ MAX_CATCH_UP_RUNS = 100
 # changes of clocks are looked for this far around an instant: the longest one has skipped a day
 NEAR_CHANGE = timedelta(hours=25)
 SECOND = timedelta(seconds=1)
+# of instants that are given: far from where arithmetic with them ends
+FIRST_YEAR, LAST_YEAR = 1970, 2199
 
 RANDOM_FIELDS = re.compile(r"(?:^|[\s,])[RH](?:[\s(/,]|$)", re.IGNORECASE)
 
@@ -67,6 +69,14 @@ def zone_of(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidRequest(f"there is no time zone {name!r}; write it as in Europe/Berlin") from None
+
+
+def in_zone(given: datetime, timezone: str) -> datetime:
+    """In UTC. An instant without an offset is read in the time zone. Raises InvalidRequest."""
+    zone = zone_of(timezone)
+    if not FIRST_YEAR <= given.year <= LAST_YEAR:
+        raise InvalidRequest(f"{given.isoformat()}: the year must be from {FIRST_YEAR} to {LAST_YEAR}")
+    return (given if given.tzinfo is not None else given.replace(tzinfo=zone)).astimezone(UTC)
 
 
 def instants(schedule: ScheduleSpec, after: datetime) -> Iterator[datetime]:

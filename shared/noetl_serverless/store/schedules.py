@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -15,7 +15,7 @@ from .ids import fresh_id, parse_id
 from .overlap import OverlapPolicy
 from .schedule import Schedule
 from .schedule_runs import RUN_LEASE, DueRun, ScheduleRuns
-from .schedule_spec import MissedPolicy, due_between, due_runs, next_run, zone_of
+from .schedule_spec import MissedPolicy, due_between, due_runs, in_zone, next_run
 
 __all__ = ["MAX_BACKFILL_RUNS", "RUN_LEASE", "BackfillRun", "DueRun", "Schedule", "Schedules"]
 
@@ -24,7 +24,6 @@ MAX_BACKFILL_RUNS = 1000
 # what a schedule is due by; a change of these gives it another next run
 TIMES = frozenset({"cron", "interval_seconds", "timezone", "start_at", "end_at"})
 DISABLED = "the schedule was disabled"
-EARLIEST_BACKFILL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +132,11 @@ class Schedules(ScheduleRuns):
         were started; `dry_run` changes nothing. Instants without an offset are read in the schedule's time zone. Raises
         NotFound, and InvalidRequest for more than `max_runs` runs, or a range that is not in the past."""
         schedule = await self.get(name_or_id)
-        first, before = _in_zone(first, schedule.timezone), _in_zone(before, schedule.timezone)
+        first, before = in_zone(first, schedule.timezone), in_zone(before, schedule.timezone)
         if first >= before:
             raise InvalidRequest("a backfill needs a range: from must be before to")
         if before > now:
             raise InvalidRequest("a backfill is for the past: to must not be after now")
-        if first < EARLIEST_BACKFILL:
-            raise InvalidRequest("a backfill cannot begin before 1970")
         found = await self._database.transaction(
             lambda connection: self._backfill(connection, schedule.schedule_id, first, before, now, max_runs, dry_run)
         )
@@ -226,16 +223,7 @@ def _changeable(schedule: Schedule, now: datetime) -> dict[str, Any]:
 
 
 def _instant(given: datetime | None, timezone: str) -> datetime | None:
-    return None if given is None else _in_zone(given, timezone).replace(microsecond=0)
-
-
-def _in_zone(given: datetime, timezone: str) -> datetime:
-    """An instant without an offset is read in the time zone. Raises InvalidRequest."""
-    zone = zone_of(timezone)
-    try:
-        return (given if given.tzinfo is not None else given.replace(tzinfo=zone)).astimezone(UTC)
-    except OverflowError:
-        raise InvalidRequest(f"{given.isoformat()} is out of range") from None
+    return None if given is None else in_zone(given, timezone).replace(microsecond=0)
 
 
 def _not_found(name_or_id: str) -> NotFound:

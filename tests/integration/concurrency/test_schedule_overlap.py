@@ -32,7 +32,7 @@ class Killed(BaseException):
     """The process of a reconciler dies."""
 
 
-class Clockwork:
+class Keepers:
     """Reconcilers with one clock, which a test sets."""
 
     def __init__(self, harness: Harness) -> None:
@@ -105,49 +105,49 @@ def route(postgres_url: str) -> str:
 
 
 @pytest.fixture
-async def clockwork(harness: Harness) -> Clockwork:
+async def keepers(harness: Harness) -> Keepers:
     await harness.add("t/one", ONE)
-    return Clockwork(harness)
+    return Keepers(harness)
 
 
-async def test_runs_may_overlap_unless_a_policy_says_otherwise(clockwork: Clockwork) -> None:
-    id = await clockwork.create("allow")
-    await clockwork.reconcile(MINUTE)
-    await clockwork.reconcile(MINUTE)
-    assert await clockwork.statuses(id) == ["started RUNNING", "started RUNNING"]
+async def test_runs_may_overlap_unless_a_policy_says_otherwise(keepers: Keepers) -> None:
+    id = await keepers.create("allow")
+    await keepers.reconcile(MINUTE)
+    await keepers.reconcile(MINUTE)
+    assert await keepers.statuses(id) == ["started RUNNING", "started RUNNING"]
 
 
-async def test_a_run_is_skipped_while_an_earlier_one_runs_and_says_why(clockwork: Clockwork) -> None:
-    id = await clockwork.create("skip")
+async def test_a_run_is_skipped_while_an_earlier_one_runs_and_says_why(keepers: Keepers) -> None:
+    id = await keepers.create("skip")
     for _ in range(3):
-        await clockwork.reconcile(MINUTE)
-    first, *others = await clockwork.runs(id)
-    assert await clockwork.statuses(id) == ["started RUNNING", "skipped", "skipped"]
+        await keepers.reconcile(MINUTE)
+    first, *others = await keepers.runs(id)
+    assert await keepers.statuses(id) == ["started RUNNING", "skipped", "skipped"]
     reason = f"execution {first['execution_id']} of an earlier run was still running"
     assert {run["reason"] for run in others} == {reason}
-    assert (await clockwork.schedules.get("s")).last_status == "skipped"
-    await clockwork.end_all()
-    await clockwork.reconcile(MINUTE)
-    assert (await clockwork.statuses(id))[2:] == ["skipped", "started RUNNING"]
+    assert (await keepers.schedules.get("s")).last_status == "skipped"
+    await keepers.end_all()
+    await keepers.reconcile(MINUTE)
+    assert (await keepers.statuses(id))[2:] == ["skipped", "started RUNNING"]
 
 
-async def test_one_run_waits_and_starts_when_the_earlier_has_ended(clockwork: Clockwork) -> None:
-    id = await clockwork.create("queue")
+async def test_one_run_waits_and_starts_when_the_earlier_has_ended(keepers: Keepers) -> None:
+    id = await keepers.create("queue")
     for _ in range(4):
-        await clockwork.reconcile(MINUTE)
-    assert await clockwork.statuses(id) == ["started RUNNING", "waiting", "skipped", "skipped"]
-    assert (await clockwork.runs(id))[2]["reason"] == "a run due at 2025-07-01T12:02:00Z was already waiting"
-    await clockwork.end_all()
-    await clockwork.reconcile()
-    assert (await clockwork.statuses(id))[:2] == ["started COMPLETED", "started RUNNING"]
+        await keepers.reconcile(MINUTE)
+    assert await keepers.statuses(id) == ["started RUNNING", "waiting", "skipped", "skipped"]
+    assert (await keepers.runs(id))[2]["reason"] == "a run due at 2025-07-01T12:02:00Z was already waiting"
+    await keepers.end_all()
+    await keepers.reconcile()
+    assert (await keepers.statuses(id))[:2] == ["started COMPLETED", "started RUNNING"]
 
 
-async def test_the_earlier_run_is_cancelled_for_the_latest_that_is_due(clockwork: Clockwork) -> None:
-    id = await clockwork.create("cancel_running")
-    await clockwork.reconcile(MINUTE)
-    await clockwork.reconcile(3 * MINUTE)
-    assert await clockwork.statuses(id) == ["started CANCELLED", "skipped", "skipped", "started RUNNING"]
-    assert (await clockwork.runs(id))[1]["reason"] == "a later run, due at 2025-07-01T12:04:00Z, starts instead"
+async def test_the_earlier_run_is_cancelled_for_the_latest_that_is_due(keepers: Keepers) -> None:
+    id = await keepers.create("cancel_running")
+    await keepers.reconcile(MINUTE)
+    await keepers.reconcile(3 * MINUTE)
+    assert await keepers.statuses(id) == ["started CANCELLED", "skipped", "skipped", "started RUNNING"]
+    assert (await keepers.runs(id))[1]["reason"] == "a later run, due at 2025-07-01T12:04:00Z, starts instead"
 
 
 STEPS = [(policy, step) for policy in POLICIES for step in ("claim_due", "hold", "start", "record_started")]
@@ -155,98 +155,98 @@ STEPS = [(policy, step) for policy in POLICIES for step in ("claim_due", "hold",
 
 @pytest.mark.parametrize(("policy", "step"), [*STEPS, ("cancel_running", "cancel")])
 async def test_whoever_dies_between_two_steps_a_run_is_started_once(
-    clockwork: Clockwork, policy: OverlapPolicy, step: str
+    keepers: Keepers, policy: OverlapPolicy, step: str
 ) -> None:
-    id = await clockwork.create(policy, interval_seconds=3600)
+    id = await keepers.create(policy, interval_seconds=3600)
     if policy == "cancel_running":
-        await clockwork.reconcile(timedelta(hours=1))
-    before = len(await clockwork.runs(id))
-    clockwork.kills[step] = 0
-    await clockwork.reconcile(timedelta(hours=1))
-    assert not clockwork.kills, f"nobody died after {step}"
+        await keepers.reconcile(timedelta(hours=1))
+    before = len(await keepers.runs(id))
+    keepers.kills[step] = 0
+    await keepers.reconcile(timedelta(hours=1))
+    assert not keepers.kills, f"nobody died after {step}"
     # another input: what was started is found by its key
-    await clockwork.schedules.update("s", {"input_payload": {"n": 2}}, clockwork.now)
+    await keepers.schedules.update("s", {"input_payload": {"n": 2}}, keepers.now)
     for _ in range(2):
-        await clockwork.reconcile(RUN_LEASE)
-    runs = await clockwork.runs(id)
+        await keepers.reconcile(RUN_LEASE)
+    runs = await keepers.runs(id)
     assert [run["status"] for run in runs] == ["started"] * (before + 1)
-    executions = await _executions(clockwork)
+    executions = await _executions(keepers)
     assert sorted(executions) == sorted(run["execution_id"] for run in runs), "one was started twice, or not recorded"
-    assert (await clockwork.statuses(id))[-1] == "started RUNNING"
+    assert (await keepers.statuses(id))[-1] == "started RUNNING"
 
 
 @pytest.mark.parametrize("policy", ["skip", "queue", "cancel_running"])
 @pytest.mark.parametrize("seed", range(2))
-async def test_runs_never_overlap_whatever_dies_when(clockwork: Clockwork, policy: OverlapPolicy, seed: int) -> None:
+async def test_runs_never_overlap_whatever_dies_when(keepers: Keepers, policy: OverlapPolicy, seed: int) -> None:
     chance = random.Random(seed)
-    id = await clockwork.create(policy)
+    id = await keepers.create(policy)
     for _ in range(14):
         if chance.random() < 0.5:
-            clockwork.kills["any"] = chance.randrange(6)
-        await clockwork.reconcile(timedelta(seconds=chance.choice((20, 60, 90))))
+            keepers.kills["any"] = chance.randrange(6)
+        await keepers.reconcile(timedelta(seconds=chance.choice((20, 60, 90))))
         if chance.random() < 0.5:
-            await clockwork.end_all()
+            await keepers.end_all()
         if chance.random() < 0.2:
-            first = clockwork.now - chance.randrange(3, 40) * MINUTE
-            await clockwork.schedules.backfill("s", first, first + 3 * MINUTE, clockwork.now, max_runs=9)
-    clockwork.kills.clear()
+            first = keepers.now - chance.randrange(3, 40) * MINUTE
+            await keepers.schedules.backfill("s", first, first + 3 * MINUTE, keepers.now, max_runs=9)
+    keepers.kills.clear()
     for _ in range(60):
-        await clockwork.reconcile(timedelta(seconds=5))
-        if not [run for run in await clockwork.runs(id) if run["status"] in ("open", "waiting")]:
+        await keepers.reconcile(timedelta(seconds=5))
+        if not [run for run in await keepers.runs(id) if run["status"] in ("open", "waiting")]:
             break
-        await clockwork.end_all()
-    runs = await clockwork.runs(id)
+        await keepers.end_all()
+    runs = await keepers.runs(id)
     assert {run["status"] for run in runs} <= {"started", "skipped"}, runs
     assert not [run for run in runs if run["backfill"] and run["status"] == "skipped"], "a backfill was skipped"
-    executions = await _executions(clockwork)
+    executions = await _executions(keepers)
     assert sorted(executions) == sorted(run["execution_id"] for run in runs if run["status"] == "started")
     spans = sorted(executions.values(), key=lambda span: span[0])
     overlapping = [(one, other) for one, other in itertools.pairwise(spans) if one[1] is None or one[1] > other[0]]
     assert not overlapping, f"runs overlap: {overlapping}"
-    assert clockwork.harness.findings() == []
+    assert keepers.harness.findings() == []
 
 
-async def test_a_backfill_is_run_one_after_the_other_where_runs_must_not_overlap(clockwork: Clockwork) -> None:
-    id = await clockwork.create("skip", interval_seconds=3600)
+async def test_a_backfill_is_run_one_after_the_other_where_runs_must_not_overlap(keepers: Keepers) -> None:
+    id = await keepers.create("skip", interval_seconds=3600)
     day = NOW - timedelta(days=1)
-    requested = await clockwork.schedules.backfill("s", day, day + timedelta(hours=3), NOW, max_runs=10)
+    requested = await keepers.schedules.backfill("s", day, day + timedelta(hours=3), NOW, max_runs=10)
     assert [run.due_at for run in requested] == [day + timedelta(hours=hour) for hour in range(3)]
     for number in range(1, 4):
-        await clockwork.reconcile()
+        await keepers.reconcile()
         expected = ["started COMPLETED"] * (number - 1) + ["started RUNNING"] + ["waiting"] * (3 - number)
-        assert await clockwork.statuses(id) == expected
-        assert await clockwork.end_all() == 1
+        assert await keepers.statuses(id) == expected
+        assert await keepers.end_all() == 1
 
 
-async def test_a_backfill_that_is_requested_again_starts_nothing_new(clockwork: Clockwork) -> None:
-    id = await clockwork.create("allow")
-    await clockwork.reconcile(2 * MINUTE)
+async def test_a_backfill_that_is_requested_again_starts_nothing_new(keepers: Keepers) -> None:
+    id = await keepers.create("allow")
+    await keepers.reconcile(2 * MINUTE)
     for new in ([True, True, False, False], [False] * 4):
-        end = clockwork.now + timedelta(seconds=1)
-        requested = await clockwork.schedules.backfill("s", NOW - MINUTE, end, end, max_runs=10)
+        end = keepers.now + timedelta(seconds=1)
+        requested = await keepers.schedules.backfill("s", NOW - MINUTE, end, end, max_runs=10)
         assert [run.is_new for run in requested] == new
-        await clockwork.reconcile(timedelta(seconds=1))
-    assert await clockwork.statuses(id) == ["started RUNNING"] * 4
-    assert len(await _executions(clockwork)) == 4
+        await keepers.reconcile(timedelta(seconds=1))
+    assert await keepers.statuses(id) == ["started RUNNING"] * 4
+    assert len(await _executions(keepers)) == 4
 
 
-async def test_a_backfill_makes_up_for_a_run_that_was_skipped(clockwork: Clockwork) -> None:
-    id = await clockwork.create("skip")
-    await clockwork.reconcile(MINUTE)
-    await clockwork.reconcile(MINUTE)
-    end = clockwork.now + timedelta(seconds=1)
-    await clockwork.schedules.backfill("s", NOW, end, end, max_runs=10)
-    await clockwork.reconcile(timedelta(seconds=1))
-    assert await clockwork.statuses(id) == ["waiting", "started RUNNING", "waiting"]
+async def test_a_backfill_makes_up_for_a_run_that_was_skipped(keepers: Keepers) -> None:
+    id = await keepers.create("skip")
+    await keepers.reconcile(MINUTE)
+    await keepers.reconcile(MINUTE)
+    end = keepers.now + timedelta(seconds=1)
+    await keepers.schedules.backfill("s", NOW, end, end, max_runs=10)
+    await keepers.reconcile(timedelta(seconds=1))
+    assert await keepers.statuses(id) == ["waiting", "started RUNNING", "waiting"]
 
 
-async def test_a_playbook_is_given_the_time_that_its_run_was_due_at(clockwork: Clockwork) -> None:
-    id = await clockwork.create("allow", jitter_seconds=30)
-    await clockwork.schedules.backfill("s", NOW - MINUTE, NOW, NOW, max_runs=10)
-    await clockwork.reconcile(2 * MINUTE)
+async def test_a_playbook_is_given_the_time_that_its_run_was_due_at(keepers: Keepers) -> None:
+    id = await keepers.create("allow", jitter_seconds=30)
+    await keepers.schedules.backfill("s", NOW - MINUTE, NOW, NOW, max_runs=10)
+    await keepers.reconcile(2 * MINUTE)
     given = []
-    for run in (await clockwork.runs(id))[:2]:
-        [started] = await clockwork.harness.events(str(run["execution_id"]), e.STARTED)
+    for run in (await keepers.runs(id))[:2]:
+        [started] = await keepers.harness.events(str(run["execution_id"]), e.STARTED)
         given.append(started.payload["workload"])
     assert given == [
         {"n": 1, "schedule": {"name": "s", "due_at": "2025-07-01T11:59:00Z", "backfill": True}},
@@ -254,38 +254,38 @@ async def test_a_playbook_is_given_the_time_that_its_run_was_due_at(clockwork: C
     ]
 
 
-async def test_nothing_starts_of_a_schedule_that_is_turned_off_while_its_run_is_leased(clockwork: Clockwork) -> None:
-    id = await clockwork.create("allow")
-    (run,) = await clockwork.schedules.claim_due(NOW + MINUTE, 10)
-    await clockwork.schedules.set_enabled("s", False, NOW + MINUTE)
-    assert not await clockwork.schedules.hold(run, NOW + MINUTE), "its holder starts it all the same"
-    await clockwork.reconcile(MINUTE + RUN_LEASE)
-    assert await clockwork.statuses(id) == ["skipped"]
-    assert (await clockwork.runs(id))[0]["reason"] == "the schedule was disabled"
+async def test_nothing_starts_of_a_schedule_that_is_turned_off_while_its_run_is_leased(keepers: Keepers) -> None:
+    id = await keepers.create("allow")
+    (run,) = await keepers.schedules.claim_due(NOW + MINUTE, 10)
+    await keepers.schedules.set_enabled("s", False, NOW + MINUTE)
+    assert not await keepers.schedules.hold(run, NOW + MINUTE), "its holder starts it all the same"
+    await keepers.reconcile(MINUTE + RUN_LEASE)
+    assert await keepers.statuses(id) == ["skipped"]
+    assert (await keepers.runs(id))[0]["reason"] == "the schedule was disabled"
 
 
-async def test_nothing_starts_of_a_schedule_that_is_deleted_while_its_run_is_leased(clockwork: Clockwork) -> None:
-    await clockwork.create("allow")
-    (run,) = await clockwork.schedules.claim_due(NOW + MINUTE, 10)
-    await clockwork.schedules.delete("s")
-    assert not await clockwork.schedules.hold(run, NOW + MINUTE), "its holder starts it all the same"
-    await clockwork.reconcile(MINUTE + RUN_LEASE)
-    assert await _executions(clockwork) == {}
+async def test_nothing_starts_of_a_schedule_that_is_deleted_while_its_run_is_leased(keepers: Keepers) -> None:
+    await keepers.create("allow")
+    (run,) = await keepers.schedules.claim_due(NOW + MINUTE, 10)
+    await keepers.schedules.delete("s")
+    assert not await keepers.schedules.hold(run, NOW + MINUTE), "its holder starts it all the same"
+    await keepers.reconcile(MINUTE + RUN_LEASE)
+    assert await _executions(keepers) == {}
 
 
-async def test_a_run_that_another_has_claimed_since_is_left_to_it(clockwork: Clockwork) -> None:
-    await clockwork.create("skip")
-    (slow,) = await clockwork.schedules.claim_due(NOW + MINUTE, 10)
-    (quick,) = await clockwork.schedules.claim_due(NOW + MINUTE + RUN_LEASE, 10)
+async def test_a_run_that_another_has_claimed_since_is_left_to_it(keepers: Keepers) -> None:
+    await keepers.create("skip")
+    (slow,) = await keepers.schedules.claim_due(NOW + MINUTE, 10)
+    (quick,) = await keepers.schedules.claim_due(NOW + MINUTE + RUN_LEASE, 10)
     assert (slow.due_at, quick.again) == (quick.due_at, True)
-    assert not await clockwork.schedules.hold(slow, NOW + MINUTE + RUN_LEASE)
-    await clockwork.schedules.let_wait(slow)
-    assert await clockwork.schedules.hold(quick, NOW + MINUTE + RUN_LEASE)
+    assert not await keepers.schedules.hold(slow, NOW + MINUTE + RUN_LEASE)
+    await keepers.schedules.let_wait(slow)
+    assert await keepers.schedules.hold(quick, NOW + MINUTE + RUN_LEASE)
 
 
-async def _executions(clockwork: Clockwork) -> dict[int, tuple[datetime, datetime | None]]:
+async def _executions(keepers: Keepers) -> dict[int, tuple[datetime, datetime | None]]:
     """Begin and end by id."""
-    rows = await clockwork.harness.planes[0].database.run(
+    rows = await keepers.harness.planes[0].database.run(
         "SELECT execution_id, created_at, ended_at FROM noetl.execution"
     )
     return {id: (begin, end) for id, begin, end in rows}
