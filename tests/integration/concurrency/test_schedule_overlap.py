@@ -175,6 +175,27 @@ async def test_whoever_dies_between_two_steps_a_run_is_started_once(
     assert (await keepers.statuses(id))[-1] == "started RUNNING"
 
 
+async def test_a_run_that_was_started_and_not_recorded_is_not_skipped_for_a_later_one(keepers: Keepers) -> None:
+    id = await keepers.create("cancel_running")
+    keepers.kills["start"] = 0
+    await keepers.reconcile(MINUTE)
+    assert await keepers.statuses(id) == ["open"]
+    # the next is due when the lease is over
+    await keepers.reconcile(RUN_LEASE)
+    assert await keepers.statuses(id) == ["started CANCELLED", "started RUNNING"]
+
+
+async def test_a_run_that_was_started_and_not_recorded_is_no_skipped_one_when_its_schedule_is_off(
+    keepers: Keepers,
+) -> None:
+    id = await keepers.create("allow")
+    keepers.kills["start"] = 0
+    await keepers.reconcile(MINUTE)
+    await keepers.schedules.set_enabled("s", False, keepers.now)
+    await keepers.reconcile(RUN_LEASE)
+    assert await keepers.statuses(id) == ["started RUNNING"]
+
+
 @pytest.mark.parametrize("policy", ["skip", "queue", "cancel_running"])
 @pytest.mark.parametrize("seed", range(2))
 async def test_runs_never_overlap_whatever_dies_when(keepers: Keepers, policy: OverlapPolicy, seed: int) -> None:
