@@ -53,7 +53,7 @@ UNSETTLED = {
         SELECT execution_id, format('%s %s', command_id, status) FROM noetl.outstanding WHERE status <> 'dead'""",
     "facts wait to be decided": "SELECT execution_id, format('%s %s', type, step) FROM noetl.inbox",
     "a run of a schedule is still owed": """
-        SELECT schedule_id, due_at::text FROM noetl.schedule_fire WHERE status <> 'started'""",
+        SELECT schedule_id, due_at::text FROM noetl.schedule_fire WHERE status NOT IN ('started', 'skipped')""",
 }
 KINSHIP = {
     "a child's execution is missing": """

@@ -165,6 +165,15 @@ class SchedulesLink(ScheduledRuns):
         await self._world.statement(self._process, self._schedules.move_on, now, limit)
         return await self._world.statement(self._process, self._schedules.claim, now, limit)
 
+    async def hold(self, run: DueRun, now: datetime) -> bool:
+        return await self._world.statement(self._process, self._schedules.hold, run, now)
+
+    async def let_wait(self, run: DueRun) -> None:
+        raise AssertionError("schedules of the simulation let their runs overlap")
+
+    async def record_skipped(self, run: DueRun, reason: str) -> None:
+        raise AssertionError("schedules of the simulation let their runs overlap")
+
     async def record_started(self, run: DueRun, execution_id: int) -> None:
         await self._world.statement(self._process, self._schedules.record_started, run, execution_id)
 

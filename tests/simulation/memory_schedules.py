@@ -76,9 +76,17 @@ class MemorySchedules:
                 playbook_path=self.tables[id].path,
                 playbook_version=None,
                 input_payload=self.tables[id].payload,
+                lease_until=self.fires[(id, at)].lease_until,
             )
             for id, at in free[:limit]
         ]
+
+    async def hold(self, run: DueRun, now: datetime) -> bool:
+        pending = self.fires[(run.schedule_id, run.due_at)]
+        if pending.status != "open" or pending.lease_until != run.lease_until:
+            return False
+        pending.lease_until = now + RUN_LEASE
+        return True
 
     async def record_started(self, run: DueRun, execution_id: int) -> None:
         pending = self.fires[(run.schedule_id, run.due_at)]

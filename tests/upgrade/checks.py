@@ -32,7 +32,7 @@ LEFT = {
         SELECT 0, format('%s', count(*)) FROM noetl.command WHERE status = 'dead' HAVING count(*) <> :dead""",
     "a run of a schedule is still owed": """
         SELECT schedule_id, due_at::text FROM noetl.schedule_fire
-        WHERE status <> 'started' AND due_at < now() - interval '10 s'""",
+        WHERE status NOT IN ('started', 'skipped') AND due_at < now() - interval '10 s'""",
     "a schedule started one run twice, or not": """
         SELECT f.schedule_id, f.due_at::text FROM noetl.schedule_fire f LEFT JOIN noetl.execution x
             ON x.idempotency_key = format('schedule:%s:%s', f.schedule_id, extract(epoch FROM f.due_at)::bigint)

@@ -45,7 +45,7 @@ from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
 from .signals import check_signal, validated_signal
-from .start import Started, new_root, repeated_start, validated_payload
+from .start import Started, new_root, repeated_start, validated_payload, with_schedule
 from .transition import Transition
 
 # attempts of a start whose id or key another start takes first, of the same principal or of another
@@ -97,16 +97,19 @@ class Orchestrator:
         catalog_id: str | None = None,
         version: int | None = None,
         payload: dict[str, Any] | None = None,
+        schedule: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         principal: Mapping[str, Any] | None = None,
         announce: Callable[[str], None] = lambda execution_id: None,
     ) -> Started:
         """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
-        belongs to it. `announce` is called with the id before it begins. Raises NotFound, InvalidRequest, and
-        Conflict for a key that has started something else."""
+        belongs to it. `schedule`: what a playbook may request as `workload.schedule`. `announce` is called with the id
+        before it begins. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
         requested_version = entry.version if catalog_id is not None else version
         workload = payload or {}
+        if schedule is not None:
+            workload = with_schedule((await self._playbooks.plan(entry.hash)).workload, workload, schedule)
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
@@ -118,6 +121,12 @@ class Orchestrator:
             if (started := await self._start_once(entry, workload, key, principal, announce)) is not None:
                 return started
         raise Unavailable("the id of the execution is already in use; try again")
+
+    async def find_started(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | None:
+        """The execution that this principal has started under the key, whatever its playbook and its payload."""
+        found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
+        start = find_start(found, idempotency_key, principal)
+        return start.execution_id if isinstance(start, IdempotentStart) else None
 
     async def _start_once(
         self,

@@ -87,6 +87,16 @@ def validated_payload(value: Any) -> Any:
         raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
 
 
+def with_schedule(declared: Mapping[str, Any], payload: dict[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload, and in its `schedule` the values of a schedule's run. A playbook requests them by their keys:
+    those that `schedule` of its workload, `declared`, does not have are left out."""
+    requested, given = declared.get("schedule"), payload.get("schedule", {})
+    if not isinstance(requested, Mapping) or not isinstance(given, Mapping):
+        return payload
+    values = {key: value for key, value in schedule.items() if key in requested}
+    return {**payload, "schedule": {**given, **values}} if values else payload
+
+
 def _hash(path: str, version: int, payload: Any) -> str:
     return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
 

@@ -9,12 +9,13 @@ from functools import partial
 from time import monotonic, perf_counter
 from typing import Protocol, TypeVar
 
-from ..errors import Busy, Problem, ResultStoreUnavailable, Unavailable
+from ..errors import Busy, Conflict, NotFound, Problem, ResultStoreUnavailable, Unavailable
 from ..orchestrator.notifications import Notifications
 from ..orchestrator.orchestrator import Orchestrator
 from ..ports import EventStore, KeyValue
 from ..records import EPOCH, DeadLetter, DueTimer
-from ..store.schedules import DueRun
+from ..store.overlap import Skip, Wait, decide
+from ..store.schedule_runs import DueRun
 from ..telemetry import metrics
 from .outages import Outages
 from .retention import Retention
@@ -34,11 +35,17 @@ RUN_HISTORY = timedelta(days=90)
 
 
 class ScheduledRuns(Protocol):
-    """What the reconciler needs of `store.schedules.Schedules`."""
+    """What the reconciler needs of `store.schedule_runs.ScheduleRuns`."""
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueRun]: ...
 
+    async def hold(self, run: DueRun, now: datetime) -> bool: ...
+
+    async def let_wait(self, run: DueRun) -> None: ...
+
     async def record_started(self, run: DueRun, execution_id: int) -> None: ...
+
+    async def record_skipped(self, run: DueRun, reason: str) -> None: ...
 
     async def record_failed(self, run: DueRun, problem: Problem) -> None: ...
 
@@ -182,27 +189,66 @@ class Reconciler:
         return await self._orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
 
     async def _fire_schedules(self) -> int:
-        runs = await self._schedules.claim_due(self._now(), MAX_ITEMS)
-        await self._each("fire_schedule", runs, self._start)
-        return len(runs)
+        done = 0
+        while True:
+            runs = await self._schedules.claim_due(self._now(), MAX_ITEMS)
+            await self._each("fire_schedule", runs, self._settle)
+            done += len(runs)
+            # of schedules whose runs must not overlap, one run each was claimed
+            if done >= MAX_ITEMS or all(run.overlap.policy == "allow" for run in runs):
+                return done
 
-    async def _start(self, run: DueRun) -> int:
+    async def _settle(self, run: DueRun) -> int:
         try:
-            started = await self._orchestrator.start(
-                path=run.playbook_path,
-                version=run.playbook_version,
-                payload=run.input_payload,
-                idempotency_key=run.idempotency_key,
-                principal={"kind": "schedule", "name": str(run.schedule_id)},
-            )
+            await self._start_or_skip(run)
         except Unavailable as problem:
             logger.warning("schedule %s starts later: %s", run.schedule_id, problem)
         except Problem as problem:
             logger.error("schedule %s cannot start: %s", run.schedule_id, problem)
             await self._schedules.record_failed(run, problem)
-        else:
-            await self._schedules.record_started(run, int(started.execution_id))
         return 1
+
+    async def _start_or_skip(self, run: DueRun) -> None:
+        principal = {"kind": "schedule", "name": str(run.schedule_id)}
+        # whoever had it before may have started it, and not recorded that
+        if run.again and (found := await self._orchestrator.find_started(run.idempotency_key, principal)) is not None:
+            await self._schedules.record_started(run, int(found))
+            return
+        decision = Skip(run.reason) if run.reason is not None else decide(run.overlap, run.backfill)
+        if isinstance(decision, Skip):
+            await self._schedules.record_skipped(run, decision.reason)
+            return
+        if isinstance(decision, Wait):
+            await self._schedules.let_wait(run)
+            return
+        if not await self._schedules.hold(run, self._now()):
+            return
+        for execution_id in decision.cancels:
+            await self._cancel(execution_id, run)
+        try:
+            started = await self._orchestrator.start(
+                path=run.playbook_path,
+                version=run.playbook_version,
+                payload=run.input_payload,
+                schedule=run.inputs,
+                idempotency_key=run.idempotency_key,
+                principal=principal,
+            )
+            execution_id = started.execution_id
+        except Conflict:
+            # it was started before the schedule got another playbook or input
+            found = await self._orchestrator.find_started(run.idempotency_key, principal)
+            if found is None:
+                raise
+            execution_id = found
+        await self._schedules.record_started(run, int(execution_id))
+
+    async def _cancel(self, execution_id: str, run: DueRun) -> None:
+        try:
+            await self._orchestrator.cancel(execution_id, f"its schedule starts the run due at {run.inputs['due_at']}")
+        except NotFound:
+            # it has ended, and was archived or deleted since
+            return
 
     async def _notify_pools(self) -> int:
         pools = await self._event_store.pools_with_pending(NOTIFY_AGAIN_SECONDS)

@@ -1,78 +1,40 @@
-"""Schedules, and the runs they owe.
-
-Firing takes three steps, each safe to repeat and to lose: `claim_due` records the due runs and advances the
-schedules, in one transaction, and leases the runs; the caller starts each execution under
-`DueRun.idempotency_key`, so starting twice starts one; `record_started` or `record_failed` settles the run. A run
-that was leased and not settled is leased again later.
-"""
+"""Schedules: created, changed, turned on and off, deleted; and their runs, those for times in the past among them."""
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import orjson
 
-from ..errors import Conflict, NotFound, Problem
+from ..errors import Conflict, InvalidRequest, NotFound
 from .connection import Connection
-from .database import Database
 from .ids import fresh_id, parse_id
-from .queries import load
-from .schedule_spec import MissedPolicy, ScheduleSpec, due_runs, next_due
+from .overlap import OverlapPolicy
+from .schedule import Schedule
+from .schedule_runs import RUN_LEASE, DueRun, ScheduleRuns
+from .schedule_spec import MissedPolicy, due_between, due_runs, in_zone, next_run
 
-logger = logging.getLogger(__name__)
+__all__ = ["MAX_BACKFILL_RUNS", "RUN_LEASE", "BackfillRun", "DueRun", "Schedule", "Schedules"]
 
-# how long a reconciler has to start what it claimed
-RUN_LEASE = timedelta(seconds=60)
+# the most runs that one request for a backfill may owe
+MAX_BACKFILL_RUNS = 1000
+# what a schedule is due by; a change of these gives it another next run
+TIMES = frozenset({"cron", "interval_seconds", "timezone", "start_at", "end_at"})
+DISABLED = "the schedule was disabled"
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    schedule_id: int
-    name: str | None
-    playbook_path: str
-    playbook_version: int | None
-    cron: str | None
-    interval_seconds: int | None
-    timezone: str
-    enabled: bool
-    missed_policy: MissedPolicy
-    next_run_at: datetime | None
-    last_run_at: datetime | None
-    last_status: str | None
-    last_execution_id: int | None
-    input_payload: dict[str, Any]
-    meta: dict[str, Any]
-    created_at: datetime
-    updated_at: datetime
+class BackfillRun:
+    """`is_new`: owed by this request, and not there before."""
 
-    @property
-    def spec(self) -> ScheduleSpec:
-        return ScheduleSpec(self.created_at, self.cron, self.interval_seconds, self.timezone)
-
-
-@dataclass(kw_only=True, frozen=True, slots=True)
-class DueRun:
-    """One run that is due."""
-
-    schedule_id: int
     due_at: datetime
-    playbook_path: str
-    playbook_version: int | None
-    input_payload: dict[str, Any]
-
-    @property
-    def idempotency_key(self) -> str:
-        return f"schedule:{self.schedule_id}:{int(self.due_at.timestamp())}"
+    is_new: bool
 
 
-class Schedules:
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._sql = load("schedules")
-
+class Schedules(ScheduleRuns):
     async def create(
         self,
         now: datetime,
@@ -85,16 +47,17 @@ class Schedules:
         timezone: str = "UTC",
         enabled: bool = True,
         missed_policy: MissedPolicy = "fire_once",
+        overlap_policy: OverlapPolicy = "allow",
+        jitter_seconds: int = 0,
+        start_at: datetime | None = None,
+        end_at: datetime | None = None,
         input_payload: dict[str, Any] | None = None,
         meta: dict[str, Any] | None = None,
     ) -> Schedule:
         """Raises InvalidRequest if its times are invalid, Conflict if the name is taken."""
         # whole seconds: when a run is due is part of its idempotency key
         now = now.replace(microsecond=0)
-        spec = ScheduleSpec(now, cron, interval_seconds, timezone)
-        spec.check()
-        rows = await self._database.rows(
-            self._sql["insert"],
+        schedule = Schedule(
             schedule_id=fresh_id(),
             name=name,
             playbook_path=playbook_path,
@@ -104,98 +67,164 @@ class Schedules:
             timezone=timezone,
             enabled=enabled,
             missed_policy=missed_policy,
-            next_run_at=next_due(spec, now) if enabled else None,
-            input_payload=orjson.dumps(input_payload or {}).decode(),
-            meta=orjson.dumps(meta or {}).decode(),
-            now=now,
+            overlap_policy=overlap_policy,
+            jitter_seconds=jitter_seconds,
+            start_at=_instant(start_at, timezone),
+            end_at=_instant(end_at, timezone),
+            next_run_at=None,
+            last_run_at=None,
+            last_status=None,
+            last_execution_id=None,
+            input_payload=input_payload or {},
+            meta=meta or {},
+            created_at=now,
+            updated_at=now,
         )
+        schedule.spec.check()
+        if enabled:
+            schedule = replace(schedule, next_run_at=next_run(schedule.spec, now))
+        values = {"schedule_id": schedule.schedule_id, "name": name, **_changeable(schedule, now)}
+        rows = await self._database.rows(self._sql["insert"], **values)
         if not rows:
             raise Conflict(f"there is already a schedule named {name!r}")
-        return Schedule(**rows[0])
+        return Schedule.of(rows[0])
 
     async def get(self, name_or_id: str) -> Schedule:
         """Raises NotFound."""
         rows = await self._database.rows(self._sql["get"], name=name_or_id, schedule_id=parse_id(name_or_id))
         if not rows:
-            raise NotFound(f"there is no schedule {name_or_id!r}")
-        return Schedule(**rows[0])
+            raise _not_found(name_or_id)
+        return Schedule.of(rows[0])
 
     async def entries(
         self, *, path: str | None = None, enabled: bool | None = None, limit: int, offset: int
     ) -> list[Schedule]:
         rows = await self._database.rows(self._sql["entries"], path=path, enabled=enabled, limit=limit, offset=offset)
-        return [Schedule(**row) for row in rows]
+        return [Schedule.of(row) for row in rows]
 
     async def set_enabled(self, name_or_id: str, enabled: bool, now: datetime) -> Schedule:
-        """Turn it on, due next after `now`, or off; missed runs are not made up for. Raises NotFound."""
+        """Turn it on, due next after `now`, or off. Missed runs are not made up for, and those that are owed and were
+        not begun are skipped. Raises NotFound."""
+        return await self.update(name_or_id, {"enabled": enabled}, now)
+
+    async def update(self, name_or_id: str, changes: Mapping[str, Any], now: datetime) -> Schedule:
+        """Change fields by name. If that changes when it is due, it is due next after `now`; what it already owed by
+        its former times stays owed. Raises NotFound, and InvalidRequest if its times are then invalid."""
         schedule = await self.get(name_or_id)
-        if schedule.enabled == enabled:
-            return schedule
-        rows = await self._database.rows(
-            self._sql["set_enabled"],
-            schedule_id=schedule.schedule_id,
-            enabled=enabled,
-            next_run_at=next_due(schedule.spec, now) if enabled else None,
-            now=now,
+        found = await self._database.transaction(
+            lambda connection: self._update(connection, schedule.schedule_id, changes, now)
         )
-        if not rows:
-            raise NotFound(f"there is no schedule {name_or_id!r}")
-        return Schedule(**rows[0])
+        if found is None:
+            raise _not_found(name_or_id)
+        return found
 
     async def delete(self, name_or_id: str) -> Schedule:
-        """Delete a schedule and return it; raises NotFound."""
+        """Delete a schedule and return it; raises NotFound. A run that is being started at this moment may still
+        start."""
         schedule = await self.get(name_or_id)
         await self._database.run(self._sql["delete"], schedule_id=schedule.schedule_id)
         return schedule
 
-    async def runs(self, schedule_id: int, limit: int = 20) -> list[dict[str, Any]]:
-        """The latest runs, newest first: due_at, status (open, started, failed), execution_id, error."""
-        return await self._database.rows(self._sql["runs"], schedule_id=schedule_id, limit=limit)
-
-    async def claim_due(self, now: datetime, limit: int) -> list[DueRun]:
-        """Runs due at `now`, leased to the caller, which starts and settles each; at most `limit`."""
-        await self._database.transaction(lambda connection: self._advance(connection, now, limit))
-        rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + RUN_LEASE, limit=limit)
-        return [DueRun(**row) for row in rows]
-
-    async def record_started(self, run: DueRun, execution_id: int) -> None:
-        await self._end_run(run, "started", execution_id, None)
-
-    async def record_failed(self, run: DueRun, problem: Problem) -> None:
-        """Record that a run cannot be started, as when its playbook is gone; it will not be tried again."""
-        await self._end_run(run, "failed", None, problem.to_dict())
-
-    async def record_latest_run(self, schedule_id: int, at: datetime, status: str, execution_id: int | None) -> None:
-        """Record what the schedule shows as its latest run; a run before that changes nothing."""
-        await self._database.run(
-            self._sql["record_latest_run"], schedule_id=schedule_id, at=at, status=status, execution_id=execution_id
+    async def backfill(
+        self, name_or_id: str, first: datetime, before: datetime, now: datetime, *, max_runs: int, dry_run: bool = False
+    ) -> list[BackfillRun]:
+        """Owe the runs that were due from `first`, inclusive, to `before`, exclusive, except those that are owed or
+        were started; `dry_run` changes nothing. Instants without an offset are read in the schedule's time zone. Raises
+        NotFound, and InvalidRequest for more than `max_runs` runs, or a range that is not in the past."""
+        schedule = await self.get(name_or_id)
+        first, before = in_zone(first, schedule.timezone), in_zone(before, schedule.timezone)
+        if first >= before:
+            raise InvalidRequest("a backfill needs a range: from must be before to")
+        if before > now:
+            raise InvalidRequest("a backfill is for the past: to must not be after now")
+        found = await self._database.transaction(
+            lambda connection: self._backfill(connection, schedule.schedule_id, first, before, now, max_runs, dry_run)
         )
+        if found is None:
+            raise _not_found(name_or_id)
+        return found
 
-    async def prune(self, before: datetime, limit: int = 1000) -> None:
-        """Delete settled runs due before `before`."""
-        await self._database.run(self._sql["prune"], before=before, limit=limit)
+    def _update(
+        self, connection: Connection, schedule_id: int, changes: Mapping[str, Any], now: datetime
+    ) -> Schedule | None:
+        rows = connection.rows(self._sql["lock"], schedule_id=schedule_id)
+        if not rows:
+            return None
+        before = Schedule.of(rows[0])
+        zone = changes.get("timezone", before.timezone)
+        bounds = {name: _instant(changes[name], zone) for name in ("start_at", "end_at") if name in changes}
+        after = replace(before, **{**changes, **bounds})
+        if after == before:
+            return before
+        next_run_at = before.next_run_at
+        if any(getattr(after, name) != getattr(before, name) for name in TIMES) or after.jitter_seconds:
+            after.spec.check()
+        if before.enabled and next_run_at is not None and next_run_at <= now:
+            owed = due_runs(before.spec, before.missed_policy, next_run_at, now)
+            next_run_at = self._advance(connection, before, *owed)
+        if any(getattr(after, name) != getattr(before, name) for name in (*TIMES, "enabled")):
+            next_run_at = next_run(after.spec, now) if after.enabled else None
+        if before.enabled and not after.enabled:
+            connection.run(self._sql["withdraw"], schedule_id=schedule_id, reason=DISABLED)
+        if after.overlap_policy != before.overlap_policy:
+            connection.run(self._sql["reconsider"], schedule_id=schedule_id)
+        values = {"schedule_id": schedule_id, **_changeable(replace(after, next_run_at=next_run_at), now)}
+        return Schedule.of(connection.rows(self._sql["update"], **values)[0])
 
-    def _advance(self, connection: Connection, now: datetime, limit: int) -> None:
-        for row in connection.rows(self._sql["due"], now=now, limit=limit):
-            schedule = Schedule(**row)
-            assert schedule.next_run_at is not None
-            try:
-                due, next_run_at = due_runs(schedule.spec, schedule.missed_policy, schedule.next_run_at, now)
-            except Exception:
-                # it is off until somebody turns it on again; the others continue
-                logger.exception("the next run of schedule %s cannot be computed: it is disabled", schedule.schedule_id)
-                connection.run(self._sql["disable"], schedule_id=schedule.schedule_id, now=now)
-                continue
-            connection.run(self._sql["insert_runs"], schedule_id=schedule.schedule_id, due=due)
-            connection.run(self._sql["set_next_run"], schedule_id=schedule.schedule_id, next_run_at=next_run_at)
+    def _backfill(
+        self,
+        connection: Connection,
+        schedule_id: int,
+        first: datetime,
+        before: datetime,
+        now: datetime,
+        max_runs: int,
+        dry_run: bool,
+    ) -> list[BackfillRun] | None:
+        rows = connection.rows(self._sql["lock"], schedule_id=schedule_id)
+        if not rows:
+            return None
+        schedule = Schedule.of(rows[0])
+        due = due_between(schedule.spec, first, before, max_runs + 1)
+        if len(due) > max_runs:
+            raise InvalidRequest(
+                f"the range has more than {max_runs} runs; the last of these is due at {due[-2].isoformat()}. "
+                f"Shorten it, or raise max_runs, which is at most {MAX_BACKFILL_RUNS}"
+            )
+        if dry_run:
+            there = {row[0] for row in connection.run(self._sql["settled_or_owed"], schedule_id=schedule_id, due=due)}
+            return [BackfillRun(instant, instant not in there) for instant in due]
+        # in turn, where they must not overlap
+        status = "open" if schedule.overlap_policy == "allow" else "waiting"
+        values = {"schedule_id": schedule_id, "due": due, "status": status, "now": now}
+        new = {row[0] for row in connection.run(self._sql["insert_backfill"], **values)}
+        return [BackfillRun(instant, instant in new) for instant in due]
 
-    async def _end_run(self, run: DueRun, status: str, execution_id: int | None, error: dict[str, Any] | None) -> None:
-        await self._database.run(
-            self._sql["end_run"],
-            schedule_id=run.schedule_id,
-            due_at=run.due_at,
-            status=status,
-            execution_id=execution_id,
-            error=None if error is None else orjson.dumps(error).decode(),
-        )
-        await self.record_latest_run(run.schedule_id, run.due_at, status, execution_id)
+
+def _changeable(schedule: Schedule, now: datetime) -> dict[str, Any]:
+    """The parameters of `insert` and `update`."""
+    return {
+        "playbook_path": schedule.playbook_path,
+        "playbook_version": schedule.playbook_version,
+        "cron": schedule.cron,
+        "interval_seconds": schedule.interval_seconds,
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+        "missed_policy": schedule.missed_policy,
+        "overlap_policy": schedule.overlap_policy,
+        "jitter_seconds": schedule.jitter_seconds,
+        "start_at": schedule.start_at,
+        "end_at": schedule.end_at,
+        "next_run_at": schedule.next_run_at,
+        "input_payload": orjson.dumps(schedule.input_payload).decode(),
+        "meta": orjson.dumps(schedule.meta).decode(),
+        "now": now,
+    }
+
+
+def _instant(given: datetime | None, timezone: str) -> datetime | None:
+    return None if given is None else in_zone(given, timezone).replace(microsecond=0)
+
+
+def _not_found(name_or_id: str) -> NotFound:
+    return NotFound(f"there is no schedule {name_or_id!r}")

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from ..playbook.catalog_path import catalog_path
 from ..protocol import PATH_LENGTH, STEP_LENGTH, ChildRequest
 from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
@@ -36,8 +37,7 @@ class SubPlaybook:
         except ToolFailure as failure:
             return failure.outcome()
         child = ChildRequest(
-            # as the catalog has it
-            path=config.path.removeprefix("/"),
+            path=catalog_path(config.path),
             version=config.version,
             payload={**call.input, **config.payload},
             return_step=config.return_step,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,6 +63,10 @@ async def test_a_name_is_taken_once(user: Client) -> None:
         {"name": "12345"},
         {"name": "a/b"},
         {"surprise": 1},
+        {"overlap_policy": "sometimes"},
+        {"cron": None, "interval_seconds": 60, "jitter_seconds": 60},
+        {"start_at": "2026-05-01", "end_at": "2026-05-01"},
+        {"start_at": "9999-05-01"},
     ],
 )
 async def test_what_cannot_run_is_refused(user: Client, wrong: dict[str, Any]) -> None:
@@ -73,3 +78,117 @@ async def test_what_is_not_there_is_not_found(user: Client) -> None:
     for verb in ("enable", "disable", "trigger"):
         assert (await user.post(f"/api/schedules/nothing/{verb}")).status == 404
     assert (await user.delete("/api/schedules/nothing")).status == 404
+
+
+async def test_the_policies_of_a_schedule_are_kept_and_shown(user: Client) -> None:
+    policies = {
+        "overlap_policy": "queue",
+        "jitter_seconds": 30,
+        "start_at": "2026-05-01",
+        "end_at": "2199-05-01T00:00Z",
+    }
+    made = (await user.post("/api/schedules", {**BODY, **policies})).json
+    # in the time zone of the schedule
+    shown = {**policies, "start_at": "2026-04-30T22:00:00Z", "end_at": "2199-05-01T00:00:00Z"}
+    assert {name: made[name] for name in shown} == shown
+    assert (await user.get("/api/schedules/daily")).json == {**made, "runs": []}
+
+
+async def test_an_update_changes_what_it_names_and_when_it_is_due_next(user: Client) -> None:
+    made = (await user.post("/api/schedules", {**BODY, "payload": {"z": 1}})).json
+    renewed = (await user.post("/api/schedules/daily", {"payload": {"z": 2}, "overlap_policy": "skip"})).json
+    changed = {"input_payload": {"z": 2}, "overlap_policy": "skip", "updated_at": renewed["updated_at"]}
+    assert renewed == {**made, **changed}
+    hourly = (await user.post("/api/schedules/daily", {"interval_seconds": 3600})).json
+    due = datetime.fromisoformat(hourly["next_run_at"]) - datetime.fromisoformat(hourly["updated_at"])
+    assert (hourly["cron"], hourly["interval_seconds"]) == (None, 3600)
+    assert timedelta(0) < due <= timedelta(hours=1)
+    moved = (await user.post("/api/schedules/daily", {"cron": "0 12 * * *", "timezone": "Asia/Tokyo"})).json
+    assert (moved["interval_seconds"], moved["next_run_at"][10:]) == (None, "T03:00:00Z")
+    ended = (await user.post("/api/schedules/daily", {"end_at": "2020-01-01"})).json
+    assert (ended["enabled"], ended["next_run_at"]) == (True, None)
+    assert (await user.post("/api/schedules/daily", {"end_at": None})).json["next_run_at"] == moved["next_run_at"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ({"cron": "nonsense"}, 400),
+        ({"cron": None}, 400),
+        ({"timezone": None}, 400),
+        ({"timezone": "Nowhere/Land"}, 400),
+        ({"cron": "0 * * * *", "interval_seconds": 5}, 400),
+        ({"interval_seconds": 60, "jitter_seconds": 60}, 400),
+        ({"name": "other"}, 400),
+        ({"playbook_path": "nowhere"}, 404),
+        ({"playbook_version": 7}, 404),
+    ],
+)
+async def test_an_update_to_what_cannot_run_is_refused_and_changes_nothing(
+    user: Client, wrong: dict[str, Any], status: int
+) -> None:
+    made = (await user.post("/api/schedules", BODY)).json
+    assert (await user.post("/api/schedules/daily", wrong)).status == status
+    assert (await user.get("/api/schedules/daily")).json == {**made, "runs": []}
+
+
+async def test_a_path_from_the_root_is_the_path_in_the_catalog(user: Client) -> None:
+    made = await user.post("/api/schedules", {**BODY, "playbook_path": "/demo/two"})
+    assert (made.status, made.json["playbook_path"]) == (201, "demo/two")
+    assert (await user.post("/api/schedules/daily", {"path": "/demo/two"})).json["playbook_path"] == "demo/two"
+    assert len((await user.get("/api/schedules", path="/demo/two")).json["items"]) == 1
+    assert (await user.post("/api/schedules/daily/trigger")).status == 200
+
+
+async def test_the_next_due_times_are_listed_without_starting_anything(user: Client) -> None:
+    await user.post("/api/schedules", {**BODY, "jitter_seconds": 600})
+    after = "2025-03-29T07:00"
+    found = (await user.get("/api/schedules/daily/next", after=after, count=2)).json["items"]
+    assert [each["due_at"] for each in found] == ["2025-03-30T04:30:00Z", "2025-03-31T04:30:00Z"]
+    for each in found:
+        late = datetime.fromisoformat(each["start_at"]) - datetime.fromisoformat(each["due_at"])
+        assert timedelta(0) <= late <= timedelta(minutes=10)
+    assert (await user.get("/api/schedules/daily/next", after=after, count=2)).json["items"] == found
+    assert (await user.get("/api/schedules/daily/next", after="9999-12-31")).status == 400
+    assert (await user.get("/api/schedules/daily/runs")).json == {"items": [], "next": None}
+
+
+async def test_a_backfill_inserts_the_runs_of_a_range_once(user: Client) -> None:
+    await user.post("/api/schedules", BODY)
+    body = {"from": "2025-05-01", "to": "2025-05-03T06:30"}
+    dry = (await user.post("/api/schedules/daily/backfill", {**body, "dry_run": True})).json
+    assert (dry["new"], [run["due_at"] for run in dry["runs"]]) == (2, ["2025-05-01T04:30:00Z", "2025-05-02T04:30:00Z"])
+    assert (await user.get("/api/schedules/daily/runs")).json["items"] == []
+    first, again = [(await user.post("/api/schedules/daily/backfill", body)).json for _ in range(2)]
+    assert first == {**dry, "dry_run": False}
+    assert (again["new"], [run["is_new"] for run in again["runs"]]) == (0, [False, False])
+    assert (await user.post("/api/schedules/daily/backfill", {**body, "dry_run": True})).json["new"] == 0
+    page = (await user.get("/api/schedules/daily/runs", limit=1, backfill="true")).json
+    [run] = page["items"]
+    assert (run["due_at"], run["status"], run["backfill"]) == ("2025-05-02T04:30:00Z", "open", True)
+    assert page["next"] == run["due_at"]
+    [other] = (await user.get("/api/schedules/daily/runs", limit=1, before=page["next"])).json["items"]
+    assert other["due_at"] == "2025-05-01T04:30:00Z"
+    assert (await user.get("/api/schedules/daily/runs", backfill="false")).json["items"] == []
+    off = await user.post("/api/schedules/daily/disable")
+    assert off.status == 200
+    skipped = (await user.get("/api/schedules/daily/runs", status="skipped")).json["items"]
+    assert [run["reason"] for run in skipped] == ["the schedule was disabled"] * 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"max_runs": 30}, "more than 30 runs"),
+        ({"max_runs": 1001}, "1000"),
+        ({"to": "2025-05-01"}, "from must be before to"),
+        ({"to": "2199-01-01"}, "for the past"),
+        ({"from": "0001-01-01"}, "from 1970"),
+    ],
+)
+async def test_a_backfill_beyond_its_bounds_is_refused(user: Client, wrong: dict[str, Any], said: str) -> None:
+    await user.post("/api/schedules", BODY)
+    answer = await user.post("/api/schedules/daily/backfill", {"from": "2025-05-01", "to": "2025-06-01", **wrong})
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+    assert said in answer.body.decode()
+    assert (await user.get("/api/schedules/daily/runs")).json["items"] == []

@@ -8,6 +8,7 @@ import pytest
 
 from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
 from noetl_serverless.store.database import Database
+from noetl_serverless.store.schedule_spec import next_due, start_of
 from noetl_serverless.store.schedules import RUN_LEASE, DueRun, Schedule, Schedules
 
 NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
@@ -187,3 +188,99 @@ async def test_one_that_has_no_next_time_is_turned_off_and_the_others_go_on(
     assert [fire.schedule_id for fire in await schedules.claim_due(NOW + MINUTE, 100)] == [good.schedule_id]
     enabled = [(await schedules.get(str(each.schedule_id))).enabled for each in (broken, good)]
     assert enabled == [False, True]
+
+
+async def test_a_clock_that_goes_back_runs_nothing_again(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, missed_policy="catch_up")
+    for run in await schedules.claim_due(NOW + 3 * MINUTE, 100):
+        await schedules.record_started(run, 1)
+    for back in (0, 1, 2, 3):
+        assert await schedules.claim_due(NOW + back * MINUTE, 100) == []
+    assert len(await schedules.runs(made.schedule_id)) == 3
+    assert [run.due_at for run in await schedules.claim_due(NOW + 4 * MINUTE, 100)] == [NOW + 4 * MINUTE]
+
+
+async def test_a_clock_that_is_ahead_of_the_servers_starts_nothing_early(schedules: Schedules) -> None:
+    now = datetime.now(UTC)
+    made = await schedules.create(now, playbook_path="demo", interval_seconds=3600)
+    for policy in ("allow", "skip"):
+        await schedules.update(str(made.schedule_id), {"overlap_policy": policy}, now)
+        assert await schedules.claim_due(now + timedelta(days=1), 100) == []
+    assert (await schedules.get(str(made.schedule_id))).next_run_at == made.next_run_at
+
+
+async def test_a_run_starts_after_its_jitter_and_keeps_its_due_time(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=3600, jitter_seconds=3000)
+    due = NOW + timedelta(hours=1)
+    start = start_of(made.spec, made.schedule_id, due)
+    assert start > due
+    assert await schedules.claim_due(start - timedelta(milliseconds=1), 100) == []
+    [listed] = await schedules.runs(made.schedule_id)
+    assert (listed["due_at"], listed["start_at"], listed["status"]) == (due, start, "open")
+    [run] = await schedules.claim_due(start, 100)
+    assert (run.due_at, run.idempotency_key) == (due, f"schedule:{made.schedule_id}:{int(due.timestamp())}")
+
+
+async def test_a_change_of_times_keeps_what_was_due_by_the_former_ones(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", name="s", interval_seconds=60, missed_policy="catch_up")
+    later = NOW + 2 * MINUTE + timedelta(seconds=30)
+    changed = await schedules.update("s", {"interval_seconds": None, "cron": "0 * * * *"}, later)
+    assert changed.next_run_at == NOW + timedelta(hours=1)
+    assert [run["due_at"] for run in await schedules.runs(made.schedule_id)] == [NOW + 2 * MINUTE, NOW + MINUTE]
+    only_input = await schedules.update("s", {"input_payload": {"n": 1}}, NOW + timedelta(hours=2))
+    # the run that is due is not lost with it
+    assert only_input.next_run_at == NOW + timedelta(hours=3)
+    assert (await schedules.runs(made.schedule_id))[0]["due_at"] == NOW + timedelta(hours=2)
+
+
+async def test_a_schedule_that_has_ended_is_enabled_and_never_due(schedules: Schedules) -> None:
+    end = NOW + 2 * MINUTE
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60, end_at=end, missed_policy="catch_up")
+    due = [run.due_at for run in await schedules.claim_due(NOW + timedelta(days=1), 100)]
+    assert due == [NOW + MINUTE, end]
+    ended = await schedules.get(str(made.schedule_id))
+    assert (ended.enabled, ended.next_run_at) == (True, None)
+
+
+async def test_changes_at_the_same_time_leave_a_next_run_that_fits_the_times(schedules: Schedules) -> None:
+    await schedules.create(NOW, playbook_path="demo", name="s", cron="0 * * * *")
+    for minute in range(1, 6):
+        changes = ({"cron": f"{minute} * * * *"}, {"enabled": False}, {"enabled": True}, {"timezone": "Asia/Tokyo"})
+        found = await asyncio.gather(
+            *(schedules.update("s", change, NOW) for change in changes), schedules.claim_due(NOW, 10)
+        )
+        assert found
+        now = await schedules.get("s")
+        assert now.next_run_at == (next_due(now.spec, NOW) if now.enabled else None)
+
+
+async def test_a_backfill_is_kept_after_it_has_run_though_it_was_due_long_ago(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=60)
+    start = NOW - timedelta(days=400)
+    await schedules.backfill(str(made.schedule_id), start, start + MINUTE, NOW, max_runs=5)
+    [run] = await schedules.claim_due(NOW, 10)
+    await schedules.record_started(run, 7)
+    await schedules.prune(NOW)
+    assert len(await schedules.runs(made.schedule_id)) == 1
+    await schedules.prune(NOW + MINUTE)
+    assert await schedules.runs(made.schedule_id) == []
+
+
+async def test_of_many_reconcilers_one_decides_of_a_schedule_whose_runs_must_not_overlap(schedules: Schedules) -> None:
+    for number in range(5):
+        await schedules.create(
+            NOW,
+            playbook_path="demo",
+            name=f"s{number}",
+            interval_seconds=60,
+            missed_policy="catch_up",
+            overlap_policy="skip",
+        )
+    claimed = [
+        run
+        for runs in await asyncio.gather(*(schedules.claim_due(NOW + 5 * MINUTE, 10) for _ in range(6)))
+        for run in runs
+    ]
+    assert Counter(run.name for run in claimed) == {f"s{number}": 1 for number in range(5)}
+    assert {run.due_at for run in claimed} == {NOW + MINUTE}
+    assert await schedules.claim_due(NOW + 5 * MINUTE, 10) == [], "a second run is decided while the first is"

@@ -30,6 +30,15 @@ class NoSchedules(ScheduledRuns):
     async def record_failed(self, run: DueRun, problem: Problem) -> None:
         raise AssertionError("no run was due")
 
+    async def hold(self, run: DueRun, now: datetime) -> bool:
+        return True
+
+    async def let_wait(self, run: DueRun) -> None:
+        raise AssertionError("no run may overlap with another")
+
+    async def record_skipped(self, run: DueRun, reason: str) -> None:
+        raise AssertionError("no run may overlap with another")
+
     async def prune(self, before: datetime) -> None:
         return
 

@@ -1,7 +1,9 @@
-"""schedule create, list, enable, disable, trigger, delete."""
+"""schedule create, update, list, get, next, enable, disable, trigger, backfill, delete."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -13,9 +15,47 @@ from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 
 app = typer.Typer(help="Manage schedules, which start playbooks at set times.", no_args_is_help=True)
-# as in store.schedule_spec, whose import takes longer
+# as in store.schedule_spec and store.overlap, whose imports take longer
 Missed = Literal["skip", "fire_once", "catch_up"]
+Overlap = Literal["allow", "skip", "queue", "cancel_running"]
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
+CronOption = Annotated[
+    str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
+]
+EveryOption = Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")]
+TimezoneOption = Annotated[
+    str | None, typer.Option("--timezone", help="Time zone of the cron expression.", show_default="UTC")
+]
+MissedOption = Annotated[
+    Missed | None,
+    typer.Option(
+        "--missed",
+        case_sensitive=False,
+        help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
+    ),
+]
+OverlapOption = Annotated[
+    Overlap | None,
+    typer.Option(
+        "--overlap",
+        case_sensitive=False,
+        help="What to do about a run that is due while an earlier one still runs: start it, skip it, let one wait "
+        "until no other runs, or cancel the earlier one.",
+        show_default="allow",
+    ),
+]
+JitterOption = Annotated[
+    int | None,
+    typer.Option("--jitter", min=0, help="Start each run up to this many seconds late.", show_default="0"),
+]
+StartOption = Annotated[
+    str | None, typer.Option("--start", help="Not due before this time, such as 2026-05-01 or 2026-05-01T08:00.")
+]
+EndOption = Annotated[str | None, typer.Option("--end", help="Not due after this time.")]
+VersionOption = Annotated[
+    int | None, typer.Option("--version", min=1, help="Version of the playbook; the default is the newest.")
+]
+RUN_COLUMNS = ("due_at", "start_at", "status", "backfill", "execution_id", "execution_status", "reason")
 
 
 @app.command()
@@ -23,45 +63,157 @@ NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")
 def create(
     name: NameArgument,
     path: Annotated[str, typer.Argument(help="Path of the playbook in the catalog.")],
-    cron: Annotated[
-        str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
-    ] = None,
-    every: Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")] = None,
-    timezone: Annotated[str, typer.Option("--timezone", help="Time zone of the cron expression.")] = "UTC",
-    missed: Annotated[
-        Missed,
-        typer.Option(
-            "--missed",
-            case_sensitive=False,
-            help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
-        ),
-    ] = "fire_once",
-    version: Annotated[
-        int | None, typer.Option("--version", min=1, help="Version of the playbook; the default is the newest.")
-    ] = None,
+    cron: CronOption = None,
+    every: EveryOption = None,
+    timezone: TimezoneOption = None,
+    missed: MissedOption = "fire_once",
+    overlap: OverlapOption = None,
+    jitter: JitterOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    version: VersionOption = None,
     payload: PayloadOption = None,
     assignments: SetOption = None,
     disabled: Annotated[bool, typer.Option("--disabled", help="Create the schedule disabled.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Create a schedule that runs a playbook by --cron or --every."""
+    """Create a schedule that runs a playbook by --cron or --every.
+
+    Times without an offset are read in the schedule's time zone.
+    """
     if (cron is None) == (every is None):
         raise WrongUse("give either --cron or --every")
-    body: dict[str, Any] = {
+    body = {
         "name": name,
         "playbook_path": path,
-        "playbook_version": version,
-        "cron": cron,
-        "interval_seconds": every,
-        "timezone": timezone,
-        "missed_policy": missed,
+        **_settings(cron, every, timezone, missed, overlap, jitter, start, end, version),
         "enabled": not disabled,
         "input_payload": workload(payload, assignments),
     }
     with running_stack(data) as client:
-        entry = client.post("/api/schedules", {key: value for key, value in body.items() if value is not None})
+        entry = client.post("/api/schedules", body)
     _print_schedule(entry, as_json)
+
+
+@app.command()
+@command
+def update(
+    name: NameArgument,
+    path: Annotated[str | None, typer.Option("--path", help="Path of another playbook in the catalog.")] = None,
+    cron: CronOption = None,
+    every: EveryOption = None,
+    timezone: Annotated[str | None, typer.Option("--timezone", help="Time zone of the cron expression.")] = None,
+    missed: Annotated[
+        Missed | None, typer.Option("--missed", case_sensitive=False, help="What to do about missed runs.")
+    ] = None,
+    overlap: Annotated[
+        Overlap | None,
+        typer.Option("--overlap", case_sensitive=False, help="What to do about a run while an earlier one still runs."),
+    ] = None,
+    jitter: Annotated[
+        int | None, typer.Option("--jitter", min=0, help="Start each run up to this many seconds late.")
+    ] = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    version: Annotated[int | None, typer.Option("--version", min=1, help="Version of the playbook.")] = None,
+    no_start: Annotated[bool, typer.Option("--no-start", help="Remove the time of --start.")] = False,
+    no_end: Annotated[bool, typer.Option("--no-end", help="Remove the time of --end.")] = False,
+    newest: Annotated[bool, typer.Option("--newest", help="Run the newest version of the playbook.")] = False,
+    payload: PayloadOption = None,
+    assignments: SetOption = None,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change a schedule: what no option names stays as it is.
+
+    --cron takes the place of an interval, and --every that of a cron expression. --payload and --set replace the whole
+    input. With other times, the schedule is due next after now.
+    """
+    if cron is not None and every is not None:
+        raise WrongUse("give either --cron or --every")
+    body = _settings(cron, every, timezone, missed, overlap, jitter, start, end, version)
+    removed = {"start_at": no_start, "end_at": no_end, "playbook_version": newest}
+    if both := [field for field in body if removed.get(field)]:
+        raise WrongUse(f"{both[0]} cannot be set and removed")
+    body |= {field: None for field, is_removed in removed.items() if is_removed}
+    if path is not None:
+        body["playbook_path"] = path
+    if payload is not None or assignments:
+        body["input_payload"] = workload(payload, assignments)
+    if not body:
+        raise WrongUse("nothing is to be changed: give an option")
+    with running_stack(data) as client:
+        entry = client.post(_path(name), body)
+    _print_schedule(entry, as_json)
+
+
+@app.command("next")
+@command
+def due(
+    name: Annotated[str | None, typer.Argument(help="Name or id of a schedule.")] = None,
+    cron: CronOption = None,
+    every: EveryOption = None,
+    timezone: TimezoneOption = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    after: Annotated[str | None, typer.Option("--after", help="Begin after this time.", show_default="now")] = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="How many times to show.")] = 10,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show when a schedule is due next. Nothing is created or started.
+
+    Give the name of a schedule; or --cron or --every, which need no running stack.
+    """
+    given = [option for option in (name, cron, every) if option is not None]
+    if len(given) != 1:
+        raise WrongUse("give the name of a schedule, --cron or --every")
+    if name is None:
+        found = _due_times(cron, every, timezone or "UTC", start, end, after, count)
+    elif timezone or start or end:
+        raise WrongUse("--timezone, --start and --end are for --cron and --every; a schedule has its own")
+    else:
+        with running_stack(data) as client:
+            found = client.get(f"{_path(name)}/next", count=count, after=_time(after, "--after"))["items"]
+    if as_json:
+        print_json(found)
+    elif not found:
+        echo("it is not due any more")
+    else:
+        show(table(tuple(found[0]), [list(each.values()) for each in found]))
+
+
+@app.command()
+@command
+def backfill(
+    name: NameArgument,
+    first: Annotated[
+        str, typer.Option("--from", help="The first due time, inclusive, such as 2026-05-01 or 2026-05-01T08:00.")
+    ],
+    end: Annotated[str, typer.Option("--to", help="The end, exclusive; not after now.")],
+    max_runs: Annotated[
+        int, typer.Option("--max", min=1, max=1000, help="Refuse a range with more runs than this.")
+    ] = 100,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the runs.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the runs of a schedule for a range of time in the past, except those that were started before.
+
+    Times without an offset are read in the schedule's time zone. Unless runs may overlap, they start one after
+    the other.
+    """
+    body = {"from": _time(first, "--from"), "to": _time(end, "--to"), "max_runs": max_runs, "dry_run": dry_run}
+    with running_stack(data) as client:
+        found = client.post(f"{_path(name)}/backfill", body)
+    if as_json:
+        print_json(found)
+        return
+    if found["runs"]:
+        show(table(("due_at", "is_new"), [[run["due_at"], run["is_new"]] for run in found["runs"]]))
+    verb = "would be started" if dry_run else "will be started"
+    echo(f"{found['new']} of {len(found['runs'])} runs {verb}")
 
 
 @app.command("list")
@@ -75,6 +227,21 @@ def list_(data: DataOption = None, as_json: JsonOption = False) -> None:
         return
     columns = ("name", "playbook_path", "cron", "interval_seconds", "enabled", "next_run_at", "last_status")
     show(table(columns, [[entry.get(column) for column in columns] for entry in entries]))
+
+
+@app.command()
+@command
+def get(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show a schedule and its latest runs."""
+    with running_stack(data) as client:
+        found = client.get(_path(name))
+    if as_json:
+        print_json(found)
+        return
+    runs = found.pop("runs")
+    show(table(("field", "value"), [[key, value] for key, value in found.items() if value not in (None, {})]))
+    if runs:
+        show(table(RUN_COLUMNS, [[run.get(column) for column in RUN_COLUMNS] for run in runs]))
 
 
 @app.command()
@@ -103,16 +270,84 @@ def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = F
 def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
     """Delete a schedule."""
     with running_stack(data) as client:
-        answer = client.delete(f"/api/schedules/{quote(name, safe='')}")
+        answer = client.delete(_path(name))
     if as_json:
         print_json(answer or {"status": "deleted", "name": name})
     else:
         echo(f"deleted {name}")
 
 
+def _path(name: str) -> str:
+    return f"/api/schedules/{quote(name, safe='')}"
+
+
+def _settings(
+    cron: str | None,
+    every: int | None,
+    timezone: str | None,
+    missed: str | None,
+    overlap: str | None,
+    jitter: int | None,
+    start: str | None,
+    end: str | None,
+    version: int | None,
+) -> dict[str, Any]:
+    """The fields of a request; those that no option gives are left out."""
+    fields = {
+        "playbook_version": version,
+        "cron": cron,
+        "interval_seconds": every,
+        "timezone": timezone,
+        "missed_policy": missed,
+        "overlap_policy": overlap,
+        "jitter_seconds": jitter,
+        "start_at": _time(start, "--start"),
+        "end_at": _time(end, "--end"),
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _time(text: str | None, option: str) -> str | None:
+    """Checked, and given on as it is: without an offset it is read in the schedule's time zone."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).isoformat()
+    except ValueError:
+        message = f"{option} {text!r}: expected a time such as 2026-05-01 or 2026-05-01T08:00"
+        raise WrongUse(message) from None
+
+
+def _due_times(
+    cron: str | None,
+    every: int | None,
+    timezone: str,
+    start: str | None,
+    end: str | None,
+    after: str | None,
+    count: int,
+) -> list[dict[str, str]]:
+    from ...errors import InvalidRequest
+    from ...store.schedule_spec import ScheduleSpec, in_zone, instants, zone_of
+
+    try:
+        now = datetime.now(UTC).replace(microsecond=0)
+        times = (_time(start, "--start"), _time(end, "--end"), _time(after, "--after"))
+        first, last, begin = [
+            None if text is None else in_zone(datetime.fromisoformat(text), timezone) for text in times
+        ]
+        spec = ScheduleSpec(first or now, cron, every, timezone, start=first, end=last)
+        spec.check()
+        zone = zone_of(timezone)
+    except InvalidRequest as problem:
+        raise WrongUse(str(problem)) from None
+    due = islice(instants(spec, begin or now), count)
+    return [{"due_at": at.isoformat().replace("+00:00", "Z"), "local": at.astimezone(zone).isoformat()} for at in due]
+
+
 def _post(name: str, verb: str, data: Any, as_json: bool) -> None:
     with running_stack(data) as client:
-        answer = client.post(f"/api/schedules/{quote(name, safe='')}/{verb}")
+        answer = client.post(f"{_path(name)}/{verb}")
     _print_schedule(answer, as_json)
 
 

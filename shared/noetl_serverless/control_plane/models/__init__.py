@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from ...playbook.catalog_path import catalog_path
+
 
 class RequestModel(BaseModel):
     """A request. An unknown field is an error."""
@@ -38,8 +40,8 @@ def _path_prefix(value: str) -> str:
     return path
 
 
-# where a playbook is named: older ones, and their callers, write it from the root
-PlaybookPath = Annotated[str, AfterValidator(lambda path: path.removeprefix("/"))]
+# where a playbook is named
+PlaybookPath = Annotated[str, AfterValidator(catalog_path)]
 PathPrefix = Annotated[
     str, AfterValidator(_path_prefix), Field(description="List only this path and everything below it.")
 ]

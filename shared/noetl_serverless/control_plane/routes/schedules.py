@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
+from ...store.overlap import text
+from ...store.schedule_spec import in_zone, instants, start_of
 from ..models.executions import Started
 from ..models.schedules import (
+    Backfill,
+    Backfilled,
+    BackfillRun,
     CreateSchedule,
     DeletedSchedule,
+    Due,
+    DueTimes,
+    ListDue,
+    ListRuns,
     ListSchedules,
-    Run,
     ScheduleDetail,
     ScheduleEntries,
     ScheduleEntry,
+    ScheduleRun,
     TriggerSchedule,
+    UpdateSchedule,
 )
 from ..operation import USERS, Call, Operation
-from ..page import from_offset
+from ..page import Page, from_offset
 from .execute import HEADERS, merged, start
 
 
@@ -41,8 +53,65 @@ async def entries(call: Call) -> ScheduleEntries:
 
 async def get(call: Call) -> ScheduleDetail:
     schedule = await call.services.schedules.get(call.path("schedule"))
-    runs = await call.services.schedules.runs(schedule.schedule_id)
-    return ScheduleDetail(**ScheduleEntry.of(schedule).model_dump(), runs=[Run(**run) for run in runs])
+    latest = await call.services.schedules.runs(schedule.schedule_id)
+    return ScheduleDetail(**ScheduleEntry.of(schedule).model_dump(), runs=[ScheduleRun(**run) for run in latest])
+
+
+async def update(call: Call) -> ScheduleEntry:
+    body: UpdateSchedule = call.body
+    changes = body.changes()
+    if changes.keys() & {"playbook_path", "playbook_version"}:
+        schedule = await call.services.schedules.get(call.path("schedule"))
+        await call.services.catalog.get(
+            changes.get("playbook_path", schedule.playbook_path),
+            changes.get("playbook_version", schedule.playbook_version),
+        )
+    return ScheduleEntry.of(await call.services.schedules.update(call.path("schedule"), changes, call.services.now()))
+
+
+async def runs(call: Call) -> Page:
+    query: ListRuns = call.query
+    schedule = await call.services.schedules.get(call.path("schedule"))
+    rows = await call.services.schedules.runs(
+        schedule.schedule_id,
+        # one more, to know whether there is a next page
+        query.limit + 1,
+        before=query.before,
+        status=query.status,
+        backfill=query.backfill,
+    )
+    items = [ScheduleRun(**row) for row in rows[: query.limit]]
+    return Page(items, more=len(rows) > len(items), next_parameters=lambda run: {"before": text(run.due_at)})
+
+
+async def due(call: Call) -> DueTimes:
+    """Whether or not it is enabled."""
+    query: ListDue = call.query
+    schedule = await call.services.schedules.get(call.path("schedule"))
+    after = call.services.now() if query.after is None else in_zone(query.after, schedule.timezone)
+    found = list(islice(instants(schedule.spec, after), query.count))
+    starts = [start_of(schedule.spec, schedule.schedule_id, instant) for instant in found]
+    return DueTimes(items=[Due(due_at=at, start_at=start) for at, start in zip(found, starts, strict=True)])
+
+
+async def backfill(call: Call) -> Backfilled:
+    body: Backfill = call.body
+    schedule = await call.services.schedules.get(call.path("schedule"))
+    found = await call.services.schedules.backfill(
+        str(schedule.schedule_id),
+        body.from_,
+        body.to,
+        call.services.now(),
+        max_runs=body.max_runs,
+        dry_run=body.dry_run,
+    )
+    return Backfilled(
+        schedule_id=str(schedule.schedule_id),
+        name=schedule.name,
+        dry_run=body.dry_run,
+        new=sum(run.is_new for run in found),
+        runs=[BackfillRun(due_at=run.due_at, is_new=run.is_new) for run in found],
+    )
 
 
 async def enable(call: Call) -> ScheduleEntry:
@@ -62,6 +131,8 @@ async def trigger(call: Call) -> Started:
         path=schedule.playbook_path,
         version=schedule.playbook_version,
         payload=merged(schedule.input_payload, body.payload or {}),
+        # no time is due
+        schedule={"name": schedule.name or str(schedule.schedule_id), "backfill": False},
     )
     await call.services.schedules.record_latest_run(
         schedule.schedule_id, call.services.now(), "started", int(started.execution_id)
@@ -115,6 +186,52 @@ OPERATIONS = (
         answer=ScheduleDetail,
     ),
     Operation(
+        "updateSchedule",
+        "POST",
+        "/api/schedules/{schedule}",
+        summary="Change a schedule; with other times, it is due next after now",
+        tag="schedules",
+        roles=USERS,
+        handler=update,
+        answer=ScheduleEntry,
+        body=UpdateSchedule,
+    ),
+    Operation(
+        "listScheduleRuns",
+        "GET",
+        "/api/schedules/{schedule}/runs",
+        summary="List the runs of a schedule, newest first, with the status of their executions",
+        tag="schedules",
+        roles=USERS,
+        handler=runs,
+        answer=ScheduleRun,
+        many=True,
+        next_parameter="before",
+        query=ListRuns,
+    ),
+    Operation(
+        "listDueTimes",
+        "GET",
+        "/api/schedules/{schedule}/next",
+        summary="List the next times at which a schedule is due",
+        tag="schedules",
+        roles=USERS,
+        handler=due,
+        answer=DueTimes,
+        query=ListDue,
+    ),
+    Operation(
+        "backfillSchedule",
+        "POST",
+        "/api/schedules/{schedule}/backfill",
+        summary="Start the runs of a schedule for a range of time in the past, except those that were started",
+        tag="schedules",
+        roles=USERS,
+        handler=backfill,
+        answer=Backfilled,
+        body=Backfill,
+    ),
+    Operation(
         "enableSchedule",
         "POST",
         "/api/schedules/{schedule}/enable",
@@ -128,7 +245,7 @@ OPERATIONS = (
         "disableSchedule",
         "POST",
         "/api/schedules/{schedule}/disable",
-        summary="Disable a schedule",
+        summary="Disable a schedule; its runs that have not started are skipped",
         tag="schedules",
         roles=USERS,
         handler=disable,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 from typing import Any
 
+from ..catalog_path import catalog_path
 from ..document import ListNode, MapNode
 from ..model import ExecutorSpec
 from .edits import Edits, Place, copied
@@ -24,10 +24,10 @@ class Head:
     def _metadata(self, metadata: Any, at: Place) -> Any:
         """A path from the root."""
         path = metadata.get("path") if isinstance(metadata, MapNode) else None
-        if not isinstance(path, str) or not re.fullmatch("/[^/].*", path):
+        if not isinstance(path, str) or (today := catalog_path(path)) == path:
             return metadata
-        self.edits.warn(f"a path does not begin with a slash: write {path[1:200]}", metadata, at, "path")
-        return metadata.having("path", path[1:], *metadata.marks_of("path"))
+        self.edits.warn(f"a path does not begin with a slash: write {today[:199]}", metadata, at, "path")
+        return metadata.having("path", today, *metadata.marks_of("path"))
 
     def _executor(self, executor: Any, at: Place) -> Any:
         renamed = partial(self.edits.renamed, names=NAMES["defaults"])

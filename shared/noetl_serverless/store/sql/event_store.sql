@@ -139,7 +139,8 @@ SELECT
     EXISTS (SELECT FROM noetl.command WHERE status = 'timer' AND due_at <= now()) AS has_due_timers,
     EXISTS (SELECT FROM noetl.inbox) AS has_inboxes,
     EXISTS (SELECT FROM noetl.schedule WHERE enabled AND next_run_at <= now())
-        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open') AS has_due_schedules,
+        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open' AND coalesce(start_at, due_at) <= now())
+        OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'waiting') AS has_due_schedules,
     EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance;
 
 -- ensure_partitions: create the event partitions of this month and the next
