@@ -17,6 +17,7 @@ from ..archive.history import History
 from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
@@ -74,6 +75,7 @@ def create_app(
     archive = ArchiveReader(archives, stored)
     services = Services(
         is_local=settings.host == "local",
+        pools=Pools.of(settings.worker_pools, settings.pools, is_local=settings.host == "local"),
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
         scripts=ScriptReader(

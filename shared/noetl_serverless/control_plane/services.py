@@ -9,6 +9,7 @@ from datetime import datetime
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
@@ -25,6 +26,7 @@ from .watchers import Watchers
 class Services:
     # a stack on one machine
     is_local: bool
+    pools: Pools
     orchestrator: Orchestrator
     catalog: PostgresCatalog
     scripts: ScriptReader

@@ -10,7 +10,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
-from ..playbook.plan import Plan
+from ..playbook.plan import SHARED, Plan
 from ..ports import CatalogEntry, EventStore, ResultStore
 from ..protocol import (
     ClaimedCommand,
@@ -77,9 +77,9 @@ class Orchestrator:
         self._older_workers = OlderWorkers(payloads)
         self._reports = Reports(event_store, playbooks, payloads, self._commits, self._claims, clock)
 
-    def connect_worker(self, worker: LocalWorker) -> None:
-        """Hand over to `worker`, which runs in this process, what no other worker has asked for."""
-        self._handover.connect(worker)
+    def connect_worker(self, worker: LocalWorker, pool: str = SHARED) -> None:
+        """Hand over to `worker`, which runs in this process, what no other worker of the pool has asked for."""
+        self._handover.connect(worker, pool)
 
     # -- users
 

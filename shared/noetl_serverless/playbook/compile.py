@@ -133,6 +133,7 @@ class _Compiler:
             secret_input=secret_input,
             secrets=keychain_names(secret_input.values()),
             timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
+            pool=step.pool,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

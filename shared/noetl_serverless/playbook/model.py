@@ -12,6 +12,7 @@ from . import grammar
 from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
+from .plan import POOL_PATTERN
 from .template import has_markers
 
 MAX_STEPS = 10_000
@@ -401,11 +402,16 @@ class Router(Part):
     arcs: list[Arc] = Field(min_length=1)
 
 
+# as in functions.yaml and in Terraform's `pools`
+PoolName = Annotated[str, StringConstraints(pattern=POOL_PATTERN)]
+
+
 class Step(Part):
     legacy = grammar.STEP_LEGACY
 
     step: Name
     desc: str | None = None
+    pool: PoolName | None = None
     input: dict[str, Any] = {}
     tool: Tools = Tool(kind="noop")
     loop: Loop | None = None

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..playbook.plan import SHARED
 from ..ports import Notifier, ResultStore
 from ..protocol import ClaimedCommand, CommandKey, Outcome
 from ..records import Claimant
@@ -159,8 +160,10 @@ class Worker:
         return self.plans.recent()
 
     def start_python(self) -> None:
-        """Start the Python processes before the first command needs one."""
-        self.python.start()
+        """Start the Python processes before the first command needs one. On a laptop, where all pools share the
+        machine, those beside `shared` wait for their first command."""
+        if self.settings.host != "local" or self.settings.pool == SHARED:
+            self.python.start()
 
     def stop(self) -> None:
         """Claim nothing more, let running commands end within the grace period, and release the rest. May be called

@@ -15,8 +15,13 @@ def main_of(spec: FunctionSpec) -> Path:
     return functions_folder() / spec.source / "main.py"
 
 
-def test_there_are_four_functions() -> None:
-    assert set(FUNCTIONS) == {"gateway", "control_plane", "reconciler", "worker"}
+def test_there_are_four_functions_and_workers_of_further_pools() -> None:
+    assert {name for name, spec in FUNCTIONS.items() if spec.pool in (None, "shared")} == {
+        "gateway",
+        "control_plane",
+        "reconciler",
+        "worker",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
