@@ -25,6 +25,7 @@ from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.database import Database
 from ..store.keychain import Keychain
+from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..store.view_queries import ViewQueries
@@ -87,6 +88,7 @@ def create_app(
         credentials=credentials,
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
+        runtimes=Runtimes(database),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),
         archives=archives,

@@ -15,6 +15,7 @@ from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.keychain import Keychain
+from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.view_queries import ViewQueries
 from .scripts import ScriptReader
@@ -33,6 +34,7 @@ class Services:
     credentials: Credentials
     keychain: Keychain
     schedules: Schedules
+    runtimes: Runtimes
     executions: History
     replays: ArchivedReplays
     archives: Archives

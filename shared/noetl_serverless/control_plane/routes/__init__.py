@@ -16,6 +16,7 @@ from . import (
     replay,
     results,
     runs,
+    runtimes,
     schedules,
 )
 
@@ -25,6 +26,7 @@ OPERATIONS = (
     *events.OPERATIONS,
     *executions.OPERATIONS,
     *runs.OPERATIONS,
+    *runtimes.OPERATIONS,
     *quarantine.OPERATIONS,
     *replay.OPERATIONS,
     *results.OPERATIONS,
