@@ -13,7 +13,7 @@ class Clock:
         return self.now
 
 
-def test_it_is_told_at_once_and_then_only_after_a_while() -> None:
+def test_it_is_shown_at_once_and_then_only_after_a_while() -> None:
     clock = Clock()
     presence = Presence(described("worker_pool", "w-1", pool="io", meta={}), clock)
     assert presence.shown is None
@@ -27,7 +27,7 @@ def test_it_is_told_at_once_and_then_only_after_a_while() -> None:
     assert presence.shown == "ready"
 
 
-def test_what_did_not_arrive_is_told_again_with_the_next_call() -> None:
+def test_what_did_not_arrive_is_shown_again_with_the_next_call() -> None:
     presence = Presence(described("gateway", "g", meta={}), Clock())
     presence.now("ready")
     presence.forget()
