@@ -31,7 +31,6 @@ def described(kind: Kind, name: str, *, meta: Mapping[str, Any], **fields: Any) 
         name=name,
         status="idle",
         version=__version__,
-        pid=os.getpid(),
         hostname=socket.gethostname()[:100],
         meta=dict(meta),
         **fields,
@@ -55,7 +54,9 @@ class Presence:
 
     def now(self, status: Status, running: int | None = None) -> Instance:
         self._sent_at, self.shown = self._clock(), status
-        return self._instance.model_copy(update={"status": status, "running": running})
+        # a server may have loaded the function before it forked
+        shown = {"status": status, "running": running, "pid": os.getpid()}
+        return self._instance.model_copy(update=shown)
 
     def forget(self) -> None:
         """What was to be told did not arrive."""

@@ -14,7 +14,7 @@ from typing import Any
 from ..errors import Problem
 from ..playbook.plan import SHARED
 from ..ports import Notifier, ResultStore
-from ..protocol import ClaimedCommand, CommandKey, HeartbeatRequest, Outcome
+from ..protocol import ClaimedCommand, CommandKey, HeartbeatRequest, Instance, Outcome
 from ..records import Claimant
 from ..results.reader import Resolver
 from ..settings import Settings
@@ -176,19 +176,24 @@ class Worker:
 
     async def show(self, status: Status, *, after: float = 0.0) -> None:
         """Tell the registry, if it is at least so many seconds since the last time. It never fails."""
-        if not self._orchestrator.supports(3):
-            return
-        busy = self._drain is not None and not self._is_prepared
-        running = len(self._drain.slots.running) if self._drain is not None else 0
-        shown: Status = "busy" if busy and status != "ended" else status
-        if (instance := self.presence.due(shown, running, after=after)) is None:
-            return
-        request = HeartbeatRequest(worker_id=self.id, commands=[], instance=instance)
         try:
-            await self._orchestrator.heartbeat(request, timeout=REGISTRY_SECONDS)
+            if not self._orchestrator.supports(3):
+                # nothing has been answered yet, or by the release before
+                await self._heartbeat(None)
+                if not self._orchestrator.supports(3):
+                    return
+            is_busy = self._drain is not None and not self._is_prepared
+            running = len(self._drain.slots.running) if self._drain is not None else 0
+            shown: Status = "busy" if is_busy and status != "ended" else status
+            if (instance := self.presence.due(shown, running, after=after)) is not None:
+                await self._heartbeat(instance)
         except Problem as problem:
             self.presence.forget()
             logger.info("the registry was not reached: %s", problem.detail)
+
+    async def _heartbeat(self, instance: Instance | None) -> None:
+        request = HeartbeatRequest(worker_id=self.id, commands=[], instance=instance)
+        await self._orchestrator.heartbeat(request, timeout=REGISTRY_SECONDS)
 
     async def keep_showing(self, status: Status) -> None:
         """Until cancelled: `status` between two drains."""
