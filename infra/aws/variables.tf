@@ -69,13 +69,17 @@ variable "functions" {
 }
 
 variable "pools" {
-  description = "Additional worker pools. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that run in this pool instead of the one that functions.yaml names."
+  description = "Additional worker pools. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that run in this pool instead of the one that functions.yaml names; a step may also name the pool. max_in_flight: commands that an instance runs at once. labels: what the list of pools says of it. cpu: how many CPUs an instance has to have, of which Lambda gives one for each 1769 MB. accelerator: refused, since Lambda has no GPUs."
   type = map(object({
     like          = optional(string, "worker")
     kinds         = optional(set(string), [])
     memory_mb     = optional(number, 2048)
     timeout_s     = optional(number, 900)
     max_instances = optional(number, 10)
+    labels        = optional(map(string), {})
+    max_in_flight = optional(number)
+    cpu           = optional(number)
+    accelerator   = optional(string)
   }))
   default = {}
 

@@ -88,13 +88,17 @@ variable "functions" {
 }
 
 variable "pools" {
-  description = "Additional worker pools. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that run in this pool instead of the one that functions.yaml names."
+  description = "Additional worker pools. like: the function whose package they run (worker: light tools; worker_data: with pyarrow and duckdb); kinds: the tool kinds that run in this pool instead of the one that functions.yaml names; a step may also name the pool. max_in_flight: commands that an instance runs at once. labels: what the list of pools says of it. cpu: CPUs of an instance, by default as many as its memory needs. accelerator: its GPU, such as nvidia-l4, which needs 4 CPUs and 16384 MB."
   type = map(object({
     like          = optional(string, "worker")
     kinds         = optional(set(string), [])
     memory_mb     = optional(number, 2048)
     timeout_s     = optional(number, 900)
     max_instances = optional(number, 10)
+    labels        = optional(map(string), {})
+    max_in_flight = optional(number)
+    cpu           = optional(number)
+    accelerator   = optional(string)
   }))
   default = {}
 

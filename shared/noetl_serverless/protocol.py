@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 WIRE = "noetl-wire"
 # 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs` and
 #    `set_by`, "ctx_refs" in `ClaimedCommand.scope`, "set" in `ClaimedCommand.resume` of a frame, a manifest in pages
-# 3: `Outcome.wait`
+# 3: `Outcome.wait`, `ClaimRequest.instance`, `HeartbeatRequest.instance`
 VERSION = 3
 
 
@@ -137,6 +137,33 @@ class ClaimedCommand(CommandKey):
     lost: list[dict[str, Any]] | None = None
 
 
+# what the original registers, and what else there is here
+Kind = Literal["worker_pool", "server_api", "broker", "scheduler", "monitor", "gateway"]
+Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+
+
+class Instance(Message):
+    """What an instance of a function says of itself, which counts as a heartbeat. ready: it waits for work, or serves
+    requests; busy: it runs commands; idle: it may be frozen, until it is invoked; ended: it is gone for good."""
+
+    kind: Kind
+    name: WorkerId
+    status: Literal["ready", "busy", "idle", "ended"]
+    # whose commands it runs, of a worker
+    pool: Text | None = None
+    runtime: Text | None = "python"
+    uri: Text | None = None
+    # commands that it runs at once, and how many it runs now
+    capacity: Int | None = None
+    running: Int | None = None
+    labels: dict[str, Any] | list[str] | None = None
+    # of the engine
+    version: Text | None = None
+    pid: Long | None = None
+    hostname: Text | None = None
+    meta: dict[str, Any] | None = None
+
+
 class ClaimRequest(Message):
     worker_id: WorkerId
     pool: Pool = "shared"
@@ -149,6 +176,8 @@ class ClaimRequest(Message):
     # after a lost answer: send again the commands that the worker holds, except `holding`
     recover: bool = False
     holding: list[CommandKey] = Field(default_factory=list, max_length=1000)
+    # now and then, for the registry
+    instance: Instance | None = None
 
 
 class ClaimResponse(Message):
@@ -268,6 +297,8 @@ class HeartbeatRequest(Message):
     worker_id: WorkerId
     commands: list[Held] = Field(max_length=1000)
     lease: float = Field(default=30.0, gt=0, le=3600)
+    # as in ClaimRequest; without any commands, it is all that the message is for
+    instance: Instance | None = None
 
 
 class HeartbeatResponse(Message):

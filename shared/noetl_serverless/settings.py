@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 ORCHESTRATORS = ("remote", "direct")
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -41,6 +42,11 @@ class Settings:
     pool: str = "shared"
     # tool kind -> pool, for the kinds that do not run on "shared"
     pools: Mapping[str, str] = field(default_factory=dict)
+    # of a worker's pool, as functions.yaml has them
+    labels: Mapping[str, str] = field(default_factory=dict)
+    # the pools that the deployment has: pool -> what its workers have (see hosts.table.worker_pools); empty if it is
+    # not known
+    worker_pools: Mapping[str, Any] = field(default_factory=dict)
     # secrets in a cloud: name -> its place in the secret store; and those that the control plane creates if missing
     secrets: Mapping[str, str] = field(default_factory=dict)
     provision: Mapping[str, str] = field(default_factory=dict)
@@ -87,10 +93,12 @@ class Settings:
     # the control plane of the local host: the database as the role that may read the views for SQL of operators
     reader_database_url: str = field(default="", repr=False)
     # the local host: whether functions run "together" in one process or in "separate" ones; how often each function is
-    # started, and the worker at least
+    # started, and the worker of the pool `shared` at least
     processes: str = "together"
     instances: int = 1
     workers: int = 1
+    # and the pools that it has beside `shared`: "all" that functions.yaml has for it, or names, with commas
+    local_pools: str = "all"
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -58,7 +58,9 @@ class BrokenStack(Stack):
     def __init__(self, data: Path, **settings: object) -> None:
         super().__init__(data)
         self._environment: dict[str, str] = {}
-        self.set(**{"processes": "separate", **settings})
+        # a process for each pool would be three more
+        pools = "all" if settings.get("processes") == "together" else ""
+        self.set(**{"processes": "separate", "local_pools": pools, **settings})
 
     @property
     def is_together(self) -> bool:

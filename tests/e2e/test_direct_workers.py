@@ -15,6 +15,8 @@ SIGNED_IN = "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = 'noet
 
 def test_playbooks_run_to_their_end(noetls: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOETL_ORCHESTRATOR", "direct")
+    # each would have a process of its own
+    monkeypatch.setenv("NOETL_LOCAL_POOLS", "")
     assert noetls("up", "--detach", "--processes", "separate").status == 0
     for name in ("hello.yaml", "fan_out.yaml", "timer.yaml"):
         assert noetls.run(PLAYBOOKS / name)["status"] == "COMPLETED"

@@ -176,6 +176,22 @@ run "additional_pools" {
   }
 }
 
+run "a_pool_with_gpus" {
+  variables {
+    pools = { gpu = { cpu = 4, memory_mb = 16384, accelerator = "nvidia-l4", max_in_flight = 1, max_instances = 2 } }
+  }
+
+  assert {
+    condition     = local.environment["worker_gpu"].NOETL_MAX_IN_FLIGHT == "1" && jsondecode(local.environment["control_plane"].NOETL_WORKER_POOLS).gpu.accelerator == "nvidia-l4"
+    error_message = "a step may name the pool"
+  }
+
+  assert {
+    condition     = local.functions["worker_gpu"].accelerator == "nvidia-l4" && alltrue([for name, row in local.functions : row.accelerator == null if name != "worker_gpu"])
+    error_message = "the GPU is that of the pool, and no other function has one"
+  }
+}
+
 run "stand_ins" {
   variables {
     endpoint_url = "http://127.0.0.1:8080"
@@ -184,6 +200,34 @@ run "stand_ins" {
   assert {
     condition     = alltrue([for environment in local.environment : environment.GOOGLE_ENDPOINT_URL == "http://127.0.0.1:8080"])
     error_message = "functions beside stand-ins call the stand-ins"
+  }
+}
+
+run "service_with_a_gpu" {
+  command = plan
+
+  module {
+    source = "../modules/gcp/function"
+  }
+
+  variables {
+    name         = "noetl-worker-gpu"
+    account      = "noetl-worker-gpu"
+    description  = "A worker"
+    location     = "europe-west4"
+    reached_from = "project"
+    code         = { image = "europe-west4-docker.pkg.dev/my-project/noetl/worker:00a4", source = "gs://code/worker/00a4.tar.gz", base_image = "python313", build_account = "projects/my-project/serviceAccounts/build" }
+    limits       = { memory_mb = 16384, timeout_s = 900, concurrency = 1, max_instances = 2, cpu = 8, accelerator = "nvidia-l4" }
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.this.template[0].containers[0].resources[0].limits == tomap({ cpu = "8", memory = "16384Mi", "nvidia.com/gpu" = "1" })
+    error_message = "an instance has one GPU, and the CPUs that the pool has"
+  }
+
+  assert {
+    condition     = google_cloud_run_v2_service.this.template[0].node_selector[0].accelerator == "nvidia-l4" && google_cloud_run_v2_service.this.template[0].gpu_zonal_redundancy_disabled && !google_cloud_run_v2_service.this.template[0].containers[0].resources[0].cpu_idle
+    error_message = "it is of the type that the pool names, in one zone, and its CPUs are always its own"
   }
 }
 
@@ -219,6 +263,11 @@ run "service" {
   assert {
     condition     = google_cloud_run_v2_service.this.template[0].containers[0].resources[0].limits == tomap({ cpu = "2", memory = "6000Mi" })
     error_message = "an instance has the CPUs that its memory requires"
+  }
+
+  assert {
+    condition     = length(google_cloud_run_v2_service.this.template[0].node_selector) == 0 && google_cloud_run_v2_service.this.template[0].containers[0].resources[0].cpu_idle
+    error_message = "without an accelerator it has no GPU, and its CPUs rest between requests"
   }
 
   assert {

@@ -37,6 +37,48 @@ run "function_memory" {
   expect_failures = [var.name, var.account, var.limits, var.reached_from, var.access]
 }
 
+run "function_cpu" {
+  command = plan
+
+  module {
+    source = "../modules/gcp/function"
+  }
+
+  variables {
+    limits = { memory_mb = 512, timeout_s = 60, concurrency = 1, cpu = 3 }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "function_accelerator_without_cpus" {
+  command = plan
+
+  module {
+    source = "../modules/gcp/function"
+  }
+
+  variables {
+    limits = { memory_mb = 16384, timeout_s = 60, concurrency = 1, cpu = 2, accelerator = "nvidia-l4" }
+  }
+
+  expect_failures = [var.limits]
+}
+
+run "function_accelerator_of_another_kind" {
+  command = plan
+
+  module {
+    source = "../modules/gcp/function"
+  }
+
+  variables {
+    limits = { memory_mb = 16384, timeout_s = 60, concurrency = 1, cpu = 4, accelerator = "tpu-v5" }
+  }
+
+  expect_failures = [var.limits]
+}
+
 run "function_timeout" {
   command = plan
 

@@ -4,7 +4,14 @@ locals {
   table = yamldecode(file(var.file))
 
   rows = {
-    for name, row in local.table.functions : name => merge({ max_instances = null, like = name }, row)
+    for name, row in local.table.functions : name => merge({
+      max_instances = null
+      like          = name
+      labels        = {}
+      max_in_flight = null
+      cpu           = null
+      accelerator   = null
+    }, row)
     if contains(try(row.hosts, [var.host]), var.host)
   }
   added = {
@@ -13,6 +20,10 @@ locals {
       memory_mb     = given.memory_mb
       timeout_s     = given.timeout_s
       max_instances = given.max_instances
+      labels        = given.labels
+      max_in_flight = given.max_in_flight
+      cpu           = given.cpu
+      accelerator   = given.accelerator
     })
   }
   described = merge(local.rows, local.added)
@@ -24,6 +35,19 @@ locals {
     merge([for pool, kinds in try(local.table.pools, {}) : { for kind in kinds : kind => pool }]...),
     merge([for pool, given in var.pools : { for kind in given.kinds : kind => pool }]...),
   )
+}
+
+# ---- the pools that steps may name, for the control plane
+
+locals {
+  worker_pools = {
+    for name, pool in local.pool_of : pool => {
+      labels      = local.described[name].labels
+      accelerator = local.described[name].accelerator
+      extras      = local.described[name].extras
+      direct      = contains(local.direct, name)
+    }
+  }
 }
 
 # ---- how workers reach the orchestrator
@@ -84,14 +108,17 @@ locals {
           NOETL_LOG_LEVEL = var.settings.log_level
         },
         row.pool == null ? {} : { NOETL_POOL = row.pool },
+        length(row.labels) == 0 ? {} : { NOETL_LABELS = jsonencode(row.labels) },
         { for setting in row.settings : "NOETL_${upper(setting)}" => local.settings[name][setting] if try(local.settings[name][setting], null) != null },
       )
     })
   }
   # the values of settings that are the same in every cloud
   settings = {
-    for name in keys(local.resized) : name => merge({
+    for name, row in local.resized : name => merge({
       pools         = jsonencode(local.tool_pools)
+      worker_pools  = jsonencode(local.worker_pools)
+      max_in_flight = row.max_in_flight == null ? null : tostring(row.max_in_flight)
       orchestrator  = contains(local.direct, name) ? "direct" : null
       oidc_issuer   = var.settings.oidc_issuer
       oidc_audience = var.settings.oidc_audience

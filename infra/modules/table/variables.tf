@@ -53,8 +53,28 @@ variable "pools" {
     memory_mb     = number
     timeout_s     = number
     max_instances = number
+    labels        = optional(map(string), {})
+    max_in_flight = optional(number)
+    cpu           = optional(number)
+    accelerator   = optional(string)
   }))
   default = {}
+
+  # as hosts/table.py says it, of functions.yaml as well
+  validation {
+    condition     = var.host != "aws" || alltrue([for accelerator in concat(values(local.rows)[*].accelerator, values(var.pools)[*].accelerator) : accelerator == null])
+    error_message = "AWS Lambda has no GPUs: let the pool ${join(" and ", concat([for row in values(local.rows) : row.pool if row.accelerator != null], [for pool, given in var.pools : pool if given.accelerator != null]))} run on Google Cloud (hosts: [gcp]), or leave out its accelerator."
+  }
+
+  validation {
+    condition     = var.host != "aws" || alltrue([for row in concat([for row in values(local.rows) : { cpu = row.cpu, memory_mb = row.memory_mb }], [for row in values(var.pools) : { cpu = row.cpu, memory_mb = row.memory_mb }]) : row.cpu == null || try(row.memory_mb >= row.cpu * 1769, true)])
+    error_message = "pools.cpu: AWS Lambda gives one CPU for each 1769 MB: set memory_mb accordingly."
+  }
+
+  validation {
+    condition     = alltrue([for pool in values(var.pools) : try(pool.max_in_flight >= 1, true)])
+    error_message = "pools.max_in_flight: at least 1; with 0 the pool would run nothing."
+  }
 
   validation {
     condition     = alltrue([for pool in keys(var.pools) : can(regex("^[a-z][a-z0-9_]{0,19}$", pool)) && !contains(concat(values(local.rows)[*].pool, keys(local.rows)), pool)])

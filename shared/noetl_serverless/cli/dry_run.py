@@ -123,7 +123,8 @@ def _step(number: int, step: Mapping[str, Any]) -> Iterator[str]:
     skipped = "  skipped" if step["skipped"] else ""
     calls = step["calls"]
     kind = f"  {calls[0]['kind']}" if calls and calls[0]["name"] == step["step"] else ""
-    yield f"  {number}. {step['step']}{turn}{kind}{skipped}"
+    pool = f"  in pool {step['pool']}" if step["pool"] else ""
+    yield f"  {number}. {step['step']}{turn}{kind}{pool}{skipped}"
     details = [
         line for condition in step["conditions"] if condition["about"] == "admission" for line in _when(condition)
     ]

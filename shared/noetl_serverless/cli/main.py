@@ -25,6 +25,7 @@ from .commands import (
     graph,
     keychain,
     lint,
+    pools,
     quarantine,
     replay,
     run,
@@ -91,6 +92,7 @@ app.command()(replay.rebuild)
 app.command()(diff.diff)
 app.command()(digest.digest)
 app.command()(explain.explain)
+app.command()(pools.pools)
 app.command()(cost.cost)
 app.command()(capsule.export)
 app.command()(capsule.rerun)

@@ -17,6 +17,7 @@ from ..archive.history import History
 from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
@@ -24,6 +25,7 @@ from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.database import Database
 from ..store.keychain import Keychain
+from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..store.view_queries import ViewQueries
@@ -74,6 +76,7 @@ def create_app(
     archive = ArchiveReader(archives, stored)
     services = Services(
         is_local=settings.host == "local",
+        pools=Pools.of(settings.worker_pools, settings.pools, is_local=settings.host == "local"),
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
         scripts=ScriptReader(
@@ -85,6 +88,7 @@ def create_app(
         credentials=credentials,
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
+        runtimes=Runtimes(database),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),
         archives=archives,

@@ -8,6 +8,7 @@ import re
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
+from ..playbook.pools import Pools
 from ..store.catalog import NewPlaybook
 from ..tools.plans import load_checked
 
@@ -15,9 +16,12 @@ from ..tools.plans import load_checked
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
-def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewPlaybook:
+def document_of(
+    content: str, *, strict: bool = False, is_local: bool = True, pools: Pools | None = None
+) -> NewPlaybook:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
-    faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine."""
+    faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine; `pools`: those of the
+    deployment, in which its steps have to be able to run."""
     text = as_text(content)
     loaded = load_checked(text, strict=strict)
     executor = loaded.playbook.executor
@@ -25,6 +29,8 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         message = "profile: local is for a stack on one machine; here, write profile: auto"
         fault = loaded.document.fault(message, ("executor", "profile"), "playbook.not_supported")
         raise InvalidPlaybook(str(fault), faults=[fault])
+    if pools is not None:
+        pools.check(loaded.plan, loaded.document).raise_if_any()
     plan, root = loaded.plan, plain_data(loaded.document.root)
     return NewPlaybook(
         path=plan.path,

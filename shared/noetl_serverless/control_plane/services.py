@@ -9,11 +9,13 @@ from datetime import datetime
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.keychain import Keychain
+from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.view_queries import ViewQueries
 from .scripts import ScriptReader
@@ -25,12 +27,14 @@ from .watchers import Watchers
 class Services:
     # a stack on one machine
     is_local: bool
+    pools: Pools
     orchestrator: Orchestrator
     catalog: PostgresCatalog
     scripts: ScriptReader
     credentials: Credentials
     keychain: Keychain
     schedules: Schedules
+    runtimes: Runtimes
     executions: History
     replays: ArchivedReplays
     archives: Archives

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from starlette.applications import Starlette
 
@@ -26,8 +26,10 @@ def create_app(
     keyvalue: KeyValue,
     control_plane: ControlPlane | None = None,
     sign_in: SignIn | None = None,
+    close: Callable[[], Awaitable[None]] | None = None,
 ) -> Starlette:
-    """ValueError if the settings require a sign-in that is not allowed on this host."""
+    """`close`: awaited at the end, while the control plane can still be called. ValueError if the settings require a
+    sign-in that is not allowed on this host."""
     upstream = control_plane or ControlPlane(settings.control_plane_url, settings.service_token)
     sessions = Sessions(keyvalue, settings.session_ttl)
     routes = [
@@ -40,6 +42,8 @@ def create_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
+        if close is not None:
+            await close()
         await upstream.close()
 
     return Starlette(

@@ -79,7 +79,7 @@ def permitted(session: Session, method: str, path: str) -> str:
     segments = path.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
         raise InvalidRequest("The path must not contain empty segments, '.', '..', '%' or '\\'")
-    if segments[0] in _INTERNAL:
+    if segments[0] in _INTERNAL or segments[:2] == ["worker", "pool"]:
         raise Forbidden("This path of the control plane is not available to users")
     session.require(role_for_request(method, "/".join(segments)))
     return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~")

@@ -41,7 +41,7 @@ def value_changes(where: str, recorded: Any, now: Any, generation: int | None = 
 
 
 def parameter_changes(recorded: Step, now: Step) -> list[Change]:
-    """Changes in what determines its tool calls: the tools, their rules, the input, the loop."""
+    """Changes in what determines its tool calls: the tools, their rules, the input, the loop, the pool."""
     return value_changes("", parameters(recorded), parameters(now))
 
 
@@ -52,6 +52,8 @@ def arc_changes(recorded: Step, now: Step) -> list[Change]:
 
 def parameters(step: Step) -> dict[str, Any]:
     found: dict[str, Any] = {"tool": _tools(step)}
+    if step.pool is not None:
+        found["pool"] = step.pool
     if step.input is not None:
         found["input"] = tree(step.input)
     if step.loop is not None:

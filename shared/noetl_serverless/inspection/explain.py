@@ -31,13 +31,13 @@ def explain(
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
-    steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
-    text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `failed_items`, for a loop with
-    failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has
-    all that the log names. `quarantined` is {type, step, generation, command, at} of the fact that could not be
-    decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and `retried` lists the periods in
-    quarantine that ended with a retry. `at` in a chain is when the event took effect: later than it came, if it was
-    kept in quarantine.
+    steps: [{step, generation, status, why, pool, failed_items, chain}]}, where a chain is a list of {seq, at, event,
+    step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook
+    names, if it does. `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}],
+    unnamed: [{start, end, failed}]}; for one step it has all that the log names. `quarantined` is {type, step,
+    generation, command, at} of the fact that could not be decided, `dropped` is {at, by} of an execution that was
+    dropped from quarantine, and `retried` lists the periods in quarantine that ended with a retry. `at` in a chain is
+    when the event took effect: later than it came, if it was kept in quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -115,6 +115,8 @@ class _Explainer:
             chain.append(exit_entry)
         status, why = self._verdict(run, run_events)
         document: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
+        if (pool := self._pool(run.step)) is not None:
+            document["pool"] = pool
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in run_events:
             if event.type == e.FRAME_COMMITTED:
@@ -122,6 +124,11 @@ class _Explainer:
         if failed.count:
             document["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
         return {**document, "chain": _sorted(chain)}
+
+    def _pool(self, step: str | None) -> str | None:
+        """The pool that the playbook names for the step."""
+        found = self.plan.steps.get(step or "")
+        return None if found is None else found.pool
 
     def _was_quarantined(self, key: str, run_events: Sequence[Event], period: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution went into quarantine."""
@@ -292,6 +299,8 @@ class _Explainer:
         for name, command in self.state.commands.items():
             issued = next(event for event in reversed(self.log) if event.type == e.ISSUED and event.command_id == name)
             text, since = f"command {name} was queued at event {issued.seq}", self.effects.at(issued)
+            if (pool := self._pool(issued.step)) is not None:
+                text += f" for the pool {pool}"
             if retries := [
                 period for period in self.effects.periods if period.ended_by == e.RETRIED and period.seq > issued.seq
             ]:

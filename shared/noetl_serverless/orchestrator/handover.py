@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ..engine import events as e
+from ..playbook.plan import SHARED
 from ..protocol import ClaimedCommand
 from ..records import Claimant, CommitResult, ExecutionCommit, LoadedExecution
 from ..telemetry import metrics
@@ -36,27 +38,37 @@ class Handover:
 
     def __init__(self, claims: Claims) -> None:
         self._claims = claims
-        self._worker: LocalWorker | None = None
+        # by pool
+        self._workers: dict[str, LocalWorker] = {}
 
-    def connect(self, worker: LocalWorker) -> None:
-        self._worker = worker
+    def connect(self, worker: LocalWorker, pool: str) -> None:
+        self._workers[pool] = worker
 
     def offer(self, commits: Sequence[ExecutionCommit]) -> Claimant | None:
-        """The claimant of what the commits issue."""
-        if self._worker is None:
+        """The claimant of what the commits issue: a worker of one pool, that of the largest part for which there is
+        one."""
+        if not self._workers:
             return None
-        going_on = [commit for commit in commits if commit.execution.state.paused is None]
-        issued = sum(event.type == e.ISSUED for commit in going_on for event in commit.events)
-        return self._worker.offer(issued) if issued else None
+        issued = Counter(
+            commit.pool_of(event.step or "") if commit.pool_of else SHARED
+            for commit in commits
+            if commit.execution.state.paused is None
+            for event in commit.events
+            if event.type == e.ISSUED
+        )
+        for pool, count in sorted(issued.items(), key=lambda item: -item[1]):
+            if (worker := self._workers.get(pool)) is not None and (offer := worker.offer(count)) is not None:
+                return offer
+        return None
 
     async def complete(
         self, offer: Claimant, result: CommitResult | None, executions: Mapping[str, LoadedExecution]
     ) -> None:
         """Hand over what has been leased; `result` is None if the commit failed."""
-        assert self._worker is not None
-        commands, plans = await self._leased(self._worker, result, executions)
+        worker = self._workers[offer.pool]
+        commands, plans = await self._leased(worker, result, executions)
         try:
-            await self._worker.take(offer, commands, plans)
+            await worker.take(offer, commands, plans)
         except Exception:
             _log_failure()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +15,7 @@ from ..engine.decide import reason_to_ignore
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
-from ..playbook.plan import Plan
+from ..playbook.plan import SHARED, Plan
 from ..ports import CatalogEntry, EventStore, ResultStore
 from ..protocol import (
     ClaimedCommand,
@@ -22,6 +25,7 @@ from ..protocol import (
     HeartbeatRequest,
     HeartbeatResponse,
     Held,
+    Instance,
     Outcome,
     ReportRequest,
     ReportResponse,
@@ -48,6 +52,8 @@ from .signals import check_signal, validated_signal
 from .start import Started, new_root, repeated_start, validated_payload, with_schedule
 from .transition import Transition
 
+logger = logging.getLogger(__name__)
+
 # attempts of a start whose id or key another start takes first, of the same principal or of another
 MAX_START_ATTEMPTS = 3
 
@@ -71,12 +77,15 @@ class Orchestrator:
         clock: Callable[[], int] = wall_clock,
         on_commit: Callable[[LoadedExecution], None] = lambda execution: None,
         results: Callable[[], ResultStore] | None = None,
+        register: Callable[[Instance], Awaitable[object]] | None = None,
     ) -> None:
-        """`results` makes the result store, where workers put what is too large for a report."""
+        """`results` makes the result store, where workers put what is too large for a report; `register` writes a
+        worker into the registry."""
         self._event_store = event_store
         self._playbooks = playbooks
         self._notifications = notifications
         self._clock = clock
+        self._register = register
         payloads = Payloads(results)
         self._claims = Claims(event_store, playbooks)
         self._handover = Handover(self._claims)
@@ -84,9 +93,9 @@ class Orchestrator:
         self._older_workers = OlderWorkers(payloads)
         self._reports = Reports(event_store, playbooks, payloads, self._commits, self._claims, clock)
 
-    def connect_worker(self, worker: LocalWorker) -> None:
-        """Hand over to `worker`, which runs in this process, what no other worker has asked for."""
-        self._handover.connect(worker)
+    def connect_worker(self, worker: LocalWorker, pool: str = SHARED) -> None:
+        """Hand over to `worker`, which runs in this process, what no other worker of the pool has asked for."""
+        self._handover.connect(worker, pool)
 
     # -- users
 
@@ -232,6 +241,10 @@ class Orchestrator:
     # -- workers
 
     async def claim(self, request: ClaimRequest) -> ClaimResponse:
+        async with self._registering(request.instance):
+            return await self._claim(request)
+
+    async def _claim(self, request: ClaimRequest) -> ClaimResponse:
         claimant = Claimant(request.worker_id, request.pool, request.lease, request.limit)
         leases: list[Lease] = []
         if request.recover:
@@ -248,11 +261,31 @@ class Orchestrator:
         return [readable for _, readable in converted if readable is not None]
 
     async def heartbeat(self, request: HeartbeatRequest) -> HeartbeatResponse:
-        kept = await self._event_store.extend_leases(request.worker_id, request.commands, request.lease)
+        async with self._registering(request.instance):
+            kept = (
+                await self._event_store.extend_leases(request.worker_id, request.commands, request.lease)
+                if request.commands
+                else set()
+            )
         lost = [key for key in request.commands if (key.execution_id, key.command_id, key.fence) not in kept]
         return HeartbeatResponse(
             lost=[CommandKey(execution_id=key.execution_id, command_id=key.command_id) for key in lost]
         )
+
+    @contextlib.asynccontextmanager
+    async def _registering(self, instance: Instance | None) -> AsyncIterator[None]:
+        """Beside what is done meanwhile; a failure of the registry is none of it."""
+        if instance is None or self._register is None:
+            yield
+            return
+        registering = asyncio.ensure_future(self._register(instance))
+        try:
+            yield
+        finally:
+            try:
+                await registering
+            except Exception as error:
+                logger.warning("the registry does not know of %s: %s", instance.name, type(error).__name__)
 
     async def report(self, request: ReportRequest) -> ReportResponse:
         batch = ReportBatch.of(request)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..hosts.entry import entry_module, host_names
-from ..hosts.table import FunctionSpec, load_pools
+from ..hosts.table import FunctionSpec, load_functions, load_pools
 from . import archive
 from .bytecode import compile_folder
 from .closure import PACKAGE, Closure, Importer
@@ -142,8 +142,16 @@ class Packager:
     def _tools(self, spec: FunctionSpec) -> tuple[list[str], list[str]]:
         """The modules of the tools that the function runs, and of the tools whose configs it only reads."""
         modules = {kind: value.partition(":")[0] for kind, value in self._entry_points().items()}
-        run = {kind for kind in modules if spec.pool is not None and self._pools.get(kind, spec.pool) == spec.pool}
+        run = {kind for kind in modules if spec.pool is not None and self._runs(spec, self._pools.get(kind))}
         return [modules[kind] for kind in sorted(run)], [modules[kind] for kind in sorted(modules.keys() - run)]
+
+    def _runs(self, spec: FunctionSpec, pool: str | None) -> bool:
+        """Whether the function may run kinds that have a pool of their own: steps may name another whose workers have
+        the same libraries."""
+        if pool in (None, spec.pool):
+            return True
+        homes = [other for other in load_functions(self._project / "functions", self._host) if other.pool == pool]
+        return any(set(home.extras) <= set(spec.extras) for home in homes)
 
     def _entry(self, spec: FunctionSpec) -> Path:
         return self._project / "functions" / spec.source / "main.py"

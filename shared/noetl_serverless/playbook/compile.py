@@ -146,6 +146,7 @@ class _Compiler:
             secrets=keychain_names(secret_input.values()),
             timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
             compensation=step.undo.step if step.undo else None,
+            pool=step.pool,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

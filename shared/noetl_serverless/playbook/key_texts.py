@@ -166,6 +166,10 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "Step": {
         "step": "Name of the step, which no other has; templates read its result by it",
         "desc": _DESC,
+        "pool": (
+            "Name of the pool whose workers run the step: its tools, and of a loop also the reading of its items. The "
+            "deployment must have it, and it must have what the tools need. Default: the pool of the kinds of its tools"
+        ),
         "input": (
             f"{_INPUT}. They are for all tools of the step; those of a tool take precedence. Templates of the tools' "
             "configuration, timeout and input read them by name, before anything else of that name"

@@ -12,6 +12,7 @@ from . import grammar
 from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
+from .plan import POOL_PATTERN
 from .template import has_markers
 
 MAX_STEPS = 10_000
@@ -401,6 +402,10 @@ class Router(Part):
     arcs: list[Arc] = Field(min_length=1)
 
 
+# as in functions.yaml and in Terraform's `pools`
+PoolName = Annotated[str, StringConstraints(pattern=POOL_PATTERN)]
+
+
 class Compensation(Part):
     """How to undo a step. It may read the result of the run that it undoes, as STEP.field."""
 
@@ -419,6 +424,7 @@ class Step(Part):
 
     step: Name
     desc: str | None = None
+    pool: PoolName | None = None
     input: dict[str, Any] = {}
     tool: Tools = Tool(kind="noop")
     loop: Loop | None = None
@@ -445,7 +451,8 @@ class Step(Part):
         if not isinstance(self.compensate, Compensation):
             return None
         parts = {name: getattr(self.compensate, name) for name in self.compensate.model_fields_set}
-        return Step.model_construct({"step", *parts}, step=f"{self.step}.compensate", **parts)
+        name = f"{self.step}.compensate"
+        return Step.model_construct({"step", *parts}, step=name, pool=self.pool, **parts)
 
     @property
     def tools(self) -> list[Tool]:

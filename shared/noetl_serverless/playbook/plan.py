@@ -18,6 +18,8 @@ from .template import Place, Template, Tree
 FRAME_MAX_ROWS = "__frame_max_rows"
 # the pool of all steps that need no other
 SHARED = "shared"
+# what a pool may be called
+POOL_PATTERN = "^[a-z][a-z0-9_]{0,19}$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ class Step:
     # the step that undoes it, if any; and the step that it undoes itself
     compensation: str | None = None
     compensates: str | None = None
+    # the pool that the playbook names for it
+    pool: str | None = None
 
     @property
     def may_retry(self) -> bool:
@@ -246,7 +250,7 @@ class Plan:
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
-    # step -> pool, for steps that do not run on "shared"; a matter of the deployment, not part of the playbook
+    # step -> pool, for steps that name none and do not run on "shared"; a matter of the deployment, not of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -260,10 +264,14 @@ class Plan:
         return self.has_step_timeouts or self.has_compensations
 
     def pool(self, step: str) -> str:
-        return self.pools.get(step, SHARED)
+        """The pool that runs the commands of a step: for a loop, to open it and to run its items."""
+        # a quarantined execution may have steps of another version
+        named = self.steps[step].pool if step in self.steps else None
+        return named or self.pools.get(step, SHARED)
 
     def with_pools(self, kinds: Mapping[str, str]) -> Plan:
-        """`kinds`: tool kind -> pool. A step that mixes kinds goes to the pool of its first task of a listed kind."""
+        """`kinds`: tool kind -> pool. A step that mixes kinds goes to the pool of its first task of a listed kind; one
+        that names a pool goes there."""
         pools = {
             name: next(kinds[task.kind] for task in step.tasks if task.kind in kinds)
             for name, step in self.steps.items()

@@ -63,15 +63,18 @@ class Reconciler:
         max_deliveries: int,
         retention: Retention | None = None,
         key_value: KeyValue | None = None,
+        attend: Callable[[], Awaitable[None]] | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """`key_value` keeps what the next process must know."""
+        """`key_value` keeps what the next process must know; `attend` shows this one in the registry, and never
+        fails."""
         self._event_store = event_store
         self._orchestrator = orchestrator
         self._schedules = schedules
         self._notifications = notifications
         self._max_deliveries = max_deliveries
         self._retention = retention
+        self._attend = attend
         self._now = now
         self._housekeeping_done_at: float | None = None
         # where the next pass continues, after one that found more than it may handle
@@ -108,6 +111,8 @@ class Reconciler:
             done["notified_pools"] = await self._run_isolated("notify", self._notify_pools)
         if pending.maintenance and self._retention is not None:
             done.update(await self._run_maintenance(self._retention))
+        if self._attend is not None:
+            await self._attend()
         for action, count in done.items():
             metrics.reconciler_actions.labels(action).inc(count)
         metrics.reconciler_seconds.observe(perf_counter() - started)

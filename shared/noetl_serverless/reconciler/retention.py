@@ -34,6 +34,7 @@ MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
 # cached secrets of executions that are looked at in one pass: more than one execution can have
 MAX_SECRETS = 500
+MAX_RUNTIMES = 1000
 
 Counts = dict[str, int]
 
@@ -80,6 +81,8 @@ class Retention:
                 return await self._purge(task)
             case "keychain":
                 return await self._secrets(task)
+            case "runtime":
+                return await self._runtimes(task)
         return {}
 
     # -- archiving
@@ -205,6 +208,14 @@ class Retention:
         if after is not None or expired == MAX_ITEMS:
             await self._tasks.reschedule(task.name)
         return {"secrets_expired": expired, "secrets_of_ended": ended}
+
+    # -- the registry
+
+    async def _runtimes(self, task: MaintenanceTask) -> Counts:
+        forgotten = await self._tasks.forget_runtimes(MAX_RUNTIMES)
+        if forgotten == MAX_RUNTIMES:
+            await self._tasks.reschedule(task.name)
+        return {"runtimes_forgotten": forgotten}
 
     # -- events
 

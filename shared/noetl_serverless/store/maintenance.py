@@ -11,6 +11,7 @@ import orjson
 
 from .database import Database
 from .queries import load
+from .runtimes import Runtimes
 
 BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -70,6 +71,10 @@ class MaintenanceTasks:
         """(how many were deleted, the execution to continue after), the latter None if no more are left."""
         [row] = await self._database.rows(self._sql["delete_secrets_of_ended"], after=after, limit=limit)
         return row["deleted"], row["last"] if row["looked_at"] == limit else None
+
+    async def forget_runtimes(self, limit: int) -> int:
+        """As `Runtimes.prune`."""
+        return await Runtimes(self._database).prune(limit)
 
     async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
         """Delete the rows of these results."""

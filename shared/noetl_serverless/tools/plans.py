@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import Fault, InvalidPlaybook
@@ -42,16 +43,16 @@ def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
     return loaded
 
 
-def lint(text: str) -> list[Finding]:
+def lint(text: str, more: Callable[[LoadedPlaybook], Sequence[Fault]] = lambda loaded: ()) -> list[Finding]:
     """The errors that registration refuses, then the warnings: all if the playbook compiles, otherwise those of older
-    forms; each by line."""
+    forms; each by line. `more`: what else to warn about."""
     # no function needs it
     from ..playbook import lint as linting
 
     document, loaded, faults = _checked(text, strict=False)
     found = linting.findings(faults, "error")
     if loaded is not None:
-        return [*found, *linting.warnings(loaded)]
+        return [*found, *linting.warnings(loaded), *linting.findings(more(loaded), "warning")]
     return found if document is None else [*found, *linting.findings(document.warnings, "warning")]
 
 

@@ -20,6 +20,7 @@ from ..errors import InvalidRequest, Problem
 from ..ports import Host, Invoker
 from ..protocol import CommandKey
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
+from ..telemetry.presence import ALONE_AFTER_SECONDS
 from ..telemetry.probes import Check, probe_routes
 from .worker import Worker
 
@@ -53,9 +54,12 @@ def make_app(
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         worker.start_python()
+        showing = asyncio.create_task(worker.keep_showing("ready")) if runs_after_response else None
         try:
             yield
         finally:
+            if showing is not None:
+                showing.cancel()
             await notifications.close()
             await worker.close()
             if close is not None:
@@ -88,6 +92,7 @@ class NotificationReceiver:
         self._authorise = authorise
         self._runs_after_response = runs_after_response
         self._drains: set[asyncio.Task[dict[str, Any]]] = set()
+        self._shows: set[asyncio.Task[None]] = set()
         self._archiving: asyncio.Task[None] | None = None
         self._archive_requested = False
         worker.accept_offers(self._start_drain)
@@ -117,12 +122,33 @@ class NotificationReceiver:
         settings = self._worker.settings
         seconds = min(self._host.remaining(), settings.time_budget)
         sweep = any(invocation.get("sweep") for invocation in invocations)
-        summary = await self._worker.drain(seconds, sweep=sweep, commands=_named_commands(invocations))
+        # where nothing runs between two drains, heartbeats are those of a drain
+        showing = None if self._runs_after_response else asyncio.create_task(self._show_later())
+        try:
+            summary = await self._worker.drain(seconds, sweep=sweep, commands=_named_commands(invocations))
+        finally:
+            if showing is not None:
+                showing.cancel()
         if summary["status"] != "draining":
             logger.info("drained", extra={"summary": summary})
+            await self._show_rest()
         if summary.get("more") and summary["status"] == "drained" and self._invoker is not None:
             await self._invoke_again(0.0 if summary["claimed"] else PAUSE_SECONDS)
         return summary
+
+    async def _show_later(self) -> None:
+        await asyncio.sleep(ALONE_AFTER_SECONDS)
+        await self._worker.keep_showing("busy")
+
+    async def _show_rest(self) -> None:
+        """A row that says `busy` would look dead before long."""
+        after = 0.0 if self._worker.presence.shown == "busy" else ALONE_AFTER_SECONDS
+        if not self._runs_after_response:
+            await self._worker.show("idle", after=after)
+        elif after == 0.0:
+            shown = asyncio.create_task(self._worker.show("ready"))
+            self._shows.add(shown)
+            shown.add_done_callback(self._shows.discard)
 
     async def archive(self) -> None:
         """Write pending archive batches in a separate task: the next drain must not wait for that."""

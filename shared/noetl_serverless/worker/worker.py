@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..errors import Problem
+from ..playbook.plan import SHARED
 from ..ports import Notifier, ResultStore
-from ..protocol import ClaimedCommand, CommandKey, Outcome
+from ..protocol import ClaimedCommand, CommandKey, HeartbeatRequest, Instance, Outcome
 from ..records import Claimant
 from ..results.reader import Resolver
 from ..settings import Settings
+from ..telemetry.presence import ALONE_AFTER_SECONDS, Presence, Status, described, instance_id
 from ..tools.python_pool import PythonPool
 from .archive import ArchiveWriter
 from .client import ControlPlane
@@ -34,6 +34,9 @@ from .orchestrator import Orchestrator
 from .plans import Compile, PlanCache
 
 logger = logging.getLogger(__name__)
+
+# how long the registry is waited for
+REGISTRY_SECONDS = 2.0
 
 
 def wall_clock() -> int:
@@ -65,7 +68,17 @@ class Worker:
         self.notifier = notifier
         self.plans = PlanCache(compile_plan)
         # one id per process, so that leases granted in a lost answer can be recovered
-        self.id = f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.id = instance_id()
+        self.presence = Presence(
+            described(
+                "worker_pool",
+                self.id,
+                pool=settings.pool,
+                capacity=settings.max_in_flight,
+                labels=dict(settings.labels),
+                meta={"function": settings.function, "host": settings.host, "orchestrator": settings.orchestrator},
+            )
+        )
         self.python = python_pool
         self.clock = clock
         self._grace = grace
@@ -128,6 +141,7 @@ class Worker:
             notifier=self.notifier,
             plans=self.plans,
             execute=self.execute,
+            presence=self.presence,
             clock=self.clock,
         )
         self._drain = Drain(context, TimeBudget(seconds, grace=self._grace), self._requests)
@@ -158,9 +172,40 @@ class Worker:
     def knows(self) -> Sequence[str]:
         return self.plans.recent()
 
+    # -- in the registry
+
+    async def show(self, status: Status, *, after: float = 0.0) -> None:
+        """Tell the registry, if it is at least so many seconds since the last time. It never fails."""
+        try:
+            if not self._orchestrator.supports(3):
+                # nothing has been answered yet, or by the release before
+                await self._heartbeat(None)
+                if not self._orchestrator.supports(3):
+                    return
+            is_busy = self._drain is not None and not self._is_prepared
+            running = len(self._drain.slots.running) if self._drain is not None else 0
+            shown: Status = "busy" if is_busy and status != "ended" else status
+            if (instance := self.presence.due(shown, running, after=after)) is not None:
+                await self._heartbeat(instance)
+        except Problem as problem:
+            self.presence.forget()
+            logger.info("the registry was not reached: %s", problem.detail)
+
+    async def _heartbeat(self, instance: Instance | None) -> None:
+        request = HeartbeatRequest(worker_id=self.id, commands=[], instance=instance)
+        await self._orchestrator.heartbeat(request, timeout=REGISTRY_SECONDS)
+
+    async def keep_showing(self, status: Status) -> None:
+        """Until cancelled: `status` between two drains."""
+        while True:
+            await self.show(status, after=ALONE_AFTER_SECONDS)
+            await asyncio.sleep(ALONE_AFTER_SECONDS)
+
     def start_python(self) -> None:
-        """Start the Python processes before the first command needs one."""
-        self.python.start()
+        """Start the Python processes before the first command needs one. On a laptop, where all pools share the
+        machine, those beside `shared` wait for their first command."""
+        if self.settings.host != "local" or self.settings.pool == SHARED:
+            self.python.start()
 
     def stop(self) -> None:
         """Claim nothing more, let running commands end within the grace period, and release the rest. May be called
@@ -175,6 +220,8 @@ class Worker:
         """Stop, wait for the drain to end, and close the Python processes and the client."""
         self.stop()
         await self._ended.wait()
+        if self.presence.shown is not None:
+            await self.show("ended")
         await self.python.close()
         await self.client.close()
 

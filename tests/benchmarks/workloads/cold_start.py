@@ -34,7 +34,9 @@ async def cold_start(bench: Bench) -> list[Result]:
     """`value`: ms, the median of 7; `cpu_ms` is what it takes of a core, however busy others are. The floor is an
     interpreter that does nothing. `packages_ms`: the time that their modules take by themselves."""
     floor, _, _ = _measure([sys.executable, "-c", "import sys; print(0, flush=True); sys.stdin.read()"], {})
-    return [_function(bench, spec, floor) for spec in load_functions(functions_folder())]
+    # those of the other pools are the same worker
+    specs = [spec for spec in load_functions(functions_folder()) if spec.pool in (None, "shared")]
+    return [_function(bench, spec, floor) for spec in specs]
 
 
 def _function(bench: Bench, spec: FunctionSpec, floor: float) -> Result:

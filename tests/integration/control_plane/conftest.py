@@ -25,6 +25,7 @@ from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
+from noetl_serverless.store.runtimes import Runtimes
 
 TOKEN_KEY = "k" * 32
 SETTINGS = Settings(token_key=TOKEN_KEY, encryption_keys=f"k1:{base64.b64encode(b'0123456789abcdef' * 2).decode()}")
@@ -127,7 +128,12 @@ def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
     results = FsspecResultStore(results_url)
     notifications = Notifications(None, None)
     orchestrator = Orchestrator(
-        PostgresEventStore(database), Plans(catalog), notifications, on_commit=watchers.notify, results=lambda: results
+        PostgresEventStore(database),
+        Plans(catalog),
+        notifications,
+        on_commit=watchers.notify,
+        results=lambda: results,
+        register=Runtimes(database).register,
     )
     return create_app(
         replace(SETTINGS, result_url=results_url),

@@ -40,7 +40,7 @@ READ = {
 }
 CALLED = {
     *("advance", "append", "clear_inbox", "commit", "commit_dropping", "commit_pausing"),
-    *("extend", "holdings", "lease", "release", "waiting"),
+    *("extend", "holdings", "lease", "register_runtime", "release", "waiting"),
 }
 
 RELATIONS = "SELECT relname, oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind = ANY (:kinds)"

@@ -15,7 +15,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, ReportRequest
+from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, Instance, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
@@ -88,7 +88,8 @@ def _again(message: Any) -> Any:
 
 class Stack:
     def __init__(self, scratch: Path, load: Callable[[str], Any] = registry.load, *, in_process: bool = False) -> None:
-        """`in_process`: the worker takes commands from the orchestrator as it is, with nothing put into JSON."""
+        """`in_process`: the worker takes commands from the orchestrator as it is, with nothing put into JSON.
+        `registered` is what workers have shown of themselves."""
         self.in_process = in_process
         self.scratch = scratch
         self.load = load
@@ -97,7 +98,14 @@ class Stack:
         self.notifier = MemoryNotifier()
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         notifications = Notifications(self.notifier, None, after_response=False)
-        self.orchestrator = Orchestrator(self.log, Plans(self.catalog), notifications, results=lambda: self.store)
+        self.registered: list[Instance] = []
+
+        async def register(instance: Instance) -> None:
+            self.registered.append(instance)
+
+        self.orchestrator = Orchestrator(
+            self.log, Plans(self.catalog), notifications, results=lambda: self.store, register=register
+        )
         self.client = Direct(self.orchestrator, self.log)
         self.worker = self.another(self.client)
 

@@ -343,3 +343,9 @@ def test_secrets_in_a_workload_are_masked(dry: Dry) -> None:
 def test_every_example_is_followed_to_its_ends(file: Path) -> None:
     done = document(CliRunner().invoke(app, ["run", "--dry-run", str(file), "--json"]))
     assert done["complete"] and {path["status"] for path in done["paths"]} == {"completed"}
+
+
+def test_the_pool_of_a_step_is_shown_where_it_names_one(dry: Dry) -> None:
+    text = playbook("{step: a, pool: gpu, tool: {kind: noop}, next: {arcs: [{step: b}]}}", "{step: b}")
+    assert [step["pool"] for step in document(dry(text, "--json"))["paths"][0]["steps"]] == ["gpu", None]
+    assert "1. a  noop  in pool gpu" in dry(text).output

@@ -156,3 +156,12 @@ def test_older_forms_are_listed_beside_errors(lint: Callable[..., Result]) -> No
     assert "error: there is no step 'nowhere'" in error
     assert "warning: an older form: 'args' is called 'input' today" in warning
     assert last == "1 error, 1 warning"
+
+
+def test_a_pool_that_functions_yaml_does_not_have_is_a_warning(lint: Callable[..., Result]) -> None:
+    step = "  - {{step: a, pool: {}, tool: {{kind: {}}}}}\n"
+    assert lint(HEAD + step.format("gpu", "noop")).output == "no errors\n"
+    done = lint(HEAD + step.format("attic", "noop"))
+    assert done.exit_code == 0, "the deployment may have more pools"
+    assert "warning: the deployment has no pool 'attic'; it has cpu, data, gpu, io, shared" in done.output
+    assert "duckdb needs the pool data" in lint(HEAD + step.format("io", "duckdb, query: SELECT 1")).output

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from noetl_serverless.hosts.assembly.worker import CODE_KINDS, DirectRefused, is_direct
+from noetl_serverless.hosts.assembly.worker import DirectRefused, is_direct
 from noetl_serverless.hosts.table import directly, functions_folder, load_functions
+from noetl_serverless.playbook.pools import CODE_KINDS
 from noetl_serverless.settings import Settings
 
 OTHERS = dict.fromkeys(sorted(CODE_KINDS), "code")

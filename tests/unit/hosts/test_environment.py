@@ -75,3 +75,9 @@ def test_only_the_control_plane_has_the_database_in_the_role_of_readers(name: st
     settings = Settings.from_environment(environment(name, tmp_path))
     assert settings.reader_database_url == ("postgresql://reader" if name == "control_plane" else "")
     assert ("postgresql://reader" in environment(name, tmp_path).values()) == (name == "control_plane")
+
+
+def test_a_pool_has_its_labels_and_its_number_of_commands_at_once(tmp_path: Path) -> None:
+    settings = Settings.from_environment(environment("worker_io", tmp_path))
+    assert (settings.pool, settings.max_in_flight) == ("io", FUNCTIONS["worker_io"].max_in_flight)
+    assert settings.labels == FUNCTIONS["worker_io"].labels != {}

@@ -15,8 +15,13 @@ def main_of(spec: FunctionSpec) -> Path:
     return functions_folder() / spec.source / "main.py"
 
 
-def test_there_are_four_functions() -> None:
-    assert set(FUNCTIONS) == {"gateway", "control_plane", "reconciler", "worker"}
+def test_there_are_four_functions_and_workers_of_further_pools() -> None:
+    assert {name for name, spec in FUNCTIONS.items() if spec.pool in (None, "shared")} == {
+        "gateway",
+        "control_plane",
+        "reconciler",
+        "worker",
+    }
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
@@ -54,4 +59,28 @@ def test_only_who_must_gets_the_database_and_the_keys() -> None:
 def test_a_mistake_in_the_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "functions.yaml").write_text("functions: {a: {source: a, memory: 1}}")
     with pytest.raises(ValueError, match="memory_mb"):
+        load_functions(tmp_path)
+
+
+ROW = "source: a, entry_point: f, role: worker, memory_mb: 2048, timeout_s: 9, concurrency: 1, triggers: []"
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("pool: gpu, accelerator: nvidia-l4", "AWS Lambda has no GPUs: let the pool gpu run on Google Cloud"),
+        ("pool: cpu, cpu: 2", "AWS Lambda gives one CPU for each 1769 MB: 2 CPUs need a memory_mb of 3538"),
+    ],
+)
+def test_what_lambda_does_not_have_is_refused_there_and_nowhere_else(tmp_path: Path, more: str, reason: str) -> None:
+    (tmp_path / "functions.yaml").write_text(f"functions: {{worker_x: {{{ROW}, {more}}}}}")
+    with pytest.raises(ValueError, match=f"functions.worker_x: {reason}"):
+        load_functions(tmp_path, "aws")
+    for host in ("local", "gcp"):
+        assert [spec.name for spec in load_functions(tmp_path, host)] == ["worker_x"]
+
+
+def test_only_workers_are_described_as_a_pool(tmp_path: Path) -> None:
+    (tmp_path / "functions.yaml").write_text(f"functions: {{gateway: {{{ROW}, max_in_flight: 3}}}}")
+    with pytest.raises(ValueError, match="are for workers, which have a pool"):
         load_functions(tmp_path)

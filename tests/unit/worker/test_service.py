@@ -10,6 +10,7 @@ import pytest
 from noetl_serverless.errors import Unauthenticated
 from noetl_serverless.protocol import CommandKey
 from noetl_serverless.settings import Settings
+from noetl_serverless.telemetry.presence import Presence, Status, described
 from noetl_serverless.testing.host import MemoryHost, MemoryInvoker
 from noetl_serverless.worker.archive import ArchiveSummary
 from noetl_serverless.worker.service import NotificationReceiver, make_app
@@ -37,6 +38,7 @@ class FakeWorker:
     def __init__(self, **summary: Any) -> None:
         self.settings = Settings(time_budget=60.0, pool="shared")
         self.client = FakeClient()
+        self.presence = Presence(described("worker_pool", "w-1", meta={}))
         self.archive_writer = FakeArchivist()
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
         self.drains: list[tuple[float, bool]] = []
@@ -57,6 +59,13 @@ class FakeWorker:
         if self.gate is not None:
             await self.gate.wait()
         return self.summary
+
+    async def show(self, status: Status, *, after: float = 0.0) -> None:
+        if after == 0.0:
+            self.presence.now(status)
+
+    async def keep_showing(self, status: Status) -> None:
+        self.presence.now(status)
 
     def start_python(self) -> None:
         self.warmed = True

@@ -55,7 +55,9 @@ resource "google_storage_bucket_iam_member" "results" {
 
 locals {
   # an instance needs a second CPU above 4 GiB, and a fourth and an eighth above 8 and 16
-  cpu = var.limits.memory_mb <= 4096 ? 1 : var.limits.memory_mb <= 8192 ? 2 : var.limits.memory_mb <= 16384 ? 4 : 8
+  least_cpu = var.limits.memory_mb <= 4096 ? 1 : var.limits.memory_mb <= 8192 ? 2 : var.limits.memory_mb <= 16384 ? 4 : 8
+  cpu       = max(local.least_cpu, coalesce(var.limits.cpu, 1))
+  gpus      = var.limits.accelerator == null ? {} : { "nvidia.com/gpu" = "1" }
 }
 
 resource "google_cloud_run_v2_service" "this" {
@@ -80,6 +82,16 @@ resource "google_cloud_run_v2_service" "this" {
     max_instance_request_concurrency = var.limits.concurrency
     execution_environment            = "EXECUTION_ENVIRONMENT_GEN2"
 
+    # in one zone: a GPU that is reserved in a second one costs more, and a queue waits for an instance
+    gpu_zonal_redundancy_disabled = var.limits.accelerator == null ? null : true
+
+    dynamic "node_selector" {
+      for_each = var.limits.accelerator == null ? [] : [var.limits.accelerator]
+      content {
+        accelerator = node_selector.value
+      }
+    }
+
     dynamic "scaling" {
       for_each = var.limits.max_instances == null ? [] : [var.limits.max_instances]
       content {
@@ -91,8 +103,9 @@ resource "google_cloud_run_v2_service" "this" {
       image = var.code.image
 
       resources {
-        limits            = { cpu = tostring(local.cpu), memory = "${var.limits.memory_mb}Mi" }
-        cpu_idle          = true
+        limits = merge({ cpu = tostring(local.cpu), memory = "${var.limits.memory_mb}Mi" }, local.gpus)
+        # Cloud Run attaches a GPU only to instances whose CPUs are theirs between requests, too
+        cpu_idle          = var.limits.accelerator == null
         startup_cpu_boost = true
       }
 

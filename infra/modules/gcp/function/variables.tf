@@ -39,17 +39,34 @@ variable "code" {
 }
 
 variable "limits" {
-  description = "Resources of an instance, requests that it takes at once, and how many instances may run at once (null: as many as the project allows)."
+  description = "Resources of an instance, requests that it takes at once, and how many instances may run at once (null: as many as the project allows). accelerator: the GPU of an instance."
   type = object({
     memory_mb     = number
     timeout_s     = number
     concurrency   = number
     max_instances = optional(number)
+    cpu           = optional(number)
+    accelerator   = optional(string)
   })
 
   validation {
     condition     = var.limits.memory_mb >= 512 && var.limits.memory_mb <= 32768
     error_message = "limits.memory_mb: Cloud Run offers 512 to 32768 MB in its second execution environment."
+  }
+
+  validation {
+    condition     = contains([1, 2, 4, 6, 8], coalesce(var.limits.cpu, 1))
+    error_message = "limits.cpu: Cloud Run offers 1, 2, 4, 6 or 8 CPUs."
+  }
+
+  validation {
+    condition     = var.limits.accelerator == null || (try(var.limits.cpu >= 4, false) && var.limits.memory_mb >= 16384)
+    error_message = "limits.accelerator: an instance with a GPU needs at least 4 CPUs and 16384 MB."
+  }
+
+  validation {
+    condition     = can(regex("^nvidia-[a-z0-9-]+$", coalesce(var.limits.accelerator, "nvidia-l4")))
+    error_message = "limits.accelerator: a type that Cloud Run offers, such as nvidia-l4."
   }
 
   validation {

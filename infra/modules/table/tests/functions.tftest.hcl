@@ -64,7 +64,7 @@ run "inputs" {
 
   variables {
     functions    = { worker = { memory_mb = 4096, settings = { lease = "60", pools = "{}" } } }
-    pools        = { calls = { like = "worker_data", kinds = ["http"], memory_mb = 1024, timeout_s = 100, max_instances = 3 } }
+    pools        = { calls = { like = "worker_data", kinds = ["http"], memory_mb = 1024, timeout_s = 100, max_instances = 3, labels = { use = "calls" }, max_in_flight = 64 } }
     orchestrator = { worker_calls = "direct" }
     settings     = { session_ttl = 60, log_level = "DEBUG" }
     secrets      = { nats = ["nats_password", "nats_ca"] }
@@ -88,6 +88,16 @@ run "inputs" {
   assert {
     condition     = jsondecode(output.functions["worker_data"].environment.NOETL_POOLS).http == "calls"
     error_message = "commands of the kinds of a pool go to that pool"
+  }
+
+  assert {
+    condition     = output.functions["worker_calls"].environment.NOETL_MAX_IN_FLIGHT == "64" && output.functions["worker_calls"].environment.NOETL_LABELS == "{\"use\":\"calls\"}" && !contains(keys(output.functions["worker"].environment), "NOETL_MAX_IN_FLIGHT")
+    error_message = "a pool has labels, and a number of commands at once"
+  }
+
+  assert {
+    condition     = [for pool, traits in jsondecode(output.functions["control_plane"].environment.NOETL_WORKER_POOLS) : "${pool}: ${join(",", traits.extras)} ${traits.direct} ${join(",", values(traits.labels))}"] == ["calls: tools true calls", "data: tools false ", "shared:  false "]
+    error_message = "the control plane is told which pools there are, and what their workers have"
   }
 
   assert {

@@ -77,3 +77,33 @@ run "sixth" {
 
   expect_failures = [var.pools]
 }
+
+run "a_gpu_on_lambda" {
+  command = plan
+
+  variables {
+    pools = { gpu = { like = "worker", kinds = [], memory_mb = 16384, timeout_s = 900, max_instances = 2, cpu = 4, accelerator = "nvidia-l4" } }
+  }
+
+  expect_failures = [var.pools]
+}
+
+run "more_cpus_than_lambda_gives" {
+  command = plan
+
+  variables {
+    pools = { cpu = { like = "worker", kinds = [], memory_mb = 1769, timeout_s = 900, max_instances = 2, cpu = 2 } }
+  }
+
+  expect_failures = [var.pools]
+}
+
+run "a_pool_that_runs_nothing" {
+  command = plan
+
+  variables {
+    pools = { none = { like = "worker", kinds = [], memory_mb = 1769, timeout_s = 900, max_instances = 2, max_in_flight = 0 } }
+  }
+
+  expect_failures = [var.pools]
+}

@@ -113,7 +113,8 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"  {text}", "yellow"
     for run in document["steps"]:
         generation = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
-        yield f"{run['step']}{generation}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
+        pool = f" in pool {run['pool']}" if "pool" in run else ""
+        yield f"{run['step']}{generation}{pool}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _cause_lines(run["chain"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,10 @@ from ..options import JsonOption, read_text
 from ..output import command, echo, print_json
 from ..playbooks import STANDARD_INPUT, FilesArgument, playbook_files
 from ..script_files import with_found_scripts
+
+if TYPE_CHECKING:
+    from ...errors import Fault
+    from ...playbook.load import LoadedPlaybook
 
 StrictOption = Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")]
 
@@ -25,8 +30,8 @@ def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption
     Each line is FILE:LINE:COLUMN: SEVERITY: MESSAGE [CODE]. Warnings are about what is allowed but probably not
     intended: older forms of the language, steps that no arc leads to, arcs that are never taken, names that nothing
     defines, keys that nothing reads, secrets in the text, templates where none is rendered, values such as `no` and
-    `012` that readers of YAML take for different ones. While there are errors, of the warnings only those about older
-    forms are listed.
+    `012` that readers of YAML take for different ones, pools of workers that functions.yaml does not have. While there
+    are errors, of the warnings only those about older forms are listed.
 
     The exit status is 1 if there is an error, with --strict also if there is a warning, and 2 if a file cannot be read.
     With --json, the output is an array of {file, line, column, pointer, code, severity, message}.
@@ -64,9 +69,23 @@ def _findings(text: str, file: str) -> list[dict[str, Any]]:
 
     text, not_sent = with_found_scripts(as_text(text), file)
     # why a file is missing, is said here; a script at a URL is read when the playbook is registered
-    found = [*findings(not_sent, "error"), *(one for one in check(text) if one.code != SCRIPT_MISSING)]
+    found = [*findings(not_sent, "error"), *(one for one in check(text, _pool_faults) if one.code != SCRIPT_MISSING)]
     found.sort(key=lambda one: (one.severity != "error", one.line or 0, one.column or 0))
     return [finding.to_dict() for finding in found]
+
+
+def _pool_faults(loaded: LoadedPlaybook) -> Sequence[Fault]:
+    """What the pools of steps say against functions.yaml, which a deployment may have more than."""
+    from ...hosts.table import deployable_pools, functions_folder, load_pools
+    from ...playbook.pools import Pools
+
+    try:
+        folder = functions_folder()
+    except FileNotFoundError:
+        # only the library is installed
+        return ()
+    pools = Pools(deployable_pools(folder), load_pools(folder), is_local=False)
+    return pools.check(loaded.plan, loaded.document).sorted()
 
 
 def _entry(file: Path, finding: dict[str, Any]) -> dict[str, Any]:

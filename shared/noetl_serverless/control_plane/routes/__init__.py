@@ -17,6 +17,7 @@ from . import (
     replay,
     results,
     runs,
+    runtimes,
     schedules,
 )
 
@@ -27,6 +28,7 @@ OPERATIONS = (
     *executions.OPERATIONS,
     *controls.OPERATIONS,
     *runs.OPERATIONS,
+    *runtimes.OPERATIONS,
     *quarantine.OPERATIONS,
     *replay.OPERATIONS,
     *results.OPERATIONS,

@@ -8,6 +8,7 @@ from ...control_plane.app import create_app, no_objects
 from ...orchestrator.notifications import Notifications
 from ...telemetry import logs
 from ..platform import ARCHIVE, Platform
+from .attendance import attendance, attended
 from .core import core_of
 from .service import Service
 
@@ -28,16 +29,18 @@ def control_plane(platform: Platform) -> Service:
         else Notifications(None, None)
     )
     core, close = core_of(platform, notifications)
+    present = attendance(platform, "server_api", core.runtimes.register)
+    app = create_app(
+        settings,
+        database=core.database,
+        orchestrator=core.orchestrator,
+        catalog=core.catalog,
+        watchers=core.watchers,
+        results=core.results,
+        objects=platform.objects or no_objects,
+        request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
+    )
     return Service(
-        create_app(
-            settings,
-            database=core.database,
-            orchestrator=core.orchestrator,
-            catalog=core.catalog,
-            watchers=core.watchers,
-            results=core.results,
-            objects=platform.objects or no_objects,
-            request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
-        ),
-        (notifications.close, platform.invoker.close, notifier.close, *close),
+        attended(app, present),
+        (present.close, notifications.close, platform.invoker.close, notifier.close, *close),
     )

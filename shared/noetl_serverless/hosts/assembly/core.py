@@ -14,6 +14,7 @@ from ...ports import ResultStore
 from ...store.catalog import PostgresCatalog
 from ...store.database import Database
 from ...store.event_store import PostgresEventStore
+from ...store.runtimes import Runtimes
 from ..platform import Platform
 from .service import Close
 
@@ -23,6 +24,7 @@ class Core:
     database: Database
     catalog: PostgresCatalog
     event_store: PostgresEventStore
+    runtimes: Runtimes
     # told of every commit of this process
     watchers: Watchers
     results: Callable[[], ResultStore]
@@ -46,6 +48,7 @@ def core_of(platform: Platform, notifications: Notifications) -> tuple[Core, tup
 def _new(platform: Platform, notifications: Notifications) -> Core:
     database = Database(platform.database_url, platform.settings.database_connections)
     catalog, event_store = PostgresCatalog(database), PostgresEventStore(database)
+    runtimes = Runtimes(database)
     watchers, results = Watchers(), cache(platform.results)
     return Core(
         database=database,
@@ -59,6 +62,8 @@ def _new(platform: Platform, notifications: Notifications) -> Core:
             notifications,
             on_commit=watchers.notify,
             results=results,
+            register=runtimes.register,
         ),
+        runtimes=runtimes,
         notifies=platform.settings.notify,
     )

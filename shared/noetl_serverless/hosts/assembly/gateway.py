@@ -6,8 +6,10 @@ from ...bus.connection import NatsConnection
 from ...bus.nats_key_value import NatsKeyValue
 from ...gateway.app import create_app
 from ...gateway.control_plane import ControlPlane
+from ...protocol import Instance
 from ...telemetry import logs
 from ..platform import Platform
+from .attendance import attendance, attended
 from .service import Service
 
 
@@ -20,4 +22,14 @@ def gateway(platform: Platform) -> Service:
         replicas=settings.nats_replicas,
     )
     control_plane = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
-    return Service(create_app(settings, keyvalue=sessions, control_plane=control_plane), (sessions.close,))
+
+    async def register(instance: Instance) -> None:
+        if instance.status == "ended":
+            await control_plane.post("/api/worker/pool/deregister", {"name": instance.name, "kind": instance.kind})
+        else:
+            await control_plane.post("/api/worker/pool/register", instance.model_dump(exclude_none=True))
+
+    present = attendance(platform, "gateway", register)
+    # first: the app closes the client of the control plane when it ends
+    app = create_app(settings, keyvalue=sessions, control_plane=control_plane, close=present.close)
+    return Service(attended(app, present), (sessions.close,))

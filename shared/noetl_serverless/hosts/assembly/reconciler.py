@@ -15,6 +15,7 @@ from ...store.maintenance import MaintenanceTasks
 from ...store.schedules import Schedules
 from ...telemetry import logs
 from ..platform import ARCHIVE, Platform
+from .attendance import attendance
 from .core import core_of
 from .service import Close
 
@@ -32,6 +33,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         timer_function=platform.timer_function,
     )
     core, close = core_of(platform, notifications)
+    present = attendance(platform, "scheduler", core.runtimes.register)
     retention = Retention(
         Archives(core.database),
         MaintenanceTasks(core.database),
@@ -48,6 +50,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         notifications,
         max_deliveries=settings.max_deliveries,
         retention=retention,
+        attend=present.touch,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
     )
-    return instance, notifications, core.database, (platform.invoker.close, notifier.close, *close)
+    return instance, notifications, core.database, (present.close, platform.invoker.close, notifier.close, *close)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
+from ...playbook.pools import CODE_KINDS
 from ...settings import ORCHESTRATORS, Settings
 from ...telemetry import logs
 from ...tools import registry
 from ...tools.plans import load_plan
+from ...tools.port import Tool, ToolFailure
 from ...tools.python_pool import PythonPool
 from ...worker.client import ControlPlane
 from ...worker.orchestrator import Orchestrator
@@ -22,10 +24,6 @@ from .service import Close
 
 if TYPE_CHECKING:
     from .core import Core
-
-
-# kinds of tools that run users' code
-CODE_KINDS = frozenset({"python", "shell", "container", "agent", "mcp", "duckdb"})
 
 
 class DirectRefused(ValueError):
@@ -65,7 +63,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
         client,
         notifier,
         platform.results(),
-        registry.load,
+        registry.load if core is None or settings.host == "local" else _load_without_users_code,
         PythonPool(
             settings.python_processes,
             settings.python_memory_mb,
@@ -76,8 +74,17 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
         orchestrator=None if core is None else _direct(core),
     )
     if core is not None and core.notifies:
-        core.orchestrator.connect_worker(instance)
+        core.orchestrator.connect_worker(instance, settings.pool)
     return instance, (registry.close, platform.invoker.close, notifier.close, *close)
+
+
+def _load_without_users_code(kind: str) -> Tool:
+    """As `registry.load`, for workers that hold credentials of the database. A playbook's registration refuses such a
+    step; but the pools of the deployment may have changed since."""
+    if kind in CODE_KINDS:
+        message = f"{kind} runs users' code, which must not run beside the database's credentials, which this pool has"
+        raise ToolFailure(kind, "tool.unavailable", message)
+    return registry.load(kind)
 
 
 # imported only here: a worker that reaches the orchestrator over HTTP does without its libraries

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ...settings import Settings
 from ..table import FunctionSpec
@@ -41,6 +42,8 @@ class Addresses:
     worker_database_url: str = ""
     # the database for SQL of operators; empty if there is none
     reader_database_url: str = ""
+    # as the setting of this name
+    worker_pools: Mapping[str, Any] = field(default_factory=dict)
 
 
 def environment_of(
@@ -63,9 +66,12 @@ def variables_of(
     """NOETL_* as the function's row names them, tuned by the settings of the stack itself."""
     values = _values(spec, addresses, secrets, layout, settings)
     selected = {name: values[name] for name in (*spec.secrets, *spec.settings)}
+    if spec.max_in_flight is not None and "max_in_flight" in selected:
+        selected["max_in_flight"] = spec.max_in_flight
     base: dict[str, object] = {"host": "local", "function": spec.name, "log_level": settings.log_level}
     if spec.pool:
         base["pool"] = spec.pool
+        base["labels"] = spec.labels
     if spec.role == "control_plane":
         # no setting of its row, which is read for the clouds, too: only this host has such a role
         base["reader_database_url"] = addresses.reader_database_url
@@ -82,6 +88,7 @@ def _values(
         "nats_url": addresses.nats_url,
         "control_plane_url": addresses.functions["control_plane"],
         "function_urls": addresses.function_urls,
+        "worker_pools": addresses.worker_pools,
         "result_url": settings.result_url or layout.results.as_uri(),
         "service_token": service_token(secrets.token_key, spec.role, f"{spec.name}@local"),
         "token_key": secrets.token_key,

@@ -16,8 +16,9 @@ from typing import Any
 
 import aiohttp
 
+from ...playbook.plan import SHARED
 from ...settings import ORCHESTRATORS, Settings
-from ..table import FunctionSpec, directly, functions_folder, load_functions
+from ..table import FunctionSpec, directly, functions_folder, load_functions, worker_pools
 from .balancer import Balancer
 from .environment import Addresses, environment_of, inherited, variables_of
 from .external_servers import check_database, check_nats
@@ -95,7 +96,7 @@ class Stack:
                     await balancer.stop()
 
     async def _start(self) -> None:
-        self._specs = load_functions(self._folder)
+        self._specs = [spec for spec in load_functions(self._folder) if self._is_wanted(spec)]
         self._secrets = Secrets.load(self.layout.secrets)
         ports = self._choose_ports()
         database_url, function_database_url, nats_url = await self._start_servers(ports)
@@ -127,9 +128,13 @@ class Stack:
         }
         self._write_run()
 
+    def _is_wanted(self, spec: FunctionSpec) -> bool:
+        chosen = self.settings.local_pools
+        return spec.pool in (None, SHARED) or chosen == "all" or spec.pool in chosen.split(",")
+
     def _instances(self, spec: FunctionSpec) -> list[str]:
         count = self.settings.instances
-        if spec.pool is not None:
+        if spec.pool == SHARED:
             count = max(count, self.settings.workers)
         return [spec.name] if count == 1 else [f"{spec.name}.{number}" for number in range(1, count + 1)]
 
@@ -203,11 +208,17 @@ class Stack:
             nats_url,
             urls,
             function_urls=function_urls,
+            worker_pools=worker_pools(self._specs, self._is_direct),
             worker_database_url=url_as_worker(database_url, self._secrets.worker_password),
             reader_database_url=(
                 "" if self.settings.database_url else url_as_reader(database_url, self._secrets.reader_password)
             ),
         )
+
+    def _is_direct(self, spec: FunctionSpec) -> bool:
+        if self.settings.processes == "separate":
+            return self.settings.orchestrator == "direct"
+        return spec.orchestrator.get("local") == "direct"
 
     def _parts(self, ports: dict[str, int]) -> list[tuple[Supervised, list[str]]]:
         """The processes of the functions, each with the names of those that it serves."""

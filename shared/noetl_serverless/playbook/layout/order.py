@@ -24,7 +24,7 @@ _TOOL = Part(("name kind",), ("output", "assert", "spec"), {"spec.policy.rules":
 _LOOP = Part(("in", "cursor", "iterator"), ("spec",))
 _ARC = Part(("step", "when", "set"))
 _STEP = Part(
-    ("step", "desc", "loop", "input", "tool"),
+    ("step", "desc", "pool", "loop", "input", "tool"),
     ("set", "spec", "next"),
     {
         "loop": _LOOP,

@@ -72,7 +72,10 @@ class Steps:
             mark = step.value_marks["tool"]
             step = step.having("tool", node.having("kind", tool, mark, mark), *step.marks_of("tool"))
         if isinstance(step.get("tool"), MapNode):
-            for key in [key for key in step if key in TOOL_FIELDS or key in ("output", "output_select", "retry")]:
+            moved = TOOL_FIELDS | {"output", "output_select", "retry"}
+            # text is the pool of workers; limits are those of the tool's connections
+            moved -= set() if isinstance(step.get("pool"), MapNode) else {"pool"}
+            for key in [key for key in step if key in moved]:
                 step = self.edits.moved_into(step, key, at, ("tool",), key)
         elif isinstance(tool, ListNode) and tool and isinstance(tool[-1], MapNode) and "output" not in tool[-1]:
             # in a list, the result of the step is that of its last task

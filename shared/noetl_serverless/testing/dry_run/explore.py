@@ -75,6 +75,7 @@ def _step(plan: Plan, step: DryStep) -> dict[str, Any]:
     document: dict[str, Any] = {
         "step": step.step,
         "generation": step.generation,
+        "pool": plan.steps[step.step].pool,
         "skipped": step.skipped,
         "calls": [_call(answer_name(plan, step.step, call.task), call) for call in step.calls],
         "more_calls": step.more_calls,

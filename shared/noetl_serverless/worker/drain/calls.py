@@ -13,11 +13,13 @@ from ...protocol import (
     HeartbeatRequest,
     HeartbeatResponse,
     Held,
+    Instance,
     Order,
     Outcome,
     ReportRequest,
     ReportResponse,
 )
+from ...telemetry.presence import FOLDED_AFTER_SECONDS
 from ..execution.time_budget import TimeBudget
 from ..orchestrator import Response
 from .context import WorkerContext
@@ -45,6 +47,7 @@ class Calls:
         self._worker_id = context.worker_id
         self._pool = context.settings.pool
         self._plans = context.plans
+        self._registry = context.presence
         self._budget = budget
         self._slots = slots
 
@@ -96,7 +99,9 @@ class Calls:
 
     async def heartbeat(self, held: list[Held], seconds: float) -> HeartbeatResponse:
         """Extend the leases to so many seconds from now."""
-        request = HeartbeatRequest(worker_id=self._worker_id, commands=held, lease=seconds)
+        request = HeartbeatRequest(
+            worker_id=self._worker_id, commands=held, lease=seconds, instance=self._instance_if_due()
+        )
         answer = await self._orchestrator.heartbeat(request, timeout=self.lease_seconds / 3)
         self._record_answer()
         return answer
@@ -126,7 +131,14 @@ class Calls:
             plans=self._plans.recent(),
             recover=recover,
             holding=holding or [],
+            instance=self._instance_if_due(),
         )
+
+    def _instance_if_due(self) -> Instance | None:
+        """What the registry is to be told with a call that is made anyway."""
+        if not self.supports(3):
+            return None
+        return self._registry.due("busy", len(self._slots.running), after=FOLDED_AFTER_SECONDS)
 
     def _timeout(self) -> float:
         return max(1.0, self._budget.left())

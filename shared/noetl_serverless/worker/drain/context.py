@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ...ports import Notifier
 from ...protocol import ClaimedCommand, Outcome
 from ...settings import Settings
+from ...telemetry.presence import Presence
 from ..execution.lease import Lease
 from ..execution.time_budget import TimeBudget
 from ..orchestrator import Orchestrator
@@ -27,6 +28,7 @@ class WorkerContext:
     plans: PlanCache
     execute: Execute
     clock: Callable[[], int]
+    presence: Presence
 
 
 class Requests:

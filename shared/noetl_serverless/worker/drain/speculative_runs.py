@@ -128,6 +128,8 @@ class SpeculativeRuns:
 
     def _is_for_this_worker(self, step: Step) -> bool:
         settings = self._context.settings
+        if step.pool is not None:
+            return step.pool == settings.pool
         return all(settings.pools.get(task.kind, "shared") == settings.pool for task in step.tasks)
 
     # -- reporting

@@ -15,8 +15,13 @@ def test_there_is_a_worker_for_each_pool() -> None:
     assert pools == {"shared", *load_pools(functions_folder()).values()}
 
 
-def test_the_laptop_has_one_worker() -> None:
-    assert [spec.pool for spec in load_functions(functions_folder()) if spec.pool] == ["shared"]
+def test_the_laptop_has_a_worker_for_each_pool_that_a_step_may_name() -> None:
+    assert [spec.pool for spec in load_functions(functions_folder()) if spec.pool] == ["shared", "cpu", "io", "gpu"]
+
+
+def test_by_default_a_cloud_has_none_of_these() -> None:
+    for host in ("aws", "gcp"):
+        assert {spec.pool for spec in load_functions(functions_folder(), host)} == {None, "shared", "data"}
 
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))

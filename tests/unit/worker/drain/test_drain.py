@@ -25,6 +25,7 @@ from noetl_serverless.protocol import (
 )
 from noetl_serverless.settings import Settings
 from noetl_serverless.telemetry import metrics
+from noetl_serverless.telemetry.presence import Presence, described
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.worker.drain import drain as drain_module
 from noetl_serverless.worker.drain.context import Requests, WorkerContext
@@ -69,6 +70,7 @@ class Harness:
             plans=PlanCache(load_plan),
             execute=self._execute,
             clock=lambda: 5,
+            presence=Presence(described("worker_pool", "w-1", meta={})),
         )
         self.drain = Drain(context, TimeBudget(60.0), Requests())
         self._named = [key(name) for name in named]

@@ -14,6 +14,7 @@ from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
 from noetl_serverless.playbook.plan import Plan
 from noetl_serverless.protocol import ClaimedCommand, Outcome, ReportResponse, ReportResult
 from noetl_serverless.settings import Settings
+from noetl_serverless.telemetry.presence import Presence, described
 from noetl_serverless.worker.drain import retry, speculative_runs
 from noetl_serverless.worker.drain.context import WorkerContext
 from noetl_serverless.worker.drain.keys import key_of
@@ -58,6 +59,7 @@ class Harness:
             plans=Plans(plan),  # type: ignore[arg-type]
             execute=unused,
             clock=lambda: 5,
+            presence=Presence(described("worker_pool", "w-1", meta={})),
         )
         self.runs = SpeculativeRuns(
             context,
