@@ -34,6 +34,7 @@ from .routes import OPERATIONS
 from .scripts import ScriptReader
 from .services import Services
 from .tokens import Verifier
+from .tool_definitions import ToolDefinitions
 from .watchers import Watchers
 
 
@@ -72,15 +73,17 @@ def create_app(
     credentials = Credentials(database, sealer)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
+    catalog = catalog or PostgresCatalog(database)
     services = Services(
         is_local=settings.host == "local",
         orchestrator=orchestrator,
-        catalog=catalog or PostgresCatalog(database),
+        catalog=catalog,
         scripts=ScriptReader(
             objects,
             allow_private_http=settings.http_allow_private,
             result_url=settings.result_url,
             credential=credentials.fields,
+            tools=ToolDefinitions(catalog),
         ),
         credentials=credentials,
         keychain=Keychain(database, sealer),

@@ -1,4 +1,4 @@
-"""Turns a playbook's text into its catalog entry."""
+"""Turns the text of a playbook, or of another document of the catalog, into its catalog entry."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ import re
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
-from ..store.catalog import NewPlaybook
-from ..tools.plans import load_checked
+from ..playbook.load import read_playbook
+from ..store.catalog import NewResource
+from ..tools.plans import known_kinds, load_checked
+from ..tools.resources import kind_of, load_resource
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
-def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewPlaybook:
+def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewResource:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
     faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine."""
     text = as_text(content)
+    if kind_of(text) is not None:
+        return _resource_of(text)
     loaded = load_checked(text, strict=strict)
     executor = loaded.playbook.executor
     if executor is not None and executor.profile == "local" and not is_local:
@@ -26,7 +30,7 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         fault = loaded.document.fault(message, ("executor", "profile"), "playbook.not_supported")
         raise InvalidPlaybook(str(fault), faults=[fault])
     plan, root = loaded.plan, plain_data(loaded.document.root)
-    return NewPlaybook(
+    return NewResource(
         path=plan.path,
         kind=root["kind"],
         content=text,
@@ -34,6 +38,19 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         meta=root["metadata"],
         payload=dict(plan.workload),
         steps=len(plan.steps),
+        warnings=tuple(loaded.document.warnings),
+    )
+
+
+def _resource_of(text: str) -> NewResource:
+    loaded = load_resource(read_playbook(text), kinds=known_kinds())
+    return NewResource(
+        path=loaded.path,
+        kind=loaded.kind,
+        content=text,
+        hash=loaded.hash,
+        meta=loaded.meta,
+        payload=loaded.payload,
         warnings=tuple(loaded.document.warnings),
     )
 

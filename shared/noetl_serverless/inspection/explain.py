@@ -31,9 +31,9 @@ def explain(
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
-    steps: [{step, generation, status, why, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
-    text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `failed_items`, for a loop with
-    failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has
+    steps: [{step, generation, status, why, called, failed_items, chain}]}, where a chain is a list of {seq, at, event,
+    step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `called`, of a step that calls
+    tools of the catalog, is [{task, path, version}]. `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has
     all that the log names. `quarantined` is {type, step, generation, command, at} of the fact that could not be
     decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and `retried` lists the periods in
     quarantine that ended with a retry. `at` in a chain is when the event took effect: later than it came, if it was
@@ -115,6 +115,8 @@ class _Explainer:
             chain.append(exit_entry)
         status, why = self._verdict(run, run_events)
         document: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
+        if called := self._called(run.step):
+            document["called"] = called
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in run_events:
             if event.type == e.FRAME_COMMITTED:
@@ -122,6 +124,15 @@ class _Explainer:
         if failed.count:
             document["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
         return {**document, "chain": _sorted(chain)}
+
+    def _called(self, step: str) -> list[Json]:
+        """The tools of the catalog that its tasks call, in the versions that the playbook was registered with."""
+        known = self.plan.steps.get(step)
+        return [
+            {"task": task.name, "path": task.interface.path, "version": task.interface.version}
+            for task in (known.tasks if known is not None else ())
+            if task.interface is not None
+        ]
 
     def _was_quarantined(self, key: str, run_events: Sequence[Event], period: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution went into quarantine."""

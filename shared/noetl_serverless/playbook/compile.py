@@ -231,7 +231,7 @@ class _Compiler:
             local |= {loop.iterator, "loop_event_id"}
         for task in tasks:
             local.add(task.name)
-            trees += [task.config, task.timeout]
+            trees += [task.config if task.interface is None else _of_caller(task.config), task.timeout]
             for rule in task.rules:
                 trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
         of_templates = (template.reads for tree in trees for template in templates_in(tree))
@@ -262,6 +262,13 @@ def _without_secrets(tree: Tree) -> tuple[Tree, dict[str, Tree]]:
         return tree, {}
     secret = {key: value for key, value in tree.items() if keychain_names([value])}
     return {key: value for key, value in tree.items() if key not in secret} or None, secret
+
+
+def _of_caller(config: Tree) -> Tree:
+    """What the step itself gives to a tool of the catalog, which reads nothing else."""
+    if not isinstance(config, dict):
+        return None
+    return {key: value for key, value in config.items() if key == "input" or key in grammar.AUTH_FIELDS}
 
 
 def _budget(budget: model.Budget | None) -> Budget | None:

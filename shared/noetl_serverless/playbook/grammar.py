@@ -8,7 +8,13 @@ from typing import Final
 API_VERSION: Final = "noetl.io/v2"
 API_VERSIONS: Final = (API_VERSION, "noetl.io/v10")
 
-BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook"})
+# the kinds of documents that the catalog holds, and those of them that can be started
+RESOURCES: Final = ("Playbook", "Tool", "Agent", "Mcp", "Credential")
+EXECUTABLE: Final = frozenset({"Playbook", "Agent"})
+
+BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook", "tool"})
+# kinds whose tasks the compiler replaces by what they name, so that no tool runs them
+RESOLVED_KINDS: Final = frozenset({"workbook", "tool"})
 LATER_KINDS: Final = frozenset(
     {
         "agent",

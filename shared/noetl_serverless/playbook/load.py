@@ -13,6 +13,7 @@ from .model import Playbook
 from .older_forms import rewrite
 from .parser import validate
 from .plan import Plan
+from .resource import MODELS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,10 @@ def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Loade
 def read_playbook(text: str) -> Document:
     """The document in today's forms, with a warning for each older one; raises InvalidPlaybook if it is unreadable."""
     try:
-        return rewrite(read_document(text))
+        document = read_document(text)
+        kind = document.root.get("kind") if isinstance(document.root, dict) else None
+        # other documents have no older forms
+        return document if isinstance(kind, str) and kind in MODELS else rewrite(document)
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
 

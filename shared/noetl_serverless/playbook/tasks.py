@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from . import grammar, model, python_libs
+from . import grammar, model, python_libs, tool_calls
+from .called_tools import CalledTools
 from .document import Path, plain_data
 from .faults import did_you_mean
 from .keychain_plan import keychain_names
@@ -19,7 +20,7 @@ from .python_code import CodeError, check_code, decode_code
 from .python_names import CONTEXT, Keys, context_reads, keys_read
 from .reads import Reads
 from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
-from .semantics import labels, tool_path
+from .semantics import labels, own_rules, tool_path
 from .template import Place, SqlTemplate, Template, TemplateError, Tree
 from .trees import Trees, templates_in
 
@@ -35,8 +36,9 @@ class Tasks:
         self.steps = {step.step for step in playbook.workflow}
         # Python code -> how it reads `context`, if it does
         self._context_keys: dict[str, frozenset[Keys] | None] = {}
-        # location -> digest, of the scripts that tasks name
+        # location -> digest, of the scripts that tasks name, and of the definitions of tools that they call
         self.scripts: dict[str, str] = {}
+        self._called = CalledTools(trees, self.scripts)
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)
@@ -61,6 +63,8 @@ class Tasks:
     def _task(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
         if self._is_inlined(tool):
             return self._inlined(step, tool, path, names, index)
+        if tool.kind == tool_calls.KIND:
+            return self._of_catalog(step, tool, path, names, index)
         timeout = timeout_of(self.playbook, step, tool)
         config, limit = self._config(tool, path), self._timeout(timeout, path)
         return Task(
@@ -108,6 +112,42 @@ class Tasks:
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
             reads_input=_reads_input({**config, "timeout": limit}, step),
+        )
+
+    def _of_catalog(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
+        """A tool of the catalog; what the step specifies overrides its definition."""
+        called = self._called.resolve(tool, step, path)
+        if called is None:
+            # never run: the call is a fault
+            return Task(
+                name=names[index],
+                kind="noop",
+                config={},
+                rules=(),
+                timeout=None,
+                output={},
+                place=self.trees.place(path),
+            )
+        defined, task = called.tool, called.task
+        timeout = timeout_of(self.playbook, step, defined, tool)
+        given = self.trees.tree(tool.input, (*path, "input"), secrets=True)
+        # its own templates read its input alone
+        bound = {key: called.config[key] for key in grammar.AUTH_FIELDS & called.config.keys()}
+        return Task(
+            name=names[index],
+            kind=task.kind,
+            config=self._with_timeout({**called.config, "input": given}, task.kind, timeout, path),
+            rules=self._rules(tool, path, names, index, {}) if own_rules(tool) else called.rules,
+            timeout=self._timeout(timeout, path),
+            output=self._output(tool if tool.output else defined),
+            place=self.trees.place(path),
+            accumulate=_accumulate(tool) or _accumulate(defined),
+            expects=tuple(name for one in (defined, tool) if one.contract for name in one.contract.expects),
+            returns=tuple(name for one in (defined, tool) if one.contract for name in one.contract.returns),
+            max_bytes=self._max_bytes,
+            secrets=keychain_names([given, bound]),
+            reads_input=True,
+            interface=called.interface,
         )
 
     @property

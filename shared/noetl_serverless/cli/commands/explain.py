@@ -114,6 +114,8 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
     for run in document["steps"]:
         generation = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         yield f"{run['step']}{generation}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
+        for called in run.get("called", ()):
+            yield f"  {called['task']} is the tool {called['path']} version {called['version']} of the catalog", "dim"
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _cause_lines(run["chain"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ...errors import NotFound
+from ...playbook.grammar import EXECUTABLE
 from ..models.executions import Started
 from ..models.schedules import (
     CreateSchedule,
@@ -21,7 +23,9 @@ from .execute import HEADERS, merged, start
 async def create(call: Call) -> ScheduleEntry:
     body: CreateSchedule = call.body
     # raises NotFound now: a schedule of a missing playbook would fail only later, when it is due
-    await call.services.catalog.get(body.playbook_path, body.playbook_version)
+    entry = await call.services.catalog.get(body.playbook_path, body.playbook_version)
+    if entry.kind not in EXECUTABLE:
+        raise NotFound(f"{entry.path} is of kind {entry.kind}, not a playbook")
     schedule = await call.services.schedules.create(call.services.now(), **body.model_dump())
     return ScheduleEntry.of(schedule)
 
