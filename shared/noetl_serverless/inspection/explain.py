@@ -33,11 +33,11 @@ def explain(
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
     steps: [{step, generation, status, why, called, failed_items, chain}]}, where a chain is a list of {seq, at, event,
     step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `called`, of a step that calls
-    tools of the catalog, is [{task, path, version}]. `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has
-    all that the log names. `quarantined` is {type, step, generation, command, at} of the fact that could not be
-    decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and `retried` lists the periods in
-    quarantine that ended with a retry. `at` in a chain is when the event took effect: later than it came, if it was
-    kept in quarantine.
+    tools of the catalog, is [{task, path, version}]. `failed_items`, for a loop with failed items, is {count, first:
+    [{index, error, attempts}], unnamed: [{start, end, failed}]}; for one step it has all that the log names.
+    `quarantined` is {type, step, generation, command, at} of the fact that could not be decided, `dropped` is {at, by}
+    of an execution that was dropped from quarantine, and `retried` lists the periods in quarantine that ended with a
+    retry. `at` in a chain is when the event took effect: later than it came, if it was kept in quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)

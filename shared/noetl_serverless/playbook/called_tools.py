@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from ..errors import InvalidPlaybook
 from . import grammar, model
+from .defined_tool import Definition, pointer_path
 from .document import Path, plain_data, walk
 from .faults import did_you_mean
 from .parser import message_of
@@ -19,10 +20,9 @@ from .template import CallPlace, Place, SqlTemplate, Template, Tree, has_markers
 from .tool_calls import TOOL_MISSING, ToolCall, found, location, newest
 from .trees import Trees, templates_in
 
-if TYPE_CHECKING:
-    from .definition import Definition
-
 N = TypeVar("N", int, float)
+# a definition of its text
+Define = Callable[[str], Definition]
 _KEYS = tuple(ToolCall.model_fields)
 
 
@@ -38,11 +38,13 @@ class Called:
 
 
 class CalledTools:
-    def __init__(self, trees: Trees, parts: dict[str, str]) -> None:
-        """`parts`: location -> digest, to which the definitions are added."""
+    def __init__(self, trees: Trees, parts: dict[str, str], define: Define) -> None:
+        """`parts`: location -> digest, to which the definitions are added; `define` compiles one and raises
+        InvalidPlaybook."""
         self.trees = trees
         self.faults = trees.faults
         self._parts = parts
+        self._define = define
         self._known: dict[str, Definition | None] = {}
 
     def resolve(self, tool: model.Tool, step: model.Step, path: Path) -> Called | None:
@@ -102,19 +104,11 @@ class CalledTools:
 
     def _definition(self, name: str, version: int, text: str, path: Path) -> Definition | None:
         """Compiled once for all calls in the playbook."""
-        # definitions are compiled by what compiles playbooks
-        from .definition import load_definition
-        from .load import read_playbook
-
         key = location(name, version)
         if key not in self._known:
             self._known[key] = None
             try:
-                document = read_playbook(text)
-                kind = document.value(("tool", "kind"))
-                # that it is known was checked when the tool was registered
-                kinds = grammar.BUILTIN_KINDS | ({kind} if isinstance(kind, str) else frozenset())
-                self._known[key] = load_definition(document, kinds=kinds)
+                self._known[key] = self._define(text)
             except InvalidPlaybook as invalid:
                 self.faults.add(f"the tool {name} version {version} is faulty: {invalid.detail}", (*path, "path"))
         return self._known[key]
@@ -160,7 +154,7 @@ class CalledTools:
                 self.faults.add(message, (*path, "input"), "playbook.tool_input")
         if not given:
             return
-        from .definition import pointer_path
+        # few playbooks call one
         from .json_schema import check
 
         rest = {key: value for key, value in (interface.input or {}).items() if key not in _CHECKED}

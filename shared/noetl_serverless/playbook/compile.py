@@ -9,6 +9,7 @@ from typing import Any
 
 from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
 from . import grammar, model
+from .called_tools import Define
 from .document import Path, plain_data
 from .failure_only import only_on_failure
 from .faults import Faults
@@ -30,9 +31,9 @@ _OF_FAILURES = frozenset({"status", "error", "http", "pg", "py"})
 _WHOLE = frozenset({"data", "result"})
 
 
-def build(playbook: model.Playbook, faults: Faults) -> Plan:
-    """The plan; not to be used if there are faults."""
-    return _Compiler(playbook, faults).plan()
+def build(playbook: model.Playbook, faults: Faults, define: Define) -> Plan:
+    """The plan; not to be used if there are faults. `define` compiles the tools of the catalog that it calls."""
+    return _Compiler(playbook, faults, define).plan()
 
 
 def canonical_hash(data: Mapping[str, Any], scripts: Mapping[str, str]) -> str:
@@ -44,12 +45,12 @@ def canonical_hash(data: Mapping[str, Any], scripts: Mapping[str, str]) -> str:
 
 
 class _Compiler:
-    def __init__(self, playbook: model.Playbook, faults: Faults) -> None:
+    def __init__(self, playbook: model.Playbook, faults: Faults, define: Define) -> None:
         self.playbook = playbook
         self.document = faults.document
         self.trees = Trees(faults, fields_of(playbook.keychain))
         self.keychain = Keychain(playbook.keychain, playbook.workload, self.trees).entries
-        self.tasks = Tasks(playbook, self.trees)
+        self.tasks = Tasks(playbook, self.trees, define)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
         self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
-from ..errors import pointer_keys
+from ..errors import InvalidPlaybook
 from . import compile, grammar, semantics
+from .defined_tool import STEP, Definition, pointer_path, properties_of
 from .document import Document, ListNode, MapNode, Mark, plain_data
 from .faults import Faults, did_you_mean
 from .json_schema import SchemaFault, validate_schema
-from .model import Playbook, Tool
+from .model import Tool
 from .parser import validate, validate_as
-from .plan import Plan, Task
+from .plan import Plan
 from .resource import ToolDefinition
 from .sandbox import GLOBALS
 from .scope import RESERVED
@@ -22,7 +23,6 @@ from .semantics import RESERVED_NAMES, own_rules
 from .sites import Site, sites
 from .template import has_markers
 
-STEP: Final = "call"
 # of the reserved names, what the templates of a tool may read
 _READABLE: Final = frozenset({"execution_id", "_task", "_attempt"})
 _OF_RULES: Final = frozenset({"output", "error", "result"})
@@ -32,45 +32,6 @@ _REFUSED: Final[Mapping[str, str]] = {
     "workbook": "a tool of the catalog has no workbook",
     "playbook": "a tool of the catalog starts no playbook: call that from a step",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """`document` has the shape of a playbook, whose only task is `task`; its places are those of the definition."""
-
-    document: Document
-    playbook: Playbook
-    plan: Plan
-    model: ToolDefinition
-
-    @property
-    def hash(self) -> str:
-        """Of the whole definition, independent of its layout."""
-        return self.plan.hash
-
-    @property
-    def task(self) -> Task:
-        return self.plan.steps[STEP].tasks[0]
-
-    @property
-    def tool(self) -> Tool:
-        return self.model.tool
-
-    @property
-    def names(self) -> frozenset[str]:
-        """What its input may have."""
-        return frozenset(properties_of(self.model.input))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its input may have other names, too."""
-        schema = self.model.input or {}
-        return bool(schema.get("patternProperties")) or schema.get("additionalProperties", False) is not False
-
-
-def properties_of(schema: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    found = (schema or {}).get("properties")
-    return found if isinstance(found, Mapping) else {}
 
 
 def load_definition(document: Document, *, kinds: Collection[str]) -> Definition:
@@ -89,7 +50,7 @@ def load_definition(document: Document, *, kinds: Collection[str]) -> Definition
     inner.raise_if_any()
     assert playbook is not None
     semantics.check(playbook, kinds, inner)
-    plan = compile.build(playbook, inner)
+    plan = compile.build(playbook, inner, _define)
     faults.take(inner.sorted())
     if not inner:
         # of templates that compile
@@ -100,6 +61,10 @@ def load_definition(document: Document, *, kinds: Collection[str]) -> Definition
     digests = {place: digest(content) for place, content in document.scripts.items()}
     hash = compile.canonical_hash(plain_data(document.root), digests)
     return Definition(document=shaped, playbook=playbook, plan=replace(plan, hash=hash), model=model)
+
+
+def _define(text: str) -> Definition:
+    raise InvalidPlaybook(_REFUSED["tool"])
 
 
 def as_playbook(document: Document) -> Document:
@@ -159,11 +124,6 @@ def _check_schemas(model: ToolDefinition, faults: Faults) -> None:
 def add_schema_faults(found: Collection[SchemaFault], path: tuple[str | int, ...], faults: Faults) -> None:
     for fault in found:
         faults.add(f"JSON Schema: {fault.message}", (*path, *pointer_path(fault.pointer)), "playbook.schema")
-
-
-def pointer_path(pointer: str) -> tuple[str | int, ...]:
-    """The path of a JSON pointer, whose numbers are indexes."""
-    return tuple(int(part) if part.isdigit() else part for part in pointer_keys(pointer))
 
 
 def _check_names(model: ToolDefinition, plan: Plan, faults: Faults, shaped: Document) -> None:

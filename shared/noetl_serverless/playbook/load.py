@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from . import compile, semantics
+from .defined_tool import Definition
+from .definition import load_definition
 from .document import Document, Unreadable, read_document
 from .faults import Faults, problem
 from .grammar import BUILTIN_KINDS
@@ -48,9 +50,17 @@ def load_document(
     if playbook is None:
         raise problem(faults.sorted())
     semantics.check(playbook, kinds, faults)
-    plan = compile.build(playbook, faults)
+    plan = compile.build(playbook, faults, _defined)
     faults.raise_if_any()
     return LoadedPlaybook(document=document, playbook=playbook, plan=plan)
+
+
+def _defined(text: str) -> Definition:
+    """The definition of a tool that a playbook calls."""
+    document = read_playbook(text)
+    kind = document.value(("tool", "kind"))
+    # that it is known was checked when the tool was registered
+    return load_definition(document, kinds=BUILTIN_KINDS | ({kind} if isinstance(kind, str) else frozenset()))
 
 
 def load_plan(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Plan:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from . import grammar, model, python_libs, tool_calls
-from .called_tools import CalledTools
+from .called_tools import CalledTools, Define
 from .document import Path, plain_data
 from .faults import did_you_mean
 from .keychain_plan import keychain_names
@@ -29,7 +29,7 @@ _SCRIPT_KEYS = (*Script.model_fields, *Source.model_fields)
 
 
 class Tasks:
-    def __init__(self, playbook: model.Playbook, trees: Trees) -> None:
+    def __init__(self, playbook: model.Playbook, trees: Trees, define: Define) -> None:
         self.playbook = playbook
         self.trees = trees
         self.workbook = {task.name: (task.tool, ("workbook", i)) for i, task in enumerate(playbook.workbook)}
@@ -38,7 +38,7 @@ class Tasks:
         self._context_keys: dict[str, frozenset[Keys] | None] = {}
         # location -> digest, of the scripts that tasks name, and of the definitions of tools that they call
         self.scripts: dict[str, str] = {}
-        self._called = CalledTools(trees, self.scripts)
+        self._called = CalledTools(trees, self.scripts, define)
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)

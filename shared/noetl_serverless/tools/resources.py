@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import Fault, InvalidPlaybook
 from ..playbook.compile import canonical_hash
-from ..playbook.definition import Definition, add_schema_faults, load_definition, named_credentials
+from ..playbook.defined_tool import Definition
+from ..playbook.definition import add_schema_faults, load_definition, named_credentials
 from ..playbook.document import Document, plain_data
 from ..playbook.faults import Faults, did_you_mean
 from ..playbook.json_schema import validate_schema

@@ -28,7 +28,7 @@ def schema(*words: str) -> dict[str, Any]:
 def test_the_schema_of_a_playbook_names_every_kind_there_is() -> None:
     document = schema()
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert document["$defs"]["Tool"]["properties"]["kind"]["enum"] == sorted(["workbook", *registry.kinds()])
+    assert document["$defs"]["Tool"]["properties"]["kind"]["enum"] == sorted(["tool", "workbook", *registry.kinds()])
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
