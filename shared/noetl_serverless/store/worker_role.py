@@ -30,7 +30,6 @@ def create_worker_role(database_url: str, role: str, password: str | None) -> No
         elif connection.run("SELECT 1 FROM pg_roles WHERE rolname = :iam", iam=IAM):
             connection.run(f"GRANT {IAM} TO {identifier(role)}")
         connection.run("SELECT noetl.grant_worker(:role)", role=role)
-        connection.run("SELECT noetl.grant_worker_catalog(:role)", role=role)
 
 
 def lock_worker_role(database_url: str, role: str) -> None:

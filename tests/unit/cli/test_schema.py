@@ -51,7 +51,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     done = CliRunner().invoke(app, ["schema", "ftp"])
     assert done.exit_code == 2
     assert "unknown tool kind 'ftp'; the kinds are" in " ".join(done.stderr.split())
-    assert "python, workbook" in done.stderr
+    assert "python, tool, workbook" in done.stderr
     assert "did you mean 'http'?" in CliRunner().invoke(app, ["schema", "htp"]).stderr
     assert "has no fields of its own" in CliRunner().invoke(app, ["schema", "workbook"]).stderr
 

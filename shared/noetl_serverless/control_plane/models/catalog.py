@@ -35,7 +35,9 @@ class Register(RequestModel):
         description="Playbook, or another document of the catalog, as YAML, in plain text or base64.",
     )
     resource_type: ResourceType | None = Field(
-        default=None, description="Kind of the document, which says it itself: another one is refused."
+        default=None,
+        description="Kind of the document, which says it itself: another one is refused, except Playbook, which may "
+        "be given for any.",
     )
     strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
 

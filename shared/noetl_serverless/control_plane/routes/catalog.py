@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound
-from ...playbook.grammar import EXECUTABLE
 from ...store.catalog import CatalogVersion
 from ..models.catalog import (
     CREDENTIAL,
@@ -33,6 +32,9 @@ from ..models.catalog_changes import (
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
+
+# what clients of the original send for whatever they register
+ANY = "Playbook"
 
 
 async def register(call: Call) -> Registered:
@@ -67,7 +69,7 @@ async def _register(call: Call, body: Register) -> Registered:
     text = await call.services.scripts.complete(as_text(body.content))
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
     document = await asyncio.to_thread(document_of, text, strict=body.strict, is_local=call.services.is_local)
-    if body.resource_type not in (None, document.kind) and {body.resource_type, document.kind} != EXECUTABLE:
+    if body.resource_type not in (None, ANY, document.kind):
         message = f"the document is of kind {document.kind}, not {body.resource_type}"
         raise InvalidPlaybook(message, faults=[Fault(message, pointer="/kind", code="playbook.invalid_value")])
     entry, new = await call.services.catalog.register(document)

@@ -2,12 +2,15 @@
 -- for others, and everything for a playbook.
 ALTER TABLE noetl.catalog ADD COLUMN deleted_at timestamptz;
 
--- What a direct worker looks up beside what `noetl.grant_worker` grants: children start only what is not deleted.
-CREATE FUNCTION noetl.grant_worker_catalog(role_name name) RETURNS void LANGUAGE plpgsql AS $$
+-- A direct worker starts children, and so has to see what is deleted. What else it is granted stays as it is.
+ALTER FUNCTION noetl.grant_worker(name) RENAME TO grant_worker_to_run;
+
+CREATE FUNCTION noetl.grant_worker(role_name name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
+    PERFORM noetl.grant_worker_to_run(role_name);
     EXECUTE format('GRANT SELECT (deleted_at) ON noetl.catalog TO %I', role_name);
 END $$;
-REVOKE EXECUTE ON FUNCTION noetl.grant_worker_catalog(name) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION noetl.grant_worker(name) FROM PUBLIC;
 
 CREATE OR REPLACE VIEW noetl_query.catalog AS
 SELECT catalog_id, path, version, kind, content, meta, payload, created_at, deleted_at
