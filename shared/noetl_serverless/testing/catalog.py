@@ -8,7 +8,7 @@ from ..errors import Conflict, NotFound
 from ..playbook.grammar import EXECUTABLE
 from ..playbook.load import read_playbook
 from ..playbook.scripts import with_scripts
-from ..playbook.tool_calls import calls_of, parts_of
+from ..playbook.tool_calls import calls_of, found, parts_of
 from ..ports import Catalog
 from ..tools.plans import known_kinds, load_plan
 from ..tools.resources import kind_of, load_resource
@@ -83,6 +83,9 @@ class MemoryCatalog(Catalog):
         document = read_playbook(content)
         parts: dict[str, str] = {}
         for _, call in calls_of(document.root):
+            if found(call, document.scripts) is not None:
+                # registered elsewhere, or completed from files
+                continue
             entry = self._find(call.path, call.version)
             parts |= parts_of(call, entry.version, entry.content)
         text = with_scripts(content, {**document.scripts, **parts}) if parts else content
@@ -90,18 +93,18 @@ class MemoryCatalog(Catalog):
         return str(document.value(("kind",))), plan.path, plan.hash, text
 
     def _newest(self, path: str, version: int | None = None) -> MemoryCatalogEntry | None:
-        found = [
+        known = [
             entry
             for entry in self.entries
             if entry.path == path and version in (None, entry.version) and not entry.deleted
         ]
-        return max(found, key=lambda entry: entry.version, default=None)
+        return max(known, key=lambda entry: entry.version, default=None)
 
     def _find(self, path: str, version: int | None) -> MemoryCatalogEntry:
-        found = self._newest(path, version)
-        if found is None:
+        entry = self._newest(path, version)
+        if entry is None:
             raise NotFound(f"the catalog has no {_title(path, version)}")
-        return found
+        return entry
 
     def _mark(self, path: str, version: int | None, *, deleted: bool) -> list[int]:
         meant = [i for i, one in enumerate(self.entries) if one.path == path and version in (None, one.version)]
