@@ -173,7 +173,10 @@ _CHECKED = frozenset({"required", "additionalProperties", "unevaluatedProperties
 
 def _missing(call: ToolCall) -> str:
     version = "" if call.version is None else f" version {call.version}"
-    return f"the tool {call.path}{version} is read from the catalog when the playbook is registered"
+    return (
+        f"the tool {call.path}{version} is read from the catalog when the playbook is registered; to use it without a "
+        "stack, put its file beside the playbook"
+    )
 
 
 def _named(value: Tree, bound: Mapping[str, Tree]) -> Tree:
