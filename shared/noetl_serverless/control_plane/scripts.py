@@ -4,6 +4,7 @@ catalog that it calls."""
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,8 +25,8 @@ from .tool_definitions import ToolDefinitions
 MAX_SCRIPTS: Final = 100
 THREADS: Final = 8
 
-# one of them is in every text that has something to be looked up
-_WORDS: Final = ("script", "tool", *sorted(AUTH_FIELDS))
+# in every text that has something to be looked up: a script, a call of a tool of the catalog, the name of a credential
+_LOOKED_UP: Final = re.compile(rf"script|kind[\"']?\s*:\s*[\"']?tool\b|{'|'.join(sorted(AUTH_FIELDS))}")
 
 ReadCredential = Callable[[str], Awaitable[Mapping[str, Any]]]
 
@@ -59,7 +60,7 @@ class ScriptReader:
         """The text with the scripts that it names and does not contain yet, without those that it does not name, and
         with the tools of the catalog that it calls, as the catalog has them. Files cannot be read here. Raises
         InvalidPlaybook with a fault for each script and each tool that cannot be read."""
-        if not any(word in text for word in _WORDS):
+        if not _LOOKED_UP.search(text):
             return text
         document = await asyncio.to_thread(read_playbook, text)
         definitions = {place: content for place, content in document.scripts.items() if is_definition(place)}

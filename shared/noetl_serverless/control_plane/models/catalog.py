@@ -93,7 +93,7 @@ class ListAgents(RequestModel):
 
 
 class ListCatalog(ListAgents):
-    resource_type: ResourceType | None = Field(
+    resource_type: str | None = Field(
         default=None,
         description="List only this kind. `Credential` lists the descriptions of credentials and, unless a path is "
         "given, then the stored credentials, without their data.",

@@ -118,7 +118,8 @@ async def _rows(call: Call, body: ListCatalog, limit: int) -> list[CatalogVersio
 
 def _with_credentials(body: ListCatalog) -> bool:
     """Whether stored credentials are listed, which have no paths, versions or capabilities, and are never agents."""
-    return body.resource_type == CREDENTIAL and body.path is None and not body.agent_only and not _capabilities(body)
+    is_credential = body.resource_type is not None and body.resource_type.casefold() == CREDENTIAL.casefold()
+    return is_credential and body.path is None and not body.agent_only and not _capabilities(body)
 
 
 def _capabilities(body: ListAgents) -> list[str]:
