@@ -249,6 +249,9 @@ def test_a_tool_of_the_catalog_is_called_compared_deleted_and_restored(stack: Co
     assert stack("catalog", "delete", "test/cube").out == "test/cube versions 1, 2 deleted\n"
     assert stack("run", "test/calls", "--json").json["result"] == 27, "nor does it if the tool is deleted"
     assert stack("diff", ran["execution_id"]).status == 0
+    capsule = str(tmp_path / "run.capsule")
+    assert stack("export", ran["execution_id"], "-o", capsule).status == 0
+    assert stack("rerun", capsule, "--stub", "--json").json["same"]
     gone = stack("register", str(tmp_path / "calls.yaml"))
     assert (gone.status, "register the tool before what calls it" in gone.err) == (2, True), gone.err
     assert stack("catalog", "restore", "test/cube", "--version", "1").out == "test/cube version 1 restored\n"

@@ -81,6 +81,16 @@ async def test_the_number_of_a_deleted_version_is_not_used_again(subject: Subjec
     assert await subject.version() == 2
 
 
+async def test_the_newest_version_may_be_deleted_alone(subject: Subject) -> None:
+    for n in (1, 2):
+        await subject.register(PLAYBOOK % n)
+    await subject.delete("t/x", 2)
+    assert (await subject.register(PLAYBOOK % 2)).version == 3
+    assert await subject.delete("t/x") == [1, 3]
+    assert await subject.restore("t/x", 2) == [2]
+    assert await subject.version() == 2
+
+
 async def test_what_was_never_there_cannot_be_deleted(subject: Subject) -> None:
     await subject.register(PLAYBOOK % 1)
     for change in (subject.delete, subject.restore):
