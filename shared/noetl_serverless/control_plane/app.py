@@ -34,7 +34,6 @@ from .routes import OPERATIONS
 from .scripts import ScriptReader
 from .services import Services
 from .tokens import Verifier
-from .tool_definitions import ToolDefinitions
 from .watchers import Watchers
 
 
@@ -83,7 +82,7 @@ def create_app(
             allow_private_http=settings.http_allow_private,
             result_url=settings.result_url,
             credential=credentials.fields,
-            tools=ToolDefinitions(catalog),
+            catalog=catalog,
         ),
         credentials=credentials,
         keychain=Keychain(database, sealer),

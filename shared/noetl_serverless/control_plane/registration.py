@@ -11,7 +11,6 @@ from ..playbook.document import plain_data
 from ..playbook.load import read_playbook
 from ..store.catalog import NewResource
 from ..tools.plans import known_kinds, load_checked
-from ..tools.resources import kind_of, load_resource
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -20,6 +19,9 @@ BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewResource:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
     faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine."""
+    # needed when something is registered
+    from ..tools.resources import kind_of
+
     text = as_text(content)
     if kind_of(text) is not None:
         return _resource_of(text)
@@ -43,6 +45,8 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
 
 
 def _resource_of(text: str) -> NewResource:
+    from ..tools.resources import load_resource
+
     loaded = load_resource(read_playbook(text), kinds=known_kinds())
     return NewResource(
         path=loaded.path,

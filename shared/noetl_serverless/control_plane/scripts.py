@@ -8,7 +8,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..errors import Fault, InvalidPlaybook, NotFound
@@ -17,9 +17,10 @@ from ..playbook.document import Document
 from ..playbook.grammar import AUTH_FIELDS
 from ..playbook.load import read_playbook
 from ..playbook.scripts import READ_SECONDS, InvalidScripts, Script, as_content, scripts_of, with_scripts
-from ..playbook.tool_calls import is_definition
 from ..ports import ResultStore
-from .tool_definitions import ToolDefinitions
+
+if TYPE_CHECKING:
+    from .tool_definitions import Versions
 
 # of one playbook
 MAX_SCRIPTS: Final = 100
@@ -43,13 +44,13 @@ class ScriptReader:
         allow_private_http: bool,
         result_url: str = "",
         credential: ReadCredential | None = None,
-        tools: ToolDefinitions | None = None,
+        catalog: Versions | None = None,
     ) -> None:
         """`objects`: what is below a URL such as s3://bucket, as this host may read it. `result_url`: where results and
         archives are, which whoever may register a playbook could read as scripts. `credential`: the fields of a stored
-        one, by its name; raises NotFound. `tools`: of the catalog; without them, the text has those that it has."""
+        one, by its name; raises NotFound. `catalog`: of the tools; without it, the text has those that it has."""
         self._objects = objects
-        self._tools = tools
+        self._catalog = catalog
         self._credential = credential
         self._private_bucket = urlsplit(result_url).netloc
         self._allow_private_http = allow_private_http
@@ -62,10 +63,14 @@ class ScriptReader:
         InvalidPlaybook with a fault for each script and each tool that cannot be read."""
         if not _LOOKED_UP.search(text):
             return text
+        # not needed by most requests
+        from ..playbook.tool_calls import is_definition
+        from .tool_definitions import ToolDefinitions
+
         document = await asyncio.to_thread(read_playbook, text)
         definitions = {place: content for place, content in document.scripts.items() if is_definition(place)}
-        if self._tools is not None:
-            definitions = await self._tools.parts(document)
+        if self._catalog is not None:
+            definitions = await ToolDefinitions(self._catalog).parts(document)
         named = list(scripts_of(document.root))
         by_location: dict[str, tuple[tuple[str | int, ...], Script]] = {}
         for path, script in named:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
 from . import grammar, model
-from .called_tools import Define
 from .document import Path, plain_data
 from .failure_only import only_on_failure
 from .faults import Faults
@@ -22,6 +21,9 @@ from .scope import RESERVED
 from .tasks import Tasks
 from .template import Template, Tree
 from .trees import KEYCHAIN, Trees, templates_in
+
+if TYPE_CHECKING:
+    from .called_tools import Define
 
 # names that templates can use without their being sent to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}

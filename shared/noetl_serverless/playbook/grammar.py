@@ -13,6 +13,8 @@ RESOURCES: Final = ("Playbook", "Tool", "Agent", "Mcp", "Credential")
 EXECUTABLE: Final = frozenset({"Playbook", "Agent"})
 
 BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook", "tool"})
+# a call of a tool of the catalog
+CATALOG_TOOL: Final = "tool"
 # kinds whose tasks the compiler replaces by what they name, so that no tool runs them
 RESOLVED_KINDS: Final = frozenset({"workbook", "tool"})
 LATER_KINDS: Final = frozenset(

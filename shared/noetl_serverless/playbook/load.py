@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import compile, semantics
-from .defined_tool import Definition
-from .definition import load_definition
 from .document import Document, Unreadable, read_document
 from .faults import Faults, problem
-from .grammar import BUILTIN_KINDS
+from .grammar import BUILTIN_KINDS, EXECUTABLE, RESOURCES
 from .model import Playbook
 from .older_forms import rewrite
 from .parser import validate
 from .plan import Plan
-from .resource import MODELS
+
+if TYPE_CHECKING:
+    from .defined_tool import Definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ def read_playbook(text: str) -> Document:
         document = read_document(text)
         kind = document.root.get("kind") if isinstance(document.root, dict) else None
         # other documents have no older forms
-        return document if isinstance(kind, str) and kind in MODELS else rewrite(document)
+        return document if kind in RESOURCES and kind not in EXECUTABLE else rewrite(document)
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
 
@@ -57,6 +58,9 @@ def load_document(
 
 def _defined(text: str) -> Definition:
     """The definition of a tool that a playbook calls."""
+    # few playbooks call one
+    from .definition import load_definition
+
     document = read_playbook(text)
     kind = document.value(("tool", "kind"))
     # that it is known was checked when the tool was registered

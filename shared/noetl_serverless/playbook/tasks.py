@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from . import grammar, model, python_libs, tool_calls
-from .called_tools import CalledTools, Define
+from . import grammar, model, python_libs
 from .document import Path, plain_data
 from .faults import did_you_mean
 from .keychain_plan import keychain_names
@@ -23,6 +22,9 @@ from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
 from .semantics import labels, own_rules, tool_path
 from .template import Place, SqlTemplate, Template, TemplateError, Tree
 from .trees import Trees, templates_in
+
+if TYPE_CHECKING:
+    from .called_tools import CalledTools, Define
 
 N = TypeVar("N", int, float)
 _SCRIPT_KEYS = (*Script.model_fields, *Source.model_fields)
@@ -38,7 +40,8 @@ class Tasks:
         self._context_keys: dict[str, frozenset[Keys] | None] = {}
         # location -> digest, of the scripts that tasks name, and of the definitions of tools that they call
         self.scripts: dict[str, str] = {}
-        self._called = CalledTools(trees, self.scripts, define)
+        self._define = define
+        self._called: CalledTools | None = None
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)
@@ -63,7 +66,7 @@ class Tasks:
     def _task(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
         if self._is_inlined(tool):
             return self._inlined(step, tool, path, names, index)
-        if tool.kind == tool_calls.KIND:
+        if tool.kind == grammar.CATALOG_TOOL:
             return self._of_catalog(step, tool, path, names, index)
         timeout = timeout_of(self.playbook, step, tool)
         config, limit = self._config(tool, path), self._timeout(timeout, path)
@@ -116,6 +119,10 @@ class Tasks:
 
     def _of_catalog(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
         """A tool of the catalog; what the step specifies overrides its definition."""
+        # few playbooks call one
+        from .called_tools import CalledTools
+
+        self._called = self._called or CalledTools(self.trees, self.scripts, self._define)
         called = self._called.resolve(tool, step, path)
         if called is None:
             # never run: the call is a fault

@@ -11,12 +11,13 @@ from typing import Any, Final
 
 from pydantic import ConfigDict, Field
 
+from .grammar import CATALOG_TOOL
 from .model import CatalogPath
 from .part import Name, Part
 from .task_places import tasks_of
 from .template import has_markers
 
-KIND: Final = "tool"
+KIND: Final = CATALOG_TOOL
 # the code of the fault of a call whose definition is not known yet
 TOOL_MISSING: Final = "playbook.tool_missing"
 # no script has a location that begins like this

@@ -10,7 +10,7 @@ from ..playbook.document import Document
 from ..playbook.grammar import BUILTIN_KINDS
 from ..playbook.load import LoadedPlaybook
 from ..playbook.plan import Plan
-from . import registry, resources, task_fields
+from . import registry, task_fields
 
 if TYPE_CHECKING:
     from ..playbook.lint import Finding
@@ -47,6 +47,7 @@ def lint(text: str) -> list[Finding]:
     forms; each by line."""
     # no function needs it
     from ..playbook import lint as linting
+    from . import resources
 
     if resources.kind_of(text) is not None:
         return resources.lint(text, kinds=known_kinds())
