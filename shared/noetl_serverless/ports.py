@@ -208,7 +208,7 @@ class EventStore(Protocol):
 
 
 class CatalogEntry(Protocol):
-    """A version of a playbook."""
+    """A version of a playbook, or of another resource."""
 
     @property
     def catalog_id(self) -> int: ...
@@ -217,13 +217,15 @@ class CatalogEntry(Protocol):
     @property
     def version(self) -> int: ...
     @property
+    def kind(self) -> str: ...
+    @property
     def hash(self) -> str: ...
     @property
     def content(self) -> str: ...
 
 
 class Catalog(Protocol):
-    """The registered playbooks. Each method raises errors.NotFound."""
+    """What is registered. Each method raises errors.NotFound; what is deleted is found by its hash alone."""
 
     async def get(self, path: str, version: int | None = None) -> CatalogEntry:
         """The given version, or the latest."""

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 FOLDER = Path(__file__).parent
-# playbooks that others start
+# playbooks that others start, and tools that they call
 CALLED = "called"
 # what the language does not do yet
 TO_COME = "to_come"
@@ -128,7 +128,7 @@ def cases() -> list[Case]:
 
 
 def called() -> list[str]:
-    """The texts of the playbooks that others start."""
+    """The texts of the playbooks that others start, and of the tools that they call."""
     return [path.read_text() for path in _files() if path.parent.name == CALLED]
 
 

@@ -13,6 +13,7 @@ from noetl_serverless.error_codes import FAULT, STEP
 from noetl_serverless.playbook import grammar, keychain, model
 from noetl_serverless.playbook.part import Part
 from noetl_serverless.playbook.scope import LOOP_VARIABLES, RESERVED
+from noetl_serverless.playbook.tool_calls import KIND, ToolCall
 from noetl_serverless.tools import registry
 
 
@@ -64,6 +65,8 @@ def _words(field: FieldInfo) -> Iterator[Any]:
 def _of_tools() -> Iterator[tuple[str, str]]:
     for kind in sorted(grammar.BUILTIN_KINDS):
         yield f"kind: {kind}", kind
+        if kind == KIND:
+            yield from _of_fields(KIND, ToolCall)
         if kind in registry.kinds():
             yield from _of_config(kind, registry.load(kind).config)
     yield from ((f"kind: {kind} refused", kind) for kind in sorted(grammar.LATER_KINDS))

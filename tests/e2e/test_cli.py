@@ -223,6 +223,43 @@ def test_of_several_playbooks_the_refused_ones_keep_no_other_from_being_register
     ]
 
 
+def test_a_tool_of_the_catalog_is_called_compared_deleted_and_restored(stack: Command, tmp_path: Path) -> None:
+    call = "workflow:\n  - {step: one, tool: {kind: tool, path: test/cube, input: {n: 3}}}\n"
+    cube = HEAD.format(name="cube").replace("kind: Playbook", "kind: Tool") + (
+        "input: {type: object, properties: {n: {type: integer}}, required: [n]}\n"
+        "tool: {kind: python, code: 'result = n ** 3'}\n"
+    )
+    (tmp_path / "calls.yaml").write_text(HEAD.format(name="calls") + call)
+    (tmp_path / "cube.yaml").write_text(cube)
+    (tmp_path / "wrong.yaml").write_text(cube.replace("cube", "wrong").replace("integer", "whole"))
+    done = stack("catalog", "register", str(tmp_path))
+    assert done.out.splitlines() == ["test/cube version 1", "test/calls version 1"]
+    assert (done.status, "playbook.schema" in done.err or "this must be a type" in done.err) == (2, True), done.err
+    ran = stack("run", "test/calls", "--json").json
+    assert ran["result"] == 27
+    explained = stack("explain", ran["execution_id"])
+    assert "one is the tool test/cube version 1 of the catalog" in explained.out
+
+    (tmp_path / "cube.yaml").write_text(cube.replace("** 3", "** 3.0"))
+    assert stack("register", str(tmp_path / "cube.yaml")).out == "test/cube version 2\n"
+    assert stack("run", "test/calls", "--json").json["result"] == 27, "a later version of the tool changes nothing"
+    compared = stack("catalog", "diff", "test/cube", "1")
+    assert (compared.status, "+tool: {kind: python, code: 'result = n ** 3.0'}" in compared.out) == (1, True)
+
+    assert stack("catalog", "delete", "test/cube").out == "test/cube versions 1, 2 deleted\n"
+    assert stack("run", "test/calls", "--json").json["result"] == 27, "nor does it if the tool is deleted"
+    assert stack("diff", ran["execution_id"]).status == 0
+    capsule = str(tmp_path / "run.capsule")
+    assert stack("export", ran["execution_id"], "-o", capsule).status == 0
+    assert stack("rerun", capsule, "--stub", "--json").json["same"]
+    gone = stack("register", str(tmp_path / "calls.yaml"))
+    assert (gone.status, "register the tool before what calls it" in gone.err) == (2, True), gone.err
+    assert stack("catalog", "restore", "test/cube", "--version", "1").out == "test/cube version 1 restored\n"
+    kept = stack("catalog", "versions", "test/cube", "--deleted", "--json").json
+    assert [(one["version"], one["deleted_at"] is None) for one in kept] == [(2, False), (1, True)]
+    assert stack("catalog", "get", "test/cube").out == cube
+
+
 def test_a_registered_playbook_is_dry_run_by_path_and_starts_nothing(
     stack: Command, file: Callable[[str], str]
 ) -> None:

@@ -53,7 +53,7 @@ class Client:
         return str(answer["execution_id"])
 
     def register(self, text: str, *, strict: bool = False) -> dict[str, Any]:
-        request = {"content": text, "resource_type": "Playbook", **({"strict": True} if strict else {})}
+        request = {"content": text, **({"strict": True} if strict else {})}
         answer: dict[str, Any] = self.post("/api/catalog/register", request)
         return answer
 

@@ -1,4 +1,4 @@
-"""The scripts of a playbook that are files beside it."""
+"""The scripts of a playbook, and the tools that it calls, that are files beside it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ def with_script_files(text: str, file: str) -> str:
 
 def with_found_scripts(text: str, file: str) -> tuple[str, list[Fault]]:
     """As `with_script_files`, with a fault for each script that cannot be sent."""
-    if "script" not in text:
+    if "script" not in text and "tool" not in text:
         return text, []
     from ..errors import InvalidPlaybook
     from ..playbook.load import read_playbook
     from ..playbook.scripts import scripts_of, with_scripts
+    from .tool_files import tool_definitions
 
     try:
         document = read_playbook(text)
@@ -48,7 +49,8 @@ def with_found_scripts(text: str, file: str) -> tuple[str, list[Fault]]:
                 files.add(script.location)
             except _NotSent as refused:
                 faults.append(document.fault(refused.message, (*path, "uri"), refused.code))
-    return (text if files.contents == document.scripts else with_scripts(text, files.contents)), faults
+    contents = {**files.contents, **tool_definitions(document, file)}
+    return (text if contents == document.scripts else with_scripts(text, contents)), faults
 
 
 class _NotSent(Exception):

@@ -74,16 +74,18 @@ def create_app(
     credentials = Credentials(database, sealer)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
+    catalog = catalog or PostgresCatalog(database)
     services = Services(
         is_local=settings.host == "local",
         pools=Pools.of(settings.worker_pools, settings.pools, is_local=settings.host == "local"),
         orchestrator=orchestrator,
-        catalog=catalog or PostgresCatalog(database),
+        catalog=catalog,
         scripts=ScriptReader(
             objects,
             allow_private_http=settings.http_allow_private,
             result_url=settings.result_url,
             credential=credentials.fields,
+            catalog=catalog,
         ),
         credentials=credentials,
         keychain=Keychain(database, sealer),

@@ -1,4 +1,4 @@
-"""Turns a playbook's text into its catalog entry."""
+"""Turns the text of a playbook, or of another document of the catalog, into its catalog entry."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import re
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
+from ..playbook.load import read_playbook
 from ..playbook.pools import Pools
-from ..store.catalog import NewPlaybook
-from ..tools.plans import load_checked
+from ..store.catalog import NewResource
+from ..tools.plans import known_kinds, load_checked
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -18,11 +19,16 @@ BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 def document_of(
     content: str, *, strict: bool = False, is_local: bool = True, pools: Pools | None = None
-) -> NewPlaybook:
+) -> NewResource:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
     faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine; `pools`: those of the
     deployment, in which its steps have to be able to run."""
+    # needed when something is registered
+    from ..tools.resources import kind_of
+
     text = as_text(content)
+    if kind_of(text) is not None:
+        return _resource_of(text)
     loaded = load_checked(text, strict=strict)
     executor = loaded.playbook.executor
     if executor is not None and executor.profile == "local" and not is_local:
@@ -32,7 +38,7 @@ def document_of(
     if pools is not None:
         pools.check(loaded.plan, loaded.document).raise_if_any()
     plan, root = loaded.plan, plain_data(loaded.document.root)
-    return NewPlaybook(
+    return NewResource(
         path=plan.path,
         kind=root["kind"],
         content=text,
@@ -40,6 +46,21 @@ def document_of(
         meta=root["metadata"],
         payload=dict(plan.workload),
         steps=len(plan.workflow),
+        warnings=tuple(loaded.document.warnings),
+    )
+
+
+def _resource_of(text: str) -> NewResource:
+    from ..tools.resources import load_resource
+
+    loaded = load_resource(read_playbook(text), kinds=known_kinds())
+    return NewResource(
+        path=loaded.path,
+        kind=loaded.kind,
+        content=text,
+        hash=loaded.hash,
+        meta=loaded.meta,
+        payload=loaded.payload,
         warnings=tuple(loaded.document.warnings),
     )
 

@@ -1,24 +1,33 @@
-"""Reads the scripts of a playbook from where they are kept, when it is registered."""
+"""Completes a playbook when it is registered: with its scripts, from where they are kept, and with the tools of the
+catalog that it calls."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..errors import Fault, InvalidPlaybook, NotFound
 from ..limits import SCRIPT_BYTES
 from ..playbook.document import Document
+from ..playbook.grammar import AUTH_FIELDS
 from ..playbook.load import read_playbook
 from ..playbook.scripts import READ_SECONDS, InvalidScripts, Script, as_content, scripts_of, with_scripts
 from ..ports import ResultStore
 
+if TYPE_CHECKING:
+    from .tool_definitions import Versions
+
 # of one playbook
 MAX_SCRIPTS: Final = 100
 THREADS: Final = 8
+
+# in every text that has something to be looked up: a script, a call of a tool of the catalog, the name of a credential
+_LOOKED_UP: Final = re.compile(rf"script|kind[\"']?\s*:\s*[\"']?tool\b|{'|'.join(sorted(AUTH_FIELDS))}")
 
 ReadCredential = Callable[[str], Awaitable[Mapping[str, Any]]]
 
@@ -35,11 +44,13 @@ class ScriptReader:
         allow_private_http: bool,
         result_url: str = "",
         credential: ReadCredential | None = None,
+        catalog: Versions | None = None,
     ) -> None:
         """`objects`: what is below a URL such as s3://bucket, as this host may read it. `result_url`: where results and
         archives are, which whoever may register a playbook could read as scripts. `credential`: the fields of a stored
-        one, by its name; raises NotFound."""
+        one, by its name; raises NotFound. `catalog`: of the tools; without it, the text has those that it has."""
         self._objects = objects
+        self._catalog = catalog
         self._credential = credential
         self._private_bucket = urlsplit(result_url).netloc
         self._allow_private_http = allow_private_http
@@ -47,11 +58,19 @@ class ScriptReader:
         self._threads = ThreadPoolExecutor(THREADS, "scripts")
 
     async def complete(self, text: str) -> str:
-        """The text with the scripts that it names and does not contain yet, without those that it does not name. Files
-        cannot be read here. Raises InvalidPlaybook with a fault for each script that cannot be read."""
-        if "script" not in text:
+        """The text with the scripts that it names and does not contain yet, without those that it does not name, and
+        with the tools of the catalog that it calls, as the catalog has them. Files cannot be read here. Raises
+        InvalidPlaybook with a fault for each script and each tool that cannot be read."""
+        if not _LOOKED_UP.search(text):
             return text
+        # not needed by most requests
+        from ..playbook.tool_calls import is_definition
+        from .tool_definitions import ToolDefinitions
+
         document = await asyncio.to_thread(read_playbook, text)
+        definitions = {place: content for place, content in document.scripts.items() if is_definition(place)}
+        if self._catalog is not None:
+            definitions = await ToolDefinitions(self._catalog).parts(document)
         named = list(scripts_of(document.root))
         by_location: dict[str, tuple[tuple[str | int, ...], Script]] = {}
         for path, script in named:
@@ -72,6 +91,7 @@ class ScriptReader:
                     faults.append(_fault(document, path, script, str(error)))
         if faults:
             raise InvalidPlaybook(str(faults[0]), faults=faults)
+        scripts |= definitions
         return text if scripts == document.scripts else with_scripts(text, scripts)
 
     async def _read(self, script: Script) -> str:

@@ -97,6 +97,8 @@ def _tools(step: Step) -> Any:
 def _task(task: Task) -> dict[str, Any]:
     config = tree(task.config)
     found: dict[str, Any] = {"kind": task.kind, **(config if isinstance(config, dict) else {"config": config})}
+    if task.interface is not None:
+        found["catalog"] = task.interface.title
     if task.timeout is not None:
         found["timeout"] = tree(task.timeout)
     if task.output:

@@ -31,13 +31,14 @@ def explain(
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
     {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
-    steps: [{step, generation, status, why, pool, failed_items, chain}]}, where a chain is a list of {seq, at, event,
-    step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook
-    names, if it does. `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}],
-    unnamed: [{start, end, failed}]}; for one step it has all that the log names. `quarantined` is {type, step,
-    generation, command, at} of the fact that could not be decided, `dropped` is {at, by} of an execution that was
-    dropped from quarantine, and `retried` lists the periods in quarantine that ended with a retry. `at` in a chain is
-    when the event took effect: later than it came, if it was kept in quarantine.
+    steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a chain is a list of {seq, at,
+    event, step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the
+    playbook names, if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
+    failed}]}; for one step it has all that the log names. `quarantined` is {type, step, generation, command, at} of the
+    fact that could not be decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and
+    `retried` lists the periods in quarantine that ended with a retry. `at` in a chain is when the event took effect:
+    later than it came, if it was kept in quarantine.
     """
     if step is not None and step not in plan.steps:
         raise KeyError(step)
@@ -117,6 +118,8 @@ class _Explainer:
         document: Json = {"step": run.step, "generation": run.generation, "status": status, "why": why}
         if (pool := self._pool(run.step)) is not None:
             document["pool"] = pool
+        if called := self._called(run.step):
+            document["called"] = called
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in run_events:
             if event.type == e.FRAME_COMMITTED:
@@ -129,6 +132,15 @@ class _Explainer:
         """The pool that the playbook names for the step."""
         found = self.plan.steps.get(step or "")
         return None if found is None else found.pool
+
+    def _called(self, step: str) -> list[Json]:
+        """The tools of the catalog that its tasks call, in the versions that the playbook was registered with."""
+        known = self.plan.steps.get(step)
+        return [
+            {"task": task.name, "path": task.interface.path, "version": task.interface.version}
+            for task in (known.tasks if known is not None else ())
+            if task.interface is not None
+        ]
 
     def _was_quarantined(self, key: str, run_events: Sequence[Event], period: QuarantinePeriod) -> bool:
         """Whether a run was under way when its execution went into quarantine."""

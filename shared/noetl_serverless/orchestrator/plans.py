@@ -6,6 +6,8 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from ..errors import NotFound
+from ..playbook.grammar import EXECUTABLE
 from ..playbook.plan import Plan
 from ..ports import Catalog, CatalogEntry
 from ..tools.plans import is_slow_to_compile, load_plan
@@ -23,10 +25,14 @@ class Plans:
         self._entries = SharedLookups[tuple[str, int | None], CatalogEntry](lambda key: catalog.get(*key))
 
     async def entry(self, path: str | None, version: int | None, catalog_id: str | None = None) -> CatalogEntry:
-        """Raises NotFound."""
+        """Raises NotFound, also for what cannot be started."""
         if catalog_id is not None:
-            return await self._catalog.by_id(int(catalog_id))
-        return await self._entries.get((path or "", version))
+            entry = await self._catalog.by_id(int(catalog_id))
+        else:
+            entry = await self._entries.get((path or "", version))
+        if entry.kind not in EXECUTABLE:
+            raise NotFound(f"{entry.path} is of kind {entry.kind}, not a playbook")
+        return entry
 
     async def plan(self, hash: str) -> Plan:
         return (await self._load(hash))[0]

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..limits import DEFAULT_CURSOR_SLOTS, DEFAULT_IN_FLIGHT
 from . import grammar, model
@@ -23,6 +23,9 @@ from .tasks import Tasks
 from .template import Template, Tree
 from .trees import KEYCHAIN, Trees, templates_in
 
+if TYPE_CHECKING:
+    from .called_tools import Define
+
 # names that templates can use without their being sent to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
 # parts of an output that distinguish a failure from a success
@@ -31,9 +34,9 @@ _OF_FAILURES = frozenset({"status", "error", "http", "pg", "py"})
 _WHOLE = frozenset({"data", "result"})
 
 
-def build(playbook: model.Playbook, faults: Faults) -> Plan:
-    """The plan; not to be used if there are faults."""
-    return _Compiler(playbook, faults).plan()
+def build(playbook: model.Playbook, faults: Faults, define: Define) -> Plan:
+    """The plan; not to be used if there are faults. `define` compiles the tools of the catalog that it calls."""
+    return _Compiler(playbook, faults, define).plan()
 
 
 def canonical_hash(data: Mapping[str, Any], scripts: Mapping[str, str]) -> str:
@@ -45,12 +48,12 @@ def canonical_hash(data: Mapping[str, Any], scripts: Mapping[str, str]) -> str:
 
 
 class _Compiler:
-    def __init__(self, playbook: model.Playbook, faults: Faults) -> None:
+    def __init__(self, playbook: model.Playbook, faults: Faults, define: Define) -> None:
         self.playbook = playbook
         self.document = faults.document
         self.trees = Trees(faults, fields_of(playbook.keychain))
         self.keychain = Keychain(playbook.keychain, playbook.workload, self.trees).entries
-        self.tasks = Tasks(playbook, self.trees)
+        self.tasks = Tasks(playbook, self.trees, define)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
         self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])
@@ -245,7 +248,7 @@ class _Compiler:
             local |= {loop.iterator, "loop_event_id"}
         for task in tasks:
             local.add(task.name)
-            trees += [task.config, task.timeout]
+            trees += [task.config if task.interface is None else _of_caller(task.config), task.timeout]
             for rule in task.rules:
                 trees += [rule.when, rule.attempts, rule.delay, rule.max_delay, *(item.value for item in rule.set)]
         of_templates = (template.reads for tree in trees for template in templates_in(tree))
@@ -276,6 +279,13 @@ def _without_secrets(tree: Tree) -> tuple[Tree, dict[str, Tree]]:
         return tree, {}
     secret = {key: value for key, value in tree.items() if keychain_names([value])}
     return {key: value for key, value in tree.items() if key not in secret} or None, secret
+
+
+def _of_caller(config: Tree) -> Tree:
+    """What the step itself gives to a tool of the catalog, which reads nothing else."""
+    if not isinstance(config, dict):
+        return None
+    return {key: value for key, value in config.items() if key == "input" or key in grammar.AUTH_FIELDS}
 
 
 def _budget(budget: model.Budget | None) -> Budget | None:

@@ -33,6 +33,11 @@ class Faults:
         """A fault inside a text of several lines."""
         self._keep(Fault(message, pointer=self.document.pointer(path), line=line, column=column, code=code))
 
+    def take(self, faults: Iterable[Fault]) -> None:
+        """Those of a part of the document that was checked by itself."""
+        for fault in faults:
+            self._keep(fault)
+
     def sort_keys(
         self,
         node: MapNode,

@@ -8,9 +8,19 @@ from typing import Final
 API_VERSION: Final = "noetl.io/v2"
 API_VERSIONS: Final = (API_VERSION, "noetl.io/v10")
 
+# the kinds of documents that the catalog holds, and those of them that can be started
+RESOURCES: Final = ("Playbook", "Tool", "Agent", "Mcp", "Credential")
+EXECUTABLE: Final = frozenset({"Playbook", "Agent"})
+
 # tools whose calls give the worker back until something else has happened
 PARKING_KINDS: Final = frozenset({"playbook", "wait"})
-BUILTIN_KINDS: Final = frozenset({"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook", "wait"})
+BUILTIN_KINDS: Final = frozenset(
+    {"noop", "python", "http", "postgres", "duckdb", "playbook", "workbook", "wait", "tool"}
+)
+# a call of a tool of the catalog
+CATALOG_TOOL: Final = "tool"
+# kinds whose tasks the compiler replaces by what they name, so that no tool runs them
+RESOLVED_KINDS: Final = frozenset({"workbook", "tool"})
 LATER_KINDS: Final = frozenset(
     {
         "agent",

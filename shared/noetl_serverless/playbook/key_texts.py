@@ -133,7 +133,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Playbook": {
         "apiVersion": "Version of the language; both mean the same",
-        "kind": "Always Playbook",
+        "kind": "Playbook, or Agent for a playbook that is found among the agents",
         "metadata": "Name, path, and whatever else describes the playbook",
         "executor": "How executions run",
         "keychain": "Secrets that tools read as keychain.NAME.FIELD, and where they come from",

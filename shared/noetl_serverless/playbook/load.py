@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import compile, semantics
 from .document import Document, Unreadable, read_document
 from .faults import Faults, problem
-from .grammar import BUILTIN_KINDS
+from .grammar import BUILTIN_KINDS, EXECUTABLE, RESOURCES
 from .model import Playbook
 from .older_forms import rewrite
 from .parser import validate
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from .defined_tool import Definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,10 @@ def load_playbook(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Loade
 def read_playbook(text: str) -> Document:
     """The document in today's forms, with a warning for each older one; raises InvalidPlaybook if it is unreadable."""
     try:
-        return rewrite(read_document(text))
+        document = read_document(text)
+        kind = document.root.get("kind") if isinstance(document.root, dict) else None
+        # other documents have no older forms
+        return document if kind in RESOURCES and kind not in EXECUTABLE else rewrite(document)
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
 
@@ -44,9 +51,20 @@ def load_document(
     if playbook is None:
         raise problem(faults.sorted())
     semantics.check(playbook, kinds, faults)
-    plan = compile.build(playbook, faults)
+    plan = compile.build(playbook, faults, _defined)
     faults.raise_if_any()
     return LoadedPlaybook(document=document, playbook=playbook, plan=plan)
+
+
+def _defined(text: str) -> Definition:
+    """The definition of a tool that a playbook calls."""
+    # few playbooks call one
+    from .definition import load_definition
+
+    document = read_playbook(text)
+    kind = document.value(("tool", "kind"))
+    # that it is known was checked when the tool was registered
+    return load_definition(document, kinds=BUILTIN_KINDS | ({kind} if isinstance(kind, str) else frozenset()))
 
 
 def load_plan(text: str, *, kinds: Collection[str] = BUILTIN_KINDS) -> Plan:

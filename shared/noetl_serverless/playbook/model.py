@@ -560,20 +560,27 @@ class Executor(Part):
     spec: ExecutorSpec | None = None
 
 
+CatalogPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=500)]
+
+
 class Metadata(Part):
     """Keys other than these are allowed, too."""
 
     model_config = ConfigDict(extra="allow")
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
-    path: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=500)] | None = None
+    path: CatalogPath | None = None
+    agent: bool | None = Field(
+        None, description="Whether it is an agent, which lists of agents have. One of kind Agent is in any case"
+    )
+    capabilities: list[str] = Field([], description="What it can do, by which agents are found")
 
 
 class Playbook(Part):
     legacy = grammar.ROOT_LEGACY
 
     api_version: Literal["noetl.io/v2", "noetl.io/v10"] = Field(alias="apiVersion")
-    kind: Literal["Playbook"]
+    kind: Literal["Playbook", "Agent"]
     metadata: Metadata
     executor: Executor | None = None
     keychain: list[AnyEntry] = Field([], max_length=MAX_ENTRIES)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from .document import Document
 from .faults import Faults, did_you_mean
-from .grammar import API_VERSION
+from .grammar import API_VERSION, RESOURCES
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 from .part import NAME_PATTERN, NAME_RULE
@@ -68,6 +68,8 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
             faults.add(message, at)
         return
     message = f"'{location[-1]}' is required" if missing else message_of(detail, value)
+    if location == ("kind",) and not missing:
+        message = f"this must be one of {', '.join(RESOURCES)}{did_you_mean(str(value), RESOURCES)}"
     if location == ("apiVersion",):
         # of the other version that is accepted, an author need not know
         message = (

@@ -61,6 +61,26 @@ class Accumulate:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
+class Interface:
+    """Of a tool of the catalog: what its call takes and gives, as JSON Schemas. None: no input, any output."""
+
+    path: str
+    version: int
+    input: Mapping[str, Any] | None
+    output: Mapping[str, Any] | None
+
+    @property
+    def title(self) -> str:
+        return f"{self.path} version {self.version}"
+
+    @property
+    def properties(self) -> Mapping[str, Any]:
+        """Of its input, by name."""
+        found: Mapping[str, Any] = (self.input or {}).get("properties", {})
+        return found
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Task:
     """One tool call of a step. A step with a single tool has one task of the step's name."""
 
@@ -85,6 +105,8 @@ class Task:
     secrets: frozenset[str] = frozenset()
     # templates of its configuration read names of its input, or of that of its step
     reads_input: bool = False
+    # of a tool of the catalog, which the task calls: its configuration reads nothing but the input
+    interface: Interface | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .grammar import PLAIN_CONFIG
+from .grammar import PLAIN_CONFIG, RESOLVED_KINDS
 from .key_texts import KEYS, PARTS
 from .model import Playbook
+from .part import Part
+from .resource import MODELS
+from .tool_calls import KIND as CATALOG
+from .tool_calls import ToolCall
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER: Final = "urn:noetl:playbook:v2"
@@ -32,29 +36,47 @@ Schema = dict[str, Any]
 def playbook_schema(configs: Mapping[str, Schema]) -> Schema:
     """JSON Schema 2020-12 of a playbook. `configs`: each known kind of tool with the schema of the keys of its own, in
     which a template may stand for a value of any type."""
-    schema = Playbook.model_json_schema(by_alias=True)
-    definitions: dict[str, Schema] = schema.pop("$defs")
-    definitions["Playbook"] = schema
-    for name, definition in definitions.items():
-        _describe(name, definition)
-    common = definitions.pop("Tool")
-    definitions |= {
+    return _document(Playbook, "Playbook", configs, identifier=IDENTIFIER, title="NoETL playbook")
+
+
+def resource_schema(kind: str, configs: Mapping[str, Schema]) -> Schema:
+    """JSON Schema 2020-12 of another document of the catalog: Tool, Mcp or Credential."""
+    title = f"NoETL {kind}"
+    return _document(
+        MODELS[kind], MODELS[kind].__name__, configs, identifier=f"urn:noetl:{kind.lower()}:v2", title=title
+    )
+
+
+def _document(model: type[Part], name: str, configs: Mapping[str, Schema], *, identifier: str, title: str) -> Schema:
+    schema = model.model_json_schema(by_alias=True)
+    definitions: dict[str, Schema] = schema.pop("$defs", {})
+    definitions[name] = schema
+    for one, definition in definitions.items():
+        _describe(one, definition)
+    if "Tool" in definitions:
+        definitions |= _tools(definitions.pop("Tool"), configs)
+    root = definitions.pop(name)
+    return {
+        "$schema": DIALECT,
+        "$id": identifier,
+        "title": title,
+        **_untitled(root),
+        "$defs": {one: _untitled(definition) for one, definition in sorted(definitions.items())},
+    }
+
+
+def _tools(common: Schema, configs: Mapping[str, Schema]) -> dict[str, Schema]:
+    definitions: dict[str, Schema] = {
         "Duration": _duration(),
         "Expression": _expression(),
         "Template": _template(),
-        "Tool": _tool(common, ["workbook", *configs]),
+        "Tool": _tool(common, [*RESOLVED_KINDS, *configs]),
+        f"{_OF_TOOL}workbook": _workbook(common),
+        f"{_OF_TOOL}{CATALOG}": _of_catalog(common),
     }
-    definitions[f"{_OF_TOOL}workbook"] = _workbook(common)
     for kind, config in configs.items():
         definitions |= _kind(kind, config, common)
-    root = definitions.pop("Playbook")
-    return {
-        "$schema": DIALECT,
-        "$id": IDENTIFIER,
-        "title": "NoETL playbook",
-        **_untitled(root),
-        "$defs": {name: _untitled(definition) for name, definition in sorted(definitions.items())},
-    }
+    return definitions
 
 
 def _describe(name: str, definition: Schema) -> None:
@@ -114,6 +136,17 @@ def _workbook(common: Schema) -> Schema:
         "description": "A task of the workbook, by its name. What is given here overrides what the task has.",
         "properties": {**common["properties"], "kind": {"const": "workbook"}},
         "required": ["kind", "name"],
+        "additionalProperties": False,
+    }
+
+
+def _of_catalog(common: Schema) -> Schema:
+    call = ToolCall.model_json_schema(by_alias=True)
+    return {
+        **common,
+        "description": call["description"],
+        "properties": {**common["properties"], **call["properties"], "kind": {"const": CATALOG}},
+        "required": ["kind", *call["required"]],
         "additionalProperties": False,
     }
 

@@ -79,6 +79,8 @@ class _Checker:
             path = ("workbook", index, "tool")
             if task.tool.kind == "workbook":
                 self.add("a workbook task cannot refer to another one", (*path, "kind"))
+            if task.tool.kind == "tool":
+                self.add("a tool of the catalog is called from a step: write it there", (*path, "kind"))
             self._tool(task.tool, path)
             self._rules(task.tool, path, [task.name], 0)
         self._unique(((step.step, ("workflow", i, "step")) for i, step in enumerate(self.playbook.workflow)), "step")

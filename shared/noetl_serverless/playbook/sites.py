@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .grammar import AUTH_FIELDS
 from .plan import Plan, Step, Task
 from .scope import LOOP_VARIABLES
 from .template import SqlTemplate, Template, Tree
@@ -90,6 +91,10 @@ def _configuration(step: Step, task: Task) -> Iterator[tuple[list[Tree], frozens
     own = config.pop("input", None)
     of_step = _keys(step.input) | step.secret_input.keys()
     yield [own], of_step
+    if task.interface is not None:
+        # of its own templates the definition was checked; these are the caller's
+        yield [*(config[key] for key in sorted(AUTH_FIELDS & config.keys())), task.timeout], of_step | _keys(own)
+        return
     yield [*config.values(), task.timeout], of_step | _keys(own)
 
 

@@ -7,7 +7,12 @@ from typing import Any
 
 
 def tasks_of(root: Any) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """The tasks in the steps and in the workbook of a playbook that may be faulty, each with its path."""
+    """The tasks in the steps and in the workbook of a playbook that may be faulty, or of the definition of a tool, each
+    with its path."""
+    if isinstance(root, dict) and root.get("kind") == "Tool":
+        if isinstance(root.get("tool"), dict):
+            yield ("tool",), root["tool"]
+        return
     for section in ("workflow", "workbook"):
         items = root.get(section) if isinstance(root, dict) else None
         for index, item in enumerate(items if isinstance(items, list) else ()):

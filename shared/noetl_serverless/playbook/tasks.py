@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -19,24 +19,29 @@ from .python_code import CodeError, check_code, decode_code
 from .python_names import CONTEXT, Keys, context_reads, keys_read
 from .reads import Reads
 from .scripts import FIELDS, SCRIPT_MISSING, Script, Source, digest
-from .semantics import labels, tool_path
+from .semantics import labels, own_rules, tool_path
 from .template import Place, SqlTemplate, Template, TemplateError, Tree
 from .trees import Trees, templates_in
+
+if TYPE_CHECKING:
+    from .called_tools import CalledTools, Define
 
 N = TypeVar("N", int, float)
 _SCRIPT_KEYS = (*Script.model_fields, *Source.model_fields)
 
 
 class Tasks:
-    def __init__(self, playbook: model.Playbook, trees: Trees) -> None:
+    def __init__(self, playbook: model.Playbook, trees: Trees, define: Define) -> None:
         self.playbook = playbook
         self.trees = trees
         self.workbook = {task.name: (task.tool, ("workbook", i)) for i, task in enumerate(playbook.workbook)}
         self.steps = {step.step for step in playbook.workflow}
         # Python code -> how it reads `context`, if it does
         self._context_keys: dict[str, frozenset[Keys] | None] = {}
-        # location -> digest, of the scripts that tasks name
+        # location -> digest, of the scripts that tasks name, and of the definitions of tools that they call
         self.scripts: dict[str, str] = {}
+        self._define = define
+        self._called: CalledTools | None = None
 
     def of_step(self, step: model.Step, base: Path) -> tuple[Task, ...]:
         names = labels(step)
@@ -61,6 +66,8 @@ class Tasks:
     def _task(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
         if self._is_inlined(tool):
             return self._inlined(step, tool, path, names, index)
+        if tool.kind == grammar.CATALOG_TOOL:
+            return self._of_catalog(step, tool, path, names, index)
         timeout = timeout_of(self.playbook, step, tool)
         config, limit = self._config(tool, path), self._timeout(timeout, path)
         return Task(
@@ -108,6 +115,46 @@ class Tasks:
             context=self._context(config, tool.kind, step, names),
             secrets=keychain_names([config]),
             reads_input=_reads_input({**config, "timeout": limit}, step),
+        )
+
+    def _of_catalog(self, step: model.Step, tool: model.Tool, path: Path, names: list[str], index: int) -> Task:
+        """A tool of the catalog; what the step specifies overrides its definition."""
+        # few playbooks call one
+        from .called_tools import CalledTools
+
+        self._called = self._called or CalledTools(self.trees, self.scripts, self._define)
+        called = self._called.resolve(tool, step, path)
+        if called is None:
+            # never run: the call is a fault
+            return Task(
+                name=names[index],
+                kind="noop",
+                config={},
+                rules=(),
+                timeout=None,
+                output={},
+                place=self.trees.place(path),
+            )
+        defined, task = called.tool, called.task
+        timeout = timeout_of(self.playbook, step, defined, tool)
+        given = self.trees.tree(tool.input, (*path, "input"), secrets=True)
+        # its own templates read its input alone
+        bound = {key: called.config[key] for key in grammar.AUTH_FIELDS & called.config.keys()}
+        return Task(
+            name=names[index],
+            kind=task.kind,
+            config=self._with_timeout({**called.config, "input": given}, task.kind, timeout, path),
+            rules=self._rules(tool, path, names, index, {}) if own_rules(tool) else called.rules,
+            timeout=self._timeout(timeout, path),
+            output=self._output(tool if tool.output else defined),
+            place=self.trees.place(path),
+            accumulate=_accumulate(tool) or _accumulate(defined),
+            expects=tuple(name for one in (defined, tool) if one.contract for name in one.contract.expects),
+            returns=tuple(name for one in (defined, tool) if one.contract for name in one.contract.returns),
+            max_bytes=self._max_bytes,
+            secrets=keychain_names([given, bound]),
+            reads_input=True,
+            interface=called.interface,
         )
 
     @property

@@ -74,6 +74,15 @@ class Place:
         return (self.line + line - 1, (self.column - 1 if line == 1 else self.indent) + column)
 
 
+class CallPlace(Place):
+    """Where a tool of the catalog is called, whose templates stand in its own definition."""
+
+    __slots__ = ()
+
+    def within(self, line: int, column: int) -> tuple[int, int]:
+        return self.line, self.column
+
+
 @dataclass(frozen=True, slots=True)
 class BoundSql:
     """SQL whose markers `%(__1)s` stand for `values["__1"]`, of which an `Identifier` is written into the SQL."""

@@ -1,14 +1,16 @@
-"""The catalog: playbooks by path, each in versions that never change."""
+"""The catalog: playbooks, tools and other resources by path, each in versions that never change."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import orjson
 
-from ..errors import Fault, NotFound
+from ..errors import Conflict, Fault, NotFound
+from ..playbook.grammar import EXECUTABLE
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id
@@ -17,7 +19,7 @@ from .queries import load
 
 @dataclass(frozen=True, slots=True)
 class CatalogVersion:
-    """One version of a playbook. `content` is "" in listings, which leave it out."""
+    """One version of a resource. `content` is "" in listings, which leave it out."""
 
     catalog_id: int
     path: str
@@ -25,15 +27,17 @@ class CatalogVersion:
     kind: str
     hash: str
     meta: dict[str, Any]
-    # the workload: the inputs and their defaults
+    # of a playbook its workload: the inputs and their defaults; of others what their kind is about
     payload: dict[str, Any]
     created_at: datetime
     content: str = ""
+    # of listings that include deleted versions
+    deleted_at: datetime | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class NewPlaybook:
-    """A playbook to register."""
+class NewResource:
+    """A playbook, or a resource of another kind, to register."""
 
     path: str
     kind: str
@@ -41,7 +45,7 @@ class NewPlaybook:
     hash: str
     meta: dict[str, Any]
     payload: dict[str, Any]
-    # number of steps of the plan
+    # number of steps of the plan, if it has one
     steps: int = 0
     # for whoever registers it; not stored
     warnings: tuple[Fault, ...] = ()
@@ -52,8 +56,9 @@ class PostgresCatalog:
         self._database = database
         self._sql = load("catalog")
 
-    async def register(self, document: NewPlaybook) -> tuple[CatalogVersion, bool]:
-        """The entry, and whether it is new: registering the text of the newest version again makes no version."""
+    async def register(self, document: NewResource) -> tuple[CatalogVersion, bool]:
+        """The entry, and whether it is new: registering the text of the newest version again makes no version. A number
+        of a version is never used again. Raises Conflict if the path is of another kind."""
         return await self._database.transaction(lambda connection: self._register(connection, document))
 
     async def get(self, path: str, version: int | None = None) -> CatalogVersion:
@@ -75,7 +80,7 @@ class PostgresCatalog:
         return CatalogVersion(**rows[0])
 
     async def text(self, hash: str) -> str:
-        """The playbook whose plan has this hash; raises NotFound."""
+        """The playbook whose plan has this hash, even if it is deleted; raises NotFound."""
         rows = await self._database.run(self._sql["by_hash"], hash=hash)
         if not rows:
             raise NotFound(f"the catalog has no playbook with the hash {hash}")
@@ -86,27 +91,73 @@ class PostgresCatalog:
         *,
         path: str | None = None,
         kind: str | None = None,
+        agents: bool = False,
+        capabilities: Sequence[str] = (),
         every_version: bool = False,
+        deleted: bool = False,
         limit: int,
         offset: int,
     ) -> list[CatalogVersion]:
-        """Ordered by path; `path` matches itself and everything below it."""
+        """Ordered by path; `path` matches itself and everything below it. `agents`: only those; `capabilities`: only
+        what has all of them; `deleted`: with what is deleted."""
         rows = await self._database.rows(
-            self._sql["entries"], path=path, kind=kind, every=every_version, limit=limit, offset=offset
+            self._sql["entries"],
+            path=path,
+            kind=kind,
+            agents=agents,
+            capabilities=orjson.dumps(list(capabilities)).decode() if capabilities else None,
+            every=every_version,
+            deleted=deleted,
+            limit=limit,
+            offset=offset,
         )
         return [CatalogVersion(**row) for row in rows]
 
-    def _register(self, connection: Connection, document: NewPlaybook) -> tuple[CatalogVersion, bool]:
+    async def versions(
+        self, path: str, *, deleted: bool = False, before: int | None = None, limit: int
+    ) -> list[CatalogVersion]:
+        """The versions of a path, the newest first; `before`: those with lower numbers."""
+        rows = await self._database.rows(self._sql["versions"], path=path, deleted=deleted, before=before, limit=limit)
+        return [CatalogVersion(**row) for row in rows]
+
+    async def delete(self, path: str, version: int | None = None) -> list[int]:
+        """Hide a version, by default all of the path; what runs goes on. The versions that were not hidden before.
+        Raises NotFound."""
+        return await self._mark("delete", path, version)
+
+    async def restore(self, path: str, version: int | None = None) -> list[int]:
+        """Show a deleted version again, by default all of the path. The versions that were hidden. Raises NotFound."""
+        return await self._mark("restore", path, version)
+
+    async def credential_kinds(self, names: Sequence[str]) -> dict[str, list[str]]:
+        """The kinds of tools that may use each of these credentials, of those whose description names any."""
+        rows = await self._database.rows(self._sql["credential_kinds"], names=list(names))
+        return {row["path"]: row["kinds"] for row in rows}
+
+    async def _mark(self, statement: str, path: str, version: int | None) -> list[int]:
+        def mark(connection: Connection) -> list[int]:
+            connection.run(self._sql["lock_path"], path=path)
+            rows = connection.run(self._sql[statement], path=path, version=version) or []
+            if not rows and not connection.run(self._sql["has"], path=path, version=version)[0][0]:
+                raise NotFound(f"the catalog has no {path if version is None else f'{path} version {version}'}")
+            return sorted(row[0] for row in rows)
+
+        return await self._database.transaction(mark)
+
+    def _register(self, connection: Connection, document: NewResource) -> tuple[CatalogVersion, bool]:
         connection.run(self._sql["lock_path"], path=document.path)
         newest = _first(connection, self._sql["newest"], path=document.path)
         if newest is not None and newest.content == document.content:
             return newest, False
+        if newest is not None and newest.kind != document.kind and not {newest.kind, document.kind} <= EXECUTABLE:
+            raise Conflict(f"{document.path} is of kind {newest.kind}: register this under another path, or delete it")
+        last = connection.run(self._sql["last_version"], path=document.path)[0][0]
         entry = _first(
             connection,
             self._sql["insert"],
             catalog_id=fresh_id(),
             path=document.path,
-            version=1 if newest is None else newest.version + 1,
+            version=last + 1,
             kind=document.kind,
             content=document.content,
             hash=document.hash,

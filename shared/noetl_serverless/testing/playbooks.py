@@ -19,6 +19,7 @@ from ..tools import registry
 from ..tools.plans import load_plan
 from ..tools.port import Tool, ToolCall
 from ..tools.python_pool import PythonPool
+from ..tools.resources import kind_of
 from ..worker.execution.rendering import ReferenceLoader
 from .engine import MemoryEngine
 from .tools import PYTHON_MEMORY_MB, FakeCall, FakeTool, credentials_of
@@ -56,9 +57,10 @@ async def run_playbook(
     """Run a playbook with the engine's own decisions, templates, rules and retries; delays take no time.
 
     `tools`: by kind, a tool or a function that replaces it; other kinds run for real. `playbooks`: the texts of
-    sub-playbooks. `credentials`: by name, their data; secrets of a keychain are their names. `expressions`, such as
-    "ctx.total", are evaluated at the end. `stop` is called between commands: if it returns true, the run goes no
-    further. Raises InvalidPlaybook, and InvalidRequest for a workload that does not fit."""
+    sub-playbooks, and of tools of the catalog that are called. `credentials`: by name, their data; secrets of a
+    keychain are their names. `expressions`, such as "ctx.total", are evaluated at the end. `stop` is called between
+    commands: if it returns true, the run goes no further. Raises InvalidPlaybook, NotFound for a tool that is not
+    given, and InvalidRequest for a workload that does not fit."""
     with tempfile.TemporaryDirectory(prefix="noetl-test-") as folder:
         scratch = Path(folder)
         python = PythonPool(PYTHON_PROCESSES, PYTHON_MEMORY_MB, scratch)
@@ -81,10 +83,11 @@ async def run_playbook(
             allow_private_http=True,
         )
         try:
-            path = engine.catalog.register(text).path
-            for other in playbooks:
+            # tools before the playbooks, which call them
+            for other in sorted(playbooks, key=lambda one: kind_of(one) is None):
                 engine.catalog.register(other)
-            id = await engine.start(path, dict(workload or {}))
+            entry = engine.catalog.register(text)
+            id = await engine.start(entry.path, dict(workload or {}))
             await engine.run_until_idle(stop)
             state = (await engine.event_store.load([id]))[id].state
             return PlaybookRun(
@@ -94,7 +97,7 @@ async def run_playbook(
                 outcomes=state.outcomes,
                 events=await engine.event_store.events(id),
                 calls=calls,
-                values=await _values(engine, state, text, expressions),
+                values=await _values(engine, state, entry.content, expressions),
                 waited=engine.now - began,
             )
         finally:

@@ -31,12 +31,12 @@ def is_slow_to_compile(text: str) -> bool:
 
 def load_plan(text: str) -> Plan:
     """Raises InvalidPlaybook with all that is wrong."""
-    return language.load_plan(text, kinds=_kinds())
+    return language.load_plan(text, kinds=known_kinds())
 
 
 def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
     """`strict`: older forms are wrong, too. Raises InvalidPlaybook with all that is wrong, in the language and in the
-    fields of the tools."""
+    fields of the tools; also if it is a document of the catalog that is no playbook."""
     _, loaded, faults = _checked(text, strict=strict)
     if loaded is None or faults:
         raise InvalidPlaybook(str(faults[0]), faults=faults)
@@ -44,11 +44,14 @@ def load_checked(text: str, *, strict: bool = False) -> LoadedPlaybook:
 
 
 def lint(text: str, more: Callable[[LoadedPlaybook], Sequence[Fault]] = lambda loaded: ()) -> list[Finding]:
-    """The errors that registration refuses, then the warnings: all if the playbook compiles, otherwise those of older
+    """The errors that registration refuses, then the warnings: all if the document compiles, otherwise those of older
     forms; each by line. `more`: what else to warn about."""
     # no function needs it
     from ..playbook import lint as linting
+    from . import resources
 
+    if resources.kind_of(text) is not None:
+        return resources.lint(text, kinds=known_kinds())
     document, loaded, faults = _checked(text, strict=False)
     found = linting.findings(faults, "error")
     if loaded is not None:
@@ -62,15 +65,20 @@ def _checked(text: str, *, strict: bool) -> tuple[Document | None, LoadedPlayboo
         document = language.read_playbook(text)
     except InvalidPlaybook as unreadable:
         return None, None, list(unreadable.faults)
+    return document, *_checked_document(document, strict=strict)
+
+
+def _checked_document(document: Document, *, strict: bool) -> tuple[LoadedPlaybook | None, list[Fault]]:
     loaded: LoadedPlaybook | None = None
     faults: list[Fault] = []
     try:
-        loaded = language.load_document(document, kinds=_kinds(), strict=strict)
+        loaded = language.load_document(document, kinds=known_kinds(), strict=strict)
     except InvalidPlaybook as invalid:
         faults += invalid.faults or [Fault(invalid.detail)]
     faults += task_fields.faults_of(document, {fault.pointer for fault in faults})
-    return document, loaded, sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
+    return loaded, sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0))
 
 
-def _kinds() -> frozenset[str]:
+def known_kinds() -> frozenset[str]:
+    """The kinds of tools that are installed on this machine, those of the language included."""
     return BUILTIN_KINDS.union(registry.kinds())

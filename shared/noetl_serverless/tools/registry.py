@@ -73,6 +73,13 @@ def playbook_schema() -> dict[str, Any]:
     return schema_of_language({kind: schema(kind) for kind in kinds()})
 
 
+def resource_schema(kind: str) -> dict[str, Any]:
+    """The JSON Schema of a document of the catalog that is no playbook: Tool, Mcp or Credential."""
+    from ..playbook.schema import resource_schema as schema_of_language
+
+    return schema_of_language(kind, {name: schema(name) for name in kinds()})
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigFault(Fault):
     """`of_key`: it is about the name of a field, not about its value."""

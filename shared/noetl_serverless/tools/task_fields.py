@@ -6,6 +6,7 @@ from collections.abc import Collection
 
 from ..errors import Fault, pointer_keys
 from ..playbook.document import Document, plain_data
+from ..playbook.grammar import RESOLVED_KINDS
 from ..playbook.task_places import tasks_of
 from . import registry
 
@@ -20,7 +21,7 @@ def faults_of(document: Document, known: Collection[str]) -> list[Fault]:
     faults = []
     for path, task in tasks_of(document.root):
         kind = task.get("kind")
-        if not isinstance(kind, str) or kind == INLINED:
+        if not isinstance(kind, str) or kind in RESOLVED_KINDS:
             continue
         is_unused = path[0] == INLINED and document.value((*path[:2], "name")) not in used
         for fault in registry.check(kind, plain_data(task)):

@@ -35,7 +35,7 @@ from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
-from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
+from noetl_serverless.store.catalog import NewResource, PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.schedules import Schedules
@@ -171,7 +171,7 @@ class Harness:
 
     async def add(self, path: str, body: str) -> None:
         content = HEAD.format(path=path) + dedent(body)
-        document = NewPlaybook(
+        document = NewResource(
             path=path, kind="Playbook", content=content, hash=load_plan(content).hash, meta={}, payload={}
         )
         await PostgresCatalog(self.planes[0].database).register(document)

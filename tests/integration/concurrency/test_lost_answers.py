@@ -15,7 +15,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import Held
-from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
+from noetl_serverless.store.catalog import NewResource, PostgresCatalog
 from noetl_serverless.store.schedules import Schedules
 
 FORK = """
@@ -192,7 +192,7 @@ async def test_a_version_whose_registration_is_not_answered_is_registered_once(
     harness: Harness, plane: Plane, wire: CutWire
 ) -> None:
     content = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: n, path: t/new}\n" + FORK
-    document = NewPlaybook(
+    document = NewResource(
         path="t/new", kind="Playbook", content=content, hash=load_plan(content).hash, meta={}, payload={}
     )
     database = plane.database

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from noetl_serverless.errors import NotFound
-from noetl_serverless.store.catalog import NewPlaybook, PostgresCatalog
+from noetl_serverless.store.catalog import NewResource, PostgresCatalog
 from noetl_serverless.store.database import Database
 
-DOCUMENT = NewPlaybook(
+DOCUMENT = NewResource(
     path="demo/hello",
     kind="Playbook",
     content="workflow: []",

@@ -20,7 +20,9 @@ PASSWORD = "one-of-its-own"
 DENIED, WRONG_KIND, OF_A_VIEW = "42501", "42809", "55000"
 READ = {
     "archived": {"execution_id", "parent_execution_id"},
-    "catalog": {"catalog_id", "content", "created_at", "hash", "kind", "meta", "path", "payload", "version"},
+    "catalog": {
+        *("catalog_id", "content", "created_at", "deleted_at", "hash", "kind", "meta", "path", "payload", "version"),
+    },
     "event": {"at", "cause", "command_id", "execution_id", "generation", "payload", "seq", "step", "type"},
     "execution": {
         *(

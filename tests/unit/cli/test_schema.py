@@ -28,7 +28,7 @@ def schema(*words: str) -> dict[str, Any]:
 def test_the_schema_of_a_playbook_names_every_kind_there_is() -> None:
     document = schema()
     assert document["$schema"] == "https://json-schema.org/draft/2020-12/schema"
-    assert document["$defs"]["Tool"]["properties"]["kind"]["enum"] == sorted(["workbook", *registry.kinds()])
+    assert document["$defs"]["Tool"]["properties"]["kind"]["enum"] == sorted(["tool", "workbook", *registry.kinds()])
 
 
 @pytest.mark.parametrize("kind", registry.kinds())
@@ -51,7 +51,7 @@ def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
     done = CliRunner().invoke(app, ["schema", "ftp"])
     assert done.exit_code == 2
     assert "unknown tool kind 'ftp'; the kinds are" in " ".join(done.stderr.split())
-    assert "python, wait, workbook" in done.stderr
+    assert "python, tool, wait, workbook" in done.stderr
     assert "did you mean 'http'?" in CliRunner().invoke(app, ["schema", "htp"]).stderr
     assert "has no fields of its own" in CliRunner().invoke(app, ["schema", "workbook"]).stderr
 

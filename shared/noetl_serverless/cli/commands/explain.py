@@ -115,6 +115,8 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         generation = f" (run {run['generation']})" if (run["generation"] or 1) > 1 else ""
         pool = f" in pool {run['pool']}" if "pool" in run else ""
         yield f"{run['step']}{generation}{pool}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
+        for called in run.get("called", ()):
+            yield f"  {called['task']} is the tool {called['path']} version {called['version']} of the catalog", "dim"
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _cause_lines(run["chain"])

@@ -25,7 +25,9 @@ StrictOption = Annotated[bool, typer.Option("--strict", help="Report warnings as
 
 @command
 def lint(files: FilesArgument, strict: StrictOption = False, as_json: JsonOption = False) -> None:
-    """Check playbook files without a stack: everything that registration would refuse, and warnings.
+    """Check files of playbooks, tools and other documents of the catalog without a stack: everything that registration
+    would refuse, and warnings. A tool that a playbook calls is looked for in files beside it; one that only the catalog
+    has is checked when the playbook is registered.
 
     Each line is FILE:LINE:COLUMN: SEVERITY: MESSAGE [CODE]. Warnings are about what is allowed but probably not
     intended: older forms of the language, steps that no arc leads to, arcs that are never taken, names that nothing
@@ -65,11 +67,16 @@ def _findings(text: str, file: str) -> list[dict[str, Any]]:
     from ...control_plane.registration import as_text
     from ...playbook.lint import findings
     from ...playbook.scripts import SCRIPT_MISSING
+    from ...playbook.tool_calls import TOOL_MISSING
     from ...tools.plans import lint as check
 
     text, not_sent = with_found_scripts(as_text(text), file)
-    # why a file is missing, is said here; a script at a URL is read when the playbook is registered
-    found = [*findings(not_sent, "error"), *(one for one in check(text, _pool_faults) if one.code != SCRIPT_MISSING)]
+    # why a file is missing, is said here; a script at a URL, and a tool of the catalog that is no file beside the
+    # playbook, are read when it is registered
+    found = [
+        *findings(not_sent, "error"),
+        *(one for one in check(text, _pool_faults) if one.code not in (SCRIPT_MISSING, TOOL_MISSING)),
+    ]
     found.sort(key=lambda one: (one.severity != "error", one.line or 0, one.column or 0))
     return [finding.to_dict() for finding in found]
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ...playbook.plan import Plan
     from ...testing.case_file import CaseFile
 
-_PLAYBOOK = re.compile(r"""^["']?kind["']?:\s*["']?Playbook["']?\s*(?:#.*)?$""", re.MULTILINE)
+_PLAYBOOK = re.compile(r"""^["']?kind["']?:\s*["']?(?:Playbook|Agent)["']?\s*(?:#.*)?$""", re.MULTILINE)
 FilesArgument = Annotated[
     list[Path], typer.Argument(help=f"Files of tests, their playbooks, or folders to search for *{TEST_SUFFIX}.")
 ]

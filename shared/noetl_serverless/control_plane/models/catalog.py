@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from ...playbook.grammar import RESOURCES
 from ...store.catalog import CatalogVersion
 from ...store.credentials import Credential
 from . import AnswerModel, Id, PathPrefix, RequestModel
@@ -13,17 +14,36 @@ from . import AnswerModel, Id, PathPrefix, RequestModel
 CREDENTIAL = "Credential"
 
 
+Version = Annotated[int, Field(ge=1, lt=1 << 31)]
+
+
+def _known_type(value: str) -> str:
+    """The kind in the spelling of documents."""
+    kind = next((kind for kind in RESOURCES if kind.casefold() == value.casefold()), None)
+    if kind is None:
+        raise ValueError(f"there is no such kind; the kinds are {', '.join(RESOURCES)}")
+    return kind
+
+
+# in any case, as in the original
+ResourceType = Annotated[str, AfterValidator(_known_type)]
+
+
 class Register(RequestModel):
     content: str = Field(
         min_length=1,
-        description="Playbook as YAML, in plain text or base64.",
+        description="Playbook, or another document of the catalog, as YAML, in plain text or base64.",
     )
-    resource_type: Literal["Playbook", "playbook"] = "Playbook"
+    resource_type: ResourceType | None = Field(
+        default=None,
+        description="Kind of the document, which says it itself: another one is refused, except Playbook, which may "
+        "be given for any.",
+    )
     strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
 
 
 class Warning(AnswerModel):
-    """Something in the playbook that is accepted and should be written differently. Line and column count from 1."""
+    """Something in the document that is accepted and should be written differently. Line and column count from 1."""
 
     code: str
     message: str
@@ -63,14 +83,25 @@ class RegisteredBatch(AnswerModel):
     failed: int
 
 
-class ListCatalog(RequestModel):
-    resource_type: str | None = Field(
-        default=None, description="List only this kind; `Credential` lists the credentials, without their data."
-    )
+class ListAgents(RequestModel):
+    capability: str | None = Field(default=None, min_length=1, max_length=200, description="List only what has it.")
+    capabilities: list[str] = Field(default_factory=list, max_length=50, description="List only what has all of them.")
     path: PathPrefix | None = None
-    every_version: bool = Field(default=False, description="List every version, not only the newest of each path.")
+    include_deleted: bool = Field(default=False, description="List what is deleted, too.")
     limit: int = Field(default=1000, ge=1, le=1000)
     offset: int = Field(default=0, ge=0)
+
+
+class ListCatalog(ListAgents):
+    resource_type: str | None = Field(
+        default=None,
+        description="List only this kind. `Credential` lists the descriptions of credentials and, unless a path is "
+        "given, then the stored credentials, without their data.",
+    )
+    agent_only: bool = Field(
+        default=False, description="List only agents: what is of kind Agent, or says `metadata.agent: true`."
+    )
+    every_version: bool = Field(default=False, description="List every version, not only the newest of each path.")
 
 
 class CatalogEntry(AnswerModel):
@@ -78,10 +109,13 @@ class CatalogEntry(AnswerModel):
     path: str
     version: int
     kind: str
-    hash: str | None = Field(description="Hash of the compiled plan; null for a credential.")
+    hash: str | None = Field(description="Hash of the compiled plan, or of the document; null for a stored credential.")
     meta: dict[str, Any]
-    payload: dict[str, Any] = Field(description="Workload of the playbook: its inputs and their defaults.")
+    payload: dict[str, Any] = Field(
+        description="Of a playbook its workload: its inputs and their defaults; of others what their kind is about."
+    )
     created_at: datetime
+    deleted_at: datetime | None = Field(default=None, description="When it was deleted, if it is listed with those.")
     content: str | None = None
 
     @classmethod
@@ -95,6 +129,7 @@ class CatalogEntry(AnswerModel):
             meta=entry.meta,
             payload=entry.payload,
             created_at=entry.created_at,
+            deleted_at=entry.deleted_at,
             content=entry.content or None,
         )
 

@@ -16,7 +16,9 @@ class Execute(RequestModel):
     path: PlaybookPath | None = None
     catalog_id: Id | None = None
     version: int | Literal["latest"] = "latest"
-    resource_kind: Literal["playbook", "Playbook"] = "playbook"
+    resource_kind: Literal["playbook", "Playbook", "agent", "Agent"] = Field(
+        default="playbook", description="An agent is started like a playbook."
+    )
     payload: dict[str, Any] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("payload", "workload"),
@@ -267,7 +269,9 @@ class Cancelled(AnswerModel):
 
 
 class Rerun(RequestModel):
-    resource_kind: Literal["playbook", "Playbook"] = "playbook"
+    resource_kind: Literal["playbook", "Playbook", "agent", "Agent"] = Field(
+        default="playbook", description="An agent is started like a playbook."
+    )
     payload: dict[str, Any] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("payload", "workload"),

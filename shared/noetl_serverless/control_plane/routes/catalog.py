@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from ...errors import InvalidPlaybook, InvalidRequest
+from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound
+from ...store.catalog import CatalogVersion
 from ..models.catalog import (
     CREDENTIAL,
     BatchResult,
     CatalogEntries,
     CatalogEntry,
+    ListAgents,
     ListCatalog,
     PlanText,
     Register,
@@ -19,9 +21,20 @@ from ..models.catalog import (
     Resource,
     Warning,
 )
+from ..models.catalog_changes import (
+    CatalogVersions,
+    Changed,
+    CompareVersions,
+    ListVersions,
+    OfPath,
+    VersionDifference,
+)
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
+
+# what clients of the original send for whatever they register
+ANY = "Playbook"
 
 
 async def register(call: Call) -> Registered:
@@ -39,7 +52,7 @@ async def register_batch(call: Call) -> RegisteredBatch:
 async def _batch_result(call: Call, index: int, body: Register) -> BatchResult:
     try:
         done = await _register(call, body)
-    except InvalidPlaybook as error:
+    except (InvalidPlaybook, Conflict) as error:
         return BatchResult(index=index, status="failed", message=error.title, error=error.detail)
     return BatchResult(
         index=index,
@@ -59,6 +72,9 @@ async def _register(call: Call, body: Register) -> Registered:
     document = await asyncio.to_thread(
         document_of, text, strict=body.strict, is_local=services.is_local, pools=services.pools
     )
+    if body.resource_type not in (None, ANY, document.kind):
+        message = f"the document is of kind {document.kind}, not {body.resource_type}"
+        raise InvalidPlaybook(message, faults=[Fault(message, pointer="/kind", code="playbook.invalid_value")])
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(
@@ -75,18 +91,97 @@ async def entries(call: Call) -> CatalogEntries:
     body: ListCatalog = call.body
     # one more, to know whether there is a next page
     limit = body.limit + 1
-    if body.resource_type is not None and body.resource_type.casefold() == CREDENTIAL.casefold():
-        if body.path is not None:
-            raise InvalidRequest("credentials have no paths; omit path, or read one: GET /api/credentials/{name}")
-        credentials = await call.services.credentials.entries(type=None, text=None, limit=limit, offset=body.offset)
-        found = [CatalogEntry.of_credential(credential) for credential in credentials]
-    else:
-        rows = await call.services.catalog.entries(
-            path=body.path, kind=body.resource_type, every_version=body.every_version, limit=limit, offset=body.offset
+    rows = await _rows(call, body, limit)
+    found = [CatalogEntry.of(entry) for entry in rows]
+    if _with_credentials(body) and len(found) < limit:
+        # behind all descriptions of credentials
+        described = len(found) + body.offset
+        if not found and body.offset:
+            described = len(await _rows(call, body.model_copy(update={"offset": 0}), body.offset))
+        credentials = await call.services.credentials.entries(
+            type=None, text=None, limit=limit - len(found), offset=max(0, body.offset - described)
         )
-        found = [CatalogEntry.of(entry) for entry in rows]
+        found += [CatalogEntry.of_credential(credential) for credential in credentials]
     page, next_offset = from_offset(found, body.limit, body.offset)
     return CatalogEntries(entries=page, next=next_offset)
+
+
+async def _rows(call: Call, body: ListCatalog, limit: int) -> list[CatalogVersion]:
+    return await call.services.catalog.entries(
+        path=body.path,
+        kind=body.resource_type,
+        agents=body.agent_only,
+        capabilities=_capabilities(body),
+        every_version=body.every_version,
+        deleted=body.include_deleted,
+        limit=limit,
+        offset=body.offset,
+    )
+
+
+def _with_credentials(body: ListCatalog) -> bool:
+    """Whether stored credentials are listed, which have no paths, versions or capabilities, and are never agents."""
+    is_credential = body.resource_type is not None and body.resource_type.casefold() == CREDENTIAL.casefold()
+    return is_credential and body.path is None and not body.agent_only and not _capabilities(body)
+
+
+def _capabilities(body: ListAgents) -> list[str]:
+    return [*body.capabilities, *([body.capability] if body.capability is not None else [])]
+
+
+async def agents(call: Call) -> CatalogEntries:
+    body: ListAgents = call.body
+    rows = await call.services.catalog.entries(
+        path=body.path,
+        agents=True,
+        capabilities=_capabilities(body),
+        deleted=body.include_deleted,
+        limit=body.limit + 1,
+        offset=body.offset,
+    )
+    page, next_offset = from_offset([CatalogEntry.of(entry) for entry in rows], body.limit, body.offset)
+    return CatalogEntries(entries=page, next=next_offset)
+
+
+async def versions(call: Call) -> CatalogVersions:
+    body: ListVersions = call.body
+    rows = await call.services.catalog.versions(
+        body.path, deleted=body.include_deleted, before=body.before, limit=body.limit + 1
+    )
+    if not rows and body.before is None:
+        raise NotFound(f"the catalog has no {body.path}")
+    page = rows[: body.limit]
+    return CatalogVersions(
+        entries=[CatalogEntry.of(entry) for entry in page],
+        next=page[-1].version if len(rows) > body.limit else None,
+    )
+
+
+async def compare(call: Call) -> VersionDifference:
+    # needed for this alone
+    from ..version_differences import difference
+
+    body: CompareVersions = call.body
+    base = await call.services.catalog.get(body.path, body.base)
+    entry = await call.services.catalog.get(body.path, body.version)
+    # two large playbooks are compiled: in a thread, other requests are answered meanwhile
+    return await asyncio.to_thread(difference, base, entry)
+
+
+async def delete(call: Call) -> Changed:
+    body: OfPath = call.body
+    return _changed("deleted", body, await call.services.catalog.delete(body.path, body.version))
+
+
+async def restore(call: Call) -> Changed:
+    body: OfPath = call.body
+    return _changed("restored", body, await call.services.catalog.restore(body.path, body.version))
+
+
+def _changed(what: str, body: OfPath, versions: list[int]) -> Changed:
+    listed = f"version{'' if len(versions) == 1 else 's'} {', '.join(map(str, versions))}"
+    message = f"{body.path} {listed} {what}" if versions else f"{body.path}: nothing is to be {what}"
+    return Changed(message=message, path=body.path, versions=versions)
 
 
 async def resource(call: Call) -> CatalogEntry:
@@ -110,7 +205,7 @@ OPERATIONS = (
         "registerPlaybook",
         "POST",
         "/api/catalog/register",
-        summary="Check a playbook and register it as the newest version of its path",
+        summary="Check a playbook, a tool or another document, and register it as the newest version of its path",
         tag="catalog",
         roles=USERS,
         handler=register,
@@ -121,7 +216,7 @@ OPERATIONS = (
         "registerPlaybooks",
         "POST",
         "/api/catalog/register/batch",
-        summary="Check up to 100 playbooks and register those without faults",
+        summary="Check up to 100 documents and register those without faults",
         tag="catalog",
         roles=USERS,
         handler=register_batch,
@@ -132,7 +227,7 @@ OPERATIONS = (
         "listCatalog",
         "POST",
         "/api/catalog/list",
-        summary="List the catalog, without the texts of the playbooks",
+        summary="List the catalog, without the texts",
         tag="catalog",
         roles=USERS,
         handler=entries,
@@ -142,10 +237,70 @@ OPERATIONS = (
         audited=False,
     ),
     Operation(
+        "listAgents",
+        "POST",
+        "/api/catalog/agents/list",
+        summary="List the agents of the catalog, without their texts",
+        tag="catalog",
+        roles=USERS,
+        handler=agents,
+        answer=CatalogEntries,
+        next_parameter="offset",
+        body=ListAgents,
+        audited=False,
+    ),
+    Operation(
+        "listCatalogVersions",
+        "POST",
+        "/api/catalog/versions",
+        summary="List the versions of a path, without their texts",
+        tag="catalog",
+        roles=USERS,
+        handler=versions,
+        answer=CatalogVersions,
+        next_parameter="before",
+        body=ListVersions,
+        audited=False,
+    ),
+    Operation(
+        "compareCatalogVersions",
+        "POST",
+        "/api/catalog/diff",
+        summary="Compare two versions of a path: their texts, and the steps of playbooks",
+        tag="catalog",
+        roles=USERS,
+        handler=compare,
+        answer=VersionDifference,
+        body=CompareVersions,
+        audited=False,
+    ),
+    Operation(
+        "deleteCatalogVersions",
+        "POST",
+        "/api/catalog/delete",
+        summary="Delete a version of a path, or all of them; what runs goes on",
+        tag="catalog",
+        roles=USERS,
+        handler=delete,
+        answer=Changed,
+        body=OfPath,
+    ),
+    Operation(
+        "restoreCatalogVersions",
+        "POST",
+        "/api/catalog/restore",
+        summary="Restore a deleted version of a path, or all of them",
+        tag="catalog",
+        roles=USERS,
+        handler=restore,
+        answer=Changed,
+        body=OfPath,
+    ),
+    Operation(
         "getCatalogEntry",
         "POST",
         "/api/catalog/resource",
-        summary="Read one version of a playbook, with its text",
+        summary="Read one version of a path, with its text",
         tag="catalog",
         roles=USERS,
         handler=resource,

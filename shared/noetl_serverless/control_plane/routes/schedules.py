@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+from ...errors import NotFound
+from ...playbook.grammar import EXECUTABLE
 from ...store.overlap import text
 from ...store.schedule_spec import in_zone, instants, start_of
 from ..models.executions import Started
@@ -33,7 +35,9 @@ from .execute import HEADERS, merged, start
 async def create(call: Call) -> ScheduleEntry:
     body: CreateSchedule = call.body
     # raises NotFound now: a schedule of a missing playbook would fail only later, when it is due
-    await call.services.catalog.get(body.playbook_path, body.playbook_version)
+    entry = await call.services.catalog.get(body.playbook_path, body.playbook_version)
+    if entry.kind not in EXECUTABLE:
+        raise NotFound(f"{entry.path} is of kind {entry.kind}, not a playbook")
     schedule = await call.services.schedules.create(call.services.now(), **body.model_dump())
     return ScheduleEntry.of(schedule)
 

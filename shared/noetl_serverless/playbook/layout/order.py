@@ -34,9 +34,11 @@ _STEP = Part(
     },
 )
 PLAYBOOK = Part(
-    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload"),
-    ("workbook", "workflow"),
+    # input, output, credentials and tool are those of a tool of the catalog
+    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload", "input", "output", "credentials"),
+    ("tool", "workbook", "workflow"),
     {
+        "tool": _TOOL,
         "metadata": Part(("name", "path")),
         "executor": Part(("profile", "version", "requires", "spec")),
         "workbook": Part(("name", "desc", "tool"), parts={"tool": _TOOL}),

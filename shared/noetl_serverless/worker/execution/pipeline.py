@@ -12,7 +12,7 @@ from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
 from ...limits import SET_STORED_BYTES
 from ...playbook.numbers import seconds, timeout, whole
-from ...playbook.plan import Accumulate, Assignment, Rule, Task
+from ...playbook.plan import Accumulate, Assignment, Interface, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
 from ...playbook.scope import Scope, build_scope, read_names
@@ -28,6 +28,7 @@ from .backoff import backoff
 from .domain import TooLarge, check_size, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import clean, from_problem, from_template, step_error
+from .interface import check_input, check_output, input_of, names_of
 from .job import Job, TaskResult
 from .set_values import check_sizes
 from .store_result import store_result
@@ -91,6 +92,8 @@ class Pipeline:
                 if child is None:
                     self._begin(task)
                     output = await self._call(task)
+                    if task.interface is not None and isinstance(output, dict) and output["status"] == "ok":
+                        output = await self._conforming(task, task.interface, output)
                     if self.job.secrets.any_used and isinstance(output, dict):
                         output = await self.job.secrets.masked(output)
                 else:
@@ -142,7 +145,10 @@ class Pipeline:
                 keychain = await self.job.secrets.views(task.secrets | step.secrets)
                 if step.secret_input:
                     step_input = {**step_input, **await self._rendered({**step.secret_input}, keychain)}
-            if task.reads_input:
+            if task.interface is not None:
+                config = await self._of_interface(task, task.interface, step_input, keychain)
+                names, step_input = {**step_input, **config["input"]}, {}
+            elif task.reads_input:
                 config, names = await self._with_input(task, step_input, keychain)
             else:
                 config = dict(await self._rendered(task.config, keychain) or {})
@@ -168,6 +174,30 @@ class Pipeline:
         own = await self._rendered(config.pop("input", {}), keychain, step_input)
         names = {**step_input, **own}
         return {**await self._rendered(config, keychain, names), "input": own}, names
+
+    async def _of_interface(
+        self, task: Task, interface: Interface, step_input: dict[str, Any], keychain: Mapping[str, View] | None
+    ) -> dict[str, Any]:
+        """The configuration of a tool of the catalog, which reads its input alone. Raises ToolFailure for an input that
+        its schema does not allow."""
+        assert isinstance(task.config, dict)
+        config = {**task.config}
+        own = await self._rendered(config.pop("input", {}), keychain, step_input)
+        given = input_of(interface, step_input, own)
+        await self._check_input(task, interface, given)
+        names = names_of(interface, given)
+        return {**await self._rendered(config, keychain, names), "input": names}
+
+    async def _check_input(self, task: Task, interface: Interface, given: Mapping[str, Any]) -> None:
+        await check_input(interface, task.kind, given)
+
+    async def _conforming(self, task: Task, interface: Interface, output: dict[str, Any]) -> dict[str, Any]:
+        """The output, as an error if the schema of the tool does not allow its data."""
+        try:
+            await check_output(interface, task.kind, output["data"])
+        except ToolFailure as failure:
+            return {**output, "status": "error", "error": {**clean(failure.error), "at": task.place.line}}
+        return output
 
     async def _rendered(
         self, tree: Tree, keychain: Mapping[str, View] | None = None, names: Mapping[str, Any] | None = None

@@ -1,0 +1,118 @@
+"""Looks up the tools of the catalog that a playbook calls, when it is registered."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from ..errors import Fault, InvalidPlaybook, NotFound
+from ..playbook.document import Document, Path, walk
+from ..playbook.faults import did_you_mean
+from ..playbook.grammar import AUTH_FIELDS
+from ..playbook.task_places import tasks_of
+from ..playbook.template import has_markers
+from ..playbook.tool_calls import KIND, TOOL_MISSING, ToolCall, calls_of, parts_of
+from ..store.catalog import CatalogVersion
+
+TOOL: Final = "Tool"
+# of one playbook
+MAX_TOOLS: Final = 100
+
+
+class Versions(Protocol):
+    """The catalog."""
+
+    async def get(self, path: str, version: int | None = None) -> CatalogVersion:
+        """Raises NotFound."""
+        ...
+
+    async def credential_kinds(self, names: list[str]) -> dict[str, list[str]]:
+        """The kinds of tools that may use each of these credentials, of those whose description names any."""
+        ...
+
+
+class ToolDefinitions:
+    def __init__(self, catalog: Versions) -> None:
+        self._catalog = catalog
+
+    async def parts(self, document: Document) -> dict[str, str]:
+        """What the calls in a playbook add to its text. Raises InvalidPlaybook with a fault for each that cannot be
+        resolved."""
+        calls = list(calls_of(document.root))
+        distinct = {(call.path, call.version) for _, call in calls}
+        if len(distinct) > MAX_TOOLS:
+            raise InvalidPlaybook(f"the playbook calls {len(distinct)} tools of the catalog, more than {MAX_TOOLS}")
+        found: dict[tuple[str, int | None], dict[str, str] | str] = {}
+        parts: dict[str, str] = {}
+        faults: list[Fault] = []
+        for path, call in calls:
+            key = (call.path, call.version)
+            if key not in found:
+                found[key] = await self._resolved(call)
+            answer = found[key]
+            if isinstance(answer, str):
+                faults.append(document.fault(answer, (*path, "path"), TOOL_MISSING))
+            else:
+                parts |= answer
+        faults += await self._unfit_credentials(document)
+        if faults:
+            raise InvalidPlaybook(str(faults[0]), faults=faults)
+        return parts
+
+    async def _resolved(self, call: ToolCall) -> dict[str, str] | str:
+        """What it adds, or why it cannot be resolved."""
+        try:
+            entry = await self._catalog.get(call.path, call.version)
+        except NotFound as error:
+            return f"{error.detail}; register the tool before what calls it"
+        if entry.kind != TOOL:
+            return f"{entry.path} is of kind {entry.kind}, not a tool"
+        return parts_of(call, entry.version, entry.content)
+
+    async def _unfit_credentials(self, document: Document) -> list[Fault]:
+        """Those whose description in the catalog does not let the kind of tool use them."""
+        named = list(_credentials(document))
+        kinds = await self._catalog.credential_kinds(sorted({name for _, _, name in named})) if named else {}
+        return [
+            document.fault(
+                f"the credential {name!r} may be used by {', '.join(kinds[name])} alone"
+                f"{did_you_mean(kind, kinds[name])}",
+                path,
+            )
+            for path, kind, name in named
+            if name in kinds and kind not in kinds[name]
+        ]
+
+
+def _credentials(document: Document) -> list[tuple[Path, str, str]]:
+    """(place, kind of tool, name) of the stored credentials that tasks name without a template."""
+    own = _own_names(document)
+    found: list[tuple[Path, str, str]] = []
+    for path, tool in tasks_of(document.root):
+        kind = tool.get("kind")
+        if not isinstance(kind, str) or kind == KIND:
+            continue
+        for key in sorted(AUTH_FIELDS & tool.keys()):
+            value = tool[key]
+            for at, name in walk(value, (*path, key)):
+                is_name = at[-1] in (key, "credential")
+                if is_name and isinstance(name, str) and not has_markers(name):
+                    stored = own.get(name, name)
+                    if stored is not None:
+                        found.append((at, kind, stored))
+    return found
+
+
+def _own_names(document: Document) -> dict[str, str | None]:
+    """What names mean that are no stored credential: entries of a keychain, and what a tool needs by its default."""
+    root = document.root if isinstance(document.root, dict) else {}
+    keychain = root.get("keychain")
+    names: dict[str, str | None] = {
+        entry["name"]: None
+        for entry in (keychain if isinstance(keychain, list) else ())
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str)
+    }
+    needed = root.get("credentials")
+    for name, one in needed.items() if isinstance(needed, dict) else ():
+        default = one.get("default") if isinstance(one, dict) else None
+        names[name] = default if isinstance(default, str) else name
+    return names
