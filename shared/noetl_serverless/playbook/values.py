@@ -86,7 +86,7 @@ def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -
         return True
     # the depth cannot exceed the number of brackets
     brackets = _count(content, b"[", levels + 1) + _count(content, b"{", levels + 1)
-    return brackets <= levels or not _is_deeper(value, levels)
+    return brackets <= levels or not is_deeper(value, levels)
 
 
 def has_nul(content: bytes | bytearray) -> bool:
@@ -105,7 +105,8 @@ def _count(content: bytes | bytearray, byte: bytes, limit: int) -> int:
     return limit
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether plain lists and dicts are nested deeper than `levels`."""
     level = [value] if type(value) in (dict, list) else []
     for _ in range(levels):
         if not level:
