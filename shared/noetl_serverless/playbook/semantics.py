@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from ..limits import IN_FLIGHT
-from . import grammar, model
+from . import declared_schemas, grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
 from .part import NAME_RULE
@@ -61,6 +61,8 @@ def tool_path(step: model.Step, base: Path, index: int) -> tuple[str | int, ...]
 
 def check(playbook: model.Playbook, kinds: Collection[str], faults: Faults) -> None:
     _Checker(playbook, kinds, faults).run()
+    if playbook.schemas is not None:
+        declared_schemas.check(playbook.schemas, faults)
 
 
 class _Checker:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..bounds import weight_of
 from ..faults import did_you_mean
@@ -15,10 +14,13 @@ from .fault import MAX_LISTED, SchemaFault, cut, given_phrase, listed, literal, 
 from .references import target
 from .secret_names import SecretNames, secret_names
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 # that are reported
 MAX_FAULTS: Final = 20
 # of a check, each about a microsecond
-MAX_WORK: Final = 1_000_000
+MAX_WORK: Final = 500_000
 # schemas that apply inside each other
 MAX_NESTED: Final = 150
 # of a schema, among which a similar one is looked for
@@ -446,6 +448,9 @@ def is_number(value: Any) -> bool:
 
 def exact(number: int | float) -> Fraction:
     """The number that its shortest text stands for."""
+    # few schemas need it
+    from fractions import Fraction
+
     return Fraction(repr(number)) if isinstance(number, float) else Fraction(number)
 
 

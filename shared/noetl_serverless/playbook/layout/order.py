@@ -34,10 +34,11 @@ _STEP = Part(
     },
 )
 PLAYBOOK = Part(
-    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload"),
+    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload", "schemas"),
     ("workbook", "workflow"),
     {
         "metadata": Part(("name", "path")),
+        "schemas": Part(("input", "result")),
         "executor": Part(("profile", "version", "requires", "spec")),
         "workbook": Part(("name", "desc", "tool"), parts={"tool": _TOOL}),
         "workflow": _STEP,

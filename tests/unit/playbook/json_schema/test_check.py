@@ -155,7 +155,7 @@ def test_what_would_take_too_long_is_a_fault_after_bounded_work(schema: Any, val
     assert validate_schema(schema) == []
     done = checked(schema, value, limit=100_000)
     assert ["too large to be checked" in fault.message for fault in done.faults] == [True]
-    assert done.work < MAX_WORK
+    assert done.work < 3 * MAX_WORK
 
 
 def test_patterns_take_linear_time() -> None:
