@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 
 from ...errors import InvalidPlaybook, InvalidRequest
+from ...playbook.document import plain_data
+from ...playbook.input_form import input_form
+from ...playbook.load import read_playbook
+from ...store.catalog import CatalogVersion
 from ..models.catalog import (
     CREDENTIAL,
     BatchResult,
     CatalogEntries,
     CatalogEntry,
+    Form,
+    FormEntry,
+    FormQuery,
     ListCatalog,
     PlanText,
     Register,
@@ -97,6 +105,31 @@ async def resource(call: Call) -> CatalogEntry:
     return CatalogEntry.of(await call.services.catalog.get(body.path, version))
 
 
+async def form(call: Call) -> Form:
+    query: FormQuery = call.query
+    entry = await call.services.catalog.get(call.path("path"), None if query.version == "latest" else query.version)
+    # a large playbook takes seconds to read
+    return await asyncio.to_thread(_form_of, entry)
+
+
+def _form_of(entry: CatalogVersion) -> Form:
+    root = plain_data(read_playbook(entry.content or "").root)
+    schemas, metadata = root.get("schemas") or {}, root["metadata"]
+    description = metadata.get("description")
+    fields = input_form(root.get("workload") or {}, schemas.get("input"))
+    return Form(
+        path=entry.path,
+        version=entry.version,
+        kind=entry.kind.lower(),
+        title=metadata["name"],
+        description_markdown=description if isinstance(description, str) else None,
+        exposed_in_ui=metadata.get("exposed_in_ui") is True,
+        fields=[FormEntry(**asdict(field)) for field in fields],
+        input_schema=schemas.get("input"),
+        result_schema=schemas.get("result"),
+    )
+
+
 async def plan(call: Call) -> PlanText:
     hash = call.path("hash")
     return PlanText(hash=hash, content=await call.services.catalog.text(hash))
@@ -149,6 +182,17 @@ OPERATIONS = (
         answer=CatalogEntry,
         body=Resource,
         audited=False,
+    ),
+    Operation(
+        "getPlaybookForm",
+        "GET",
+        "/api/catalog/{path:path}/ui_schema",
+        summary="Read a form for starting a playbook: its inputs with their types, defaults and descriptions",
+        tag="catalog",
+        roles=USERS,
+        handler=form,
+        answer=Form,
+        query=FormQuery,
     ),
     Operation(
         "getPlanText",
