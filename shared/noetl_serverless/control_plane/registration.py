@@ -7,6 +7,7 @@ import binascii
 import re
 
 from ..errors import InvalidPlaybook
+from ..playbook.called_inputs import calls_of
 from ..playbook.document import plain_data
 from ..store.catalog import NewPlaybook
 from ..tools.plans import load_checked
@@ -35,6 +36,7 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         payload=dict(plan.workload),
         steps=len(plan.steps),
         warnings=tuple(loaded.document.warnings),
+        calls=tuple(calls_of(loaded)),
     )
 
 

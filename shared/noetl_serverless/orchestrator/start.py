@@ -18,7 +18,7 @@ from ..errors import Conflict, Fault, InvalidInput, InvalidRequest, ValueFault
 from ..limits import INLINE_BYTES, WORKLOAD_BYTES
 from ..playbook.json_schema import check
 from ..playbook.plan import Plan
-from ..playbook.values import InvalidValue, stored
+from ..playbook.values import InvalidValue, merged, stored
 from ..ports import CatalogEntry
 from ..prices import budget_of
 from ..records import IdempotentStart, LoadedExecution
@@ -130,7 +130,7 @@ def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, An
     ctx = overrides.pop("ctx", {})
     if not isinstance(ctx, dict):
         raise InvalidRequest("payload.ctx must be an object")
-    workload = _merge(plan.workload, overrides)
+    workload = merged(plan.workload, overrides)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
@@ -224,11 +224,3 @@ def _new_execution(
 
 def _sorted(*timeouts: float | None) -> list[float]:
     return sorted(timeout for timeout in timeouts if timeout is not None)
-
-
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        before = merged.get(key)
-        merged[key] = _merge(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
-    return merged

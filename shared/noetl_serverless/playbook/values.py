@@ -77,6 +77,15 @@ def stored(value: Any, convert: Convert = refuse, levels: int = VALUE_DEPTH) -> 
         raise
 
 
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in overrides.items():
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
 def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -> bool:
     """Whether `value`, parsed from the JSON `content` by a parser that accepts neither NaN nor half of a surrogate
     pair, is as `stored` would make it. The check is cheap; after a False only `stored` can tell."""

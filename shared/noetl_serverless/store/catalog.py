@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ..errors import Fault, NotFound
+from ..playbook.called_inputs import CalledPlaybook
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id
@@ -45,6 +46,8 @@ class NewPlaybook:
     steps: int = 0
     # for whoever registers it; not stored
     warnings: tuple[Fault, ...] = ()
+    # what its steps give to other playbooks
+    calls: tuple[CalledPlaybook, ...] = ()
 
 
 class PostgresCatalog:

@@ -94,3 +94,15 @@ async def test_a_form_is_of_one_version(user: Client, playbook: str, declared: d
     assert len(first["fields"]) == 2
     assert (await user.get("/api/catalog/demo/nothing/ui_schema")).status == 404
     assert (await user.get("/api/catalog/demo/two/ui_schema?version=0")).status == 400
+
+
+async def test_what_a_step_gives_to_a_playbook_of_the_catalog_is_compared_at_registration(
+    user: Client, declared: dict[str, Any]
+) -> None:
+    text = (
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: caller, path: demo/caller}\nworkflow:\n"
+        "  - {step: call, tool: {kind: playbook, path: demo/two, input: {token: short}}}\n"
+    )
+    [warning] = (await user.post("/api/catalog/register", {"content": text})).json["warnings"]
+    assert (warning["code"], warning["line"]) == ("playbook.unfit_value", 5)
+    assert "short" not in warning["message"]

@@ -156,3 +156,25 @@ def test_older_forms_are_listed_beside_errors(lint: Callable[..., Result]) -> No
     assert "error: there is no step 'nowhere'" in error
     assert "warning: an older form: 'args' is called 'input' today" in warning
     assert last == "1 error, 1 warning"
+
+
+def test_the_input_of_a_playbook_in_the_same_folder_is_compared_with_its_schema(tmp_path: Path) -> None:
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\n"
+    (tmp_path / "child.yaml").write_text(
+        f"{head}metadata: {{name: c, path: t/child}}\nschemas: {{input: {{properties: {{n: {{type: integer}}}}}}}}\n"
+        "workflow:\n  - step: one\n"
+    )
+    parent = tmp_path / "parent.yaml"
+    parent.write_text(
+        f"{head}metadata: {{name: p, path: t/parent}}\nworkflow:\n"
+        "  - step: call\n    tool: {kind: playbook, path: t/child, input: {n: many}}\n"
+    )
+    done = CliRunner().invoke(app, ["lint", str(parent), "--json"])
+    [found] = json.loads(done.output)
+    assert (done.exit_code, found["code"], found["severity"], found["line"]) == (
+        0,
+        "playbook.unfit_value",
+        "warning",
+        6,
+    )
+    assert "t/child: /n: this must be an integer" in found["message"]

@@ -14,6 +14,7 @@ from ..options import JsonOption, read_text
 from ..output import command, echo, print_json
 from ..playbooks import STANDARD_INPUT, FilesArgument, playbook_files
 from ..script_files import with_found_scripts
+from ..unfit_calls import unfit_calls
 
 StrictOption = Annotated[bool, typer.Option("--strict", help="Report warnings as errors.")]
 
@@ -65,6 +66,8 @@ def _findings(text: str, file: str) -> list[dict[str, Any]]:
     text, not_sent = with_found_scripts(as_text(text), file)
     # why a file is missing, is said here; a script at a URL is read when the playbook is registered
     found = [*findings(not_sent, "error"), *(one for one in check(text) if one.code != SCRIPT_MISSING)]
+    if not any(one.severity == "error" for one in found):
+        found += findings(unfit_calls(text, file), "warning")
     found.sort(key=lambda one: (one.severity != "error", one.line or 0, one.column or 0))
     return [finding.to_dict() for finding in found]
 

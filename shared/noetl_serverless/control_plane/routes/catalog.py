@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 
-from ...errors import InvalidPlaybook, InvalidRequest
+from ...errors import Fault, InvalidPlaybook, InvalidRequest, NotFound
+from ...playbook.called_inputs import CalledPlaybook, faults_of
 from ...playbook.document import plain_data
 from ...playbook.input_form import input_form
 from ...playbook.load import read_playbook
-from ...store.catalog import CatalogVersion
+from ...store.catalog import CatalogVersion, NewPlaybook
 from ..models.catalog import (
     CREDENTIAL,
     BatchResult,
@@ -30,6 +31,9 @@ from ..models.catalog import (
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
+
+# calls of one playbook that are compared with what they call
+MAX_CALLS = 50
 
 
 async def register(call: Call) -> Registered:
@@ -64,6 +68,7 @@ async def _register(call: Call, body: Register) -> Registered:
     text = await call.services.scripts.complete(as_text(body.content))
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
     document = await asyncio.to_thread(document_of, text, strict=body.strict, is_local=call.services.is_local)
+    warnings = [*document.warnings, *await _unfit_calls(call, document)]
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(
@@ -72,8 +77,27 @@ async def _register(call: Call, body: Register) -> Registered:
         version=entry.version,
         catalog_id=str(entry.catalog_id),
         kind=entry.kind,
-        warnings=[Warning(**fault.to_dict()) for fault in document.warnings],
+        warnings=[Warning(**fault.to_dict()) for fault in warnings],
     )
+
+
+async def _unfit_calls(call: Call, document: NewPlaybook) -> list[Fault]:
+    """What the steps give to playbooks of the catalog that does not fit the schemas of these."""
+    found: list[Fault] = []
+    for called in document.calls[:MAX_CALLS]:
+        try:
+            entry = await call.services.catalog.get(called.path, called.version)
+        except NotFound:
+            # it may be registered later
+            continue
+        if "schemas" in entry.content:
+            found += await asyncio.to_thread(_faults_of, called, entry)
+    return found
+
+
+def _faults_of(called: CalledPlaybook, entry: CatalogVersion) -> list[Fault]:
+    root = plain_data(read_playbook(entry.content).root)
+    return list(faults_of(called, entry.payload, (root.get("schemas") or {}).get("input")))
 
 
 async def entries(call: Call) -> CatalogEntries:
