@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noetl_serverless.playbook.json_schema import check, checked, validate_schema
-from noetl_serverless.playbook.json_schema.check import MAX_FAULTS, MAX_WORK
+from noetl_serverless.playbook.json_schema.check import MAX_FAULTS
 
 NAMES = st.sampled_from(["a", "b", "ab"])
 SCALARS = (
@@ -147,15 +147,15 @@ def _doubling(levels: int) -> dict[str, Any]:
     ("schema", "value"),
     [
         (_doubling(40), "x"),
-        ({"items": {"pattern": "(.{1,15}){1,15}x"}}, ["a" * 1_000_000] * 5),
-        ({"items": {"anyOf": [{"enum": [[1]]}, {}]}}, [list(range(10_000))] * 1100),
+        ({"items": {"pattern": "(.{1,15}){1,15}x"}}, ["a" * 30_000] * 5),
+        ({"items": {"anyOf": [{"enum": [[1]]}, {}]}}, [list(range(10_000))] * 30),
     ],
 )
 def test_what_would_take_too_long_is_a_fault_after_bounded_work(schema: Any, value: Any) -> None:
     assert validate_schema(schema) == []
-    done = checked(schema, value, limit=100_000)
+    done = checked(schema, value, limit=20_000)
     assert ["too large to be checked" in fault.message for fault in done.faults] == [True]
-    assert done.work < 3 * MAX_WORK
+    assert done.work < 100_000
 
 
 def test_patterns_take_linear_time() -> None:
