@@ -5,12 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidPlaybook
-from ..playbook.called_inputs import calls_of
 from ..playbook.document import plain_data
 from ..store.catalog import NewPlaybook
 from ..tools.plans import load_checked
+
+if TYPE_CHECKING:
+    from ..playbook.called_inputs import CalledPlaybook
+    from ..playbook.load import LoadedPlaybook
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -36,8 +40,16 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         payload=dict(plan.workload),
         steps=len(plan.steps),
         warnings=tuple(loaded.document.warnings),
-        calls=tuple(calls_of(loaded)),
+        calls=_calls_of(loaded),
     )
+
+
+def _calls_of(loaded: LoadedPlaybook) -> tuple[CalledPlaybook, ...]:
+    if not any(step.parks for step in loaded.plan.steps.values()):
+        return ()
+    from ..playbook.called_inputs import calls_of
+
+    return tuple(calls_of(loaded))
 
 
 def as_text(content: str) -> str:

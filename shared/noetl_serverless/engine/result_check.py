@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ..playbook.json_schema import checked
 from ..playbook.plan import Plan, Step
 
 # in the `meta` of a reference
@@ -41,6 +40,8 @@ def may_be_last(plan: Plan, step: Step) -> bool:
 
 def verdict_on(schema: Mapping[str, Any], value: Any) -> dict[str, Any]:
     """What a worker notes of a value that it stores by reference."""
+    from ..playbook.json_schema import checked
+
     faults = [fault.to_dict() for fault in checked(schema, value).faults[:MAX_FAULTS]]
     return {"schema": _identity(schema), "faults": faults}
 
@@ -48,6 +49,9 @@ def verdict_on(schema: Mapping[str, Any], value: Any) -> dict[str, Any]:
 def check_result(schema: Mapping[str, Any], outcome: Mapping[str, Any]) -> ResultCheck:
     """`outcome`: of the last step, as in the state."""
     if "ref" not in outcome:
+        # few playbooks have schemas, and a cold start need not read how they are compared
+        from ..playbook.json_schema import checked
+
         done = checked(schema, outcome.get("data"))
         return ResultCheck(_error([fault.to_dict() for fault in done.faults]), work=done.work // PER_UNIT)
     verdict = (outcome["ref"].get("meta") or {}).get(VERDICT)

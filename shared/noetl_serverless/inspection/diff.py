@@ -11,7 +11,6 @@ from ..engine.canonical import canonical, plain
 from ..engine.events import Event
 from ..engine.replay import logical_order
 from ..engine.state import token_key
-from ..playbook.json_schema import check
 from ..playbook.plan import Plan
 from ..playbook.reads import Reads, merge
 from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
@@ -216,6 +215,8 @@ class _Comparison:
         plan = self.found.plan
         if plan.input_schema is None or plan.hash == self.found.recorded.hash or not self.log:
             return None
+        from ..playbook.json_schema import check
+
         faults = check(plan.input_schema, plain(self.redecided.state.workload))
         if not faults:
             return None

@@ -16,7 +16,6 @@ from ..engine.ids import execution_id
 from ..engine.state import State
 from ..errors import Conflict, Fault, InvalidInput, InvalidRequest, ValueFault
 from ..limits import INLINE_BYTES, WORKLOAD_BYTES
-from ..playbook.json_schema import check
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, merged, stored
 from ..ports import CatalogEntry
@@ -142,6 +141,9 @@ def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, An
 
 
 def _check_input(plan: Plan, workload: dict[str, Any]) -> None:
+    # few playbooks have schemas, and a cold start need not read how they are compared
+    from ..playbook.json_schema import check
+
     found = check(plan.input_schema or {}, workload)
     if not found:
         return

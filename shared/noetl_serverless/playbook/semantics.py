@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from ..limits import IN_FLIGHT
-from . import declared_schemas, grammar, model
+from . import grammar, model
 from .document import Path
 from .faults import Faults, did_you_mean
 from .part import NAME_RULE
@@ -62,6 +62,9 @@ def tool_path(step: model.Step, base: Path, index: int) -> tuple[str | int, ...]
 def check(playbook: model.Playbook, kinds: Collection[str], faults: Faults) -> None:
     _Checker(playbook, kinds, faults).run()
     if playbook.schemas is not None:
+        # few playbooks have them
+        from . import declared_schemas
+
         declared_schemas.check(playbook.schemas, faults)
 
 

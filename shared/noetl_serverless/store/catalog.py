@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from ..errors import Fault, NotFound
-from ..playbook.called_inputs import CalledPlaybook
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
+
+if TYPE_CHECKING:
+    from ..playbook.called_inputs import CalledPlaybook
 
 
 @dataclass(frozen=True, slots=True)

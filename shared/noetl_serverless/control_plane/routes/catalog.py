@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from ...errors import Fault, InvalidPlaybook, InvalidRequest, NotFound
-from ...playbook.called_inputs import CalledPlaybook, faults_of
 from ...playbook.document import plain_data
-from ...playbook.input_form import input_form
 from ...playbook.load import read_playbook
 from ...store.catalog import CatalogVersion, NewPlaybook
 from ..models.catalog import (
@@ -31,6 +30,9 @@ from ..models.catalog import (
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
+
+if TYPE_CHECKING:
+    from ...playbook.called_inputs import CalledPlaybook
 
 # calls of one playbook that are compared with what they call
 MAX_CALLS = 50
@@ -96,6 +98,8 @@ async def _unfit_calls(call: Call, document: NewPlaybook) -> list[Fault]:
 
 
 def _faults_of(called: CalledPlaybook, entry: CatalogVersion) -> list[Fault]:
+    from ...playbook.called_inputs import faults_of
+
     root = plain_data(read_playbook(entry.content).root)
     return list(faults_of(called, entry.payload, (root.get("schemas") or {}).get("input")))
 
@@ -137,6 +141,8 @@ async def form(call: Call) -> Form:
 
 
 def _form_of(entry: CatalogVersion) -> Form:
+    from ...playbook.input_form import input_form
+
     root = plain_data(read_playbook(entry.content or "").root)
     schemas, metadata = root.get("schemas") or {}, root["metadata"]
     description = metadata.get("description")
