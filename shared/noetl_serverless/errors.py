@@ -46,6 +46,18 @@ class Fault:
         return f"{place}{self.message}"
 
 
+@dataclass(frozen=True, slots=True)
+class ValueFault(Fault):
+    """A value that does not fit a schema; both are phrases, as in "an integer"."""
+
+    _: KW_ONLY
+    expected: str = ""
+    given: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**Fault.to_dict(self), "expected": self.expected, "given": self.given}
+
+
 class Problem(Exception):
     """An error that is reported to the caller."""
 
@@ -77,6 +89,13 @@ class Problem(Exception):
 
 class InvalidRequest(Problem):
     status, code, title = 400, "request.invalid", "The request is not valid"
+
+
+class InvalidInput(InvalidRequest):
+    """The workload of a start does not fit the schema that the playbook declares; nothing is started. Each of `faults`
+    is a ValueFault, with its pointer from the body of a request."""
+
+    status, code, title = 422, "input.invalid", "The input does not fit the playbook's schema"
 
 
 class InvalidPlaybook(Problem):

@@ -21,6 +21,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
     "The playbook": (
         Object("playbook", "Playbook", "the whole document"),
         Object("metadata", "Metadata", "`metadata`"),
+        Object("schemas", "Schemas", "`schemas`"),
         Object("workbook", "WorkbookTask", "`workbook`, each item"),
     ),
     "The executor": (

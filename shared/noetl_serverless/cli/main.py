@@ -34,6 +34,7 @@ from .commands import (
     stack,
     test,
 )
+from .input_help import RunCommand
 from .output import reflowed
 from .target import choose
 
@@ -71,7 +72,7 @@ app.command()(stack.up)
 app.command()(stack.down)
 app.command()(stack.status)
 app.command()(stack.token)
-app.command()(run.run)
+app.command(cls=RunCommand)(run.run)
 app.command()(catalog.register)
 app.command("list")(catalog.list_)
 app.command()(lint.lint)

@@ -41,6 +41,11 @@ def _playbooks_below(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*.y*ml") if is_yaml(file.name) and not file.name.endswith(TEST_SUFFIX))
 
 
+def is_playbook_file(name: str) -> bool:
+    """A name that ends like a file's counts as a file even if it does not exist, so that the error message says so."""
+    return name == STANDARD_INPUT or is_yaml(name) or Path(name).is_file()
+
+
 def is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
 

@@ -31,7 +31,7 @@ PROBLEMS = {
     "404": "The resource does not exist.",
     "409": "The state has changed, or the name is taken.",
     "413": "The body is too large.",
-    "422": "The playbook is not valid; `errors` lists the faults and their places.",
+    "422": "The playbook, or the input of a start, is not valid; `errors` lists the faults and their places.",
     "501": "This deployment cannot do this.",
     "503": "A service that the request needs is not available; try again.",
 }
@@ -39,6 +39,8 @@ PROBLEMS = {
 MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined", "pauseExecution", "resumeExecution")
+# operations that take a playbook, or its input
+MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")
 TAGS = {
     "executions": "Start, watch and stop executions.",
     "quarantine": "Inspect and resolve executions that the engine could not continue.",
@@ -157,7 +159,7 @@ def _problems(operation: Operation) -> list[str]:
         found.add("404")
     if operation.headers or operation.name in MAY_CONFLICT:
         found.add("409")
-    if operation.name in ("registerPlaybook", "retryQuarantined"):
+    if operation.name in MAY_NOT_FIT:
         found.add("422")
     if operation.name == "queryViews":
         found.add("501")
@@ -251,6 +253,8 @@ PROBLEM: dict[str, Any] = {
                     },
                     "line": {"type": "integer"},
                     "column": {"type": "integer"},
+                    "expected": {"type": "string", "description": "What the schema of the input takes there."},
+                    "given": {"type": "string", "description": "What is there; secrets are not repeated."},
                 },
             },
         },

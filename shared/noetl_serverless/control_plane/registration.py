@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import TYPE_CHECKING
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
@@ -12,6 +13,10 @@ from ..playbook.load import read_playbook
 from ..playbook.pools import Pools
 from ..store.catalog import NewResource
 from ..tools.plans import known_kinds, load_checked
+
+if TYPE_CHECKING:
+    from ..playbook.called_inputs import CalledPlaybook
+    from ..playbook.load import LoadedPlaybook
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
@@ -47,6 +52,7 @@ def document_of(
         payload=dict(plan.workload),
         steps=len(plan.workflow),
         warnings=tuple(loaded.document.warnings),
+        calls=_calls_of(loaded),
     )
 
 
@@ -63,6 +69,14 @@ def _resource_of(text: str) -> NewResource:
         payload=loaded.payload,
         warnings=tuple(loaded.document.warnings),
     )
+
+
+def _calls_of(loaded: LoadedPlaybook) -> tuple[CalledPlaybook, ...]:
+    if not any(step.parks for step in loaded.plan.steps.values()):
+        return ()
+    from ..playbook.called_inputs import calls_of
+
+    return tuple(calls_of(loaded))
 
 
 def as_text(content: str) -> str:

@@ -9,7 +9,7 @@ its place and the missing name. If it concerns one step only, that step fails, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..playbook.plan import AdmitRule, Arc, Plan, Step
@@ -26,6 +26,7 @@ from .evolve import apply, evolve, outcome_of
 from .ids import execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set
+from .result_check import ResultCheck, check_result
 from .state import State, split_token_key, token_key
 
 SKIPPED = "step.skipped"
@@ -372,9 +373,23 @@ class Decider(Decision):
             if self.state.tokens or self._failed:
                 return
         payload: dict[str, Any] = {"result_step": self.state.last} if self.state.last else {}
-        if warnings := [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]:
+        warnings = [_unmatched(step) for step, outcome in self.state.outcomes.items() if outcome.get("unmatched")]
+        if self.plan.result_schema is not None:
+            outcome = self.state.outcomes.get(self.state.last or "", {})
+            check = self.check_result(self.plan.result_schema, outcome)
+            self.size.add_work(check.work, self.state.last)
+            if check.error is not None:
+                self.fail(check.error, self.state.last)
+                return
+            if not check.known:
+                warnings.insert(0, _unchecked(self.state.last or ""))
+        if warnings:
             payload["warnings"] = warnings[:MAX_WARNINGS]
         self.emit(e.COMPLETED, payload)
+
+    def check_result(self, schema: Mapping[str, Any], outcome: Mapping[str, Any]) -> ResultCheck:
+        """`outcome`: of the last step."""
+        return check_result(schema, outcome)
 
     def begin(self, step: Step) -> None:
         generation = self.state.generations.get(step.name, 0) + 1
@@ -422,6 +437,14 @@ def _unmatched(step: str) -> dict[str, Any]:
         "next: {spec: {on_no_match: quiet}, arcs: [...]}"
     )
     return {"code": "routing.no_match", "step": step, "message": message}
+
+
+def _unchecked(step: str) -> dict[str, Any]:
+    message = (
+        f"the result of step '{step}' is stored by reference and was not compared with schemas.result: return it from "
+        "a step of one tool, or return less"
+    )
+    return {"code": "result.unchecked", "step": step, "message": message}
 
 
 DECIDE: dict[str, Callable[[Decider], None]] = {

@@ -202,11 +202,34 @@ class _Comparison:
     # -- the first divergence
 
     def _first(self) -> dict[str, Any] | None:
+        if (refused := self._refused()) is not None:
+            return refused
         diverged_at = self.redecided.divergence
         changed = self._first_changed(diverged_at.fact.seq if diverged_at is not None else None)
         if changed is not None:
             return changed
         return None if diverged_at is None else _divergence(diverged_at)
+
+    def _refused(self) -> dict[str, Any] | None:
+        """The start, if the new version would refuse it; the rest of the diff is as if it did not."""
+        plan = self.found.plan
+        if plan.input_schema is None or plan.hash == self.found.recorded.hash or not self.log:
+            return None
+        from ..playbook.json_schema import check
+
+        faults = check(plan.input_schema, plain(self.redecided.state.workload))
+        if not faults:
+            return None
+        start = self.log[0]
+        what = [f"input.invalid: {fault.pointer or 'the input'}: {fault.message}" for fault in faults]
+        return {
+            "seq": start.seq,
+            "event": start.type,
+            "step": None,
+            "generation": None,
+            "recorded": ["it was started"],
+            "now": ["its start would be refused", *what],
+        }
 
     def _first_changed(self, before: int | None) -> dict[str, Any] | None:
         """The first event that issues a step with other parameters, unless the decisions diverged before."""

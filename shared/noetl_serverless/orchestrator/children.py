@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..engine import events as e
 from ..engine.error import bounded
 from ..engine.events import Event
-from ..errors import InvalidPlaybook, InvalidRequest, NotFound, ResultStoreUnavailable
+from ..errors import InvalidInput, InvalidPlaybook, InvalidRequest, NotFound, ResultStoreUnavailable
 from ..limits import CHILD_DEPTH
 from .payloads import PAYLOAD_REF, Payloads
 from .plans import Plans
-from .start import initial_values
+from .start import PAYLOAD, initial_values
 from .transition import Transition
 
 # how long facts in the inbox may wait for a payload that cannot be read, in ms
@@ -37,6 +38,11 @@ async def resolve_child(playbooks: Plans, payloads: Payloads, transition: Transi
         return _error_fact(
             transition, fact, "child.invalid", f"playbook {child['path']} cannot be run: {invalid.detail}"
         )
+    except InvalidInput as unfit:
+        message = f"playbook {child['path']} cannot be started: {unfit.detail}"
+        # the payload of a child is no body of a request
+        faults = [{**fault.to_dict(), "pointer": fault.pointer.removeprefix(PAYLOAD)} for fault in unfit.faults]
+        return _error_fact(transition, fact, unfit.code, message, faults)
     except InvalidRequest as invalid:
         return _error_fact(
             transition, fact, "child.invalid", f"playbook {child['path']} cannot be started: {invalid.detail}"
@@ -64,8 +70,12 @@ async def resolve_child_again(
         return _error_fact(transition, fact, "child.invalid", f"its payload cannot be read: {away.detail}")
 
 
-def _error_fact(transition: Transition, fact: Event, code: str, message: str) -> Event:
-    error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False})
+def _error_fact(
+    transition: Transition, fact: Event, code: str, message: str, faults: Sequence[Mapping[str, Any]] = ()
+) -> Event:
+    """`faults`: of the payload."""
+    details = {"errors": list(faults)} if faults else {}
+    error = bounded({"kind": "playbook", "code": code, "message": message, "retryable": False, **details})
     command = transition.state.commands[fact.command_id or ""]
     payload = {"error": error, "meta": fact.payload.get("meta", {})}
     if command.frame is None:

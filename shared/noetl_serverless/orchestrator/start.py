@@ -14,13 +14,16 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.ids import execution_id
 from ..engine.state import State
-from ..errors import Conflict, Fault, InvalidRequest
+from ..errors import Conflict, Fault, InvalidInput, InvalidRequest, ValueFault
 from ..limits import INLINE_BYTES, WORKLOAD_BYTES
 from ..playbook.plan import Plan
-from ..playbook.values import InvalidValue, stored
+from ..playbook.values import InvalidValue, merged, stored
 from ..ports import CatalogEntry
 from ..prices import budget_of
 from ..records import IdempotentStart, LoadedExecution
+
+# the pointer to the payload in the body of a request
+PAYLOAD = "/payload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def new_root(
     idempotency_key: str | None,
     principal: Mapping[str, Any] | None = None,
 ) -> NewExecution:
-    """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
+    """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object, and
+    InvalidInput for one with which the workload does not fit its schema."""
     id = execution_id(at, secrets.token_hex(8))
     validated = validated_payload(payload)
     request_hash = _hash(entry.path, entry.version, validated) if idempotency_key else None
@@ -83,7 +87,7 @@ def validated_payload(value: Any) -> Any:
     try:
         return stored(value)
     except InvalidValue as error:
-        fault = Fault(error.rule, pointer="/payload" + error.pointer(), code="value.invalid")
+        fault = Fault(error.rule, pointer=PAYLOAD + error.pointer(), code="value.invalid")
         raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
 
 
@@ -130,18 +134,41 @@ def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapp
 
 def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], int]:
     """The workload and the ctx of an execution started with `payload`, and the workload's size in bytes of JSON.
-    Raises InvalidRequest."""
+    Raises InvalidRequest; InvalidInput if the workload does not fit the playbook's schema."""
     overrides = dict(payload)
     ctx = overrides.pop("ctx", {})
     if not isinstance(ctx, dict):
         raise InvalidRequest("payload.ctx must be an object")
-    workload = _merge(plan.workload, overrides)
+    workload = merged(plan.workload, overrides)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
     if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
         raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes; the limit is {INLINE_BYTES}")
+    if plan.input_schema is not None:
+        _check_input(plan, workload)
     return workload, ctx, size
+
+
+def _check_input(plan: Plan, workload: dict[str, Any]) -> None:
+    # few playbooks have schemas, and a cold start need not read how they are compared
+    from ..playbook.json_schema import check
+
+    found = check(plan.input_schema or {}, workload)
+    if not found:
+        return
+    faults = [
+        ValueFault(
+            f"{fault.pointer}: {fault.message}" if fault.pointer else fault.message,
+            pointer=f"{PAYLOAD}{fault.pointer}",
+            code=InvalidInput.code,
+            expected=fault.expected,
+            given=fault.given,
+        )
+        for fault in found
+    ]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    raise InvalidInput(f"the input does not fit the schema of {plan.path}: {faults[0].message}{more}", faults=faults)
 
 
 def _new_execution(
@@ -209,11 +236,3 @@ def _new_execution(
 
 def _sorted(*timeouts: float | None) -> list[float]:
     return sorted(timeout for timeout in timeouts if timeout is not None)
-
-
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in overrides.items():
-        before = merged.get(key)
-        merged[key] = _merge(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
-    return merged

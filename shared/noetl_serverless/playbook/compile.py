@@ -78,6 +78,7 @@ class _Compiler:
             for name, listed in targets.items()
         }
         metadata = self.playbook.metadata
+        schemas = self.playbook.schemas or model.Schemas()
         back_sources, cycles = bodies(targets, back_edges)
         return Plan(
             # of the document as its author wrote it, so that it does not depend on how older forms are read
@@ -102,6 +103,8 @@ class _Compiler:
             weight=spec.weight,
             budget=_budget(spec.budget),
             keychain=self.keychain,
+            input_schema=plain_data(schemas.input),
+            result_schema=plain_data(schemas.result),
             durability=spec.durability,
         )
 

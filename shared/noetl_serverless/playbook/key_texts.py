@@ -141,6 +141,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
             "Inputs with their defaults, as plain data: templates in it are not rendered. The payload of a start is "
             "merged into it. Templates read it as workload.NAME"
         ),
+        "schemas": "What the workload and the result have to look like",
         "workbook": "Tasks that steps use by name, with kind: workbook",
         "workflow": "The steps. Executions begin with the first one, unless executor.spec.entry_step names another",
     },

@@ -10,7 +10,16 @@ from jinja2 import nodes
 
 from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook, pointer_keys
-from . import grammar, not_undone, own_fields, sandbox, undefined_names, unread_input, unused_names
+from . import (
+    declared_schemas,
+    grammar,
+    not_undone,
+    own_fields,
+    sandbox,
+    undefined_names,
+    unread_input,
+    unused_names,
+)
 from .code_spellings import compared_codes
 from .code_templates import templates_in_code
 from .document import Path, walk
@@ -58,6 +67,7 @@ def warnings(loaded: LoadedPlaybook) -> list[Finding]:
     own_fields.check(loaded.plan, faults)
     unused_names.check(loaded.document, faults)
     unread_input.check(loaded.playbook, loaded.plan, faults)
+    declared_schemas.check_defaults(loaded.plan, faults)
     # older forms have been warned of when they were rewritten, surprises of YAML when it was read
     found = [*loaded.document.warnings, *loaded.document.surprises, *faults.sorted()]
     return findings(sorted(found, key=lambda fault: (fault.line or 0, fault.column or 0)), "warning")

@@ -576,6 +576,25 @@ class Metadata(Part):
     capabilities: list[str] = Field([], description="What it can do, by which agents are found")
 
 
+class Schemas(Part):
+    """JSON Schemas (draft 2020-12) of what an execution is started with and of what it returns. `$ref` names places in
+    the same schema, patterns are those of RE2, and `format` only describes."""
+
+    input: dict[str, Any] | None = Field(
+        None,
+        description=(
+            "Schema of the workload with the payload merged into it. A start that does not fit is refused with "
+            "input.invalid. Defaults belong in the workload. Values of properties with writeOnly or x-secret are not "
+            "repeated in errors"
+        ),
+    )
+    result: dict[str, Any] | None = Field(
+        None,
+        description="Schema of the result of the last step. An execution whose result does not fit fails with "
+        "result.invalid",
+    )
+
+
 class Playbook(Part):
     legacy = grammar.ROOT_LEGACY
 
@@ -585,6 +604,7 @@ class Playbook(Part):
     executor: Executor | None = None
     keychain: list[AnyEntry] = Field([], max_length=MAX_ENTRIES)
     workload: dict[str, Any] = {}
+    schemas: Schemas | None = None
     workbook: list[WorkbookTask] = []
     workflow: list[Step] = Field(min_length=1, max_length=MAX_STEPS)
 

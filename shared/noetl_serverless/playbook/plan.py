@@ -271,6 +271,9 @@ class Plan:
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None
+    # JSON Schemas of the workload and of the result
+    input_schema: Mapping[str, Any] | None = None
+    result_schema: Mapping[str, Any] | None = None
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
     # step -> pool, for steps that name none and do not run on "shared"; a matter of the deployment, not of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)

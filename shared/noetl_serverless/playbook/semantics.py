@@ -61,6 +61,11 @@ def tool_path(step: model.Step, base: Path, index: int) -> tuple[str | int, ...]
 
 def check(playbook: model.Playbook, kinds: Collection[str], faults: Faults) -> None:
     _Checker(playbook, kinds, faults).run()
+    if playbook.schemas is not None:
+        # few playbooks have them
+        from . import declared_schemas
+
+        declared_schemas.check(playbook.schemas, faults)
 
 
 class _Checker:

@@ -12,6 +12,7 @@ from jinja2 import nodes
 
 from ..errors import pointer_keys
 from .faults import Faults, did_you_mean
+from .input_form import input_form
 from .plan import Plan
 from .sandbox import GLOBALS
 from .scope import RESERVED, older_names
@@ -44,6 +45,7 @@ class _Names:
         self.plan = plan
         self.faults = faults
         self.ctx = assigned(plan, "ctx")
+        self.inputs = {field.name for field in input_form(plan.workload, plan.input_schema)}
         self.order = _Order(plan)
 
     def run(self) -> None:
@@ -62,7 +64,7 @@ class _Names:
             return
         if name in RESERVED:
             yield from self._reserved(site, name, segments or frozenset())
-        elif name in site.names or name in site.iter or name in self.ctx or name in self.plan.workload:
+        elif name in site.names or name in site.iter or name in self.ctx or name in self.inputs:
             return
         elif name in self.plan.steps:
             yield from self._step(site, name, segments)
@@ -73,7 +75,7 @@ class _Names:
                 *site.names,
                 *site.iter,
                 *self.ctx,
-                *self.plan.workload,
+                *self.inputs,
                 *self.plan.steps,
                 *RESERVED - site.absent,
             }
@@ -89,7 +91,7 @@ class _Names:
             yield name, f"'{name}' has no value here: only {where} can read it", CODE
             return
         known, text = {
-            "workload": (self.plan.workload.keys(), "the workload has no '{}'{}: the caller must pass it"),
+            "workload": (self.inputs, "the workload has no '{}'{}: the caller must pass it"),
             "ctx": (self.ctx, "nothing sets ctx.{}{}: the caller must pass it in 'ctx'"),
             "iter": (site.iter, "nothing sets iter.{} in this step{}"),
             "step": (site.locals, "no rule of this step sets step.{}{}"),

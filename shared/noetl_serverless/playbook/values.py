@@ -77,6 +77,15 @@ def stored(value: Any, convert: Convert = refuse, levels: int = VALUE_DEPTH) -> 
         raise
 
 
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects are merged key by key, everything else is replaced."""
+    result = dict(base)
+    for key, value in overrides.items():
+        before = result.get(key)
+        result[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
 def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -> bool:
     """Whether `value`, parsed from the JSON `content` by a parser that accepts neither NaN nor half of a surrogate
     pair, is as `stored` would make it. The check is cheap; after a False only `stored` can tell."""
@@ -86,7 +95,7 @@ def as_read(value: Any, content: bytes | bytearray, levels: int = VALUE_DEPTH) -
         return True
     # the depth cannot exceed the number of brackets
     brackets = _count(content, b"[", levels + 1) + _count(content, b"{", levels + 1)
-    return brackets <= levels or not _is_deeper(value, levels)
+    return brackets <= levels or not is_deeper(value, levels)
 
 
 def has_nul(content: bytes | bytearray) -> bool:
@@ -105,7 +114,8 @@ def _count(content: bytes | bytearray, byte: bytes, limit: int) -> int:
     return limit
 
 
-def _is_deeper(value: Any, levels: int) -> bool:
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether plain lists and dicts are nested deeper than `levels`."""
     level = [value] if type(value) in (dict, list) else []
     for _ in range(levels):
         if not level:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -15,6 +15,9 @@ from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
+
+if TYPE_CHECKING:
+    from ..playbook.called_inputs import CalledPlaybook
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ class NewResource:
     steps: int = 0
     # for whoever registers it; not stored
     warnings: tuple[Fault, ...] = ()
+    # what its steps give to other playbooks
+    calls: tuple[CalledPlaybook, ...] = ()
 
 
 class PostgresCatalog:

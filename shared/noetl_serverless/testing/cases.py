@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from ..engine.canonical import canonical, plain
 from ..engine.replay import logical_order
+from ..errors import InvalidInput
 from ..inspection.trace import trace
 from ..playbook.document import Path
 from ..playbook.plan import Plan
@@ -62,13 +63,16 @@ async def run_case(
     began = time.monotonic()
     stand_in = _StandIn(plan, case, began + seconds)
     kinds = {task.kind for step in plan.steps.values() for task in step.tasks}
-    run = await run_playbook(
-        playbook,
-        case.workload,
-        tools=dict.fromkeys(kinds, stand_in),
-        expressions=list(case.expect.values),
-        stop=lambda: stand_in.problem is not None or stand_in.is_late,
-    )
+    try:
+        run = await run_playbook(
+            playbook,
+            case.workload,
+            tools=dict.fromkeys(kinds, stand_in),
+            expressions=list(case.expect.values),
+            stop=lambda: stand_in.problem is not None or stand_in.is_late,
+        )
+    except InvalidInput as unfit:
+        run = _refused(unfit, case)
     problem = stand_in.problem
     if problem is None and stand_in.is_late:
         problem = f"it did not end within {seconds:g} s"
@@ -78,6 +82,21 @@ async def run_case(
         seconds=time.monotonic() - began,
         mismatches=[] if problem else list(_compare(file, case, plan, run, stand_in.calls)),
         problem=problem,
+    )
+
+
+def _refused(unfit: InvalidInput, case: BoundCase) -> PlaybookRun:
+    """What is not started, because its input does not fit, as a run that has failed at once."""
+    error = {"kind": "playbook", "code": unfit.code, "message": unfit.detail}
+    return PlaybookRun(
+        status="failed",
+        result=None,
+        error=error,
+        outcomes={},
+        events=[],
+        calls=[],
+        values=dict.fromkeys(case.expect.values),
+        waited=0.0,
     )
 
 

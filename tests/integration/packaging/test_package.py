@@ -176,8 +176,8 @@ def test_sizes_are_within_their_limits_and_as_the_manifest_says(packages: Path) 
         size = sum(path.stat().st_size for path in (packages / name).rglob("*") if path.is_file())
         assert size == package["unzipped_bytes"] <= SPECS[name].package_mb * MEGABYTE
     bounds = {name: SPECS[name].package_mb for name in ("gateway", "control_plane", "reconciler")}
-    # the control plane holds calls of tools against JSON Schemas
-    assert bounds == {"gateway": 25, "control_plane": 27, "reconciler": 25}
+    # the control plane holds calls of tools, and inputs, against JSON Schemas
+    assert bounds == {"gateway": 25, "control_plane": 27, "reconciler": 27}
 
 
 def test_the_same_input_gives_the_same_zip(packages: Path, tmp_path: Path) -> None:

@@ -165,3 +165,25 @@ def test_a_pool_that_functions_yaml_does_not_have_is_a_warning(lint: Callable[..
     assert done.exit_code == 0, "the deployment may have more pools"
     assert "warning: the deployment has no pool 'attic'; it has cpu, data, gpu, io, shared" in done.output
     assert "duckdb needs the pool data" in lint(HEAD + step.format("io", "duckdb, query: SELECT 1")).output
+
+
+def test_the_input_of_a_playbook_in_the_same_folder_is_compared_with_its_schema(tmp_path: Path) -> None:
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\n"
+    (tmp_path / "child.yaml").write_text(
+        f"{head}metadata: {{name: c, path: t/child}}\nschemas: {{input: {{properties: {{n: {{type: integer}}}}}}}}\n"
+        "workflow:\n  - step: one\n"
+    )
+    parent = tmp_path / "parent.yaml"
+    parent.write_text(
+        f"{head}metadata: {{name: p, path: t/parent}}\nworkflow:\n"
+        "  - step: call\n    tool: {kind: playbook, path: t/child, input: {n: many}}\n"
+    )
+    done = CliRunner().invoke(app, ["lint", str(parent), "--json"])
+    [found] = json.loads(done.output)
+    assert (done.exit_code, found["code"], found["severity"], found["line"]) == (
+        0,
+        "playbook.unfit_value",
+        "warning",
+        6,
+    )
+    assert "t/child: /n: this must be an integer" in found["message"]

@@ -139,6 +139,19 @@ def test_exclusive_arcs_depend_on_the_answer(test: Test) -> None:
     assert done.exit_code == 0, done.output
 
 
+def test_a_workload_that_does_not_fit_is_a_run_that_has_failed(test: Test) -> None:
+    text = playbook(http("a"), head="schemas: {input: {required: [n]}, result: {type: integer}}\n")
+    expected = (
+        "  - {name: fits, workload: {n: 1}, tools: {a: {result: 1}}, expect: {result: 1}}\n"
+        "  - {name: input, expect: {error: {code: input.invalid}, calls: {a: 0}}}\n"
+        "  - {name: result, workload: {n: 1}, tools: {a: {result: x}}, "
+        "expect: {error: {code: result.invalid, step: a}}}\n"
+    )
+    done = test(text, expected)
+    assert done.exit_code == 0, done.output
+    assert "input.invalid" in shown(test(text, "  - {name: unexpected, expect: {result: 1}}\n"))
+
+
 def test_inclusive_arcs_lead_to_a_join_that_runs_once(test: Test) -> None:
     arcs = "next: {spec: {mode: inclusive}, arcs: [{step: b}, {step: c, when: '{{ output.data.n > 1 }}'}]}"
     to_join = "next: {arcs: [{step: d}]}"

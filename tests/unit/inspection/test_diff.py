@@ -400,3 +400,29 @@ def test_of_a_stored_collection_the_sum_is_shown() -> None:
     found = against(run, flow.replace("load.rows", "[1, 2]"))
     changes = {change.where: (change.recorded, change.now) for change in found.reparameterised["each"]}
     assert changes["loop items"] == ({"count": 2, "sha256": "s"}, [1, 2])
+
+
+RETURNS = """
+- {step: a, tool: {kind: noop}}
+"""
+
+
+def test_a_version_whose_schema_refuses_the_input_parts_at_the_start() -> None:
+    run = Run(RETURNS, payload={"n": 1})
+    run.done("a", 1)
+    found = against(run, RETURNS, "workload: {n: 0}\nschemas: {input: {properties: {n: {type: string}}}}\n")
+    assert not found.empty
+    assert found.divergence is not None
+    assert (found.divergence["seq"], found.divergence["event"]) == (1, "playbook.initialized")
+    assert found.divergence["now"][1] == "input.invalid: /n: this must be a string, not 1"
+    assert against(run, RETURNS, "workload: {n: 0}\nschemas: {input: {properties: {n: {type: integer}}}}\n").empty
+
+
+def test_a_version_whose_schema_refuses_the_result_parts_at_the_end() -> None:
+    run = Run(RETURNS)
+    run.done("a", 1)
+    found = against(run, RETURNS, "schemas: {result: {type: string}}\n")
+    assert found.divergence is not None
+    assert (found.ending[0]["status"], found.ending[1]["status"]) == ("completed", "failed")
+    assert "does not fit schemas.result" in str(found.ending[1])
+    assert against(run, RETURNS, "schemas: {result: {type: integer}}\n").empty

@@ -15,6 +15,7 @@ from ..options import JsonOption, read_text
 from ..output import command, echo, print_json
 from ..playbooks import STANDARD_INPUT, FilesArgument, playbook_files
 from ..script_files import with_found_scripts
+from ..unfit_calls import unfit_calls
 
 if TYPE_CHECKING:
     from ...errors import Fault
@@ -77,6 +78,8 @@ def _findings(text: str, file: str) -> list[dict[str, Any]]:
         *findings(not_sent, "error"),
         *(one for one in check(text, _pool_faults) if one.code not in (SCRIPT_MISSING, TOOL_MISSING)),
     ]
+    if not any(one.severity == "error" for one in found):
+        found += findings(unfit_calls(text, file), "warning")
     found.sort(key=lambda one: (one.severity != "error", one.line or 0, one.column or 0))
     return [finding.to_dict() for finding in found]
 

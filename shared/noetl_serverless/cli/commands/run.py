@@ -15,8 +15,9 @@ from ..dry_run import lines as dry_run_lines
 from ..ending import failed_counts, status_notes
 from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
-from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, read_text, workload
+from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, as_declared, read_text, workload
 from ..output import command, console, echo, fault_line, print_json, result, show
+from ..playbooks import is_playbook_file
 from ..progress import Progress, StepRow, line, lines
 from ..script_files import with_script_files
 from ..target import running_or_own_stack, running_stack
@@ -59,7 +60,7 @@ def run(
     an unknown result; a condition that reads one is followed both ways. Exit status 1 if a path fails.
     """
     values = workload(payload, assignments)
-    text = with_script_files(read_text(playbook), playbook) if _is_file(playbook) else None
+    text = with_script_files(read_text(playbook), playbook) if is_playbook_file(playbook) else None
     if text is not None and version is not None:
         raise WrongUse("--version works only with registered playbooks, not with files")
     if not dry and (answer or answers):
@@ -72,15 +73,17 @@ def run(
                 text = client.post("/api/catalog/resource", {"path": playbook, "version": version or "latest"})[
                     "content"
                 ]
-        _dry_run(playbook, text, values, (answers, answer or []), strict=strict, as_json=as_json)
+        _dry_run(playbook, text, values, (answers, answer or []), assignments, strict=strict, as_json=as_json)
         return
     with running_stack(data) if no_wait else running_or_own_stack(data) as client:
         path = playbook
         if text is not None:
             entry = register_text(client, playbook, text, strict=strict, quiet=as_json)
             path, version = entry["path"], entry["version"]
-        if values and not as_json:
+        if values and (assignments or not as_json):
             entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
+            values = as_declared(values, assignments, entry["content"])
+        if values and not as_json:
             for warning in unknown_values(values, entry["payload"] or {}, entry["content"]):
                 echo(warning)
         execution_id = client.execute(path, version, values)
@@ -105,12 +108,14 @@ def _dry_run(
     text: str,
     values: dict[str, Any],
     answers: tuple[Path | None, list[str]],
+    assignments: list[str] | None,
     *,
     strict: bool,
     as_json: bool,
 ) -> None:
     """`name` of the playbook in messages; `answers`: the file and what is given directly."""
     plan, warnings = plan_to_run(text, name, strict=strict)
+    values = as_declared(values, assignments, text)
     done = dry_run_of(plan, values, answers_of(plan, *answers))
     document = done.document()
     if as_json:
@@ -219,8 +224,3 @@ def _print_started(execution_id: str, as_json: bool) -> None:
         print_json({"execution_id": execution_id, "status": "RUNNING", **nothing})
     else:
         echo(f"started execution {execution_id}")
-
-
-def _is_file(playbook: str) -> bool:
-    """A name that ends like a file's counts as a file even if it does not exist, so that the error message says so."""
-    return playbook == "-" or playbook.endswith((".yaml", ".yml")) or Path(playbook).is_file()

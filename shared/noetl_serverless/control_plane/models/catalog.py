@@ -42,6 +42,42 @@ class Register(RequestModel):
     strict: bool = Field(default=False, description="Refuse older forms of the language instead of warning about them.")
 
 
+class FormQuery(RequestModel):
+    version: Annotated[int, Field(ge=1, lt=1 << 31)] | Literal["latest"] = Field(
+        default="latest", description="Version of the playbook."
+    )
+
+
+class FormEntry(AnswerModel):
+    """One value that a start may give."""
+
+    name: str = Field(description="Key of the workload, or of the object that the field is in.")
+    kind: Literal["string", "integer", "number", "boolean", "object", "array", "null", "enum", "any"]
+    default: Any = Field(default=None, description="Value of the playbook's workload; null for a secret.")
+    description: str | None = None
+    required: bool = Field(default=False, description="Whether a start has to give it.")
+    secret: bool = Field(default=False, description="Whether its schema has writeOnly or x-secret.")
+    credential_glob: str | None = Field(
+        default=None, description="It is the name of a credential that fits this, as `x-credential` of its schema says."
+    )
+    options: list[Any] | None = Field(default=None, description="What it may be, for kind enum.")
+    children: list[FormEntry] | None = Field(default=None, description="The fields of an object.")
+
+
+class Form(AnswerModel):
+    """A form for starting a playbook."""
+
+    path: str
+    version: int
+    kind: str
+    title: str | None = Field(default=None, description="Name of the playbook.")
+    description_markdown: str | None = Field(default=None, description="`metadata.description` of the playbook.")
+    exposed_in_ui: bool = Field(default=False, description="`metadata.exposed_in_ui` of the playbook.")
+    fields: list[FormEntry] = Field(description="From the schema of the input, then from the workload.")
+    input_schema: dict[str, Any] | None = Field(default=None, description="`schemas.input` of the playbook.")
+    result_schema: dict[str, Any] | None = Field(default=None, description="`schemas.result` of the playbook.")
+
+
 class Warning(AnswerModel):
     """Something in the document that is accepted and should be written differently. Line and column count from 1."""
 

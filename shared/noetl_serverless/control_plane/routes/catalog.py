@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound
+from ...playbook.document import plain_data
+from ...playbook.load import read_playbook
 from ...store.catalog import CatalogVersion
 from ..models.catalog import (
     CREDENTIAL,
     BatchResult,
     CatalogEntries,
     CatalogEntry,
+    Form,
+    FormEntry,
+    FormQuery,
     ListAgents,
     ListCatalog,
     PlanText,
@@ -33,8 +40,13 @@ from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
 
+if TYPE_CHECKING:
+    from ...playbook.called_inputs import CalledPlaybook
+
 # what clients of the original send for whatever they register
 ANY = "Playbook"
+# calls of one playbook that are compared with what they call
+MAX_CALLS = 50
 
 
 async def register(call: Call) -> Registered:
@@ -75,6 +87,7 @@ async def _register(call: Call, body: Register) -> Registered:
     if body.resource_type not in (None, ANY, document.kind):
         message = f"the document is of kind {document.kind}, not {body.resource_type}"
         raise InvalidPlaybook(message, faults=[Fault(message, pointer="/kind", code="playbook.invalid_value")])
+    warnings = [*document.warnings, *await _unfit_calls(call, document)]
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(
@@ -83,8 +96,29 @@ async def _register(call: Call, body: Register) -> Registered:
         version=entry.version,
         catalog_id=str(entry.catalog_id),
         kind=entry.kind,
-        warnings=[Warning(**fault.to_dict()) for fault in document.warnings],
+        warnings=[Warning(**fault.to_dict()) for fault in warnings],
     )
+
+
+async def _unfit_calls(call: Call, document: NewResource) -> list[Fault]:
+    """What the steps give to playbooks of the catalog that does not fit the schemas of these."""
+    found: list[Fault] = []
+    for called in document.calls[:MAX_CALLS]:
+        try:
+            entry = await call.services.catalog.get(called.path, called.version)
+        except NotFound:
+            # it may be registered later
+            continue
+        if "schemas" in entry.content:
+            found += await asyncio.to_thread(_faults_of, called, entry)
+    return found
+
+
+def _faults_of(called: CalledPlaybook, entry: CatalogVersion) -> list[Fault]:
+    from ...playbook.called_inputs import faults_of
+
+    root = plain_data(read_playbook(entry.content).root)
+    return list(faults_of(called, entry.payload, (root.get("schemas") or {}).get("input")))
 
 
 async def entries(call: Call) -> CatalogEntries:
@@ -193,6 +227,33 @@ async def resource(call: Call) -> CatalogEntry:
     assert body.path is not None
     version = None if body.version == "latest" else body.version
     return CatalogEntry.of(await call.services.catalog.get(body.path, version))
+
+
+async def form(call: Call) -> Form:
+    query: FormQuery = call.query
+    entry = await call.services.catalog.get(call.path("path"), None if query.version == "latest" else query.version)
+    # a large playbook takes seconds to read
+    return await asyncio.to_thread(_form_of, entry)
+
+
+def _form_of(entry: CatalogVersion) -> Form:
+    from ...playbook.input_form import input_form
+
+    root = plain_data(read_playbook(entry.content or "").root)
+    schemas, metadata = root.get("schemas") or {}, root["metadata"]
+    description = metadata.get("description")
+    fields = input_form(root.get("workload") or {}, schemas.get("input"))
+    return Form(
+        path=entry.path,
+        version=entry.version,
+        kind=entry.kind.lower(),
+        title=metadata["name"],
+        description_markdown=description if isinstance(description, str) else None,
+        exposed_in_ui=metadata.get("exposed_in_ui") is True,
+        fields=[FormEntry(**asdict(field)) for field in fields],
+        input_schema=schemas.get("input"),
+        result_schema=schemas.get("result"),
+    )
 
 
 async def plan(call: Call) -> PlanText:
@@ -307,6 +368,17 @@ OPERATIONS = (
         answer=CatalogEntry,
         body=Resource,
         audited=False,
+    ),
+    Operation(
+        "getPlaybookForm",
+        "GET",
+        "/api/catalog/{path:path}/ui_schema",
+        summary="Read a form for starting a playbook: its inputs with their types, defaults and descriptions",
+        tag="catalog",
+        roles=USERS,
+        handler=form,
+        answer=Form,
+        query=FormQuery,
     ),
     Operation(
         "getPlanText",

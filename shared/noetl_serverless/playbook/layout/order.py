@@ -35,11 +35,12 @@ _STEP = Part(
 )
 PLAYBOOK = Part(
     # input, output, credentials and tool are those of a tool of the catalog
-    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload", "input", "output", "credentials"),
+    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload", "schemas", "input", "output", "credentials"),
     ("tool", "workbook", "workflow"),
     {
         "tool": _TOOL,
         "metadata": Part(("name", "path")),
+        "schemas": Part(("input", "result")),
         "executor": Part(("profile", "version", "requires", "spec")),
         "workbook": Part(("name", "desc", "tool"), parts={"tool": _TOOL}),
         "workflow": _STEP,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import orjson
 
 from ...engine.digest import items_digest, stable_digest
+from ...engine.result_check import VERDICT, may_be_last, verdict_on
 from ...error_codes import former_code
 from ...errors import Problem
 from ...limits import INLINE_BYTES, META_BYTES
@@ -119,6 +121,10 @@ class Executor:
 
     async def _step_outcome(self, job: Job, result: TaskResult, *, select: bool = True) -> Outcome:
         stored = {"ref": result.ref} if result.ref is not None else await self._store(job, result.data, select=select)
+        schema = job.plan.result_schema
+        if schema is not None and result.ref is None and "ref" in stored and may_be_last(job.plan, job.step):
+            # in a thread, since a large one takes a while
+            stored["ref"]["meta"][VERDICT] = await asyncio.to_thread(_verdict, schema, result.data)
         return Outcome(
             execution_id=job.command.execution_id,
             command_id=job.command.command_id,
@@ -196,6 +202,11 @@ def _selection(step: Step) -> list[tuple[str, str]]:
 def _digest(start: int, items: list[Any]) -> str:
     """The digest of the items as read back from JSON, which is the form that small results have in the log."""
     return f"{items_digest(start, orjson.loads(dump(items))):064x}"
+
+
+def _verdict(schema: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    """Of the value as read back from JSON."""
+    return verdict_on(schema, orjson.loads(dump(data)))
 
 
 class _Malformed(Problem):
