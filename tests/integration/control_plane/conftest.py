@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -111,6 +112,21 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+@dataclass
+class Clock:
+    """The control plane's, ahead of the real one by `minutes`."""
+
+    minutes: float = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=self.minutes)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def watchers() -> Watchers:
     return Watchers()
@@ -122,7 +138,7 @@ def results_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
+def app(database: Database, watchers: Watchers, results_url: str, clock: Clock) -> Starlette:
     catalog = PostgresCatalog(database)
     results = FsspecResultStore(results_url)
     notifications = Notifications(None, None)
@@ -136,6 +152,7 @@ def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
         catalog=catalog,
         watchers=watchers,
         results=lambda: results,
+        now=clock.now,
     )
 
 

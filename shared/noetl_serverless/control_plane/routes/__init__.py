@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    analysis,
     archives,
     catalog,
     commands,
@@ -24,6 +25,7 @@ OPERATIONS = (
     *execute.OPERATIONS,
     *events.OPERATIONS,
     *executions.OPERATIONS,
+    *analysis.OPERATIONS,
     *runs.OPERATIONS,
     *quarantine.OPERATIONS,
     *replay.OPERATIONS,
