@@ -38,7 +38,7 @@ PROBLEMS = {
 # operations that look up something which their path does not name
 MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
-MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined")
+MAY_CONFLICT = ("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined")
 # operations that are not available in every deployment, or in none
 MAY_BE_UNSUPPORTED = ("queryViews", "analyzeExecutionWithModel")
 TAGS = {
