@@ -74,6 +74,7 @@ def create_app(
     archive = ArchiveReader(archives, stored)
     services = Services(
         is_local=settings.host == "local",
+        allow_private_http=settings.http_allow_private,
         orchestrator=orchestrator,
         catalog=catalog or PostgresCatalog(database),
         scripts=ScriptReader(

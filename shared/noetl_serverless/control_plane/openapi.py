@@ -36,7 +36,14 @@ PROBLEMS = {
     "503": "A service that the request needs is not available; try again.",
 }
 # operations that look up something which their path does not name
-MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
+MAY_NOT_FIND = (
+    "getCatalogEntry",
+    "createSchedule",
+    "getLoopResults",
+    "acquireSecret",
+    "storeSecret",
+    "createGoogleToken",
+)
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = ("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined")
 # operations that are not available in every deployment, or in none

@@ -25,6 +25,8 @@ from .watchers import Watchers
 class Services:
     # a stack on one machine
     is_local: bool
+    # whether requests to servers may go to private addresses
+    allow_private_http: bool
     orchestrator: Orchestrator
     catalog: PostgresCatalog
     scripts: ScriptReader

@@ -138,15 +138,20 @@ def results_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(database: Database, watchers: Watchers, results_url: str, clock: Clock) -> Starlette:
+def settings(results_url: str) -> Settings:
+    return replace(SETTINGS, result_url=results_url)
+
+
+@pytest.fixture
+def app(database: Database, watchers: Watchers, settings: Settings, clock: Clock) -> Starlette:
     catalog = PostgresCatalog(database)
-    results = FsspecResultStore(results_url)
+    results = FsspecResultStore(settings.result_url)
     notifications = Notifications(None, None)
     orchestrator = Orchestrator(
         PostgresEventStore(database), Plans(catalog), notifications, on_commit=watchers.notify, results=lambda: results
     )
     return create_app(
-        replace(SETTINGS, result_url=results_url),
+        settings,
         database=database,
         orchestrator=orchestrator,
         catalog=catalog,

@@ -94,7 +94,7 @@ class TestUse:
     ) -> None:
         catalog_id = await workers.register(token_entry(more))
         id = await workers.start()
-        renews = {} if "auto_renew" in more else {"auto_renew": True}
+        renews: dict[str, Any] = {} if "auto_renew" in more else {"auto_renew": True}
         await give(workers, catalog_id, ttl_seconds=600, **renews)
         await pass_time(database, 400)
         assert await workers.token(id) == "given-1"
