@@ -210,6 +210,7 @@ def _public_paths() -> dict[str, Any]:
         ),
         "/metrics": ("metrics", "Read metrics in the Prometheus format", "text/plain"),
         "/openapi.json": ("openapi", "Read this OpenAPI document", "application/json"),
+        "/docs": ("apiPage", "Open a page on which this API can be tried", "text/html"),
         "/schema/playbook.json": (
             "playbookSchema",
             "Read the JSON Schema of a playbook, for editors",
