@@ -46,8 +46,6 @@ MAY_NOT_FIND = (
 )
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = ("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined")
-# operations that are not available in every deployment, or in none
-MAY_BE_UNSUPPORTED = ("queryViews", "analyzeExecutionWithModel")
 TAGS = {
     "executions": "Start, watch and stop executions.",
     "quarantine": "Inspect and resolve executions that the engine could not continue.",
@@ -168,7 +166,7 @@ def _problems(operation: Operation) -> list[str]:
         found.add("409")
     if operation.name in ("registerPlaybook", "retryQuarantined"):
         found.add("422")
-    if operation.name in MAY_BE_UNSUPPORTED:
+    if operation.name == "queryViews":
         found.add("501")
     return sorted(found)
 

@@ -62,5 +62,5 @@ async def test_what_is_not_there_is_not_found_and_no_model_is_called(user: Clien
     assert (await user.post("/api/executions/77/analyze", {})).status == 404
     assert (await user.post(f"/api/executions/{started}/analyze", {"max_events": 0})).status == 400
     refused = await user.post(f"/api/executions/{started}/analyze/ai", {})
-    assert (refused.status, refused.json["code"]) == (501, "server.unsupported")
+    assert (refused.status, refused.json["code"]) == (400, "request.invalid")
     assert "ai_prompt" in refused.json["detail"]

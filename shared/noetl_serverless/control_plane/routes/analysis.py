@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NotFound, Unsupported
+from ...errors import InvalidRequest, NotFound
 from ...store.executions import Execution
 from ..models.analysis import Analysis, Analyze, AnalyzedPlaybook, FindingEntry, StepSummary, Summary
 from ..models.executions import EventEntry, entry_fields
@@ -136,8 +136,8 @@ def _prompt(summary: Summary, findings: list[FindingEntry], recommendations: lis
 
 
 async def analyze_with_model(call: Call) -> Analysis:
-    """Raises Unsupported."""
-    raise Unsupported(
+    """Raises InvalidRequest."""
+    raise InvalidRequest(
         "no language model is called from here: POST /api/executions/{execution_id}/analyze returns `ai_prompt`, a "
         "text to give to a model of yours"
     )

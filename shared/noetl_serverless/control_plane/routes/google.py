@@ -12,17 +12,21 @@ from urllib.parse import urlencode
 import orjson
 
 from ...errors import InvalidRequest, Unavailable
-from ...tools.google_account import GRANT_TYPE, SECONDS, Unusable, account_of, assertion, token_url
-from ..models.google import GoogleToken, RequestToken
+from ..models.credentials import GoogleToken, RequestToken
 from ..operation import Call, Operation, audit
 
 CALL_SECONDS = 20.0
 MAX_BYTES = 64 * 1024
 FORM = "application/x-www-form-urlencoded"
+# of a token whose endpoint does not say how long it is valid
+DEFAULT_SECONDS = 3600.0
 
 
 async def token(call: Call) -> GoogleToken:
     """Raises NotFound, InvalidRequest for an account that cannot be used or is refused, and Unavailable."""
+    # not needed by other requests
+    from ...tools.google_account import GRANT_TYPE, Unusable, account_of, assertion, token_url
+
     body: RequestToken = call.body
     name = "service_account" if body.credential is None else f"credential {body.credential!r}"
     data = body.service_account
@@ -34,7 +38,8 @@ async def token(call: Call) -> GoogleToken:
         signed = assertion(account, {"scope": " ".join(body.scopes)})
     except Unusable as error:
         raise InvalidRequest(f"the {name} {error}") from None
-    answer = await _exchanged(token_url(account), signed, allow_private=call.services.allow_private_http)
+    form = urlencode({"grant_type": GRANT_TYPE, "assertion": signed}).encode()
+    answer = await _exchanged(token_url(account), form, allow_private=call.services.allow_private_http)
     seconds = _seconds(answer.get("expires_in"))
     return GoogleToken(
         access_token=answer["access_token"],
@@ -46,7 +51,7 @@ async def token(call: Call) -> GoogleToken:
     )
 
 
-async def _exchanged(url: str, signed: str, *, allow_private: bool) -> Mapping[str, Any]:
+async def _exchanged(url: str, form: bytes, *, allow_private: bool) -> Mapping[str, Any]:
     """The answer of the token endpoint (RFC 7523). Nothing of it is told if it is no token."""
     # not needed by other requests
     from ..http_get import NotFetched, http_request
@@ -57,7 +62,7 @@ async def _exchanged(url: str, signed: str, *, allow_private: bool) -> Mapping[s
             "POST",
             url,
             headers={"Content-Type": FORM, "Accept": "application/json"},
-            body=urlencode({"grant_type": GRANT_TYPE, "assertion": signed}).encode(),
+            body=form,
             allow_private=allow_private,
             seconds=CALL_SECONDS,
             max_bytes=MAX_BYTES,
@@ -82,7 +87,7 @@ def _seconds(stated: Any) -> float:
     try:
         return min(max(0.0, float(stated)), 31 * 86_400.0)
     except (TypeError, ValueError):
-        return float(SECONDS)
+        return DEFAULT_SECONDS
 
 
 OPERATIONS = (
