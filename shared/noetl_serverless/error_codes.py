@@ -44,6 +44,7 @@ STEP: Final[Mapping[str, str]] = {
     "duckdb.too_many_rows": "The result has more rows than `max_rows`, or too many bytes.",
     "engine.undecidable": "The engine could not decide how to continue; the execution is in quarantine.",
     "execution.cancelled": "The execution was cancelled.",
+    "execution.finalized": "The execution was forced to end.",
     "execution.timeout": "The execution did not end within the time that it has.",
     "http.body": "The request body is not valid.",
     "http.config": "A field of the rendered configuration is not valid.",

@@ -160,6 +160,13 @@ def test_cancel(noetl: Client) -> None:
     assert (ended["status"], ended["cancelled"]) == ("CANCELLED", True)
 
 
+def test_clean_up(of_operator: Client) -> None:
+    found = of_operator.document("cleanup", "--older-than-minutes", "600", "--dry-run", "--json")
+    assert (found["cancelled_count"], found["execution_ids"]) == (0, [])
+    done = of_operator("cleanup", "--older-than-minutes", "600")
+    assert done.status == 0, done
+
+
 def test_query(noetl: Client) -> None:
     noetl.text("register", "playbook", "--file", "greeting.yaml")
     execution_id = noetl.start("original/greeting")

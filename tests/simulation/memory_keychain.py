@@ -55,19 +55,23 @@ class SecretTable:
             }
         ]
 
-    async def find(self, cache_key: str, inputs: str) -> list[dict[str, Any]]:
-        now, row = self._world.loop.now, self._rows.get((cache_key, inputs))
-        if row is None:
-            return []
+    async def find(self, keys: list[str], inputs: str, pause: float) -> list[dict[str, Any]]:
+        """Nobody gives a value."""
+        now = self._world.loop.now
         return [
             {
+                "cache_key": key,
+                "inputs": inputs,
                 "sealed": row.sealed,
                 "key_id": row.key_id,
                 "valid": row.expires_at > now,
                 "fetching": row.fetching_until is not None and row.fetching_until > now,
                 "seconds_left": row.expires_at - now,
                 "lifetime": 0.0 if row.fetched_at is None else row.expires_at - row.fetched_at,
+                "countable": False,
             }
+            for key in keys
+            if (row := self._rows.get((key, inputs))) is not None
         ]
 
     async def begin_fetch(

@@ -78,6 +78,7 @@ def create_app(
     services = Services(
         is_local=settings.host == "local",
         pools=Pools.of(settings.worker_pools, settings.pools, is_local=settings.host == "local"),
+        allow_private_http=settings.http_allow_private,
         orchestrator=orchestrator,
         catalog=catalog,
         scripts=ScriptReader(
@@ -109,7 +110,12 @@ def create_app(
     return Starlette(
         routes=[
             *(operation.route(services) for operation in OPERATIONS),
-            Route("/openapi.json", _openapi),
+            # below /api, the gateway passes them on, too
+            *(
+                Route(f"{folder}{path}", endpoint)
+                for folder in ("", "/api")
+                for path, endpoint in (("/openapi.json", _openapi), ("/docs", _page), ("/docs/{file}", _page_file))
+            ),
             Route("/schema/playbook.json", _playbook_schema),
             *probe_routes({"database": database_answers}),
         ],
@@ -122,6 +128,18 @@ async def _openapi(request: Request) -> Response:
     from .openapi import document_bytes
 
     return Response(document_bytes(), media_type="application/json")
+
+
+async def _page(request: Request) -> Response:
+    from .api_page import page
+
+    return page()
+
+
+async def _page_file(request: Request) -> Response:
+    from .api_page import file
+
+    return await file(request)
 
 
 async def _playbook_schema(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
@@ -38,6 +38,14 @@ def parse_body(model: type[M], body: bytes) -> M:
         _refuse_constants(body)
     try:
         return model.model_validate_json(body or b"{}")
+    except ValidationError as error:
+        raise _refusal(model, error, "body") from None
+
+
+def parse_entry(model: type[M], value: Any) -> M:
+    """A part of a body that has been read. Raises InvalidRequest."""
+    try:
+        return model.model_validate(value)
     except ValidationError as error:
         raise _refusal(model, error, "body") from None
 

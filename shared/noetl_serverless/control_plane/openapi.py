@@ -36,9 +36,19 @@ PROBLEMS = {
     "503": "A service that the request needs is not available; try again.",
 }
 # operations that look up something which their path does not name
-MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
+MAY_NOT_FIND = (
+    "getCatalogEntry",
+    "createSchedule",
+    "getLoopResults",
+    "acquireSecret",
+    "storeSecret",
+    "createGoogleToken",
+)
 # operations without an idempotency key whose state may have changed, or whose name may be taken
-MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined", "pauseExecution", "resumeExecution")
+MAY_CONFLICT = (
+    *("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined"),
+    *("pauseExecution", "resumeExecution"),
+)
 # operations that take a playbook, or its input
 MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")
 TAGS = {
@@ -203,6 +213,7 @@ def _public_paths() -> dict[str, Any]:
         ),
         "/metrics": ("metrics", "Read metrics in the Prometheus format", "text/plain"),
         "/openapi.json": ("openapi", "Read this OpenAPI document", "application/json"),
+        "/docs": ("apiPage", "Open a page on which this API can be tried", "text/html"),
         "/schema/playbook.json": (
             "playbookSchema",
             "Read the JSON Schema of a playbook, for editors",

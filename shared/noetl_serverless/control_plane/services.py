@@ -28,6 +28,8 @@ class Services:
     # a stack on one machine
     is_local: bool
     pools: Pools
+    # whether requests to servers may go to private addresses
+    allow_private_http: bool
     orchestrator: Orchestrator
     catalog: PostgresCatalog
     scripts: ScriptReader

@@ -76,6 +76,9 @@ SET_BY = "set_by"
 OWN_SET = "set"
 # the name of the timer that ends the execution, which belongs to no command; see also `step_deadline`
 DEADLINE = "deadline"
+# in the payload of STARTED: relation -> id of the execution that it comes from. Nothing is decided by it
+ORIGIN = "origin"
+PARENT, RERUN_OF = "parent_execution_id", "rerun_of"
 # keys of a payload: see the module's docstring
 IGNORED = "ignored"
 QUARANTINED = "quarantined"

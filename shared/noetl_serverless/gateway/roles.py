@@ -13,7 +13,7 @@ Permission = Literal["view", "execute", "edit"]
 _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit": "editor"}
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # reads that are a POST
-_READ_POSTS = re.compile(r"catalog/(?:list|resource|agents/list|versions|diff)")
+_READ_POSTS = re.compile(r"catalog/(?:list|resource|agents/list|versions|diff)|executions/[0-9]+/analyze")
 _EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules)(?:/.*)?")
 
 

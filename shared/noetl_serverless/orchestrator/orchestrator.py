@@ -110,10 +110,12 @@ class Orchestrator:
         idempotency_key: str | None = None,
         principal: Mapping[str, Any] | None = None,
         announce: Callable[[str], None] = lambda execution_id: None,
+        origin: Mapping[str, str] | None = None,
     ) -> Started:
         """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
         belongs to it. `schedule`: what a playbook may request as `workload.schedule`. `announce` is called with the id
-        before it begins. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
+        before it begins. `origin`: the executions that it comes from, by relation; the log keeps them, and nothing
+        depends on them. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
         requested_version = entry.version if catalog_id is not None else version
         workload = payload or {}
@@ -125,9 +127,10 @@ class Orchestrator:
                 found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
                 key_or_start = find_start(found, idempotency_key, principal)
                 if isinstance(key_or_start, IdempotentStart):
-                    return repeated_start(key_or_start, entry.path, requested_version, workload)
+                    return repeated_start(key_or_start, entry.path, requested_version, workload, origin)
                 key = key_or_start
-            if (started := await self._start_once(entry, workload, key, principal, announce)) is not None:
+            started = await self._start_once(entry, workload, key, principal, announce, origin)
+            if started is not None:
                 return started
         raise Unavailable("the id of the execution is already in use; try again")
 
@@ -144,10 +147,11 @@ class Orchestrator:
         key: str | None,
         principal: Mapping[str, Any] | None,
         announce: Callable[[str], None],
+        origin: Mapping[str, str] | None,
     ) -> Started | None:
         """None if its id or its key is taken."""
         plan = await self._playbooks.plan(entry.hash)
-        new = new_root(entry, plan, payload, self._clock(), key, principal)
+        new = new_root(entry, plan, payload, self._clock(), key, principal, origin)
         transition = Transition(new.execution, plan)
         transition.apply(new.fact)
         announce(new.execution.execution_id)
@@ -166,11 +170,14 @@ class Orchestrator:
             raise NotFound(f"there is no execution {execution_id}")
         return execution.state
 
-    async def cancel(self, execution_id: str, reason: str, cascade: bool = True) -> tuple[str, list[str]]:
-        """("cancelled" | "already_completed", all executions that were cancelled); raises NotFound."""
+    async def cancel(
+        self, execution_id: str, reason: str, cascade: bool = True, *, code: str = "execution.cancelled"
+    ) -> tuple[str, list[str]]:
+        """("cancelled" | "already_completed", all executions that were cancelled); `code`: of its error. Raises
+        NotFound."""
         children = await self._descendants(execution_id) if cascade else []
         reason = validated_payload(reason)
-        error = {"kind": "engine", "code": "execution.cancelled", "message": reason or "cancelled"}
+        error = {"kind": "engine", "code": code, "message": reason or "cancelled"}
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
         if not await self._commits.commit_cancellation(execution_id, fact):
             return "already_completed", []
@@ -228,6 +235,18 @@ class Orchestrator:
         if was_ended:
             raise Conflict(f"execution {execution_id} has ended")
         return True
+
+    async def finalize(
+        self, execution_id: str, reason: str, by: Mapping[str, Any] | None = None
+    ) -> tuple[str, list[str]]:
+        """Force an end, whatever its state: ("failed" | "cancelled" | "already_completed", the executions that have
+        ended by it). One in quarantine is taken out of it and stays failed; a running one ends as cancelled, with the
+        error `execution.finalized`. Their sub-playbooks are cancelled. `by`: who requests it, for the log. Raises
+        NotFound."""
+        children = await self._descendants(execution_id)
+        if await self._commits.commit_drop(execution_id, self._clock(), by):
+            return "failed", [execution_id, *children]
+        return await self.cancel(execution_id, reason, code="execution.finalized")
 
     async def _descendants(self, execution_id: str) -> list[str]:
         descendants: list[str] = []

@@ -48,12 +48,14 @@ def new_root(
     at: int,
     idempotency_key: str | None,
     principal: Mapping[str, Any] | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> NewExecution:
-    """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object, and
-    InvalidInput for one with which the workload does not fit its schema."""
+    """`origin`: executions that it comes from, for the log. Raises InvalidRequest for a payload that is too large,
+    cannot be stored, or whose `ctx` is no object, and InvalidInput for one with which the workload does not fit its
+    schema."""
     id = execution_id(at, secrets.token_hex(8))
     validated = validated_payload(payload)
-    request_hash = _hash(entry.path, entry.version, validated) if idempotency_key else None
+    request_hash = _hash(entry.path, entry.version, validated, origin) if idempotency_key else None
     keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
     return _new_execution(
         id,
@@ -67,14 +69,21 @@ def new_root(
         0,
         keys,
         validated_payload(principal),
+        origin=origin,
     )
 
 
-def repeated_start(earlier: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+def repeated_start(
+    earlier: IdempotentStart,
+    path: str,
+    version: int | None,
+    payload: Mapping[str, Any],
+    origin: Mapping[str, str] | None = None,
+) -> Started:
     """The execution that this key has started before. `version` None matches whichever version was the latest then.
     Raises Conflict if the earlier request was a different one."""
     is_other_version = version is not None and version != earlier.version
-    if is_other_version or earlier.request_hash != _hash(path, earlier.version, validated_payload(payload)):
+    if is_other_version or earlier.request_hash != _hash(path, earlier.version, validated_payload(payload), origin):
         raise Conflict(
             f"this Idempotency-Key has started execution {earlier.execution_id} with another playbook or payload; "
             "use a new key"
@@ -101,8 +110,10 @@ def with_schedule(declared: Mapping[str, Any], payload: dict[str, Any], schedule
     return {**payload, "schedule": {**given, **values}} if values else payload
 
 
-def _hash(path: str, version: int, payload: Any) -> str:
-    return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
+def _hash(path: str, version: int, payload: Any, origin: Mapping[str, str] | None) -> str:
+    parent = (origin or {}).get(e.PARENT)
+    request = [path, version, payload, *([parent] if parent else [])]
+    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> NewExecution:
@@ -184,6 +195,7 @@ def _new_execution(
     keys: Mapping[str, Any],
     principal: dict[str, Any] | None,
     timeout: float | None = None,
+    origin: Mapping[str, str] | None = None,
 ) -> NewExecution:
     """`timeout`: seconds that its parent gives it."""
     workload, ctx, size = initial_values(plan, payload)
@@ -202,6 +214,7 @@ def _new_execution(
             **({"timeout": timeouts[0]} if (timeouts := _sorted(timeout, plan.timeout)) else {}),
             **({"parent": parent} if parent else {}),
             **({"principal": principal} if principal else {}),
+            **({e.ORIGIN: dict(origin)} if origin else {}),
         },
     )
     row = {

@@ -2,14 +2,18 @@
 
 A value belongs to a *slot*: the key of its scope, and a digest of what it is fetched from. No transaction lasts while a
 secret is fetched: who is to fetch it gets an id, under which it stores the value or gives up.
+
+A value that is given over REST has a slot of its own, whatever it would be fetched from. While it is valid it is used
+instead of a fetched one: that of the execution itself before that of its family before that of the playbook.
 """
 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import orjson
 
@@ -27,6 +31,13 @@ RENEWAL_PAUSE_SECONDS = 10.0
 RENEWAL_SHARE = 0.1
 MIN_RENEWAL_SECONDS = 30.0
 MAX_BYTES = 64 * 1024
+# the inputs of a given value
+GIVEN = "given"
+# how often the use of a value by workers is counted at most: each count is a write
+ACCESS_PAUSE_SECONDS = 60.0
+
+
+Scope: TypeAlias = Literal["local", "global", "shared"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +62,23 @@ class Slot:
 
     @classmethod
     def of(cls, entry: KeychainEntry, execution_id: int, owner: Owner, inputs: str) -> Slot:
-        match entry.scope:
+        return cls.in_scope(entry.scope, entry.name, execution_id, owner, inputs)
+
+    @classmethod
+    def in_scope(cls, scope: Scope, name: str, execution_id: int, owner: Owner, inputs: str) -> Slot:
+        match scope:
             case "global":
-                return cls(f"{entry.name}:{owner.catalog_id}:global", inputs, owner.catalog_id, None)
+                return cls.of_playbook(name, owner.catalog_id, inputs)
             case "shared":
-                key = f"{entry.name}:{owner.top_catalog_id}:shared:{owner.top_id}"
+                key = f"{name}:{owner.top_catalog_id}:shared:{owner.top_id}"
                 return cls(key, inputs, owner.top_catalog_id, owner.top_id)
             case "local":
-                key = f"{entry.name}:{owner.catalog_id}:{execution_id}"
+                key = f"{name}:{owner.catalog_id}:{execution_id}"
                 return cls(key, inputs, owner.catalog_id, execution_id)
+
+    @classmethod
+    def of_playbook(cls, name: str, catalog_id: int, inputs: str) -> Slot:
+        return cls(f"{name}:{catalog_id}:global", inputs, catalog_id, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +100,21 @@ class CachedSecret:
     catalog_id: int
     name: str
     kind: str
-    scope: str
+    scope: Scope
     auto_renew: bool
     execution_id: int | None
     fields: list[str]
     created_at: datetime
     fetched_at: datetime
     expires_at: datetime
+    accessed_at: datetime | None
+    access_count: int
     expired: bool
+    seconds_left: float
+
+    @property
+    def given(self) -> bool:
+        return self.inputs == GIVEN
 
 
 class Keychain:
@@ -106,14 +132,30 @@ class Keychain:
 
     # -- for workers
 
-    async def acquire(self, slot: Slot, entry: KeychainEntry) -> Acquired:
-        """The value, or the permission to fetch it, or both if it is to be renewed."""
-        rows = await self._database.rows(self._sql["find"], cache_key=slot.cache_key, inputs=slot.inputs)
-        row: dict[str, Any] = rows[0] if rows else {"sealed": None, "valid": False, "fetching": False}
+    async def acquire(self, slot: Slot, entry: KeychainEntry, given: Sequence[Slot] = ()) -> Acquired:
+        """The value, or the permission to fetch it, or both if it is to be renewed. `given`: the slots of values that
+        take its place, in the order in which they do. One that is to be renewed is renewed by what is fetched."""
+        rows = await self._rows(slot.inputs, [slot, *given])
+        for place in given:
+            row = rows.get(place)
+            instead = (
+                self._opened(place, row) if row is not None and row["valid"] and row["kind"] == entry.kind else None
+            )
+            if row is not None and instead is not None:
+                left = row["seconds_left"]
+                if not (row["auto_renew"] and _is_due(left, row["lifetime"])):
+                    await self._count(place, row)
+                    return Acquired(instead, left)
+                break
+        else:
+            instead, left = None, 0.0
+        row = rows.get(slot, {"sealed": None, "valid": False, "fetching": False})
         data = self._opened(slot, row) if row["valid"] else None
-        left = row["seconds_left"] if data is not None else 0.0
+        if data is not None:
+            left = row["seconds_left"]
+            await self._count(slot, row)
         if row["fetching"] or (data is not None and not (entry.auto_renew and _is_due(left, row["lifetime"]))):
-            return Acquired(data, left)
+            return Acquired(instead if data is None else data, left)
         began = await self._database.run(
             self._sql["begin_fetch"],
             cache_key=slot.cache_key,
@@ -128,14 +170,29 @@ class Keychain:
             fetch_id=secrets.token_hex(16),
             seen=row["sealed"],
         )
-        return Acquired(data, left, began[0][0] if began else None)
+        return Acquired(instead if data is None else data, left, began[0][0] if began else None)
+
+    async def _rows(self, inputs: str, slots: Sequence[Slot]) -> dict[Slot, dict[str, Any]]:
+        """Those of `slots` that hold anything."""
+        rows = await self._database.rows(
+            self._sql["find"],
+            keys=list(dict.fromkeys(slot.cache_key for slot in slots)),
+            inputs=inputs,
+            pause=ACCESS_PAUSE_SECONDS,
+        )
+        found = {(row["cache_key"], row["inputs"]): row for row in rows}
+        return {slot: found[slot.cache_key, slot.inputs] for slot in slots if (slot.cache_key, slot.inputs) in found}
+
+    async def _count(self, slot: Slot, row: Mapping[str, Any]) -> None:
+        if row["countable"]:
+            await self._count_access(slot, ACCESS_PAUSE_SECONDS)
+
+    async def _count_access(self, slot: Slot, pause: float) -> None:
+        await self._database.run(self._sql["count_access"], cache_key=slot.cache_key, inputs=slot.inputs, pause=pause)
 
     async def store(self, slot: Slot, fetch_id: str, data: dict[str, Any], ttl: float) -> bool:
         """Whether it was stored: not if the permission has expired and somebody else got it. Raises InvalidRequest."""
-        text = orjson.dumps(data)
-        if len(text) > MAX_BYTES:
-            raise InvalidRequest(f"a secret has {len(text)} bytes of JSON; the limit is {MAX_BYTES}")
-        sealed = self._sealer.seal(text, _associated_data(slot))
+        sealed = self._sealed(slot, data)
         stored = await self._database.run(
             self._sql["end_fetch"],
             cache_key=slot.cache_key,
@@ -158,7 +215,13 @@ class Keychain:
             pause=RENEWAL_PAUSE_SECONDS,
         )
 
-    def _opened(self, slot: Slot, row: dict[str, Any]) -> dict[str, Any] | None:
+    def _sealed(self, slot: Slot, data: Mapping[str, Any]) -> Sealed:
+        text = orjson.dumps(data)
+        if len(text) > MAX_BYTES:
+            raise InvalidRequest(f"a secret has {len(text)} bytes of JSON; the limit is {MAX_BYTES}")
+        return self._sealer.seal(text, _associated_data(slot))
+
+    def _opened(self, slot: Slot, row: Mapping[str, Any]) -> dict[str, Any] | None:
         """None for a value under a key that is gone, which is fetched again."""
         if row["sealed"] is None:
             return None
@@ -171,6 +234,37 @@ class Keychain:
         return data
 
     # -- for users and operators
+
+    async def give(
+        self, slot: Slot, entry: KeychainEntry, scope: Scope, data: Mapping[str, Any], ttl: float, *, auto_renew: bool
+    ) -> datetime:
+        """Store a given value, in place of an earlier one: when it expires. Raises InvalidRequest."""
+        sealed = self._sealed(slot, data)
+        [[expires_at]] = await self._database.run(
+            self._sql["give"],
+            cache_key=slot.cache_key,
+            catalog_id=slot.catalog_id,
+            name=entry.name,
+            kind=entry.kind,
+            scope=scope,
+            auto_renew=auto_renew,
+            execution_id=slot.execution_id,
+            sealed=sealed.text,
+            key_id=sealed.key_id,
+            fields=sorted(data),
+            ttl=ttl,
+        )
+        found: datetime = expires_at
+        return found
+
+    async def value(self, secret: CachedSecret) -> dict[str, Any] | None:
+        """The value, and its use is counted; None if it is gone or has expired."""
+        slot = Slot(secret.cache_key, secret.inputs, secret.catalog_id, secret.execution_id)
+        row = (await self._rows(slot.inputs, [slot])).get(slot)
+        data = self._opened(slot, row) if row is not None and row["valid"] else None
+        if data is not None:
+            await self._count_access(slot, 0.0)
+        return data
 
     async def entries(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -112,6 +113,21 @@ async def database(postgres_url: str) -> AsyncIterator[Database]:
     await database.close()
 
 
+@dataclass
+class Clock:
+    """The control plane's, ahead of the real one by `minutes`."""
+
+    minutes: float = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(minutes=self.minutes)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
 @pytest.fixture
 def watchers() -> Watchers:
     return Watchers()
@@ -123,9 +139,14 @@ def results_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
+def settings(results_url: str) -> Settings:
+    return replace(SETTINGS, result_url=results_url)
+
+
+@pytest.fixture
+def app(database: Database, watchers: Watchers, settings: Settings, clock: Clock) -> Starlette:
     catalog = PostgresCatalog(database)
-    results = FsspecResultStore(results_url)
+    results = FsspecResultStore(settings.result_url)
     notifications = Notifications(None, None)
     orchestrator = Orchestrator(
         PostgresEventStore(database),
@@ -136,12 +157,13 @@ def app(database: Database, watchers: Watchers, results_url: str) -> Starlette:
         register=Runtimes(database).register,
     )
     return create_app(
-        replace(SETTINGS, result_url=results_url),
+        settings,
         database=database,
         orchestrator=orchestrator,
         catalog=catalog,
         watchers=watchers,
         results=lambda: results,
+        now=clock.now,
     )
 
 

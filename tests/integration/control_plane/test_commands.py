@@ -142,6 +142,8 @@ async def test_a_worker_of_the_release_before_is_given_values_of_ctx_and_no_refe
             assert second["scope"] == {"ctx": {}, "steps": {}, "ctx_refs": {"text": ref}}
         status = (await user.get(f"/api/executions/{id}/status")).json
         assert status["variables"] == {"n": 1, "text": ref}
+        full = (await user.get(f"/api/executions/{id}/status", full="true")).json
+        assert full["variables"] == {"n": 1, "text": text}
         beside = (await user.get(f"/api/executions/{id}/recording")).json
         assert [row["key"] for row in beside["results"]] == [ref["key"]], "a capsule leaves it out"
         await hands.report(second, data=1)

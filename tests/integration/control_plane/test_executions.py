@@ -166,7 +166,12 @@ async def test_events_come_in_order_after_a_position(user: Client, hands: FakeWo
     assert (first["event_type"], first["event_id"], first["execution_id"]) == ("playbook.initialized", "1", started)
     some = await user.get(f"/api/executions/{started}/events", after=2, limit=1)
     assert [event["seq"] for event in some.json] == [3]
-    assert all(event["node_name"] == event["step"] for event in every.json)
+    for event in every.json:
+        assert event["node_name"] == event["node_id"] == event["step"], event
+        assert event["created_at"] == event["timestamp"], event
+        assert event["parent_event_id"] == (None if event["cause"] is None else str(event["cause"])), event
+    outcomes = {event["event_type"]: event["status"] for event in every.json}
+    assert (outcomes["call.done"], outcomes["command.issued"]) == ("ok", None)
 
 
 async def test_waiting_ends_when_something_happens(
@@ -249,10 +254,6 @@ async def test_what_is_not_there_is_not_found(user: Client) -> None:
         assert (answer.status, answer.json["code"]) == (404, "resource.not_found"), path
     assert (await user.post("/api/executions/1/cancel")).status == 404
     assert (await user.post("/api/executions/1/rerun")).status == 404
-
-
-async def test_finalizing_by_force_does_not_exist(user: Client, started: str) -> None:
-    assert (await user.post(f"/api/executions/{started}/finalize")).status == 404
 
 
 async def test_a_key_answers_as_before_when_a_new_version_was_registered_meanwhile(

@@ -23,7 +23,7 @@ WORKER = {
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
     *("acquireSecret", "storeSecret"),
-    "queryViews",
+    *("queryViews", "createGoogleToken"),
     *(name for name in WORKER if "Archive" in name),
 }
 

@@ -34,7 +34,8 @@ def test_a_value_that_is_wrong_is_reported_by_its_name() -> None:
 def test_an_unknown_field_of_a_body_is_reported_with_the_known_ones() -> None:
     with pytest.raises(InvalidRequest) as refused:
         parse_body(Execute, b'{"path": "t/a", "variables": {}}')
-    message = "there is no field 'variables'; there are path, catalog_id, version, resource_kind, payload"
+    names = "path, catalog_id, version, resource_kind, payload, parent_execution_id"
+    message = f"there is no field 'variables'; there are {names}"
     assert refused.value.detail == message
     assert [(fault.message, fault.pointer) for fault in refused.value.faults] == [(message, "/variables")]
 

@@ -4,12 +4,15 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field, model_validator
+from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field, RootModel, SkipValidation, model_validator
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
 from . import AnswerModel, Id, PathPrefix, PlaybookPath, RequestModel
 from .runs import UnderWay
+
+# executions that one request starts
+MAX_BATCH = 100
 
 
 class Execute(RequestModel):
@@ -24,6 +27,19 @@ class Execute(RequestModel):
         validation_alias=AliasChoices("payload", "workload"),
         description="Values merged into the playbook's workload; those under `ctx` are merged into the initial ctx.",
     )
+    parent_execution_id: Id | None = Field(
+        default=None,
+        description="Execution that this one is started for. It is recorded as its `origin`; only a step of kind "
+        "playbook starts a sub-playbook, which is cancelled with its parent and listed under it.",
+    )
+
+
+class ExecuteBatch(RootModel[list[SkipValidation[Execute]]]):
+    """Each entry is checked by itself."""
+
+    model_config = ConfigDict(defer_build=True)
+
+    root: list[SkipValidation[Execute]] = Field(min_length=1, max_length=MAX_BATCH)
 
 
 class ExecuteQuery(RequestModel):
@@ -40,6 +56,20 @@ class Started(AnswerModel):
         default=None, description='After its end: {"data": ...} for an inline result, {"ref": ...} for a stored one.'
     )
     error: Any = None
+
+
+class StartedEntry(AnswerModel):
+    index: int = Field(description="Place of the entry in the request.")
+    status: Literal["started", "failed"]
+    execution_id: str | None = None
+    commands_generated: int = 0
+    error: dict[str, Any] | None = Field(default=None, description="Problem details, of an entry that started nothing.")
+
+
+class StartedBatch(RootModel[list[StartedEntry]]):
+    """In the order of the request."""
+
+    model_config = ConfigDict(defer_build=True)
 
 
 class ListExecutions(RequestModel):
@@ -145,18 +175,25 @@ def progress(execution: Execution) -> int:
 
 
 class EventEntry(AnswerModel):
-    """`node_name` and `event_id` repeat `step` and `seq`, for clients of the original NoETL."""
+    """`node_id` and `node_name` repeat `step`, `event_id` repeats `seq`, `parent_event_id` repeats `cause` and
+    `created_at` repeats `timestamp`, for clients of the original NoETL; `payload` has what it calls context, result and
+    error."""
 
     execution_id: str
     seq: int
     event_id: str
     cause: int | None
+    parent_event_id: str | None
     event_type: str
     step: str | None
+    node_id: str | None
     node_name: str | None
     generation: int | None
     command_id: str | None
     timestamp: datetime
+    created_at: datetime
+    status: str | None = Field(description="Outcome that the event reports: ok, error or skipped.")
+    duration: float | None = Field(description="Time that the reported command ran, in seconds.")
     payload: dict[str, Any] = Field(description="Payload; empty if it is left out, see payload_bytes.")
     payload_bytes: int | None = Field(
         description="Size of a payload that is too large for this response; getEventPayload returns it."
@@ -169,12 +206,17 @@ class EventEntry(AnswerModel):
             seq=event.seq,
             event_id=str(event.seq),
             cause=event.cause,
+            parent_event_id=None if event.cause is None else str(event.cause),
             event_type=event.type,
             step=event.step,
+            node_id=event.step,
             node_name=event.step,
             generation=event.generation,
             command_id=event.command_id,
             timestamp=event.at,
+            created_at=event.at,
+            status=_outcome(event),
+            duration=_seconds(event),
             payload=event.payload,
             payload_bytes=event.payload_bytes,
         )
@@ -183,6 +225,21 @@ class EventEntry(AnswerModel):
         """Without its payload."""
         size = len(orjson.dumps(self.payload)) if self.payload_bytes is None else self.payload_bytes
         return self.model_copy(update={"payload": {}, "payload_bytes": size})
+
+
+# what an event reports, of those whose payload does not say
+OUTCOMES = {"call.done": "ok", "call.error": "error", "step.skipped": "skipped", "step.timed_out": "error"}
+
+
+def _outcome(event: RecordedEvent) -> str | None:
+    stated = event.payload.get("status")
+    return stated if isinstance(stated, str) else OUTCOMES.get(event.type)
+
+
+def _seconds(event: RecordedEvent) -> float | None:
+    meta = event.payload.get("meta")
+    ms = meta.get("duration_ms") if isinstance(meta, dict) else None
+    return round(ms / 1000, 6) if isinstance(ms, int | float) else None
 
 
 class GetExecution(RequestModel):
@@ -212,13 +269,28 @@ class Pagination(AnswerModel):
     has_prev: bool
 
 
+class Origin(AnswerModel):
+    """Executions that an execution comes from, as recorded when it was started."""
+
+    parent_execution_id: str | None = Field(default=None, description="As given to `POST /api/execute`.")
+    rerun_of: str | None = Field(default=None, description="Execution that it repeats.")
+
+
 class ExecutionDetail(ExecutionEntry):
+    origin: Origin | None
     warnings: list[ExecutionWarning] = Field(description="Warnings about a completed execution.")
     quarantined: bool = Field(description="Whether it is in quarantine: the engine could not continue it.")
     events: list[EventEntry] = Field(description="Latest events, newest first.")
     events_included: bool
     events_endpoint: str
     pagination: Pagination | None
+
+
+class GetStatus(RequestModel):
+    full: bool = Field(
+        default=False,
+        description="Show also the values of ctx that are stored by reference, as far as they fit into the response.",
+    )
 
 
 class ExecutionStatus(AnswerModel):
@@ -236,7 +308,7 @@ class ExecutionStatus(AnswerModel):
     cancelled: bool
     completion_inferred: Literal[False] = False
     variables: dict[str, Any] = Field(
-        description="Values of ctx; a value that is stored by reference is shown as the reference."
+        description="Values of ctx; one that is stored by reference is shown as the reference, unless `full` is set."
     )
     error: Any
     principal: dict[str, Any] | None
@@ -265,6 +337,40 @@ class Cancelled(AnswerModel):
     status: Literal["cancelled", "already_completed"]
     execution_id: str
     cancelled_executions: list[str]
+    message: str
+
+
+class CancellationCheck(AnswerModel):
+    execution_id: str
+    cancelled: bool
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"]
+    ended: bool = Field(description="Whether it has ended in any way: nothing of it needs to go on.")
+    reason: str | None = Field(description="Why it was cancelled.")
+
+
+class Finalize(RequestModel):
+    reason: str = Field(default="finalized on request", max_length=2000)
+
+
+class Finalized(AnswerModel):
+    status: Literal["finalized", "already_completed"]
+    execution_id: str
+    execution_status: Literal["COMPLETED", "FAILED", "CANCELLED"] = Field(description="How it has ended.")
+    finalized_executions: list[str] = Field(description="It and its sub-playbooks that were still running.")
+    message: str
+
+
+class CleanUp(RequestModel):
+    older_than_minutes: float = Field(gt=0, le=10 * 366 * 1440, description="Only executions that began before that.")
+    dry_run: bool = Field(default=False, description="List them, and cancel none.")
+    limit: int = Field(default=100, ge=1, le=100, description="Executions that one request cancels.")
+
+
+class CleanedUp(AnswerModel):
+    cancelled_count: int = Field(description="Number of `execution_ids`; with dry_run, none of them was cancelled.")
+    execution_ids: list[str]
+    failed: dict[str, str] = Field(description="Those that could not be cancelled, with the reason.")
+    more: bool = Field(description="Whether there are more: send the request again.")
     message: str
 
 

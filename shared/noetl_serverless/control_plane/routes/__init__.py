@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from . import (
+    analysis,
     archives,
     catalog,
     commands,
@@ -11,6 +12,7 @@ from . import (
     events,
     execute,
     executions,
+    google,
     keychain,
     quarantine,
     query,
@@ -27,12 +29,14 @@ OPERATIONS = (
     *events.OPERATIONS,
     *executions.OPERATIONS,
     *controls.OPERATIONS,
+    *analysis.OPERATIONS,
     *runs.OPERATIONS,
     *runtimes.OPERATIONS,
     *quarantine.OPERATIONS,
     *replay.OPERATIONS,
     *results.OPERATIONS,
     *credentials.OPERATIONS,
+    *google.OPERATIONS,
     *keychain.OPERATIONS,
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound
 from ...playbook.document import plain_data
 from ...playbook.load import read_playbook
-from ...store.catalog import CatalogVersion
+from ...store.catalog import CatalogVersion, NewResource
 from ..models.catalog import (
     CREDENTIAL,
     BatchResult,

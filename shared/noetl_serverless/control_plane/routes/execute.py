@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, cast
 
-from ...errors import InvalidRequest
+import orjson
+from pg8000.exceptions import DatabaseError
+
+from ...engine import events as e
+from ...errors import InvalidRequest, Problem
 from ...orchestrator import start as orchestrator
 from ...store.executions import ENDED
 from ...store.projections import result_of
-from ..models.executions import Execute, ExecuteQuery, Rerun, Started
+from ...store.refusal import refusal_of
+from ..body import parse_entry
+from ..models.executions import Execute, ExecuteBatch, ExecuteQuery, Rerun, Started, StartedBatch, StartedEntry
 from ..operation import USERS, Call, Operation
 from ..watchers import ExpectedEnd
 from .events import FIRST_POLL_SECONDS, MAX_POLL_SECONDS, POLL_GROWTH
@@ -23,18 +29,48 @@ HEADERS = {"Idempotency-Key": "A second request with the same key starts nothing
 
 
 async def execute(call: Call) -> Started:
-    body: Execute = call.body
+    query: ExecuteQuery = call.query
+    return await start(call, request_key(call), query.wait, **await _arguments(call, call.body))
+
+
+async def execute_batch(call: Call) -> StartedBatch:
+    """Each by itself: one that fails does not keep the others from being started."""
+    body: ExecuteBatch = call.body
+    key = call.header(IDEMPOTENCY_KEY)
+    keys = [None if key is None else f"batch:{index}:{key}" for index in range(len(body.root))]
+    return StartedBatch([await _started(call, index, entry, keys[index]) for index, entry in enumerate(body.root)])
+
+
+async def _started(call: Call, index: int, entry: Any, key: str | None) -> StartedEntry:
+    try:
+        done = await start(call, key, **await _arguments(call, parse_entry(Execute, entry)))
+    except (Problem, DatabaseError, orjson.JSONEncodeError) as error:
+        problem = refusal_of(error)
+        if not isinstance(problem, Problem):
+            raise
+        return StartedEntry(index=index, status="failed", error=problem.to_dict())
+    return StartedEntry(
+        index=index,
+        status="started",
+        execution_id=done.execution_id,
+        commands_generated=done.commands_generated,
+    )
+
+
+async def _arguments(call: Call, body: Execute) -> dict[str, Any]:
+    """Of `Orchestrator.start`. Raises InvalidRequest, and NotFound for a parent that there is not."""
     if (body.path is None) == (body.catalog_id is None):
         raise InvalidRequest("give either path or catalog_id")
-    query: ExecuteQuery = call.query
-    return await start(
-        call,
-        query.wait,
-        path=body.path,
-        catalog_id=body.catalog_id,
-        version=None if body.version == "latest" else body.version,
-        payload=body.payload,
-    )
+    parent = body.parent_execution_id
+    if parent is not None:
+        await call.services.executions.get(int(parent))
+    return {
+        "path": body.path,
+        "catalog_id": body.catalog_id,
+        "version": None if body.version == "latest" else body.version,
+        "payload": body.payload,
+        "origin": None if parent is None else {e.PARENT: parent},
+    }
 
 
 async def rerun(call: Call) -> Started:
@@ -44,19 +80,29 @@ async def rerun(call: Call) -> Started:
     original = await call.services.executions.get(execution_id)
     initial = await call.services.executions.initial(execution_id)
     query: ExecuteQuery = call.query
-    payload = merged(initial, body.payload)
-    return await start(call, query.wait, catalog_id=str(original.catalog_id), payload=payload)
+    return await start(
+        call,
+        request_key(call),
+        query.wait,
+        catalog_id=str(original.catalog_id),
+        payload=merged(initial, body.payload),
+        origin={e.RERUN_OF: str(execution_id)},
+    )
 
 
-async def start(call: Call, wait: float = 0.0, **arguments: Any) -> Started:
-    """`wait`: seconds to wait for its end."""
-    deadline = asyncio.get_running_loop().time() + wait
+def request_key(call: Call) -> str | None:
+    """The idempotency key, in a namespace of its own, so that no caller can use the key of a schedule's run."""
     key = call.header(IDEMPOTENCY_KEY)
+    return None if key is None else f"request:{key}"
+
+
+async def start(call: Call, key: str | None, wait: float = 0.0, **arguments: Any) -> Started:
+    """`key`: of idempotency; `wait`: seconds to wait for its end."""
+    deadline = asyncio.get_running_loop().time() + wait
     with call.services.watchers.expect_end() as expected:
         started = await call.services.orchestrator.start(
             **arguments,
-            # a namespace of its own, so that no caller can use the key of a schedule's run
-            idempotency_key=None if key is None else f"request:{key}",
+            idempotency_key=key,
             principal=principal_of(call),
             announce=expected.name,
         )
@@ -119,6 +165,18 @@ OPERATIONS = (
         body=Execute,
         query=ExecuteQuery,
         headers=HEADERS,
+    ),
+    Operation(
+        "executeBatch",
+        "POST",
+        "/api/execute/batch",
+        summary="Start up to 100 executions; each is started, or fails with a problem, by itself",
+        tag="executions",
+        roles=USERS,
+        handler=execute_batch,
+        answer=StartedBatch,
+        body=ExecuteBatch,
+        headers={"Idempotency-Key": "Each entry gets a key of its own, made of this one and its place in the list."},
     ),
     Operation(
         "rerunExecution",

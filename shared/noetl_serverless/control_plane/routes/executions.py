@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import orjson
+
+from ...engine import events as e
 from ...engine.state import State
-from ...errors import NotFound
-from ...store.executions import CANCELLED, COMPLETED, FAILED
+from ...errors import NotFound, Problem
+from ...limits import PAGE_BYTES
+from ...plurals import counted
+from ...store.executions import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, Execution
 from ..models.executions import (
     Cancel,
+    CancellationCheck,
     Cancelled,
+    CleanedUp,
+    CleanUp,
     EventEntry,
     ExecutionDetail,
     ExecutionEntry,
     ExecutionStatus,
+    Finalize,
+    Finalized,
     GetExecution,
+    GetStatus,
     ListExecutions,
+    Origin,
     Pagination,
     duration,
     entry_fields,
@@ -24,6 +37,7 @@ from ..models.executions import (
 from ..models.runs import under_way
 from ..operation import USERS, Call, Operation
 from ..page import Page, truncate_payloads
+from .execute import principal_of
 from .identifiers import execution_id_of
 
 
@@ -62,8 +76,11 @@ async def detail(call: Call) -> ExecutionDetail:
         )
         events = truncate_payloads(EventEntry.of(event) for event in found)
         pagination = _pagination(query, total)
+    first = await call.services.executions.events(execution_id, after=0, limit=1)
+    origin = first[0].payload.get(e.ORIGIN) if first else None
     return ExecutionDetail(
         **entry_fields(execution, call.services.now()),
+        origin=None if origin is None else Origin.model_validate(origin),
         warnings=execution.warnings or [],
         quarantined=execution.quarantined,
         events=events,
@@ -74,6 +91,7 @@ async def detail(call: Call) -> ExecutionDetail:
 
 
 async def status(call: Call) -> ExecutionStatus:
+    query: GetStatus = call.query
     execution_id = execution_id_of(call)
     execution = await call.services.executions.get(execution_id)
     if execution.archived:
@@ -94,7 +112,7 @@ async def status(call: Call) -> ExecutionStatus:
         failed=execution.status == FAILED,
         completed=execution.status in (COMPLETED, CANCELLED),
         cancelled=execution.status == CANCELLED,
-        variables={**state.ctx, **state.ctx_refs},
+        variables={**state.ctx, **(await _read(call, state.ctx_refs) if query.full else state.ctx_refs)},
         error=execution.error,
         principal=execution.principal,
         warnings=execution.warnings or [],
@@ -123,6 +141,109 @@ async def cancel(call: Call) -> Cancelled:
         cancelled_executions=cancelled,
         message=f"cancelled {count} execution(s)" if count else "the execution has already ended",
     )
+
+
+async def _read(call: Call, refs: dict[str, Any]) -> dict[str, Any]:
+    """The values of ctx that are stored by reference; the reference for each that does not fit or is not there."""
+    values = dict(refs)
+    remaining = PAGE_BYTES
+    for name, ref in refs.items():
+        size = int(ref.get("meta", {}).get("bytes", 0))
+        if size <= remaining:
+            try:
+                values[name] = orjson.loads(await call.services.results().get_range(ref["key"], 0, size))
+                remaining -= size
+            except (KeyError, ValueError):
+                continue
+    return values
+
+
+async def cancellation_check(call: Call) -> CancellationCheck:
+    execution_id = execution_id_of(call)
+    execution = await call.services.executions.get(execution_id)
+    cancelled = execution.status == CANCELLED
+    return CancellationCheck.model_validate(
+        {
+            "execution_id": str(execution_id),
+            "cancelled": cancelled,
+            "status": execution.status,
+            "ended": execution.status in ENDED,
+            "reason": (execution.error or {}).get("message") if cancelled else None,
+        }
+    )
+
+
+async def finalize(call: Call) -> Finalized:
+    body: Finalize = call.body
+    execution_id = str(execution_id_of(call))
+    try:
+        status, ended = await call.services.orchestrator.finalize(execution_id, body.reason, principal_of(call))
+    except NotFound:
+        # an archived execution has ended; this raises NotFound again if there is no execution at all
+        await call.services.executions.get(int(execution_id))
+        status, ended = "already_completed", []
+    if status == "already_completed":
+        status = (await call.services.executions.get(int(execution_id))).status
+    return Finalized.model_validate(
+        {
+            "status": "finalized" if ended else "already_completed",
+            "execution_id": execution_id,
+            "execution_status": status.upper(),
+            "finalized_executions": ended,
+            "message": f"forced {counted(len(ended), 'execution')} to end"
+            if ended
+            else "the execution has already ended",
+        }
+    )
+
+
+async def clean_up(call: Call) -> CleanedUp:
+    """Each by itself: one that cannot be cancelled now does not keep the others from it."""
+    body: CleanUp = call.body
+    minutes = f"{body.older_than_minutes:g} minutes"
+    found, more = await call.services.executions.entries(
+        status=RUNNING,
+        until=call.services.now() - timedelta(minutes=body.older_than_minutes),
+        limit=body.limit,
+        offset=0,
+    )
+    ids = [str(execution.execution_id) for execution in found]
+    if body.dry_run:
+        message = f"{counted(len(ids), 'execution')} would be cancelled: running for more than {minutes}"
+        return CleanedUp(cancelled_count=len(ids), execution_ids=ids, failed={}, more=more, message=message)
+    cancelled: dict[str, None] = {}
+    failed: dict[str, str] = {}
+    for execution in found:
+        # sub-playbooks may have been cancelled with their parents
+        if str(execution.execution_id) not in cancelled:
+            top = await _top_running(call, execution)
+            try:
+                reason = f"clean-up: it has been running for more than {minutes}"
+                _, ended = await call.services.orchestrator.cancel(top, reason)
+                cancelled.update(dict.fromkeys(ended))
+            except Problem as problem:
+                failed[top] = problem.detail
+    return CleanedUp(
+        cancelled_count=len(cancelled),
+        execution_ids=list(cancelled),
+        failed=failed,
+        more=more,
+        message=f"cancelled {counted(len(cancelled), 'execution')} that had been running for more than {minutes}",
+    )
+
+
+async def _top_running(call: Call, execution: Execution) -> str:
+    """The highest of the running executions above it, or itself: a parent began earlier, and would fail at the end of
+    a sub-playbook that is cancelled before it."""
+    while execution.parent_execution_id is not None:
+        try:
+            parent = await call.services.executions.get(execution.parent_execution_id)
+        except NotFound:
+            break
+        if parent.status != RUNNING:
+            break
+        execution = parent
+    return str(execution.execution_id)
 
 
 def _completed(state: State) -> list[str]:
@@ -176,6 +297,39 @@ OPERATIONS = (
         roles=USERS,
         handler=status,
         answer=ExecutionStatus,
+        query=GetStatus,
+    ),
+    Operation(
+        "checkCancellation",
+        "GET",
+        "/api/executions/{execution_id}/cancellation-check",
+        summary="Read whether an execution was cancelled, for work that should then stop",
+        tag="executions",
+        roles=USERS,
+        handler=cancellation_check,
+        answer=CancellationCheck,
+    ),
+    Operation(
+        "cleanUpExecutions",
+        "POST",
+        "/api/executions/cleanup",
+        summary="Cancel executions, with their sub-playbooks, that have been running for too long",
+        tag="executions",
+        roles=USERS,
+        handler=clean_up,
+        answer=CleanedUp,
+        body=CleanUp,
+    ),
+    Operation(
+        "finalizeExecution",
+        "POST",
+        "/api/executions/{execution_id}/finalize",
+        summary="Force an execution to end: cancel it if it is running, drop it if it is in quarantine",
+        tag="executions",
+        roles=USERS,
+        handler=finalize,
+        answer=Finalized,
+        body=Finalize,
     ),
     Operation(
         "cancelExecution",

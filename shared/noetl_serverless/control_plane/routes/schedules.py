@@ -29,7 +29,7 @@ from ..models.schedules import (
 )
 from ..operation import USERS, Call, Operation
 from ..page import Page, from_offset
-from .execute import HEADERS, merged, start
+from .execute import HEADERS, merged, request_key, start
 
 
 async def create(call: Call) -> ScheduleEntry:
@@ -132,6 +132,7 @@ async def trigger(call: Call) -> Started:
     schedule = await call.services.schedules.get(call.path("schedule"))
     started = await start(
         call,
+        request_key(call),
         path=schedule.playbook_path,
         version=schedule.playbook_version,
         payload=merged(schedule.input_payload, body.payload or {}),
