@@ -9,6 +9,7 @@ import re
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
 from ..store.catalog import NewPlaybook
+from ..store.triggers import DeclaredTrigger
 from ..tools.plans import load_checked
 
 # a playbook has colons, which base64 does not have
@@ -35,6 +36,7 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         payload=dict(plan.workload),
         steps=len(plan.steps),
         warnings=tuple(loaded.document.warnings),
+        triggers=tuple(DeclaredTrigger.of(trigger) for trigger in plan.triggers.values()),
     )
 
 

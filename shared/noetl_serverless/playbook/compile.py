@@ -21,6 +21,7 @@ from .scope import RESERVED
 from .tasks import Tasks
 from .template import Template, Tree
 from .trees import KEYCHAIN, Trees, templates_in
+from .trigger_plan import compiled_triggers
 
 # names that templates can use without their being sent to the worker
 _LOCAL = (RESERVED - {"workload", "ctx"}) | {"loop_index"}
@@ -96,6 +97,7 @@ class _Compiler:
             weight=spec.weight,
             budget=_budget(spec.budget),
             keychain=self.keychain,
+            triggers=compiled_triggers(self.playbook.triggers, self.trees, metadata.path or metadata.name),
             durability=spec.durability,
         )
 

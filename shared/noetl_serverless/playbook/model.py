@@ -13,6 +13,7 @@ from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
 from .template import has_markers
+from .triggers import MAX_TRIGGERS, AnyTrigger
 
 MAX_STEPS = 10_000
 MAX_TASKS = 100
@@ -536,6 +537,7 @@ class Playbook(Part):
     metadata: Metadata
     executor: Executor | None = None
     keychain: list[AnyEntry] = Field([], max_length=MAX_ENTRIES)
+    triggers: list[AnyTrigger] = Field([], max_length=MAX_TRIGGERS)
     workload: dict[str, Any] = {}
     workbook: list[WorkbookTask] = []
     workflow: list[Step] = Field(min_length=1, max_length=MAX_STEPS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
+from .triggers import DeclaredTrigger, declare
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class NewPlaybook:
     steps: int = 0
     # for whoever registers it; not stored
     warnings: tuple[Fault, ...] = ()
+    triggers: tuple[DeclaredTrigger, ...] = ()
 
 
 class PostgresCatalog:
@@ -115,6 +117,7 @@ class PostgresCatalog:
             steps=document.steps,
         )
         assert entry is not None
+        declare(connection, entry.path, entry.version, document.triggers, datetime.now(UTC))
         return entry, True
 
 

@@ -6,13 +6,16 @@ from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
 from ...orchestrator.notifications import Notifications
+from ...orchestrator.triggers import TriggerStarts
 from ...reconciler.outages import BUCKET, NOTE_TTL_SECONDS
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Retention
+from ...reconciler.triggers import TriggerSources
 from ...store.archives import Archives
 from ...store.database import Database
 from ...store.maintenance import MaintenanceTasks
 from ...store.schedules import Schedules
+from ...store.triggers import Triggers
 from ...telemetry import logs
 from ..platform import ARCHIVE, Platform
 from .core import core_of
@@ -32,6 +35,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         timer_function=platform.timer_function,
     )
     core, close = core_of(platform, notifications)
+    triggers = Triggers(core.database)
     retention = Retention(
         Archives(core.database),
         MaintenanceTasks(core.database),
@@ -40,6 +44,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         archive_after_days=settings.archive_after_days,
         retention_days=settings.retention_days,
         result_ttl_days=settings.result_ttl_days,
+        triggers=triggers,
     )
     instance = Reconciler(
         core.event_store,
@@ -49,5 +54,6 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         max_deliveries=settings.max_deliveries,
         retention=retention,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
+        triggers=TriggerSources(triggers, TriggerStarts(triggers, core.orchestrator), {}),
     )
     return instance, notifications, core.database, (platform.invoker.close, notifier.close, *close)

@@ -34,11 +34,12 @@ _STEP = Part(
     },
 )
 PLAYBOOK = Part(
-    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload"),
+    ("apiVersion", "kind", "metadata", "executor", "keychain", "triggers", "workload"),
     ("workbook", "workflow"),
     {
         "metadata": Part(("name", "path")),
         "executor": Part(("profile", "version", "requires", "spec")),
+        "triggers": Part(("name", "kind"), ("when", "input")),
         "workbook": Part(("name", "desc", "tool"), parts={"tool": _TOOL}),
         "workflow": _STEP,
     },
