@@ -17,6 +17,7 @@ from ..archive.history import History
 from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.triggers import TriggerStarts
 from ..ports import ResultStore
 from ..settings import Settings
 from ..store.archives import Archives
@@ -26,6 +27,7 @@ from ..store.database import Database
 from ..store.keychain import Keychain
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
+from ..store.triggers import Triggers
 from ..store.view_queries import ViewQueries
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
@@ -72,6 +74,7 @@ def create_app(
     credentials = Credentials(database, sealer)
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
+    triggers = Triggers(database)
     services = Services(
         is_local=settings.host == "local",
         orchestrator=orchestrator,
@@ -85,6 +88,8 @@ def create_app(
         credentials=credentials,
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
+        triggers=triggers,
+        trigger_starts=TriggerStarts(triggers, orchestrator, now),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),
         archives=archives,

@@ -38,7 +38,10 @@ PROBLEMS = {
 # operations that look up something which their path does not name
 MAY_NOT_FIND = ("getCatalogEntry", "createSchedule", "getLoopResults", "acquireSecret", "storeSecret")
 # operations without an idempotency key whose state may have changed, or whose name may be taken
-MAY_CONFLICT = ("createSchedule", "rebuildProjections", "retryQuarantined")
+MAY_CONFLICT = (
+    *("createSchedule", "rebuildProjections", "retryQuarantined"),
+    *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
+)
 TAGS = {
     "executions": "Start, watch and stop executions.",
     "quarantine": "Inspect and resolve executions that the engine could not continue.",
@@ -48,6 +51,7 @@ TAGS = {
     "credentials": "Manage secrets, which are encrypted at rest.",
     "keychain": "Inspect and clear the cache of fetched secrets.",
     "schedules": "Run playbooks at set times or intervals.",
+    "triggers": "Start playbooks for webhooks, objects, messages and ends of other playbooks.",
     "commands": "Claim commands and report their outcomes (for workers).",
     "query": "Read executions, events, commands and the catalog with SQL (for operators).",
     "archive": "Move ended executions from the database to files.",
@@ -67,8 +71,7 @@ def document() -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        path = PATH_PARAMETER.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, names)
+        paths.setdefault(_shown(operation), {})[operation.method.lower()] = _operation(operation, names)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -159,6 +162,9 @@ def _problems(operation: Operation) -> list[str]:
         found.add("409")
     if operation.name in ("registerPlaybook", "retryQuarantined"):
         found.add("422")
+    if operation.name == "receiveWebhook":
+        # of any type, since it is verified as it came
+        found |= {"400", "413"}
     if operation.name == "queryViews":
         found.add("501")
     return sorted(found)
@@ -264,7 +270,7 @@ def table() -> Iterator[str]:
     yield "|---|---|---|"
     for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
         if operation.roles & {"gateway"}:
-            yield f"| {operation.tag} | `{operation.method} {operation.path}` | {operation.summary} |"
+            yield f"| {operation.tag} | `{operation.method} {_shown(operation)}` | {operation.summary} |"
 
 
 def lists() -> Iterator[str]:
@@ -273,7 +279,11 @@ def lists() -> Iterator[str]:
     yield "|---|---|---|"
     for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
         if operation.roles & {"gateway"} and (found := _paging(operation)) is not None:
-            yield f"| `{operation.method} {operation.path}` | {' | '.join(found)} |"
+            yield f"| `{operation.method} {_shown(operation)}` | {' | '.join(found)} |"
+
+
+def _shown(operation: Operation) -> str:
+    return PATH_PARAMETER.sub(r"{\1}", operation.path)
 
 
 def _paging(operation: Operation) -> tuple[str, str] | None:

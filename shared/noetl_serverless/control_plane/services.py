@@ -9,12 +9,14 @@ from datetime import datetime
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.triggers import TriggerStarts
 from ..ports import ResultStore
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.keychain import Keychain
 from ..store.schedules import Schedules
+from ..store.triggers import Triggers
 from ..store.view_queries import ViewQueries
 from .scripts import ScriptReader
 from .tokens import Verifier
@@ -31,6 +33,8 @@ class Services:
     credentials: Credentials
     keychain: Keychain
     schedules: Schedules
+    triggers: Triggers
+    trigger_starts: TriggerStarts
     executions: History
     replays: ArchivedReplays
     archives: Archives

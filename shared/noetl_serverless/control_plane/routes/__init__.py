@@ -17,6 +17,7 @@ from . import (
     results,
     runs,
     schedules,
+    triggers,
 )
 
 OPERATIONS = (
@@ -32,6 +33,7 @@ OPERATIONS = (
     *keychain.OPERATIONS,
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,
+    *triggers.OPERATIONS,
     *archives.OPERATIONS,
     *query.OPERATIONS,
 )
