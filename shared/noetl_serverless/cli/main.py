@@ -31,6 +31,7 @@ from .commands import (
     schema,
     stack,
     test,
+    trigger,
 )
 from .output import reflowed
 from .target import choose
@@ -94,6 +95,7 @@ app.command(hidden=True)(demo.demo)
 app.add_typer(credential.app, name="credential")
 app.add_typer(keychain.app, name="keychain")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(trigger.app, name="trigger")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(context.app, name="context")
 app.add_typer(deploy.app, name="deploy")

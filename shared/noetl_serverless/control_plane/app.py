@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from functools import cache
 
@@ -61,13 +61,14 @@ def create_app(
     results: Callable[[], ResultStore],
     objects: Callable[[str], ResultStore] = no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
+    trigger_sources: Collection[str] = ("nats",),
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
     `watchers.notify` must be the orchestrator's `on_commit`: it wakes requests that wait for events at once.
     `objects` gives what is below a URL such as s3://bucket, for scripts. `request_archive` invokes a worker to write
-    the batches that wait for their files.
+    the batches that wait for their files. `trigger_sources`: what triggers may listen to here.
     """
     stored = cache(results)
     sealer = Sealer.of(settings.encryption_keys)
@@ -89,6 +90,7 @@ def create_app(
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
         triggers=triggers,
+        trigger_sources=frozenset(trigger_sources),
         trigger_starts=TriggerStarts(triggers, orchestrator, now),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),

@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Collection
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
+from ..playbook.faults import problem
+from ..playbook.load import LoadedPlaybook
 from ..store.catalog import NewPlaybook
 from ..store.triggers import DeclaredTrigger
 from ..tools.plans import load_checked
@@ -16,9 +19,12 @@ from ..tools.plans import load_checked
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
-def document_of(content: str, *, strict: bool = False, is_local: bool = True) -> NewPlaybook:
+def document_of(
+    content: str, *, strict: bool = False, is_local: bool = True, trigger_sources: Collection[str] | None = None
+) -> NewPlaybook:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
-    faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine."""
+    faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine; `trigger_sources`: what
+    triggers may listen to there, if that is known."""
     text = as_text(content)
     loaded = load_checked(text, strict=strict)
     executor = loaded.playbook.executor
@@ -26,6 +32,8 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         message = "profile: local is for a stack on one machine; here, write profile: auto"
         fault = loaded.document.fault(message, ("executor", "profile"), "playbook.not_supported")
         raise InvalidPlaybook(str(fault), faults=[fault])
+    if trigger_sources is not None:
+        _check_sources(loaded, trigger_sources)
     plan, root = loaded.plan, plain_data(loaded.document.root)
     return NewPlaybook(
         path=plan.path,
@@ -38,6 +46,19 @@ def document_of(content: str, *, strict: bool = False, is_local: bool = True) ->
         warnings=tuple(loaded.document.warnings),
         triggers=tuple(DeclaredTrigger.of(trigger) for trigger in plan.triggers.values()),
     )
+
+
+def _check_sources(loaded: LoadedPlaybook, sources: Collection[str]) -> None:
+    """Raises InvalidPlaybook for a trigger that would wait here for ever."""
+    faults = []
+    for index, trigger in enumerate(loaded.plan.triggers.values()):
+        source = trigger.source.partition(":")[0]
+        if trigger.kind in ("message", "object") and source not in sources:
+            key = "source" if trigger.kind == "message" else "url"
+            message = f"this deployment cannot listen to {source}; it can to {', '.join(sorted(sources))}"
+            faults.append(loaded.document.fault(message, ("triggers", index, key), "playbook.not_supported"))
+    if faults:
+        raise problem(faults)
 
 
 def as_text(content: str) -> str:

@@ -35,6 +35,8 @@ class Services:
     schedules: Schedules
     triggers: Triggers
     trigger_starts: TriggerStarts
+    # what triggers of messages and objects may listen to: nats, s3, ...
+    trigger_sources: frozenset[str]
     executions: History
     replays: ArchivedReplays
     archives: Archives

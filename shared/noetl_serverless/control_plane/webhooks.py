@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import orjson
 
+from ..bus.event_data import event_data
 from ..errors import InvalidRequest, Problem
 from ..limits import KIB
 from ..store.credentials import Credential
@@ -117,20 +118,8 @@ def event_of(source: str, claim: Claim, headers: Mapping[str, str], body: bytes,
         "type": claim.type,
         "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "headers": kept,
-        **_data(body),
+        **event_data(body),
     }
-
-
-def _data(body: bytes) -> dict[str, Any]:
-    """As in CloudEvents: `data` is JSON, or text; what is neither is in base64."""
-    try:
-        return {"data": orjson.loads(body)}
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        return {"data": body.decode()}
-    except UnicodeDecodeError:
-        return {"data": None, "data_base64": base64.b64encode(body).decode()}
 
 
 # -- schemes

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from ..errors import Problem, Unavailable
 from ..orchestrator.triggers import TriggerStarts
-from ..store.triggers import LEASE, PolledTrigger, Triggers
+from ..store.triggers import PolledTrigger, Triggers
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ MAX_SOURCES = 20
 MAX_EVENTS = 100
 # how long one pass may read, in seconds: it ends the batch that it has begun, within the lease of its sources
 READ_SECONDS = 10.0
+LEASE = timedelta(seconds=30)
 # how long a source is left alone that had nothing more, or that could not be read
 PAUSE = timedelta(seconds=1)
 ERROR_PAUSE = timedelta(seconds=30)

@@ -22,8 +22,8 @@ from .database import Database
 from .ids import fresh_id, parse_id
 from .queries import load
 
-# how long an attempt to start an event may take before another one begins
-LEASE = timedelta(seconds=60)
+# how long an attempt to start an event may take before another one begins: two at once start one execution
+LEASE = timedelta(seconds=15)
 MAX_ID_CHARACTERS = 255
 NEWEST = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -117,6 +117,8 @@ class PolledTrigger:
     source: str
     config: dict[str, Any]
     position: dict[str, Any]
+    # when it was last registered, or turned on or off
+    updated_at: datetime
 
 
 def declare(

@@ -56,7 +56,7 @@ async def test_others_are_answered_while_a_playbook_is_looked_at(
 ) -> None:
     threads: list[int] = []
 
-    def noted(content: str, **options: bool) -> Any:
+    def noted(content: str, **options: Any) -> Any:
         threads.append(threading.get_ident())
         return document_of(content, **options)
 

@@ -193,3 +193,17 @@ async def test_a_dry_run_shows_what_a_trigger_would_make_of_an_event(user: Clien
     fired = await fire(ORDER, dry_run=False)
     assert (fired["matched"], fired["status"]) == (True, "started")
     assert [one["execution_id"] for one in await executions(user)] == [fired["execution_id"]]
+
+
+async def test_a_trigger_that_would_wait_for_ever_is_refused(user: Client) -> None:
+    def text(trigger: str) -> dict[str, str]:
+        return {"content": TEXT.replace("{name: after, kind: playbook, path: shop/other}", trigger)}
+
+    fine = text("{name: queue, kind: message, source: nats, stream: ORDERS}")
+    assert (await user.post("/api/catalog/register", fine)).status == 200
+    wrong = text("{name: drop, kind: object, url: 's3://bucket/in/'}")
+    refused = await user.post("/api/catalog/register", wrong)
+    assert (refused.status, refused.json["code"]) == (422, "playbook.invalid")
+    [fault] = refused.json["errors"]
+    assert (fault["code"], fault["line"], fault["pointer"]) == ("playbook.not_supported", 10, "/triggers/1/url")
+    assert "cannot listen to s3; it can to nats" in fault["message"]

@@ -55,7 +55,13 @@ async def _batch_result(call: Call, index: int, body: Register) -> BatchResult:
 async def _register(call: Call, body: Register) -> Registered:
     text = await call.services.scripts.complete(as_text(body.content))
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
-    document = await asyncio.to_thread(document_of, text, strict=body.strict, is_local=call.services.is_local)
+    document = await asyncio.to_thread(
+        document_of,
+        text,
+        strict=body.strict,
+        is_local=call.services.is_local,
+        trigger_sources=call.services.trigger_sources,
+    )
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(

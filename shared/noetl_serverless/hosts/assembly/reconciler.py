@@ -5,12 +5,14 @@ from __future__ import annotations
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
+from ...bus.nats_messages import NatsMessages
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.triggers import TriggerStarts
 from ...reconciler.outages import BUCKET, NOTE_TTL_SECONDS
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Retention
-from ...reconciler.triggers import TriggerSources
+from ...reconciler.sources import NatsSource
+from ...reconciler.triggers import TriggerSource, TriggerSources
 from ...store.archives import Archives
 from ...store.database import Database
 from ...store.maintenance import MaintenanceTasks
@@ -54,6 +56,12 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         max_deliveries=settings.max_deliveries,
         retention=retention,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
-        triggers=TriggerSources(triggers, TriggerStarts(triggers, core.orchestrator), {}),
+        triggers=TriggerSources(triggers, TriggerStarts(triggers, core.orchestrator), _sources(platform, nats)),
     )
     return instance, notifications, core.database, (platform.invoker.close, notifier.close, *close)
+
+
+def _sources(platform: Platform, nats: NatsConnection) -> dict[str, TriggerSource]:
+    """What the reconciler reads by itself."""
+    others = {name: make() for name, make in platform.trigger_sources.items() if make is not None}
+    return {"nats": NatsSource(NatsMessages(nats)), **others}

@@ -84,10 +84,10 @@ WITH taken AS (
     ORDER BY t.polled_until LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE noetl.trigger t SET polled_until = :lease_until FROM taken WHERE t.trigger_id = taken.trigger_id
-RETURNING t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position;
+RETURNING t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position, t.updated_at;
 
 -- listening: the effective triggers of one source
-SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position FROM noetl.trigger t
+SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position, t.updated_at FROM noetl.trigger t
 WHERE t.kind = :kind AND t.enabled AND (t.source = :source OR starts_with(:source, t.source))
     AND t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path)
 ORDER BY t.trigger_id LIMIT 1000;
