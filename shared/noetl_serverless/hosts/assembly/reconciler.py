@@ -8,6 +8,7 @@ from ...bus.nats_key_value import NatsKeyValue
 from ...bus.nats_messages import NatsMessages
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.triggers import TriggerStarts
+from ...reconciler.objects import ObjectEvents
 from ...reconciler.outages import BUCKET, NOTE_TTL_SECONDS
 from ...reconciler.reconciler import Reconciler
 from ...reconciler.retention import Retention
@@ -24,8 +25,9 @@ from .core import core_of
 from .service import Close
 
 
-def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...]]:
-    """The reconciler, its notifications, its database, and what to close at the end."""
+def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...], ObjectEvents]:
+    """The reconciler, its notifications, its database, what to close at the end, and what takes the events of
+    objects."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
@@ -38,6 +40,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
     )
     core, close = core_of(platform, notifications)
     triggers = Triggers(core.database)
+    starts = TriggerStarts(triggers, core.orchestrator)
     retention = Retention(
         Archives(core.database),
         MaintenanceTasks(core.database),
@@ -56,9 +59,15 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         max_deliveries=settings.max_deliveries,
         retention=retention,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
-        triggers=TriggerSources(triggers, TriggerStarts(triggers, core.orchestrator), _sources(platform, nats)),
+        triggers=TriggerSources(triggers, starts, _sources(platform, nats)),
     )
-    return instance, notifications, core.database, (platform.invoker.close, notifier.close, *close)
+    return (
+        instance,
+        notifications,
+        core.database,
+        (platform.invoker.close, notifier.close, *close),
+        ObjectEvents(triggers, starts),
+    )
 
 
 def _sources(platform: Platform, nats: NatsConnection) -> dict[str, TriggerSource]:

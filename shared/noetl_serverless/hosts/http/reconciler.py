@@ -13,7 +13,7 @@ from ..platform import Platform
 
 def service(platform: Platform, request_another: Callable[[], Awaitable[object]] | None = None) -> Service:
     """`request_another`: see `Passes`."""
-    instance, notifications, database, close = reconciler(platform)
+    instance, notifications, database, close, _ = reconciler(platform)
 
     async def database_answers() -> None:
         await database.run("SELECT 1")
