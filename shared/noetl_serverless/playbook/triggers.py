@@ -24,6 +24,9 @@ ObjectUrl = Annotated[
 ]
 NatsName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 Subject = Annotated[str, StringConstraints(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=255)]
+Subscription = Annotated[
+    str, StringConstraints(pattern=r"^projects/[a-z0-9.:-]+/subscriptions/[A-Za-z0-9._~%+-]+$", max_length=500)
+]
 Ended = Literal["completed", "failed", "cancelled"]
 
 
@@ -94,9 +97,8 @@ class MessageTrigger(TriggerPart):
         None, description="For nats: only messages of this subject; * and > as in NATS. Default: all of the stream"
     )
     queue: Text | None = Field(None, description="For sqs: name or URL of the queue. Required")
-    subscription: Text | None = Field(
-        None,
-        description="For pubsub: NAME, or projects/PROJECT/subscriptions/NAME. Required",
+    subscription: Subscription | None = Field(
+        None, description="For pubsub: projects/PROJECT/subscriptions/NAME, one that is pulled. Required"
     )
     id: Expression | None = Field(
         None,

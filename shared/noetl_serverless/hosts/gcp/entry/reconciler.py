@@ -7,6 +7,7 @@ from ...assembly.service import Service
 from ...http.framework import Function
 from ...http.reconciler import service
 from ...platform import Platform
+from ..object_events import written_object
 from ..results import gcs_results
 from ..serving import cloud_run_function
 
@@ -19,4 +20,4 @@ def entry_point(environ: Mapping[str, str]) -> Function:
 
 def _service(platform: Platform) -> Service:
     # the next tick is up to a minute away
-    return service(platform, partial(platform.invoker.invoke, FUNCTION))
+    return service(platform, partial(platform.invoker.invoke, FUNCTION), written_object)
