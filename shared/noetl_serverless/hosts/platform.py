@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,8 +12,6 @@ from .process import SharedProcess, current_process
 
 if TYPE_CHECKING:
     import aiohttp
-
-    from ..reconciler.triggers import TriggerSource
 
 
 # the key in the settings' pools, beside the kinds of tools, of the pool whose workers write the archive
@@ -38,9 +36,8 @@ class Platform:
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # the objects below a URL such as s3://bucket, as the function may read them; None: it reads none
     objects: Callable[[str], ResultStore] | None = None
-    # what triggers may listen to besides streams of NATS, by the first part of its name, and what reads it; None for
-    # what the host itself delivers to the reconciler
-    trigger_sources: Mapping[str, Callable[[], TriggerSource] | None] = field(default_factory=dict)
+    # what triggers may listen to besides streams of NATS, which the reconciler's entry point reads or is told of
+    trigger_sources: frozenset[str] = frozenset()
     # whether a function may continue after its answer
     runs_after_response: bool = True
     # what the function shares with others, if they run in one process

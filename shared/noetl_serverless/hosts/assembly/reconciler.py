@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...bus.nats_key_value import NatsKeyValue
@@ -25,9 +27,11 @@ from .core import core_of
 from .service import Close
 
 
-def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...], ObjectEvents]:
+def reconciler(
+    platform: Platform, sources: Mapping[str, TriggerSource] | None = None
+) -> tuple[Reconciler, Notifications, Database, tuple[Close, ...], ObjectEvents]:
     """The reconciler, its notifications, its database, what to close at the end, and what takes the events of
-    objects."""
+    objects. `sources`: what the host reads for triggers besides streams of NATS."""
     settings = platform.settings
     logs.setup("reconciler", settings.log_level)
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
@@ -59,7 +63,7 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         max_deliveries=settings.max_deliveries,
         retention=retention,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
-        triggers=TriggerSources(triggers, starts, _sources(platform, nats)),
+        triggers=TriggerSources(triggers, starts, {"nats": NatsSource(NatsMessages(nats)), **(sources or {})}),
     )
     return (
         instance,
@@ -68,9 +72,3 @@ def reconciler(platform: Platform) -> tuple[Reconciler, Notifications, Database,
         (platform.invoker.close, notifier.close, *close),
         ObjectEvents(triggers, starts),
     )
-
-
-def _sources(platform: Platform, nats: NatsConnection) -> dict[str, TriggerSource]:
-    """What the reconciler reads by itself."""
-    others = {name: make() for name, make in platform.trigger_sources.items() if make is not None}
-    return {"nats": NatsSource(NatsMessages(nats)), **others}

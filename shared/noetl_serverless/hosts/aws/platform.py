@@ -24,8 +24,6 @@ from .secrets import SecretsManagerVault
 if TYPE_CHECKING:
     import aiohttp
 
-    from ...reconciler.triggers import TriggerSource
-
 # prefix of the control plane's URL if it is invoked directly: lambda://function:qualifier
 DIRECTLY = "lambda://"
 
@@ -65,17 +63,9 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         results=lambda: S3ResultStore(api, settings.result_url),
         objects=lambda url: S3ResultStore(api, url),
         connect=(lambda: session(api, url)) if directly and session else None,
-        # S3 tells the reconciler's queue
-        trigger_sources={"s3": None, "sqs": lambda: _queues(api)},
+        trigger_sources=frozenset({"s3", "sqs"}),
         api=api,
     )
-
-
-def _queues(api: Api) -> TriggerSource:
-    # imported only here: no other function reads them
-    from .queue_messages import QueueSource
-
-    return QueueSource(api)
 
 
 def database_url_of(settings: Settings, account: Account, store: SecretStore) -> str | Callable[[], str]:

@@ -23,8 +23,6 @@ from .secrets import SecretManagerVault
 if TYPE_CHECKING:
     import aiohttp
 
-    from ...reconciler.triggers import TriggerSource
-
 # makes the result store of a URL, and of the URL of an emulator
 Results = Callable[[str, str | None], ResultStore]
 
@@ -50,6 +48,7 @@ class GcpPlatform(Platform):
     """A platform whose parts have the types that serving needs."""
 
     host: HttpHost
+    api: Api
 
 
 async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> GcpPlatform:
@@ -76,16 +75,9 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
         runs_after_response=False,
         # Cloud Scheduler has a resolution of one minute
         timer_function="reconciler",
-        # Cloud Storage tells the reconciler, over Pub/Sub
-        trigger_sources={"gs": None, "pubsub": lambda: _subscriptions(google.api)},
+        trigger_sources=frozenset({"gs", "pubsub"}),
+        api=google.api,
     )
-
-
-def _subscriptions(api: Api) -> TriggerSource:
-    # imported only here: no other function reads them
-    from .subscription_messages import SubscriptionSource
-
-    return SubscriptionSource(api)
 
 
 def _no_results(url: str, endpoint_url: str | None) -> ResultStore:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from ...reconciler.objects import WrittenObject
 from ...reconciler.passes import Passes
 from ...reconciler.service import create_app
+from ...reconciler.triggers import TriggerSource
 from ..assembly.reconciler import reconciler
 from ..assembly.service import Service
 from ..platform import Platform
@@ -16,9 +17,11 @@ def service(
     platform: Platform,
     request_another: Callable[[], Awaitable[object]] | None = None,
     written_object: Callable[[bytes], WrittenObject | None] = lambda body: None,
+    sources: Mapping[str, TriggerSource] | None = None,
 ) -> Service:
-    """`request_another`: see `Passes`. `written_object`: the object of which a request's body tells, if it does."""
-    instance, notifications, database, close, objects = reconciler(platform)
+    """`request_another`: see `Passes`. `written_object`: the object of which a request's body tells, if it does.
+    `sources`: see `reconciler`."""
+    instance, notifications, database, close, objects = reconciler(platform, sources)
 
     async def database_answers() -> None:
         await database.run("SELECT 1")

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ...results.store import FsspecResultStore
 from ...settings import Settings
 from ..http.host import HttpHost
 from ..platform import Platform
 from .invoker import HttpInvoker
-
-if TYPE_CHECKING:
-    from ...reconciler.triggers import TriggerSource
 
 
 def local_platform(environ: Mapping[str, str]) -> Platform:
@@ -28,12 +22,5 @@ def local_platform(environ: Mapping[str, str]) -> Platform:
         database_url=settings.database_url,
         results=lambda: FsspecResultStore(settings.result_url),
         objects=FsspecResultStore,
-        trigger_sources={"file": lambda: _folders(settings)},
+        trigger_sources=frozenset({"file"}),
     )
-
-
-def _folders(settings: Settings) -> TriggerSource:
-    # imported only here: no other function reads them
-    from ...reconciler.sources import FolderSource
-
-    return FolderSource([Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder])

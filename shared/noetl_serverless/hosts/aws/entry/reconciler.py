@@ -14,6 +14,7 @@ from ..loop import run
 from ..object_events import written_objects
 from ..platform import AwsPlatform, aws_platform
 from ..queue import NotificationQueue, is_batch
+from ..queue_messages import QueueSource
 
 TICK = {"noetl": "tick"}
 FUNCTION = "reconciler"
@@ -27,7 +28,7 @@ class ReconcilerHandler:
     def __init__(self, environ: Mapping[str, str]) -> None:
         platform: AwsPlatform = aws_platform(environ)
         self._platform = platform
-        instance, *_, self._objects = reconciler(platform)
+        instance, *_, self._objects = reconciler(platform, {"sqs": QueueSource(platform.api)})
         # the next tick is up to a minute away
         self._passes = Passes(instance, partial(platform.invoker.invoke, FUNCTION))
         self._notifications = NotificationQueue(self._invoke, platform.invoker, on_event=self._record)
