@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,8 @@ def test_only_the_control_plane_has_the_database_in_the_role_of_readers(name: st
     settings = Settings.from_environment(environment(name, tmp_path))
     assert settings.reader_database_url == ("postgresql://reader" if name == "control_plane" else "")
     assert ("postgresql://reader" in environment(name, tmp_path).values()) == (name == "control_plane")
+
+
+def test_the_reconciler_knows_the_folders_of_the_stack_which_no_trigger_may_see(tmp_path: Path) -> None:
+    folders = environment("reconciler", tmp_path)["NOETL_PRIVATE_FOLDERS"].split(os.pathsep)
+    assert {Path(folder) for folder in folders} == set(Layout(tmp_path).private())
