@@ -112,6 +112,7 @@ locals {
       rotates      = name == "control_plane" ? [for secret in values(local.rotated_secrets) : module.secrets.arns[secret]] : []
       invokes      = [for queue in row.invokes : module.queue[queue].arn]
       receives     = row.queue == null ? null : module.queue[row.queue].arn
+      polls        = contains(row.kinds, "event") ? sort(var.events.queues) : []
       dead_letters = row.every_s == null ? null : module.queue[row.queue].dead_arn
       calls        = row.calls ? ["arn:${local.account.partition}:lambda:${var.region}:${local.account.id}:function:${local.control_plane}"] : []
       connects     = !(local.iam_auth && contains(row.secrets, "database_url")) ? [] : row.role == "worker" ? local.database.worker_connect_arns : local.database.connect_arns
@@ -214,6 +215,7 @@ module "events" {
   name        = "${var.name}-events"
   queue_arn   = module.queue[each.value.queue].arn
   publishers  = var.events.publishers
+  buckets     = [for bucket in var.events.buckets : "arn:${local.account.partition}:s3:::${bucket}"]
   kms_key_arn = local.key_arn
   # all notifications of a bucket are one setting, which belongs to its owner
   results = !coalesce(var.events.results, var.encryption.key_arn == null) ? null : {

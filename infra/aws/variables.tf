@@ -277,13 +277,27 @@ variable "events" {
     (results), and who may publish to the topic `<name>-events`, whose messages do (publishers: ARNs of accounts, roles and
     users, which with a key need kms:Decrypt and kms:GenerateDataKey on it). All notifications of a bucket are one setting, so
     that of an existing bucket is left to its owner: the topic lets it publish. results is true by default, but not with a key
-    of yours (encryption.key_arn), which must let s3.amazonaws.com and sns.amazonaws.com use it.
+    of yours (encryption.key_arn), which must let s3.amazonaws.com and sns.amazonaws.com use it. What triggers of playbooks may
+    listen to: buckets of this account by name, which may publish to the topic (buckets), and queues by ARN, from which the
+    reconciler receives and deletes (queues).
   EOT
   type = object({
     results    = optional(bool)
     publishers = optional(set(string), [])
+    buckets    = optional(set(string), [])
+    queues     = optional(set(string), [])
   })
   default = {}
+
+  validation {
+    condition     = alltrue([for bucket in var.events.buckets : can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", bucket))])
+    error_message = "events.buckets: names of buckets, without s3://."
+  }
+
+  validation {
+    condition     = alltrue([for arn in var.events.queues : can(regex("^arn:[a-z-]+:sqs:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_.-]+$", arn))])
+    error_message = "events.queues: ARNs of queues, such as arn:aws:sqs:eu-central-1:123456789012:orders."
+  }
 }
 
 variable "encryption" {

@@ -149,6 +149,10 @@ PROBLEM: Final[Mapping[str, str]] = {
     "server.internal": "Internal error; see the log for details.",
     "server.unavailable": "Temporarily unavailable: try again.",
     "server.unsupported": "This deployment cannot do this.",
+    "trigger.attempts": "The event of a trigger was attempted too often.",
+    "trigger.gone": "The playbook no longer has the trigger.",
+    "trigger.too_deep": "Too many triggers have led to one another.",
+    "webhook.refused": "The webhook is unknown, or its signature is not valid.",
     "worker.malformed_command": STEP["worker.malformed_command"],
 }
 

@@ -55,6 +55,10 @@ SCRIPTS_BYTES: Final = 2 * MIB
 
 # a workload; one above INLINE_BYTES is stored beside the log
 WORKLOAD_BYTES: Final = 3 * MIB
+# an event that a trigger receives, as it is recorded
+EVENT_BYTES: Final = 1 * MIB
+# how many triggers may lead to an execution, one after the other
+TRIGGER_DEPTH: Final = 16
 # the payloads by reference that are read for one commit; one is always read
 PAYLOADS_BYTES: Final = 8 * MIB
 # the facts of an execution's inbox that are read for one commit: their number, and their bytes, which the last fact may

@@ -214,6 +214,8 @@ class PendingWork:
     has_inboxes: bool
     has_due_schedules: bool
     maintenance: bool
+    has_trigger_events: bool = False
+    has_trigger_sources: bool = False
 
 
 class UnstorableCommit(Exception):

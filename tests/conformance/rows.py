@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from noetl_serverless.error_codes import FAULT, STEP
-from noetl_serverless.playbook import grammar, keychain, model
+from noetl_serverless.playbook import grammar, keychain, model, triggers
 from noetl_serverless.playbook.part import Part
 from noetl_serverless.playbook.scope import LOOP_VARIABLES, RESERVED
 from noetl_serverless.playbook.tool_calls import KIND, ToolCall
@@ -41,7 +41,7 @@ def rows() -> dict[str, str]:
 
 
 def _of_models() -> Iterator[tuple[str, str]]:
-    for name, part in sorted({**vars(model), **vars(keychain)}.items()):
+    for name, part in sorted({**vars(model), **vars(keychain), **vars(triggers)}.items()):
         if not inspect.isclass(part) or not issubclass(part, Part) or part is Part or part.__subclasses__():
             continue
         yield from _of_fields(name, part)

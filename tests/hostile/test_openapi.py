@@ -52,6 +52,7 @@ PLAYBOOK = """\
 apiVersion: noetl.io/v2
 kind: Playbook
 metadata: {name: two, path: demo/two}
+triggers: [{name: hook, kind: webhook, auth: c, input: {n: "{{ event.data.n }}"}}]
 workload: {a: {b: 1}}
 workflow: [{step: first, tool: {kind: python, code: "result = 1"}}]
 """
@@ -102,6 +103,8 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
     registered = api.post("/api/catalog/register", {"content": PLAYBOOK})
     api.known = {
         "execution_id": api.post("/api/execute", {"path": "demo/two"})["execution_id"],
+        "trigger": "demo/two/hook",
+        "event_id": api.post("/api/triggers/demo/two/hook/fire", {})["event_id"],
         "schedule": api.post("/api/schedules", {"path": "demo/two", "cron": "0 0 1 1 *", "name": "yearly"})["name"],
         "name": api.post("/api/credentials", {"name": "c", "data": {"password": "x"}})["name"],
         "catalog_id": registered["catalog_id"],

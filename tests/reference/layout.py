@@ -43,6 +43,12 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
         Object("static", "StaticEntry", "`keychain`, an item with `kind: static`"),
         Object("credential", "CredentialEntry", "`keychain`, an item with `kind: credential`"),
     ),
+    "Triggers": (
+        Object("webhook", "WebhookTrigger", "`triggers`, an item with `kind: webhook`"),
+        Object("object", "ObjectTrigger", "`triggers`, an item with `kind: object`"),
+        Object("message", "MessageTrigger", "`triggers`, an item with `kind: message`"),
+        Object("ended", "PlaybookTrigger", "`triggers`, an item with `kind: playbook`"),
+    ),
     "Steps": (
         Object("step", "Step", "`workflow`, each item"),
         Object("step.spec", "StepSpec", "`spec` of a step"),

@@ -16,7 +16,7 @@ ROOT: Final = "Playbook"
 TOOL: Final = "Tool"
 _TOOLS: Final = "tool."
 _DEFS: Final = "#/$defs/"
-# how each entry of a keychain is called in the schema -> its kind
+# how each entry of a keychain, and each trigger, is called in the schema -> its kind
 _KIND_OF_ENTRY: Final = {
     "SecretManagerEntry": "secret_manager",
     "OAuth2Entry": "oauth2",
@@ -25,6 +25,10 @@ _KIND_OF_ENTRY: Final = {
     "BearerEntry": "bearer",
     "StaticEntry": "static",
     "CredentialEntry": "credential",
+    "WebhookTrigger": "webhook",
+    "ObjectTrigger": "object",
+    "MessageTrigger": "message",
+    "PlaybookTrigger": "playbook",
 }
 
 Schema = Mapping[str, Any]
@@ -105,7 +109,7 @@ def is_kind(definition: str) -> bool:
 
 
 def is_entry(definition: str) -> bool:
-    """Whether it is an entry of the keychain."""
+    """Whether it is an entry of the keychain, or a trigger."""
     return definition in _KIND_OF_ENTRY
 
 

@@ -140,6 +140,28 @@ run "events" {
   }
 }
 
+run "what_triggers_listen_to" {
+  variables {
+    results = { existing = "my-results" }
+    events  = { results = false, buckets = ["orders"], queues = ["arn:aws:sqs:eu-central-1:123456789012:orders"] }
+  }
+
+  assert {
+    condition = { for statement in jsondecode(module.events["reconciler"].policy).Statement : statement.Sid => jsonencode([statement.Principal, statement.Condition]) } == {
+      PublishObjects = jsonencode([{ Service = "s3.amazonaws.com" }, {
+        ArnEquals    = { "aws:SourceArn" = ["arn:aws:s3:::orders"] }
+        StringEquals = { "aws:SourceAccount" = "123456789012" }
+      }])
+    }
+    error_message = "the buckets that are named may publish, as this account's"
+  }
+
+  assert {
+    condition     = jsonencode({ for name, access in local.access : name => access.polls if length(access.polls) > 0 }) == jsonencode({ reconciler = ["arn:aws:sqs:eu-central-1:123456789012:orders"] })
+    error_message = "the reconciler, and no other function, receives from the queues that are named"
+  }
+}
+
 run "events_of_an_existing_bucket" {
   variables {
     results = { existing = "my-results" }

@@ -121,9 +121,10 @@ run "events" {
   variables {
     queue_arn  = "arn:aws:sqs:eu-central-1:123456789012:noetl-reconciler"
     publishers = ["*"]
+    buckets    = ["orders"]
   }
 
-  expect_failures = [var.publishers]
+  expect_failures = [var.publishers, var.buckets]
 }
 
 run "api" {

@@ -23,6 +23,7 @@ run "first" {
     database      = { auth = "kerberos" }
     nats          = {}
     results       = { expire_days = -1 }
+    events        = { buckets = ["s3://orders"] }
     encryption    = { key_arn = "alias/mine" }
     secrets       = { rotation_days = 400 }
     observability = { log_retention_days = 31 }
@@ -36,6 +37,7 @@ run "first" {
     var.database,
     var.nats,
     var.results,
+    var.events,
     var.encryption,
     var.secrets,
     var.observability,
@@ -49,9 +51,10 @@ run "second" {
     database = { auth = "iam" }
     nats     = { cluster = { image = "docker.io/library/nats:2.12.1-alpine" } }
     secrets  = { grace_days = 0 }
+    events   = { queues = ["orders"] }
   }
 
-  expect_failures = [var.database, var.nats, var.secrets]
+  expect_failures = [var.database, var.nats, var.secrets, var.events]
 }
 
 run "third" {

@@ -65,7 +65,9 @@ class Client:
         """All items of a list that is paged by offset."""
         return list(self.items_from(path, "offset", 0))
 
-    def items_from(self, path: str, parameter: str, start: str | int | None, **query: Any) -> Iterator[dict[str, Any]]:
+    def items_from(
+        self, path: str, parameter: str, start: str | int | None, /, **query: Any
+    ) -> Iterator[dict[str, Any]]:
         """The items of a list, page by page. `start`: the value of `parameter` for the first page; None for no page."""
         position = start
         while position is not None:

@@ -33,6 +33,7 @@ from .commands import (
     schema,
     stack,
     test,
+    trigger,
 )
 from .input_help import RunCommand
 from .output import reflowed
@@ -103,6 +104,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(credential.app, name="credential")
 app.add_typer(keychain.app, name="keychain")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(trigger.app, name="trigger")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(context.app, name="context")
 app.add_typer(deploy.app, name="deploy")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from datetime import UTC, datetime
 from functools import cache
 
@@ -17,6 +17,7 @@ from ..archive.history import History
 from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..settings import Settings
@@ -28,6 +29,7 @@ from ..store.keychain import Keychain
 from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
+from ..store.triggers import Triggers
 from ..store.view_queries import ViewQueries
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
@@ -61,13 +63,14 @@ def create_app(
     results: Callable[[], ResultStore],
     objects: Callable[[str], ResultStore] = no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
+    trigger_sources: Collection[str] = ("nats",),
     now: Callable[[], datetime] = _now,
 ) -> Starlette:
     """Raises seal.BadKeys and tokens.BadKey: without its keys the control plane does not start.
 
     `watchers.notify` must be the orchestrator's `on_commit`: it wakes requests that wait for events at once.
     `objects` gives what is below a URL such as s3://bucket, for scripts. `request_archive` invokes a worker to write
-    the batches that wait for their files.
+    the batches that wait for their files. `trigger_sources`: what triggers may listen to here.
     """
     stored = cache(results)
     sealer = Sealer.of(settings.encryption_keys)
@@ -75,6 +78,7 @@ def create_app(
     archives = Archives(database)
     archive = ArchiveReader(archives, stored)
     catalog = catalog or PostgresCatalog(database)
+    triggers = Triggers(database)
     services = Services(
         is_local=settings.host == "local",
         pools=Pools.of(settings.worker_pools, settings.pools, is_local=settings.host == "local"),
@@ -92,6 +96,9 @@ def create_app(
         keychain=Keychain(database, sealer),
         schedules=Schedules(database),
         runtimes=Runtimes(database),
+        triggers=triggers,
+        trigger_sources=frozenset(trigger_sources),
+        trigger_starts=TriggerStarts(triggers, orchestrator, now),
         executions=History(database, archive),
         replays=ArchivedReplays(database, archive),
         archives=archives,

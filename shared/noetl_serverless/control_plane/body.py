@@ -17,17 +17,17 @@ M = TypeVar("M", bound=BaseModel)
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, limit: int = MAX_BODY_BYTES) -> bytes:
     """The body. Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
     content_length = request.headers.get("content-length", "")
-    if content_length.isdigit() and int(content_length) > MAX_BODY_BYTES:
-        raise TooLarge(f"the body has {content_length} bytes; the limit is {MAX_BODY_BYTES}")
+    if content_length.isdigit() and int(content_length) > limit:
+        raise TooLarge(f"the body has {content_length} bytes; the limit is {limit}")
     chunks: list[bytes] = []
     size = 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise TooLarge(f"the body has more than {MAX_BODY_BYTES} bytes")
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit} bytes")
         chunks.append(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -48,6 +48,7 @@ MAY_NOT_FIND = (
 MAY_CONFLICT = (
     *("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined"),
     *("pauseExecution", "resumeExecution"),
+    *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
 )
 # operations that take a playbook, or its input
 MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")
@@ -60,6 +61,7 @@ TAGS = {
     "credentials": "Manage secrets, which are encrypted at rest.",
     "keychain": "Inspect and clear the cache of fetched secrets.",
     "schedules": "Run playbooks at set times or intervals.",
+    "triggers": "Start playbooks for webhooks, objects, messages and ends of other playbooks.",
     "commands": "Claim commands and report their outcomes (for workers).",
     "query": "Read executions, events, commands and the catalog with SQL (for operators).",
     "archive": "Move ended executions from the database to files.",
@@ -79,8 +81,7 @@ def document() -> dict[str, Any]:
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        path = PATH_PARAMETER.sub(r"{\1}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = _operation(operation, names)
+        paths.setdefault(_shown(operation), {})[operation.method.lower()] = _operation(operation, names)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -171,6 +172,9 @@ def _problems(operation: Operation) -> list[str]:
         found.add("409")
     if operation.name in MAY_NOT_FIT:
         found.add("422")
+    if operation.name == "receiveWebhook":
+        # of any type, since it is verified as it came
+        found |= {"400", "413"}
     if operation.name == "queryViews":
         found.add("501")
     return sorted(found)
@@ -279,7 +283,7 @@ def table() -> Iterator[str]:
     yield "|---|---|---|"
     for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
         if operation.roles & {"gateway"}:
-            yield f"| {operation.tag} | `{operation.method} {operation.path}` | {operation.summary} |"
+            yield f"| {operation.tag} | `{operation.method} {_shown(operation)}` | {operation.summary} |"
 
 
 def lists() -> Iterator[str]:
@@ -288,7 +292,11 @@ def lists() -> Iterator[str]:
     yield "|---|---|---|"
     for operation in sorted(OPERATIONS, key=lambda one: (one.tag, one.path, one.method)):
         if operation.roles & {"gateway"} and (found := _paging(operation)) is not None:
-            yield f"| `{operation.method} {operation.path}` | {' | '.join(found)} |"
+            yield f"| `{operation.method} {_shown(operation)}` | {' | '.join(found)} |"
+
+
+def _shown(operation: Operation) -> str:
+    return PATH_PARAMETER.sub(r"{\1}", operation.path)
 
 
 def _paging(operation: Operation) -> tuple[str, str] | None:

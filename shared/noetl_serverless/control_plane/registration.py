@@ -5,29 +5,37 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidPlaybook
 from ..playbook.document import plain_data
-from ..playbook.load import read_playbook
+from ..playbook.faults import problem
+from ..playbook.load import LoadedPlaybook, read_playbook
 from ..playbook.pools import Pools
 from ..store.catalog import NewResource
+from ..store.triggers import DeclaredTrigger
 from ..tools.plans import known_kinds, load_checked
 
 if TYPE_CHECKING:
     from ..playbook.called_inputs import CalledPlaybook
-    from ..playbook.load import LoadedPlaybook
 
 # a playbook has colons, which base64 does not have
 BASE64 = re.compile(r"[A-Za-z0-9+/\s]+={0,2}\s*")
 
 
 def document_of(
-    content: str, *, strict: bool = False, is_local: bool = True, pools: Pools | None = None
+    content: str,
+    *,
+    strict: bool = False,
+    is_local: bool = True,
+    pools: Pools | None = None,
+    trigger_sources: Collection[str] | None = None,
 ) -> NewResource:
     """Raises InvalidPlaybook with all faults of the playbook itself and of its tools' fields; `strict`: older forms are
     faults, too, instead of warnings; `is_local`: it is registered on a stack on one machine; `pools`: those of the
-    deployment, in which its steps have to be able to run."""
+    deployment, in which its steps have to be able to run; `trigger_sources`: what triggers may listen to there, if that
+    is known."""
     # needed when something is registered
     from ..tools.resources import kind_of
 
@@ -42,6 +50,8 @@ def document_of(
         raise InvalidPlaybook(str(fault), faults=[fault])
     if pools is not None:
         pools.check(loaded.plan, loaded.document).raise_if_any()
+    if trigger_sources is not None:
+        _check_sources(loaded, trigger_sources)
     plan, root = loaded.plan, plain_data(loaded.document.root)
     return NewResource(
         path=plan.path,
@@ -53,6 +63,7 @@ def document_of(
         steps=len(plan.workflow),
         warnings=tuple(loaded.document.warnings),
         calls=_calls_of(loaded),
+        triggers=tuple(DeclaredTrigger.of(trigger) for trigger in plan.triggers.values()),
     )
 
 
@@ -77,6 +88,19 @@ def _calls_of(loaded: LoadedPlaybook) -> tuple[CalledPlaybook, ...]:
     from ..playbook.called_inputs import calls_of
 
     return tuple(calls_of(loaded))
+
+
+def _check_sources(loaded: LoadedPlaybook, sources: Collection[str]) -> None:
+    """Raises InvalidPlaybook for a trigger that would wait here for ever."""
+    faults = []
+    for index, trigger in enumerate(loaded.plan.triggers.values()):
+        source = trigger.source.partition(":")[0]
+        if trigger.kind in ("message", "object") and source not in sources:
+            key = "source" if trigger.kind == "message" else "url"
+            message = f"this deployment cannot listen to {source}; it can to {', '.join(sorted(sources))}"
+            faults.append(loaded.document.fault(message, ("triggers", index, key), "playbook.not_supported"))
+    if faults:
+        raise problem(faults)
 
 
 def as_text(content: str) -> str:

@@ -9,6 +9,7 @@ from datetime import datetime
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
+from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
 from ..ports import ResultStore
 from ..store.archives import Archives
@@ -17,6 +18,7 @@ from ..store.credentials import Credentials
 from ..store.keychain import Keychain
 from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
+from ..store.triggers import Triggers
 from ..store.view_queries import ViewQueries
 from .scripts import ScriptReader
 from .tokens import Verifier
@@ -37,6 +39,10 @@ class Services:
     keychain: Keychain
     schedules: Schedules
     runtimes: Runtimes
+    triggers: Triggers
+    trigger_starts: TriggerStarts
+    # what triggers of messages and objects may listen to: nats, s3, ...
+    trigger_sources: frozenset[str]
     executions: History
     replays: ArchivedReplays
     archives: Archives

@@ -15,6 +15,7 @@ from ..telemetry.probes import probe_routes
 from .auth_routes import AuthRoutes
 from .control_plane import ControlPlane
 from .graphql_route import GraphQL
+from .hooks import Hooks
 from .proxy import Proxy
 from .sessions import Sessions
 from .sign_in import SignIn, choose
@@ -35,6 +36,7 @@ def create_app(
     routes = [
         *AuthRoutes(sessions, sign_in or choose(settings)).routes(),
         *GraphQL(sessions, upstream).routes(),
+        *Hooks(upstream).routes(),
         *Proxy(sessions, upstream).routes(),
         *probe_routes({"sessions": lambda: keyvalue.get("ready"), "control_plane": upstream.check}),
     ]

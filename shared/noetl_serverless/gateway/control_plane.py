@@ -116,7 +116,7 @@ class ControlPlane:
         target: str,
         *,
         headers: list[tuple[str, str]],
-        body: AsyncIterable[bytes] | None,
+        body: AsyncIterable[bytes] | bytes | None,
         user: str,
     ) -> aiohttp.ClientResponse:
         """The answer with its body unread; the caller closes it. `target` is an encoded path with its query. Raises

@@ -38,7 +38,7 @@ _DROPPED_REQUEST_HEADERS = frozenset(
 )
 _DROPPED_RESPONSE_HEADERS = frozenset({"set-cookie", "server", "date", "www-authenticate"})
 # the calls of workers and the reconciler are not for users, whatever their role
-_INTERNAL = frozenset({"commands", "internal", "auth"})
+_INTERNAL = frozenset({"commands", "internal", "auth", "hooks"})
 
 
 class Proxy:
@@ -57,7 +57,7 @@ class Proxy:
         answer = await self._control_plane.forward(
             request.method,
             target,
-            headers=_request_headers(request),
+            headers=request_headers(request),
             body=request.stream() if _has_body(request) else None,
             user=session.user.user_id,
         )
@@ -94,7 +94,7 @@ def _has_body(request: Request) -> bool:
     return "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
 
 
-def _request_headers(request: Request) -> list[tuple[str, str]]:
+def request_headers(request: Request) -> list[tuple[str, str]]:
     return [
         (name, value)
         for name, value in _forwarded(request.headers.items(), _DROPPED_REQUEST_HEADERS)

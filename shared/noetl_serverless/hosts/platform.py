@@ -36,6 +36,8 @@ class Platform:
     connect: Callable[[], aiohttp.ClientSession] | None = None
     # the objects below a URL such as s3://bucket, as the function may read them; None: it reads none
     objects: Callable[[str], ResultStore] | None = None
+    # what triggers may listen to besides streams of NATS, which the reconciler's entry point reads or is told of
+    trigger_sources: frozenset[str] = frozenset()
     # whether a function may continue after its answer
     runs_after_response: bool = True
     # what the function shares with others, if they run in one process

@@ -339,6 +339,17 @@ class Orchestrator:
         fact = Event(e.TIMER_FIRED, self._clock(), step=step, generation=generation, payload={"timer": timer})
         return await self._commits.commit_fact(execution_id, fact, (timer, 0)) is not None
 
+    async def newest_plan(self, path: str) -> tuple[int, Plan]:
+        """The newest version of a playbook, and its plan. Raises NotFound."""
+        entry = await self._playbooks.entry(path, None)
+        return entry.version, await self._playbooks.plan(entry.hash)
+
+    async def find_start(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | None:
+        """The execution that this key has started for this principal, if it has."""
+        found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
+        start = find_start(found, idempotency_key, principal)
+        return start.execution_id if isinstance(start, IdempotentStart) else None
+
     async def plan(self, hash: str) -> Plan:
         """The plan of the playbook with this hash. Raises NotFound."""
         return await self._playbooks.plan(hash)

@@ -22,6 +22,7 @@ from .scope import RESERVED
 from .tasks import Tasks
 from .template import Template, Tree
 from .trees import KEYCHAIN, Trees, templates_in
+from .trigger_plan import compiled_triggers
 
 if TYPE_CHECKING:
     from .called_tools import Define
@@ -105,6 +106,7 @@ class _Compiler:
             keychain=self.keychain,
             input_schema=plain_data(schemas.input),
             result_schema=plain_data(schemas.result),
+            triggers=compiled_triggers(self.playbook.triggers, self.trees, metadata.path or metadata.name),
             durability=spec.durability,
         )
 

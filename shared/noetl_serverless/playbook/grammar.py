@@ -67,7 +67,7 @@ LATER_CONFIG: Final[Mapping[str, frozenset[str]]] = {"python": frozenset({"deps"
 FEATURES: Final = frozenset(
     {
         *("routing", "joins", "loops", "pipelines", "retry", "workbook"),
-        *("sub_playbooks", "result_refs", "budgets", "keychain", "schemas"),
+        *("sub_playbooks", "result_refs", "budgets", "keychain", "schemas", "triggers"),
     }
 )
 

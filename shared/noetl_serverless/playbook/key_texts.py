@@ -137,6 +137,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "metadata": "Name, path, and whatever else describes the playbook",
         "executor": "How executions run",
         "keychain": "Secrets that tools read as keychain.NAME.FIELD, and where they come from",
+        "triggers": "Events that start an execution: webhooks, objects, messages, ends of other playbooks",
         "workload": (
             "Inputs with their defaults, as plain data: templates in it are not rendered. The payload of a start is "
             "merged into it. Templates read it as workload.NAME"

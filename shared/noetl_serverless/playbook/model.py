@@ -14,6 +14,7 @@ from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
 from .plan import POOL_PATTERN
 from .template import has_markers
+from .triggers import MAX_TRIGGERS, AnyTrigger
 
 MAX_STEPS = 10_000
 MAX_TASKS = 100
@@ -603,6 +604,7 @@ class Playbook(Part):
     metadata: Metadata
     executor: Executor | None = None
     keychain: list[AnyEntry] = Field([], max_length=MAX_ENTRIES)
+    triggers: list[AnyTrigger] = Field([], max_length=MAX_TRIGGERS)
     workload: dict[str, Any] = {}
     schemas: Schemas | None = None
     workbook: list[WorkbookTask] = []

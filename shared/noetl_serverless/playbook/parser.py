@@ -13,6 +13,7 @@ from .grammar import API_VERSION, RESOURCES
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 from .part import NAME_PATTERN, NAME_RULE
+from .triggers import KINDS as TRIGGER_KINDS
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,7 +65,8 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
         if written is None:
             faults.add("'kind' is required", at, "playbook.missing_field")
         else:
-            message = f"this must be one of {', '.join(KEYCHAIN_KINDS)}{did_you_mean(str(written), KEYCHAIN_KINDS)}"
+            kinds = TRIGGER_KINDS if location[0] == "triggers" else KEYCHAIN_KINDS
+            message = f"this must be one of {', '.join(kinds)}{did_you_mean(str(written), kinds)}"
             faults.add(message, at)
         return
     message = f"'{location[-1]}' is required" if missing else message_of(detail, value)

@@ -238,6 +238,24 @@ class KeychainEntry:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
+class Trigger:
+    """Events that start an execution: see `triggers`."""
+
+    name: str
+    kind: Literal["webhook", "object", "message", "playbook"]
+    enabled: bool
+    # what it listens to, as it is looked up by: the path of a playbook, the URL of a bucket, the name of a queue
+    source: str
+    # the keys of its kind
+    config: Mapping[str, Any]
+    when: Template | None
+    input: Tree
+    # of a message: what gives its id
+    event_id: Template | None
+    place: Place
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
 class Plan:
     hash: str
     name: str
@@ -275,6 +293,7 @@ class Plan:
     input_schema: Mapping[str, Any] | None = None
     result_schema: Mapping[str, Any] | None = None
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
+    triggers: Mapping[str, Trigger] = field(default_factory=dict)
     # step -> pool, for steps that name none and do not run on "shared"; a matter of the deployment, not of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
 

@@ -52,6 +52,14 @@ class ScheduledRuns(Protocol):
     async def prune(self, before: datetime) -> None: ...
 
 
+class TriggerWork(Protocol):
+    """What the reconciler does for triggers: see `triggers.TriggerSources`."""
+
+    async def start_due(self, limit: int) -> int: ...
+
+    async def read_sources(self) -> int: ...
+
+
 class Reconciler:
     def __init__(
         self,
@@ -64,6 +72,7 @@ class Reconciler:
         retention: Retention | None = None,
         key_value: KeyValue | None = None,
         attend: Callable[[], Awaitable[None]] | None = None,
+        triggers: TriggerWork | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """`key_value` keeps what the next process must know; `attend` shows this one in the registry, and never
@@ -75,6 +84,7 @@ class Reconciler:
         self._max_deliveries = max_deliveries
         self._retention = retention
         self._attend = attend
+        self._triggers = triggers
         self._now = now
         self._housekeeping_done_at: float | None = None
         # where the next pass continues, after one that found more than it may handle
@@ -107,6 +117,11 @@ class Reconciler:
             done["timers"] = await self._run_isolated("fire_timer", self._fire_timers)
         if pending.has_due_schedules:
             done["schedules"] = await self._run_isolated("fire_schedule", self._fire_schedules)
+        if self._triggers is not None and pending.has_trigger_sources:
+            done["trigger_messages"] = await self._run_isolated("read_sources", self._triggers.read_sources)
+        if self._triggers is not None and pending.has_trigger_events:
+            start_due = partial(self._triggers.start_due, MAX_ITEMS)
+            done["trigger_events"] = await self._run_isolated("start_triggered", start_due)
         if pending.has_pending_commands:
             done["notified_pools"] = await self._run_isolated("notify", self._notify_pools)
         if pending.maintenance and self._retention is not None:

@@ -15,6 +15,7 @@ from time import monotonic
 from ..ports import ResultStore
 from ..store.archives import Archives, ExpiringBatch
 from ..store.maintenance import BEGINNING, MaintenanceTask, MaintenanceTasks
+from ..store.triggers import Triggers
 from ..telemetry import metrics
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ MAX_ITEMS = 50
 # cached secrets of executions that are looked at in one pass: more than one execution can have
 MAX_SECRETS = 500
 MAX_RUNTIMES = 1000
+# events of triggers that are deleted at once, and how long they are kept once they are settled, dead letters too
+MAX_TRIGGER_EVENTS = 1000
+TRIGGER_HISTORY_DAYS = 90.0
 
 Counts = dict[str, int]
 
@@ -52,6 +56,7 @@ class Retention:
         archive_after_days: float = 0.0,
         retention_days: float = 0.0,
         result_ttl_days: float = 0.0,
+        triggers: Triggers | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._archives = archives
@@ -61,6 +66,7 @@ class Retention:
         self._archive_after = archive_after_days
         self._retention = retention_days
         self._result_ttl = result_ttl_days
+        self._triggers = triggers
         self._now = now
         self._until = 0.0
 
@@ -83,6 +89,8 @@ class Retention:
                 return await self._secrets(task)
             case "runtime":
                 return await self._runtimes(task)
+            case "triggers":
+                return await self._trigger_events(task)
         return {}
 
     # -- archiving
@@ -216,6 +224,16 @@ class Retention:
         if forgotten == MAX_RUNTIMES:
             await self._tasks.reschedule(task.name)
         return {"runtimes_forgotten": forgotten}
+
+    # -- events of triggers
+
+    async def _trigger_events(self, task: MaintenanceTask) -> Counts:
+        if self._triggers is None:
+            return {}
+        deleted = await self._triggers.prune(self._cutoff(TRIGGER_HISTORY_DAYS), MAX_TRIGGER_EVENTS)
+        if deleted == MAX_TRIGGER_EVENTS:
+            await self._tasks.reschedule(task.name)
+        return {"trigger_events_expired": deleted}
 
     # -- events
 

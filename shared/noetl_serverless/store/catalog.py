@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -15,6 +15,7 @@ from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
+from .triggers import DeclaredTrigger, declare
 
 if TYPE_CHECKING:
     from ..playbook.called_inputs import CalledPlaybook
@@ -54,6 +55,7 @@ class NewResource:
     warnings: tuple[Fault, ...] = ()
     # what its steps give to other playbooks
     calls: tuple[CalledPlaybook, ...] = ()
+    triggers: tuple[DeclaredTrigger, ...] = ()
 
 
 class PostgresCatalog:
@@ -171,6 +173,7 @@ class PostgresCatalog:
             steps=document.steps,
         )
         assert entry is not None
+        declare(connection, entry.path, entry.version, document.triggers, datetime.now(UTC))
         return entry, True
 
 

@@ -22,11 +22,13 @@ OF_KEYCHAIN: Mapping[str, frozenset[str]] = {
         }
     ),
 }
+# what a trigger of kind webhook reads: one secret, or several while the sender changes from one to the other
+OF_TRIGGERS: Mapping[str, frozenset[str]] = {"webhook_secret": frozenset({"secret", "secrets"})}
 
 
 @cache
 def fields_by_type() -> Mapping[str, frozenset[str]]:
-    found: dict[str, frozenset[str]] = dict(OF_KEYCHAIN)
+    found: dict[str, frozenset[str]] = {**OF_KEYCHAIN, **OF_TRIGGERS}
     for kind in registry.kinds():
         # tools of other packages may have none
         for type_, fields in getattr(registry.load(kind), "credentials", {}).items():

@@ -6,7 +6,7 @@ import re
 from graphql import GraphQLEnumType
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from noetl_serverless.control_plane.openapi import document
+from noetl_serverless.control_plane.openapi import PATH_PARAMETER, document
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.gateway.schema import schema
 
@@ -18,8 +18,10 @@ def test_the_document_is_valid_openapi() -> None:
 def test_every_route_is_listed_under_its_name() -> None:
     paths = document()["paths"]
     for operation in OPERATIONS:
-        path = operation.path.replace(":path}", "}")
-        assert paths[path][operation.method.lower()]["operationId"] == operation.name
+        assert (
+            paths[PATH_PARAMETER.sub(r"{\1}", operation.path)][operation.method.lower()]["operationId"]
+            == operation.name
+        )
     assert {"/livez", "/readyz", "/metrics", "/openapi.json"} <= paths.keys()
 
 
@@ -35,7 +37,7 @@ def test_next_of_every_list_has_a_type_and_is_the_value_of_one_of_its_parameters
     found = 0
     for methods in document()["paths"].values():
         for entry in methods.values():
-            answer = entry["responses"]["200" if "200" in entry["responses"] else "201"].get("content", {})
+            [answer] = [one.get("content", {}) for status, one in entry["responses"].items() if status[0] == "2"]
             schema = answer.get("application/json", {}).get("schema", {})
             if "items" in schema.get("properties", {}):
                 following = schema["properties"]["next"]

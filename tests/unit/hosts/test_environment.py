@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,8 @@ def test_a_pool_has_its_labels_and_its_number_of_commands_at_once(tmp_path: Path
     settings = Settings.from_environment(environment("worker_io", tmp_path))
     assert (settings.pool, settings.max_in_flight) == ("io", FUNCTIONS["worker_io"].max_in_flight)
     assert settings.labels == FUNCTIONS["worker_io"].labels != {}
+
+
+def test_the_reconciler_knows_the_folders_of_the_stack_which_no_trigger_may_see(tmp_path: Path) -> None:
+    folders = environment("reconciler", tmp_path)["NOETL_PRIVATE_FOLDERS"].split(os.pathsep)
+    assert {Path(folder) for folder in folders} == set(Layout(tmp_path).private())

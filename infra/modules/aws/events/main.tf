@@ -8,7 +8,7 @@ resource "aws_sns_topic" "this" {
 
 resource "aws_sns_topic_policy" "this" {
   # without a statement the topic has the policy that SNS gives it: its account's
-  count = var.results == null && length(var.publishers) == 0 ? 0 : 1
+  count = var.results == null && length(var.publishers) + length(var.buckets) == 0 ? 0 : 1
 
   arn = aws_sns_topic.this.arn
   policy = jsonencode({
@@ -22,6 +22,17 @@ resource "aws_sns_topic_policy" "this" {
         Resource  = [aws_sns_topic.this.arn]
         Condition = {
           ArnEquals    = { "aws:SourceArn" = var.results.bucket_arn }
+          StringEquals = { "aws:SourceAccount" = split(":", aws_sns_topic.this.arn)[4] }
+        }
+      }],
+      length(var.buckets) == 0 ? [] : [{
+        Sid       = "PublishObjects"
+        Effect    = "Allow"
+        Principal = { Service = "s3.amazonaws.com" }
+        Action    = ["sns:Publish"]
+        Resource  = [aws_sns_topic.this.arn]
+        Condition = {
+          ArnEquals    = { "aws:SourceArn" = sort(var.buckets) }
           StringEquals = { "aws:SourceAccount" = split(":", aws_sns_topic.this.arn)[4] }
         }
       }],

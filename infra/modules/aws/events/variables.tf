@@ -30,6 +30,17 @@ variable "publishers" {
   }
 }
 
+variable "buckets" {
+  description = "ARNs of other buckets of this account that may publish to the topic."
+  type        = set(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.buckets : can(regex("^arn:[a-z-]+:s3:::[^/*]+$", arn))])
+    error_message = "buckets: ARNs of buckets (arn:aws:s3:::name), each by its name."
+  }
+}
+
 variable "kms_key_arn" {
   description = "Key that encrypts the messages (null: none of the deployment's); its policy must let S3 and SNS use it."
   type        = string

@@ -45,6 +45,7 @@ locals {
       Encrypt            = { actions = ["kms:GenerateDataKey"], resources = local.encrypts ? var.access.keys : [] }
       SendToQueues       = { actions = ["sqs:SendMessage"], resources = var.access.invokes }
       ReceiveFromQueue   = { actions = ["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"], resources = var.access.receives[*] }
+      PollQueues         = { actions = ["sqs:DeleteMessage", "sqs:GetQueueUrl", "sqs:ReceiveMessage"], resources = var.access.polls }
       SendDeadLetters    = { actions = ["sqs:SendMessage"], resources = var.access.dead_letters[*] }
       InvokeControlPlane = { actions = ["lambda:InvokeFunction"], resources = var.access.calls }
       ConnectToDatabase  = { actions = ["rds-db:connect"], resources = var.access.connects }

@@ -72,7 +72,7 @@ variable "network" {
 variable "access" {
   description = <<-EOT
     What the function may do beyond writing its log and joining its network, each by the ARNs on which it may: read, fill and
-    rotate secrets; invoke functions through their queues; receive from its own queue, and send its dead letters; call functions
+    rotate secrets; invoke functions through their queues; receive from its own queue, and send its dead letters; poll queues of others; call functions
     and wait for their answer; connect to the database; use keys. results: read, write (and delete), or sweep (list, read and delete) the
     objects below a prefix of a bucket.
   EOT
@@ -82,6 +82,7 @@ variable "access" {
     rotates      = optional(list(string), [])
     invokes      = optional(list(string), [])
     receives     = optional(string)
+    polls        = optional(list(string), [])
     dead_letters = optional(string)
     calls        = optional(list(string), [])
     connects     = optional(list(string), [])

@@ -21,6 +21,7 @@ from . import (
     runs,
     runtimes,
     schedules,
+    triggers,
 )
 
 OPERATIONS = (
@@ -40,6 +41,7 @@ OPERATIONS = (
     *keychain.OPERATIONS,
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,
+    *triggers.OPERATIONS,
     *archives.OPERATIONS,
     *query.OPERATIONS,
 )

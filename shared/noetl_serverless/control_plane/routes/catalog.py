@@ -82,7 +82,12 @@ async def _register(call: Call, body: Register) -> Registered:
     # a large playbook takes seconds: in a thread, other requests are answered meanwhile
     services = call.services
     document = await asyncio.to_thread(
-        document_of, text, strict=body.strict, is_local=services.is_local, pools=services.pools
+        document_of,
+        text,
+        strict=body.strict,
+        is_local=services.is_local,
+        pools=services.pools,
+        trigger_sources=services.trigger_sources,
     )
     if body.resource_type not in (None, ANY, document.kind):
         message = f"the document is of kind {document.kind}, not {body.resource_type}"

@@ -38,6 +38,7 @@ def control_plane(platform: Platform) -> Service:
         watchers=core.watchers,
         results=core.results,
         objects=platform.objects or no_objects,
+        trigger_sources={"nats", *platform.trigger_sources},
         request_archive=lambda: notifications.request_archive(settings.pools.get(ARCHIVE, "shared")),
     )
     return Service(

@@ -63,6 +63,7 @@ def aws_platform(environ: Mapping[str, str], session: Session | None = None) -> 
         results=lambda: S3ResultStore(api, settings.result_url),
         objects=lambda url: S3ResultStore(api, url),
         connect=(lambda: session(api, url)) if directly and session else None,
+        trigger_sources=frozenset({"s3", "sqs"}),
         api=api,
     )
 

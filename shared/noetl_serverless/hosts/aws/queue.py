@@ -20,6 +20,11 @@ _log = logging.getLogger(__name__)
 EARLY_SECONDS = 1.0
 
 Handler = Callable[[Sequence[Mapping[str, Any]]], Awaitable[object]]
+EventHandler = Callable[[Mapping[str, Any]], Awaitable[object]]
+
+
+async def _no_event(message: Mapping[str, Any]) -> None:
+    return
 
 
 def is_batch(event: Any) -> bool:
@@ -27,10 +32,19 @@ def is_batch(event: Any) -> bool:
 
 
 class NotificationQueue:
-    """`answer` is called once with all messages that are due; it raises if it could not do what it was invoked for."""
+    """`handler` is called once with all messages that are due, before it `on_event` with each that tells of an event;
+    they raise if they could not do what they were invoked for."""
 
-    def __init__(self, handler: Handler, invoker: SqsInvoker, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        invoker: SqsInvoker,
+        clock: Callable[[], float] = time.time,
+        *,
+        on_event: EventHandler = _no_event,
+    ) -> None:
         self._handler = handler
+        self._on_event = on_event
         self._invoker = invoker
         self._clock = clock
 
@@ -43,6 +57,13 @@ class NotificationQueue:
             message = _message(record)
             if message is None:
                 failed.append(record["messageId"])
+                continue
+            if _is_event(message):
+                if await self._handle_event(message):
+                    # what else it says is for nobody else
+                    due[record["messageId"]] = {}
+                else:
+                    failed.append(record["messageId"])
                 continue
             due_in = float(message.get("at", 0)) - self._clock()
             if due_in <= EARLY_SECONDS:
@@ -62,6 +83,14 @@ class NotificationQueue:
             return False
         return True
 
+    async def _handle_event(self, message: Mapping[str, Any]) -> bool:
+        try:
+            await self._on_event(message)
+        except Exception:
+            _log.exception("an event was not recorded; the queue brings it again")
+            return False
+        return True
+
     async def _requeue(self, message: Mapping[str, Any], due_in: float) -> bool:
         try:
             await self._invoker.requeue(message, due_in)
@@ -72,9 +101,11 @@ class NotificationQueue:
 
 
 def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
-    """An invocation's payload, empty for an event; None if the message is neither."""
+    """An invocation's payload, or an event; None if the message is neither."""
     try:
         message = orjson.loads(record["body"])
+        if isinstance(message, dict) and _is_event(message):
+            return message
         if not math.isfinite(float(message.get("at", 0))):
             raise ValueError("not a time")
     except (orjson.JSONDecodeError, AttributeError, TypeError, ValueError):
@@ -82,9 +113,10 @@ def _message(record: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(message, dict):
         _log.error("message %s is not an invocation", record.get("messageId"))
         return None
-    return {} if _is_event(message) else message
+    return message
 
 
 def _is_event(message: Mapping[str, Any]) -> bool:
-    """Whether SNS wrapped it, or S3 wrote it: something has happened, and what else it says is not for us."""
-    return "TopicArn" in message or "Records" in message or message.get("Service") == "Amazon S3"
+    """Whether SNS wrapped it, or S3 or EventBridge wrote it: something has happened."""
+    is_of_s3 = message.get("Service") == "Amazon S3" or message.get("source") == "aws.s3"
+    return "TopicArn" in message or "Records" in message or is_of_s3

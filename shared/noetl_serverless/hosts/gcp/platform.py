@@ -48,6 +48,7 @@ class GcpPlatform(Platform):
     """A platform whose parts have the types that serving needs."""
 
     host: HttpHost
+    api: Api
 
 
 async def gcp_platform(environ: Mapping[str, str], results: Results | None = None) -> GcpPlatform:
@@ -74,6 +75,8 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
         runs_after_response=False,
         # Cloud Scheduler has a resolution of one minute
         timer_function="reconciler",
+        trigger_sources=frozenset({"gs", "pubsub"}),
+        api=google.api,
     )
 
 

@@ -75,6 +75,9 @@ def variables_of(
     if spec.role == "control_plane":
         # no setting of its row, which is read for the clouds, too: only this host has such a role
         base["reader_database_url"] = addresses.reader_database_url
+    if spec.role == "reconciler":
+        # only this host reads folders for triggers: not those of the stack
+        base["private_folders"] = values["private_folders"]
     return {f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()}
 
 

@@ -22,4 +22,5 @@ def local_platform(environ: Mapping[str, str]) -> Platform:
         database_url=settings.database_url,
         results=lambda: FsspecResultStore(settings.result_url),
         objects=FsspecResultStore,
+        trigger_sources=frozenset({"file"}),
     )

@@ -25,23 +25,28 @@ _LOOP = Part(("in", "cursor", "iterator"), ("spec",))
 _ARC = Part(("step", "when", "set"))
 _STEP = Part(
     ("step", "desc", "pool", "loop", "input", "tool"),
-    ("set", "spec", "next"),
+    ("set", "compensate", "spec", "next"),
     {
         "loop": _LOOP,
         "tool": _TOOL,
+        "compensate": Part(("loop", "input", "tool"), ("spec",), {"loop": _LOOP, "tool": _TOOL}),
         "spec.policy.admit.rules": _RULE,
         "next": Part(("spec", "arcs"), parts={"arcs": _ARC}),
     },
 )
 PLAYBOOK = Part(
     # input, output, credentials and tool are those of a tool of the catalog
-    ("apiVersion", "kind", "metadata", "executor", "keychain", "workload", "schemas", "input", "output", "credentials"),
+    (
+        *("apiVersion", "kind", "metadata", "executor", "keychain", "triggers", "workload", "schemas"),
+        *("input", "output", "credentials"),
+    ),
     ("tool", "workbook", "workflow"),
     {
         "tool": _TOOL,
         "metadata": Part(("name", "path")),
         "schemas": Part(("input", "result")),
         "executor": Part(("profile", "version", "requires", "spec")),
+        "triggers": Part(("name", "kind"), ("when", "input")),
         "workbook": Part(("name", "desc", "tool"), parts={"tool": _TOOL}),
         "workflow": _STEP,
     },

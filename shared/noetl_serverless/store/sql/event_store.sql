@@ -141,7 +141,9 @@ SELECT
     EXISTS (SELECT FROM noetl.schedule WHERE enabled AND next_run_at <= now())
         OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'open' AND coalesce(start_at, due_at) <= now())
         OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'waiting') AS has_due_schedules,
-    EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance;
+    EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance,
+    EXISTS (SELECT FROM noetl.trigger_event WHERE status IN ('received', 'failed') AND due_at <= now()) AS has_trigger_events,
+    EXISTS (SELECT FROM noetl.trigger WHERE kind IN ('message', 'object') AND enabled AND polled_until <= now()) AS has_trigger_sources;
 
 -- ensure_partitions: create the event partitions of this month and the next
 SELECT noetl.create_partitions(now());

@@ -7,8 +7,11 @@ from ...assembly.service import Service
 from ...http.framework import Function
 from ...http.reconciler import service
 from ...platform import Platform
+from ..object_events import written_object
+from ..platform import GcpPlatform
 from ..results import gcs_results
 from ..serving import cloud_run_function
+from ..subscription_messages import SubscriptionSource
 
 FUNCTION = "reconciler"
 
@@ -18,5 +21,8 @@ def entry_point(environ: Mapping[str, str]) -> Function:
 
 
 def _service(platform: Platform) -> Service:
+    assert isinstance(platform, GcpPlatform)
     # the next tick is up to a minute away
-    return service(platform, partial(platform.invoker.invoke, FUNCTION))
+    another = partial(platform.invoker.invoke, FUNCTION)
+    # Cloud Storage tells of objects, over Pub/Sub
+    return service(platform, another, written_object, {"pubsub": SubscriptionSource(platform.api)})

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from ...store.triggers import MAX_ID_CHARACTERS, ReceivedEvent, Trigger
+from . import AnswerModel, RequestModel
+
+Kind = Literal["webhook", "object", "message", "playbook"]
+EventStatus = Literal["received", "started", "filtered", "failed", "dead", "dropped"]
+
+
+class ListTriggers(RequestModel):
+    path: str | None = Field(default=None, description="Path of the playbook that they start.")
+    kind: Kind | None = None
+    after: str | None = Field(default=None, description="PATH/NAME of the trigger after which the page begins.")
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class TriggerEntry(AnswerModel):
+    trigger_id: str
+    path: str = Field(description="Path of the playbook that it starts.")
+    name: str
+    version: int = Field(description="Latest version of the playbook that declares it.")
+    kind: Kind
+    source: str = Field(description="What it listens to.")
+    config: dict[str, Any] = Field(description="The keys of its kind.")
+    enabled: bool
+    effective: bool = Field(description="Whether it is enabled, and the newest version of the playbook declares it.")
+    error: dict[str, Any] | None = Field(description="Why its source cannot be read.")
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, trigger: Trigger) -> TriggerEntry:
+        values = {name: getattr(trigger, name) for name in cls.model_fields if name not in ("trigger_id", "effective")}
+        return cls(trigger_id=str(trigger.trigger_id), effective=trigger.is_effective, **values)
+
+
+class ListTriggerEvents(RequestModel):
+    status: EventStatus | None = None
+    before: str | None = Field(default=None, max_length=400, description="`next` of the page before.")
+    limit: int = Field(default=50, ge=1, le=500)
+
+
+class TriggerEvent(AnswerModel):
+    event_id: str
+    status: EventStatus = Field(
+        description=(
+            "received: it is to be started. failed: the last attempt failed, and another follows. started, filtered: "
+            "settled. dead: a dead letter, kept until it is retried or dropped"
+        )
+    )
+    execution_id: str | None
+    error: dict[str, Any] | None
+    depth: int = Field(description="How many triggers have led to it, one after the other.")
+    attempts: int
+    received_at: datetime
+    settled_at: datetime | None
+
+    @classmethod
+    def of(cls, event: ReceivedEvent) -> TriggerEvent:
+        values = {name: getattr(event, name) for name in cls.model_fields if name != "execution_id"}
+        return cls(execution_id=None if event.execution_id is None else str(event.execution_id), **values)
+
+
+def position_of(event: TriggerEvent) -> str:
+    """Where a list goes on after this event."""
+    return f"{event.received_at.astimezone(UTC).isoformat()} {event.event_id}"
+
+
+class NameTriggerEvent(RequestModel):
+    event_id: str = Field(min_length=1, max_length=MAX_ID_CHARACTERS)
+
+
+class GivenEvent(RequestModel):
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARACTERS, description="Default: a new one.")
+    source: str = Field(default="fire", max_length=1000)
+    type: str = Field(default="fire", max_length=255)
+    time: str | None = Field(default=None, max_length=64, description="Default: now.")
+    headers: dict[str, str] = Field(default_factory=dict)
+    data: Any = None
+
+
+class FireTrigger(RequestModel):
+    event: GivenEvent = Field(default_factory=GivenEvent)
+    dry_run: bool = Field(default=False, description="Only evaluate it: record nothing, start nothing.")
+
+
+class FiredTrigger(AnswerModel):
+    event_id: str
+    matched: bool | None = Field(description="Whether the trigger's condition holds; null if it is not known.")
+    input: dict[str, Any] | None = Field(description="What it makes of the event.")
+    status: EventStatus | None = Field(description="null for a dry run.")
+    execution_id: str | None
+    error: dict[str, Any] | None
+
+
+class ReceivedWebhook(AnswerModel):
+    event_id: str
+    status: EventStatus
+    execution_id: str | None = Field(description="Execution that it has started, if it has.")
+    duplicate: bool = Field(description="Whether it had been received before.")

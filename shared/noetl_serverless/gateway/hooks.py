@@ -1,0 +1,88 @@
+"""/hooks/{trigger}: signed webhooks, from anybody. The control plane verifies them, since it has the secrets."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ..errors import InvalidRequest, NotFound, TooLarge, Unauthenticated, Unavailable
+from ..limits import EVENT_BYTES, KIB
+from .control_plane import BadGateway, ControlPlane
+from .proxy import request_headers
+
+MAX_PATH_CHARACTERS: Final = 700
+MAX_HEADER_BYTES: Final = 32 * KIB
+# webhooks that one process hands on at once: each may hold a body
+MAX_AT_ONCE: Final = 32
+# one of them is signed in one of these ways
+SIGNATURES: Final = ("webhook-signature", "x-hub-signature-256", "stripe-signature")
+# what the control plane says of a webhook that is not right; any other 401 is about this gateway
+REFUSED: Final = "webhook.refused"
+
+
+class Hooks:
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._control_plane = control_plane
+        self._under_way = 0
+
+    def routes(self) -> list[Route]:
+        return [Route("/hooks/{trigger:path}", self.receive, methods=["POST"])]
+
+    async def receive(self, request: Request) -> Response:
+        """What costs nothing is checked first, so that a flood of anything else costs little."""
+        trigger = request.path_params["trigger"]
+        if len(trigger) > MAX_PATH_CHARACTERS or any(part in ("", ".", "..") for part in trigger.split("/")):
+            raise NotFound("There is no such webhook")
+        if not any(name in request.headers for name in SIGNATURES):
+            raise Unauthenticated("The webhook has no signature")
+        if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEADER_BYTES:
+            raise InvalidRequest(f"The headers are larger than {MAX_HEADER_BYTES} bytes")
+        if self._under_way >= MAX_AT_ONCE:
+            raise Unavailable("Too many webhooks come at once; send it again later")
+        self._under_way += 1
+        try:
+            return await self._forward(request, trigger, await _body(request))
+        finally:
+            self._under_way -= 1
+
+    async def _forward(self, request: Request, trigger: str, body: bytes) -> Response:
+        answer = await self._control_plane.forward(
+            "POST",
+            "/api/hooks/" + quote(trigger, safe="/"),
+            headers=[(name, value) for name, value in request_headers(request) if name != "content-length"],
+            body=body,
+            user="",
+        )
+        try:
+            content = await answer.read()
+        finally:
+            answer.release()
+        if answer.status == 401 and not _is_refusal(content):
+            raise BadGateway("The control plane does not accept this gateway's service token")
+        return Response(content, answer.status, media_type=answer.content_type)
+
+
+def _is_refusal(content: bytes) -> bool:
+    try:
+        problem = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(problem, dict) and problem.get("code") == REFUSED
+
+
+async def _body(request: Request) -> bytes:
+    """Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced[:20]) > EVENT_BYTES:
+        raise TooLarge(f"The body is larger than {EVENT_BYTES} bytes")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > EVENT_BYTES:
+            raise TooLarge(f"The body is larger than {EVENT_BYTES} bytes")
+    return bytes(content)

@@ -1,0 +1,61 @@
+"""What Cloud Storage says of the objects that are written to a bucket, as Pub/Sub pushes it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from ...reconciler.objects import WrittenObject
+
+
+def written_object(body: bytes) -> WrittenObject | None:
+    """Of a push; None if it is about something else, or no push at all."""
+    message = _mapping(_mapping(_json(body)).get("message"))
+    attributes = _mapping(message.get("attributes"))
+    if attributes.get("eventType") != "OBJECT_FINALIZE":
+        return None
+    bucket, key, generation = (attributes.get(name) for name in ("bucketId", "objectId", "objectGeneration"))
+    if not isinstance(bucket, str) or not isinstance(key, str) or not isinstance(generation, str) or not key:
+        return None
+    details = _details(message.get("data"))
+    size, etag = str(details.get("size", "")), details.get("etag")
+    return WrittenObject(
+        scheme="gs",
+        bucket=bucket,
+        key=key,
+        revision=generation,
+        bytes=int(size) if size.isdigit() else None,
+        etag=etag if isinstance(etag, str) else None,
+        at=_instant(attributes.get("eventTime")),
+    )
+
+
+def _details(data: Any) -> Mapping[str, Any]:
+    """Of the object, if the notification has them."""
+    try:
+        return _mapping(_json(base64.b64decode(data)))
+    except (binascii.Error, TypeError, ValueError):
+        return {}
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _instant(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,123 @@
+"""The sources that the reconciler reads by itself: streams of NATS, and folders of the machine that it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from ..bus.nats_messages import NatsMessages, StreamConsumer
+from ..errors import Forbidden, InvalidRequest, NotFound
+from ..store.triggers import PolledTrigger
+from .triggers import SourceEvent, SourceEvents
+
+# files of a folder that are looked at
+MAX_FILES: Final = 10_000
+# how long a file must have been left unchanged, since it may still be written
+SETTLED_NS: Final = 1_000_000_000
+
+
+class NatsSource:
+    def __init__(self, messages: NatsMessages) -> None:
+        self._messages = messages
+
+    async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
+        subject = trigger.config.get("subject")
+        digest = hashlib.sha256(str(subject).encode()).hexdigest()[:8]
+        consumer = StreamConsumer(
+            stream=str(trigger.config["stream"]),
+            subject=subject,
+            # of another subject, it would go on reading the one before
+            name=f"noetl-trigger-{trigger.trigger_id}-{digest}",
+            since=trigger.updated_at,
+        )
+        found = await self._messages.read(consumer, limit)
+        events = [SourceEvent(event=one.event, acknowledge=one.acknowledge) for one in found]
+        return SourceEvents(events=events, more=len(found) == limit)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _File:
+    changed_ns: int
+    name: str
+    modified_ns: int
+    size: int
+
+
+class FolderSource:
+    """Files that are written to a folder, or moved into it, since the trigger was registered. Not what lies in folders
+    below it, and not what begins with a dot. `private`: folders that nobody may see."""
+
+    def __init__(self, private: Sequence[Path] = ()) -> None:
+        self._private = [folder.resolve() for folder in private]
+
+    async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
+        folder = Path(unquote(urlsplit(trigger.source).path))
+        since = trigger.position or {"changed_ns": int(trigger.updated_at.timestamp() * 1e9), "name": ""}
+        files = await asyncio.to_thread(self._files, folder, str(trigger.config.get("suffix", "")))
+        position = (int(since["changed_ns"]), str(since["name"]))
+        new = sorted(file for file in files if (file.changed_ns, file.name) > position)
+        taken = new[:limit]
+        if taken:
+            since = {"changed_ns": taken[-1].changed_ns, "name": taken[-1].name}
+        events = [SourceEvent(event=_event(trigger.source, folder, file)) for file in taken]
+        return SourceEvents(events=events, position=since, more=len(new) > limit)
+
+    def _files(self, folder: Path, suffix: str) -> list[_File]:
+        real = folder.resolve()
+        if any(real.is_relative_to(private) for private in self._private):
+            raise Forbidden(f"the folder {folder} is one of this stack's own")
+        found: list[_File] = []
+        before = time.time_ns() - SETTLED_NS
+        try:
+            with os.scandir(real) as entries:
+                for number, entry in enumerate(entries):
+                    if number >= MAX_FILES:
+                        raise InvalidRequest(
+                            f"the folder {folder} has more than {MAX_FILES} files: move them elsewhere"
+                        )
+                    if entry.name.startswith(".") or not entry.name.endswith(suffix):
+                        continue
+                    status = _status(entry)
+                    if status is not None and max(status.st_ctime_ns, status.st_mtime_ns) <= before:
+                        found.append(_File(status.st_ctime_ns, entry.name, status.st_mtime_ns, status.st_size))
+        except OSError as error:
+            raise NotFound(f"the folder {folder} cannot be read: {error.strerror}") from None
+        return found
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """None for what is no file, or has gone."""
+    try:
+        status = entry.stat()
+    except OSError:
+        return None
+    return status if stat.S_ISREG(status.st_mode) and _is_text(entry.name) else None
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _event(source: str, folder: Path, file: _File) -> dict[str, Any]:
+    url = (folder / file.name).as_uri()
+    at = datetime.fromtimestamp(file.modified_ns / 1e9, UTC)
+    return {
+        "id": f"{url}:{file.modified_ns}:{file.size}",
+        "source": source,
+        "type": "object.created",
+        "time": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "data": {"url": url, "key": file.name, "bytes": file.size},
+    }

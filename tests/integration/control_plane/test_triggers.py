@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import asyncio
+import base64
+import hmac
+import time
+from typing import Any
+
+import orjson
+import pytest
+from tests.integration.control_plane.conftest import Answer, Client
+
+SECRET = "whsec_" + base64.b64encode(b"a secret of the shop, 32 bytes!!").decode()
+OLDER = "whsec_" + base64.b64encode(b"the secret before, of 32 bytes!!").decode()
+PATH = "shop/on_order"
+HOOK = f"{PATH}/paid"
+TEXT = f"""\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {{name: on_order, path: {PATH}}}
+triggers:
+  - name: paid
+    kind: webhook
+    auth: shop
+    when: "{{{{ event.data.total > 10 }}}}"
+    input: {{order: "{{{{ event.data.id }}}}"}}
+  - {{name: after, kind: playbook, path: shop/other}}
+workload: {{order: null}}
+workflow:
+  - {{step: one, tool: {{kind: python, code: "result = 1"}}}}
+"""
+ORDER = {"id": 7, "total": 20}
+
+
+@pytest.fixture(autouse=True)
+async def shop(user: Client) -> None:
+    for path, body in (
+        ("/api/credentials", {"name": "shop", "type": "webhook_secret", "data": {"secrets": [SECRET, OLDER]}}),
+        ("/api/catalog/register", {"content": TEXT}),
+    ):
+        answer = await user.post(path, body)
+        assert answer.status == 200, answer.body
+        assert answer.json["warnings"] == []
+
+
+async def deliver(
+    user: Client,
+    data: Any = ORDER,
+    *,
+    id: str = "msg_1",
+    secret: str = SECRET,
+    age: int = 0,
+    hook: str = HOOK,
+    **headers: str,
+) -> Answer:
+    body = data if isinstance(data, bytes) else orjson.dumps(data)
+    at = str(int(time.time()) - age)
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signature = base64.b64encode(hmac.digest(key, f"{id}.{at}.".encode() + body, "sha256")).decode()
+    signed = {"webhook-id": id, "webhook-timestamp": at, "webhook-signature": f"v1,{signature}"}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await user.call("POST", f"/api/hooks/{hook}", body, headers={**signed, **named})
+
+
+async def executions(user: Client) -> list[dict[str, Any]]:
+    return (await user.get("/api/executions", path=PATH)).json  # type: ignore[no-any-return]
+
+
+async def test_a_signed_webhook_starts_one_execution_however_often_it_is_sent(user: Client) -> None:
+    answers = [await deliver(user) for _ in range(3)]
+    assert [answer.status for answer in answers] == [202] * 3
+    first, *others = [answer.json for answer in answers]
+    assert (first["event_id"], first["status"], first["duplicate"]) == ("msg_1", "started", False)
+    assert others == [{**first, "duplicate": True}] * 2
+    [execution] = await executions(user)
+    assert execution["execution_id"] == first["execution_id"]
+    shown = (await user.get(f"/api/executions/{first['execution_id']}")).json
+    assert shown["principal"] == {"kind": "trigger", "name": HOOK, "event_id": "msg_1", "depth": 1}
+
+
+async def test_a_hundred_deliveries_at_once_start_one_execution(user: Client) -> None:
+    answers = await asyncio.gather(*(deliver(user) for _ in range(100)))
+    assert {answer.status for answer in answers} == {202}
+    assert sum(not answer.json["duplicate"] for answer in answers) == 1
+    assert len(await executions(user)) == 1
+
+
+async def test_the_secret_before_is_still_accepted(user: Client) -> None:
+    assert (await deliver(user, secret=OLDER)).status == 202
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"secret": "whsec_" + base64.b64encode(b"of somebody else").decode()},
+        {"age": 400},
+        {"age": -400},
+        {"webhook_signature": "v1,AAAA"},
+        {"webhook_id": "msg_2"},
+        {"webhook_timestamp": "soon"},
+        {"hook": f"{PATH}/after"},
+        {"hook": f"{PATH}/nothing"},
+        {"hook": "nowhere"},
+    ],
+)
+async def test_every_refusal_looks_the_same(user: Client, wrong: dict[str, Any]) -> None:
+    answer = await deliver(user, **wrong)
+    assert (answer.status, answer.json["code"]) == (401, "webhook.refused")
+    assert answer.json["detail"] == "The webhook is unknown, or its signature is not valid"
+    assert await executions(user) == []
+
+
+async def test_a_webhook_without_its_credential_is_refused(user: Client) -> None:
+    await user.delete("/api/credentials/shop")
+    assert (await deliver(user)).status == 401
+    await user.post("/api/credentials", {"name": "shop", "type": "bearer", "data": {"token": SECRET}})
+    assert (await deliver(user)).status == 401
+
+
+async def test_a_disabled_trigger_receives_nothing(user: Client) -> None:
+    assert (await user.post(f"/api/triggers/{HOOK}/disable")).json["effective"] is False
+    assert (await deliver(user)).status == 409
+    assert (await user.post(f"/api/triggers/{HOOK}/enable")).json["effective"] is True
+    assert (await deliver(user)).json["duplicate"] is False
+
+
+@pytest.mark.parametrize("body", [b"total=20", b"\xff\xfe", b"[" * 100_000, b'{"total": "\\u0000"}', b"", b"null"])
+async def test_a_body_that_the_filter_cannot_read_is_a_dead_letter(user: Client, body: bytes) -> None:
+    answer = await deliver(user, body)
+    assert (answer.status, answer.json["status"]) == (202, "dead")
+    [event] = (await user.get(f"/api/triggers/{HOOK}/events", status="dead")).json["items"]
+    assert event["event_id"] == "msg_1"
+    assert (event["error"]["code"], event["error"]["line"]) == ("template.error", 8)
+
+
+async def test_a_large_body_is_refused_before_anything_else(user: Client) -> None:
+    answer = await deliver(user, b"x" * 1_100_000)
+    assert (answer.status, answer.json["code"]) == (413, "request.too_large")
+
+
+async def test_large_headers_are_refused(user: Client) -> None:
+    assert (await deliver(user, x_huge="y" * 20_000)).status == 400
+
+
+async def test_a_dead_letter_is_retried_or_dropped(user: Client) -> None:
+    await deliver(user, {"id": 7})
+    await deliver(user, {"id": 8}, id="msg_2")
+    wrong = await user.post(f"/api/triggers/{HOOK}/retry", {"event_id": "msg_3"})
+    assert wrong.status == 404
+    retried = await user.post(f"/api/triggers/{HOOK}/retry", {"event_id": "msg_1"})
+    assert (retried.status, retried.json["status"], retried.json["attempts"]) == (200, "received", 0)
+    dropped = await user.post(f"/api/triggers/{HOOK}/drop", {"event_id": "msg_2"})
+    assert (dropped.status, dropped.json["status"]) == (200, "dropped")
+    assert (await user.post(f"/api/triggers/{HOOK}/drop", {"event_id": "msg_2"})).status == 409
+    assert (await deliver(user, {"id": 8}, id="msg_2")).json["duplicate"] is True
+
+
+async def test_triggers_and_their_events_are_listed_page_by_page(user: Client) -> None:
+    first = (await user.get("/api/triggers", limit=1)).json
+    assert [one["name"] for one in first["items"]] == ["after"]
+    second = (await user.get("/api/triggers", limit=1, after=first["next"])).json
+    assert ([one["name"] for one in second["items"]], second["next"]) == (["paid"], None)
+    shown = (await user.get(f"/api/triggers/{HOOK}")).json
+    assert (shown["kind"], shown["config"], shown["effective"]) == (
+        "webhook",
+        {"auth": "shop", "scheme": "standard"},
+        True,
+    )
+    assert (await user.get(f"/api/triggers/{shown['trigger_id']}")).json == shown
+    for number in range(3):
+        await deliver(user, id=f"msg_{number}")
+    page = (await user.get(f"/api/triggers/{HOOK}/events", limit=2)).json
+    rest = (await user.get(f"/api/triggers/{HOOK}/events", limit=2, before=page["next"])).json
+    assert [one["event_id"] for one in page["items"] + rest["items"]] == ["msg_2", "msg_1", "msg_0"]
+    assert rest["next"] is None
+    assert (await user.get(f"/api/triggers/{HOOK}/events", before="yesterday")).status == 400
+    assert (await user.get("/api/triggers/nothing")).status == 404
+
+
+async def test_a_dry_run_shows_what_a_trigger_would_make_of_an_event(user: Client) -> None:
+    async def fire(data: Any, **more: Any) -> dict[str, Any]:
+        body = {"event": {"id": "e", "data": data}, "dry_run": True, **more}
+        answer = await user.post(f"/api/triggers/{HOOK}/fire", body)
+        assert answer.status == 200, answer.body
+        return answer.json  # type: ignore[no-any-return]
+
+    matched = await fire(ORDER)
+    assert (matched["matched"], matched["input"], matched["status"]) == (True, {"order": 7}, None)
+    assert (await fire({"total": 1}))["matched"] is False
+    wrong = await fire({})
+    assert (wrong["matched"], wrong["error"]["line"]) == (None, 8)
+    assert await executions(user) == []
+    fired = await fire(ORDER, dry_run=False)
+    assert (fired["matched"], fired["status"]) == (True, "started")
+    assert [one["execution_id"] for one in await executions(user)] == [fired["execution_id"]]
+
+
+async def test_a_trigger_that_would_wait_for_ever_is_refused(user: Client) -> None:
+    def text(trigger: str) -> dict[str, str]:
+        return {"content": TEXT.replace("{name: after, kind: playbook, path: shop/other}", trigger)}
+
+    fine = text("{name: queue, kind: message, source: nats, stream: ORDERS}")
+    assert (await user.post("/api/catalog/register", fine)).status == 200
+    wrong = text("{name: drop, kind: object, url: 's3://bucket/in/'}")
+    refused = await user.post("/api/catalog/register", wrong)
+    assert (refused.status, refused.json["code"]) == (422, "playbook.invalid")
+    [fault] = refused.json["errors"]
+    assert (fault["code"], fault["line"], fault["pointer"]) == ("playbook.not_supported", 10, "/triggers/1/url")
+    assert "cannot listen to s3; it can to nats" in fault["message"]

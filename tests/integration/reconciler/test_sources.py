@@ -1,0 +1,210 @@
+"""What triggers listen to: streams of a real NATS, and folders."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.js.api import RetentionPolicy, StreamConfig
+
+from noetl_serverless.bus.connection import NatsConnection
+from noetl_serverless.bus.nats_messages import NatsMessages
+from noetl_serverless.errors import Forbidden, NotFound, Problem
+from noetl_serverless.reconciler import sources
+from noetl_serverless.reconciler.sources import FolderSource, NatsSource
+from noetl_serverless.reconciler.triggers import SourceEvents
+from noetl_serverless.store.triggers import PolledTrigger
+
+
+def polled(source: str, position: dict[str, Any] | None = None, **config: Any) -> PolledTrigger:
+    return PolledTrigger(
+        trigger_id=7,
+        path="a",
+        name="t",
+        version=1,
+        kind="message",
+        source=source,
+        config=config,
+        position=position or {},
+        updated_at=datetime.now(UTC) - timedelta(seconds=30),
+    )
+
+
+def events(found: SourceEvents) -> list[dict[str, Any]]:
+    return [one.event for one in found.events]
+
+
+# -- NATS
+
+
+@pytest.fixture
+async def connection(nats_url: str) -> AsyncIterator[NatsConnection]:
+    connection = NatsConnection(nats_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def stream(connection: NatsConnection) -> str:
+    name = f"T{secrets.token_hex(6)}"
+    context = await connection.jetstream()
+    await context.add_stream(StreamConfig(name=name, subjects=[f"{name}.>"]))
+    return name
+
+
+async def publish(connection: NatsConnection, subject: str, body: bytes, id: str | None = None) -> None:
+    context = await connection.jetstream()
+    await context.publish(subject, body, headers=None if id is None else {"Nats-Msg-Id": id, "x-kind": "new"})
+
+
+async def test_a_message_is_delivered_until_it_is_acknowledged(
+    connection: NatsConnection, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.bus.nats_messages.ACK_WAIT_SECONDS", 0.2)
+    await publish(connection, f"{stream}.new", b'{"order": 7}', "m1")
+    await publish(connection, f"{stream}.old", b"plain")
+    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{stream}", stream=stream)
+    first, second = events(await source.read(trigger, 10))
+    assert (first["id"], first["type"], first["data"]) == ("m1", f"{stream}.new", {"order": 7})
+    assert first["headers"]["x-kind"] == "new"
+    assert (second["data"], second["id"].split(":")[:2]) == ("plain", [stream, "2"])
+    again: list[dict[str, Any]] = []
+    while len(again) < 2:
+        found = await source.read(trigger, 10)
+        again += events(found)
+        for one in found.events:
+            await one.acknowledge()
+    assert [one["id"] for one in again] == [first["id"], second["id"]], "the same ids as before"
+    await publish(connection, f"{stream}.new", b"3")
+    assert [one["data"] for one in events(await source.read(trigger, 10))] == [3]
+
+
+async def test_a_batch_has_a_limit_and_says_that_there_is_more(connection: NatsConnection, stream: str) -> None:
+    for number in range(3):
+        await publish(connection, f"{stream}.n", str(number).encode())
+    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{stream}", stream=stream)
+    first = await source.read(trigger, 2)
+    rest = await source.read(trigger, 2)
+    assert ([one["data"] for one in events(first)], first.more) == ([0, 1], True)
+    assert ([one["data"] for one in events(rest)], rest.more) == ([2], False)
+
+
+async def test_only_messages_of_the_subject_and_since_the_registration(connection: NatsConnection, stream: str) -> None:
+    await publish(connection, f"{stream}.old", b"1")
+    source = NatsSource(NatsMessages(connection))
+    trigger = polled(f"nats:{stream}", stream=stream, subject=f"{stream}.new.*")
+    await publish(connection, f"{stream}.new.a", b"2")
+    assert [one["data"] for one in events(await source.read(trigger, 10))] == [2]
+    later = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8, "updated_at": datetime.now(UTC)})
+    await publish(connection, f"{stream}.new.a", b"3")
+    assert [one["data"] for one in events(await source.read(later, 10))] == [3]
+
+
+def vars_of(trigger: PolledTrigger) -> dict[str, Any]:
+    return {name: getattr(trigger, name) for name in PolledTrigger.__slots__}
+
+
+async def test_a_work_queue_is_read_from_its_beginning(connection: NatsConnection) -> None:
+    name = f"T{secrets.token_hex(6)}"
+    context = await connection.jetstream()
+    config = StreamConfig(name=name, subjects=[f"{name}.>"], retention=RetentionPolicy.WORK_QUEUE)
+    await context.add_stream(config)
+    await publish(connection, f"{name}.a", b"1")
+    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{name}", stream=name)
+    [one] = (await source.read(trigger, 10)).events
+    await one.acknowledge()
+    other = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8})
+    with pytest.raises(Problem, match=f"NATS refuses a consumer of the stream {name}"):
+        await source.read(other, 10)
+
+
+async def test_a_stream_that_is_not_there_is_named(connection: NatsConnection) -> None:
+    with pytest.raises(NotFound, match="there is no stream NOWHERE"):
+        await NatsSource(NatsMessages(connection)).read(polled("nats:NOWHERE", stream="NOWHERE"), 10)
+
+
+# -- folders
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are taken at once."""
+    monkeypatch.setattr(sources, "SETTLED_NS", -1_000_000_000)
+
+
+async def test_a_file_is_an_event_once_and_again_when_it_is_written_again(tmp_path: Path) -> None:
+    source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/", suffix=".csv")
+    (tmp_path / "a b.csv").write_text("1")
+    for other in ("c.txt", ".hidden.csv"):
+        (tmp_path / other).write_text("2")
+    (tmp_path / "folder.csv").mkdir()
+    found = await source.read(trigger, 10)
+    [event] = events(found)
+    assert event["data"] == {"url": f"{tmp_path.as_uri()}/a%20b.csv", "key": "a b.csv", "bytes": 1}
+    after = polled(trigger.source, dict(found.position), suffix=".csv")
+    assert events(await source.read(after, 10)) == []
+    (tmp_path / "a b.csv").chmod(0o600)
+    [again] = events(await source.read(after, 10))
+    assert again["id"] == event["id"], "it has not been written again"
+    (tmp_path / "a b.csv").write_text("22")
+    [new] = events(await source.read(after, 10))
+    assert new["id"] != event["id"]
+
+
+async def test_a_file_that_is_moved_into_the_folder_is_new_however_old_it_is(tmp_path: Path) -> None:
+    folder, elsewhere = tmp_path / "in", tmp_path / "old.csv"
+    folder.mkdir()
+    elsewhere.write_text("1")
+    os.utime(elsewhere, (1, 1))
+    source, trigger = FolderSource(), polled(f"{folder.as_uri()}/")
+    found = await source.read(trigger, 10)
+    elsewhere.rename(folder / "old.csv")
+    [event] = events(await source.read(polled(trigger.source, dict(found.position)), 10))
+    assert event["time"] == "1970-01-01T00:00:01.000Z"
+
+
+async def test_files_are_read_in_batches_in_the_order_in_which_they_came(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{9 - number}.csv").write_text("1")
+    source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/")
+    names: list[str] = []
+    more = True
+    while more:
+        found = await source.read(trigger, 2)
+        names += [one["data"]["key"] for one in events(found)]
+        trigger, more = polled(trigger.source, dict(found.position)), found.more
+    assert names == [f"{9 - number}.csv" for number in range(5)]
+
+
+async def test_a_file_that_may_still_be_written_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SETTLED_NS", 3_600_000_000_000)
+    (tmp_path / "a.csv").write_text("1")
+    source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/")
+    found = await source.read(trigger, 10)
+    assert events(found) == []
+    monkeypatch.setattr(sources, "SETTLED_NS", -1_000_000_000)
+    assert len(events(await source.read(polled(trigger.source, dict(found.position)), 10))) == 1
+
+
+async def test_what_lay_there_before_the_registration_is_no_event(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1")
+    trigger = polled(f"{tmp_path.as_uri()}/")
+    later = PolledTrigger(**{**vars_of(trigger), "updated_at": datetime.fromtimestamp(time.time() + 1, UTC)})
+    assert events(await FolderSource().read(later, 10)) == []
+
+
+async def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotFound, match="nowhere cannot be read: No such file"):
+        await FolderSource().read(polled(f"{tmp_path.as_uri()}/nowhere"), 10)
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(Forbidden, match="this stack's own"):
+        await FolderSource([tmp_path]).read(polled(f"{tmp_path.as_uri()}/link/"), 10)
+    monkeypatch.setattr(sources, "MAX_FILES", 0)
+    with pytest.raises(Problem, match="more than 0 files"):
+        await FolderSource().read(polled(tmp_path.as_uri()), 10)

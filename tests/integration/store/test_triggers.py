@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from noetl_serverless.errors import Conflict, NotFound, TooLarge
+from noetl_serverless.limits import EVENT_BYTES
+from noetl_serverless.store.catalog import NewResource, PostgresCatalog
+from noetl_serverless.store.database import Database
+from noetl_serverless.store.triggers import LEASE, DeclaredTrigger, DueEvent, Trigger, Triggers
+
+NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+EVENT = {"id": "e1", "source": "webhook", "type": "webhook", "time": "2025-07-01T12:00:00Z", "data": {"n": 1}}
+
+
+def hook(name: str = "hook", **keys: Any) -> DeclaredTrigger:
+    return DeclaredTrigger(
+        **{"name": name, "kind": "webhook", "source": "standard", "config": {}, "enabled": True, **keys}
+    )
+
+
+async def register(database: Database, *triggers: DeclaredTrigger, path: str = "demo") -> None:
+    """As a new version."""
+    catalog = PostgresCatalog(database)
+    version = len(await catalog.entries(path=path, every_version=True, limit=100, offset=0)) + 1
+    playbook = NewResource(
+        path=path,
+        kind="Playbook",
+        content=f"v{version}",
+        hash=f"{path}{version}",
+        meta={},
+        payload={},
+        triggers=triggers,
+    )
+    await catalog.register(playbook)
+
+
+@pytest.fixture
+def triggers(database: Database) -> Triggers:
+    return Triggers(database)
+
+
+@pytest.fixture
+async def trigger(database: Database, triggers: Triggers) -> Trigger:
+    await register(database, hook())
+    return await triggers.get("demo/hook")
+
+
+async def test_a_trigger_is_found_by_its_place_and_its_id(triggers: Triggers, trigger: Trigger) -> None:
+    assert (trigger.path, trigger.name, trigger.version, trigger.is_effective) == ("demo", "hook", 1, True)
+    assert await triggers.get(str(trigger.trigger_id)) == trigger
+    with pytest.raises(NotFound, match="demo/none"):
+        await triggers.get("demo/none")
+
+
+async def test_the_newest_version_declares_the_triggers(
+    database: Database, triggers: Triggers, trigger: Trigger
+) -> None:
+    await register(database, hook("other"))
+    gone, other = await triggers.entries(path="demo", kind=None, limit=10)
+    assert [(one.name, one.is_effective) for one in (gone, other)] == [("hook", False), ("other", True)]
+    assert await triggers.receive(trigger, "e1", EVENT, NOW) is None
+    await register(database, hook(source="github"))
+    back = await triggers.get("demo/hook")
+    assert (back.trigger_id, back.source, back.version, back.is_effective) == (trigger.trigger_id, "github", 3, True)
+
+
+async def test_a_playbook_that_is_deleted_has_no_effective_triggers(
+    database: Database, triggers: Triggers, trigger: Trigger
+) -> None:
+    await database.run("DELETE FROM noetl.catalog WHERE path = 'demo'")
+    assert await triggers.receive(trigger, "e1", EVENT, NOW) is None
+
+
+async def test_one_that_is_disabled_stays_so_in_later_versions(
+    database: Database, triggers: Triggers, trigger: Trigger
+) -> None:
+    await triggers.set_enabled(trigger, False, NOW)
+    await register(database, hook(), hook("off", enabled=False))
+    assert [one.enabled for one in await triggers.entries(path="demo", kind=None, limit=10)] == [False, False]
+    await triggers.set_enabled(trigger, True, NOW)
+    assert (await triggers.get("demo/hook")).is_effective
+
+
+async def test_an_event_is_received_once(triggers: Triggers, trigger: Trigger) -> None:
+    received = await asyncio.gather(*(triggers.receive(trigger, "e1", EVENT, NOW) for _ in range(20)))
+    [due] = [one for one in received if one is not None]
+    assert (due.idempotency_key, due.event) == (f"trigger:{trigger.trigger_id}:e1", EVENT)
+    assert await triggers.receive(trigger, "e2", EVENT, NOW) is not None
+
+
+async def test_who_received_an_event_holds_it_for_a_while(triggers: Triggers, trigger: Trigger) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert await triggers.claim_due(NOW + LEASE - SECOND, 10) == []
+    [again] = await triggers.claim_due(NOW + LEASE, 10)
+    assert due is not None and again == DueEvent(
+        trigger_id=due.trigger_id, path="demo", name="hook", event_id="e1", event=EVENT, depth=1, attempts=2
+    )
+
+
+async def test_an_event_is_claimed_by_one(triggers: Triggers, trigger: Trigger) -> None:
+    for number in range(30):
+        await triggers.receive(trigger, f"e{number}", EVENT, NOW)
+    claimed = await asyncio.gather(*(triggers.claim_due(NOW + LEASE, 10) for _ in range(5)))
+    ids = [due.event_id for part in claimed for due in part]
+    assert len(ids) == len(set(ids)), "two claims have the same event"
+
+
+async def test_the_first_who_settles_it_counts(triggers: Triggers, trigger: Trigger) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    await triggers.settle(due, "started", NOW, execution_id=7)
+    await triggers.settle(due, "dead", NOW, error={"code": "late"})
+    await triggers.postpone(due, {"code": "late"}, NOW)
+    event = await triggers.event(trigger.trigger_id, "e1")
+    assert (event.status, event.execution_id, event.error) == ("started", 7, None)
+    assert await triggers.claim_due(NOW + 2 * LEASE, 10) == []
+
+
+async def test_a_failed_attempt_is_repeated_when_it_is_due(triggers: Triggers, trigger: Trigger) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    await triggers.postpone(due, {"code": "server.unavailable"}, NOW + SECOND)
+    [listed] = await triggers.events(trigger.trigger_id, status="failed", limit=10)
+    assert (listed.attempts, listed.error) == (1, {"code": "server.unavailable"})
+    assert await triggers.claim_due(NOW, 10) == []
+    assert [one.attempts for one in await triggers.claim_due(NOW + SECOND, 10)] == [2]
+
+
+async def test_a_dead_letter_is_started_after_all_or_given_up(triggers: Triggers, trigger: Trigger) -> None:
+    for id in ("e1", "e2"):
+        due = await triggers.receive(trigger, id, EVENT, NOW)
+        assert due is not None
+        await triggers.settle(due, "dead", NOW, error={"code": "template.error"})
+    assert (await triggers.retry(trigger.trigger_id, "e1", NOW)).status == "received"
+    assert [(one.event_id, one.event, one.attempts) for one in await triggers.claim_due(NOW, 10)] == [("e1", EVENT, 1)]
+    assert (await triggers.drop(trigger.trigger_id, "e2", NOW)).status == "dropped"
+    for verb in (triggers.retry, triggers.drop):
+        with pytest.raises(Conflict, match="no dead letter: it is dropped"):
+            await verb(trigger.trigger_id, "e2", NOW)
+        with pytest.raises(NotFound):
+            await verb(trigger.trigger_id, "e3", NOW)
+    assert await triggers.receive(trigger, "e2", EVENT, NOW) is None, "one that was given up is received again"
+
+
+async def test_events_of_a_disabled_trigger_wait(triggers: Triggers, trigger: Trigger) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    off = await triggers.set_enabled(trigger, False, NOW)
+    assert await triggers.receive(off, "e2", EVENT, NOW) is None
+    assert await triggers.claim_due(NOW + 100 * LEASE, 10) == []
+    await triggers.set_enabled(off, True, NOW)
+    assert [one.event_id for one in await triggers.claim_due(NOW, 10)] == ["e1"]
+
+
+async def test_events_are_listed_newest_first_in_pages(triggers: Triggers, trigger: Trigger) -> None:
+    for number in range(5):
+        await triggers.receive(trigger, f"e{number}", EVENT, NOW + number // 2 * SECOND)
+    first = await triggers.events(trigger.trigger_id, status=None, limit=3)
+    last = first[-1]
+    rest = await triggers.events(trigger.trigger_id, status=None, before=(last.received_at, last.event_id), limit=3)
+    assert [one.event_id for one in first + rest] == ["e4", "e3", "e2", "e1", "e0"]
+
+
+async def test_an_event_that_is_too_large_is_refused(triggers: Triggers, trigger: Trigger) -> None:
+    with pytest.raises(TooLarge, match=str(EVENT_BYTES)):
+        await triggers.receive(trigger, "e1", {**EVENT, "data": "x" * EVENT_BYTES}, NOW)
+
+
+async def test_old_events_are_deleted_and_triggers_that_are_gone(
+    database: Database, triggers: Triggers, trigger: Trigger
+) -> None:
+    for id in ("old", "open"):
+        due = await triggers.receive(trigger, id, EVENT, NOW)
+        assert due is not None
+        if id == "old":
+            await triggers.settle(due, "filtered", NOW)
+    later = datetime.now(UTC) + timedelta(days=1)
+    assert await triggers.prune(later) == 1
+    assert [one.event_id for one in await triggers.events(trigger.trigger_id, status=None, limit=10)] == ["open"]
+    await register(database)
+    await triggers.prune(later)
+    assert (await triggers.get("demo/hook")).trigger_id == trigger.trigger_id, "it still has an event"
+    [due] = await triggers.claim_due(later, 10)
+    await triggers.settle(due, "dropped", NOW)
+    await triggers.prune(later)
+    with pytest.raises(NotFound):
+        await triggers.get("demo/hook")
+
+
+async def test_a_source_is_read_by_one_and_remembers_how_far(database: Database, triggers: Triggers) -> None:
+    queue = hook("queue", kind="message", source="nats:ORDERS", config={"stream": "ORDERS"})
+    await register(database, queue, hook())
+    [polled] = await triggers.poll(NOW, NOW + LEASE, 10)
+    assert (polled.name, polled.position) == ("queue", {})
+    assert await triggers.poll(NOW, NOW + LEASE, 10) == []
+    await triggers.record_polled(polled, {"seq": 7}, NOW + SECOND, {"code": "server.unavailable"})
+    assert (await triggers.get("demo/queue")).error == {"code": "server.unavailable"}
+    [again] = await triggers.poll(NOW + SECOND, NOW + LEASE, 10)
+    assert again.position == {"seq": 7}
+    await register(database, queue, hook())
+    assert (await triggers.poll(NOW + LEASE, NOW + 2 * LEASE, 10))[0].position == {"seq": 7}
+    await register(database, hook("queue", kind="message", source="nats:OTHER"))
+    assert (await triggers.poll(NOW + 2 * LEASE, NOW + 3 * LEASE, 10))[0].position == {}, "of the source before"
+
+
+async def test_those_that_listen_to_a_source_are_found(database: Database, triggers: Triggers) -> None:
+    for number, url in enumerate(("s3://bucket/in/", "s3://bucket", "s3://bucket/out/", "s3://buck")):
+        await register(database, hook(f"t{number}", kind="object", source=url), path=f"p{number}")
+    found = await triggers.listening("object", "s3://bucket/in/a.csv")
+    assert [one.name for one in found] == ["t0", "t1", "t3"], "which of them mean the bucket is for the caller to see"
