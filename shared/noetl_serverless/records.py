@@ -110,6 +110,8 @@ class ExecutionCommit:
     drops: list[str] = field(default_factory=list)
     # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
+    # whether others may begin when it is written, since what it closes or ends is limited
+    frees: bool = False
 
     @property
     def writes_snapshot(self) -> bool:
@@ -138,6 +140,10 @@ class CommitResult:
     pending: list[tuple[str, CommandKey]]
     # executions that have a new fact in their inbox
     with_new_facts: list[str]
+    # limited commands that may begin now, of this commit or others: (pool, key). Among them those that wait longest
+    startable: list[tuple[str, CommandKey]] = field(default_factory=list)
+    # seconds until a rate lets the next one begin, if any waits for it
+    next_start: float | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -212,6 +218,15 @@ class PendingWork:
     has_inboxes: bool
     has_due_schedules: bool
     maintenance: bool
+    has_limited_commands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """Limited commands that may begin now: (pool, key); and the seconds until a rate lets the next one begin."""
+
+    commands: list[tuple[str, CommandKey]]
+    next_start: float | None = None
 
 
 class UnstorableCommit(Exception):

@@ -204,7 +204,8 @@ class Decider(Decision):
         attempt = suspended.attempt + 1
         frame = suspended.frame
         scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
-        if scope is None:
+        limits = self.limits_of(self.plan.steps[name] if suspended.kind != "open" else None, name)
+        if scope is None or limits is None:
             return
         self.emit(
             e.ISSUED,
@@ -214,6 +215,7 @@ class Decider(Decision):
                 "scope": scope,
                 **({"frame": list(frame)} if frame else {}),
                 **({"resume": resume} if resume else {}),
+                **limits,
                 **source,
             },
             step=name,

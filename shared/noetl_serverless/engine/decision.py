@@ -17,6 +17,7 @@ from .error import bounded
 from .events import Event
 from .evolve import apply
 from .ids import command_id
+from .limiting import limits_of
 from .limits import DecisionSize, check_scope
 from .state import State
 
@@ -94,13 +95,29 @@ class Decision(ABC):
         scope = self.bounded_slice_of(step)
         if scope is None or not self.affords(step.name):
             return
+        # a command that renders a loop's collection calls nothing
+        limits = self.limits_of(step if kind == "step" else None, step.name)
+        if limits is None:
+            return
         self.emit(
             e.ISSUED,
-            {"kind": kind, "attempt": 1, "scope": scope},
+            {"kind": kind, "attempt": 1, "scope": scope, **limits},
             step=step.name,
             generation=generation,
             command=command_id(step.name, generation, opening=kind == "open"),
         )
+
+    def limits_of(self, step: Step | None, name: str) -> dict[str, Any] | None:
+        """{"limits"} for the payload of a command of `step`, {} if nothing limits it; None if a key cannot be rendered
+        and the execution has failed. `name`: of the step that it fails in."""
+        if not self.plan.is_limited and (step is None or not step.is_limited):
+            return {}
+        try:
+            limits = limits_of(self.plan, step, self.fact, self.scope())
+        except (TemplateError, InvalidValue) as error:
+            self.fail(error_of(error), name)
+            return None
+        return {e.LIMITS: limits} if limits else {}
 
     # -- scopes
 

@@ -14,6 +14,7 @@ from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
 from .keychain_plan import Keychain, fields_of, keychain_names, reads_of
+from .limit_keys import Limits
 from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
 from .python_names import EVERYTHING
 from .reads import Reads, merge
@@ -50,6 +51,7 @@ class _Compiler:
         self.trees = Trees(faults, fields_of(playbook.keychain))
         self.keychain = Keychain(playbook.keychain, playbook.workload, self.trees).entries
         self.tasks = Tasks(playbook, self.trees)
+        self.limits = Limits(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
         self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])
@@ -73,6 +75,7 @@ class _Compiler:
             for name, listed in targets.items()
         }
         metadata = self.playbook.metadata
+        concurrency, rate = self.limits.of_executions(spec)
         back_sources, cycles = bodies(targets, back_edges)
         return Plan(
             # of the document as its author wrote it, so that it does not depend on how older forms are read
@@ -95,6 +98,8 @@ class _Compiler:
             max_turns=spec.max_turns,
             weight=spec.weight,
             budget=_budget(spec.budget),
+            concurrency=concurrency,
+            rate=rate,
             keychain=self.keychain,
             durability=spec.durability,
         )
@@ -112,6 +117,7 @@ class _Compiler:
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
         policy = step.spec.policy if step.spec else None
+        concurrency, rate = self.limits.of_commands(step, (*path, "spec"))
         arcs = self._arcs(step, path, back_edges)
         return Step(
             name=step.step,
@@ -133,6 +139,8 @@ class _Compiler:
             secret_input=secret_input,
             secrets=keychain_names(secret_input.values()),
             timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
+            concurrency=concurrency,
+            rate=rate,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

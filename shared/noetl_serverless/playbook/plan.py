@@ -1,6 +1,7 @@
 """The compiled form of a playbook: an immutable graph of steps with compiled templates, shared by all its executions.
 
-The control plane evaluates `Step.set`, `Arc.when`, `Arc.set`, `Step.admit` and, when it needs no fetch, `Loop.items`.
+The control plane evaluates `Step.set`, `Arc.when`, `Arc.set`, `Step.admit`, the keys of limits and, when it needs no
+fetch, `Loop.items`.
 The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
 """
 
@@ -123,6 +124,20 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class Concurrency:
+    key: str | Template
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    key: str | Template
+    # seconds
+    per: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdmitRule:
     when: Template | None
     allow: bool
@@ -171,6 +186,13 @@ class Step:
     secrets: frozenset[str] = frozenset()
     # seconds, of one run of the step in all
     timeout: float | None = None
+    # of its commands, in the whole deployment
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        return self.concurrency is not None or self.rate is not None
 
     @property
     def may_retry(self) -> bool:
@@ -241,9 +263,17 @@ class Plan:
     # pipelined: a worker may run steps before the outcomes they follow from are durable
     durability: Literal["step", "pipelined"] = "step"
     budget: Budget | None = None
+    # of its executions, in the whole deployment
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
     # step -> pool, for steps that do not run on "shared"; a matter of the deployment, not part of the playbook
     pools: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its executions are."""
+        return self.concurrency is not None or self.rate is not None
 
     def pool(self, step: str) -> str:
         return self.pools.get(step, SHARED)

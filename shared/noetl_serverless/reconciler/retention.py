@@ -34,6 +34,8 @@ MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
 # cached secrets of executions that are looked at in one pass: more than one execution can have
 MAX_SECRETS = 500
+# what limits have counted that is forgotten in one pass
+MAX_COUNTED = 5000
 
 Counts = dict[str, int]
 
@@ -80,6 +82,8 @@ class Retention:
                 return await self._purge(task)
             case "keychain":
                 return await self._secrets(task)
+            case "limits":
+                return await self._limits(task)
         return {}
 
     # -- archiving
@@ -205,6 +209,14 @@ class Retention:
         if after is not None or expired == MAX_ITEMS:
             await self._tasks.reschedule(task.name)
         return {"secrets_expired": expired, "secrets_of_ended": ended}
+
+    # -- limits
+
+    async def _limits(self, task: MaintenanceTask) -> Counts:
+        pruned = await self._tasks.prune_limits(MAX_COUNTED)
+        if pruned >= MAX_COUNTED:
+            await self._tasks.reschedule(task.name)
+        return {"limits_pruned": pruned}
 
     # -- events
 

@@ -37,7 +37,7 @@ def project(
             case e.ISSUED:
                 kind = event.payload["kind"]
                 row = _command(execution_id, event, event.command_id, kind, pool, fairness, "pending", None)
-                rows.commands.append(row)
+                rows.commands.append({**row, **_limits(event)} if e.LIMITS in event.payload else row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
                 rows.commands.append(_command(execution_id, event, timer, "timer", pool, fairness, "timer", due))
@@ -80,6 +80,13 @@ def _command(
         "seq": event.seq,
         "due": due,
     }
+
+
+def _limits(event: Event) -> dict[str, Any]:
+    """`limits`: of the command itself; `admission`: of the execution, until it has begun."""
+    limits = dict(event.payload[e.LIMITS])
+    admission = limits.pop("execution", None)
+    return {"status": "limited", "limits": limits or None, "admission": admission}
 
 
 def _loop(execution_id: str, event: Event) -> dict[str, Any]:

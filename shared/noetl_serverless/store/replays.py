@@ -175,6 +175,9 @@ class Replays:
         weight = plan.weight if plan is not None else WEIGHT
         at = {event.seq: event.at for event in events}
         dead_letters = _dead_letters(events)
+        admissions = {
+            event.seq: event.payload[e.LIMITS].get("execution") for event in events if e.LIMITS in event.payload
+        }
         commands = [
             {
                 **row,
@@ -183,6 +186,7 @@ class Replays:
                 "playbook": playbook_of(expected.execution["path"] or ""),
                 "weight": weight,
                 "at": at[row["seq"]],
+                "admission": admissions.get(row["seq"]),
             }
             for row in outstanding_commands(expected, inbox)
             if expected.execution["status"] == RUNNING or row["status"] == "dead"

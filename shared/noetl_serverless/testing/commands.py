@@ -11,6 +11,7 @@ from typing import Any
 from ..protocol import CommandKey, Held
 from ..records import EPOCH, Claimant, DeadLetter, DueTimer, Lease
 from .fair_claims import FairClaims, Key, PendingQueue
+from .limits import Limits
 from .rows import CommandRow, ExecutionRow, pending_pointer, with_lost_lease
 
 
@@ -24,20 +25,33 @@ class CommandTable(dict[Key, CommandRow]):
         self._executions = executions
         self._fence = 0
         self._fair_claims = FairClaims()
+        self.limits = Limits(clock, self, executions)
+        # which half of the room for a claim without keys is the greater one
+        self._limited_first = False
 
     def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         wanted = None if keys is None else {(key.execution_id, key.command_id) for key in keys}
+        until = self._clock() + claimant.lease_seconds
+
+        def lease(key: Key) -> None:
+            self.lease(key, claimant.worker, until)
+
+        taken: list[Key] = []
+        if wanted is None and self.limits.waiting(claimant.pool):
+            self._limited_first = not self._limited_first
+            taken = self.limits.take(claimant, (claimant.limit + self._limited_first) // 2, None, lease)
+        room = claimant.limit - len(taken)
         found = [
             key
             for key, row in self.items()
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
         found = self._in_order(found)
-        taken = found[: claimant.limit] if keys is not None else self._in_fair_order(found, claimant.limit)
-        until = self._clock() + claimant.lease_seconds
-        for key in taken:
-            self.lease(key, claimant.worker, until)
-        return self._leases(taken)
+        plain = found[:room] if keys is not None else self._in_fair_order(found, room)
+        for key in plain:
+            lease(key)
+        taken += plain
+        return self._leases([*taken, *self.limits.take(claimant, claimant.limit - len(taken), wanted, lease)])
 
     def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         known = {(key.execution_id, key.command_id) for key in holding}
@@ -65,7 +79,7 @@ class CommandTable(dict[Key, CommandRow]):
                 row = self[(key.execution_id, key.command_id)]
                 if had_begun:
                     row.lost = with_lost_lease(row, self._clock())
-                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                row.status, row.worker, row.lease_until = row.waiting_status, None, 0.0
                 row.deliveries -= 1
                 waiting.append(pending_pointer(row.row))
         return waiting
@@ -75,7 +89,7 @@ class CommandTable(dict[Key, CommandRow]):
         for row in self._overdue():
             if row.deliveries < deliveries and len(waiting) < limit:
                 row.lost = with_lost_lease(row, None)
-                row.status, row.worker, row.lease_until = "pending", None, 0.0
+                row.status, row.worker, row.lease_until = row.waiting_status, None, 0.0
                 waiting.append(pending_pointer(row.row))
         return waiting
 
@@ -123,7 +137,10 @@ class CommandTable(dict[Key, CommandRow]):
         for key, row in issued.items():
             if key in self:
                 continue
-            self[key] = CommandRow(row=row, issued_at=now, status="timer" if row["status"] == "timer" else "pending")
+            issued_row = self[key] = CommandRow(row=row, issued_at=now, status="timer")
+            if row["status"] != "timer":
+                issued_row.admission = None if key[0] in self.limits.begun else row.get("admission")
+                issued_row.status = issued_row.waiting_status
             if row["status"] == "claimed":
                 self.lease(key, row["worker"], now + row["lease"])
                 claimed.append(self.as_lease(key))

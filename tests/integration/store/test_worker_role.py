@@ -38,7 +38,10 @@ READ = {
     },
     "stage": {"execution_id", "generation", "seq", "step"},
 }
-CALLED = {"advance", "append", "clear_inbox", "commit", "extend", "holdings", "lease", "release", "waiting"}
+CALLED = {
+    *("advance", "append", "clear_inbox", "commit", "commit_limited", "extend", "holdings", "lease", "release"),
+    *("startable", "waiting"),
+}
 
 RELATIONS = "SELECT relname, oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind = ANY (:kinds)"
 OF_TABLES = """

@@ -21,8 +21,9 @@ SELECT seq, cause, type, step, generation, command_id, (extract(epoch FROM at) *
 FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS integer);
 
 -- commands: the outstanding commands, timers and dead letters
-SELECT command_id, step, generation, kind, attempt, seq, CASE status WHEN 'pending' THEN 'open' WHEN 'claimed' THEN 'open' ELSE status END
-    AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
+SELECT command_id, step, generation, kind, attempt, seq,
+    CASE WHEN status IN ('pending', 'claimed', 'limited') THEN 'open' ELSE status END AS status,
+    (extract(epoch FROM due_at) * 1000)::bigint AS due, limits
 FROM noetl.outstanding WHERE execution_id = :id;
 
 -- stages: loops
@@ -58,13 +59,14 @@ DELETE FROM noetl.result_ref WHERE execution_id = :id;
 -- insert_commands: insert commands without leases; the next claim draws the next fence
 INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, deliveries, worker,
-    due_at, issued_at)
+    due_at, issued_at, limits, admission)
 SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, x.playbook, x.weight,
     CASE x.status WHEN 'open' THEN 'pending' ELSE x.status END, x.seq, coalesce(x.deliveries, 0), x.worker,
-    to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0)
+    to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0), x.limits,
+    CASE WHEN NOT EXISTS (SELECT FROM noetl.begun b WHERE b.execution_id = :id) THEN x.admission END
 FROM json_to_recordset(:rows::json) AS x(
     command_id text, step text, generation integer, kind text, attempt integer, pool text, playbook integer, weight smallint,
-    status text, seq integer, deliveries integer, worker text, due float8, at float8);
+    status text, seq integer, deliveries integer, worker text, due float8, at float8, limits json, admission json);
 
 -- insert_stages: insert loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
