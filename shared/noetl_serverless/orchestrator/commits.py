@@ -196,7 +196,12 @@ class Commits:
 
     async def notify_startable(self) -> None:
         """After an end whose commit knew no plan, and so not what it has freed."""
-        found = await self._event_store.startable(MAX_STARTABLE)
+        try:
+            found = await self._event_store.startable(MAX_STARTABLE)
+        except Problem as error:
+            # the commit succeeded, and the reconciler looks for them, too
+            logger.warning("limited commands are notified later: %s", error)
+            return
         await self._notifications.notify(found.commands)
         if found.next_start is not None:
             await self._notifications.schedule_wakeup(found.next_start)

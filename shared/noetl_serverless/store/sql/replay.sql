@@ -128,5 +128,13 @@ SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LI
 SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
 
 -- leases: the command rows with their leases, if any
-SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.outstanding WHERE execution_id = :id
+WITH used AS MATERIALIZED (
+    SELECT w.limits, w.admission, noetl.limit_use(w.limits::json, w.admission::json) AS says FROM (
+        SELECT DISTINCT c.limits::text, c.admission::text FROM noetl.command c
+        WHERE c.execution_id = :id AND c.status = 'limited' LIMIT 20) w
+)
+SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at, (
+    SELECT u.says FROM used u WHERE o.status = 'limited' AND u.limits IS NOT DISTINCT FROM o.limits::text
+        AND u.admission IS NOT DISTINCT FROM o.admission::text) AS limits
+FROM noetl.outstanding o WHERE execution_id = :id
 ORDER BY issued_at, command_id;
