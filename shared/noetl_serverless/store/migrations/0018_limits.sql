@@ -405,7 +405,7 @@ BEGIN
     END LOOP;
     RETURN json_build_object(
         'startable', (SELECT coalesce(json_agg(x), '[]') FROM unnest(parts) p CROSS JOIN json_array_elements(p) x),
-        'next_start', greatest(0, extract(epoch FROM next_one - moment)));
+        'next_start', CASE WHEN next_one IS NOT NULL THEN greatest(0, extract(epoch FROM next_one - moment)) END);
 END $$;
 
 -- `noetl.commit`, or `noetl.commit_dropping` if anything is dropped, where limited commands are issued or end. The answer has
