@@ -681,7 +681,7 @@ async def database(url: str) -> AsyncIterator[Database]:
     yield database
     await database.close()
     with closing(connect(url)) as connection:
-        for table in TABLES:
+        for table in (*TABLES, "begun", "rate_start", "rate_window"):
             connection.run(f"DELETE FROM noetl.{table}")
 
 
