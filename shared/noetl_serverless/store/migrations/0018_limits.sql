@@ -408,6 +408,25 @@ BEGIN
         'next_start', CASE WHEN next_one IS NOT NULL THEN greatest(0, extract(epoch FROM next_one - moment)) END);
 END $$;
 
+-- Those that have waited longest for a slot of one of these keys, of commands and of executions; a few of each. By itself, so
+-- that its settings are not those of a commit.
+CREATE FUNCTION noetl.waiting_for(freed text[], left_by text[]) RETURNS SETOF noetl.command LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_sort = off SET enable_bitmapscan = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    named text;
+BEGIN
+    FOREACH named IN ARRAY coalesce(freed, '{}') LOOP
+        RETURN QUERY SELECT c.* FROM noetl.command c
+        WHERE c.limits IS NOT NULL AND c.limits #>> '{concurrency,key}' = named AND c.status = 'limited'
+        ORDER BY c.limits #>> '{concurrency,key}', c.status, c.issued_at LIMIT 8;
+    END LOOP;
+    FOREACH named IN ARRAY coalesce(left_by, '{}') LOOP
+        RETURN QUERY SELECT c.* FROM noetl.command c
+        WHERE c.admission IS NOT NULL AND c.admission #>> '{concurrency,key}' = named AND c.status = 'limited'
+        ORDER BY c.admission #>> '{concurrency,key}', c.issued_at LIMIT 8;
+    END LOOP;
+END $$;
+
 -- `noetl.commit`, or `noetl.commit_dropping` if anything is dropped, where limited commands are issued or end. The answer has
 -- also, as `noetl.first_in_line`, what may begin now of what was issued and of what waits for the keys that were freed.
 -- commands    also {limits, admission}, with the status `limited`
@@ -423,7 +442,11 @@ DECLARE
     -- the keys of what ends
     freed text[];
     left_by text[];
-    heads noetl.command[];
+    heads noetl.command[] := '{}';
+    given record;
+    written noetl.command;
+    last_queue bigint;
+    limited CONSTANT text := 'limited';
     line json;
 BEGIN
     over := ARRAY(
@@ -450,17 +473,21 @@ BEGIN
         answer := noetl.commit(executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined);
     END IF;
     good := ARRAY(SELECT g::bigint FROM json_array_elements_text(answer -> 'good') g);
-    WITH limited AS (
-        SELECT x.* FROM json_to_recordset(commands) AS x(id bigint, command text, limits json, admission json)
+    FOR given IN
+        SELECT x.id, x.command, x.limits, CASE WHEN noetl.has_begun(x.id) THEN NULL ELSE x.admission END AS admission
+        FROM json_to_recordset(commands) AS x(id bigint, command text, limits json, admission json)
         WHERE (x.limits IS NOT NULL OR x.admission IS NOT NULL) AND x.id = ANY (good)
-    ), issued AS (
-        UPDATE noetl.command c SET limits = x.limits,
-            admission = CASE WHEN noetl.has_begun(x.id) THEN NULL ELSE x.admission END,
-            status = CASE WHEN x.limits IS NULL AND noetl.has_begun(x.id) THEN 'pending' ELSE 'limited' END
-        FROM limited x WHERE c.execution_id = x.id AND c.command_id = x.command AND c.status = 'limited'
-        RETURNING c
-    )
-    SELECT array_agg(c) INTO heads FROM issued;
+    LOOP
+        UPDATE noetl.command c SET limits = given.limits, admission = given.admission,
+            status = CASE WHEN given.limits IS NULL AND given.admission IS NULL THEN 'pending' ELSE 'limited' END
+        WHERE c.execution_id = given.id AND c.command_id = given.command AND c.status = limited
+        RETURNING c.* INTO written;
+        IF FOUND AND last_queue IS DISTINCT FROM noetl.queue(given.limits, given.admission) THEN
+            -- those of a loop all wait in one
+            last_queue := noetl.queue(given.limits, given.admission);
+            heads := heads || written;
+        END IF;
+    END LOOP;
     -- an execution in quarantine may go on
     WITH gone AS (
         DELETE FROM noetl.begun b WHERE b.execution_id = ANY (over) AND b.execution_id = ANY (good)
@@ -473,15 +500,7 @@ BEGIN
         SELECT DISTINCT ON (noetl.queue(h.limits, h.admission), h.pool) h::noetl.command FROM (
             SELECT i.* FROM unnest(heads) i WHERE i.status = 'limited'
             UNION ALL
-            SELECT w.* FROM unnest(freed) AS k(named) CROSS JOIN LATERAL (
-                SELECT * FROM noetl.command c
-                WHERE c.status = 'limited' AND c.limits IS NOT NULL AND c.limits #>> '{concurrency,key}' = k.named
-                ORDER BY c.status, c.issued_at LIMIT 8) w
-            UNION ALL
-            SELECT w.* FROM unnest(left_by) AS k(named) CROSS JOIN LATERAL (
-                SELECT * FROM noetl.command c
-                WHERE c.status = 'limited' AND c.admission IS NOT NULL AND c.admission #>> '{concurrency,key}' = k.named
-                ORDER BY c.issued_at LIMIT 8) w
+            SELECT w.* FROM noetl.waiting_for(freed, left_by) w
         ) h LIMIT 64);
     line := noetl.first_in_line(heads, 16);
     RETURN json_build_object(
