@@ -88,6 +88,9 @@ DEFAULT_MAX_TURNS: Final = 10_000
 # HEAVIEST
 WEIGHT: Final = 10
 MAX_WEIGHT: Final = 100
+# of `concurrency` and `rate`: the limit itself, and the characters of a key
+MAX_LIMIT: Final = 10_000
+LIMIT_KEY_CHARACTERS: Final = 200
 
 # -- a loop
 

@@ -26,6 +26,7 @@ from .records import (
     PendingWork,
     QuarantinedExecution,
     ReportedFact,
+    Startable,
 )
 
 
@@ -171,6 +172,11 @@ class EventStore(Protocol):
 
     async def pending_work(self, age: float) -> PendingWork:
         """Which kinds of work are pending; commands count once they have waited for `age` seconds."""
+        ...
+
+    async def startable(self, limit: int) -> Startable:
+        """At most `limit` limited commands that may begin now, of each limit those that wait longest, and when a rate
+        lets the next one begin."""
         ...
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:

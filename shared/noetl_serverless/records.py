@@ -112,6 +112,8 @@ class ExecutionCommit:
     pause: dict[str, Any] | None = None
     # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
+    # whether others may begin when it is written, since what it closes or ends is limited
+    frees: bool = False
 
     @property
     def writes_snapshot(self) -> bool:
@@ -140,6 +142,10 @@ class CommitResult:
     pending: list[tuple[str, CommandKey]]
     # executions that have a new fact in their inbox
     with_new_facts: list[str]
+    # limited commands that may begin now, of this commit or others: (pool, key). Among them those that wait longest
+    startable: list[tuple[str, CommandKey]] = field(default_factory=list)
+    # seconds until a rate lets the next one begin, if any waits for it
+    next_start: float | None = None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -216,6 +222,15 @@ class PendingWork:
     maintenance: bool
     has_trigger_events: bool = False
     has_trigger_sources: bool = False
+    has_limited_commands: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Startable:
+    """Limited commands that may begin now: (pool, key); and the seconds until a rate lets the next one begin."""
+
+    commands: list[tuple[str, CommandKey]]
+    next_start: float | None = None
 
 
 class UnstorableCommit(Exception):

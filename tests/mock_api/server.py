@@ -15,6 +15,8 @@ All of it is deterministic: what an endpoint answers depends on the request and 
     /limited?key=K&refusals=1           429 first, with a Retry-After of `retry_after` seconds, then {requests}
     /count?key=K                        {requests}: how many came with this key, itself not counted
     /slow?delay=1                       {delay}, after so many seconds
+    /together?key=K&delay=1             {together}, after so many seconds: how many requests with this key were there at
+                                        once when it came, itself counted
     /bytes?size=100&as=json             {size, text}, with a text of `size` characters; as=text: that text alone;
                                         as=binary: so many bytes
     /echo                               {method, path, query, headers, body, json}
@@ -160,6 +162,9 @@ class MockApi(ThreadingHTTPServer):
         self._keys: defaultdict[str, defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
         # token -> client, when it expires (monotonic seconds), how many requests are left
         self._tokens: dict[str, tuple[str, float, int]] = {}
+        # by key: how many requests are there at once, and how many there have been at most
+        self._together: Counter[str] = Counter()
+        self.most_together: Counter[str] = Counter()
         self.secrets = SecretStores(self._count)
         # by name, of /scripts/
         self.scripts: dict[str, str] = {}
@@ -178,6 +183,19 @@ class MockApi(ThreadingHTTPServer):
         with self._lock:
             return {row: set(keys) for row, keys in self._keys[table].items()}
 
+    def _count_together(self, request: Request) -> Answer:
+        key = request.key
+        with self._lock:
+            self._together[key] += 1
+            found = self._together[key]
+            self.most_together[key] = max(self.most_together[key], found)
+        try:
+            time.sleep(request.delay)
+        finally:
+            with self._lock:
+                self._together[key] -= 1
+        return Answer({"together": found})
+
     def answer(self, request: Request) -> Answer:
         """Raises Refused."""
         section, _, rest = request.path.strip("/").partition("/")
@@ -194,6 +212,8 @@ class MockApi(ThreadingHTTPServer):
             case "slow", "":
                 time.sleep(request.delay)
                 return Answer({"delay": request.delay})
+            case "together", "":
+                return self._count_together(request)
             case "bytes", "":
                 return _bytes(request)
             case "echo", _:

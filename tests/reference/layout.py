@@ -54,6 +54,8 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
         Object("step.spec", "StepSpec", "`spec` of a step"),
         Object("step.policy", "StepPolicy", "`spec.policy` of a step"),
         Object("lifecycle", "Lifecycle", "`spec.policy.lifecycle` of a step"),
+        Object("concurrency", "Concurrency", "`spec.concurrency` of a step, and `executor.spec.concurrency`"),
+        Object("rate", "Rate", "`spec.rate` of a step, and `executor.spec.rate`"),
         Object("failure", "Failure", "`spec.policy.failure` of a step, or of its loop"),
     ),
     "Admission": (

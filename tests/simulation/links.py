@@ -30,6 +30,7 @@ from noetl_serverless.records import (
     PendingWork,
     QuarantinedExecution,
     ReportedFact,
+    Startable,
 )
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.worker.client import ControlPlane
@@ -133,6 +134,9 @@ class EventStoreLink(EventStore):
 
     async def pending_work(self, age: float) -> PendingWork:
         return await self._statement(self._event_store.pending_work, age)
+
+    async def startable(self, limit: int) -> Startable:
+        return await self._statement(self._event_store.startable, limit)
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         return await self._statement(self._event_store.due_timers, limit, after)

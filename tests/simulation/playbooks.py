@@ -21,6 +21,7 @@ from noetl_serverless.testing.catalog import MemoryCatalogEntry
 from .construct_playbooks import construct_playbook
 from .faults import stream
 from .faulty_playbooks import faulty_playbook
+from .limited import limited
 from .side_playbooks import SidePlaybook
 from .tasks import CHILD, COUNTS, LEAF, Tasks, without_set
 
@@ -30,6 +31,8 @@ SHARE = 8
 PIPELINED = '"durability": "pipelined"'
 # how many that hurt stand in a book
 FAULTY = (0, 1, 1, 2)
+# each of so many books has limits
+LIMITED = 4
 # how many of one construct each
 CONSTRUCTS = (0, 1, 1)
 
@@ -92,6 +95,8 @@ def book(number: int) -> Book:
     )
     for each in (*some, *constructs):
         texts.update({each.path: each.text, **dict(each.more)})
+    if number % LIMITED == 1:
+        texts = limited(texts, stream(number, "limits"))
     entries = tuple(
         MemoryCatalogEntry(catalog_id=index, path=path, version=1, hash=plan_of(text).hash, content=text)
         for index, (path, text) in enumerate(texts.items(), 1)

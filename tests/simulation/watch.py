@@ -30,6 +30,7 @@ from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.testing.rows import loaded, manifest_parts
 
 from .exact import differing, same
+from .limited import LimitWatch
 from .rules import Diary, EventRules, Key, Note
 
 # after the last fault, a lease may still run out of what was held before
@@ -44,6 +45,7 @@ class WatchedLog(EventRules, MemoryEventStore):
         # command -> the fence it is held under, for as long as it is
         self.holds: dict[Key, int] = {}
         self.ever_held: set[Key] = set()
+        self._limits = LimitWatch()
         self.held_since: dict[Key, float] = {}
         self.scheduled: Callable[[], bool] = lambda: False
         # execution -> when its last event was written
@@ -67,7 +69,9 @@ class WatchedLog(EventRules, MemoryEventStore):
         for key in keys:
             name = (key.execution_id, key.command_id)
             row = self.commands.get(name)
-            unclaimed = row is not None and row.status == "pending" and name not in self.ever_held
+            # one that was limited may have been let in only after the claim that it was notified for
+            is_pending = row is not None and row.status == row.row["status"] == "pending"
+            unclaimed = is_pending and name not in self.ever_held
             self._must(not unclaimed, "acknowledged before it was claimed", name)
 
     async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
@@ -121,7 +125,7 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.moves.append((*name, how, fence))
             self._note(how, key.execution_id, key.command_id)
 
-    def _take(self, leases: Iterable[Lease], worker: str) -> None:
+    def _take(self, leases: Sequence[Lease], worker: str) -> None:
         for lease in leases:
             key = (lease.execution_id, lease.command_id)
             self._must(key not in self.holds, "two workers hold one command", lambda key=key: key)
@@ -131,6 +135,10 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.held_since[key] = self._clock()
             self.ever_held.add(key)
             self._note("claimed", lease.execution_id, f"{lease.command_id} fence {lease.fence} by {worker}")
+        for lease in sorted(leases, key=lambda lease: lease.fence):
+            key = (lease.execution_id, lease.command_id)
+            broken = self._limits.broken(key, self.commands, self._clock())
+            self._must(broken is None, "a limit is exceeded", broken)
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         heads = {id: len(execution.events) for id, execution in self.executions.items()}

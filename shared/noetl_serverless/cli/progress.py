@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..engine.events import QUARANTINED, REPORTS, is_deadline
 from ..inspection.event_text import error_text
 from ..inspection.failed_items import MAX_ITEMS, FailedItems
+from ..inspection.limit_text import limits_text
 from ..inspection.quarantine_periods import QuarantinePeriods
 from ..inspection.runs import CommandRun, run_of, started_at
 from .deferred_attempts import DeferredAttempts
@@ -171,7 +172,9 @@ class Progress:
         """Set the status of what has not ended from the REST answer: the log alone does not show it."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
-            self._begin(key).status = str(step["status"])
+            status = str(step["status"])
+            limits = limits_text(step.get("limits") or ()) if status == "queued" else ""
+            self._begin(key).status = f"{status}: {limits}" if limits else status
 
     def failed_items(self) -> list[dict[str, Any]]:
         """{step, generation, count, failed, items: [{index, error, attempts}], unnamed: [{start, end, failed}]} for

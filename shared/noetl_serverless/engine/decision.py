@@ -16,6 +16,7 @@ from .budget import exceeded_budget
 from .events import Event
 from .evolve import apply, apply_route
 from .ids import command_id
+from .limiting import limits_of
 from .limits import DecisionSize, check_scope
 from .state import State, Suspended, split_token_key
 
@@ -105,9 +106,13 @@ class Decision(ABC):
         scope = self.bounded_slice_of(step)
         if scope is None or not self.affords(step.name):
             return
+        # a command that renders a loop's collection calls nothing
+        limits = self.limits_of(step if kind == "step" else None, step.name)
+        if limits is None:
+            return
         self.emit(
             e.ISSUED,
-            {"kind": kind, "attempt": 1, "scope": scope},
+            {"kind": kind, "attempt": 1, "scope": scope, **limits},
             step=step.name,
             generation=generation,
             command=command_id(step.name, generation, opening=kind == "open"),
@@ -121,7 +126,8 @@ class Decision(ABC):
         attempt = suspended.attempt + 1
         frame = suspended.frame
         scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
-        if scope is None:
+        limits = self.limits_of(self.plan.steps[name] if suspended.kind != "open" else None, name)
+        if scope is None or limits is None:
             return
         self.emit(
             e.ISSUED,
@@ -131,6 +137,7 @@ class Decision(ABC):
                 "scope": scope,
                 **({"frame": list(frame)} if frame else {}),
                 **({"resume": resume} if resume else {}),
+                **limits,
                 **source,
             },
             step=name,
@@ -149,6 +156,18 @@ class Decision(ABC):
         this is the end of the step."""
         step = self.plan.steps[self.fact.step or ""]
         return step.loop is not None or len(step.tasks) > 1 or bool(step.tasks[0].rules)
+
+    def limits_of(self, step: Step | None, name: str) -> dict[str, Any] | None:
+        """{"limits"} for the payload of a command of `step`, {} if nothing limits it; None if a key cannot be rendered
+        and the execution has failed. `name`: of the step that it fails in."""
+        if not self.plan.is_limited and (step is None or not step.is_limited):
+            return {}
+        try:
+            limits = limits_of(self.plan, step, self.fact, self.scope())
+        except (TemplateError, InvalidValue) as error:
+            self.fail(error_of(error), name)
+            return None
+        return {e.LIMITS: limits} if limits else {}
 
     # -- scopes
 

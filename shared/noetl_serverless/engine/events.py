@@ -69,6 +69,8 @@ NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, C
 # of the two
 SET_REFS = "set_refs"
 CTX_REFS = "ctx_refs"
+# of a command that is issued: what limits it, see `limiting`
+LIMITS = "limits"
 # beside `set` in a report of a frame of a parallel loop: name -> index of the item that has set it, the last of the
 # frame that did
 SET_BY = "set_by"

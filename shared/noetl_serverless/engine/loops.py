@@ -63,7 +63,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "mode": step.loop.mode,
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
-            "single": step.parks or step.loop.exec == "distributed" or step.loop.cursor is not None,
+            "single": step.parks or step.is_limited or step.loop.exec == "distributed" or step.loop.cursor is not None,
             "scope": scope if _shares_ctx(step, step.loop, scope) else {"steps": scope["steps"]},
             **items,
         },
@@ -118,6 +118,7 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
     in_flight = sum(map(width_of, open_frames))
     # the same for all frames that follow from one fact
     scope_and_size: tuple[dict[str, Any], int] | None = ({}, 0) if ctx_is_shared else None
+    limits: dict[str, Any] | None = None
     may_retry, local = step.may_retry, step.loop is not None and step.loop.exec == "local"
 
     def following() -> tuple[int, int, int, int] | None:
@@ -135,6 +136,9 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
         scope_and_size = scope_and_size or _frame_scope(decision, step)
         if scope_and_size is None:
             return
+        limits = decision.limits_of(step, step.name) if limits is None else limits
+        if limits is None:
+            return
         scope, size = scope_and_size
         decision.size.add_bytes(size, step.name)
         open_frames.append(frame)
@@ -146,6 +150,7 @@ def issue_frames(decision: Decision, step: Step, generation: int) -> None:
                 "attempt": 1,
                 "frame": list(frame),
                 "scope": scope,
+                **limits,
             },
             step=step.name,
             generation=generation,

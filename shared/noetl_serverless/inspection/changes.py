@@ -66,6 +66,10 @@ def parameters(step: Step) -> dict[str, Any]:
             "best_effort": loop.best_effort,
             "exec": loop.exec,
         }
+    if (concurrency := step.concurrency) is not None:
+        found["concurrency"] = {"key": tree(concurrency.key), "limit": concurrency.limit}
+    if (rate := step.rate) is not None:
+        found["rate"] = {"key": tree(rate.key), "per": rate.per, "limit": rate.limit}
     return found
 
 

@@ -172,7 +172,7 @@ def _commands(state: State, log: list[Event]) -> list[Row]:
         payload = event.payload
         if event.type == e.ISSUED and event.command_id in state.commands:
             kind, attempt = payload["kind"], payload["attempt"]
-            rows.append(_command(event, event.command_id, kind, attempt, "open", None))
+            rows.append({**_command(event, event.command_id, kind, attempt, "open", None), **_limits(event)})
         elif event.type == e.TIMER_SET and state.has_timer(payload["timer"]):
             rows.append(_command(event, payload["timer"], "timer", payload.get("attempt", 1), "timer", payload["due"]))
         elif event.type == e.RESUMED:
@@ -203,6 +203,12 @@ def _dead(log: list[Event]) -> list[Row]:
 def _command(event: Event, name: str | None, kind: str, attempt: int, status: str, due: int | None) -> Row:
     row = {**_of(event), "command_id": name, "kind": kind, "attempt": attempt, "status": status}
     return row if due is None else {**row, "due": due}
+
+
+def _limits(event: Event) -> Row:
+    """Of the command itself; those of its execution count only until that has begun, which the log does not tell."""
+    limits = {name: limit for name, limit in event.payload.get(e.LIMITS, {}).items() if name != "execution"}
+    return {"limits": limits} if limits else {}
 
 
 def results_of(log: Iterable[Event]) -> list[Row]:

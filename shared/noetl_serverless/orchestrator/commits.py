@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 MAX_COMMIT_ATTEMPTS = 12
 # how often a cancellation races for the row before it locks it
 MAX_OPTIMISTIC_CANCELS = 3
+# limited commands that are notified after an end that may have freed them
+MAX_STARTABLE = 64
 
 
 class Commits:
@@ -131,6 +133,7 @@ class Commits:
                 combined.leases + result.leases,
                 combined.pending + result.pending,
                 combined.with_new_facts + result.with_new_facts,
+                startable=combined.startable + result.startable,
             )
             all_executions |= executions
         return combined, all_executions
@@ -142,10 +145,14 @@ class Commits:
         if offer is None:
             return await self._write(commits, claimant)
         result: CommitResult | None = None
+        executions = {commit.execution.execution_id: commit.execution for commit in commits}
         try:
             result = await self._write(commits, offer)
+            # a limited command of another execution may come before those that were issued
+            others = [lease for lease in result.leases if lease.execution_id not in executions]
+            if others:
+                executions |= (await self.readable(offer.worker, others))[1]
         finally:
-            executions = {commit.execution.execution_id: commit.execution for commit in commits}
             await self._handover.complete(offer, result, executions)
         return replace(result, leases=[])
 
@@ -154,6 +161,8 @@ class Commits:
             result = await self._event_store.commit(commits, claimant)
         if claimant is not None and claimant.fair_claim and result.committed:
             result = await self._with_fair_claim(result, claimant)
+        if claimant is not None and result.startable:
+            result = await self._with_startable(result, claimant)
         await self._after_commit(commits, result)
         return result
 
@@ -169,6 +178,35 @@ class Commits:
         claimed = {(lease.execution_id, lease.command_id) for lease in leases}
         pending = [entry for entry in result.pending if (entry[1].execution_id, entry[1].command_id) not in claimed]
         return replace(result, leases=[*result.leases, *leases], pending=pending)
+
+    async def _with_startable(self, result: CommitResult, claimant: Claimant) -> CommitResult:
+        """Add limited commands that may begin now, as many as there is room for: those that the commit issued, or
+        others that wait longer for what it has freed. Only a claim knows, after the commit, how many may."""
+        room = claimant.limit + claimant.fair_claim - len(result.leases)
+        keys = [key for pool, key in result.startable if pool == claimant.pool]
+        if room <= 0 or not keys:
+            return result
+        try:
+            leases = await self._event_store.claim(replace(claimant, limit=room), keys)
+        except Problem as error:
+            # the commit succeeded, and they are notified
+            logger.warning("limited commands could not be claimed: %s", error)
+            return result
+        claimed = {(lease.execution_id, lease.command_id) for lease in leases}
+        left = [entry for entry in result.startable if (entry[1].execution_id, entry[1].command_id) not in claimed]
+        return replace(result, leases=[*result.leases, *leases], startable=left)
+
+    async def notify_startable(self) -> None:
+        """After an end whose commit knew no plan, and so not what it has freed."""
+        try:
+            found = await self._event_store.startable(MAX_STARTABLE)
+        except Problem as error:
+            # the commit succeeded, and the reconciler looks for them, too
+            logger.warning("limited commands are notified later: %s", error)
+            return
+        await self._notifications.notify(found.commands)
+        if found.next_start is not None:
+            await self._notifications.schedule_wakeup(found.next_start)
 
     async def readable(self, worker: str, leases: Sequence[Lease]) -> tuple[list[Lease], dict[str, LoadedExecution]]:
         """The leases with their executions; those that only a newer release can read are released."""
@@ -194,7 +232,11 @@ class Commits:
                     _log_quarantine(commit)
             else:
                 self.cache.evict(id)
-        await self._notifications.notify(result.pending)
+        await self._notifications.notify([*result.pending, *result.startable])
+        if result.next_start is not None:
+            await self._notifications.schedule_wakeup(result.next_start)
+        if any(_ends_unplanned(commit) for commit in commits if commit.execution.execution_id in result.committed):
+            await self.notify_startable()
         if timers := [
             due for commit in commits if commit.execution.execution_id in result.committed for due in _timers(commit)
         ]:
@@ -409,6 +451,10 @@ def _log_quarantine(commit: ExecutionCommit) -> None:
     metrics.quarantined.labels(error["code"]).inc()
     extra = {"operation": "quarantine", "execution_id": id, "place": error["place"], "path": commit.execution.path}
     logger.error("audit: execution %s is in quarantine: %s", id, error["message"], extra=extra)
+
+
+def _ends_unplanned(commit: ExecutionCommit) -> bool:
+    return commit.pool_of is None and commit.ended_at_ms is not None
 
 
 def _timers(commit: ExecutionCommit) -> list[int]:

@@ -322,6 +322,14 @@ class Reports:
                 batch.settle(outcome, "stale", "the worker no longer holds this command")
         for id in sorted({id for id, _, _ in accepted}):
             await self._process_inbox(batch, id)
+        if accepted and await self._may_free(batch):
+            await self._commits.notify_startable()
+
+    async def _may_free(self, batch: ReportBatch) -> bool:
+        """Whether a command that was closed without a decision may have held a slot, which no commit then frees."""
+        hashes = {execution.plan_hash for execution in (await self._commits.cache.get(batch.pending)).values()}
+        plans = [await self._playbooks.plan(hash) for hash in sorted(hashes)]
+        return any(step.concurrency is not None for plan in plans for step in plan.steps.values())
 
     async def _append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, the others are appended one by one, and the lease of that one expires."""

@@ -245,7 +245,18 @@ class Transition:
             drops=self.drops,
             pause=pause,
             reissued=self.reissued,
+            frees=self._frees(),
         )
+
+    def _frees(self) -> bool:
+        """Whether it ends what others may wait for. An end that was decided without a plan is looked at elsewhere."""
+        plan = self.plan
+        if plan is None:
+            return False
+        if self.drops or self.ended_at_ms is not None:
+            return plan.is_limited or any(step.concurrency is not None for step in plan.steps.values())
+        closed = {applied.fact.step or "" for applied in self.applied if applied.closes is not None}
+        return any(plan.steps[step].concurrency is not None for step in closed if step in plan.steps)
 
     def _notify_parent(self, at: int) -> None:
         parent = self.execution.parent

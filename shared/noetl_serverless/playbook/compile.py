@@ -15,6 +15,7 @@ from .failure_only import only_on_failure
 from .faults import Faults
 from .graph import Reach, back_arcs, bodies
 from .keychain_plan import Keychain, fields_of, keychain_names, reads_of
+from .limit_keys import Limits
 from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
 from .python_names import EVERYTHING
 from .reads import Reads, merge
@@ -55,6 +56,7 @@ class _Compiler:
         self.trees = Trees(faults, fields_of(playbook.keychain))
         self.keychain = Keychain(playbook.keychain, playbook.workload, self.trees).entries
         self.tasks = Tasks(playbook, self.trees, define)
+        self.limits = Limits(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
         self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])
@@ -80,6 +82,7 @@ class _Compiler:
         }
         metadata = self.playbook.metadata
         schemas = self.playbook.schemas or model.Schemas()
+        concurrency, rate = self.limits.of_executions(spec)
         back_sources, cycles = bodies(targets, back_edges)
         return Plan(
             # of the document as its author wrote it, so that it does not depend on how older forms are read
@@ -103,6 +106,8 @@ class _Compiler:
             max_turns=spec.max_turns,
             weight=spec.weight,
             budget=_budget(spec.budget),
+            concurrency=concurrency,
+            rate=rate,
             keychain=self.keychain,
             input_schema=plain_data(schemas.input),
             result_schema=plain_data(schemas.result),
@@ -132,6 +137,7 @@ class _Compiler:
         loop = self._loop(step, path)
         router = step.next.spec if step.next and step.next.spec else model.RouterSpec()
         policy = step.spec.policy if step.spec else None
+        concurrency, rate = self.limits.of_commands(step, (*path, "spec"))
         arcs = self._arcs(step, path, back_edges)
         return Step(
             name=step.step,
@@ -155,6 +161,8 @@ class _Compiler:
             timeout=policy.lifecycle.timeout if policy and policy.lifecycle else None,
             compensation=step.undo.step if step.undo else None,
             pool=step.pool,
+            concurrency=concurrency,
+            rate=rate,
         )
 
     def _loop(self, step: model.Step, path: Path) -> Loop | None:

@@ -72,6 +72,14 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "set": f"{_SET}. This happens if the arc is taken, after the set of the step",
     },
     "Budget": {"prices": "Table of prices by which max_cost_usd is counted"},
+    "Concurrency": {
+        "key": (
+            "What is counted together, in all playbooks that name the same key; each keeps its own limit. A text of at "
+            "most 200 characters, or a template, of a step over workload, ctx and earlier steps, of a playbook over "
+            "workload. Default: the path of the playbook, and of a step also its name"
+        ),
+        "limit": "How many at most, from 1 to 10,000",
+    },
     "Contract": {
         "expects": "Names that the input has to have, that of the step included; otherwise the call fails with "
         "assert.expects before it is made",
@@ -146,6 +154,7 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
         "workbook": "Tasks that steps use by name, with kind: workbook",
         "workflow": "The steps. Executions begin with the first one, unless executor.spec.entry_step names another",
     },
+    "Rate": {"key": "As that of concurrency", "limit": "How many at most, from 1 to 10,000"},
     "Requires": {
         "tools": "Kinds of tools that have to be there",
         "features": f"Features of the language: {', '.join(sorted(FEATURES))}",

@@ -116,6 +116,12 @@ class _Warnings:
             if policy is not None and policy.failure is not None and written.loop is None:
                 message = "'failure' has no effect: the step has no loop, so that a failed tool fails it"
                 self.faults.add(message, (*path, "spec", "policy", "failure"), "playbook.no_effect", key=True)
+            if step.parks and step.concurrency is not None:
+                message = (
+                    "the step holds no slot while its sub-playbook runs, since it gives its worker back: write "
+                    "executor: {spec: {concurrency: ...}} in the sub-playbook, which counts its executions"
+                )
+                self.faults.add(message, (*path, "spec", "concurrency"), "playbook.no_effect", key=True)
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))
                 self._code(tool, tool_path(written, path, place))

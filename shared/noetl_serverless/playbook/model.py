@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
 
-from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_WEIGHT, WEIGHT
+from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_LIMIT, MAX_WEIGHT, WEIGHT
 from . import grammar
 from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import LONGEST_TIMEOUT, seconds, whole
@@ -368,11 +368,44 @@ class StepPolicy(Part):
     failure: Failure | None = None
 
 
+LimitKey = Annotated[str, StringConstraints(min_length=1)]
+LimitCount = Annotated[int, Field(ge=1, le=MAX_LIMIT), _written(whole)]
+
+
+class Concurrency(Part):
+    """How many may be under way at once."""
+
+    key: LimitKey | None = None
+    limit: LimitCount
+
+
+class Rate(Part):
+    """How many may begin in a time: in any window of that length, wherever it begins."""
+
+    key: LimitKey | None = None
+    per: PositiveSeconds = Field(description="Length of the window, in seconds; a day at most")
+    limit: LimitCount
+
+
 class StepSpec(Part):
     legacy = grammar.SPEC_LEGACY
 
     timeout: Timeout | None = None
     policy: StepPolicy | None = None
+    concurrency: Concurrency | None = Field(
+        None,
+        description=(
+            "How many commands of the key workers run at once, in the whole deployment; the others wait. A loop then "
+            "has a command for each item"
+        ),
+    )
+    rate: Rate | None = Field(
+        None,
+        description=(
+            "How many commands of the key begin in the time `per`, in the whole deployment; the others wait. A loop "
+            "then has a command for each item, and each retry is a command of its own"
+        ),
+    )
 
 
 class Arc(Part):
@@ -531,6 +564,20 @@ class ExecutorSpec(Part):
         description=(
             "Weight of executions of this playbook when more commands wait for a pool than its workers can run: they "
             "share the workers in proportion to their weights. Sub-playbooks have their own weight"
+        ),
+    )
+    concurrency: Concurrency | None = Field(
+        None,
+        description=(
+            "How many executions of the key are under way at once, in the whole deployment, from their first command "
+            "to their end; the first commands of the others wait"
+        ),
+    )
+    rate: Rate | None = Field(
+        None,
+        description=(
+            "How many executions of the key begin in the time `per`, in the whole deployment; the first commands of "
+            "the others wait"
         ),
     )
     budget: Budget | None = None

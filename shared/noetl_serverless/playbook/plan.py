@@ -1,6 +1,7 @@
 """The compiled form of a playbook: an immutable graph of steps with compiled templates, shared by all its executions.
 
-The control plane evaluates `Step.set`, `Arc.when`, `Arc.set`, `Step.admit` and, when it needs no fetch, `Loop.items`.
+The control plane evaluates `Step.set`, `Arc.when`, `Arc.set`, `Step.admit`, the keys of limits and, when it needs no
+fetch, `Loop.items`.
 The worker evaluates `Step.input`, `Task.config` and `Task.rules`.
 """
 
@@ -147,6 +148,20 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class Concurrency:
+    key: str | Template
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    key: str | Template
+    # seconds
+    per: float
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class AdmitRule:
     when: Template | None
     allow: bool
@@ -200,6 +215,13 @@ class Step:
     compensates: str | None = None
     # the pool that the playbook names for it
     pool: str | None = None
+    # of its commands, in the whole deployment
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        return self.concurrency is not None or self.rate is not None
 
     @property
     def may_retry(self) -> bool:
@@ -292,6 +314,9 @@ class Plan:
     # JSON Schemas of the workload and of the result
     input_schema: Mapping[str, Any] | None = None
     result_schema: Mapping[str, Any] | None = None
+    # of its executions, in the whole deployment
+    concurrency: Concurrency | None = None
+    rate: Rate | None = None
     keychain: Mapping[str, KeychainEntry] = field(default_factory=dict)
     triggers: Mapping[str, Trigger] = field(default_factory=dict)
     # step -> pool, for steps that name none and do not run on "shared"; a matter of the deployment, not of the playbook
@@ -306,6 +331,11 @@ class Plan:
     def stops_steps(self) -> bool:
         """Whether a step may end while something of it is under way, and the execution goes on."""
         return self.has_step_timeouts or self.has_compensations
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether its executions are."""
+        return self.concurrency is not None or self.rate is not None
 
     def pool(self, step: str) -> str:
         """The pool that runs the commands of a step: for a loop, to open it and to run its items."""

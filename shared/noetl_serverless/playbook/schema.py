@@ -18,7 +18,7 @@ IDENTIFIER: Final = "urn:noetl:playbook:v2"
 _DEFS: Final = "#/$defs/"
 # keys of the language whose value is a time
 _TIMES: Final = frozenset(
-    {"timeout", "connect", "read", "delay", "max_delay", "max_seconds", "lease_seconds", "heartbeat_seconds"}
+    {"timeout", "connect", "read", "delay", "max_delay", "max_seconds", "lease_seconds", "heartbeat_seconds", "per"}
 )
 # what the model says of text that is one expression
 _EXPRESSION: Final = {"type": "string", "format": "expression"}

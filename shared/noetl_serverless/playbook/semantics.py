@@ -217,6 +217,7 @@ class _Checker:
             self.add("the step has 'spec.policy.failure' as well: write it in one place", path)
 
     def _spec(self, step: model.Step, path: Path) -> None:
+        self._limits(step, path)
         policy = step.spec.policy if step.spec else None
         if policy is None:
             return
@@ -227,6 +228,18 @@ class _Checker:
             here = (*path, "spec", "policy", "admit", "rules")
             for index, rule in enumerate(rules):
                 self._rule_shape(rule, index, len(rules), (*here, index))
+
+    def _limits(self, step: model.Step, path: Path) -> None:
+        """What is limited is commands, so that each has to be one call."""
+        frame = step.loop.spec.frame if step.loop is not None and step.loop.spec is not None else None
+        if step.spec is None or frame is None:
+            return
+        here = (*path, "loop", "spec", "frame")
+        if step.spec.concurrency is not None and frame.row_concurrency != 1:
+            message = "with spec.concurrency, the rows of a frame run one after the other: write row_concurrency: 1"
+            self.add(message, (*here, "row_concurrency"))
+        if step.spec.rate is not None and frame.max_rows != 1:
+            self.add("with spec.rate, each row is a frame of its own: write max_rows: 1", (*here, "max_rows"))
 
     def _assignments(self, values: Mapping[str, object], path: Path, allowed: tuple[str, ...]) -> None:
         for key in values:

@@ -52,6 +52,7 @@ def _engine_sites(step: Step) -> Iterator[Site]:
     before: list[Tree] = [rule.when for rule in step.admit]
     if step.loop is not None:
         before += [step.loop.items, step.loop.max_in_flight]
+    before += [limit.key for limit in (step.concurrency, step.rate) if limit is not None]
     yield Site(step=step, templates=_of(before), absent=_OF_LOOPS | _OF_TASKS | _OF_ENDS | _OF_ARCS)
     after: list[Tree] = [item.value for item in step.set]
     for arc in step.arcs:

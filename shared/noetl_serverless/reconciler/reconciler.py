@@ -124,6 +124,8 @@ class Reconciler:
             done["trigger_events"] = await self._run_isolated("start_triggered", start_due)
         if pending.has_pending_commands:
             done["notified_pools"] = await self._run_isolated("notify", self._notify_pools)
+        if pending.has_limited_commands:
+            done["startable"] = await self._run_isolated("begin_limited", self._notify_limited)
         if pending.maintenance and self._retention is not None:
             done.update(await self._run_maintenance(self._retention))
         if self._attend is not None:
@@ -275,6 +277,16 @@ class Reconciler:
         for pool in pools:
             await self._notifications.request_sweep(pool)
         return len(pools)
+
+    async def _notify_limited(self) -> int:
+        """Of commands that a limit has kept waiting and lets begin now: their notifications may have been lost, or a
+        rate lets them."""
+        found = await self._event_store.startable(MAX_ITEMS)
+        await self._notifications.notify(found.commands)
+        if found.next_start is not None:
+            await self._notifications.schedule_wakeup(found.next_start)
+        # not all of them are allowed: one of these is no sign that there are more
+        return min(len(found.commands), MAX_ITEMS - 1)
 
     async def _run_housekeeping(self) -> int:
         if self._housekeeping_done_at is not None and monotonic() - self._housekeeping_done_at < HOUSEKEEPING_SECONDS:

@@ -39,6 +39,8 @@ MAX_RUNTIMES = 1000
 # events of triggers that are deleted at once, and how long they are kept once they are settled, dead letters too
 MAX_TRIGGER_EVENTS = 1000
 TRIGGER_HISTORY_DAYS = 90.0
+# what limits have counted that is forgotten in one pass
+MAX_COUNTED = 5000
 
 Counts = dict[str, int]
 
@@ -91,6 +93,8 @@ class Retention:
                 return await self._runtimes(task)
             case "triggers":
                 return await self._trigger_events(task)
+            case "limits":
+                return await self._limits(task)
         return {}
 
     # -- archiving
@@ -234,6 +238,14 @@ class Retention:
         if deleted == MAX_TRIGGER_EVENTS:
             await self._tasks.reschedule(task.name)
         return {"trigger_events_expired": deleted}
+
+    # -- limits
+
+    async def _limits(self, task: MaintenanceTask) -> Counts:
+        pruned = await self._tasks.prune_limits(MAX_COUNTED)
+        if pruned >= MAX_COUNTED:
+            await self._tasks.reschedule(task.name)
+        return {"limits_pruned": pruned}
 
     # -- events
 

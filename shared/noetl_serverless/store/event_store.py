@@ -29,6 +29,7 @@ from ..records import (
     PendingWork,
     QuarantinedExecution,
     ReportedFact,
+    Startable,
     UnstorableCommit,
 )
 from .connection import Connection, sqlstate
@@ -149,6 +150,8 @@ class PostgresEventStore(EventStore):
         pauses = [{**commit.pause, "id": commit.execution.execution_id} for commit in commits if commit.pause]
         if pauses:
             return self._sql["commit_pausing"], {**params, "dropped": _json(dropped), "pauses": _json(pauses)}
+        if any("limits" in row for row in rows.commands) or any(commit.frees for commit in commits):
+            return self._sql["commit_limited"], {**params, "dropped": _json(dropped)}
         if not dropped:
             return self._sql["commit"], params
         return self._sql["commit_dropping"], {**params, "dropped": _json(dropped)}
@@ -230,6 +233,11 @@ class PostgresEventStore(EventStore):
     async def pending_work(self, age: float) -> PendingWork:
         """Which kinds of work are waiting; commands count as pending after `age` seconds."""
         return PendingWork(**(await self._database.rows(self._sql["pending_work"], age=age))[0])
+
+    async def startable(self, limit: int) -> Startable:
+        """At most `limit` limited commands that may begin now, of each limit those that wait longest."""
+        [[answer]] = await self._database.run(self._sql["startable"], limit=limit)
+        return Startable(_pointers(answer["startable"]), answer["next_start"])
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         """The timers that are due, in the order in which they are due, from `after` on."""
@@ -346,7 +354,10 @@ def _committed(
         if row["status"] == "pending"
     ]
     pending += _waiting(answer.get("resumed", ()))
-    return CommitResult(committed, claimed, pending, answer["appended"])
+    startable = _pointers(answer.get("startable", ()))
+    return CommitResult(
+        committed, claimed, pending, answer["appended"], startable=startable, next_start=answer.get("next_start")
+    )
 
 
 def _leases(rows: Sequence[Sequence[Any]]) -> list[Lease]:
@@ -374,6 +385,10 @@ def _instant(value: datetime) -> str:
 
 def _waiting(rows: Sequence[Sequence[Any]]) -> list[tuple[str, CommandKey]]:
     return [(pool, CommandKey(execution_id=id, command_id=command)) for id, command, pool in rows]
+
+
+def _pointers(rows: Sequence[Sequence[str]]) -> list[tuple[str, CommandKey]]:
+    return [(pool, CommandKey(execution_id=id, command_id=command)) for pool, id, command in rows]
 
 
 def _keys(keys: Sequence[CommandKey]) -> str:

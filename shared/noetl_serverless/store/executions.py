@@ -80,6 +80,8 @@ class OutstandingCommands:
     worker: str | None
     # the most that any of them has had
     deliveries: int
+    # what limits keep queued ones waiting: {unit, kind, key, limit, used, per?, next_start?}; None if none does
+    limits: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

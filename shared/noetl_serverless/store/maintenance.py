@@ -64,6 +64,10 @@ class MaintenanceTasks:
         """(execution id, key) of results whose own expiry has passed."""
         return [(row[0], row[1]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
 
+    async def prune_limits(self, limit: int) -> int:
+        """Forget starts and executions that limits have counted and no longer need; returns how many."""
+        return int((await self._database.run(self._sql["prune_limits"], limit=limit))[0][0])
+
     async def delete_expired_secrets(self, limit: int) -> int:
         return len(await self._database.run(self._sql["delete_expired_secrets"], limit=limit))
 

@@ -42,8 +42,11 @@ def project(
         match event.type:
             case e.ISSUED:
                 kind = event.payload["kind"]
-                status = "paused" if paused else "pending"
-                row = _command(execution_id, event, event.command_id, kind, pool, fairness, status, None)
+                row = _command(execution_id, event, event.command_id, kind, pool, fairness, "pending", None)
+                if e.LIMITS in event.payload:
+                    row |= _limits(event)
+                if paused:
+                    row["status"] = "paused"
                 rows.commands.append(row)
             case e.TIMER_SET:
                 timer, due = event.payload["timer"], event.payload["due"]
@@ -88,6 +91,13 @@ def _command(
         "seq": event.seq,
         "due": due,
     }
+
+
+def _limits(event: Event) -> dict[str, Any]:
+    """`limits`: of the command itself; `admission`: of the execution, until it has begun."""
+    limits = dict(event.payload[e.LIMITS])
+    admission = limits.pop("execution", None)
+    return {"status": "limited", "limits": limits or None, "admission": admission}
 
 
 def _loop(execution_id: str, event: Event) -> dict[str, Any]:

@@ -176,6 +176,9 @@ class Replays:
         paused = expected.state.paused is not None
         at = {event.seq: event.at for event in events}
         dead_letters = _dead_letters(events)
+        admissions = {
+            event.seq: event.payload[e.LIMITS].get("execution") for event in events if e.LIMITS in event.payload
+        }
         commands = [
             {
                 **row,
@@ -185,6 +188,7 @@ class Replays:
                 "playbook": playbook_of(expected.execution["path"] or ""),
                 "weight": weight,
                 "at": at[row["seq"]],
+                "admission": admissions.get(row["seq"]),
             }
             for row in outstanding_commands(expected, inbox)
             if expected.execution["status"] == RUNNING or row["status"] == "dead"

@@ -68,7 +68,7 @@ def steps_of(
         for event in commit.events:
             if event.type == e.ISSUED:
                 if event.command_id in commit.execution.state.commands:
-                    if issued is not None:
+                    if issued is not None or e.LIMITS in event.payload:
                         return None
                     issued = event
             elif event.type in _WITH_ROWS:
@@ -98,6 +98,7 @@ def _is_plain(commit: ExecutionCommit) -> bool:
         and ends == (commit.ended_at_ms is not None)
         and commit.quarantine is None
         and not (commit.refs or commit.consumed or commit.inbox_facts or commit.drops or commit.reissued)
+        and not commit.frees
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..protocol import CommandKey, Held
 from ..records import EPOCH, Claimant, DeadLetter, DueTimer, Lease
 from .fair_claims import FairClaims, Key, PendingQueue
+from .limits import Limits
 from .rows import CommandRow, ExecutionRow, pending_pointer, with_lost_lease
 
 
@@ -24,20 +25,33 @@ class CommandTable(dict[Key, CommandRow]):
         self._executions = executions
         self._fence = 0
         self._fair_claims = FairClaims()
+        self.limits = Limits(clock, self, executions)
+        # which half of the room for a claim without keys is the greater one
+        self._limited_first = False
 
     def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         wanted = None if keys is None else {(key.execution_id, key.command_id) for key in keys}
+        until = self._clock() + claimant.lease_seconds
+
+        def lease(key: Key) -> None:
+            self.lease(key, claimant.worker, until)
+
+        taken: list[Key] = []
+        if wanted is None and self.limits.waiting(claimant.pool):
+            self._limited_first = not self._limited_first
+            taken = self.limits.take(claimant, (claimant.limit + self._limited_first) // 2, None, lease)
+        room = claimant.limit - len(taken)
         found = [
             key
             for key, row in self.items()
             if row.status == "pending" and row.row["pool"] == claimant.pool and (wanted is None or key in wanted)
         ]
         found = self._in_order(found)
-        taken = found[: claimant.limit] if keys is not None else self._in_fair_order(found, claimant.limit)
-        until = self._clock() + claimant.lease_seconds
-        for key in taken:
-            self.lease(key, claimant.worker, until)
-        return self._leases(taken)
+        plain = found[:room] if keys is not None else self._in_fair_order(found, room)
+        for key in plain:
+            lease(key)
+        taken += plain
+        return self._leases([*taken, *self.limits.take(claimant, claimant.limit - len(taken), wanted, lease)])
 
     def recover_leases(self, worker: str, lease: float, holding: Sequence[CommandKey]) -> list[Lease]:
         known = {(key.execution_id, key.command_id) for key in holding}
@@ -123,8 +137,10 @@ class CommandTable(dict[Key, CommandRow]):
         for key, row in issued.items():
             if key in self:
                 continue
-            status = "pending" if row["status"] == "claimed" else row["status"]
-            self[key] = CommandRow(row=row, issued_at=now, status=status)
+            issued_row = self[key] = CommandRow(row=row, issued_at=now, status=row["status"])
+            if row["kind"] != "timer":
+                issued_row.admission = None if key[0] in self.limits.begun else row.get("admission")
+                issued_row.status = "paused" if row["status"] == "paused" else issued_row.waiting_status
             if row["status"] == "claimed":
                 self.lease(key, row["worker"], now + row["lease"])
                 claimed.append(self.as_lease(key))
@@ -133,7 +149,7 @@ class CommandTable(dict[Key, CommandRow]):
 
     def pause(self, id: str) -> None:
         for key, row in self.items():
-            if key[0] == id and row.status in ("pending", "timer"):
+            if key[0] == id and row.status in ("pending", "limited", "timer"):
                 row.status = "paused"
 
     def go_on(self, id: str, timers: Mapping[str, int]) -> list[tuple[str, CommandKey]]:
@@ -145,7 +161,7 @@ class CommandTable(dict[Key, CommandRow]):
             if row.row["kind"] == "timer":
                 row.status, row.row = "timer", {**row.row, "due": timers.get(key[1], row.row["due"])}
             else:
-                row.status = "pending"
+                row.status = row.waiting_status
                 waiting.append(pending_pointer(row.row))
         return waiting
 
@@ -182,8 +198,8 @@ class CommandTable(dict[Key, CommandRow]):
 
     def _give_back(self, row: CommandRow) -> list[tuple[str, CommandKey]]:
         row.worker, row.lease_until = None, 0.0
-        row.status = "paused" if self._executions[row.row["id"]].is_paused else "pending"
-        return [pending_pointer(row.row)] if row.status == "pending" else []
+        row.status = "paused" if self._executions[row.row["id"]].is_paused else row.waiting_status
+        return [] if row.status == "paused" else [pending_pointer(row.row)]
 
     def _holds(self, worker: str, key: Held) -> bool:
         row = self.get((key.execution_id, key.command_id))

@@ -30,12 +30,14 @@ from ..records import (
     PendingWork,
     QuarantinedExecution,
     ReportedFact,
+    Startable,
     UnstorableCommit,
 )
 from ..store.loaded_execution import quarantined_fact
 from ..store.projections import claim_issued, execution_row, project, still_open
 from .commands import CommandTable
 from .fair_claims import Key
+from .limits import FEW
 from .locked_execution import LockedInMemory
 from .rows import (
     CommandRow,
@@ -130,6 +132,7 @@ class MemoryEventStore(EventStore):
         }
         good |= self._opened(commits, good)
         writing = [prepared for prepared in all_prepared if prepared.id in good]
+        freed = self._freed(writing)
         for prepared in writing:
             self._check_unwritten(prepared)
         for prepared in writing:
@@ -141,7 +144,14 @@ class MemoryEventStore(EventStore):
         appended = {id for prepared in writing for id, fact in prepared.appends if self._append(id, fact)}
         for prepared in writing:
             self._quarantine(prepared)
-        return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
+        if not any("limits" in row for row in commands) and not any(commit.frees for commit in commits):
+            return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
+        limited = {key for key, row in issued.items() if row["status"] == "limited"}
+        left = {self.commands.limits.leave(prepared.id) for prepared in writing if self._leaves(prepared)}
+        found = self.commands.limits.first_in_line(FEW, limited, freed, {key for key in left if key is not None})
+        return CommitResult(
+            frozenset(good), claimed, waiting, sorted(appended), startable=found.commands, next_start=found.next_start
+        )
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         return self.commands.claim(claimant, keys)
@@ -165,6 +175,9 @@ class MemoryEventStore(EventStore):
 
     async def pools_with_pending(self, age: float) -> list[str]:
         return self.commands.pools_with_pending(age)
+
+    async def startable(self, limit: int) -> Startable:
+        return self.commands.limits.startable(limit)
 
     async def due_timers(self, limit: int, after: datetime = EPOCH) -> list[DueTimer]:
         return self.commands.due_timers(limit, after)
@@ -227,6 +240,7 @@ class MemoryEventStore(EventStore):
             has_inboxes=bool(await self.executions_with_inbox(1)),
             has_due_schedules=False,
             maintenance=False,
+            has_limited_commands=bool(self.commands.limits.waiting()),
         )
 
     async def ensure_partitions(self) -> None:
@@ -357,6 +371,20 @@ class MemoryEventStore(EventStore):
             return self.commands.go_on(prepared.id, pause["timers"])
         self.commands.pause(prepared.id)
         return []
+
+    def _freed(self, writing: Sequence[PreparedCommit]) -> set[str]:
+        """The keys of slots of what is about to end."""
+        ending: list[Key] = []
+        for prepared in writing:
+            commit = prepared.commit
+            ending += [(prepared.id, command) for command in (*(name for name, _ in commit.closes), *commit.drops)]
+            if commit.ended_at_ms is not None:
+                ending += [key for key in self.commands if key[0] == prepared.id]
+        return self.commands.limits.keys_of(ending)
+
+    def _leaves(self, prepared: PreparedCommit) -> bool:
+        """Whether it ends for good; in quarantine it may go on."""
+        return prepared.commit.ended_at_ms is not None and prepared.id not in self.quarantine
 
     def _store(self, execution: ExecutionRow, event: Event) -> None:
         execution.events.append(event)

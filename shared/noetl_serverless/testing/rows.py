@@ -65,6 +65,17 @@ class CommandRow:
     deliveries: int = 0
     claimed_at: float = 0.0
     lost: list[dict[str, Any]] = field(default_factory=list)
+    # the limits of its execution, until that has begun
+    admission: dict[str, Any] | None = None
+
+    @property
+    def limits(self) -> dict[str, Any] | None:
+        return self.row.get("limits")
+
+    @property
+    def waiting_status(self) -> str:
+        """What it is while nobody holds it."""
+        return "limited" if self.limits or self.admission else "pending"
 
 
 @dataclass(kw_only=True, slots=True)

@@ -38,7 +38,7 @@ SELECT 'command', concat_ws('/', execution_id, command_id), json_build_object(
     'playbook', playbook, 'weight', weight, 'status', status,
     'seq', seq, 'deliveries', deliveries, 'worker', worker, 'fence', fence,
     'lease', lease_until > now(), 'due_at', {MS.format("due_at")},
-    'issued', dense_rank() OVER (ORDER BY issued_at),
+    'issued', dense_rank() OVER (ORDER BY issued_at), 'limits', limits, 'admission', admission,
     'lost', (SELECT json_agg(json_build_array(l->'worker', l->'delivery')) FROM json_array_elements(lost) l))
     FROM noetl.outstanding
 UNION ALL
@@ -149,6 +149,8 @@ def _commands(log: MemoryEventStore, now: float) -> Iterable[tuple[str, str, Any
                 "lease": kept.lease_until > now if kept.lease_until else None,
                 "due_at": kept.row["due"],
                 "issued": instants.index(kept.issued_at) + 1,
+                "limits": kept.limits,
+                "admission": kept.admission,
                 "lost": [[lost["worker"], lost["delivery"]] for lost in kept.lost] or None,
             },
         )

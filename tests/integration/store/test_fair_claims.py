@@ -139,8 +139,8 @@ def test_a_claim_reads_no_more_whenever_the_table_was_analysed(
     # as `noetl.lease` calls it
     for plan in ("seqscan", "hashjoin", "mergejoin"):
         connection.run(f"SET enable_{plan} = off")
-    # the index is a level higher for what it held
-    assert pages(connection, 1) < 64 * 6
+    # the index is a level higher for what it held; and of each index of the table a page, for the plans
+    assert pages(connection, 1) < 64 * 6 + 20
     assert pages(connection, 64) < 128 * 6
 
 

@@ -28,7 +28,15 @@ from noetl_serverless.orchestrator.start import new_child, new_root
 from noetl_serverless.orchestrator.transition import Transition
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import CommandKey, Held
-from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, Lease, ReportedFact, UnstorableCommit
+from noetl_serverless.records import (
+    Claimant,
+    CommitResult,
+    ExecutionCommit,
+    Lease,
+    ReportedFact,
+    Startable,
+    UnstorableCommit,
+)
 from noetl_serverless.store.connection import connect
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -70,7 +78,33 @@ workflow:
   - {step: y, tool: {kind: noop}, next: {arcs: [{step: x}]}}
 """
 LINE = load_plan(LINE_TEXT)
-PLANS = {plan.hash: plan for plan in (PLAN, LINE)}
+# of each key there is one queue: the order of several is left to chance
+LIMITED_TEXT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: limited, path: t/limited}
+workflow:
+  - step: each
+    loop: {in: [1, 2, 3, 4, 5], iterator: i, spec: {mode: parallel, max_in_flight: 4}}
+    spec: {concurrency: {key: k, limit: 3}, rate: {per: 1h, limit: 12}, policy: {lifecycle: {timeout: 60}}}
+    tool: {kind: noop}
+    next: {arcs: [{step: x, when: "{{ event.name in ['loop.done', 'loop.failed'] }}"}]}
+  - {step: x, tool: {kind: noop}}
+"""
+ADMITTED_TEXT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: admitted, path: t/admitted}
+executor: {spec: {concurrency: {limit: 2}, rate: {key: starts, per: 1h, limit: 6}}}
+workflow:
+  - step: each
+    loop: {in: [1, 2, 3], iterator: i, spec: {mode: parallel, max_in_flight: 2}}
+    tool: {kind: noop}
+    next: {arcs: [{step: x}]}
+  - {step: x, tool: {kind: noop}}
+"""
+LIMITED, ADMITTED = load_plan(LIMITED_TEXT), load_plan(ADMITTED_TEXT)
+PLANS = {plan.hash: plan for plan in (PLAN, LINE, LIMITED, ADMITTED)}
 TABLES = ("execution", "event", "inbox", "command", "stage", "frame", "result_ref", "quarantine")
 WORKERS = ("w-1", "w-2", "w-3")
 SEEDS = range(24)
@@ -105,6 +139,8 @@ UNSTORABLE: list[Any] = [2**64, "\ud800", b"x", {1: 2}, object()]
 ENTRIES = (
     MemoryCatalogEntry(catalog_id=5, path="t/t", version=1, hash=PLAN.hash, content=TEXT),
     MemoryCatalogEntry(catalog_id=6, path="t/line", version=1, hash=LINE.hash, content=LINE_TEXT),
+    MemoryCatalogEntry(catalog_id=7, path="t/limited", version=1, hash=LIMITED.hash, content=LIMITED_TEXT),
+    MemoryCatalogEntry(catalog_id=8, path="t/admitted", version=1, hash=ADMITTED.hash, content=ADMITTED_TEXT),
 )
 DIRECT = "SELECT count(*) FROM noetl.execution WHERE direct_worker IS NOT NULL"
 
@@ -268,6 +304,7 @@ class CallSequence:
             ("due_timers", 1000),
             ("is_descendant", other, id),
             ("pending_work", 60.0),
+            ("startable", 1000),
             ("starts_by_key", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),
             ("list_quarantined", 10),
             ("list_quarantined", 10, other),
@@ -634,7 +671,11 @@ def _plain(value: Any) -> Any:
             return sorted(repr(replace(item, fence=0)) for item in value)
         case CommitResult():
             waiting = sorted((pool, key.execution_id, key.command_id) for pool, key in value.pending)
-            return sorted(value.committed), [_plain(lease) for lease in value.leases], waiting, value.with_new_facts
+            startable = sorted((pool, key.execution_id, key.command_id) for pool, key in value.startable)
+            rest = (value.with_new_facts, startable, value.next_start is None)
+            return sorted(value.committed), [_plain(lease) for lease in value.leases], waiting, *rest
+        case Startable():
+            return _plain(value.commands), value.next_start is None
         case _:
             return repr(value)
 
@@ -657,7 +698,7 @@ async def database(url: str) -> AsyncIterator[Database]:
     yield database
     await database.close()
     with closing(connect(url)) as connection:
-        for table in TABLES:
+        for table in (*TABLES, "begun", "rate_start", "rate_window"):
             connection.run(f"DELETE FROM noetl.{table}")
 
 

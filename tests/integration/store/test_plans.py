@@ -190,3 +190,43 @@ def test_direct_leases_are_found_by_their_execution_however_many_there_are(
     held = connection.run("SELECT count(DISTINCT (ctid::text::point)[0]) FROM noetl.execution WHERE direct_fence = 0")
     looked_at = pages(connection, SQL["pending_work"], age=5)
     assert looked_at < 10_000 + 2 * held[0][0], looked_at
+
+
+# of one key, whose limit is given, and of a key of each execution
+LIMITED = """
+    INSERT INTO noetl.command (
+        execution_id, command_id, step, generation, kind, attempt, pool, status, worker, fence, lease_until, seq,
+        issued_at, limits)
+    SELECT id, 'c1', 's', 1, 'step', 1, 'shared', CAST(:status AS text), 'w', 0, now() + interval '1 h', 1, now(),
+        json_build_object(
+            'concurrency', json_build_object('key', CAST(:key AS text), 'limit', CAST(:limit AS integer)),
+            'rate', json_build_object('key', CAST(:key AS text), 'per', 3600, 'limit', 10000))
+    FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
+COMMIT_LIMITED = COMMIT.replace("noetl.commit(", "noetl.commit_limited(").replace("'[]')", "'[]', '[]')")
+
+
+def test_what_limits_keep_waiting_is_not_read_to_find_what_may_begin(connection: Connection) -> None:
+    connection.run("ALTER TABLE noetl.command SET (autovacuum_enabled = false)")
+    for id in range(1, 13):
+        # the plans of this session are made here
+        connection.run(LIMITED, first=id, last=id, status="limited", key="made early", limit=3)
+        connection.run(EXECUTIONS, first=id, last=id)
+        connection.run(EVENTS, first=id, last=id)
+        connection.run("SELECT * FROM noetl.lease('w', 'shared', 30, 1, NULL)")
+        connection.run(COMMIT_LIMITED, **commit_of(id, 1, "c1"))
+        connection.run(SQL["startable"], limit=200)
+    # full, and much waits for it
+    connection.run(LIMITED, first=1001, last=1003, status="claimed", key="full", limit=3)
+    connection.run(LIMITED, first=2001, last=22_000, status="limited", key="full", limit=3)
+    connection.run(EXECUTIONS, first=1001, last=1003)
+    nothing = pages(connection, "SELECT * FROM noetl.lease('w', 'shared', 30, 64, NULL)")
+    # much that may begin
+    connection.run(LIMITED, first=30_001, last=50_000, status="limited", key="free", limit=10_000)
+    connection.run(EVENTS, first=30_001, last=50_000)
+    read = {
+        "claim where nothing may begin": nothing,
+        "claim of four": pages(connection, "SELECT * FROM noetl.lease('w', 'shared', 30, 4, NULL)"),
+        "commit that frees a slot": pages(connection, COMMIT_LIMITED, **commit_of(1001, 1, "c1")),
+        "look for what may begin": pages(connection, SQL["startable"], limit=64),
+    }
+    assert max(read.values()) < 400, read

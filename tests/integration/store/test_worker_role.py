@@ -41,8 +41,8 @@ READ = {
     "stage": {"execution_id", "generation", "seq", "step"},
 }
 CALLED = {
-    *("advance", "append", "clear_inbox", "commit", "commit_dropping", "commit_pausing"),
-    *("extend", "holdings", "lease", "register_runtime", "release", "waiting"),
+    *("advance", "append", "clear_inbox", "commit", "commit_dropping", "commit_limited", "commit_pausing"),
+    *("extend", "holdings", "lease", "register_runtime", "release", "startable", "waiting"),
 }
 
 RELATIONS = "SELECT relname, oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind = ANY (:kinds)"

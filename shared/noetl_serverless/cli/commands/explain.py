@@ -65,8 +65,8 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
     """The worker and the lease of a command, which the log does not have."""
     if row is None or row["status"] == "delayed":
         return {}
-    names = ("status", "worker", "deliveries", "lease_until")
-    return {name: row[name] for name in names if row[name] is not None}
+    names = ("status", "worker", "deliveries", "lease_until", "limits")
+    return {name: row[name] for name in names if row.get(name) is not None}
 
 
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
@@ -188,6 +188,10 @@ def _lease_text(wait: Mapping[str, Any]) -> str:
     if wait.get("status") == "running":
         where = f"it runs at {wait.get('worker')}"
         return f"; {where}, delivery {wait.get('deliveries')}, lease until {wait.get('lease_until')}"
+    if wait.get("status") == "queued" and wait.get("limits"):
+        from ...inspection.limit_text import limits_text
+
+        return f"; queued: {limits_text(wait['limits'])}"
     if wait.get("status") == "queued":
         return "; queued: no worker has it yet"
     return ""

@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, Field
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, RecordedExecution
 from . import AnswerModel, Id, RequestModel
+from .runs import LimitUse
 
 # at most this many results and commands are in a recording; listResults and listCommands return the rest
 MAX_ROWS = 1000
@@ -102,20 +103,21 @@ class ResultRow(AnswerModel):
 
 
 # status in the table -> status in answers
-STATUS = {"pending": "queued", "claimed": "running", "timer": "delayed"}
+STATUS = {"pending": "queued", "limited": "queued", "claimed": "running", "timer": "delayed"}
 
 
 class CommandRow(AnswerModel):
     command_id: str
     status: Literal["queued", "running", "delayed", "dead"] = Field(
-        description="queued: it waits for a worker; running: a worker has leased it; delayed: it continues at due_at; "
-        "dead: it failed after too many deliveries."
+        description="queued: it waits for a worker, or for a limit of `limits`; running: a worker has leased it; "
+        "delayed: it continues at due_at; dead: it failed after too many deliveries."
     )
     worker: str | None
     deliveries: int = Field(description="Number of deliveries to workers.")
     lease_until: datetime | None
     due_at: datetime | None
     issued_at: datetime
+    limits: list[LimitUse] | None = Field(default=None, description="Limits that keep it waiting.")
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> CommandRow:

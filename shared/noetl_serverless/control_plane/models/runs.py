@@ -100,6 +100,18 @@ class RunEntry(AnswerModel):
         )
 
 
+class LimitUse(AnswerModel):
+    """A limit of the whole deployment that keeps commands waiting."""
+
+    unit: Literal["command", "execution"] = Field(description="What it counts.")
+    kind: Literal["concurrency", "rate"]
+    key: str
+    limit: int
+    used: int = Field(description="How many run, or have begun within `per`.")
+    per: float | None = Field(default=None, description="Window of a rate, in seconds.")
+    next_start: datetime | None = Field(default=None, description="When a rate that is used up lets another begin.")
+
+
 class UnderWay(AnswerModel):
     """A run of a step that has not ended. A loop has many commands; its `status` is the first of running, queued,
     delayed and parked that any of them has."""
@@ -128,6 +140,7 @@ class UnderWay(AnswerModel):
     deliveries: int = Field(description="Number of deliveries to workers; the highest if there are several.")
     children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
     signals: list[str] = Field(description=f"Signals and approvals that it waits for, the first {MAX_CHILDREN}.")
+    limits: list[LimitUse] = Field(description="Limits that keep queued commands waiting.")
 
 
 def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[UnderWay]:
@@ -176,6 +189,7 @@ def _under_way(
             "deliveries": 0 if outstanding is None else outstanding.deliveries,
             "children": children[:MAX_CHILDREN],
             "signals": signals[:MAX_CHILDREN],
+            "limits": (outstanding.limits if outstanding is not None else None) or [],
         }
     )
 

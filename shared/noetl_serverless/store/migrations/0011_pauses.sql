@@ -96,7 +96,7 @@ BEGIN
         WHERE c.ctid = ANY (wanted)
         RETURNING c.execution_id, c.command_id, c.pool, c.status
     )
-    SELECT r.execution_id::text, r.command_id, r.pool FROM released r WHERE r.status = 'pending';
+    SELECT r.execution_id::text, r.command_id, r.pool FROM released r WHERE r.status <> 'paused';
 END $$;
 
 CREATE OR REPLACE FUNCTION noetl.expire(most_deliveries integer, most integer)
@@ -122,7 +122,7 @@ BEGIN
         WHERE c.ctid = ANY (wanted)
         RETURNING c.execution_id, c.command_id, c.pool, c.status
     )
-    SELECT x.execution_id::text, x.command_id, x.pool FROM expired x WHERE x.status = 'pending';
+    SELECT x.execution_id::text, x.command_id, x.pool FROM expired x WHERE x.status <> 'paused';
 END $$;
 
 CREATE OR REPLACE FUNCTION noetl.worker_routines() RETURNS SETOF regprocedure LANGUAGE sql STABLE AS $$

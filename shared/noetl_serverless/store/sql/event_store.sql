@@ -12,6 +12,13 @@ SELECT noetl.commit_dropping(
 SELECT noetl.commit_pausing(
     :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
     :taken::json, :appends::json, :quarantined::json, :dropped::json, :pauses::json);
+-- commit_limited: the same where limited commands are issued, or end; and which others may begin then
+SELECT noetl.commit_limited(
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json, :dropped::json);
+
+-- startable: limited commands that may begin now, and when a rate lets the next one begin
+SELECT noetl.startable(CAST(:limit AS integer));
 
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
@@ -31,7 +38,8 @@ ORDER BY execution_id FOR SHARE;
 
 -- issued_events: the events from which the rows of commands and timers are made
 SELECT seq, type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, json_strip_nulls(json_build_object(
-    'kind', payload->'kind', 'attempt', payload->'attempt', 'timer', payload->'timer', 'due', payload->'due'))
+    'kind', payload->'kind', 'attempt', payload->'attempt', 'timer', payload->'timer', 'due', payload->'due',
+    'limits', payload->'limits'))
 FROM noetl.event WHERE execution_id = :id AND (
     (type = 'command.issued' AND command_id = ANY (CAST(:commands AS text[])))
     OR (type = 'timer.set' AND payload->>'timer' = ANY (CAST(:timers AS text[]))))
@@ -55,7 +63,7 @@ FROM noetl.event WHERE execution_id = :id ORDER BY seq;
 SELECT idempotency_key, execution_id::text, version, request_hash, principal
 FROM noetl.execution WHERE idempotency_key = ANY (CAST(:keys AS text[]));
 
--- claim: lease pending commands: those of the keys, or with null any of them, by a fair claim
+-- claim: lease pending commands, and limited ones that may begin: those of the keys, or with null any of them, by a fair claim
 SELECT * FROM noetl.lease(:worker, :pool, CAST(:lease AS float8), CAST(:limit AS integer), CAST(:keys AS json));
 
 -- recover_leases: commands that a worker holds without knowing it, after a response was lost
@@ -143,7 +151,8 @@ SELECT
         OR EXISTS (SELECT FROM noetl.schedule_fire WHERE status = 'waiting') AS has_due_schedules,
     EXISTS (SELECT FROM noetl.chore WHERE due_at <= now()) AS maintenance,
     EXISTS (SELECT FROM noetl.trigger_event WHERE status IN ('received', 'failed') AND due_at <= now()) AS has_trigger_events,
-    EXISTS (SELECT FROM noetl.trigger WHERE kind IN ('message', 'object') AND enabled AND polled_until <= now()) AS has_trigger_sources;
+    EXISTS (SELECT FROM noetl.trigger WHERE kind IN ('message', 'object') AND enabled AND polled_until <= now()) AS has_trigger_sources,
+    EXISTS (SELECT FROM noetl.command WHERE status = 'limited') AS has_limited_commands;
 
 -- ensure_partitions: create the event partitions of this month and the next
 SELECT noetl.create_partitions(now());

@@ -47,6 +47,9 @@ WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.e
 DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
 WHERE r.execution_id = x.execution_id AND r.key = x.key;
 
+-- prune_limits: forget what limits have counted and no longer need; at most so many of each
+SELECT noetl.prune_limits(CAST(:limit AS integer));
+
 -- delete_expired_secrets: delete cached secrets that have expired and that nobody fetches
 DELETE FROM noetl.keychain WHERE (cache_key, inputs) IN (
     SELECT cache_key, inputs FROM noetl.keychain

@@ -22,9 +22,9 @@ FROM noetl.event WHERE execution_id = :id ORDER BY seq LIMIT CAST(:limit AS inte
 
 -- commands: the outstanding commands, timers and dead letters
 SELECT command_id, step, generation, kind, attempt, seq, CASE
-    WHEN status IN ('pending', 'claimed') THEN 'open'
+    WHEN status IN ('pending', 'claimed', 'limited') THEN 'open'
     WHEN status = 'paused' THEN CASE kind WHEN 'timer' THEN 'timer' ELSE 'open' END
-    ELSE status END AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due
+    ELSE status END AS status, (extract(epoch FROM due_at) * 1000)::bigint AS due, limits
 FROM noetl.outstanding WHERE execution_id = :id;
 
 -- stages: loops
@@ -60,13 +60,14 @@ DELETE FROM noetl.result_ref WHERE execution_id = :id;
 -- insert_commands: insert commands without leases; the next claim draws the next fence
 INSERT INTO noetl.command (
     execution_id, command_id, step, generation, kind, attempt, pool, playbook, weight, status, seq, deliveries, worker,
-    due_at, issued_at)
+    due_at, issued_at, limits, admission)
 SELECT :id, x.command_id, x.step, x.generation, x.kind, x.attempt, x.pool, x.playbook, x.weight,
     CASE x.status WHEN 'open' THEN 'pending' ELSE x.status END, x.seq, coalesce(x.deliveries, 0), x.worker,
-    to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0)
+    to_timestamp(x.due / 1000.0), to_timestamp(x.at / 1000.0), x.limits,
+    CASE WHEN NOT EXISTS (SELECT FROM noetl.begun b WHERE b.execution_id = :id) THEN x.admission END
 FROM json_to_recordset(:rows::json) AS x(
     command_id text, step text, generation integer, kind text, attempt integer, pool text, playbook integer, weight smallint,
-    status text, seq integer, deliveries integer, worker text, due float8, at float8);
+    status text, seq integer, deliveries integer, worker text, due float8, at float8, limits json, admission json);
 
 -- insert_stages: insert loops
 INSERT INTO noetl.stage (execution_id, step, generation, seq, count, status)
@@ -129,5 +130,13 @@ SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LI
 SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
 
 -- leases: the command rows with their leases, if any
-SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at FROM noetl.outstanding WHERE execution_id = :id
+WITH used AS MATERIALIZED (
+    SELECT w.limits, w.admission, noetl.limit_use(w.limits::json, w.admission::json) AS says FROM (
+        SELECT DISTINCT c.limits::text, c.admission::text FROM noetl.command c
+        WHERE c.execution_id = :id AND c.status = 'limited' LIMIT 20) w
+)
+SELECT command_id, status, worker, deliveries, lease_until, due_at, issued_at, (
+    SELECT u.says FROM used u WHERE o.status = 'limited' AND u.limits IS NOT DISTINCT FROM o.limits::text
+        AND u.admission IS NOT DISTINCT FROM o.admission::text) AS limits
+FROM noetl.outstanding o WHERE execution_id = :id
 ORDER BY issued_at, command_id;

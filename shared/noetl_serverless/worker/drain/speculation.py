@@ -69,7 +69,7 @@ class Speculation:
         self.head += 1 + len(decisions)
         issued = [event for event in decisions if event.type == e.ISSUED]
         others = {event.type for event in decisions if event.type != e.ISSUED} - HARMLESS_DECISIONS
-        if len(issued) != 1 or others or issued[0].payload["kind"] != "step":
+        if len(issued) != 1 or others or issued[0].payload["kind"] != "step" or e.LIMITS in issued[0].payload:
             return None
         state = self.state
         is_only_command = list(state.commands) == [issued[0].command_id] and not (state.is_suspended or state.loops)

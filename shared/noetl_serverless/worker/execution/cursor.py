@@ -249,6 +249,9 @@ class CursorRun(FrameRun):
             again = set(self.ends) if self._cursor.retries_all else failed
             self.ends = {index: end for index, end in self.ends.items() if index not in again}
             self._next = self.frame.start
+            if self.job.step.rate is not None:
+                # each attempt is a command of its own, which is counted
+                return
 
     def _fails(self, end: TaskResult) -> bool:
         """The others still run if the row may be processed again."""

@@ -290,7 +290,9 @@ class Pipeline:
         delay = backoff(rule.backoff, await self._number(rule.delay, seconds, output), self.attempt, longest=longest)
         self._call_ended(output["error"])
         self.attempt += 1
-        if delay > MAX_SLEEP_SECONDS or delay >= self.job.budget.until_closing():
+        # where calls are counted by commands, each attempt is one
+        is_counted = self.job.step.rate is not None
+        if is_counted or delay > MAX_SLEEP_SECONDS or delay >= self.job.budget.until_closing():
             return await self._suspend(TaskResult("deferred", delay=delay))
         if delay:
             with self.job.stopwatch.paused():

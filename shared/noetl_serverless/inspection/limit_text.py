@@ -1,0 +1,21 @@
+"""Why a limit keeps commands waiting, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def limits_text(limits: Iterable[Mapping[str, Any]]) -> str:
+    """Of limits {unit, kind, key, limit, used, per?, next_start?}: those that are used up; if none is by now, all."""
+    given = list(limits)
+    full = [limit for limit in given if limit["used"] >= limit["limit"]]
+    return "; ".join(map(_text, full or given))
+
+
+def _text(limit: Mapping[str, Any]) -> str:
+    used = f"{limit['used']} of {limit['limit']} {limit['unit']}s"
+    if limit["kind"] == "concurrency":
+        return f"concurrency of key {limit['key']}: {used} running"
+    next_start = f", next start at {limit['next_start']}" if limit.get("next_start") else ""
+    return f"rate of key {limit['key']}: {used} within {limit['per']:g} s{next_start}"
