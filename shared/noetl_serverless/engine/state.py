@@ -9,6 +9,9 @@ from typing import Any, Literal
 from .assigned import SetValues
 from .events import UNDECIDABLE
 
+# of a stored state: any release can go on with the first; releases that know no restarts refuse the second
+FIRST_VERSION = 1
+RESTARTED_VERSION = 2
 # of a step: reported commands, billed ms, money
 Spent = tuple[int, float, float]
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
@@ -147,6 +150,13 @@ class State:
     # what it may spend, and what its steps have spent; counted only if there is a budget
     budget: dict[str, Any] | None = None
     spent: dict[str, Spent] = field(default_factory=dict)
+    # the execution that it goes on with from one of its steps
+    restart_of: str | None = None
+
+    @property
+    def version(self) -> int:
+        """The version of its stored form: the first that can be read by every release that can go on with it."""
+        return RESTARTED_VERSION if self.restart_of is not None else FIRST_VERSION
 
     @property
     def ended(self) -> bool:
@@ -181,6 +191,7 @@ class State:
             error=self.error,
             budget=self.budget,
             spent=dict(self.spent),
+            restart_of=self.restart_of,
         )
 
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:

@@ -15,9 +15,9 @@ from .canonical import checksum
 from .events import Event
 from .state import State
 
-# the versions of the payloads and of the states that this code writes
+# the version of the payloads that this code writes, and the latest of the states that it reads: see `State.version`
 VERSION = 1
-STATE_VERSION = 1
+STATE_VERSION = 2
 FIRST_VERSION = 1
 # incremented once in a release that writes anything differently from the one before, even a field that older code
 # ignores; the two versions above are for what older code must not read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +49,8 @@ def new_root(
     """Raises InvalidRequest for a payload that is too large, cannot be stored, or whose `ctx` is no object."""
     id = execution_id(at, secrets.token_hex(8))
     validated = validated_payload(payload)
-    request_hash = _hash(entry.path, entry.version, validated) if idempotency_key else None
-    keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
+    hashed = request_hash(entry.path, entry.version, validated) if idempotency_key else None
+    keys = {"idempotency_key": idempotency_key, "request_hash": hashed}
     return _new_execution(
         id,
         str(entry.catalog_id),
@@ -66,11 +66,15 @@ def new_root(
     )
 
 
-def repeated_start(earlier: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any]) -> Started:
+def repeated_start(
+    earlier: IdempotentStart, path: str, version: int | None, payload: Mapping[str, Any], restart: Sequence[Any] = ()
+) -> Started:
     """The execution that this key has started before. `version` None matches whichever version was the latest then.
-    Raises Conflict if the earlier request was a different one."""
+    `restart`: what else a request for a restart gives. Raises Conflict if the earlier request was a different one."""
     is_other_version = version is not None and version != earlier.version
-    if is_other_version or earlier.request_hash != _hash(path, earlier.version, validated_payload(payload)):
+    if is_other_version or earlier.request_hash != request_hash(
+        path, earlier.version, validated_payload(payload), *restart
+    ):
         raise Conflict(
             f"this Idempotency-Key has started execution {earlier.execution_id} with another playbook or payload; "
             "use a new key"
@@ -87,8 +91,9 @@ def validated_payload(value: Any) -> Any:
         raise InvalidRequest(f"the payload cannot be stored: {error}", faults=[fault]) from None
 
 
-def _hash(path: str, version: int, payload: Any) -> str:
-    return hashlib.sha256(orjson.dumps([path, version, payload], option=orjson.OPT_SORT_KEYS)).hexdigest()
+def request_hash(path: str, version: int, payload: Any, *restart: Any) -> str:
+    """Identifies what a request starts; `restart`: what else a request for a restart gives."""
+    return hashlib.sha256(orjson.dumps([path, version, payload, *restart], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> NewExecution:
@@ -125,7 +130,7 @@ def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, An
     ctx = overrides.pop("ctx", {})
     if not isinstance(ctx, dict):
         raise InvalidRequest("payload.ctx must be an object")
-    workload = _merge(plan.workload, overrides)
+    workload = merged(plan.workload, overrides)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
@@ -201,9 +206,10 @@ def _sorted(*timeouts: float | None) -> list[float]:
     return sorted(timeout for timeout in timeouts if timeout is not None)
 
 
-def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
+def merged(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects merge key by key, everything else is replaced."""
+    found = dict(base)
     for key, value in overrides.items():
-        before = merged.get(key)
-        merged[key] = _merge(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        before = found.get(key)
+        found[key] = merged(before, value) if isinstance(before, Mapping) and isinstance(value, Mapping) else value
+    return found

@@ -9,7 +9,6 @@ from typing import Any
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
-from ..engine.upcast import STATE_VERSION
 from ..limits import WEIGHT
 from ..records import Claimant, ExecutionCommit
 from .shares import playbook_of
@@ -98,7 +97,7 @@ def execution_row(commit: ExecutionCommit) -> dict[str, Any]:
     }
     if commit.writes_snapshot:
         row["state"] = state.snapshot()
-        row["state_version"] = STATE_VERSION
+        row["state_version"] = state.version
     if commit.new_row is not None:
         row["row"] = commit.new_row
     if state.ended:

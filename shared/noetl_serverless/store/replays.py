@@ -11,7 +11,6 @@ import orjson
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.upcast import STATE_VERSION
 from ..errors import Conflict, NotFound
 from ..inspection.expected_projections import RUNNING, ExpectedProjections, expected_projections
 from ..limits import WEIGHT
@@ -147,7 +146,7 @@ class Replays:
         leases = self._delete_projections(connection, execution_id)
         self._insert_projections(connection, execution_id, expected, events, stored.inbox, plan)
         row = {**expected.execution, "head": events[-1].seq, "workload": workload}
-        row |= {"state": expected.state.snapshot(), "state_version": STATE_VERSION}
+        row |= {"state": expected.state.snapshot(), "state_version": expected.state.version}
         row["principal"] = events[0].payload.get("principal")
         if stored_row is not None:
             connection.run(self._sql["update_execution"], id=execution_id, row=_json(row))

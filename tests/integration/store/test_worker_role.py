@@ -19,7 +19,7 @@ from noetl_serverless.store.worker_role import create_worker_role, lock_worker_r
 PASSWORD = "one-of-its-own"
 DENIED, WRONG_KIND, OF_A_VIEW = "42501", "42809", "55000"
 READ = {
-    "archived": {"execution_id", "parent_execution_id"},
+    "archived": {"execution_id", "parent_execution_id", "restart_of"},
     "catalog": {"catalog_id", "content", "created_at", "hash", "kind", "meta", "path", "payload", "version"},
     "event": {"at", "cause", "command_id", "execution_id", "generation", "payload", "seq", "step", "type"},
     "execution": {
@@ -34,7 +34,7 @@ READ = {
             "path",
             "plan_hash",
         ),
-        *("principal", "state", "state_version", "version", "workload"),
+        *("principal", "restart_of", "state", "state_version", "version", "workload"),
     },
     "stage": {"execution_id", "generation", "seq", "step"},
 }

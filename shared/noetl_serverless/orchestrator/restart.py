@@ -1,0 +1,92 @@
+"""How an execution goes on with another one that has ended, from one of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.limits import check_ctx
+from ..errors import InvalidRequest
+from ..inspection.restart import Restart
+from ..playbook.plan import Plan
+from ..playbook.values import InvalidValue
+from ..ports import CatalogEntry
+from .start import merged, new_root, validated_payload
+from .transition import Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """`execution_id`: the new execution; None if it was not to be started."""
+
+    execution_id: str | None
+    version: int
+    restart: Restart
+    commands: int = 0
+    # whether an earlier request with the same idempotency key started it
+    replayed: bool = False
+
+
+def restart_transition(
+    restart: Restart,
+    entry: CatalogEntry,
+    plan: Plan,
+    workload: Mapping[str, Any],
+    payload: Mapping[str, Any],
+    at: int,
+    keys: Mapping[str, Any],
+    principal: Mapping[str, Any] | None = None,
+) -> tuple[Transition, dict[str, Any]]:
+    """The transition that starts it, and its row. `workload` is that of the execution before, over which `payload` is
+    merged; what stands in it below `ctx` is merged over ctx. Raises InvalidRequest for a payload that is too large or
+    cannot be stored, or whose `ctx` is no object."""
+    changes = dict(validated_payload(payload))
+    set_now = changes.pop("ctx", {})
+    if not isinstance(set_now, dict):
+        raise InvalidRequest("payload.ctx must be an object")
+    new = new_root(entry, plan, merged(workload, changes), at, None, principal)
+    begun = dict(new.fact.payload)
+    timeout = begun.pop("timeout", None)
+    link = {
+        "execution_id": restart.execution_id,
+        "path": restart.path,
+        "version": restart.version,
+        "seq": restart.seq,
+        "from": restart.restart_from,
+    }
+    transition = Transition(new.execution, plan)
+    transition.apply(replace(new.fact, payload={**begun, e.RESTART: link}))
+    transition.append(
+        Event(
+            e.REUSED,
+            at,
+            step=reused.step,
+            generation=reused.generation,
+            payload={
+                "outcome": reused.outcome,
+                "of": {"execution_id": reused.execution_id, "seq": reused.seq},
+            },
+        )
+        for reused in restart.reused
+    )
+    refs = {name: ref for name, ref in restart.ctx_refs.items() if name not in set_now}
+    goes_on = {
+        "waiting": restart.waiting,
+        "ctx": _checked({**restart.ctx, **set_now}, refs),
+        **({e.CTX_REFS: refs} if refs else {}),
+        **({"last": restart.last} if restart.last is not None else {}),
+        **({"timeout": timeout} if timeout is not None else {}),
+    }
+    transition.apply(Event(e.RESTARTED, at, payload=goes_on))
+    return transition, {**new.row, **keys, "restart_of": restart.execution_id}
+
+
+def _checked(ctx: dict[str, Any], refs: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        check_ctx({**ctx, **refs})
+    except InvalidValue as error:
+        raise InvalidRequest(str(error)) from None
+    return ctx
