@@ -26,6 +26,7 @@ from .commands import (
     lint,
     quarantine,
     replay,
+    restart,
     run,
     schedule,
     schema,
@@ -81,6 +82,7 @@ app.command()(executions.executions)
 app.command("show")(executions.show_)
 app.command()(executions.events)
 app.command()(executions.cancel)
+app.command()(restart.restart)
 app.command()(replay.replay)
 app.command()(replay.rebuild)
 app.command()(diff.diff)

@@ -8,7 +8,7 @@ those that stay done, and ctx has what these have set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -50,7 +50,8 @@ class Reused:
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Restart:
     """`restart_from`: what has failed or was chosen; `again`: all steps that had begun and will run again, these among
-    them. `waiting`, `ctx`, `ctx_refs` and `last` as in the state. `seq`: the last event of the log."""
+    them. `waiting`, `ctx`, `ctx_refs` and `last` as in the state; `initial_ctx`: what the first of the executions was
+    started with. `seq`: the last event of the log."""
 
     execution_id: str
     path: str
@@ -62,7 +63,10 @@ class Restart:
     waiting: dict[str, list[str]]
     ctx: dict[str, Any]
     ctx_refs: dict[str, dict[str, Any]]
+    initial_ctx: dict[str, Any]
     last: str | None
+    # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
+    references: list[tuple[str, Mapping[str, Any]]]
     warnings: list[str] = field(default_factory=list)
 
 
@@ -131,6 +135,7 @@ class _Restarting:
         self._drop(set(chosen))
         state, places = self._fold()
         waiting = self._waiting(state, chosen)
+        reused = self._reused(state, places)
         again = [*dict.fromkeys((*chosen, *(step for step, _ in sorted(self.dropped, key=self._began))))]
         found = Restart(
             execution_id=self.execution_id,
@@ -138,12 +143,14 @@ class _Restarting:
             version=self.origin["version"],
             seq=self.seq,
             restart_from=chosen,
-            reused=self._reused(state, places),
+            reused=reused,
             again=[name for name in again if name in self.plan.steps],
             waiting=waiting,
             ctx=state.ctx,
             ctx_refs=state.ctx_refs,
+            initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
+            references=[*self._references(reused), *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items())],
             warnings=self.warnings,
         )
         self._warn(found)
@@ -324,6 +331,19 @@ class _Restarting:
                 "restart from an earlier step"
             )
         return found
+
+    def _references(self, reused: Sequence[Reused]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        parts = {
+            (it.step, it.generation): it.payload["ref"]
+            for it in self.log
+            if it.type == e.FRAME_COMMITTED and it.payload.get("ref")
+        }
+        for it in reused:
+            ref = it.outcome.get("ref", {})
+            if "key" not in ref:
+                ref = parts.get((it.step, it.generation), {})
+            if "key" in ref:
+                yield it.step, ref
 
     def _warn(self, found: Restart) -> None:
         steps, recorded = self.plan.steps, self.recorded.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from ..engine import events as e
@@ -43,7 +44,7 @@ from .older_workers import OlderWorkers
 from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
-from .restart import Restarted, restart_transition
+from .restart import Restarted, check_results, restart_transition
 from .start import Started, new_root, repeated_start, request_hash, validated_payload
 from .transition import Transition
 
@@ -72,6 +73,7 @@ class Orchestrator:
         self._playbooks = playbooks
         self._notifications = notifications
         self._clock = clock
+        self._results = results
         payloads = Payloads(results)
         self._claims = Claims(event_store, playbooks)
         self._handover = Handover(self._claims)
@@ -180,6 +182,8 @@ class Orchestrator:
             entry = await self._playbooks.entry(origin["path"], wanted)
             plan = await self._playbooks.plan(entry.hash)
             goes_on = restart(execution_id, events, workload, recorded, plan, step)
+            if goes_on.references and self._results is not None:
+                await check_results(goes_on, self._results(), datetime.fromtimestamp(self._clock() / 1000, UTC))
             hashed = request_hash(entry.path, entry.version, validated_payload(changes), *request) if key else None
             keys = {"idempotency_key": key, "request_hash": hashed}
             transition, row = restart_transition(

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.limits import check_ctx
-from ..errors import InvalidRequest
+from ..errors import Conflict, InvalidRequest, ResultStoreUnavailable
 from ..inspection.restart import Restart
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue
-from ..ports import CatalogEntry
+from ..ports import CatalogEntry, ResultStore
+from .payloads import READ_TIMEOUT_SECONDS
 from .start import merged, new_root, validated_payload
 from .transition import Transition
+
+logger = logging.getLogger(__name__)
+
+# concurrent calls of the result store
+MAX_STORE_CALLS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,9 @@ def restart_transition(
     set_now = changes.pop("ctx", {})
     if not isinstance(set_now, dict):
         raise InvalidRequest("payload.ctx must be an object")
-    new = new_root(entry, plan, merged(workload, changes), at, None, principal)
+    # as the first of the executions, so that it can be run again from the beginning
+    ctx = {"ctx": restart.initial_ctx} if restart.initial_ctx else {}
+    new = new_root(entry, plan, {**merged(workload, changes), **ctx}, at, None, principal)
     begun = dict(new.fact.payload)
     timeout = begun.pop("timeout", None)
     link = {
@@ -82,6 +93,37 @@ def restart_transition(
     }
     transition.apply(Event(e.RESTARTED, at, payload=goes_on))
     return transition, {**new.row, **keys, "restart_of": restart.execution_id}
+
+
+async def check_results(restart: Restart, store: ResultStore, now: datetime) -> None:
+    """Raises Conflict if a result that is taken over has expired, ResultStoreUnavailable while that cannot be seen. The
+    results of one execution are deleted together, so one of each is looked for."""
+    of_each: dict[str, tuple[str, str]] = {}
+    for name, ref in restart.references:
+        expires_at = ref.get("expires_at")
+        if expires_at is not None and datetime.fromisoformat(expires_at) <= now:
+            raise _expired(restart, name)
+        of_each.setdefault(ref["key"].partition("/")[0], (name, ref["key"]))
+    limit = asyncio.Semaphore(MAX_STORE_CALLS)
+
+    async def check(name: str, key: str) -> None:
+        try:
+            async with limit, asyncio.timeout(READ_TIMEOUT_SECONDS):
+                await store.get_range(key, 0, 1)
+        except KeyError:
+            raise _expired(restart, name) from None
+        except Exception as error:
+            logger.warning("a result could not be read: %s", error)
+            raise ResultStoreUnavailable("the result store does not answer; try again") from error
+
+    await asyncio.gather(*(check(*found) for found in of_each.values()))
+
+
+def _expired(restart: Restart, name: str) -> Conflict:
+    return Conflict(
+        f"a result of execution {restart.execution_id} is no longer stored: that of {name}. Restart from the step that "
+        "made it, or from one before it"
+    )
 
 
 def _checked(ctx: dict[str, Any], refs: Mapping[str, Any]) -> dict[str, Any]:

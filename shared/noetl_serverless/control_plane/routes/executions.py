@@ -64,6 +64,7 @@ async def detail(call: Call) -> ExecutionDetail:
         **entry_fields(execution, call.services.now()),
         warnings=execution.warnings or [],
         quarantined=execution.quarantined,
+        restarts=[str(id) for id in await call.services.executions.restarts(execution_id)],
         events=events,
         events_included=query.include_events,
         events_endpoint=f"/api/executions/{execution_id}/events",
