@@ -39,9 +39,8 @@ def drawn(chance: random.Random) -> str:
             # a cycle: its head may be any step before it
             arcs.append(f'{{step: s{chance.randrange(number)}, when: "{{{{ ctx.s{number} < 2 }}}}"}}')
         for target in targets:
-            condition = chance.choice(
-                ("", "", f', when: "{{{{ ctx.s{number} != 1 }}}}"', f', when: "{{{{ ctx.s{number} > 1 }}}}"')
-            )
+            met = chance.choice(("", "", "!= 1", "> 1"))
+            condition = f', when: "{{{{ ctx.s{number} {met} }}}}"' if met else ""
             arcs.append(f"{{step: {target}{condition}}}")
         mode = chance.choice(("inclusive", "exclusive"))
         parts = [f"step: s{number}", "tool: {kind: noop}"]
