@@ -98,8 +98,10 @@ class Decider(Decision):
         self.begin_if_ready(self.plan.entry)
 
     def restarted(self) -> None:
-        """What waits begins with all else that waits: see `decide`."""
+        """What had begun before begins before what waits for it: a join that it can reach must not come first."""
         self._set_deadline()
+        for step in reversed(self.fact.payload["begins"]):
+            self._work.append((Decider.begin_if_ready, step))
 
     def _set_deadline(self) -> None:
         if (timeout := self.fact.payload.get("timeout")) is not None:

@@ -60,6 +60,8 @@ class Restart:
     restart_from: list[str]
     reused: list[Reused]
     again: list[str]
+    # of those that wait, the ones that had begun, in the order in which they had
+    begins: list[str]
     waiting: dict[str, list[str]]
     ctx: dict[str, Any]
     ctx_refs: dict[str, dict[str, Any]]
@@ -145,6 +147,7 @@ class _Restarting:
             restart_from=chosen,
             reused=reused,
             again=[name for name in again if name in self.plan.steps],
+            begins=[name for name in self._roots(chosen) if name in waiting],
             waiting=waiting,
             ctx=state.ctx,
             ctx_refs=state.ctx_refs,
@@ -251,6 +254,11 @@ class _Restarting:
                 if run.step not in again:
                     again.add(run.step)
                     after |= self._reached_from(run.step)
+
+    def _roots(self, chosen: Sequence[str]) -> list[str]:
+        """The steps that are not only run again because of others."""
+        ran = [run.step for run in self.runs.values() if run.step in chosen or not run.is_done]
+        return list(dict.fromkeys((*ran, *chosen)))
 
     def _is_waiting(self, step: str) -> bool:
         """Whether it was to begin, and could not: its last run has nothing to do with that."""

@@ -85,6 +85,7 @@ def restart_transition(
     )
     refs = {name: ref for name, ref in restart.ctx_refs.items() if name not in set_now}
     goes_on = {
+        "begins": restart.begins,
         "waiting": restart.waiting,
         "ctx": _checked({**restart.ctx, **set_now}, refs),
         **({e.CTX_REFS: refs} if refs else {}),
