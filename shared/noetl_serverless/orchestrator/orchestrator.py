@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
-from ..inspection.restart import restart
 from ..playbook.plan import Plan
 from ..ports import CatalogEntry, EventStore, ResultStore
 from ..protocol import (
@@ -44,9 +43,11 @@ from .older_workers import OlderWorkers
 from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
-from .restart import Restarted, check_results, restart_transition
 from .start import Started, new_root, repeated_start, request_hash, validated_payload
 from .transition import Transition
+
+if TYPE_CHECKING:
+    from .restart import Restarted
 
 # attempts of a start whose id or key another start takes first, of the same principal or of another
 MAX_START_ATTEMPTS = 3
@@ -160,6 +161,10 @@ class Orchestrator:
         default from what has failed or was under way; in the same version of its playbook by default. The other
         parameters are as in `start`; with `dry_run` nothing is started. Raises NotFound, InvalidRequest, and Conflict
         for an execution that cannot be restarted, and for a key that has started something else."""
+        # restarts are rare, and a cold start does not need them
+        from ..inspection.restart import restart
+        from .restart import Restarted, check_results, restart_transition
+
         origin = next((event.payload for event in events if event.seq == 1), None)
         if origin is None:
             raise NotFound(f"there is no execution {execution_id}")
