@@ -41,7 +41,7 @@ HEAVY = (
 IMPORTED = {
     "control_plane": (510, 23_000),
     "gateway": (445, 11_500),
-    "reconciler": (330, 9_800),
+    "reconciler": (330, 9_850),
     "worker": (460, 12_250),
     "worker_data": (460, 12_250),
 }
