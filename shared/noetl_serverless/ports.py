@@ -205,7 +205,8 @@ class EventStore(Protocol):
         ...
 
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
-        """Whether `ancestor` is the parent of this execution, or its parent's parent, and so on, also if archived."""
+        """Whether `ancestor` is the parent of this execution, or its parent's parent, and so on, or goes on with this
+        execution or with one of those above it, also if archived."""
         ...
 
     async def ensure_partitions(self) -> None:

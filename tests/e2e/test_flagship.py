@@ -200,6 +200,42 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(stack: Stack, damaged: 
     assert files.requests == {"/flights.csv": 1}
 
 
+def test_after_mending_the_playbook_it_goes_on_where_it_failed(
+    stack: Stack, files: FileServer, first_run: dict[str, Any], tmp_path: Path
+) -> None:
+    text = FLAGSHIP.read_text()
+    path = "tests/mended_delays"
+    whole = text.replace("path: examples/flight_delays", f"path: {path}")
+    broken = whole.replace("FROM by_carrier JOIN airlines", "FROM by_carriers JOIN airlines")
+    assert len({text, whole, broken}) == 3
+    playbook = tmp_path / "mended.yaml"
+    playbook.write_text(broken)
+    failed = stack.run(playbook, {"data_url": files.url}, status=1)
+    old, requests = failed["execution_id"], dict(files.requests)
+    assert stack.steps_that_ran(old) == ["fetch", "check", "load", "by_carrier", "compare"]
+
+    shown = stack.ask("restart", old, "--dry-run")
+    assert (shown["execution_id"], shown["from"], shown["again"]) == (None, ["compare"], ["compare"])
+    playbook.write_text(whole)
+    stack.ask("register", str(playbook))
+    outcome = stack.ask("restart", old, "--version", "latest")
+    new = outcome["execution_id"]
+
+    assert (outcome["status"], outcome["result"]) == ("COMPLETED", first_run["result"])
+    assert outcome["restart"]["version"] == 2
+    assert stack.steps_that_ran(new) == ["compare", "alert", "report"]
+    assert files.requests == requests, "a step that was done has run again"
+    assert stack.ask("diff", new)["empty"]
+    assert stack.ask("replay", new, "--validate")["valid"]
+    assert (stack.ask("show", new)["restarted_from"], stack.ask("show", old)["restarts"]) == (old, [new])
+    steps = {step["step"]: step["why"] for step in stack.ask("explain", new)["steps"]}
+    assert steps["load"] == f"execution {old} has done it, and its result is reused"
+    # over other ids the same
+    again = stack.ask("restart", old, "--version", "latest")["execution_id"]
+    assert stack.ask("digest", again)["digest"] == stack.ask("digest", new)["digest"]
+    assert stack("restart", old, "--from", "nowhere").status == 2
+
+
 def without_a_column(lines: list[str]) -> list[str]:
     return [lines[0].replace("dep_delay", "delay"), *lines[1:]]
 

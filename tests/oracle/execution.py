@@ -116,6 +116,35 @@ class Execution:
     def start(self) -> list[Begun]:
         return self._then(lambda: self._next.append(self.playbook.entry))
 
+    def reuse(self, step: str, generation: int | None, outcome: Outcome) -> None:
+        """Another execution has done this step; `generation`: None if nothing could reach it."""
+        self.outcomes[step] = outcome
+        if generation is not None:
+            self.runs[step] = generation
+
+    def go_on(
+        self, begins: list[str], waiting: Mapping[str, list[str]], ctx: Mapping[str, Any], last: str | None
+    ) -> list[Begun]:
+        """Go on where another execution ended: with the steps that had begun, what has arrived at others, and what was
+        set."""
+        self.ctx, self.last = dict(ctx), last
+        self._final_due = self._final_due and not self.runs[self.playbook.final or ""]
+
+        def arrive() -> None:
+            graph = self.playbook.graph
+            for target, sources in waiting.items():
+                self._waiting[target] = list(sources)
+                if any(graph.leads_back(source, target) for source in sources):
+                    self._led_back.add(target)
+            for name in (*begins, *waiting):
+                waits = graph.joins(name) or name in self._led_back
+                if name in self._waiting and not (waits and (name not in begins or self._held_up(name))):
+                    del self._waiting[name]
+                    self._led_back.discard(name)
+                    self._begin(name)
+
+        return self._then(arrive)
+
     def end_step(self, step: str, generation: int, outcome: Outcome) -> list[Begun]:
         """A step, not one of a loop, is over."""
         event = "call.done" if outcome.status == "ok" else "call.error"

@@ -111,7 +111,15 @@ class _Follower:
 
     def _take(self, fact: Entry) -> list[Begun]:
         if fact.type == "playbook.initialized":
-            return self._execution.start()
+            return [] if "restart" in fact.payload else self._execution.start()
+        if fact.type == "step.reused":
+            self._reuse(fact)
+            return []
+        if fact.type == "execution.restarted":
+            payload = fact.payload
+            refs = {name: self._read(ref) for name, ref in (payload.get("ctx_refs") or NOTHING).items()}
+            ctx = {**payload["ctx"], **refs}
+            return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"))
         if "quarantined" in fact.payload or fact.type == "execution.retried":
             raise Unclear("it could not be decided")
         if fact.type == "execution.cancelled":
@@ -128,6 +136,21 @@ class _Follower:
         if fact.type == "timer.fired" and fact.payload["timer"].endswith("!deadline"):
             return self._step_timed_out(fact, key)
         return self._happened(fact, key)
+
+    def _reuse(self, fact: Entry) -> None:
+        outcome, step = fact.payload["outcome"], self._playbook.steps[fact.step or ""]
+        ref = outcome.get("ref")
+        self._execution.reuse(
+            step.name,
+            fact.generation,
+            Outcome(
+                outcome["status"],
+                self._read(ref) if ref else outcome.get("data"),
+                outcome.get("error"),
+                extracted=(ref.get("extracted") or {}) if ref else None,
+                of_loop=step.loop is not None and outcome["status"] != "skipped",
+            ),
+        )
 
     def _step_timed_out(self, fact: Entry, key: Key) -> list[Begun]:
         if not self._playbook.steps[key[0]].is_timed:

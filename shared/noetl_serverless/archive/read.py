@@ -84,6 +84,7 @@ def execution_of(row: dict[str, Any], last: RecordedEvent | None = None) -> Exec
         steps=None,
         # rows of earlier releases have none
         principal=row.get("principal"),
+        restart_of=row.get("restart_of"),
         archived=True,
         warnings=last.payload.get("warnings") if last is not None and last.type == e.COMPLETED else None,
     )

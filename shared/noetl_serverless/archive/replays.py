@@ -98,11 +98,13 @@ def _event(event: RecordedEvent) -> Event:
 
 def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -> list[Difference]:
     row = head["execution"]
-    parent = row["parent_execution_id"]
+    parent, restart_of = row["parent_execution_id"], row.get("restart_of")
     execution = {
         **row,
         "execution_id": str(execution_id),
         "parent_execution_id": None if parent is None else str(parent),
+        # rows that an earlier release has archived lack it
+        "restart_of": None if restart_of is None else str(restart_of),
         "created_at": _ms(row["created_at"]),
         "ended_at": _ms(row["ended_at"]),
     }

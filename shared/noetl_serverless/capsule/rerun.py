@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
-from ..engine.events import Event
+from ..engine.events import RESTART, Event
 from ..errors import InvalidRequest
 from ..inspection.redecide import given_workload
 from ..testing.catalog import MemoryCatalog
@@ -73,7 +73,14 @@ class Rerun:
 
 async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
     """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook, and
-    InvalidRequest for a loop over a cursor: the rows that it claimed are not in the recording."""
+    InvalidRequest for a loop over a cursor and for a restart: the rows that it claimed, and what had been done before,
+    are not in the recording."""
+    first = recording.events[0].payload if recording.events else {}
+    if (restart := first.get(RESTART)) is not None:
+        raise InvalidRequest(
+            f"execution {recording.execution_id} goes on with execution {restart['execution_id']}, and what that one "
+            "did is not in the recording: it cannot run again; noetls explain, diff and replay read what it did"
+        )
     plans = [nested.plan for nested in recording.with_descendants()]
     for plan in [*plans, *([load_plan(playbook)] if playbook is not None else [])]:
         for step in plan.steps.values():

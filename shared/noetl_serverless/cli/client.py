@@ -52,6 +52,13 @@ class Client:
         answer = self._call("POST", "/api/execute", body, 60.0, retry=True, headers={"Idempotency-Key": key})
         return str(answer["execution_id"])
 
+    def restart(self, execution_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on with an execution that has ended. A retry after a lost answer does not start a second one."""
+        key = {} if request.get("dry_run") else {"Idempotency-Key": str(uuid.uuid4())}
+        path = f"/api/executions/{quote(execution_id, safe='')}/restart"
+        answer: dict[str, Any] = self._call("POST", path, dict(request), 60.0, retry=True, headers=key)
+        return answer
+
     def register(self, text: str, *, strict: bool = False) -> dict[str, Any]:
         request = {"content": text, **({"strict": True} if strict else {})}
         answer: dict[str, Any] = self.post("/api/catalog/register", request)

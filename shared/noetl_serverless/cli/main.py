@@ -28,6 +28,7 @@ from .commands import (
     pools,
     quarantine,
     replay,
+    restart,
     run,
     schedule,
     schema,
@@ -89,6 +90,7 @@ app.command()(control.pause)
 app.command()(control.resume)
 app.command()(control.signal)
 app.command()(control.approve)
+app.command()(restart.restart)
 app.command()(replay.replay)
 app.command()(replay.rebuild)
 app.command()(diff.diff)

@@ -31,7 +31,7 @@ ENDS = frozenset({"playbook.completed", "playbook.failed", "execution.cancelled"
 COMMAND_ENDS = frozenset({"call.done", "call.error", "frame.committed"})
 COLUMNS = ("", "step", "status", "items", "time", "queued", "waited", "ran", "failed attempts")
 FOLDED = "⋮"
-MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■"}
+MARKS = {"running": "…", "done": "✓", "failed": "✗", "skipped": "–", "stopped": "■", "reused": "✓"}
 
 
 @dataclass
@@ -249,6 +249,14 @@ class Progress:
                 row.failed_items.add(payload)
             case "step.skipped":
                 row.state = "skipped"
+            case "step.reused":
+                outcome = payload.get("outcome") or {}
+                row.routed = True
+                row.error = str((outcome.get("error") or {}).get("message") or "")
+                if outcome.get("status") == "skipped":
+                    row.state = "skipped"
+                else:
+                    return row.end("failed" if _failed(outcome) else "reused", self.last)
             case "call.error" | "step.timed_out":
                 row.error = str((payload.get("error") or {}).get("message") or "")
                 row.code_error = (payload.get("extra") or {}).get("py")

@@ -48,7 +48,7 @@ def advance(
     next_state = state.copy()
     ignored = next_state.ended or reason_to_ignore(next_state, fact) is not None
     apply(next_state, fact)
-    if fact.type not in DECIDE or (ignored and fact.type != e.RETRIED):
+    if fact.type not in DECIDE or (ignored and fact.type != e.RETRIED) or _is_continued(fact):
         return next_state, []
     decider = (make_decider or Decider)(plan, next_state, fact)
     try:
@@ -59,6 +59,11 @@ def advance(
         decider = (make_decider or Decider)(plan, next_state, fact)
         decider.fail_undecided(error)
     return next_state, decider.events
+
+
+def _is_continued(fact: Event) -> bool:
+    """Whether it only begins the log of a restart, in which RESTARTED is decided."""
+    return fact.type == e.STARTED and e.RESTART in fact.payload
 
 
 def reason_to_ignore(state: State, fact: Event) -> str | None:
@@ -123,11 +128,20 @@ class Decider(Decision):
     # -- facts
 
     def started(self) -> None:
+        self._set_deadline()
+        self.begin_if_ready(self.plan.entry)
+
+    def restarted(self) -> None:
+        """What had begun before begins before what waits for it: a join that it can reach must not come first."""
+        self._set_deadline()
+        for step in reversed(self.fact.payload["begins"]):
+            self._work.append((Decider.begin_if_ready, step))
+
+    def _set_deadline(self) -> None:
         if (timeout := self.fact.payload.get("timeout")) is not None:
             due = self.fact.at + round(timeout * 1000)
             payload = {"timer": e.DEADLINE, "due": due, "timeout": timeout}
             self.emit(e.TIMER_SET, payload, step=self.plan.entry, generation=0)
-        self.begin_if_ready(self.plan.entry)
 
     def retried(self) -> None:
         """Steps under way continue by themselves; an execution in which no step has begun begins."""
@@ -449,6 +463,7 @@ def _unchecked(step: str) -> dict[str, Any]:
 
 DECIDE: dict[str, Callable[[Decider], None]] = {
     e.STARTED: Decider.started,
+    e.RESTARTED: Decider.restarted,
     e.RETRIED: Decider.retried,
     e.CALL_DONE: Decider.call_ended,
     e.CALL_ERROR: Decider.call_ended,

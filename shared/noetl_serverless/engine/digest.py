@@ -72,7 +72,11 @@ class Entry:
 def digest(execution_id: str, events: Iterable[Event], workload: Mapping[str, Any] | None = None) -> Digest:
     """The digest of a log; `workload` is for an execution whose workload was too large for its log."""
     reader = CanonicalLog([UPCASTERS.current(event) for event in logical_order(events)])
-    ids = {execution_id: "{execution}", **dict.fromkeys(reader.children, "{child}")}
+    ids = {
+        execution_id: "{execution}",
+        **dict.fromkeys(reader.restarted, "{restarted}"),
+        **dict.fromkeys(reader.children, "{child}"),
+    }
     links: list[Link] = []
     chain = ""
     for name, content in reader.entries(workload or {}):
@@ -132,6 +136,9 @@ class CanonicalLog:
         self.origin: dict[str, Any] = {}
         self.end: Event | None = None
         self.children: list[str] = []
+        # the executions whose steps were reused
+        self.restarted: list[str] = []
+        self._reused: dict[str, Key] = {}
         self._arrivals: dict[str, list[Key]] = {}
         # steps that end with their wait, and the runs of those that undo others
         self._waits: set[str] = set()
@@ -145,7 +152,8 @@ class CanonicalLog:
     def entries(self, workload: Mapping[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
         origin = self.origin
         beginning = {"playbook": origin.get("plan"), "workload": origin.get("workload", workload)}
-        yield "start", {**beginning, "ctx": origin.get("ctx", {})}
+        restart = {"from": origin[e.RESTART]["from"]} if e.RESTART in origin else {}
+        yield "start", {**beginning, "ctx": origin.get("ctx", {}), **restart}
         for step, generation in self._ordered(self._chosen()):
             yield f"{step}#{generation}", self._content(step, generation)
         if self.end is not None:
@@ -161,6 +169,10 @@ class CanonicalLog:
         match event.type:
             case e.STARTED:
                 self.origin = payload
+            case e.REUSED:
+                self._reuse(event)
+            case e.RESTARTED:
+                self._restart(payload)
             case e.ISSUED:
                 self._kinds[event.command_id or ""] = payload["kind"]
                 self._entry(event)
@@ -186,6 +198,20 @@ class CanonicalLog:
                 self.end = event
             case _:
                 self._report(event)
+
+    def _reuse(self, event: Event) -> None:
+        key = (event.step or "", event.generation or 0)
+        self.found[key] = Entry(outcome=event.payload["outcome"])
+        self._reused[key[0]] = key
+        if (of := event.payload["of"]["execution_id"]) not in self.restarted:
+            self.restarted.append(of)
+
+    def _restart(self, payload: Mapping[str, Any]) -> None:
+        ctx_refs = payload.get(e.CTX_REFS, {})
+        refs = {name: _reference(ref) for name, ref in ctx_refs.items()}
+        self.origin = {**self.origin, "ctx": {**payload.get("ctx", {}), **refs}}
+        for target, sources in payload["waiting"].items():
+            self._arrivals[target] = [self._reused[source] for source in sources if source in self._reused]
 
     def _route(self, route: dict[str, Any]) -> None:
         key = (route["step"], route["generation"])
@@ -242,7 +268,7 @@ class CanonicalLog:
 
     def _chosen(self) -> set[Key]:
         """The runs that count, each with all that led to it."""
-        exited = {key for key, entry in self.found.items() if entry.route is not None}
+        exited = {key for key, entry in self.found.items() if entry.route is not None} | set(self._reused.values())
         if self.end is None or self.end.type != e.FAILED or self.end.step is None:
             return exited
         failed = max((key for key in self.found if key[0] == self.end.step), default=None)

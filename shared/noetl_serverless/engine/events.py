@@ -32,11 +32,16 @@ CANCELLED = "execution.cancelled"
 RETRIED = "execution.retried"
 # it leaves quarantine and stays as it ended
 DROPPED = "execution.dropped"
+# a step that another execution has done, whose outcome this one takes over
+REUSED = "step.reused"
+# all that is taken over has been; what is left to do begins
+RESTARTED = "execution.restarted"
 
 # a worker's report of a command, of which each command has one
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {
     *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, RETRIED, DROPPED),
+    *(REUSED, RESTARTED),
 }
 
 ISSUED = "command.issued"
@@ -81,6 +86,9 @@ DEADLINE = "deadline"
 # in the payload of STARTED: relation -> id of the execution that it comes from. Nothing is decided by it
 ORIGIN = "origin"
 PARENT, RERUN_OF = "parent_execution_id", "rerun_of"
+# in the payload of STARTED, for an execution that goes on from a step of another: {"execution_id", "path", "version",
+# "from": [step], "seq": the last event of that execution}. It is followed by REUSED events and one RESTARTED
+RESTART = "restart"
 # keys of a payload: see the module's docstring
 IGNORED = "ignored"
 QUARANTINED = "quarantined"

@@ -93,7 +93,24 @@ def _started(state: State, event: Event) -> None:
     state.workload = payload.get("workload", state.workload)
     state.ctx = dict(payload.get("ctx", {}))
     state.budget = payload.get("budget")
-    state.waiting[payload["entry"]] = []
+    if (restart := payload.get(e.RESTART)) is not None:
+        state.restart_of = restart["execution_id"]
+    else:
+        state.waiting[payload["entry"]] = []
+
+
+def _reused(state: State, event: Event) -> None:
+    assert event.step is not None
+    state.outcomes[event.step] = event.payload["outcome"]
+    if event.generation is not None:
+        state.generations[event.step] = event.generation
+
+
+def _restarted(state: State, event: Event) -> None:
+    payload = event.payload
+    state.ctx, state.ctx_refs = dict(payload.get("ctx", {})), dict(payload.get(e.CTX_REFS, {}))
+    state.waiting = {step: list(sources) for step, sources in payload["waiting"].items()}
+    state.last = payload.get("last")
 
 
 def _begin(state: State, step: str, generation: int, phase: Any) -> None:
@@ -453,6 +470,8 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.CANCELLED: _ended,
     e.RETRIED: _retried,
     e.DROPPED: _unchanged,
+    e.REUSED: _reused,
+    e.RESTARTED: _restarted,
     e.ISSUED: _issued,
     e.STEP_EXIT: _routes_only,
     e.STEP_SKIPPED: _step_skipped,

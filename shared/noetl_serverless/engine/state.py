@@ -9,6 +9,9 @@ from typing import Any, Literal
 from .assigned import SetValues
 from .events import UNDECIDABLE
 
+# of a stored state: any release can go on with the first; the release before refuses the second
+FIRST_VERSION = 1
+NEWER_VERSION = 2
 # of a step: reported commands, billed ms, money
 Spent = tuple[int, float, float]
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
@@ -215,6 +218,8 @@ class State:
     # what it may spend, and what its steps have spent; counted only if there is a budget
     budget: dict[str, Any] | None = None
     spent: dict[str, Spent] = field(default_factory=dict)
+    # the execution that it goes on with from one of its steps
+    restart_of: str | None = None
 
     def has_timer(self, name: str) -> bool:
         """Whether a timer of that name is set: that of a wait is named as the wait."""
@@ -233,7 +238,7 @@ class State:
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
         parts = (self.waits, self.signals, self.signal_ids, self.paused, self.compensable, self.compensating)
-        return 2 if any(parts) else 1
+        return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
 
     @property
     def quarantined(self) -> bool:
@@ -270,6 +275,7 @@ class State:
             error=self.error,
             budget=self.budget,
             spent=dict(self.spent),
+            restart_of=self.restart_of,
         )
 
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from .canonical import checksum
 from .events import Event
 from .state import State
 
-# the versions of the payloads and of the states that this code writes
+# the version of the payloads that this code writes, and the latest of the states that it reads: see `State.version`
 VERSION = 1
 STATE_VERSION = 2
 FIRST_VERSION = 1

@@ -156,7 +156,7 @@ class _Comparison:
 
     def _parameters(self, was: StepRun, now: StepRun) -> list[Change]:
         """Changes of the step itself, of the workload it reads, and of what it is given."""
-        if was.skipped or now.skipped:
+        if was.skipped or now.skipped or was.reused or now.reused:
             return []
         recorded, plan = self.found.recorded.steps[was.step], self.found.plan.steps[was.step]
         changes = parameter_changes(recorded, plan)

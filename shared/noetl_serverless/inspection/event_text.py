@@ -103,6 +103,9 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
         case e.LOOP_DONE:
             error = f": {error_text(payload['error'])}" if payload.get("error") else ""
             return f"the loop ends with status {payload['status']}{error}"
+        case e.REUSED:
+            of = payload["of"]
+            return f"its result is reused: it ended at event {of['seq']} of execution {of['execution_id']}"
         case e.STEP_SKIPPED:
             return f"is skipped: {payload.get('reason')}"
         case e.WAIT_STARTED:

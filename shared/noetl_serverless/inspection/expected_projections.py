@@ -95,6 +95,7 @@ def _execution(state: State, log: list[Event]) -> Row:
         "version": origin.get("version"),
         "plan_hash": origin.get("plan"),
         "parent": state.parent,
+        **({"restart_of": state.restart_of} if state.restart_of is not None else {}),
         "depth": state.depth,
         "status": STATUS[state.status],
         "head": max((event.seq for event in log), default=0),

@@ -30,10 +30,11 @@ def explain(
 ) -> Json:
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
-    {execution_id, status, error, warnings, quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}],
-    steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a chain is a list of {seq, at,
-    event, step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the
-    playbook names, if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    {execution_id, restarted_from, status, error, warnings, quarantined, dropped, retried: [{since, until}],
+    waits: [{for, step, ...}], steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a
+    chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
+    `event_text.event_texts` adds. `pool` is what the playbook names, if it does. `called`, of a step that calls tools
+    of the catalog, is [{task, path, version}].
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
     failed}]}; for one step it has all that the log names. `quarantined` is {type, step, generation, command, at} of the
     fact that could not be decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and
@@ -79,6 +80,7 @@ class _Explainer:
         found += [self._not_run(name) for name in steps if name not in ran and name in self.plan.workflow]
         return {
             "execution_id": execution_id,
+            "restarted_from": self.state.restart_of,
             "status": self.trace.status,
             "error": self.trace.error,
             "warnings": self.trace.warnings,
@@ -150,6 +152,8 @@ class _Explainer:
 
     def _causes(self, run: StepRun) -> list[Json]:
         """The ends of the runs that led to it, with the conditions of the arcs that were taken."""
+        if run.reused is not None:
+            return []
         if not run.after:
             return [
                 {"seq": 1, "at": self.log[0].at, "event": e.STARTED, "step": None, "text": "the playbook starts here"}
@@ -157,6 +161,8 @@ class _Explainer:
         found = []
         for source in run.after:
             event = self.routes.get(source)
+            if event is None and self.trace.runs[source].reused is not None:
+                found += event_texts(self.events_by_run[source], self.effects)
             if event is not None:
                 name = split_token_key(source)[0]
                 conditions = [item for item in self._arcs(event, name) if item.target == run.step]
@@ -194,6 +200,10 @@ class _Explainer:
         return {**entry, "asked": documents} if documents else entry
 
     def _verdict(self, run: StepRun, run_events: Sequence[Event]) -> tuple[str, str]:
+        if run.reused is not None:
+            outcome = self.state.outcomes.get(run.step, {}) if run.generation == self._latest(run.step) else {}
+            status = {"ok": "ok", "skipped": "skipped"}.get(outcome.get("status", "ok"), "failed")
+            return status, f"execution {run.reused['execution_id']} has done it, and its result is reused"
         if run.skipped:
             return "skipped", "its admission rules rejected it"
         token = self.state.tokens.get(token_key(run.step, run.generation))
@@ -219,6 +229,9 @@ class _Explainer:
             return "failed", error_text(error) + code_line(last.payload) + attempts
         return "ok", f"it completed{attempts}"
 
+    def _latest(self, step: str) -> int:
+        return self.state.generations.get(step, 0)
+
     def _failed_attempts(self, run_events: Sequence[Event]) -> str:
         """A phrase about the failed attempts of a loop's items."""
         frames = [event for event in run_events if event.type == e.FRAME_COMMITTED]
@@ -239,7 +252,8 @@ class _Explainer:
         if error.get("step") == step and (arrivals or step == self.plan.entry):
             why = f"it could not start: {error_text(error)}"
             return {"step": step, "generation": None, "status": "failed", "why": why, "chain": arrivals}
-        skipped = next((event for event in self.log if event.type == e.STEP_SKIPPED and event.step == step), None)
+        skips = (e.STEP_SKIPPED, e.REUSED)
+        skipped = next((event for event in self.log if event.type in skips and event.step == step), None)
         chain = self._untaken_arcs(step)
         if skipped is not None:
             chain += event_texts([skipped], self.effects)

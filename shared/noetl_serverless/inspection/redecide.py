@@ -176,6 +176,9 @@ class _Redecision:
                 changed["budget"] = dict(self.budget)
             kept = {name: value for name, value in payload.items() if name != "budget"}
             return replace(fact, payload={**kept, **changed})
+        if fact.type == e.RESTARTED:
+            known = {name: sources for name, sources in payload["waiting"].items() if name in self.plan.steps}
+            return fact if known == payload["waiting"] else replace(fact, payload={**payload, "waiting": known})
         if fact.type == e.CHILD_ENDED:
             resumes = self._resumes.get(payload["execution_id"], payload.get("resumes", True))
             return replace(fact, payload={**payload, "resumes": resumes})

@@ -25,6 +25,8 @@ class StepRun:
     loop: dict[str, Any] | None = None
     skipped: bool = False
     route: dict[str, Any] | None = None
+    # of a step that another execution has done: {execution_id, seq} of the event that gave it its outcome
+    reused: dict[str, Any] | None = None
 
     @property
     def set(self) -> dict[str, Any]:
@@ -87,6 +89,13 @@ def _route(found: Trace, arrivals: dict[str, list[str]], route: dict[str, Any]) 
 def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
     payload = event.payload
     match event.type:
+        case e.REUSED if event.generation is not None:
+            run = _begin(found, arrivals, event)
+            run.reused, run.skipped = payload["of"], payload["outcome"]["status"] == "skipped"
+        case e.RESTARTED:
+            reused = {run.step: key for key, run in found.runs.items()}
+            for target, sources in payload["waiting"].items():
+                arrivals[target] = [reused[source] for source in sources if source in reused]
         case e.ISSUED if payload["kind"] != "frame":
             run = _begin(found, arrivals, event)
             run.scope = run.scope or payload.get("scope", {})

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from ..commands.issued_command import LeaseTerms, command_of, digest_of
+from ..engine.state import FIRST_VERSION
 from ..errors import InvalidPlaybook
 from ..limits import AHEAD_BYTES
 from ..ports import EventStore
@@ -102,7 +103,8 @@ def _pipelined(
     # not for a redelivered command: if the worker ran ahead of it, a later command that kills the worker would count
     # against this one
     is_only_command = lease.delivery == 1 and list(state.commands) == [lease.command_id]
-    if not is_only_command or state.is_suspended:
+    # nor for a state that a worker of an earlier release may not be able to read
+    if not is_only_command or state.is_suspended or state.version > FIRST_VERSION:
         return {"order": digest}
     snapshot = orjson.dumps(state.snapshot())
     if max(len(orjson.dumps(state.workload)), len(snapshot)) > AHEAD_BYTES:

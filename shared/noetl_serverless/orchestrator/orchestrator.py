@@ -7,8 +7,9 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine import events as e
 from ..engine.decide import reason_to_ignore
@@ -49,10 +50,14 @@ from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
 from .signals import check_signal, validated_signal
-from .start import Started, new_root, repeated_start, validated_payload, with_schedule
+from .start import Started, new_root, repeated_start, request_hash, validated_payload, with_schedule
 from .transition import Transition
 
+if TYPE_CHECKING:
+    from .restart import Restarted
+
 logger = logging.getLogger(__name__)
+
 
 # attempts of a start whose id or key another start takes first, of the same principal or of another
 MAX_START_ATTEMPTS = 3
@@ -86,6 +91,7 @@ class Orchestrator:
         self._notifications = notifications
         self._clock = clock
         self._register = register
+        self._results = results
         payloads = Payloads(results)
         self._claims = Claims(event_store, playbooks)
         self._handover = Handover(self._claims)
@@ -154,14 +160,76 @@ class Orchestrator:
         new = new_root(entry, plan, payload, self._clock(), key, principal, origin)
         transition = Transition(new.execution, plan)
         transition.apply(new.fact)
-        announce(new.execution.execution_id)
-        try:
-            result = await self._commits.write([transition.to_commit(new.row)])
-        except UnstorableCommit as error:
-            raise InvalidRequest(f"the execution cannot be stored: {error}") from error
-        if not result.committed:
+        if not await self._write_start(transition, new.row, announce):
             return None
         return Started(new.execution.execution_id, sum(event.type == e.ISSUED for event in transition.events))
+
+    async def _write_start(self, transition: Transition, row: dict[str, Any], announce: Callable[[str], None]) -> bool:
+        """Whether it is started; not if its id or its key is taken."""
+        announce(transition.execution.execution_id)
+        try:
+            result = await self._commits.write([transition.to_commit(row)])
+        except UnstorableCommit as error:
+            raise InvalidRequest(f"the execution cannot be stored: {error}") from error
+        return bool(result.committed)
+
+    async def restart(
+        self,
+        execution_id: str,
+        events: Sequence[Event],
+        workload: Mapping[str, Any],
+        *,
+        step: str | None = None,
+        version: int | Literal["latest"] | None = None,
+        payload: dict[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        principal: Mapping[str, Any] | None = None,
+        dry_run: bool = False,
+        announce: Callable[[str], None] = lambda execution_id: None,
+    ) -> Restarted:
+        """Start an execution that goes on with one that has ended, whose log and workload are given, from `step`, by
+        default from what has failed or was under way; in the same version of its playbook by default. The other
+        parameters are as in `start`; with `dry_run` nothing is started. Raises NotFound, InvalidRequest, and Conflict
+        for an execution that cannot be restarted, and for a key that has started something else."""
+        # restarts are rare, and a cold start does not need them
+        from ..inspection.restart import restart
+        from .restart import Restarted, check_results, restart_transition
+
+        origin = next((event.payload for event in events if event.seq == 1), None)
+        if origin is None:
+            raise NotFound(f"there is no execution {execution_id}")
+        wanted = origin["version"] if version is None else None if version == "latest" else version
+        recorded = await self._playbooks.plan(origin["plan"])
+        changes = payload or {}
+        request = ("restart", execution_id, step)
+        for _ in range(MAX_START_ATTEMPTS):
+            key: str | None = None
+            if idempotency_key is not None:
+                found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
+                key_or_start = find_start(found, idempotency_key, principal)
+                if isinstance(key_or_start, IdempotentStart):
+                    earlier = repeated_start(key_or_start, origin["path"], wanted, changes, restart=request)
+                    entry = await self._playbooks.entry(origin["path"], key_or_start.version)
+                    plan = await self._playbooks.plan(entry.hash)
+                    again = restart(execution_id, events, workload, recorded, plan, step)
+                    return Restarted(earlier.execution_id, entry.version, again, replayed=True)
+                key = key_or_start
+            entry = await self._playbooks.entry(origin["path"], wanted)
+            plan = await self._playbooks.plan(entry.hash)
+            goes_on = restart(execution_id, events, workload, recorded, plan, step)
+            if goes_on.references and self._results is not None:
+                await check_results(goes_on, self._results(), datetime.fromtimestamp(self._clock() / 1000, UTC))
+            hashed = request_hash(entry.path, entry.version, validated_payload(changes), *request) if key else None
+            keys = {"idempotency_key": key, "request_hash": hashed}
+            transition, row = restart_transition(
+                goes_on, entry, plan, workload, changes, self._clock(), keys, principal
+            )
+            if dry_run:
+                return Restarted(None, entry.version, goes_on)
+            if await self._write_start(transition, row, announce):
+                issued = sum(event.type == e.ISSUED for event in transition.events)
+                return Restarted(transition.execution.execution_id, entry.version, goes_on, issued)
+        raise Unavailable("the id of the execution is already in use; try again")
 
     async def state(self, execution_id: str) -> State:
         """The current state of an execution; raises NotFound."""

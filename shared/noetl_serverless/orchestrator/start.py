@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,8 +55,8 @@ def new_root(
     schema."""
     id = execution_id(at, secrets.token_hex(8))
     validated = validated_payload(payload)
-    request_hash = _hash(entry.path, entry.version, validated, origin) if idempotency_key else None
-    keys = {"idempotency_key": idempotency_key, "request_hash": request_hash}
+    hashed = request_hash(entry.path, entry.version, validated, *_parent(origin)) if idempotency_key else None
+    keys = {"idempotency_key": idempotency_key, "request_hash": hashed}
     return _new_execution(
         id,
         str(entry.catalog_id),
@@ -79,11 +79,15 @@ def repeated_start(
     version: int | None,
     payload: Mapping[str, Any],
     origin: Mapping[str, str] | None = None,
+    restart: Sequence[Any] = (),
 ) -> Started:
     """The execution that this key has started before. `version` None matches whichever version was the latest then.
-    Raises Conflict if the earlier request was a different one."""
+    `restart`: what else a request for a restart gives. Raises Conflict if the earlier request was a different one."""
     is_other_version = version is not None and version != earlier.version
-    if is_other_version or earlier.request_hash != _hash(path, earlier.version, validated_payload(payload), origin):
+    more = (*_parent(origin), *restart)
+    if is_other_version or earlier.request_hash != request_hash(
+        path, earlier.version, validated_payload(payload), *more
+    ):
         raise Conflict(
             f"this Idempotency-Key has started execution {earlier.execution_id} with another playbook or payload; "
             "use a new key"
@@ -110,10 +114,14 @@ def with_schedule(declared: Mapping[str, Any], payload: dict[str, Any], schedule
     return {**payload, "schedule": {**given, **values}} if values else payload
 
 
-def _hash(path: str, version: int, payload: Any, origin: Mapping[str, str] | None) -> str:
-    parent = (origin or {}).get(e.PARENT)
-    request = [path, version, payload, *([parent] if parent else [])]
-    return hashlib.sha256(orjson.dumps(request, option=orjson.OPT_SORT_KEYS)).hexdigest()
+def _parent(origin: Mapping[str, str] | None) -> list[str]:
+    """What a request names as its parent, if anything."""
+    return [origin[e.PARENT]] if origin and origin.get(e.PARENT) else []
+
+
+def request_hash(path: str, version: int, payload: Any, *more: Any) -> str:
+    """Identifies what a request starts; `more`: its parent, or what else a request for a restart gives."""
+    return hashlib.sha256(orjson.dumps([path, version, payload, *more], option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
 def new_child(parent: LoadedExecution, started: Event, plan: Plan, payload: Mapping[str, Any]) -> NewExecution:

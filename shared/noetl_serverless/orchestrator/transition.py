@@ -13,6 +13,7 @@ from ..engine import events as e
 from ..engine.decide import advance, reason_to_ignore
 from ..engine.error import bounded
 from ..engine.events import Event
+from ..engine.evolve import apply as evolve_in_place
 from ..engine.evolve import evolve
 from ..engine.state import State
 from ..limits import WEIGHT
@@ -87,6 +88,15 @@ class Transition:
             return
         if inbox_id is None:
             self.issued.update({event.command_id or "": event.payload for event in decisions if event.type == e.ISSUED})
+
+    def append(self, facts: Iterable[Event]) -> None:
+        """Append facts of which nothing follows, however many."""
+        self.state = self.state.copy()
+        for fact in facts:
+            numbered = fact.numbered(self.head + 1)
+            self._record(AppliedFact(fact))
+            evolve_in_place(self.state, numbered)
+            self._append(numbered)
 
     def quarantine_unread(self, fact: Event) -> None:
         """Put the execution into quarantine because its state cannot be read. Whether `fact` fits the state is unknown:

@@ -144,6 +144,14 @@ class PostgresEventStore(EventStore):
 
     def _statement(self, commits: Sequence[ExecutionCommit], rows: Rows) -> tuple[str, dict[str, str]]:
         params = _params(commits, rows)
+        # an execution that goes on with another one is opened by a commit of its own, which drops nothing
+        restarts = [
+            {"id": commit.execution.execution_id, "restart_of": commit.new_row["restart_of"]}
+            for commit in commits
+            if commit.new_row is not None and commit.new_row.get("restart_of") is not None
+        ]
+        if restarts:
+            return self._sql["commit_restarting"], {**params, "restarts": _json(restarts)}
         dropped = [
             {"id": commit.execution.execution_id, "command": command} for commit in commits for command in commit.drops
         ]
@@ -268,7 +276,8 @@ class PostgresEventStore(EventStore):
         return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
 
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
-        """Whether `ancestor` has started this execution, directly or through others; archived ones count, too."""
+        """Whether `ancestor`, or an execution that it goes on with, has started this execution, directly or through
+        others, or `ancestor` goes on with it; archived ones count, too."""
         return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(ancestor)))
 
     async def ensure_partitions(self) -> None:

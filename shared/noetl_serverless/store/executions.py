@@ -16,6 +16,8 @@ from .recorded import RecordedEvent
 
 RUNNING, COMPLETED, FAILED, CANCELLED = "RUNNING", "COMPLETED", "FAILED", "CANCELLED"
 ENDED = frozenset({COMPLETED, FAILED, CANCELLED})
+# how many of those that go on with one execution are listed
+MAX_RESTARTS = 100
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -38,6 +40,8 @@ class Execution:
     finished: int
     # who or what started it
     principal: dict[str, Any] | None = None
+    # the execution that it goes on with
+    restart_of: int | None = None
     # whether it was read from the archive; in a list it then has no result, error and principal
     archived: bool = False
     # only from `get`: the warnings of its end, and whether it is in quarantine
@@ -150,6 +154,11 @@ class Executions:
         """Raises NotFound."""
         rows = await self._database.rows(self._sql["get"], execution_id=execution_id)
         return Execution(**_one(rows, execution_id))
+
+    async def restarts(self, execution_id: int) -> list[int]:
+        """The executions that go on with this one, the oldest first, at most MAX_RESTARTS."""
+        rows = await self._database.run(self._sql["restarts"], execution_id=execution_id, limit=MAX_RESTARTS)
+        return [row[0] for row in rows]
 
     async def initial(self, execution_id: int) -> dict[str, Any]:
         """What it was started with: the workload, and under the key ctx the initial ctx, if any; raises NotFound."""

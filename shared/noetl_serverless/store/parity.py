@@ -22,7 +22,8 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "result_ref": ("key",),
 }
 OF_EXECUTION = (
-    *("path", "version", "plan_hash", "parent", "parent_execution_id", "depth", "status", "head", "result", "error"),
+    *("path", "version", "plan_hash", "parent", "parent_execution_id", "restart_of", "depth", "status", "head"),
+    *("result", "error"),
     *("created_at", "ended_at"),
 )
 # compared only if the first event has them: they may have been kept in the row alone
@@ -88,6 +89,7 @@ def _execution(
     key = {"execution_id": execution_id}
     expected = {**of_log.execution, "head": max(event.seq for event in events)}
     expected["parent_execution_id"] = (expected["parent"] or {}).get("execution_id")
+    expected.setdefault("restart_of", None)
     if stored_row is None:
         return [Difference("execution", key, None, {name: plain(expected[name]) for name in OF_EXECUTION})]
     row = {name: plain(stored_row[name]) for name in OF_EXECUTION}

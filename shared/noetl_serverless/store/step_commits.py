@@ -26,15 +26,17 @@ class _Commit:
     answer: asyncio.Future[CommitResult]
 
     def fits(self, others: Sequence[_Commit]) -> bool:
-        """Whether one statement can write it with the others: it names one worker, and each execution once. One that
-        is larger than a batch goes by itself."""
+        """Whether one statement can write it with the others: it names one worker, each execution once, and one version
+        of states. One that is larger than a batch goes by itself."""
         if not others:
             return True
         calls = (self, *others)
         workers = {call.worker for call in calls} - {None}
         leases = {call.lease_seconds for call in calls} - {None}
         ids = [step.execution_id for call in calls for step in call.steps]
-        return len(workers) <= 1 and len(leases) <= 1 and len(set(ids)) == len(ids) <= MAX_STEPS
+        versions = {step.version for call in calls for step in call.steps}
+        is_uniform = max(len(workers), len(leases), len(versions)) <= 1
+        return is_uniform and len(set(ids)) == len(ids) <= MAX_STEPS
 
 
 class StepCommits:

@@ -19,8 +19,6 @@ from .shares import playbook_of
 
 # events with rows of their own beside a command's: see `projections.project`
 _WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, e.FRAME_COMMITTED})
-# the version of the states that it writes
-PLAIN = 1
 # SQLSTATE of `noetl.advance`: a fence is not valid, and nothing was written
 INVALID_FENCE = "NO001"
 ADVANCE = Prepared(
@@ -44,6 +42,11 @@ class Step:
         return int(self.commit.execution.execution_id)
 
     @property
+    def version(self) -> int:
+        """The version of the state."""
+        return self.commit.execution.state.version
+
+    @property
     def is_alone(self) -> bool:
         """Whether the execution waits for nothing but the command that is issued."""
         state = self.commit.execution.state
@@ -60,6 +63,9 @@ def steps_of(
         workers.add(claimant.worker)
     # of two starts with one key in one call, the first one given is to win
     if len(workers) > 1 or sum(commit.new_row is not None for commit in commits) > 1:
+        return None
+    # one statement writes states of one version
+    if len({commit.execution.state.version for commit in commits}) > 1:
         return None
     for commit in commits:
         if not _is_plain(commit):
@@ -87,14 +93,14 @@ def _is_plain(commit: ExecutionCommit) -> bool:
     state = commit.execution.state
     ends = state.ended
     if commit.new_row is not None:
-        is_alone = not commit.closes and commit.new_row.get("parent_execution_id") is None and commit.writes_snapshot
+        is_linked = any(commit.new_row.get(name) is not None for name in ("parent_execution_id", "restart_of"))
+        is_alone = not commit.closes and not is_linked and commit.writes_snapshot
     else:
         is_alone = len(commit.closes) == 1 and commit.worker is not None and (commit.writes_snapshot or not ends)
     return (
         is_alone
         and state.paused is None
         and commit.pause is None
-        and (state.version == PLAIN or not commit.writes_snapshot)
         and ends == (commit.ended_at_ms is not None)
         and commit.quarantine is None
         and not (commit.refs or commit.consumed or commit.inbox_facts or commit.drops or commit.reissued)
@@ -121,7 +127,7 @@ def parameters(steps: Sequence[Step], worker: str | None, lease_seconds: float) 
         prepared.texts([state.status.upper() for state in states]),
         prepared.int4s([len(state.outcomes) for state in states]),
         prepared.texts([orjson.dumps(c.execution.state.snapshot()) if c.writes_snapshot else None for c in commits]),
-        prepared.int2(PLAIN),
+        prepared.int2(states[0].version),
         prepared.texts([None if result is None else orjson.dumps(result) for result in results]),
         prepared.texts([None if error is None else orjson.dumps(error) for error in errors]),
         prepared.float8s([commit.ended_at_ms for commit in commits]),

@@ -224,10 +224,20 @@ class MemoryEventStore(EventStore):
         )
 
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
-        execution = self.executions.get(execution_id)
-        if execution is None or execution.parent_id is None:
+        if execution_id == ancestor:
             return False
-        return execution.parent_id == ancestor or await self.is_descendant(execution.parent_id, ancestor)
+        line = {ancestor}
+        while (goes_on := self.executions.get(ancestor)) is not None and goes_on.restart_of is not None:
+            ancestor = goes_on.restart_of
+            line.add(ancestor)
+        if execution_id in line:
+            return True
+        execution = self.executions.get(execution_id)
+        while execution is not None and execution.parent_id is not None:
+            if execution.parent_id in line:
+                return True
+            execution = self.executions.get(execution.parent_id)
+        return False
 
     async def running_children(self, execution_id: str) -> list[str]:
         return running_children(self.executions, execution_id)
@@ -329,6 +339,7 @@ class MemoryEventStore(EventStore):
                 loaded=commit.execution,
                 workload=stored_form(commit.new_row["workload"]),
                 parent_id=commit.new_row["parent_execution_id"],
+                restart_of=commit.new_row.get("restart_of"),
                 idempotency_key=commit.new_row.get("idempotency_key"),
                 request_hash=commit.new_row.get("request_hash"),
                 created_at=commit.new_row["at"],

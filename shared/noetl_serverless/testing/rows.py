@@ -45,6 +45,8 @@ class ExecutionRow:
     error: Any = None
     ended_at: int | None = None
     is_paused: bool = False
+    # the execution that it goes on with
+    restart_of: str | None = None
     events: list[Event] = field(default_factory=list)
     # step, generation; the frames also by their first item
     stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)

@@ -206,6 +206,52 @@ async def test_a_child_s_results_stay_while_its_parent_runs(harness: ArchiveHarn
     assert (await harness.user.get(f"/api/executions/{parent}")).status == 404
 
 
+async def restarted(harness: ArchiveHarness, id: str) -> tuple[str, dict[str, Any]]:
+    """An execution that goes on with this one from its last step, and its command."""
+    answer = await harness.user.post(f"/api/executions/{id}/restart", {"from": "second"})
+    assert answer.status == 200, answer.body
+    [command] = await harness.hands.claim()
+    return str(answer.json["execution_id"]), command
+
+
+async def test_results_stay_while_an_execution_that_goes_on_with_theirs_runs(harness: ArchiveHarness) -> None:
+    old = await harness.run("demo/two")
+    first, command = await restarted(harness, old)
+    await harness.hands.report(command, data=1)
+    second, command = await restarted(harness, first)
+    other, other_command = await restarted(harness, old)
+    for id in (old, first, second, other):
+        await stored(harness, id, "a")
+    at_once = harness.retention(result_ttl_days=1e-9, retention_days=1e-9)
+    await harness.do_tasks(at_once, "results", "expire")
+    assert [len(results_of(harness, id)) for id in (old, first, second, other)] == [1, 1, 1, 1]
+    await harness.hands.report(other_command, data=1)
+    await asyncio.sleep(0.01)
+    await harness.do_tasks(at_once, "results", "expire")
+    assert [len(results_of(harness, id)) for id in (old, first, second, other)] == [1, 1, 1, 0]
+    await harness.hands.report(command, data=1)
+    await asyncio.sleep(0.01)
+    await harness.do_tasks(at_once, "results")
+    assert [len(results_of(harness, id)) for id in (old, first, second)] == [0, 0, 0]
+    await harness.do_tasks(at_once, "expire")
+    for id in (old, first, second, other):
+        assert (await harness.user.get(f"/api/executions/{id}")).status == 404
+
+
+async def test_an_archived_execution_is_restarted_from_its_archive(harness: ArchiveHarness) -> None:
+    old = await harness.run("demo/two")
+    await harness.archive()
+    new, command = await restarted(harness, old)
+    await harness.hands.report(command, data=1)
+    assert (await harness.user.get(f"/api/executions/{old}")).json["restarts"] == [new]
+    await harness.archive()
+    entry = (await harness.user.get(f"/api/executions/{new}")).json
+    assert (entry["archived"], entry["restarted_from"]) == (True, old)
+    assert (await harness.user.get("/api/replay/validate", execution_id=new)).json["differences"] == []
+    listed = {it["execution_id"]: it["restarted_from"] for it in (await harness.user.get("/api/executions")).json}
+    assert listed == {old: None, new: old}
+
+
 async def test_an_archived_child_is_still_its_parent_s(harness: ArchiveHarness) -> None:
     parent, child, last = await parent_and_child(harness)
     await harness.archive()

@@ -87,6 +87,29 @@ async def test_a_start_whose_answer_is_lost_is_one_start_with_a_key(
     assert harness.findings() == []
 
 
+async def test_a_restart_whose_answer_is_lost_is_one_restart_with_a_key(
+    harness: Harness, plane: Plane, wire: CutWire
+) -> None:
+    """As one whose process dies before it can answer."""
+    old = await harness.start("t/fork")
+    (command,) = await plane.claim()
+    boom = {"kind": "tool", "code": "boom", "message": "it broke", "retryable": False}
+    await plane.report(done(command, status="error", error=boom))
+    log = await harness.events(old)
+
+    async def restart() -> Any:
+        return await plane.orchestrator.restart(old, log, {}, idempotency_key="k")
+
+    before_commit(plane, wire)
+    await lose(plane, wire, restart)
+    again = await restart()
+    assert again.replayed
+    assert await plane.log.is_descendant(old, again.execution_id)
+    assert len(await harness.events(again.execution_id, e.RESTARTED)) == 1
+    assert [found.command_id for found in await plane.claim()] == ["a#1"]
+    assert harness.findings() == []
+
+
 async def test_a_report_whose_answer_is_lost_counts_once_and_what_it_brought_is_found(
     harness: Harness, plane: Plane, wire: CutWire
 ) -> None:

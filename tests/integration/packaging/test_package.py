@@ -41,7 +41,7 @@ HEAVY = (
 IMPORTED = {
     "control_plane": (540, 23_300),
     "gateway": (445, 11_500),
-    "reconciler": (345, 9_900),
+    "reconciler": (360, 10_100),
     "worker": (460, 12_250),
     "worker_data": (460, 12_250),
 }

@@ -20,7 +20,8 @@ MS = "(extract(epoch FROM {0}) * 1000)::bigint"
 SQL = f"""
 SELECT 'execution', concat_ws('/', execution_id), json_build_object(
     'catalog_id', catalog_id::text, 'path', path, 'version', version, 'plan_hash', plan_hash,
-    'parent_id', parent_execution_id::text, 'parent', parent, 'depth', depth, 'status', status, 'head', head,
+    'parent_id', parent_execution_id::text, 'restart_of', restart_of::text,
+    'parent', parent, 'depth', depth, 'status', status, 'head', head,
     'folded', folded, 'finished', finished, 'state', state, 'workload', workload, 'principal', principal,
     'result', result, 'error', error, 'idempotency_key', idempotency_key, 'request_hash', request_hash,
     'created_at', {MS.format("created_at")}, 'ended_at', {MS.format("ended_at")}) FROM noetl.execution
@@ -99,6 +100,7 @@ def _executions(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
                 "version": case.version,
                 "plan_hash": case.plan_hash,
                 "parent_id": kept.parent_id,
+                "restart_of": kept.restart_of,
                 "parent": case.parent,
                 "depth": case.depth,
                 "status": kept.status,

@@ -19,7 +19,7 @@ from noetl_serverless.store.worker_role import create_worker_role, lock_worker_r
 PASSWORD = "one-of-its-own"
 DENIED, WRONG_KIND, OF_A_VIEW = "42501", "42809", "55000"
 READ = {
-    "archived": {"execution_id", "parent_execution_id"},
+    "archived": {"execution_id", "parent_execution_id", "restart_of"},
     "catalog": {
         *("catalog_id", "content", "created_at", "deleted_at", "hash", "kind", "meta", "path", "payload", "version"),
     },
@@ -36,7 +36,7 @@ READ = {
             "path",
             "plan_hash",
         ),
-        *("principal", "state", "state_version", "version", "workload"),
+        *("principal", "restart_of", "state", "state_version", "version", "workload"),
     },
     "stage": {"execution_id", "generation", "seq", "step"},
 }

@@ -21,6 +21,8 @@ def test_events_are_stored_under_these_names() -> None:
         "execution.cancelled",
         "execution.retried",
         "execution.dropped",
+        "step.reused",
+        "execution.restarted",
     } == e.FACTS
     assert {
         "command.issued",

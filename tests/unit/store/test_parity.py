@@ -26,7 +26,7 @@ def stored(log: list[Event], **changed: Any) -> StoredRows:
     """What a store would hold of the log; `changed` of the execution's row."""
     said = expected_projections("7", log)
     workload = log[0].payload["workload"]
-    row: dict[str, Any] = {**said.execution, "parent_execution_id": None, "workload": workload}
+    row: dict[str, Any] = {**said.execution, "parent_execution_id": None, "restart_of": None, "workload": workload}
     row |= {"folded": log[-1].seq, "state": orjson.loads(orjson.dumps(fold("7", log).snapshot())), **changed}
     results = [{**one, "expires_at": NOW if one["expires_at"] else None} for one in said.results]
     return StoredRows(
@@ -100,7 +100,14 @@ def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
     run = Run(LOOP)
     del run.log[0].payload["workload"]
     said = expected_projections("7", run.log, {"x": 1})
-    row = {**said.execution, "parent_execution_id": None, "workload": {"x": 1}, "folded": 0, "state": {}}
+    row = {
+        **said.execution,
+        "parent_execution_id": None,
+        "restart_of": None,
+        "workload": {"x": 1},
+        "folded": 0,
+        "state": {},
+    }
     row |= {"folded": 2, "state": orjson.loads(orjson.dumps(said.state.snapshot()))}
     assert (
         found(run.log, StoredRows(execution=row, commands=said.commands, stages=[], frames=[], results=[], now=NOW))

@@ -128,6 +128,10 @@ def show_(
         echo(f"started by {starter}")
     if entry.get("parent_execution_id"):
         echo(f"a sub-playbook of execution {entry['parent_execution_id']}")
+    if entry.get("restarted_from"):
+        echo(f"goes on with execution {entry['restarted_from']}")
+    if restarts := entry.get("restarts"):
+        echo(f"restarted as execution {', '.join(restarts)}")
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
     show(progress.steps(now, whole=whole))
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):

@@ -98,6 +98,8 @@ def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
 
 def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterator[tuple[str, str]]:
     yield f"execution {document['execution_id']}: {document['status']}", "bold"
+    if document.get("restarted_from"):
+        yield f"goes on with execution {document['restarted_from']}", "dim"
     if document["quarantined"]:
         for text in quarantine(document["execution_id"], document["error"]):
             yield f"  {text}", "red"

@@ -88,13 +88,23 @@ def run(
                 echo(warning)
         execution_id = client.execute(path, version, values)
         if no_wait:
-            _print_started(execution_id, as_json)
+            print_started(execution_id, as_json)
             return
-        try:
-            outcome = watch(client, execution_id, quiet=as_json)
-        except KeyboardInterrupt:
-            echo(f"stopped watching; to cancel the execution on a running stack, run: noetls cancel {execution_id}")
-            raise
+        outcome = watch_to_end(client, execution_id, quiet=as_json)
+    end_with(outcome, as_json=as_json)
+
+
+def watch_to_end(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
+    """As `watch`; whoever interrupts it reads how to cancel the execution."""
+    try:
+        return watch(client, execution_id, quiet=quiet)
+    except KeyboardInterrupt:
+        echo(f"stopped watching; to cancel the execution on a running stack, run: noetls cancel {execution_id}")
+        raise
+
+
+def end_with(outcome: dict[str, Any], *, as_json: bool) -> None:
+    """Print what `watch` has returned; the exit status is 1 unless the execution has completed."""
     if as_json:
         print_json(outcome)
     else:
@@ -211,7 +221,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress) -> None:
         live.refresh()
 
 
-def _print_started(execution_id: str, as_json: bool) -> None:
+def print_started(execution_id: str, as_json: bool) -> None:
     if as_json:
         nothing: dict[str, Any] = {
             "result": None,

@@ -121,6 +121,7 @@ class ExecutionEntry(AnswerModel):
     result: Any = Field(description='{"data": ...} for an inline result, {"ref": ...} for a reference to a stored one.')
     error: Any
     parent_execution_id: str | None
+    restarted_from: str | None = Field(description="Execution that it goes on with.")
     principal: dict[str, Any] | None = Field(
         description='Principal that started it, {"kind": ..., "name": ...}; sub-playbooks inherit it.'
     )
@@ -148,6 +149,7 @@ def entry_fields(execution: Execution, now: datetime) -> dict[str, Any]:
         "result": execution.result,
         "error": execution.error,
         "parent_execution_id": None if parent is None else str(parent),
+        "restarted_from": None if execution.restart_of is None else str(execution.restart_of),
         "principal": execution.principal,
         "archived": execution.archived,
     }
@@ -280,6 +282,7 @@ class ExecutionDetail(ExecutionEntry):
     origin: Origin | None
     warnings: list[ExecutionWarning] = Field(description="Warnings about a completed execution.")
     quarantined: bool = Field(description="Whether it is in quarantine: the engine could not continue it.")
+    restarts: list[str] = Field(description="Executions that go on with this one, oldest first.")
     events: list[EventEntry] = Field(description="Latest events, newest first.")
     events_included: bool
     events_endpoint: str
@@ -383,6 +386,35 @@ class Rerun(RequestModel):
         validation_alias=AliasChoices("payload", "workload"),
         description="Values merged into the input of the first run.",
     )
+
+
+class Restart(RequestModel):
+    step: str | None = Field(
+        default=None,
+        alias="from",
+        max_length=500,
+        description="Step to restart from; by default the step that failed, or the steps that were under way.",
+    )
+    version: int | Literal["latest"] | None = Field(
+        default=None, description="Version of the playbook to go on with; by default the version that ran."
+    )
+    payload: dict[str, Any] = Field(
+        default_factory=dict,
+        validation_alias=AliasChoices("payload", "workload"),
+        description="Values merged into the workload; those under `ctx` are set in ctx.",
+    )
+    dry_run: bool = Field(default=False, description="Show what would be reused and what would run, and start nothing.")
+
+
+class Restarted(AnswerModel):
+    execution_id: str | None = Field(description="The new execution; null for a dry run.")
+    restarted_from: str
+    version: int
+    restart_from: list[str] = Field(alias="from", description="Steps that it restarts from.")
+    reused: list[str] = Field(description="Steps that stay done: their results are reused.")
+    again: list[str] = Field(description="Steps that had begun and run again, those that it restarts from first.")
+    warnings: list[str]
+    commands_generated: int
 
 
 class ManifestPart(AnswerModel):

@@ -83,6 +83,7 @@ async def detail(call: Call) -> ExecutionDetail:
         origin=None if origin is None else Origin.model_validate(origin),
         warnings=execution.warnings or [],
         quarantined=execution.quarantined,
+        restarts=[str(id) for id in await call.services.executions.restarts(execution_id)],
         events=events,
         events_included=query.include_events,
         events_endpoint=f"/api/executions/{execution_id}/events",

@@ -96,7 +96,7 @@ WHERE archive_id IN (
     WHERE kind = 'archive' AND status = 'registered' AND purged_at IS NOT NULL AND ended_at < :cutoff
     ORDER BY archive_id LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED)
   AND NOT EXISTS (
-    SELECT FROM noetl.archived a WHERE a.archive_id = b.archive_id AND NOT noetl.settled(a.parent_execution_id, :cutoff))
+    SELECT FROM noetl.archived a WHERE a.archive_id = b.archive_id AND NOT noetl.settled(a.execution_id, :cutoff))
 RETURNING archive_id;
 
 -- expiring: batches that still have something to delete

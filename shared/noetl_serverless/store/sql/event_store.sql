@@ -19,6 +19,10 @@ SELECT noetl.commit_limited(
 
 -- startable: limited commands that may begin now, and when a rate lets the next one begin
 SELECT noetl.startable(CAST(:limit AS integer));
+-- commit_restarting: the same where an execution is opened that goes on with another one
+SELECT noetl.commit_restarting(
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json, :restarts::json);
 
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
@@ -127,8 +131,15 @@ WHERE q.execution_id = :id;
 -- running_children: the running executions that an execution has started
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
--- is_descendant: whether an execution is among those that another has started, directly or through others
-WITH RECURSIVE up AS (
+-- is_descendant: whether an execution is among those that another, or one that this goes on with, has started, directly or through others, or is one of the latter
+WITH RECURSIVE line AS (
+    SELECT CAST(:above AS bigint) AS id
+    UNION
+    SELECT coalesce(
+        (SELECT e.restart_of FROM noetl.execution e WHERE e.execution_id = line.id),
+        (SELECT a.restart_of FROM noetl.archived a WHERE a.execution_id = line.id))
+    FROM line WHERE line.id IS NOT NULL
+), up AS (
     SELECT CAST(:id AS bigint) AS id
     UNION
     SELECT coalesce(
@@ -136,7 +147,7 @@ WITH RECURSIVE up AS (
         (SELECT a.parent_execution_id FROM noetl.archived a WHERE a.execution_id = up.id))
     FROM up WHERE up.id IS NOT NULL
 )
-SELECT 1 FROM up WHERE id = :above AND id <> :id;
+SELECT 1 FROM up JOIN line USING (id) WHERE CAST(:id AS bigint) <> CAST(:above AS bigint) LIMIT 1;
 
 -- pending_work: which kinds of work are waiting
 SELECT

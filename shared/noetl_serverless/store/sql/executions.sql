@@ -1,12 +1,12 @@
 -- entries: executions in the database and in the archive, the newest first, ending with the one that reaches the byte limit; and whether there are more
-SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.status, x.result, x.error, x.head,
+SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.restart_of, x.status, x.result, x.error, x.head,
     x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived, x.place < x.found AS more
 FROM (
     SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY execution_id DESC) AS place,
         sum(bytes) OVER (ORDER BY execution_id DESC) - bytes AS before
     FROM (SELECT *, coalesce(octet_length(result::text), 0) + coalesce(octet_length(error::text), 0) AS bytes FROM (
-        (SELECT execution_id, catalog_id, path, version, parent_execution_id, status, result, error, head, created_at, ended_at,
-            finished, principal, false AS archived
+        (SELECT execution_id, catalog_id, path, version, parent_execution_id, restart_of, status, result, error, head, created_at,
+            ended_at, finished, principal, false AS archived
         FROM noetl.execution
         -- with a principal, avoid the index of the status: it contains the executions of all principals
         WHERE (CAST(:status AS text) IS NULL
@@ -19,7 +19,7 @@ FROM (
           AND (CAST(:kind AS text) IS NULL OR principal ->> 'kind' = :kind)
         ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
         UNION ALL
-        (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.status, NULL, NULL, a.head,
+        (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.restart_of, a.status, NULL, NULL, a.head,
             a.created_at, a.ended_at, a.finished, NULL, true
         FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
         WHERE b.kind = 'archive' AND b.status = 'registered'
@@ -40,7 +40,7 @@ ORDER BY x.execution_id DESC;
 
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
-    execution.parent_execution_id, execution.status, execution.result, execution.error, execution.head,
+    execution.parent_execution_id, execution.restart_of, execution.status, execution.result, execution.error, execution.head,
     execution.created_at, execution.ended_at, catalog.steps, execution.finished, execution.principal, (
         SELECT event.payload -> 'warnings' FROM noetl.event
         WHERE event.execution_id = execution.execution_id AND event.seq = execution.head
@@ -48,6 +48,15 @@ SELECT execution.execution_id, execution.catalog_id, execution.path, execution.v
     EXISTS (SELECT FROM noetl.quarantine WHERE quarantine.execution_id = execution.execution_id) AS quarantined
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
+
+-- restarts: the executions that go on with an execution, the oldest first
+SELECT execution_id FROM (
+    (SELECT execution_id FROM noetl.execution WHERE restart_of = :execution_id
+    ORDER BY execution_id LIMIT CAST(:limit AS integer))
+    UNION
+    (SELECT execution_id FROM noetl.archived WHERE restart_of = :execution_id
+    ORDER BY execution_id LIMIT CAST(:limit AS integer))
+) found ORDER BY execution_id LIMIT CAST(:limit AS integer);
 
 -- initial: what an execution was started with
 SELECT execution.workload, event.payload -> 'ctx' AS ctx

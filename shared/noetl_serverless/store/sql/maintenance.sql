@@ -9,12 +9,12 @@ UPDATE noetl.chore SET due_at = now() + make_interval(secs => :delay) WHERE name
 -- save_position: record how far a task has come
 UPDATE noetl.chore SET position = CAST(:position AS jsonb) WHERE name = :name;
 
--- ended: executions in the order of their ends, each with whether its parent ended no later or is gone
+-- ended: executions in the order of their ends, each with whether its parent and those that go on with it ended no later or are gone
 SELECT execution_id, ended_at, NOT EXISTS (
     SELECT FROM noetl.execution p WHERE p.execution_id = x.parent_execution_id AND (p.ended_at IS NULL OR p.ended_at > x.ended_at)
 ) AND NOT EXISTS (
     SELECT FROM noetl.archived p WHERE p.execution_id = x.parent_execution_id AND p.ended_at > x.ended_at
-) AS topmost
+) AND NOT noetl.is_used_after(x.execution_id, x.ended_at) AS topmost
 FROM (
     SELECT DISTINCT execution_id, parent_execution_id, ended_at FROM (
         (SELECT execution_id, parent_execution_id, ended_at FROM noetl.execution
@@ -27,14 +27,26 @@ FROM (
     ) both_tables
 ) x ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer);
 
--- descendants: an execution and those below it that ended no later than the one that started them
+-- descendants: an execution, those that it goes on with, and those below these that ended no later than the one that started them; none of which others that ended later may use the results
 WITH RECURSIVE family AS (
     SELECT CAST(:id AS bigint) AS execution_id, CAST(:ended AS timestamptz) AS ended_at
     UNION
     SELECT c.execution_id, c.ended_at FROM family f CROSS JOIN LATERAL (
-        SELECT execution_id, ended_at FROM noetl.execution WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+        SELECT execution_id, ended_at FROM (
+            SELECT execution_id, ended_at FROM noetl.execution WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+            UNION ALL
+            SELECT execution_id, ended_at FROM noetl.archived WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+        ) below WHERE NOT noetl.is_used_after(execution_id, CAST(:ended AS timestamptz))
         UNION ALL
-        SELECT execution_id, ended_at FROM noetl.archived WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
+        SELECT o.execution_id, o.ended_at FROM (
+            SELECT restart_of AS id FROM noetl.execution WHERE execution_id = f.execution_id
+            UNION
+            SELECT restart_of FROM noetl.archived WHERE execution_id = f.execution_id
+        ) r CROSS JOIN LATERAL (
+            SELECT execution_id, ended_at FROM noetl.execution WHERE execution_id = r.id
+            UNION ALL
+            SELECT execution_id, ended_at FROM noetl.archived WHERE execution_id = r.id
+        ) o WHERE noetl.settled(o.execution_id, CAST(:ended AS timestamptz) + interval '1 microsecond')
     ) c
 )
 SELECT execution_id FROM family ORDER BY execution_id;

@@ -2,8 +2,8 @@
 SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 
 -- execution: the projected row of an execution; instants in ms
-SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, parent, depth, status, head, folded, state,
-    principal, workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
+SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, restart_of::text, parent, depth, status, head,
+    folded, state, principal, workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
     (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
 FROM noetl.execution WHERE execution_id = :id;
 
@@ -91,25 +91,25 @@ WHERE x.expires_at IS NULL OR x.expires_at > now();
 -- update_execution: set the row of an execution to what the log says; its idempotency key is not in the log and stays
 UPDATE noetl.execution e SET
     path = x.path, version = x.version, plan_hash = x.plan_hash, parent = x.parent,
-    parent_execution_id = (x.parent->>'execution_id')::bigint, depth = x.depth, status = x.status, head = x.head,
+    parent_execution_id = (x.parent->>'execution_id')::bigint, restart_of = x.restart_of, depth = x.depth, status = x.status, head = x.head,
     folded = x.head, state = x.state, state_version = x.state_version,
     principal = coalesce(x.principal, e.principal), workload = coalesce(x.workload, e.workload), result = x.result, error = x.error,
     created_at = to_timestamp(x.created_at / 1000.0), ended_at = to_timestamp(x.ended_at / 1000.0),
     paused_at = to_timestamp(x.paused_at / 1000.0)
 FROM json_to_record(:row::json) AS x(
-    path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
+    path text, version integer, plan_hash text, parent json, restart_of bigint, depth integer, status text, head integer, state json, state_version smallint, principal json,
     workload json, result json, error json, created_at float8, ended_at float8, paused_at float8)
 WHERE e.execution_id = :id;
 
 -- insert_execution: restore the lost row of an execution
 INSERT INTO noetl.execution (
-    execution_id, catalog_id, path, version, plan_hash, parent_execution_id, parent, depth, status, head, folded,
+    execution_id, catalog_id, path, version, plan_hash, parent_execution_id, restart_of, parent, depth, status, head, folded,
     state, state_version, principal, workload, result, error, created_at, ended_at, paused_at)
-SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.parent, x.depth, x.status, x.head,
+SELECT :id, c.catalog_id, x.path, x.version, x.plan_hash, (x.parent->>'execution_id')::bigint, x.restart_of, x.parent, x.depth, x.status, x.head,
     x.head, x.state, x.state_version, x.principal, x.workload, x.result, x.error, to_timestamp(x.created_at / 1000.0),
     to_timestamp(x.ended_at / 1000.0), to_timestamp(x.paused_at / 1000.0)
 FROM json_to_record(:row::json) AS x(
-    path text, version integer, plan_hash text, parent json, depth integer, status text, head integer, state json, state_version smallint, principal json,
+    path text, version integer, plan_hash text, parent json, restart_of bigint, depth integer, status text, head integer, state json, state_version smallint, principal json,
     workload json, result json, error json, created_at float8, ended_at float8, paused_at float8)
 JOIN noetl.catalog c ON c.path = x.path AND c.version = x.version
 RETURNING execution_id;
@@ -126,8 +126,16 @@ SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id O
 -- playbook: the text of the version that ran
 SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
 
--- result_bytes: the size of the result that an execution has registered under a key
-SELECT bytes FROM noetl.result_ref WHERE execution_id = :id AND key = :key;
+-- result_bytes: the size of the result that an execution, or one that it goes on with, has registered under a key
+WITH RECURSIVE line AS (
+    SELECT CAST(:id AS bigint) AS id
+    UNION
+    SELECT coalesce(
+        (SELECT e.restart_of FROM noetl.execution e WHERE e.execution_id = line.id),
+        (SELECT a.restart_of FROM noetl.archived a WHERE a.execution_id = line.id))
+    FROM line WHERE line.id IS NOT NULL
+)
+SELECT r.bytes FROM line JOIN noetl.result_ref r ON r.execution_id = line.id AND r.key = :key LIMIT 1;
 
 -- leases: the command rows with their leases, if any
 WITH used AS MATERIALIZED (

@@ -1,0 +1,421 @@
+"""What a restart takes over from the log of an execution that has ended, and what it does again.
+
+Each run of a step stays done or is dropped. Dropped are: the last run of the step to restart from; runs that did not
+end, or that ended with a failure that nothing handled; what comes after a dropped run; and later runs of its step.
+What is left of the log, folded, is the state to go on with: in it the steps to run again wait with the arrivals of
+those that stay done, and ctx has what these have set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..engine import events as e
+from ..engine.decide import FAILURES
+from ..engine.events import Event
+from ..engine.evolve import apply
+from ..engine.limits import size_of
+from ..engine.replay import logical_order
+from ..engine.state import State
+from ..engine.upcast import UPCASTERS
+from ..errors import Conflict, InvalidRequest
+from ..limits import DECISION_BYTES
+from ..playbook.plan import Plan
+from .changes import arc_changes, parameter_changes
+
+ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
+BEGINNINGS = frozenset({e.ISSUED, e.LOOP_OPENED, e.LOOP_DONE, e.STEP_SKIPPED, e.REUSED})
+# events that may give a step its outcome
+OUTCOMES = frozenset(
+    {e.CALL_DONE, e.CALL_ERROR, e.CHILD_ENDED, e.WAIT_ENDED, e.LOOP_DONE, e.STEP_SKIPPED, e.STEP_TIMED_OUT}
+)
+# how many steps a message or a warning names
+MAX_NAMED = 20
+
+Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reused:
+    """A step that stays done. `generation` is None if it was skipped because nothing could reach it. `execution_id`
+    and `seq`: the event that gave it its outcome."""
+
+    step: str
+    generation: int | None
+    outcome: dict[str, Any]
+    execution_id: str
+    seq: int
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Restart:
+    """`restart_from`: what has failed or was chosen; `again`: all steps that had begun and will run again, these among
+    them. `waiting`, `ctx`, `ctx_refs` and `last` as in the state; `initial_ctx`: what the first of the executions was
+    started with. `seq`: the last event of the log."""
+
+    execution_id: str
+    path: str
+    version: int
+    seq: int
+    restart_from: list[str]
+    reused: list[Reused]
+    again: list[str]
+    # of those that wait, the ones that had begun, in the order in which they had
+    begins: list[str]
+    waiting: dict[str, list[str]]
+    ctx: dict[str, Any]
+    ctx_refs: dict[str, dict[str, Any]]
+    initial_ctx: dict[str, Any]
+    last: str | None
+    # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
+    references: list[tuple[str, Mapping[str, Any]]]
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Run:
+    step: str
+    generation: int
+    # the index in the log of the event that began it
+    began: int
+    # the runs whose arcs led to it
+    parents: list[Key]
+    route: dict[str, Any] | None = None
+    is_reused: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended, and not with a failure that no arc handled."""
+        if self.route is None:
+            return self.is_reused
+        return self.route["event"] not in FAILURES or bool(self.route.get("arcs"))
+
+
+def restart(
+    execution_id: str,
+    events: Iterable[Event],
+    workload: Mapping[str, Any],
+    recorded: Plan,
+    plan: Plan,
+    step: str | None = None,
+) -> Restart:
+    """`recorded` is the plan that ran, `plan` the one to go on with; `step`: where to restart from, by default at what
+    has failed, or was under way when it ended. Raises Conflict if this execution cannot be restarted, InvalidRequest if
+    it cannot from this step."""
+    return _Restarting(execution_id, events, workload, recorded, plan, step).restart()
+
+
+class _Restarting:
+    def __init__(
+        self,
+        execution_id: str,
+        events: Iterable[Event],
+        workload: Mapping[str, Any],
+        recorded: Plan,
+        plan: Plan,
+        step: str | None,
+    ) -> None:
+        log = [UPCASTERS.current(event) for event in logical_order(events)]
+        self.execution_id, self.workload = execution_id, workload
+        self.recorded, self.plan, self.step = recorded, plan, step
+        self.origin = log[0].payload
+        self.seq = max(event.seq for event in log)
+        self.end = _end_of(execution_id, log)
+        self.log = [*log[: log.index(self.end)], replace(self.end, type=e.STEP_EXIT, step=None, generation=None)]
+        self.runs: dict[Key, _Run] = {}
+        # step -> its last run
+        self.latest: dict[str, _Run] = {}
+        # step -> the runs that have led to it since it began last, by their steps
+        self.arrivals: dict[str, dict[str, Key]] = {}
+        self.dropped: set[Key] = set()
+        self.skips: set[int] = set()
+        self.warnings: list[str] = []
+
+    def restart(self) -> Restart:
+        self._read()
+        chosen = self._chosen()
+        self._drop(set(chosen))
+        state, places = self._fold()
+        waiting = self._waiting(state, chosen)
+        reused = self._reused(state, places)
+        again = [*dict.fromkeys((*chosen, *(step for step, _ in sorted(self.dropped, key=self._began))))]
+        found = Restart(
+            execution_id=self.execution_id,
+            path=self.origin["path"],
+            version=self.origin["version"],
+            seq=self.seq,
+            restart_from=chosen,
+            reused=reused,
+            again=[name for name in again if name in self.plan.steps],
+            begins=[name for name in self._roots(chosen) if name in waiting],
+            waiting=waiting,
+            ctx=state.ctx,
+            ctx_refs=state.ctx_refs,
+            initial_ctx=self.origin.get("ctx", {}),
+            last=state.last if state.last in self.plan.steps else None,
+            references=[*self._references(reused), *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items())],
+            warnings=self.warnings,
+        )
+        self._warn(found)
+        return found
+
+    # -- reading
+
+    def _read(self) -> None:
+        for index, event in enumerate(self.log):
+            for route in event.payload.get("routes", ()):
+                self._route(route)
+            if event.type == e.RESTARTED:
+                for target, sources in event.payload["waiting"].items():
+                    self.arrivals[target] = {name: _key(self.latest[name]) for name in sources if name in self.latest}
+            elif event.type in BEGINNINGS and event.step is not None:
+                self._begin(index, event, event.step)
+
+    def _begin(self, index: int, event: Event, step: str) -> None:
+        if event.generation is None:
+            # it is skipped because nothing can reach it any more
+            self.arrivals.pop(step, None)
+            return
+        key = (step, event.generation)
+        if key not in self.runs:
+            run = _Run(step, event.generation, index, list(self.arrivals.pop(step, {}).values()))
+            run.is_reused = event.type == e.REUSED
+            self.runs[key] = run
+            if step not in self.latest or self.latest[step].generation < run.generation:
+                self.latest[step] = run
+
+    def _route(self, route: Mapping[str, Any]) -> None:
+        key = (route["step"], route["generation"])
+        if key in self.runs:
+            self.runs[key].route = dict(route)
+        for target in route.get("arcs", ()):
+            self.arrivals.setdefault(target, {}).setdefault(key[0], key)
+
+    # -- what is dropped
+
+    def _chosen(self) -> list[str]:
+        """The steps to restart from."""
+        if self.step is not None:
+            self._check_step(self.step)
+            return [self.step]
+        if self.end.type == e.COMPLETED:
+            raise Conflict(
+                f"execution {self.execution_id} has completed: name the step to restart from, with `from`. "
+                f"Steps that ran: {self._candidates()}"
+            )
+        failed = self.end.step if self.end.type == e.FAILED and e.QUARANTINED not in self.end.payload else None
+        chosen = [failed] if failed is not None else []
+        if not chosen:
+            chosen = [run.step for run in self.runs.values() if not run.is_done]
+        chosen = list(dict.fromkeys(chosen)) or list(self.arrivals) or [self.recorded.entry]
+        if missing := [name for name in chosen if name not in self.plan.steps]:
+            raise InvalidRequest(
+                f"step {missing[0]!r}, where execution {self.execution_id} ended, does not exist in version "
+                f"{self.plan.path!r} to go on with: name the step to restart from, with `from`: {self._candidates()}"
+            )
+        return chosen
+
+    def _check_step(self, step: str) -> None:
+        if step not in self.plan.steps:
+            raise InvalidRequest(
+                f"there is no step {step!r} in the playbook to go on with. Steps that ran: {self._candidates()}"
+            )
+        if step not in self.latest and step not in self.arrivals:
+            raise InvalidRequest(
+                f"step {step!r} has not begun in execution {self.execution_id}: what leads to it has to run first. "
+                f"Steps that ran: {self._candidates()}"
+            )
+
+    def _candidates(self) -> str:
+        return _named([name for name in self.latest if name in self.plan.steps])
+
+    def _drop(self, chosen: set[str]) -> None:
+        """In the order of the log, in which what causes a run comes before it."""
+        roots = {_key(self.latest[name]) for name in chosen if name in self.latest and not self._is_waiting(name)}
+        # steps that come after a dropped run without a back-edge, and steps that are dropped themselves
+        after: set[str] = set()
+        again: set[str] = set()
+        by_index = {run.began: run for run in self.runs.values()}
+        for index, event in enumerate(self.log):
+            run = by_index.get(index)
+            if run is None:
+                if event.type in (e.STEP_SKIPPED, e.REUSED) and event.step in after:
+                    self.skips.add(index)
+                continue
+            key = _key(run)
+            if (
+                key in roots
+                or not run.is_done
+                or run.step in again
+                or run.step in after
+                or any(parent in self.dropped for parent in run.parents)
+            ):
+                self.dropped.add(key)
+                if run.step not in again:
+                    again.add(run.step)
+                    after |= self._reached_from(run.step)
+
+    def _roots(self, chosen: Sequence[str]) -> list[str]:
+        """The steps that are not only run again because of others."""
+        ran = [run.step for run in self.runs.values() if run.step in chosen or not run.is_done]
+        return list(dict.fromkeys((*ran, *chosen)))
+
+    def _is_waiting(self, step: str) -> bool:
+        """Whether it was to begin, and could not: its last run has nothing to do with that."""
+        return step in self.arrivals and self.latest[step].is_done
+
+    def _reached_from(self, step: str) -> set[str]:
+        reached: set[str] = set()
+        for plan in (self.recorded, self.plan):
+            if step in plan.steps:
+                reached |= set(plan.reach_forward[step])
+        return reached
+
+    def _began(self, key: Key) -> int:
+        return self.runs[key].began
+
+    # -- what is left
+
+    def _fold(self) -> tuple[State, dict[str, tuple[str, int]]]:
+        """The state after all that is not dropped, and where each step got its outcome: (execution, seq)."""
+        state = State(self.execution_id, workload=self.workload)
+        places: dict[str, tuple[str, int]] = {}
+        for index, event in enumerate(self.log):
+            if index in self.skips:
+                continue
+            kept = self._without_dropped(event)
+            if event.generation is not None and event.type not in ENDS and not self._is_kept(event):
+                # only what it says of others
+                kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
+            apply(state, kept)
+            if kept.step is not None and kept.step in state.outcomes:
+                if kept.type in OUTCOMES:
+                    places[kept.step] = (self.execution_id, event.seq)
+                elif kept.type == e.REUSED:
+                    of = event.payload["of"]
+                    places[kept.step] = (of["execution_id"], of["seq"])
+        return state, places
+
+    def _is_kept(self, event: Event) -> bool:
+        key = (event.step or "", event.generation or 0)
+        return key in self.runs and key not in self.dropped
+
+    def _without_dropped(self, event: Event) -> Event:
+        routes = event.payload.get("routes")
+        if not routes:
+            return event
+        kept = [route for route in routes if (route["step"], route["generation"]) not in self.dropped]
+        return replace(event, payload={**event.payload, "routes": kept})
+
+    def _waiting(self, state: State, chosen: Sequence[str]) -> dict[str, list[str]]:
+        steps = self.plan.steps
+        waiting = {
+            name: [source for source in sources if source in steps]
+            for name, sources in state.waiting.items()
+            if name in steps
+        }
+        if lost := [name for name in state.waiting if name not in steps]:
+            self.warnings.append(f"no longer in the playbook, and not run: {_named(lost)}")
+        if self.step is not None and self.step != self.plan.final_step:
+            waiting.setdefault(chosen[0], [])
+        final = self.plan.final_step
+        if not waiting and (final is None or final in state.generations):
+            raise Conflict(
+                f"nothing of execution {self.execution_id} is left to run: name the step to restart from, with `from`: "
+                f"{self._candidates()}"
+            )
+        return waiting
+
+    def _reused(self, state: State, places: Mapping[str, tuple[str, int]]) -> list[Reused]:
+        """Raises Conflict if they are too large to be written together."""
+        found = [
+            Reused(name, state.generations.get(name), outcome, *places[name])
+            for name, outcome in state.outcomes.items()
+            if name in self.plan.steps and name in places
+        ]
+        if (size := sum(size_of(reused.outcome) for reused in found)) > DECISION_BYTES:
+            raise Conflict(
+                f"the results of the steps that are done have {size} bytes; a restart can take over {DECISION_BYTES}: "
+                "restart from an earlier step"
+            )
+        return found
+
+    def _references(self, reused: Sequence[Reused]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        parts = {
+            (it.step, it.generation): it.payload["ref"]
+            for it in self.log
+            if it.type == e.FRAME_COMMITTED and it.payload.get("ref")
+        }
+        for it in reused:
+            ref = it.outcome.get("ref", {})
+            if "key" not in ref:
+                ref = parts.get((it.step, it.generation), {})
+            if "key" in ref:
+                yield it.step, ref
+
+    def _warn(self, found: Restart) -> None:
+        steps, recorded = self.plan.steps, self.recorded.steps
+        gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
+        if gone := list(dict.fromkeys(gone)):
+            found.warnings.append(f"done, and no longer in the playbook: {_named(gone)}")
+        if self.plan.hash == self.recorded.hash:
+            return
+        changed = [
+            reused.step
+            for reused in found.reused
+            if reused.generation is not None and reused.step in recorded and self._is_changed(reused.step)
+        ]
+        if changed:
+            found.warnings.append(
+                f"changed since they ran: {_named(changed)}. They stay done, with the results they had and the arcs "
+                "they took; to run one again, restart from it"
+            )
+        reached = set(found.waiting)
+        for name in found.waiting:
+            reached |= set(self.plan.reach[name])
+        if passed := [name for name in steps if name not in recorded and name not in reached]:
+            found.warnings.append(
+                f"new, and not run, because they do not come after what runs again: {_named(passed)}. To run one, "
+                "restart from a step before it"
+            )
+
+    def _is_changed(self, step: str) -> bool:
+        before, now = self.recorded.steps[step], self.plan.steps[step]
+        return bool(parameter_changes(before, now) or arc_changes(before, now))
+
+
+def _end_of(execution_id: str, log: Sequence[Event]) -> Event:
+    """The event that ended it. Raises Conflict if it has not ended, or is in quarantine."""
+    end: Event | None = None
+    dropped = False
+    for event in log:
+        if end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED):
+            end = None
+        dropped = dropped or event.type == e.DROPPED
+        if end is None and event.type in ENDS:
+            end = event
+    if end is None:
+        raise Conflict(
+            f"execution {execution_id} has not ended: cancel it first, with POST /api/executions/{execution_id}/cancel"
+        )
+    if any(event.type == e.COMPENSATION_STARTED for event in log):
+        raise Conflict(
+            f"execution {execution_id} has undone what it had done, so that nothing is left to go on with: start it anew, "
+            f"with POST /api/executions/{execution_id}/rerun"
+        )
+    if e.QUARANTINED in end.payload and not dropped:
+        raise Conflict(
+            f"execution {execution_id} is in quarantine: retry it there, or drop it from quarantine and restart it then"
+        )
+    return end
+
+
+def _key(run: _Run) -> Key:
+    return run.step, run.generation
+
+
+def _named(steps: Sequence[str]) -> str:
+    more = len(steps) - MAX_NAMED
+    return ", ".join(steps[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,118 @@
+-- Executions that go on with another one that has ended, from one of its steps. The release before knows no such
+-- executions, and leaves them alone, since it cannot read their states.
+
+ALTER TABLE noetl.execution ADD COLUMN restart_of bigint;
+ALTER TABLE noetl.archived ADD COLUMN restart_of bigint;
+CREATE INDEX execution_restart ON noetl.execution (restart_of) WHERE restart_of IS NOT NULL;
+CREATE INDEX archived_restart ON noetl.archived (restart_of) WHERE restart_of IS NOT NULL;
+
+-- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with.
+-- restarts    [{id, restart_of}]
+CREATE FUNCTION noetl.commit_restarting(
+    executions json, events json, closes json, commands json, stages json, frames json, refs json,
+    taken json, appends json, quarantined json, restarts json
+) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
+SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    answer json;
+BEGIN
+    answer := noetl.commit_limited(
+        executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, '[]');
+    UPDATE noetl.execution e SET restart_of = x.restart_of
+    FROM json_to_recordset(restarts) AS x(id bigint, restart_of bigint)
+    WHERE e.execution_id = x.id AND x.id IN (SELECT g::text::bigint FROM json_array_elements_text(answer->'good') g);
+    RETURN answer;
+END $$;
+
+-- Whether an execution that goes on with this one, directly or through others, runs or ended after `instant`: it may use
+-- the results of this one.
+CREATE FUNCTION noetl.is_used_after(id bigint, instant timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
+BEGIN
+    RETURN EXISTS (
+        WITH RECURSIVE later AS (
+            SELECT id AS execution_id, NULL::timestamptz AS ended_at
+            UNION
+            SELECT r.execution_id, r.ended_at FROM later l CROSS JOIN LATERAL (
+                SELECT execution_id, ended_at FROM noetl.execution WHERE restart_of = l.execution_id
+                UNION ALL
+                SELECT execution_id, ended_at FROM noetl.archived WHERE restart_of = l.execution_id
+            ) r
+        )
+        SELECT FROM later l WHERE l.execution_id <> id AND (l.ended_at IS NULL OR l.ended_at > instant));
+END $$;
+
+-- Whether an execution, those above it and those that go on with any of these ended before `cutoff`, or are gone: until
+-- then they may use its results.
+CREATE OR REPLACE FUNCTION noetl.settled(id bigint, cutoff timestamptz) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off AS $$
+DECLARE
+    above bigint;
+    ended timestamptz;
+BEGIN
+    WHILE id IS NOT NULL LOOP
+        SELECT x.parent_execution_id, x.ended_at INTO above, ended FROM (
+            SELECT parent_execution_id, ended_at FROM noetl.execution WHERE execution_id = id
+            UNION ALL
+            SELECT parent_execution_id, ended_at FROM noetl.archived WHERE execution_id = id
+        ) x LIMIT 1;
+        IF NOT FOUND THEN
+            RETURN true;
+        END IF;
+        IF ended IS NULL OR ended >= cutoff OR noetl.is_used_after(id, cutoff) THEN
+            RETURN false;
+        END IF;
+        id := above;
+    END LOOP;
+    RETURN true;
+END $$;
+
+CREATE OR REPLACE FUNCTION noetl.leaving(wanted text, cutoff timestamptz, most integer)
+RETURNS TABLE (execution_id bigint, head integer) LANGUAGE sql STABLE AS $$
+    SELECT e.execution_id, e.head FROM noetl.execution e
+    WHERE e.execution_id < noetl.id_of(cutoff) AND e.ended_at < cutoff AND e.status <> 'RUNNING'
+      AND NOT EXISTS (SELECT FROM noetl.archived a WHERE a.execution_id = e.execution_id)
+      AND NOT EXISTS (SELECT FROM noetl.inbox i WHERE i.execution_id = e.execution_id)
+      AND NOT EXISTS (SELECT FROM noetl.quarantine q WHERE q.execution_id IN (e.execution_id, e.parent_execution_id))
+      -- an archive keeps what those above, or those that go on with it, may still use; expiry does not
+      AND (wanted = 'archive' OR noetl.settled(e.execution_id, cutoff))
+    ORDER BY e.execution_id LIMIT most
+$$;
+
+-- As before, and what each execution goes on with is kept.
+CREATE OR REPLACE FUNCTION noetl.plan_archive(id bigint, wanted text, cutoff timestamptz, most integer, most_events bigint)
+RETURNS bigint LANGUAGE plpgsql SET enable_seqscan = off AS $$
+DECLARE
+    chosen bigint[];
+BEGIN
+    -- one at a time, or two would choose the same
+    PERFORM pg_advisory_xact_lock(4215077393);
+    SELECT array_agg(o.execution_id) INTO chosen FROM (
+        SELECT l.execution_id, sum(l.head) OVER w - l.head AS before, noetl.month_of(l.execution_id) AS month,
+            first_value(noetl.month_of(l.execution_id)) OVER w AS first_month
+        FROM noetl.leaving(wanted, cutoff, most) l WINDOW w AS (ORDER BY l.execution_id)
+    ) o WHERE o.month = o.first_month AND (o.before < most_events OR o.before = 0);
+    IF chosen IS NULL THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO noetl.archive (archive_id, kind, month, first_id, last_id, executions, events, ended_at)
+    SELECT id, wanted, noetl.month_of(min(execution_id)), min(execution_id), max(execution_id), count(*), sum(head), max(ended_at)
+    FROM noetl.execution WHERE execution_id = ANY (chosen);
+    INSERT INTO noetl.archived (
+        execution_id, archive_id, catalog_id, path, version, parent_execution_id, restart_of, status, head, finished,
+        created_at, ended_at)
+    SELECT execution_id, id, catalog_id, path, version, parent_execution_id, restart_of, status, head, finished,
+        created_at, ended_at
+    FROM noetl.execution WHERE execution_id = ANY (chosen);
+    RETURN id;
+END $$;
+
+-- Workers' roles also read what an execution goes on with: its results may be referred to.
+ALTER FUNCTION noetl.grant_worker(name) RENAME TO grant_worker_without_restarts;
+CREATE FUNCTION noetl.grant_worker(role_name name) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM noetl.grant_worker_without_restarts(role_name);
+    EXECUTE format('GRANT SELECT (restart_of) ON noetl.execution TO %I', role_name);
+    EXECUTE format('GRANT SELECT (restart_of) ON noetl.archived TO %I', role_name);
+END $$;
+REVOKE EXECUTE ON ALL ROUTINES IN SCHEMA noetl FROM PUBLIC;

@@ -1,0 +1,150 @@
+"""Going on with an execution that has ended, over REST."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.integration.control_plane.conftest import Client, FakeWorker
+
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.store.database import Database
+
+BOOM = {"kind": "tool", "code": "boom", "message": "it broke", "retryable": False}
+
+
+@pytest.fixture
+async def failed(started: str, hands: FakeWorker) -> str:
+    """An execution that failed at its second step."""
+    [first] = await hands.claim()
+    [second] = (await hands.report(first, data=41))["commands"]
+    await hands.report(second, status="error", error=BOOM)
+    return started
+
+
+async def restart(user: Client, id: str, body: dict[str, Any] | None = None, **headers: str) -> dict[str, Any]:
+    answer = await user.post(f"/api/executions/{id}/restart", body or {}, **headers)
+    assert answer.status == 200, answer.body
+    return answer.json  # type: ignore[no-any-return]
+
+
+async def test_both_executions_name_each_other(user: Client, hands: FakeWorker, failed: str) -> None:
+    answer = await restart(user, failed)
+    new = answer.pop("execution_id")
+    assert answer == {
+        "restarted_from": failed,
+        "version": 1,
+        "from": ["second"],
+        "reused": ["first"],
+        "again": ["second"],
+        "warnings": [],
+        "commands_generated": 1,
+    }
+    [second] = await hands.claim()
+    assert (second["step"], second["execution_id"]) == ("second", new)
+    await hands.report(second, data=2)
+    old, now = [(await user.get(f"/api/executions/{id}")).json for id in (failed, new)]
+    assert (old["restarts"], old["restarted_from"], old["status"]) == ([new], None, "FAILED")
+    assert (now["restarts"], now["restarted_from"], now["status"]) == ([], failed, "COMPLETED")
+    listed = {entry["execution_id"]: entry["restarted_from"] for entry in (await user.get("/api/executions")).json}
+    assert listed == {failed: None, new: failed}
+
+
+async def test_its_projections_are_what_its_log_says_and_can_be_rebuilt(
+    user: Client, hands: FakeWorker, database: Database, failed: str
+) -> None:
+    new = (await restart(user, failed))["execution_id"]
+    assert (await user.get("/api/replay/validate", execution_id=new)).json == {
+        **(await user.get("/api/replay/validate", execution_id=new)).json,
+        "valid": True,
+        "differences": [],
+    }
+    await database.run("UPDATE noetl.execution SET restart_of = 1 WHERE execution_id = :id", id=int(new))
+    [difference] = (await user.get("/api/replay/validate", execution_id=new)).json["differences"]
+    assert (difference["row"], difference["log"]) == ({"restart_of": "1"}, {"restart_of": failed})
+    answer = await user.of("operator").post("/api/replay/rebuild", {"execution_id": new})
+    assert answer.status == 200, answer.body
+    assert (await user.get("/api/replay/validate", execution_id=new)).json["valid"]
+    await database.run("DELETE FROM noetl.execution WHERE execution_id = :id", id=int(new))
+    assert (await user.of("operator").post("/api/replay/rebuild", {"execution_id": new})).status == 200
+    assert (await user.get(f"/api/executions/{new}")).json["restarted_from"] == failed
+
+
+async def test_a_key_starts_one_restart(user: Client, failed: str) -> None:
+    answers = await asyncio.gather(*(restart(user, failed, idempotency_key="k") for _ in range(4)))
+    assert len({answer["execution_id"] for answer in answers}) == 1
+    other = await user.post(f"/api/executions/{failed}/restart", {"from": "first"}, idempotency_key="k")
+    assert other.status == 409
+    dry = await user.post(f"/api/executions/{failed}/restart", {"dry_run": True}, idempotency_key="k")
+    assert dry.status == 400
+
+
+async def test_a_dry_run_shows_the_same_and_starts_nothing(user: Client, failed: str) -> None:
+    shown = await restart(user, failed, {"dry_run": True})
+    assert (shown["execution_id"], shown["from"], shown["reused"]) == (None, ["second"], ["first"])
+    assert len((await user.get("/api/executions")).json) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        ({"from": "third"}, 400, "there is no step 'third'"),
+        ({"version": 7}, 404, "version"),
+        ({"version": "newest"}, 400, "version"),
+        ({"payload": {"ctx": 1}}, 400, "payload.ctx must be an object"),
+    ],
+)
+async def test_what_it_cannot_do_it_refuses(
+    user: Client, failed: str, body: dict[str, Any], status: int, detail: str
+) -> None:
+    answer = await user.post(f"/api/executions/{failed}/restart", body)
+    assert (answer.status, detail in answer.body.decode()) == (status, True), answer.body
+
+
+async def test_what_runs_is_not_restarted(user: Client, started: str) -> None:
+    answer = await user.post(f"/api/executions/{started}/restart", {})
+    assert (answer.status, answer.json["code"]) == (409, "resource.conflict")
+    assert "cancel it first" in answer.json["detail"]
+    assert (await user.post("/api/executions/1/restart", {})).status == 404
+
+
+async def test_references_to_the_results_of_the_old_one_are_accepted(
+    user: Client, hands: FakeWorker, results_url: str, started: str
+) -> None:
+    key = f"{started}/first/1.json"
+    await FsspecResultStore(results_url).put(key, b"[1]")
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{started}/result/first/00000001",
+        "store": "file",
+        "key": key,
+        "meta": {"bytes": 3, "sha256": "0" * 64},
+    }
+    [first] = await hands.claim()
+    [second] = (await hands.report(first, ref=ref))["commands"]
+    await hands.report(second, status="error", error=BOOM)
+    new = (await restart(user, started))["execution_id"]
+    assert (await user.get(f"/api/results/data/{new}", key=key)).status == 200
+    [second] = await hands.claim()
+    answer = await hands.report(second, ref=ref)
+    assert [result["status"] for result in answer["results"]] == ["accepted"], answer
+    assert (await user.get(f"/api/executions/{new}")).json["result"]["ref"]["key"] == key
+
+
+async def test_a_result_that_is_no_longer_stored_cannot_be_reused(
+    user: Client, hands: FakeWorker, started: str
+) -> None:
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{started}/result/first/00000001",
+        "store": "file",
+        "key": f"{started}/first/1.json",
+        "meta": {"bytes": 3, "sha256": "0" * 64},
+    }
+    [first] = await hands.claim()
+    [second] = (await hands.report(first, ref=ref))["commands"]
+    await hands.report(second, status="error", error=BOOM)
+    answer = await user.post(f"/api/executions/{started}/restart", {})
+    assert (answer.status, "no longer stored: that of first" in answer.json["detail"]) == (409, True), answer.body
+    assert (await restart(user, started, {"from": "first"}))["reused"] == []
