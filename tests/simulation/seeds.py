@@ -17,6 +17,7 @@ from noetl_serverless.engine import decide, evolve, loops
 from noetl_serverless.orchestrator import commits, payloads, plans, reports, start, transition
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
+from noetl_serverless.telemetry import presence
 from noetl_serverless.worker import client, tries, worker
 from noetl_serverless.worker.drain import reporter
 from noetl_serverless.worker.execution import (
@@ -166,7 +167,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (reconciler, "monotonic", now),
         (reconciler, "perf_counter", now),
         (start, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("executions", size))),
-        (worker, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
+        (presence, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
         (worker, "TimeBudget", lambda seconds, grace: time_budget.TimeBudget(seconds, grace=grace, clock=now)),
         (reporter, "MAX_OUTCOMES", 1 if by_itself else vars(reporter)["MAX_OUTCOMES"]),
         (evolve, "LOOP_INLINE_BYTES", 50 if small else vars(evolve)["LOOP_INLINE_BYTES"]),

@@ -402,7 +402,7 @@ def _end_of(execution_id: str, log: Sequence[Event]) -> Event:
         )
     if any(event.type == e.COMPENSATION_STARTED for event in log):
         raise Conflict(
-            f"execution {execution_id} has undone what it had done, so that nothing is left to go on with: start it anew, "
+            f"execution {execution_id} has undone what it had done, and nothing is left to go on with: start it anew, "
             f"with POST /api/executions/{execution_id}/rerun"
         )
     if e.QUARANTINED in end.payload and not dropped:

@@ -328,7 +328,10 @@ class Reports:
     async def _may_free(self, batch: ReportBatch) -> bool:
         """Whether a command that was closed without a decision may have held a slot, which no commit then frees."""
         hashes = {execution.plan_hash for execution in (await self._commits.cache.get(batch.pending)).values()}
-        plans = [await self._playbooks.plan(hash) for hash in sorted(hashes)]
+        try:
+            plans = [await self._playbooks.plan(hash) for hash in sorted(hashes)]
+        except InvalidPlaybook:
+            return False
         return any(step.concurrency is not None for plan in plans for step in plan.steps.values())
 
     async def _append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:

@@ -119,7 +119,10 @@ def test_a_tool_beside_a_playbook_is_checked_with_it(tmp_path: Path) -> None:
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "add.yaml").write_text(TOOL)
     done = noetls("lint", str(file))
-    assert (done.exit_code, "team/add version 1: this must be integer [playbook.tool_input]" in done.stdout) == (
+    assert (
+        done.exit_code,
+        'team/add version 1: this must be an integer, not "one" [playbook.tool_input]' in done.stdout,
+    ) == (
         1,
         True,
     )

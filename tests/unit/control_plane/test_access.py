@@ -19,6 +19,7 @@ WORKER = {
     "extendArchive",
     "failArchive",
     "registerArchive",
+    *("registerRuntime", "heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
 }
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),

@@ -72,4 +72,4 @@ def test_required_query_parameters_are_marked() -> None:
 def test_only_the_probes_the_document_itself_and_the_schema_need_no_token() -> None:
     paths = document()["paths"]
     open_paths = {path for path, methods in paths.items() for entry in methods.values() if entry.get("security") == []}
-    assert open_paths == {"/livez", "/readyz", "/metrics", "/openapi.json", "/schema/playbook.json"}
+    assert open_paths == {"/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/schema/playbook.json"}

@@ -251,7 +251,7 @@ class TestNotYet:
 
     @pytest.mark.parametrize(
         "kind",
-        ["shell", "agent", "mcp", "nats", "snowflake", "container", "wait", "artifact", "transfer", "iterator"],
+        ["shell", "agent", "mcp", "nats", "snowflake", "container", "artifact", "transfer", "iterator"],
     )
     def test_tool_kinds(self, kind: str) -> None:
         fault = only(tool(f"name: t\nkind: {kind}"))

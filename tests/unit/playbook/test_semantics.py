@@ -283,7 +283,7 @@ class TestFrames:
         loop = self.LOOP.format(frame="{max_rows: 3}")
         fault = only(step(f"step: a\nloop: {loop}\ntool: {{kind: playbook, path: t/b}}"))
         assert (fault.line, fault.pointer) == (6, "/workflow/0/loop/spec/frame/max_rows")
-        assert fault.message == "a sub-playbook for each row requires frames of one row: write max_rows: 1"
+        assert fault.message == "a sub-playbook or a wait for each row requires frames of one row: write max_rows: 1"
         in_a_workbook = f"""
             workbook: [{{name: call, tool: {{kind: playbook, path: t/b}}}}]
             workflow: [{{step: a, loop: {loop}, tool: [{{kind: noop}}, {{kind: workbook, name: call}}]}}]

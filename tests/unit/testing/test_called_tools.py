@@ -87,7 +87,10 @@ async def test_the_retries_of_the_definition_count_unless_the_call_has_rules() -
 
 @pytest.mark.parametrize(
     ("address", "pointer", "expected", "given"),
-    [("B", "/address", {"minLength": 3}, "B"), (None, "/address", {"type": "string"}, None)],
+    [
+        ("B", "/address", "a string whose number of characters is at least 3", "1"),
+        (None, "/address", "a string", "null"),
+    ],
 )
 async def test_an_input_that_the_schema_does_not_allow_reaches_no_tool(
     address: Any, pointer: str, expected: Any, given: Any

@@ -99,12 +99,12 @@ def test_its_hash_is_that_of_everything_in_it() -> None:
             12,
             "playbook.invalid_value",
         ),
-        (TOOL, "type: integer", "type: whole", "this must be a type", 8, "playbook.schema"),
+        (TOOL, "type: integer", "type: whole", "this must be one of string", 8, "playbook.schema"),
         (
             TOOL,
             "{type: string, minLength: 3}",
             '{$ref: "https://a.example/s"}',
-            "a part of the schema itself",
+            "is not a place in this schema",
             7,
             "playbook.schema",
         ),
@@ -117,7 +117,7 @@ def test_its_hash_is_that_of_everything_in_it() -> None:
         (TOOL, "output: {", "outputs: {", "did you mean 'output'?", 10, "playbook.unknown_key"),
         (TOOL, "tool:\n", "workload: {}\ntool:\n", "declare what it reads in 'input'", 13, "playbook.legacy"),
         (MCP, "url: http:", "url: ftp:", "does not match the pattern", 5, "playbook.invalid_value"),
-        (MCP, "{type: object}", "{type: thing}", "this must be a type", 7, "playbook.schema"),
+        (MCP, "{type: object}", "{type: thing}", "this must be one of string", 7, "playbook.schema"),
         (
             MCP,
             "  protocol",

@@ -25,8 +25,8 @@ def set_(
         typer.Option(
             "--type",
             help=(
-                "Type: postgres, bearer, oauth2, basic, api_key or header; aws or service_account for a keychain. "
-                "Tools read no other type."
+                "Type: postgres, bearer, oauth2, basic, api_key or header; aws or service_account for a keychain; "
+                "webhook_secret for triggers. Tools read no other type."
             ),
         ),
     ],
