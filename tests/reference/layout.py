@@ -52,6 +52,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
     "Steps": (
         Object("step", "Step", "`workflow`, each item"),
         Object("step.spec", "StepSpec", "`spec` of a step"),
+        Object("compensate", "Compensation", "`compensate` of a step"),
         Object("step.policy", "StepPolicy", "`spec.policy` of a step"),
         Object("lifecycle", "Lifecycle", "`spec.policy.lifecycle` of a step"),
         Object("concurrency", "Concurrency", "`spec.concurrency` of a step, and `executor.spec.concurrency`"),

@@ -93,6 +93,9 @@ class Language:
             targets = [name for name in definitions_in(fields[key.value]) if name in self.definitions]
             items = value.value if isinstance(value, yaml.SequenceNode) else [value]
             for item in items:
+                if item is not value and isinstance(item, yaml.ScalarNode):
+                    # one word of several
+                    yield Place(row, key, item, node, under)
                 if target := _chosen(targets, item):
                     yield from self._in(item, target, row, key.value if item is value else None)
 
