@@ -6,7 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
+
+from jsonschema.validators import validator_for
 
 from .names import EventName, Outcome, Scope
 from .playbook import Arc, Loop, Playbook, Step
@@ -54,6 +57,10 @@ class Items:
     by_reference: bool = False
     unclaimed: Any = None
     is_drained: bool = True
+
+
+class Undoes(Unclear):
+    """What has been done is undone first, which is not followed."""
 
 
 class _Ends(Exception):
@@ -186,6 +193,8 @@ class Execution:
             what()
             self._go_on()
         except _Ends as ends:
+            if any(self.runs[step.name] for step in self.playbook.steps.values() if step.compensation):
+                raise Undoes("it is undone") from ends
             self.status, self.error = "failed", ends.error
             return []
         return self._begun
@@ -212,7 +221,18 @@ class Execution:
             else:
                 break
         if not self._running:
+            self._check_result()
             self.status = "completed"
+
+    def _check_result(self) -> None:
+        schema = self.playbook.result_schema
+        if schema is None or self.last is None:
+            return
+        outcome = self.outcomes[self.last]
+        if outcome.extracted is not None:
+            raise Unclear("a result by reference is compared where it is")
+        if not validator_for(schema)(schema).is_valid(outcome.data):
+            raise _Ends({"code": "result.invalid", "step": self.last})
 
     def _held_up(self, name: str) -> bool:
         """A step that was led back to waits for the rest of its round, a join for what can still arrive in this one."""
@@ -251,6 +271,7 @@ class Execution:
         self.runs[name] += 1
         generation = self.runs[name]
         self._running.add((name, generation))
+        self._check_limit_keys(step)
         if step.loop is None:
             self._begun.append(Begun(step, generation, self.scope))
             return
@@ -282,6 +303,16 @@ class Execution:
             self._loop_ends(name, generation, Items(0, []))
         else:
             self._begun.append(Begun(step, generation, self.scope, items))
+
+    def _check_limit_keys(self, step: Step) -> None:
+        """What limits are counted by is a text, or a whole number."""
+        for key in chain(step.limit_keys, self.playbook.limit_keys if self.runs.total() == 1 else ()):
+            try:
+                value = render(key, self.scope.names(fetches=False))
+            except Unrenderable as error:
+                raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
+            if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= 200:
+                raise _Ends({"code": "value.invalid", "step": step.name})
 
     def _admitted(self, step: Step) -> bool:
         names = self.scope.names(fetches=False)

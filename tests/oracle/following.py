@@ -59,6 +59,16 @@ class _Loop:
     unclaimed: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    """`signal`: None if it is for a time; `resumes`: whether what waits has more to do then."""
+
+    key: Key
+    signal: str | None
+    is_approval: bool
+    resumes: bool
+
+
 def follow(
     playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch | None = None
 ) -> Execution:
@@ -86,6 +96,10 @@ class _Follower:
         self._loops: dict[Key, _Loop] = {}
         # of each loop that is under way: key of ctx -> the last item that has set it
         self._writers: defaultdict[Key, dict[str, int]] = defaultdict(dict)
+        # what waits for a time or a signal, in the order in which it began, and signals that nothing has waited for
+        self._waits: dict[str, _Wait] = {}
+        self._signals: list[tuple[str, Any]] = []
+        self._waits_ended: list[str] = []
         self._seen: set[Key] = set()
         self._issued = 0
 
@@ -97,7 +111,9 @@ class _Follower:
                     raise Differs(f"{_at(fact)} changes nothing, and {_names(decided)} follows")
                 continue
             skipped = len(self._execution.skipped)
+            self._waits_ended = []
             begun = self._take(fact)
+            self._compare_waits(fact, decided)
             if self._over_budget(fact, decided, begun):
                 break
             self._compare_end(fact, decided)
@@ -128,11 +144,18 @@ class _Follower:
         if fact.type == "timer.fired" and fact.payload["timer"] == "deadline":
             self._execution.time_out()
             return []
+        if fact.type in ("execution.paused", "execution.resumed"):
+            return []
+        if fact.type == "signal.received":
+            self._signals.append((fact.payload["signal"], fact.payload.get("data")))
+            return self._meet(fact.payload["signal"])
         assert fact.step is not None
         assert fact.generation is not None
         key = (fact.step, fact.generation)
         if key not in self._execution.running:
             raise Differs(f"{_at(fact)}: the step is not under way")
+        if fact.type == "timer.fired" and fact.payload["timer"] in self._waits:
+            return self._wait_is_over(fact.payload["timer"])
         if fact.type == "timer.fired" and fact.payload["timer"].endswith("!deadline"):
             return self._step_timed_out(fact, key)
         return self._happened(fact, key)
@@ -157,6 +180,7 @@ class _Follower:
             raise Differs(f"{_at(fact)}: the step may take as long as it likes")
         # what is out of it comes too late
         del self._out[key]
+        self._waits = {name: wait for name, wait in self._waits.items() if wait.key != key}
         return self._execution.time_out_step(*key, self._items(key) if key in self._loops else None)
 
     def _happened(self, fact: Entry, key: Key) -> list[Begun]:
@@ -178,7 +202,49 @@ class _Follower:
                 return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
             case "call.deferred" | "call.parked":
                 self._write(fact, key)
+                if "wait" in fact.payload:
+                    return self._wait(fact, key)
         return []
+
+    def _wait(self, fact: Entry, key: Key) -> list[Begun]:
+        name, wanted = f"{fact.command_id}!{fact.seq}", fact.payload["wait"]
+        step = self._playbook.steps[key[0]]
+        is_alone = step.loop is None and not step.is_pipeline and not any(task.rules for task in step.tasks)
+        started = next((entry for entry in self._decisions[fact.seq] if entry.type == "wait.started"), None)
+        if started is None:
+            raise Differs(f"{_at(fact)}: no wait begins")
+        if not is_alone and not started.payload["resumes"]:
+            raise Differs(f"{_at(fact)}: more of the step is to be done, which the wait does not resume")
+        signal = wanted.get("signal")
+        self._waits[name] = _Wait(key, signal, bool(wanted.get("approval")), started.payload["resumes"])
+        return [] if signal is None else self._meet(signal)
+
+    def _meet(self, signal: str) -> list[Begun]:
+        """The first signal of the name, and the first wait for it, if there are both."""
+        name = next((name for name, wait in self._waits.items() if wait.signal == signal), None)
+        kept = next((one for one in self._signals if one[0] == signal), None)
+        if name is None or kept is None:
+            return []
+        self._signals.remove(kept)
+        data, wait = kept[1], self._waits[name]
+        refused = wait.is_approval and not (isinstance(data, Mapping) and data.get("approved") is True)
+        error = {"code": "wait.rejected"} if refused else None
+        return self._end_wait(name, Outcome("error" if refused else "ok", data, error))
+
+    def _wait_is_over(self, name: str) -> list[Begun]:
+        if self._waits[name].signal is None:
+            return self._end_wait(name, Outcome("ok"))
+        return self._end_wait(name, Outcome("error", error={"code": "wait.timeout"}))
+
+    def _end_wait(self, name: str, outcome: Outcome) -> list[Begun]:
+        wait = self._waits.pop(name)
+        self._waits_ended.append(name)
+        return [] if wait.resumes else self._execution.end_step(*wait.key, outcome)
+
+    def _compare_waits(self, fact: Entry, decided: list[Entry]) -> None:
+        theirs = [entry.payload["wait"] for entry in decided if entry.type == "wait.ended"]
+        if theirs != self._waits_ended:
+            raise Differs(f"{_at(fact)}: the waits {theirs} end, and {self._waits_ended} should")
 
     def _write(self, fact: Entry, key: Key) -> None:
         """Of the items of a parallel loop the highest wins, whatever order they are reported in."""

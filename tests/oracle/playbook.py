@@ -102,6 +102,10 @@ class Step:
     loop: Loop | None
     # whether a run of it, as a whole, may take only so long
     is_timed: bool = False
+    # what undoes it
+    compensation: Any = None
+    # templates of what its limits are counted by
+    limit_keys: tuple[Any, ...] = ()
 
     @property
     def reads(self) -> frozenset[str]:
@@ -127,6 +131,9 @@ class Playbook:
     timeout: float | None = None
     # entry of the keychain -> its fields
     keychain: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # JSON Schema of its result
+    result_schema: Any = None
+    limit_keys: tuple[Any, ...] = ()
 
 
 def read(text: str) -> Playbook:
@@ -148,7 +155,13 @@ def read(text: str) -> Playbook:
         graph=Graph({name: [arc.target for arc in step.arcs] for name, step in steps.items()}, entry),
         timeout=_seconds(spec.get("timeout")),
         keychain={entry["name"]: _fields(entry) for entry in document.get("keychain") or ()},
+        result_schema=(document.get("schemas") or {}).get("result"),
+        limit_keys=_limit_keys(spec),
     )
+
+
+def _limit_keys(spec: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(spec[name]["key"] for name in ("concurrency", "rate") if "key" in (spec.get(name) or {}))
 
 
 def _fields(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -189,6 +202,8 @@ def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
         admit=tuple(_admission(rule) for rule in (policy.get("admit") or {}).get("rules") or ()),
         loop=_loop(step["loop"], policy) if step.get("loop") else None,
         is_timed="lifecycle" in policy,
+        compensation=step.get("compensate") if step.get("compensate") != "none" else None,
+        limit_keys=_limit_keys(step.get("spec") or {}),
     )
 
 

@@ -43,7 +43,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
         Object("static", "StaticEntry", "`keychain`, an item with `kind: static`"),
         Object("credential", "CredentialEntry", "`keychain`, an item with `kind: credential`"),
     ),
-    "Triggers": (
+    "Kinds of triggers": (
         Object("webhook", "WebhookTrigger", "`triggers`, an item with `kind: webhook`"),
         Object("object", "ObjectTrigger", "`triggers`, an item with `kind: object`"),
         Object("message", "MessageTrigger", "`triggers`, an item with `kind: message`"),
