@@ -439,8 +439,9 @@ DECLARE
     answer json;
     good bigint[];
     over bigint[];
-    -- the keys of what ends
+    -- the keys of what ends, beside the executions that it is of
     freed text[];
+    freed_by bigint[];
     left_by text[];
     heads noetl.command[] := '{}';
     given record;
@@ -453,8 +454,8 @@ BEGIN
     over := ARRAY(
         SELECT x.id FROM json_to_recordset(executions) AS x(id bigint, ended float8) WHERE x.ended IS NOT NULL);
     -- what limits a command does not change: it need not be locked for this
-    freed := ARRAY(
-        SELECT DISTINCT c.limits #>> '{concurrency,key}' FROM (
+    SELECT array_agg(ended.id), array_agg(ended.named) INTO freed_by, freed FROM (
+        SELECT named.id, c.limits #>> '{concurrency,key}' AS named FROM (
             SELECT x.id, x.command FROM json_to_recordset(closes) AS x(id bigint, command text)
             UNION
             SELECT x.id, x.command FROM json_to_recordset(dropped) AS x(id bigint, command text)
@@ -463,10 +464,11 @@ BEGIN
             WHERE h.execution_id = named.id AND h.command_id = named.command AND h.limits IS NOT NULL OFFSET 0
         ) c
         UNION
-        SELECT c.limits #>> '{concurrency,key}' FROM unnest(over) AS o(id) CROSS JOIN LATERAL (
+        SELECT o.id, c.limits #>> '{concurrency,key}' FROM unnest(over) AS o(id) CROSS JOIN LATERAL (
             SELECT h.limits FROM noetl.command h
             WHERE h.execution_id = o.id AND h.limits IS NOT NULL OFFSET 0
-        ) c);
+        ) c
+    ) ended;
     IF json_array_length(dropped) > 0 THEN
         answer := noetl.commit_dropping(
             executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, dropped);
@@ -499,6 +501,10 @@ BEGIN
         RETURNING b.concurrency_key
     )
     SELECT array_agg(DISTINCT g.concurrency_key) INTO left_by FROM gone g WHERE g.concurrency_key IS NOT NULL;
+    -- what was not written frees nothing
+    freed := ARRAY(
+        SELECT DISTINCT f.named FROM unnest(freed_by, freed) AS f(id, named)
+        WHERE f.id = ANY (good) AND f.named IS NOT NULL);
     -- one of each queue
     heads := ARRAY(
         SELECT DISTINCT ON (noetl.queue(h.limits, h.admission), h.pool) h::noetl.command FROM (
