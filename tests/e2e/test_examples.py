@@ -138,6 +138,36 @@ def test_admission_lets_large_amounts_be_reviewed(stack: Stack, amount: int, rev
     assert ("review" in stack.steps_that_ran(outcome["execution_id"])) is reviewed
 
 
+def test_an_ordinary_order_needs_no_approval(stack: Stack) -> None:
+    assert run(stack, "order") == {"shipped": "R-A-17"}
+
+
+def test_an_expensive_order_goes_on_when_it_is_approved(stack: Stack) -> None:
+    id = stack.start(PLAYBOOKS / "order.yaml", {"total": 5000})
+    stack.ask("approve", id, "manager")
+    stack.events(id, follow=True)
+
+    assert stack.steps_that_ran(id) == ["reserve", "approve", "charge", "ship"]
+
+
+def test_an_expensive_order_is_undone_when_it_is_not_approved(stack: Stack) -> None:
+    id = stack.start(PLAYBOOKS / "order.yaml", {"total": 5000})
+    stack.ask("approve", id, "manager", "--reject", "--comment", "too dear")
+    ended = stack.events(id, follow=True)[-1]
+
+    assert stack.steps_that_ran(id) == ["reserve", "approve", "reserve.compensate"]
+    assert ended["payload"]["error"]["code"] == "wait.rejected"
+    assert ended["payload"]["error"]["compensation"] == {"done": ["reserve"], "failed": []}
+
+
+def test_an_order_that_cannot_be_shipped_is_undone_the_latest_step_first(stack: Stack) -> None:
+    outcome = stack.run(PLAYBOOKS / "order.yaml", {"carrier": "slow"}, status=1)
+
+    ran = stack.steps_that_ran(outcome["execution_id"])
+    assert ran == ["reserve", "charge", "ship", "charge.compensate", "reserve.compensate"]
+    assert outcome["error"]["code"] == "python.exception"
+
+
 @pytest.mark.parametrize(("number", "steps"), [(27, 111), (1024, 10)])
 def test_pipelined_steps_are_all_in_the_log(stack: Stack, number: int, steps: int) -> None:
     outcome = stack.run(PLAYBOOKS / "pipelined.yaml", {"number": number})
