@@ -160,12 +160,12 @@ class ArchiveHarness:
         """As if the time of every lease were over."""
         await self.sql("UPDATE noetl.archive SET lease_until = now() - interval '1 s' WHERE status = 'planned'")
 
-    def retention(self, **settings: Any) -> Retention:
+    def retention(self, **ages: Any) -> Retention:
         async def invoke_worker() -> None:
             await self.archivist().run(600)
 
         return Retention(
-            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, invoke_worker, **settings
+            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, invoke_worker, **ages
         )
 
     async def do_tasks(self, retention: Retention, *names: str) -> dict[str, int]:
