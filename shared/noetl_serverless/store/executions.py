@@ -42,6 +42,7 @@ class Execution:
     principal: dict[str, Any] | None = None
     # the execution that it goes on with
     restart_of: int | None = None
+    paused_at: datetime | None = None
     # whether it was read from the archive; in a list it then has no result, error and principal
     archived: bool = False
     # only from `get`: the warnings of its end, and whether it is in quarantine

@@ -96,7 +96,7 @@ def executions(
     columns = ["execution_id", "path", "version", "status", "start_time", "duration_human", "principal"]
     if any(entry.get("archived") for entry in entries):
         columns.append("archived")
-    rows = [{**entry, "principal": principal(entry.get("principal"))} for entry in entries]
+    rows = [{**entry, "principal": principal(entry.get("principal")), "status": _status(entry)} for entry in entries]
     show(table(columns, [[row.get(column) for column in columns] for row in rows]))
 
 
@@ -123,7 +123,7 @@ def show_(
         progress = _read(client, execution_id, whole=whole)
     progress.set_statuses(under_way)
     where = "  (archived)" if entry.get("archived") else ""
-    echo(f"{entry.get('path')}  {entry['status']}  {_duration(entry, progress)}{where}")
+    echo(f"{entry.get('path')}  {_status(entry)}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         echo(f"started by {starter}")
     if entry.get("parent_execution_id"):
@@ -199,6 +199,10 @@ def cancel(
         echo(f"{answer.get('message') or answer['status']}{suffix}")
     if answer["status"] != "cancelled":
         raise typer.Exit(EXIT_FAILED)
+
+
+def _status(entry: Mapping[str, Any]) -> str:
+    return f"{entry['status']} (paused)" if entry.get("paused_since") else str(entry["status"])
 
 
 def _duration(entry: Mapping[str, Any], progress: Progress) -> str:

@@ -125,6 +125,7 @@ class ExecutionEntry(AnswerModel):
     principal: dict[str, Any] | None = Field(
         description='Principal that started it, {"kind": ..., "name": ...}; sub-playbooks inherit it.'
     )
+    paused_since: datetime | None = Field(description="Time at which it was paused, if it is.")
     archived: bool = Field(description="Whether it is archived; lists then omit its result, error and principal.")
 
     @classmethod
@@ -151,6 +152,7 @@ def entry_fields(execution: Execution, now: datetime) -> dict[str, Any]:
         "parent_execution_id": None if parent is None else str(parent),
         "restarted_from": None if execution.restart_of is None else str(execution.restart_of),
         "principal": execution.principal,
+        "paused_since": execution.paused_at if execution.status == "RUNNING" else None,
         "archived": execution.archived,
     }
 

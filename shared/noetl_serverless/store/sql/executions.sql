@@ -1,12 +1,12 @@
 -- entries: executions in the database and in the archive, the newest first, ending with the one that reaches the byte limit; and whether there are more
 SELECT x.execution_id, x.catalog_id, x.path, x.version, x.parent_execution_id, x.restart_of, x.status, x.result, x.error, x.head,
-    x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.archived, x.place < x.found AS more
+    x.created_at, x.ended_at, catalog.steps, x.finished, x.principal, x.paused_at, x.archived, x.place < x.found AS more
 FROM (
     SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY execution_id DESC) AS place,
         sum(bytes) OVER (ORDER BY execution_id DESC) - bytes AS before
     FROM (SELECT *, coalesce(octet_length(result::text), 0) + coalesce(octet_length(error::text), 0) AS bytes FROM (
         (SELECT execution_id, catalog_id, path, version, parent_execution_id, restart_of, status, result, error, head, created_at,
-            ended_at, finished, principal, false AS archived
+            ended_at, finished, principal, paused_at, false AS archived
         FROM noetl.execution
         -- with a principal, avoid the index of the status: it contains the executions of all principals
         WHERE (CAST(:status AS text) IS NULL
@@ -20,7 +20,7 @@ FROM (
         ORDER BY execution_id DESC LIMIT CAST(:limit AS bigint) + CAST(:offset AS bigint) + 1)
         UNION ALL
         (SELECT a.execution_id, a.catalog_id, a.path, a.version, a.parent_execution_id, a.restart_of, a.status, NULL, NULL, a.head,
-            a.created_at, a.ended_at, a.finished, NULL, true
+            a.created_at, a.ended_at, a.finished, NULL, NULL, true
         FROM noetl.archived a JOIN noetl.archive b USING (archive_id)
         WHERE b.kind = 'archive' AND b.status = 'registered'
           AND (CAST(:status AS text) IS NULL OR a.status = :status)
@@ -41,7 +41,7 @@ ORDER BY x.execution_id DESC;
 -- get: one execution
 SELECT execution.execution_id, execution.catalog_id, execution.path, execution.version,
     execution.parent_execution_id, execution.restart_of, execution.status, execution.result, execution.error, execution.head,
-    execution.created_at, execution.ended_at, catalog.steps, execution.finished, execution.principal, (
+    execution.created_at, execution.ended_at, catalog.steps, execution.finished, execution.principal, execution.paused_at, (
         SELECT event.payload -> 'warnings' FROM noetl.event
         WHERE event.execution_id = execution.execution_id AND event.seq = execution.head
           AND execution.status = 'COMPLETED' AND event.type = 'playbook.completed') AS warnings,
@@ -125,9 +125,10 @@ ORDER BY page.seq;
 
 -- under_way: the outstanding commands of an execution and the timers that delay them, counted by step and generation
 SELECT step, generation,
-    count(*) FILTER (WHERE status IN ('pending', 'limited')) AS queued, count(*) FILTER (WHERE status = 'claimed') AS running,
-    count(*) FILTER (WHERE status = 'timer') AS delayed,
-    min(issued_at) FILTER (WHERE status IN ('pending', 'limited')) AS queued_since,
+    count(*) FILTER (WHERE status IN ('pending', 'limited') OR status = 'paused' AND kind <> 'timer') AS queued,
+    count(*) FILTER (WHERE status = 'claimed') AS running,
+    count(*) FILTER (WHERE status = 'timer' OR status = 'paused' AND kind = 'timer') AS delayed,
+    min(issued_at) FILTER (WHERE status IN ('pending', 'limited') OR status = 'paused' AND kind <> 'timer') AS queued_since,
     min(coalesce(claimed_at, issued_at)) FILTER (WHERE status = 'claimed') AS running_since,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,
     min(due_at) FILTER (WHERE status = 'timer') AS due_at,

@@ -1,0 +1,118 @@
+"""Pauses and signals over REST, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.integration.control_plane.conftest import Client, FakeWorker
+
+WAITING = (
+    "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: w, path: demo/waiting}\n"
+    "workflow: [{step: hold, tool: {kind: wait, signal: paid}}]\n"
+)
+
+
+@pytest.fixture
+async def waiting(user: Client, hands: FakeWorker) -> str:
+    """The id of an execution that waits for a signal."""
+    assert (await user.post("/api/catalog/register", {"content": WAITING})).status == 200
+    id = str((await user.post("/api/execute", {"path": "demo/waiting"})).json["execution_id"])
+    await park(hands, {"signal": "paid"})
+    return id
+
+
+async def park(hands: FakeWorker, wait: dict[str, Any]) -> None:
+    [command] = await hands.claim()
+    await hands.report(command, status="parked", wait=wait)
+
+
+async def entry(user: Client, id: str) -> Any:
+    return (await user.get(f"/api/executions/{id}")).json
+
+
+class TestPause:
+    async def test_nothing_of_it_is_claimed_until_it_goes_on(
+        self, user: Client, hands: FakeWorker, started: str
+    ) -> None:
+        answer = await user.post(f"/api/executions/{started}/pause", {"reason": "a fault"})
+        assert (answer.status, answer.json) == (200, {"execution_id": started, "status": "paused"})
+        assert await hands.claim() == [], "a command of a paused execution was claimed"
+        again = await user.post(f"/api/executions/{started}/pause", {})
+        assert again.json["status"] == "already_paused"
+
+        answer = await user.post(f"/api/executions/{started}/resume")
+        assert answer.json["status"] == "resumed"
+        assert (await user.post(f"/api/executions/{started}/resume")).json["status"] == "not_paused"
+        await hands.finish()
+        assert (await entry(user, started))["status"] == "COMPLETED"
+
+    async def test_lists_and_the_status_say_since_when(self, user: Client, started: str) -> None:
+        assert (await entry(user, started))["paused_since"] is None
+        await user.post(f"/api/executions/{started}/pause", {})
+        since = (await entry(user, started))["paused_since"]
+        assert since is not None
+        [listed] = (await user.get("/api/executions")).json
+        status = (await user.get(f"/api/executions/{started}/status")).json
+        assert [listed["paused_since"], status["paused_since"]] == [since, since]
+        [under_way] = status["under_way"]
+        assert (under_way["status"], under_way["queued"]) == ("queued", 1)
+        await user.post(f"/api/executions/{started}/cancel", {})
+        assert (await entry(user, started))["paused_since"] is None
+
+    async def test_what_a_worker_has_already_ends_and_nothing_follows(
+        self, user: Client, hands: FakeWorker, started: str
+    ) -> None:
+        [command] = await hands.claim()
+        await user.post(f"/api/executions/{started}/pause", {})
+        answer = await hands.report(command, data=1)
+        assert answer["commands"] == []
+        types = [event["event_type"] for event in (await user.get(f"/api/executions/{started}/events")).json]
+        assert types[-2:] == ["call.done", "command.issued"]
+        assert (await user.get("/api/replay/validate", execution_id=started)).json["valid"]
+
+    async def test_of_what_has_ended_it_is_a_conflict(self, user: Client, hands: FakeWorker, started: str) -> None:
+        await hands.finish()
+        for verb in ("pause", "resume"):
+            answer = await user.post(f"/api/executions/{started}/{verb}", {} if verb == "pause" else None)
+            assert (answer.status, answer.json["code"]) == (409, "resource.conflict"), verb
+
+    async def test_of_none_it_is_not_found(self, user: Client) -> None:
+        assert (await user.post("/api/executions/77/pause", {})).status == 404
+
+
+class TestSignal:
+    async def test_it_ends_the_wait_with_its_data(self, user: Client, waiting: str) -> None:
+        [under_way] = (await user.get(f"/api/executions/{waiting}/status")).json["under_way"]
+        assert (under_way["status"], under_way["signals"]) == ("parked", ["paid"])
+        answer = await user.post(f"/api/executions/{waiting}/signals/paid", {"data": {"sum": 7}})
+        assert answer.json == {"execution_id": waiting, "signal": "paid", "status": "accepted"}
+        ended = await entry(user, waiting)
+        assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": {"sum": 7}})
+        assert (await user.get("/api/replay/validate", execution_id=waiting)).json["valid"]
+
+    async def test_of_one_key_one_is_recorded(self, user: Client, waiting: str) -> None:
+        place, key = f"/api/executions/{waiting}/signals/other", {"Idempotency-Key": "k-1"}
+        answers = [await user.post(place, {"data": n}, **key) for n in (1, 2)]
+        assert [answer.json["status"] for answer in answers] == ["accepted", "duplicate"]
+
+    async def test_while_it_is_paused_the_signal_is_kept(self, user: Client, waiting: str) -> None:
+        await user.post(f"/api/executions/{waiting}/pause", {})
+        await user.post(f"/api/executions/{waiting}/signals/paid", {"data": 1})
+        await user.post(f"/api/executions/{waiting}/resume")
+        assert (await entry(user, waiting))["status"] == "COMPLETED"
+
+    async def test_to_what_has_ended_it_is_a_conflict(self, user: Client, hands: FakeWorker, started: str) -> None:
+        await hands.finish()
+        answer = await user.post(f"/api/executions/{started}/signals/paid", {})
+        assert (answer.status, answer.json["code"]) == (409, "resource.conflict")
+
+    @pytest.mark.parametrize("name", ["x" * 201, "a\0b", "a\nb"])
+    async def test_a_name_that_is_none_is_refused(self, user: Client, waiting: str, name: str) -> None:
+        assert (await user.post(f"/api/executions/{waiting}/signals/{name}", {})).status == 400
+
+    @pytest.mark.parametrize("data", ["a\u0000b", "x" * 300_000])
+    async def test_data_that_cannot_be_kept_is_refused(self, user: Client, waiting: str, data: str) -> None:
+        answer = await user.post(f"/api/executions/{waiting}/signals/paid", {"data": data})
+        assert answer.status in (400, 413), answer.body
+        assert (await entry(user, waiting))["status"] == "RUNNING"
