@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import uvicorn
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
+from hypothesis import settings as profiles
 from starlette.applications import Starlette
 from tests.integration.control_plane.conftest import (
     TOKEN_KEY,
@@ -17,11 +18,13 @@ from tests.integration.control_plane.conftest import (
     Client,
     FakeWorker,
     app,
+    clock,
     database,
     hands,
     playbook,
     registered,
     results_url,
+    settings,
     started,
     user,
     watchers,
@@ -39,6 +42,7 @@ __all__ = [
     "FakeWorker",
     "app",
     "call",
+    "clock",
     "control_plane",
     "credentials",
     "database",
@@ -50,6 +54,7 @@ __all__ = [
     "results_url",
     "run",
     "sessions",
+    "settings",
     "signed_in",
     "started",
     "upstream",
@@ -61,7 +66,7 @@ __all__ = [
 ]
 
 # the same inputs in every run: a new one that fails must come from a change of ours
-settings.register_profile(
+profiles.register_profile(
     "hostile",
     derandomize=True,
     database=None,
@@ -69,7 +74,7 @@ settings.register_profile(
     max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-FUZZ = settings.get_profile("hostile")
+FUZZ = profiles.get_profile("hostile")
 
 TABLES = ("event", "execution", "command", "stage", "frame", "result_ref", "inbox", "catalog", "credential", "schedule")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,11 +41,12 @@ async def test_no_name_in_a_path_is_more_than_a_name(user: Client, started: str,
         if "{" not in operation.path:
             continue
         for odd in ODD:
-            path = operation.path
-            for name in ("execution_id", "archive_id", "name", "schedule", "step", "generation", "hash"):
-                path = path.replace(f"{{{name}}}", quote(odd, safe="").replace("%", "%25") if "/" in odd else odd)
+            given = quote(odd, safe="").replace("%", "%25") if "/" in odd else odd
+            path = re.sub(r"\{\w+(:path)?\}", lambda _, given=given: given, operation.path)
             answer = await operator.call(operation.method, path, b"{}")
-            assert answer.status in (400, 404, 405), (operation.name, odd)
+            # to a webhook that is unknown nobody says so
+            refused = (401,) if operation.name == "receiveWebhook" else (400, 404, 405)
+            assert answer.status in refused, (operation.name, odd, answer.body)
     assert await rows() == before
 
 

@@ -47,6 +47,8 @@ def policies(emulator: Emulator, idle_packages: Path, tmp_path_factory: pytest.T
         "nats": {"existing": {"secret_arn": f"{secret}-nats"}},
         "results": {"force_destroy": True},
         "secrets": {"recovery_days": 0},
+        # a policy names what triggers of playbooks listen to
+        "events": {"queues": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:orders"]},
     }
     (module / "given.auto.tfvars.json").write_text(json.dumps(given))
     terraform = Terraform(module, provider())

@@ -43,6 +43,8 @@ MAY_NOT_FIND = (
     "acquireSecret",
     "storeSecret",
     "createGoogleToken",
+    *("listCatalogVersions", "compareCatalogVersions", "deleteCatalogVersions", "restoreCatalogVersions"),
+    *("heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
 )
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = (

@@ -421,7 +421,11 @@ class Pipeline:
         self.results = dict(suspended_locals["results"])
         self.previous = suspended_locals["previous"]
         self.step = dict(suspended_locals["step"])
-        self.accumulated = suspended_locals.get("accumulated", {})
+        # lists of its own: beside an orchestrator in one process, what is resumed is part of the execution's state
+        collected = suspended_locals.get("accumulated", {})
+        self.accumulated = {
+            name: list(value) if isinstance(value, list) else value for name, value in collected.items()
+        }
         if self.iter is not None:
             self.iter.update(suspended_locals["iter"])
         if self.job.loop is None:
