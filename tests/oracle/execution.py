@@ -59,10 +59,6 @@ class Items:
     is_drained: bool = True
 
 
-class Undoes(Unclear):
-    """What has been done is undone first, which is not followed."""
-
-
 class _Ends(Exception):
     """The execution fails."""
 
@@ -194,7 +190,7 @@ class Execution:
             self._go_on()
         except _Ends as ends:
             if any(self.runs[step.name] for step in self.playbook.steps.values() if step.compensation):
-                raise Undoes("it is undone") from ends
+                raise Unclear("what has been done is undone first") from ends
             self.status, self.error = "failed", ends.error
             return []
         return self._begun

@@ -14,7 +14,6 @@ from ..playbook.faults import problem
 from ..playbook.load import LoadedPlaybook, read_playbook
 from ..playbook.pools import Pools
 from ..store.catalog import NewResource
-from ..store.triggers import DeclaredTrigger
 from ..tools.plans import known_kinds, load_checked
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def document_of(
         steps=len(plan.workflow),
         warnings=tuple(loaded.document.warnings),
         calls=_calls_of(loaded),
-        triggers=tuple(DeclaredTrigger.of(trigger) for trigger in plan.triggers.values()),
+        triggers=tuple(plan.triggers.values()),
     )
 
 

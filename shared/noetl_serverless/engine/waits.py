@@ -28,8 +28,7 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
     payload |= {"wait": name, "resume": fact.payload.get("resume"), "resumes": decision.resumes()}
     command: dict[str, Any] = {"step": fact.step, "generation": fact.generation, "command": fact.command_id}
     decision.emit(e.WAIT_STARTED, payload, **command)
-    kept = next((signal for signal in decision.state.signals if signal.name == request.get("signal")), None)
-    if kept is not None:
+    if (kept := _kept(decision, request.get("signal"))) is not None:
         _end_by(decision, name, kept)
     elif due is not None:
         decision.emit(e.TIMER_SET, {"timer": name, "due": due}, **command)
@@ -39,9 +38,13 @@ def signal_received(decision: Decision) -> None:
     """The state keeps the signal; if there is a wait for it, this ends."""
     wanted = decision.fact.payload["signal"]
     name = next((name for name, wait in decision.state.waits.items() if wait.signal == wanted), None)
-    if name is not None:
-        kept = next(signal for signal in decision.state.signals if signal.name == wanted)
+    if name is not None and (kept := _kept(decision, wanted)) is not None:
         _end_by(decision, name, kept)
+
+
+def _kept(decision: Decision, name: str | None) -> Signal | None:
+    """The first signal of the name that no wait has taken."""
+    return next((signal for signal in decision.state.signals if signal.name == name), None)
 
 
 def time_out(decision: Decision, name: str) -> None:

@@ -130,8 +130,7 @@ class Orchestrator:
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
-                found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
-                key_or_start = find_start(found, idempotency_key, principal)
+                key_or_start = await self._key_or_start(idempotency_key, principal)
                 if isinstance(key_or_start, IdempotentStart):
                     return repeated_start(key_or_start, entry.path, requested_version, workload, origin)
                 key = key_or_start
@@ -142,9 +141,13 @@ class Orchestrator:
 
     async def find_started(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | None:
         """The execution that this principal has started under the key, whatever its playbook and its payload."""
-        found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
-        start = find_start(found, idempotency_key, principal)
+        start = await self._key_or_start(idempotency_key, principal)
         return start.execution_id if isinstance(start, IdempotentStart) else None
+
+    async def _key_or_start(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | IdempotentStart:
+        """What this principal has started under the key; else the key as it is to be stored."""
+        found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
+        return find_start(found, idempotency_key, principal)
 
     async def _start_once(
         self,
@@ -205,8 +208,7 @@ class Orchestrator:
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
-                found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
-                key_or_start = find_start(found, idempotency_key, principal)
+                key_or_start = await self._key_or_start(idempotency_key, principal)
                 if isinstance(key_or_start, IdempotentStart):
                     earlier = repeated_start(key_or_start, origin["path"], wanted, changes, restart=request)
                     entry = await self._playbooks.entry(origin["path"], key_or_start.version)
@@ -411,12 +413,6 @@ class Orchestrator:
         """The newest version of a playbook, and its plan. Raises NotFound."""
         entry = await self._playbooks.entry(path, None)
         return entry.version, await self._playbooks.plan(entry.hash)
-
-    async def find_start(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | None:
-        """The execution that this key has started for this principal, if it has."""
-        found = await self._event_store.starts_by_key(stored_keys(idempotency_key, principal))
-        start = find_start(found, idempotency_key, principal)
-        return start.execution_id if isinstance(start, IdempotentStart) else None
 
     async def plan(self, hash: str) -> Plan:
         """The plan of the playbook with this hash. Raises NotFound."""

@@ -153,7 +153,7 @@ class TriggerStarts:
         await self._inbox.settle(due, "started", self._now(), execution_id=int(started.execution_id))
 
     async def _settle_started(self, due: DueEvent, principal: Mapping[str, Any]) -> bool:
-        execution_id = await self._orchestrator.find_start(due.idempotency_key, principal)
+        execution_id = await self._orchestrator.find_started(due.idempotency_key, principal)
         if execution_id is None:
             return False
         await self._inbox.settle(due, "started", self._now(), execution_id=int(execution_id))

@@ -15,10 +15,11 @@ from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
-from .triggers import DeclaredTrigger, declare
+from .triggers import declare
 
 if TYPE_CHECKING:
     from ..playbook.called_inputs import CalledPlaybook
+    from ..playbook.plan import Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class NewResource:
     warnings: tuple[Fault, ...] = ()
     # what its steps give to other playbooks
     calls: tuple[CalledPlaybook, ...] = ()
-    triggers: tuple[DeclaredTrigger, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
 
 
 class PostgresCatalog:

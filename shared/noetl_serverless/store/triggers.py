@@ -31,27 +31,6 @@ Status = Literal["received", "started", "filtered", "failed", "dead", "dropped"]
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class DeclaredTrigger:
-    """A trigger as a playbook declares it."""
-
-    name: str
-    kind: str
-    source: str
-    config: Mapping[str, Any]
-    enabled: bool
-
-    @classmethod
-    def of(cls, trigger: CompiledTrigger) -> DeclaredTrigger:
-        return cls(
-            name=trigger.name,
-            kind=trigger.kind,
-            source=trigger.source,
-            config=trigger.config,
-            enabled=trigger.enabled,
-        )
-
-
-@dataclass(kw_only=True, frozen=True, slots=True)
 class Trigger:
     """`declared`: the newest version of its playbook has it; `error`: why its source cannot be read."""
 
@@ -122,7 +101,7 @@ class PolledTrigger:
 
 
 def declare(
-    connection: Connection, path: str, version: int, triggers: Iterable[DeclaredTrigger], now: datetime
+    connection: Connection, path: str, version: int, triggers: Iterable[CompiledTrigger], now: datetime
 ) -> None:
     """Make these the triggers of a playbook whose newest version is `version`; others of it are no longer effective."""
     for trigger in triggers:

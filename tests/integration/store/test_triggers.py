@@ -8,22 +8,23 @@ import pytest
 
 from noetl_serverless.errors import Conflict, NotFound, TooLarge
 from noetl_serverless.limits import EVENT_BYTES
+from noetl_serverless.playbook.plan import Trigger as CompiledTrigger
+from noetl_serverless.playbook.template import Place
 from noetl_serverless.store.catalog import NewResource, PostgresCatalog
 from noetl_serverless.store.database import Database
-from noetl_serverless.store.triggers import LEASE, DeclaredTrigger, DueEvent, Trigger, Triggers
+from noetl_serverless.store.triggers import LEASE, DueEvent, Trigger, Triggers
 
 NOW = datetime(2025, 7, 1, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 EVENT = {"id": "e1", "source": "webhook", "type": "webhook", "time": "2025-07-01T12:00:00Z", "data": {"n": 1}}
 
 
-def hook(name: str = "hook", **keys: Any) -> DeclaredTrigger:
-    return DeclaredTrigger(
-        **{"name": name, "kind": "webhook", "source": "standard", "config": {}, "enabled": True, **keys}
-    )
+def hook(name: str = "hook", **keys: Any) -> CompiledTrigger:
+    declared = {"name": name, "kind": "webhook", "source": "standard", "config": {}, "enabled": True, **keys}
+    return CompiledTrigger(**declared, when=None, input={}, event_id=None, place=Place(1, 1))
 
 
-async def register(database: Database, *triggers: DeclaredTrigger, path: str = "demo") -> None:
+async def register(database: Database, *triggers: CompiledTrigger, path: str = "demo") -> None:
     """As a new version."""
     catalog = PostgresCatalog(database)
     version = len(await catalog.entries(path=path, every_version=True, limit=100, offset=0)) + 1

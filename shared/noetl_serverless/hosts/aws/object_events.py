@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
 import orjson
 
 from ...reconciler.objects import WrittenObject
+from ..cloud.object_fields import instant, mapping
 
 
 def written_objects(message: Mapping[str, Any]) -> Iterator[WrittenObject]:
     """Of a message of a queue; none for what is about something else."""
     inner = _inner(message)
     if inner.get("source") == "aws.s3" and inner.get("detail-type") == "Object Created":
-        detail = _mapping(inner.get("detail"))
-        one = _object(_mapping(detail.get("bucket")), _mapping(detail.get("object")), inner.get("time"))
+        detail = mapping(inner.get("detail"))
+        one = _object(mapping(detail.get("bucket")), mapping(detail.get("object")), inner.get("time"))
         if one is not None:
             yield one
         return
     records = inner.get("Records")
     for record in records if isinstance(records, list) else ():
         # as in ObjectCreated:Put, with or without s3: before it
-        if ":" not in (name := str(_mapping(record).get("eventName", ""))) or "ObjectCreated" not in name:
+        if ":" not in (name := str(mapping(record).get("eventName", ""))) or "ObjectCreated" not in name:
             continue
-        s3 = _mapping(record.get("s3"))
-        named = _mapping(s3.get("object"))
+        s3 = mapping(record.get("s3"))
+        named = mapping(s3.get("object"))
         # written as in a form, unlike by EventBridge
         key = unquote_plus(str(named.get("key", "")))
-        one = _object(_mapping(s3.get("bucket")), {**named, "key": key}, record.get("eventTime"))
+        one = _object(mapping(s3.get("bucket")), {**named, "key": key}, record.get("eventTime"))
         if one is not None:
             yield one
 
@@ -40,7 +40,7 @@ def _inner(message: Mapping[str, Any]) -> Mapping[str, Any]:
     if "TopicArn" not in message:
         return message
     try:
-        return _mapping(orjson.loads(message.get("Message", "")))
+        return mapping(orjson.loads(message.get("Message", "")))
     except orjson.JSONDecodeError:
         return {}
 
@@ -59,16 +59,5 @@ def _object(bucket: Mapping[str, Any], named: Mapping[str, Any], at: Any) -> Wri
         revision=str(version or f"{etag}:{named.get('sequencer', '')}"),
         bytes=size if isinstance(size, int) else None,
         etag=etag if isinstance(etag, str) else None,
-        at=_instant(at),
+        at=instant(at),
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _instant(text: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None

@@ -5,18 +5,18 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import orjson
 
 from ...reconciler.objects import WrittenObject
+from ..cloud.object_fields import instant, mapping
 
 
 def written_object(body: bytes) -> WrittenObject | None:
     """Of a push; None if it is about something else, or no push at all."""
-    message = _mapping(_mapping(_json(body)).get("message"))
-    attributes = _mapping(message.get("attributes"))
+    message = mapping(mapping(_json(body)).get("message"))
+    attributes = mapping(message.get("attributes"))
     if attributes.get("eventType") != "OBJECT_FINALIZE":
         return None
     bucket, key, generation = (attributes.get(name) for name in ("bucketId", "objectId", "objectGeneration"))
@@ -31,14 +31,14 @@ def written_object(body: bytes) -> WrittenObject | None:
         revision=generation,
         bytes=int(size) if size.isdigit() else None,
         etag=etag if isinstance(etag, str) else None,
-        at=_instant(attributes.get("eventTime")),
+        at=instant(attributes.get("eventTime")),
     )
 
 
 def _details(data: Any) -> Mapping[str, Any]:
     """Of the object, if the notification has them."""
     try:
-        return _mapping(_json(base64.b64decode(data)))
+        return mapping(_json(base64.b64decode(data)))
     except (binascii.Error, TypeError, ValueError):
         return {}
 
@@ -47,15 +47,4 @@ def _json(content: bytes) -> Any:
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
-        return None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _instant(text: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
         return None

@@ -51,17 +51,4 @@ BEGIN
 END $$;
 REVOKE EXECUTE ON FUNCTION noetl.register_runtime(json) FROM PUBLIC;
 
--- The functions of direct workers: for claim, report, extend and release, and for the registry. A report of a step whose time
--- is over needs `commit_dropping`, which was not granted before.
-CREATE OR REPLACE FUNCTION noetl.worker_routines() RETURNS SETOF regprocedure LANGUAGE sql STABLE AS $$
-    SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
-    WHERE p.pronamespace = 'noetl'::regnamespace AND (
-        p.proname IN ('advance', 'lease', 'holdings', 'extend', 'release', 'waiting', 'clear_inbox', 'commit_dropping',
-            'commit_pausing',
-            'register_runtime')
-        -- those without jsonb: the others are for the release before, which has no such workers
-        OR p.proname IN ('commit', 'append') AND 'jsonb'::regtype <> ALL (p.proargtypes::oid[]))
-    ORDER BY 1
-$$;
-
 INSERT INTO noetl.chore (name) VALUES ('runtime') ON CONFLICT DO NOTHING;

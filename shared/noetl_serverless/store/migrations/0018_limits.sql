@@ -521,7 +521,7 @@ END $$;
 -- `noetl.commit_limited`, and executions that are paused or go on.
 -- pauses      [{id, at, timers}]: `at` in ms; null: it goes on, with the timers {name: when it is due, in ms}
 -- The answer also has {resumed: [[id, command, pool]]}, the commands that wait for a worker again.
-CREATE OR REPLACE FUNCTION noetl.commit_pausing(
+CREATE FUNCTION noetl.commit_pausing(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
     taken json, appends json, quarantined json, dropped json, pauses json
 ) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
@@ -655,6 +655,8 @@ FROM noetl.command
 UNION ALL
 SELECT d.*, NULL::json, NULL::json FROM noetl.direct_lease d;
 
+-- The functions of direct workers: for claim, report, extend and release, and for the registry. A report of a step whose time
+-- is over needs `commit_dropping`, which was not granted before.
 CREATE OR REPLACE FUNCTION noetl.worker_routines() RETURNS SETOF regprocedure LANGUAGE sql STABLE AS $$
     SELECT p.oid::regprocedure FROM pg_catalog.pg_proc p
     WHERE p.pronamespace = 'noetl'::regnamespace AND (

@@ -108,10 +108,10 @@ BEGIN
 END $$;
 
 -- Workers' roles also read what an execution goes on with: its results may be referred to.
-ALTER FUNCTION noetl.grant_worker(name) RENAME TO grant_worker_without_restarts;
-CREATE FUNCTION noetl.grant_worker(role_name name) RETURNS void LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION noetl.grant_worker(role_name name) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM noetl.grant_worker_without_restarts(role_name);
+    PERFORM noetl.grant_worker_to_run(role_name);
+    EXECUTE format('GRANT SELECT (deleted_at) ON noetl.catalog TO %I', role_name);
     EXECUTE format('GRANT SELECT (restart_of) ON noetl.execution TO %I', role_name);
     EXECUTE format('GRANT SELECT (restart_of) ON noetl.archived TO %I', role_name);
 END $$;

@@ -125,10 +125,10 @@ ORDER BY page.seq;
 
 -- under_way: the outstanding commands of an execution and the timers that delay them, counted by step and generation
 SELECT step, generation,
-    count(*) FILTER (WHERE status IN ('pending', 'limited') OR status = 'paused' AND kind <> 'timer') AS queued,
+    count(*) FILTER (WHERE is_queued) AS queued,
     count(*) FILTER (WHERE status = 'claimed') AS running,
     count(*) FILTER (WHERE status = 'timer' OR status = 'paused' AND kind = 'timer') AS delayed,
-    min(issued_at) FILTER (WHERE status IN ('pending', 'limited') OR status = 'paused' AND kind <> 'timer') AS queued_since,
+    min(issued_at) FILTER (WHERE is_queued) AS queued_since,
     min(coalesce(claimed_at, issued_at)) FILTER (WHERE status = 'claimed') AS running_since,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,
     min(due_at) FILTER (WHERE status = 'timer') AS due_at,
@@ -137,6 +137,9 @@ SELECT step, generation,
     CASE WHEN bool_or(status = 'limited') THEN noetl.limit_use(
         (min(limits::text) FILTER (WHERE status = 'limited'))::json,
         (min(admission::text) FILTER (WHERE status = 'limited'))::json) END AS limits
-FROM noetl.outstanding WHERE execution_id = :execution_id AND status <> 'dead'
+FROM noetl.outstanding CROSS JOIN LATERAL (
+    SELECT status IN ('pending', 'limited') OR status = 'paused' AND kind <> 'timer' AS is_queued
+) of
+WHERE execution_id = :execution_id AND status <> 'dead'
     AND command_id <> 'deadline' AND right(command_id, 9) <> '!deadline'
 GROUP BY step, generation;
