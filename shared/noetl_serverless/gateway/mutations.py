@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from ..errors import InvalidRequest, Problem
 from .context import Context, Info
@@ -61,6 +61,49 @@ async def cancel_execution(
     return {"execution_id": executionId, "cancelled_executions": [], **answer}
 
 
+async def pause_execution(root: Any, info: Info, executionId: str, reason: str | None = None) -> dict[str, Any]:
+    return await _control(_editor(info), executionId, "pause", {"reason": reason} if reason else {})
+
+
+async def resume_execution(root: Any, info: Info, executionId: str) -> dict[str, Any]:
+    return await _control(_editor(info), executionId, "resume", {})
+
+
+async def signal_execution(
+    root: Any,
+    info: Info,
+    executionId: str,
+    signal: str,
+    data: Any = None,
+    idempotencyKey: str | None = None,
+) -> dict[str, Any]:
+    # the control plane says what is wrong with any other name; these would name another path
+    if signal in ("", ".", ".."):
+        raise InvalidRequest("'signal' must be the name of a signal")
+    action = f"signals/{quote(signal, safe='')}"
+    return await _control(_editor(info), executionId, action, {"data": data}, idempotencyKey)
+
+
+async def restart_execution(
+    root: Any,
+    info: Info,
+    executionId: str,
+    step: str | None = None,
+    version: int | None = None,
+    latest: bool | None = False,
+    variables: Any = None,
+    idempotencyKey: str | None = None,
+    dryRun: bool | None = False,
+) -> dict[str, Any]:
+    context = _editor(info)
+    if latest and version is not None:
+        raise InvalidRequest("give either 'version' or 'latest'")
+    named = {"from": step, "version": "latest" if latest else version}
+    body: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
+    body |= {"payload": _workload(variables), "dry_run": bool(dryRun)}
+    return await _control(context, executionId, "restart", body, idempotencyKey)
+
+
 async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[str, Any]:
     context: Context = info.context
     method = input["method"].upper()
@@ -84,10 +127,19 @@ async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[st
     return {"success": True, "data": data, "error": None}
 
 
+async def _control(
+    context: Context, id: str, action: str, body: dict[str, Any], idempotency_key: str | None = None
+) -> dict[str, Any]:
+    path = f"/api/executions/{execution_id(id)}/{action}"
+    headers = _keyed(idempotency_key)
+    answer: dict[str, Any] = await context.control_plane.post(path, body, headers=headers, user=context.user)
+    return answer
+
+
 async def _start(
     context: Context, path: str, body: dict[str, Any], name: str | None, idempotency_key: str | None
 ) -> dict[str, Any]:
-    headers = {"idempotency-key": _header(idempotency_key)} if idempotency_key else {}
+    headers = _keyed(idempotency_key)
     request = {key: value for key, value in body.items() if value is not None}
     answer = await context.control_plane.post(path, request, headers=headers, user=context.user)
     started = str(answer["execution_id"])
@@ -113,10 +165,12 @@ def _refuse_client(client_id: str | None) -> None:
         raise InvalidRequest("clientId (results pushed to a waiting client) is not supported yet")
 
 
-def _header(value: str) -> str:
-    if len(value) > 255 or not value.isascii() or not value.isprintable():
+def _keyed(idempotency_key: str | None) -> dict[str, str]:
+    if not idempotency_key:
+        return {}
+    if len(idempotency_key) > 255 or not idempotency_key.isascii() or not idempotency_key.isprintable():
         raise InvalidRequest("'idempotencyKey' must have at most 255 printable ASCII characters")
-    return value
+    return {"idempotency-key": idempotency_key}
 
 
 def _editor(info: Info) -> Context:

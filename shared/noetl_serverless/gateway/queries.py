@@ -93,6 +93,10 @@ async def quarantined_of(execution: dict[str, Any], info: Info) -> bool:
     return bool((await _detail_of(execution, info))["quarantined"])
 
 
+async def restarts_of(execution: dict[str, Any], info: Info) -> list[str]:
+    return list((await _detail_of(execution, info))["restarts"])
+
+
 async def quarantine_of(execution: dict[str, Any], info: Info) -> dict[str, Any] | None:
     if not await quarantined_of(execution, info):
         return None

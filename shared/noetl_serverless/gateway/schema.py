@@ -27,6 +27,10 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
         "executePlaybook": mutations.execute_playbook,
         "rerunExecution": mutations.rerun_execution,
         "cancelExecution": mutations.cancel_execution,
+        "pauseExecution": mutations.pause_execution,
+        "resumeExecution": mutations.resume_execution,
+        "signalExecution": mutations.signal_execution,
+        "restartExecution": mutations.restart_execution,
         "proxyRequest": mutations.proxy_request,
     },
     "Execution": {
@@ -34,6 +38,7 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
         "events": queries.events_of,
         "warnings": queries.warnings_of,
         "quarantined": queries.quarantined_of,
+        "restarts": queries.restarts_of,
         "quarantine": queries.quarantine_of,
         "underWay": queries.under_way_of,
         "runs": queries.runs_of,

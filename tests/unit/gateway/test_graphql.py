@@ -273,6 +273,9 @@ async def test_variables_written_in_the_query_arrive_as_json(ask: Ask, upstream:
         ('mutation { executePlaybook(name: "a", idempotencyKey: "é") { id } }', "idempotencyKey"),
         ('mutation { rerunExecution(executionId: "../7") { id } }', "decimal"),
         ('mutation { cancelExecution(executionId: "x") { status } }', "decimal"),
+        ('mutation { pauseExecution(executionId: "7/../8") { status } }', "decimal"),
+        ('mutation { signalExecution(executionId: "7", signal: "..") { status } }', "signal"),
+        ('mutation { restartExecution(executionId: "7", version: 2, latest: true) { executionId } }', "latest"),
     ],
 )
 async def test_what_cannot_be_done_is_refused_by_name(ask: Ask, upstream: Upstream, query: str, word: str) -> None:
@@ -314,6 +317,10 @@ async def test_an_execution_is_cancelled(ask: Ask, upstream: Upstream) -> None:
         'mutation { executePlaybook(name: "a") { id } }',
         'mutation { rerunExecution(executionId: "7") { id } }',
         'mutation { cancelExecution(executionId: "7") { status } }',
+        'mutation { pauseExecution(executionId: "7") { status } }',
+        'mutation { resumeExecution(executionId: "7") { status } }',
+        'mutation { signalExecution(executionId: "7", signal: "go") { status } }',
+        'mutation { restartExecution(executionId: "7") { executionId } }',
         'mutation { proxyRequest(input: {method: "POST", endpoint: "/api/execute", body: {}}) { success } }',
     ],
 )

@@ -25,6 +25,7 @@ async def test_where_the_steps_of_an_execution_stand_can_be_asked_for(ask: Ask, 
             **dict.fromkeys(("queued_since", "running_since", "queued_ms", "due_at", "worker")),
             "deliveries": 0,
             "children": ["8"] if status == "parked" else [],
+            "signals": ["approve"] if status == "parked" else [],
             "limits": [{"unit": "command", "kind": "rate", "key": "api", "limit": 2, "used": 2, "per": 1.5}]
             if status == "queued"
             else [],
@@ -35,11 +36,12 @@ async def test_where_the_steps_of_an_execution_stand_can_be_asked_for(ask: Ask, 
     upstream.answers["GET /api/executions/7/status"] = {"under_way": steps}
     found = await ask.data(
         """{ execution(id: "7") { underWay { step generation status queued running delayed parked queuedSince
-            runningSince queuedMs dueAt worker deliveries children limits { kind key used limit per nextStart } } } }"""
+            runningSince queuedMs dueAt worker deliveries children signals
+            limits { kind key used limit per nextStart } } } }"""
     )
     shown = found["execution"]["underWay"]
     assert [step["status"] for step in shown] == ["queued", "running", "delayed", "parked", "waiting"]
-    assert shown[3]["children"] == ["8"]
+    assert (shown[3]["children"], shown[3]["signals"]) == (["8"], ["approve"])
     assert shown[0]["limits"] == [{"kind": "rate", "key": "api", "used": 2, "limit": 2, "per": 1.5, "nextStart": None}]
 
 
