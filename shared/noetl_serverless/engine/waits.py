@@ -13,6 +13,7 @@ from .state import Signal, Wait, split_token_key
 
 OF_SIGNAL: Final = ("signal", "approval", "timeout")
 OF_ENDING: Final = ("status", "data", "error")
+REJECTED: Final = "wait.rejected"
 
 
 def begin(decision: Decision, request: dict[str, Any]) -> None:
@@ -63,12 +64,18 @@ def _end_by(decision: Decision, name: str, signal: Signal) -> None:
     ending: dict[str, Any] = {"status": "ok", "signal": signal.name}
     if signal.data is not None:
         ending["data"] = signal.data
-    given = signal.data if isinstance(signal.data, dict) else {}
-    if wait.approval and given.get("approved") is not True:
-        comment = given.get("comment")
-        message = f"'{signal.name}' was not approved" + (f": {comment}" if comment else "")
-        ending |= {"status": "error", "error": _error(decision, wait, "wait.rejected", message)}
+    if wait.approval and (message := rejection(signal.name, signal.data)) is not None:
+        ending |= {"status": "error", "error": _error(decision, wait, REJECTED, message)}
     _end(decision, name, ending)
+
+
+def rejection(name: str, data: Any) -> str | None:
+    """What to say of an answer to an approval that does not approve; None if it does."""
+    given = data if isinstance(data, dict) else {}
+    if given.get("approved") is True:
+        return None
+    comment = given.get("comment")
+    return f"'{name}' was not approved" + (f": {comment}" if comment else "")
 
 
 def _end(decision: Decision, name: str, ending: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from ..engine.canonical import canonical, plain
 from ..engine.replay import logical_order
+from ..engine.waits import REJECTED, rejection
 from ..errors import InvalidInput
 from ..inspection.trace import trace
 from ..playbook.document import Path
@@ -21,7 +22,8 @@ from ..plurals import counted
 from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.port import Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
-from .answers import HARMLESS, RUN, Answers, NoAnswer, answer_name, task_named
+from ..tools.wait import WaitConfig
+from .answers import HARMLESS, RUN, Answer, Answers, NoAnswer, answer_name, task_named
 from .case_file import BoundCase, CaseFile
 from .playbooks import PlaybookRun, run_playbook
 from .tools import CallPlace, place_of
@@ -126,7 +128,7 @@ class _StandIn:
             # the rest of a frame or a pipeline, before the engine stops
             raise ToolFailure("test", "test.stopped", "the case was stopped")
         self.calls.append((place, call))
-        if call.kind in self._run and not self._answers.has(place.step, place.task):
+        if not self._answers.has(place.step, place.task) and (call.kind in self._run or _waits_for_a_time(call)):
             return await self._tool_itself(call, context)
         name = answer_name(self._plan, place.step, place.task)
         try:
@@ -138,9 +140,9 @@ class _StandIn:
             return await self._tool_itself(call, context)
         # what the tool itself would refuse
         model = registry.load(call.kind).config
-        if issubclass(model, ToolConfig):
-            model.of(call)
-        return answer.outcome()
+        config = model.of(call) if issubclass(model, ToolConfig) else None
+        refused = _rejection(config, answer)
+        return answer.outcome() if refused is None else ToolFailure("wait", REJECTED, refused).outcome()
 
     async def _tool_itself(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         tool = self._used.setdefault(call.kind, registry.load(call.kind))
@@ -158,7 +160,21 @@ class _StandIn:
         self._used.clear()
 
 
+def _rejection(config: BaseModel | None, answer: Answer) -> str | None:
+    """The answer of an approval is the data of its signal."""
+    if not isinstance(config, WaitConfig) or config.approval is None or answer.error is not None:
+        return None
+    return rejection(config.approval, answer.data)
+
+
+def _waits_for_a_time(call: ToolCall) -> bool:
+    """Nothing outside ends such a wait, and here it takes no time."""
+    return call.kind == "wait" and ("until" in call.config or "for" in call.config)
+
+
 def _advice(name: str, kind: str) -> str:
+    if kind == "wait":
+        return f"{name}: {{approved: true}}, or the data of its signal, or {name}: {{error: {{code: wait.timeout}}}}"
     answer = f"{name}: {{...}}"
     return f"{answer}, or {name}: {RUN} for the tool itself" if kind in HARMLESS else answer
 

@@ -284,7 +284,32 @@ def test_a_tool_runs_itself_where_it_is_asked_for(test: Test) -> None:
     assert "http has effects outside: give an answer; only duckdb, noop, python can run" in shown(refused)
 
 
+WAITS = playbook(
+    "{step: nap, tool: {kind: wait, for: 10m}, next: {arcs: [{step: ask}]}}",
+    "{step: ask, tool: {kind: wait, approval: manager, within: 1h}}",
+)
+
+
+def test_a_wait_for_a_time_takes_none_and_an_answer_is_what_its_signal_brings(test: Test) -> None:
+    approved = "  - {name: x, tools: {ask: {approved: true}}, expect: {result: {approved: true}, waited: 600}}\n"
+    rejected = "{code: wait.rejected, message: \"'manager' was not approved: no\"}"
+    late = "  - {name: z, tools: {ask: {error: {code: wait.timeout}}}, expect: {error: {code: wait.timeout}}}\n"
+    for text in (
+        approved,
+        f"  - {{name: y, tools: {{ask: {{approved: false, comment: 'no'}}}}, expect: {{error: {rejected}}}}}\n",
+        late,
+    ):
+        done = test(WAITS, text)
+        assert done.exit_code == 0, done.output
+
+
 # -- cases that fail
+
+
+def test_a_wait_for_a_signal_without_an_answer_fails_the_case(test: Test) -> None:
+    done = test(WAITS, "  - {name: x, expect: {}}\n")
+    assert done.exit_code == 1
+    assert "there is no answer for 'ask'; add one to 'tools': ask: {approved: true}, or the data of" in shown(done)
 
 
 def test_a_tool_without_an_answer_fails_the_case_and_names_what_to_add(test: Test) -> None:
