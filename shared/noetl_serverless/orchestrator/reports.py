@@ -332,7 +332,7 @@ class Reports:
             plans = [await self._playbooks.plan(hash) for hash in sorted(hashes)]
         except InvalidPlaybook:
             return False
-        return any(step.concurrency is not None for plan in plans for step in plan.steps.values())
+        return any(plan.has_slots for plan in plans)
 
     async def _append_to_inbox(self, facts: Sequence[ReportedFact]) -> set[tuple[str, str, int]]:
         """If one cannot be stored, the others are appended one by one, and the lease of that one expires."""

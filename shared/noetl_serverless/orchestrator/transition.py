@@ -261,10 +261,10 @@ class Transition:
     def _frees(self) -> bool:
         """Whether it ends what others may wait for. An end that was decided without a plan is looked at elsewhere."""
         plan = self.plan
-        if plan is None:
+        if plan is None or not (plan.is_limited or plan.has_slots):
             return False
         if self.drops or self.ended_at_ms is not None:
-            return plan.is_limited or any(step.concurrency is not None for step in plan.steps.values())
+            return True
         closed = {applied.fact.step or "" for applied in self.applied if applied.closes is not None}
         return any(plan.steps[step].concurrency is not None for step in closed if step in plan.steps)
 

@@ -84,6 +84,7 @@ class _Compiler:
         schemas = self.playbook.schemas or model.Schemas()
         concurrency, rate = self.limits.of_executions(spec)
         back_sources, cycles = bodies(targets, back_edges)
+        compiled = steps | compensations
         return Plan(
             # of the document as its author wrote it, so that it does not depend on how older forms are read
             hash=canonical_hash(plain_data(self.document.as_written), self.tasks.scripts),
@@ -93,10 +94,11 @@ class _Compiler:
             entry=entry,
             final_step=spec.final_step,
             no_next_is_error=spec.no_next_is_error,
-            steps=steps | compensations,
-            loops=frozenset(name for name, step in (steps | compensations).items() if step.loop is not None),
-            has_step_timeouts=any(step.timeout is not None for step in (steps | compensations).values()),
+            steps=compiled,
+            loops=frozenset(name for name, step in compiled.items() if step.loop is not None),
+            has_step_timeouts=any(step.timeout is not None for step in compiled.values()),
             has_compensations=bool(compensations),
+            has_slots=any(step.concurrency is not None for step in compiled.values()),
             sources=_sources(forward),
             reach=Reach(targets),
             reach_forward=Reach(forward),

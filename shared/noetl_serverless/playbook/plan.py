@@ -292,6 +292,8 @@ class Plan:
     # whether one of them has a timeout, or a compensation
     has_step_timeouts: bool = False
     has_compensations: bool = False
+    # a step of it limits its concurrency
+    has_slots: bool = False
     # forward arcs into each step; more than one source makes it a join
     sources: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # every step that can be reached from a step over any arcs, itself only if on a cycle
