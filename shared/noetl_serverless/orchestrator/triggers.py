@@ -13,7 +13,7 @@ from ..limits import TRIGGER_DEPTH
 from ..playbook.plan import Trigger as CompiledTrigger
 from ..playbook.template_error import TemplateError
 from ..playbook.trigger_event import id_of, match
-from ..store.triggers import MAX_ID_CHARACTERS, DueEvent, PolledTrigger, Status, Trigger
+from ..store.triggers import MAX_ID_CHARACTERS, DueEvent, PolledTrigger, Status, StoredTrigger
 from .orchestrator import Orchestrator
 
 logger = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class TriggerInbox(Protocol):
     """What is needed of `store.triggers.Triggers`."""
 
     async def receive(
-        self, trigger: Trigger | PolledTrigger, event_id: str, event: Mapping[str, Any], now: datetime
+        self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None: ...
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueEvent]: ...
@@ -66,7 +66,7 @@ class TriggerStarts:
         self._orchestrator = orchestrator
         self._now = now
 
-    async def receive(self, trigger: Trigger | PolledTrigger, event: Mapping[str, Any]) -> bool:
+    async def receive(self, trigger: StoredTrigger, event: Mapping[str, Any]) -> bool:
         """Record an event under its id, and start its execution. Once this returns, it may be acknowledged; whether it
         was new. What cannot be started now is started later. Raises Unavailable, TooLarge."""
         event_id = _bounded_id(str(event["id"]))

@@ -31,9 +31,7 @@ Status = Literal["received", "started", "filtered", "failed", "dead", "dropped"]
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class Trigger:
-    """`declared`: the newest version of its playbook has it; `error`: why its source cannot be read."""
-
+class StoredTrigger:
     trigger_id: int
     path: str
     name: str
@@ -41,11 +39,18 @@ class Trigger:
     kind: str
     source: str
     config: dict[str, Any]
+    # when it was last registered, or turned on or off
+    updated_at: datetime
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Trigger(StoredTrigger):
+    """`declared`: the newest version of its playbook has it; `error`: why its source cannot be read."""
+
     enabled: bool
     declared: bool
     error: dict[str, Any] | None
     created_at: datetime
-    updated_at: datetime
 
     @property
     def is_effective(self) -> bool:
@@ -85,19 +90,10 @@ class DueEvent:
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
-class PolledTrigger:
+class PolledTrigger(StoredTrigger):
     """A trigger whose source the caller is to read; `position`: how far it has been read."""
 
-    trigger_id: int
-    path: str
-    name: str
-    version: int
-    kind: str
-    source: str
-    config: dict[str, Any]
     position: dict[str, Any]
-    # when it was last registered, or turned on or off
-    updated_at: datetime
 
 
 def declare(
@@ -191,7 +187,7 @@ class Triggers:
     # -- events
 
     async def receive(
-        self, trigger: Trigger | PolledTrigger, event_id: str, event: Mapping[str, Any], now: datetime
+        self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
         """Record an event; the caller then holds it, to start it. None if it has been recorded before, or if the
         trigger is not effective. Raises TooLarge."""
