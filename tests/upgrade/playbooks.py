@@ -585,6 +585,30 @@ STEP_TIMES_OUT = Kind(
     (),
     lambda n: {"why": "step.timeout"},
 )
-NEWER = (SETS_MUCH, ITEMS_SET, STEP_TIMES_OUT)
+# it knows no waits, compensation or limits
+COMPENSATES = Kind(
+    "compensates",
+    (
+        playbook(
+            "compensates",
+            {
+                **step("reserve", python("result = {'n': n}", n="{{ workload.n }}"), "nap"),
+                "spec": {"concurrency": {"key": "upgrade", "limit": 2}, "rate": {"per": "1s", "limit": 50}},
+                "compensate": {"tool": effect("released")},
+            },
+            step("nap", {"kind": "wait", "for": 0.2}, "ask"),
+            {
+                **step("ask", {"kind": "wait", "approval": "manager", "within": 0.5}),
+                **arcs("exclusive", {"step": "gate", "when": "{{ event.name == 'step.failed' }}"}),
+            },
+            step("gate", gate(BY_TIMER), "ship"),
+            step("ship", python("raise ValueError('no carrier')")),
+        ),
+    ),
+    ("released",),
+    end="FAILED",
+    error="python.exception",
+)
+NEWER = (SETS_MUCH, ITEMS_SET, STEP_TIMES_OUT, COMPENSATES)
 BY_NAME = {kind.name: kind for kind in (*KINDS, *NEWER, HELD, PARENT_OF_HELD, POISONED)}
 TEXTS = tuple(dict.fromkeys([*(text for kind in BY_NAME.values() for text in kind.texts), TICK]))
