@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal
 
 from jsonschema.validators import validator_for
@@ -30,12 +29,14 @@ Status = Literal["running", "completed", "failed", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A step that begins, with what its templates see. `items` of a loop; None if they must be fetched first."""
+    """A step that begins, with what its templates see. `items` of a loop; None if they must be fetched first. `limits`
+    of a step that is none: what each of its limits is counted by, and how many there may be."""
 
     step: Step
     generation: int
     scope: Scope
     items: list[Any] | None = None
+    limits: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -362,10 +363,10 @@ class Execution:
             raise _Ends({"code": "turns.exceeded", "step": name})
         self.runs[name] += 1
         generation = self.runs[name]
-        self._check_limit_keys(step)
+        limits = self._limits(step)
         self._running.add((name, generation))
         if step.loop is None:
-            self._begun.append(Begun(step, generation, self.scope))
+            self._begun.append(Begun(step, generation, self.scope, limits=limits))
             return
         if step.loop.items is None:
             if self._claims is None:
@@ -396,15 +397,25 @@ class Execution:
         else:
             self._begun.append(Begun(step, generation, self.scope, items))
 
-    def _check_limit_keys(self, step: Step) -> None:
-        """What limits are counted by is a text, or a whole number."""
-        for key in chain(step.limit_keys, self.playbook.limit_keys if self.runs.total() == 1 else ()):
-            try:
-                value = render(key, self.scope.names(fetches=False))
-            except Unrenderable as error:
-                raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
-            if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= 200:
-                raise _Ends({"code": "value.invalid", "step": step.name})
+    def _limits(self, step: Step) -> dict[str, tuple[str | None, int]]:
+        """What its commands are counted by, a text or a whole number, and how many there may be; of a key that the
+        playbook leaves open, None."""
+        of_playbook = self.playbook.limits if self.runs.total() == 1 else {}
+        found = {name: (self._limit_key(key, step), limit) for name, (key, limit) in step.limits.items()}
+        for key, _ in of_playbook.values():
+            self._limit_key(key, step)
+        return found
+
+    def _limit_key(self, key: Any, step: Step) -> str | None:
+        if key is None:
+            return None
+        try:
+            value = render(key, self.scope.names(fetches=False))
+        except Unrenderable as error:
+            raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
+        if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= 200:
+            raise _Ends({"code": "value.invalid", "step": step.name})
+        return str(value)
 
     def _admitted(self, step: Step) -> bool:
         names = self.scope.names(fetches=False)

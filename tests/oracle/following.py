@@ -455,12 +455,20 @@ class _Follower:
                 raise Differs(f"{_at(fact)}: {issued.command_id} sees ctx.{name} = {value}, not {ctx.get(name)}")
         if issued.payload["kind"] != "step":
             return
+        self._compare_limits(fact, issued, begun)
         ours = {name: outcome.status for name, outcome in begun.scope.outcomes.items()}
         theirs = {name: outcome["status"] for name, outcome in scope["steps"].items()}
         for name in theirs.keys() | (begun.step.reads & ours.keys()):
             if theirs.get(name) != ours.get(name):
                 sees = f"sees {name} as {theirs.get(name)}, not as {ours.get(name)}"
                 raise Differs(f"{_at(fact)}: {issued.command_id} {sees}")
+
+    def _compare_limits(self, fact: Entry, issued: Entry, begun: Begun) -> None:
+        limits = issued.payload.get("limits") or {}
+        theirs = {name: (given["key"], given["limit"]) for name, given in limits.items() if name != "execution"}
+        ours = {name: (key or theirs.get(name, ("",))[0], limit) for name, (key, limit) in begun.limits.items()}
+        if theirs != ours:
+            raise Differs(f"{_at(fact)}: {issued.command_id} is limited by {theirs}, and should by {ours}")
 
     def _compare_skipped(self, fact: Entry, decided: list[Entry], ours: list[str]) -> None:
         theirs = {str(entry.step) for entry in decided if entry.type == "step.skipped"}

@@ -105,8 +105,8 @@ class Step:
     # the step that undoes it, and the step that it undoes
     compensation: Step | None = None
     undoes: str | None = None
-    # templates of what its limits are counted by
-    limit_keys: tuple[Any, ...] = ()
+    # of each limit: the template of what it is counted by, if the playbook has one, and how many there may be
+    limits: Mapping[str, tuple[Any, int]] = field(default_factory=dict)
 
     @property
     def reads(self) -> frozenset[str]:
@@ -134,7 +134,7 @@ class Playbook:
     keychain: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # JSON Schema of its result
     result_schema: Any = None
-    limit_keys: tuple[Any, ...] = ()
+    limits: Mapping[str, tuple[Any, int]] = field(default_factory=dict)
 
 
 def read(text: str) -> Playbook:
@@ -158,12 +158,13 @@ def read(text: str) -> Playbook:
         timeout=_seconds(spec.get("timeout")),
         keychain={entry["name"]: _fields(entry) for entry in document.get("keychain") or ()},
         result_schema=(document.get("schemas") or {}).get("result"),
-        limit_keys=_limit_keys(spec),
+        limits=_limits(spec),
     )
 
 
-def _limit_keys(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(spec[name]["key"] for name in ("concurrency", "rate") if "key" in (spec.get(name) or {}))
+def _limits(spec: Mapping[str, Any]) -> dict[str, tuple[Any, int]]:
+    given = {name: spec.get(name) for name in ("concurrency", "rate")}
+    return {name: (limit.get("key"), limit["limit"]) for name, limit in given.items() if limit}
 
 
 def _fields(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -205,7 +206,7 @@ def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
         loop=_loop(step["loop"], policy) if step.get("loop") else None,
         is_timed="lifecycle" in policy,
         compensation=_compensation(step, workbook),
-        limit_keys=_limit_keys(step.get("spec") or {}),
+        limits=_limits(step.get("spec") or {}),
     )
 
 

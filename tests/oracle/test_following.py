@@ -219,7 +219,9 @@ SAGA = """
       loop: {in: [1, 2, 3], iterator: n, spec: {mode: parallel, max_in_flight: 2}}
       compensate: {tool: {kind: noop}}
       next: {arcs: [{step: fork}]}
-    - {step: fork, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: d}, {step: e}, {step: f}]}}
+    - step: fork
+      tool: {kind: noop}
+      next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: d}, {step: e}, {step: f}]}
     - {step: c, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: never}]}}
     - {step: d, tool: {kind: noop}}
     - {step: e, tool: {kind: noop}, compensate: {tool: {kind: noop}}}
@@ -239,7 +241,7 @@ def undone() -> Run:
         run.frame(frames[0], [1] * (run.window(frames[0])[2] - run.window(frames[0])[1]))
     run.done("fork")
     run.report("e#1", "call.deferred", delay=9.0)
-    first, second = (name for name, item in run.state.commands.items() if item.key == "f#1")
+    first = next(name for name, item in run.state.commands.items() if item.key == "f#1")
     run.frame(first, [1] * (run.window(first)[2] - run.window(first)[1]))
     run.error("d")
     run.done("c", {"n": 3})
@@ -279,3 +281,23 @@ def _said_otherwise(events: list[Event]) -> list[Event]:
 def test_what_is_undone_otherwise_is_found(change: Any) -> None:
     with pytest.raises(Differs):
         follow(read(HEAD + "workflow:\n" + dedent(SAGA)), {}, change(undone().log), lambda ref: None)
+
+
+def test_a_command_that_is_counted_under_another_key_or_not_at_all_is_found() -> None:
+    workflow = """
+        - {step: a, tool: {kind: noop}, set: {ctx.city: Rome}, next: {arcs: [{step: b}]}}
+        - step: b
+          tool: {kind: noop}
+          spec: {concurrency: {key: "in {{ ctx.city }}", limit: 2}, rate: {per: 1m, limit: 9}}
+        """
+    run = Run(workflow)
+    run.done("a")
+    run.done("b")
+    playbook = read(HEAD + "workflow:\n" + dedent(workflow))
+    assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
+    (issued,) = run.issued("b")
+    limits = issued.payload["limits"]
+    for other in ({}, {**limits, "concurrency": {"key": "in Bonn", "limit": 2}}, {"rate": limits["rate"]}):
+        changed = replace(issued, payload={**issued.payload, "limits": other})
+        with pytest.raises(Differs, match="b#1 is limited by"):
+            follow(playbook, {}, [changed if event is issued else event for event in run.log], lambda ref: None)
