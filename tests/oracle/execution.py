@@ -153,11 +153,16 @@ class Execution:
             self.runs[step] = generation
 
     def go_on(
-        self, begins: list[str], waiting: Mapping[str, list[str]], ctx: Mapping[str, Any], last: str | None
+        self,
+        begins: list[str],
+        waiting: Mapping[str, list[str]],
+        ctx: Mapping[str, Any],
+        last: str | None,
+        done: list[tuple[str, Outcome]],
     ) -> list[Begun]:
-        """Go on where another execution ended: with the steps that had begun, what has arrived at others, and what was
-        set."""
-        self.ctx, self.last = dict(ctx), last
+        """Go on where another execution ended: with the steps that had begun, what has arrived at others, what was set,
+        and what has been done and would be undone."""
+        self.ctx, self.last, self._done = dict(ctx), last, list(done)
         self._final_due = self._final_due and not self.runs[self.playbook.final or ""]
 
         def arrive() -> None:
@@ -275,7 +280,10 @@ class Execution:
                 self.status, self.error = "failed", {**undoing.error, "compensation": outcome}
                 return
             compensation = self.playbook.steps[self._done[-1][0]].compensation
-            assert compensation is not None
+            if compensation is None:
+                # another version of the playbook had one
+                self._undone({"code": "compensation.missing"})
+                continue
             try:
                 self._begin(compensation.name)
             except _Ends as ends:

@@ -145,7 +145,8 @@ class _Follower:
             payload = fact.payload
             refs = {name: self._read(ref) for name, ref in (payload.get("ctx_refs") or NOTHING).items()}
             ctx = {**payload["ctx"], **refs}
-            return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"))
+            done = [self._noted(run) for run in payload.get("compensable") or ()]
+            return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"), done)
         if "quarantined" in fact.payload or fact.type == "execution.retried":
             raise Unclear("it could not be decided")
         if fact.type == "execution.cancelled":
@@ -170,18 +171,24 @@ class _Follower:
         return self._happened(fact, key)
 
     def _reuse(self, fact: Entry) -> None:
-        outcome, step = fact.payload["outcome"], self._playbook.steps[fact.step or ""]
+        step = fact.step or ""
+        self._execution.reuse(step, fact.generation, self._taken_over(step, fact.payload["outcome"]))
+
+    def _noted(self, run: Mapping[str, Any]) -> tuple[str, Outcome]:
+        step: str = run["step"]
+        if "outcome" not in run:
+            return step, self._execution.outcomes[step]
+        return step, self._taken_over(step, run["outcome"])
+
+    def _taken_over(self, step: str, outcome: Mapping[str, Any]) -> Outcome:
         ref = outcome.get("ref")
-        self._execution.reuse(
-            step.name,
-            fact.generation,
-            Outcome(
-                outcome["status"],
-                self._read(ref) if ref else outcome.get("data"),
-                outcome.get("error"),
-                extracted=(ref.get("extracted") or {}) if ref else None,
-                of_loop=step.loop is not None and outcome["status"] != "skipped",
-            ),
+        is_loop = self._playbook.steps[step].loop is not None
+        return Outcome(
+            outcome["status"],
+            self._read(ref) if ref else outcome.get("data"),
+            outcome.get("error"),
+            extracted=(ref.get("extracted") or {}) if ref else None,
+            of_loop=is_loop and outcome["status"] != "skipped",
         )
 
     def _step_timed_out(self, fact: Entry, key: Key) -> list[Begun]:

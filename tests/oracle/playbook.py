@@ -211,8 +211,8 @@ def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
 
 
 def _compensation(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step | None:
-    given = step.get("compensate") or "none"
-    if given == "none":
+    given: Any = step.get("compensate")
+    if given in (None, "none"):
         return None
     return replace(_step({"step": f"{step['step']}.compensate", **given}, workbook), undoes=step["step"])
 
