@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Literal
 
 from jsonschema.validators import validator_for
@@ -22,18 +21,22 @@ LARGEST_SETS = 128 * 1024
 MASK = "***"
 # of the rows that a loop claims: None if they are not known
 Claims = Callable[[Step], list[Any] | None]
+# (step, generation) -> how far a loop has come; None if the language does not say
+Progress = Callable[[tuple[str, int]], "Items | None"]
 
 Status = Literal["running", "completed", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A step that begins, with what its templates see. `items` of a loop; None if they must be fetched first."""
+    """A step that begins, with what its templates see. `items` of a loop; None if they must be fetched first. `limits`
+    of a step that is none: what each of its limits is counted by, and how many there may be."""
 
     step: Step
     generation: int
     scope: Scope
     items: list[Any] | None = None
+    limits: Mapping[str, tuple[str | None, int]] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -59,6 +62,15 @@ class Items:
     is_drained: bool = True
 
 
+@dataclass(slots=True)
+class _Undoing:
+    """An execution that is to fail with `error`: the steps that have been undone, and those that could not be."""
+
+    error: Mapping[str, Any]
+    done: list[str] = field(default_factory=list)
+    failed: list[Mapping[str, Any]] = field(default_factory=list)
+
+
 class _Ends(Exception):
     """The execution fails."""
 
@@ -74,11 +86,16 @@ class Execution:
         workload: Mapping[str, Any],
         execution_id: str = "1",
         claims: Claims | None = None,
+        runs: Callable[[tuple[str, int]], bool] = lambda key: True,
+        progress: Progress = lambda key: None,
     ) -> None:
         """`claims`: the rows that a loop over a cursor finds, in the order of its results; without it they show when it
-        has ended."""
+        has ended. `runs`: whether a worker has something of a step that is under way, which then ends before what has
+        been done is undone."""
         self.playbook = playbook
         self._claims = claims
+        self._runs = runs
+        self._progress = progress
         self.workload = workload
         self.execution_id = execution_id
         self.status: Status = "running"
@@ -91,6 +108,9 @@ class Execution:
         # the step whose outcome is the result
         self.last: str | None = None
         self._running: set[tuple[str, int]] = set()
+        # runs of steps that would be undone, in the order in which they ended
+        self._done: list[tuple[str, Outcome]] = []
+        self._undoing: _Undoing | None = None
         # what waits for more to arrive, or for the rest of its round: step -> those that have arrived there
         self._waiting: dict[str, list[str]] = {}
         # of these, the ones that an arc has led back to
@@ -112,7 +132,14 @@ class Execution:
     @property
     def scope(self) -> Scope:
         secrets = {name: dict.fromkeys(fields, MASK) for name, fields in self.playbook.keychain.items()}
-        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes), secrets)
+        # a compensation sees the run that it undoes
+        undone = dict(self._done[-1:]) if self._undoing else {}
+        return Scope(self.execution_id, self.workload, dict(self.ctx), {**self.outcomes, **undone}, secrets)
+
+    @property
+    def is_undoing(self) -> bool:
+        """Whether it is to fail, and what has been done is undone first."""
+        return self._undoing is not None and self.status == "running"
 
     # -- what happens to it; each gives the steps that begin
 
@@ -126,11 +153,16 @@ class Execution:
             self.runs[step] = generation
 
     def go_on(
-        self, begins: list[str], waiting: Mapping[str, list[str]], ctx: Mapping[str, Any], last: str | None
+        self,
+        begins: list[str],
+        waiting: Mapping[str, list[str]],
+        ctx: Mapping[str, Any],
+        last: str | None,
+        done: list[tuple[str, Outcome]],
     ) -> list[Begun]:
-        """Go on where another execution ended: with the steps that had begun, what has arrived at others, and what was
-        set."""
-        self.ctx, self.last = dict(ctx), last
+        """Go on where another execution ended: with the steps that had begun, what has arrived at others, what was set,
+        and what has been done and would be undone."""
+        self.ctx, self.last, self._done = dict(ctx), last, list(done)
         self._final_due = self._final_due and not self.runs[self.playbook.final or ""]
 
         def arrive() -> None:
@@ -174,10 +206,28 @@ class Execution:
         if self.status == "running":
             self.status = "cancelled"
 
-    def time_out(self) -> None:
+    def time_out(self) -> list[Begun]:
         """It has had the time that it may take."""
-        if self.status == "running":
-            self.status, self.error = "failed", {"code": "execution.timeout"}
+        return self.fail({"code": "execution.timeout"})
+
+    def fail(self, error: Mapping[str, Any]) -> list[Begun]:
+        """It fails for a reason that does not follow from the playbook."""
+
+        def fails() -> None:
+            raise _Ends(error)
+
+        return self._then(fails)
+
+    def withdraw(self, step: str, generation: int) -> None:
+        """It was to begin, and does not."""
+        self._running.discard((step, generation))
+
+    def stop_step(self, step: str, generation: int, ended: Items | None) -> list[Begun]:
+        """A step that was under way when it began to undo what has been done would wait; `ended`: as in
+        `time_out_step`."""
+        data = None if ended is None else {"results": ended.results, "stats": _stats(ended)}
+        outcome = Outcome("error", data, {"code": "step.stopped"}, of_loop=data is not None)
+        return self._then(lambda: self._finish(step, generation, outcome, "call.error"))
 
     # -- how
 
@@ -189,14 +239,69 @@ class Execution:
             what()
             self._go_on()
         except _Ends as ends:
-            if any(self.runs[step.name] for step in self.playbook.steps.values() if step.compensation):
-                raise Unclear("what has been done is undone first") from ends
-            self.status, self.error = "failed", ends.error
-            return []
+            self._fail(ends.error)
         return self._begun
+
+    def _fail(self, error: Mapping[str, Any]) -> None:
+        """Undo what has been done, the latest first, if there is anything; then it fails."""
+        if self._begun and any(step.compensation for step in self.playbook.steps.values()):
+            raise Unclear(f"whether {', '.join(one.step.name for one in self._begun)} begins before it fails")
+        self._begun = []
+        noted = [key for key in self._running if self.playbook.steps[key[0]].compensation]
+        kept = {key for key in noted if self._runs(key)}
+        for name, generation in sorted(set(noted) - kept):
+            so_far = self._progress((name, generation))
+            if self.playbook.steps[name].loop is not None and so_far is not None:
+                data = {"results": so_far.results, "stats": _stats(so_far)}
+                self._note(self.playbook.steps[name], Outcome("error", data, of_loop=True))
+        if not (self._done or kept):
+            self.status, self.error = "failed", error
+            return
+        self._undoing = _Undoing(error)
+        self._running = kept
+        self._next, self._left = [], []
+        self._waiting.clear()
+        self._led_back.clear()
+        self._undo()
+
+    def _note(self, step: Step, outcome: Outcome) -> None:
+        """A run of a step has ended: it is undone if it had an effect."""
+        has_effect = outcome.status == "ok" or (outcome.of_loop and outcome.data["stats"]["success"] > 0)
+        if step.compensation is not None and has_effect:
+            self._done.append((step.name, outcome))
+
+    def _undo(self) -> None:
+        """One after the other, when nothing is under way any more."""
+        undoing = self._undoing
+        assert undoing is not None
+        while not self._running:
+            if not self._done:
+                outcome = {"done": undoing.done, "failed": undoing.failed}
+                self.status, self.error = "failed", {**undoing.error, "compensation": outcome}
+                return
+            compensation = self.playbook.steps[self._done[-1][0]].compensation
+            if compensation is None:
+                # another version of the playbook had one
+                self._undone({"code": "compensation.missing"})
+                continue
+            try:
+                self._begin(compensation.name)
+            except _Ends as ends:
+                self._undone(ends.error)
+
+    def _undone(self, error: Mapping[str, Any] | None) -> None:
+        assert self._undoing is not None
+        name, _ = self._done.pop()
+        if error is None:
+            self._undoing.done.append(name)
+        else:
+            self._undoing.failed.append({"step": name, "code": error.get("code")})
 
     def _go_on(self) -> None:
         """Let joins begin that nothing can arrive at any more; at the end the final step, or the end itself."""
+        if self._undoing is not None:
+            self._undo()
+            return
         while True:
             self._skip_behind()
             if self._next:
@@ -266,10 +371,10 @@ class Execution:
             raise _Ends({"code": "turns.exceeded", "step": name})
         self.runs[name] += 1
         generation = self.runs[name]
+        limits = self._limits(step)
         self._running.add((name, generation))
-        self._check_limit_keys(step)
         if step.loop is None:
-            self._begun.append(Begun(step, generation, self.scope))
+            self._begun.append(Begun(step, generation, self.scope, limits=limits))
             return
         if step.loop.items is None:
             if self._claims is None:
@@ -300,15 +405,25 @@ class Execution:
         else:
             self._begun.append(Begun(step, generation, self.scope, items))
 
-    def _check_limit_keys(self, step: Step) -> None:
-        """What limits are counted by is a text, or a whole number."""
-        for key in chain(step.limit_keys, self.playbook.limit_keys if self.runs.total() == 1 else ()):
-            try:
-                value = render(key, self.scope.names(fetches=False))
-            except Unrenderable as error:
-                raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
-            if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= 200:
-                raise _Ends({"code": "value.invalid", "step": step.name})
+    def _limits(self, step: Step) -> dict[str, tuple[str | None, int]]:
+        """What its commands are counted by, a text or a whole number, and how many there may be; of a key that the
+        playbook leaves open, None."""
+        of_playbook = self.playbook.limits if self.runs.total() == 1 else {}
+        found = {name: (self._limit_key(key, step), limit) for name, (key, limit) in step.limits.items()}
+        for key, _ in of_playbook.values():
+            self._limit_key(key, step)
+        return found
+
+    def _limit_key(self, key: Any, step: Step) -> str | None:
+        if key is None:
+            return None
+        try:
+            value = render(key, self.scope.names(fetches=False))
+        except Unrenderable as error:
+            raise _Ends({"code": "template.error", "step": step.name, "message": str(error)}) from error
+        if isinstance(value, bool) or not isinstance(value, str | int) or not 1 <= len(str(value)) <= 200:
+            raise _Ends({"code": "value.invalid", "step": step.name})
+        return str(value)
 
     def _admitted(self, step: Step) -> bool:
         names = self.scope.names(fetches=False)
@@ -353,11 +468,19 @@ class Execution:
         self.ctx |= outcome.set
         self.outcomes[name] = outcome
         step = self.playbook.steps[name]
-        if outcome.status == "ok":
-            self.ctx |= self._assignments(step.set, step, outcome, event)
+        if self._undoing is None:
+            self._note(step, outcome)
+            if outcome.status == "ok":
+                self.ctx |= self._assignments(step.set, step, outcome, event)
         self._route(step, outcome, event)
 
     def _route(self, step: Step, outcome: Outcome, event: str) -> None:
+        if self._undoing is not None:
+            if step.undoes is None:
+                self._note(step, outcome)
+            else:
+                self._undone(outcome.error if outcome.status == "error" else None)
+            return
         taken = self._taken(step, outcome, event)
         if not taken:
             if outcome.status == "error":

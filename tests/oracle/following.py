@@ -83,7 +83,7 @@ class _Follower:
         self, playbook: Playbook, workload: Mapping[str, Any], log: Sequence[Entry], fetch: Fetch | None
     ) -> None:
         self._playbook = playbook
-        self._execution = Execution(playbook, workload)
+        self._execution = Execution(playbook, workload, runs=self._is_out, progress=self._progress)
         self._fetch = fetch
         self._facts = sorted((entry for entry in log if entry.cause is None), key=lambda entry: entry.seq)
         self._decisions: defaultdict[int, list[Entry]] = defaultdict(list)
@@ -93,6 +93,8 @@ class _Follower:
         self._kinds: dict[str, str] = {}
         # of each step that is under way: its commands that are out, and those that wait for a timer or a child
         self._out: Counter[Key] = Counter()
+        # the latter alone
+        self._suspended: Counter[Key] = Counter()
         self._loops: dict[Key, _Loop] = {}
         # of each loop that is under way: key of ctx -> the last item that has set it
         self._writers: defaultdict[Key, dict[str, int]] = defaultdict(dict)
@@ -101,6 +103,8 @@ class _Follower:
         self._signals: list[tuple[str, Any]] = []
         self._waits_ended: list[str] = []
         self._seen: set[Key] = set()
+        # the step that is one too many
+        self._budget_of: str | None = None
         self._issued = 0
 
     def run(self) -> Execution:
@@ -110,17 +114,23 @@ class _Follower:
                 if decided:
                     raise Differs(f"{_at(fact)} changes nothing, and {_names(decided)} follows")
                 continue
-            skipped = len(self._execution.skipped)
+            skipped, was_undoing = len(self._execution.skipped), self._execution.is_undoing
             self._waits_ended = []
             begun = self._take(fact)
             self._compare_waits(fact, decided)
-            if self._over_budget(fact, decided, begun):
-                break
+            if not was_undoing and self._over_budget(fact, decided, begun):
+                begun = self._execution.fail({"code": "budget.exceeded", "step": self._budget_of})
+                if self._execution.status == "failed":
+                    break
             self._compare_end(fact, decided)
             if self._execution.status == "failed":
                 continue
+            if self._execution.is_undoing and not was_undoing:
+                self._stop_others()
+            self._compare_undoing(fact, decided, was_undoing)
             self._compare_begun(fact, decided, begun)
-            self._compare_skipped(fact, decided, self._execution.skipped[skipped:])
+            if was_undoing or not self._execution.is_undoing:
+                self._compare_skipped(fact, decided, self._execution.skipped[skipped:])
         return self._execution
 
     # -- what happened
@@ -135,15 +145,15 @@ class _Follower:
             payload = fact.payload
             refs = {name: self._read(ref) for name, ref in (payload.get("ctx_refs") or NOTHING).items()}
             ctx = {**payload["ctx"], **refs}
-            return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"))
+            done = [self._noted(run) for run in payload.get("compensable") or ()]
+            return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"), done)
         if "quarantined" in fact.payload or fact.type == "execution.retried":
             raise Unclear("it could not be decided")
         if fact.type == "execution.cancelled":
             self._execution.cancel()
             return []
         if fact.type == "timer.fired" and fact.payload["timer"] == "deadline":
-            self._execution.time_out()
-            return []
+            return self._execution.time_out()
         if fact.type in ("execution.paused", "execution.resumed"):
             return []
         if fact.type == "signal.received":
@@ -161,18 +171,24 @@ class _Follower:
         return self._happened(fact, key)
 
     def _reuse(self, fact: Entry) -> None:
-        outcome, step = fact.payload["outcome"], self._playbook.steps[fact.step or ""]
+        step = fact.step or ""
+        self._execution.reuse(step, fact.generation, self._taken_over(step, fact.payload["outcome"]))
+
+    def _noted(self, run: Mapping[str, Any]) -> tuple[str, Outcome]:
+        step: str = run["step"]
+        if "outcome" not in run:
+            return step, self._execution.outcomes[step]
+        return step, self._taken_over(step, run["outcome"])
+
+    def _taken_over(self, step: str, outcome: Mapping[str, Any]) -> Outcome:
         ref = outcome.get("ref")
-        self._execution.reuse(
-            step.name,
-            fact.generation,
-            Outcome(
-                outcome["status"],
-                self._read(ref) if ref else outcome.get("data"),
-                outcome.get("error"),
-                extracted=(ref.get("extracted") or {}) if ref else None,
-                of_loop=step.loop is not None and outcome["status"] != "skipped",
-            ),
+        is_loop = self._playbook.steps[step].loop is not None
+        return Outcome(
+            outcome["status"],
+            self._read(ref) if ref else outcome.get("data"),
+            outcome.get("error"),
+            extracted=(ref.get("extracted") or {}) if ref else None,
+            of_loop=is_loop and outcome["status"] != "skipped",
         )
 
     def _step_timed_out(self, fact: Entry, key: Key) -> list[Begun]:
@@ -200,7 +216,12 @@ class _Follower:
                 return self._loop_goes_on(fact, key)
             case "child.ended" if not fact.payload["resumes"]:
                 return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
+            case "call.deferred" | "call.parked" if self._is_stopping(key):
+                self._write(fact, key)
+                del self._out[key]
+                return self._execution.stop_step(*key, self._progress(key))
             case "call.deferred" | "call.parked":
+                self._suspended[key] += 1
                 self._write(fact, key)
                 if "wait" in fact.payload:
                     return self._wait(fact, key)
@@ -298,6 +319,8 @@ class _Follower:
     def _loop_goes_on(self, fact: Entry, key: Key) -> list[Begun]:
         loop, of = self._loops[key], self._playbook.steps[key[0]].loop
         assert of is not None
+        if self._is_stopping(key):
+            return [] if self._out[key] else self._execution.stop_step(*key, self._progress(key))
         stops = loop.failed > 0 and not of.best_effort
         if of.items is None:
             is_over = loop.drained >= loop.slots or loop.frames >= of.max_claims
@@ -322,14 +345,44 @@ class _Follower:
         succeeded = loop.done - loop.failed
         return Items(loop.count, results, succeeded, loop.failed, loop.error, large, loop.unclaimed, is_drained)
 
+    # -- what is undone before it fails
+
+    def _is_out(self, key: Key) -> bool:
+        """Whether a worker has something of a step that is under way."""
+        opens = self._playbook.steps[key[0]].loop is not None and key not in self._loops
+        return not opens and self._out[key] > self._suspended[key]
+
+    def _is_stopping(self, key: Key) -> bool:
+        return self._execution.is_undoing and self._playbook.steps[key[0]].undoes is None
+
+    def _progress(self, key: Key) -> Items | None:
+        loop = self._loops.get(key)
+        if loop is None:
+            return None
+        if loop.count is None:
+            loop.count = loop.done
+        return self._items(key)
+
+    def _stop_others(self) -> None:
+        """Nothing waits any more, and of what is under way only what workers have."""
+        self._waits.clear()
+        for key in list(self._out):
+            self._out[key] -= self._suspended[key]
+        self._suspended.clear()
+
+    def _compare_undoing(self, fact: Entry, decided: list[Entry], was_undoing: bool) -> None:
+        started = [entry for entry in decided if entry.type == "compensation.started"]
+        if len(started) != (self._execution.is_undoing and not was_undoing):
+            raise Differs(f"{_at(fact)}: {_names(decided)}; what has been done is undone: {self._execution.is_undoing}")
+
     # -- what was decided
 
     def _over_budget(self, fact: Entry, decided: list[Entry], begun: list[Begun]) -> bool:
-        issued = sum(entry.type == "command.issued" for entry in decided)
+        issued = sum(entry.type == "command.issued" and not self._is_undo(entry) for entry in decided)
         limit = self._playbook.budget.get("max_invocations")
         if limit is not None and self._issued + issued > limit:
             raise Differs(f"{_at(fact)}: {self._issued + issued} commands, {limit} are allowed")
-        end = next((entry for entry in decided if entry.type == "playbook.failed"), None)
+        end = next((entry for entry in decided if entry.type in ("playbook.failed", "compensation.started")), None)
         if end is None or end.payload["error"].get("code") != "budget.exceeded":
             return False
         if not self._playbook.budget:
@@ -340,9 +393,17 @@ class _Follower:
         wanted = begun or fact.type in ("frame.committed", "timer.fired", "child.ended", "call.done")
         if not wanted:
             raise Differs(f"{_at(fact)}: over budget, and nothing was to be issued")
-        self._execution.status = "failed"
-        self._execution.error = {"code": "budget.exceeded", "step": end.payload["error"].get("step")}
+        issued_now = {(entry.step, entry.generation) for entry in decided if entry.type == "command.issued"}
+        for one in begun:
+            if one.key in issued_now and one.step.compensation is not None:
+                raise Unclear("what begins before the budget is spent")
+            self._execution.withdraw(*one.key)
+        self._budget_of = end.payload["error"].get("step")
         return True
+
+    def _is_undo(self, entry: Entry) -> bool:
+        step = self._playbook.steps.get(entry.step or "")
+        return step is not None and step.undoes is not None
 
     def _compare_end(self, fact: Entry, decided: list[Entry]) -> None:
         execution = self._execution
@@ -357,6 +418,8 @@ class _Follower:
         if execution.status == "failed":
             theirs = {name: end.payload["error"].get(name) for name in COMPARED_FIELDS}
             expected = {name: (execution.error or {}).get(name) for name in COMPARED_FIELDS}
+            theirs["compensation"] = _compensation(end.payload["error"])
+            expected["compensation"] = _compensation(execution.error or NOTHING)
             if theirs != expected:
                 raise Differs(f"{_at(fact)}: it fails with {theirs}, and should with {expected}")
         elif end.payload.get("result_step") != execution.last:
@@ -372,7 +435,7 @@ class _Follower:
                 self._loops.setdefault(key, _Loop(entry.payload["count"] or None, entry.payload["max_in_flight"]))
             if entry.type != "command.issued":
                 continue
-            self._issued += 1
+            self._issued += not self._is_undo(entry)
             self._kinds[entry.command_id or ""] = entry.payload["kind"]
             if key not in self._seen:
                 self._seen.add(key)
@@ -383,6 +446,8 @@ class _Follower:
                 raise Differs(f"{_at(fact)}: {entry.command_id} is issued of a step that is not under way")
             if entry.payload["attempt"] == 1:
                 self._out[key] += 1
+            else:
+                self._suspended[key] -= 1
         if sorted(theirs) != sorted(ours):
             raise Differs(f"{_at(fact)}: {_keys(theirs)} begins, and {_keys(ours)} should")
         for one in begun:
@@ -397,6 +462,7 @@ class _Follower:
                 raise Differs(f"{_at(fact)}: {issued.command_id} sees ctx.{name} = {value}, not {ctx.get(name)}")
         if issued.payload["kind"] != "step":
             return
+        self._compare_limits(fact, issued, begun)
         ours = {name: outcome.status for name, outcome in begun.scope.outcomes.items()}
         theirs = {name: outcome["status"] for name, outcome in scope["steps"].items()}
         for name in theirs.keys() | (begun.step.reads & ours.keys()):
@@ -404,10 +470,23 @@ class _Follower:
                 sees = f"sees {name} as {theirs.get(name)}, not as {ours.get(name)}"
                 raise Differs(f"{_at(fact)}: {issued.command_id} {sees}")
 
+    def _compare_limits(self, fact: Entry, issued: Entry, begun: Begun) -> None:
+        limits = issued.payload.get("limits") or {}
+        theirs = {name: (given["key"], given["limit"]) for name, given in limits.items() if name != "execution"}
+        ours = {name: (key or theirs.get(name, ("",))[0], limit) for name, (key, limit) in begun.limits.items()}
+        if theirs != ours:
+            raise Differs(f"{_at(fact)}: {issued.command_id} is limited by {theirs}, and should by {ours}")
+
     def _compare_skipped(self, fact: Entry, decided: list[Entry], ours: list[str]) -> None:
         theirs = {str(entry.step) for entry in decided if entry.type == "step.skipped"}
         if theirs != set(ours):
             raise Differs(f"{_at(fact)}: {sorted(theirs)} are skipped, and {sorted(ours)} should be")
+
+
+def _compensation(error: Mapping[str, Any]) -> Any:
+    """What was undone, in order, and what was not, and why."""
+    found = error.get("compensation")
+    return found and {**found, "failed": [(entry["step"], entry.get("code")) for entry in found["failed"]]}
 
 
 def _at(fact: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -102,10 +102,11 @@ class Step:
     loop: Loop | None
     # whether a run of it, as a whole, may take only so long
     is_timed: bool = False
-    # what undoes it
-    compensation: Any = None
-    # templates of what its limits are counted by
-    limit_keys: tuple[Any, ...] = ()
+    # the step that undoes it, and the step that it undoes
+    compensation: Step | None = None
+    undoes: str | None = None
+    # of each limit: the template of what it is counted by, if the playbook has one, and how many there may be
+    limits: Mapping[str, tuple[Any, int]] = field(default_factory=dict)
 
     @property
     def reads(self) -> frozenset[str]:
@@ -133,35 +134,37 @@ class Playbook:
     keychain: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # JSON Schema of its result
     result_schema: Any = None
-    limit_keys: tuple[Any, ...] = ()
+    limits: Mapping[str, tuple[Any, int]] = field(default_factory=dict)
 
 
 def read(text: str) -> Playbook:
     document = yaml.safe_load(text)
     workbook = {task["name"]: task["tool"] for task in document.get("workbook") or ()}
-    steps = {step["step"]: _step(step, workbook) for step in document["workflow"]}
+    written = {step["step"]: _step(step, workbook) for step in document["workflow"]}
+    undoing = {step.compensation.name: step.compensation for step in written.values() if step.compensation}
     spec = (document.get("executor") or {}).get("spec") or {}
-    entry = spec.get("entry_step") or next(iter(steps))
+    entry = spec.get("entry_step") or next(iter(written))
     metadata = document["metadata"]
     return Playbook(
         path=metadata.get("path") or metadata["name"],
-        steps=steps,
+        steps=written | undoing,
         entry=entry,
         final=spec.get("final_step"),
         no_next_is_error=bool(spec.get("no_next_is_error")),
         max_turns=spec.get("max_turns") or 10_000,
         budget=spec.get("budget") or {},
         workload=document.get("workload") or {},
-        graph=Graph({name: [arc.target for arc in step.arcs] for name, step in steps.items()}, entry),
+        graph=Graph({name: [arc.target for arc in step.arcs] for name, step in written.items()}, entry),
         timeout=_seconds(spec.get("timeout")),
         keychain={entry["name"]: _fields(entry) for entry in document.get("keychain") or ()},
         result_schema=(document.get("schemas") or {}).get("result"),
-        limit_keys=_limit_keys(spec),
+        limits=_limits(spec),
     )
 
 
-def _limit_keys(spec: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(spec[name]["key"] for name in ("concurrency", "rate") if "key" in (spec.get(name) or {}))
+def _limits(spec: Mapping[str, Any]) -> dict[str, tuple[Any, int]]:
+    given = {name: spec.get(name) for name in ("concurrency", "rate")}
+    return {name: (limit.get("key"), limit["limit"]) for name, limit in given.items() if limit}
 
 
 def _fields(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -202,9 +205,16 @@ def _step(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step:
         admit=tuple(_admission(rule) for rule in (policy.get("admit") or {}).get("rules") or ()),
         loop=_loop(step["loop"], policy) if step.get("loop") else None,
         is_timed="lifecycle" in policy,
-        compensation=step.get("compensate") if step.get("compensate") != "none" else None,
-        limit_keys=_limit_keys(step.get("spec") or {}),
+        compensation=_compensation(step, workbook),
+        limits=_limits(step.get("spec") or {}),
     )
+
+
+def _compensation(step: Mapping[str, Any], workbook: Mapping[str, Any]) -> Step | None:
+    given: Any = step.get("compensate")
+    if given in (None, "none"):
+        return None
+    return replace(_step({"step": f"{step['step']}.compensate", **given}, workbook), undoes=step["step"])
 
 
 def _single_label(step: str, tool: Mapping[str, Any]) -> str:

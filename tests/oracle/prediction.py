@@ -43,7 +43,8 @@ def predict(
 
     Steps end in the order in which they began. A budget of invocations is kept as long as each step is one command:
     without loops, waits and pipelines with sub-playbooks. An execution takes as long as its retries wait, and no
-    longer: if it has a time to end in, it runs one step after the other, and is far within that time or far beyond.
+    longer: if it has a time to end in, it runs one step after the other, and is far within that time or far beyond. Of
+    what is under way when it fails and is undone, each step is one call.
     """
     return _Predictor(
         Execution(playbook, merged(playbook.workload, payload), execution_id, claims), answer, others or {}, depth
@@ -80,20 +81,28 @@ class _Predictor:
     def _admit(self, begun: list[Begun]) -> list[Begun]:
         """Those whose command the budget still allows."""
         for one in begun:
+            if one.step.undoes is not None:
+                # what has been done is undone, whatever it costs
+                continue
             if self._most is not None and self._commands >= self._most:
-                self._execution.status = "failed"
-                self._execution.error = {"code": "budget.exceeded", "step": one.step.name}
-                return []
+                for other in begun[begun.index(one) :]:
+                    self._execution.withdraw(*other.key)
+                return self._execution.fail({"code": "budget.exceeded", "step": one.step.name})
             self._commands += 1
         return begun
 
     def _run(self, begun: Begun) -> list[Begun]:
         step, execution = begun.step, self._execution
+        if begun.key not in execution.running:
+            # it has stopped, because the execution fails
+            return []
+        if execution.is_undoing and step.undoes is None and step.loop is not None:
+            raise Unclear("how many items of a loop are under way when the execution fails")
         if step.loop is None:
             run = Run(step, begun.generation, begun.scope, self._ask)
             outcome = run.run()
             if self._is_overdue(run.waited):
-                return []
+                return self._time_out(begun)
             return execution.end_step(*begun.key, outcome)
         assert begun.items is not None
         items = begun.items
@@ -104,7 +113,7 @@ class _Predictor:
             run = Run(step, begun.generation, scope, self._ask, names, loop)
             outcome = run.run()
             if self._is_overdue(run.waited):
-                return []
+                return self._time_out(begun)
             execution.write(outcome.set)
             if step.loop.sequential:
                 scope = execution.scope
@@ -127,8 +136,14 @@ class _Predictor:
             return False
         if len(self._execution.running) > 1:
             raise Unclear("how long steps take side by side does not follow from what each waits")
-        self._execution.time_out()
-        return True
+        return not self._execution.is_undoing
+
+    def _time_out(self, begun: Begun) -> list[Begun]:
+        """No worker has the step, which waits for its next attempt."""
+        if begun.step.loop is not None and begun.step.compensation is not None:
+            raise Unclear("which items have been done")
+        self._execution.withdraw(*begun.key)
+        return self._execution.time_out()
 
     def _ask(self, call: Call) -> Outcome:
         self._calls.append(call)

@@ -210,3 +210,94 @@ def test_a_loop_whose_claim_fails_fails(mode: str) -> None:
     run.report(third, "frame.committed", start=2, end=3, ok=1, failed=0, data=[1])
     found = follow(read(HEAD + "workflow:\n" + dedent(workflow)), {}, run.log, lambda ref: None)
     assert (found.status, (found.error or {}).get("code")) == ("failed", "loop.claim_failed")
+
+
+SAGA = """
+    - {step: a, tool: {kind: noop}, compensate: {tool: {kind: noop, result: "{{ a.n }}"}}, next: {arcs: [{step: b}]}}
+    - step: b
+      tool: {kind: noop}
+      loop: {in: [1, 2, 3], iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+      compensate: {tool: {kind: noop}}
+      next: {arcs: [{step: fork}]}
+    - step: fork
+      tool: {kind: noop}
+      next: {spec: {mode: inclusive}, arcs: [{step: c}, {step: d}, {step: e}, {step: f}]}
+    - {step: c, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: never}]}}
+    - {step: d, tool: {kind: noop}}
+    - {step: e, tool: {kind: noop}, compensate: {tool: {kind: noop}}}
+    - step: f
+      tool: {kind: noop}
+      loop: {in: [1, 2, 3, 4, 5], iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+      compensate: {tool: {kind: noop}}
+    - {step: never, tool: {kind: noop}}
+    """
+
+
+def undone() -> Run:
+    """A saga whose step `d` fails while others are under way, or wait."""
+    run = Run(SAGA)
+    run.done("a", {"n": 1})
+    while frames := [name for name, item in run.state.commands.items() if item.key == "b#1"]:
+        run.frame(frames[0], [1] * (run.window(frames[0])[2] - run.window(frames[0])[1]))
+    run.done("fork")
+    run.report("e#1", "call.deferred", delay=9.0)
+    first = next(name for name, item in run.state.commands.items() if item.key == "f#1")
+    run.frame(first, [1] * (run.window(first)[2] - run.window(first)[1]))
+    run.error("d")
+    run.done("c", {"n": 3})
+    for command in [name for name in run.state.commands if name.startswith("f#")]:
+        run.report(command, "call.parked", wait={"signal": "late"})
+        break
+    run.error("f.compensate", "closed")
+    while run.state.status == "running":
+        (command,) = run.state.commands
+        run.report(command)
+    return run
+
+
+def test_what_is_undone_follows_from_what_had_been_done() -> None:
+    run = undone()
+    found = follow(read(HEAD + "workflow:\n" + dedent(SAGA)), {}, run.log, lambda ref: None)
+    error = found.error or {}
+    assert error["compensation"] == {"done": ["c", "b", "a"], "failed": [{"step": "f", "code": "closed"}]}
+    assert run.failure["compensation"]["done"] == ["c", "b", "a"]
+
+
+def _other_order(events: list[Event]) -> list[Event]:
+    names = {"b.compensate": "a.compensate", "a.compensate": "b.compensate"}
+    return [replace(event, step=names.get(event.step or "", event.step)) for event in events]
+
+
+def _said_otherwise(events: list[Event]) -> list[Event]:
+    *others, last = events
+    error = {**last.payload["error"], "compensation": {"done": ["c", "b"], "failed": []}}
+    return [*others, replace(last, payload={**last.payload, "error": error})]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [_without("command.issued", kind="step"), _without("compensation.started"), _other_order, _said_otherwise],
+)
+def test_what_is_undone_otherwise_is_found(change: Any) -> None:
+    with pytest.raises(Differs):
+        follow(read(HEAD + "workflow:\n" + dedent(SAGA)), {}, change(undone().log), lambda ref: None)
+
+
+def test_a_command_that_is_counted_under_another_key_or_not_at_all_is_found() -> None:
+    workflow = """
+        - {step: a, tool: {kind: noop}, set: {ctx.city: Rome}, next: {arcs: [{step: b}]}}
+        - step: b
+          tool: {kind: noop}
+          spec: {concurrency: {key: "in {{ ctx.city }}", limit: 2}, rate: {per: 1m, limit: 9}}
+        """
+    run = Run(workflow)
+    run.done("a")
+    run.done("b")
+    playbook = read(HEAD + "workflow:\n" + dedent(workflow))
+    assert follow(playbook, {}, run.log, lambda ref: None).status == "completed"
+    (issued,) = run.issued("b")
+    limits = issued.payload["limits"]
+    for other in ({}, {**limits, "concurrency": {"key": "in Bonn", "limit": 2}}, {"rate": limits["rate"]}):
+        changed = replace(issued, payload={**issued.payload, "limits": other})
+        with pytest.raises(Differs, match="b#1 is limited by"):
+            follow(playbook, {}, [changed if event is issued else event for event in run.log], lambda ref: None)

@@ -442,3 +442,78 @@ def test_what_comes_back_of_a_secret_is_masked() -> None:
     head = "keychain:\n  - {name: x, kind: static, map: {a: 1}}\n"
     found = ran("- {step: s, tool: {kind: python, input: {t: '{{ keychain.x.a }}'}, code: 'result = t'}}", head)
     assert found.result == "***"
+
+
+# -- what is undone
+
+SAGA = """
+    - {step: reserve, tool: {kind: python, code: "result = {'id': 1}"}, next: {arcs: [{step: charge}]},
+       compensate: {tool: {kind: python, input: {id: "{{ reserve.id }}"}, code: "result = id"}}}
+    - {step: charge, tool: {kind: python, code: "result = {'id': 2}"}, next: {arcs: [{step: ship}]},
+       compensate: {tool: {kind: python, input: {id: "{{ charge.id }}"}, code: "result = id"}}}
+    - {step: ship, tool: {kind: noop}, compensate: none}
+    """
+
+
+def test_what_has_been_done_is_undone_the_latest_first_before_it_fails() -> None:
+    found = ran(SAGA, tools=failing("ship"))
+    assert found.error == {
+        "code": "boom",
+        "message": "it broke",
+        "step": "ship",
+        "compensation": {"done": ["charge", "reserve"], "failed": []},
+    }
+    assert [(call.step, call.input.get("id")) for call in found.calls][-2:] == [
+        ("charge.compensate", 2),
+        ("reserve.compensate", 1),
+    ]
+
+
+def test_what_cannot_be_undone_does_not_hold_up_the_rest() -> None:
+    found = ran(SAGA, tools=failing("ship", "charge.compensate"))
+    assert (found.error or {})["compensation"] == {"done": ["reserve"], "failed": [{"step": "charge", "code": "boom"}]}
+    assert ran(SAGA).status == "completed"
+
+
+def test_a_step_beside_it_that_is_under_way_ends_first_and_is_undone_too() -> None:
+    workflow = """
+        - {step: split, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}}
+        - {step: left, tool: {kind: noop}}
+        - {step: right, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: after}]}}
+        - {step: after, tool: {kind: noop}}
+        """
+    found = ran(workflow, tools=failing("left"))
+    assert (found.error or {})["compensation"] == {"done": ["right"], "failed": []}
+    assert [call.step for call in found.calls] == ["split", "left", "right", "right.compensate"]
+
+
+def test_a_step_is_undone_though_what_it_sets_cannot_be_rendered() -> None:
+    found = ran(
+        """
+        - {step: a, tool: {kind: noop}, compensate: {tool: {kind: noop}}, set: {ctx.x: "{{ nothing.more }}"}}
+        """
+    )
+    error = found.error or {}
+    assert (error["code"], error["compensation"]["done"]) == ("template.error", ["a"])
+
+
+def test_a_budget_that_is_spent_undoes_too_and_costs_nothing() -> None:
+    head = "executor: {spec: {budget: {max_invocations: 2}}}\n"
+    found = ran(SAGA, head)
+    error = found.error or {}
+    assert (error["code"], error["compensation"]["done"]) == ("budget.exceeded", ["charge", "reserve"])
+
+
+def test_the_items_of_a_loop_that_were_done_are_undone_together() -> None:
+    found = ran(
+        """
+        - step: each
+          loop: {in: [1, 2, 0, 4], iterator: n}
+          tool: {kind: python, input: {n: "{{ iter.n }}"}, code: "result = 4 / n"}
+          compensate:
+            loop: {in: "{{ each.results | select('ne', none) | list }}", iterator: made}
+            tool: {kind: python, input: {n: "{{ iter.made }}"}, code: "result = n"}
+        """
+    )
+    assert (found.error or {})["compensation"] == {"done": ["each"], "failed": []}
+    assert [call.input["n"] for call in found.calls if call.step == "each.compensate"] == [4.0, 2.0]

@@ -9,7 +9,7 @@ with the error that it had.
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
 from ..playbook.plan import Step
@@ -23,13 +23,15 @@ from .state import Compensable, State, split_token_key
 if TYPE_CHECKING:
     from .decision import Decision
 
+OF_OUTCOME: Final = ("status", "data", "ref", "error")
+
 
 def begin(decision: Decision, error: dict[str, Any], step: str | None) -> bool:
     """Begin to undo what has been done; False if there is nothing to undo."""
     state = decision.state
     kept = {item.key for item in state.commands.values() if item.kind != "open" and _is_noted(decision, item.key)}
     stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decision, key)]
-    partly = [asdict(entry) for entry in stopped if _has_effect(entry.outcome)]
+    partly = [asdict(entry) for entry in (*stopped, *_just_ended(decision)) if _has_effect(entry.outcome)]
     if not (state.compensable or kept or partly):
         return False
     decision.emit(e.COMPENSATION_STARTED, {"error": error, "kept": sorted(kept), "partly": partly}, step=step)
@@ -45,6 +47,15 @@ def _partly_done(state: State, key: str) -> Compensable:
     step, generation = split_token_key(key)
     done = Event(e.LOOP_DONE, 0, step=step, generation=generation, payload={"status": "error"})
     return Compensable(step, generation, loop_outcome(state.execution_id, done, state.loops[key]))
+
+
+def _just_ended(decision: Decision) -> list[Compensable]:
+    """The run whose end makes the execution fail: by its `set` or a condition, or because too much follows."""
+    ended = decision.ended or decision.ended_by_fact()
+    if ended is None or ended[0].compensation is None:
+        return []
+    step, generation, output = ended
+    return [Compensable(step.name, generation, _outcome_of(output))]
 
 
 def go_on(decision: Decision) -> None:
@@ -71,9 +82,13 @@ def mark(decision: Decision, step: Step, output: dict[str, Any]) -> dict[str, An
     """What the route of a step that ends says of its compensation."""
     if step.compensation is None or not _has_effect(output):
         return {}
-    outcome = {name: output[name] for name in ("status", "data", "ref", "error") if output.get(name) is not None}
+    outcome = _outcome_of(output)
     known = decision.state.outcomes.get(step.name)
     return {"compensable": True if known == outcome else outcome}
+
+
+def _outcome_of(output: dict[str, Any]) -> dict[str, Any]:
+    return {name: output[name] for name in OF_OUTCOME if output.get(name) is not None}
 
 
 def _has_effect(output: dict[str, Any]) -> bool:

@@ -92,7 +92,7 @@ class Decider(Decision):
         if not sets or self._is_ctx_within_limits():
             DECIDE[self.fact.type](self)
             self.run_pending()
-            self._go_on()
+        self._go_on()
 
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         if self.state.compensating is not None:
@@ -263,6 +263,16 @@ class Decider(Decision):
     def _command_fields(self) -> dict[str, Any]:
         return {"step": self.fact.step, "generation": self.fact.generation, "command": self.fact.command_id}
 
+    def ended_by_fact(self) -> tuple[Step, int, dict[str, Any]] | None:
+        fact = self.fact
+        if fact.type not in (e.CALL_DONE, e.CHILD_ENDED) or fact.payload.get("resumes"):
+            return None
+        assert fact.step is not None and fact.generation is not None
+        step = self.plan.steps[fact.step]
+        if step.loop is not None or token_key(fact.step, fact.generation) not in self.state.tokens:
+            return None
+        return step, fact.generation, self._output()
+
     # -- a step's end
 
     def finish(self, step: Step, generation: int, output: dict[str, Any], event: str) -> None:
@@ -271,6 +281,7 @@ class Decider(Decision):
         if self.state.compensating is not None:
             compensation.step_ended(self, step, generation, output, event)
             return
+        self.ended = (step, generation, output)
         try:
             assigned = SetValues()
             if step.set and event not in (*FAILURES, SKIPPED):
@@ -282,6 +293,7 @@ class Decider(Decision):
         except (TemplateError, InvalidValue) as error:
             self.fail(error_of(error, output if event in FAILURES else None), step.name)
             return
+        self.ended = None
         self._route(step, generation, event, assigned, arcs, output)
         if not arcs:
             self._dead_end(step, output, event)

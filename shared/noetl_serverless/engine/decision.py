@@ -36,6 +36,8 @@ class Decision(ABC):
         # the actions still to be done, each with its arguments, the next one on top
         self._work: list[tuple[Any, ...]] = []
         self._failed = False
+        # the run that has ended, and its output, until it is decided where that leads
+        self.ended: tuple[Step, int, dict[str, Any]] | None = None
         self.size = DecisionSize()
 
     @abstractmethod
@@ -46,6 +48,10 @@ class Decision(ABC):
     @abstractmethod
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         """Let the execution fail; or, while what it has done is undone, the compensation that is under way."""
+
+    @abstractmethod
+    def ended_by_fact(self) -> tuple[Step, int, dict[str, Any]] | None:
+        """The run that the fact has ended well, and its output, while it is not decided where that leads."""
 
     @abstractmethod
     def begin(self, step: Step) -> None:

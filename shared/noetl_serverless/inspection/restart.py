@@ -69,6 +69,8 @@ class Restart:
     ctx_refs: dict[str, dict[str, Any]]
     initial_ctx: dict[str, Any]
     last: str | None
+    # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
+    compensable: list[dict[str, Any]]
     # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
     references: list[tuple[str, Mapping[str, Any]]]
     warnings: list[str] = field(default_factory=list)
@@ -155,7 +157,12 @@ class _Restarting:
             ctx_refs=state.ctx_refs,
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
-            references=[*self._references(reused), *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items())],
+            compensable=self._compensable(state),
+            references=[
+                *self._references(reused),
+                *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items()),
+                *((run.step, run.outcome["ref"]) for run in state.compensable if "key" in run.outcome.get("ref", {})),
+            ],
             warnings=self.warnings,
         )
         self._warn(found)
@@ -341,6 +348,17 @@ class _Restarting:
                 "restart from an earlier step"
             )
         return found
+
+    def _compensable(self, state: State) -> list[dict[str, Any]]:
+        return [
+            {
+                "step": run.step,
+                "generation": run.generation,
+                **({} if run.outcome == state.outcomes.get(run.step) else {"outcome": run.outcome}),
+            }
+            for run in state.compensable
+            if run.step in self.plan.steps and (run.step, run.generation) not in self.dropped
+        ]
 
     def _references(self, reused: Sequence[Reused]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         parts = {

@@ -90,6 +90,7 @@ def restart_transition(
         "ctx": _checked({**restart.ctx, **set_now}, refs),
         **({e.CTX_REFS: refs} if refs else {}),
         **({"last": restart.last} if restart.last is not None else {}),
+        **({"compensable": restart.compensable} if restart.compensable else {}),
         **({"timeout": timeout} if timeout is not None else {}),
     }
     transition.apply(Event(e.RESTARTED, at, payload=goes_on))

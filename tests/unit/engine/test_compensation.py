@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from tests.unit.engine.run import Run
 
+from noetl_serverless import limits
 from noetl_serverless.engine import compensation as compensation_of_engine
 from noetl_serverless.engine import events as e
 from noetl_serverless.prices import load
@@ -138,6 +139,59 @@ def test_what_is_under_way_of_such_a_step_ends_first_and_is_undone_too() -> None
     assert run.running == {"left.compensate"}, "its arc was followed, or it was not undone"
     run.done("left.compensate")
     assert (run.state.status, compensation(run)["done"]) == ("failed", ["left"])
+
+
+@pytest.mark.parametrize("loop", ["", "loop: {in: [1], iterator: n}"])
+@pytest.mark.parametrize(
+    "what", ['set: {ctx.x: "{{ output.nothing.x }}"}', 'next: {arcs: [{step: last, when: "{{ output.nothing.x }}"}]}']
+)
+def test_what_has_been_done_is_undone_though_nothing_can_be_made_of_its_result(what: str, loop: str) -> None:
+    run = Run(
+        f"""
+        - step: charge
+          {loop}
+          tool: {{kind: noop}}
+          compensate: {{tool: {{kind: noop, result: "{{{{ charge.status }}}}"}}}}
+          {what}
+        - {{step: last, tool: {{kind: noop}}}}
+        """
+    )
+    if loop:
+        run.frame(run.open("charge"), ["A"])
+    else:
+        run.done("charge", {"id": 1})
+    assert run.running == {"charge.compensate"}
+    run.done("charge.compensate")
+    assert (run.failure["code"], compensation(run)) == ("template.error", {"done": ["charge"], "failed": []})
+    assert undone(run) == ["charge.compensate#1"]
+
+
+def test_what_has_been_done_is_undone_though_what_it_sets_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "CTX_BYTES", 100)
+    run = Run(SAGA)
+    run.done("reserve", {"id": 1})
+    run.done("charge", {"id": 2}, set={f"n{number}": "x" for number in range(20)})
+    for step in ("charge", "reserve"):
+        run.done(f"{step}.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("value.invalid", ["charge", "reserve"])
+
+
+def test_what_has_been_done_is_undone_though_too_much_follows_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "DECISION_EVENTS", 4)
+    names = [f"n{number}" for number in range(8)]
+    arcs = ", ".join(f"{{step: {name}}}" for name in names)
+    run = Run(
+        f"""
+        - step: charge
+          tool: {{kind: noop}}
+          compensate: {{tool: {{kind: noop}}}}
+          next: {{spec: {{mode: inclusive}}, arcs: [{arcs}]}}
+        """
+        + "".join(f"- {{step: {name}, tool: {{kind: noop}}}}\n        " for name in names)
+    )
+    run.done("charge", {"id": 2})
+    run.done("charge.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("decision.too_large", ["charge"])
 
 
 def test_what_is_under_way_and_fails_is_not_undone() -> None:

@@ -495,3 +495,66 @@ async def test_many_steps_are_taken_over_in_one_commit(engine: Engine) -> None:
     assert [event.type for event in await engine.log.events(new)].count(e.REUSED) == 300
     await drive(engine, failing())
     assert engine.status(new) == "COMPLETED"
+
+
+SAGA = """
+- {step: a, tool: {kind: noop}, compensate: {tool: {kind: noop, was: "{{ a.n }}"}}, next: {arcs: [{step: b}]}}
+- step: b
+  tool: {kind: noop}
+  set: {ctx.turn: "{{ (ctx.turn | default(0)) + 1 }}"}
+  compensate: {tool: {kind: noop, was: "{{ b.n }}"}}
+  next: {arcs: [{step: b, when: "{{ ctx.turn < 2 }}"}, {step: c}]}
+- {step: c, tool: {kind: noop}, next: {arcs: [{step: d}]}}
+- {step: d, tool: {kind: noop}, compensate: {tool: {kind: noop}}}
+"""
+
+
+async def cancelled_saga(engine: Engine) -> str:
+    """One that was cancelled while `c` was under way."""
+    add(engine, SAGA)
+    old = await engine.start()
+    for n in range(3):
+        (command,) = await engine.claim()
+        await engine.report(done(command, {"n": n}))
+    await engine.claim()
+    await engine.orchestrator.cancel(old, "enough")
+    return old
+
+
+async def test_what_stays_done_is_undone_if_the_execution_that_goes_on_fails(engine: Engine) -> None:
+    old = await cancelled_saga(engine)
+    ran: Counter[str] = Counter()
+    new = await restarted(engine, old)
+    await drive(engine, failing("c", ran=ran))
+    log = await check(engine, new)
+    undone = [
+        (event.step, event.payload["scope"]["steps"][(event.step or "").partition(".")[0]]["data"]["n"])
+        for event in log
+        if event.type == e.ISSUED and (event.step or "").endswith(".compensate")
+    ]
+    assert undone == [("b.compensate", 2), ("b.compensate", 1), ("a.compensate", 0)]
+    error = (await engine.orchestrator.state(new)).error or {}
+    assert error["compensation"] == {"done": ["b", "b", "a"], "failed": []}
+
+
+async def test_it_is_undone_once_though_it_was_restarted_twice_and_begun_again_in_part(engine: Engine) -> None:
+    first = await cancelled_saga(engine)
+    second = await restarted(engine, first, step="b")
+    await engine.claim()
+    await engine.orchestrator.cancel(second, "enough")
+    third = await restarted(engine, second)
+    await drive(engine, failing("c"))
+    await check(engine, third)
+    error = (await engine.orchestrator.state(third)).error or {}
+    # the last run of `b` has begun again
+    assert error["compensation"] == {"done": ["b", "b", "a"], "failed": []}
+
+
+async def test_a_version_without_the_compensation_of_what_stays_done_says_so(engine: Engine) -> None:
+    old = await cancelled_saga(engine)
+    add(engine, SAGA.replace(', compensate: {tool: {kind: noop, was: "{{ a.n }}"}}', ""))
+    new = await restarted(engine, old, version="latest")
+    await drive(engine, failing("c"))
+    compensation = ((await engine.orchestrator.state(new)).error or {})["compensation"]
+    assert compensation["done"] == ["b", "b"]
+    assert [(failed["step"], failed["code"]) for failed in compensation["failed"]] == [("a", "compensation.missing")]
