@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from noetl_serverless.playbook.json_schema import check, checked, validate_schema
 from noetl_serverless.playbook.json_schema.check import MAX_FAULTS
+from noetl_serverless.playbook.json_schema.rules import DIALECT
 
 NAMES = st.sampled_from(["a", "b", "ab"])
 SCALARS = (
@@ -138,15 +139,28 @@ def test_faults_are_bounded_in_number() -> None:
     assert len(check({"items": {"type": "string"}}, list(range(1000)))) == MAX_FAULTS
 
 
-def _doubling(levels: int) -> dict[str, Any]:
+def _definitions(levels: int) -> dict[str, Any]:
     chain = {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(levels)}
-    return {"$defs": {**chain, f"d{levels}": {"type": "string"}}, "$ref": "#/$defs/d0"}
+    return {"$defs": {**chain, f"d{levels}": {"type": "string"}}}
+
+
+def _doubling(levels: int) -> dict[str, Any]:
+    return {**_definitions(levels), "$ref": "#/$defs/d0"}
 
 
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
         (_doubling(40), "x"),
+        # for each property again by the root, with its dialect
+        (
+            {
+                "$schema": DIALECT,
+                "properties": {"self": {"$ref": "#"}, "x": {"$ref": "#/$defs/d0"}},
+                **_definitions(40),
+            },
+            {"self": {"x": "x"}},
+        ),
         ({"items": {"pattern": "(.{1,15}){1,15}x"}}, ["a" * 30_000] * 5),
         ({"items": {"anyOf": [{"enum": [[1]]}, {}]}}, [list(range(10_000))] * 30),
     ],
@@ -156,6 +170,42 @@ def test_what_would_take_too_long_is_a_fault_after_bounded_work(schema: Any, val
     done = checked(schema, value, limit=20_000)
     assert ["too large to be checked" in fault.message for fault in done.faults] == [True]
     assert done.work < 100_000
+
+
+class _Unwritten(dict[str, Any]):
+    """What no text may be made of."""
+
+    def __repr__(self) -> str:
+        raise AssertionError("a text of it was made")
+
+
+class _UnwrittenText(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        raise AssertionError("a text of it was made")
+
+
+@pytest.mark.parametrize("value", [_Unwritten(key="x"), _UnwrittenText("x"), [_Unwritten(), _UnwrittenText("x")]])
+@pytest.mark.parametrize(
+    "branch",
+    [
+        False,
+        {"type": "null"},
+        {"enum": [1]},
+        {"const": _Unwritten(a=1)},
+        {"not": _Unwritten(title="any")},
+        {"anyOf": [{"type": "null"}, False]},
+        {"oneOf": [_Unwritten(title="one"), _Unwritten(title="two")]},
+        {"minLength": 9, "minItems": 9, "minProperties": 9},
+        {"items": False, "additionalProperties": False, "pattern": "y"},
+        {"unevaluatedItems": False, "unevaluatedProperties": False, "maxLength": 0},
+    ],
+)
+def test_a_branch_that_does_not_fit_makes_no_text_of_the_value_or_of_the_schema(branch: Any, value: Any) -> None:
+    """It would take time and memory that nobody counts."""
+    assert check({"not": branch}, value) == []
+    assert len(check({"anyOf": [branch, branch]}, value)) == 1
 
 
 def test_patterns_take_linear_time() -> None:
