@@ -45,6 +45,7 @@ STEP: Final[Mapping[str, str]] = {
     "engine.undecidable": "The engine could not decide how to continue; the execution is in quarantine.",
     "execution.cancelled": "The execution was cancelled.",
     "execution.finalized": "The execution was forced to end.",
+    "execution.parent_failed": "The execution that it is a part of failed, and what it had done was undone.",
     "execution.timeout": "The execution did not end within the time that it has.",
     "http.body": "The request body is not valid.",
     "http.config": "A field of the rendered configuration is not valid.",

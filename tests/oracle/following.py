@@ -154,6 +154,8 @@ class _Follower:
             return []
         if fact.type == "timer.fired" and fact.payload["timer"] == "deadline":
             return self._execution.time_out()
+        if fact.type == "parent.failed":
+            return [] if self._execution.is_undoing else self._execution.fail({"code": "execution.parent_failed"})
         if fact.type in ("execution.paused", "execution.resumed"):
             return []
         if fact.type == "signal.received":
@@ -218,10 +220,11 @@ class _Follower:
                 return self._execution.end_step(*key, self._outcome(fact, fact.payload["status"]))
             case "call.deferred" | "call.parked" if self._is_stopping(key):
                 self._write(fact, key)
-                del self._out[key]
-                return self._execution.stop_step(*key, self._progress(key))
+                self._out[key] -= 1
+                return self._execution.stop_step(*key, self._progress(key)) if not self._out[key] else []
             case "call.deferred" | "call.parked":
-                self._suspended[key] += 1
+                # a sub-playbook goes on as what a worker has does
+                self._suspended[key] += "child" not in fact.payload
                 self._write(fact, key)
                 if "wait" in fact.payload:
                     return self._wait(fact, key)
@@ -348,7 +351,7 @@ class _Follower:
     # -- what is undone before it fails
 
     def _is_out(self, key: Key) -> bool:
-        """Whether a worker has something of a step that is under way."""
+        """Whether a worker, or a sub-playbook, has something of a step that is under way."""
         opens = self._playbook.steps[key[0]].loop is not None and key not in self._loops
         return not opens and self._out[key] > self._suspended[key]
 
@@ -364,7 +367,7 @@ class _Follower:
         return self._items(key)
 
     def _stop_others(self) -> None:
-        """Nothing waits any more, and of what is under way only what workers have."""
+        """Nothing waits any more, and of what is under way only what workers and sub-playbooks have."""
         self._waits.clear()
         for key in list(self._out):
             self._out[key] -= self._suspended[key]
@@ -446,7 +449,7 @@ class _Follower:
                 raise Differs(f"{_at(fact)}: {entry.command_id} is issued of a step that is not under way")
             if entry.payload["attempt"] == 1:
                 self._out[key] += 1
-            else:
+            elif "child" not in entry.payload:
                 self._suspended[key] -= 1
         if sorted(theirs) != sorted(ours):
             raise Differs(f"{_at(fact)}: {_keys(theirs)} begins, and {_keys(ours)} should")

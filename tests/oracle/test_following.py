@@ -245,9 +245,10 @@ def undone() -> Run:
     run.frame(first, [1] * (run.window(first)[2] - run.window(first)[1]))
     run.error("d")
     run.done("c", {"n": 3})
-    for command in [name for name in run.state.commands if name.startswith("f#")]:
-        run.report(command, "call.parked", wait={"signal": "late"})
-        break
+    late, *others = [name for name in run.state.commands if name.startswith("f#")]
+    run.report(late, "call.parked", wait={"signal": "late"})
+    for other in others:
+        run.frame(other, [1])
     run.error("f.compensate", "closed")
     while run.state.status == "running":
         (command,) = run.state.commands

@@ -158,7 +158,7 @@ def do_not_tell_the_parent() -> Any:
 
 
 def leave_children_running() -> Any:
-    return patch.object(Transition, "cancel_children", lambda self, children, at, reason: None)
+    return patch.object(Transition, "cancel_children", lambda self, children, at, reason, *, undo: None)
 
 
 def fold_decisions_before_their_fact() -> Any:

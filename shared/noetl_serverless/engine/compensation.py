@@ -1,9 +1,9 @@
 """Compensation: before an execution fails, what its steps have done is undone, the latest first.
 
 A step with `compensate` that has ended well, or of whose items some have, is noted. When the execution is to fail, what
-is under way of such steps still ends, since it may have an effect, and is noted, too; everything else stops. Then the
-compensations run one after the other. One that fails is recorded, and the others go on. At last the execution fails
-with the error that it had.
+a worker or a sub-playbook does for such steps still ends, since it may have an effect, and is noted, too. Everything
+else stops, and sub-playbooks among that undo what they have done. Then the compensations run one after the other. One
+that fails is recorded, and the others go on. At last the execution fails with the error that it had.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
-from ..playbook.plan import Step
+from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
 from .events import Event
@@ -29,7 +29,9 @@ OF_OUTCOME: Final = ("status", "data", "ref", "error")
 def begin(decision: Decision, error: dict[str, Any], step: str | None) -> bool:
     """Begin to undo what has been done; False if there is nothing to undo."""
     state = decision.state
-    kept = {item.key for item in state.commands.values() if item.kind != "open" and _is_noted(decision, item.key)}
+    under_way = [command.key for command in state.commands.values() if command.kind != "open"]
+    under_way += [child.key for child in state.children.values()]
+    kept = {key for key in under_way if _is_noted(decision, key)}
     stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decision, key)]
     partly = [asdict(entry) for entry in (*stopped, *_just_ended(decision)) if _has_effect(entry.outcome)]
     if not (state.compensable or kept or partly):
@@ -128,12 +130,21 @@ def record_failure(decision: Decision, error: dict[str, Any]) -> None:
     decision.add_route(route)
 
 
-def stop(decision: Decision, step: Step, generation: int) -> dict[str, Any]:
-    """A step that was under way would go on later: it stops instead. Returns its error."""
+def stop(decision: Decision, step: Step, generation: int, command: str | None) -> dict[str, Any]:
+    """A step that was under way, or with `command` an item of its loop, would go on later: it stops instead. Its
+    error."""
     message = f"step '{step.name}' has stopped, because the execution fails"
     error = {"kind": "step", "code": "step.stopped", "message": message, "retryable": False}
-    decision.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation)
+    decision.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation, command=command)
     return error
+
+
+def is_owed(plan: Plan, state: State) -> bool:
+    """Whether something has been done, or may be, that is to be undone if the execution fails."""
+    if not plan.has_compensations:
+        return False
+    noted = any(plan.steps[token.step].compensation is not None for token in state.tokens.values())
+    return noted or bool(state.compensable) or state.compensating is not None
 
 
 def is_stopping(state: State, step: Step) -> bool:

@@ -195,12 +195,23 @@ class Decider(Decision):
         step, generation = self.plan.steps[self.fact.step], self.fact.generation
         if not compensation.is_stopping(self.state, step):
             return False
-        error = compensation.stop(self, step, generation)
+        if step.loop is not None and self.state.commands[self.fact.command_id or ""].kind == "frame":
+            # its other items go on to their ends
+            compensation.stop(self, step, generation, self.fact.command_id)
+            loops.issue_frames(self, step, generation)
+            return True
+        error = compensation.stop(self, step, generation, None)
         if step.loop is not None:
             loops.end(self, step, generation, error)
         else:
             self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)
         return True
+
+    def parent_failed(self) -> None:
+        """It fails, too, unless it does already."""
+        if self.state.compensating is None:
+            error = {"kind": "execution", "code": "execution.parent_failed", "message": self.fact.payload["reason"]}
+            self.fail({**error, "retryable": False})
 
     def timer_fired(self) -> None:
         name = self.fact.payload["timer"]
@@ -485,4 +496,5 @@ DECIDE: dict[str, Callable[[Decider], None]] = {
     e.TIMER_FIRED: Decider.timer_fired,
     e.CHILD_ENDED: Decider.child_ended,
     e.SIGNAL_RECEIVED: waits.signal_received,
+    e.PARENT_FAILED: Decider.parent_failed,
 }

@@ -180,6 +180,8 @@ class CanonicalLog:
                 self._entry(event).outcome = {"status": "skipped"}
             case e.STEP_SKIPPED:
                 self._arrivals.pop(event.step or "", None)
+            case e.STEP_STOPPED if event.command_id is not None:
+                pass
             case e.STEP_TIMED_OUT | e.STEP_STOPPED:
                 self._entry(event).outcome = {"status": "error", "error": payload["error"]}
             case e.WAIT_STARTED:

@@ -28,6 +28,8 @@ RESUMED = "execution.resumed"
 # data for a wait of the execution, by the name of a signal
 SIGNAL_RECEIVED = "signal.received"
 CANCELLED = "execution.cancelled"
+# the execution that it is a part of has failed, or the time of its step there is over: what it has done is undone
+PARENT_FAILED = "parent.failed"
 # it leaves quarantine and continues as it was
 RETRIED = "execution.retried"
 # it leaves quarantine and stays as it ended
@@ -40,7 +42,7 @@ RESTARTED = "execution.restarted"
 # a worker's report of a command, of which each command has one
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {
-    *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, RETRIED, DROPPED),
+    *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, PARENT_FAILED, RETRIED, DROPPED),
     *(REUSED, RESTARTED),
 }
 
@@ -68,7 +70,12 @@ DECISIONS = frozenset(
 )
 
 # events of which the release before knows nothing: it must not fold them
-NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, COMPENSATION_STARTED, STEP_STOPPED})
+NEWER = frozenset(
+    {
+        *(SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED),
+        *(PARENT_FAILED, COMPENSATION_STARTED, STEP_STOPPED),
+    }
+)
 
 # beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
 # of the two
@@ -89,6 +96,8 @@ PARENT, RERUN_OF = "parent_execution_id", "rerun_of"
 # in the payload of STARTED, for an execution that goes on from a step of another: {"execution_id", "path", "version",
 # "from": [step], "seq": the last event of that execution}. It is followed by REUSED events and one RESTARTED
 RESTART = "restart"
+# in the payload of CANCELLED: nobody has asked for it, so that what has been done is undone, if it can be
+UNDO = "undo"
 # keys of a payload: see the module's docstring
 IGNORED = "ignored"
 QUARANTINED = "quarantined"

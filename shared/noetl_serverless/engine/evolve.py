@@ -417,13 +417,23 @@ def _step_timed_out(state: State, event: Event) -> None:
         state.outcomes[event.step] = {"status": "error", "error": event.payload["error"]}
 
 
+def _step_stopped(state: State, event: Event) -> None:
+    """Nothing of this run of the step is under way any more or, with a command, this item of its loop."""
+    if event.command_id is None:
+        _step_timed_out(state, event)
+    else:
+        del state.commands[event.command_id]
+
+
 def _compensation_started(state: State, event: Event) -> None:
-    """Only the runs of steps go on that are named; nothing waits for a join, a time, a signal or a sub-playbook."""
+    """Only the runs of steps go on that are named; nothing waits for a join, a time or a signal."""
     kept = frozenset(event.payload["kept"])
     state.compensating = Compensating(event.payload["error"], event.step)
     state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
-    for container in (state.waiting, state.timers, state.children, state.waits):
+    for container in (state.waiting, state.timers, state.waits):
         container.clear()
+    for name in [name for name, child in state.children.items() if child.key not in kept]:
+        del state.children[name]
     for by_key in (state.tokens, state.loops, state.cursors, state.writers):
         for key in by_key.keys() - kept:
             del by_key[key]
@@ -472,6 +482,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.PAUSED: _paused,
     e.RESUMED: _resumed,
     e.CANCELLED: _ended,
+    e.PARENT_FAILED: _routes_only,
     e.RETRIED: _retried,
     e.DROPPED: _unchanged,
     e.REUSED: _reused,
@@ -487,7 +498,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.WAIT_STARTED: _wait_started,
     e.WAIT_ENDED: _wait_ended,
     e.COMPENSATION_STARTED: _compensation_started,
-    e.STEP_STOPPED: _step_timed_out,
+    e.STEP_STOPPED: _step_stopped,
     e.COMPLETED: _ended,
     e.FAILED: _ended,
 }

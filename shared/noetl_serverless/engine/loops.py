@@ -63,7 +63,7 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
             "mode": step.loop.mode,
             "max_in_flight": width,
             "best_effort": step.loop.best_effort,
-            "single": step.parks or step.is_limited or step.loop.exec == "distributed" or step.loop.cursor is not None,
+            "single": step.runs_items_singly,
             "scope": scope if _shares_ctx(step, step.loop, scope) else {"steps": scope["steps"]},
             **items,
         },

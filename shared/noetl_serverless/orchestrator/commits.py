@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..engine import events as e
+from ..engine.compensation import is_owed
 from ..engine.events import Event
 from ..engine.state import State
 from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
@@ -371,12 +372,15 @@ class Commits:
             await self._event_store.clear_inbox(execution_id)
             return None
         inbox = await self._event_store.read_inbox(execution_id)
-        if cancellation := next((inbox_fact for _, inbox_fact in inbox.facts if inbox_fact.type == e.CANCELLED), None):
+        cancellation = next((inbox_fact for _, inbox_fact in inbox.facts if inbox_fact.type == e.CANCELLED), None)
+        failure = await self._failure_of_parent(execution, inbox)
+        if cancellation is not None and failure is None:
             return _end_transition(execution, inbox, cancellation)
         transition = await self.transition(execution)
         transition.incomplete = inbox.more
         payload_size = 0
-        for inbox_id, inbox_fact in inbox.facts:
+        for inbox_id, in_order in inbox.facts:
+            inbox_fact = failure if failure is not None and in_order.type == e.CANCELLED else in_order
             payload_size += payload_bytes(inbox_fact.payload.get("child", {}).get(PAYLOAD_REF))
             if payload_size > PAYLOADS_BYTES and transition.events:
                 transition.incomplete = True
@@ -398,6 +402,19 @@ class Commits:
                 check(transition.state)
             transition.apply(await self._with_timers(transition, fact), closes)
         return transition if transition.events else None
+
+    async def _failure_of_parent(self, execution: LoadedExecution, inbox: Inbox) -> Event | None:
+        """What stands for the cancellations in its inbox, if nobody has asked for one and it has something to undo."""
+        cancellations = [fact for _, fact in inbox.facts if fact.type == e.CANCELLED]
+        if (
+            not cancellations
+            or execution.read_error is not None
+            or not all(e.UNDO in it.payload for it in cancellations)
+        ):
+            return None
+        if not is_owed(await self._playbooks.plan(execution.plan_hash), execution.state):
+            return None
+        return replace(cancellations[0], type=e.PARENT_FAILED, payload={"reason": cancellations[0].payload["reason"]})
 
     async def _load_fresh(self, execution_id: str) -> LoadedExecution:
         """The execution as it is in the store; raises NotFound."""

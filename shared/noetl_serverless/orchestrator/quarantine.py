@@ -61,7 +61,7 @@ def drop_transition(locked: LockedExecution, at: int, by: Mapping[str, Any] | No
     transition.ended_at_ms = round(row.at.timestamp() * 1000)
     # from their rows: a state that cannot be read does not list them
     reason = f"the parent execution {locked.execution.execution_id} was dropped from quarantine"
-    transition.cancel_children(locked.running_children(), at, reason)
+    transition.cancel_children(locked.running_children(), at, reason, undo=True)
     return transition
 
 

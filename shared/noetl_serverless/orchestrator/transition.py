@@ -170,7 +170,8 @@ class Transition:
         """Cancel the children that nothing waits for any more."""
         ended = fact.payload.get("execution_id")
         left = [child for child in before.children if child not in self.state.children and child != ended]
-        self.cancel_children(left, fact.at, reason)
+        undo = fact.payload.get(e.UNDO, False) if fact.type == e.CANCELLED else True
+        self.cancel_children(left, fact.at, reason, undo=undo)
 
     def _drop_left(self, before: State, fact: Event) -> None:
         """The rows of commands and timers that nothing waits for any more; that of the fact itself is closed."""
@@ -295,10 +296,11 @@ class Transition:
         for child in self.state.children:
             self.inbox_facts.append({"id": child, "type": fact.type, "at": fact.at, "payload": payload})
 
-    def cancel_children(self, children: Iterable[str], at: int, reason: str) -> None:
-        """Put a cancellation into the inbox of each."""
+    def cancel_children(self, children: Iterable[str], at: int, reason: str, *, undo: bool) -> None:
+        """Put a cancellation into the inbox of each; `undo`: those of them that can undo what they have done, do."""
+        payload = {"reason": reason, **({e.UNDO: True} if undo else {})}
         for child in children:
-            self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": {"reason": reason}})
+            self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": payload})
 
 
 def _sets_otherwise(event: Event) -> bool:

@@ -13,7 +13,7 @@ import orjson
 from ..errors import Conflict, NotFound, TooLarge
 from ..limits import EVENT_BYTES
 from ..playbook.plan import Trigger as CompiledTrigger
-from ..store.triggers import LEASE, NEWEST, DueEvent, PolledTrigger, ReceivedEvent, Status, Trigger
+from ..store.triggers import LEASE, NEWEST, DueEvent, PolledTrigger, ReceivedEvent, Status, StoredTrigger, Trigger
 
 Key = tuple[int, str]
 OLDEST = datetime(1, 1, 1, tzinfo=UTC)
@@ -174,7 +174,7 @@ class MemoryTriggers:
     # -- events
 
     async def receive(
-        self, trigger: Trigger | PolledTrigger, event_id: str, event: Mapping[str, Any], now: datetime
+        self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
         content = orjson.dumps(event)
         if len(content) > EVENT_BYTES:

@@ -18,6 +18,7 @@ def test_events_are_stored_under_these_names() -> None:
         "signal.received",
         "execution.paused",
         "execution.resumed",
+        "parent.failed",
         "execution.cancelled",
         "execution.retried",
         "execution.dropped",
