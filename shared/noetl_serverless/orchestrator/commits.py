@@ -475,5 +475,6 @@ def _ends_unplanned(commit: ExecutionCommit) -> bool:
 
 
 def _timers(commit: ExecutionCommit) -> list[int]:
-    """When the timers that it sets are due, in ms."""
-    return [event.payload["due"] for event in commit.events if event.type == e.TIMER_SET]
+    """When the timers that it sets, or lets go on, are due, in ms."""
+    resumed = commit.pause["timers"].values() if commit.pause is not None and commit.pause["at"] is None else ()
+    return [*(event.payload["due"] for event in commit.events if event.type == e.TIMER_SET), *resumed]

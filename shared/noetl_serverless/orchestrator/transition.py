@@ -15,7 +15,7 @@ from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.evolve import apply as evolve_in_place
 from ..engine.evolve import evolve
-from ..engine.state import State
+from ..engine.state import FIRST_VERSION, State
 from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from ..records import ExecutionCommit, LoadedExecution
@@ -224,10 +224,11 @@ class Transition:
         # a state of very many steps is written more rarely, or writing it would cost more than all else
         interval = max(SNAPSHOT_EVERY_EVENTS, len(self.state.outcomes) // STEPS_PER_EVENT)
         is_snapshot_due = self.head - self.execution.snapshot >= interval
-        # an earlier release would fold these events to another ctx
-        sets_otherwise = any(event.type in e.NEWER or _sets_otherwise(event) for event in self.events)
+        # an earlier release would fold these events otherwise; it leaves alone what has a snapshot of the newer version
+        is_newer = self.execution.state.version > FIRST_VERSION
+        is_misread = any(_sets_otherwise(event) or (not is_newer and _is_unknown(event)) for event in self.events)
         wants_snapshot = (
-            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_otherwise
+            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or is_misread
         )
         # a stored state that could not be read is not overwritten
         writes_snapshot = wants_snapshot and self.execution.read_error is None
@@ -301,6 +302,11 @@ class Transition:
         payload = {"reason": reason, **({e.UNDO: True} if undo else {})}
         for child in children:
             self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": payload})
+
+
+def _is_unknown(event: Event) -> bool:
+    """Whether an earlier release cannot fold it, or not all of it."""
+    return event.type in e.NEWER or any("compensable" in route for route in event.payload.get("routes", ()))
 
 
 def _sets_otherwise(event: Event) -> bool:

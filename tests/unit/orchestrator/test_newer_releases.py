@@ -97,3 +97,16 @@ async def test_it_can_be_cancelled(engine: Engine) -> None:
     assert await older.cancel(newer, "enough") == ("cancelled", [newer])
     await of_form(engine, newer, 1)
     assert await status(engine, newer) == "cancelled"
+
+
+async def test_a_state_that_earlier_releases_cannot_fold_is_written_once(engine: Engine) -> None:
+    """Else each of many waits would write all others again."""
+    text = "- {step: each, loop: {in: [1, 2, 3], iterator: n}, tool: {kind: wait, signal: ok}}\n"
+    engine.catalog.add("t/t", text)
+    id = await engine.start()
+    snapshots = []
+    for command in await engine.claim():
+        await engine.report(outcome(command, status="parked", wait={"signal": "ok"}, resume={}))
+        snapshots.append((await engine.log.load([id]))[id].snapshot)
+    assert len(snapshots) == 3
+    assert len(set(snapshots)) == 1, "each wait has written the whole state"

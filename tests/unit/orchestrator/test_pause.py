@@ -180,3 +180,24 @@ async def test_signals_are_bounded_and_refused_beyond_not_lost(engine: Engine) -
         await engine.orchestrator.signal(id, "x", "y" * 60_000)
     assert not await engine.orchestrator.signal(id, "x", "y" * 60_000, id="2"), "one that came before counts once"
     assert len((await engine.orchestrator.state(id)).signals) == 4
+
+
+async def test_somebody_is_woken_for_the_timers_of_an_execution_that_goes_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delays: list[float] = []
+
+    async def schedule_wakeup(delay: float) -> None:
+        delays.append(delay)
+
+    monkeypatch.setattr(engine.notifications, "schedule_wakeup", schedule_wakeup)
+    engine.catalog.add("t/t", "- {step: hold, tool: {kind: wait, for: 20}}\n")
+    id = await engine.start()
+    (hold,) = await engine.claim()
+    await engine.report(done(hold, status="parked", wait={"delay": 20}, resume={}))
+    engine.seconds += 5
+    await engine.orchestrator.pause(id)
+    engine.seconds += 100
+    delays.clear()
+    await engine.orchestrator.resume(id)
+    assert delays == [15.0]

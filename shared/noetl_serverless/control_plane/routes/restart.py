@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ...engine.events import STARTED
 from ...errors import Conflict, InvalidRequest
-from ...store.replays import MAX_EVENTS
 from ..models.executions import Restart, Restarted
 from ..operation import USERS, Call, Operation
 from .execute import HEADERS, IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
+
+# of a log: all of it is read, and followed once
+MAX_EVENTS = 200_000
 
 
 async def restart(call: Call) -> Restarted:
@@ -20,7 +22,10 @@ async def restart(call: Call) -> Restarted:
         raise InvalidRequest("a dry run starts nothing: leave out either `dry_run` or the Idempotency-Key")
     events, workload = await call.services.replays.log(execution_id, MAX_EVENTS + 1)
     if len(events) > MAX_EVENTS or events[0].type != STARTED:
-        raise Conflict(f"the log of execution {execution_id} is too long to be restarted from; run it again instead")
+        raise Conflict(
+            f"the log of execution {execution_id} has more than {MAX_EVENTS:,} events, too many to restart from: "
+            "start it anew instead"
+        )
     restarted = await call.services.orchestrator.restart(
         str(execution_id),
         events,
