@@ -101,7 +101,9 @@ async def test_it_can_be_cancelled(engine: Engine) -> None:
 
 async def test_a_state_that_earlier_releases_cannot_fold_is_written_once(engine: Engine) -> None:
     """Else each of many waits would write all others again."""
-    text = "- {step: each, loop: {in: [1, 2, 3], iterator: n}, tool: {kind: wait, signal: ok}}\n"
+    text = (
+        "- {step: each, loop: {in: [1, 2, 3], iterator: n, spec: {mode: parallel}}, tool: {kind: wait, signal: ok}}\n"
+    )
     engine.catalog.add("t/t", text)
     id = await engine.start()
     snapshots = []

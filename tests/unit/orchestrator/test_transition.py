@@ -191,11 +191,13 @@ def test_its_children_are_ended_with_it_but_for_the_one_whose_end_it_takes_in() 
     turn.apply(Event(e.CHILD_ENDED, AT + 2, step="a", generation=1, payload=failed))
     assert turn.state.status == "failed"
     reason = f"the parent execution {case.execution_id} has ended"
-    assert turn.inbox_facts == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": {"reason": reason}}]
+    payload = {"reason": reason, e.UNDO: True}
+    assert turn.inbox_facts == [{"id": second, "type": e.CANCELLED, "at": AT + 2, "payload": payload}]
     for cascade, ended in ((True, [first, second]), (False, [])):
         turn = Transition(case, None)
         turn.apply(Event(e.CANCELLED, AT + 3, payload={"reason": "enough", "cascade": cascade}))
         assert [fact["id"] for fact in turn.inbox_facts] == ended
+        assert all(e.UNDO not in fact["payload"] for fact in turn.inbox_facts), "somebody has asked for it"
 
 
 class Mistake(Exception):
