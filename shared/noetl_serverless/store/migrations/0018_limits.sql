@@ -165,8 +165,8 @@ CREATE FUNCTION noetl.limit_locks(limits json, admission json) RETURNS integer[]
         WHERE named IS NOT NULL ORDER BY 1)
 $$;
 
--- The first command of each of at most 64 queues of a pool, from a random place on.
-CREATE FUNCTION noetl.queues(pool_name text) RETURNS SETOF noetl.command LANGUAGE plpgsql
+-- The first command of each of at most so many queues of a pool, from a random place on.
+CREATE FUNCTION noetl.queues(pool_name text, most integer) RETURNS SETOF noetl.command LANGUAGE plpgsql
 SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     start bigint := (random() * 18446744073709551615 - 9223372036854775808)::bigint;
@@ -175,7 +175,7 @@ DECLARE
     found integer := 0;
     head noetl.command;
 BEGIN
-    WHILE found < 64 LOOP
+    WHILE found < most LOOP
         SELECT c.* INTO head FROM noetl.command c
         WHERE c.status = 'limited' AND c.pool = pool_name AND noetl.queue(c.limits, c.admission) > seen
         ORDER BY noetl.queue(c.limits, c.admission), c.issued_at, c.execution_id, c.seq LIMIT 1;
@@ -221,7 +221,7 @@ BEGIN
         RETURN taken;
     END IF;
     IF keys IS NULL THEN
-        SELECT array_agg(q::noetl.command) INTO heads FROM noetl.queues(pool_name) q;
+        SELECT array_agg(q::noetl.command) INTO heads FROM noetl.queues(pool_name, 64) q;
     ELSE
         SELECT array_agg(found.c ORDER BY (found.c).issued_at, (found.c).execution_id, (found.c).seq) INTO heads FROM (
             SELECT DISTINCT k.execution_id, k.command_id
@@ -584,7 +584,7 @@ BEGIN
     LOOP
         SELECT c.pool INTO seen FROM noetl.command c WHERE c.status = 'limited' AND c.pool > seen ORDER BY c.pool LIMIT 1;
         EXIT WHEN seen IS NULL;
-        SELECT array_agg(q::noetl.command) INTO firsts FROM noetl.queues(seen) q;
+        SELECT array_agg(q::noetl.command) INTO firsts FROM noetl.queues(seen, 512) q;
         heads := heads || firsts;
     END LOOP;
     RETURN noetl.first_in_line(heads, greatest(2, most / greatest(1, cardinality(heads))));
