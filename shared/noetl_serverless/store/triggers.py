@@ -86,7 +86,8 @@ class DueEvent:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class PolledTrigger:
-    """A trigger whose source the caller is to read; `position`: how far it has been read."""
+    """A trigger whose source the caller is to read; `position`: how far it has been read; `error`: what the attempt
+    before failed with."""
 
     trigger_id: int
     path: str
@@ -98,6 +99,7 @@ class PolledTrigger:
     position: dict[str, Any]
     # when it was last registered, or turned on or off
     updated_at: datetime
+    error: dict[str, Any] | None = None
 
 
 def declare(
