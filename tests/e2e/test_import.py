@@ -212,6 +212,27 @@ def test_a_bad_file_fails_and_goes_on_with_a_mended_playbook(imports: Imports, t
     assert imports.ended(imports.started("later.csv"))["result"]["data"]["total"] == "7.25"
 
 
+def test_only_batches_that_the_database_has_refused_are_imported_again(imports: Imports) -> None:
+    count = 4 * BATCH
+    imports.sql("ALTER TABLE payments ADD CONSTRAINT refused CHECK (customer <> 'Refused')")
+    imports.write("refused.csv", [*payments(count - 1), f"P-{count},Refused,2026-01-02,5"])
+    old = imports.started("refused.csv")
+    entry = imports.ended(old)
+    assert (entry["error"]["step"], entry["error"]["code"]) == ("load", "loop.item_failed")
+    before = {row["line"]: row["imported_at"] for row in imports.rows("refused.csv")}
+    assert 0 < len(before) < count
+
+    imports.sql("ALTER TABLE payments DROP CONSTRAINT refused")
+    outcome = imports.stack.ask("restart", old)
+
+    assert (outcome["status"], outcome["result"]["rows"]) == ("COMPLETED", count)
+    assert outcome["restart"]["items_reused"] == {"load": len(before) // BATCH}
+    after = {row["line"]: row["imported_at"] for row in imports.rows("refused.csv")}
+    assert len(after) == count
+    assert before.items() <= after.items(), "a batch that was imported has been imported again"
+    assert imports.stack.ask("replay", outcome["execution_id"], "--validate")["valid"]
+
+
 def test_an_object_of_a_bucket_is_read_with_keys_of_its_own(imports: Imports, tmp_path: Path) -> None:
     # a trigger of a bucket is refused on a laptop, which nobody tells of its objects: it is started by hand
     keys = {"access_key_id": "reader", "secret_access_key": "secret of the reader", "region": "eu-central-1"}

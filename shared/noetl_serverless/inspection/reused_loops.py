@@ -15,7 +15,7 @@ from ..limits import INLINE_BYTES
 KEPT = ("data", "ref", "digest", "bytes", "item_ms")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(kw_only=True, frozen=True, slots=True)
 class ReusedLoop:
     """`collection`: {"count", "data" | "ref"}; `frames`: ranges of items that are done, in their order, as in
     FRAME_REUSED; `commands`: those that have run these items; `seq`: the event that opened the loop."""
@@ -67,7 +67,15 @@ def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop 
         name: opened.payload[name] for name in ("count", "data", "ref") if name in opened.payload
     }
     frames.sort(key=lambda frame: int(frame["start"]))
-    return ReusedLoop(step, generation, sequential, collection, _merged(frames), frozenset(commands), opened.seq)
+    return ReusedLoop(
+        step=step,
+        generation=generation,
+        sequential=sequential,
+        collection=collection,
+        frames=_merged(frames),
+        commands=frozenset(commands),
+        seq=opened.seq,
+    )
 
 
 def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
