@@ -124,6 +124,7 @@ def _restarted(state: State, event: Event) -> None:
     state.ctx, state.ctx_refs = dict(payload.get("ctx", {})), dict(payload.get(e.CTX_REFS, {}))
     state.waiting = {step: list(sources) for step, sources in payload["waiting"].items()}
     state.last = payload.get("last")
+    state.compensable = tuple(Compensable(**entry) for entry in payload.get("compensable", ()))
 
 
 def _begin(state: State, step: str, generation: int, phase: Any) -> None:

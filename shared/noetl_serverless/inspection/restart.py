@@ -20,7 +20,7 @@ from ..engine.events import Event
 from ..engine.evolve import apply, assign
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
-from ..engine.state import Loop, State, token_key
+from ..engine.state import Compensable, Loop, State, token_key
 from ..engine.upcast import UPCASTERS
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
@@ -76,6 +76,8 @@ class Restart:
     ctx_refs: dict[str, dict[str, Any]]
     initial_ctx: dict[str, Any]
     last: str | None
+    # of what stays done: the runs to undo if the execution fails
+    compensable: list[Compensable]
     # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
     references: list[tuple[str, Mapping[str, Any]]]
     warnings: list[str] = field(default_factory=list)
@@ -174,6 +176,7 @@ class _Restarting:
             ctx_refs=state.ctx_refs,
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
+            compensable=[entry for entry in state.compensable if entry.step in self.plan.steps],
             references=[*self._references(reused), *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items())],
             warnings=self.warnings,
         )

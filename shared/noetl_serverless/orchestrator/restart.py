@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -98,6 +98,7 @@ def restart_transition(
         **({e.CTX_REFS: refs} if refs else {}),
         **({"last": restart.last} if restart.last is not None else {}),
         **({"timeout": timeout} if timeout is not None else {}),
+        **({"compensable": list(map(asdict, restart.compensable))} if restart.compensable else {}),
     }
     transition.apply(Event(e.RESTARTED, at, payload=goes_on))
     return transition, {**new.row, **keys, "restart_of": restart.execution_id}

@@ -495,3 +495,46 @@ async def test_many_steps_are_taken_over_in_one_commit(engine: Engine) -> None:
     assert [event.type for event in await engine.log.events(new)].count(e.REUSED) == 300
     await drive(engine, failing())
     assert engine.status(new) == "COMPLETED"
+
+
+SAGA = """
+- step: a
+  tool: {kind: noop}
+  compensate: {tool: {kind: noop, input: {of: "{{ a.of }}"}}}
+  next: {arcs: [{step: b}]}
+- step: b
+  tool: {kind: noop}
+  compensate: {tool: {kind: noop, input: {of: "{{ b.of }}"}}}
+  next: {arcs: [{step: c}]}
+- {step: c, tool: {kind: noop}, compensate: none}
+"""
+
+
+async def test_what_stayed_done_is_undone_if_the_restart_fails(either: Engine) -> None:
+    add(either, SAGA)
+    old = await either.start()
+    await drive(either, naming(), leave="b")
+    await either.orchestrator.cancel(old, "enough")
+    new = await restarted(either, old)
+    await drive(either, naming("c"))
+    log = await check(either, new)
+    assert log[-1].payload["error"]["compensation"] == {"done": ["b", "a"], "failed": []}
+    ran = [event for event in log if event.type == e.ISSUED]
+    assert [event.step for event in ran] == ["b", "c", "b.compensate", "a.compensate"]
+    assert ran[-1].payload["scope"]["steps"]["a"]["data"] == {"of": old}
+
+
+async def test_what_another_version_does_not_know_is_not_undone(engine: Engine) -> None:
+    add(engine, SAGA)
+    old = await engine.start()
+    await drive(engine, naming(), leave="c")
+    await engine.orchestrator.cancel(old, "enough")
+    add(engine, SAGA.replace("step: a", "step: first").replace("a.of", "first.of"))
+    new = await restarted(engine, old, version="latest")
+    await drive(engine, naming("c"))
+    log = await check(engine, new)
+    assert log[-1].payload["error"]["compensation"] == {"done": ["b"], "failed": []}
+    # nor by a version that decides it again
+    plan = load_plan(engine.catalog.entries[-1].content)
+    other = load_plan(HEAD + "workflow:" + SAGA.replace("step: b", "step: second").replace("b.of", "second.of"))
+    assert not diff(new, log, plan, other, {}).empty
