@@ -74,7 +74,7 @@ QUERIES = {
         JOIN noetl.command c USING (execution_id) WHERE x.direct_worker IS NOT NULL AND c.status <> 'dead'""",
     "a frame's row is not its event's": """
         SELECT coalesce(f.execution_id, e.execution_id), coalesce(f.step, e.step) FROM noetl.frame f
-        FULL JOIN (SELECT * FROM noetl.event WHERE type = 'frame.committed') e
+        FULL JOIN (SELECT * FROM noetl.event WHERE type IN ('frame.committed', 'frame.reused')) e
             ON e.execution_id = f.execution_id AND e.seq = f.seq AND e.step = f.step AND e.generation = f.generation
             AND (e.payload->>'start')::int = f.start_item AND (e.payload->>'end')::int = f.end_item
         WHERE f.seq IS NULL OR e.seq IS NULL""",

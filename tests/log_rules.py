@@ -128,7 +128,7 @@ def _loops(found: Findings, log: list[Event]) -> None:
         found.once(f"{kind} twice", ((event.step, event.generation) for event in log if event.type == kind))
     frames: defaultdict[tuple[str | None, int | None], list[Event]] = defaultdict(list)
     for event in log:
-        if event.type == e.FRAME_COMMITTED:
+        if event.type in e.FRAMES:
             frames[event.step, event.generation].append(event)
     for key in frames.keys() - opened.keys():
         found.add("a frame of a loop that was not opened", f"{key[0]}#{key[1]}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 FOLDER = Path(__file__).parent
 # playbooks that others start, and tools that they call
@@ -41,6 +41,13 @@ class ExpectedError(_Part):
     says: str = ""
 
 
+class Restarted(_Part):
+    """From which step, by default from the one that failed, and with which changes of the workload."""
+
+    step: str | None = Field(None, alias="from")
+    payload: dict[str, Any] = {}
+
+
 class Expected(_Part):
     """Either `refused`, or an execution: how it `ends`, its `events`, and values."""
 
@@ -56,6 +63,8 @@ class Expected(_Part):
     child_cancelled_at: str = ""
     # step -> {signal: data}: once its wait has begun, or the step if it has none, it is sent these signals
     signals_at: dict[str, dict[str, Any]] = {}
+    # once it has failed, it is restarted: what is expected is what goes on with it
+    restarted: Restarted | None = None
     # of the last step; not compared if left out
     result: Any = None
     # expression, as in a template, -> its value at the end

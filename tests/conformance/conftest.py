@@ -25,7 +25,7 @@ def ran(request: pytest.FixtureRequest) -> Iterator[Conformance]:
     selected = [case for item in request.session.items if (case := _case_of(item)) is not None]
     skipped = not request.config.getoption("--to-come", default=False)
     with conformance() as found:
-        found.run(case for case in selected if case.expected.ends and not (skipped and case.is_to_come))
+        found.run([case for case in selected if case.expected.ends and not (skipped and case.is_to_come)])
         yield found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 from tests.audit import events_of
 from tests.conformance.broken_tls import broken_tls
-from tests.conformance.case import Case, Expected, called
+from tests.conformance.case import Case, Expected, Restarted, called
 from tests.conformance.scripts import CONTENTS, registered
 from tests.e2e.faults import BrokenStack, broken_stack, eventually
 from tests.log_rules import Finding
@@ -100,8 +100,10 @@ class Conformance:
         # by the name of the case: what was registered, and what became of it
         self.texts: dict[str, str] = {}
         self.runs: dict[str, Run] = {}
+        # those that others have gone on with
+        self._ended_before: list[str] = []
 
-    def run(self, cases: Iterable[Case]) -> None:
+    def run(self, cases: Sequence[Case]) -> None:
         """Register all of them, start all, and wait for all."""
         for text in called():
             self._stack.register(text)
@@ -125,8 +127,19 @@ class Conformance:
         for case in cancelled:
             self._cancel(case.expected, started[case.name])
         entries = self._stack.wait(started.values(), PATIENCE)
+        for case in cases:
+            if case.expected.restarted is not None and case.name in started:
+                self._ended_before.append(started[case.name])
+                started[case.name] = self._restart(case.expected.restarted, entries[started[case.name]])
+        entries |= self._stack.wait([id for id in started.values() if id not in entries], PATIENCE)
         for name, id in started.items():
             self.runs[name] = Run(entries[id], events_of(self._stack.log(id)))
+
+    def _restart(self, how: Restarted, entry: dict[str, Any]) -> str:
+        """The execution that goes on."""
+        assert entry["status"] == "FAILED", entry
+        body = {"payload": how.payload, **({"from": how.step} if how.step else {})}
+        return str(self._stack.call("POST", f"/api/executions/{entry['execution_id']}/restart", body)["execution_id"])
 
     def _cancel(self, expected: Expected, execution_id: str) -> None:
         """The execution, or its sub-playbook, once the step that the case names has begun."""
@@ -153,7 +166,8 @@ class Conformance:
         return {**({"api": self._api.url} if "api" in workload else {}), **case.expected.payload}
 
     def audit(self) -> list[Finding]:
-        return self._stack.audit(run.execution_id for run in self.runs.values() if run.entry)
+        last = [run.execution_id for run in self.runs.values() if run.entry]
+        return self._stack.audit([*last, *self._ended_before])
 
 
 @contextlib.contextmanager

@@ -168,6 +168,17 @@ def test_an_order_that_cannot_be_shipped_is_undone_the_latest_step_first(stack: 
     assert outcome["error"]["code"] == "python.exception"
 
 
+def test_import_says_what_it_has_imported(stack: Stack) -> None:
+    object = (PLAYBOOKS / "data" / "payments.csv").as_uri()
+
+    assert run(stack, "import", object=object, batch_rows=15) == {
+        "object": object,
+        "rows": 40,
+        "batches": 3,
+        "total": "48773.05",
+    }
+
+
 @pytest.mark.parametrize(("number", "steps"), [(27, 111), (1024, 10)])
 def test_pipelined_steps_are_all_in_the_log(stack: Stack, number: int, steps: int) -> None:
     outcome = stack.run(PLAYBOOKS / "pipelined.yaml", {"number": number})

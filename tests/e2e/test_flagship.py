@@ -26,6 +26,17 @@ workflow:
       auth: workspace
       command: SELECT count(*)::int AS flights, count(*) FILTER (WHERE cancelled)::int AS cancelled FROM flights
 """
+LOADS = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: loads, path: tests/flight_loads}
+workflow:
+  - step: loads
+    tool:
+      kind: postgres
+      auth: workspace
+      command: SELECT xmin::text AS load, count(*)::int AS flights FROM flights GROUP BY 1
+"""
 
 Row = dict[str, str]
 
@@ -200,32 +211,55 @@ def test_a_file_that_is_not_there_is_not_asked_for_again(stack: Stack, damaged: 
     assert files.requests == {"/flights.csv": 1}
 
 
+class Mended:
+    """A copy of the flagship that fails, because `part` of it is wrong, and whose next version is right."""
+
+    def __init__(self, stack: Stack, folder: Path, name: str, part: str, wrong: str) -> None:
+        text = FLAGSHIP.read_text()
+        assert text.count(part) == 1
+        whole = text.replace("path: examples/flight_delays", f"path: tests/{name}")
+        self.stack, self.whole, self.broken = stack, folder / "whole.yaml", folder / "broken.yaml"
+        self.whole.write_text(whole)
+        self.broken.write_text(whole.replace(part, wrong))
+
+    def fail(self, files: FileServer) -> str:
+        """The execution."""
+        outcome = self.stack.run(self.broken, {"data_url": files.url}, status=1)
+        assert outcome["status"] == "FAILED"
+        return str(outcome["execution_id"])
+
+    def restart(self, old: str) -> dict[str, Any]:
+        self.stack.ask("register", str(self.whole))
+        outcome: dict[str, Any] = self.stack.ask("restart", old, "--version", "latest")
+        return outcome
+
+    def loads(self, tmp_path: Path) -> list[dict[str, Any]]:
+        """The transactions that have written what is in the table."""
+        playbook = tmp_path / "loads.yaml"
+        playbook.write_text(LOADS)
+        rows: list[dict[str, Any]] = self.stack.run(playbook)["result"]["rows"]
+        return rows
+
+
 def test_after_mending_the_playbook_it_goes_on_where_it_failed(
     stack: Stack, files: FileServer, first_run: dict[str, Any], tmp_path: Path
 ) -> None:
-    text = FLAGSHIP.read_text()
-    path = "tests/mended_delays"
-    whole = text.replace("path: examples/flight_delays", f"path: {path}")
-    broken = whole.replace("FROM by_carrier JOIN airlines", "FROM by_carriers JOIN airlines")
-    assert len({text, whole, broken}) == 3
-    playbook = tmp_path / "mended.yaml"
-    playbook.write_text(broken)
-    failed = stack.run(playbook, {"data_url": files.url}, status=1)
-    old, requests = failed["execution_id"], dict(files.requests)
+    mended = Mended(stack, tmp_path, "mended_delays", "FROM by_carrier JOIN airlines", "FROM by_carriers JOIN airlines")
+    old = mended.fail(files)
+    requests, loads = dict(files.requests), mended.loads(tmp_path)
+    assert len(loads) == 1
     assert stack.steps_that_ran(old) == ["fetch", "check", "load", "by_carrier", "compare"]
 
     shown = stack.ask("restart", old, "--dry-run")
     assert (shown["execution_id"], shown["from"], shown["again"]) == (None, ["compare"], ["compare"])
-    playbook.write_text(whole)
-    stack.ask("register", str(playbook))
-    outcome = stack.ask("restart", old, "--version", "latest")
+    outcome = mended.restart(old)
     new = outcome["execution_id"]
 
     assert (outcome["status"], outcome["result"]) == ("COMPLETED", first_run["result"])
     assert outcome["restart"]["version"] == 2
     assert stack.steps_that_ran(new) == ["compare", "alert", "report"]
     assert files.requests == requests, "a step that was done has run again"
-    assert stack.ask("diff", new)["empty"]
+    assert mended.loads(tmp_path) == loads, "the rows were loaded again"
     assert stack.ask("replay", new, "--validate")["valid"]
     assert (stack.ask("show", new)["restarted_from"], stack.ask("show", old)["restarts"]) == (old, [new])
     steps = {step["step"]: step["why"] for step in stack.ask("explain", new)["steps"]}
@@ -234,6 +268,62 @@ def test_after_mending_the_playbook_it_goes_on_where_it_failed(
     again = stack.ask("restart", old, "--version", "latest")["execution_id"]
     assert stack.ask("digest", again)["digest"] == stack.ask("digest", new)["digest"]
     assert stack("restart", old, "--from", "nowhere").status == 2
+
+
+def test_the_difference_and_the_digest_of_both_executions_are_true(
+    stack: Stack, files: FileServer, first_run: dict[str, Any], tmp_path: Path
+) -> None:
+    mended = Mended(stack, tmp_path, "compared_delays", "JOIN airlines USING (carrier)", "JOIN airlines USING (code)")
+    old = mended.fail(files)
+    before = stack.ask("digest", old)
+    new = mended.restart(old)["execution_id"]
+
+    # each decides the same again by its own version, and another way by that of the other, from what was mended on
+    for id, version, other, status in ((old, 1, mended.whole, "failed"), (new, 2, mended.broken, "completed")):
+        same = stack.ask("diff", id)
+        assert (same["empty"], same["ending"]["recorded"]["status"]) == (True, status)
+        assert stack.ask("diff", id, "--version", str(version))["empty"]
+        differs = stack.ask("diff", id, "--playbook", str(other), status=1)
+        assert differs["divergence"]["step"] == "compare"
+        assert [changed["step"] for changed in differs["reparameterised"]] == ["compare"]
+        assert (differs["added"], differs["removed"]) == ([], [])
+    after = stack.ask("digest", new)
+    assert stack.ask("digest", old) == before, "the restart has changed the log of the one before"
+    assert after["digest"] not in (before["digest"], stack.ask("digest", first_run["execution_id"])["digest"])
+    names = [entry["entry"] for entry in before["entries"]]
+    assert names == ["start", "fetch#1", "check#1", "load#1", "by_carrier#1", "compare#1", "end"]
+    assert {entry["entry"] for entry in after["entries"]} == {*names, "alert#1", "report#1"}
+    assert stack("digest", new, "--verify", before["digest"]).status == 1
+
+
+def test_a_loop_goes_on_with_the_airlines_that_are_left(
+    stack: Stack, files: FileServer, first_run: dict[str, Any], tmp_path: Path
+) -> None:
+    right = "SELECT carrier,\n               count(*) AS flights,"
+    wrong = right.replace("count(*)", "count(*) / ({{ iter.carrier }} <> 'UA')::int")
+    mended = Mended(stack, tmp_path, "looped_delays", right, wrong)
+    old = mended.fail(files)
+    requests, loads = dict(files.requests), mended.loads(tmp_path)
+    (done,) = [event for event in stack.events(old) if event["event_type"] == "loop.done"]
+    stats = done["payload"]["stats"]
+    assert stats["failed"] == 1 and stats["success"] >= 1
+    outcome = mended.restart(old)
+    new = outcome["execution_id"]
+
+    assert (outcome["status"], outcome["result"]) == ("COMPLETED", first_run["result"])
+    reused = outcome["restart"]["items_reused"]
+    assert reused.keys() == {"by_carrier"}
+    assert 1 <= reused["by_carrier"] <= stats["success"]
+    frames = [event["payload"] for event in stack.events(new) if event["event_type"] == "frame.committed"]
+    ran = [index for frame in frames for index in range(frame["start"], frame["end"])]
+    assert len(ran) == stats["total"] - reused["by_carrier"], "an item that was done has run again"
+    assert sorted({row["carrier"] for row in read("flights.csv")}).index("UA") in ran
+    assert (files.requests, mended.loads(tmp_path)) == (requests, loads)
+    for id in (old, new):
+        assert stack.ask("diff", id)["empty"]
+        assert stack.ask("replay", id, "--validate")["valid"]
+    shown = stack("explain", new, "by_carrier").out
+    assert f"goes on with the loop of execution {old}" in " ".join(shown.split())
 
 
 def without_a_column(lines: list[str]) -> list[str]:

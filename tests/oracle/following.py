@@ -141,6 +141,12 @@ class _Follower:
         if fact.type == "step.reused":
             self._reuse(fact)
             return []
+        if fact.type == "loop.reused":
+            self._loops[fact.step or "", fact.generation or 0] = _Loop(fact.payload["count"])
+            return []
+        if fact.type == "frame.reused":
+            self._frame(self._loops[fact.step or "", fact.generation or 0], fact)
+            return []
         if fact.type == "execution.restarted":
             payload = fact.payload
             refs = {name: self._read(ref) for name, ref in (payload.get("ctx_refs") or NOTHING).items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -141,7 +141,7 @@ class History(Executions):
         # the first ranges, as many as there is room for; the log has them in the order in which they were finished
         kept: list[tuple[ResultRange, int]] = []
         size = 0
-        async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
+        async for event in self._of_loop(execution_id, step, e.FRAMES):
             payload = event.payload
             if event.generation != generation or payload["end"] <= after:
                 continue
@@ -160,13 +160,13 @@ class History(Executions):
             return found
         counts = [
             it.payload["count"]
-            async for it in self._of_loop(execution_id, step, e.LOOP_OPENED)
+            async for it in self._of_loop(execution_id, step, {e.LOOP_OPENED})
             if it.generation == generation
         ]
         if not counts:
             return None
         success = failed = 0
-        async for event in self._of_loop(execution_id, step, e.FRAME_COMMITTED):
+        async for event in self._of_loop(execution_id, step, e.FRAMES):
             if event.generation == generation:
                 success, failed = success + event.payload["ok"], failed + event.payload["failed"]
         # of a loop that claims its items, they are those that it has claimed
@@ -176,7 +176,7 @@ class History(Executions):
         found = await super().latest_generation(execution_id, step)
         if found is not None:
             return found
-        opened = [event.generation or 0 async for event in self._of_loop(execution_id, step, e.LOOP_OPENED)]
+        opened = [event.generation or 0 async for event in self._of_loop(execution_id, step, {e.LOOP_OPENED})]
         return max(opened, default=None)
 
     async def _row(self, execution_id: int) -> dict[str, Any]:
@@ -198,12 +198,12 @@ class History(Executions):
                 break
         return found
 
-    async def _of_loop(self, execution_id: int, step: str, type: str) -> AsyncIterator[RecordedEvent]:
+    async def _of_loop(self, execution_id: int, step: str, types: Set[str]) -> AsyncIterator[RecordedEvent]:
         place = await self._archive.place(execution_id)
         if place is None:
             return
         async for event in self._archive.scan(place):
-            if event.type == type and event.step == step:
+            if event.type in types and event.step == step:
                 yield event
 
 

@@ -242,7 +242,7 @@ class Progress:
             case "loop.opened":
                 row.is_cursor = "cursor" in payload
                 row.items = int(payload.get("count") or 0)
-            case "frame.committed":
+            case "frame.committed" | "frame.reused":
                 failed = int(payload.get("failed") or 0)
                 row.items_done += int(payload.get("ok") or 0) + failed
                 row.items_failed += failed

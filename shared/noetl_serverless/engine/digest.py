@@ -139,6 +139,8 @@ class CanonicalLog:
         # the executions whose steps were reused
         self.restarted: list[str] = []
         self._reused: dict[str, Key] = {}
+        # of loops that go on: the digest of the items that are done
+        self._done_items: dict[Key, int] = {}
         self._arrivals: dict[str, list[Key]] = {}
         # steps that end with their wait, and the runs of those that undo others
         self._waits: set[str] = set()
@@ -171,6 +173,9 @@ class CanonicalLog:
                 self.origin = payload
             case e.REUSED:
                 self._reuse(event)
+            case e.FRAME_REUSED:
+                key = (event.step or "", event.generation or 0)
+                self._done_items[key] = (self._done_items.get(key, 0) + _frame(payload)) % MODULUS
             case e.RESTARTED:
                 self._restart(payload)
             case e.ISSUED:
@@ -187,7 +192,9 @@ class CanonicalLog:
             case e.WAIT_STARTED:
                 self._wait(event)
             case e.LOOP_OPENED:
-                self._entry(event).loop = {"count": payload["count"], "collection": _value(payload)}
+                entry = self._entry(event)
+                entry.loop = {"count": payload["count"], "collection": _value(payload)}
+                entry.items = self._done_items.pop((event.step or "", event.generation or 0), entry.items)
             case e.LOOP_DONE:
                 self._loop_done(event)
             case e.CHILD_STARTED:
@@ -202,9 +209,11 @@ class CanonicalLog:
                 self._report(event)
 
     def _reuse(self, event: Event) -> None:
-        key = (event.step or "", event.generation or 0)
-        self.found[key] = Entry(outcome=event.payload["outcome"])
-        self._reused[key[0]] = key
+        if event.generation is not None:
+            key = (event.step or "", event.generation)
+            self.found[key] = Entry(outcome=event.payload["outcome"])
+            self._reused[key[0]] = key
+        # without it, the step was skipped because nothing could reach it, which is no entry of its own
         if (of := event.payload["of"]["execution_id"]) not in self.restarted:
             self.restarted.append(of)
 

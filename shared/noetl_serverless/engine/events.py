@@ -36,6 +36,10 @@ RETRIED = "execution.retried"
 DROPPED = "execution.dropped"
 # a step that another execution has done, whose outcome this one takes over
 REUSED = "step.reused"
+# a loop that another execution has begun: {"count", "data" | "ref": its collection, "of"}. It goes on with it when it
+# begins again. What of its items is done follows, by ranges of them, each as in a FRAME_COMMITTED
+LOOP_REUSED = "loop.reused"
+FRAME_REUSED = "frame.reused"
 # all that is taken over has been; what is left to do begins
 RESTARTED = "execution.restarted"
 
@@ -43,8 +47,10 @@ RESTARTED = "execution.restarted"
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {
     *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, PARENT_FAILED, RETRIED, DROPPED),
-    *(REUSED, RESTARTED),
+    *(REUSED, LOOP_REUSED, FRAME_REUSED, RESTARTED),
 }
+# the results of a range of a loop's items
+FRAMES = frozenset({FRAME_COMMITTED, FRAME_REUSED})
 
 ISSUED = "command.issued"
 STEP_EXIT = "step.exit"
@@ -94,7 +100,7 @@ DEADLINE = "deadline"
 ORIGIN = "origin"
 PARENT, RERUN_OF = "parent_execution_id", "rerun_of"
 # in the payload of STARTED, for an execution that goes on from a step of another: {"execution_id", "path", "version",
-# "from": [step], "seq": the last event of that execution}. It is followed by REUSED events and one RESTARTED
+# "from": [step], "seq": the last event of that execution}. It is followed by what is reused, and one RESTARTED
 RESTART = "restart"
 # in the payload of CANCELLED: nobody has asked for it, so that what has been done is undone, if it can be
 UNDO = "undo"

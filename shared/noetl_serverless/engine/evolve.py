@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -106,6 +106,19 @@ def _reused(state: State, event: Event) -> None:
         state.generations[event.step] = event.generation
 
 
+def _loop_reused(state: State, event: Event) -> None:
+    payload = event.payload
+    items = {name: payload[name] for name in ("data", "ref") if name in payload}
+    key = token_key(event.step or "", event.generation or 0)
+    state.reused[key] = {"count": payload["count"], "items": items, "frames": []}
+
+
+def _frame_reused(state: State, event: Event) -> None:
+    key = token_key(event.step or "", event.generation or 0)
+    loop = state.reused[key]
+    state.reused[key] = {**loop, "frames": [*loop["frames"], event.payload]}
+
+
 def _restarted(state: State, event: Event) -> None:
     payload = event.payload
     state.ctx, state.ctx_refs = dict(payload.get("ctx", {})), dict(payload.get(e.CTX_REFS, {}))
@@ -153,7 +166,7 @@ def _take_frame(state: State, key: str, frame: tuple[int, int, int, int]) -> Non
         state.loops[key] = replace(loop, frames=index + 1, next=end)
 
 
-def _assign(state: State, event: Event) -> None:
+def assign(state: State, event: Event) -> None:
     """Apply what tasks have set. Of the items of a parallel loop the one with the highest index wins, whatever order
     they are reported in. Any other report wins over what was reported before it: of a sequential loop, whatever its
     SET_BY says, of no loop, or in a log of an earlier release, without SET_BY."""
@@ -175,7 +188,7 @@ def _finished(state: State, event: Event) -> None:
     if command is None:
         return
     record_spent(state, event)
-    _assign(state, event)
+    assign(state, event)
     if command.kind == "step" and event.step is not None and not _is_stale(state, event):
         state.outcomes[event.step] = outcome_of(event)
 
@@ -196,7 +209,7 @@ def _frame_committed(state: State, event: Event) -> None:
     if command is None or command.frame is None or command.key not in state.loops:
         return
     record_spent(state, event)
-    _assign(state, event)
+    assign(state, event)
     loop = after_frame(state.loops[command.key], command.frame, event.payload)
     if command.key in state.cursors:
         loop = _after_claim(state, command.key, loop, event.payload)
@@ -215,7 +228,7 @@ def _after_claim(state: State, key: str, loop: Loop, payload: dict[str, Any]) ->
     return replace(loop, returned=())
 
 
-def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: dict[str, Any]) -> Loop:
+def after_frame(loop: Loop, frame: tuple[int, int, int, int], payload: Mapping[str, Any]) -> Loop:
     _, start, end, _ = frame
     next_item = payload["end"]
     returned = tuple(sorted((*loop.returned, (next_item, end)))) if next_item < end else loop.returned
@@ -243,7 +256,7 @@ def _deferred(state: State, event: Event) -> None:
     if event.command_id not in state.commands:
         return
     record_spent(state, event)
-    _assign(state, event)
+    assign(state, event)
 
 
 def _timer_set(state: State, event: Event) -> None:
@@ -343,13 +356,33 @@ def _loop_opened(state: State, event: Event) -> None:
     if (claims := payload.get("cursor")) is not None:
         state.cursors[key] = Cursor(claims["rows"])
         count = claims["rows"] * claims["frames"]
-    state.loops[key] = Loop(
+    loop = Loop(
         count=count,
         sequential=payload["mode"] == "sequential",
         max_in_flight=payload["max_in_flight"],
         best_effort=payload["best_effort"],
         single=payload["single"],
     )
+    if (reused := state.reused.pop(key, None)) is not None:
+        loop = _with_reused(loop, reused["frames"])
+        for frame in reused["frames"]:
+            if items := frame.get(e.SET_BY):
+                # what they have set is in ctx already
+                earlier = state.writers.get(key, {})
+                state.writers[key] = {**earlier, **{name: max(at, earlier.get(name, 0)) for name, at in items.items()}}
+    state.loops[key] = loop
+
+
+def _with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
+    """What is left are the items between the frames, and those behind the last one."""
+    gaps: list[tuple[int, int]] = []
+    end = 0
+    for frame in frames:
+        if end < frame["start"]:
+            gaps.append((end, frame["start"]))
+        end = frame["end"]
+        loop = after_frame(loop, (0, frame["start"], end, 1), frame)
+    return replace(loop, next=end, returned=tuple(gaps))
 
 
 def _loop_done(state: State, event: Event) -> None:
@@ -360,6 +393,7 @@ def _loop_done(state: State, event: Event) -> None:
         loop = claimed(loop)
         del state.cursors[key]
     state.writers.pop(key, None)
+    state.reused.pop(key, None)
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
     if not _is_stale(state, event):
@@ -430,7 +464,7 @@ def _compensation_started(state: State, event: Event) -> None:
     kept = frozenset(event.payload["kept"])
     state.compensating = Compensating(event.payload["error"], event.step)
     state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
-    for container in (state.waiting, state.timers, state.waits):
+    for container in (state.waiting, state.timers, state.waits, state.reused):
         container.clear()
     for name in [name for name, child in state.children.items() if child.key not in kept]:
         del state.children[name]
@@ -452,7 +486,7 @@ def _ended(state: State, event: Event) -> None:
         # it may be retried
         return
     under_way = (state.tokens, state.waiting, state.commands, state.timers, state.children, state.waits)
-    for container in (*under_way, state.loops, state.writers, state.cursors):
+    for container in (*under_way, state.loops, state.writers, state.cursors, state.reused):
         container.clear()
     state.signals = ()
     state.signal_ids = ()
@@ -486,6 +520,8 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.RETRIED: _retried,
     e.DROPPED: _unchanged,
     e.REUSED: _reused,
+    e.LOOP_REUSED: _loop_reused,
+    e.FRAME_REUSED: _frame_reused,
     e.RESTARTED: _restarted,
     e.ISSUED: _issued,
     e.STEP_EXIT: _routes_only,

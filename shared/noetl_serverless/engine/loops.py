@@ -25,9 +25,13 @@ FAILED = "loop.failed"
 
 
 def begin(decision: Decision, step: Step, loop: Loop, generation: int) -> None:
-    """Open the loop, or have a worker render a collection that is large or needs a stored result."""
+    """Open the loop, or have a worker render a collection that is large or needs a stored result. A loop that goes on
+    with that of another execution has its collection."""
     if loop.cursor is not None:
         open_with(decision, step, generation, 0, {"cursor": _claims(loop.cursor)})
+        return
+    if (reused := decision.state.reused.get(token_key(step.name, generation))) is not None:
+        open_with(decision, step, generation, reused["count"], reused["items"])
         return
     try:
         items = collection(loop.items.render(decision.scope()))

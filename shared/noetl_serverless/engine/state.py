@@ -220,6 +220,9 @@ class State:
     spent: dict[str, Spent] = field(default_factory=dict)
     # the execution that it goes on with from one of its steps
     restart_of: str | None = None
+    # of each loop that it goes on with, until that is opened, by its key: {"count", "items": its collection, "frames":
+    # payloads of FRAME_REUSED, in the order of the items}
+    reused: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def has_timer(self, name: str) -> bool:
         """Whether a timer of that name is set: that of a wait is named as the wait."""
@@ -276,6 +279,7 @@ class State:
             budget=self.budget,
             spent=dict(self.spent),
             restart_of=self.restart_of,
+            reused=dict(self.reused),
         )
 
     def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:

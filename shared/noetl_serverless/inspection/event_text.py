@@ -106,6 +106,9 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
         case e.REUSED:
             of = payload["of"]
             return f"its result is reused: it ended at event {of['seq']} of execution {of['execution_id']}"
+        case e.LOOP_REUSED:
+            done = f"{payload['done']} of {counted(payload['count'], 'item')}"
+            return f"goes on with the loop of execution {payload['of']['execution_id']}, where {done} are done"
         case e.STEP_SKIPPED:
             return f"is skipped: {payload.get('reason')}"
         case e.WAIT_STARTED:

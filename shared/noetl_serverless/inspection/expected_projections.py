@@ -147,11 +147,7 @@ def _stages(log: list[Event]) -> list[Row]:
 
 def _frames(log: list[Event]) -> list[Row]:
     counts = ("start", "end", "ok", "failed")
-    rows = [
-        {**_of(event), **{name: event.payload[name] for name in counts}}
-        for event in log
-        if event.type == e.FRAME_COMMITTED
-    ]
+    rows = [{**_of(event), **{name: event.payload[name] for name in counts}} for event in log if event.type in e.FRAMES]
     return _sorted(rows)
 
 

@@ -108,7 +108,8 @@ class _Explainer:
             if self._was_quarantined(key, run_events, period)
             for entry in _period_entries(period)
         ]
-        first = min((event.cause or event.seq for event in run_events), default=0)
+        decided = [event for event in run_events if event.type not in (e.LOOP_REUSED, e.FRAME_REUSED)]
+        first = min((event.cause or event.seq for event in decided), default=0)
         admission = [
             condition for condition in self.conditions.get((first, run.step), ()) if condition.about == "admission"
         ]

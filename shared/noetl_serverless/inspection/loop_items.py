@@ -26,7 +26,7 @@ class RecordedItems:
             key = token_key(event.step or "", event.generation or 0)
             if event.type == e.LOOP_OPENED:
                 self._loops[key] = event.payload
-            elif event.type == e.FRAME_COMMITTED:
+            elif event.type in e.FRAMES:
                 found = self._frames.setdefault(key, {})
                 found.update(dict.fromkeys(range(event.payload["start"], event.payload["end"]), event.payload))
 

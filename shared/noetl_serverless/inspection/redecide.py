@@ -177,8 +177,11 @@ class _Redecision:
             kept = {name: value for name, value in payload.items() if name != "budget"}
             return replace(fact, payload={**kept, **changed})
         if fact.type == e.RESTARTED:
-            known = {name: sources for name, sources in payload["waiting"].items() if name in self.plan.steps}
-            return fact if known == payload["waiting"] else replace(fact, payload={**payload, "waiting": known})
+            steps = self.plan.steps
+            known = {name: sources for name, sources in payload["waiting"].items() if name in steps}
+            undone = [entry for entry in payload.get("compensable", ()) if entry["step"] in steps]
+            changed = {"waiting": known, **({"compensable": undone} if "compensable" in payload else {})}
+            return replace(fact, payload={**payload, **changed})
         if fact.type == e.CHILD_ENDED:
             resumes = self._resumes.get(payload["execution_id"], payload.get("resumes", True))
             return replace(fact, payload={**payload, "resumes": resumes})

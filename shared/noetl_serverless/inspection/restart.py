@@ -4,26 +4,29 @@ Each run of a step stays done or is dropped. Dropped are: the last run of the st
 end, or that ended with a failure that nothing handled; what comes after a dropped run; and later runs of its step.
 What is left of the log, folded, is the state to go on with: in it the steps to run again wait with the arrivals of
 those that stay done, and ctx has what these have set.
+
+Of a loop that is dropped for its own sake, the items that are done stay done: see `reused_loops`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine import events as e
 from ..engine.decide import FAILURES
 from ..engine.events import Event
-from ..engine.evolve import apply
+from ..engine.evolve import apply, assign
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
-from ..engine.state import State
+from ..engine.state import Loop, State, token_key
 from ..engine.upcast import UPCASTERS
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.plan import Plan
 from .changes import arc_changes, parameter_changes
+from .reused_loops import ReusedLoop, reused_loop
 
 ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
 BEGINNINGS = frozenset({e.ISSUED, e.LOOP_OPENED, e.LOOP_DONE, e.STEP_SKIPPED, e.REUSED})
@@ -33,6 +36,9 @@ OUTCOMES = frozenset(
 )
 # how many steps a message or a warning names
 MAX_NAMED = 20
+# what is taken over of one loop: ranges of its items, and their bytes
+MAX_FRAMES = 10_000
+LOOP_BYTES = DECISION_BYTES // 4
 
 Key = tuple[str, int]
 
@@ -61,6 +67,7 @@ class Restart:
     seq: int
     restart_from: list[str]
     reused: list[Reused]
+    loops: list[ReusedLoop]
     again: list[str]
     # of those that wait, the ones that had begun, in the order in which they had
     begins: list[str]
@@ -102,11 +109,12 @@ def restart(
     recorded: Plan,
     plan: Plan,
     step: str | None = None,
+    payload: Mapping[str, Any] | None = None,
 ) -> Restart:
     """`recorded` is the plan that ran, `plan` the one to go on with; `step`: where to restart from, by default at what
-    has failed, or was under way when it ended. Raises Conflict if this execution cannot be restarted, InvalidRequest if
-    it cannot from this step."""
-    return _Restarting(execution_id, events, workload, recorded, plan, step).restart()
+    has failed, or was under way when it ended; `payload`: what is changed of the workload and, below `ctx`, of ctx.
+    Raises Conflict if this execution cannot be restarted, InvalidRequest if it cannot from this step."""
+    return _Restarting(execution_id, events, workload, recorded, plan, step, payload or {}).restart()
 
 
 class _Restarting:
@@ -118,6 +126,7 @@ class _Restarting:
         recorded: Plan,
         plan: Plan,
         step: str | None,
+        payload: Mapping[str, Any],
     ) -> None:
         log = [UPCASTERS.current(event) for event in logical_order(events)]
         self.execution_id, self.workload = execution_id, workload
@@ -132,6 +141,14 @@ class _Restarting:
         # step -> the runs that have led to it since it began last, by their steps
         self.arrivals: dict[str, dict[str, Key]] = {}
         self.dropped: set[Key] = set()
+        # of these, those that do not only come after others
+        self.began_it: set[Key] = set()
+        self.loops: dict[Key, ReusedLoop] = {}
+        ctx = payload.get("ctx")
+        self.changed: dict[str, Set[str]] = {
+            "workload": payload.keys() - {"ctx"},
+            "ctx": ctx.keys() if isinstance(ctx, Mapping) else frozenset(),
+        }
         self.skips: set[int] = set()
         self.warnings: list[str] = []
 
@@ -139,6 +156,7 @@ class _Restarting:
         self._read()
         chosen = self._chosen()
         self._drop(set(chosen))
+        self._find_loops()
         state, places = self._fold()
         waiting = self._waiting(state, chosen)
         reused = self._reused(state, places)
@@ -150,6 +168,7 @@ class _Restarting:
             seq=self.seq,
             restart_from=chosen,
             reused=reused,
+            loops=list(self.loops.values()),
             again=[name for name in again if name in self.plan.steps],
             begins=[name for name in self._roots(chosen) if name in waiting],
             waiting=waiting,
@@ -252,17 +271,43 @@ class _Restarting:
                     self.skips.add(index)
                 continue
             key = _key(run)
-            if (
-                key in roots
-                or not run.is_done
-                or run.step in again
-                or run.step in after
-                or any(parent in self.dropped for parent in run.parents)
-            ):
+            follows = run.step in again or run.step in after or any(parent in self.dropped for parent in run.parents)
+            if key in roots or not run.is_done or follows:
                 self.dropped.add(key)
+                if not follows:
+                    self.began_it.add(key)
                 if run.step not in again:
                     again.add(run.step)
                     after |= self._reached_from(run.step)
+
+    def _find_loops(self) -> None:
+        """Those that go on: what is chosen by its name begins anew."""
+        for key in sorted(self.began_it, key=self._began):
+            step, generation = key
+            before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
+            if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
+                continue
+            loop = reused_loop(step, generation, self.log)
+            if loop is None:
+                continue
+            anew = f"all {loop.count} items of {step} run again: "
+            if (before.loop.items, before.loop.mode) != (now.loop.items, now.loop.mode):
+                self.warnings.append(anew + "its loop has another `in` or `mode` now")
+            elif self._is_touched(now.loop.items.reads):
+                self.warnings.append(anew + "its `in` reads what is changed")
+            elif len(loop.frames) > MAX_FRAMES or loop.bytes > LOOP_BYTES:
+                self.warnings.append(anew + "the results of those that are done are too many to be taken over")
+            else:
+                self.loops[key] = loop
+
+    def _is_touched(self, reads: Mapping[str, Set[str] | None]) -> bool:
+        """Whether what is changed may be among what is read."""
+        changed = self.changed["workload"] | self.changed["ctx"]
+        for root, names in reads.items():
+            touched = self.changed.get(root, changed & {root})
+            if touched if names is None or root not in self.changed else touched & names:
+                return True
+        return False
 
     def _roots(self, chosen: Sequence[str]) -> list[str]:
         """The steps that are not only run again because of others."""
@@ -294,6 +339,7 @@ class _Restarting:
                 continue
             kept = self._without_dropped(event)
             if event.generation is not None and event.type not in ENDS and not self._is_kept(event):
+                self._take_over_sets(state, event)
                 # only what it says of others
                 kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
             apply(state, kept)
@@ -304,6 +350,17 @@ class _Restarting:
                     of = event.payload["of"]
                     places[kept.step] = (of["execution_id"], of["seq"])
         return state, places
+
+    def _take_over_sets(self, state: State, event: Event) -> None:
+        """What items of a loop have set that stay done, at the time at which they did."""
+        key = (event.step or "", event.generation or 0)
+        loop = self.loops.get(key)
+        if loop is not None and event.command_id in loop.commands and event.type in e.REPORTS:
+            # whether it is sequential is all that is asked of it
+            state.loops[token_key(*key)] = Loop(
+                count=loop.count, sequential=loop.sequential, max_in_flight=1, best_effort=False, single=False
+            )
+            assign(state, event)
 
     def _is_kept(self, event: Event) -> bool:
         key = (event.step or "", event.generation or 0)
@@ -364,7 +421,7 @@ class _Restarting:
         parts = {
             (it.step, it.generation): it.payload["ref"]
             for it in self.log
-            if it.type == e.FRAME_COMMITTED and it.payload.get("ref")
+            if it.type in e.FRAMES and it.payload.get("ref")
         }
         for it in reused:
             ref = it.outcome.get("ref", {})
@@ -372,6 +429,10 @@ class _Restarting:
                 ref = parts.get((it.step, it.generation), {})
             if "key" in ref:
                 yield it.step, ref
+        for loop in self.loops.values():
+            for part in (loop.collection, *loop.frames):
+                if "key" in part.get("ref", {}):
+                    yield loop.step, part["ref"]
 
     def _warn(self, found: Restart) -> None:
         steps, recorded = self.plan.steps, self.recorded.steps

@@ -213,12 +213,14 @@ class Orchestrator:
                     earlier = repeated_start(key_or_start, origin["path"], wanted, changes, restart=request)
                     entry = await self._playbooks.entry(origin["path"], key_or_start.version)
                     plan = await self._playbooks.plan(entry.hash)
-                    again = await asyncio.to_thread(restart, execution_id, events, workload, recorded, plan, step)
+                    again = await asyncio.to_thread(
+                        restart, execution_id, events, workload, recorded, plan, step, changes
+                    )
                     return Restarted(earlier.execution_id, entry.version, again, replayed=True)
                 key = key_or_start
             entry = await self._playbooks.entry(origin["path"], wanted)
             plan = await self._playbooks.plan(entry.hash)
-            goes_on = await asyncio.to_thread(restart, execution_id, events, workload, recorded, plan, step)
+            goes_on = await asyncio.to_thread(restart, execution_id, events, workload, recorded, plan, step, changes)
             if goes_on.references and self._results is not None:
                 await check_results(goes_on, self._results(), datetime.fromtimestamp(self._clock() / 1000, UTC))
             hashed = request_hash(entry.path, entry.version, validated_payload(changes), *request) if key else None

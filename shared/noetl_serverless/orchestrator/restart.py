@@ -83,6 +83,13 @@ def restart_transition(
         )
         for reused in restart.reused
     )
+    for loop in restart.loops:
+        of = {"execution_id": restart.execution_id, "seq": loop.seq}
+        opened = {**loop.collection, "done": loop.done, "of": of}
+        transition.append(
+            Event(kind, at, step=loop.step, generation=loop.generation, payload=payload)
+            for kind, payload in ((e.LOOP_REUSED, opened), *((e.FRAME_REUSED, frame) for frame in loop.frames))
+        )
     refs = {name: ref for name, ref in restart.ctx_refs.items() if name not in set_now}
     goes_on = {
         "begins": restart.begins,

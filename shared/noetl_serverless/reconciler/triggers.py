@@ -91,7 +91,9 @@ class TriggerSources:
                 await one.acknowledge()
         except Exception as error:
             problem = error if isinstance(error, Problem) else Problem("Internal error; see the log for details")
-            logger.warning("%s/%s: %s cannot be read: %r", trigger.path, trigger.name, trigger.source, error)
+            # the trigger keeps it; a folder that is not there yet must not fill the log
+            if not isinstance(error, Problem) or trigger.error != problem.to_dict():
+                logger.warning("%s/%s: %s cannot be read: %r", trigger.path, trigger.name, trigger.source, error)
             await self._triggers.record_polled(trigger, trigger.position, self._now() + ERROR_PAUSE, problem.to_dict())
             return received
         pause = timedelta() if found.more else PAUSE

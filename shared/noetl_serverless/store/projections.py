@@ -61,7 +61,7 @@ def project(
             case e.LOOP_DONE if "stats" in event.payload:
                 total = event.payload["stats"]["total"]
                 rows.stages.append({**_loop(execution_id, event), "count": total, "status": event.payload["status"]})
-            case e.FRAME_COMMITTED if e.IGNORED not in event.payload:
+            case e.FRAME_COMMITTED | e.FRAME_REUSED if e.IGNORED not in event.payload:
                 payload = event.payload
                 counts = {name: payload[name] for name in ("start", "end", "ok", "failed")}
                 rows.frames.append({**_loop(execution_id, event), **counts})

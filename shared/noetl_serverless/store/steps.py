@@ -18,7 +18,7 @@ from .projections import result_of
 from .shares import playbook_of
 
 # events with rows of their own beside a command's: see `projections.project`
-_WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, e.FRAME_COMMITTED})
+_WITH_ROWS = frozenset({e.TIMER_SET, e.LOOP_OPENED, e.LOOP_DONE, *e.FRAMES})
 # SQLSTATE of `noetl.advance`: a fence is not valid, and nothing was written
 INVALID_FENCE = "NO001"
 ADVANCE = Prepared(

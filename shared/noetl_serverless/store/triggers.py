@@ -91,9 +91,11 @@ class DueEvent:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class PolledTrigger(StoredTrigger):
-    """A trigger whose source the caller is to read; `position`: how far it has been read."""
+    """A trigger whose source the caller is to read; `position`: how far it has been read; `error`: what the attempt
+    before failed with."""
 
     position: dict[str, Any]
+    error: dict[str, Any] | None = None
 
 
 def declare(

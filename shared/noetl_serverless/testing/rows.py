@@ -131,7 +131,7 @@ def manifest_parts(events: Iterable[Event], step: str, generation: int) -> list[
     return [
         {name: event.payload[name] for name in names if name in event.payload}
         for event in events
-        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, generation)
+        if event.type in e.FRAMES and (event.step, event.generation) == (step, generation)
     ]
 
 

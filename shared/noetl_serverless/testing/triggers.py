@@ -320,7 +320,7 @@ class MemoryTriggers:
 
 
 def _polled(row: _Row) -> PolledTrigger:
-    names = ("trigger_id", "path", "name", "version", "kind", "source", "config", "updated_at")
+    names = ("trigger_id", "path", "name", "version", "kind", "source", "config", "updated_at", "error")
     return PolledTrigger(position=dict(row.position), **{name: getattr(row.trigger, name) for name in names})
 
 

@@ -135,6 +135,26 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     )
 
 
+async def test_a_loop_that_went_on_with_another_reads_as_before(harness: ArchiveHarness) -> None:
+    old = str((await harness.user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
+    [first, *_] = await harness.hands.claim()
+    start, end = first["frame"]["start"], first["frame"]["end"]
+    frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
+    await harness.hands.report(first, data=[{"of": "old"}] * (end - start), frame=frame)
+    assert (await harness.user.post(f"/api/executions/{old}/cancel", {})).status == 200
+    answer = (await harness.user.post(f"/api/executions/{old}/restart", {})).json
+    assert answer["items_reused"] == {"each": end - start}
+    await harness.finish()
+    id = answer["execution_id"]
+    before = {path: await read(harness, path.format(id=id)) for path in READS}
+    body, _ = before["/api/aggregate/loop/results?execution_id={id}&step_name=each"]
+    assert body["stats"] == {"total": 6, "success": 6, "failed": 0}
+    assert [result.get("of") for result in body["results"]].count("old") == end - start
+    await harness.archive()
+    assert await harness.count("event") == 0
+    assert {path: await read(harness, path.format(id=id)) for path in READS} == before
+
+
 async def test_an_archived_execution_still_has_its_warnings_and_shows_who_started_it(harness: ArchiveHarness) -> None:
     silent = """\
 apiVersion: noetl.io/v2

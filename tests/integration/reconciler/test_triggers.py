@@ -426,3 +426,16 @@ async def test_a_source_that_cannot_be_read_is_shown_and_left_alone_for_a_while(
     await bed.reconciler().reconcile()
     assert bed.source.acknowledged == ["1"]
     assert (await bed.trigger("orders/on_message/queue")).error is None
+
+
+async def test_a_source_that_cannot_be_read_is_in_the_log_once(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    await bed.register(MESSAGES)
+    for detail in ("there is no stream ORDERS", "there is no stream ORDERS", "there are no rights to it"):
+        bed.source.error = NotFound(detail)
+        await bed.database.run("UPDATE noetl.trigger SET polled_until = now()")
+        await bed.reconciler().reconcile()
+    said = [record.getMessage() for record in caplog.records if "cannot be read" in record.getMessage()]
+    assert [line.partition("cannot be read: ")[2] for line in said] == [
+        "NotFound('there is no stream ORDERS')",
+        "NotFound('there are no rights to it')",
+    ]

@@ -70,6 +70,15 @@ def test_the_time_a_step_waited_in_its_worker_is_shown_if_there_is_any() -> None
     assert "waited" not in printed(0.2)
 
 
+def test_a_loop_that_goes_on_counts_the_items_that_were_done_before() -> None:
+    progress = Progress()
+    taken = [event("loop.reused", 1, count=5, done=3), event("frame.reused", 1, start=0, end=3, ok=3, failed=0)]
+    assert progress.apply([*taken, event("loop.opened", 1, count=5)]) == []
+    done = [event("frame.committed", 2, ok=2, failed=0), event("loop.done", 3, status="ok"), event("step.exit", 3)]
+    [row] = progress.apply(done)
+    assert line(row).startswith("✓ load  5/5 items")
+
+
 def test_a_failed_loop_says_why() -> None:
     progress = Progress()
     opened = event("loop.opened", 1, count=2)

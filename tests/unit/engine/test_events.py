@@ -23,6 +23,8 @@ def test_events_are_stored_under_these_names() -> None:
         "execution.retried",
         "execution.dropped",
         "step.reused",
+        "loop.reused",
+        "frame.reused",
         "execution.restarted",
     } == e.FACTS
     assert {

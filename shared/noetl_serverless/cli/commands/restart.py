@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
 from ..output import command, echo, print_json
@@ -88,6 +89,8 @@ def _lines(found: dict[str, Any], *, dry: bool) -> list[str]:
         lines.append(f"stays done: {_named(found['reused'])}")
     if others := [name for name in found["again"] if name not in found["from"]]:
         lines.append(f"runs again: {_named(others)}")
+    for step, count in found["items_reused"].items():
+        lines.append(f"stays done of {step}: {counted(count, 'item')}")
     return [*lines, *(f"warning: {warning}" for warning in found["warnings"])]
 
 

@@ -414,6 +414,9 @@ class Restarted(AnswerModel):
     version: int
     restart_from: list[str] = Field(alias="from", description="Steps that it restarts from.")
     reused: list[str] = Field(description="Steps that stay done: their results are reused.")
+    items_reused: dict[str, int] = Field(
+        description="Of loops among the steps that run again: how many items stay done, with their results."
+    )
     again: list[str] = Field(description="Steps that had begun and run again, those that it restarts from first.")
     warnings: list[str]
     commands_generated: int

@@ -45,6 +45,7 @@ async def restart(call: Call) -> Restarted:
             "version": restarted.version,
             "from": found.restart_from,
             "reused": [reused.step for reused in found.reused],
+            "items_reused": {loop.step: loop.done for loop in found.loops},
             "again": found.again,
             "warnings": found.warnings,
             "commands_generated": restarted.commands,

@@ -84,7 +84,7 @@ WITH taken AS (
     ORDER BY t.polled_until LIMIT CAST(:limit AS integer) FOR NO KEY UPDATE SKIP LOCKED
 )
 UPDATE noetl.trigger t SET polled_until = :lease_until FROM taken WHERE t.trigger_id = taken.trigger_id
-RETURNING t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position, t.updated_at;
+RETURNING t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position, t.updated_at, t.error;
 
 -- listening: the effective triggers of one source
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.position, t.updated_at FROM noetl.trigger t

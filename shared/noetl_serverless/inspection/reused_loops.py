@@ -1,0 +1,128 @@
+"""What a restart takes over of a loop that has not ended well: its collection, and the items that are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..engine import events as e
+from ..engine.events import Event
+from ..engine.limits import size_of
+from ..limits import INLINE_BYTES
+
+# what is kept of the report of a frame
+KEPT = ("data", "ref", "digest", "bytes", "item_ms")
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class ReusedLoop:
+    """`collection`: {"count", "data" | "ref"}; `frames`: ranges of items that are done, in their order, as in
+    FRAME_REUSED; `commands`: those that have run these items; `seq`: the event that opened the loop."""
+
+    step: str
+    generation: int
+    sequential: bool
+    collection: dict[str, Any]
+    frames: list[dict[str, Any]]
+    commands: frozenset[str]
+    seq: int
+
+    @property
+    def count(self) -> int:
+        count: int = self.collection["count"]
+        return count
+
+    @property
+    def done(self) -> int:
+        return sum(frame["end"] - frame["start"] for frame in self.frames)
+
+    @property
+    def bytes(self) -> int:
+        return size_of(self.collection) + sum(map(size_of, self.frames))
+
+
+def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop | None:
+    """Of a run of a loop; None if none of its items is done, or if it claims them."""
+    events = [event for event in log if (event.step, event.generation) == (step, generation)]
+    opened = next((event for event in events if event.type == e.LOOP_OPENED), None)
+    if opened is None or "cursor" in opened.payload:
+        return None
+    sequential = opened.payload["mode"] == "sequential"
+    frames: list[dict[str, Any]] = []
+    commands: set[str] = set()
+    for event in events:
+        if event.type not in e.FRAMES or e.IGNORED in event.payload:
+            continue
+        if not (done := list(_done(event.payload))):
+            continue
+        frames += done
+        if event.command_id is not None:
+            commands.add(event.command_id)
+        if not sequential and (items := _set_by(events, event)):
+            done[-1][e.SET_BY] = items
+    if not frames:
+        return None
+    collection: dict[str, Any] = {
+        name: opened.payload[name] for name in ("count", "data", "ref") if name in opened.payload
+    }
+    frames.sort(key=lambda frame: int(frame["start"]))
+    return ReusedLoop(
+        step=step,
+        generation=generation,
+        sequential=sequential,
+        collection=collection,
+        frames=_merged(frames),
+        commands=frozenset(commands),
+        seq=opened.seq,
+    )
+
+
+def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The ranges of a frame's items that ended well, as far as that can be told of each."""
+    start, end, failed = report["start"], report["end"], report["failed"]
+    if start == end:
+        return
+    if not failed:
+        kept = {name: report[name] for name in KEPT if report.get(name) is not None}
+        yield {"start": start, "end": end, "ok": end - start, "failed": 0, **kept}
+        return
+    errors = report.get("errors") or {}
+    sets = report.get("set") or report.get(e.SET_REFS)
+    if report.get("ref") is not None or len(errors) != failed or sets:
+        return
+    for index in range(start, end):
+        if str(index) not in errors:
+            data = [report["data"][index - start]]
+            kept = {"data": data, "bytes": size_of(data), "item_ms": report.get("item_ms")}
+            yield {"start": index, "end": index + 1, "ok": 1, "failed": 0, **kept}
+
+
+def _set_by(events: Sequence[Event], frame: Event) -> dict[str, int]:
+    """Name -> the last of its items that has set it, also before its command was suspended."""
+    found: dict[str, int] = {}
+    for event in events:
+        if event is frame or (event.command_id == frame.command_id and event.type in (e.CALL_DEFERRED, e.CALL_PARKED)):
+            for name, index in (event.payload.get(e.SET_BY) or {}).items():
+                found[name] = max(index, found.get(name, 0))
+    return found
+
+
+def _merged(frames: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Few instead of many that follow one another, as long as their results stay in the log."""
+    found: list[dict[str, Any]] = []
+    for frame in frames:
+        last = found[-1] if found else None
+        if last is not None and _may_merge(last, frame):
+            ends = {"end": frame["end"], "ok": last["ok"] + frame["ok"], "data": [*last["data"], *frame["data"]]}
+            found[-1] = {**last, **ends, "bytes": last["bytes"] + frame["bytes"]}
+        else:
+            found.append(frame)
+    return found
+
+
+def _may_merge(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    if one["end"] != other["start"] or e.SET_BY in one or e.SET_BY in other:
+        return False
+    inline = all("data" in frame and "bytes" in frame for frame in (one, other))
+    return inline and one["bytes"] + other["bytes"] <= INLINE_BYTES

@@ -1,0 +1,281 @@
+"""A loop that failed, or was under way, goes on in a restart with the items that are left."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from tests.unit.orchestrator.conftest import Engine, frame_of
+from tests.unit.orchestrator.conftest import outcome as reported
+from tests.unit.orchestrator.test_restart import BOOM, add, check, restart, restarted
+
+from noetl_serverless.engine import events as e
+from noetl_serverless.engine.digest import digest
+from noetl_serverless.engine.events import Event
+from noetl_serverless.protocol import FrameOutcome
+
+LOOP = """
+- step: each
+  loop: {in: "{{ workload['items'] }}", iterator: n, spec: SPEC}
+  tool:
+    kind: noop
+    input: {n: "{{ iter.n }}", total: "{{ ctx.total | default(0) }}"}
+    spec: {policy: {rules: [{else: {then: {do: continue, set: {ctx.total: "{{ output.data.total }}"}}}}]}}
+  next: {arcs: [{step: end}]}
+- {step: end, tool: {kind: noop, input: {all: "{{ each.results }}", total: "{{ ctx.total | default(0) }}"}}}
+"""
+PARALLEL = LOOP.replace("SPEC", "{mode: parallel, max_in_flight: 2}")
+SEQUENTIAL = LOOP.replace("SPEC", "{mode: sequential}")
+HEAD = "workload: {items: [a, b, c, d, e]}\n"
+
+
+class Hands:
+    """Runs what there is; items of the loop succeed but for `bad`. `ran`: how often each item did."""
+
+    def __init__(self, engine: Engine, *bad: int, large: bool = False, sets: bool = False) -> None:
+        self.engine, self.bad, self.large, self.sets = engine, set(bad), large, sets
+        self.ran: Counter[int] = Counter()
+
+    async def run(self, *, at_most: int = 1000) -> None:
+        while at_most > 0 and (commands := await self.engine.claim(1)):
+            for command in commands:
+                at_most -= 1
+                await self.engine.report(self._outcome(command))
+
+    def _outcome(self, command: Any) -> Any:
+        if command.frame is None:
+            return reported(command, {"of": command.execution_id})
+        window = frame_of(command)
+        items = range(window.start, window.end)
+        self.ran.update(items)
+        errors = {str(index): BOOM for index in items if index in self.bad}
+        counts = {"start": window.start, "end": window.end, "ok": len(items) - len(errors), "failed": len(errors)}
+        results: list[Any] = [None if index in self.bad else {"item": index} for index in items]
+        if self.large:
+            results = [result and {**result, "text": "x" * 20_000} for result in results]
+        more: dict[str, Any] = {}
+        if self.sets and not errors:
+            more = {"set": {"total": 10 * window.end, f"of_{window.start}": 1}, "set_by": self._set_by(window)}
+        return reported(command, results, frame=FrameOutcome(**counts, errors=errors), **more)
+
+    def _set_by(self, window: Any) -> Any:
+        return {"total": window.end - 1, f"of_{window.start}": window.end - 1}
+
+
+async def begun(engine: Engine, workflow: str, hands: Hands, **more: Any) -> str:
+    add(engine, workflow, HEAD)
+    id = await engine.start()
+    await hands.run(**more)
+    return id
+
+
+async def ended(engine: Engine, id: str) -> Mapping[str, Any]:
+    """The outcomes of an execution that has completed."""
+    state = (await engine.log.load([id]))[id].state
+    assert state.status == "completed", state.error
+    return state.outcomes
+
+
+async def test_only_the_items_that_are_left_run_again(either: Engine) -> None:
+    hands = Hands(either, 1)
+    old = await begun(either, PARALLEL, hands)
+    done = sum(hands.ran.values()) - 1
+    hands.bad.clear()
+    found = await restart(either, old)
+    new = found.execution_id or ""
+    assert ([loop.done for loop in found.restart.loops], found.restart.again) == ([done], ["each"])
+    assert found.restart.warnings == []
+    await hands.run()
+
+    assert hands.ran == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1}
+    outcome = (await ended(either, new))["each"]
+    assert outcome["data"]["results"] == [{"item": index} for index in range(5)]
+    assert outcome["data"]["stats"] == {"total": 5, "success": 5, "failed": 0}
+    log = await check(either, new)
+    taken = [event.type for event in log if event.cause is None and event.type not in e.REPORTS]
+    assert taken == [e.STARTED, e.LOOP_REUSED, *[e.FRAME_REUSED] * done, e.RESTARTED], "items 0 and 2 are no one range"
+    await check(either, old)
+
+
+async def test_items_of_a_loop_that_was_cancelled_stay_done(either: Engine) -> None:
+    hands = Hands(either)
+    old = await begun(either, PARALLEL, hands, at_most=3)
+    await either.orchestrator.cancel(old, "enough")
+    new = await restarted(either, old)
+    await hands.run()
+
+    assert sorted(hands.ran.values()) == [1] * 5
+    assert (await ended(either, new))["each"]["data"]["stats"]["success"] == 5
+    await check(either, new)
+
+
+async def test_a_restart_can_be_restarted(either: Engine) -> None:
+    hands = Hands(either, 2, 4)
+    id = await begun(either, PARALLEL, hands)
+    for bad in ({4}, set()):
+        hands.bad = bad
+        id = await restarted(either, id)
+        await hands.run()
+        await check(either, id)
+
+    assert [hands.ran[index] for index in (0, 1, 3)] == [1, 1, 1]
+    assert [result["item"] for result in (await ended(either, id))["each"]["data"]["results"]] == [0, 1, 2, 3, 4]
+
+
+async def test_the_digest_counts_the_items_that_were_reused(either: Engine) -> None:
+    calm = await begun(either, PARALLEL, Hands(either))
+    hands = Hands(either, 3)
+    old = await begun(either, PARALLEL, hands)
+    hands.bad.clear()
+    one, other = await restarted(either, old), await restarted(either, old)
+    await hands.run()
+
+    logs = {id: await either.log.events(id) for id in (calm, one, other)}
+    digests = {id: digest(id, log).value for id, log in logs.items()}
+    assert digests[one] == digests[other] != digests[calm]
+    loops = [
+        link.content["loop"] for id, log in logs.items() for link in digest(id, log).links if link.name == "each#1"
+    ]
+    assert loops[0] == loops[1] == loops[2]
+    damaged = [spoilt(event) for event in logs[one]]
+    assert digest(one, damaged).value != digests[one]
+
+
+def spoilt(event: Event) -> Event:
+    if event.type != e.FRAME_REUSED:
+        return event
+    payload = {**event.payload, "data": [None for _ in event.payload["data"]]}
+    return Event(event.type, event.at, seq=event.seq, step=event.step, generation=event.generation, payload=payload)
+
+
+async def test_large_results_are_read_from_both_executions(either: Engine) -> None:
+    hands = Hands(either, 4, large=True)
+    old = await begun(either, PARALLEL, hands)
+    hands.bad.clear()
+    new = await restarted(either, old)
+    await hands.run()
+
+    outcome = (await ended(either, new))["each"]
+    assert (outcome["ref"]["kind"], outcome["ref"]["count"]) == ("manifest", 5)
+    frames = [event for event in await check(either, new) if event.type in e.FRAMES]
+    items = [
+        item["item"]
+        for frame in sorted(frames, key=lambda it: int(it.payload["start"]))
+        for item in frame.payload["data"]
+    ]
+    assert items == [0, 1, 2, 3, 4]
+    assert all(len(frame.payload["data"]) <= 3 for frame in frames), "more than may stand in one event"
+
+
+async def test_the_highest_item_wins_in_ctx_whichever_execution_ran_it(either: Engine) -> None:
+    hands = Hands(either, 1, sets=True)
+    old = await begun(either, PARALLEL, hands)
+    last = max(hands.ran)
+    hands.bad.clear()
+    new = await restarted(either, old)
+    begins = next(event for event in await either.log.events(new) if event.type == e.RESTARTED)
+    assert begins.payload["ctx"]["total"] == 10 * (last + 1)
+    await hands.run()
+
+    state = (await either.log.load([new]))[new].state
+    assert state.ctx == {"total": 50, **{f"of_{index}": 1 for index in range(5)}}
+    assert state.writers == {}
+    await check(either, new)
+
+
+async def test_an_item_of_a_sequential_loop_sees_what_those_before_it_have_set(either: Engine) -> None:
+    hands = Hands(either, 2, sets=True)
+    old = await begun(either, SEQUENTIAL, hands)
+    assert sorted(hands.ran) == [0, 1, 2]
+    hands.bad.clear()
+    new = await restarted(either, old)
+    first = next(event for event in await either.log.events(new) if event.type == e.ISSUED)
+    assert (first.payload["frame"][1], first.payload["scope"]["ctx"]) == (2, {"total": 20})
+    await hands.run()
+
+    assert hands.ran == {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}
+    assert (await check(either, new))[-1].type == e.COMPLETED
+
+
+async def test_a_loop_that_is_named_begins_anew(either: Engine) -> None:
+    hands = Hands(either, 1)
+    old = await begun(either, PARALLEL, hands)
+    before, hands.bad = hands.ran.copy(), set()
+    found = await restart(either, old, step="each")
+    assert found.restart.loops == []
+    await hands.run()
+    assert hands.ran - before == Counter(range(5))
+
+
+@pytest.mark.parametrize(
+    ("changed", "payload", "warning"),
+    [
+        (PARALLEL.replace("workload['items']", "workload['items'][::-1]"), {}, "another `in` or `mode`"),
+        (SEQUENTIAL, {}, "another `in` or `mode`"),
+        (PARALLEL, {"items": ["x"]}, "its `in` reads what is changed"),
+    ],
+    ids=["another collection", "another mode", "another workload"],
+)
+async def test_a_loop_over_something_else_begins_anew(
+    either: Engine, changed: str, payload: dict[str, Any], warning: str
+) -> None:
+    hands = Hands(either, 1)
+    old = await begun(either, PARALLEL, hands)
+    hands.bad.clear()
+    hands.ran.clear()
+    add(either, changed, HEAD)
+    found = await restart(either, old, version="latest", payload=payload)
+    assert [text for text in found.restart.warnings if warning in text and "all 5 items of each run again" in text]
+    await hands.run()
+    assert hands.ran == Counter(range(1 if payload else 5))
+    await check(either, found.execution_id or "")
+
+
+async def test_a_loop_whose_tool_was_mended_goes_on(either: Engine) -> None:
+    hands = Hands(either, 1)
+    old = await begun(either, PARALLEL, hands)
+    hands.bad.clear()
+    add(either, PARALLEL.replace('n: "{{ iter.n }}"', 'n: "{{ iter.n | upper }}"'), HEAD)
+    new = await restarted(either, old, version="latest", payload={"other": 1, "ctx": {"more": 2}})
+    await hands.run()
+    assert hands.ran == {0: 1, 1: 2, 2: 1, 3: 1, 4: 1}
+    await check(either, new)
+
+
+async def test_a_loop_that_comes_after_what_runs_again_begins_anew(either: Engine) -> None:
+    hands = Hands(either, 1)
+    first = "- {step: first, tool: {kind: noop}, next: {arcs: [{step: each}]}}"
+    old = await begun(either, first + PARALLEL, hands)
+    hands.bad.clear()
+    hands.ran.clear()
+    found = await restart(either, old, step="first")
+    assert found.restart.loops == []
+    await hands.run()
+    assert hands.ran == Counter(range(5))
+
+
+async def test_a_loop_waits_for_what_the_newer_version_puts_before_it(
+    either: Engine,
+) -> None:
+    """Its join has to wait: what is done stays in the state until then."""
+    branches = """
+- {step: start, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: each}, {step: other}]}}
+- {step: other, tool: {kind: noop}}
+"""
+    hands = Hands(either, 1)
+    old = await begun(either, branches + PARALLEL, hands)
+    hands.bad.clear()
+    add(
+        either,
+        branches.replace(
+            "{step: other, tool: {kind: noop}}", "{step: other, tool: {kind: noop}, next: {arcs: [{step: each}]}}"
+        )
+        + PARALLEL,
+        HEAD,
+    )
+    new = await restarted(either, old, version="latest")
+    await hands.run()
+    assert hands.ran[0] == 1
+    assert (await check(either, new))[-1].type == e.COMPLETED
