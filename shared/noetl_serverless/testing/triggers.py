@@ -240,7 +240,7 @@ class MemoryTriggers:
             for row in self._rows.values()
             if row.trigger.kind == kind and source.startswith(row.trigger.source) and self._is_effective(row.trigger)
         ]
-        return [_polled(row) for row in sorted(found, key=lambda row: row.trigger.trigger_id)]
+        return [replace(_polled(row), error=None) for row in sorted(found, key=lambda row: row.trigger.trigger_id)]
 
     async def record_polled(
         self,
