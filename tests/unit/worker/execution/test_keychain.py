@@ -11,8 +11,17 @@ from typing import Any, cast
 import pytest
 from tests.unit.worker.builders import FakeTool, claimed
 
+from noetl_serverless.errors import Problem
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.protocol import FetchedSecret, Frame, Outcome, SecretAnswer, SecretRequest
+from noetl_serverless.protocol import (
+    CallbackRequest,
+    CallbackUrl,
+    FetchedSecret,
+    Frame,
+    Outcome,
+    SecretAnswer,
+    SecretRequest,
+)
 from noetl_serverless.protocol import SecretStored as Stored
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
@@ -44,6 +53,8 @@ class Cache:
         self.asked: list[str] = []
         self.failures = 0
         self.token = TOKEN
+        # of callback URLs
+        self.refusal: Problem | None = None
 
     async def acquire_secret(self, request: SecretRequest) -> SecretAnswer:
         self.asked.append(request.name)
@@ -54,6 +65,13 @@ class Cache:
 
     async def store_secret(self, request: FetchedSecret) -> Stored:
         return Stored(stored=request.data is not None)
+
+    async def callback_url(self, request: CallbackRequest) -> CallbackUrl:
+        self.asked.append(request.name)
+        if self.refusal is not None:
+            raise self.refusal
+        token = f"head.{request.command_id}-{len(self.asked)}.signature"
+        return CallbackUrl(url=f"https://gw.test/callbacks/{token}", token=token, expires_at="2027-01-01T00:00:00Z")
 
 
 class Bench:
