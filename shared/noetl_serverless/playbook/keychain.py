@@ -58,6 +58,16 @@ Seconds = Annotated[float, Field(ge=1, le=31 * 86_400)]
 
 class Entry(Part):
     name: EntryName = Field(description="Templates read it as keychain.NAME.FIELD.")
+
+    @property
+    def fields(self) -> frozenset[str] | None:
+        """The fields that it has; None if that is not known before it is resolved."""
+        return None
+
+
+class ScopedEntry(Entry):
+    """Playbooks have these keys at entries of most kinds, with an effect on those that are fetched."""
+
     scope: Literal["local", "global", "shared"] = Field(
         "local",
         description=(
@@ -74,13 +84,8 @@ class Entry(Part):
         ),
     )
 
-    @property
-    def fields(self) -> frozenset[str] | None:
-        """The fields that it has; None if that is not known before it is resolved."""
-        return None
 
-
-class Fetched(Entry):
+class Fetched(ScopedEntry):
     ttl: Seconds | None = Field(
         None,
         description=(
@@ -186,7 +191,7 @@ class GoogleAccessTokenEntry(Fetched):
         return TOKEN_FIELDS | ABOUT_TOKEN
 
 
-class BearerEntry(Entry):
+class BearerEntry(ScopedEntry):
     """A token as it is: fields token and access_token, which are the same."""
 
     kind: Literal["bearer"]
@@ -197,7 +202,7 @@ class BearerEntry(Entry):
         return TOKEN_FIELDS
 
 
-class StaticEntry(Entry):
+class StaticEntry(ScopedEntry):
     """Values as they are."""
 
     kind: Literal["static"]
@@ -208,7 +213,7 @@ class StaticEntry(Entry):
         return frozenset(self.map)
 
 
-class CredentialEntry(Entry):
+class CredentialEntry(ScopedEntry):
     """A stored credential."""
 
     kind: Literal["credential", "credential_ref"] = Field("credential", description="Both mean the same.")

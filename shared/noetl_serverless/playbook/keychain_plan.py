@@ -76,8 +76,8 @@ class Keychain:
         return KeychainEntry(
             name=entry.name,
             kind=kind,
-            scope=entry.scope,
-            auto_renew=entry.auto_renew,
+            scope=getattr(entry, "scope", "local"),
+            auto_renew=getattr(entry, "auto_renew", False),
             ttl=None if ttl is None else float(ttl),
             config=config,
             needs=needs,
@@ -97,9 +97,12 @@ class Keychain:
         for template in templates_in(tree):
             for name in sorted(template.reads.keys() - names - self._workload):
                 allowed = sorted(names)
+                why = ", which is resolved apart from any step"
+                if name == KEYCHAIN:
+                    why = f" of kind {kind}, whose name is no secret"
                 self._trees.faults.add_at(
-                    f"'{name}' cannot be read in a keychain entry, which is resolved apart from any step: read "
-                    f"{', '.join(allowed)}{did_you_mean(name, allowed)}",
+                    f"'{name}' cannot be read in a keychain entry{why}: read {', '.join(allowed)}"
+                    f"{did_you_mean(name, allowed)}",
                     path,
                     template.line,
                     template.place.column if template.place else None,
