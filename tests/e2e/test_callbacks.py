@@ -136,6 +136,18 @@ def test_two_persons_answer_and_nothing_keeps_their_urls(stack: Stack, tmp_path:
     assert "/callbacks/***" in logs and approved["by"]["id"] in logs, "neither the call nor the audit was logged"
 
 
+def test_an_execution_runs_again_from_its_file_and_asks_nobody(stack: Stack, tmp_path: Path) -> None:
+    id, urls = start(stack, tmp_path)
+    post(urls["boss"], {"approved": True})
+    post(urls["payment"], 7)
+    stack.events(id, follow=True)
+    file = tmp_path / "run.noetl"
+    assert stack.ask("export", id, "-o", str(file))["masked"] == 0, "there was something left to mask"
+    assert stack.ask("rerun", str(file))["same"]
+    assert stack("replay", id).status == 0
+    assert len(signals(stack, id)) == 2
+
+
 def test_each_url_gives_one_answer(stack: Stack, tmp_path: Path) -> None:
     id, urls = start(stack, tmp_path)
     assert post(urls["boss"], {"approved": True}).json["status"] == "accepted"
