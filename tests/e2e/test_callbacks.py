@@ -136,16 +136,16 @@ def test_two_persons_answer_and_nothing_keeps_their_urls(stack: Stack, tmp_path:
     assert "/callbacks/***" in logs and approved["by"]["id"] in logs, "neither the call nor the audit was logged"
 
 
-def test_an_execution_runs_again_from_its_file_and_asks_nobody(stack: Stack, tmp_path: Path) -> None:
-    id, urls = start(stack, tmp_path)
-    post(urls["boss"], {"approved": True})
-    post(urls["payment"], 7)
-    stack.events(id, follow=True)
-    file = tmp_path / "run.noetl"
-    assert stack.ask("export", id, "-o", str(file))["masked"] == 0, "there was something left to mask"
-    assert stack.ask("rerun", str(file))["same"]
+def test_an_execution_runs_again_from_its_file_without_a_url(stack: Stack, tmp_path: Path) -> None:
+    playbook, file = tmp_path / "sent.yaml", tmp_path / "run.noetl"
+    sent = PLAYBOOK[: PLAYBOOK.index("    next: {arcs: [{step: ask}]}")].replace("DURABILITY", "step")
+    playbook.write_text(sent.replace("answered", "sent"))
+    with messages() as (chat, received):
+        id = stack.run(playbook, {"chat": chat})["execution_id"]
+        assert stack.ask("export", id, "-o", str(file))["masked"] == 0, "there was something left to mask"
+        assert stack.ask("rerun", str(file))["same"]
+    assert len(received) == 1, "it was sent again"
     assert stack("replay", id).status == 0
-    assert len(signals(stack, id)) == 2
 
 
 def test_each_url_gives_one_answer(stack: Stack, tmp_path: Path) -> None:
