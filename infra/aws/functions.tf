@@ -82,6 +82,7 @@ locals {
   settings = {
     for name, row in local.functions : name => {
       control_plane_url = row.calls ? "lambda://${local.control_plane}" : null
+      public_url        = trimsuffix(module.api["gateway"].url, "/")
       function_urls     = jsonencode({ for queue in row.invokes : queue => module.queue[queue].url })
       result_url        = "s3://${local.result_bucket.name}/results"
       nats_replicas     = tostring(local.nats_replicas)

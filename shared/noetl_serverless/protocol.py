@@ -334,3 +334,18 @@ class FetchedSecret(SecretRequest):
 
 class SecretStored(Message):
     stored: bool
+
+
+class CallbackRequest(CommandKey):
+    """A callback URL that a command needs: an entry of its playbook's keychain, of kind callback."""
+
+    name: str = Field(min_length=1, max_length=100)
+
+
+class CallbackUrl(Message):
+    """The fields of the entry."""
+
+    url: str = Field(repr=False)
+    # the last part of the URL
+    token: str = Field(repr=False)
+    expires_at: str

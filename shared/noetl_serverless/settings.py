@@ -32,6 +32,8 @@ class Settings:
     nats_url: str = field(default="", repr=False)
     result_url: str = ""
     control_plane_url: str = ""
+    # where everybody reaches the gateway: callback URLs begin with it
+    public_url: str = ""
     # pool or function name -> URL to invoke
     function_urls: Mapping[str, str] = field(default_factory=dict)
     # the token of this function for the control plane, which alone holds the key that signs tokens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.e2e.faults import eventually
+from tests.e2e.messages import messages
 from tests.e2e.stack import PLAYBOOKS, Stack
 
 NUMBERS = [3, 1, 4, 1, 5, 9, 2, 6]
@@ -158,6 +161,19 @@ def test_an_expensive_order_is_undone_when_it_is_not_approved(stack: Stack) -> N
     assert stack.steps_that_ran(id) == ["reserve", "approve", "reserve.compensate"]
     assert ended["payload"]["error"]["code"] == "wait.rejected"
     assert ended["payload"]["error"]["compensation"] == {"done": ["reserve"], "failed": []}
+
+
+def test_an_expensive_order_is_approved_by_the_url_of_a_message(stack: Stack) -> None:
+    with messages() as (url, received):
+        id = stack.start(PLAYBOOKS / "order.yaml", {"total": 5000, "chat": f"{url}/hook"})
+        eventually(lambda: bool(received))
+    link = received[0]["text"].rpartition(" ")[2]
+    request = urllib.request.Request(link, b"decision=approve&comment=fine", method="POST")
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        assert json.load(answer)["answer"] == {"approved": True, "comment": "fine"}
+    stack.events(id, follow=True)
+
+    assert stack.steps_that_ran(id) == ["reserve", "ask", "approve", "charge", "ship"]
 
 
 def test_an_order_that_cannot_be_shipped_is_undone_the_latest_step_first(stack: Stack) -> None:

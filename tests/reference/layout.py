@@ -42,6 +42,7 @@ OBJECTS: Final[Mapping[str, tuple[Object, ...]]] = {
         Object("bearer", "BearerEntry", "`keychain`, an item with `kind: bearer`"),
         Object("static", "StaticEntry", "`keychain`, an item with `kind: static`"),
         Object("credential", "CredentialEntry", "`keychain`, an item with `kind: credential`"),
+        Object("callback", "CallbackEntry", "`keychain`, an item with `kind: callback`"),
     ),
     "Kinds of triggers": (
         Object("webhook", "WebhookTrigger", "`triggers`, an item with `kind: webhook`"),

@@ -25,6 +25,7 @@ _KIND_OF_ENTRY: Final = {
     "BearerEntry": "bearer",
     "StaticEntry": "static",
     "CredentialEntry": "credential",
+    "CallbackEntry": "callback",
     "WebhookTrigger": "webhook",
     "ObjectTrigger": "object",
     "MessageTrigger": "message",

@@ -55,6 +55,11 @@ run "environment" {
   }
 
   assert {
+    condition     = [for name, environment in local.environment : name if contains(keys(environment), "NOETL_PUBLIC_URL")] == ["control_plane"]
+    error_message = "the control plane alone gets the URL of the gateway, with which it makes callback URLs"
+  }
+
+  assert {
     condition     = local.environment["worker_data"].NOETL_POOL == "data" && !contains(keys(local.environment["gateway"]), "NOETL_POOL")
     error_message = "only workers get a pool"
   }
@@ -172,6 +177,12 @@ run "overrides" {
       worker        = { memory_mb = 4096, max_instances = 200, scratch_mb = 2048, batch_size = 5, settings = { lease = "60" } }
       control_plane = { settings = { database_connections = "8" } }
     }
+    settings = { public_url = "https://noetl.example.org" }
+  }
+
+  assert {
+    condition     = local.environment["control_plane"].NOETL_PUBLIC_URL == "https://noetl.example.org"
+    error_message = "a domain takes the place of the API's own URL"
   }
 
   assert {

@@ -45,6 +45,11 @@ run "environment" {
   }
 
   assert {
+    condition     = alltrue([for environment in values(local.environment) : !contains(keys(environment), "NOETL_PUBLIC_URL")])
+    error_message = "without public_url there is none"
+  }
+
+  assert {
     condition     = local.environment["worker_data"].NOETL_POOL == "data" && !contains(keys(local.environment["gateway"]), "NOETL_POOL")
     error_message = "only workers get a pool"
   }
@@ -142,6 +147,12 @@ run "overrides" {
       control_plane = { settings = { database_connections = "8" } }
       gateway       = { settings = { control_plane_url = "https://elsewhere.example.org" } }
     }
+    settings = { public_url = "https://noetl.example.org" }
+  }
+
+  assert {
+    condition     = [for name, environment in local.environment : name if contains(keys(environment), "NOETL_PUBLIC_URL")] == ["control_plane"] && local.environment["control_plane"].NOETL_PUBLIC_URL == "https://noetl.example.org"
+    error_message = "the control plane alone gets the URL of the gateway, with which it makes callback URLs"
   }
 
   assert {

@@ -123,6 +123,7 @@ locals {
       oidc_issuer   = var.settings.oidc_issuer
       oidc_audience = var.settings.oidc_audience
       session_ttl   = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
+      public_url    = var.settings.public_url
       scratch       = "/tmp"
     }, try(var.functions[name].settings, {}))
   }

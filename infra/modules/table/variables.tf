@@ -114,11 +114,12 @@ variable "orchestrator" {
 }
 
 variable "settings" {
-  description = "Settings of the engine: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, and the log level."
+  description = "Settings of the engine: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, the log level, and where everybody reaches the gateway."
   type = object({
     oidc_issuer   = optional(string)
     oidc_audience = optional(string)
     session_ttl   = optional(number)
+    public_url    = optional(string)
     log_level     = optional(string, "INFO")
   })
   default = {}
@@ -126,6 +127,11 @@ variable "settings" {
   validation {
     condition     = (var.settings.oidc_issuer == null) == (var.settings.oidc_audience == null)
     error_message = "settings: set both oidc_issuer and oidc_audience or neither: without the audience, tokens for other applications would be accepted."
+  }
+
+  validation {
+    condition     = var.settings.public_url == null || can(regex("^https://[^/?#@]+(/[^?#]*)?$", var.settings.public_url))
+    error_message = "settings: public_url is a URL such as https://noetl.example.org: who has a callback URL may answer, so it is sent over HTTPS alone."
   }
 
   validation {

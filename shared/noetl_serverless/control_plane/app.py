@@ -34,6 +34,7 @@ from ..store.view_queries import ViewQueries
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
 from ..tools import registry
+from .callback_tokens import CallbackTokens
 from .routes import OPERATIONS
 from .scripts import ScriptReader
 from .services import Services
@@ -105,6 +106,8 @@ def create_app(
         results=stored,
         view_queries=ViewQueries(settings.reader_database_url),
         verifier=Verifier(settings.token_key),
+        callback_tokens=CallbackTokens(settings.token_key),
+        public_url=settings.public_url.rstrip("/"),
         watchers=watchers or Watchers(),
         now=now,
         archive_after_days=settings.archive_after_days,

@@ -20,6 +20,7 @@ from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.triggers import Triggers
 from ..store.view_queries import ViewQueries
+from .callback_tokens import CallbackTokens
 from .scripts import ScriptReader
 from .tokens import Verifier
 from .watchers import Watchers
@@ -50,6 +51,9 @@ class Services:
     results: Callable[[], ResultStore]
     view_queries: ViewQueries
     verifier: Verifier
+    callback_tokens: CallbackTokens
+    # where everybody reaches the gateway, without a slash at the end; empty if it is not known
+    public_url: str
     watchers: Watchers
     now: Callable[[], datetime]
     archive_after_days: float

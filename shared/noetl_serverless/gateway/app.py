@@ -12,7 +12,9 @@ from ..ports import KeyValue
 from ..settings import Settings
 from ..telemetry import http
 from ..telemetry.probes import probe_routes
+from . import callbacks
 from .auth_routes import AuthRoutes
+from .callbacks import Callbacks
 from .control_plane import ControlPlane
 from .graphql_route import GraphQL
 from .hooks import Hooks
@@ -37,6 +39,7 @@ def create_app(
         *AuthRoutes(sessions, sign_in or choose(settings)).routes(),
         *GraphQL(sessions, upstream).routes(),
         *Hooks(upstream).routes(),
+        *Callbacks(upstream).routes(),
         *Proxy(sessions, upstream).routes(),
         *probe_routes({"sessions": lambda: keyvalue.get("ready"), "control_plane": upstream.check}),
     ]
@@ -50,7 +53,7 @@ def create_app(
 
     return Starlette(
         routes=routes,
-        middleware=http.middleware(logging.INFO),
+        middleware=http.middleware(logging.INFO, secret_below=callbacks.PATH),
         exception_handlers=http.EXCEPTION_HANDLERS,
         lifespan=lifespan,
     )

@@ -1,4 +1,4 @@
-"""Reading a request's JSON body within bounds."""
+"""Reading a request's body within bounds."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ async def read_json(request: Request, limit: int) -> dict[str, Any]:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise InvalidRequest("Send the body as application/json")
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > limit:
-            raise TooLarge(f"The body is larger than {limit} bytes")
     try:
-        body = orjson.loads(content)
+        body = orjson.loads(await read_bytes(request, limit))
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidRequest("The body must be a JSON object")
     return body
+
+
+async def read_bytes(request: Request, limit: int) -> bytes:
+    """Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced[:20]) > limit:
+        raise TooLarge(f"The body is larger than {limit} bytes")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > limit:
+            raise TooLarge(f"The body is larger than {limit} bytes")
+    return bytes(content)

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest, NotFound, TooLarge, Unauthenticated, Unavailable
+from ..errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
 from ..limits import EVENT_BYTES, KIB
+from .body import read_bytes
 from .control_plane import BadGateway, ControlPlane
 from .proxy import request_headers
 
@@ -46,7 +47,7 @@ class Hooks:
             raise Unavailable("Too many webhooks come at once; send it again later")
         self._under_way += 1
         try:
-            return await self._forward(request, trigger, await _body(request))
+            return await self._forward(request, trigger, await read_bytes(request, EVENT_BYTES))
         finally:
             self._under_way -= 1
 
@@ -73,16 +74,3 @@ def _is_refusal(content: bytes) -> bool:
     except orjson.JSONDecodeError:
         return False
     return isinstance(problem, dict) and problem.get("code") == REFUSED
-
-
-async def _body(request: Request) -> bytes:
-    """Raises TooLarge as soon as it exceeds the limit, whether or not its length was announced."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced[:20]) > EVENT_BYTES:
-        raise TooLarge(f"The body is larger than {EVENT_BYTES} bytes")
-    content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > EVENT_BYTES:
-            raise TooLarge(f"The body is larger than {EVENT_BYTES} bytes")
-    return bytes(content)

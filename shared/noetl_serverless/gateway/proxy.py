@@ -38,7 +38,7 @@ _DROPPED_REQUEST_HEADERS = frozenset(
 )
 _DROPPED_RESPONSE_HEADERS = frozenset({"set-cookie", "server", "date", "www-authenticate"})
 # the calls of workers and the reconciler are not for users, whatever their role
-_INTERNAL = frozenset({"commands", "internal", "auth", "hooks"})
+_INTERNAL = frozenset({"commands", "internal", "auth", "hooks", "callbacks"})
 
 
 class Proxy:

@@ -10,12 +10,14 @@ from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
 from ..engine.state import State, Wait, split_token_key, token_key
+from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
 from .event_text import code_line, error_text, event_texts
 from .failed_items import MAX_ITEMS, FailedItems
 from .quarantine_periods import EffectiveTimes, QuarantinePeriod
 from .runs import run_of
+from .signal_senders import senders
 from .trace import StepRun, Trace, trace
 
 Json = dict[str, Any]
@@ -61,6 +63,7 @@ class _Explainer:
         for condition in conditions:
             self.conditions.setdefault((condition.seq, condition.step), []).append(condition)
         self.by_seq = {event.seq: event for event in log}
+        self.senders = senders(log)
         # run -> its events
         self.events_by_run: dict[str, list[Event]] = {}
         for event in log:
@@ -101,7 +104,7 @@ class _Explainer:
         key = token_key(run.step, run.generation)
         run_events = self.events_by_run.get(key, [])
         chain = self._causes(run)
-        chain += event_texts(run_events, self.effects)
+        chain += [self._with_sender(entry) for entry in event_texts(run_events, self.effects)]
         chain += [
             entry
             for period in self.effects.periods
@@ -130,6 +133,10 @@ class _Explainer:
         if failed.count:
             document["failed_items"] = {"count": failed.count, "first": failed.named, "unnamed": failed.unnamed}
         return {**document, "chain": _sorted(chain)}
+
+    def _with_sender(self, entry: Json) -> Json:
+        sender = self.senders.get(entry["seq"])
+        return entry if sender is None else {**entry, "text": f"{entry['text']}; sent by {sender}"}
 
     def _pool(self, step: str | None) -> str | None:
         """The pool that the playbook names for the step."""
@@ -367,8 +374,16 @@ class _Explainer:
             kind, text = "approval", f"it waits for the approval '{wait.signal}'"
         else:
             kind, text = "signal", f"it waits for the signal '{wait.signal}'"
-        signal = {} if wait.signal is None else {"signal": wait.signal}
+        signal: Json = {} if wait.signal is None else {"signal": wait.signal}
+        if wait.signal is not None and (callbacks := self._callbacks(split_token_key(wait.key)[0])):
+            signal["callbacks"] = callbacks
+            text += f", which the URL of {' or '.join(f'keychain.{name}' for name in callbacks)} answers"
         return {**_wait(kind, wait.key, text, self.effects.at(begun), None), **signal, **due}
+
+    def _callbacks(self, step: str) -> list[str]:
+        """The entries of the keychain whose URLs answer a wait of the step."""
+        entries = (entry for entry in self.plan.keychain.values() if entry.kind == "callback")
+        return [entry.name for entry in entries if step in steps_that_wait(self.plan, entry)]
 
 
 QUARANTINE = "the execution is in quarantine: it continues from here after a retry"

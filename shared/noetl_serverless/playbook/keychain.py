@@ -6,17 +6,23 @@ only in what a worker renders for a tool: see `trees`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import BeforeValidator, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
 
+from .numbers import seconds
 from .part import Part
+from .template import has_markers
 
 MAX_ENTRIES = 100
 MAX_FIELDS = 100
 # a token or secret that does not say how long it is valid
 DEFAULT_TTL_SECONDS = 3600.0
+# a URL that nobody answers
+DEFAULT_CALLBACK_SECONDS: Final = 7 * 86_400.0
+MAX_CALLBACK_SECONDS: Final = 366 * 86_400.0
 # for all APIs of Google Cloud
 GOOGLE_SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -31,6 +37,7 @@ KINDS: Final[Mapping[str, str]] = {
     "static": "static",
     "credential": "credential",
     "credential_ref": "credential",
+    "callback": "callback",
 }
 # kinds whose values are fetched from elsewhere and kept for a while; the others are at hand whenever they are used
 FETCHED: Final = frozenset({"secret_manager", "oauth2", "google_id_token", "google_access_token"})
@@ -39,6 +46,9 @@ ID_TOKEN_FIELDS: Final = TOKEN_FIELDS | {"id_token"}
 # what is told with a token, and is no secret
 ABOUT_TOKEN: Final = frozenset({"token_type"})
 ABOUT_ID_TOKEN: Final = ABOUT_TOKEN | {"audience"}
+CALLBACK_FIELDS: Final = frozenset({"url", "token", "expires_at"})
+# as the name of a signal in `protocol`
+SIGNAL_NAME: Final = re.compile(r"[^\x00-\x1f\x7f/]{1,200}")
 
 EntryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=100)]
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -48,6 +58,16 @@ Seconds = Annotated[float, Field(ge=1, le=31 * 86_400)]
 
 class Entry(Part):
     name: EntryName = Field(description="Templates read it as keychain.NAME.FIELD.")
+
+    @property
+    def fields(self) -> frozenset[str] | None:
+        """The fields that it has; None if that is not known before it is resolved."""
+        return None
+
+
+class ScopedEntry(Entry):
+    """Playbooks have these keys at entries of most kinds, with an effect on those that are fetched."""
+
     scope: Literal["local", "global", "shared"] = Field(
         "local",
         description=(
@@ -64,13 +84,8 @@ class Entry(Part):
         ),
     )
 
-    @property
-    def fields(self) -> frozenset[str] | None:
-        """The fields that it has; None if that is not known before it is resolved."""
-        return None
 
-
-class Fetched(Entry):
+class Fetched(ScopedEntry):
     ttl: Seconds | None = Field(
         None,
         description=(
@@ -176,7 +191,7 @@ class GoogleAccessTokenEntry(Fetched):
         return TOKEN_FIELDS | ABOUT_TOKEN
 
 
-class BearerEntry(Entry):
+class BearerEntry(ScopedEntry):
     """A token as it is: fields token and access_token, which are the same."""
 
     kind: Literal["bearer"]
@@ -187,7 +202,7 @@ class BearerEntry(Entry):
         return TOKEN_FIELDS
 
 
-class StaticEntry(Entry):
+class StaticEntry(ScopedEntry):
     """Values as they are."""
 
     kind: Literal["static"]
@@ -198,7 +213,7 @@ class StaticEntry(Entry):
         return frozenset(self.map)
 
 
-class CredentialEntry(Entry):
+class CredentialEntry(ScopedEntry):
     """A stored credential."""
 
     kind: Literal["credential", "credential_ref"] = Field("credential", description="Both mean the same.")
@@ -207,6 +222,39 @@ class CredentialEntry(Entry):
     type: Text | None = Field(
         None, description="The type that the credential must have; credential or credential_ref means any."
     )
+
+
+def _seconds(value: Any) -> Any:
+    return seconds(value) if isinstance(value, str) else value
+
+
+class CallbackEntry(Entry):
+    """A URL by which somebody without an account sends a signal to the execution, or decides on an approval. It gives
+    one answer, to the next wait for its signal. Fields: url; token, which is its last part; expires_at."""
+
+    kind: Literal["callback"]
+    signal: Text | None = Field(
+        None, description="Name of the signal that the URL sends, as in kind: wait. Required, unless there is approval."
+    )
+    approval: Text | None = Field(
+        None, description="Name of the approval that the URL decides on, as in kind: wait. Required without signal."
+    )
+    ttl: Annotated[
+        float,
+        BeforeValidator(_seconds),
+        Field(ge=1, le=MAX_CALLBACK_SECONDS),
+        WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1}, {"type": "string"}]}),
+    ] = Field(
+        DEFAULT_CALLBACK_SECONDS,
+        description=(
+            "How long the URL is valid from when a step reads it, in seconds or with a unit: 900, 15m, 2h, 3d. At most "
+            "366 days"
+        ),
+    )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        return CALLBACK_FIELDS
 
 
 def kind_of(value: Any) -> str | None:
@@ -226,7 +274,8 @@ AnyEntry: TypeAlias = Annotated[
     | Annotated[GoogleAccessTokenEntry, Tag("google_access_token")]
     | Annotated[BearerEntry, Tag("bearer")]
     | Annotated[StaticEntry, Tag("static")]
-    | Annotated[CredentialEntry, Tag("credential")],
+    | Annotated[CredentialEntry, Tag("credential")]
+    | Annotated[CallbackEntry, Tag("callback")],
     Discriminator(kind_of),
 ]
 
@@ -242,6 +291,14 @@ def conflicts(entry: Entry) -> Iterator[tuple[str, str]]:
         case CredentialEntry():
             if entry.credential is not None and entry.ref is not None:
                 yield "ref", "give either credential or ref, not both"
+        case CallbackEntry():
+            if entry.signal is not None and entry.approval is not None:
+                yield "approval", "give either signal or approval, not both"
+            if entry.signal is None and entry.approval is None:
+                yield "kind", "'signal' or 'approval' is required: the name that a step with kind: wait waits for"
+            for key, name in (("signal", entry.signal), ("approval", entry.approval)):
+                if name is not None and not has_markers(name) and not SIGNAL_NAME.fullmatch(name):
+                    yield key, "the name of a signal has 1 to 200 characters, no '/' and no control characters"
         case SecretManagerEntry():
             if entry.provider == "credential" and entry.endpoint is not None:
                 yield "endpoint", "'endpoint' requires provider: gcp or aws"

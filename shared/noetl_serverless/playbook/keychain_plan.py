@@ -76,8 +76,8 @@ class Keychain:
         return KeychainEntry(
             name=entry.name,
             kind=kind,
-            scope=entry.scope,
-            auto_renew=entry.auto_renew,
+            scope=getattr(entry, "scope", "local"),
+            auto_renew=getattr(entry, "auto_renew", False),
             ttl=None if ttl is None else float(ttl),
             config=config,
             needs=needs,
@@ -90,13 +90,19 @@ class Keychain:
         if kind == "oauth2" and key == "map":
             value = {field: _of_response(source) for field, source in (value or {}).items()} or None
         tree = self._trees.tree(plain_data(value), path, secrets=True)
-        more = _NAMES_OF_KEY.get(key, frozenset()) if kind == "oauth2" else frozenset()
+        names = _NAMES | _NAMES_OF_KEY.get(key, frozenset()) if kind == "oauth2" else _NAMES
+        if kind == "callback":
+            # the control plane renders it, which resolves no secrets
+            names -= {KEYCHAIN}
         for template in templates_in(tree):
-            for name in sorted(template.reads.keys() - _NAMES - more - self._workload):
-                allowed = sorted({*_NAMES, *more})
+            for name in sorted(template.reads.keys() - names - self._workload):
+                allowed = sorted(names)
+                why = ", which is resolved apart from any step"
+                if name == KEYCHAIN:
+                    why = f" of kind {kind}, whose name is no secret"
                 self._trees.faults.add_at(
-                    f"'{name}' cannot be read in a keychain entry, which is resolved apart from any step: read "
-                    f"{', '.join(allowed)}{did_you_mean(name, allowed)}",
+                    f"'{name}' cannot be read in a keychain entry{why}: read {', '.join(allowed)}"
+                    f"{did_you_mean(name, allowed)}",
                     path,
                     template.line,
                     template.place.column if template.place else None,

@@ -11,6 +11,7 @@ from jinja2 import nodes
 from ..error_codes import ALL_CODES, spellings
 from ..errors import Fault, InvalidPlaybook, pointer_keys
 from . import (
+    callbacks,
     declared_schemas,
     grammar,
     not_undone,
@@ -236,6 +237,7 @@ class _Warnings:
                 message = f"no step uses the keychain entry '{entry.name}'"
                 self.faults.add(message, (*path, "name"), "playbook.unused_secret")
             self._without_effect(entry, path)
+            self._awaited(entry, path)
             for key in ("token", "map") if entry.kind in ("bearer", "static") else ():
                 texts = (value for _, value in walk(getattr(entry, key, None), ()) if isinstance(value, str))
                 if any(text and not has_markers(text) for text in texts):
@@ -247,6 +249,16 @@ class _Warnings:
             if key in entry.model_fields_set:
                 message = f"'{key}' has no effect: the values of an entry of kind {kind_of(entry)} are not fetched"
                 self.faults.add(message, (*path, key), "playbook.no_effect", key=True)
+
+    def _awaited(self, entry: Entry, path: Path) -> None:
+        compiled = self.plan.keychain[entry.name]
+        if compiled.kind == "callback" and not callbacks.may_be_awaited(self.plan, compiled):
+            key = "approval" if callbacks.is_approval(compiled) else "signal"
+            message = (
+                f"no step of this playbook waits for '{getattr(entry, key)}', which the URL is to answer: add a step "
+                "with kind: wait"
+            )
+            self.faults.add(message, (*path, key), "playbook.not_awaited")
 
     def _literal_secret(self, path: Path) -> None:
         message = (

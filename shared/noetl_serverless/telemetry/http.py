@@ -21,17 +21,22 @@ from .probes import PATHS
 
 logger = logging.getLogger(__name__)
 
+# in the scope of a request whose path holds a secret: the path without it
+SHOWN_PATH = "noetl.shown_path"
+
 
 class HttpMiddleware:
     """The outermost middleware of a service. It turns a Problem, a pydantic ValidationError or any other exception into
     an answer.
 
-    Requests are counted and timed by route, and logged at `level`; probes are neither.
+    Requests are counted and timed by route, and logged at `level`; probes are neither. What follows `secret_below` in a
+    path is a secret: neither logs nor problems have it.
     """
 
-    def __init__(self, app: ASGIApp, level: int = logging.DEBUG) -> None:
+    def __init__(self, app: ASGIApp, level: int = logging.DEBUG, secret_below: str | None = None) -> None:
         self._app = app
         self._level = level
+        self._secret_below = secret_below
         self._warm = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -40,6 +45,8 @@ class HttpMiddleware:
             return
         started = time.perf_counter()
         status = 0
+        if self._secret_below is not None and scope["path"].startswith(self._secret_below):
+            scope[SHOWN_PATH] = f"{self._secret_below}***"
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -52,7 +59,7 @@ class HttpMiddleware:
         except Exception as error:
             if status:
                 # the answer has begun: it can only be broken off
-                logger.exception("%s %s broke off", scope["method"], scope["path"])
+                logger.exception("%s %s broke off", scope["method"], _path(scope))
                 status = 500
                 raise
             response = problem_response(error, scope)
@@ -62,7 +69,7 @@ class HttpMiddleware:
             self._done(scope, status or 500, time.perf_counter() - started)
 
     def _done(self, scope: Scope, status: int, seconds: float) -> None:
-        path = scope["path"]
+        path = _path(scope)
         if path in PATHS:
             return
         metrics.http_seconds.labels(_route(scope), scope["method"], status).observe(seconds)
@@ -78,11 +85,11 @@ def problem_response(error: Exception, scope: Scope) -> Response:
     """The answer to an error: its own message if that is meant for the caller, else a bare 500 and a log line."""
     problem = as_problem(error)
     if type(problem) is Problem and problem is not error:
-        logger.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+        logger.error("%s %s failed", scope["method"], _path(scope), exc_info=error)
     headers = {"retry-after": "1"} if problem.status == 503 else {}
     if problem.status == 401:
         headers["www-authenticate"] = "Bearer"
-    return problem_body(problem.to_dict(scope["path"]), headers)
+    return problem_body(problem.to_dict(_path(scope)), headers)
 
 
 def problem_body(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
@@ -134,8 +141,13 @@ def _http_problem(error: HTTPException) -> Problem:
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem_body(as_problem(error).to_dict(request.url.path), dict(error.headers or {}))
+    response = problem_body(as_problem(error).to_dict(_path(request.scope)), dict(error.headers or {}))
     return response
+
+
+def _path(scope: Scope) -> str:
+    """As it may be shown."""
+    return str(scope.get(SHOWN_PATH, scope["path"]))
 
 
 def _route(scope: Scope) -> str:
@@ -144,9 +156,9 @@ def _route(scope: Scope) -> str:
     return str(getattr(route, "path", None) or "other")
 
 
-def middleware(level: int = logging.DEBUG) -> list[Middleware]:
+def middleware(level: int = logging.DEBUG, *, secret_below: str | None = None) -> list[Middleware]:
     """For `Starlette(middleware=...)`."""
-    return [Middleware(HttpMiddleware, level=level)]
+    return [Middleware(HttpMiddleware, level=level, secret_below=secret_below)]
 
 
 EXCEPTION_HANDLERS: dict[Any, ExceptionHandler] = {HTTPException: _on_http_exception}

@@ -15,6 +15,8 @@ from ..errors import Problem
 from ..protocol import (
     VERSION,
     WIRE,
+    CallbackRequest,
+    CallbackUrl,
     ClaimRequest,
     ClaimResponse,
     FetchedSecret,
@@ -93,6 +95,9 @@ class ControlPlane:
 
     async def store_secret(self, request: FetchedSecret) -> SecretStored:
         return await self.call("POST", "/api/keychain/store", SecretStored, request)
+
+    async def callback_url(self, request: CallbackRequest) -> CallbackUrl:
+        return await self.call("POST", "/api/callbacks", CallbackUrl, request)
 
     async def manifest(self, execution_id: str, step: str, generation: int, after: int = 0) -> dict[str, Any]:
         """A page of the manifest, from item `after` on: {"parts", "next"}. The previous release does not page: it

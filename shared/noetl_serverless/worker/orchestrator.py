@@ -7,7 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from pydantic import BaseModel
 
-from ..errors import Forbidden, InvalidRequest, NotFound, Problem, TooLarge, Unauthenticated
+from ..errors import Forbidden, InvalidRequest, NotFound, Problem, TooLarge, Unauthenticated, Unsupported
 from ..protocol import (
     ClaimRequest,
     ClaimResponse,
@@ -28,6 +28,7 @@ _PROBLEMS: dict[int, type[Problem]] = {
     404: NotFound,
     413: TooLarge,
     422: InvalidRequest,
+    501: Unsupported,
 }
 
 

@@ -19,13 +19,22 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from pydantic import BaseModel
 from tests.integration.control_plane.conftest import Client, FakeWorker
 from tests.serving import serving_app
 
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.hosts.aws.account import Credentials as Keys
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest, SecretStored
+from noetl_serverless.protocol import (
+    CallbackRequest,
+    CallbackUrl,
+    ClaimedCommand,
+    FetchedSecret,
+    SecretAnswer,
+    SecretRequest,
+    SecretStored,
+)
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.database import Database
@@ -155,9 +164,12 @@ class Cache:
     async def store_secret(self, request: FetchedSecret) -> SecretStored:
         return SecretStored.model_validate(await self._post("store", request))
 
-    async def _post(self, name: str, request: SecretRequest) -> Any:
+    async def callback_url(self, request: CallbackRequest) -> CallbackUrl:
+        return CallbackUrl.model_validate(await self._post("callbacks", request, "/api/callbacks"))
+
+    async def _post(self, name: str, request: BaseModel, path: str = "") -> Any:
         self.calls[name] += 1
-        answer = await self.worker.post(f"/api/keychain/{name}", request.model_dump())
+        answer = await self.worker.post(path or f"/api/keychain/{name}", request.model_dump())
         if answer.status >= 400:
             raise refusal(answer.status, answer.json["detail"])
         return answer.json

@@ -11,6 +11,7 @@ WORKER = {
     "getCredential",
     "acquireSecret",
     "storeSecret",
+    "createCallback",
     "getPlanText",
     "getManifest",
     "claimArchive",
@@ -23,7 +24,7 @@ WORKER = {
 }
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
-    *("acquireSecret", "storeSecret"),
+    *("acquireSecret", "storeSecret", "createCallback"),
     *("queryViews", "createGoogleToken"),
     *(name for name in WORKER if "Archive" in name),
 }

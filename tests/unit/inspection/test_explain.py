@@ -576,3 +576,39 @@ def test_a_step_whose_code_failed_names_the_line_of_the_code() -> None:
     assert found["why"].startswith("python.exception: ValueError: bad, in line 3 of the code")
     failed = next(entry for entry in found["chain"] if entry["event"] == e.CALL_ERROR)
     assert failed["code_error"] == py
+
+
+def test_a_wait_names_the_urls_that_answer_it_and_its_end_who_sent_the_signal() -> None:
+    head = """\
+        keychain:
+          - {name: boss, kind: callback, approval: manager}
+          - {name: deputy, kind: callback, approval: manager}
+          - {name: other, kind: callback, signal: paid}
+        """
+    run = Run("- {step: ask, tool: {kind: wait, approval: manager}}\n- {step: z, tool: {kind: noop}}", head)
+    run.report(run.open("ask"), e.CALL_PARKED, wait={"signal": "manager", "approval": True})
+    (wait,) = of(run)["waits"]
+    assert (wait["for"], wait["callbacks"]) == ("approval", ["boss", "deputy"])
+    assert wait["text"].endswith("'manager', which the URL of keychain.boss or keychain.deputy answers")
+    by = {"kind": "callback", "name": "deputy", "id": "abc"}
+    run.fact(e.SIGNAL_RECEIVED, payload={"signal": "manager", "data": {"approved": True}, "id": "x", "by": by})
+    assert step_of(run, "ask")["chain"][-1]["text"] == (
+        "the signal 'manager' has come; sent by somebody with the URL of keychain.deputy"
+    )
+
+
+def test_signals_of_one_name_end_waits_in_their_order() -> None:
+    run = Run(
+        """\
+        - {step: a, tool: {kind: wait, signal: go}, next: {arcs: [{step: b}]}}
+        - {step: b, tool: {kind: wait, signal: go}}
+        """
+    )
+    for name in ("ann", "bob"):
+        run.fact(e.SIGNAL_RECEIVED, payload={"signal": "go", "by": {"kind": "user", "name": name}})
+    for step in ("a", "b"):
+        run.report(run.open(step), e.CALL_PARKED, wait={"signal": "go"})
+    assert [step_of(run, step)["chain"][-1]["text"] for step in ("a", "b")] == [
+        "the signal 'go' has come; sent by user ann",
+        "the signal 'go' has come; sent by user bob",
+    ]

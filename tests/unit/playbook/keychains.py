@@ -79,7 +79,10 @@ def _kinds(secrets: list[str]) -> SearchStrategy[Document]:
     )
     named = _mapping({}, credential=_accounts) | _mapping({}, ref=_accounts)
     stored = st.tuples(credential, named).map(lambda parts: parts[0] | parts[1])
-    return st.one_of(oauth2, manager, of_credential, identity, access, bearer, static, stored)
+    ttls = st.sampled_from([60, "2d", "1h30m"])
+    names = st.sampled_from(["manager", "{{ workload.text }}"])
+    callback = _mapping({"kind": st.just("callback"), "signal": names}, ttl=ttls)
+    return st.one_of(oauth2, manager, of_credential, identity, access, bearer, static, stored, callback)
 
 
 def fields_of(entry: Document) -> list[str]:
@@ -91,6 +94,8 @@ def fields_of(entry: Document) -> list[str]:
             return list(entry.get("map", {"access_token": ""}))
         case "google_id_token" | "google_access_token" | "bearer":
             return ["token", "access_token"]
+        case "callback":
+            return ["url", "token", "expires_at"]
     return ["password"]
 
 

@@ -8,9 +8,10 @@ resource "aws_cloudwatch_log_group" "this" {
   kms_key_id        = var.log.kms_key_arn
 }
 
+# depends on nothing of the function, which may be given the URL
 resource "aws_apigatewayv2_api" "this" {
   name          = var.name
-  description   = "HTTP API of ${var.function.name}"
+  description   = "HTTP API of ${var.name}"
   protocol_type = "HTTP"
 
   dynamic "cors_configuration" {
@@ -54,13 +55,12 @@ resource "aws_apigatewayv2_stage" "this" {
 
   access_log_settings {
     destination_arn = aws_cloudwatch_log_group.this.arn
-    # neither the query string nor headers: they may contain tokens
+    # neither the path, which the function logs without tokens, nor the query string, nor headers: they may contain some
     format = jsonencode({
       time     = "$context.requestTime"
       id       = "$context.requestId"
       ip       = "$context.identity.sourceIp"
       method   = "$context.httpMethod"
-      path     = "$context.path"
       status   = "$context.status"
       bytes    = "$context.responseLength"
       ms       = "$context.responseLatency"

@@ -107,3 +107,13 @@ run "a_pool_that_runs_nothing" {
 
   expect_failures = [var.pools]
 }
+
+run "a_public_url_without_tls" {
+  command = plan
+
+  variables {
+    settings = { public_url = "http://noetl.example.org" }
+  }
+
+  expect_failures = [var.settings]
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from . import (
     analysis,
     archives,
+    callbacks,
     catalog,
     commands,
     controls,
@@ -41,6 +42,7 @@ OPERATIONS = (
     *credentials.OPERATIONS,
     *google.OPERATIONS,
     *keychain.OPERATIONS,
+    *callbacks.OPERATIONS,
     *catalog.OPERATIONS,
     *schedules.OPERATIONS,
     *triggers.OPERATIONS,

@@ -90,6 +90,7 @@ def _values(
         "database_url": addresses.database_url if spec.pool is None else addresses.worker_database_url,
         "nats_url": addresses.nats_url,
         "control_plane_url": addresses.functions["control_plane"],
+        "public_url": settings.public_url or addresses.functions.get("gateway", ""),
         "function_urls": addresses.function_urls,
         "worker_pools": addresses.worker_pools,
         "result_url": settings.result_url or layout.results.as_uri(),

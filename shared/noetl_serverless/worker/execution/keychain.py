@@ -15,13 +15,13 @@ from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from ...errors import Problem
+from ...errors import Problem, Unsupported
 from ...playbook.bounds import weight_of
 from ...playbook.keychain import FETCHED
 from ...playbook.plan import KeychainEntry
 from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
 from ...playbook.views import SecretName, SecretView, View
-from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
+from ...protocol import CallbackRequest, ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
 from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.port import Credential, ToolFailure
@@ -50,7 +50,7 @@ INLINE_BACKLOG = 4_000
 # of a failure; their results, which are large, are not looked through for it
 KEEPS_CREDENTIALS = frozenset({"postgres"})
 # kinds whose values are not tokens: what they are for a tool that authenticates with them, it has to be told
-NO_TOKENS = frozenset({"secret_manager", "static"})
+NO_TOKENS = frozenset({"secret_manager", "static", "callback"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,9 @@ class Secrets:
 
     async def _view(self, name: str) -> View:
         if self._cache is None:
-            return SecretName(name)
+            # a URL that leads nowhere (RFC 2606), for code that takes it apart
+            is_callback = self._entries[name].kind == "callback"
+            return SecretView(name, callback_stand_in(name)) if is_callback else SecretName(name)
         return SecretView(name, (await self._resolved(name, self._cache)).credential.data)
 
     async def _resolved(self, name: str, cache: SecretCache) -> _Resolved:
@@ -141,6 +143,8 @@ class Secrets:
             elif entry.kind in FETCHED:
                 found = await self._fetched(entry, cache)
                 data, ttl = found.data, found.ttl
+            elif entry.kind == "callback":
+                data = await self._callback(entry, cache)
             else:
                 data = await self._source(entry).literal()
             credential = Credential(entry.name, type_, data)
@@ -150,6 +154,14 @@ class Secrets:
             raise
         await self._prepared()
         return _Resolved(credential, time.monotonic() + min(ttl, KEEP_SECONDS))
+
+    async def _callback(self, entry: KeychainEntry, cache: SecretCache) -> dict[str, Any]:
+        command = self._command
+        request = CallbackRequest(execution_id=command.execution_id, command_id=command.command_id, name=entry.name)
+        try:
+            return (await cache.callback_url(request)).model_dump()
+        except Problem as problem:
+            raise _refusal(entry, problem) from None
 
     def _source(self, entry: KeychainEntry) -> Sources:
         command = self._command
@@ -211,8 +223,7 @@ class Secrets:
         try:
             return await cache.acquire_secret(request)
         except Problem as problem:
-            code = UNAVAILABLE if problem.status >= 500 else DENIED
-            raise secret_failure(entry, code, problem.detail) from None
+            raise _refusal(entry, problem) from None
 
     async def _fetch(
         self, entry: KeychainEntry, cache: SecretCache, key: Mapping[str, str], answer: SecretAnswer
@@ -244,8 +255,20 @@ class Secrets:
         return fetched
 
 
+def _refusal(entry: KeychainEntry, problem: Problem) -> ToolFailure:
+    is_final = problem.status < 500 or isinstance(problem, Unsupported)
+    return secret_failure(entry, DENIED if is_final else UNAVAILABLE, problem.detail)
+
+
 def _refusal_key(key: Mapping[str, str]) -> RefusalKey:
     return key["execution_id"], key["name"], key["inputs"]
+
+
+def callback_stand_in(name: str) -> dict[str, str]:
+    """The fields of a callback where none is made: in tests and reruns."""
+    token = f"keychain.{name}.token"
+    url = f"https://callback.invalid/callbacks/{token}"
+    return {"url": url, "token": token, "expires_at": "2100-01-01T00:00:00Z"}
 
 
 def digest_of(

@@ -13,7 +13,15 @@ from typing import Any, Protocol
 
 from ...errors import Problem
 from ...ports import ResultStore
-from ...protocol import ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest, SecretStored
+from ...protocol import (
+    CallbackRequest,
+    CallbackUrl,
+    ClaimedCommand,
+    FetchedSecret,
+    SecretAnswer,
+    SecretRequest,
+    SecretStored,
+)
 from ...results.reader import Resolver
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -35,11 +43,14 @@ _QUEUED = frozenset({"python"})
 
 
 class SecretCache(Protocol):
-    """The cache of fetched secrets that workers share. Both raise the Problem of a refusal, and Unavailable."""
+    """What workers ask of the control plane for their keychains: the cache of fetched secrets, which they share, and
+    callback URLs. All raise the Problem of a refusal, and Unavailable."""
 
     async def acquire_secret(self, request: SecretRequest) -> SecretAnswer: ...
 
     async def store_secret(self, request: FetchedSecret) -> SecretStored: ...
+
+    async def callback_url(self, request: CallbackRequest) -> CallbackUrl: ...
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

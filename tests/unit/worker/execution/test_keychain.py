@@ -11,8 +11,17 @@ from typing import Any, cast
 import pytest
 from tests.unit.worker.builders import FakeTool, claimed
 
+from noetl_serverless.errors import Problem, Unavailable, Unsupported
 from noetl_serverless.playbook.load import load_plan
-from noetl_serverless.protocol import FetchedSecret, Frame, Outcome, SecretAnswer, SecretRequest
+from noetl_serverless.protocol import (
+    CallbackRequest,
+    CallbackUrl,
+    FetchedSecret,
+    Frame,
+    Outcome,
+    SecretAnswer,
+    SecretRequest,
+)
 from noetl_serverless.protocol import SecretStored as Stored
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
@@ -44,6 +53,8 @@ class Cache:
         self.asked: list[str] = []
         self.failures = 0
         self.token = TOKEN
+        # of callback URLs
+        self.refusal: Problem | None = None
 
     async def acquire_secret(self, request: SecretRequest) -> SecretAnswer:
         self.asked.append(request.name)
@@ -54,6 +65,13 @@ class Cache:
 
     async def store_secret(self, request: FetchedSecret) -> Stored:
         return Stored(stored=request.data is not None)
+
+    async def callback_url(self, request: CallbackRequest) -> CallbackUrl:
+        self.asked.append(request.name)
+        if self.refusal is not None:
+            raise self.refusal
+        token = f"head.{request.command_id}-{len(self.asked)}.signature"
+        return CallbackUrl(url=f"https://gw.test/callbacks/{token}", token=token, expires_at="2027-01-01T00:00:00Z")
 
 
 class Bench:
@@ -415,3 +433,61 @@ def test_the_digest_of_an_entry_takes_that_of_each_other_once(monkeypatch: pytes
     monkeypatch.setattr(keychain, "hashlib", Counted)
     keychain.digest_of(plan.keychain[f"e{many - 1}"], plan.keychain, claimed())
     assert digests == many
+
+
+class TestCallbacks:
+    HEAD = (
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: x}\n"
+        "keychain: [{name: boss, kind: callback, approval: manager}]\nworkflow:\n"
+    )
+    STEP = """\
+  - step: a
+    tool: {kind: http, url: "http://x", body: {url: "{{ keychain.boss.url }}", until: "{{ keychain.boss.expires_at }}"}}
+"""
+
+    async def run(self, bench: Bench, step: str = STEP) -> Outcome:
+        return await Executor(bench.toolbox, "w").run(claimed(), load_plan(self.HEAD + step), TimeBudget(60.0))
+
+    async def test_the_tool_that_reads_it_has_the_url_and_its_outcome_does_not(self, bench: Bench) -> None:
+        bench.tools["http"] = FakeTool(
+            lambda call, context: ToolOutcome(
+                "ok",
+                data={"sent": call.config["body"], "path": call.config["body"]["url"].removeprefix("https://gw.test")},
+            )
+        )
+        outcome = await self.run(bench)
+        url = bench.tools["http"].calls[0].config["body"]["url"]
+        assert url.startswith("https://gw.test/callbacks/head.") and bench.cache.asked == ["boss"]
+        assert outcome.data == {"sent": {"url": "***", "until": "2027-01-01T00:00:00Z"}, "path": "/callbacks/***"}
+        assert url.rpartition("/")[2] not in outcome.model_dump_json()
+        # in the logs of the process, too
+        assert masking.text(f"GET {url}") == "GET ***"
+
+    async def test_a_command_asks_once_for_it(self, bench: Bench) -> None:
+        bench.tools["http"] = FakeTool(ToolOutcome("ok", data=1))
+        call = '{kind: http, url: "{{ keychain.boss.url }}"}'
+        await self.run(bench, f"  - step: a\n    tool: [{call}, {call}]\n")
+        assert len(bench.tools["http"].calls) == 2 and bench.cache.asked == ["boss"]
+
+    @pytest.mark.parametrize(
+        ("refusal", "code", "retryable"),
+        [
+            (Unsupported("set NOETL_PUBLIC_URL"), "keychain.denied", False),
+            (Unavailable("later"), "keychain.unavailable", True),
+        ],
+    )
+    async def test_where_there_is_none_the_step_fails(
+        self, bench: Bench, refusal: Problem, code: str, retryable: bool
+    ) -> None:
+        bench.cache.refusal = refusal
+        outcome = await self.run(bench)
+        assert outcome.error is not None
+        assert (outcome.error["code"], outcome.error["retryable"]) == (code, retryable)
+        assert outcome.error["message"] == f"the keychain entry 'boss': {refusal.detail}"
+
+    async def test_it_is_no_credential_of_a_request(self, bench: Bench) -> None:
+        bench.tools["http"] = FakeTool(ToolOutcome("ok", data=1))
+        outcome = await self.run(bench, '  - step: a\n    tool: {kind: http, url: "http://x", auth: boss}\n')
+        assert outcome.status == "done"
+        context = bench.tools["http"].contexts[0]
+        assert (await context.credential("boss")).type == "callback"

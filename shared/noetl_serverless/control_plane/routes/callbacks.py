@@ -1,0 +1,267 @@
+"""Callback URLs: workers have them made for the commands that they run, and somebody outside answers by them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from ...engine.events import SIGNAL_RECEIVED
+from ...engine.state import State
+from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
+from ...limits import SIGNAL_IDS
+from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
+from ...playbook.callbacks import is_approval, name_of
+from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS, SIGNAL_NAME
+from ...playbook.plan import KeychainEntry, Plan
+from ...playbook.scope import build_scope
+from ...playbook.template import render_tree
+from ...playbook.template_error import TemplateError
+from ...protocol import CallbackRequest, CallbackUrl
+from ..callback_tokens import Callback
+from ..models.callbacks import AnswerCallback, CallbackAnswer, CallbackDetails, NameCallback
+from ..operation import USERS, WORKERS, Call, Operation, audit
+
+# below the URL of the gateway
+PATH: Final = "/callbacks/"
+MAX_COMMENT_CHARACTERS: Final = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """An execution that a URL is for, and the entry of its playbook's keychain."""
+
+    state: State
+    plan: Plan
+    entry: KeychainEntry
+
+    @property
+    def round(self) -> int:
+        return round_of(self.plan, self.entry, self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    data: Any
+    # None if it is not known
+    at: datetime | None
+
+
+async def create(call: Call) -> CallbackUrl:
+    """For a command of a running execution, as the other entries of its keychain. Raises NotFound, Forbidden,
+    InvalidRequest, and Unsupported in a deployment that does not know its URL."""
+    body: CallbackRequest = call.body
+    owner = await call.services.keychain.owner(int(body.execution_id))
+    if not owner.runs:
+        raise Forbidden(f"the execution {body.execution_id} has ended: it needs no callback URL")
+    if not call.services.public_url:
+        raise Unsupported(
+            "callback URLs need the setting NOETL_PUBLIC_URL of the control plane: the URL at which everybody reaches "
+            "the gateway"
+        )
+    plan = await call.services.orchestrator.plan(owner.plan_hash)
+    entry = plan.keychain.get(body.name)
+    if entry is None or entry.kind != "callback":
+        raise NotFound(f"the playbook has no keychain entry {body.name!r} of kind callback")
+    target = _Target(await call.services.orchestrator.state(body.execution_id), plan, entry)
+    lifetime = timedelta(seconds=entry.ttl or DEFAULT_CALLBACK_SECONDS)
+    callback = Callback(
+        execution_id=body.execution_id,
+        signal=_signal(target),
+        entry=entry.name,
+        round=target.round,
+        seq=target.state.seq,
+        expires_at=(call.services.now() + lifetime).replace(microsecond=0),
+    )
+    token = call.services.callback_tokens.sign(callback)
+    names = {"execution_id": body.execution_id, "command_id": body.command_id, "secret": entry.name}
+    audit("createCallback", call, **names, callback=callback.id)
+    expires_at = callback.expires_at.isoformat().replace("+00:00", "Z")
+    return CallbackUrl(url=f"{call.services.public_url}{PATH}{token}", token=token, expires_at=expires_at)
+
+
+def _signal(target: _Target) -> str:
+    """The name, which may be a template. Raises InvalidRequest."""
+    scope = build_scope(
+        workload=target.state.workload,
+        ctx={},
+        steps={},
+        loops=frozenset(),
+        execution_id=target.state.execution_id,
+    )
+    try:
+        name = render_tree(name_of(target.entry), scope)
+    except TemplateError as error:
+        raise InvalidRequest(f"its name cannot be rendered: {error}") from None
+    if not isinstance(name, str) or not SIGNAL_NAME.fullmatch(name):
+        raise InvalidRequest("the name of a signal has 1 to 200 characters, no '/' and no control characters")
+    return name
+
+
+async def read(call: Call) -> CallbackDetails:
+    """Answers nothing: what scans mails and previews links calls this. Raises what `answer` raises, but for a URL that
+    has been answered."""
+    body: NameCallback = call.body
+    callback = call.services.callback_tokens.callback(body.token, call.services.now())
+    target = await _target(call, callback)
+    execution = await call.services.executions.get(int(callback.execution_id))
+    given = await _given(call, callback, target.state)
+    answered = given is not None
+    if given is None:
+        if target.state.ended:
+            raise CallbackOver(f"execution {callback.execution_id} has ended")
+        try:
+            _check(target, callback, target.state)
+        except CallbackAnswered:
+            # by somebody else
+            answered = True
+    return CallbackDetails(
+        execution_id=callback.execution_id,
+        path=execution.path,
+        version=execution.version,
+        signal=callback.signal,
+        approval=is_approval(target.entry),
+        expires_at=callback.expires_at,
+        paused=target.state.paused is not None,
+        status="answered" if answered else "open",
+        answer=None if given is None else given.data,
+        answered_at=None if given is None else given.at,
+    )
+
+
+async def answer(call: Call) -> CallbackAnswer:
+    """The answer is a signal, of which the execution knows by its id that it came by this URL. Raises CallbackInvalid,
+    CallbackExpired, CallbackOver, CallbackAnswered, and InvalidRequest."""
+    body: AnswerCallback = call.body
+    callback = call.services.callback_tokens.callback(body.token, call.services.now())
+    audit("answerCallback", call, execution_id=callback.execution_id, secret=callback.entry, callback=callback.id)
+    target = await _target(call, callback)
+    approval = is_approval(target.entry)
+    data = _decision(body.data) if approval else body.data
+    given: _Given | None = None
+    try:
+        is_new = await call.services.orchestrator.signal(
+            callback.execution_id,
+            callback.signal,
+            data,
+            id=_signal_id(callback),
+            by={"kind": "callback", "name": callback.entry, "id": callback.id},
+            check=partial(_check, target, callback),
+        )
+    except (Conflict, CallbackOver) as refusal:
+        # what this URL has answered ends the wait, and perhaps the execution
+        target = await _target(call, callback)
+        given = await _given(call, callback, target.state)
+        if given is None and type(refusal) is Conflict and target.state.ended:
+            raise CallbackOver(refusal.detail) from None
+        if given is None:
+            raise
+        is_new = False
+    if is_new:
+        given = _Given(data, call.services.now())
+    elif given is None:
+        given = await _given(call, callback, (await _target(call, callback)).state)
+    if given is None or given.data != data:
+        raise _answered(callback, given)
+    return CallbackAnswer(
+        execution_id=callback.execution_id,
+        signal=callback.signal,
+        approval=approval,
+        status="accepted" if is_new else "duplicate",
+        answer=given.data,
+        answered_at=given.at,
+    )
+
+
+async def _target(call: Call, callback: Callback) -> _Target:
+    """Raises CallbackOver."""
+    try:
+        owner = await call.services.keychain.owner(int(callback.execution_id))
+        plan = await call.services.orchestrator.plan(owner.plan_hash)
+        state = await call.services.orchestrator.state(callback.execution_id)
+    except NotFound:
+        raise CallbackOver(f"execution {callback.execution_id} has ended, and is no longer kept here") from None
+    return _Target(state, plan, plan.keychain[callback.entry])
+
+
+def _check(target: _Target, callback: Callback, state: State) -> None:
+    check_open(state, callback.signal, callback.round, round_of(target.plan, target.entry, state))
+
+
+async def _given(call: Call, callback: Callback, state: State) -> _Given | None:
+    """What has been answered by the URL."""
+    id = _signal_id(callback)
+    found, _, _ = await call.services.executions.follow(
+        int(callback.execution_id), after=callback.seq, type=SIGNAL_RECEIVED, limit=SIGNAL_IDS
+    )
+    for event in found:
+        if event.payload.get("id") == id:
+            return _Given(event.payload.get("data"), event.at)
+    # another URL of the entry, made before, has been answered before this one was made
+    kept = next((signal for signal in state.signals if signal.name == callback.signal), None)
+    return None if kept is None or id not in state.signal_ids else _Given(kept.data, None)
+
+
+def _answered(callback: Callback, given: _Given | None) -> CallbackAnswered:
+    detail = f"'{callback.signal}' has been answered by this URL, which gives one answer"
+    if given is None:
+        return CallbackAnswered(detail)
+    at = None if given.at is None else given.at.isoformat()
+    return CallbackAnswered(detail, answer=given.data, answered_at=at)
+
+
+def _signal_id(callback: Callback) -> str:
+    return f"callback:{callback.id}"
+
+
+def _decision(data: Any) -> dict[str, Any]:
+    """Raises InvalidRequest."""
+    known = isinstance(data, dict) and not data.keys() - {"approved", "comment"}
+    if not known or not isinstance(data.get("approved"), bool):
+        raise InvalidRequest('answer with a decision: {"approved": true or false, "comment": "..."}')
+    comment = data.get("comment")
+    if comment is not None and not (isinstance(comment, str) and len(comment) <= MAX_COMMENT_CHARACTERS):
+        raise InvalidRequest(f"comment: this must be a text of at most {MAX_COMMENT_CHARACTERS} characters")
+    return {"approved": data["approved"], **({"comment": comment} if comment else {})}
+
+
+OPERATIONS = (
+    Operation(
+        "createCallback",
+        "POST",
+        "/api/callbacks",
+        summary="Make the URL of a keychain entry of kind callback, for a command that needs it",
+        tag="keychain",
+        roles=WORKERS,
+        handler=create,
+        answer=CallbackUrl,
+        body=CallbackRequest,
+        audited=False,
+    ),
+    Operation(
+        "readCallback",
+        "POST",
+        "/api/callbacks/read",
+        summary="Read what a callback URL is about, and whether it has been answered",
+        tag="keychain",
+        roles=USERS,
+        handler=read,
+        answer=CallbackDetails,
+        body=NameCallback,
+        # it is as frequent as who has the URL likes
+        audited=False,
+    ),
+    Operation(
+        "answerCallback",
+        "POST",
+        "/api/callbacks/answer",
+        summary="Answer by a callback URL: once, to the next wait for its signal",
+        tag="keychain",
+        roles=USERS,
+        handler=answer,
+        answer=CallbackAnswer,
+        body=AnswerCallback,
+        audited=False,
+    ),
+)

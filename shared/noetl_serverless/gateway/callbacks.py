@@ -1,0 +1,130 @@
+"""/callbacks/{token}: URLs by which somebody without an account answers what an execution waits for.
+
+The control plane verifies them, since it has the key; this passes the token on in a body, where no log has it. A GET
+never answers, because what scans mails and previews links follows them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from ..errors import InvalidRequest, NotFound, Problem, Unavailable
+from ..limits import INLINE_BYTES, KIB
+from ..telemetry.http import as_problem, problem_response
+from .body import read_bytes
+from .callback_page import HEADERS, answered_page, problem_page, question_page
+from .control_plane import ControlPlane
+
+PATH: Final = "/callbacks/"
+MAX_TOKEN_CHARACTERS: Final = 4000
+# quoted in a form, data may take three times as much
+MAX_BODY_BYTES: Final = 3 * INLINE_BYTES + KIB
+# requests that one process hands on at once
+MAX_AT_ONCE: Final = 32
+FORM: Final = "application/x-www-form-urlencoded"
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
+
+
+class Callbacks:
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._control_plane = control_plane
+        self._under_way = 0
+
+    def routes(self) -> list[Route]:
+        return [Route(f"{PATH}{{token}}", self.receive, methods=["GET", "POST"])]
+
+    async def receive(self, request: Request) -> Response:
+        """A page where the client accepts one, otherwise JSON."""
+        as_page = _accepts_pages(request)
+        try:
+            found = await self._answer(request) if request.method == "POST" else await self._read(request)
+        except Exception as error:
+            response = _page_of(error, request) if as_page else problem_response(error, request.scope)
+        else:
+            if as_page:
+                response = HTMLResponse(answered_page(found) if request.method == "POST" else question_page(found))
+            else:
+                response = Response(orjson.dumps(found), media_type=JSON)
+        response.headers.update(HEADERS)
+        return response
+
+    async def _read(self, request: Request) -> Any:
+        return await self._call("/api/callbacks/read", {"token": _token(request)})
+
+    async def _answer(self, request: Request) -> Any:
+        token = _token(request)
+        data = _data(request, await read_bytes(request, MAX_BODY_BYTES))
+        return await self._call("/api/callbacks/answer", {"token": token, "data": data})
+
+    async def _call(self, path: str, body: Any) -> Any:
+        if self._under_way >= MAX_AT_ONCE:
+            raise Unavailable("Too many answers come at once; send it again later")
+        self._under_way += 1
+        try:
+            return await self._control_plane.post(path, body)
+        finally:
+            self._under_way -= 1
+
+
+def _token(request: Request) -> str:
+    """What cannot be a token costs no call of the control plane."""
+    token = str(request.path_params["token"])
+    if len(token) > MAX_TOKEN_CHARACTERS or token.count(".") != 2 or not token.isascii():
+        raise NotFound("This is no callback URL; copy all of it")
+    return token
+
+
+def _data(request: Request, body: bytes) -> Any:
+    """The data of the signal: of the page's form, or a JSON or text body. Raises InvalidRequest."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    try:
+        text = body.decode()
+        if media_type == FORM:
+            return _of_form(text)
+        if media_type == JSON:
+            return orjson.loads(body)
+    except ValueError as error:
+        raise InvalidRequest(f"The body cannot be read as {media_type}: {error}") from None
+    if media_type == TEXT:
+        return text
+    if not body:
+        return None
+    raise InvalidRequest(f"Send the body as {JSON}, {TEXT} or {FORM}")
+
+
+def _of_form(text: str) -> Any:
+    fields = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=10).items()}
+    if fields.keys() <= {"decision", "comment"} and fields.get("decision") in ("approve", "reject"):
+        comment = fields.get("comment", "").strip()
+        return {"approved": fields["decision"] == "approve", **({"comment": comment} if comment else {})}
+    if fields.keys() == {"value"}:
+        return _value(fields["value"])
+    raise ValueError("a form has either decision, approve or reject, with a comment if there is one; or value")
+
+
+def _value(text: str) -> Any:
+    """JSON, or the text itself; nothing if it is empty."""
+    if not text.strip():
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text
+
+
+def _accepts_pages(request: Request) -> bool:
+    return "text/html" in request.headers.get("accept", "").lower()
+
+
+def _page_of(error: Exception, request: Request) -> Response:
+    # the same log line and the same status
+    response = problem_response(error, request.scope)
+    problem: Problem = as_problem(error)
+    return HTMLResponse(problem_page(problem.to_dict()), response.status_code)

@@ -1,0 +1,49 @@
+"""Which steps wait for the signal that an entry of the keychain of kind callback sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from .plan import KeychainEntry, Plan, Task
+from .template import SqlTemplate, Template, Tree
+
+# keys that name a signal, in an entry and in a wait
+KEYS: Final = ("signal", "approval")
+
+
+def is_approval(entry: KeychainEntry) -> bool:
+    return entry.config.get("approval") is not None
+
+
+def name_of(entry: KeychainEntry) -> Tree:
+    """The name of its signal, as a text or a template."""
+    return entry.config["approval" if is_approval(entry) else "signal"]
+
+
+def steps_that_wait(plan: Plan, entry: KeychainEntry) -> list[str]:
+    """The steps with a wait whose signal is written as that of the entry, as a text or as a template."""
+    wanted = _written(name_of(entry))
+    return [step.name for step in plan.steps.values() if any(_written(name) == wanted for name in _awaited(step.tasks))]
+
+
+def may_be_awaited(plan: Plan, entry: KeychainEntry) -> bool:
+    """Whether a step waits for it, or may: a name that a template gives is not known before a run."""
+    if steps_that_wait(plan, entry):
+        return True
+    awaited = [name for step in plan.steps.values() for name in _awaited(step.tasks)]
+    return bool(awaited) and (_is_template(name_of(entry)) or any(map(_is_template, awaited)))
+
+
+def _awaited(tasks: tuple[Task, ...]) -> Iterator[Tree]:
+    for task in tasks:
+        if task.kind == "wait" and isinstance(task.config, dict):
+            yield from (task.config[key] for key in KEYS if task.config.get(key) is not None)
+
+
+def _is_template(name: Tree) -> bool:
+    return isinstance(name, Template | SqlTemplate)
+
+
+def _written(name: Tree) -> tuple[bool, str]:
+    return (True, name.source) if isinstance(name, Template | SqlTemplate) else (False, str(name))
