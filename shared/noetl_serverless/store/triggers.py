@@ -115,8 +115,14 @@ def declare(
             source=trigger.source,
             config=orjson.dumps(trigger.config).decode(),
             enabled=trigger.enabled,
+            is_polled=_is_polled(trigger),
             now=now,
         )
+
+
+def _is_polled(trigger: CompiledTrigger) -> bool:
+    """The service of a bucket tells of its objects."""
+    return trigger.kind == "message" or (trigger.kind == "object" and trigger.source.startswith("file:"))
 
 
 class Triggers:

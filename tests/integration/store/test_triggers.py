@@ -209,6 +209,15 @@ async def test_a_source_is_read_by_one_and_remembers_how_far(database: Database,
     assert (await triggers.poll(NOW + 2 * LEASE, NOW + 3 * LEASE, 10))[0].position == {}, "of the source before"
 
 
+async def test_a_bucket_is_not_polled(database: Database, triggers: Triggers) -> None:
+    folder = hook("files", kind="object", source="file:///in/")
+    for bucket in ("s3://orders/in/", "gs://orders"):
+        await register(database, hook("files", kind="object", source=bucket))
+        assert await triggers.poll(NOW, NOW + LEASE, 10) == []
+        await register(database, folder)
+        assert [one.source for one in await triggers.poll(NOW, NOW + LEASE, 10)] == ["file:///in/"]
+
+
 async def test_those_that_listen_to_a_source_are_found(database: Database, triggers: Triggers) -> None:
     for number, url in enumerate(("s3://bucket/in/", "s3://bucket", "s3://bucket/out/", "s3://buck")):
         await register(database, hook(f"t{number}", kind="object", source=url), path=f"p{number}")
