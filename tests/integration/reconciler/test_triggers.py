@@ -404,9 +404,7 @@ async def test_messages_are_acknowledged_once_they_are_recorded(bed: Bed) -> Non
     assert (await bed.received("a", "orders/on_message/queue")).status == "started"
 
 
-async def test_a_source_that_has_more_is_read_again_in_the_same_pass(
-    bed: Bed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_source_that_has_more_is_read_again_in_the_same_pass(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.reconciler.triggers.MAX_EVENTS", 2)
     await bed.register(MESSAGES)
     bed.source.messages = [message(str(number), order=number, n=number) for number in range(5)]
