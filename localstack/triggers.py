@@ -20,7 +20,7 @@ PATH, AFTER = "journey/orders", "journey/after_orders"
 # what the webhook, the object and the message say
 WEBHOOK, OBJECT, MESSAGE = 1, "in/2.csv", 3
 TIMES = 3
-SECONDS = 90.0
+SECONDS = 180.0
 _HOUR = 3600
 
 
