@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from localstack.deployed import Deployed
-from localstack.emulator import REGION, Emulator
+from localstack.emulator import ACCOUNT, REGION, Emulator
 from localstack.issuer import AUDIENCE
 
 from noetl_serverless.store.connection import connect
@@ -16,6 +16,9 @@ from noetl_serverless.store.connection import connect
 USERS = (
     "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'noetl'"
 )
+# of somebody else: what triggers listen to, a bucket and a queue, and a queue that the deployment may not read
+ORDERS = "servers-orders"
+CLOSED = "servers-closed"
 # this machine runs all instances, so only few run at once
 SMALL = {
     "gateway": {"max_instances": 4},
@@ -51,6 +54,7 @@ class Emulated(Deployed):
         manager = self.emulator.client("secretsmanager")
         database = manager.create_secret(Name="servers/database", SecretString=self.servers.postgres.password)
         nats = manager.create_secret(Name="servers/nats", SecretString=self.servers.nats.url)
+        self._make_sources()
         return {
             "endpoint_url": self.emulator.url,
             "region": REGION,
@@ -68,9 +72,16 @@ class Emulated(Deployed):
             },
             "nats": {"existing": {"secret_arn": nats["ARN"], "port": self.servers.nats.port, "cidr": "127.0.0.1/32"}},
             "results": {"force_destroy": True},
+            "events": {"buckets": [ORDERS], "queues": [f"arn:aws:sqs:{REGION}:{ACCOUNT}:{ORDERS}"]},
             "secrets": {"recovery_days": 0},
             "settings": {"oidc_issuer": self.servers.issuer.url, "oidc_audience": AUDIENCE},
         }
+
+    def _make_sources(self) -> None:
+        location = {"LocationConstraint": REGION}
+        self.emulator.client("s3").create_bucket(Bucket=ORDERS, CreateBucketConfiguration=location)
+        for name in (ORDERS, CLOSED):
+            self.emulator.client("sqs").create_queue(QueueName=name)
 
     def database_users(self) -> set[str]:
         """Who has a connection to the engine's database."""

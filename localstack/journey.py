@@ -6,11 +6,12 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+from localstack import triggers
 from localstack.cloud_journey import EVENT, CloudJourney
-from localstack.emulated import Emulated
-from localstack.emulator import Emulator
+from localstack.emulated import CLOSED, ORDERS, Emulated
+from localstack.emulator import ACCOUNT, REGION, Emulator
 from localstack.packages import repacked
 
 BROKEN = """
@@ -67,6 +68,57 @@ class Journey(CloudJourney[Emulated]):
             assert state["status"] == "COMPLETED", state
             s3.delete_object(**written)
         return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
+
+    def triggers(self) -> str:
+        """What S3 says of an object is said three times; of the messages of one id, three are sent."""
+        sqs, functions = (self.deployment.emulator.client(service) for service in ("sqs", "lambda"))
+        reconciler = self.deployment.outputs()["functions"]["reconciler"]["name"]
+        queue = sqs.get_queue_url(QueueName=ORDERS)["QueueUrl"]
+
+        def send(content: bytes) -> None:
+            for _ in range(triggers.TIMES):
+                sqs.send_message(QueueUrl=queue, MessageBody=content.decode())
+
+        def tick() -> None:
+            # as many as may be there at once are under way
+            with suppress(functions.exceptions.TooManyRequestsException):
+                functions.invoke(FunctionName=reconciler, Payload=json.dumps({"noetl": "tick"}))
+
+        return triggers.check(
+            self.gateway,
+            triggers.Sources(
+                url=f"s3://{ORDERS}/in/",
+                queue={"source": "sqs", "queue": ORDERS, "id": "{{ event.data.n }}"},
+                closed={"source": "sqs", "queue": CLOSED},
+                write=self._write,
+                send=send,
+                tick=tick,
+            ),
+        )
+
+    def _write(self, name: str) -> None:
+        """An object of a bucket whose owner lets it notify the topic, of which a queue gets a copy that is published
+        again."""
+        s3, sns, sqs = (self.deployment.emulator.client(service) for service in ("s3", "sns", "sqs"))
+        topic = f"arn:aws:sns:{REGION}:{ACCOUNT}:{self.deployment.outputs()['prefix']}-events"
+        arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:servers-copies"
+        sends = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+        policy = {"Version": "2012-10-17", "Statement": [{**sends, "Resource": arn}]}
+        attributes = {"Policy": json.dumps(policy)}
+        copies = sqs.create_queue(QueueName="servers-copies", Attributes=attributes)["QueueUrl"]
+        sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+        configuration = {"TopicConfigurations": [{"TopicArn": topic, "Events": ["s3:ObjectCreated:*"]}]}
+        s3.put_bucket_notification_configuration(Bucket=ORDERS, NotificationConfiguration=configuration)
+        s3.put_object(Bucket=ORDERS, Key=name, Body=b"x")
+        deadline = time.monotonic() + EVENT
+        while time.monotonic() < deadline:
+            for copy in sqs.receive_message(QueueUrl=copies, WaitTimeSeconds=1).get("Messages", ()):
+                message = json.loads(copy["Body"])["Message"]
+                if name in message:
+                    for _ in range(triggers.TIMES - 1):
+                        sns.publish(TopicArn=topic, Message=message)
+                    return
+        raise AssertionError(f"S3 has said nothing of {name} in {EVENT:g} s")
 
     @contextmanager
     def _without_clock(self, schedule: str) -> Iterator[None]:
@@ -180,6 +232,7 @@ class Journey(CloudJourney[Emulated]):
             ("results in S3", self.results),
             ("a schedule, by EventBridge", self.schedule),
             ("events", self.events),
+            ("triggers", self.triggers),
             ("a rotation", self.rotation),
             ("second apply", self.second_apply),
             ("drift", self.drift),
@@ -211,5 +264,8 @@ def remaining_resources(emulator: Emulator) -> Mapping[str, list[str]]:
         "endpoints": [one["VpcEndpointId"] for one in client("ec2").describe_vpc_endpoints()["VpcEndpoints"]],
         "keys": [key for key, state in states.items() if state != "PendingDeletion"],
     }
-    ours = {kind: [name for name in names if not name.startswith("servers/")] for kind, names in found.items()}
+    ours = {
+        kind: [name for name in names if not name.startswith("servers/") and "servers-" not in name]
+        for kind, names in found.items()
+    }
     return {kind: names for kind, names in ours.items() if names}

@@ -79,6 +79,7 @@ locals {
       reads   = { for secret in values(row.reads) : secret => local.secret_ids[secret] }
       fills   = row.role == "migration" ? module.secrets.ids : {}
       results = row.results == null ? null : { verb = row.results, bucket = local.result_bucket, prefix = "results/" }
+      polls   = contains(row.kinds, "event") ? var.events.subscriptions : []
     }
   }
 }
@@ -169,6 +170,7 @@ module "events" {
   function   = local.targets[each.key]
   results    = var.events.results ? { bucket = local.result_bucket, prefix = "results/" } : null
   publishers = var.events.publishers
+  buckets    = var.events.buckets
 }
 
 module "api" {

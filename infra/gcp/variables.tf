@@ -233,16 +233,34 @@ variable "results" {
 }
 
 variable "events" {
-  description = "What starts a pass of the reconciler, beside the clock and its queue: whether objects written to the result bucket do (results), and who may publish to the topic whose messages do (publishers, as members of IAM)."
+  description = <<-EOT
+    What starts a pass of the reconciler, beside the clock and its queue: whether objects written to the result bucket do
+    (results), and who may publish to the topic `<name>-events`, whose messages do (publishers, as members of IAM). What
+    triggers of playbooks may listen to: buckets by name, each of which gets a notification to the topic (buckets; for those of
+    another project, `publishers` must name that project's storage account), and pull subscriptions by their full ID, from
+    which the reconciler's account may pull (subscriptions).
+  EOT
   type = object({
-    results    = optional(bool, true)
-    publishers = optional(set(string), [])
+    results       = optional(bool, true)
+    publishers    = optional(set(string), [])
+    buckets       = optional(set(string), [])
+    subscriptions = optional(set(string), [])
   })
   default = {}
 
   validation {
     condition     = alltrue([for member in var.events.publishers : can(regex("^(user|group|serviceAccount|domain|principal|principalSet):", member))])
     error_message = "events.publishers: members with their kind, such as serviceAccount:name@project.iam.gserviceaccount.com; not everybody."
+  }
+
+  validation {
+    condition     = alltrue([for bucket in var.events.buckets : can(regex("^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$", bucket))])
+    error_message = "events.buckets: names of buckets, without gs://."
+  }
+
+  validation {
+    condition     = alltrue([for id in var.events.subscriptions : can(regex("^projects/[^/]+/subscriptions/[^/]+$", id))])
+    error_message = "events.subscriptions: full IDs of subscriptions, such as projects/my-project/subscriptions/orders."
   }
 }
 

@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from google.cloud.secretmanager_v1 import SecretManagerServiceClient
+from google.cloud.storage import Client as StorageClient
+from google.pubsub_v1 import PublisherClient, SubscriberClient
 from localstack.deployed import Deployed
 from localstack.issuer import AUDIENCE
 from localstack.terraform import Done
 from tests.infra.google_cloud.standin import PROJECT, REGION, Standin
 
 OPERATOR = "ann@example.org"
+# of somebody else: what triggers listen to, and a subscription that the deployment may not pull
+ORDERS = "servers-orders"
+CLOSED = "servers-closed"
+BUCKET = f"{ORDERS}-{PROJECT}"
 # this machine runs all instances, so only few run at once
 SMALL = {
     "gateway": {"max_instances": 2},
@@ -56,8 +62,13 @@ class GoogleDeployment(Deployed):
         words = ("deploy", self.host, "smoke", "--items", "1", "--directory", str(self.terraform.module))
         return self.noetls(*words, check=False, environment={"GOOGLE_OAUTH_ACCESS_TOKEN": token})
 
+    def storage(self) -> StorageClient:
+        options = {"api_endpoint": self.standin.url}
+        return StorageClient(project=PROJECT, credentials=self.standin.credentials(), client_options=options)
+
     def variables(self) -> dict[str, Any]:
         postgres = self.servers.postgres
+        self._make_sources()
         return {
             "endpoint_url": self.standin.url,
             "project": PROJECT,
@@ -71,6 +82,7 @@ class GoogleDeployment(Deployed):
             },
             "nats": {"existing": {"secret_id": self._secret("servers-nats", self.servers.nats.url)}},
             "results": {"force_destroy": True},
+            "events": {"buckets": [BUCKET], "subscriptions": [f"projects/{PROJECT}/subscriptions/{ORDERS}"]},
             "operators": [f"user:{OPERATOR}"],
             "settings": {"oidc_issuer": self.servers.issuer.url, "oidc_audience": AUDIENCE},
         }
@@ -79,6 +91,16 @@ class GoogleDeployment(Deployed):
         """The ends of the logs of the stand-ins and of the functions."""
         paths = sorted((self.home / "google").rglob("*.log"))
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-2000:]}" for path in paths)
+
+    def _make_sources(self) -> None:
+        """A bucket, and a topic whose messages wait in two subscriptions."""
+        bucket = self.storage().bucket(BUCKET)
+        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        bucket.create(location=REGION)
+        topic = self.standin.client(PublisherClient).create_topic(name=f"projects/{PROJECT}/topics/{ORDERS}").name
+        subscriber = self.standin.client(SubscriberClient)
+        for name in (ORDERS, CLOSED):
+            subscriber.create_subscription(name=f"projects/{PROJECT}/subscriptions/{name}", topic=topic)
 
     def _secret(self, name: str, value: str) -> str:
         """A secret of somebody else's, which the deployment is given."""

@@ -19,14 +19,14 @@ from typing import Any
 import requests
 from google.cloud.run_v2 import ServicesClient
 from google.cloud.scheduler_v1 import CloudSchedulerClient
-from google.cloud.storage import Client as StorageClient
 from google.cloud.tasks_v2 import CloudTasksClient
-from localstack import steps
+from google.pubsub_v1 import PublisherClient
+from localstack import steps, triggers
 from localstack.cloud_journey import EVENT, CloudJourney
 from localstack.packages import repacked
 from tests.infra.fake_provider.configuration import provider
 from tests.infra.google_cloud.standin import PROJECT, REGION
-from tests.infra.google_deployment import OPERATOR, GoogleDeployment
+from tests.infra.google_deployment import BUCKET, CLOSED, OPERATOR, ORDERS, GoogleDeployment
 
 PLACE = f"projects/{PROJECT}/locations/{REGION}"
 FAST_TICK = 3.0
@@ -60,7 +60,7 @@ class Journey(CloudJourney[GoogleDeployment]):
         return f"{len(functions) - 1} functions refuse callers that Terraform does not name, and bob is no operator"
 
     def results(self) -> str:
-        keys = [blob.name for blob in self.storage().list_blobs(self.deployment.outputs()["result_bucket"])]
+        keys = [blob.name for blob in self.deployment.storage().list_blobs(self.deployment.outputs()["result_bucket"])]
         assert keys and all(key.startswith("results/") for key in keys), keys
         return f"{len(keys)} objects"
 
@@ -74,7 +74,7 @@ class Journey(CloudJourney[GoogleDeployment]):
                 time.sleep(3)
                 state = self.gateway.ask("GET", f"executions/{started['execution_id']}")
             assert lost() and state["status"] == "RUNNING", (lost(), state)
-            bucket = self.storage().bucket(self.deployment.outputs()["result_bucket"])
+            bucket = self.deployment.storage().bucket(self.deployment.outputs()["result_bucket"])
             began = time.monotonic()
             bucket.blob("results/written-by-somebody").upload_from_string(b"x")
             state = self.gateway.wait(started["execution_id"], EVENT)
@@ -83,6 +83,42 @@ class Journey(CloudJourney[GoogleDeployment]):
         finally:
             scheduler.resume_job(name=clock)
         return f"{time.monotonic() - began:.1f} s after an object was written, without the clock"
+
+    def triggers(self) -> str:
+        """What is published to the deployment's topic, and to somebody else's, is delivered three times."""
+        scheduler, clock = self.clock()
+        subscriptions = f"projects/{PROJECT}/subscriptions"
+        said = triggers.check(
+            self.gateway,
+            triggers.Sources(
+                url=f"gs://{BUCKET}/in/",
+                queue={"source": "pubsub", "subscription": f"{subscriptions}/{ORDERS}"},
+                closed={"source": "pubsub", "subscription": f"{subscriptions}/{CLOSED}"},
+                write=self._write,
+                send=self._send,
+                tick=lambda: scheduler.run_job(name=clock),
+            ),
+        )
+        deadline = time.monotonic() + EVENT
+        while (acknowledged := self._calls("acknowledge")) < triggers.TIMES and time.monotonic() < deadline:
+            scheduler.run_job(name=clock)
+            time.sleep(0.5)
+        assert acknowledged == triggers.TIMES, f"the message was acknowledged {acknowledged} times"
+        return said
+
+    def _calls(self, method: str) -> int:
+        """Of Pub/Sub."""
+        return int(self.deployment.standin.admin("GET", "calls")["pubsub"].get(method, 0))
+
+    def _write(self, name: str) -> None:
+        self.deployment.standin.admin("POST", f"{self.deployment.outputs()['topic']}:repeat", {"count": 1})
+        self.deployment.storage().bucket(BUCKET).blob(name).upload_from_string(b"x")
+
+    def _send(self, content: bytes) -> None:
+        topic = f"projects/{PROJECT}/topics/{ORDERS}"
+        self.deployment.standin.admin("POST", f"{topic}:repeat", {"count": 1})
+        publisher: Any = self.deployment.standin.client(PublisherClient)
+        publisher.publish(topic=topic, messages=[{"data": content}])
 
     def drift(self) -> str:
         """Manual changes are detected and reverted. Without the right to call the control plane the gateway is not
@@ -130,7 +166,11 @@ class Journey(CloudJourney[GoogleDeployment]):
 
     def existing(self) -> dict[str, list[str]]:
         found = self.deployment.standin.admin("GET", "resources")
-        ours = {kind: [name for name in names if "servers-" not in name] for kind, names in found.items()}
+        # of a bucket of somebody else's, the notification is the deployment's
+        ours = {
+            kind: [name for name in names if kind == "notifications" or "servers-" not in name]
+            for kind, names in found.items()
+        }
         return {kind: names for kind, names in ours.items() if names}
 
     def kill_workers(self) -> int:
@@ -180,11 +220,6 @@ class Journey(CloudJourney[GoogleDeployment]):
         queue: str = self.deployment.outputs()["queues"][pool]
         return queue
 
-    def storage(self) -> StorageClient:
-        standin = self.deployment.standin
-        options = {"api_endpoint": standin.url}
-        return StorageClient(project=PROJECT, credentials=standin.credentials(), client_options=options)
-
     def steps(self) -> list[steps.Step]:
         """All steps in order, each with its name."""
         return [
@@ -199,6 +234,7 @@ class Journey(CloudJourney[GoogleDeployment]):
             ("results in GCS", self.results),
             ("a schedule, by Cloud Scheduler", self.schedule),
             ("events", self.events),
+            ("triggers", self.triggers),
             ("second apply", self.second_apply),
             ("drift", self.drift),
             ("a change of code", self.code_change),

@@ -120,13 +120,34 @@ run "events" {
   }
 }
 
+run "what_triggers_listen_to" {
+  variables {
+    events = { results = false, buckets = ["orders"], subscriptions = ["projects/shop/subscriptions/orders"] }
+  }
+
+  assert {
+    condition     = jsonencode(module.events["reconciler"].notifies) == jsonencode({ orders = [null] })
+    error_message = "the buckets that are named notify the topic of each object"
+  }
+
+  assert {
+    condition     = module.events["reconciler"].publishers == toset(["serviceAccount:service-123456789012@gs-project-accounts.iam.gserviceaccount.com"])
+    error_message = "the project's storage account may publish"
+  }
+
+  assert {
+    condition     = { for name, roles in output.roles : name => [for one in roles : one.resource if one.role == "roles/pubsub.subscriber"] if contains(roles[*].role, "roles/pubsub.subscriber") } == { reconciler = ["projects/shop/subscriptions/orders"] }
+    error_message = "the reconciler, and no other function, pulls from the subscriptions that are named"
+  }
+}
+
 run "no_events_of_results" {
   variables {
     events = { results = false }
   }
 
   assert {
-    condition     = length(module.events["reconciler"].publishers) == 0
+    condition     = length(module.events["reconciler"].publishers) == 0 && length(module.events["reconciler"].notifies) == 0
     error_message = "nobody may publish unless the input says so"
   }
 }

@@ -67,9 +67,10 @@ run "second" {
     database = { auth = "iam", existing = { url = "postgresql://db.example.org/noetl", secret_id = "database-password" } }
     nats     = { existing = { secret_id = "projects/my-project/secrets/nats/versions/1" } }
     secrets  = { recovery_days = 7 }
+    events   = { buckets = ["gs://orders"] }
   }
 
-  expect_failures = [var.network, var.database, var.nats, var.secrets]
+  expect_failures = [var.network, var.database, var.nats, var.secrets, var.events]
 }
 
 run "third" {
@@ -78,9 +79,10 @@ run "third" {
   variables {
     database = { existing = { url = "postgresql://noetl:secret@db.example.org/noetl", secret_id = "database-password" } }
     nats     = { existing = { secret_id = "nats-url", replicas = 2 } }
+    events   = { subscriptions = ["orders"] }
   }
 
-  expect_failures = [var.database, var.nats]
+  expect_failures = [var.database, var.nats, var.events]
 }
 
 run "fourth" {

@@ -72,14 +72,19 @@ class TriggerSources:
         return await self._starts.start_due(limit)
 
     async def read_sources(self) -> int:
-        """Record what has come; returns how many events were new. A source that fails does not stop the others."""
+        """Record what has come; returns how many events were new. A source that fails does not stop the others; one
+        that has more is read again, in turn with the others."""
         deadline = monotonic() + READ_SECONDS
         received = 0
-        for trigger in await self._triggers.poll(self._now(), self._now() + LEASE, MAX_SOURCES):
-            if monotonic() >= deadline:
-                await self._triggers.record_polled(trigger, trigger.position, self._now())
-                continue
-            received += await self._read(trigger)
+        while monotonic() < deadline:
+            due = await self._triggers.poll(self._now(), self._now() + LEASE, MAX_SOURCES)
+            for trigger in due:
+                if monotonic() >= deadline:
+                    await self._triggers.record_polled(trigger, trigger.position, self._now())
+                    continue
+                received += await self._read(trigger)
+            if not due:
+                break
         return received
 
     async def _read(self, trigger: PolledTrigger) -> int:

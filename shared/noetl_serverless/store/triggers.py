@@ -113,8 +113,14 @@ def declare(
             source=trigger.source,
             config=orjson.dumps(trigger.config).decode(),
             enabled=trigger.enabled,
+            is_polled=is_polled(trigger),
             now=now,
         )
+
+
+def is_polled(trigger: CompiledTrigger | StoredTrigger) -> bool:
+    """The service of a bucket tells of its objects."""
+    return trigger.kind == "message" or (trigger.kind == "object" and trigger.source.startswith("file:"))
 
 
 class Triggers:

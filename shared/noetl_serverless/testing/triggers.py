@@ -13,7 +13,17 @@ import orjson
 from ..errors import Conflict, NotFound, TooLarge
 from ..limits import EVENT_BYTES
 from ..playbook.plan import Trigger as CompiledTrigger
-from ..store.triggers import LEASE, NEWEST, DueEvent, PolledTrigger, ReceivedEvent, Status, StoredTrigger, Trigger
+from ..store.triggers import (
+    LEASE,
+    NEWEST,
+    DueEvent,
+    PolledTrigger,
+    ReceivedEvent,
+    Status,
+    StoredTrigger,
+    Trigger,
+    is_polled,
+)
 
 Key = tuple[int, str]
 OLDEST = datetime(1, 1, 1, tzinfo=UTC)
@@ -84,7 +94,7 @@ class MemoryTriggers:
             )
             same = before is not None and (before.kind, before.source) == (trigger.kind, trigger.source)
             position = dict(row.position) if row is not None and same else {}
-            until = OLDEST if row is None else row.polled_until
+            until = row.polled_until if row is not None and same else OLDEST
             self._rows[path, compiled.name] = _Row(trigger=trigger, position=position, polled_until=until)
 
     def record_end(self, ended: EndedExecution) -> None:
@@ -227,7 +237,7 @@ class MemoryTriggers:
         due = [
             row
             for row in self._rows.values()
-            if row.trigger.kind in ("message", "object") and row.polled_until <= now and self._is_effective(row.trigger)
+            if is_polled(row.trigger) and row.polled_until <= now and self._is_effective(row.trigger)
         ]
         taken = sorted(due, key=lambda row: row.polled_until)[:limit]
         for row in taken:

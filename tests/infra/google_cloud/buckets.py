@@ -21,7 +21,8 @@ from .routes import Answer, Call, Route
 SERVICE = "storage"
 KIND = Kind("storage.buckets", ("storage",), has_conditions=True)
 
-_FINALIZE = "OBJECT_FINALIZE"
+# what happens to objects; without a choice, a notification tells of all
+_EVENTS = ("OBJECT_FINALIZE", "OBJECT_METADATA_UPDATE", "OBJECT_DELETE", "OBJECT_ARCHIVE")
 _PAYLOADS = ("JSON_API_V1", "NONE")
 _TOPIC = "//pubsub.googleapis.com/"
 _NOTIFICATION = {"topic", "event_types", "object_name_prefix", "payload_format", "custom_attributes"}
@@ -177,8 +178,8 @@ class Buckets:
         given = {name: value for name, value in (await call.document()).items() if name not in _NOTIFICATION_OUTPUT}
         if unknown := given.keys() - _NOTIFICATION:
             raise InvalidArgument(f"Invalid JSON payload received. Unknown name {sorted(unknown)[0]!r}.")
-        if given.get("event_types") != [_FINALIZE]:
-            raise Unimplemented(f"The stand-in notifies of {_FINALIZE} only: event_types must be that.")
+        if not set(given.get("event_types") or ()) <= set(_EVENTS):
+            raise InvalidArgument(f"event_types must be of {', '.join(_EVENTS)}.")
         if given.get("payload_format") not in _PAYLOADS:
             raise InvalidArgument(f"payload_format must be one of {', '.join(_PAYLOADS)}.")
         topic = self._topic(given)
@@ -211,22 +212,24 @@ class Buckets:
         del self._notifications[call.path["bucket"]][notification["id"]]
         return {}
 
-    def notify(self, object: Mapping[str, Any], overwritten: str | None) -> None:
-        """Of an object that is there now; `overwritten` is the generation of the one before it."""
+    def notify(self, event: str, object: Mapping[str, Any], **more: str) -> None:
+        """`more`: attributes that the event alone has."""
         bucket, name = object["bucket"], object["name"]
         for id, notification in self._notifications.get(bucket, {}).items():
             if not name.startswith(notification.get("object_name_prefix", "")):
                 continue
+            if event not in (notification.get("event_types") or _EVENTS):
+                continue
             attributes = {
                 **notification.get("custom_attributes", {}),
                 "notificationConfig": f"{resource_of(bucket)}/notificationConfigs/{id}",
-                "eventType": _FINALIZE,
+                "eventType": event,
                 "payloadFormat": notification["payload_format"],
                 "bucketId": bucket,
                 "objectId": name,
                 "objectGeneration": str(object["generation"]),
                 "eventTime": now().isoformat().replace("+00:00", "Z"),
-                **({"overwroteGeneration": overwritten} if overwritten else {}),
+                **more,
             }
             data = json.dumps(object).encode() if notification["payload_format"] == "JSON_API_V1" else b""
             self._pubsub.publish_as(self.agent, notification["topic"].removeprefix(_TOPIC), data, attributes)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.pubsub_v1 import PublisherClient, SubscriberClient
 from tests.infra.google_cloud.recorder import Recorder
 from tests.infra.google_cloud.standin import PROJECT, Standin, call
 from tests.serving import end
@@ -55,3 +56,18 @@ def target_port(target: Recorder) -> Iterator[int]:
     server = target.serve()
     yield server.server_port
     end(server)
+
+
+@pytest.fixture
+def publisher(standin: Standin) -> Any:
+    return standin.client(PublisherClient)
+
+
+@pytest.fixture
+def subscriber(standin: Standin) -> Any:
+    return standin.client(SubscriberClient)
+
+
+@pytest.fixture
+def topic(publisher: Any, unique: str) -> str:
+    return str(publisher.create_topic(name=f"projects/{PROJECT}/topics/{unique}").name)

@@ -148,14 +148,20 @@ class Objects:
         check_metadata(await call.document())
         async with self._lock(bucket, name):
             _check_conditions(call.query, await self._existing(call))
-            return _answer(await self._send(call, await call.request.read()))
+            stored = await self._send(call, await call.request.read())
+            if stored.is_success:
+                self._buckets.notify("OBJECT_METADATA_UPDATE", _shown(stored.document()))
+        return _answer(stored)
 
     async def delete(self, call: Call) -> Answer:
         bucket, name = call.path["bucket"], call.path["object"]
         self._check(call.caller, "delete", bucket, name)
         async with self._lock(bucket, name):
-            _check_conditions(call.query, await self._existing(call))
+            existing = await self._existing(call)
+            _check_conditions(call.query, existing)
             stored = await self._send(call, b"")
+            if stored.is_success:
+                self._buckets.notify(self._ending(bucket, call.query.get("generation")), _shown(existing))
         return web.Response(status=204) if stored.is_success else _answer(stored)
 
     async def compose(self, call: Call) -> Answer:
@@ -215,10 +221,20 @@ class Objects:
             yield before
 
     def _on_written(self, stored: Stored, before: Mapping[str, Any] | None) -> None:
-        if stored.is_success:
-            document = stored.document()
-            overwritten = str(before["generation"]) if before else None
-            self._buckets.notify(_shown(document.get("resource", document)), overwritten)
+        if not stored.is_success:
+            return
+        document = stored.document()
+        written = _shown(document.get("resource", document))
+        overwrote = {"overwroteGeneration": str(before["generation"])} if before else {}
+        self._buckets.notify("OBJECT_FINALIZE", written, **overwrote)
+        if before:
+            by = str(written["generation"])
+            self._buckets.notify(self._ending(written["bucket"]), _shown(dict(before)), overwrittenByGeneration=by)
+
+    def _ending(self, bucket: str, generation: str | None = None) -> str:
+        """What becomes of an object that is deleted or overwritten, or of the version that was named."""
+        keeps = self._buckets.metadata(bucket).get("versioning", {}).get("enabled")
+        return "OBJECT_ARCHIVE" if keeps and generation is None else "OBJECT_DELETE"
 
     def _check(self, caller: Caller, permission: str, bucket: str, name: str) -> None:
         resource = resource_of(bucket)

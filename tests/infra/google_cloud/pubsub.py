@@ -1,4 +1,4 @@
-"""Pub/Sub: topics, and subscriptions that push. Pull is not implemented."""
+"""Pub/Sub: topics, and subscriptions that push or are pulled."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from urllib.parse import urlsplit
 
 from google.pubsub_v1 import types
 
 from .admin import admin_route, given
 from .delivery import Delivery
-from .errors import AlreadyExists, InvalidArgument, NotFound, Unimplemented
-from .messages import Form, Message, copy, has, render, seconds, set_seconds, stamp
+from .errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from .messages import Form, Message, copy, render, stamp
 from .policies import Kind, Policies
 from .project import Project
 from .routes import Answer, Call, Route, page
 from .service_accounts import ServiceAccounts
 from .subscription import Subscription
+from .subscription_settings import FORM, MAX_ACK_DEADLINE, settle
 
 SERVICE = "pubsub"
 TOPIC_KIND = Kind("pubsub.topics", ("pubsub",))
@@ -31,12 +31,6 @@ _TOPIC = Form(
     "name labels message_retention_duration message_storage_policy.allowed_persistence_regions",
     "state satisfies_pzs",
 )
-_SUBSCRIPTION = Form(
-    types.Subscription,
-    "name topic push_config.push_endpoint push_config.oidc_token push_config.pubsub_wrapper ack_deadline_seconds "
-    "message_retention_duration labels expiration_policy retry_policy",
-    "state detached topic_message_retention_duration",
-)
 _PUBLISH = Form(types.PublishRequest, "messages.data messages.attributes", "topic")
 _UPDATE_TOPIC = Form(types.UpdateTopicRequest, "topic update_mask")
 _UPDATE_SUBSCRIPTION = Form(types.UpdateSubscriptionRequest, "subscription update_mask")
@@ -45,10 +39,15 @@ _MODIFY = Form(
     "push_config.push_endpoint push_config.oidc_token push_config.pubsub_wrapper",
     "subscription",
 )
+_PULL = Form(types.PullRequest, "return_immediately max_messages", "subscription")
+_ACKNOWLEDGE = Form(types.AcknowledgeRequest, "ack_ids", "subscription")
+_MODIFY_DEADLINE = Form(types.ModifyAckDeadlineRequest, "ack_ids ack_deadline_seconds", "subscription")
 _MAX_BYTES = 10_000_000
 _DELETED_TOPIC = "_deleted-topic_"
-# seconds: what Google takes if nothing is said
-_ACK_DEADLINE, _RETENTION, _EXPIRATION = 10, 7 * 86400.0, 31 * 86400.0
+# seconds for which a pull waits for a message
+_PATIENCE = 90.0
+# how often a message is to be acknowledged that is delivered more than once
+_REPEATED = 3
 _BACKOFF = {"minimum_backoff": 10.0, "maximum_backoff": 600.0}
 
 
@@ -62,6 +61,8 @@ class PubSub:
         self._subscriptions: dict[str, Subscription] = {}
         # by topic: so many of the next messages are taken, and then lost
         self._losses: Counter[str] = Counter()
+        # by topic: so many of the next messages are delivered more than once
+        self._repeats: Counter[str] = Counter()
         self._ids = itertools.count(secrets.randbelow(10**15) + 10**15)
 
     def topics(self) -> list[str]:
@@ -100,11 +101,15 @@ class PubSub:
         yield Route(SERVICE, "updateSubscription", "PATCH", subscription, self.update_subscription)
         yield Route(SERVICE, "deleteSubscription", "DELETE", subscription, self.delete_subscription)
         yield Route(SERVICE, "modifyPushConfig", "POST", f"{subscription}:modifyPushConfig", self.modify_push_config)
+        yield Route(SERVICE, "pull", "POST", f"{subscription}:pull", self.pull)
+        yield Route(SERVICE, "acknowledge", "POST", f"{subscription}:acknowledge", self.acknowledge)
+        yield Route(SERVICE, "modifyAckDeadline", "POST", f"{subscription}:modifyAckDeadline", self.modify_ack_deadline)
         yield from self._policies.routes(SERVICE, "/v1/{resource=projects/*/topics/*}", TOPIC_KIND, self._topic)
         yield from self._policies.routes(
             SERVICE, "/v1/{resource=projects/*/subscriptions/*}", SUBSCRIPTION_KIND, self._subscription
         )
         yield admin_route("POST", "{name=projects/*/topics/*}:lose", self.lose)
+        yield admin_route("POST", "{name=projects/*/topics/*}:repeat", self.repeat)
 
     # -- topics
 
@@ -168,12 +173,19 @@ class PubSub:
         self._losses[call.path["name"]] = int(await given(call, "count"))
         return {}
 
+    async def repeat(self, call: Call) -> Answer:
+        """The next N messages of a topic are delivered until they have been acknowledged three times, as at-least-once
+        delivery may: `{"count": N}`."""
+        self._topic(call.path["name"])
+        self._repeats[call.path["name"]] = int(await given(call, "count"))
+        return {}
+
     # -- subscriptions
 
     async def create_subscription(self, call: Call) -> Answer:
         self._policies.check(call.caller, "pubsub.subscriptions.create", self._project.name)
         name = _checked_name(call, self._subscriptions)
-        message = _SUBSCRIPTION.parse(await call.document())
+        message = FORM.parse(await call.document())
         message.name = name
         message.topic = self._project.by_id(message.topic)
         self._topic(message.topic)
@@ -194,11 +206,11 @@ class PubSub:
         subscription = self._checked(call, "update")
         request = _UPDATE_SUBSCRIPTION.parse(await call.document())
         changed = copy(subscription.message)
-        paths = _SUBSCRIPTION.update(changed, _SUBSCRIPTION.parse(render(request.subscription)), _mask(request))
+        paths = FORM.update(changed, FORM.parse(render(request.subscription)), _mask(request))
         if "topic" in paths or "name" in paths:
             raise InvalidArgument("The topic and the name of a subscription cannot be changed.")
         self._settle(changed, call)
-        subscription.message.CopyFrom(changed)
+        subscription.change(changed)
         return render(changed)
 
     async def modify_push_config(self, call: Call) -> Answer:
@@ -206,7 +218,7 @@ class PubSub:
         changed = copy(subscription.message)
         changed.push_config.CopyFrom(_MODIFY.parse(await call.document()).push_config)
         self._settle(changed, call)
-        subscription.message.CopyFrom(changed)
+        subscription.change(changed)
         return {}
 
     async def delete_subscription(self, call: Call) -> Answer:
@@ -216,6 +228,29 @@ class PubSub:
         await subscription.stop()
         return {}
 
+    # -- what is pulled
+
+    async def pull(self, call: Call) -> Answer:
+        subscription = self._pulled(call)
+        request = _PULL.parse(await call.document())
+        if request.max_messages < 1:
+            raise InvalidArgument("The value for max_messages is too small: it must be positive.")
+        received = await subscription.pull(request.max_messages, 0.0 if request.return_immediately else _PATIENCE)
+        # Google's answer is an empty object if there are none
+        return render(types.PullResponse.pb()(received_messages=received))
+
+    async def acknowledge(self, call: Call) -> Answer:
+        self._pulled(call).acknowledge(_ACKNOWLEDGE.parse(await call.document()).ack_ids)
+        return {}
+
+    async def modify_ack_deadline(self, call: Call) -> Answer:
+        subscription = self._pulled(call)
+        request = _MODIFY_DEADLINE.parse(await call.document())
+        if not 0 <= request.ack_deadline_seconds <= MAX_ACK_DEADLINE:
+            raise InvalidArgument("Invalid ack deadline given: must be between 0 and 600 seconds.")
+        subscription.modify_deadline(request.ack_ids, float(request.ack_deadline_seconds))
+        return {}
+
     # --
 
     def _publish(self, topic: str, message: Message) -> str:
@@ -223,37 +258,21 @@ class PubSub:
         stamp(message.publish_time)
         if self._losses[topic]:
             self._losses[topic] -= 1
-        else:
-            for subscription in self._of_topic(topic):
-                subscription.push(message)
+            return str(message.message_id)
+        times = _REPEATED if self._repeats[topic] else 1
+        self._repeats[topic] -= times > 1
+        for subscription in self._of_topic(topic):
+            subscription.deliver(message, times)
         return str(message.message_id)
 
     def _of_topic(self, topic: str) -> list[Subscription]:
         return [subscription for subscription in self._subscriptions.values() if subscription.message.topic == topic]
 
     def _settle(self, message: Message, call: Call) -> None:
-        """Check what is given, and take Google's defaults for what is not."""
-        config = message.push_config
-        if not config.push_endpoint:
-            raise Unimplemented("The stand-in implements subscriptions with a push endpoint only.")
-        if urlsplit(config.push_endpoint).scheme not in ("http", "https"):
-            raise InvalidArgument(f"Invalid push endpoint given (endpoint={config.push_endpoint}).")
-        message.ack_deadline_seconds = message.ack_deadline_seconds or _ACK_DEADLINE
-        if not 10 <= message.ack_deadline_seconds <= 600:
-            raise InvalidArgument("Invalid ack deadline given: must be between 10 and 600 seconds.")
-        if not has(message, "message_retention_duration"):
-            set_seconds(message.message_retention_duration, _RETENTION)
-        if not 600 <= seconds(message.message_retention_duration) <= 31 * 86400:
-            raise InvalidArgument("The message retention duration must be between 10 minutes and 31 days.")
-        if not has(message, "expiration_policy"):
-            set_seconds(message.expiration_policy.ttl, _EXPIRATION)
-        if has(message, "retry_policy"):
-            for name, default in _BACKOFF.items():
-                if not has(message.retry_policy, name):
-                    set_seconds(getattr(message.retry_policy, name), default)
-        if has(config, "oidc_token"):
-            self._accounts.check_may_act_as(self._policies, call.caller, config.oidc_token.service_account_email)
-        message.state = types.Subscription.State.ACTIVE
+        settle(message)
+        token = message.push_config.oidc_token
+        if token.service_account_email:
+            self._accounts.check_may_act_as(self._policies, call.caller, token.service_account_email)
 
     def _topic(self, name: str) -> Message:
         topic = self._topics.get(name)
@@ -264,6 +283,12 @@ class PubSub:
     def _checked(self, call: Call, permission: str) -> Subscription:
         self._policies.check(call.caller, f"pubsub.subscriptions.{permission}", call.path["name"])
         return self._subscription(call.path["name"])
+
+    def _pulled(self, call: Call) -> Subscription:
+        subscription = self._checked(call, "consume")
+        if subscription.pushes:
+            raise FailedPrecondition("This method is not supported for push subscriptions.")
+        return subscription
 
     def _subscription(self, name: str) -> Subscription:
         subscription = self._subscriptions.get(name)

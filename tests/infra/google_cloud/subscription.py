@@ -1,4 +1,4 @@
-"""One push subscription of Pub/Sub: each message is sent until it is acknowledged, or as old as they may get."""
+"""One subscription of Pub/Sub, which pushes its messages or lets them be pulled."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import asyncio
 import base64
 import json
 import time
+from collections.abc import Sequence
 
+from .backlog import Backlog
 from .backoff import Backoff
 from .delivery import Delivery, Identity
 from .messages import Message, has, render, seconds
@@ -23,26 +25,61 @@ class Subscription:
         self._delivery = delivery
         self._permits = asyncio.Semaphore(_MAX_OUTSTANDING)
         self._outstanding: set[asyncio.Task[None]] = set()
+        self._backlog = Backlog(message)
+
+    @property
+    def pushes(self) -> bool:
+        return bool(self.message.push_config.push_endpoint)
 
     async def stop(self) -> None:
         for task in self._outstanding:
             task.cancel()
         await asyncio.gather(*self._outstanding, return_exceptions=True)
 
-    def push(self, published: Message) -> None:
-        task = asyncio.create_task(self._push(published))
+    def change(self, changed: Message) -> None:
+        """What has not been acknowledged goes the new way, if that is another."""
+        self.message.CopyFrom(changed)
+        if self.pushes:
+            for published, times in self._backlog.give_up():
+                self.deliver(published, times)
+
+    def deliver(self, published: Message, times: int = 1) -> None:
+        """Until it is acknowledged so often."""
+        if not self.pushes:
+            self._backlog.add(published, times)
+            return
+        task = asyncio.create_task(self._push(published, times))
         self._outstanding.add(task)
         task.add_done_callback(self._outstanding.discard)
 
-    async def _push(self, published: Message) -> None:
+    async def pull(self, limit: int, patience: float) -> Sequence[Message]:
+        """At most so many ReceivedMessages; none if none is there in so many seconds."""
+        return await self._backlog.pull(limit, patience)
+
+    def acknowledge(self, ack_ids: Sequence[str]) -> None:
+        """InvalidArgument."""
+        self._backlog.acknowledge(ack_ids)
+
+    def modify_deadline(self, ack_ids: Sequence[str], deadline: float) -> None:
+        """InvalidArgument."""
+        self._backlog.modify_deadline(ack_ids, deadline)
+
+    async def _push(self, published: Message, times: int) -> None:
         expires = time.time() + seconds(self.message.message_retention_duration)
         attempts = 0
         while time.time() < expires:
+            if not self.pushes:
+                self._backlog.add(published, times)
+                return
             attempts += 1
             async with self._permits:
-                if await self._attempt(published):
-                    return
-            await asyncio.sleep(self._backoff().before_retry(attempts))
+                is_acknowledged = await self._attempt(published)
+            if not is_acknowledged:
+                await asyncio.sleep(self._backoff().before_retry(attempts))
+            elif times > 1:
+                times, attempts = times - 1, 0
+            else:
+                return
 
     async def _attempt(self, published: Message) -> bool:
         config = self.message.push_config

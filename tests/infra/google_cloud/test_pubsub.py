@@ -7,24 +7,9 @@ from typing import Any
 
 import pytest
 from google.api_core import exceptions
-from google.pubsub_v1 import PublisherClient, SubscriberClient
+from google.pubsub_v1 import PublisherClient
 from tests.infra.google_cloud.recorder import Recorder
 from tests.infra.google_cloud.standin import PROJECT, Standin
-
-
-@pytest.fixture
-def publisher(standin: Standin) -> Any:
-    return standin.client(PublisherClient)
-
-
-@pytest.fixture
-def subscriber(standin: Standin) -> Any:
-    return standin.client(SubscriberClient)
-
-
-@pytest.fixture
-def topic(publisher: Any, unique: str) -> str:
-    return str(publisher.create_topic(name=f"projects/{PROJECT}/topics/{unique}").name)
 
 
 def push_config(port: int, account: str) -> dict[str, Any]:
@@ -112,8 +97,8 @@ def test_lost_messages_are_accepted_and_never_pushed(
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"push_config": {}},
         {"push_config": {"push_endpoint": "ftp://x"}},
+        {"push_config": {"oidc_token": {"audience": "https://function"}}},
         {"ack_deadline_seconds": 5},
         {"filter": 'attributes.eventType = "x"'},
         {"enable_message_ordering": True},
@@ -130,9 +115,17 @@ def test_a_subscription_that_is_not_valid_or_not_implemented_is_refused(
         subscriber.create_subscription(request=request)
 
 
-def test_pull_is_refused(subscriber: Any, subscription: Any) -> None:
-    with pytest.raises(exceptions.MethodNotImplemented):
-        subscriber.pull(subscription=subscription.name, max_messages=1)
+def test_a_repeated_message_is_pushed_three_times(
+    standin: Standin, publisher: Any, topic: str, subscription: Any, target: Recorder
+) -> None:
+    standin.admin("POST", f"{topic}:repeat", {"count": 1})
+    publisher.publish(topic=topic, messages=[{"data": b"repeated"}])
+    arrivals = target.wait(3)
+    assert len({json.loads(arrival.body)["message"]["messageId"] for arrival in arrivals}) == 1
+    publisher.publish(topic=topic, messages=[{"data": b"once"}])
+    assert base64.b64decode(json.loads(target.wait(4)[3].body)["message"]["data"]) == b"once"
+    time.sleep(0.2)
+    assert len(target.arrivals) == 4
 
 
 def test_only_publishers_publish(standin: Standin, publisher: Any, topic: str, account: str) -> None:

@@ -307,6 +307,8 @@ def test_a_topic_is_notified_of_new_objects_below_a_prefix_once_storage_may_publ
     assert [one.notification_id for one in bucket.list_notifications()] == [notification.notification_id]
     bucket.blob("other/a").upload_from_string(b"x")
     bucket.blob("results/a").upload_from_string(b"x")
+    # other events than those that are chosen
+    bucket.blob("results/a").delete()
     large = bucket.blob("results/large", chunk_size=256 * 1024)
     large.upload_from_string(b"x" * 2**19)
     messages = sorted(
@@ -329,6 +331,38 @@ def test_a_topic_is_notified_of_new_objects_below_a_prefix_once_storage_may_publ
     bucket.blob("results/b").upload_from_string(b"x")
     time.sleep(0.2)
     assert len(target.arrivals) == 2
+
+
+def test_a_topic_is_notified_of_what_becomes_of_an_object(
+    standin: Standin, client: Client, bucket: Any, topic: str, publisher: Any, subscriber: Any, unique: str
+) -> None:
+    subscription = subscriber.create_subscription(name=f"projects/{PROJECT}/subscriptions/{unique}", topic=topic).name
+    policy = publisher.get_iam_policy(request={"resource": topic})
+    policy.bindings.add(role="roles/pubsub.publisher", members=[f"serviceAccount:{client.get_service_account_email()}"])
+    publisher.set_iam_policy(request={"resource": topic, "policy": policy})
+    # of all that happens
+    bucket.notification(topic_name=unique, topic_project=PROJECT).create()
+    blob = bucket.blob("a")
+    blob.upload_from_string(b"x")
+    first = str(blob.generation)
+    blob.metadata = {"seen": "yes"}
+    blob.patch()
+    blob.upload_from_string(b"y")
+    second = str(blob.generation)
+    blob.delete()
+    request = {"subscription": subscription, "max_messages": 10, "return_immediately": True}
+    found = [dict(received.message.attributes) for received in subscriber.pull(request=request).received_messages]
+    assert [(one["eventType"], one["objectGeneration"]) for one in found] == [
+        ("OBJECT_FINALIZE", first),
+        ("OBJECT_METADATA_UPDATE", first),
+        ("OBJECT_FINALIZE", second),
+        ("OBJECT_DELETE", first),
+        ("OBJECT_DELETE", second),
+    ]
+    assert (found[2]["overwroteGeneration"], found[3]["overwrittenByGeneration"]) == (first, second)
+    assert "overwroteGeneration" not in found[0] and "overwrittenByGeneration" not in found[4]
+    with pytest.raises(exceptions.BadRequest, match="event_types"):
+        bucket.notification(topic_name=unique, topic_project=PROJECT, event_types=["OBJECT_READ"]).create()
 
 
 def test_what_is_not_there_is_refused(standin: Standin, bucket: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,7 +19,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.orchestrator.triggers import MAX_ATTEMPTS, TriggerStarts
 from noetl_serverless.reconciler.reconciler import Reconciler
-from noetl_serverless.reconciler.triggers import SourceEvent, SourceEvents, TriggerSources
+from noetl_serverless.reconciler.triggers import READ_SECONDS, SourceEvent, SourceEvents, TriggerSources
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -64,7 +65,8 @@ class MemorySource:
     async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
         if self.error is not None:
             raise self.error
-        return SourceEvents(events=[self._event(message) for message in self.messages], position={"seen": True})
+        events = [self._event(message) for message in self.messages[:limit]]
+        return SourceEvents(events=events, position={"seen": True}, more=len(self.messages) > limit)
 
     def _event(self, message: dict[str, Any]) -> SourceEvent:
         async def acknowledge() -> None:
@@ -400,6 +402,30 @@ async def test_messages_are_acknowledged_once_they_are_recorded(bed: Bed) -> Non
     assert bed.source.acknowledged == ["1", "2", "3"]
     assert sorted(one["workload"]["n"] for one in await bed.executions("orders/on_message")) == [1, 3]
     assert (await bed.received("a", "orders/on_message/queue")).status == "started"
+
+
+async def test_a_source_that_has_more_is_read_again_in_the_same_pass(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.triggers.MAX_EVENTS", 2)
+    await bed.register(MESSAGES)
+    bed.source.messages = [message(str(number), order=number, n=number) for number in range(5)]
+    assert (await bed.reconciler().reconcile())["trigger_messages"] == 5
+    assert bed.source.messages == []
+
+
+async def test_a_pass_reads_for_a_while_and_leaves_the_rest_to_the_next(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.triggers.MAX_EVENTS", 2)
+    # each look at it is that many seconds later
+    clock = itertools.count(step=0.4 * READ_SECONDS)
+    monkeypatch.setattr("noetl_serverless.reconciler.triggers.monotonic", lambda: next(clock))
+    await bed.register(MESSAGES)
+    bed.source.messages = [message(str(number), order=number, n=number) for number in range(5)]
+    passes = 0
+    while bed.source.messages:
+        await bed.reconciler().reconcile()
+        passes += 1
+    assert passes == 3
 
 
 async def test_a_message_without_an_id_is_a_dead_letter_and_holds_up_nothing(bed: Bed) -> None:

@@ -286,6 +286,15 @@ async def test_a_source_is_read_by_one_and_remembers_how_far(
     assert (await triggers.poll(NOW + 2 * LEASE, NOW + 3 * LEASE, 10))[0].position == {}, "of the source before"
 
 
+async def test_a_bucket_is_not_polled(subject: Subject) -> None:
+    folder = hook("files", kind="object", source="file:///in/")
+    for bucket in ("s3://orders/in/", "gs://orders"):
+        await subject.register(hook("files", kind="object", source=bucket))
+        assert await subject.triggers.poll(NOW, NOW + LEASE, 10) == []
+        await subject.register(folder)
+        assert [one.source for one in await subject.triggers.poll(NOW, NOW + LEASE, 10)] == ["file:///in/"]
+
+
 async def test_those_that_listen_to_a_source_are_found(subject: Subject, triggers: Triggers | MemoryTriggers) -> None:
     for number, url in enumerate(("s3://bucket/in/", "s3://bucket", "s3://bucket/out/", "s3://buck")):
         await subject.register(hook(f"t{number}", kind="object", source=url), path=f"p{number}")

@@ -1,7 +1,7 @@
-# A topic whose messages call a function: those that publishers send, and one for each object written below a prefix.
+# A topic whose messages call a function: those that publishers send, and one for each object written to buckets.
 
 data "google_storage_project_service_account" "storage" {
-  count = var.results == null ? 0 : 1
+  count = var.results == null && length(var.buckets) == 0 ? 0 : 1
 }
 
 resource "google_pubsub_topic" "this" {
@@ -28,6 +28,17 @@ resource "google_storage_notification" "results" {
   event_types        = ["OBJECT_FINALIZE"]
   object_name_prefix = var.results.prefix
   payload_format     = "JSON_API_V1"
+
+  depends_on = [google_pubsub_topic_iam_member.publisher]
+}
+
+resource "google_storage_notification" "bucket" {
+  for_each = var.buckets
+
+  bucket         = each.value
+  topic          = google_pubsub_topic.this.id
+  event_types    = ["OBJECT_FINALIZE"]
+  payload_format = "JSON_API_V1"
 
   depends_on = [google_pubsub_topic_iam_member.publisher]
 }

@@ -31,8 +31,14 @@ variable "results" {
   default = null
 }
 
+variable "buckets" {
+  description = "Names of other buckets of which the creation of each object is a message."
+  type        = set(string)
+  default     = []
+}
+
 variable "publishers" {
-  description = "Who may publish to the topic, as members of IAM."
+  description = "Who may publish to the topic, as members of IAM, beside the buckets of this project that are named."
   type        = set(string)
   default     = []
 }

@@ -51,6 +51,14 @@ resource "google_storage_bucket_iam_member" "results" {
   }
 }
 
+resource "google_pubsub_subscription_iam_member" "polls" {
+  for_each = var.access.polls
+
+  subscription = each.value
+  role         = "roles/pubsub.subscriber"
+  member       = "serviceAccount:${google_service_account.this.email}"
+}
+
 # ---- the service
 
 locals {

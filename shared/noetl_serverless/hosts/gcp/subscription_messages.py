@@ -12,6 +12,10 @@ from ...reconciler.triggers import SourceEvent, SourceEvents
 from ...store.triggers import PolledTrigger
 from .api import Api, GoogleError
 
+# how long a message is not delivered again, in seconds: longer than it takes to record a batch. A subscription's own
+# deadline is 10 s unless its owner has chosen another
+LEASE_SECONDS = 60
+
 
 class SubscriptionSource:
     def __init__(self, api: Api) -> None:
@@ -23,9 +27,11 @@ class SubscriptionSource:
         body = {"maxMessages": limit, "returnImmediately": True}
         try:
             answer = await self._api.json("pubsub", "POST", f"/v1/{name}:pull", body)
+            found: list[dict[str, Any]] = answer.get("receivedMessages") or []
+            if found:
+                await self._lease(name, [received["ackId"] for received in found])
         except GoogleError as error:
             raise NotFound(f"the subscription {name} cannot be read: {error}") from error
-        found: list[dict[str, Any]] = answer.get("receivedMessages") or []
         events = [
             SourceEvent(
                 event=_event(trigger.source, received["message"]),
@@ -35,6 +41,10 @@ class SubscriptionSource:
         ]
         # Pub/Sub may give fewer than it has
         return SourceEvents(events=events, more=bool(found))
+
+    async def _lease(self, name: str, ack_ids: list[str]) -> None:
+        body = {"ackIds": ack_ids, "ackDeadlineSeconds": LEASE_SECONDS}
+        await self._api.json("pubsub", "POST", f"/v1/{name}:modifyAckDeadline", body)
 
     async def _acknowledge(self, name: str, ack_id: str) -> None:
         await self._api.json("pubsub", "POST", f"/v1/{name}:acknowledge", {"ackIds": [ack_id]})

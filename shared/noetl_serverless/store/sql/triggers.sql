@@ -1,10 +1,17 @@
 -- declare: what the newest version of a playbook declares; one that was disabled stays so
-INSERT INTO noetl.trigger (trigger_id, path, name, version, kind, source, config, enabled, created_at, updated_at)
-VALUES (:trigger_id, :path, :name, :version, :kind, :source, CAST(:config AS jsonb), :enabled, :now, :now)
+INSERT INTO noetl.trigger (trigger_id, path, name, version, kind, source, config, enabled, polled_until, created_at, updated_at)
+VALUES (
+    :trigger_id, :path, :name, :version, :kind, :source, CAST(:config AS jsonb), :enabled,
+    CASE WHEN CAST(:is_polled AS boolean) THEN CAST('-infinity' AS timestamptz) ELSE 'infinity' END, :now, :now
+)
 ON CONFLICT (path, name) DO UPDATE SET
     version = EXCLUDED.version, kind = EXCLUDED.kind, source = EXCLUDED.source, config = EXCLUDED.config,
     enabled = trigger.enabled AND EXCLUDED.enabled, updated_at = EXCLUDED.updated_at, error = NULL,
-    position = CASE WHEN trigger.source = EXCLUDED.source AND trigger.kind = EXCLUDED.kind THEN trigger.position ELSE '{}' END;
+    position = CASE WHEN trigger.source = EXCLUDED.source AND trigger.kind = EXCLUDED.kind THEN trigger.position ELSE '{}' END,
+    polled_until = CASE
+        WHEN trigger.source = EXCLUDED.source AND trigger.kind = EXCLUDED.kind THEN greatest(trigger.polled_until, EXCLUDED.polled_until)
+        ELSE EXCLUDED.polled_until
+    END;
 
 -- get: one trigger, by id or by path and name
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,

@@ -82,7 +82,7 @@ async def test_messages_are_acknowledged_once_they_are_recorded(google: Google, 
         "attributes": {"kind": "new"},
         "data": base64.b64encode(b'{"order": 7}').decode(),
     }
-    google.answers = [(200, {"receivedMessages": [{"ackId": "a1", "message": message}]}), (200, {})]
+    google.answers = [(200, {"receivedMessages": [{"ackId": "a1", "message": message}]}), (200, {}), (200, {})]
     found = await SubscriptionSource(api).read(polled(), 10)
     [one] = found.events
     assert one.event == {
@@ -97,6 +97,7 @@ async def test_messages_are_acknowledged_once_they_are_recorded(google: Google, 
     await one.acknowledge()
     assert google.requests == [
         ("POST", f"/v1/{SUBSCRIPTION}:pull", {"maxMessages": 10, "returnImmediately": True}),
+        ("POST", f"/v1/{SUBSCRIPTION}:modifyAckDeadline", {"ackIds": ["a1"], "ackDeadlineSeconds": 60}),
         ("POST", f"/v1/{SUBSCRIPTION}:acknowledge", {"ackIds": ["a1"]}),
     ]
 
@@ -104,6 +105,7 @@ async def test_messages_are_acknowledged_once_they_are_recorded(google: Google, 
 async def test_an_empty_subscription_has_nothing(google: Google, api: Api) -> None:
     found = await SubscriptionSource(api).read(polled(), 10)
     assert (found.events, found.more) == ([], False)
+    assert len(google.requests) == 1
 
 
 async def test_a_subscription_that_cannot_be_read_is_named(google: Google, api: Api) -> None:

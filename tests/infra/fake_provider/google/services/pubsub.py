@@ -74,5 +74,11 @@ class TopicMember(Member):
     path = "projects/{project}/topics/{topic}"
 
 
+class SubscriptionMember(Member):
+    type = "google_pubsub_subscription_iam_member"
+    service = "pubsub"
+    path = "projects/{project}/subscriptions/{subscription}"
+
+
 def _topic_of(api: Api, name: str) -> str:
     return name if "/" in name else f"projects/{api.project}/topics/{name}"
