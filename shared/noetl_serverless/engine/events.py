@@ -27,6 +27,9 @@ PAUSED = "execution.paused"
 RESUMED = "execution.resumed"
 # data for a wait of the execution, by the name of a signal
 SIGNAL_RECEIVED = "signal.received"
+# by a user; what steps set is in their routes and reports
+VARIABLES_SET = "variables.set"
+VARIABLES_DELETED = "variables.deleted"
 CANCELLED = "execution.cancelled"
 # it leaves quarantine and continues as it was
 RETRIED = "execution.retried"
@@ -41,7 +44,7 @@ RESTARTED = "execution.restarted"
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {
     *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, RETRIED, DROPPED),
-    *(REUSED, RESTARTED),
+    *(REUSED, RESTARTED, VARIABLES_SET, VARIABLES_DELETED),
 }
 
 ISSUED = "command.issued"
@@ -68,7 +71,12 @@ DECISIONS = frozenset(
 )
 
 # events of which the release before knows nothing: it must not fold them
-NEWER = frozenset({SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, COMPENSATION_STARTED, STEP_STOPPED})
+NEWER = frozenset(
+    {
+        *(SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, COMPENSATION_STARTED, STEP_STOPPED),
+        *(VARIABLES_SET, VARIABLES_DELETED),
+    }
+)
 
 # beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
 # of the two

@@ -20,6 +20,7 @@ from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import State
 from ..engine.upcast import UPCASTERS
+from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.plan import Plan
@@ -52,8 +53,8 @@ class Reused:
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Restart:
     """`restart_from`: what has failed or was chosen; `again`: all steps that had begun and will run again, these among
-    them. `waiting`, `ctx`, `ctx_refs` and `last` as in the state; `initial_ctx`: what the first of the executions was
-    started with. `seq`: the last event of the log."""
+    them. `waiting`, `ctx`, `ctx_refs`, `variables` and `last` as in the state; `initial_ctx`: what the first of the
+    executions was started with. `seq`: the last event of the log."""
 
     execution_id: str
     path: str
@@ -67,6 +68,7 @@ class Restart:
     waiting: dict[str, list[str]]
     ctx: dict[str, Any]
     ctx_refs: dict[str, dict[str, Any]]
+    variables: Variables
     initial_ctx: dict[str, Any]
     last: str | None
     # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
@@ -153,6 +155,7 @@ class _Restarting:
             waiting=waiting,
             ctx=state.ctx,
             ctx_refs=state.ctx_refs,
+            variables=state.variables,
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             references=[*self._references(reused), *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items())],

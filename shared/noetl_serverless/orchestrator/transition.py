@@ -20,6 +20,7 @@ from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from ..records import ExecutionCommit, LoadedExecution
 from ..store.loaded_execution import quarantined_fact
+from ..store.projections import variable_changes
 
 # events between two snapshots: the most that a process has to fold when it loads an execution
 SNAPSHOT_EVERY_EVENTS = 32
@@ -225,6 +226,7 @@ class Transition:
         is_snapshot_due = self.head - self.execution.snapshot >= interval
         # an earlier release would fold these events to another ctx
         sets_otherwise = any(event.type in e.NEWER or _sets_otherwise(event) for event in self.events)
+        sets_otherwise |= self.state.variables is not self.execution.state.variables
         wants_snapshot = (
             row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or sets_otherwise
         )
@@ -254,6 +256,7 @@ class Transition:
             quarantine=self.quarantine,
             drops=self.drops,
             pause=pause,
+            variables=variable_changes({} if row is not None else self.execution.state.variables, self.state.variables),
             reissued=self.reissued,
             frees=self._frees(),
         )

@@ -285,6 +285,7 @@ class MemoryEventStore(EventStore):
             refs=stored_form(commit.refs),
             appends=[(other, stored_event(fact)) for other, fact in appends],
             quarantined=stored_form(commit.quarantine),
+            variables=stored_form(commit.variables),
         )
 
     def _is_current(self, commit: ExecutionCommit) -> bool:
@@ -364,6 +365,10 @@ class MemoryEventStore(EventStore):
             execution.inbox.pop(taken, None)
         for event in prepared.events:
             self._store(execution, event)
+        if prepared.variables is not None:
+            for name in prepared.variables["gone"]:
+                execution.variables.pop(name, None)
+            execution.variables.update({row["name"]: row for row in prepared.variables["set"]})
         for stage in prepared.rows.stages:
             kept = execution.stages.setdefault((stage["step"], stage["generation"]), stage)
             kept["status"] = stage["status"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine.events import Event
 from ..engine.state import State
+from ..engine.variables import values_of
 from ..playbook.scope import build_scope
 from ..playbook.template import Template
 from ..playbook.template_error import TemplateError
@@ -127,6 +128,7 @@ async def _value(engine: MemoryEngine, state: State, loops: frozenset[str], expr
                     steps=state.outcomes,
                     loops=loops,
                     execution_id=state.execution_id,
+                    variables=values_of(state.variables),
                     fetch=fetch,
                     error=state.error,
                 )

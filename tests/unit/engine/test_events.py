@@ -23,6 +23,8 @@ def test_events_are_stored_under_these_names() -> None:
         "execution.dropped",
         "step.reused",
         "execution.restarted",
+        "variables.set",
+        "variables.deleted",
     } == e.FACTS
     assert {
         "command.issued",

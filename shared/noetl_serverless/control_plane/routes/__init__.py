@@ -23,6 +23,7 @@ from . import (
     runtimes,
     schedules,
     triggers,
+    variables,
 )
 
 OPERATIONS = (
@@ -31,6 +32,7 @@ OPERATIONS = (
     *events.OPERATIONS,
     *executions.OPERATIONS,
     *controls.OPERATIONS,
+    *variables.OPERATIONS,
     *analysis.OPERATIONS,
     *runs.OPERATIONS,
     *runtimes.OPERATIONS,
