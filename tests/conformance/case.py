@@ -56,6 +56,8 @@ class Expected(_Part):
     child_cancelled_at: str = ""
     # step -> {signal: data}: once its wait has begun, or the step if it has none, it is sent these signals
     signals_at: dict[str, dict[str, Any]] = {}
+    # step -> {variable: value}: once its wait has begun, before the signals, users set these variables
+    variables_at: dict[str, dict[str, Any]] = {}
     # of the last step; not compared if left out
     result: Any = None
     # expression, as in a template, -> its value at the end

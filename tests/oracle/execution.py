@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from jsonschema.validators import validator_for
 
-from .names import EventName, Outcome, Scope
+from .names import EventName, Outcome, Scope, parted
 from .playbook import Arc, Loop, Playbook, Step
 from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
 
@@ -84,6 +84,9 @@ class Execution:
         self.status: Status = "running"
         self.error: Mapping[str, Any] | None = None
         self.ctx: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
+        # when those of them expire that do
+        self.expiries: dict[str, int] = {}
         self.outcomes: dict[str, Outcome] = {}
         # how often each step has begun
         self.runs: Counter[str] = Counter()
@@ -112,7 +115,8 @@ class Execution:
     @property
     def scope(self) -> Scope:
         secrets = {name: dict.fromkeys(fields, MASK) for name, fields in self.playbook.keychain.items()}
-        return Scope(self.execution_id, self.workload, dict(self.ctx), dict(self.outcomes), secrets)
+        outcomes, variables = dict(self.outcomes), dict(self.variables)
+        return Scope(self.execution_id, self.workload, dict(self.ctx), outcomes, secrets, variables)
 
     # -- what happens to it; each gives the steps that begin
 
@@ -167,8 +171,11 @@ class Execution:
         return self._then(lambda: self._finish(step, generation, outcome, "loop.failed"))
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Rules of an item that is over have set this in ctx."""
-        self.ctx |= values
+        """This was set: in ctx, or as variables."""
+        in_ctx, variables = parted(values)
+        self.ctx |= in_ctx
+        self.variables |= variables
+        self.expiries = {name: at for name, at in self.expiries.items() if name not in variables}
 
     def cancel(self) -> None:
         if self.status == "running":
@@ -350,11 +357,11 @@ class Execution:
 
     def _finish(self, name: str, generation: int, outcome: Outcome, event: str) -> None:
         self._running.discard((name, generation))
-        self.ctx |= outcome.set
+        self.write(outcome.set)
         self.outcomes[name] = outcome
         step = self.playbook.steps[name]
         if outcome.status == "ok":
-            self.ctx |= self._assignments(step.set, step, outcome, event)
+            self.write(self._assignments(step.set, step, outcome, event))
         self._route(step, outcome, event)
 
     def _route(self, step: Step, outcome: Outcome, event: str) -> None:
@@ -366,7 +373,7 @@ class Execution:
                 raise _Ends({"code": "routing.no_match", "step": step.name})
             self.last = step.name
         for arc in taken:
-            self.ctx |= self._assignments(arc.set, step, outcome, event)
+            self.write(self._assignments(arc.set, step, outcome, event))
         # two arcs to one step are one way there
         for target in dict.fromkeys(arc.target for arc in taken):
             self._arrive(step.name, target)

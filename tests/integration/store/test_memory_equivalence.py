@@ -474,6 +474,8 @@ class CallSequence:
                 fact = self.fact(command, lease.sql)
                 turns.sql.apply(fact, (lease.sql.command_id, lease.sql.fence))
                 turns.memory.apply(fact, (lease.sql.command_id, lease.memory.fence))
+        if self.chance.random() < 0.3 and not turns.sql.state.ended:
+            self.take(turns, self.variables())
         if self.chance.random() < 0.15:
             await self.pause_or_go_on(id, turns)
         state = turns.sql.state
@@ -506,6 +508,14 @@ class CallSequence:
         for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
             turn.refs += [ref]
             into += _with_children(turn)
+
+    def variables(self) -> Event:
+        names = self.chance.sample(["x", "y", "z"], self.chance.randint(1, 3))
+        if self.chance.random() < 0.3:
+            return Event(e.VARIABLES_DELETED, _now(), payload={"names": names})
+        payload = {"variables": {name: odd(self.chance) for name in names}, "type": "user_defined"}
+        expiry = {"expires_at": _now() + self.chance.choice([0, 20, 60_000])} if self.chance.random() < 0.5 else {}
+        return Event(e.VARIABLES_SET, _now(), payload={**payload, **expiry})
 
     async def pause_or_go_on(self, id: str, turns: Both) -> None:
         state = turns.sql.state

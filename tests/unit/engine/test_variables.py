@@ -254,7 +254,9 @@ class TestLimits:
             if by == "step"
             else "- {step: a, tool: {kind: noop}}\n"
         )
-        set_variables(run, **{f"v{n}": n for n in range(limits.VARIABLES)})
+        run.fact(
+            e.VARIABLES_SET, payload={"variables": {f"v{n}": n for n in range(limits.VARIABLES)}, "type": "computed"}
+        )
         run.done("a", **({} if by == "step" else {"set": {"vars.more": 1}}))
         assert run.failure["code"] == "value.invalid"
         assert f"{limits.VARIABLES + 1} variables, more than {limits.VARIABLES}" in run.failure["message"]
