@@ -126,6 +126,14 @@ async def test_steps_read_and_set_them_and_they_outlive_the_run(
         assert (answer.status, answer.json["code"]) == (409, "resource.conflict")
 
 
+async def test_one_that_has_expired_is_not_counted_as_read(user: Client, waiting: str, database: Database) -> None:
+    await set_variables(user, waiting, {"short": 1}, ttl=0.01)
+    await database.run("SELECT pg_sleep(0.05)")
+    await user.get(f"/api/vars/{waiting}/short")
+    counts = await database.run("SELECT access_count FROM noetl.transient WHERE execution_id = :id", id=int(waiting))
+    assert counts == [[0]]
+
+
 async def test_of_one_key_one_is_recorded(user: Client, waiting: str) -> None:
     key = {"Idempotency-Key": "k-1"}
     answers = [await user.post(f"/api/vars/{waiting}", {"variables": {"x": n}}, **key) for n in (1, 2)]

@@ -169,7 +169,7 @@ async def test_a_restart_goes_on_with_them(engine: Engine, id: str) -> None:
     assert rows(engine, id)["a"] == 7, "the old one lost its own"
 
 
-async def test_another_version_that_reads_them_otherwise_is_told_apart(engine: Engine, id: str) -> None:
+async def test_another_version_that_sets_them_otherwise_differs(engine: Engine, id: str) -> None:
     await run_step(engine, data=1)
     await engine.orchestrator.set_variables(id, {"x": 1})
     log, loaded = await engine.log.events(id), (await engine.log.load([id]))[id]

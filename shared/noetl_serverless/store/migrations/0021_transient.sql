@@ -49,11 +49,12 @@ BEGIN
         accessed_at = CASE WHEN t.created_at = excluded.created_at THEN t.accessed_at ELSE excluded.accessed_at END;
 END $$;
 
--- `noetl.commit_limited`, `noetl.commit_pausing` if any execution is paused or goes on, or `noetl.commit_restarting` if any
--- is opened that goes on with another one; and what has changed of variables. The arguments are those of these functions.
+-- Another commit, and what has changed of variables: `noetl.commit_restarting` if any execution is opened that goes on with
+-- another one, `noetl.commit_pausing` if any is paused or goes on, `noetl.commit_limited` if `limited`, else
+-- `noetl.commit_dropping` or `noetl.commit`. The other arguments are those of these functions.
 CREATE FUNCTION noetl.commit_variables(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
-    taken json, appends json, quarantined json, dropped json, pauses json, restarts json, variables json
+    taken json, appends json, quarantined json, dropped json, pauses json, restarts json, limited boolean, variables json
 ) RETURNS json LANGUAGE plpgsql SET enable_seqscan = off
 SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -65,9 +66,14 @@ BEGIN
     ELSIF json_array_length(pauses) > 0 THEN
         answer := noetl.commit_pausing(
             executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, dropped, pauses);
-    ELSE
+    ELSIF limited THEN
         answer := noetl.commit_limited(
             executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, dropped);
+    ELSIF json_array_length(dropped) > 0 THEN
+        answer := noetl.commit_dropping(
+            executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, dropped);
+    ELSE
+        answer := noetl.commit(executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined);
     END IF;
     PERFORM noetl.write_variables((
         SELECT coalesce(json_agg(v), '[]') FROM json_array_elements(variables) v
@@ -83,6 +89,12 @@ BEGIN
 END $$;
 CREATE TRIGGER delete_variables AFTER DELETE ON noetl.execution REFERENCING OLD TABLE AS gone
     FOR EACH STATEMENT EXECUTE FUNCTION noetl.delete_variables();
+
+-- Its role may call no function: this is `noetl.expiry_clock` once more.
+CREATE VIEW noetl_query.transient AS
+SELECT execution_id, var_name, var_type, var_value, source_step, created_at, accessed_at, access_count, expires_at, scope
+FROM noetl.transient t WHERE expires_at IS NULL OR expires_at > coalesce(
+    (SELECT e.paused_at FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING'), now());
 
 -- Direct workers report what steps set.
 ALTER FUNCTION noetl.worker_routines() RENAME TO worker_routines_without_variables;
