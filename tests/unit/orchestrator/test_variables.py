@@ -163,6 +163,8 @@ async def test_a_restart_goes_on_with_them(engine: Engine, id: str) -> None:
     new = (await engine.orchestrator.restart(id, await engine.log.events(id), workload)).execution_id
     assert new is not None
     assert rows(engine, new) == await values(engine, new) == {"x": 1, "a": 7}
+    (goes_on,) = [event for event in await engine.log.events(new) if event.type == e.RESTARTED]
+    assert goes_on.payload["variables"].keys() == {"x", "a"}, "one that has expired was taken over"
     assert engine.memory.executions[new].variables["x"] == engine.memory.executions[id].variables["x"]
     assert (await run_step(engine)).scope["vars"] == {"x": 1}
     await check(engine, new)

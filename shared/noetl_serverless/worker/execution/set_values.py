@@ -52,7 +52,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
 
 
 def _by_reference(sizes: Mapping[str, int]) -> list[str]:
-    chosen = {name for name, size in sizes.items() if size > SET_VALUE_BYTES and not name.startswith(PREFIX)}
+    chosen = {name for name, size in sizes.items() if size > SET_VALUE_BYTES}
     event_sizes = {name: SET_REF_BYTES if name in chosen else size for name, size in sizes.items()}
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
         if _object_size(event_sizes) <= SET_BYTES:
