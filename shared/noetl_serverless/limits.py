@@ -72,6 +72,13 @@ SCOPE_BYTES: Final = 1 * MIB
 SIGNALS: Final = 1000
 SIGNALS_BYTES: Final = 256 * KIB
 SIGNAL_IDS: Final = 256
+# the variables of an execution: their number, the bytes of one and of all, and the characters of a name. And how many
+# keys of requests that set some are known, so that one that comes again counts once
+VARIABLES: Final = 1000
+VARIABLE_BYTES: Final = 64 * KIB
+VARIABLES_BYTES: Final = 256 * KIB
+VARIABLE_NAME_CHARACTERS: Final = 200
+VARIABLE_IDS: Final = 256
 # the runs of steps that are noted to be compensated, and the bytes of their results
 COMPENSATIONS: Final = 1000
 COMPENSATIONS_BYTES: Final = 1 * MIB

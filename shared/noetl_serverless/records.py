@@ -110,6 +110,8 @@ class ExecutionCommit:
     drops: list[str] = field(default_factory=list)
     # {at, timers}: it is paused at an instant, or goes on if this is null; both in ms
     pause: dict[str, Any] | None = None
+    # what has changed of the variables: {"set": rows, "gone": names}
+    variables: dict[str, Any] | None = None
     # rows of commands that are written again, in addition to those that its events issue
     reissued: list[dict[str, Any]] = field(default_factory=list)
     # whether others may begin when it is written, since what it closes or ends is limited

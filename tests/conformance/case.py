@@ -65,6 +65,8 @@ class Expected(_Part):
     signals_at: dict[str, dict[str, Any]] = {}
     # once it has failed, it is restarted: what is expected is what goes on with it
     restarted: Restarted | None = None
+    # step -> {variable: value}: once its wait has begun, before the signals, users set these variables
+    variables_at: dict[str, dict[str, Any]] = {}
     # of the last step; not compared if left out
     result: Any = None
     # expression, as in a template, -> its value at the end

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from noetl_serverless.error_codes import FAULT, STEP
 from noetl_serverless.playbook import grammar, keychain, model, triggers
 from noetl_serverless.playbook.part import Part
-from noetl_serverless.playbook.scope import LOOP_VARIABLES, RESERVED
+from noetl_serverless.playbook.scope import LOOP_VARIABLES, RESERVED, VARIABLES
 from noetl_serverless.playbook.tool_calls import KIND, ToolCall
 from noetl_serverless.tools import registry
 
@@ -32,7 +32,7 @@ def rows() -> dict[str, str]:
             *((f"event.name: {name}", name) for name in grammar.EVENT_NAMES),
             *((f"to: {name}", name) for name in sorted(grammar.PREVIOUS)),
             *((f"feature: {name}", name) for name in sorted(grammar.FEATURES)),
-            *((f"name: {name}", name) for name in sorted(RESERVED)),
+            *((f"name: {name}", name) for name in sorted({*RESERVED, VARIABLES})),
             *((f"name: iter.{name}", name) for name in LOOP_VARIABLES),
             *((f"error: {code}", code) for code in sorted(STEP)),
             *((f"fault: {code}", code) for code in sorted(FAULT)),

@@ -22,6 +22,7 @@ from tests.mock_api.server import SECRET, MockApi, mock_api
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold, logical_order
+from noetl_serverless.engine.variables import values_of
 from noetl_serverless.hosts.local.postgres import create_database
 from noetl_serverless.playbook.scope import build_scope
 from noetl_serverless.playbook.template import Template
@@ -86,7 +87,12 @@ class Run:
         state = fold(self.execution_id, self.log, started.payload.get("workload"))
         loops = self._loops()
         scope = build_scope(
-            workload=state.workload, ctx=state.ctx, steps=state.outcomes, loops=loops, execution_id=state.execution_id
+            workload=state.workload,
+            ctx=state.ctx,
+            steps=state.outcomes,
+            loops=loops,
+            execution_id=state.execution_id,
+            variables=values_of(state.variables),
         )
         return Template(f"{{{{ {expression} }}}}").render(scope)
 
@@ -120,7 +126,7 @@ class Conformance:
                 continue
             if case.expected.cancelled_at or case.expected.child_cancelled_at:
                 cancelled.append(case)
-            if case.expected.signals_at:
+            if case.expected.signals_at or case.expected.variables_at:
                 signalled.append(case)
         for case in signalled:
             self._signal(case.expected, started[case.name])
@@ -152,6 +158,9 @@ class Conformance:
         self._stack.call("POST", f"/api/executions/{execution_id}/cancel", {})
 
     def _signal(self, expected: Expected, execution_id: str) -> None:
+        for step, variables in expected.variables_at.items():
+            eventually(lambda: self._events(execution_id, e.WAIT_STARTED, step), PATIENCE)  # noqa: B023
+            self._stack.call("POST", f"/api/vars/{execution_id}", {"variables": variables})
         for step, signals in expected.signals_at.items():
             eventually(lambda: self._events(execution_id, e.ISSUED, step), PATIENCE)  # noqa: B023
             for name, data in signals.items():

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from jsonschema.validators import validator_for
 
-from .names import EventName, Outcome, Scope
+from .names import EventName, Outcome, Scope, parted
 from .playbook import Arc, Loop, Playbook, Step
 from .template import OutOfReach, Unrenderable, asks_how_it_ended, holds, render
 
@@ -101,6 +101,9 @@ class Execution:
         self.status: Status = "running"
         self.error: Mapping[str, Any] | None = None
         self.ctx: dict[str, Any] = {}
+        self.variables: dict[str, Any] = {}
+        # when those of them expire that do
+        self.expiries: dict[str, int] = {}
         self.outcomes: dict[str, Outcome] = {}
         # how often each step has begun
         self.runs: Counter[str] = Counter()
@@ -134,7 +137,8 @@ class Execution:
         secrets = {name: dict.fromkeys(fields, MASK) for name, fields in self.playbook.keychain.items()}
         # a compensation sees the run that it undoes
         undone = dict(self._done[-1:]) if self._undoing else {}
-        return Scope(self.execution_id, self.workload, dict(self.ctx), {**self.outcomes, **undone}, secrets)
+        outcomes, variables = {**self.outcomes, **undone}, dict(self.variables)
+        return Scope(self.execution_id, self.workload, dict(self.ctx), outcomes, secrets, variables)
 
     @property
     def is_undoing(self) -> bool:
@@ -199,8 +203,11 @@ class Execution:
         return self._then(lambda: self._finish(step, generation, outcome, "loop.failed"))
 
     def write(self, values: Mapping[str, Any]) -> None:
-        """Rules of an item that is over have set this in ctx."""
-        self.ctx |= values
+        """This was set: in ctx, or as variables."""
+        in_ctx, variables = parted(values)
+        self.ctx |= in_ctx
+        self.variables |= variables
+        self.expiries = {name: at for name, at in self.expiries.items() if name not in variables}
 
     def cancel(self) -> None:
         if self.status == "running":
@@ -465,13 +472,13 @@ class Execution:
 
     def _finish(self, name: str, generation: int, outcome: Outcome, event: str) -> None:
         self._running.discard((name, generation))
-        self.ctx |= outcome.set
+        self.write(outcome.set)
         self.outcomes[name] = outcome
         step = self.playbook.steps[name]
         if self._undoing is None:
             self._note(step, outcome)
             if outcome.status == "ok":
-                self.ctx |= self._assignments(step.set, step, outcome, event)
+                self.write(self._assignments(step.set, step, outcome, event))
         self._route(step, outcome, event)
 
     def _route(self, step: Step, outcome: Outcome, event: str) -> None:
@@ -489,7 +496,7 @@ class Execution:
                 raise _Ends({"code": "routing.no_match", "step": step.name})
             self.last = step.name
         for arc in taken:
-            self.ctx |= self._assignments(arc.set, step, outcome, event)
+            self.write(self._assignments(arc.set, step, outcome, event))
         # two arcs to one step are one way there
         for target in dict.fromkeys(arc.target for arc in taken):
             self._arrive(step.name, target)

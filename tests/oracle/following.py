@@ -27,6 +27,8 @@ class Entry(Protocol):
     @property
     def seq(self) -> int: ...
     @property
+    def at(self) -> int: ...
+    @property
     def cause(self) -> int | None: ...
     @property
     def step(self) -> str | None: ...
@@ -102,6 +104,8 @@ class _Follower:
         self._waits: dict[str, _Wait] = {}
         self._signals: list[tuple[str, Any]] = []
         self._waits_ended: list[str] = []
+        # since when time stands still, if it is paused
+        self._paused_at: int | None = None
         self._seen: set[Key] = set()
         # the step that is one too many
         self._budget_of: str | None = None
@@ -116,6 +120,7 @@ class _Follower:
                 continue
             skipped, was_undoing = len(self._execution.skipped), self._execution.is_undoing
             self._waits_ended = []
+            self._expire(fact)
             begun = self._take(fact)
             self._compare_waits(fact, decided)
             if not was_undoing and self._over_budget(fact, decided, begun):
@@ -152,6 +157,8 @@ class _Follower:
             refs = {name: self._read(ref) for name, ref in (payload.get("ctx_refs") or NOTHING).items()}
             ctx = {**payload["ctx"], **refs}
             done = [self._noted(run) for run in payload.get("compensable") or ()]
+            for name, variable in (payload.get("variables") or NOTHING).items():
+                self._set_variables({name: variable["value"]}, variable["expires_at"], fact.at)
             return self._execution.go_on(payload["begins"], payload["waiting"], ctx, payload.get("last"), done)
         if "quarantined" in fact.payload or fact.type == "execution.retried":
             raise Unclear("it could not be decided")
@@ -163,6 +170,15 @@ class _Follower:
         if fact.type == "parent.failed":
             return [] if self._execution.is_undoing else self._execution.fail({"code": "execution.parent_failed"})
         if fact.type in ("execution.paused", "execution.resumed"):
+            self._stand_still(fact)
+            return []
+        if fact.type == "variables.set":
+            self._set_variables(fact.payload["variables"], fact.payload.get("expires_at"), fact.at)
+            return []
+        if fact.type == "variables.deleted":
+            for name in fact.payload["names"]:
+                self._execution.variables.pop(name, None)
+                self._execution.expiries.pop(name, None)
             return []
         if fact.type == "signal.received":
             self._signals.append((fact.payload["signal"], fact.payload.get("data")))
@@ -177,6 +193,27 @@ class _Follower:
         if fact.type == "timer.fired" and fact.payload["timer"].endswith("!deadline"):
             return self._step_timed_out(fact, key)
         return self._happened(fact, key)
+
+    def _set_variables(self, values: Mapping[str, Any], expires_at: int | None, at: int) -> None:
+        self._execution.write({f"vars.{name}": value for name, value in values.items()})
+        if expires_at is not None:
+            # of one that is set while time stands still, what is left begins when it goes on
+            since = at if self._paused_at is None else self._paused_at
+            self._execution.expiries |= dict.fromkeys(values, expires_at - (at - since))
+
+    def _expire(self, fact: Entry) -> None:
+        if self._paused_at is not None:
+            return
+        for name in [name for name, expires_at in self._execution.expiries.items() if fact.at >= expires_at]:
+            del self._execution.expiries[name]
+            del self._execution.variables[name]
+
+    def _stand_still(self, fact: Entry) -> None:
+        if fact.type == "execution.paused":
+            self._paused_at = fact.at
+        elif self._paused_at is not None:
+            passed, self._paused_at = fact.at - self._paused_at, None
+            self._execution.expiries = {name: at + passed for name, at in self._execution.expiries.items()}
 
     def _reuse(self, fact: Entry) -> None:
         step = fact.step or ""
@@ -469,6 +506,11 @@ class _Follower:
         for name, value in (scope.get("ctx") or {}).items():
             if name not in ctx or ctx[name] != value:
                 raise Differs(f"{_at(fact)}: {issued.command_id} sees ctx.{name} = {value}, not {ctx.get(name)}")
+        variables = begun.scope.variables
+        for name, value in (scope.get("vars") or {}).items():
+            if name not in variables or variables[name] != value:
+                seen = f"vars.{name} = {value}, not {variables.get(name)}"
+                raise Differs(f"{_at(fact)}: {issued.command_id} sees {seen}")
         if issued.payload["kind"] != "step":
             return
         self._compare_limits(fact, issued, begun)

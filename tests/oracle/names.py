@@ -110,6 +110,14 @@ class Envelope(_Data):
         return {"status": self._outcome.status, "data": super().whole(), "error": self._outcome.error}
 
 
+def parted(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is set, in ctx and as variables, which have `vars.` before their names."""
+    parts: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
+    for name, value in values.items():
+        parts[name.startswith("vars.")][name.removeprefix("vars.")] = value
+    return parts
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """What an execution is as a template sees it, at one moment."""
@@ -120,12 +128,16 @@ class Scope:
     outcomes: Mapping[str, Outcome]
     # entry -> its fields, as they are seen in what comes back
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def names(self, *, fetches: bool, **more: Any) -> dict[str, Any]:
-        """The nearer hides the farther: `more`, the iteration, steps, ctx, workload."""
+        """The nearer hides the farther: `more`, the iteration, steps, ctx, workload, and all of these the variables."""
         steps = {name: StepResult(outcome, fetches) for name, outcome in self.outcomes.items()}
         layers = {**self.workload, **self.ctx, **steps, **(more.get("iter") or {}), **(more.pop("labels", None) or {})}
-        older: dict[str, Any] = {"job": dict.fromkeys(("uuid", "id", "execution_id"), self.execution_id)}
+        older: dict[str, Any] = {
+            "vars": self.variables,
+            "job": dict.fromkeys(("uuid", "id", "execution_id"), self.execution_id),
+        }
         if (output := more.get("output")) is not None:
             older["result"] = output.field("data")
         free = {**older, **{name: value for name, value in layers.items() if name not in RESERVED}}

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .names import RESERVED, Outcome, Scope
+from .names import RESERVED, Outcome, Scope, parted
 from .playbook import PREVIOUS, Rule, Step, Task
 from .template import Unrenderable, holds, render
 
@@ -126,7 +126,10 @@ class Run:
         self._collected = {**self._collected, how.name: after}
 
     def _names(self, task: Task, attempt: int, outcome: Outcome | None = None) -> dict[str, Any]:
-        scope = replace(self._scope, ctx={**self._scope.ctx, **self._set})
+        in_ctx, variables = parted(self._set)
+        scope = replace(
+            self._scope, ctx={**self._scope.ctx, **in_ctx}, variables={**self._scope.variables, **variables}
+        )
         more = {
             "labels": {**self._collected, **self._results},
             "iter": self._iter,
@@ -174,9 +177,9 @@ class Run:
             raise _Failed(_beside(outcome, error)) from error
         for key, value in values.items():
             scope, _, name = key.partition(".")
-            place = {"ctx": self._set, "step": self._local, "iter": self._iter}[scope]
+            place = {"ctx": self._set, "vars": self._set, "step": self._local, "iter": self._iter}[scope]
             assert place is not None
-            place[name] = value
+            place[key if scope == "vars" else name] = value
 
     def _target(self, rule: Rule, index: int) -> int:
         if rule.to in PREVIOUS:

@@ -302,3 +302,43 @@ def test_a_command_that_is_counted_under_another_key_or_not_at_all_is_found() ->
         changed = replace(issued, payload={**issued.payload, "limits": other})
         with pytest.raises(Differs, match="b#1 is limited by"):
             follow(playbook, {}, [changed if event is issued else event for event in run.log], lambda ref: None)
+
+
+VARIABLES = """
+    - {step: a, tool: {kind: noop}, set: {vars.x: 5}, next: {arcs: [{step: b, when: "{{ vars.by_user == 1 }}"}]}}
+    - {step: b, tool: {kind: python, input: {x: "{{ vars.x }}"}, code: "result = x"}}
+    """
+
+
+def test_a_step_that_sees_other_variables_is_found() -> None:
+    run = Run(VARIABLES)
+    run.fact("variables.set", payload={"variables": {"by_user": 1}, "type": "user_defined"})
+    run.done("a")
+    run.done("b", 5)
+    playbook = read(HEAD + "workflow:\n" + dedent(VARIABLES))
+    ours = follow(playbook, {}, run.log, lambda ref: None)
+    assert (ours.status, ours.variables) == ("completed", {"by_user": 1, "x": 5})
+    (issued,) = run.issued("b")
+    other = replace(issued, payload={**issued.payload, "scope": {"ctx": {}, "steps": {}, "vars": {"x": 6}}})
+    with pytest.raises(Differs, match=r"b#1 sees vars\.x = 6, not 5"):
+        follow(playbook, {}, [other if event is issued else event for event in run.log], lambda ref: None)
+
+
+@pytest.mark.parametrize("paused", [0, 500, 5000])
+@pytest.mark.parametrize("waited", [0, 990, 1010])
+def test_it_agrees_with_the_engine_on_what_has_expired(paused: int, waited: int) -> None:
+    run = Run("- {step: a, tool: {kind: noop}, set: {ctx.seen: '{{ vars }}'}}\n")
+    payload = {"variables": {"x": 1}, "type": "user_defined", "expires_at": run.now + 1000}
+    run.fact("variables.set", payload=payload)
+    run.fact("execution.paused", payload={})
+    run.now += paused
+    payload = {"variables": {"y": 2}, "type": "user_defined", "expires_at": run.now + 1000}
+    run.fact("variables.set", payload=payload)
+    run.fact("execution.resumed", payload={})
+    run.now += waited
+    run.done("a")
+    assert run.state.variables.keys() == (set() if waited > 1000 else {"x", "y"})
+    playbook = read(HEAD + "workflow:\n- {step: a, tool: {kind: noop}, set: {ctx.seen: '{{ vars }}'}}\n")
+    ours = follow(playbook, {}, run.log, lambda ref: None)
+    assert ours.variables == {name: it.value for name, it in run.state.variables.items()}
+    assert ours.ctx == run.state.ctx

@@ -179,7 +179,7 @@ class Page:
         yield from ("What `event.name` can be, in `when` of [arcs](#object-arc).", "")
         yield from self._table(names["events"], "event.name: {}", grammar.EVENT_NAMES, r"event\.name[^}}]*'{}'")
         yield from self._group("Names in templates")
-        yield from self._table(names["names"], "name: {}", scope.RESERVED, r"(?<![\w.'\"]){}\b")
+        yield from self._table(names["names"], "name: {}", {*scope.RESERVED, scope.VARIABLES}, r"(?<![\w.'\"]){}\b")
         yield from (_NAMES_OF_STEPS, "")
         yield from self._table(names["steps"], "", names["steps"], _OF_STEP)
         yield from ("These are fields of `output`:", "")

@@ -125,6 +125,7 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
             stages=expected.stages,
             frames=expected.frames,
             results=results,
+            variables=expected.variables,
             now=now,
         ),
     )

@@ -35,6 +35,7 @@ from .commands import (
     stack,
     test,
     trigger,
+    variables,
 )
 from .input_help import RunCommand
 from .output import reflowed
@@ -90,6 +91,7 @@ app.command()(control.pause)
 app.command()(control.resume)
 app.command()(control.signal)
 app.command()(control.approve)
+app.command("vars")(variables.variables)
 app.command()(restart.restart)
 app.command()(replay.replay)
 app.command()(replay.rebuild)

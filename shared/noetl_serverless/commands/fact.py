@@ -11,6 +11,7 @@ from ..engine.error import bounded
 from ..engine.events import Event
 from ..engine.limits import size_of
 from ..engine.state import Command, split_token_key
+from ..engine.variables import PREFIX
 from ..errors import InvalidRequest
 from ..playbook.values import InvalidValue, stored
 from ..protocol import ChildRequest, Outcome, WaitRequest
@@ -161,7 +162,9 @@ def _set(outcome: Outcome) -> dict[str, Any]:
     refs: dict[str, Any] = _stored(e.SET_REFS, outcome.set_refs)
     if duplicates := kept.keys() & refs.keys():
         raise InvalidRequest(f"`set.{min(duplicates)}` is given both as a value and by reference")
-    for ref in refs.values():
+    for name, ref in refs.items():
+        if name.startswith(PREFIX):
+            raise InvalidRequest(f"`set_refs.{name}`: a variable cannot be set by reference")
         executions_of(ref)
     both = {**kept, **refs}
     for name, value in both.items():

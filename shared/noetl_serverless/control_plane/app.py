@@ -30,6 +30,7 @@ from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
 from ..store.triggers import Triggers
+from ..store.variables import StoredVariables
 from ..store.view_queries import ViewQueries
 from ..telemetry.http import EXCEPTION_HANDLERS, middleware
 from ..telemetry.probes import probe_routes
@@ -101,6 +102,7 @@ def create_app(
         trigger_sources=frozenset(trigger_sources),
         trigger_starts=TriggerStarts(triggers, orchestrator, now),
         executions=History(database, archive),
+        variables=StoredVariables(database),
         replays=ArchivedReplays(database, archive),
         archives=archives,
         results=stored,

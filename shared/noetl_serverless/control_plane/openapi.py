@@ -49,13 +49,14 @@ MAY_NOT_FIND = (
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = (
     *("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined"),
-    *("pauseExecution", "resumeExecution"),
+    *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables"),
     *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
 )
 # operations that take a playbook, or its input
 MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")
 TAGS = {
     "executions": "Start, watch and stop executions.",
+    "variables": "Set and read variables of executions.",
     "quarantine": "Inspect and resolve executions that the engine could not continue.",
     "replay": "Rebuild executions from their logs.",
     "results": "Read results of loops and results in the result store.",

@@ -19,6 +19,7 @@ from ..store.keychain import Keychain
 from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.triggers import Triggers
+from ..store.variables import StoredVariables
 from ..store.view_queries import ViewQueries
 from .callback_tokens import CallbackTokens
 from .scripts import ScriptReader
@@ -45,6 +46,7 @@ class Services:
     # what triggers of messages and objects may listen to: nats, s3, ...
     trigger_sources: frozenset[str]
     executions: History
+    variables: StoredVariables
     replays: ArchivedReplays
     archives: Archives
     # created when a result is first needed

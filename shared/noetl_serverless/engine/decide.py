@@ -25,9 +25,10 @@ from .events import Event
 from .evolve import apply, evolve, outcome_of
 from .ids import execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
-from .limits import DecisionTooLarge, check_ctx, check_set
+from .limits import DecisionTooLarge, check_ctx, check_set, check_variables
 from .result_check import ResultCheck, check_result
 from .state import State, split_token_key, token_key
+from .variables import values_of
 
 SKIPPED = "step.skipped"
 # names of events after which only arcs that handle failures are taken
@@ -74,6 +75,10 @@ def reason_to_ignore(state: State, fact: Event) -> str | None:
         return "the timer is not set"
     if fact.type == e.SIGNAL_RECEIVED and fact.payload.get("id") in state.signal_ids:
         return "the signal was received before"
+    if fact.type == e.VARIABLES_SET and fact.payload.get("id") in state.variable_ids:
+        return "the variables were set before"
+    if fact.type == e.VARIABLES_DELETED and state.variables.keys().isdisjoint(fact.payload["names"]):
+        return "there are no such variables"
     if fact.type == e.PAUSED and state.paused is not None:
         return "it is paused already"
     if fact.type == e.RESUMED and state.paused is None:
@@ -89,7 +94,7 @@ class Decider(Decision):
     def decide(self) -> None:
         """Raises DecisionTooLarge."""
         sets = self.state.compensating is None and self.fact.payload.keys() & {"set", e.SET_REFS}
-        if not sets or self._is_ctx_within_limits():
+        if not sets or self._is_set_within_limits():
             DECIDE[self.fact.type](self)
             self.run_pending()
         self._go_on()
@@ -263,10 +268,12 @@ class Decider(Decision):
         payload = self.fact.payload
         return {**outcome_of(self.fact), "meta": payload.get("meta", {}), **payload.get("extra", {})}
 
-    def _is_ctx_within_limits(self) -> bool:
-        """Whether ctx is within its bounds with what tasks have set; if not, the execution fails."""
+    def _is_set_within_limits(self) -> bool:
+        """Whether ctx and the variables are within their bounds with what tasks have set; if not, the execution
+        fails."""
         try:
             check_ctx({**self.state.ctx, **self.state.ctx_refs})
+            check_variables(values_of(self.state.variables))
         except InvalidValue as error:
             self.fail(error_of(error), self.fact.step)
         return not self._failed
@@ -300,7 +307,8 @@ class Decider(Decision):
             arcs = self._choose(step, event, output, assigned)
             if assigned:
                 ctx = {**self.state.ctx, **self.state.ctx_refs}
-                self.size.add_bytes(check_set(ctx, {**assigned.values, **assigned.refs}), step.name)
+                size = check_set(ctx, {**assigned.values, **assigned.refs}, self.state.variables)
+                self.size.add_bytes(size, step.name)
         except (TemplateError, InvalidValue) as error:
             self.fail(error_of(error, output if event in FAILURES else None), step.name)
             return

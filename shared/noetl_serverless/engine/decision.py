@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from ..playbook.plan import Assignment, Plan, Step
@@ -19,6 +20,7 @@ from .ids import command_id
 from .limiting import limits_of
 from .limits import DecisionSize, check_scope
 from .state import State, Suspended, split_token_key
+from .variables import PREFIX, split, values_of
 
 
 class Decision(ABC):
@@ -96,7 +98,7 @@ class Decision(ABC):
 
     def add_route(self, route: dict[str, Any]) -> None:
         """Fold a route; the next event carries it."""
-        apply_route(self.state, route)
+        apply_route(self.state, route, self.fact.at)
         self._routes.append(route)
 
     def affords(self, step: str) -> bool:
@@ -185,11 +187,15 @@ class Decision(ABC):
     ) -> Scope:
         """`assigned`: what is set and not in the state yet."""
         state = self.state
-        ctx, refs = assigned.merged_into(state.ctx, state.ctx_refs) if assigned else (state.ctx, state.ctx_refs)
+        ctx, refs, set_now = state.ctx, state.ctx_refs, None
+        if assigned:
+            in_ctx, set_now = split(assigned.values)
+            ctx, refs = SetValues(dict(in_ctx), assigned.refs).merged_into(ctx, refs)
         return build_scope(
             workload=state.workload,
             ctx=ctx,
             ctx_refs=refs,
+            variables=self.variables(set_now or {}),
             steps=self._outcomes,
             loops=self.plan.loops,
             execution_id=state.execution_id,
@@ -199,6 +205,10 @@ class Decision(ABC):
             meter=self.size.meter,
             event={"name": EventName(event), "step": self.fact.step} if event else None,
         )
+
+    def variables(self, set_now: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The values of variables by name. `set_now`: what is set and not in the state yet."""
+        return {**values_of(self.state.variables), **set_now} if self.state.variables or set_now else {}
 
     @property
     def _outcomes(self) -> dict[str, Any]:
@@ -213,6 +223,10 @@ class Decision(ABC):
         self.size.add_work(len(assignments), step.name)
         assigned = SetValues()
         for assignment in assignments:
+            if assignment.scope == "vars":
+                # of a variable, readers over REST see the value
+                assigned.update(SetValues({f"{PREFIX}{assignment.key}": render_tree(assignment.value, scope)}))
+                continue
             ref = assignment.value.reference(scope) if isinstance(assignment.value, Template) else None
             if ref is None:
                 assigned.update(SetValues({assignment.key: render_tree(assignment.value, scope)}))
@@ -247,7 +261,13 @@ class Decision(ABC):
         scope = {"ctx": values, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
         if ctx_refs := dict(refs) if keys is None else {key: refs[key] for key in sorted(keys) if key in refs}:
             scope[e.CTX_REFS] = ctx_refs
+        if "vars" in step.reads and (variables := self._variables_of(step)):
+            scope["vars"] = variables
         return scope
+
+    def _variables_of(self, step: Step) -> dict[str, Any]:
+        names, variables = step.reads["vars"], values_of(self.state.variables)
+        return variables if names is None else {name: variables[name] for name in sorted(names) if name in variables}
 
 
 def _ended_loop(event: str | None, output: dict[str, Any]) -> dict[str, Any] | None:

@@ -6,8 +6,8 @@ in the order of cause and effect, ties by name. Each entry's SHA-256 is chained 
 
 Of an HTTP response, the headers and the elapsed time do not count. Of an error, the kind, the code and the place count,
 not the text. Of a failed execution only what led to the failure counts, and of a failed loop only that it failed: how
-far other branches and items had come is chance. The raw digest, in contrast, is a chain over every event as it was
-written.
+far other branches and items had come is chance. What users set as variables counts by what it leads to. The raw digest,
+in contrast, is a chain over every event as it was written.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from .events import Event
 from .evolve import outcome_of
 from .replay import logical_order
 from .upcast import UPCASTERS
+from .variables import PREFIX
 
 CANONICAL = "c1:"
 RAW = "r1:"
@@ -220,7 +221,8 @@ class CanonicalLog:
     def _restart(self, payload: Mapping[str, Any]) -> None:
         ctx_refs = payload.get(e.CTX_REFS, {})
         refs = {name: _reference(ref) for name, ref in ctx_refs.items()}
-        self.origin = {**self.origin, "ctx": {**payload.get("ctx", {}), **refs}}
+        variables = {f"{PREFIX}{name}": it["value"] for name, it in payload.get("variables", {}).items()}
+        self.origin = {**self.origin, "ctx": {**payload.get("ctx", {}), **refs, **variables}}
         for target, sources in payload["waiting"].items():
             self._arrivals[target] = [self._reused[source] for source in sources if source in self._reused]
 

@@ -27,6 +27,9 @@ PAUSED = "execution.paused"
 RESUMED = "execution.resumed"
 # data for a wait of the execution, by the name of a signal
 SIGNAL_RECEIVED = "signal.received"
+# by a user; what steps set is in their routes and reports
+VARIABLES_SET = "variables.set"
+VARIABLES_DELETED = "variables.deleted"
 CANCELLED = "execution.cancelled"
 # the execution that it is a part of has failed, or the time of its step there is over: what it has done is undone
 PARENT_FAILED = "parent.failed"
@@ -47,7 +50,7 @@ RESTARTED = "execution.restarted"
 REPORTS = frozenset({CALL_DONE, CALL_ERROR, CALL_DEFERRED, CALL_PARKED, FRAME_COMMITTED})
 FACTS = REPORTS | {
     *(STARTED, TIMER_FIRED, CHILD_ENDED, SIGNAL_RECEIVED, PAUSED, RESUMED, CANCELLED, PARENT_FAILED, RETRIED, DROPPED),
-    *(REUSED, LOOP_REUSED, FRAME_REUSED, RESTARTED),
+    *(REUSED, LOOP_REUSED, FRAME_REUSED, RESTARTED, VARIABLES_SET, VARIABLES_DELETED),
 }
 # the results of a range of a loop's items
 FRAMES = frozenset({FRAME_COMMITTED, FRAME_REUSED})
@@ -78,8 +81,8 @@ DECISIONS = frozenset(
 # events of which the release before knows nothing: it must not fold them
 NEWER = frozenset(
     {
-        *(SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED),
-        *(PARENT_FAILED, COMPENSATION_STARTED, STEP_STOPPED),
+        *(SIGNAL_RECEIVED, WAIT_STARTED, WAIT_ENDED, PAUSED, RESUMED, PARENT_FAILED),
+        *(COMPENSATION_STARTED, STEP_STOPPED, VARIABLES_SET, VARIABLES_DELETED),
     }
 )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..limits import LOOP_INLINE_BYTES, SIGNAL_IDS
+from ..limits import LOOP_INLINE_BYTES, SIGNAL_IDS, VARIABLE_IDS
 from . import events as e
 from .budget import record_spent
 from .events import Event
@@ -25,6 +25,7 @@ from .state import (
     split_token_key,
     token_key,
 )
+from .variables import Variable, after_pause, unexpired, with_values, without
 
 
 def evolve(state: State, event: Event) -> State:
@@ -41,21 +42,23 @@ def apply(state: State, event: Event) -> None:
     # an event that comes too late for an ended execution stays in the log and changes nothing
     if state.ended and not (state.quarantined and event.type in (e.RETRIED, e.CANCELLED)):
         return
+    if state.next_expiry is not None and event.at >= state.next_expiry and state.paused is None:
+        state.keep_variables(unexpired(state.variables, event.at))
     if e.IGNORED in event.payload:
         return
     for route in event.payload.get("routes", ()):
-        apply_route(state, route)
+        apply_route(state, route, event.at)
     APPLY[event.type](state, event)
 
 
-def apply_route(state: State, route: dict[str, Any]) -> None:
+def apply_route(state: State, route: dict[str, Any], at: int) -> None:
     """A step has ended: remove its token, apply its `set`, and add an arrival to the steps its arcs lead to."""
     step: str = route["step"]
     key = token_key(step, route["generation"])
     state.tokens.pop(key, None)
     if state.timers:
         state.timers.pop(e.step_deadline(key), None)
-    state.assign(route.get("set", {}), route.get(e.SET_REFS, {}))
+    state.assign(route.get("set", {}), route.get(e.SET_REFS, {}), at, step)
     if route.get("unmatched") and step in state.outcomes:
         state.outcomes[step] = {**state.outcomes[step], "unmatched": True}
     if (noted := route.get("compensable")) is not None:
@@ -128,6 +131,8 @@ def _restarted(state: State, event: Event) -> None:
         Compensable(run["step"], run["generation"], run.get("outcome") or state.outcomes[run["step"]])
         for run in payload.get("compensable", ())
     )
+    if variables := payload.get("variables"):
+        state.keep_variables({name: Variable(**value) for name, value in variables.items()})
 
 
 def _begin(state: State, step: str, generation: int, phase: Any) -> None:
@@ -180,7 +185,7 @@ def assign(state: State, event: Event) -> None:
         values = {name: value for name, value in values.items() if name in last}
         refs = {name: ref for name, ref in refs.items() if name in last}
         state.writers[key] = {**earlier, **last}
-    state.assign(values, refs)
+    state.assign(values, refs, event.at, event.step)
 
 
 def _finished(state: State, event: Event) -> None:
@@ -312,7 +317,21 @@ def _paused(state: State, event: Event) -> None:
 
 
 def _resumed(state: State, event: Event) -> None:
+    if state.paused is not None and state.next_expiry is not None:
+        state.keep_variables(after_pause(state.variables, state.paused.at, event.at))
     state.paused = None
+
+
+def _variables_set(state: State, event: Event) -> None:
+    payload = event.payload
+    given = (payload["variables"], event.at, payload["type"], payload.get("source_step"), payload.get("expires_at"))
+    state.keep_variables(with_values(state.variables, *given))
+    if (id := payload.get("id")) is not None:
+        state.variable_ids = (*state.variable_ids[1 - VARIABLE_IDS :], id)
+
+
+def _variables_deleted(state: State, event: Event) -> None:
+    state.keep_variables(without(state.variables, frozenset(event.payload["names"])))
 
 
 def _signal_received(state: State, event: Event) -> None:
@@ -490,7 +509,8 @@ def _ended(state: State, event: Event) -> None:
         container.clear()
     state.signals = ()
     state.signal_ids = ()
-    state.paused = None
+    state.variable_ids = ()
+    _resumed(state, event)
     state.compensable = ()
     state.compensating = None
 
@@ -513,6 +533,8 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.TIMER_FIRED: _unchanged,
     e.CHILD_ENDED: _child_ended,
     e.SIGNAL_RECEIVED: _signal_received,
+    e.VARIABLES_SET: _variables_set,
+    e.VARIABLES_DELETED: _variables_deleted,
     e.PAUSED: _paused,
     e.RESUMED: _resumed,
     e.CANCELLED: _ended,

@@ -11,6 +11,7 @@ import orjson
 from .. import limits
 from ..playbook.bounds import WorkMeter
 from ..playbook.values import InvalidValue
+from .variables import Variables, place_of, split, values_of
 
 
 def size_of(value: Any) -> int:
@@ -69,17 +70,20 @@ class DecisionSize:
             raise DecisionTooLarge(f"{limits.DECISION_BYTES} bytes", step)
 
 
-def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any]) -> int:
-    """Check `values` before they are set in `ctx`; returns their bytes. Raises InvalidValue. In both, a value by
-    reference is represented by its reference."""
+def check_set(ctx: Mapping[str, Any], values: Mapping[str, Any], variables: Variables | None = None) -> int:
+    """Check `values` before they are set in `ctx`, or among the `variables`; returns their bytes. Raises InvalidValue.
+    In ctx, a value by reference is represented by its reference."""
     if not values:
         return 0
     sizes = {name: size_of(value) for name, value in values.items()}
     for name, size in sizes.items():
-        _check(f"ctx.{name}", size, limits.SET_VALUE_BYTES)
+        _check(place_of(name), size, limits.SET_VALUE_BYTES)
     total = sum(sizes.values())
     _check("what one step sets", total, limits.SET_BYTES)
-    check_ctx({**ctx, **values})
+    in_ctx, named = split(values)
+    check_ctx({**ctx, **in_ctx})
+    if named:
+        check_variables({**values_of(variables or {}), **named})
     return total
 
 
@@ -88,6 +92,19 @@ def check_ctx(ctx: Mapping[str, Any]) -> None:
     # most are far below the limit and need not be serialized each time
     if len(ctx) > limits.CTX_BYTES // limits.SET_VALUE_BYTES:
         _check("ctx", size_of(ctx), limits.CTX_BYTES)
+
+
+def check_variables(values: Mapping[str, Any]) -> None:
+    """Raises InvalidValue. `values`: of all variables of the execution, by name."""
+    if not values:
+        return
+    if len(values) > limits.VARIABLES:
+        raise InvalidValue(f"the execution would have {len(values)} variables, more than {limits.VARIABLES}")
+    longest = limits.VARIABLE_NAME_CHARACTERS
+    if (name := next((name for name in values if len(name) > longest), None)) is not None:
+        raise InvalidValue(f"the name of the variable {name[:20]!r}... has more than {longest} characters")
+    if (size := size_of(values)) > limits.VARIABLES_BYTES:
+        raise InvalidValue(f"all variables together would have {size} bytes, more than {limits.VARIABLES_BYTES}")
 
 
 def check_scope(scope: Mapping[str, Any]) -> int:

@@ -79,7 +79,10 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
 
 def _shares_ctx(step: Step, loop: Loop, scope: dict[str, Any]) -> bool:
     """Whether all frames see ctx as it is now. In a parallel loop, items see nothing of what others set, which would be
-    a matter of chance; in a sequential one each sees what those before it have set."""
+    a matter of chance; in a sequential one each sees what those before it have set. Variables may change at any
+    time."""
+    if step.reads.get("vars") or "vars" in scope:
+        return loop.mode != "sequential"
     return bool(scope["ctx"]) if step.ctx_is_stable else loop.mode != "sequential"
 
 
@@ -168,7 +171,7 @@ def _frame_scope(decision: Decision, step: Step) -> tuple[dict[str, Any], int] |
     found = decision.checked_slice_of(step)
     if found is None:
         return None
-    scope = {name: found[0][name] for name in ("ctx", e.CTX_REFS) if name in found[0]}
+    scope = {name: found[0][name] for name in ("ctx", e.CTX_REFS, "vars") if name in found[0]}
     return scope, size_of(scope)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from .assigned import SetValues
 from .events import UNDECIDABLE
+from .variables import Variable, Variables, next_expiry, split, with_values
 
 # of a stored state: any release can go on with the first; the release before refuses the second
 FIRST_VERSION = 1
@@ -209,6 +210,10 @@ class State:
     signals: tuple[Signal, ...] = ()
     signal_ids: tuple[str, ...] = ()
     paused: Paused | None = None
+    # by name; when the first of them expires, in ms; and the ids of the last requests that had one
+    variables: Variables = field(default_factory=dict)
+    next_expiry: int | None = None
+    variable_ids: tuple[str, ...] = ()
     # in the order in which they ended
     compensable: tuple[Compensable, ...] = ()
     compensating: Compensating | None = None
@@ -240,7 +245,10 @@ class State:
     @property
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
-        parts = (self.waits, self.signals, self.signal_ids, self.paused, self.compensable, self.compensating)
+        parts = (
+            *(self.waits, self.signals, self.signal_ids, self.paused, self.compensable, self.compensating),
+            *(self.variables, self.variable_ids),
+        )
         return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
 
     @property
@@ -272,6 +280,9 @@ class State:
             signals=self.signals,
             signal_ids=self.signal_ids,
             paused=self.paused,
+            variables=self.variables,
+            next_expiry=self.next_expiry,
+            variable_ids=self.variable_ids,
             compensable=self.compensable,
             compensating=self.compensating,
             last=self.last,
@@ -282,12 +293,23 @@ class State:
             reused=dict(self.reused),
         )
 
-    def assign(self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]]) -> None:
-        """Apply what `set` assigns: values, and references to values."""
+    def assign(
+        self, values: Mapping[str, Any], refs: Mapping[str, dict[str, Any]], at: int = 0, step: str | None = None
+    ) -> None:
+        """Apply what `set` of a step assigns: values, and references to values."""
+        if not values and not refs:
+            return
+        values, variables = split(values)
+        if variables:
+            self.keep_variables(with_values(self.variables, variables, at, "step_result", step))
         if self.ctx_refs or refs:
             self.ctx, self.ctx_refs = SetValues(dict(values), dict(refs)).merged_into(self.ctx, self.ctx_refs)
         else:
             self.ctx.update(values)
+
+    def keep_variables(self, variables: Variables) -> None:
+        self.variables = variables
+        self.next_expiry = next_expiry(variables)
 
     def snapshot(self) -> dict[str, Any]:
         """The stored form of the state: all but the workload and empty parts. Its dataclasses become JSON objects.
@@ -327,6 +349,9 @@ class State:
         values["signal_ids"] = tuple(values.get("signal_ids", ()))
         if (paused := values.get("paused")) is not None:
             values["paused"] = Paused.restore(paused)
+        values["variables"] = {name: Variable(**value) for name, value in values.get("variables", {}).items()}
+        values["next_expiry"] = next_expiry(values["variables"])
+        values["variable_ids"] = tuple(values.get("variable_ids", ()))
         values["compensable"] = tuple(Compensable(**value) for value in values.get("compensable", ()))
         if (compensating := values.get("compensating")) is not None:
             values["compensating"] = Compensating.restore(compensating)
@@ -334,7 +359,7 @@ class State:
         return cls(workload=workload, **values)
 
 
-SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs", "writers"))
+SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs", "writers", "next_expiry"))
 # prefixes and status of a reference of ctx, and of the writers of a loop, in their stored form
 OF_CTX = "ctx."
 OF_LOOP = "loop."

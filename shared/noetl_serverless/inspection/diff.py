@@ -13,6 +13,7 @@ from ..engine.replay import logical_order
 from ..engine.state import token_key
 from ..playbook.plan import Plan
 from ..playbook.reads import Reads, merge
+from ..playbook.scope import VARIABLES
 from .changes import ABSENT, Change, arc_changes, parameter_changes, value_changes
 from .redecide import Divergence, Redecided, never_ran, redecide
 from .trace import StepRun, Trace, trace
@@ -163,7 +164,7 @@ class _Comparison:
         changes += self._workload(plan.reads)
         if was.loop is not None and now.loop is not None:
             changes += value_changes("loop items", _items(was.loop), _items(now.loop), was.generation)
-        for part in ("ctx", "steps"):
+        for part in ("ctx", VARIABLES, "steps"):
             changes += self._scope(part, was, now)
         return changes
 
@@ -185,7 +186,7 @@ class _Comparison:
             if part == "steps" and never_ran(one.get(name)) and never_ran(other.get(name)):
                 continue
             if (name in one and name in other) or self._read_by_both(was.step, part, name):
-                where = f"ctx.{name}" if ctx else name
+                where = name if part == "steps" else f"{part}.{name}"
                 found += value_changes(where, one.get(name, ABSENT), other.get(name, ABSENT), was.generation)
         return found
 
@@ -195,7 +196,7 @@ class _Comparison:
             if part == "steps":
                 if name not in reads:
                     return False
-            elif (keys := reads.get("ctx", frozenset())) is not None and name not in keys:
+            elif (keys := reads.get(part, frozenset())) is not None and name not in keys:
                 return False
         return True
 

@@ -38,6 +38,7 @@ class ExpectedProjections:
     commands: list[Row]
     # results that are in a store
     results: list[Row]
+    variables: list[Row]
 
 
 def document(
@@ -63,7 +64,7 @@ def document(
     }
 
 
-NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results")
+NAMES = ("execution", "steps", "stages", "frames", "loops", "commands", "results", "variables")
 
 
 def expected_projections(
@@ -81,6 +82,7 @@ def expected_projections(
         loops=_loops(state),
         commands=_commands(state, log),
         results=results_of(log),
+        variables=_variables(state),
     )
 
 
@@ -237,6 +239,21 @@ def _reports(log: Iterable[Event]) -> Iterator[tuple[str | None, Mapping[str, An
             yield event.step, event.payload
         elif kept.get("type") in e.REPORTS:
             yield kept["step"], kept["payload"]
+
+
+def _variables(state: State) -> list[Row]:
+    return [
+        {
+            "var_name": name,
+            "var_type": it.type,
+            "var_value": it.value,
+            "source_step": it.source_step,
+            "created_at": it.created_at,
+            "expires_at": it.expires_at,
+            "scope": "execution",
+        }
+        for name, it in sorted(state.variables.items())
+    ]
 
 
 def _of(event: Event) -> Row:

@@ -25,7 +25,7 @@ from .loop_items import RecordedItems
 
 PLACES = ("line", "column")
 ASSUMED = "no outcome was recorded; assumed to succeed without data"
-# the subject of the start, of a cancellation and of a signal, which need not be waited for
+# the subject of the start, of a cancellation, a signal and variables, which need not be waited for
 NO_SUBJECT = ""
 
 
@@ -273,7 +273,7 @@ def _subject(fact: Event) -> str:
             return str(fact.payload["timer"])
         case e.CHILD_ENDED:
             return str(fact.payload["execution_id"])
-        case e.STARTED | e.CANCELLED | e.SIGNAL_RECEIVED:
+        case e.STARTED | e.CANCELLED | e.SIGNAL_RECEIVED | e.VARIABLES_SET | e.VARIABLES_DELETED:
             return NO_SUBJECT
     return fact.command_id or ""
 

@@ -22,6 +22,7 @@ from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import Loop, State, token_key
 from ..engine.upcast import UPCASTERS
+from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.plan import Plan
@@ -58,8 +59,8 @@ class Reused:
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Restart:
     """`restart_from`: what has failed or was chosen; `again`: all steps that had begun and will run again, these among
-    them. `waiting`, `ctx`, `ctx_refs` and `last` as in the state; `initial_ctx`: what the first of the executions was
-    started with. `seq`: the last event of the log."""
+    them. `waiting`, `ctx`, `ctx_refs`, `variables` and `last` as in the state; `initial_ctx`: what the first of the
+    executions was started with. `seq`: the last event of the log."""
 
     execution_id: str
     path: str
@@ -74,6 +75,7 @@ class Restart:
     waiting: dict[str, list[str]]
     ctx: dict[str, Any]
     ctx_refs: dict[str, dict[str, Any]]
+    variables: Variables
     initial_ctx: dict[str, Any]
     last: str | None
     # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
@@ -174,6 +176,7 @@ class _Restarting:
             waiting=waiting,
             ctx=state.ctx,
             ctx_refs=state.ctx_refs,
+            variables=state.variables,
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             compensable=self._compensable(state),

@@ -8,12 +8,14 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine import events as e
 from ..engine.decide import reason_to_ignore
 from ..engine.events import Event
 from ..engine.state import State
+from ..engine.variables import VariableType, unexpired
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..playbook.plan import SHARED, Plan
 from ..ports import CatalogEntry, EventStore, ResultStore
@@ -51,6 +53,7 @@ from .reports import ReportBatch, Reports
 from .signals import check_signal, validated_signal
 from .start import Started, new_root, repeated_start, request_hash, validated_payload, with_schedule
 from .transition import Transition
+from .variables import check_variables_set, validated_variables
 
 if TYPE_CHECKING:
     from .restart import Restarted
@@ -280,6 +283,49 @@ class Orchestrator:
             check_signal(fact, state)
 
         return await self._change(execution_id, fact, checked)
+
+    async def set_variables(
+        self,
+        execution_id: str,
+        variables: Mapping[str, Any],
+        *,
+        type: VariableType = "user_defined",
+        source_step: str | None = None,
+        ttl: float | None = None,
+        id: str | None = None,
+        by: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Set variables of an execution, which expire `ttl` seconds from now, if they do. False if a request with this
+        `id` came before. Raises NotFound, InvalidRequest, and Conflict if it has ended or would have too many."""
+        at = self._clock()
+        optional: dict[str, Any] = {
+            "source_step": source_step,
+            "expires_at": None if ttl is None else at + round(ttl * 1000),
+            "id": id,
+            "by": dict(by) if by else None,
+        }
+        payload: dict[str, Any] = {"variables": validated_variables(variables), "type": type}
+        payload |= {key: value for key, value in optional.items() if value is not None}
+        fact = Event(e.VARIABLES_SET, at, payload=payload)
+        return await self._change(execution_id, fact, partial(check_variables_set, fact))
+
+    async def delete_variables(
+        self, execution_id: str, names: Sequence[str] | None = None, *, by: Mapping[str, Any] | None = None
+    ) -> list[str]:
+        """Delete variables of an execution, by default all that it has now; the names of those that it had. Raises
+        NotFound, and Conflict if it has ended."""
+        if names is None:
+            names = list((await self.state(execution_id)).variables)
+        payload = {"names": list(names), **({"by": dict(by)} if by else {})}
+        fact = Event(e.VARIABLES_DELETED, self._clock(), payload=payload)
+        deleted: list[str] = []
+
+        def find_deleted(state: State) -> None:
+            current = state.variables if state.paused else unexpired(state.variables, fact.at)
+            deleted[:] = [name for name in names if name in current]
+
+        await self._change(execution_id, fact, find_deleted)
+        return deleted
 
     async def pause(self, execution_id: str, reason: str = "", by: Mapping[str, Any] | None = None) -> bool:
         """Pause an execution and its sub-playbooks: what a worker has begun ends; nothing else is claimed, and no timer

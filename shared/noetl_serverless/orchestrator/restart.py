@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.limits import check_ctx
+from ..engine.variables import unexpired
 from ..errors import Conflict, InvalidRequest, ResultStoreUnavailable
 from ..inspection.restart import Restart
 from ..playbook.plan import Plan
@@ -91,11 +92,13 @@ def restart_transition(
             for kind, payload in ((e.LOOP_REUSED, opened), *((e.FRAME_REUSED, frame) for frame in loop.frames))
         )
     refs = {name: ref for name, ref in restart.ctx_refs.items() if name not in set_now}
+    variables = {name: asdict(variable) for name, variable in unexpired(restart.variables, at).items()}
     goes_on = {
         "begins": restart.begins,
         "waiting": restart.waiting,
         "ctx": _checked({**restart.ctx, **set_now}, refs),
         **({e.CTX_REFS: refs} if refs else {}),
+        **({"variables": variables} if variables else {}),
         **({"last": restart.last} if restart.last is not None else {}),
         **({"compensable": restart.compensable} if restart.compensable else {}),
         **({"timeout": timeout} if timeout is not None else {}),

@@ -20,6 +20,7 @@ from ..limits import WEIGHT
 from ..playbook.plan import Plan
 from ..records import ExecutionCommit, LoadedExecution
 from ..store.loaded_execution import quarantined_fact
+from ..store.projections import variable_changes
 
 # events between two snapshots: the most that a process has to fold when it loads an execution
 SNAPSHOT_EVERY_EVENTS = 32
@@ -228,6 +229,7 @@ class Transition:
         # an earlier release would fold these events otherwise; it leaves alone what has a snapshot of the newer version
         is_newer = self.execution.state.version > FIRST_VERSION
         is_misread = any(_sets_otherwise(event) or (not is_newer and _is_unknown(event)) for event in self.events)
+        is_misread |= not is_newer and self.state.variables is not self.execution.state.variables
         wants_snapshot = (
             row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or is_misread
         )
@@ -257,6 +259,7 @@ class Transition:
             quarantine=self.quarantine,
             drops=self.drops,
             pause=pause,
+            variables=variable_changes({} if row is not None else self.execution.state.variables, self.state.variables),
             reissued=self.reissued,
             frees=self._frees(),
         )

@@ -19,7 +19,7 @@ from .limit_keys import Limits
 from .plan import FRAME_MAX_ROWS, AdmitRule, Arc, Budget, Cursor, Loop, Plan, Step, Task
 from .python_names import EVERYTHING
 from .reads import Reads, merge
-from .scope import RESERVED
+from .scope import RESERVED, VARIABLES
 from .tasks import Tasks
 from .template import Template, Tree
 from .trees import KEYCHAIN, Trees, templates_in
@@ -59,7 +59,7 @@ class _Compiler:
         self.limits = Limits(playbook, self.trees)
         self.names = frozenset(step.step for step in playbook.workflow)
         # shared by all steps that read it
-        self.everything: Reads = dict.fromkeys(["workload", "ctx", *sorted(self.names)])
+        self.everything: Reads = dict.fromkeys(["workload", "ctx", VARIABLES, *sorted(self.names)])
         # several steps may run at once
         self.parallel = any(
             step.next and step.next.spec and step.next.spec.mode == "inclusive" for step in playbook.workflow
@@ -285,7 +285,8 @@ class _Compiler:
             return {name: None if parts is None or parts & _WHOLE else parts, **values}
         if name in local:
             return {}
-        return {"ctx": frozenset({name}), "workload": frozenset({name})}
+        values = {"ctx": frozenset({name}), "workload": frozenset({name})}
+        return {VARIABLES: parts, **values} if name == VARIABLES else values
 
 
 def _without_secrets(tree: Tree) -> tuple[Tree, dict[str, Tree]]:

@@ -79,7 +79,7 @@ EVENT_NAMES: Final = ("call.done", "call.error", "loop.done", "loop.failed", "st
 PREVIOUS: Final = frozenset({"previous", "prev", "_previous", "@previous"})
 
 ROOT_LEGACY: Final[Mapping[str, str]] = {
-    "vars": "put constants into 'workload', and set variables with 'set' in ctx",
+    "vars": "put constants into 'workload', and set variables with set: {vars.name: ...}",
     "steps": "the list of steps is called 'workflow'",
     "path": "the path belongs in 'metadata.path'",
     "name": "the name belongs in 'metadata.name'",
@@ -96,7 +96,7 @@ STEP_LEGACY: Final[Mapping[str, str]] = {
     "outcome": "use spec.policy.rules of the tool",
     "set_ctx": "use set: {ctx.name: ...}",
     "set_iter": "use set: {iter.name: ...} in a rule of the tool",
-    "vars": "use set: {ctx.name: ...}",
+    "vars": "use set: {vars.name: ...}, or set: {ctx.name: ...}",
     "save": "add a tool of kind postgres or duckdb that writes the data",
     "sink": "add a tool of kind postgres or duckdb that writes the data",
     "retry": "use a rule of the tool: spec.policy.rules with do: retry",

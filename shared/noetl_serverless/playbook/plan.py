@@ -27,7 +27,7 @@ POOL_PATTERN = "^[a-z][a-z0-9_]{0,19}$"
 class Assignment:
     """`scope.key: template`, as in `ctx.total`."""
 
-    scope: Literal["ctx", "iter", "step"]
+    scope: Literal["ctx", "vars", "iter", "step"]
     key: str
     value: Tree
 
@@ -193,7 +193,7 @@ class Step:
     on_no_match: Literal["complete", "quiet"]
     admit: tuple[AdmitRule, ...]
     # names the worker needs of each scope to run this step: a set of first path segments, None for all of it.
-    # Keys: "workload", "ctx", and every step name it reads
+    # Keys: "workload", "ctx", "vars", and every step name it reads
     reads: Mapping[str, frozenset[str] | None]
     # one of its tasks gives the worker back while a sub-playbook runs
     parks: bool

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from .python_body import is_body, names_bound_by, nodes_of_scope
 from .reads import Reads, merge
-from .scope import RESERVED
+from .scope import RESERVED, VARIABLES
 
 # both mean the whole input, as a dict
 INPUT_NAMES = ("input_data", "args")
@@ -62,7 +62,8 @@ def _reads_of(path: Keys, steps: Collection[str], labels: Collection[str]) -> Re
         return {first: None}
     if first in RESERVED:
         return {}
-    return {scope: frozenset({first}) for scope in ("workload", "ctx", "iter")}
+    values: Reads = {scope: frozenset({first}) for scope in ("workload", "ctx", "iter")}
+    return {**values, VARIABLES: frozenset(path[1:]) or None} if first == VARIABLES else values
 
 
 def _top_of(module: ast.Module) -> ast.AST:

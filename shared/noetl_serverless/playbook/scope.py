@@ -29,6 +29,9 @@ RESERVED: Final = frozenset(
     }
 )
 
+# variables of the execution. Not reserved: anything else of that name hides them, as in playbooks that are older
+VARIABLES: Final = "vars"
+
 # what a loop provides under iter in addition to the item
 LOOP_VARIABLES: Final = ("_index", "_first", "_last")
 
@@ -41,9 +44,12 @@ def older_names(*, with_output: bool) -> tuple[str, ...]:
 
 class Scope(Mapping[str, Any]):
     """Names by precedence: reserved names, `input`, `extra`, keys of `iter`, step names, keys of `ctx`, keys of
-    `workload`, older names."""
+    `workload`, `vars`, older names."""
 
-    __slots__ = ("_after_steps", "_before_steps", "_loops", "_reader", "_reserved", "_steps", "_views", "meter")
+    __slots__ = (
+        *("_after_steps", "_before_steps", "_loops", "_reader", "_reserved", "_steps", "_variables", "_views"),
+        "meter",
+    )
 
     def __init__(
         self,
@@ -54,8 +60,10 @@ class Scope(Mapping[str, Any]):
         reader: Reader,
         meter: WorkMeter | None = None,
         loops: Collection[str] = (),
+        variables: Mapping[str, Any] | None = None,
     ) -> None:
         """`meter` counts the work of rendering with this scope; `loops`: the names of the steps that are loops."""
+        self._variables = variables or {}
         self.meter = meter
         self._reserved = reserved
         self._before_steps = before_steps
@@ -96,9 +104,11 @@ class Scope(Mapping[str, Any]):
     def _layers(self) -> tuple[Collection[str], ...]:
         """The names that are not reserved."""
         older = older_names(with_output="output" in self._reserved)
-        return (*self._before_steps, self._steps, *self._after_steps, older)
+        return (*self._before_steps, self._steps, *self._after_steps, (VARIABLES,), older)
 
     def _older(self, name: str) -> Any:
+        if name == VARIABLES:
+            return self._variables
         if name == "job":
             return dict.fromkeys(("uuid", "id", "execution_id"), self._reserved["execution_id"])
         if name == "result" and "output" in self._reserved:
@@ -120,6 +130,7 @@ def build_scope(
     steps: Mapping[str, Mapping[str, Any]],
     loops: Collection[str],
     execution_id: str,
+    variables: Mapping[str, Any] | None = None,
     fetch: Fetch | None = None,
     iter: Mapping[str, Any] | None = None,
     loop: Mapping[str, Any] | None = None,
@@ -135,11 +146,11 @@ def build_scope(
     """The scope of one rendering.
 
     `ctx_refs` are references to further values of ctx, ignored for names that `ctx` has; `steps` maps a name to its
-    outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `output` is an outcome with
-    http, pg, py beside it or under "extra"; `task` holds the reserved names of the task that runs, `extra` further
-    names, such as those of the tasks before it; `input` is what the tool is given; `keychain` holds resolved entries,
-    by name. Without `fetch`, reading a value by reference raises NeedsFetch, except
-    for its extracted fields.
+    outcome {status, data | ref, error?}, `loops` are the names of the steps that are loops; `variables` are the values
+    of those of the execution; `output` is an outcome with http, pg, py beside it or under "extra"; `task` holds the
+    reserved names of the task that runs, `extra` further names, such as those of the tasks before it; `input` is what
+    the tool is given; `keychain` holds resolved entries, by name. Without `fetch`, reading a value by reference raises
+    NeedsFetch, except for its extracted fields.
     """
     reader = Reader(fetch)
     reserved = {**(task or {}), "workload": workload, "ctx": ctx, "execution_id": execution_id}
@@ -161,7 +172,7 @@ def build_scope(
     if event is not None:
         reserved["event"] = {**event, "name": EventName(event["name"])} if "name" in event else event
     before_steps = tuple(layer for layer in (input, extra, iter) if layer)
-    return Scope(reserved, before_steps, steps, (ctx, workload), reader, meter, loops)
+    return Scope(reserved, before_steps, steps, (ctx, workload), reader, meter, loops, variables)
 
 
 def read_names(reads: Reads, scope: Mapping[str, Any]) -> dict[str, Any]:

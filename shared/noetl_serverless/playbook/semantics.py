@@ -42,7 +42,8 @@ RESERVED_NAMES: Final = (
 # names with another meaning in templates, which then cannot read a step of that name
 HIDDEN_STEPS: Final = frozenset({"error", "event", "output"}) | set(GLOBALS)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_SCOPES: Final = ("ctx", "iter", "step")
+_SCOPES: Final = ("ctx", "vars", "iter", "step")
+_ENGINE_SCOPES: Final = ("ctx", "vars")
 # what templates read of any step, and what a step adds to the result of its last task
 _OF_RESULTS: Final = frozenset({"status", "error", "data", "result", "results", "failed_task", "_ref"})
 
@@ -150,12 +151,12 @@ class _Checker:
             self._usable(step.step, (*path, "step"), "step")
         self._loop(step, path)
         self._spec(step, path)
-        self._assignments(step.set, (*path, "set"), ("ctx",))
+        self._assignments(step.set, (*path, "set"), _ENGINE_SCOPES)
         if step.next is not None:
             for index, arc in enumerate(step.next.arcs):
                 here = (*path, "next", "arcs", index)
                 self._known_step(arc.step, (*here, "step"))
-                self._assignments(arc.set, (*here, "set"), ("ctx",))
+                self._assignments(arc.set, (*here, "set"), _ENGINE_SCOPES)
         self._tasks(step, path)
         if (undo := step.undo) is not None:
             here = (*path, "compensate")

@@ -81,7 +81,7 @@ class Trees:
 
     def assignments(self, values: Mapping[str, Any], path: Path) -> tuple[Assignment, ...]:
         return tuple(
-            Assignment(cast(Literal["ctx", "iter", "step"], scope), name, self.tree(value, (*path, key)))
+            Assignment(cast(Literal["ctx", "vars", "iter", "step"], scope), name, self.tree(value, (*path, key)))
             for key, value in values.items()
             for scope, _, name in [key.partition(".")]
         )

@@ -15,7 +15,7 @@ from .faults import Faults, did_you_mean
 from .input_form import input_form
 from .plan import Plan
 from .sandbox import GLOBALS
-from .scope import RESERVED, older_names
+from .scope import RESERVED, VARIABLES, older_names
 from .sites import Site, assigned, sites
 from .template import SqlTemplate, Template
 from .template_places import find_place
@@ -45,6 +45,7 @@ class _Names:
         self.plan = plan
         self.faults = faults
         self.ctx = assigned(plan, "ctx")
+        self.variables = assigned(plan, VARIABLES)
         self.inputs = {field.name for field in input_form(plan.workload, plan.input_schema)}
         self.order = _Order(plan)
 
@@ -68,6 +69,8 @@ class _Names:
             return
         elif name in self.plan.steps:
             yield from self._step(site, name, segments)
+        elif name == VARIABLES:
+            yield from self._unlike_variables(segments or frozenset())
         elif name in older_names(with_output="output" not in site.absent):
             return
         else:
@@ -100,6 +103,12 @@ class _Names:
             hint = did_you_mean(key, sorted(known))
             hint = f" ({hint.removeprefix('; ')})" if hint and name in ("workload", "ctx") else hint
             yield f"{name}.{key}", text.format(key, hint), CODE
+
+    def _unlike_variables(self, keys: frozenset[str]) -> Iterator[tuple[str, str, str]]:
+        """Users may set any variable; one that is spelled like one of the playbook's is meant to be it."""
+        for key in sorted(keys - {"get", *self.variables}):
+            if hint := did_you_mean(key, sorted(self.variables)):
+                yield f"vars.{key}", f"nothing in the playbook sets vars.{key}{hint}", CODE
 
     def _step(self, site: Site, name: str, segments: Segments) -> Iterator[tuple[str, str, str]]:
         here = site.step.name

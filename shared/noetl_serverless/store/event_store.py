@@ -142,23 +142,17 @@ class PostgresEventStore(EventStore):
         with _writing():
             return await self._database.transaction(work)
 
-    def _statement(self, commits: Sequence[ExecutionCommit], rows: Rows) -> tuple[str, dict[str, str]]:
-        params = _params(commits, rows)
+    def _statement(self, commits: Sequence[ExecutionCommit], rows: Rows) -> tuple[str, dict[str, Any]]:
+        params: dict[str, Any] = _params(commits, rows)
+        if any(commit.variables is not None for commit in commits):
+            return self._sql["commit_variables"], {**params, **_other_params(commits, rows)}
         # an execution that goes on with another one is opened by a commit of its own, which drops nothing
-        restarts = [
-            {"id": commit.execution.execution_id, "restart_of": commit.new_row["restart_of"]}
-            for commit in commits
-            if commit.new_row is not None and commit.new_row.get("restart_of") is not None
-        ]
-        if restarts:
+        if restarts := _restarts(commits):
             return self._sql["commit_restarting"], {**params, "restarts": _json(restarts)}
-        dropped = [
-            {"id": commit.execution.execution_id, "command": command} for commit in commits for command in commit.drops
-        ]
-        pauses = [{**commit.pause, "id": commit.execution.execution_id} for commit in commits if commit.pause]
-        if pauses:
+        dropped = _dropped(commits)
+        if pauses := _pauses(commits):
             return self._sql["commit_pausing"], {**params, "dropped": _json(dropped), "pauses": _json(pauses)}
-        if any("limits" in row for row in rows.commands) or any(commit.frees for commit in commits):
+        if _is_limited(commits, rows):
             return self._sql["commit_limited"], {**params, "dropped": _json(dropped)}
         if not dropped:
             return self._sql["commit"], params
@@ -315,6 +309,39 @@ def _params(commits: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:
             [{**fact, "from": commit.execution.execution_id} for commit in commits for fact in commit.inbox_facts]
         ),
         "quarantined": _json(quarantined),
+    }
+
+
+def _restarts(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
+    return [
+        {"id": commit.execution.execution_id, "restart_of": commit.new_row["restart_of"]}
+        for commit in commits
+        if commit.new_row is not None and commit.new_row.get("restart_of") is not None
+    ]
+
+
+def _dropped(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
+    return [{"id": commit.execution.execution_id, "command": command} for commit in commits for command in commit.drops]
+
+
+def _pauses(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
+    return [{**commit.pause, "id": commit.execution.execution_id} for commit in commits if commit.pause]
+
+
+def _is_limited(commits: Sequence[ExecutionCommit], rows: Rows) -> bool:
+    """Whether limited commands are issued, or others may begin."""
+    return any("limits" in row for row in rows.commands) or any(commit.frees for commit in commits)
+
+
+def _other_params(commits: Sequence[ExecutionCommit], rows: Rows) -> dict[str, Any]:
+    """The arguments of `noetl.commit_variables` beyond those of `noetl.commit`."""
+    changes = [{**it.variables, "id": it.execution.execution_id} for it in commits if it.variables is not None]
+    return {
+        "dropped": _json(_dropped(commits)),
+        "pauses": _json(_pauses(commits)),
+        "restarts": _json(_restarts(commits)),
+        "limited": _is_limited(commits, rows),
+        "variables": _json(changes),
     }
 
 

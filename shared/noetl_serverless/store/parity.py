@@ -20,6 +20,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "stage": ("step", "generation"),
     "frame": ("step", "generation", "start"),
     "result_ref": ("key",),
+    "transient": ("var_name",),
 }
 OF_EXECUTION = (
     *("path", "version", "plan_hash", "parent", "parent_execution_id", "restart_of", "depth", "status", "head"),
@@ -43,6 +44,7 @@ class StoredRows:
     stages: Sequence[Row]
     frames: Sequence[Row]
     results: Sequence[Row]
+    variables: Sequence[Row]
     now: int
     # facts that are not in the log yet
     inbox: Sequence[Event] = ()
@@ -69,6 +71,8 @@ def differences(execution_id: str, events: Sequence[Event], stored: StoredRows) 
     found += _rows("stage", stored.stages, of_log.stages)
     found += _rows("frame", stored.frames, of_log.frames)
     expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(of_log, stored.inbox)]
+    # how often a variable was read, and when, is not in the log
+    found += _rows("transient", stored.variables, of_log.variables)
     return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.state import State
+from ..engine.variables import Variable, Variables
 from ..limits import WEIGHT
 from ..records import Claimant, ExecutionCommit
 from .shares import playbook_of
@@ -130,6 +131,27 @@ def result_of(state: State) -> dict[str, Any] | None:
     """{"data"} or {"ref"}: the outcome of the last step of an execution that has ended."""
     outcome = state.outcomes.get(state.last or "", {})
     return {name: outcome[name] for name in ("data", "ref") if name in outcome} or None
+
+
+def variable_changes(before: Variables, after: Variables) -> dict[str, Any] | None:
+    """`ExecutionCommit.variables` of a commit between these; None if nothing has changed."""
+    if after is before or not (after or before):
+        return None
+    rows = [variable_row(name, it) for name, it in after.items() if before.get(name) is not it]
+    gone = [name for name in before if name not in after]
+    return {"set": rows, "gone": gone} if rows or gone else None
+
+
+def variable_row(name: str, variable: Variable) -> dict[str, Any]:
+    """Instants are milliseconds since 1970."""
+    return {
+        "name": name,
+        "type": variable.type,
+        "value": variable.value,
+        "source_step": variable.source_step,
+        "created_at": variable.created_at,
+        "expires_at": variable.expires_at,
+    }
 
 
 def still_open(commands: list[dict[str, Any]], state: State) -> list[dict[str, Any]]:

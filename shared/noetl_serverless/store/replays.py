@@ -18,6 +18,7 @@ from ..playbook.plan import SHARED, Plan
 from .connection import Connection
 from .database import Database
 from .parity import Difference, StoredRows, differences, outstanding_commands, stored_results
+from .projections import variable_row
 from .queries import load
 from .shares import playbook_of
 
@@ -204,6 +205,10 @@ class Replays:
         for name, inserted in rows.items():
             if inserted:
                 connection.run(self._sql[f"insert_{name}"], id=id, rows=_json(inserted))
+        variables = expected.state.variables
+        connection.run(self._sql["delete_variables"], id=id, names=list(variables))
+        changes = [{"id": id, "gone": [], "set": [variable_row(name, it) for name, it in variables.items()]}]
+        connection.run(self._sql["write_variables"], changes=_json(changes))
 
     def _use_repeatable_read(self, connection: Connection) -> None:
         connection.run(self._sql["use_repeatable_read"])
@@ -231,7 +236,7 @@ class Replays:
     def _stored(self, connection: Connection, execution_id: int) -> StoredRows:
         rows = {
             name: connection.rows(self._sql[name], id=execution_id)
-            for name in ("commands", "stages", "frames", "results")
+            for name in ("commands", "stages", "frames", "results", "variables")
         }
         now = int(connection.run(self._sql["now"])[0][0])
         return StoredRows(

@@ -105,6 +105,7 @@ def _is_plain(commit: ExecutionCommit) -> bool:
         and commit.quarantine is None
         and not (commit.refs or commit.consumed or commit.inbox_facts or commit.drops or commit.reissued)
         and not commit.frees
+        and commit.variables is None
     )
 
 

@@ -27,7 +27,7 @@ from .reader_role import SCHEMA, TIMEOUT_SECONDS
 
 # as users of the original NoETL write it
 SPELLED = re.compile(r"(?<![\w.$])noetl\s*\.", re.IGNORECASE)
-VIEWS = ("execution", "event", "command", "catalog")
+VIEWS = ("execution", "event", "command", "catalog", "transient")
 MAX_ROWS = 1000
 # at once, by one process
 MAX_SESSIONS = 2

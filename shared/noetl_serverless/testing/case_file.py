@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from ..inspection.redecide import merged
+from ..orchestrator.variables import is_variable_name
 from ..playbook.document import Document, Path, Unreadable, plain_data, read_document
 from ..playbook.faults import Faults, did_you_mean, problem
 from ..playbook.parser import validate_as
@@ -74,6 +75,9 @@ class Case(Part):
     workload: dict[str, Any] = Field({})
     tools: Tools = Field({})
     run: Kinds = Field([])
+    variables: dict[str, Any] = Field(
+        {}, description="Variables that a user sets once the run has begun: steps after the first one can read them."
+    )
     expect: Expect
 
 
@@ -106,6 +110,7 @@ class BoundCase:
     workload: Mapping[str, Any]
     answers: Mapping[TaskKey, Given]
     run: frozenset[str]
+    variables: Mapping[str, Any]
     expect: Expect
 
 
@@ -136,6 +141,7 @@ class CaseFile:
                     workload=merged(plain_data(self.test.workload), plain_data(case.workload)),
                     answers={**common, **read_answers(plan, case.tools, (*path, "tools"), faults)},
                     run=frozenset((*self.test.run, *case.run)),
+                    variables=_variables(case, (*path, "variables"), faults),
                     expect=case.expect,
                 )
             )
@@ -160,6 +166,16 @@ def schema_of_tests() -> dict[str, Any]:
     """JSON Schema 2020-12 of a file of tests."""
     schema = PlaybookTest.model_json_schema(by_alias=True)
     return {"$schema": DIALECT, "$id": IDENTIFIER, **schema, "title": "Tests of a NoETL playbook"}
+
+
+def _variables(case: Case, path: Path, faults: Faults) -> dict[str, Any]:
+    for name in case.variables:
+        if not is_variable_name(name):
+            faults.add(
+                f"'{name}' cannot be the name of a variable: templates could not read it", (*path, name), key=True
+            )
+    values: dict[str, Any] = plain_data(case.variables)
+    return values
 
 
 def _check_kinds(kinds: Kinds, path: Path, faults: Faults) -> None:

@@ -70,6 +70,7 @@ async def run_case(
             playbook,
             case.workload,
             tools=dict.fromkeys(kinds, stand_in),
+            variables=case.variables,
             expressions=list(case.expect.values),
             stop=lambda: stand_in.problem is not None or stand_in.is_late,
         )

@@ -140,15 +140,16 @@ class MemoryEventStore(EventStore):
         issued = {(row["id"], row["command"]): row for row in commands if row["id"] in good}
         claimed = self.commands.issue(issued)
         waiting = [pending_pointer(row) for row in issued.values() if row["status"] == "pending"]
-        waiting += [pointer for prepared in writing for pointer in self._pause(prepared)]
         appended = {id for prepared in writing for id, fact in prepared.appends if self._append(id, fact)}
         for prepared in writing:
             self._quarantine(prepared)
-        if not any("limits" in row for row in commands) and not any(commit.frees for commit in commits):
-            return CommitResult(frozenset(good), claimed, waiting, sorted(appended))
-        limited = {key for key, row in issued.items() if row["status"] == "limited"}
-        left = {self.commands.limits.leave(prepared.id) for prepared in writing if self._leaves(prepared)}
-        found = self.commands.limits.first_in_line(FEW, limited, freed, {key for key in left if key is not None})
+        found = Startable([])
+        if any("limits" in row for row in commands) or any(commit.frees for commit in commits):
+            limited = {key for key, row in issued.items() if row["status"] == "limited"}
+            left = {self.commands.limits.leave(prepared.id) for prepared in writing if self._leaves(prepared)}
+            found = self.commands.limits.first_in_line(FEW, limited, freed, {key for key in left if key is not None})
+        # what may begin is a hint, in which a commit does not leave out what it pauses
+        waiting += [pointer for prepared in writing for pointer in self._pause(prepared)]
         return CommitResult(
             frozenset(good), claimed, waiting, sorted(appended), startable=found.commands, next_start=found.next_start
         )
@@ -285,6 +286,7 @@ class MemoryEventStore(EventStore):
             refs=stored_form(commit.refs),
             appends=[(other, stored_event(fact)) for other, fact in appends],
             quarantined=stored_form(commit.quarantine),
+            variables=stored_form(commit.variables),
         )
 
     def _is_current(self, commit: ExecutionCommit) -> bool:
@@ -364,6 +366,10 @@ class MemoryEventStore(EventStore):
             execution.inbox.pop(taken, None)
         for event in prepared.events:
             self._store(execution, event)
+        if prepared.variables is not None:
+            for name in prepared.variables["gone"]:
+                execution.variables.pop(name, None)
+            execution.variables.update({row["name"]: row for row in prepared.variables["set"]})
         for stage in prepared.rows.stages:
             kept = execution.stages.setdefault((stage["step"], stage["generation"]), stage)
             kept["status"] = stage["status"]

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..engine.events import Event
 from ..engine.state import State
+from ..engine.variables import values_of
 from ..playbook.scope import build_scope
 from ..playbook.template import Template
 from ..playbook.template_error import TemplateError
@@ -51,6 +52,7 @@ async def run_playbook(
     tools: Mapping[str, Tool | FakeCall] | None = None,
     playbooks: Sequence[str] = (),
     credentials: Mapping[str, Mapping[str, Any]] | None = None,
+    variables: Mapping[str, Any] | None = None,
     expressions: Sequence[str] = (),
     stop: Callable[[], bool] = lambda: False,
 ) -> PlaybookRun:
@@ -58,9 +60,9 @@ async def run_playbook(
 
     `tools`: by kind, a tool or a function that replaces it; other kinds run for real. `playbooks`: the texts of
     sub-playbooks, and of tools of the catalog that are called. `credentials`: by name, their data; secrets of a
-    keychain are their names. `expressions`, such as "ctx.total", are evaluated at the end. `stop` is called between
-    commands: if it returns true, the run goes no further. Raises InvalidPlaybook, NotFound for a tool that is not
-    given, and InvalidRequest for a workload that does not fit."""
+    keychain are their names. `variables`: what a user sets once it has begun. `expressions`, such as "ctx.total", are
+    evaluated at the end. `stop` is called between commands: if it returns true, the run goes no further. Raises
+    InvalidPlaybook, NotFound for a tool that is not given, and InvalidRequest for a workload that does not fit."""
     with tempfile.TemporaryDirectory(prefix="noetl-test-") as folder:
         scratch = Path(folder)
         python = PythonPool(PYTHON_PROCESSES, PYTHON_MEMORY_MB, scratch)
@@ -88,6 +90,8 @@ async def run_playbook(
                 engine.catalog.register(other)
             entry = engine.catalog.register(text)
             id = await engine.start(entry.path, dict(workload or {}))
+            if variables:
+                await engine.orchestrator.set_variables(id, variables)
             await engine.run_until_idle(stop)
             state = (await engine.event_store.load([id]))[id].state
             return PlaybookRun(
@@ -127,6 +131,7 @@ async def _value(engine: MemoryEngine, state: State, loops: frozenset[str], expr
                     steps=state.outcomes,
                     loops=loops,
                     execution_id=state.execution_id,
+                    variables=values_of(state.variables),
                     fetch=fetch,
                     error=state.error,
                 )

@@ -52,6 +52,8 @@ class ExecutionRow:
     stages: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     frames: dict[tuple[str, int, int], dict[str, Any]] = field(default_factory=dict)
     inbox: dict[int, Event] = field(default_factory=dict)
+    # by name
+    variables: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -92,6 +94,7 @@ class PreparedCommit:
     # (execution id, fact) for other executions
     appends: list[tuple[str, Event]]
     quarantined: dict[str, Any] | None
+    variables: dict[str, Any] | None
 
     @property
     def id(self) -> str:

@@ -71,6 +71,28 @@ async def test_what_is_archived_reads_as_before(harness: ArchiveHarness) -> None
     assert detail["result"] == {"data": {"n": 1}}
 
 
+async def test_variables_leave_the_table_and_can_still_be_read(harness: ArchiveHarness) -> None:
+    answer = await harness.user.post("/api/execute", {"path": "demo/two", "payload": {"x": 1}})
+    id = str(answer.json["execution_id"])
+    for variables, ttl in (({"limit": 3}, "30d"), ({"other": [1]}, None)):
+        await harness.user.post(f"/api/vars/{id}", {"variables": variables, "ttl": ttl})
+    await harness.finish()
+    await harness.user.get(f"/api/vars/{id}/limit")
+    before = (await harness.user.get(f"/api/vars/{id}")).json
+    assert await harness.count("transient") == 2
+    await harness.archive()
+    assert await harness.count("transient") == 0
+    after = (await harness.user.get(f"/api/vars/{id}")).json
+    kept = ("value", "type", "source_step", "created_at", "expires_at", "scope")
+    assert {name: [it[key] for key in kept] for name, it in after["variables"].items()} == {
+        name: [it[key] for key in kept] for name, it in before["variables"].items()
+    }
+    assert (await harness.user.get(f"/api/vars/{id}/other")).json["value"] == [1]
+    assert (await harness.user.get(f"/api/vars/{id}/none")).status == 404
+    assert (await harness.user.post(f"/api/vars/{id}", {"variables": {"x": 1}})).status in (404, 409)
+    assert (await harness.user.get("/api/replay/validate", execution_id=id)).json["valid"]
+
+
 PAGED = (
     ("/api/results/manifest/{id}/each/1", "parts"),
     ("/api/aggregate/loop/results?execution_id={id}&step_name=each", "results"),

@@ -53,6 +53,10 @@ SELECT 'result_ref', concat_ws('/', execution_id, key), json_build_object(
     'ref', ref, 'step', step, 'store', store, 'bytes', bytes, 'sha256', sha256, 'content_type', content_type,
     'scope', scope) FROM noetl.result_ref
 UNION ALL
+SELECT 'transient', concat_ws('/', execution_id, var_name), json_build_object(
+    'type', var_type, 'value', var_value, 'source_step', source_step, 'created_at', {MS.format("created_at")},
+    'expires_at', {MS.format("expires_at")}) FROM noetl.transient
+UNION ALL
 SELECT 'quarantine', execution_id::text, json_build_object(
     'seq', seq, 'at', {MS.format("at")}, 'error', error, 'facts', facts) FROM noetl.quarantine
 """
@@ -127,6 +131,9 @@ def _executions(log: MemoryEventStore) -> Iterable[tuple[str, str, Any]]:
         for (step, generation, start), row in kept.frames.items():
             names = ("end", "seq", "ok", "failed")
             yield "frame", f"{id}/{step}/{generation}/{start}", {name: row[name] for name in names}
+        for variable, row in kept.variables.items():
+            columns = ("type", "value", "source_step", "created_at", "expires_at")
+            yield "transient", f"{id}/{variable}", {name: row[name] for name in columns}
 
 
 def _fact(event: Any) -> dict[str, Any]:

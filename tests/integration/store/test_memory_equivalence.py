@@ -166,6 +166,7 @@ class CallSequence:
     def __init__(self, database: Database, seed: int, *, in_line: bool = False) -> None:
         """`in_line`: of executions of which one command after the other is handed over."""
         self.chance = Random(seed)
+        self.of_variables = Random(seed)
         self.in_line = in_line
         self.database = database
         self.sql = PostgresEventStore(database)
@@ -474,6 +475,8 @@ class CallSequence:
                 fact = self.fact(command, lease.sql)
                 turns.sql.apply(fact, (lease.sql.command_id, lease.sql.fence))
                 turns.memory.apply(fact, (lease.sql.command_id, lease.memory.fence))
+        if self.of_variables.random() < 0.3 and not turns.sql.state.ended:
+            self.take(turns, self.variables())
         if self.chance.random() < 0.15:
             await self.pause_or_go_on(id, turns)
         state = turns.sql.state
@@ -506,6 +509,15 @@ class CallSequence:
         for turn, into in ((turns.sql, parts.sql), (turns.memory, parts.memory)):
             turn.refs += [ref]
             into += _with_children(turn)
+
+    def variables(self) -> Event:
+        chance = self.of_variables
+        names = chance.sample(["x", "y", "z"], chance.randint(1, 3))
+        if chance.random() < 0.3:
+            return Event(e.VARIABLES_DELETED, _now(), payload={"names": names})
+        payload = {"variables": {name: odd(chance) for name in names}, "type": "user_defined"}
+        expiry = {"expires_at": _now() + chance.choice([0, 20, 60_000])} if chance.random() < 0.5 else {}
+        return Event(e.VARIABLES_SET, _now(), payload={**payload, **expiry})
 
     async def pause_or_go_on(self, id: str, turns: Both) -> None:
         state = turns.sql.state

@@ -192,8 +192,8 @@ async def test_what_no_query_may_do_is_refused_and_changes_nothing(
 
 
 async def test_a_wrong_name_is_answered_with_those_of_the_views(queries: ViewQueries) -> None:
-    with pytest.raises(InvalidRequest, match="the views are execution, event, command, catalog"):
-        await queries.table("SELECT * FROM noetl.transient")
+    with pytest.raises(InvalidRequest, match="the views are execution, event, command, catalog, transient"):
+        await queries.table("SELECT * FROM noetl.credential")
 
 
 async def test_other_sessions_cannot_be_ended_or_listened_to(queries: ViewQueries, owner: Connection) -> None:
@@ -255,3 +255,16 @@ def test_a_role_of_somebody_else_is_left_alone(postgres_url: str, owner: Connect
 async def test_many_at_once_are_answered_in_turn(queries: ViewQueries) -> None:
     tables = await asyncio.gather(*(queries.table(f"SELECT {number}, pg_sleep(0.05)") for number in range(12)))
     assert [table.rows[0][0] for table in tables] == list(range(12))
+
+
+async def test_variables_are_seen_until_they_have_expired(queries: ViewQueries, owner: Connection) -> None:
+    owner.run(
+        "INSERT INTO noetl.transient "
+        "(execution_id, var_name, var_type, var_value, created_at, accessed_at, expires_at) VALUES "
+        "(:id, 'stays', 'computed', '[1]', now(), now(), NULL), "
+        "(:id, 'late', 'computed', '2', now(), now(), now() + interval '1 hour'), "
+        "(:id, 'gone', 'computed', '3', now(), now(), now() - interval '1 second')",
+        id=ID,
+    )
+    found = await queries.table("SELECT var_name, var_value FROM noetl.transient ORDER BY 1")
+    assert found.rows == [["late", 2], ["stays", [1]]]

@@ -42,7 +42,7 @@ READ = {
 }
 CALLED = {
     *("advance", "append", "clear_inbox", "commit", "commit_dropping", "commit_limited", "commit_pausing"),
-    *("extend", "holdings", "lease", "register_runtime", "release", "startable", "waiting"),
+    *("commit_variables", "extend", "holdings", "lease", "register_runtime", "release", "startable", "waiting"),
 }
 
 RELATIONS = "SELECT relname, oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind = ANY (:kinds)"

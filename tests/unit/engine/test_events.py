@@ -26,6 +26,8 @@ def test_events_are_stored_under_these_names() -> None:
         "loop.reused",
         "frame.reused",
         "execution.restarted",
+        "variables.set",
+        "variables.deleted",
     } == e.FACTS
     assert {
         "command.issued",

@@ -488,13 +488,20 @@ class TestReads:
                 ]
             }
         )
-        assert self.reads(text) == dict.fromkeys(["workload", "ctx", "a", "b", "c"])
+        assert self.reads(text) == dict.fromkeys(["workload", "ctx", "vars", "a", "b", "c"])
 
     def test_many_steps_that_read_all_of_their_context_share_its_names(self) -> None:
         steps = [{"step": f"s{n}", "tool": {"kind": "python", "code": "return dict(context)"}} for n in range(100)]
         compiled = plan(yaml.safe_dump({"workflow": steps})).steps
         assert len({id(step.reads) for step in compiled.values()}) == 1
-        assert compiled["s7"].reads.keys() == {"workload", "ctx", *compiled}
+        assert compiled["s7"].reads.keys() == {"workload", "ctx", "vars", *compiled}
+
+    def test_variables_are_read_by_name_unless_something_else_is_named_so(self) -> None:
+        step = {"step": "a", "tool": {"kind": "python", "input": {"x": "{{ vars.x }}"}, "code": "context['vars']['y']"}}
+        text = yaml.safe_dump({"workflow": [step]})
+        assert self.reads(text) == {"vars": {"x", "y"}, "workload": {"vars"}, "ctx": {"vars"}}
+        other = yaml.safe_dump({"workflow": [step, {"step": "vars", "tool": {"kind": "noop"}}]})
+        assert self.reads(other) == {"vars": None, "workload": {"vars"}, "ctx": {"vars"}}
 
     @pytest.mark.parametrize(
         "bound",

@@ -91,6 +91,15 @@ def test_what_cannot_be_read_is_reported(expression: str, message: str) -> None:
     assert reading(expression) == [message]
 
 
+def test_users_may_set_any_variable_but_one_spelled_like_the_playbooks_own_is_reported() -> None:
+    more = "set: {vars.count: 1}"
+    assert reading("[vars.count, vars.other, vars.get('cuont'), vars]", more=more) == []
+    assert reading("vars.cuont | default(1)", more=more) == []
+    assert reading("vars.cuont", more=more) == [
+        "nothing in the playbook sets vars.cuont; did you mean 'count'?",
+    ]
+
+
 def test_older_names_can_be_read_where_they_mean_something() -> None:
     assert reading("job.uuid", more="set: {ctx.total: '{{ result.x }}'}") == []
 

@@ -30,7 +30,13 @@ def stored(log: list[Event], **changed: Any) -> StoredRows:
     row |= {"folded": log[-1].seq, "state": orjson.loads(orjson.dumps(fold("7", log).snapshot())), **changed}
     results = [{**one, "expires_at": NOW if one["expires_at"] else None} for one in said.results]
     return StoredRows(
-        execution=row, commands=said.commands, stages=said.stages, frames=said.frames, results=results, now=NOW - 1
+        execution=row,
+        commands=said.commands,
+        stages=said.stages,
+        frames=said.frames,
+        results=results,
+        variables=said.variables,
+        now=NOW - 1,
     )
 
 
@@ -109,10 +115,8 @@ def test_a_workload_beside_the_log_is_not_compared_but_used() -> None:
         "state": {},
     }
     row |= {"folded": 2, "state": orjson.loads(orjson.dumps(said.state.snapshot()))}
-    assert (
-        found(run.log, StoredRows(execution=row, commands=said.commands, stages=[], frames=[], results=[], now=NOW))
-        == []
-    )
+    kept = StoredRows(execution=row, commands=said.commands, stages=[], frames=[], results=[], variables=[], now=NOW)
+    assert found(run.log, kept) == []
 
 
 def test_rows_that_are_missing_too_many_or_other_are_reported_by_their_key() -> None:

@@ -330,3 +330,53 @@ def test_what_further_choices_depend_on() -> None:
     assert choices.balances is None, "the path begins as the first one did"
     choices.choose(key)
     assert choices.balances == {key: -1}
+
+
+VARIABLES = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: v, path: t/v}
+workflow:
+  - step: a
+    tool: {kind: http, url: "https://example.com/x"}
+    set: {vars.known: 1, vars.unknown: "{{ output.data.n }}"}
+    next: {arcs: [{step: b, when: "{{ vars.limit > 3 }}"}, {step: c, when: "{{ vars.known == 1 }}"}]}
+  - step: b
+    loop: {in: [1, 2], iterator: n, spec: {mode: sequential}}
+    tool:
+      kind: http
+      url: "https://example.com/{{ vars.known }}/{{ vars.sum | default(0) }}"
+      params: {u: "{{ vars.unknown }}", limit: "{{ vars.limit }}"}
+      spec: {policy: {rules: [{else: {then: {do: continue, set: {vars.sum: "{{ output.data.n }}"}}}}]}}
+  - {step: c, tool: {kind: noop}}
+"""
+
+
+async def test_variables_that_steps_set_are_known_and_those_of_users_are_not() -> None:
+    document = (await dry_run(load_plan(VARIABLES), {}, {})).document()
+    paths = [[step["step"] for step in path["steps"] if not step["skipped"]] for path in document["paths"]]
+    assert paths == [["a", "b"], ["a", "c"]], "a condition on what a user sets was not followed both ways"
+    a, b = (step for step in document["paths"][0]["steps"] if not step["skipped"])
+    assert a["set"] == {"vars.known": 1, "vars.unknown": {"$unknown": "{{ output.data.n }}"}}
+    assert b["calls"][0]["config"]["url"] == "https://example.com/1/0"
+    assert b["calls"][0]["config"]["params"] == {
+        "u": {"$unknown": "{{ vars.unknown }}"},
+        "limit": {"$unknown": "{{ vars.limit }}"},
+    }
+    assert set(b["set"]) == {"vars.sum"}
+
+
+async def test_a_cycle_that_a_variable_ends_is_followed_to_its_end() -> None:
+    count = "{{ vars.n | default(0) + 1 }}"
+    text = f"""
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {{name: v, path: t/v}}
+workflow:
+  - step: a
+    tool: {{kind: noop}}
+    set: {{vars.n: "{count}"}}
+    next: {{arcs: [{{step: a, when: "{{{{ vars.n < 4 }}}}"}}]}}
+"""
+    (path,) = (await dry_run(load_plan(text), {}, {})).paths
+    assert (path.status, len(path.steps)) == ("completed", 4)

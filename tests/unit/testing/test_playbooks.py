@@ -184,3 +184,19 @@ async def test_secrets_of_a_keychain_are_their_names() -> None:
     )
     run = await run_playbook(text, tools={"http": lambda call: call.config})
     assert run.result == {"url": "keychain.a.token", "headers": {"x": "keychain.b.any"}}
+
+
+async def test_variables_are_set_once_it_has_begun() -> None:
+    text = PLAYBOOK_OF_VARIABLES
+    run = await run_playbook(text, variables={"limit": 5}, expressions=["vars.limit", "vars.twice"])
+    assert (run.status, run.result, run.values) == ("completed", 10, {"vars.limit": 5, "vars.twice": 10})
+
+
+PLAYBOOK_OF_VARIABLES = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: v, path: t/v}
+workflow:
+  - {step: a, tool: {kind: noop}, set: {vars.twice: "{{ vars.limit * 2 }}"}, next: {arcs: [{step: b}]}}
+  - {step: b, tool: {kind: python, input: {n: "{{ vars.twice }}"}, code: "result = n"}}
+"""

@@ -12,7 +12,12 @@ from noetl_serverless.playbook.template import Place, Template
 from noetl_serverless.protocol import ClaimedCommand
 from noetl_serverless.tools.port import Tool, ToolCall, ToolContext, ToolOutcome
 
-SCOPES: dict[str, Literal["ctx", "iter", "step"]] = {"ctx": "ctx", "iter": "iter", "step": "step"}
+SCOPES: dict[str, Literal["ctx", "vars", "iter", "step"]] = {
+    "ctx": "ctx",
+    "vars": "vars",
+    "iter": "iter",
+    "step": "step",
+}
 
 
 class FakeTool(Tool):

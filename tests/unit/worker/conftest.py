@@ -57,8 +57,9 @@ class Bench:
     def command(self, each: Step, **more: Any) -> ClaimedCommand:
         return claimed(each.name, **more)
 
-    async def run(self, each: Step, *, ctx: Any = None, steps: Any = None, **more: Any) -> Any:
-        command = self.command(each, scope={"ctx": ctx or {}, "steps": steps or {}}, **more)
+    async def run(self, each: Step, *, ctx: Any = None, steps: Any = None, variables: Any = None, **more: Any) -> Any:
+        scope = {"ctx": ctx or {}, "steps": steps or {}, **({"vars": variables} if variables else {})}
+        command = self.command(each, scope=scope, **more)
         return await self.executor.run(command, plan(each), self.budget, self.lease)
 
     async def frame(

@@ -97,6 +97,9 @@ def _show(document: dict[str, Any]) -> None:
         echo(f"ctx: {_short(execution['ctx'])}")
     for name, ref in execution.get("ctx_refs", {}).items():
         echo(f"ctx.{name}: {ref['ref']}")
+    for row in surfaces.get("variables", ()):
+        source = f", set by {row['source_step']}" if row["source_step"] else ""
+        echo(f"vars.{row['var_name']}: {_short(row['var_value'])} ({row['var_type']}{source})")
     if execution["error"]:
         echo(f"error: {execution['error'].get('message') or _short(execution['error'])}")
     echo(f"state sha256 {document['checksums']['state']}")

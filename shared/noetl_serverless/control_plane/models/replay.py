@@ -13,7 +13,7 @@ from .runs import LimitUse
 # at most this many results and commands are in a recording; listResults and listCommands return the rest
 MAX_ROWS = 1000
 
-Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "all"]
+Projection = Literal["execution", "step", "stage", "frame", "loop", "command", "result", "variable", "all"]
 
 
 class ReplayState(RequestModel):
@@ -52,7 +52,7 @@ class Validate(RequestModel):
 
 
 class DifferenceEntry(AnswerModel):
-    projection: Literal["execution", "command", "stage", "frame", "result_ref"]
+    projection: Literal["execution", "command", "stage", "frame", "result_ref", "transient"]
     key: dict[str, Any]
     row: dict[str, Any] | None = Field(description="Row in the projection; null if there is none.")
     log: dict[str, Any] | None = Field(description="Row according to the log; null if there is none.")

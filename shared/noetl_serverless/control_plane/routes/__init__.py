@@ -24,6 +24,7 @@ from . import (
     runtimes,
     schedules,
     triggers,
+    variables,
 )
 
 OPERATIONS = (
@@ -32,6 +33,7 @@ OPERATIONS = (
     *events.OPERATIONS,
     *executions.OPERATIONS,
     *controls.OPERATIONS,
+    *variables.OPERATIONS,
     *analysis.OPERATIONS,
     *runs.OPERATIONS,
     *runtimes.OPERATIONS,

@@ -38,7 +38,7 @@ OPERATIONS = (
         "queryViews",
         "POST",
         "/api/postgres/execute",
-        summary="Run one SELECT over the views execution, event, command and catalog",
+        summary="Run one SELECT over the views execution, event, command, catalog and transient",
         tag="query",
         # the views show everything, whoever started it
         roles=frozenset({"operator"}),

@@ -97,7 +97,7 @@ class Steps:
             return step
         if isinstance(own, MapNode) and own.keys() & given.keys():
             return step
-        if any(not key.startswith("ctx.") for key in given):
+        if any(not key.startswith(("ctx.", "vars.")) for key in given):
             return step.having("tool", self.tools.rules.set_by_rule(tool, (*at, "tool")), *step.marks_of("tool"))
         return self.edits.moved_deep(step, at, ("tool",), "set", (), "'set' is written beside 'tool'")
 

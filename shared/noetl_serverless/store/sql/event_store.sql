@@ -24,6 +24,12 @@ SELECT noetl.commit_restarting(
     :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
     :taken::json, :appends::json, :quarantined::json, :restarts::json);
 
+-- commit_variables: any of these where variables have changed
+SELECT noetl.commit_variables(
+    :executions::json, :events::json, :closes::json, :commands::json, :stages::json, :frames::json, :refs::json,
+    :taken::json, :appends::json, :quarantined::json, :dropped::json, :pauses::json, :restarts::json, :limited,
+    :variables::json);
+
 -- load: the rows that a decision starts from, with the events that the snapshot does not have yet
 SELECT e.execution_id::text, e.catalog_id::text, e.path, e.version, e.plan_hash, e.parent, e.depth, e.head, e.folded, e.state,
     e.state_version, e.principal, e.workload, (

@@ -37,6 +37,11 @@ SELECT step, generation, seq, start_item AS "start", end_item AS "end", ok, fail
 SELECT key, ref, step, store, bytes, sha256, content_type, scope, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at
 FROM noetl.result_ref WHERE execution_id = :id;
 
+-- variables: variables, without what counts their reads
+SELECT var_name, var_type, var_value, source_step, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
+    (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at, scope
+FROM noetl.transient WHERE execution_id = :id;
+
 -- inbox: facts that are not in the log yet
 SELECT type, step, generation, command_id, (extract(epoch FROM at) * 1000)::bigint, payload
 FROM noetl.inbox WHERE execution_id = :id ORDER BY inbox_id;
@@ -56,6 +61,12 @@ DELETE FROM noetl.frame WHERE execution_id = :id;
 
 -- delete_results: delete the rows, not the objects they refer to
 DELETE FROM noetl.result_ref WHERE execution_id = :id;
+
+-- delete_variables: delete variables that the log does not have
+DELETE FROM noetl.transient WHERE execution_id = :id AND NOT var_name = ANY (CAST(:names AS text[]));
+
+-- write_variables: write variables as the log has them; how often they were read stays
+SELECT noetl.write_variables(CAST(:changes AS json));
 
 -- insert_commands: insert commands without leases; the next claim draws the next fence
 INSERT INTO noetl.command (

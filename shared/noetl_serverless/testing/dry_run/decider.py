@@ -12,9 +12,10 @@ from ...engine.decide import Decider
 from ...engine.events import Event
 from ...engine.result_check import ResultCheck
 from ...engine.state import State, token_key
+from ...engine.variables import PREFIX
 from ...playbook.paths import path_templates
 from ...playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
-from ...playbook.scope import Scope
+from ...playbook.scope import VARIABLES, Scope
 from ...playbook.template import Template
 from ...playbook.template_error import NeedsFetch, TemplateError
 from .unknown import KIND, Unknown, reference
@@ -133,6 +134,9 @@ class DryDecider(Decider):
         )
         return holds
 
+    def variables(self, set_now: Mapping[str, Any]) -> Mapping[str, Any]:
+        return with_unknown(super().variables(set_now))
+
     def check_result(self, schema: Mapping[str, Any], outcome: Mapping[str, Any]) -> ResultCheck:
         """What is not known may fit."""
         is_unknown = outcome.get("ref", {}).get("kind") == KIND
@@ -144,8 +148,22 @@ class DryDecider(Decider):
             try:
                 assigned.update(super()._assign(step, (assignment,), scope))
             except NeedsFetch:
-                assigned.update(SetValues(refs={assignment.key: reference(source_of(assignment))}))
+                unknown = reference(source_of(assignment))
+                if assignment.scope == VARIABLES:
+                    assigned.update(SetValues({f"{PREFIX}{assignment.key}": unknown}))
+                else:
+                    assigned.update(SetValues(refs={assignment.key: unknown}))
         return assigned
+
+
+def with_unknown(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of variables, an Unknown for one that a dry run has set by reference."""
+    return {
+        name: Unknown(value["ref"].removeprefix(f"{KIND}:"))
+        if isinstance(value, Mapping) and value.get("kind") == KIND
+        else value
+        for name, value in variables.items()
+    }
 
 
 def source_of(assignment: Assignment) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ...engine.variables import place_of
 from ...orchestrator.start import initial_values
 from ...playbook.plan import Plan
 from ...telemetry.masking import masking
@@ -80,7 +81,7 @@ def _step(plan: Plan, step: DryStep) -> dict[str, Any]:
         "calls": [_call(answer_name(plan, step.step, call.task), call) for call in step.calls],
         "more_calls": step.more_calls,
         "conditions": [as_document(condition) for condition in step.conditions],
-        "set": {f"ctx.{name}": as_document(value) for name, value in step.set.items()},
+        "set": {place_of(name): as_document(value) for name, value in step.set.items()},
         "next": step.arcs,
         "error": as_document(step.error),
     }

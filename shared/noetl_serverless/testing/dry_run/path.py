@@ -13,9 +13,12 @@ from ...engine import events as e
 from ...engine.decide import Decider, advance
 from ...engine.events import Event
 from ...engine.state import State, token_key
+from ...engine.variables import PREFIX, place_of, split, with_values
 from ...inspection.trace import StepRun, trace
 from ...limits import DEFAULT_IN_FLIGHT
 from ...playbook.plan import Loop, Plan, Step
+from ...playbook.scope import VARIABLES
+from ...playbook.sites import assigned, sites
 from ...playbook.template import Template
 from ...playbook.template_error import NeedsFetch
 from ...protocol import ClaimedCommand
@@ -29,7 +32,7 @@ from ...worker.execution.stopwatch import Stopwatch
 from ...worker.execution.time_budget import TimeBudget
 from ...worker.execution.toolbox import Toolbox
 from ..answers import Answers
-from .decider import Choices, Condition, DryDecider
+from .decider import Choices, Condition, DryDecider, with_unknown
 from .pipeline import DryCall, DryPipeline, DryTool
 from .recurrence import Begun, Recurrence
 from .unknown import KIND, Unknown, as_part, reference
@@ -109,6 +112,7 @@ class _Play:
     def __init__(self, plan: Plan, workload: Mapping[str, Any], answers: Answers, choices: Choices) -> None:
         self.plan = plan
         self.state = State(EXECUTION, workload=workload)
+        self.state.keep_variables(with_values({}, _set_by_users(plan), 0, "user_defined", None))
         self.answers = answers
         self.choices = choices
         self.tool = DryTool(answers)
@@ -276,7 +280,7 @@ class _Play:
             return
         answered = any(self.answers.has(step.name, task.name) for task in step.tasks)
         job = self._job(issued, opened["scope"])
-        ctx = dict(job.ctx)
+        ctx, variables = dict(job.ctx), dict(job.variables)
         results: list[Any] = []
         values: dict[str, Any] = {}
         unknown: dict[str, str] = {}
@@ -286,16 +290,19 @@ class _Play:
             if index and not (answered and index < MAX_ITEMS):
                 results.append(Unknown(f"item {index} of the loop '{step.name}'"))
                 continue
-            pipeline = DryPipeline(self._of_item(job, step.loop, items[index], index, key, ctx), self.tool)
+            item = self._of_item(job, step.loop, items[index], index, key, ctx, variables)
+            pipeline = DryPipeline(item, self.tool)
             result = await pipeline.run()
             results.append(result.data if result.error is None else None)
             if not answered and (len(items) > 1 or key in self.uncounted):
                 # what this item sets is set by others as well, differently
-                pipeline.unknown.update({name: f"ctx.{name}, set by an item" for name in result.set})
+                pipeline.unknown.update({name: f"{place_of(name)}, set by an item" for name in result.set})
             values = {**values, **result.set}
             unknown = {**{name: at for name, at in unknown.items() if name not in result.set}, **pipeline.unknown}
             if step.loop.mode == "sequential":
-                ctx = {**ctx, **result.set, **{name: Unknown(source) for name, source in unknown.items()}}
+                set_now = {**result.set, **{name: Unknown(source) for name, source in unknown.items()}}
+                in_ctx, named = split(set_now)
+                ctx, variables = {**ctx, **in_ctx}, {**variables, **named}
             if result.error is not None:
                 failed += 1
                 failure = failure or {**result.error, "index": index}
@@ -316,7 +323,7 @@ class _Play:
         return command_of(self.plan, self.plan.path, names, issued.payload, self.state.workload, terms, more)
 
     def _job(self, issued: Event, scope: Mapping[str, Any] | None = None, *, values: _KnownValues | None = None) -> Job:
-        return Job.of_command(
+        job = Job.of_command(
             self._command(issued, scope),
             self.plan,
             self.toolbox,
@@ -326,14 +333,25 @@ class _Play:
             stopwatch=Stopwatch(),
             lease=Lease(),
         )
+        job.variables = with_unknown(job.variables)
+        return job
 
-    def _of_item(self, job: Job, loop: Loop, item: Any, index: int, key: str, ctx: Mapping[str, Any]) -> Job:
+    def _of_item(
+        self,
+        job: Job,
+        loop: Loop,
+        item: Any,
+        index: int,
+        key: str,
+        ctx: Mapping[str, Any],
+        variables: Mapping[str, Any],
+    ) -> Job:
         count = self.opened[key]["count"]
         last: Any = index + 1 == count
         length: Any = count
         if key in self.uncounted:
             last, length = Unknown("whether it is the last item"), Unknown("the number of items")
-        return job.of_item(loop, item, index, last=last, length=length, ctx=ctx)
+        return job.of_item(loop, item, index, last=last, length=length, ctx=ctx, variables=variables)
 
 
 class _KnownValues(ReferenceLoader):
@@ -355,14 +373,22 @@ def _unknown(ref: Mapping[str, Any]) -> Unknown:
     return Unknown(uri.removeprefix(f"{KIND}:") if ref["kind"] == KIND else f"the results of {uri.split('/')[-2]}")
 
 
+def _set_by_users(plan: Plan) -> dict[str, Any]:
+    """The variables that templates name and nothing in the playbook sets: users may, and what they set is unknown."""
+    read = {name for site in sites(plan) for it in site.templates for name in it.reads.get(VARIABLES) or ()}
+    return {name: reference(f"vars.{name}") for name in sorted(read - assigned(plan, VARIABLES) - {"get"})}
+
+
 def _outcome(result: TaskResult, source: str) -> dict[str, Any]:
     return {**as_part(result.data, source), "meta": dict(result.meta), "extra": dict(result.extra)}
 
 
 def _sets(values: Mapping[str, Any], unknown: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """`set` and `set_refs` of a report, without those that are empty."""
+    """`set` and `set_refs` of a report, without those that are empty. A variable is never by reference."""
     known = {name: value for name, value in values.items() if name not in unknown}
     refs = {name: reference(source) for name, source in unknown.items()}
+    known |= {name: ref for name, ref in refs.items() if name.startswith(PREFIX)}
+    refs = {name: ref for name, ref in refs.items() if not name.startswith(PREFIX)}
     return {name: part for name, part in (("set", known), (e.SET_REFS, refs)) if part}
 
 

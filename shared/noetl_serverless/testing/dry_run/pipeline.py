@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ...playbook.numbers import seconds, whole
 from ...playbook.plan import Accumulate, Assignment, Interface, Rule, Task
 from ...playbook.reads import Reads
+from ...playbook.scope import VARIABLES
 from ...playbook.template import render_tree, truthy
 from ...playbook.template_error import NeedsFetch
 from ...protocol import ChildRequest, WaitRequest
@@ -200,15 +201,22 @@ class DryPipeline(Pipeline):
                 unknown.append(item)
         await super()._assign(tuple(known), output)
         for item in known:
-            if item.scope == "ctx":
-                self.unknown.pop(item.key, None)
+            self.unknown.pop(_set_name(item), None)
         for item in unknown:
             value = {item.key: Unknown(source_of(item))}
-            if item.scope == "ctx":
-                self.ctx = {**self.ctx, **value}
-                self.set.pop(item.key, None)
-                self.unknown[item.key] = source_of(item)
+            if item.scope in ("ctx", VARIABLES):
+                if item.scope == "ctx":
+                    self.ctx = {**self.ctx, **value}
+                else:
+                    self.variables = {**self.variables, **value}
+                self.set.pop(_set_name(item), None)
+                self.unknown[_set_name(item)] = source_of(item)
             elif item.scope == "step":
                 self.step = {**self.step, **value}
             elif self.iter is not None:
                 self.iter = {**self.iter, **value}
+
+
+def _set_name(item: Assignment) -> str:
+    """Its name among what reports set; a name that none has for what stays in the pipeline."""
+    return item.key if item.scope == "ctx" else f"{item.scope}.{item.key}"

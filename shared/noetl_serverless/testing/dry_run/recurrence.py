@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from ...engine.state import State
+from ...engine.variables import values_of
 from ..answers import Answers
 from .decider import Choices
 
@@ -44,6 +45,7 @@ class Recurrence:
             [
                 token.step,
                 state.ctx,
+                values_of(state.variables),
                 {name: _of_any_run(ref) for name, ref in state.ctx_refs.items()},
                 {name: {**outcome, "ref": _of_any_run(outcome.get("ref"))} for name, outcome in state.outcomes.items()},
                 state.waiting,

@@ -23,6 +23,7 @@ async def render_collection(job: Job, loop: Loop) -> TaskResult:
                     workload=command.workload,
                     ctx=command.scope.get("ctx") or {},
                     ctx_refs=command.scope.get(e.CTX_REFS),
+                    variables=job.variables,
                     steps=command.scope.get("steps") or {},
                     loops=job.loops,
                     execution_id=command.execution_id,

@@ -143,6 +143,7 @@ class CursorRun(FrameRun):
                 workload=command.workload,
                 ctx=self.job.ctx,
                 ctx_refs=command.scope.get(e.CTX_REFS),
+                variables=self.job.variables,
                 steps=command.scope.get("steps") or {},
                 loops=self.job.loops,
                 execution_id=command.execution_id,

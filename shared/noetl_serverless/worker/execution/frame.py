@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ...engine import events as e
+from ...engine.variables import split
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
 from ...protocol import ChildRequest, Frame, FrameOutcome, WaitRequest
@@ -59,10 +60,11 @@ class FrameRun:
         self._waiting: dict[int, dict[str, Any]] = {}
         # as all items see it: in parallel, only what the loop was opened with
         self._ctx: dict[str, Any] = dict(job.ctx)
+        self._variables: dict[str, Any] = dict(job.variables)
         # item index -> what it has set before it was suspended
         self._own_set: dict[int, dict[str, Any]] = {}
         self._failed = False
-        # ctx keys that items have set, in bytes of JSON
+        # what items have set, in bytes of JSON
         self._set_sizes: dict[str, int] = {}
 
     async def run(self) -> FrameResult:
@@ -106,7 +108,9 @@ class FrameRun:
             self.ends[index] = end
             self._failed |= self._fails(end)
             if self.loop.mode == "sequential":
-                self._ctx.update(end.set)
+                in_ctx, variables = split(end.set)
+                self._ctx.update(in_ctx)
+                self._variables.update(variables)
 
     def _fails(self, end: TaskResult) -> bool:
         """Whether the frame has failed with this item, so that no further one begins."""
@@ -146,13 +150,18 @@ class FrameRun:
         return self._next - 1
 
     def _item_job(self, index: int) -> Job:
+        ctx, variables = self._ctx, self._variables
+        if index in self._own_set:
+            in_ctx, named = split(self._own_set[index])
+            ctx, variables = {**ctx, **in_ctx}, {**variables, **named}
         return self.job.of_item(
             self.loop,
             self._items[index - self.frame.start],
             index,
             last=index + 1 == self.count,
             length=self.count,
-            ctx={**self._ctx, **self._own_set[index]} if index in self._own_set else self._ctx,
+            ctx=ctx,
+            variables=variables,
             resume=self._waiting.get(index),
         )
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ...engine.state import token_key
 from ...playbook.plan import Loop, Plan, Step
+from ...playbook.scope import VARIABLES
 from ...protocol import ChildRequest, ClaimedCommand, WaitRequest
 from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import ToolContext
@@ -31,6 +32,8 @@ class Job:
     lazy: ReferenceLoader
     budget: TimeBudget
     ctx: Mapping[str, Any]
+    # variables of the execution
+    variables: Mapping[str, Any] = field(default_factory=dict)
     plan: Plan
     # of the whole command
     attempts: Attempts
@@ -69,6 +72,7 @@ class Job:
             lazy=lazy,
             budget=budget,
             ctx=command.scope.get("ctx") or {},
+            variables=command.scope.get(VARIABLES) or {},
             plan=plan,
             resume=command.resume,
             attempts=attempts,
@@ -105,6 +109,7 @@ class Job:
         last: Any,
         length: Any,
         ctx: Mapping[str, Any],
+        variables: Mapping[str, Any] | None = None,
         resume: Mapping[str, Any] | None = None,
     ) -> Job:
         """The job of one item of the frame. `last`: whether it is the last one; `length`: the number of items, None
@@ -118,6 +123,7 @@ class Job:
             lazy=self.lazy,
             budget=self.budget,
             ctx=ctx,
+            variables=self.variables if variables is None else variables,
             plan=self.plan,
             attempts=self.attempts,
             stopwatch=self.stopwatch,

@@ -7,11 +7,13 @@ import re
 
 from ...playbook.plan import Plan
 from ...playbook.sandbox import available, similar
+from ...playbook.scope import VARIABLES
 from ...playbook.template_error import TemplateError
 
 
 def name_similar(error: TemplateError, plan: Plan) -> TemplateError:
-    """The error, its message with names like the one that was missing, if it was one of the workload or of ctx."""
+    """The error, its message with names like the one that was missing, if it was one of the workload, of ctx or of the
+    variables."""
     name = error.name
     if not name:
         return error
@@ -21,10 +23,10 @@ def name_similar(error: TemplateError, plan: Plan) -> TemplateError:
     if error.message == f"'{name}' is not defined":
         error.message += similar(name, [*plan.workload, *plan.steps, *sorted(assigned(plan, "ctx"))])
     elif error.message.partition(" (")[0] in (f"there is no '{name}'", f"ctx has no '{name}'"):
-        for scope in ("workload", "ctx"):
+        for scope in ("workload", "ctx", VARIABLES):
             if re.search(rf"\b{scope}(?:\.|\[['\"]){re.escape(name)}\b", error.template or ""):
-                known = plan.workload if scope == "workload" else sorted(assigned(plan, "ctx"))
-                whole = "the workload" if scope == "workload" else "ctx"
+                known = plan.workload if scope == "workload" else sorted(assigned(plan, scope))
+                whole = "the workload" if scope == "workload" else scope
                 error.message = f"{whole} has no '{name}'{available(name, known)}"
                 break
     return error

@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from ...engine import events as e
+from ...engine.variables import PREFIX
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
-from ...limits import SET_STORED_BYTES
+from ...limits import SET_STORED_BYTES, VARIABLE_BYTES
 from ...playbook.numbers import seconds, timeout, whole
 from ...playbook.plan import Accumulate, Assignment, Interface, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
 from ...playbook.reads import Reads
-from ...playbook.scope import Scope, build_scope, read_names
+from ...playbook.scope import VARIABLES, Scope, build_scope, read_names
 from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
@@ -42,7 +43,7 @@ OLDER_CONTROL_PLANE_SECONDS = 10.0
 # up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
-SCOPES = ("ctx", "iter", "step")
+SCOPES = ("ctx", "vars", "iter", "step")
 
 N = TypeVar("N", int, float)
 
@@ -57,12 +58,13 @@ class Pipeline:
         self.job = job
         self.tasks = job.step.tasks
         self.ctx = dict(job.ctx)
+        self.variables = dict(job.variables)
         # of a step without a loop: what its rules have set, if there is anything that they may set
         self.iter: dict[str, Any] | None = {} if job.step.sets_iter else None
         if job.iter is not None:
             self.iter = dict(job.iter)
         self.step: dict[str, Any] = {}
-        # what rules have set in ctx, and the size of each value in bytes of JSON
+        # what rules have set in ctx and as variables, as events have it, and the size of each value in bytes of JSON
         self.set: dict[str, Any] = {}
         self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
@@ -207,7 +209,9 @@ class Pipeline:
     async def _context(self, reads: Reads) -> dict[str, Any]:
         """What a task's code reads of the execution."""
         if EVERYTHING in reads:
-            reads = dict.fromkeys([*SCOPES_OF_CONTEXT, *(self.job.command.scope.get("steps") or {}), *self.results])
+            variables = [VARIABLES] if self.variables else []
+            steps = self.job.command.scope.get("steps") or {}
+            reads = dict.fromkeys([*SCOPES_OF_CONTEXT, *variables, *steps, *self.results])
         found: dict[str, Any] = await self._render(partial(read_names, reads))
         return found
 
@@ -329,16 +333,20 @@ class Pipeline:
         # a value that is no template has not been checked yet
         values = [(where, key, await to_domain(value, f"set.{where}.{key}")) for where, key, value in values]
         for where, key, value in values:
-            if where != "ctx":
+            if where == VARIABLES:
+                check_size(value, f"set.{where}.{key}", VARIABLE_BYTES)
+            elif where != "ctx":
                 # it goes into no event, and is stored with the position of a suspended pipeline
                 check_size(value, f"set.{where}.{key}", SET_STORED_BYTES)
         # replaced, not modified: a template may have returned a scope itself
         new = {scope: {key: value for where, key, value in values if where == scope} for scope in SCOPES}
-        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in new["ctx"].items()}}
+        reported = {**new["ctx"], **{f"{PREFIX}{key}": value for key, value in new[VARIABLES].items()}}
+        sizes = {**self._set_sizes, **{key: size_of(value) for key, value in reported.items()}}
         check_sizes(sizes, by_reference=self.job.toolbox.supports(2))
         self._set_sizes = sizes
         self.ctx = {**self.ctx, **new["ctx"]}
-        self.set = {**self.set, **new["ctx"]}
+        self.variables = {**self.variables, **new[VARIABLES]}
+        self.set = {**self.set, **reported}
         self.step = {**self.step, **new["step"]}
         if self.iter is not None:
             self.iter = {**self.iter, **new["iter"]}
@@ -490,6 +498,7 @@ class Pipeline:
             ctx=self.ctx,
             # except for what has been set since
             ctx_refs=command.scope.get(e.CTX_REFS),
+            variables=self.variables,
             steps=command.scope.get("steps") or {},
             loops=self.job.loops,
             execution_id=command.execution_id,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...engine.digest import stable_digest
+from ...engine.variables import PREFIX
 from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
 from ...protocol import ClaimedCommand
 from .domain import TooLarge, size_of
@@ -17,15 +18,15 @@ _WITHOUT_PREVIEW: Mapping[str, Any] = {"extracted": {}, "preview": None}
 
 
 def check_sizes(sizes: Mapping[str, int], *, by_reference: bool) -> None:
-    """`sizes`: of all that is set in ctx, by its key, in bytes of JSON. Raises TooLarge for what does not fit into one
-    event: by reference or, if the release of the control plane knows no references, as it is."""
+    """`sizes`: of all that is set in ctx or as variables, by its key, in bytes of JSON. Raises TooLarge for what does
+    not fit into one event: by reference or, if the release of the control plane knows no references, as it is."""
     if not by_reference:
         for name, size in sizes.items():
             _check_limit(f"'set.{name}' has", size, SET_VALUE_BYTES)
         _check_limit("'set' has", _object_size(sizes), SET_BYTES)
         return
     _check_limit("'set' has", _object_size(sizes), SET_STORED_BYTES)
-    min_sizes = {name: min(size, SET_REF_BYTES) for name, size in sizes.items()}
+    min_sizes = {name: _min_size(name, size) for name, size in sizes.items()}
     _check_limit("'set' has, with all that can be by reference,", _object_size(min_sizes), SET_BYTES)
 
 
@@ -56,10 +57,15 @@ def _by_reference(sizes: Mapping[str, int]) -> list[str]:
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
         if _object_size(event_sizes) <= SET_BYTES:
             break
-        if sizes[name] > SET_REF_BYTES:
+        if sizes[name] > _min_size(name, sizes[name]):
             chosen.add(name)
             event_sizes[name] = SET_REF_BYTES
     return [name for name in sizes if name in chosen]
+
+
+def _min_size(name: str, size: int) -> int:
+    """The size that a value has in an event at least. That of a variable is never by reference."""
+    return size if name.startswith(PREFIX) else min(size, SET_REF_BYTES)
 
 
 def _object_size(sizes: Mapping[str, int]) -> int:

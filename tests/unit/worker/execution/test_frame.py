@@ -158,6 +158,28 @@ async def test_items_in_sequence_see_what_those_before_have_set(bench: Bench) ->
     assert outcome.set == {"total": 16}
 
 
+@pytest.mark.parametrize(("mode", "total"), [("sequential", 16), ("parallel", 13)])
+async def test_items_see_variables_as_they_see_ctx(bench: Bench, mode: str, total: int) -> None:
+    bench.tool("a", make.ok())
+    add = make.rule("continue", set={"vars.total": "{{ vars.total + item }}"})
+    outcome = await bench.frame(each(add, mode=mode), [1, 2, 3], variables={"total": 10}, concurrency=1)
+    assert outcome.set == {"vars.total": total}
+
+
+async def test_a_suspended_item_sees_again_the_variables_that_it_has_set(bench: Bench) -> None:
+    bench.tool("a", make.ok())
+    bench.tool("b", lambda call, context: make.failed() if context.attempt == 1 else make.ok(call.config))
+    work = make.step(
+        make.task("a", make.rule("continue", set={"vars.mark": "own {{ item }}"})),
+        make.task("b", make.rule("retry", ERROR, backoff="fixed", delay=600), config={"mark": "{{ vars.mark }}"}),
+        loop=make.loop(),
+    )
+    first = await bench.frame(work, ["p", "q"])
+    assert (first.status, first.set, first.set_by) == ("deferred", {"vars.mark": "own q"}, {"vars.mark": 1})
+    second = await bench.frame(work, ["p", "q"], resume=first.resume)
+    assert [item["mark"] for item in second.data] == ["own p", "own q"]
+
+
 async def test_parallel_items_begin_alike_and_the_last_one_wins(bench: Bench) -> None:
     bench.tool("a", make.ok())
     add = make.rule("continue", set={"ctx.total": "{{ ctx.total + item }}"})

@@ -16,7 +16,7 @@ kind: Playbook
 metadata: {name: x}
 workload: {city: Oslo, limit: 5}
 workflow:
-  - {step: fetch, tool: {kind: noop}, set: {ctx.total: 1}}
+  - {step: fetch, tool: {kind: noop}, set: {ctx.total: 1, vars.count: 2}}
 """
 )
 
@@ -38,6 +38,7 @@ def error_of(source: str, **given: Any) -> dict[str, Any]:
         ("{{ workload.citty }}", "the workload has no 'citty' (available: city, limit); did you mean 'city'?"),
         ('{{ workload["limt"] }}', "the workload has no 'limt' (available: city, limit); did you mean 'limit'?"),
         ("{{ ctx.totl }}", "ctx has no 'totl' (available: total); did you mean 'total'?"),
+        ("{{ vars.cuont }}", "vars has no 'cuont' (available: count); did you mean 'count'?"),
         ("{{ zzz }}", "'zzz' is not defined"),
     ],
 )

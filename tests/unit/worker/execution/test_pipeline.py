@@ -503,6 +503,19 @@ async def test_ctx_set_by_a_rule_is_seen_later_and_reported(bench: Bench) -> Non
     assert outcome.set == {"total": 7}
 
 
+async def test_variables_set_by_a_rule_are_seen_later_and_reported_beside_ctx(bench: Bench) -> None:
+    bench.tool("a", make.ok({"n": 3}))
+    b = bench.tool("b")
+    sets = {"vars.total": "{{ vars.total + output.data.n }}", "ctx.total": "{{ vars.total }}"}
+    each = make.step(
+        make.task("a", make.rule("continue", set=sets)),
+        make.task("b", config={"v": "{{ vars.total }}", "c": "{{ ctx.total }}", "other": "{{ vars.other }}"}),
+    )
+    outcome = await bench.run(each, variables={"total": 4, "other": "o"})
+    assert b.calls[0].config == {"v": 7, "c": 4, "other": "o"}
+    assert outcome.set == {"total": 4, "vars.total": 7}
+
+
 async def test_all_values_are_rendered_before_any_takes_effect(bench: Bench) -> None:
     bench.tool("a")
     swap = make.rule("continue", set={"ctx.x": "{{ ctx.y }}", "ctx.y": "{{ ctx.x }}"})

@@ -12,10 +12,11 @@ from tests.unit.worker.conftest import Bench
 
 from noetl_serverless import limits
 from noetl_serverless.engine.digest import stable_digest
-from noetl_serverless.limits import INLINE_BYTES, SET_BYTES, SET_REF_BYTES, SET_VALUE_BYTES
+from noetl_serverless.limits import INLINE_BYTES, SET_BYTES, SET_REF_BYTES, SET_VALUE_BYTES, VARIABLE_BYTES
 from noetl_serverless.results import retry
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.reader import Resolver
+from noetl_serverless.worker.execution.domain import TooLarge
 from noetl_serverless.worker.execution.set_values import check_sizes
 
 MAX_VALUES = SET_BYTES // 30_000
@@ -51,6 +52,31 @@ async def test_a_value_goes_by_reference_from_one_byte_above_the_limit(bench: Be
     assert (outcome.set, list(outcome.set_refs)) == ({"n": 1}, ["big"])
     assert outcome.set_refs["big"]["meta"]["bytes"] == SET_VALUE_BYTES + 1
     assert await read_cold(bench, outcome.set_refs["big"]) == value
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, "done"), (1, "error")])
+async def test_a_variable_never_goes_by_reference(bench: Bench, more: int, status: str) -> None:
+    bench.tool("a", make.ok({"v": text(VARIABLE_BYTES + more)}))
+    rule = make.rule("continue", set={"vars.v": "{{ output.data.v }}"})
+    outcome = await bench.run(make.step(make.task("a", rule)))
+    assert (outcome.status, outcome.set_refs) == (status, {})
+    if more:
+        assert outcome.error["code"] == "value.too_large"
+        assert outcome.error["message"].startswith(f"'set.vars.v' has {VARIABLE_BYTES + 1} bytes")
+
+
+async def test_to_make_room_for_variables_ctx_goes_by_reference(bench: Bench) -> None:
+    bench.tool("a", make.ok({"v": text(60_000), "w": text(50_000), "c": text(30_000)}))
+    sets = {"vars.v": "{{ output.data.v }}", "vars.w": "{{ output.data.w }}", "ctx.c": "{{ output.data.c }}"}
+    outcome = await bench.run(make.step(make.task("a", make.rule("continue", set=sets))))
+    assert (outcome.status, sorted(outcome.set), list(outcome.set_refs)) == ("done", ["vars.v", "vars.w"], ["c"])
+
+
+def test_variables_count_in_full() -> None:
+    sizes = {"vars.a": 64_000, "vars.b": 64_000, "vars.c": 10_000}
+    with pytest.raises(TooLarge):
+        check_sizes(sizes, by_reference=True)
+    check_sizes({name.removeprefix("vars."): size for name, size in sizes.items()}, by_reference=True)
 
 
 async def test_of_many_values_the_largest_go_by_reference_while_there_is_no_room(bench: Bench) -> None:
