@@ -171,8 +171,8 @@ class Transition:
         """Cancel the children that nothing waits for any more."""
         ended = fact.payload.get("execution_id")
         left = [child for child in before.children if child not in self.state.children and child != ended]
-        asked_for = fact.type == e.CANCELLED and e.UNDO not in fact.payload
-        undo = not asked_for and self.state.status != "completed"
+        is_requested = fact.type == e.CANCELLED and e.UNDO not in fact.payload
+        undo = not is_requested and self.state.status != "completed"
         self.cancel_children(left, fact.at, reason, undo=undo)
 
     def _drop_left(self, before: State, fact: Event) -> None:

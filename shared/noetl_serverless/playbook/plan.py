@@ -224,8 +224,8 @@ class Step:
         """Whether each item of its loop is a frame of its own. Those that may be undone are, so that what has been done
         is known when the others stop."""
         assert self.loop is not None
-        apart = self.loop.exec == "distributed" or self.loop.cursor is not None
-        return apart or self.parks or self.is_limited or self.compensation is not None
+        is_distributed = self.loop.exec == "distributed" or self.loop.cursor is not None
+        return is_distributed or self.parks or self.is_limited or self.compensation is not None
 
     @property
     def is_limited(self) -> bool:
