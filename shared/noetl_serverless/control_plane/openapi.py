@@ -30,6 +30,7 @@ PROBLEMS = {
     "403": "The token's role may not do this.",
     "404": "The resource does not exist.",
     "409": "The state has changed, or the name is taken.",
+    "410": "The URL has expired, or nothing waits for its answer any more.",
     "413": "The body is too large.",
     "422": "The playbook, or the input of a start, is not valid; `errors` lists the faults and their places.",
     "501": "This deployment cannot do this.",
@@ -43,13 +44,14 @@ MAY_NOT_FIND = (
     "acquireSecret",
     "storeSecret",
     "createGoogleToken",
+    *("createCallback", "readCallback", "answerCallback"),
     *("listCatalogVersions", "compareCatalogVersions", "deleteCatalogVersions", "restoreCatalogVersions"),
     *("heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
 )
 # operations without an idempotency key whose state may have changed, or whose name may be taken
 MAY_CONFLICT = (
     *("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined"),
-    *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables"),
+    *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables", "answerCallback"),
     *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
 )
 # operations that take a playbook, or its input
@@ -178,7 +180,9 @@ def _problems(operation: Operation) -> list[str]:
     if operation.name == "receiveWebhook":
         # of any type, since it is verified as it came
         found |= {"400", "413"}
-    if operation.name == "queryViews":
+    if operation.name in ("readCallback", "answerCallback"):
+        found.add("410")
+    if operation.name in ("queryViews", "createCallback"):
         found.add("501")
     return sorted(found)
 

@@ -55,15 +55,15 @@ async def create(call: Call) -> CallbackUrl:
     owner = await call.services.keychain.owner(int(body.execution_id))
     if not owner.runs:
         raise Forbidden(f"the execution {body.execution_id} has ended: it needs no callback URL")
+    plan = await call.services.orchestrator.plan(owner.plan_hash)
+    entry = plan.keychain.get(body.name)
+    if entry is None or entry.kind != "callback":
+        raise NotFound(f"the playbook has no keychain entry {body.name!r} of kind callback")
     if not call.services.public_url:
         raise Unsupported(
             "callback URLs need the setting NOETL_PUBLIC_URL of the control plane: the URL at which everybody reaches "
             "the gateway"
         )
-    plan = await call.services.orchestrator.plan(owner.plan_hash)
-    entry = plan.keychain.get(body.name)
-    if entry is None or entry.kind != "callback":
-        raise NotFound(f"the playbook has no keychain entry {body.name!r} of kind callback")
     target = _Target(await call.services.orchestrator.state(body.execution_id), plan, entry)
     lifetime = timedelta(seconds=entry.ttl or DEFAULT_CALLBACK_SECONDS)
     callback = Callback(
