@@ -57,6 +57,8 @@ SCRIPTS_BYTES: Final = 2 * MIB
 WORKLOAD_BYTES: Final = 3 * MIB
 # an event that a trigger receives, as it is recorded
 EVENT_BYTES: Final = 1 * MIB
+# and how deep it may be nested
+EVENT_DEPTH: Final = RESULT_DEPTH
 # how many triggers may lead to an execution, one after the other
 TRIGGER_DEPTH: Final = 16
 # the payloads by reference that are read for one commit; one is always read

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import orjson
 
-from ..errors import Conflict, NotFound, TooLarge
-from ..limits import EVENT_BYTES
+from ..errors import Conflict, InvalidRequest, NotFound, TooLarge
+from ..limits import EVENT_BYTES, EVENT_DEPTH
 from ..playbook.plan import Trigger as CompiledTrigger
+from ..playbook.values import is_deeper
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id, parse_id
@@ -190,12 +191,8 @@ class Triggers:
         self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
         """Record an event; the caller then holds it, to start it. None if it has been recorded before, or if the
-        trigger is not effective. Raises TooLarge."""
-        content = orjson.dumps(event)
-        if len(content) > EVENT_BYTES:
-            raise TooLarge(
-                f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead"
-            )
+        trigger is not effective. Raises TooLarge, and InvalidRequest if it cannot be recorded."""
+        content = event_content(event)
         rows = await self._database.run(
             self._sql["receive"],
             trigger_id=trigger.trigger_id,
@@ -287,6 +284,20 @@ class Triggers:
         deleted = await self._database.run(self._sql["prune_events"], before=before, limit=limit)
         await self._database.run(self._sql["prune_triggers"], before=before, limit=limit)
         return len(deleted)
+
+
+def event_content(event: Mapping[str, Any]) -> bytes:
+    """An event as it is recorded. Raises TooLarge, and InvalidRequest if it cannot be recorded."""
+    # orjson reads JSON that is nested deeper than it writes
+    if is_deeper(event, EVENT_DEPTH):
+        raise InvalidRequest(f"the event is nested deeper than {EVENT_DEPTH} levels; send it as text instead")
+    try:
+        content = orjson.dumps(event)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"the event is not JSON: {error}") from None
+    if len(content) > EVENT_BYTES:
+        raise TooLarge(f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead")
+    return content
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

@@ -10,10 +10,19 @@ from typing import Any
 
 import orjson
 
-from ..errors import Conflict, NotFound, TooLarge
-from ..limits import EVENT_BYTES
+from ..errors import Conflict, NotFound
 from ..playbook.plan import Trigger as CompiledTrigger
-from ..store.triggers import LEASE, NEWEST, DueEvent, PolledTrigger, ReceivedEvent, Status, Trigger
+from ..store.triggers import (
+    LEASE,
+    NEWEST,
+    DueEvent,
+    PolledTrigger,
+    ReceivedEvent,
+    Status,
+    StoredTrigger,
+    Trigger,
+    event_content,
+)
 
 Key = tuple[int, str]
 OLDEST = datetime(1, 1, 1, tzinfo=UTC)
@@ -174,13 +183,9 @@ class MemoryTriggers:
     # -- events
 
     async def receive(
-        self, trigger: Trigger | PolledTrigger, event_id: str, event: Mapping[str, Any], now: datetime
+        self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
-        content = orjson.dumps(event)
-        if len(content) > EVENT_BYTES:
-            raise TooLarge(
-                f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead"
-            )
+        event_content(event)
         row = self._rows.get((trigger.path, trigger.name))
         is_effective = row is not None and self._is_effective(row.trigger)
         if not (is_effective and self._insert(trigger.trigger_id, event_id, event, now, 1, 1, now + LEASE)):

@@ -6,6 +6,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -101,13 +102,9 @@ async def test_only_messages_of_the_subject_and_since_the_registration(connectio
     trigger = polled(f"nats:{stream}", stream=stream, subject=f"{stream}.new.*")
     await publish(connection, f"{stream}.new.a", b"2")
     assert [one["data"] for one in events(await source.read(trigger, 10))] == [2]
-    later = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8, "updated_at": datetime.now(UTC)})
+    later = replace(trigger, trigger_id=8, updated_at=datetime.now(UTC))
     await publish(connection, f"{stream}.new.a", b"3")
     assert [one["data"] for one in events(await source.read(later, 10))] == [3]
-
-
-def vars_of(trigger: PolledTrigger) -> dict[str, Any]:
-    return {name: getattr(trigger, name) for name in PolledTrigger.__slots__}
 
 
 async def test_a_work_queue_is_read_from_its_beginning(connection: NatsConnection) -> None:
@@ -119,7 +116,7 @@ async def test_a_work_queue_is_read_from_its_beginning(connection: NatsConnectio
     source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{name}", stream=name)
     [one] = (await source.read(trigger, 10)).events
     await one.acknowledge()
-    other = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8})
+    other = replace(trigger, trigger_id=8)
     with pytest.raises(Problem, match=f"NATS refuses a consumer of the stream {name}"):
         await source.read(other, 10)
 
@@ -195,7 +192,7 @@ async def test_a_file_that_may_still_be_written_waits(tmp_path: Path, monkeypatc
 async def test_what_lay_there_before_the_registration_is_no_event(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1")
     trigger = polled(f"{tmp_path.as_uri()}/")
-    later = PolledTrigger(**{**vars_of(trigger), "updated_at": datetime.fromtimestamp(time.time() + 1, UTC)})
+    later = replace(trigger, updated_at=datetime.fromtimestamp(time.time() + 1, UTC))
     assert events(await FolderSource().read(later, 10)) == []
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from noetl_serverless.errors import Conflict, NotFound, TooLarge
-from noetl_serverless.limits import EVENT_BYTES
+from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from noetl_serverless.limits import EVENT_BYTES, EVENT_DEPTH
 from noetl_serverless.orchestrator.triggers import TriggerInbox
 from noetl_serverless.playbook.plan import Trigger as CompiledTrigger
 from noetl_serverless.playbook.template import Place
@@ -245,6 +245,18 @@ async def test_events_are_listed_newest_first_in_pages(triggers: Triggers | Memo
 async def test_an_event_that_is_too_large_is_refused(triggers: Triggers | MemoryTriggers, trigger: Trigger) -> None:
     with pytest.raises(TooLarge, match=str(EVENT_BYTES)):
         await triggers.receive(trigger, "e1", {**EVENT, "data": "x" * EVENT_BYTES}, NOW)
+
+
+async def test_an_event_that_cannot_be_recorded_is_refused(
+    triggers: Triggers | MemoryTriggers, trigger: Trigger
+) -> None:
+    deep: Any = []
+    for _ in range(EVENT_DEPTH - 1):
+        deep = [deep]
+    for data, reason in ((deep, f"nested deeper than {EVENT_DEPTH}"), ("\udcff", "not JSON")):
+        with pytest.raises(InvalidRequest, match=reason):
+            await triggers.receive(trigger, "e1", {**EVENT, "data": data}, NOW)
+    assert await triggers.receive(trigger, "e1", {**EVENT, "data": deep[0]}, NOW) is not None
 
 
 async def test_old_events_are_deleted_and_triggers_that_are_gone(
