@@ -97,23 +97,22 @@ class PolledTrigger(StoredTrigger):
     position: dict[str, Any]
 
 
-def declare(
-    connection: Connection, path: str, version: int, triggers: Iterable[CompiledTrigger], now: datetime
-) -> None:
-    """Make these the triggers of a playbook whose newest version is `version`; others of it are no longer effective."""
-    for trigger in triggers:
-        connection.run(
-            load("triggers")["declare"],
-            trigger_id=fresh_id(),
-            path=path,
-            name=trigger.name,
-            version=version,
-            kind=trigger.kind,
-            source=trigger.source,
-            config=orjson.dumps(trigger.config).decode(),
-            enabled=trigger.enabled,
-            now=now,
-        )
+def as_declared(triggers: Iterable[CompiledTrigger]) -> str:
+    """What a version of a playbook declares, as the catalog keeps it."""
+    names = ("name", "kind", "source", "config", "enabled")
+    return orjson.dumps([{name: getattr(trigger, name) for name in names} for trigger in triggers]).decode()
+
+
+def declare_newest(connection: Connection, path: str, now: datetime, *, again: bool) -> None:
+    """Make what the newest version of a playbook declares its triggers; others of it are no longer effective. `again`:
+    also those that are declared by that version already."""
+    sql = load("triggers")
+    for trigger in connection.rows(sql["declared"], path=path):
+        config = orjson.dumps(trigger.pop("config")).decode()
+        for trigger_id, enabled in connection.run(
+            sql["declare"], trigger_id=fresh_id(), path=path, config=config, now=now, again=again, **trigger
+        ):
+            connection.run(sql["hold"], trigger_id=trigger_id, hold=not enabled, now=now)
 
 
 class Triggers:

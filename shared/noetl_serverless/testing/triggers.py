@@ -51,6 +51,7 @@ class _Row:
     trigger: Trigger
     position: dict[str, Any]
     polled_until: datetime
+    disabled_by_name: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,7 +86,7 @@ class MemoryTriggers:
                 kind=compiled.kind,
                 source=compiled.source,
                 config=orjson.loads(orjson.dumps(compiled.config)),
-                enabled=compiled.enabled and (before is None or before.enabled),
+                enabled=compiled.enabled and not (row is not None and row.disabled_by_name),
                 declared=True,
                 error=None,
                 created_at=now if before is None else before.created_at,
@@ -94,7 +95,13 @@ class MemoryTriggers:
             same = before is not None and (before.kind, before.source) == (trigger.kind, trigger.source)
             position = dict(row.position) if row is not None and same else {}
             until = OLDEST if row is None else row.polled_until
-            self._rows[path, compiled.name] = _Row(trigger=trigger, position=position, polled_until=until)
+            self._rows[path, compiled.name] = _Row(
+                trigger=trigger,
+                position=position,
+                polled_until=until,
+                disabled_by_name=row is not None and row.disabled_by_name,
+            )
+            self._hold(trigger.trigger_id, not trigger.enabled, now)
 
     def record_end(self, ended: EndedExecution) -> None:
         """What the database does in the transaction of an end."""
@@ -138,11 +145,8 @@ class MemoryTriggers:
 
     async def set_enabled(self, trigger: Trigger, enabled: bool, now: datetime) -> Trigger:
         row = self._rows[trigger.path, trigger.name]
-        row.trigger = replace(row.trigger, enabled=enabled, updated_at=now)
-        for key in self.unsettled():
-            event = self._events[key]
-            if key[0] == trigger.trigger_id and (event.due_at == NEWEST) == enabled:
-                event.due_at = now if enabled else NEWEST
+        row.trigger, row.disabled_by_name = replace(row.trigger, enabled=enabled, updated_at=now), not enabled
+        self._hold(trigger.trigger_id, not enabled, now)
         return replace(trigger, enabled=enabled, updated_at=now)
 
     async def events(
@@ -194,7 +198,11 @@ class MemoryTriggers:
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueEvent]:
         due = [key for key in self.unsettled() if self._events[key].due_at <= now]
-        taken = sorted(due, key=lambda key: self._events[key].due_at)[:limit]
+        off = {row.trigger.trigger_id for row in self._rows.values() if not row.trigger.enabled}
+        first = sorted(due, key=lambda key: self._events[key].due_at)[:limit]
+        taken = [key for key in first if key[0] not in off]
+        for key in set(first) - set(taken):
+            self._events[key].due_at = NEWEST
         for key in taken:
             event = self._events[key]
             event.received = replace(event.received, attempts=event.received.attempts + 1)
@@ -275,6 +283,12 @@ class MemoryTriggers:
         return len(old)
 
     # -- rows
+
+    def _hold(self, trigger_id: int, hold: bool, now: datetime) -> None:
+        for key in self.unsettled():
+            event = self._events[key]
+            if key[0] == trigger_id and (event.due_at == NEWEST) != hold:
+                event.due_at = NEWEST if hold else now
 
     def _is_effective(self, trigger: Trigger) -> bool:
         return self._shown(trigger).is_effective

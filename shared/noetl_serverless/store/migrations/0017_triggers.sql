@@ -3,6 +3,10 @@
 --
 -- No part of it is granted to the role of direct workers.
 
+-- What a version declares, so that the triggers of another one become effective when that is the newest: a list of {name, kind,
+-- source, config, enabled}.
+ALTER TABLE noetl.catalog ADD COLUMN triggers jsonb NOT NULL DEFAULT '[]';
+
 CREATE TABLE noetl.trigger (
     trigger_id bigint PRIMARY KEY,
     -- of the playbook that declares it
@@ -16,6 +20,8 @@ CREATE TABLE noetl.trigger (
     -- the keys of its kind
     config jsonb NOT NULL DEFAULT '{}',
     enabled boolean NOT NULL DEFAULT true,
+    -- somebody has disabled it: whatever later versions declare, it stays so until somebody enables it
+    disabled_by_name boolean NOT NULL DEFAULT false,
     -- of a source that is polled: how far it has been read, who reads it until when, and what the last attempt failed with
     position jsonb NOT NULL DEFAULT '{}',
     polled_until timestamptz NOT NULL DEFAULT '-infinity',
