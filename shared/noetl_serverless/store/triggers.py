@@ -7,7 +7,7 @@ settled. One that was recorded and not settled is claimed again later. Whoever a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -129,6 +129,10 @@ class Triggers:
         if not rows:
             raise NotFound(f"there is no trigger {reference!r}; name it as PATH/NAME, or by its id")
         return Trigger(**rows[0])
+
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]:
+        """Those of them that are known."""
+        return [Trigger(**row) for row in await self._database.rows(self._sql["by_ids"], trigger_ids=list(trigger_ids))]
 
     async def entries(
         self, *, path: str | None, kind: str | None, after: tuple[str, str] = ("", ""), limit: int

@@ -3,7 +3,7 @@ an execution do to them in PostgreSQL (migrations/0017_triggers.sql)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -132,6 +132,9 @@ class MemoryTriggers:
         if found is None:
             raise NotFound(f"there is no trigger {reference!r}; name it as PATH/NAME, or by its id")
         return self._shown(found.trigger)
+
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]:
+        return [self._shown(row.trigger) for row in self._rows.values() if row.trigger.trigger_id in trigger_ids]
 
     async def entries(
         self, *, path: str | None, kind: str | None, after: tuple[str, str] = ("", ""), limit: int

@@ -142,6 +142,8 @@ async def test_a_trigger_is_found_by_its_place_and_its_id(
 ) -> None:
     assert (trigger.path, trigger.name, trigger.version, trigger.is_effective) == ("demo", "hook", 1, True)
     assert await triggers.get(str(trigger.trigger_id)) == trigger
+    assert await triggers.by_ids([trigger.trigger_id, 1_000_000]) == [trigger]
+    assert await triggers.by_ids([]) == []
     with pytest.raises(NotFound, match="demo/none"):
         await triggers.get("demo/none")
 
