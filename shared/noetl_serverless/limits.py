@@ -61,6 +61,9 @@ EVENT_BYTES: Final = 1 * MIB
 EVENT_DEPTH: Final = RESULT_DEPTH
 # how many triggers may lead to an execution, one after the other
 TRIGGER_DEPTH: Final = 16
+# how many executions triggers may start, one after the other and side by side, in consequence of the end of one that no
+# other end has led to
+TRIGGER_CHAIN: Final = 10_000
 # the payloads by reference that are read for one commit; one is always read
 PAYLOADS_BYTES: Final = 8 * MIB
 # the facts of an execution's inbox that are read for one commit: their number, and their bytes, which the last fact may

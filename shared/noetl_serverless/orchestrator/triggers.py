@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from ..errors import Conflict, NotFound, Problem, Unavailable
-from ..limits import TRIGGER_DEPTH
+from ..limits import TRIGGER_CHAIN, TRIGGER_DEPTH
 from ..playbook.plan import Trigger as CompiledTrigger
 from ..playbook.template_error import TemplateError
 from ..playbook.trigger_event import id_of, match
@@ -36,6 +36,8 @@ class TriggerInbox(Protocol):
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueEvent]: ...
 
+    async def started_by(self, chain: int, limit: int) -> int: ...
+
     async def settle(
         self,
         due: DueEvent,
@@ -47,6 +49,10 @@ class TriggerInbox(Protocol):
     ) -> None: ...
 
     async def postpone(self, due: DueEvent, error: Mapping[str, Any], due_at: datetime) -> None: ...
+
+
+class ChainTooWide(Problem):
+    status, code, title = 409, "trigger.too_many", "Too many executions have followed from one end"
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -174,6 +180,8 @@ class TriggerStarts:
             raise TooManyAttempts(f"it was attempted {MAX_ATTEMPTS} times, and no attempt has ended")
         if due.depth > TRIGGER_DEPTH:
             raise ChainTooLong(f"{TRIGGER_DEPTH} triggers have led to this event, one after the other")
+        if due.chain is not None and await self._inbox.started_by(due.chain, TRIGGER_CHAIN) >= TRIGGER_CHAIN:
+            raise ChainTooWide(f"triggers have started {TRIGGER_CHAIN} executions since the end of {due.chain}")
         version, trigger = await self.compiled(due.path, due.name)
         matched = match(trigger, due.event)
         if matched.input is None:
@@ -219,8 +227,10 @@ class TriggerStarts:
 
 
 def principal_of(due: DueEvent) -> dict[str, Any]:
-    """What starts the execution; `depth`: how many triggers have led to it."""
-    return {"kind": "trigger", "name": f"{due.path}/{due.name}", "event_id": due.event_id, "depth": due.depth}
+    """What starts it; `depth`: how many triggers have led to it; `chain`: the first end of those that have."""
+    chain = {} if due.chain is None else {"chain": str(due.chain)}
+    named = {"kind": "trigger", "name": f"{due.path}/{due.name}", "event_id": due.event_id, "depth": due.depth}
+    return named | chain
 
 
 def _without_content(event: Mapping[str, Any]) -> dict[str, Any]:

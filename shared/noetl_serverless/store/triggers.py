@@ -84,6 +84,8 @@ class DueEvent:
     event: dict[str, Any]
     depth: int
     attempts: int
+    # of an end: the execution whose end was the first of those that have led to it
+    chain: int | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -220,6 +222,11 @@ class Triggers:
         """Events that are to be started, leased to the caller."""
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + LEASE, limit=limit)
         return [DueEvent(**row) for row in rows]
+
+    async def started_by(self, chain: int, limit: int) -> int:
+        """How many events of a chain have started an execution, at most `limit`."""
+        [[count]] = await self._database.run(self._sql["started_by"], chain=chain, limit=limit)
+        return int(count)
 
     async def settle(
         self,

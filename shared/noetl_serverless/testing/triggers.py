@@ -60,6 +60,7 @@ class _Event:
     # as JSON, so that it is never shared; None once it is settled, except for a dead letter
     content: bytes | None
     due_at: datetime
+    chain: int | None = None
 
 
 class MemoryTriggers:
@@ -106,13 +107,16 @@ class MemoryTriggers:
     def record_end(self, ended: EndedExecution) -> None:
         """What the database does in the transaction of an end."""
         principal = ended.principal or {}
-        depth = principal.get("depth", 0) if principal.get("kind") == "trigger" else 0
+        is_triggered = principal.get("kind") == "trigger"
+        depth = principal.get("depth", 0) if is_triggered else 0
+        chain = int(principal.get("chain", ended.execution_id) if is_triggered else ended.execution_id)
         for row in self._rows.values():
             trigger = row.trigger
             listens = trigger.kind == "playbook" and trigger.source == ended.path and self._is_effective(trigger)
             if listens and ended.status.lower() in trigger.config["statuses"] and ended.at > trigger.created_at:
                 event = _event_of(ended)
-                self._insert(trigger.trigger_id, ended.execution_id, event, ended.at, depth + 1, 0, ended.at)
+                if self._insert(trigger.trigger_id, ended.execution_id, event, ended.at, depth + 1, 0, ended.at):
+                    self._events[trigger.trigger_id, ended.execution_id].chain = chain
 
     def unsettled(self) -> list[Key]:
         """(trigger, event) of all that are to be started."""
@@ -214,6 +218,10 @@ class MemoryTriggers:
             self._due_event(key)
             for key in sorted(taken, key=lambda key: (self._events[key].received.received_at, key[1]))
         ]
+
+    async def started_by(self, chain: int, limit: int) -> int:
+        started = (one for one in self._events.values() if one.chain == chain and one.received.status == "started")
+        return min(sum(1 for _ in started), limit)
 
     async def settle(
         self,
@@ -338,6 +346,7 @@ class MemoryTriggers:
             event=orjson.loads(event.content),
             depth=event.received.depth,
             attempts=event.received.attempts,
+            chain=event.chain,
         )
 
 

@@ -359,6 +359,30 @@ async def test_playbooks_that_start_each_other_come_to_an_end(bed: Bed) -> None:
     assert (ends[-1]["status"], ends[-1]["error"]["code"]) == ("dead", "trigger.too_deep")
 
 
+async def test_playbooks_that_multiply_come_to_an_end(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.orchestrator.triggers.TRIGGER_CHAIN", 5)
+
+    def text(name: str, other: str) -> str:
+        listen = "".join(f"{{name: t{n}, kind: playbook, path: chain/{other}}}, " for n in range(2))
+        renamed = FIRST.replace("name: first, path: chain/first", f"name: {name}, path: chain/{name}")
+        return renamed.replace("workflow:", f"triggers: [{listen}]\nworkflow:")
+
+    await bed.register(text("first", "second"))
+    await bed.register(text("second", "first"))
+    for _ in range(3):
+        await bed.orchestrator.start(path="chain/first")
+    for _ in range(5):
+        await run_out(bed)
+        await bed.reconciler().reconcile()
+    rows = await bed.database.rows("SELECT chain, status, error FROM noetl.trigger_event")
+    for chain in {row["chain"] for row in rows}:
+        of = [row for row in rows if row["chain"] == chain]
+        assert sum(row["status"] == "started" for row in of) == 5
+        assert {row["error"]["code"] for row in of if row["status"] == "dead"} == {"trigger.too_many"}
+    assert len({row["chain"] for row in rows}) == 3, "each end that nothing has led to has its own"
+    assert len(await bed.executions("chain/first")) + len(await bed.executions("chain/second")) == 3 + 3 * 5
+
+
 async def test_a_large_result_is_left_out_of_the_event(bed: Bed) -> None:
     await bed.register(FIRST)
     await bed.register(SECOND)

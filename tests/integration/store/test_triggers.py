@@ -463,6 +463,22 @@ async def test_an_end_that_a_trigger_has_led_to_is_one_further_along(subject: Su
     assert [event.depth for event in await due(subject)] == [5, 1]
 
 
+async def test_what_follows_from_one_end_is_counted(subject: Subject) -> None:
+    await subject.register(hook("after", **AFTER))
+    triggers = subject.triggers
+    await subject.end(ended("1"))
+    await subject.end(ended("2", principal={"kind": "trigger", "name": "x/y", "depth": 1, "chain": "1"}))
+    await subject.end(ended("3", principal={"kind": "trigger", "name": "x/webhook", "depth": 1}))
+    first, second, third = sorted(await due(subject), key=lambda one: one.event_id)
+    assert [one.chain for one in (first, second, third)] == [1, 1, 3]
+    assert await triggers.started_by(1, 10) == 0
+    for one in (first, second):
+        await triggers.settle(one, "started", NOW, execution_id=7)
+    await triggers.settle(third, "filtered", NOW)
+    assert [await triggers.started_by(chain, 10) for chain in (1, 3)] == [2, 0]
+    assert await triggers.started_by(1, 1) == 1
+
+
 async def test_a_large_result_is_no_part_of_the_event(subject: Subject) -> None:
     await subject.register(hook("after", **AFTER))
     await subject.end(ended(result="x" * 65_535))

@@ -44,6 +44,8 @@ CREATE TABLE noetl.trigger_event (
     event json,
     -- how many triggers have led to it, one after the other
     depth integer NOT NULL DEFAULT 1,
+    -- of an end: the execution whose end was the first of those that have led to it, so that they can be counted
+    chain bigint,
     received_at timestamptz NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
     -- when the next attempt may begin; while one is under way, when it is given up
@@ -55,6 +57,7 @@ CREATE TABLE noetl.trigger_event (
 );
 CREATE INDEX trigger_event_due ON noetl.trigger_event (due_at) WHERE status IN ('received', 'failed');
 CREATE INDEX trigger_event_received ON noetl.trigger_event (trigger_id, received_at, event_id);
+CREATE INDEX trigger_event_chain ON noetl.trigger_event (chain) WHERE status = 'started' AND chain IS NOT NULL;
 CREATE INDEX trigger_event_settled ON noetl.trigger_event (settled_at) WHERE settled_at IS NOT NULL;
 
 -- In the transaction of an end, so that none is lost. A result above 64 KiB of JSON is left out: its reference is the id of
@@ -62,7 +65,7 @@ CREATE INDEX trigger_event_settled ON noetl.trigger_event (settled_at) WHERE set
 CREATE FUNCTION noetl.record_end() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO noetl.trigger_event (trigger_id, event_id, event, depth, received_at, due_at)
+    INSERT INTO noetl.trigger_event (trigger_id, event_id, event, depth, chain, received_at, due_at)
     SELECT t.trigger_id, NEW.execution_id::text, json_build_object(
         'id', NEW.execution_id::text,
         'source', 'playbook:' || NEW.path,
@@ -79,6 +82,8 @@ BEGIN
             'error', NEW.error)),
         CASE WHEN NEW.principal->>'kind' = 'trigger' AND NEW.principal->>'depth' ~ '^[0-9]{1,4}$'
             THEN (NEW.principal->>'depth')::integer ELSE 0 END + 1,
+        CASE WHEN NEW.principal->>'kind' = 'trigger' AND NEW.principal->>'chain' ~ '^[0-9]{1,18}$'
+            THEN (NEW.principal->>'chain')::bigint ELSE NEW.execution_id END,
         now(), now()
     FROM noetl.trigger t
     WHERE t.kind = 'playbook' AND t.source = NEW.path AND t.enabled AND t.config->'statuses' ? lower(NEW.status)

@@ -70,10 +70,15 @@ WITH taken AS (
     UPDATE noetl.trigger_event e SET due_at = CASE WHEN taken.enabled THEN CAST(:lease_until AS timestamptz) ELSE 'infinity' END,
         attempts = e.attempts + CASE WHEN taken.enabled THEN 1 ELSE 0 END
     FROM taken WHERE e.trigger_id = taken.trigger_id AND e.event_id = taken.event_id
-    RETURNING e.trigger_id, e.event_id, e.event, e.depth, e.attempts, e.received_at, taken.enabled
+    RETURNING e.trigger_id, e.event_id, e.event, e.depth, e.chain, e.attempts, e.received_at, taken.enabled
 )
-SELECT leased.trigger_id, t.path, t.name, leased.event_id, leased.event, leased.depth, leased.attempts
+SELECT leased.trigger_id, t.path, t.name, leased.event_id, leased.event, leased.depth, leased.chain, leased.attempts
 FROM leased JOIN noetl.trigger t USING (trigger_id) WHERE leased.enabled ORDER BY leased.received_at, leased.event_id;
+
+-- started_by: how many events of one chain have started an execution, up to a limit
+SELECT count(*) FROM (
+    SELECT FROM noetl.trigger_event WHERE chain = :chain AND status = 'started' LIMIT CAST(:limit AS integer)
+) AS counted;
 
 -- settle: record what has become of an event that had not been settled yet
 UPDATE noetl.trigger_event SET status = :status, execution_id = CAST(:execution_id AS bigint), error = CAST(:error AS json),
