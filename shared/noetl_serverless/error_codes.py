@@ -157,6 +157,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     "trigger.attempts": "The event of a trigger was attempted too often.",
     "trigger.gone": "The playbook no longer has the trigger.",
     "trigger.too_deep": "Too many triggers have led to one another.",
+    "trigger.too_many": "Triggers have started too many executions in consequence of one end.",
     "webhook.refused": "The webhook is unknown, or its signature is not valid.",
     "worker.malformed_command": STEP["worker.malformed_command"],
 }

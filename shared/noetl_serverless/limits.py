@@ -57,8 +57,13 @@ SCRIPTS_BYTES: Final = 2 * MIB
 WORKLOAD_BYTES: Final = 3 * MIB
 # an event that a trigger receives, as it is recorded
 EVENT_BYTES: Final = 1 * MIB
+# and how deep it may be nested
+EVENT_DEPTH: Final = RESULT_DEPTH
 # how many triggers may lead to an execution, one after the other
 TRIGGER_DEPTH: Final = 16
+# how many executions triggers may start, one after the other and side by side, in consequence of the end of one that no
+# other end has led to
+TRIGGER_CHAIN: Final = 10_000
 # the payloads by reference that are read for one commit; one is always read
 PAYLOADS_BYTES: Final = 8 * MIB
 # the facts of an execution's inbox that are read for one commit: their number, and their bytes, which the last fact may

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, RetentionPolicy
 
 from ..errors import Conflict, NotFound
@@ -23,6 +24,11 @@ ACK_WAIT_SECONDS = 30.0
 INACTIVE_SECONDS = 30 * 86_400.0
 # seconds to wait for the next message of a batch
 READ_SECONDS = 5.0
+# consumers that NATS lists at once
+LISTED = 256
+
+# of the names of a stream's consumers those that nobody reads by any more
+Stale = Callable[[str, Sequence[str]], Awaitable[Sequence[str]]]
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -45,10 +51,11 @@ class NatsMessages:
     def __init__(self, connection: NatsConnection) -> None:
         self._connection = connection
 
-    async def read(self, consumer: StreamConsumer, limit: int) -> list[StreamMessage]:
-        """What waits, at most `limit`; no waiting for more. Raises NotFound if there is no such stream, Unavailable."""
+    async def read(self, consumer: StreamConsumer, limit: int, stale: Stale) -> list[StreamMessage]:
+        """What waits, at most `limit`; no waiting for more. A new consumer takes the place of those that are stale.
+        Raises NotFound if there is no such stream, Conflict if NATS refuses the consumer, Unavailable."""
         return await self._connection.run_with_retry(
-            lambda: self._read(consumer, limit), lambda: self._create(consumer)
+            lambda: self._read(consumer, limit), lambda: self._create(consumer, stale)
         )
 
     async def _read(self, consumer: StreamConsumer, limit: int) -> list[StreamMessage]:
@@ -66,12 +73,13 @@ class NatsMessages:
             if client.is_connected:
                 await subscription.unsubscribe()
 
-    async def _create(self, consumer: StreamConsumer) -> None:
+    async def _create(self, consumer: StreamConsumer, stale: Stale) -> None:
         context = await self._connection.jetstream()
         try:
             stream = await context.stream_info(consumer.stream)
         except nats.js.errors.NotFoundError:
             raise NotFound(f"there is no stream {consumer.stream} in NATS") from None
+        await _delete(context, consumer.stream, await stale(consumer.stream, await _names(context, consumer.stream)))
         # what nobody has read is all that such a stream keeps
         whole = stream.config.retention == RetentionPolicy.WORK_QUEUE
         config = ConsumerConfig(
@@ -89,6 +97,24 @@ class NatsMessages:
         except nats.js.errors.APIError as error:
             reason = error.description or "no reason given"
             raise Conflict(f"NATS refuses a consumer of the stream {consumer.stream}: {reason}") from None
+
+
+async def _names(context: JetStreamContext, stream: str) -> list[str]:
+    names: list[str] = []
+    while True:
+        listed = await context.consumers_info(stream, len(names))
+        names += [found.name for found in listed]
+        if len(listed) < LISTED:
+            return names
+
+
+async def _delete(context: JetStreamContext, stream: str, names: Sequence[str]) -> None:
+    for name in names:
+        try:
+            await context.delete_consumer(stream, name)
+        except nats.js.errors.NotFoundError:
+            # another function has
+            continue
 
 
 async def _received(following: Callable[[], Awaitable[Msg]], limit: int) -> AsyncIterator[Msg]:

@@ -16,6 +16,8 @@ from .triggers import MessageTrigger, ObjectTrigger, PlaybookTrigger, TriggerPar
 
 # what its templates may read, besides functions
 EVENT: Final = "event"
+# the name that no trigger has: GET /api/triggers/PATH/events lists events of the trigger PATH
+EVENTS: Final = "events"
 _COMMON_KEYS: Final = frozenset({"name", "kind", "enabled", "when", "input", "id"})
 # of a source of messages: the key that names it, and those that the others have
 _PLACES: Final[Mapping[str, str]] = {"nats": "stream", "sqs": "queue", "pubsub": "subscription"}
@@ -34,6 +36,9 @@ def compiled_triggers(triggers: Iterable[TriggerPart], trees: Trees, path: str) 
         if trigger.name in found:
             message = f"there is another trigger named '{trigger.name}'"
             trees.faults.add(message, (*here, "name"), "playbook.duplicate_name")
+        if trigger.name == EVENTS:
+            message = f"no trigger is named '{EVENTS}': PATH/{EVENTS} is where the API lists the events of PATH"
+            trees.faults.add(message, (*here, "name"))
         found[trigger.name] = _trigger(trigger, trees, here, path)
     return found
 

@@ -31,7 +31,7 @@ Ended = Literal["completed", "failed", "cancelled"]
 
 
 class TriggerPart(Part):
-    name: Name = Field(description="Its name, which no other trigger of the playbook has")
+    name: Name = Field(description="Its name, which no other trigger of the playbook has; not events")
     enabled: bool = Field(
         True,
         description=(

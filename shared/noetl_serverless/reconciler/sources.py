@@ -5,43 +5,73 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..bus.nats_messages import NatsMessages, StreamConsumer
 from ..errors import Forbidden, InvalidRequest, NotFound
-from ..store.triggers import PolledTrigger
+from ..store.triggers import PolledTrigger, StoredTrigger, Trigger
 from .triggers import SourceEvent, SourceEvents
 
+# the name of a trigger's consumer: its id, and a digest of its subject
+_CONSUMER: Final = re.compile(r"noetl-trigger-(\d{1,18})-[0-9a-f]{8}")
 # files of a folder that are looked at
 MAX_FILES: Final = 10_000
 # how long a file must have been left unchanged, since it may still be written
 SETTLED_NS: Final = 1_000_000_000
 
 
+class KnownTriggers(Protocol):
+    """What is needed of `store.triggers.Triggers`."""
+
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]: ...
+
+
 class NatsSource:
-    def __init__(self, messages: NatsMessages) -> None:
+    def __init__(self, messages: NatsMessages, triggers: KnownTriggers) -> None:
         self._messages = messages
+        self._triggers = triggers
 
     async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
-        subject = trigger.config.get("subject")
-        digest = hashlib.sha256(str(subject).encode()).hexdigest()[:8]
-        consumer = StreamConsumer(
-            stream=str(trigger.config["stream"]),
-            subject=subject,
-            # of another subject, it would go on reading the one before
-            name=f"noetl-trigger-{trigger.trigger_id}-{digest}",
-            since=trigger.updated_at,
-        )
-        found = await self._messages.read(consumer, limit)
+        found = await self._messages.read(_consumer_of(trigger), limit, self._stale)
         events = [SourceEvent(event=one.event, acknowledge=one.acknowledge) for one in found]
         return SourceEvents(events=events, more=len(found) == limit)
+
+    async def _stale(self, stream: str, names: Sequence[str]) -> list[str]:
+        """Of the consumers of a stream those of triggers that no longer read by them: in a work queue, they would keep
+        others from it. Not those of triggers that are unknown: they may be another deployment's."""
+        owners = {name: int(found[1]) for name in names if (found := _CONSUMER.fullmatch(name))}
+        known = {trigger.trigger_id: trigger for trigger in await self._triggers.by_ids(sorted(set(owners.values())))}
+        return [
+            name for name, owner in owners.items() if owner in known and not _is_read_by(known[owner], stream, name)
+        ]
+
+
+def _consumer_of(trigger: StoredTrigger) -> StreamConsumer:
+    subject = trigger.config.get("subject")
+    digest = hashlib.sha256(str(subject).encode()).hexdigest()[:8]
+    return StreamConsumer(
+        stream=str(trigger.config["stream"]),
+        subject=subject,
+        # of another subject, it would go on reading the one before
+        name=f"noetl-trigger-{trigger.trigger_id}-{digest}",
+        since=trigger.updated_at,
+    )
+
+
+def _is_read_by(trigger: Trigger, stream: str, name: str) -> bool:
+    """Also while it is disabled: then its messages wait."""
+    if not trigger.declared or trigger.kind != "message" or not trigger.source.startswith("nats:"):
+        return False
+    consumer = _consumer_of(trigger)
+    return (consumer.stream, consumer.name) == (stream, name)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -87,7 +117,9 @@ class FolderSource:
                     if entry.name.startswith(".") or not entry.name.endswith(suffix):
                         continue
                     status = _status(entry)
-                    if status is not None and max(status.st_ctime_ns, status.st_mtime_ns) <= before:
+                    # its times of modification are whatever its writer says, and may lie ahead of this clock: one that
+                    # waited for them would come after files that were changed later, and be passed over
+                    if status is not None and status.st_ctime_ns <= before:
                         found.append(_File(status.st_ctime_ns, entry.name, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NotFound(f"the folder {folder} cannot be read: {error.strerror}") from None

@@ -89,11 +89,21 @@ class TriggerSources:
 
     async def _read(self, trigger: PolledTrigger) -> int:
         received = 0
+        failure: Exception | None = None
         try:
             found = await self._source(trigger).read(trigger, MAX_EVENTS)
             for one in found.events:
-                received += await self._starts.receive_message(trigger, one.event)
-                await one.acknowledge()
+                try:
+                    received += await self._starts.receive_message(trigger, one.event)
+                    await one.acknowledge()
+                except Problem:
+                    raise
+                except Exception as error:
+                    # it comes again; those behind it do not wait for that
+                    logger.exception("an event of %s/%s cannot be received", trigger.path, trigger.name)
+                    failure = failure or error
+            if failure is not None:
+                raise failure
         except Exception as error:
             problem = error if isinstance(error, Problem) else Problem("Internal error; see the log for details")
             # the trigger keeps it; a folder that is not there yet must not fill the log

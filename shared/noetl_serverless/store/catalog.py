@@ -15,7 +15,7 @@ from .connection import Connection
 from .database import Database
 from .ids import fresh_id
 from .queries import load
-from .triggers import declare
+from .triggers import as_declared, declare_newest
 
 if TYPE_CHECKING:
     from ..playbook.called_inputs import CalledPlaybook
@@ -145,9 +145,12 @@ class PostgresCatalog:
     async def _mark(self, statement: str, path: str, version: int | None) -> list[int]:
         def mark(connection: Connection) -> list[int]:
             connection.run(self._sql["lock_path"], path=path)
+            before = connection.run(self._sql["newest_version"], path=path)
             rows = connection.run(self._sql[statement], path=path, version=version) or []
             if not rows and not connection.run(self._sql["has"], path=path, version=version)[0][0]:
                 raise NotFound(f"the catalog has no {path if version is None else f'{path} version {version}'}")
+            if connection.run(self._sql["newest_version"], path=path) != before:
+                declare_newest(connection, path, datetime.now(UTC), again=True)
             return sorted(row[0] for row in rows)
 
         return await self._database.transaction(mark)
@@ -156,6 +159,8 @@ class PostgresCatalog:
         connection.run(self._sql["lock_path"], path=document.path)
         newest = _first(connection, self._sql["newest"], path=document.path)
         if newest is not None and newest.content == document.content:
+            # the release before deletes and restores versions without their triggers
+            declare_newest(connection, document.path, datetime.now(UTC), again=False)
             return newest, False
         if newest is not None and newest.kind != document.kind and not {newest.kind, document.kind} <= EXECUTABLE:
             raise Conflict(f"{document.path} is of kind {newest.kind}: register this under another path, or delete it")
@@ -172,9 +177,10 @@ class PostgresCatalog:
             meta=orjson.dumps(document.meta).decode(),
             payload=orjson.dumps(document.payload).decode(),
             steps=document.steps,
+            triggers=as_declared(document.triggers),
         )
         assert entry is not None
-        declare(connection, entry.path, entry.version, document.triggers, datetime.now(UTC))
+        declare_newest(connection, entry.path, datetime.now(UTC), again=False)
         return entry, True
 
 

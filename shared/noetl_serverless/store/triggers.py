@@ -7,16 +7,17 @@ settled. One that was recorded and not settled is claimed again later. Whoever a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import orjson
 
-from ..errors import Conflict, NotFound, TooLarge
-from ..limits import EVENT_BYTES
+from ..errors import Conflict, InvalidRequest, NotFound, TooLarge
+from ..limits import EVENT_BYTES, EVENT_DEPTH
 from ..playbook.plan import Trigger as CompiledTrigger
+from ..playbook.values import is_deeper
 from .connection import Connection
 from .database import Database
 from .ids import fresh_id, parse_id
@@ -83,6 +84,8 @@ class DueEvent:
     event: dict[str, Any]
     depth: int
     attempts: int
+    # of an end: the execution whose end was the first of those that have led to it
+    chain: int | None = None
 
     @property
     def idempotency_key(self) -> str:
@@ -98,29 +101,35 @@ class PolledTrigger(StoredTrigger):
     error: dict[str, Any] | None = None
 
 
-def declare(
-    connection: Connection, path: str, version: int, triggers: Iterable[CompiledTrigger], now: datetime
-) -> None:
-    """Make these the triggers of a playbook whose newest version is `version`; others of it are no longer effective."""
-    for trigger in triggers:
-        connection.run(
-            load("triggers")["declare"],
+def as_declared(triggers: Iterable[CompiledTrigger]) -> str:
+    """What a version of a playbook declares, as the catalog keeps it."""
+    names = ("name", "kind", "source", "config", "enabled")
+    return orjson.dumps([{name: getattr(trigger, name) for name in names} for trigger in triggers]).decode()
+
+
+def declare_newest(connection: Connection, path: str, now: datetime, *, again: bool) -> None:
+    """Make what the newest version of a playbook declares its triggers; others of it are no longer effective. `again`:
+    also those that are declared by that version already."""
+    sql = load("triggers")
+    for trigger in connection.rows(sql["declared"], path=path):
+        config = orjson.dumps(trigger.pop("config")).decode()
+        polled = is_polled(trigger["kind"], trigger["source"])
+        for trigger_id, enabled in connection.run(
+            sql["declare"],
             trigger_id=fresh_id(),
             path=path,
-            name=trigger.name,
-            version=version,
-            kind=trigger.kind,
-            source=trigger.source,
-            config=orjson.dumps(trigger.config).decode(),
-            enabled=trigger.enabled,
-            is_polled=is_polled(trigger),
+            config=config,
+            is_polled=polled,
             now=now,
-        )
+            again=again,
+            **trigger,
+        ):
+            connection.run(sql["hold"], trigger_id=trigger_id, hold=not enabled, now=now)
 
 
-def is_polled(trigger: CompiledTrigger | StoredTrigger) -> bool:
+def is_polled(kind: str, source: str) -> bool:
     """The service of a bucket tells of its objects."""
-    return trigger.kind == "message" or (trigger.kind == "object" and trigger.source.startswith("file:"))
+    return kind == "message" or (kind == "object" and source.startswith("file:"))
 
 
 class Triggers:
@@ -137,6 +146,10 @@ class Triggers:
         if not rows:
             raise NotFound(f"there is no trigger {reference!r}; name it as PATH/NAME, or by its id")
         return Trigger(**rows[0])
+
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]:
+        """Those of them that are known."""
+        return [Trigger(**row) for row in await self._database.rows(self._sql["by_ids"], trigger_ids=list(trigger_ids))]
 
     async def entries(
         self, *, path: str | None, kind: str | None, after: tuple[str, str] = ("", ""), limit: int
@@ -198,12 +211,8 @@ class Triggers:
         self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
         """Record an event; the caller then holds it, to start it. None if it has been recorded before, or if the
-        trigger is not effective. Raises TooLarge."""
-        content = orjson.dumps(event)
-        if len(content) > EVENT_BYTES:
-            raise TooLarge(
-                f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead"
-            )
+        trigger is not effective. Raises TooLarge, and InvalidRequest if it cannot be recorded."""
+        content = event_content(event)
         rows = await self._database.run(
             self._sql["receive"],
             trigger_id=trigger.trigger_id,
@@ -228,6 +237,11 @@ class Triggers:
         """Events that are to be started, leased to the caller."""
         rows = await self._database.rows(self._sql["claim"], now=now, lease_until=now + LEASE, limit=limit)
         return [DueEvent(**row) for row in rows]
+
+    async def started_by(self, chain: int, limit: int) -> int:
+        """How many events of a chain have started an execution, at most `limit`."""
+        [[count]] = await self._database.run(self._sql["started_by"], chain=chain, limit=limit)
+        return int(count)
 
     async def settle(
         self,
@@ -295,6 +309,20 @@ class Triggers:
         deleted = await self._database.run(self._sql["prune_events"], before=before, limit=limit)
         await self._database.run(self._sql["prune_triggers"], before=before, limit=limit)
         return len(deleted)
+
+
+def event_content(event: Mapping[str, Any]) -> bytes:
+    """An event as it is recorded. Raises TooLarge, and InvalidRequest if it cannot be recorded."""
+    # orjson reads JSON that is nested deeper than it writes
+    if is_deeper(event, EVENT_DEPTH):
+        raise InvalidRequest(f"the event is nested deeper than {EVENT_DEPTH} levels; send it as text instead")
+    try:
+        content = orjson.dumps(event)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(f"the event is not JSON: {error}") from None
+    if len(content) > EVENT_BYTES:
+        raise TooLarge(f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead")
+    return content
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

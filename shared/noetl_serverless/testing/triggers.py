@@ -3,15 +3,14 @@ an execution do to them in PostgreSQL (migrations/0017_triggers.sql)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from ..errors import Conflict, NotFound, TooLarge
-from ..limits import EVENT_BYTES
+from ..errors import Conflict, NotFound
 from ..playbook.plan import Trigger as CompiledTrigger
 from ..store.triggers import (
     LEASE,
@@ -22,6 +21,7 @@ from ..store.triggers import (
     Status,
     StoredTrigger,
     Trigger,
+    event_content,
     is_polled,
 )
 
@@ -52,6 +52,7 @@ class _Row:
     trigger: Trigger
     position: dict[str, Any]
     polled_until: datetime
+    disabled_by_name: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,6 +61,7 @@ class _Event:
     # as JSON, so that it is never shared; None once it is settled, except for a dead letter
     content: bytes | None
     due_at: datetime
+    chain: int | None = None
 
 
 class MemoryTriggers:
@@ -86,7 +88,7 @@ class MemoryTriggers:
                 kind=compiled.kind,
                 source=compiled.source,
                 config=orjson.loads(orjson.dumps(compiled.config)),
-                enabled=compiled.enabled and (before is None or before.enabled),
+                enabled=compiled.enabled and not (row is not None and row.disabled_by_name),
                 declared=True,
                 error=None,
                 created_at=now if before is None else before.created_at,
@@ -95,18 +97,27 @@ class MemoryTriggers:
             same = before is not None and (before.kind, before.source) == (trigger.kind, trigger.source)
             position = dict(row.position) if row is not None and same else {}
             until = row.polled_until if row is not None and same else OLDEST
-            self._rows[path, compiled.name] = _Row(trigger=trigger, position=position, polled_until=until)
+            self._rows[path, compiled.name] = _Row(
+                trigger=trigger,
+                position=position,
+                polled_until=until,
+                disabled_by_name=row is not None and row.disabled_by_name,
+            )
+            self._hold(trigger.trigger_id, not trigger.enabled, now)
 
     def record_end(self, ended: EndedExecution) -> None:
         """What the database does in the transaction of an end."""
         principal = ended.principal or {}
-        depth = principal.get("depth", 0) if principal.get("kind") == "trigger" else 0
+        is_triggered = principal.get("kind") == "trigger"
+        depth = principal.get("depth", 0) if is_triggered else 0
+        chain = int(principal.get("chain", ended.execution_id) if is_triggered else ended.execution_id)
         for row in self._rows.values():
             trigger = row.trigger
             listens = trigger.kind == "playbook" and trigger.source == ended.path and self._is_effective(trigger)
             if listens and ended.status.lower() in trigger.config["statuses"] and ended.at > trigger.created_at:
                 event = _event_of(ended)
-                self._insert(trigger.trigger_id, ended.execution_id, event, ended.at, depth + 1, 0, ended.at)
+                if self._insert(trigger.trigger_id, ended.execution_id, event, ended.at, depth + 1, 0, ended.at):
+                    self._events[trigger.trigger_id, ended.execution_id].chain = chain
 
     def unsettled(self) -> list[Key]:
         """(trigger, event) of all that are to be started."""
@@ -127,6 +138,9 @@ class MemoryTriggers:
             raise NotFound(f"there is no trigger {reference!r}; name it as PATH/NAME, or by its id")
         return self._shown(found.trigger)
 
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]:
+        return [self._shown(row.trigger) for row in self._rows.values() if row.trigger.trigger_id in trigger_ids]
+
     async def entries(
         self, *, path: str | None, kind: str | None, after: tuple[str, str] = ("", ""), limit: int
     ) -> list[Trigger]:
@@ -139,11 +153,8 @@ class MemoryTriggers:
 
     async def set_enabled(self, trigger: Trigger, enabled: bool, now: datetime) -> Trigger:
         row = self._rows[trigger.path, trigger.name]
-        row.trigger = replace(row.trigger, enabled=enabled, updated_at=now)
-        for key in self.unsettled():
-            event = self._events[key]
-            if key[0] == trigger.trigger_id and (event.due_at == NEWEST) == enabled:
-                event.due_at = now if enabled else NEWEST
+        row.trigger, row.disabled_by_name = replace(row.trigger, enabled=enabled, updated_at=now), not enabled
+        self._hold(trigger.trigger_id, not enabled, now)
         return replace(trigger, enabled=enabled, updated_at=now)
 
     async def events(
@@ -186,11 +197,7 @@ class MemoryTriggers:
     async def receive(
         self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
-        content = orjson.dumps(event)
-        if len(content) > EVENT_BYTES:
-            raise TooLarge(
-                f"the event has {len(content)} bytes of JSON; the limit is {EVENT_BYTES}; send a URL instead"
-            )
+        event_content(event)
         row = self._rows.get((trigger.path, trigger.name))
         is_effective = row is not None and self._is_effective(row.trigger)
         if not (is_effective and self._insert(trigger.trigger_id, event_id, event, now, 1, 1, now + LEASE)):
@@ -199,7 +206,11 @@ class MemoryTriggers:
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueEvent]:
         due = [key for key in self.unsettled() if self._events[key].due_at <= now]
-        taken = sorted(due, key=lambda key: self._events[key].due_at)[:limit]
+        off = {row.trigger.trigger_id for row in self._rows.values() if not row.trigger.enabled}
+        first = sorted(due, key=lambda key: self._events[key].due_at)[:limit]
+        taken = [key for key in first if key[0] not in off]
+        for key in set(first) - set(taken):
+            self._events[key].due_at = NEWEST
         for key in taken:
             event = self._events[key]
             event.received = replace(event.received, attempts=event.received.attempts + 1)
@@ -208,6 +219,10 @@ class MemoryTriggers:
             self._due_event(key)
             for key in sorted(taken, key=lambda key: (self._events[key].received.received_at, key[1]))
         ]
+
+    async def started_by(self, chain: int, limit: int) -> int:
+        started = (one for one in self._events.values() if one.chain == chain and one.received.status == "started")
+        return min(sum(1 for _ in started), limit)
 
     async def settle(
         self,
@@ -237,7 +252,9 @@ class MemoryTriggers:
         due = [
             row
             for row in self._rows.values()
-            if is_polled(row.trigger) and row.polled_until <= now and self._is_effective(row.trigger)
+            if is_polled(row.trigger.kind, row.trigger.source)
+            and row.polled_until <= now
+            and self._is_effective(row.trigger)
         ]
         taken = sorted(due, key=lambda row: row.polled_until)[:limit]
         for row in taken:
@@ -280,6 +297,12 @@ class MemoryTriggers:
         return len(old)
 
     # -- rows
+
+    def _hold(self, trigger_id: int, hold: bool, now: datetime) -> None:
+        for key in self.unsettled():
+            event = self._events[key]
+            if key[0] == trigger_id and (event.due_at == NEWEST) != hold:
+                event.due_at = NEWEST if hold else now
 
     def _is_effective(self, trigger: Trigger) -> bool:
         return self._shown(trigger).is_effective
@@ -326,6 +349,7 @@ class MemoryTriggers:
             event=orjson.loads(event.content),
             depth=event.received.depth,
             attempts=event.received.attempts,
+            chain=event.chain,
         )
 
 

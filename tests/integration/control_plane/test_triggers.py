@@ -133,6 +133,36 @@ async def test_a_body_that_the_filter_cannot_read_is_a_dead_letter(user: Client,
     assert (event["error"]["code"], event["error"]["line"]) == ("template.error", 8)
 
 
+@pytest.mark.parametrize("levels", [112, 300, 1000])
+async def test_a_body_that_is_nested_too_deeply_is_refused(user: Client, levels: int) -> None:
+    answer = await deliver(user, b"[" * levels + b"]" * levels)
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+    assert "nested deeper than 112 levels" in answer.json["detail"]
+    assert (await user.get(f"/api/triggers/{HOOK}/events")).json["items"] == []
+
+
+async def test_an_id_that_cannot_be_stored_is_known_by_its_digest(user: Client) -> None:
+    body = {"event": {"id": "a\0b", "data": ORDER}}
+    fired = await user.post(f"/api/triggers/{HOOK}/fire", body)
+    assert (fired.status, fired.json["status"]) == (200, "started")
+    assert fired.json["event_id"].startswith("sha256:")
+    assert len(await executions(user)) == 1
+
+
+async def test_a_webhook_of_stripe_with_an_id_that_cannot_be_stored_is_answered_once_it_is_recorded(
+    user: Client,
+) -> None:
+    text = TEXT.replace("auth: shop", "auth: shop\n    scheme: stripe").replace("event.data.id", "event.data.total")
+    await user.post("/api/catalog/register", {"content": text})
+    body = orjson.dumps({"id": "evt\0", "type": "paid", "total": 20})
+    at = str(int(time.time()))
+    signature = hmac.digest(SECRET.encode(), f"{at}.".encode() + body, "sha256").hex()
+    signed = {"stripe-signature": f"t={at},v1={signature}"}
+    answers = [await user.call("POST", f"/api/hooks/{HOOK}", body, headers=signed) for _ in range(2)]
+    assert [(answer.status, answer.json["duplicate"]) for answer in answers] == [(202, False), (202, True)]
+    assert len(await executions(user)) == 1
+
+
 async def test_a_large_body_is_refused_before_anything_else(user: Client) -> None:
     answer = await deliver(user, b"x" * 1_100_000)
     assert (answer.status, answer.json["code"]) == (413, "request.too_large")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from noetl_serverless.errors import Forbidden, NotFound, Problem
 from noetl_serverless.reconciler import sources
 from noetl_serverless.reconciler.sources import FolderSource, NatsSource
 from noetl_serverless.reconciler.triggers import SourceEvents
-from noetl_serverless.store.triggers import PolledTrigger
+from noetl_serverless.store.triggers import PolledTrigger, Trigger
 
 
 def polled(source: str, position: dict[str, Any] | None = None, **config: Any) -> PolledTrigger:
@@ -34,6 +36,21 @@ def polled(source: str, position: dict[str, Any] | None = None, **config: Any) -
         position=position or {},
         updated_at=datetime.now(UTC) - timedelta(seconds=30),
     )
+
+
+@dataclass
+class Known:
+    """The triggers that a source can find."""
+
+    triggers: list[Trigger] = field(default_factory=list)
+
+    async def by_ids(self, trigger_ids: Sequence[int]) -> list[Trigger]:
+        return [trigger for trigger in self.triggers if trigger.trigger_id in trigger_ids]
+
+
+def stored(trigger: PolledTrigger, *, enabled: bool = True, declared: bool = True) -> Trigger:
+    own = {name: value for name, value in asdict(trigger).items() if name != "position"}
+    return Trigger(**own, enabled=enabled, declared=declared, error=None, created_at=trigger.updated_at)
 
 
 def events(found: SourceEvents) -> list[dict[str, Any]]:
@@ -69,7 +86,7 @@ async def test_a_message_is_delivered_until_it_is_acknowledged(
     monkeypatch.setattr("noetl_serverless.bus.nats_messages.ACK_WAIT_SECONDS", 0.2)
     await publish(connection, f"{stream}.new", b'{"order": 7}', "m1")
     await publish(connection, f"{stream}.old", b"plain")
-    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{stream}", stream=stream)
+    source, trigger = NatsSource(NatsMessages(connection), Known()), polled(f"nats:{stream}", stream=stream)
     first, second = events(await source.read(trigger, 10))
     assert (first["id"], first["type"], first["data"]) == ("m1", f"{stream}.new", {"order": 7})
     assert first["headers"]["x-kind"] == "new"
@@ -88,7 +105,7 @@ async def test_a_message_is_delivered_until_it_is_acknowledged(
 async def test_a_batch_has_a_limit_and_says_that_there_is_more(connection: NatsConnection, stream: str) -> None:
     for number in range(3):
         await publish(connection, f"{stream}.n", str(number).encode())
-    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{stream}", stream=stream)
+    source, trigger = NatsSource(NatsMessages(connection), Known()), polled(f"nats:{stream}", stream=stream)
     first = await source.read(trigger, 2)
     rest = await source.read(trigger, 2)
     assert ([one["data"] for one in events(first)], first.more) == ([0, 1], True)
@@ -97,36 +114,83 @@ async def test_a_batch_has_a_limit_and_says_that_there_is_more(connection: NatsC
 
 async def test_only_messages_of_the_subject_and_since_the_registration(connection: NatsConnection, stream: str) -> None:
     await publish(connection, f"{stream}.old", b"1")
-    source = NatsSource(NatsMessages(connection))
+    source = NatsSource(NatsMessages(connection), Known())
     trigger = polled(f"nats:{stream}", stream=stream, subject=f"{stream}.new.*")
     await publish(connection, f"{stream}.new.a", b"2")
     assert [one["data"] for one in events(await source.read(trigger, 10))] == [2]
-    later = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8, "updated_at": datetime.now(UTC)})
+    later = replace(trigger, trigger_id=8, updated_at=datetime.now(UTC))
     await publish(connection, f"{stream}.new.a", b"3")
     assert [one["data"] for one in events(await source.read(later, 10))] == [3]
 
 
-def vars_of(trigger: PolledTrigger) -> dict[str, Any]:
-    return {name: getattr(trigger, name) for name in PolledTrigger.__slots__}
-
-
-async def test_a_work_queue_is_read_from_its_beginning(connection: NatsConnection) -> None:
+async def work_queue(connection: NatsConnection) -> str:
     name = f"T{secrets.token_hex(6)}"
     context = await connection.jetstream()
     config = StreamConfig(name=name, subjects=[f"{name}.>"], retention=RetentionPolicy.WORK_QUEUE)
     await context.add_stream(config)
+    return name
+
+
+async def taken(source: NatsSource, trigger: PolledTrigger) -> list[Any]:
+    found = await source.read(trigger, 10)
+    for one in found.events:
+        await one.acknowledge()
+    return [one["data"] for one in events(found)]
+
+
+async def test_the_subject_of_a_work_queue_can_be_changed(connection: NatsConnection) -> None:
+    name, known = await work_queue(connection), Known()
+    source, whole = NatsSource(NatsMessages(connection), known), polled(f"nats:{name}", stream=name)
+    part = replace(whole, config={"stream": name, "subject": f"{name}.a"})
+    for number, trigger in enumerate((whole, part, whole)):
+        known.triggers = [stored(trigger)]
+        await publish(connection, f"{name}.a", str(number).encode())
+        assert await taken(source, trigger) == [number]
+        consumers = await (await connection.jetstream()).consumers_info(name)
+        assert len(consumers) == 1
+
+
+async def test_a_work_queue_of_a_trigger_that_is_gone_can_be_read_by_another(connection: NatsConnection) -> None:
+    name, known = await work_queue(connection), Known()
+    source, first = NatsSource(NatsMessages(connection), known), polled(f"nats:{name}", stream=name)
+    second = replace(first, trigger_id=8)
+    assert await taken(source, first) == []
     await publish(connection, f"{name}.a", b"1")
-    source, trigger = NatsSource(NatsMessages(connection)), polled(f"nats:{name}", stream=name)
+    # unknown: another deployment's; disabled: its messages wait
+    for triggers in ([], [stored(first)], [stored(first, enabled=False)]):
+        known.triggers = [*triggers, stored(second)]
+        with pytest.raises(Problem, match="NATS refuses a consumer"):
+            await taken(source, second)
+    known.triggers = [stored(first, declared=False), stored(second)]
+    assert await taken(source, second) == [1]
+
+
+@pytest.mark.parametrize("changes", [{"kind": "webhook", "config": {}}, {"config": {"stream": "OTHER"}}])
+async def test_a_trigger_that_listens_to_something_else_leaves_its_work_queue(
+    connection: NatsConnection, changes: dict[str, Any]
+) -> None:
+    name, known = await work_queue(connection), Known()
+    source, first = NatsSource(NatsMessages(connection), known), polled(f"nats:{name}", stream=name)
+    assert await taken(source, first) == []
+    await publish(connection, f"{name}.a", b"1")
+    known.triggers = [stored(replace(first, **changes))]
+    assert await taken(source, replace(first, trigger_id=8)) == [1]
+
+
+async def test_a_work_queue_is_read_from_its_beginning(connection: NatsConnection) -> None:
+    name = await work_queue(connection)
+    await publish(connection, f"{name}.a", b"1")
+    source, trigger = NatsSource(NatsMessages(connection), Known()), polled(f"nats:{name}", stream=name)
     [one] = (await source.read(trigger, 10)).events
     await one.acknowledge()
-    other = PolledTrigger(**{**vars_of(trigger), "trigger_id": 8})
+    other = replace(trigger, trigger_id=8)
     with pytest.raises(Problem, match=f"NATS refuses a consumer of the stream {name}"):
         await source.read(other, 10)
 
 
 async def test_a_stream_that_is_not_there_is_named(connection: NatsConnection) -> None:
     with pytest.raises(NotFound, match="there is no stream NOWHERE"):
-        await NatsSource(NatsMessages(connection)).read(polled("nats:NOWHERE", stream="NOWHERE"), 10)
+        await NatsSource(NatsMessages(connection), Known()).read(polled("nats:NOWHERE", stream="NOWHERE"), 10)
 
 
 # -- folders
@@ -155,6 +219,18 @@ async def test_a_file_is_an_event_once_and_again_when_it_is_written_again(tmp_pa
     (tmp_path / "a b.csv").write_text("22")
     [new] = events(await source.read(after, 10))
     assert new["id"] != event["id"]
+
+
+async def test_a_file_whose_times_lie_ahead_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "SETTLED_NS", 0)
+    ahead, later = tmp_path / "a.csv", tmp_path / "b.csv"
+    ahead.write_text("1")
+    os.utime(ahead, (time.time() + 3600, time.time() + 3600))
+    await asyncio.sleep(0.02)
+    later.write_text("1")
+    source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/")
+    await asyncio.sleep(0.02)
+    assert [one["data"]["key"] for one in events(await source.read(trigger, 10))] == ["a.csv", "b.csv"]
 
 
 async def test_a_file_that_is_moved_into_the_folder_is_new_however_old_it_is(tmp_path: Path) -> None:
@@ -195,7 +271,7 @@ async def test_a_file_that_may_still_be_written_waits(tmp_path: Path, monkeypatc
 async def test_what_lay_there_before_the_registration_is_no_event(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("1")
     trigger = polled(f"{tmp_path.as_uri()}/")
-    later = PolledTrigger(**{**vars_of(trigger), "updated_at": datetime.fromtimestamp(time.time() + 1, UTC)})
+    later = replace(trigger, updated_at=datetime.fromtimestamp(time.time() + 1, UTC))
     assert events(await FolderSource().read(later, 10)) == []
 
 

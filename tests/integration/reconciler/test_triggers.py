@@ -13,7 +13,7 @@ from tests.integration.control_plane.conftest import database  # noqa: F401
 
 from noetl_serverless.control_plane.registration import document_of
 from noetl_serverless.errors import NotFound, Unavailable
-from noetl_serverless.limits import TRIGGER_DEPTH
+from noetl_serverless.limits import EVENT_BYTES, EVENT_DEPTH, TRIGGER_DEPTH
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
@@ -110,7 +110,7 @@ class Bed:
         return await self.triggers.get(reference)
 
     async def receive(self, one: dict[str, Any]) -> bool:
-        return await self.starts.receive(await self.trigger(), one)
+        return (await self.starts.receive(await self.trigger(), one)).new
 
     async def received(self, id: str = "e1", reference: str = "orders/on_order/hook") -> ReceivedEvent:
         return await self.triggers.event((await self.trigger(reference)).trigger_id, id)
@@ -361,6 +361,30 @@ async def test_playbooks_that_start_each_other_come_to_an_end(bed: Bed) -> None:
     assert (ends[-1]["status"], ends[-1]["error"]["code"]) == ("dead", "trigger.too_deep")
 
 
+async def test_playbooks_that_multiply_come_to_an_end(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.orchestrator.triggers.TRIGGER_CHAIN", 5)
+
+    def text(name: str, other: str) -> str:
+        listen = "".join(f"{{name: t{n}, kind: playbook, path: chain/{other}}}, " for n in range(2))
+        renamed = FIRST.replace("name: first, path: chain/first", f"name: {name}, path: chain/{name}")
+        return renamed.replace("workflow:", f"triggers: [{listen}]\nworkflow:")
+
+    await bed.register(text("first", "second"))
+    await bed.register(text("second", "first"))
+    for _ in range(3):
+        await bed.orchestrator.start(path="chain/first")
+    for _ in range(5):
+        await run_out(bed)
+        await bed.reconciler().reconcile()
+    rows = await bed.database.rows("SELECT chain, status, error FROM noetl.trigger_event")
+    for chain in {row["chain"] for row in rows}:
+        of = [row for row in rows if row["chain"] == chain]
+        assert sum(row["status"] == "started" for row in of) == 5
+        assert {row["error"]["code"] for row in of if row["status"] == "dead"} == {"trigger.too_many"}
+    assert len({row["chain"] for row in rows}) == 3, "each end that nothing has led to has its own"
+    assert len(await bed.executions("chain/first")) + len(await bed.executions("chain/second")) == 3 + 3 * 5
+
+
 async def test_a_large_result_is_left_out_of_the_event(bed: Bed) -> None:
     await bed.register(FIRST)
     await bed.register(SECOND)
@@ -437,6 +461,92 @@ async def test_a_message_without_an_id_is_a_dead_letter_and_holds_up_nothing(bed
         dead = await bed.received(id, "orders/on_message/queue")
         assert (dead.status, (dead.error or {})["code"]) == ("dead", code)
     assert [one["workload"]["n"] for one in await bed.executions("orders/on_message")] == [3]
+
+
+def nested(levels: int) -> dict[str, Any]:
+    """Such that the whole event has this many levels."""
+    value: Any = []
+    for _ in range(levels - 3):
+        value = [value]
+    return {"order": "n", "n": value}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code"),
+    [
+        ({"data": nested(EVENT_DEPTH + 1)}, "request.invalid"),
+        ({"data": nested(300)}, "request.invalid"),
+        ({"data": None, "data_base64": "/" * EVENT_BYTES}, "template.error"),
+        ({"data": {"order": "b"}, "data_base64": "/" * EVENT_BYTES}, "request.too_large"),
+        ({"data": {"order": "b"}, "headers": {"x": "y" * EVENT_BYTES}}, "request.too_large"),
+        ({"data": {"order": "b"}, "headers": {"x": "\udcff"}}, "request.invalid"),
+        ({"data": {"order": "\udcff"}}, "request.invalid"),
+    ],
+)
+async def test_a_message_that_cannot_be_recorded_is_a_dead_letter_without_its_content(
+    bed: Bed, wrong: dict[str, Any], code: str
+) -> None:
+    await bed.register(MESSAGES)
+    bed.source.messages = [{**message("1"), **wrong}, message("2", order="a", n=2)]
+    await bed.reconciler().reconcile()
+    assert bed.source.acknowledged == ["1", "2"]
+    dead = await bed.received("1", "orders/on_message/queue")
+    assert (dead.status, (dead.error or {})["code"]) == ("dead", code)
+    assert [one["workload"]["n"] for one in await bed.executions("orders/on_message")] == [2]
+
+
+async def test_a_message_that_fails_for_an_unknown_reason_is_a_dead_letter(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bed.register(MESSAGES)
+    receive = bed.triggers.receive
+
+    async def failing(trigger: Trigger, event_id: str, content: dict[str, Any], now: datetime) -> Any:
+        if content["data"]:
+            raise RuntimeError("no")
+        return await receive(trigger, event_id, content, now)
+
+    monkeypatch.setattr(bed.triggers, "receive", failing)
+    bed.source.messages = [message("1", order="a", n=1)]
+    await bed.reconciler().reconcile()
+    dead = await bed.received("1", "orders/on_message/queue")
+    assert (dead.status, (dead.error or {})["code"]) == ("dead", "server.internal")
+
+
+async def test_a_message_that_cannot_even_be_a_dead_letter_does_not_hold_up_the_next(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bed.register(MESSAGES)
+    receive = bed.starts.receive_message
+
+    async def failing(trigger: PolledTrigger, content: dict[str, Any]) -> bool:
+        if content["id"] == "1":
+            raise RuntimeError("no")
+        return await receive(trigger, content)
+
+    monkeypatch.setattr(bed.starts, "receive_message", failing)
+    bed.source.messages = [message("1", order="a", n=1), message("2", order="b", n=2)]
+    await bed.reconciler().reconcile()
+    assert bed.source.acknowledged == ["2"]
+    assert (await bed.trigger("orders/on_message/queue")).error is not None, "it is shown"
+
+
+async def test_a_message_that_comes_while_its_trigger_is_disabled_is_not_acknowledged(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await bed.register(MESSAGES)
+    read = bed.source.read
+
+    async def disabled_meanwhile(trigger: PolledTrigger, limit: int) -> SourceEvents:
+        found = await read(trigger, limit)
+        await bed.triggers.set_enabled(await bed.trigger("orders/on_message/queue"), False, bed.now())
+        return found
+
+    monkeypatch.setattr(bed.source, "read", disabled_meanwhile)
+    bed.source.messages = [message("1", order="a", n=1)]
+    await bed.reconciler().reconcile()
+    assert bed.source.acknowledged == []
+    assert await bed.executions("orders/on_message") == []
 
 
 async def test_a_source_that_cannot_be_read_is_shown_and_left_alone_for_a_while(bed: Bed) -> None:

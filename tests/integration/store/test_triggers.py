@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
-from noetl_serverless.errors import Conflict, NotFound, TooLarge
-from noetl_serverless.limits import EVENT_BYTES
+from noetl_serverless.errors import Conflict, InvalidRequest, NotFound, TooLarge
+from noetl_serverless.limits import EVENT_BYTES, EVENT_DEPTH
 from noetl_serverless.orchestrator.triggers import TriggerInbox
 from noetl_serverless.playbook.plan import Trigger as CompiledTrigger
 from noetl_serverless.playbook.template import Place
@@ -50,8 +50,11 @@ class InPostgres:
         )
         await catalog.register(playbook)
 
-    async def delete(self, path: str) -> None:
-        await self._database.run("DELETE FROM noetl.catalog WHERE path = :path", path=path)
+    async def delete(self, path: str, version: int | None = None) -> None:
+        await PostgresCatalog(self._database).delete(path, version)
+
+    async def restore(self, path: str, version: int | None = None) -> None:
+        await PostgresCatalog(self._database).restore(path, version)
 
     async def end(self, ended: EndedExecution) -> None:
         await self._database.run(
@@ -74,18 +77,34 @@ class InPostgres:
 
 @dataclass
 class InMemory:
-    versions: dict[str, int] = field(default_factory=dict)
+    # of each path what each version declares, and the versions that are deleted
+    versions: dict[str, dict[int, tuple[CompiledTrigger, ...]]] = field(default_factory=dict)
+    deleted: dict[str, set[int]] = field(default_factory=dict)
     triggers: Triggers | MemoryTriggers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.triggers = self._memory = MemoryTriggers(self.versions.get)
+        self.triggers = self._memory = MemoryTriggers(self._newest)
 
     async def register(self, *triggers: CompiledTrigger, path: str = "demo") -> None:
-        self.versions[path] = self.versions.get(path, 0) + 1
-        self._memory.declare(path, self.versions[path], triggers, datetime.now(UTC))
+        versions = self.versions.setdefault(path, {})
+        versions[len(versions) + 1] = triggers
+        self._declare(path)
 
-    async def delete(self, path: str) -> None:
-        del self.versions[path]
+    async def delete(self, path: str, version: int | None = None) -> None:
+        self.deleted.setdefault(path, set()).update(self.versions[path] if version is None else [version])
+        self._declare(path)
+
+    async def restore(self, path: str, version: int | None = None) -> None:
+        self.deleted[path] -= set(self.versions[path] if version is None else [version])
+        self._declare(path)
+
+    def _newest(self, path: str) -> int | None:
+        return max(self.versions.get(path, {}).keys() - self.deleted.get(path, set()), default=None)
+
+    def _declare(self, path: str) -> None:
+        newest = self._newest(path)
+        if newest is not None:
+            self._memory.declare(path, newest, self.versions[path][newest], datetime.now(UTC))
 
     async def end(self, ended: EndedExecution) -> None:
         self._memory.record_end(ended)
@@ -123,6 +142,8 @@ async def test_a_trigger_is_found_by_its_place_and_its_id(
 ) -> None:
     assert (trigger.path, trigger.name, trigger.version, trigger.is_effective) == ("demo", "hook", 1, True)
     assert await triggers.get(str(trigger.trigger_id)) == trigger
+    assert await triggers.by_ids([trigger.trigger_id, 1_000_000]) == [trigger]
+    assert await triggers.by_ids([]) == []
     with pytest.raises(NotFound, match="demo/none"):
         await triggers.get("demo/none")
 
@@ -144,6 +165,62 @@ async def test_a_playbook_that_is_deleted_has_no_effective_triggers(
 ) -> None:
     await subject.delete("demo")
     assert await triggers.receive(trigger, "e1", EVENT, NOW) is None
+
+
+async def test_the_triggers_of_the_version_that_is_then_the_newest_are_effective(
+    subject: Subject, triggers: Triggers | MemoryTriggers, trigger: Trigger
+) -> None:
+    await subject.register(hook(source="github"), hook("other"))
+    await subject.delete("demo", 2)
+    back = await triggers.get("demo/hook")
+    assert (back.trigger_id, back.source, back.version, back.is_effective) == (trigger.trigger_id, "standard", 1, True)
+    assert not (await triggers.get("demo/other")).is_effective
+    assert await triggers.receive(back, "e1", EVENT, NOW) is not None
+    await subject.restore("demo", 2)
+    again = await triggers.get("demo/hook")
+    assert (again.source, again.version, again.is_effective) == ("github", 2, True)
+    assert (await triggers.get("demo/other")).is_effective
+    await subject.delete("demo")
+    await subject.restore("demo")
+    restored = await triggers.get("demo/hook")
+    assert restored.is_effective and restored.updated_at > again.updated_at, "it listens from then on"
+
+
+async def test_registering_the_same_text_again_declares_what_a_deletion_by_the_release_before_left_out(
+    database: Database,
+) -> None:
+    subject, catalog = InPostgres(database), PostgresCatalog(database)
+    await subject.register(hook())
+    await subject.register(hook())
+    await database.run("UPDATE noetl.catalog SET deleted_at = now() WHERE version = 2")
+    assert not (await subject.triggers.get("demo/hook")).is_effective
+    first = await catalog.get("demo")
+    same = NewResource(path="demo", kind="Playbook", content="v1", hash=first.hash, meta={}, payload={})
+    for _ in range(2):
+        assert (await catalog.register(same))[1] is False
+        found = await subject.triggers.get("demo/hook")
+        assert found.is_effective
+    before = found
+    await catalog.register(same)
+    assert await subject.triggers.get("demo/hook") == before, "nothing has changed"
+
+
+async def test_what_the_newest_version_says_decides_unless_it_was_disabled_by_name(
+    subject: Subject, triggers: Triggers | MemoryTriggers, trigger: Trigger
+) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    await subject.register(hook(enabled=False))
+    off = await triggers.get("demo/hook")
+    assert not off.enabled
+    assert await triggers.claim_due(NOW + 100 * LEASE, 10) == [], "what it has received waits"
+    await subject.register(hook())
+    assert (await triggers.get("demo/hook")).enabled
+    [again] = await triggers.claim_due(datetime.now(UTC) + LEASE, 10)
+    assert again.event_id == "e1"
+    await triggers.set_enabled(off, False, NOW)
+    await subject.register(hook(enabled=True))
+    assert not (await triggers.get("demo/hook")).enabled
 
 
 async def test_one_that_is_disabled_stays_so_in_later_versions(
@@ -233,6 +310,30 @@ async def test_events_of_a_disabled_trigger_wait(triggers: Triggers | MemoryTrig
     assert [one.event_id for one in await triggers.claim_due(NOW, 10)] == ["e1"]
 
 
+async def test_an_attempt_that_fails_after_its_trigger_was_disabled_waits(
+    triggers: Triggers | MemoryTriggers, trigger: Trigger
+) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    off = await triggers.set_enabled(trigger, False, NOW)
+    await triggers.postpone(due, {"code": "server.unavailable"}, NOW)
+    assert await triggers.claim_due(NOW, 10) == []
+    assert (await triggers.event(trigger.trigger_id, "e1")).attempts == 1
+    await triggers.set_enabled(off, True, NOW)
+    assert [one.attempts for one in await triggers.claim_due(NOW, 10)] == [2]
+
+
+async def test_a_dead_letter_of_a_disabled_trigger_waits(triggers: Triggers | MemoryTriggers, trigger: Trigger) -> None:
+    due = await triggers.receive(trigger, "e1", EVENT, NOW)
+    assert due is not None
+    await triggers.settle(due, "dead", NOW, error={"code": "template.error"})
+    off = await triggers.set_enabled(trigger, False, NOW)
+    await triggers.retry(trigger.trigger_id, "e1", NOW)
+    assert await triggers.claim_due(NOW, 10) == []
+    await triggers.set_enabled(off, True, NOW)
+    assert [one.event_id for one in await triggers.claim_due(NOW, 10)] == ["e1"]
+
+
 async def test_events_are_listed_newest_first_in_pages(triggers: Triggers | MemoryTriggers, trigger: Trigger) -> None:
     for number in range(5):
         await triggers.receive(trigger, f"e{number}", EVENT, NOW + number // 2 * SECOND)
@@ -245,6 +346,18 @@ async def test_events_are_listed_newest_first_in_pages(triggers: Triggers | Memo
 async def test_an_event_that_is_too_large_is_refused(triggers: Triggers | MemoryTriggers, trigger: Trigger) -> None:
     with pytest.raises(TooLarge, match=str(EVENT_BYTES)):
         await triggers.receive(trigger, "e1", {**EVENT, "data": "x" * EVENT_BYTES}, NOW)
+
+
+async def test_an_event_that_cannot_be_recorded_is_refused(
+    triggers: Triggers | MemoryTriggers, trigger: Trigger
+) -> None:
+    deep: Any = []
+    for _ in range(EVENT_DEPTH - 1):
+        deep = [deep]
+    for data, reason in ((deep, f"nested deeper than {EVENT_DEPTH}"), ("\udcff", "not JSON")):
+        with pytest.raises(InvalidRequest, match=reason):
+            await triggers.receive(trigger, "e1", {**EVENT, "data": data}, NOW)
+    assert await triggers.receive(trigger, "e1", {**EVENT, "data": deep[0]}, NOW) is not None
 
 
 async def test_old_events_are_deleted_and_triggers_that_are_gone(
@@ -357,6 +470,22 @@ async def test_an_end_that_a_trigger_has_led_to_is_one_further_along(subject: Su
     await subject.end(ended("1", principal={"kind": "trigger", "name": "x/y", "depth": 4}))
     await subject.end(ended("2", principal={"kind": "schedule", "depth": 4}))
     assert [event.depth for event in await due(subject)] == [5, 1]
+
+
+async def test_what_follows_from_one_end_is_counted(subject: Subject) -> None:
+    await subject.register(hook("after", **AFTER))
+    triggers = subject.triggers
+    await subject.end(ended("1"))
+    await subject.end(ended("2", principal={"kind": "trigger", "name": "x/y", "depth": 1, "chain": "1"}))
+    await subject.end(ended("3", principal={"kind": "trigger", "name": "x/webhook", "depth": 1}))
+    first, second, third = sorted(await due(subject), key=lambda one: one.event_id)
+    assert [one.chain for one in (first, second, third)] == [1, 1, 3]
+    assert await triggers.started_by(1, 10) == 0
+    for one in (first, second):
+        await triggers.settle(one, "started", NOW, execution_id=7)
+    await triggers.settle(third, "filtered", NOW)
+    assert [await triggers.started_by(chain, 10) for chain in (1, 3)] == [2, 0]
+    assert await triggers.started_by(1, 1) == 1
 
 
 async def test_a_large_result_is_no_part_of_the_event(subject: Subject) -> None:

@@ -81,8 +81,8 @@ async def fire(call: Call) -> FiredTrigger:
         return await _dry_run(call, trigger, event)
     if not trigger.is_effective:
         raise Conflict("the trigger is disabled, or the newest version of its playbook does not declare it")
-    await call.services.trigger_starts.receive(trigger, event)
-    settled = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, event["id"]))
+    receipt = await call.services.trigger_starts.receive(trigger, event)
+    settled = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, receipt.event_id))
     return FiredTrigger(
         event_id=settled.event_id,
         matched={"started": True, "filtered": False}.get(settled.status),
@@ -119,10 +119,10 @@ async def webhook(call: Call) -> ReceivedWebhook:
     if not trigger.is_effective:
         raise Conflict("the trigger is disabled, or the newest version of its playbook does not declare it")
     event = event_of(f"webhook:{trigger.path}/{trigger.name}", claim, headers, body, call.services.now())
-    new = await call.services.trigger_starts.receive(trigger, event)
-    found = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, claim.id))
+    receipt = await call.services.trigger_starts.receive(trigger, event)
+    found = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, receipt.event_id))
     return ReceivedWebhook(
-        event_id=found.event_id, status=found.status, execution_id=found.execution_id, duplicate=not new
+        event_id=found.event_id, status=found.status, execution_id=found.execution_id, duplicate=not receipt.new
     )
 
 

@@ -66,7 +66,9 @@ def reconciler(
         retention=retention,
         attend=present.touch,
         key_value=NatsKeyValue(nats, BUCKET, NOTE_TTL_SECONDS, replicas=settings.nats_replicas),
-        triggers=TriggerSources(triggers, starts, {"nats": NatsSource(NatsMessages(nats)), **(sources or {})}),
+        triggers=TriggerSources(
+            triggers, starts, {"nats": NatsSource(NatsMessages(nats), triggers), **(sources or {})}
+        ),
     )
     return (
         instance,

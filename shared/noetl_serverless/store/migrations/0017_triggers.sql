@@ -3,6 +3,10 @@
 --
 -- No part of it is granted to the role of direct workers.
 
+-- What a version declares, so that the triggers of another one become effective when that is the newest: a list of {name, kind,
+-- source, config, enabled}.
+ALTER TABLE noetl.catalog ADD COLUMN triggers jsonb NOT NULL DEFAULT '[]';
+
 CREATE TABLE noetl.trigger (
     trigger_id bigint PRIMARY KEY,
     -- of the playbook that declares it
@@ -16,6 +20,8 @@ CREATE TABLE noetl.trigger (
     -- the keys of its kind
     config jsonb NOT NULL DEFAULT '{}',
     enabled boolean NOT NULL DEFAULT true,
+    -- somebody has disabled it: whatever later versions declare, it stays so until somebody enables it
+    disabled_by_name boolean NOT NULL DEFAULT false,
     -- of a source that is polled: how far it has been read, who reads it until when, and what the last attempt failed with
     position jsonb NOT NULL DEFAULT '{}',
     polled_until timestamptz NOT NULL DEFAULT '-infinity',
@@ -38,6 +44,8 @@ CREATE TABLE noetl.trigger_event (
     event json,
     -- how many triggers have led to it, one after the other
     depth integer NOT NULL DEFAULT 1,
+    -- of an end: the execution whose end was the first of those that have led to it, so that they can be counted
+    chain bigint,
     received_at timestamptz NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
     -- when the next attempt may begin; while one is under way, when it is given up
@@ -49,6 +57,7 @@ CREATE TABLE noetl.trigger_event (
 );
 CREATE INDEX trigger_event_due ON noetl.trigger_event (due_at) WHERE status IN ('received', 'failed');
 CREATE INDEX trigger_event_received ON noetl.trigger_event (trigger_id, received_at, event_id);
+CREATE INDEX trigger_event_chain ON noetl.trigger_event (chain) WHERE status = 'started' AND chain IS NOT NULL;
 CREATE INDEX trigger_event_settled ON noetl.trigger_event (settled_at) WHERE settled_at IS NOT NULL;
 
 -- In the transaction of an end, so that none is lost. A result above 64 KiB of JSON is left out: its reference is the id of
@@ -56,7 +65,7 @@ CREATE INDEX trigger_event_settled ON noetl.trigger_event (settled_at) WHERE set
 CREATE FUNCTION noetl.record_end() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO noetl.trigger_event (trigger_id, event_id, event, depth, received_at, due_at)
+    INSERT INTO noetl.trigger_event (trigger_id, event_id, event, depth, chain, received_at, due_at)
     SELECT t.trigger_id, NEW.execution_id::text, json_build_object(
         'id', NEW.execution_id::text,
         'source', 'playbook:' || NEW.path,
@@ -73,6 +82,8 @@ BEGIN
             'error', NEW.error)),
         CASE WHEN NEW.principal->>'kind' = 'trigger' AND NEW.principal->>'depth' ~ '^[0-9]{1,4}$'
             THEN (NEW.principal->>'depth')::integer ELSE 0 END + 1,
+        CASE WHEN NEW.principal->>'kind' = 'trigger' AND NEW.principal->>'chain' ~ '^[0-9]{1,18}$'
+            THEN (NEW.principal->>'chain')::bigint ELSE NEW.execution_id END,
         now(), now()
     FROM noetl.trigger t
     WHERE t.kind = 'playbook' AND t.source = NEW.path AND t.enabled AND t.config->'statuses' ? lower(NEW.status)

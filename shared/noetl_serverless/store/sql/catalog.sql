@@ -5,12 +5,16 @@ SELECT pg_advisory_xact_lock(hashtextextended(:path, 7023));
 SELECT catalog_id, path, version, kind, content, hash, meta, payload, created_at
 FROM noetl.catalog WHERE path = :path AND deleted_at IS NULL ORDER BY version DESC LIMIT 1;
 
+-- newest_version: its number
+SELECT max(version) AS version FROM noetl.catalog WHERE path = :path AND deleted_at IS NULL;
+
 -- last_version: the highest number of a version that the path has ever had
 SELECT coalesce(max(version), 0) AS version FROM noetl.catalog WHERE path = :path;
 
 -- insert: add a version
-INSERT INTO noetl.catalog (catalog_id, path, version, kind, content, hash, meta, payload, steps)
-VALUES (:catalog_id, :path, :version, :kind, :content, :hash, CAST(:meta AS jsonb), CAST(:payload AS jsonb), :steps)
+INSERT INTO noetl.catalog (catalog_id, path, version, kind, content, hash, meta, payload, steps, triggers)
+VALUES (:catalog_id, :path, :version, :kind, :content, :hash, CAST(:meta AS jsonb), CAST(:payload AS jsonb), :steps,
+    CAST(:triggers AS jsonb))
 RETURNING catalog_id, path, version, kind, content, hash, meta, payload, created_at;
 
 -- by_id: one version by its id

@@ -1,4 +1,11 @@
--- declare: what the newest version of a playbook declares; one that was disabled stays so
+-- declared: what the newest version of a playbook declares
+SELECT newest.version, declared.name, declared.kind, declared.source, declared.config, declared.enabled
+FROM (
+    SELECT version, triggers FROM noetl.catalog WHERE path = :path AND deleted_at IS NULL ORDER BY version DESC LIMIT 1
+) AS newest, jsonb_to_recordset(newest.triggers) AS declared (name text, kind text, source text, config jsonb, enabled boolean)
+ORDER BY declared.name;
+
+-- declare: a trigger of the newest version of a playbook; one that was disabled by its name stays so
 INSERT INTO noetl.trigger (trigger_id, path, name, version, kind, source, config, enabled, polled_until, created_at, updated_at)
 VALUES (
     :trigger_id, :path, :name, :version, :kind, :source, CAST(:config AS jsonb), :enabled,
@@ -6,18 +13,25 @@ VALUES (
 )
 ON CONFLICT (path, name) DO UPDATE SET
     version = EXCLUDED.version, kind = EXCLUDED.kind, source = EXCLUDED.source, config = EXCLUDED.config,
-    enabled = trigger.enabled AND EXCLUDED.enabled, updated_at = EXCLUDED.updated_at, error = NULL,
+    enabled = EXCLUDED.enabled AND NOT trigger.disabled_by_name, updated_at = EXCLUDED.updated_at, error = NULL,
     position = CASE WHEN trigger.source = EXCLUDED.source AND trigger.kind = EXCLUDED.kind THEN trigger.position ELSE '{}' END,
     polled_until = CASE
         WHEN trigger.source = EXCLUDED.source AND trigger.kind = EXCLUDED.kind THEN greatest(trigger.polled_until, EXCLUDED.polled_until)
         ELSE EXCLUDED.polled_until
-    END;
+    END
+WHERE CAST(:again AS boolean) OR trigger.version <> EXCLUDED.version
+RETURNING trigger_id, enabled;
 
 -- get: one trigger, by id or by path and name
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
     t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
 FROM noetl.trigger t WHERE t.trigger_id = CAST(:trigger_id AS bigint) OR (t.path = :path AND t.name = :name)
 ORDER BY t.path = :path AND t.name = :name DESC LIMIT 1;
+
+-- by_ids: those of these triggers that are known
+SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
+    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+FROM noetl.trigger t WHERE t.trigger_id = ANY (CAST(:trigger_ids AS bigint[]));
 
 -- entries: all triggers, or those of a playbook, in the order of their paths and names
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
@@ -28,7 +42,8 @@ WHERE (CAST(:path AS text) IS NULL OR t.path = :path) AND (CAST(:kind AS text) I
 ORDER BY t.path, t.name LIMIT CAST(:limit AS integer);
 
 -- set_enabled: turn a trigger on or off
-UPDATE noetl.trigger SET enabled = :enabled, updated_at = :now WHERE trigger_id = :trigger_id RETURNING trigger_id;
+UPDATE noetl.trigger SET enabled = CAST(:enabled AS boolean), disabled_by_name = NOT CAST(:enabled AS boolean), updated_at = :now
+WHERE trigger_id = :trigger_id RETURNING trigger_id;
 
 -- hold: keep the unsettled events of a trigger that is off from being started, or let them go on
 UPDATE noetl.trigger_event SET due_at = CASE WHEN CAST(:hold AS boolean) THEN 'infinity' ELSE CAST(:now AS timestamptz) END
@@ -53,18 +68,24 @@ WHERE trigger_id = :trigger_id AND (CAST(:status AS text) IS NULL OR status = :s
     AND (received_at, event_id) < (CAST(:before AS timestamptz), CAST(:before_id AS text))
 ORDER BY received_at DESC, event_id DESC LIMIT CAST(:limit AS integer);
 
--- claim: lease events that are to be started
+-- claim: lease events that are to be started; hold those of a trigger that is off, such as one that failed meanwhile
 WITH taken AS (
-    SELECT trigger_id, event_id FROM noetl.trigger_event
-    WHERE status IN ('received', 'failed') AND due_at <= :now
-    ORDER BY due_at LIMIT CAST(:limit AS integer) FOR UPDATE SKIP LOCKED
+    SELECT e.trigger_id, e.event_id, t.enabled FROM noetl.trigger_event e JOIN noetl.trigger t USING (trigger_id)
+    WHERE e.status IN ('received', 'failed') AND e.due_at <= :now
+    ORDER BY e.due_at LIMIT CAST(:limit AS integer) FOR UPDATE OF e SKIP LOCKED FOR SHARE OF t SKIP LOCKED
 ), leased AS (
-    UPDATE noetl.trigger_event e SET due_at = :lease_until, attempts = e.attempts + 1 FROM taken
-    WHERE e.trigger_id = taken.trigger_id AND e.event_id = taken.event_id
-    RETURNING e.trigger_id, e.event_id, e.event, e.depth, e.attempts, e.received_at
+    UPDATE noetl.trigger_event e SET due_at = CASE WHEN taken.enabled THEN CAST(:lease_until AS timestamptz) ELSE 'infinity' END,
+        attempts = e.attempts + CASE WHEN taken.enabled THEN 1 ELSE 0 END
+    FROM taken WHERE e.trigger_id = taken.trigger_id AND e.event_id = taken.event_id
+    RETURNING e.trigger_id, e.event_id, e.event, e.depth, e.chain, e.attempts, e.received_at, taken.enabled
 )
-SELECT leased.trigger_id, t.path, t.name, leased.event_id, leased.event, leased.depth, leased.attempts
-FROM leased JOIN noetl.trigger t USING (trigger_id) ORDER BY leased.received_at, leased.event_id;
+SELECT leased.trigger_id, t.path, t.name, leased.event_id, leased.event, leased.depth, leased.chain, leased.attempts
+FROM leased JOIN noetl.trigger t USING (trigger_id) WHERE leased.enabled ORDER BY leased.received_at, leased.event_id;
+
+-- started_by: how many events of one chain have started an execution, up to a limit
+SELECT count(*) FROM (
+    SELECT FROM noetl.trigger_event WHERE chain = :chain AND status = 'started' LIMIT CAST(:limit AS integer)
+) AS counted;
 
 -- settle: record what has become of an event that had not been settled yet
 UPDATE noetl.trigger_event SET status = :status, execution_id = CAST(:execution_id AS bigint), error = CAST(:error AS json),
