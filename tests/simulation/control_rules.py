@@ -29,7 +29,7 @@ def read_control(diary: Diary, event: Event, must: Must) -> None:
             must(diary.paused_at is None, "a timer fired in a pause", f"{diary.id} {payload}")
         case e.PAUSED:
             must(diary.paused_at is None, "it was paused twice", f"{diary.id} {event}")
-            diary.paused_at = event.at
+            diary.paused_at, diary.was_paused = event.at, True
             # who pauses it may have said so before the last of them was set
             diary.timers_set |= dict.fromkeys(diary.timers_set, event.at)
         case e.RESUMED:

@@ -69,6 +69,7 @@ class Diary:
     notified: set[str] = field(default_factory=set)
     # since when it is paused, in milliseconds; when timers are due and when they were set
     paused_at: int | None = None
+    was_paused: bool = False
     timers_due: dict[str, int] = field(default_factory=dict)
     timers_set: dict[str, int] = field(default_factory=dict)
     # waits that go on: the signal that each is for, and whether it is until an instant; those whose step has more to do

@@ -78,7 +78,8 @@ class WatchedLog(EventRules, MemoryEventStore):
             row = self.commands.get(name)
             # one that was limited may have been let in only after the claim that it was notified for
             is_pending = row is not None and row.status == row.row["status"] == "pending"
-            unclaimed = is_pending and name not in self.ever_held
+            # nor could one be claimed in a pause, after which it was notified once more
+            unclaimed = is_pending and name not in self.ever_held and not self.diaries[name[0]].was_paused
             self._must(not unclaimed, "acknowledged before it was claimed", name)
 
     async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
