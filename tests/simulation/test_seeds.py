@@ -19,7 +19,7 @@ from .shrink import shrink
 
 SEEDS = 2000
 # of those in which users do more than to start and to cancel, and events are sent
-FIRST, SOME = CONTROLLED * SHARE, 240
+FIRST, SOME = CONTROLLED * SHARE, 128
 # worlds in which a rule did not hold once
 FOUND = (
     # a worker beside the orchestrator added to a list of the state that it had resumed from
