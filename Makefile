@@ -105,12 +105,13 @@ bench-peers: $(VENV)/.dev
 bench-quick: $(VENV)/.dev
 	$(BIN)/python -m tests.benchmarks quick --runs 1
 
-# make simulate SEEDS=N runs N worlds; SEED=X runs one, and tells its story
+# make simulate SEEDS=N runs N worlds; SEED=X runs one, and tells its story; CONTROLS=1 those in which users do more
 simulate: $(VENV)/.dev
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),2000) --start $(or $(START),0))
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED) --trace,--seeds $(or $(SEEDS),2000) --start $(or $(START),0) $(if $(CONTROLS),--controls))
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 60
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 45
+	$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),200000) --start $(or $(START),0) --minutes 15 --controls
 
 # PLANTED=1 only the table in tests/mutants/planted.toml, BASE=main only lines changed since then; JOBS=1 leaves a core free
 mutants: $(VENV)/.dev

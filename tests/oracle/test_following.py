@@ -12,7 +12,7 @@ import orjson
 import pytest
 from tests.simulation.checks import _manifest, ctx_of
 from tests.simulation.faults import Faults, Limits, none
-from tests.simulation.playbooks import SHARE
+from tests.simulation.playbooks import CONTROLLED, SHARE
 from tests.simulation.seeds import simulate
 from tests.simulation.world import World
 from tests.unit.engine.run import HEAD, Run
@@ -83,6 +83,14 @@ def test_under_faults_it_does_so_too() -> None:
     seen = all_followed([simulate(seed, Faults(seed, Limits()), Limits(), {})[0] for seed in range(SEEDS)])
     assert seen["completed"] > SEEDS / 2
     assert seen["cancelled"]
+
+
+def test_where_users_do_more_it_does_so_too() -> None:
+    seeds = range(CONTROLLED * SHARE, (CONTROLLED + SEEDS) * SHARE, SHARE + 1)
+    seen = all_followed([simulate(seed, Faults(seed, Limits()), Limits(), {})[0] for seed in seeds])
+    assert seen["completed"] > SEEDS
+    assert seen["failed"] > SEEDS / 2
+    assert seen["unclear"] <= UNCLEAR * seen.total()
 
 
 def _without(type: str, /, **payload: Any) -> Any:

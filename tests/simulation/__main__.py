@@ -1,4 +1,5 @@
-"""python -m tests.simulation --seeds N [--start S] [--jobs J] [--minutes M]: many seeds, the first failure made small.
+"""python -m tests.simulation --seeds N [--start S] [--jobs J] [--minutes M]: many seeds, the first failure made small;
+with --controls, of worlds in which users also signal, pause and go on with what they have started.
 python -m tests.simulation --seed X [--trace]: one seed."""
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ import sys
 import time
 
 from .many import run_many
+from .playbooks import CONTROLLED, SHARE
 from .seeds import run_seed, trace_lines
 from .shrink import shrink
 
@@ -16,6 +18,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=2000, help="how many seeds")
     parser.add_argument("--start", type=int, default=0, help="the first one")
+    parser.add_argument("--controls", action="store_true", help="of the worlds in which users do more")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--minutes", type=float, default=None, help="stop after so long")
     parser.add_argument("--seed", type=int, help="run this one alone")
@@ -25,7 +28,8 @@ def main() -> int:
     if given.seed is not None:
         return one(given.seed, given.trace, given.whole)
     started = time.monotonic()
-    total = run_many(given.start, given.seeds, given.jobs, minutes=given.minutes, progress=True)
+    first = given.start + (CONTROLLED * SHARE if given.controls else 0)
+    total = run_many(first, given.seeds, given.jobs, minutes=given.minutes, progress=True)
     seconds = time.monotonic() - started
     print(total.report(seconds))
     for seed, rule, detail in total.failures[:5]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from noetl_serverless.tools.noop import Noop
 from noetl_serverless.tools.playbook import SubPlaybook
+from noetl_serverless.tools.wait import Wait
 
 from .loop import Process
 from .scripted import Scripted
@@ -22,6 +23,7 @@ def loader(world: World, process: Process) -> Callable[[str], Any]:
     tools = {
         "noop": Noop(),
         "playbook": SubPlaybook(),
+        "wait": Wait(),
         "python": Scripted(world),
         "postgres": UserPostgres(world, process),
         "http": TokenServer(world, process),

@@ -19,6 +19,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.error_codes import spellings
 from noetl_serverless.testing.rows import ExecutionRow
 
+from .control_checks import check_controls
 from .exact import differing, exact, same
 from .model import conform
 from .playbooks import MAIN, plan_of
@@ -29,6 +30,8 @@ from .token_server import Token
 if TYPE_CHECKING:
     from .world import World
 
+# of an ending: what is said of the whole log
+OF_LOG = frozenset({"digest", "entries"})
 # the step whose loop claims rows
 CLAIMING = "s0"
 # how long it may take until who is to end an execution does, in seconds
@@ -65,6 +68,7 @@ def judge(world: World, expected: dict[str, Any]) -> Broken | None:
         _claims(world)
         _deadlines(world)
         _tokens(world)
+        check_controls(world)
         misfit = conform(world.log.moves)
         _must(misfit is None, "the model does not allow it", misfit)
         _promises(world)
@@ -121,7 +125,8 @@ def _orders(world: World) -> None:
 
 
 def _is_root(execution: ExecutionRow, label: str) -> bool:
-    return execution.parent_id is None and execution.workload.get("label") == label
+    is_first = execution.parent_id is None and execution.restart_of is None
+    return is_first and execution.workload.get("label") == label
 
 
 def _schedules(world: World) -> None:
@@ -139,12 +144,16 @@ def _joins(world: World) -> None:
     """A step that no way leads back to begins once at most."""
     for id, execution in world.log.executions.items():
         plan = plan_of(world.catalog_text(execution.loaded.plan_hash))
-        again = {step.name for step in plan.steps.values() if step.name in plan.reach[step.name]}
+        written = [step.name for step in plan.steps.values() if step.compensates is None]
+        again = {name for name in written if name in plan.reach[name]}
         behind = {name for step in again for name in plan.reach[step]} | again
         if plan.final_step is not None:
             # it runs when all else has ended, and may lead back
             behind |= plan.reach[plan.final_step]
         for step, generation in world.log.diaries[id].begun:
+            if plan.steps[step].compensates is not None:
+                # as often as the step that it undoes, which other rules look at
+                continue
             _must(step in behind or generation == 1, "a join fired twice", f"{id} {step}#{generation}")
 
 
@@ -276,6 +285,12 @@ def _promises(world: World) -> None:
         for id in found:
             if not _touched(world, id):
                 _keeps(world, id, each.label, each.promise)
+        goes_on = [id for id, it in world.log.executions.items() if it.restart_of in found and not _touched(world, id)]
+        for id in goes_on if each.restarted is not None else ():
+            restart_of = world.log.executions[id].restart_of or ""
+            if not _touched(world, restart_of):
+                assert each.restarted is not None
+                _keeps(world, id, f"{each.label}, gone on with", each.restarted)
 
 
 def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
@@ -284,7 +299,9 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
     weight = sum(len(orjson.dumps(event.payload)) for event in events) + len(world.log.executions[id].state)
     _must(weight <= promise.bytes, "a log is larger than what is promised", f"{who}: {weight} bytes")
     for step, limit in promise.begun.items():
-        begun = max((generation for name, generation in world.log.diaries[id].begun if name == step), default=0)
+        diary = world.log.diaries[id]
+        runs = [number for name, number in diary.begun if name == step and number > diary.reused.get(step, 0)]
+        begun = max(runs, default=0)
         _must(begun <= limit, "a step begins more often than is promised", f"{who}: {step} {begun} times, not {limit}")
     if promise.status is not None:
         _must(state.status == promise.status, "it ends otherwise than is promised", f"{ending}, not {promise.status}")
@@ -293,6 +310,12 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
         _must(named == promise.step, "an error does not name its step", f"{ending}, not {promise.step}")
     for word in promise.words:
         _must(word in str(state.error), "an error does not say what is wrong", f"{ending}, not {word!r}")
+    if promise.undone is not None:
+        _must(
+            _brief(state.error) == promise.undone,
+            "otherwise undone than is promised",
+            f"{ending}, not {promise.undone}",
+        )
     if state.status == "completed":
         for key, value in promise.ctx.items():
             _exactly(value, ctx_of(world, state).get(key), f"{who}: ctx.{key}")
@@ -300,6 +323,15 @@ def _keeps(world: World, id: str, who: str, promise: Promise) -> None:
             data = _bare(world, state.outcomes[step])["data"]
             for name, value in fields.items():
                 _exactly(value, data.get(name), f"{who}: {step}.{name}")
+
+
+def _brief(error: Any) -> Any:
+    """What was undone, and the codes of what was not."""
+    found = (error or {}).get("compensation")
+    return found and {
+        "done": found["done"],
+        "failed": [{"step": one["step"], "code": one.get("code")} for one in found["failed"]],
+    }
 
 
 def _exactly(promised: Any, found: Any, what: str) -> None:
@@ -398,23 +430,34 @@ def _compare(world: World, expected: dict[str, Any]) -> None:
             continue
         if _touched(world, id):
             continue
-        found = ending(world, id)
-        _must(
-            found == expected[label], "it ended otherwise than without faults", _difference(id, found, expected[label])
-        )
+        found, wanted = ending(world, id), expected[label]
+        if execution.restart_of is not None:
+            if _met_accident(world, execution.restart_of):
+                continue
+            # it has not done all of it
+            found, wanted = ({name: one[name] for name in one if name not in OF_LOG} for one in (found, wanted))
+        _must(found == wanted, "it ended otherwise than without faults", _difference(id, found, wanted))
 
 
 def _touched(world: World, id: str) -> bool:
     """Whether it, or a child of its, was cancelled or met an accident."""
-    events = world.log.executions[id].events
-    for event in events:
-        if event.type == e.CANCELLED:
-            return True
-        # where nothing goes wrong there are none
-        errors = [event.payload.get("error"), *(event.payload.get("errors") or {}).values()]
-        if not world.calm and any(map(_accident, errors)):
-            return True
+    if any(event.type == e.CANCELLED for event in world.log.executions[id].events) or _own_accident(world, id):
+        return True
     return any(_touched(world, child) for child in world.log.diaries[id].children)
+
+
+def _met_accident(world: World, id: str) -> bool:
+    """Whether it, or a child of its, met an accident, before it was cancelled perhaps."""
+    return _own_accident(world, id) or any(_met_accident(world, child) for child in world.log.diaries[id].children)
+
+
+def _own_accident(world: World, id: str) -> bool:
+    # where nothing goes wrong there are none
+    return not world.calm and any(
+        _accident(error)
+        for event in world.log.executions[id].events
+        for error in (event.payload.get("error"), *(event.payload.get("errors") or {}).values())
+    )
 
 
 def _accident(error: Any) -> bool:

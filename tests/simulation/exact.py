@@ -11,7 +11,19 @@ from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 
-from noetl_serverless.engine.state import Command, Cursor, Loop, State, Suspended, Token
+from noetl_serverless.engine.state import (
+    Command,
+    Compensable,
+    Compensating,
+    Cursor,
+    Loop,
+    Paused,
+    Signal,
+    State,
+    Suspended,
+    Token,
+    Wait,
+)
 
 # the version in which it neither notes nor names what it has met before: the same value always gives the same bytes
 VERSION = 2
@@ -25,6 +37,12 @@ HOLDERS = {
         ("cursors", Cursor),
         ("timers", Suspended),
         ("children", Suspended),
+        ("waits", Wait),
+        # these two in a row, and the others alone, if at all
+        ("signals", Signal),
+        ("compensable", Compensable),
+        ("paused", Paused),
+        ("compensating", Compensating),
     )
 }
 PLAIN = tuple(field.name for field in fields(State) if field.name not in HOLDERS)
@@ -51,7 +69,9 @@ def _held(state: State, name: str) -> list[Any]:
     if not held:
         return []
     take_apart = HOLDERS[name]
-    return [(key, take_apart(item)) for key, item in held.items()]
+    if isinstance(held, dict):
+        return [(key, take_apart(item)) for key, item in held.items()]
+    return [take_apart(item) for item in (held if isinstance(held, tuple) else (held,))]
 
 
 def same(one: State, other: State) -> bool:

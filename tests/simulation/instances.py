@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
+from noetl_serverless.orchestrator.triggers import TriggerStarts
 from noetl_serverless.ports import EventStore
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.testing.host import MemoryHost
@@ -21,6 +22,7 @@ from .links import BusLink, Client, EventStoreLink, InvokerLink, ResultsLink, Sc
 from .loop import Process
 from .playbooks import plan_of
 from .server import Server
+from .trigger_links import DueEvents, TriggersLink
 
 if TYPE_CHECKING:
     from .world import World
@@ -67,13 +69,19 @@ def boot_keeper(world: World, index: int) -> Keeper:
     process = world.process("keeper", index)
     log = EventStoreLink(world.log, world, process)
     schedules = SchedulesLink(world.schedules, world, process)
+    orchestrator = _orchestrator(world, process, log)
+
+    def now() -> datetime:
+        return datetime.fromtimestamp(process.wall(), UTC)
+
     reconciler = Reconciler(
         log,
-        _orchestrator(world, process, log),
+        orchestrator,
         schedules,
         _notifications(world),
         max_deliveries=world.settings.max_deliveries,
-        now=lambda: datetime.fromtimestamp(process.wall(), UTC),
+        triggers=DueEvents(TriggerStarts(TriggersLink(world.triggers, world, process), orchestrator, now)),
+        now=now,
     )
     return Keeper(process, reconciler)
 

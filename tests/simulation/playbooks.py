@@ -19,6 +19,7 @@ from noetl_serverless.protocol import VERSION
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 
 from .construct_playbooks import construct_playbook
+from .controlled_playbooks import controlled_playbook
 from .faults import stream
 from .faulty_playbooks import faulty_playbook
 from .limited import limited
@@ -35,6 +36,8 @@ FAULTY = (0, 1, 1, 2)
 LIMITED = 4
 # how many of one construct each
 CONSTRUCTS = (0, 1, 1)
+# the books from this number on are of worlds in which users do more than to start and to cancel, and events are sent
+CONTROLLED = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,7 @@ class Book:
     faulty: tuple[SidePlaybook, ...] = ()
     # playbooks of one construct each, of which it is known what becomes of them
     constructs: tuple[SidePlaybook, ...] = ()
+    is_controlled: bool = False
 
     @cached_property
     def undecidable(self) -> dict[str, str | None]:
@@ -72,7 +76,7 @@ class Book:
 def version_of(number: int) -> int:
     """Of the protocol between workers and control planes: that of a whole book, for the digest tells what goes by
     reference from what does not, and older workers do not say which item of a loop has set what."""
-    return stream(number, "version").choice((1, VERSION, VERSION))
+    return VERSION if number >= CONTROLLED else stream(number, "version").choice((1, VERSION, VERSION))
 
 
 @lru_cache(maxsize=64)
@@ -93,6 +97,9 @@ def book(number: int) -> Book:
     constructs = tuple(
         construct_playbook(further, index) for index in range(further.choice(CONSTRUCTS)) if version == VERSION
     )
+    if number >= CONTROLLED:
+        further = stream(number, "controlled")
+        constructs += tuple(controlled_playbook(further, index) for index in range(2))
     for each in (*some, *constructs):
         texts.update({each.path: each.text, **dict(each.more)})
     if number % LIMITED == 1:
@@ -101,7 +108,7 @@ def book(number: int) -> Book:
         MemoryCatalogEntry(catalog_id=index, path=path, version=1, hash=plan_of(text).hash, content=text)
         for index, (path, text) in enumerate(texts.items(), 1)
     )
-    return Book(entries, payloads, tame, some, constructs)
+    return Book(entries, payloads, tame, some, constructs, number >= CONTROLLED)
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ from noetl_serverless.engine.state import State
 from noetl_serverless.store.projections import project
 from noetl_serverless.testing.rows import ExecutionRow
 
+from .control_rules import drop_waits, read_control
 from .model import Move
 
 Key = tuple[str, str]
@@ -66,6 +67,21 @@ class Diary:
     over: set[tuple[str, int]] = field(default_factory=set)
     # children that were cancelled
     notified: set[str] = field(default_factory=set)
+    # since when it is paused, in milliseconds; when timers are due and when they were set
+    paused_at: int | None = None
+    was_paused: bool = False
+    timers_due: dict[str, int] = field(default_factory=dict)
+    timers_set: dict[str, int] = field(default_factory=dict)
+    # waits that go on: the signal that each is for, and whether it is until an instant; those whose step has more to do
+    # then; and signals that no wait has taken, in order
+    waits: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
+    resuming: dict[str, tuple[str, int]] = field(default_factory=dict)
+    signals: list[tuple[str, Any]] = field(default_factory=list)
+    signal_ids: set[str | None] = field(default_factory=set)
+    # whether it is to fail, and what it has done is undone before
+    is_undoing: bool = False
+    # steps that another execution has done -> the last run
+    reused: dict[str, int] = field(default_factory=dict)
     # loops that the commit that is looked at has ended
     ended_loops: list[tuple[str, int]] = field(default_factory=list)
 
@@ -106,6 +122,7 @@ class EventRules:
         if e.IGNORED in payload:
             self._ignored(diary, event)
             return
+        read_control(diary, event, self._must)
         match event.type:
             case e.ISSUED:
                 self._issued(diary, event)
@@ -131,8 +148,25 @@ class EventRules:
                 elif (due := diary.steps_due.get(payload["timer"])) is not None:
                     now = self._clock() * 1000
                     self._must(now >= due, "a step was ended before its time", f"{id} {payload} {now} {due}")
+                elif payload["timer"] in diary.waits:
+                    now, due = self._clock() * 1000, diary.timers_due[payload["timer"]]
+                    self._must(now >= due, "a wait was ended before its time", f"{id} {payload} {now} {due}")
             case e.STEP_TIMED_OUT:
-                self._step_over(diary, event)
+                key = (event.step or "", event.generation or 0)
+                fired = diary.timers.get(e.step_deadline(f"{key[0]}#{key[1]}")) == "fired"
+                self._must(fired and key in diary.begun, "a step was ended before its time", f"{id} {key}")
+                self._step_over(diary, {key})
+            case e.STEP_STOPPED:
+                key = (event.step or "", event.generation or 0)
+                self._must(diary.is_undoing, "a step stopped, and nothing fails", f"{id} {key}")
+                self._step_over(diary, {key})
+            case e.COMPENSATION_STARTED:
+                kept = {tuple(key.rsplit("#", 1)) for key in payload["kept"]}
+                under_way = {key for key in diary.owners.values() if (key[0], str(key[1])) not in kept}
+                self._step_over(diary, under_way)
+                # of what goes on, only what workers have
+                self._drop_suspended(diary, lambda key: True)
+                diary.due = None
             case e.CHILD_STARTED:
                 child = payload["execution_id"]
                 self._must(child not in diary.children, "a child was started twice", f"{id} {child}")
@@ -169,21 +203,23 @@ class EventRules:
         self._must(not early, "an execution was ended before its time", f"{diary.id} {now} {diary.due}")
         diary.is_overdue = True
 
-    def _step_over(self, diary: Diary, event: Event) -> None:
-        """Nothing of the run is waited for any more; what comes of it later is ignored."""
-        key = (event.step or "", event.generation or 0)
-        fired = diary.timers.get(e.step_deadline(f"{key[0]}#{key[1]}")) == "fired"
-        self._must(fired and key in diary.begun, "a step was ended before its time", f"{diary.id} {key}")
-        diary.over.add(key)
-        diary.out.pop(key, None)
-        for command in sorted(name for name in diary.open if diary.owners.get(name) == key):
+    def _step_over(self, diary: Diary, keys: set[tuple[str, int]]) -> None:
+        """Nothing of these runs is waited for any more; what comes of it later is ignored."""
+        diary.over |= keys
+        for key in keys:
+            diary.out.pop(key, None)
+        for command in sorted(name for name in diary.open if diary.owners.get(name) in keys):
             diary.open.discard(command)
             self.moves.append((diary.id, command, "end", 0))
             self.holds.pop((diary.id, command), None)
+        self._drop_suspended(diary, lambda key: key in keys)
+
+    def _drop_suspended(self, diary: Diary, is_over: Callable[[tuple[str, int]], bool]) -> None:
         for source in (diary.timers, diary.children):
             for name in [name for name, how in source.items() if how in ("set", "started")]:
-                if diary.owners.get(name) == key:
+                if is_over(diary.owners[name]):
                     source[name] = "dropped"
+        drop_waits(diary, is_over)
 
     def _quarantined(self, diary: Diary, event: Event) -> None:
         """A fact that nothing can be made of is kept in the end that it led to, and no other end."""
@@ -211,6 +247,13 @@ class EventRules:
             or diary.timers.get(event.payload.get("timer", "")) == "set"
             or diary.children.get(event.payload.get("execution_id", "")) == "started"
         )
+        match event.type:
+            case e.SIGNAL_RECEIVED:
+                waited = event.payload.get("id") not in diary.signal_ids
+            case e.PAUSED:
+                waited = diary.paused_at is None
+            case e.RESUMED:
+                waited = diary.paused_at is not None
         self._must(not waited, "a fact that was waited for is ignored", f"{diary.id} {event}")
         if event.type == e.CHILD_ENDED:
             child = event.payload["execution_id"]
@@ -231,7 +274,7 @@ class EventRules:
         command = event.command_id or ""
         self._must(command not in diary.issued, "a command was issued twice", f"{diary.id} {command}")
         key = (event.step or "", event.generation or 0)
-        is_over = diary.is_overdue or key in diary.over
+        is_over = (diary.is_overdue and not diary.is_undoing) or key in diary.over
         self._must(not is_over, "a command was issued when its time was over", f"{diary.id} {command}")
         diary.owners[command] = key
         diary.issued.add(command)
@@ -245,6 +288,11 @@ class EventRules:
                 ready = source.get(what) in ("fired", "ended")
                 self._must(ready, "resumed twice, or before its time", f"{diary.id} {command} {what}")
                 source[what] = "resumed"
+        if event.payload["attempt"] > 1 and not resumes:
+            resumes = True
+            wait = next((name for name, of in diary.resuming.items() if of == key and name not in diary.waits), None)
+            self._must(wait is not None, "resumed twice, or before its wait has ended", f"{diary.id} {command}")
+            diary.resuming.pop(wait or "", None)
         if event.payload["kind"] != "frame" and not resumes:
             self._begin(diary, event)
         if event.payload["kind"] == "frame":
@@ -262,6 +310,8 @@ class EventRules:
     def _begin(self, diary: Diary, event: Event) -> None:
         assert event.step is not None and event.generation is not None
         key = (event.step, event.generation)
+        done = diary.reused.get(event.step, 0)
+        self._must(event.generation > done, "what another execution has done runs again", f"{diary.id} {key} {done}")
         self._must(key not in diary.begun, "a step began twice in one generation", f"{diary.id} {key}")
         earlier = event.generation == 1 or (event.step, event.generation - 1) in diary.begun
         self._must(earlier, "a generation was left out", f"{diary.id} {key}")

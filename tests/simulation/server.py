@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ from noetl_serverless.control_plane.operation import Operation
 from noetl_serverless.control_plane.routes import OPERATIONS
 from noetl_serverless.control_plane.tokens import Role, Verifier, mint
 from noetl_serverless.control_plane.watchers import Watchers
+from noetl_serverless.engine.events import Event
 from noetl_serverless.errors import NotFound, Problem, TooLarge
 from noetl_serverless.limits import PAGE_BYTES
 from noetl_serverless.orchestrator.claims import Claims
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
+from noetl_serverless.orchestrator.triggers import TriggerStarts
 from noetl_serverless.store.executions import ResultRange
 from noetl_serverless.telemetry.http import EXCEPTION_HANDLERS, HttpMiddleware, as_problem
 from noetl_serverless.testing.rows import loaded
@@ -26,6 +29,8 @@ from noetl_serverless.worker.direct import DirectOrchestrator
 
 from .loop import Process
 from .memory_keychain import keychain
+from .trigger_links import TriggersLink
+from .web_secret import WebhookSecrets
 
 if TYPE_CHECKING:
     from .links import EventStoreLink
@@ -60,8 +65,10 @@ class Called:
     query: str = ""
 
 
-def called(path: str, body: bytes | None = None, key: str | None = None) -> Called:
-    headers = () if key is None else ((b"idempotency-key", key.encode()),)
+def called(
+    path: str, body: bytes | None = None, key: str | None = None, headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Called:
+    headers = headers if key is None else ((b"idempotency-key", key.encode()), *headers)
     path, _, query = path.partition("?")
     names: dict[str, str] = {}
     match path.split("/")[2:]:
@@ -79,8 +86,12 @@ def called(path: str, body: bytes | None = None, key: str | None = None) -> Call
             name, names = "getManifest", {"execution_id": id, "step": step, "generation": generation}
         case ["execute"]:
             name = "execute"
-        case ["executions", id, "cancel"]:
-            name, names = "cancelExecution", {"execution_id": id}
+        case ["executions", id, ("cancel" | "pause" | "resume" | "restart") as verb]:
+            name, names = f"{verb}Execution", {"execution_id": id}
+        case ["executions", id, "signals", signal]:
+            name, names = "signalExecution", {"execution_id": id, "signal": signal}
+        case ["hooks", *trigger]:
+            name, names = "receiveWebhook", {"trigger": "/".join(trigger)}
         case _:
             raise AssertionError(path)
     return Called(name, path, names, body or b"", headers, query)
@@ -92,12 +103,22 @@ class Server:
         self._world = world
         link = OrchestratorLink(orchestrator, world)
         self._direct = DirectLink(link, self)
+        triggers = TriggersLink(world.triggers, world, process)
+
+        def now() -> datetime:
+            return datetime.fromtimestamp(process.wall(), UTC)
+
         services: Any = SimpleNamespace(
             orchestrator=link,
             executions=History(log),
             verifier=VERIFIER,
             watchers=Watchers(),
             keychain=keychain(world, process),
+            replays=Logs(log),
+            triggers=triggers,
+            trigger_starts=TriggerStarts(triggers, orchestrator, now),
+            credentials=WebhookSecrets(),
+            now=now,
         )
         self._apps = {
             name: HttpMiddleware(_Noticed(_route(SERVED[name], services), self)) for name in TOKENS if name in _WANTED
@@ -151,7 +172,9 @@ class Server:
             self._world.caught(error, f"{self._process}: {path}")
 
 
-_WANTED = {*WORKERS, "execute", "cancelExecution"}
+_WANTED = {*WORKERS, "execute", "receiveWebhook"} | {
+    f"{verb}Execution" for verb in ("cancel", "pause", "resume", "signal", "restart")
+}
 
 
 def _route(operation: Operation, services: Any) -> ASGIApp:
@@ -183,6 +206,8 @@ class OrchestratorLink:
         self._orchestrator = orchestrator
         self._answers = 0
         self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
+        self.pause, self.resume, self.signal = orchestrator.pause, orchestrator.resume, orchestrator.signal
+        self.restart = orchestrator.restart
         self.for_older_worker, self.plan = orchestrator.for_older_worker, orchestrator.plan
 
     async def claim(self, request: Any) -> Any:
@@ -260,3 +285,15 @@ class History:
         kept = sorted((part for part in parts if part.end > after), key=lambda part: part.start)
         few = PARTS if most == PAGE_BYTES else len(kept)
         return kept[:few], len(kept) > few
+
+
+class Logs:
+    """`archive.replays.ArchivedReplays`, as far as it is asked."""
+
+    def __init__(self, log: EventStoreLink) -> None:
+        self._log = log
+
+    async def log(self, execution_id: int, limit: int) -> tuple[list[Event], dict[str, Any]]:
+        events = await self._log.events(str(execution_id))
+        found = await self._log.load([str(execution_id)])
+        return events[:limit], dict(found[str(execution_id)].state.workload)

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .controls import Control, Delivery
+
 KB = 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
     """How an execution ends. `words`: what its error says; `ctx` and `outcomes`: what it leaves, type by type and in
-    order; `begun`: how often its steps begin, at most; `bytes`: what its log and its state weigh, at most."""
+    order; `begun`: how often its steps begin, at most; `undone`: what is undone before, in order, and what is not;
+    `bytes`: what its log and its state weigh, at most."""
 
     status: str | None
     step: str | None = None
@@ -22,6 +25,7 @@ class Promise:
     ctx: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
     begun: Mapping[str, int] = field(default_factory=dict)
+    undone: Mapping[str, Any] | None = None
     bytes: int = 2_000 * KB
 
 
@@ -41,6 +45,13 @@ class SidePlaybook:
     by_schedule: bool = False
     # the type of fact that nothing can be made of
     undecidable: str | None = None
+    # what its user does to it
+    controls: tuple[Control, ...] = ()
+    # how one ends that goes on with it once it has failed, and what changes then in its payload
+    restarted: Promise | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    # what is sent to its triggers, which alone start it
+    deliveries: tuple[Delivery, ...] = ()
 
     @property
     def label(self) -> str:
@@ -64,14 +75,26 @@ class Maker:
         return {"kind": "python", "code": "result = 1", "input": {"x": x, "ms": self.rng.choice((0, 1, 40)), **more}}
 
     def made(
-        self, promise: Promise, *, workload: Any = None, executor: Any = None, keychain: Any = None, **more: Any
+        self,
+        promise: Promise,
+        *,
+        workload: Any = None,
+        executor: Any = None,
+        keychain: Any = None,
+        triggers: Any = None,
+        **more: Any,
     ) -> SidePlaybook:
-        text = playbook(self.path, self.steps, workload, keychain, **(executor or {}))
+        text = playbook(self.path, self.steps, workload, keychain, triggers, **(executor or {}))
         return SidePlaybook(self.recipe, self.path, text, promise, **more)
 
 
 def playbook(
-    path: str, steps: list[dict[str, Any]], workload: Any = None, keychain: Any = None, **executor: Any
+    path: str,
+    steps: list[dict[str, Any]],
+    workload: Any = None,
+    keychain: Any = None,
+    triggers: Any = None,
+    **executor: Any,
 ) -> str:
     book = {
         "apiVersion": "noetl.io/v2",
@@ -79,6 +102,7 @@ def playbook(
         "metadata": {"name": path, "path": path},
         "executor": {"spec": {"entry_step": steps[0]["step"], **executor}},
         **({"keychain": keychain} if keychain else {}),
+        **({"triggers": triggers} if triggers else {}),
         "workload": {"label": "", "x": 1, **(workload or {})},
         "workflow": steps,
     }

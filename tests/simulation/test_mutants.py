@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from .control_mutants import CONTROL_MUTANTS, Mutant
 from .mutants import MUTANTS, OF_CONSTRUCTS
-from .playbooks import SHARE, book
+from .playbooks import CONTROLLED, SHARE, book
 from .seeds import oracle, run_seed
 
 WITHIN = 800
@@ -25,6 +26,7 @@ FROM = {
     "leave_children_running": 83,
     "take_an_outcome_under_any_fence": 1091,
     "give_children_no_time_to_end_in": 2024,
+    "take_several_pauses_in_one_commit": 8_000_338,
 }
 
 
@@ -33,17 +35,33 @@ def test_the_simulation_finds(name: str) -> None:
     assert any(_finds(name, seed) for seed in _seeds(name)), f"{WITHIN} seeds, and nobody noticed"
 
 
+@pytest.mark.parametrize("mutant", CONTROL_MUTANTS, ids=lambda mutant: mutant.__name__)
+def test_the_simulation_of_what_users_do_finds(mutant: Mutant) -> None:
+    first = FROM.get(mutant.__name__, CONTROLLED * SHARE)
+    of = CONTROL_MUTANTS[mutant]
+    seeds = (seed for seed in range(first, first + WITHIN) if _has(seed, of))
+    assert any(_breaks(mutant, seed) for seed in seeds), f"{WITHIN} seeds, and nobody noticed"
+
+
+def _has(seed: int, recipe: str) -> bool:
+    return any(each.recipe.startswith(recipe) for each in book(seed // SHARE).constructs)
+
+
 def _seeds(name: str) -> Iterator[int]:
     """In the others there is nothing that it changes."""
     of = OF_CONSTRUCTS.get(name)
     first = FROM.get(name, 0)
     for seed in range(first, first + WITHIN):
-        if of is None or any(each.recipe.startswith(of) for each in book(seed // SHARE).constructs):
+        if of is None or _has(seed, of):
             yield seed
 
 
 def _finds(name: str, seed: int) -> bool:
+    return _breaks(MUTANTS[name], seed)
+
+
+def _breaks(mutant: Mutant, seed: int) -> bool:
     # how it should end is found out with the engine as it is
     oracle(seed // SHARE)
-    with MUTANTS[name]():
+    with mutant():
         return run_seed(seed).fault is not None

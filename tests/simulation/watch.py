@@ -27,12 +27,15 @@ from noetl_serverless.records import (
     ReportedFact,
 )
 from noetl_serverless.testing.event_store import MemoryEventStore
-from noetl_serverless.testing.rows import loaded, manifest_parts
+from noetl_serverless.testing.rows import ExecutionRow, loaded, manifest_parts
 
+from .control_rules import signals_meet
 from .exact import differing, same
 from .limited import LimitWatch
 from .rules import Diary, EventRules, Key, Note
 
+# events that may leave children that nothing waits for
+STOPPING = (e.STEP_TIMED_OUT, e.STEP_STOPPED, e.COMPENSATION_STARTED)
 # after the last fault, a lease may still run out of what was held before
 SETTLING = 90.0
 
@@ -48,6 +51,10 @@ class WatchedLog(EventRules, MemoryEventStore):
         self._limits = LimitWatch()
         self.held_since: dict[Key, float] = {}
         self.scheduled: Callable[[], bool] = lambda: False
+        # whether an event of a trigger is to be started
+        self.triggered: Callable[[], bool] = lambda: False
+        # called with each execution that ends, in the transaction of its end
+        self.on_end: Callable[[ExecutionRow], None] = lambda execution: None
         # execution -> when its last event was written
         self.ended_at: dict[str, float] = {}
         # since when nothing goes wrong any more
@@ -71,7 +78,8 @@ class WatchedLog(EventRules, MemoryEventStore):
             row = self.commands.get(name)
             # one that was limited may have been let in only after the claim that it was notified for
             is_pending = row is not None and row.status == row.row["status"] == "pending"
-            unclaimed = is_pending and name not in self.ever_held
+            # nor could one be claimed in a pause, after which it was notified once more
+            unclaimed = is_pending and name not in self.ever_held and not self.diaries[name[0]].was_paused
             self._must(not unclaimed, "acknowledged before it was claimed", name)
 
     async def parts(self, execution_id: str, step: str, generation: int) -> list[dict[str, Any]]:
@@ -88,7 +96,8 @@ class WatchedLog(EventRules, MemoryEventStore):
         return cases
 
     async def pending_work(self, age: float) -> PendingWork:
-        return replace(await super().pending_work(age), has_due_schedules=self.scheduled())
+        pending = await super().pending_work(age)
+        return replace(pending, has_due_schedules=self.scheduled(), has_trigger_events=self.triggered())
 
     async def claim(self, claimant: Claimant, keys: Sequence[CommandKey] | None) -> list[Lease]:
         leases = await super().claim(claimant, keys)
@@ -101,34 +110,40 @@ class WatchedLog(EventRules, MemoryEventStore):
         before = dict(self.holds.items())
         waiting = await super().release_leases(worker, held, begun)
         fences = {(key.execution_id, key.command_id): key.fence for key in (*held, *begun)}
-        for _, key in waiting:
-            name = (key.execution_id, key.command_id)
-            self._must(before.get(name) == fences[name], "released under a stale fence", name)
-        self._give_back(waiting, "release")
+        for name in self._give_back("release"):
+            self._must(before.get(name) == fences.get(name), "released under a stale fence", name)
+        self._are_pending(waiting)
         return waiting
 
     async def expire_leases(self, deliveries: int, limit: int) -> list[tuple[str, CommandKey]]:
         late = {key for key, row in self.commands.items() if row.lease_until < self._clock()}
         well = {key for key, at in self.held_since.items() if at > self.well_since() + SETTLING}
         waiting = await super().expire_leases(deliveries, limit)
-        for _, key in waiting:
-            name = (key.execution_id, key.command_id)
+        for name in self._give_back("expire"):
             self._must(name in late, "a lease was taken away before its end", name)
             self._must(name not in well, "a lease ran out, and nothing was wrong", name)
-        self._give_back(waiting, "expire")
+        self._are_pending(waiting)
         return waiting
 
-    def _give_back(self, waiting: Iterable[tuple[str, CommandKey]], how: str) -> None:
+    def _give_back(self, how: str) -> list[Key]:
+        """What nobody holds any more, though it is not reported."""
+        back = [name for name in self.holds if (row := self.commands.get(name)) and row.status != "claimed"]
+        for name in back:
+            self.moves.append((*name, how, self.holds.pop(name)))
+            self._note(how, *name)
+        return back
+
+    def _are_pending(self, waiting: Iterable[tuple[str, CommandKey]]) -> None:
         for _, key in waiting:
-            name = (key.execution_id, key.command_id)
-            fence = self.holds.pop(name, 0)
-            self.moves.append((*name, how, fence))
-            self._note(how, key.execution_id, key.command_id)
+            is_paused = self.diaries[key.execution_id].paused_at is not None
+            self._must(not is_paused, "a command of what is paused is notified", key)
 
     def _take(self, leases: Sequence[Lease], worker: str) -> None:
         for lease in leases:
             key = (lease.execution_id, lease.command_id)
             self._must(key not in self.holds, "two workers hold one command", lambda key=key: key)
+            is_paused = self.diaries[key[0]].paused_at is not None
+            self._must(not is_paused, "a command was claimed in a pause", lambda key=key: key)
             self._must(lease.fence > self.closed.get(key, 0), "a command is run again after its end", key)
             self.moves.append((*key, "claim", lease.fence))
             self.holds[key] = lease.fence
@@ -142,7 +157,11 @@ class WatchedLog(EventRules, MemoryEventStore):
 
     async def commit(self, commits: Sequence[ExecutionCommit], claimant: Claimant | None = None) -> CommitResult:
         heads = {id: len(execution.events) for id, execution in self.executions.items()}
+        running = {id for id, execution in self.executions.items() if execution.status == "RUNNING"}
         committed = await super().commit(commits, claimant)
+        for id in sorted(committed.committed):
+            if self.executions[id].status != "RUNNING" and (id in running or id not in heads):
+                self.on_end(self.executions[id])
         for part in commits:
             id = part.execution.execution_id
             if id in committed.committed:
@@ -195,8 +214,10 @@ class WatchedLog(EventRules, MemoryEventStore):
             self.read(diary, event)
         self._order(diary, new)
         diary.seen += len(new)
-        if part.execution.state.ended or any(event.type == e.STEP_TIMED_OUT for event in new):
+        if part.execution.state.ended or any(event.type in STOPPING for event in new):
             self._children(diary, part, new)
+        if not part.execution.state.ended:
+            signals_meet(diary, self._must)
 
     def _children(self, diary: Diary, part: ExecutionCommit, new: list[Event]) -> None:
         """An end is told to the children that still run, unless it says to spare them."""
@@ -239,26 +260,31 @@ class WatchedLog(EventRules, MemoryEventStore):
         if execution.folded == part.execution.head:
             # what is folded onto it later is the same as what is folded onto the shadow
             self._same(loaded(execution).state, diary.shadow, "the snapshot is not the fold of the log")
-        out = {
-            command: row.status
-            for (owner, command), row in self.commands.items()
-            if owner == id and row.status != "dead"
-        }
-        shown = {command for command, status in out.items() if status != "timer"}
+        rows = {command: row for (owner, command), row in self.commands.items() if owner == id and row.status != "dead"}
+        out = {command: row.status for command, row in rows.items()}
+        shown = {command for command, row in rows.items() if row.row["kind"] != "timer"}
         reported = {fact.command_id for fact in execution.inbox.values() if fact.command_id}
         self._must(not shown & reported, "a command is out and in the inbox", f"{id} {out} {reported}")
         timers = out.keys() - shown
         if state.ended:
             reported.clear()
         # in quarantine all is kept, so that it can go on as it was
-        commands, waited = ((), ()) if state.quarantined else (state.commands, state.timers)
+        waits = [name for name in state.waits if diary.timers.get(name) == "set"]
+        commands, waited = ((), ()) if state.quarantined else (state.commands, (*state.timers, *waits))
         self._must(shown | reported == set(commands), "commands are not those of the state", f"{id} {out}")
         self._must(timers == set(waited), "timers are not those of the state", f"{id} {out}")
+        paused = {command for command, status in out.items() if status == "paused"}
+        claimable = {command for command, status in out.items() if status != "claimed"}
+        right = paused == (claimable if diary.paused_at is not None else set())
+        self._must(right, "what is paused waits, and nothing else", f"{id} {out}")
+        due = {name: rows[name].row["due"] for name in timers}
+        early = diary.paused_at is None and due != {name: diary.timers_due.get(name) for name in timers}
+        self._must(not early, "timers are due at another time than the log says", f"{id} {due} {diary.timers_due}")
         self._must(execution.status == state.status.upper(), "the status is not that of the state", id)
         delayed = any(timer.kind != "deadline" for timer in state.timers.values())
-        waits = bool(state.commands or delayed or state.children)
+        goes_on = bool(state.commands or delayed or state.children or state.waits)
         self._must(
-            state.ended or waits, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}"
+            state.ended or goes_on, "it runs, and waits for nothing", lambda: f"{id} {orjson.dumps(state.snapshot())!r}"
         )
         if state.ended:
             self.ended_at.setdefault(id, self._clock())

@@ -18,20 +18,24 @@ from noetl_serverless.errors import Problem, Unavailable
 from noetl_serverless.protocol import VERSION
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.schedule_spec import MissedPolicy
+from noetl_serverless.store.triggers import ReceivedEvent
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.testing.catalog import MemoryCatalog
+from noetl_serverless.testing.rows import ExecutionRow
+from noetl_serverless.testing.triggers import EndedExecution, MemoryTriggers
 
+from .controls import Control, Delivery
 from .faults import Faults, Limits, stream
 from .instances import ALARM, Hand, Keeper, Plane, boot_hand, boot_keeper, boot_plane
 from .links import Parameters, T, Wire, never
 from .loop import Loop, Process
 from .memory_keychain import SecretTable
 from .memory_schedules import MemorySchedules
-from .playbooks import SHARE, Book, book, stepwise, version_of
+from .playbooks import SHARE, Book, book, plan_of, stepwise, version_of
 from .side_playbooks import SidePlaybook
 from .token_server import Tokens
 from .user_database import UserDatabase
-from .users import Order, serve
+from .users import Order, deliver, serve
 from .watch import WatchedLog
 
 Caches = Literal["kept", "off", "alternating"]
@@ -94,6 +98,10 @@ class World:
         self.secret_table = SecretTable(self)
         self.schedules = MemorySchedules(self._now)
         self.log.scheduled = self.schedules.due
+        self.triggers = MemoryTriggers(self._newest)
+        self._declare_triggers()
+        self.log.triggered = lambda: self.triggers.due(self._now())
+        self.log.on_end = self._record_end
         self.log.well_since = lambda: float("inf") if self.faults.on else self.loop.EPOCH + self._well_at
         self._well_at = 0.0
         self.wire = Wire(self)
@@ -127,6 +135,8 @@ class World:
         self.planes: list[Plane] = []
         self.hands: list[Hand] = []
         self.keepers: list[Keeper] = []
+        # events that are sent to triggers
+        self.senders: list[tuple[Order, Delivery]] = []
         orders = self._orders(setup)
         if setup.random() < 0.15:
             policies: tuple[MissedPolicy, ...] = ("skip", "fire_once", "catch_up")
@@ -146,6 +156,9 @@ class World:
             late = None if setup.random() < 0.85 else setup.random() * 40
             cancel = None if self.calm else late
             orders.append(Order(payload["label"], payload, setup.random() * 3, setup.random() < 0.8, cancel))
+        if self.book.is_controlled and self.setting.faulty:
+            for number, order in enumerate(orders):
+                _let_be_controlled(order, stream(self.seed, f"controls {number}"))
         return orders
 
     def _side_orders(self, setup: random.Random, playbooks: Sequence[SidePlaybook]) -> list[Order]:
@@ -154,13 +167,45 @@ class World:
         for number, each in enumerate(playbooks if self.setting.faulty else (), 2):
             payload = {"label": each.label}
             late = None if self.calm or setup.random() < 0.85 else setup.random() * 40
+            if each.deliveries:
+                self.senders += [(Order(each.label, payload, 0.0, True, None), one) for one in each.deliveries]
+                continue
             if each.by_schedule:
                 self.schedules.add(number, each.path, payload, setup.choice((20, 30)), "skip")
                 continue
             order = Order(each.label, payload, setup.random() * 3, True, late, each.path, each.body)
             order.refusable = each.body is not None
+            order.controls, order.changes = each.controls, each.changes
+            order.restarts = each.restarted is not None
             orders.append(order)
         return orders
+
+    def _newest(self, path: str) -> int | None:
+        return next((entry.version for entry in self.book.entries if entry.path == path), None)
+
+    def _declare_triggers(self) -> None:
+        for each in self.book.constructs:
+            for path, text in ((each.path, each.text), *each.more):
+                self.triggers.declare(path, 1, plan_of(text).triggers.values(), self._now())
+
+    def settled_events(self) -> dict[tuple[str, str], ReceivedEvent]:
+        """(PATH/NAME of a trigger, event) -> what has become of it."""
+        return {(f"{path}/{name}", event.event_id): event for path, name, event in self.triggers.received()}
+
+    def _record_end(self, execution: ExecutionRow) -> None:
+        assert execution.ended_at is not None
+        ended = EndedExecution(
+            execution_id=execution.loaded.execution_id,
+            path=execution.loaded.path,
+            version=execution.loaded.version,
+            status=execution.status,
+            at=self._now(),
+            parent_execution_id=execution.parent_id,
+            result=execution.result,
+            error=execution.error,
+            principal=execution.loaded.principal,
+        )
+        self.triggers.record_end(ended)
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self.loop.wall(), UTC)
@@ -353,6 +398,8 @@ class World:
         users = Process(self.loop, "users")
         for order in self.orders:
             users.spawn(serve(self, order))
+        for order, delivery in self.senders:
+            users.spawn(deliver(self, order, delivery))
         nemesis = Process(self.loop, "nemesis")
         if self.calm:
             self.loop.later(TROUBLE, self._quiet)
@@ -367,7 +414,10 @@ class World:
     def over(self) -> bool:
         if self.log.faults:
             return True
-        if not all(order.settled for order in self.orders) or (self.schedules.tables and self.trouble):
+        orders = (*self.orders, *(order for order, _ in self.senders))
+        if not all(order.settled for order in orders) or (self.schedules.tables and self.trouble):
+            return False
+        if self.triggers.unsettled():
             return False
         return not self.schedules.due() and all(
             execution.status != "RUNNING" for execution in self.log.executions.values()
@@ -380,3 +430,17 @@ class World:
 def _break(answer: asyncio.Future[Any]) -> None:
     if not answer.done():
         answer.set_exception(aiohttp.ServerDisconnectedError())
+
+
+def _let_be_controlled(order: Order, chance: random.Random) -> None:
+    """It is paused for a while, perhaps twice, and gone on with if it was cancelled or has failed."""
+    order.keyed = True
+    at, controls = 0.0, []
+    for _ in range(chance.choice((0, 1, 1, 2))):
+        pause = at + 0.017 + chance.random() * chance.choice((0.2, 4.0))
+        at = pause + 0.013 + chance.random() * chance.choice((0.5, 20.0))
+        controls += [Control(pause, "pause"), Control(at, "resume")]
+    order.controls = tuple(controls)
+    order.restarts = chance.random() < 0.5
+    if order.restarts and chance.random() < 0.5:
+        order.cancel_at = at + chance.random() * 6

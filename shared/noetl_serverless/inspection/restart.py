@@ -370,6 +370,10 @@ class _Restarting:
         return key in self.runs and key not in self.dropped
 
     def _without_dropped(self, event: Event) -> Event:
+        if runs := event.payload.get("compensable"):
+            # what the execution has taken over itself
+            taken_over = [run for run in runs if (run["step"], run["generation"]) not in self.dropped]
+            return replace(event, payload={**event.payload, "compensable": taken_over})
         routes = event.payload.get("routes")
         if not routes:
             return event
@@ -417,7 +421,7 @@ class _Restarting:
                 **({} if run.outcome == state.outcomes.get(run.step) else {"outcome": run.outcome}),
             }
             for run in state.compensable
-            if run.step in self.plan.steps and (run.step, run.generation) not in self.dropped
+            if run.step in self.plan.steps
         ]
 
     def _references(self, reused: Sequence[Reused]) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 MAX_COMMIT_ATTEMPTS = 12
 # how often a cancellation races for the row before it locks it
 MAX_OPTIMISTIC_CANCELS = 3
+# facts of which one commit takes one: it moves the timers as one pause has
+PAUSING = (e.PAUSED, e.RESUMED)
 # limited commands that are notified after an end that may have freed them
 MAX_STARTABLE = 64
 
@@ -353,7 +355,7 @@ class Commits:
 
     async def _with_timers(self, transition: Transition, fact: Event) -> Event:
         """A fact that pauses the execution, or lets it go on, with what the log has to know of its timers."""
-        if fact.type not in (e.PAUSED, e.RESUMED):
+        if fact.type not in PAUSING:
             return fact
         rows = await self._event_store.timers(transition.execution.execution_id) if fact.type == e.PAUSED else {}
         return with_timers(fact, transition.state, due_times(rows, transition.events, transition.state))
@@ -380,6 +382,9 @@ class Commits:
         transition.incomplete = inbox.more
         payload_size = 0
         for inbox_id, in_order in inbox.facts:
+            if in_order.type in PAUSING and _pauses(transition):
+                transition.incomplete = True
+                break
             inbox_fact = failure if failure is not None and in_order.type == e.CANCELLED else in_order
             payload_size += payload_bytes(inbox_fact.payload.get("child", {}).get(PAYLOAD_REF))
             if payload_size > PAYLOADS_BYTES and transition.events:
@@ -391,6 +396,8 @@ class Commits:
                 now = self._clock()
                 resolved = await resolve_child_again(self._playbooks, self._payloads, transition, inbox_fact, now)
                 transition.apply(await self._with_timers(transition, resolved), inbox_id=inbox_id)
+        if fact is not None and fact.type in PAUSING and _pauses(transition):
+            transition.incomplete = True
         # a state that cannot be read does not list its timers; the commit checks the timer's row
         is_timer_gone = (
             closes is not None and execution.read_error is None and not transition.state.has_timer(closes[0])
@@ -434,6 +441,11 @@ class Commits:
             fact = Event(e.PAUSED, new.fact.at, payload={"reason": "its parent is paused"})
             transition.apply(await self._with_timers(transition, fact))
         return transition.to_commit(new.row)
+
+
+def _pauses(transition: Transition) -> bool:
+    """Whether it has paused the execution, or let it go on."""
+    return any(applied.fact.type in PAUSING for applied in transition.applied)
 
 
 def _is_newer(lease: Lease, executions: Mapping[str, LoadedExecution]) -> bool:

@@ -123,6 +123,11 @@ class MemoryTriggers:
         """(trigger, event) of all that are to be started."""
         return [key for key, event in self._events.items() if event.received.status in UNSETTLED]
 
+    def received(self) -> list[tuple[str, str, ReceivedEvent]]:
+        """Path and name of the trigger, and the event, of all."""
+        triggers = {row.trigger.trigger_id: row.trigger for row in self._rows.values()}
+        return [(triggers[id].path, triggers[id].name, event.received) for (id, _), event in self._events.items()]
+
     def due(self, now: datetime) -> bool:
         """Whether an event is to be started now."""
         return any(self._events[key].due_at <= now for key in self.unsettled())

@@ -81,7 +81,10 @@ def test_each_signal_ends_the_wait_that_began_first() -> None:
     signal(run, data="first")
     (order,) = [event for event in run.log if event.type == e.ISSUED and "resume" in event.payload]
     assert (order.payload["frame"][1], order.payload["resume"]["child"]) == (0, {"status": "ok", "data": "first"})
-    assert len(run.state.waits) == 2
+    assert (len(run.state.waits), run.state.signals) == (2, ()), "it may end another wait"
+    signal(run, data="second")
+    later = [event for event in run.log if event.type == e.ISSUED and "resume" in event.payload][-1]
+    assert (later.payload["frame"][1], later.payload["resume"]["child"]["data"]) == (1, "second")
 
 
 def test_a_wait_in_a_pipeline_goes_on_in_a_worker() -> None:

@@ -138,6 +138,34 @@ async def test_sub_playbooks_pause_with_their_parent_also_one_that_begins_meanwh
     assert [command.step for command in await engine.claim()] == ["only", "only"]
 
 
+async def test_a_sub_playbook_that_hears_of_a_pause_when_it_is_over_has_lost_its_time_all_the_same(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.catalog.add("t/t", PARENT)
+    engine.catalog.add("t/child", CHILD)
+    parent = await engine.start()
+    (command,) = await engine.claim()
+    parked: dict[str, Any] = {"status": "parked", "child": {"path": "t/child"}, "resume": {}}
+    await engine.report(done(command, **parked), by=engine.another())
+    (command,) = await engine.claim()
+    child = command.execution_id
+    await engine.report(done(command, status="deferred", delay=60, resume={}), by=engine.another())
+    ((name, before),) = (await due(engine, child)).items()
+
+    async def nobody(ids: Any) -> None:
+        """The function ends before it advances them."""
+
+    monkeypatch.setattr(engine.orchestrator._commits, "process_inboxes", nobody)
+    for seconds in (100, 30):
+        await engine.orchestrator.pause(parent)
+        engine.seconds += seconds
+        await engine.orchestrator.resume(parent)
+    assert await engine.orchestrator.process_inbox(child)
+    types = [event.type for event in await engine.log.events(child)]
+    assert types[-4:] == [e.PAUSED, e.RESUMED, e.PAUSED, e.RESUMED]
+    assert await due(engine, child) == {name: before + 130_000}
+
+
 async def test_the_log_alone_says_that_it_is_paused(engine: Engine) -> None:
     engine.catalog.add("t/t", TWO)
     id = await engine.start()

@@ -542,6 +542,7 @@ async def test_it_is_undone_once_though_it_was_restarted_twice_and_begun_again_i
     second = await restarted(engine, first, step="b")
     await engine.claim()
     await engine.orchestrator.cancel(second, "enough")
+    assert (await restart(engine, second, step="a", dry_run=True)).restart.compensable == []
     third = await restarted(engine, second)
     await drive(engine, failing("c"))
     await check(engine, third)
