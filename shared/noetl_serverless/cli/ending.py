@@ -25,6 +25,12 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
         yield f"  for details, run: noetls quarantine show {execution_id}"
 
 
+def paused(since: str, reason: Any, by: Mapping[str, Any] | None) -> str:
+    """`since` is formatted text."""
+    because = f" because: {reason}" if reason else ""
+    return f"paused since {since}{' by ' + principal(by) if by else ''}{because}"
+
+
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:
     """`at` is formatted text."""
     principal_text = f" by {principal(by)}" if by else ""

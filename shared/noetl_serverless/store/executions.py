@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -210,8 +210,9 @@ class Executions:
         )
         return [ReportedCommand(**row) for row in rows]
 
-    async def outstanding(self, execution_id: int) -> list[OutstandingCommands]:
-        rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id)
+    async def outstanding(self, execution_id: int, parked: Sequence[str] = ()) -> list[OutstandingCommands]:
+        """`parked`: the timers that do not count as delayed, since something else comes first."""
+        rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id, parked=list(parked))
         return [OutstandingCommands(**row) for row in rows]
 
     async def loop_results(

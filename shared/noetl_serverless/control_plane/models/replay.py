@@ -108,9 +108,10 @@ STATUS = {"pending": "queued", "limited": "queued", "claimed": "running", "timer
 
 class CommandRow(AnswerModel):
     command_id: str
-    status: Literal["queued", "running", "delayed", "dead"] = Field(
+    status: Literal["queued", "running", "delayed", "paused", "dead"] = Field(
         description="queued: it waits for a worker, or for a limit of `limits`; running: a worker has leased it; "
-        "delayed: it continues at due_at; dead: it failed after too many deliveries."
+        "delayed: it continues at due_at; paused: its execution is paused, and no worker takes it, nor does its time "
+        "come; dead: it failed after too many deliveries."
     )
     worker: str | None
     deliveries: int = Field(description="Number of deliveries to workers.")

@@ -127,7 +127,8 @@ ORDER BY page.seq;
 SELECT step, generation,
     count(*) FILTER (WHERE is_queued) AS queued,
     count(*) FILTER (WHERE status = 'claimed') AS running,
-    count(*) FILTER (WHERE status = 'timer' OR status = 'paused' AND kind = 'timer') AS delayed,
+    count(*) FILTER (WHERE (status = 'timer' OR status = 'paused' AND kind = 'timer')
+        AND command_id <> ALL (CAST(:parked AS text[]))) AS delayed,
     min(issued_at) FILTER (WHERE is_queued) AS queued_since,
     min(coalesce(claimed_at, issued_at)) FILTER (WHERE status = 'claimed') AS running_since,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,
