@@ -14,6 +14,7 @@ from ...limits import PAGE_BYTES
 from ...plurals import counted
 from ...store.executions import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, Execution
 from ..models.executions import (
+    PAUSED,
     Cancel,
     CancellationCheck,
     Cancelled,
@@ -45,6 +46,7 @@ async def entries(call: Call) -> Page:
     query: ListExecutions = call.query
     found, more = await call.services.executions.entries(
         status=query.status,
+        paused=query.status == PAUSED,
         path=query.path,
         parent=None if query.parent_execution_id is None else int(query.parent_execution_id),
         principal=query.principal,

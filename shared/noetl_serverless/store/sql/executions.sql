@@ -11,6 +11,7 @@ FROM (
         -- with a principal, avoid the index of the status: it contains the executions of all principals
         WHERE (CAST(:status AS text) IS NULL
             OR CASE WHEN CAST(:principal AS text) IS NULL THEN status = :status ELSE status || '' = :status END)
+          AND (NOT CAST(:paused AS boolean) OR paused_at IS NOT NULL)
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR execution_id < :before)
