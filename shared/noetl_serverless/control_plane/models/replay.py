@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from ...inspection.limit_text import used_up
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, RecordedExecution
 from . import AnswerModel, Id, RequestModel
@@ -122,7 +123,8 @@ class CommandRow(AnswerModel):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> CommandRow:
-        return cls(**{**row, "status": STATUS.get(row["status"], row["status"])})
+        limits = None if row.get("limits") is None else used_up(row["limits"])
+        return cls(**{**row, "status": STATUS.get(row["status"], row["status"]), "limits": limits})
 
 
 class ListResults(RequestModel):

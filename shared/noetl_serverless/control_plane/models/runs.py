@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ...engine.state import State
+from ...inspection.limit_text import used_up
 from ...inspection.runs import run_of
 from ...store.executions import OutstandingCommands, ReportedCommand
 from . import AnswerModel, RequestModel
@@ -143,7 +144,9 @@ class UnderWay(AnswerModel):
     deliveries: int = Field(description="Number of deliveries to workers; the highest if there are several.")
     children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
     signals: list[str] = Field(description=f"Signals and approvals that it waits for, the first {MAX_CHILDREN}.")
-    limits: list[LimitUse] = Field(description="Limits that keep queued commands waiting.")
+    limits: list[LimitUse] = Field(
+        description="Limits that keep queued commands waiting: those that are used up; all, if none is by now."
+    )
 
 
 def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[UnderWay]:
@@ -207,7 +210,7 @@ def _under_way(
             "deliveries": 0 if outstanding is None else outstanding.deliveries,
             "children": children[:MAX_CHILDREN],
             "signals": signals[:MAX_CHILDREN],
-            "limits": (outstanding.limits if outstanding is not None else None) or [],
+            "limits": used_up((outstanding.limits if outstanding is not None else None) or ()),
         }
     )
 
