@@ -9,7 +9,7 @@ import typer
 
 from ..attempts import failed_items, lines, time
 from ..code_error import code_error_lines
-from ..ending import dropped, paused, quarantine, retried, warnings
+from ..ending import compensation, dropped, paused, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show
@@ -107,6 +107,8 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
             yield f"  {text}", "red"
     elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
+        for text in compensation(document["error"]):
+            yield f"  {text}", "red"
     if document["dropped"]:
         yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
