@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from ..engine.events import QUARANTINED
@@ -18,6 +18,7 @@ class Wait:
 
     step: str
     generation: int
+    _: KW_ONLY
     signal: str | None
     is_approval: bool
     resumes: bool
@@ -71,9 +72,9 @@ class Waits:
         wait = Wait(
             str(event["step"]),
             int(event["generation"]),
-            payload.get("signal"),
-            bool(payload.get("approval")),
-            bool(payload.get("resumes", True)),
+            signal=payload.get("signal"),
+            is_approval=bool(payload.get("approval")),
+            resumes=bool(payload.get("resumes", True)),
         )
         name = str(payload["wait"])
         self._open[name] = wait

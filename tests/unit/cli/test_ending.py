@@ -28,7 +28,7 @@ def test_what_was_dropped_from_quarantine_needs_nothing_to_be_done() -> None:
     assert list(status_notes(entry(quarantined=False, error=UNDECIDED))) == []
 
 
-def test_what_was_undone_and_what_was_not_is_told() -> None:
+def test_what_was_undone_and_what_was_not_is_shown() -> None:
     failed = [{"step": "pay", "code": "python.error", "message": "the bank says no"}]
     error = {"code": "x", "message": "m", "compensation": {"done": ["ship", "book"], "failed": failed}}
     assert list(status_notes(entry(error=error))) == [

@@ -47,7 +47,7 @@ REJECTED = {"code": "wait.rejected", "message": "'manager' was not approved: no"
 
 
 @pytest.mark.parametrize(
-    ("kind", "payload", "told"),
+    ("kind", "payload", "summary"),
     [
         ("signal.received", SIGNAL, "'paid' by user ada"),
         ("signal.received", {"signal": "paid"}, "'paid'"),
@@ -71,10 +71,10 @@ REJECTED = {"code": "wait.rejected", "message": "'manager' was not approved: no"
     ],
 )
 def test_a_line_of_the_log_names_signals_and_says_how_waits_end_and_who_paused_it(
-    kind: str, payload: dict[str, Any], told: str
+    kind: str, payload: dict[str, Any], summary: str
 ) -> None:
     line = _line(event(4, kind, 1, payload=payload))
-    assert line == f"     4  2026-01-01T00:00:01Z  {kind:<22}  a  {told}".rstrip()
+    assert line == f"     4  2026-01-01T00:00:01Z  {kind:<22}  a  {summary}".rstrip()
 
 
 def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:

@@ -319,8 +319,8 @@ def _paused(event: Mapping[str, Any]) -> str:
     return paused(event["timestamp"], payload.get("reason"), payload.get("by"))
 
 
-def _told(event: Mapping[str, Any]) -> str:
-    """What an event tells beside its type and step, in a few words: of a signal its name and sender, of a wait what it
+def _summary(event: Mapping[str, Any]) -> str:
+    """What an event says beside its type and step, in a few words: of a signal its name and sender, of a wait what it
     is for and how it ends, of a pause why. Never the data."""
     # one that is too large is not there
     payload = event.get("payload") or {}
@@ -345,8 +345,8 @@ def _told(event: Mapping[str, Any]) -> str:
 def _line(event: dict[str, Any], *, is_quarantined: bool = False) -> str:
     """`is_quarantined`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
-    if told := _told(event):
-        parts.append(told)
+    if summary := _summary(event):
+        parts.append(summary)
     if event.get("cause"):
         parts.append(f"(caused by {event['cause']})")
     if "took_effect_at" in event:
