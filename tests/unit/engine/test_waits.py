@@ -53,7 +53,7 @@ def test_a_signal_ends_the_wait_for_its_name_and_is_its_result() -> None:
 def test_an_approval_says_who_gave_it_whatever_its_sender_says(early: bool) -> None:
     run = Run(WAIT)
     ada = {"kind": "user", "name": "ada"}
-    sent = {"data": {"approved": True, "by": "the boss"}, "by": ada}
+    sent: dict[str, Any] = {"data": {"approved": True, "by": "the boss"}, "by": ada}
     if early:
         signal(run, **sent)
     park(run, signal="paid", approval=True)
