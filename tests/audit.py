@@ -138,7 +138,7 @@ def _audit_execution(
     if said != ([] if status == "RUNNING" else [status]):
         found.add("its status is not the log's", f"{status}, the log says {said}")
     if status == "RUNNING" and not found:
-        _commands_out(found, database, fold(id, events, row["workload"]))
+        _commands_out(found, database, events, fold(id, events, row["workload"]))
     return found
 
 
@@ -174,10 +174,12 @@ def _inbox(database: Connection, execution_id: str) -> list[str]:
     return [f"{kind} {step or ''}".strip() for kind, step in database.run(sql, id=execution_id)]
 
 
-def _commands_out(found: Findings, database: Connection, state: State) -> None:
+def _commands_out(found: Findings, database: Connection, events: Sequence[Event], state: State) -> None:
     sql = "SELECT command_id FROM noetl.outstanding WHERE execution_id = :id AND status <> 'dead'"
     rows = {row[0] for row in database.run(sql, id=state.execution_id)}
-    if rows != (out := state.commands.keys() | state.timers.keys()):
+    # the timer of a wait has its name; not every wait has one
+    timers = {event.payload["timer"] for event in events if event.type == e.TIMER_SET}
+    if rows != (out := state.commands.keys() | state.timers.keys() | (timers & state.waits.keys())):
         found.add("its commands are not the state's", f"{sorted(rows)}, the state has {sorted(out)}")
 
 

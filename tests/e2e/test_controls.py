@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ kind: Playbook
 metadata: {name: controls, path: controls/one}
 workflow:
   - {step: hold, tool: {kind: wait, signal: go}, next: {arcs: [{step: later}]}}
-  - {step: later, tool: {kind: wait, for: 1s}, next: {arcs: [{step: done}]}}
+  - {step: later, tool: {kind: wait, for: 5s}, next: {arcs: [{step: done}]}}
   - {step: done, tool: {kind: python, input: {given: "{{ hold }}"}, code: "result = given"}}
 """
 
@@ -45,6 +46,41 @@ def test_a_paused_execution_stands_still_until_it_goes_on(stack: Stack, waiting:
     stack.events(waiting, follow=True)
     ended = stack.ask("show", waiting)
     assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": 1})
+
+
+def test_who_paused_it_when_and_why_is_shown_and_the_paused_are_found(stack: Stack, waiting: str) -> None:
+    assert waiting not in stack("executions", "--status", "paused").out
+    stack("pause", waiting, "--reason", "a look")
+    assert waiting in stack("executions", "--status", "paused").out
+    for text in (stack("show", waiting).out, stack("explain", waiting).out):
+        assert re.search(r"paused since 20\d\d-\S+ by operator\b.* because: a look", text), text
+    assert "by operator" in stack("events", waiting).out
+    for command in ("cost", "digest", "explain"):
+        assert stack(command, waiting).status == 0, command
+    stack("resume", waiting)
+    assert "paused since" not in stack("show", waiting).out + stack("explain", waiting).out
+
+
+ASKING = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: asking, path: controls/asking}
+workflow:
+  - {step: book, tool: {kind: noop}, compensate: {tool: {kind: python, code: "raise ValueError('no way back')"}},
+     next: {arcs: [{step: ask}]}}
+  - {step: ask, tool: {kind: wait, approval: manager, within: 2s}}
+"""
+
+
+def test_whoever_runs_a_playbook_reads_what_ends_its_wait_and_what_was_not_undone(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "asking.yaml").write_text(ASKING)
+    done = stack("run", str(tmp_path / "asking.yaml"))
+    [id] = re.findall(r"^execution (\d+)$", done.err, re.MULTILINE)
+    assert f"ask waits for approval 'manager': noetls approve {id} manager" in done.err
+    assert done.status == 1 and re.search(r"✗ ask .* did not come in time", done.out), done.out
+    for text in (done.out, stack("show", id).out, stack("explain", id).out):
+        assert "not undone: book: " in text and "no way back" in text, text
+    assert re.search(r"ask +failed", stack("show", id).out)
 
 
 def test_what_has_ended_is_not_paused(stack: Stack, waiting: str) -> None:

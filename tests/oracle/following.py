@@ -102,7 +102,7 @@ class _Follower:
         self._writers: defaultdict[Key, dict[str, int]] = defaultdict(dict)
         # what waits for a time or a signal, in the order in which it began, and signals that nothing has waited for
         self._waits: dict[str, _Wait] = {}
-        self._signals: list[tuple[str, Any]] = []
+        self._signals: list[tuple[str, Any, Any]] = []
         self._waits_ended: list[str] = []
         # since when time stands still, if it is paused
         self._paused_at: int | None = None
@@ -181,7 +181,7 @@ class _Follower:
                 self._execution.expiries.pop(name, None)
             return []
         if fact.type == "signal.received":
-            self._signals.append((fact.payload["signal"], fact.payload.get("data")))
+            self._signals.append((fact.payload["signal"], fact.payload.get("data"), fact.payload.get("by")))
             return self._meet(fact.payload["signal"])
         assert fact.step is not None
         assert fact.generation is not None
@@ -293,7 +293,10 @@ class _Follower:
         if name is None or kept is None:
             return []
         self._signals.remove(kept)
-        data, wait = kept[1], self._waits[name]
+        _, data, by = kept
+        wait = self._waits[name]
+        if wait.is_approval and by is not None and isinstance(data, Mapping):
+            data = {**data, "by": by}
         refused = wait.is_approval and not (isinstance(data, Mapping) and data.get("approved") is True)
         error = {"code": "wait.rejected"} if refused else None
         return self._end_wait(name, Outcome("error" if refused else "ok", data, error))

@@ -85,6 +85,7 @@ def lines(document: Mapping[str, Any]) -> Iterator[str]:
     """The text of a dry run's document."""
     paths = document["paths"]
     yield f"{document['path']}: no tool is called; each without an answer is taken to succeed, with an unknown result"
+    yield from _limits(document["limits"], "execution")
     for index, path in enumerate(paths):
         yield ""
         same, other = max(
@@ -131,6 +132,7 @@ def _step(number: int, step: Mapping[str, Any]) -> Iterator[str]:
     if loop := step.get("loop"):
         count = "an unknown number of items" if loop["count"] is None else counted(loop["count"], "item")
         details.append(f"loop   {loop['mode']}, {count} of {loop['in']}")
+    details += _limits(step["limits"], "call")
     for call in calls:
         details += _call(call, in_pipeline=call["name"] != step["step"])
     if step["more_calls"]:
@@ -142,6 +144,14 @@ def _step(number: int, step: Mapping[str, Any]) -> Iterator[str]:
     if step["next"]:
         details.append(f"next   {', '.join(step['next'])}")
     yield from (f"       {line}" for line in details)
+
+
+def _limits(limits: Mapping[str, Any], unit: str) -> Iterator[str]:
+    """In the whole deployment; a dry run waits for none of them."""
+    if (concurrency := limits.get("concurrency")) is not None:
+        yield f"limit  {counted(concurrency['limit'], unit)} at once, by key {_source(concurrency['key'])}"
+    if (rate := limits.get("rate")) is not None:
+        yield f"limit  {counted(rate['limit'], unit)} within {rate['per']:g} s, by key {_source(rate['key'])}"
 
 
 def _call(call: Mapping[str, Any], *, in_pipeline: bool) -> Iterator[str]:

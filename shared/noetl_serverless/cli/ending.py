@@ -11,6 +11,7 @@ from ..plurals import counted
 def status_notes(entry: Mapping[str, Any]) -> Iterator[str]:
     """Lines about an execution in addition to its status and result; `entry` is an execution in the REST format."""
     yield from quarantine(str(entry["execution_id"]), entry.get("error")) if entry.get("quarantined") else ()
+    yield from compensation(entry.get("error"))
     yield from warnings(entry.get("warnings") or ())
 
 
@@ -23,6 +24,23 @@ def quarantine(execution_id: str, error: Any, *, left: bool = False) -> Iterator
     yield f"  {known.get('message') or 'no reason given'}{place}"
     if not left:
         yield f"  for details, run: noetls quarantine show {execution_id}"
+
+
+def compensation(error: Any) -> Iterator[str]:
+    """Which steps have been undone, and which could not be."""
+    found = error.get("compensation") if isinstance(error, Mapping) else None
+    if not isinstance(found, Mapping):
+        return
+    if found["done"]:
+        yield f"undone: {', '.join(found['done'])}"
+    for failed in found["failed"]:
+        yield f"not undone: {failed['step']}: {failed.get('code')}: {failed.get('message')}"
+
+
+def paused(since: str, reason: Any, by: Mapping[str, Any] | None) -> str:
+    """`since` is formatted text."""
+    because = f" because: {reason}" if reason else ""
+    return f"paused since {since}{' by ' + principal(by) if by else ''}{because}"
 
 
 def dropped(at: str, by: Mapping[str, Any] | None) -> str:

@@ -71,6 +71,11 @@ def echo(text: str) -> None:
     console().print(text, markup=False)
 
 
+def remark(text: str) -> None:
+    """A line on stderr, for people: stdout is the result."""
+    console(error=True).print(text, markup=False)
+
+
 def show(renderable: RenderableType) -> None:
     console().print(renderable)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ..engine.events import QUARANTINED, REPORTS, is_deadline
+from ..engine.events import IGNORED, QUARANTINED, REPORTS, is_deadline
 from ..inspection.event_text import error_text
 from ..inspection.failed_items import MAX_ITEMS, FailedItems
 from ..inspection.limit_text import limits_text
@@ -16,6 +16,7 @@ from ..inspection.runs import CommandRun, run_of, started_at
 from .deferred_attempts import DeferredAttempts
 from .folding import Folded, folded
 from .output import table
+from .waits import Wait, Waits
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,8 +52,10 @@ class StepRow:
     error: str = ""
     # {exception, traceback, line} of its Python code
     code_error: Mapping[str, Any] | None = None
-    # while it has not ended: queued, running, delayed, parked or waiting; and whether quarantine has stopped it
+    # while it has not ended: queued, running, paused, delayed, parked or waiting; what keeps it waiting, if that is
+    # known; and whether quarantine has stopped it
     status: str = "running"
+    detail: str = ""
     is_quarantined: bool = False
     # whether it is known which arcs were taken at its end
     routed: bool = False
@@ -130,9 +133,14 @@ class Progress:
         # command id -> when it was issued, in ms since 1970
         self._issued: dict[str, int] = {}
         self._deferred = DeferredAttempts()
+        self._waits = Waits()
         # steps that arcs have led to
         self._reached_steps: set[str] = set()
         self.status = "RUNNING"
+        # whether what has been done is being undone
+        self.is_compensating = False
+        # the event by which it was paused, while it is
+        self.paused: Mapping[str, Any] | None = None
         # the event by which it was dropped from quarantine
         self.dropped: Mapping[str, Any] | None = None
         # seconds since 1970: of the last event, and of the end; 0 while there is none
@@ -148,9 +156,12 @@ class Progress:
             at = self.periods.read(event["event_type"], event["seq"], at, event.get("payload") or {})
             self.last = at / 1000
             row = self._row(event)
+            wait = self._waits.read(event)
             if row is not None:
                 self._time(row, event, at)
-            if row is not None and self._apply(row, event):
+                if wait is not None:
+                    self._wait(row, event, wait)
+            if row is not None and self._apply(row, event, wait):
                 ended.append(row)
             self._route(event)
             self._status(event)
@@ -172,9 +183,20 @@ class Progress:
         """Set the status of what has not ended from the REST answer: the log alone does not show it."""
         for step in under_way:
             key = (str(step["step"]), int(step["generation"] or 0))
-            status = str(step["status"])
-            limits = limits_text(step.get("limits") or ()) if status == "queued" else ""
-            self._begin(key).status = f"{status}: {limits}" if limits else status
+            row = self._begin(key)
+            row.status = str(step["status"])
+            row.detail = limits_text(step.get("limits") or ()) if row.status == "queued" else ""
+            if row.status == "parked":
+                row.detail = self._waits.text(key)
+
+    def new_waits(self) -> list[Wait]:
+        """The waits for signals that have begun since this was called, and have not ended."""
+        return self._waits.new()
+
+    def details(self) -> list[str]:
+        """What keeps steps waiting, one line for each."""
+        rows = [row for row in self.rows.values() if row.detail and row.label == row.status]
+        return [f"{row.title} is {row.status}: {row.detail}" for row in rows]
 
     def failed_items(self) -> list[dict[str, Any]]:
         """{step, generation, count, failed, items: [{index, error, attempts}], unnamed: [{start, end, failed}]} for
@@ -228,10 +250,16 @@ class Progress:
                 if kind in COMMAND_ENDS
                 else self._deferred.remember(command, run)
             )
-        if row.items is None:
+        if row.items is None and not self._waits.is_timer(event):
             row.status = STATUS.get(kind, row.status)
 
-    def _apply(self, row: StepRow, event: Mapping[str, Any]) -> bool:
+    def _wait(self, row: StepRow, event: Mapping[str, Any], wait: Wait) -> None:
+        """A step parks for a signal, and is delayed until a time."""
+        if event["event_type"] == "wait.started" and row.items is None:
+            row.status = "delayed" if wait.signal is None else "parked"
+        row.detail = self._waits.text(wait.run)
+
+    def _apply(self, row: StepRow, event: Mapping[str, Any], wait: Wait | None) -> bool:
         """Apply an event to its row; returns whether it ended the step."""
         payload = event.get("payload") or {}
         kind = event["event_type"]
@@ -264,6 +292,9 @@ class Progress:
             case "call.done" if str(event.get("command_id")) not in self._opening:
                 return row.end("done", self.last)
             case "child.ended" if not payload.get("resumes", True):
+                row.error = str((payload.get("error") or {}).get("message") or "")
+                return row.end("failed" if _failed(payload) else "done", self.last)
+            case "wait.ended" if wait is not None and not wait.resumes:
                 row.error = str((payload.get("error") or {}).get("message") or "")
                 return row.end("failed" if _failed(payload) else "done", self.last)
             case "loop.done" | "step.exit":
@@ -308,11 +339,19 @@ class Progress:
     def _status(self, event: Mapping[str, Any]) -> None:
         if event["event_type"] in ENDS:
             self.ended = self.last
+            self.paused = None
             if QUARANTINED in (event.get("payload") or {}):
                 self._set_quarantined(True)
             else:
+                self.is_compensating = False
                 self._stop()
         match event["event_type"]:
+            case "execution.paused" if IGNORED not in (event.get("payload") or {}):
+                self.paused = event
+            case "execution.resumed" if IGNORED not in (event.get("payload") or {}):
+                self.paused = None
+            case "compensation.started":
+                self.is_compensating = True
             case "playbook.completed":
                 self.status = "COMPLETED"
             case "playbook.failed":
@@ -328,7 +367,9 @@ class Progress:
 
 
 def _cells(row: StepRow, at: float) -> tuple[Any, ...]:
-    times = (f"{row.duration(at):.2f} s", _seconds(row.queued_ms), _waited(row.waited_ms), _seconds(row.run_ms))
+    # what is reused has taken its time in another execution
+    took = "" if row.state == "reused" else f"{row.duration(at):.2f} s"
+    times = (took, _seconds(row.queued_ms), _waited(row.waited_ms), _seconds(row.run_ms))
     return (row.mark, row.title, row.label, row.loop, *times, row.failed or None)
 
 
@@ -357,6 +398,8 @@ def _seconds(ms: float | None) -> str:
 def line(row: StepRow) -> str:
     """A step that ended, in one line."""
     done, comma, failed = row.loop.partition(",")
+    if row.state == "reused":
+        return f"{row.mark} {row.title}  reused"
     items = f"  {done} {'item' if row.count == 1 else 'items'}{comma}{failed}" if row.items is not None else ""
     error = f"  {row.error}" if row.state == "failed" and row.error else ""
     return f"{row.mark} {row.title}{items}  {row.duration(row.ended or row.began):.2f} s{error}"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import orjson
 from pg8000.exceptions import DatabaseError
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,6 +18,7 @@ from ..errors import AnswerTooLarge, Forbidden, InvalidRequest
 from ..limits import ANSWER_BYTES
 from ..protocol import VERSION, WIRE
 from ..store.refusal import refusal_of
+from ..telemetry.http import faults_of
 from .authenticate import authenticate
 from .body import parse_body, parse_query, read_body
 from .encode import encode
@@ -117,6 +118,10 @@ class Operation:
             answer = await self.handler(call)
         except (DatabaseError, orjson.JSONEncodeError) as error:
             raise refusal_of(error) from error
+        except ValidationError as error:
+            # the request has been read: it is the answer that does not fit its model, whose values are not for the log
+            faults = "; ".join(f"{fault.pointer}: {fault.message}" for fault in faults_of(error))
+            raise TypeError(f"{self.name} has no valid {error.title}: {faults}") from None
         if isinstance(answer, Page):
             content, headers = answer.encode(request.query_params.multi_items(), bare=self.bare)
             return Response(content, self.status, headers=headers, media_type="application/json")

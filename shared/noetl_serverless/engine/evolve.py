@@ -337,7 +337,7 @@ def _variables_deleted(state: State, event: Event) -> None:
 def _signal_received(state: State, event: Event) -> None:
     """It is kept until a wait takes it."""
     payload = event.payload
-    state.signals = (*state.signals, Signal(payload["signal"], payload.get("data")))
+    state.signals = (*state.signals, Signal(payload["signal"], payload.get("data"), payload.get("by")))
     if (id := payload.get("id")) is not None:
         state.signal_ids = (*state.signal_ids[1 - SIGNAL_IDS :], id)
 

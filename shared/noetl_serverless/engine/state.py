@@ -89,10 +89,11 @@ class Wait(Suspended):
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal that no wait has taken yet."""
+    """A signal that no wait has taken yet. `by`: who has sent it, if that is known."""
 
     name: str
     data: Any = None
+    by: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

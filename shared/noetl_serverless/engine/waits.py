@@ -64,6 +64,9 @@ def _end_by(decision: Decision, name: str, signal: Signal) -> None:
     ending: dict[str, Any] = {"status": "ok", "signal": signal.name}
     if signal.data is not None:
         ending["data"] = signal.data
+    if wait.approval and isinstance(signal.data, dict) and signal.by is not None:
+        # who decided is known here, and is not for the sender to say
+        ending["data"] = {**signal.data, "by": signal.by}
     if wait.approval and (message := rejection(signal.name, signal.data)) is not None:
         ending |= {"status": "error", "error": _error(decision, wait, REJECTED, message)}
     _end(decision, name, ending)

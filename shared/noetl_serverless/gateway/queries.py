@@ -42,13 +42,16 @@ async def executions(
     until: str | None = None,
     principal: str | None = None,
     principalKind: str | None = None,
+    paused: bool | None = False,
 ) -> dict[str, Any]:
     context = _viewer(info)
     size = page_size(first, 20)
+    if paused and status not in (None, "RUNNING"):
+        raise InvalidRequest(f"paused executions have the status RUNNING, not {status}: leave out status or paused")
     params = {
         "page_size": size + 1,
         "before": decode_number("execution", after) if after else None,
-        "status": status,
+        "status": "PAUSED" if paused else status,
         "path": path,
         "since": since,
         "until": until,

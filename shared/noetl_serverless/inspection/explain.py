@@ -9,7 +9,7 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
-from ..engine.state import State, Wait, split_token_key, token_key
+from ..engine.state import State, Token, Wait, split_token_key, token_key
 from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
@@ -32,11 +32,12 @@ def explain(
 ) -> Json:
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
-    {execution_id, restarted_from, status, error, warnings, quarantined, dropped, retried: [{since, until}],
+    {execution_id, restarted_from, status, paused, error, warnings, quarantined, dropped, retried: [{since, until}],
     waits: [{for, step, ...}], steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a
     chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
     `event_text.event_texts` adds. `pool` is what the playbook names, if it does. `called`, of a step that calls tools
     of the catalog, is [{task, path, version}].
+    `paused` is {since, reason?, by?} of an execution that is paused. One step comes with its compensation, if that ran.
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
     failed}]}; for one step it has all that the log names. `quarantined` is {type, step, generation, command, at} of the
     fact that could not be decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and
@@ -76,7 +77,7 @@ class _Explainer:
                 self.routes.setdefault(token_key(route["step"], route["generation"]), event)
 
     def document(self, execution_id: str, step: str | None) -> Json:
-        steps = [step] if step is not None else list(self.plan.steps)
+        steps = list(self.plan.steps) if step is None else self._with_compensation(step)
         runs = [run for name in steps for run in self.trace.runs.values() if run.step == name]
         found = [self._run(run, whole=step is not None) for run in runs]
         ran = {run.step for run in self.trace.runs.values()}
@@ -85,14 +86,19 @@ class _Explainer:
             "execution_id": execution_id,
             "restarted_from": self.state.restart_of,
             "status": self.trace.status,
+            "paused": self.trace.paused,
             "error": self.trace.error,
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
             "dropped": self.trace.dropped,
             "retried": [{"since": s.since, "until": s.until} for s in self.effects.periods if s.ended_by == e.RETRIED],
-            "waits": self._waits(step),
+            "waits": [wait for wait in self._waits() if wait["step"] in steps],
             "steps": found,
         }
+
+    def _with_compensation(self, step: str) -> list[str]:
+        compensation = self.plan.steps[step].compensation
+        return [step] if compensation is None else [step, compensation]
 
     def _quarantined(self) -> Json | None:
         fact = self.trace.quarantined
@@ -218,8 +224,9 @@ class _Explainer:
         if token is not None and self.trace.quarantined is not None:
             return "stopped", QUARANTINE
         if token is not None:
-            waits = [wait for wait in self._waits(run.step) if wait.get("generation") == run.generation]
-            return token.status, "; ".join(wait["text"] for wait in waits) or "it is in progress"
+            of_run = (run.step, run.generation)
+            waits = [wait for wait in self._waits() if (wait["step"], wait.get("generation")) == of_run]
+            return self._status(token, waits), "; ".join(wait["text"] for wait in waits) or "it is in progress"
         last = next((event for event in reversed(run_events) if event.type in ENDINGS), None)
         if last is None:
             return "stopped", f"the execution ended ({self.trace.status}) before it did"
@@ -236,6 +243,15 @@ class _Explainer:
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
             return "failed", error_text(error) + code_line(last.payload) + attempts
         return "ok", f"it completed{attempts}"
+
+    def _status(self, token: Token, waits: Sequence[Json]) -> str:
+        """As it is called everywhere; whether a worker has leased what is queued, the log does not say."""
+        places = {WAITING_STATUS.get(wait["for"]) for wait in waits}
+        if None in places or not places:
+            return token.status
+        if "delayed" in places:
+            return "delayed" if self.trace.paused is None else "paused"
+        return "parked"
 
     def _latest(self, step: str) -> int:
         return self.state.generations.get(step, 0)
@@ -325,7 +341,7 @@ class _Explainer:
 
     # -- what is waited for
 
-    def _waits(self, step: str | None) -> list[Json]:
+    def _waits(self) -> list[Json]:
         found: list[Json] = []
         if self.state.ended:
             # in quarantine the state keeps what was under way
@@ -360,7 +376,7 @@ class _Explainer:
             others = sorted(blockers(self.plan, self.state, name))
             text = f"its join waits for {', '.join(others)}"
             found.append({"for": "join", "step": name, "text": text, "steps": others})
-        return [wait for wait in found if step is None or wait["step"] == step]
+        return found
 
     def _signal_wait(self, name: str, wait: Wait) -> Json:
         begun = next(event for event in self.log if event.type == e.WAIT_STARTED and event.payload["wait"] == name)
@@ -386,6 +402,8 @@ class _Explainer:
         return [entry.name for entry in entries if step in steps_that_wait(self.plan, entry)]
 
 
+# the status of a run by what it waits for, if it waits for no worker
+WAITING_STATUS = {"timer": "delayed", "child": "parked", "signal": "parked", "approval": "parked"}
 QUARANTINE = "the execution is in quarantine: it continues from here after a retry"
 EXIT_TEXTS = {
     e.RETRIED: "the execution leaves quarantine and continues; open commands are queued again",

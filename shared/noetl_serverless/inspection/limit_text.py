@@ -7,10 +7,13 @@ from typing import Any
 
 
 def limits_text(limits: Iterable[Mapping[str, Any]]) -> str:
+    return "; ".join(map(_text, used_up(limits)))
+
+
+def used_up(limits: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Of limits {unit, kind, key, limit, used, per?, next_start?}: those that are used up; if none is by now, all."""
     given = list(limits)
-    full = [limit for limit in given if limit["used"] >= limit["limit"]]
-    return "; ".join(map(_text, full or given))
+    return [limit for limit in given if limit["used"] >= limit["limit"]] or given
 
 
 def _text(limit: Mapping[str, Any]) -> str:

@@ -56,6 +56,8 @@ class Trace:
     quarantined: dict[str, Any] | None = None
     # {at, by}: when it was dropped from quarantine, in ms, and by whom
     dropped: dict[str, Any] | None = None
+    # {since, reason?, by?} while it is paused: since when, in ms, why, and by whom
+    paused: dict[str, Any] | None = None
 
 
 def whole(part: Mapping[str, Any], values: str, refs: str) -> dict[str, Any]:
@@ -115,12 +117,18 @@ def _event(found: Trace, arrivals: dict[str, list[str]], event: Event) -> None:
             arrivals.pop(event.step or "", None)
         case e.COMPLETED | e.FAILED | e.CANCELLED:
             found.status = STATUS[event.type]
+            found.paused = None
             found.error = payload.get("error")
             found.result_step = payload.get("result_step")
             found.warnings = payload.get("warnings", [])
             found.quarantined = payload.get(e.QUARANTINED)
         case e.RETRIED:
             found.status, found.error, found.quarantined = "running", None, None
+        case e.PAUSED if e.IGNORED not in payload:
+            known = {name: payload[name] for name in ("reason", "by") if payload.get(name)}
+            found.paused = {"since": event.at, **known}
+        case e.RESUMED if e.IGNORED not in payload:
+            found.paused = None
         case e.DROPPED:
             found.quarantined, found.dropped = None, {"at": event.at, "by": payload.get("by")}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -117,6 +117,7 @@ class Executions:
         self,
         *,
         status: str | None = None,
+        paused: bool = False,
         path: str | None = None,
         parent: int | None = None,
         principal: str | None = None,
@@ -129,15 +130,16 @@ class Executions:
     ) -> tuple[list[Execution], bool]:
         """The newest first, or those older than the execution `before`, and whether there are more. `path` matches
         itself and all below it, `principal` the name of who started them, which `principal_kind` narrows. They began
-        at `since` or later, and before `until`, to the millisecond. At most `limit`, and none after the one that
-        reaches PAGE_BYTES of results and errors.
+        at `since` or later, and before `until`, to the millisecond; with `paused`, they run and are paused. At most
+        `limit`, and none after the one that reaches PAGE_BYTES of results and errors.
 
         Archived ones are included, without their result and error, but not in a search by principal.
         """
         ends = [id for id in (before, None if until is None else first_id(until)) if id is not None]
         rows = await self._database.rows(
             self._sql["entries"],
-            status=status,
+            status=RUNNING if paused else status,
+            paused=paused,
             path=path,
             parent=parent,
             principal=principal,
@@ -210,8 +212,9 @@ class Executions:
         )
         return [ReportedCommand(**row) for row in rows]
 
-    async def outstanding(self, execution_id: int) -> list[OutstandingCommands]:
-        rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id)
+    async def outstanding(self, execution_id: int, parked: Sequence[str] = ()) -> list[OutstandingCommands]:
+        """`parked`: the timers that do not count as delayed, since something else comes first."""
+        rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id, parked=list(parked))
         return [OutstandingCommands(**row) for row in rows]
 
     async def loop_results(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.audit import audit
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 WAITING = (
@@ -52,13 +53,20 @@ class TestPause:
         await user.post(f"/api/executions/{started}/pause", {})
         since = (await entry(user, started))["paused_since"]
         assert since is not None
-        [listed] = (await user.get("/api/executions")).json
+        [listed] = (await user.get("/api/executions", status="PAUSED")).json
         status = (await user.get(f"/api/executions/{started}/status")).json
         assert [listed["paused_since"], status["paused_since"]] == [since, since]
         [under_way] = status["under_way"]
-        assert (under_way["status"], under_way["queued"]) == ("queued", 1)
+        assert (under_way["status"], under_way["queued"]) == ("paused", 1)
         await user.post(f"/api/executions/{started}/cancel", {})
         assert (await entry(user, started))["paused_since"] is None
+        assert (await user.get("/api/executions", status="PAUSED")).json == []
+
+    async def test_its_commands_are_paused(self, user: Client, started: str) -> None:
+        await user.post(f"/api/executions/{started}/pause", {})
+        [listed] = (await user.get(f"/api/executions/{started}/commands")).json["items"]
+        [recorded] = (await user.get(f"/api/executions/{started}/recording")).json["commands"]
+        assert [listed["status"], recorded["status"]] == ["paused", "paused"]
 
     async def test_what_a_worker_has_already_ends_and_nothing_follows(
         self, user: Client, hands: FakeWorker, started: str
@@ -90,6 +98,32 @@ class TestSignal:
         ended = await entry(user, waiting)
         assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": {"sum": 7}})
         assert (await user.get("/api/replay/validate", execution_id=waiting)).json["valid"]
+
+    @pytest.mark.parametrize("limit", [{}, {"timeout": 60}])
+    async def test_its_wait_is_parked_with_or_without_a_time_limit(
+        self, user: Client, hands: FakeWorker, postgres_url: str, limit: dict[str, Any]
+    ) -> None:
+        await user.post("/api/catalog/register", {"content": WAITING})
+        id = (await user.post("/api/execute", {"path": "demo/waiting"})).json["execution_id"]
+        await park(hands, {"signal": "paid", **limit})
+        for paused in (False, True):
+            if paused:
+                await user.post(f"/api/executions/{id}/pause", {})
+            [found] = (await user.get(f"/api/executions/{id}/status")).json["under_way"]
+            assert (found["status"], found["delayed"], found["parked"]) == ("parked", 0, 1)
+            assert (found["due_at"] is not None) == (bool(limit) and not paused)
+            assert audit(postgres_url, {id}) == []
+
+    async def test_a_wait_until_a_time_is_delayed_and_then_paused(self, user: Client, hands: FakeWorker) -> None:
+        await user.post("/api/catalog/register", {"content": WAITING})
+        id = (await user.post("/api/execute", {"path": "demo/waiting"})).json["execution_id"]
+        await park(hands, {"delay": 60})
+        statuses = []
+        for _ in range(2):
+            [found] = (await user.get(f"/api/executions/{id}/status")).json["under_way"]
+            statuses.append((found["status"], found["delayed"]))
+            await user.post(f"/api/executions/{id}/pause", {})
+        assert statuses == [("delayed", 1), ("paused", 1)]
 
     async def test_of_one_key_one_is_recorded(self, user: Client, waiting: str) -> None:
         place, key = f"/api/executions/{waiting}/signals/other", {"Idempotency-Key": "k-1"}

@@ -70,6 +70,14 @@ async def test_the_newest_come_first_and_can_be_narrowed(executions: Executions,
     assert await ids(limit=2) == ([3, 2], True)
 
 
+async def test_they_can_be_narrowed_to_those_that_are_paused(executions: Executions, database: Database) -> None:
+    await add(database, 1)
+    await add(database, 2, paused_at=AT)
+    await add(database, 3, paused_at=AT, status="CANCELLED", ended_at=AT)
+    found, _ = await executions.entries(paused=True, limit=100, offset=0)
+    assert [execution.execution_id for execution in found] == [2]
+
+
 async def test_they_can_be_narrowed_to_a_time_and_to_who_started_them(
     executions: Executions, database: Database
 ) -> None:
@@ -127,7 +135,7 @@ async def test_a_page_reads_no_more_than_its_rows_whatever_it_is_narrowed_to(
         {"before": first + 10},
         {"status": "FAILED"},
     ):
-        given = {**dict.fromkeys(names), **wanted, "limit": 100, "offset": 0, "bytes": PAGE_BYTES}
+        given = {**dict.fromkeys(names), "paused": False, **wanted, "limit": 100, "offset": 0, "bytes": PAGE_BYTES}
         [[plan]] = await database.run(cost, **given)
         read[str(wanted)] = pages_of(plan)
     # of each ten rows at most, and for each row the pages of an index down to it

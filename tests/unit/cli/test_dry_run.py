@@ -345,6 +345,27 @@ def test_every_example_is_followed_to_its_ends(file: Path) -> None:
     assert done["complete"] and {path["status"] for path in done["paths"]} == {"completed"}
 
 
+def test_limits_of_the_deployment_are_shown_with_their_keys(dry: Dry) -> None:
+    spec = "{concurrency: {key: 'w {{ workload.n }}', limit: 2}, rate: {key: weather, per: 5s, limit: 3}}"
+    text = playbook(f"{{step: a, tool: {{kind: noop}}, spec: {spec}, next: {{arcs: [{{step: b}}]}}}}", "{step: b}")
+    text = text.replace(
+        "workflow:", "workload: {n: 1}\nexecutor: {spec: {concurrency: {key: all, limit: 1}}}\nworkflow:", 1
+    )
+    found = document(dry(text, "--json"))
+    assert found["limits"] == {"concurrency": {"key": "all", "limit": 1}}
+    assert [step["limits"] for step in found["paths"][0]["steps"]] == [
+        {
+            "concurrency": {"key": "w {{ workload.n }}", "limit": 2},
+            "rate": {"key": "weather", "limit": 3, "per": 5.0},
+        },
+        {},
+    ]
+    shown = dry(text).output
+    assert "\nlimit  1 execution at once, by key all\n" in shown
+    assert "       limit  2 calls at once, by key w {{ workload.n }}\n" in shown
+    assert "       limit  3 calls within 5 s, by key weather\n" in shown
+
+
 def test_the_pool_of_a_step_is_shown_where_it_names_one(dry: Dry) -> None:
     text = playbook("{step: a, pool: gpu, tool: {kind: noop}, next: {arcs: [{step: b}]}}", "{step: b}")
     assert [step["pool"] for step in document(dry(text, "--json"))["paths"][0]["steps"]] == ["gpu", None]

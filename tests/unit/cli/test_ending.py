@@ -28,6 +28,17 @@ def test_what_was_dropped_from_quarantine_needs_nothing_to_be_done() -> None:
     assert list(status_notes(entry(quarantined=False, error=UNDECIDED))) == []
 
 
+def test_what_was_undone_and_what_was_not_is_shown() -> None:
+    failed = [{"step": "pay", "code": "python.error", "message": "the bank says no"}]
+    error = {"code": "x", "message": "m", "compensation": {"done": ["ship", "book"], "failed": failed}}
+    assert list(status_notes(entry(error=error))) == [
+        "undone: ship, book",
+        "not undone: pay: python.error: the bank says no",
+    ]
+    nothing = {"code": "x", "message": "m", "compensation": {"done": [], "failed": []}}
+    assert list(status_notes(entry(error=nothing))) == []
+
+
 def test_warnings_are_one_line_each() -> None:
     assert (
         list(status_notes(entry(warnings=[WARNING, WARNING])))

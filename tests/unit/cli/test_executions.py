@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from noetl_serverless.cli.commands.executions import (
     MAX_LINES,
     _duration,
@@ -37,6 +39,42 @@ def test_what_was_kept_in_quarantine_says_until_when_and_what_follows_from_it_wh
                             "(kept in quarantine until 2026-01-01T00:00:40.000Z)")  # fmt: skip
     assert lines[4].endswith("(caused by 4)  (decided at 2026-01-01T00:00:40.000Z)")
     assert not any("(kept" in line or "(decided" in line for line in (*lines[:3], lines[5]))
+
+
+ADA = {"kind": "user", "name": "ada"}
+SIGNAL = {"signal": "paid", "data": {"card": "4111"}, "by": ADA}
+REJECTED = {"code": "wait.rejected", "message": "'manager' was not approved: no"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "summary"),
+    [
+        ("signal.received", SIGNAL, "'paid' by user ada"),
+        ("signal.received", {"signal": "paid"}, "'paid'"),
+        ("wait.started", {"signal": "paid"}, "for signal 'paid'"),
+        ("wait.started", {"signal": "manager", "approval": True}, "for approval 'manager'"),
+        ("wait.started", {"wait": "a#1!3"}, "until a time"),
+        ("wait.ended", {"signal": "paid", "status": "ok", "data": {"card": "4111"}}, "ok: signal 'paid'"),
+        ("wait.ended", {"status": "ok"}, "ok: its time has come"),
+        (
+            "wait.ended",
+            {"signal": "manager", "status": "error", "error": REJECTED},
+            "error: wait.rejected: 'manager' was not approved: no",
+        ),
+        ("execution.paused", {"reason": "a look", "by": ADA}, "by user ada: a look"),
+        ("execution.paused", {"reason": "a look"}, "a look"),
+        ("execution.resumed", {"by": ADA}, "by user ada"),
+        ("execution.resumed", {}, ""),
+        # too large for the page
+        ("wait.ended", {}, ""),
+        ("wait.started", {}, ""),
+    ],
+)
+def test_a_line_of_the_log_names_signals_and_says_how_waits_end_and_who_paused_it(
+    kind: str, payload: dict[str, Any], summary: str
+) -> None:
+    line = _line(event(4, kind, 1, payload=payload))
+    assert line == f"     4  2026-01-01T00:00:01Z  {kind:<22}  a  {summary}".rstrip()
 
 
 def test_the_log_as_json_says_when_what_was_kept_took_effect() -> None:

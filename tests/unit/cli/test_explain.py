@@ -105,6 +105,38 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
     assert _place(looping, [timer, wait(row("queued"))])[0] == "queued"
 
 
+def test_what_a_pause_holds_back_is_paused() -> None:
+    timer = {"for": "timer", "step": "a", "generation": 1, "text": "it continues when its delay ends", "due": 1500}
+    held = [{**timer, "status": "paused"}, wait(row("paused"))]
+    status, why = _place(RUN, held)
+    assert (status, why) == (
+        "paused",
+        "it continues when its delay ends; paused with the execution; command a#1 is out; paused with the execution",
+    )
+    assert _place(RUN, [*held, wait(row("running"))])[0] == "running"
+    since = {"since": 1500, "by": {"kind": "user", "name": "ada"}, "reason": "a look"}
+    assert explained(paused=since)[1] == "paused since 1970-01-01T00:00:01.500Z by user ada because: a look"
+    assert explained(paused={"since": 1500})[1] == "paused since 1970-01-01T00:00:01.500Z"
+
+
+@pytest.mark.parametrize(("kind", "article"), [("approval", "an"), ("signal", "a")])
+def test_a_wait_for_a_signal_or_an_approval_is_parked_until_its_time_limit(kind: str, article: str) -> None:
+    held = {"for": kind, "step": "a", "generation": 1, "text": f"it waits for the {kind} 'x'", "signal": "x"}
+    assert _place({**RUN, "status": "looping"}, [held])[0] == "parked"
+    limited = {**held, "due": 1500}
+    assert explained(waits=[limited])[1] == (
+        f"waits for {article} {kind}: a: it waits for the {kind} 'x' until 1970-01-01T00:00:01.500Z"
+    )
+
+
+def test_what_limits_several_commands_is_said_once() -> None:
+    limit = {"unit": "command", "kind": "concurrency", "key": "k", "limit": 1, "used": 1}
+    held = [{**wait(row("queued")), "limits": [limit]}] * 3
+    why = _place(RUN, held)[1]
+    assert why.count("concurrency of key k") == 1 and why.count("queued: by the same") == 2, why
+    assert sum("concurrency of key k" in line for line in explained(waits=held)) == 1
+
+
 def test_what_a_step_has_printed_is_shown_and_of_much_the_first_lines() -> None:
     entry = {"seq": 3, "at": 0, "step": "a", "text": "a#1 ends well"}
     lines = [line.strip() for line, _ in _cause_lines([{**entry, "stdout": "one\ntwo\n"}])]

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from noetl_serverless.control_plane.models.executions import Execute, duration, human, progress
+from noetl_serverless.control_plane.models.replay import CommandRow
+from noetl_serverless.control_plane.models.runs import under_way
 from noetl_serverless.control_plane.routes.execute import merged
-from noetl_serverless.store.executions import Execution
+from noetl_serverless.engine.state import State, Token
+from noetl_serverless.store.executions import Execution, OutstandingCommands
 
 AT = datetime(2025, 7, 1, tzinfo=UTC)
 
@@ -69,3 +73,30 @@ def test_a_path_from_the_root_is_that_of_the_catalog() -> None:
 def test_an_id_may_come_as_a_number_and_the_payload_under_its_old_name() -> None:
     body = Execute.model_validate_json('{"catalog_id": 310764862443520001, "workload": {"a": 1}}')
     assert (body.catalog_id, body.payload) == ("310764862443520001", {"a": 1})
+
+
+def limit(key: str, used: int) -> dict[str, Any]:
+    return {"unit": "command", "kind": "concurrency", "key": key, "limit": 2, "used": used}
+
+
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        ([limit("full", 2), limit("free", 1)], ["full"]),
+        ([limit("full", 2), limit("over", 3)], ["full", "over"]),
+        # by now: what was used up is free again, and it is not known which it was
+        ([limit("a", 1), limit("b", 0)], ["a", "b"]),
+    ],
+)
+def test_only_limits_that_are_used_up_are_said_to_keep_commands_waiting(
+    limits: list[dict[str, Any]], shown: list[str]
+) -> None:
+    none: dict[str, Any] = dict.fromkeys(("queued_since", "running_since", "queued_ms", "due_at", "worker"))
+    counts: dict[str, Any] = {"queued": 1, "running": 0, "delayed": 0, "deliveries": 0}
+    queued = OutstandingCommands(step="a", generation=1, **counts, **none, limits=limits)
+    state = State("7", status="running", tokens={"a#1": Token("a", 1, "running")})
+    [found] = under_way(state, [queued])
+    assert [use.key for use in found.limits] == shown
+    row = {"command_id": "a#1", "status": "limited", "worker": None, "deliveries": 0, "lease_until": None}
+    command = CommandRow.of({**row, "due_at": None, "issued_at": AT, "limits": limits})
+    assert [use.key for use in command.limits or ()] == shown

@@ -1,13 +1,16 @@
-"""The bound on what an operation answers."""
+"""What an operation may answer, and what is none of its caller's faults."""
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import pytest
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from noetl_serverless.control_plane.operation import BOTH, USERS, Operation, respond
+from noetl_serverless.control_plane.tokens import Caller
 from noetl_serverless.errors import AnswerTooLarge
 from noetl_serverless.limits import ANSWER_BYTES
 
@@ -31,3 +34,19 @@ def test_what_has_changed_something_or_is_for_workers_is_answered() -> None:
     large = respond(b"x" * (ANSWER_BYTES + 1))
     assert answering("POST", USERS)._bounded(large) is large
     assert answering("GET", BOTH)._bounded(large) is large
+
+
+class Answer(BaseModel):
+    status: Literal["queued"]
+
+
+async def test_an_answer_that_does_not_fit_its_model_is_no_fault_of_the_request() -> None:
+    async def handler(call: Any) -> Any:
+        return Answer.model_validate({"status": "s3cret"})
+
+    read = Operation("it", "GET", "/it", summary="", tag="", roles=USERS, handler=handler, answer=Answer)
+    verifier = SimpleNamespace(caller=lambda token: Caller("operator", "ada"))
+    request = Request({"type": "http", "method": "GET", "path": "/it", "headers": [(b"authorization", b"Bearer t")]})
+    with pytest.raises(TypeError, match=r"it has no valid Answer: /status: Input should be 'queued'$") as raised:
+        await read._run(cast(Any, SimpleNamespace(verifier=verifier)), request)
+    assert "s3cret" not in str(raised.value) and raised.value.__suppress_context__

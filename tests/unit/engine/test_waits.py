@@ -49,6 +49,31 @@ def test_a_signal_ends_the_wait_for_its_name_and_is_its_result() -> None:
     assert [kept.name for kept in run.state.signals] == ["other"]
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_an_approval_says_who_gave_it_whatever_its_sender_says(early: bool) -> None:
+    run = Run(WAIT)
+    ada = {"kind": "user", "name": "ada"}
+    sent: dict[str, Any] = {"data": {"approved": True, "by": "the boss"}, "by": ada}
+    if early:
+        signal(run, **sent)
+    park(run, signal="paid", approval=True)
+    if not early:
+        signal(run, **sent)
+    assert run.state.outcomes["hold"]["data"] == {"approved": True, "by": ada}
+
+
+def test_who_sent_a_signal_is_not_part_of_its_data() -> None:
+    run = Run(WAIT)
+    park(run, signal="paid")
+    signal(run, data={"sum": 7}, by={"kind": "user", "name": "ada"})
+    assert run.state.outcomes["hold"]["data"] == {"sum": 7}
+    for given in (None, True):
+        run = Run(WAIT)
+        park(run, signal="paid", approval=True)
+        signal(run, data=given, by={"kind": "user", "name": "ada"})
+        assert run.state.outcomes["hold"].get("data") == given
+
+
 def test_a_signal_that_comes_before_its_wait_is_kept_for_it() -> None:
     run = Run(WAIT)
     signal(run, data=1)

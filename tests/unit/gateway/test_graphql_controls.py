@@ -66,6 +66,17 @@ async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
     assert upstream.last.json == {"payload": {}, "dry_run": True}
 
 
+async def test_paused_executions_are_found(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions"] = [entry(7)]
+    for arguments in ("paused: true", "paused: true, status: RUNNING"):
+        await ask.data(f"{{ executions({arguments}) {{ nodes {{ id }} }} }}")
+        assert upstream.last.query["status"] == "PAUSED"
+    await ask.data("{ executions(paused: false, status: FAILED) { nodes { id } } }")
+    assert upstream.last.query["status"] == "FAILED"
+    error = await ask.error("{ executions(paused: true, status: FAILED) { nodes { id } } }")
+    assert "paused executions have the status RUNNING, not FAILED" in error["message"]
+
+
 async def test_pauses_and_restarts_are_shown(ask: Ask, upstream: Upstream) -> None:
     upstream.answers["GET /api/executions"] = [
         {**entry(7), "paused_since": "2026-01-01T00:00:00Z", "restarted_from": "6"}

@@ -151,6 +151,66 @@ def test_a_parent_waits_for_its_child() -> None:
     assert any("starts t/child version 1" in entry["text"] for entry in step_of(run, "call")["chain"])
 
 
+HOLD = """
+    - step: hold
+      loop: {in: [1, 2], iterator: n, spec: {mode: parallel}}
+      tool: {kind: wait, approval: "a_{{ iter.n }}"}
+    """
+
+
+@pytest.mark.parametrize(
+    ("wait", "status"),
+    [
+        ({"signal": "paid"}, "parked"),
+        ({"signal": "paid", "timeout": 60}, "parked"),
+        ({"signal": "paid", "approval": True, "timeout": 60}, "parked"),
+        ({"delay": 60}, "delayed"),
+    ],
+)
+def test_a_step_that_waits_is_parked_or_until_a_time_delayed(wait: dict[str, Any], status: str) -> None:
+    run = Run(CHAIN)
+    run.report("a#1", "call.parked", wait=wait, resume=None)
+    assert step_of(run, "a")["status"] == status
+    loop = Run(HOLD)
+    for command in list(loop.state.commands):
+        loop.report(command, "call.parked", wait=wait, resume=None)
+    assert step_of(loop, "hold")["status"] == status
+    run.fact(e.PAUSED)
+    assert step_of(run, "a")["status"] == ("parked" if status == "parked" else "paused")
+
+
+def test_a_pause_says_since_when_why_and_by_whom() -> None:
+    run = Run(CHAIN)
+    assert of(run)["paused"] is None
+    by = {"kind": "user", "name": "ada"}
+    run.fact(e.PAUSED, payload={"reason": "a look", "by": by})
+    assert of(run)["paused"] == {"since": run.now, "reason": "a look", "by": by}
+    run.fact(e.PAUSED, payload={e.IGNORED: "it is paused already"})
+    assert of(run)["paused"]["reason"] == "a look"
+    run.fact(e.RESUMED)
+    assert of(run)["paused"] is None
+    run.fact(e.PAUSED)
+    assert of(run)["paused"] == {"since": run.now}
+    run.fact(e.CANCELLED, payload={"error": {"code": "x"}})
+    assert of(run)["paused"] is None
+
+
+def test_a_step_comes_with_its_compensation() -> None:
+    run = Run("""
+        - {step: book, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: pay}]}}
+        - {step: pay, tool: {kind: noop}}
+        """)
+    run.done("book")
+    assert [entry["step"] for entry in of(run, "book")["steps"]] == ["book"]
+    run.error("pay")
+    found = of(run, "book")
+    assert [(entry["step"], entry["status"]) for entry in found["steps"]] == [
+        ("book", "ok"),
+        ("book.compensate", "running"),
+    ]
+    assert [wait["step"] for wait in found["waits"]] == ["book.compensate"]
+
+
 def test_a_step_that_may_still_be_reached_says_from_where() -> None:
     found = step_of(Run(CHAIN), "c")
     assert (found["status"], found["why"]) == ("not reached yet", "it may still be reached from a")

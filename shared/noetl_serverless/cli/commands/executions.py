@@ -18,7 +18,7 @@ from ...plurals import counted
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..code_error import code_error_lines
-from ..ending import dropped, failed_counts, principal, quarantine, retried, status_notes, warnings
+from ..ending import dropped, failed_counts, paused, principal, quarantine, retried, status_notes, warnings
 from ..failure import EXIT_FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
@@ -36,6 +36,8 @@ class Status(StrEnum):
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
+    # running ones that are paused
+    PAUSED = "PAUSED"
 
 
 IdArgument = Annotated[str, typer.Argument(metavar="ID", help="Execution id.")]
@@ -122,8 +124,9 @@ def show_(
             return
         progress = _read(client, execution_id, whole=whole)
     progress.set_statuses(under_way)
+    status = _status(entry) + (" (compensating)" if progress.is_compensating else "")
     where = "  (archived)" if entry.get("archived") else ""
-    echo(f"{entry.get('path')}  {_status(entry)}  {_duration(entry, progress)}{where}")
+    echo(f"{entry.get('path')}  {status}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         echo(f"started by {starter}")
     if entry.get("parent_execution_id"):
@@ -132,8 +135,12 @@ def show_(
         echo(f"goes on with execution {entry['restarted_from']}")
     if restarts := entry.get("restarts"):
         echo(f"restarted as execution {', '.join(restarts)}")
+    if progress.paused is not None and entry.get("paused_since"):
+        echo(_paused(progress.paused))
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
     show(progress.steps(now, whole=whole))
+    for text in progress.details():
+        echo(text)
     for text in (*_errors(progress, whole), *_items(progress, whole), *_failures(execution_id, progress, whole)):
         echo(text)
     for text in (*status_notes(entry), *failed_counts(progress.failed_items()), *_retried_periods(progress)):
@@ -307,9 +314,39 @@ def _dropped(event: Mapping[str, Any]) -> str:
     return dropped(event["timestamp"], (event.get("payload") or {}).get("by"))
 
 
+def _paused(event: Mapping[str, Any]) -> str:
+    payload = event.get("payload") or {}
+    return paused(event["timestamp"], payload.get("reason"), payload.get("by"))
+
+
+def _summary(event: Mapping[str, Any]) -> str:
+    """What an event says beside its type and step, in a few words: of a signal its name and sender, of a wait what it
+    is for and how it ends, of a pause why. Never the data."""
+    # one that is too large is not there
+    payload = event.get("payload") or {}
+    by = f" by {principal(payload['by'])}" if payload.get("by") else ""
+    name = f"'{payload['signal']}'" if payload.get("signal") else ""
+    match event["event_type"]:
+        case "signal.received":
+            return f"{name}{by}"
+        case "wait.started" if payload:
+            return f"for {'approval' if payload.get('approval') else 'signal'} {name}" if name else "until a time"
+        case "wait.ended" if payload.get("error"):
+            return f"{payload['status']}: {payload['error'].get('code')}: {payload['error'].get('message')}"
+        case "wait.ended" if payload:
+            return f"{payload['status']}: {f'signal {name}' if name else 'its time has come'}"
+        case "execution.paused":
+            return f"{by.strip()}{': ' if by and payload.get('reason') else ''}{payload.get('reason') or ''}"
+        case "execution.resumed":
+            return by.strip()
+    return ""
+
+
 def _line(event: dict[str, Any], *, is_quarantined: bool = False) -> str:
     """`is_quarantined`: whether the execution is in quarantine now."""
     parts = [f"{event['seq']:>6}", event["timestamp"], f"{event['event_type']:<22}", event.get("step") or ""]
+    if summary := _summary(event):
+        parts.append(summary)
     if event.get("cause"):
         parts.append(f"(caused by {event['cause']})")
     if "took_effect_at" in event:

@@ -9,7 +9,7 @@ import typer
 
 from ..attempts import failed_items, lines, time
 from ..code_error import code_error_lines
-from ..ending import dropped, quarantine, retried, warnings
+from ..ending import compensation, dropped, paused, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show
@@ -22,9 +22,8 @@ MAX_ITEMS = 3
 MAX_COMMANDS = 3
 # lines of a step's output that are shown
 MAX_LINES = 20
-# the status of a step by what it waits for; if there are several, the first in PLACES, as in show
-WAITING_STATUS = {"timer": "delayed", "child": "parked"}
-PLACES = ("running", "queued", "delayed", "parked")
+# of several statuses that the commands of a step have, it has the first of these, as in show
+PLACES = ("running", "paused", "queued", "delayed", "parked")
 STYLES = {"ok": "green", "failed": "bold red", "skipped": "dim", "stopped": "red", "not reached": "dim"}
 
 
@@ -71,14 +70,14 @@ def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _place(run: Mapping[str, Any], waits: list[dict[str, Any]]) -> tuple[str, str]:
     """Status and reason of a step run. The log alone does not show whether a worker has leased a pending command."""
+    from ...inspection.explain import WAITING_STATUS
+
     run_waits = [wait for wait in waits if (wait["step"], wait.get("generation")) == (run["step"], run["generation"])]
-    statuses = {
-        wait.get("status") if wait["for"] == "worker" else WAITING_STATUS.get(wait["for"]) for wait in run_waits
-    }
+    statuses = {wait.get("status") or WAITING_STATUS.get(wait["for"]) for wait in run_waits}
     place = next((place for place in PLACES if place in statuses), None)
     if place is None:
         return str(run["status"]), str(run["why"])
-    why = "; ".join(f"{wait['text']}{_lease_text(wait)}" for wait in run_waits[:MAX_COMMANDS])
+    why = "; ".join(_wait_texts(run_waits[:MAX_COMMANDS]))
     if len(run_waits) > MAX_COMMANDS:
         why += f"; and {len(run_waits) - MAX_COMMANDS} more"
     return place, why
@@ -100,11 +99,16 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
     yield f"execution {document['execution_id']}: {document['status']}", "bold"
     if document.get("restarted_from"):
         yield f"goes on with execution {document['restarted_from']}", "dim"
+    if paused_since := document.get("paused"):
+        text = paused(time(paused_since["since"]), paused_since.get("reason"), paused_since.get("by"))
+        yield f"  {text}", "yellow"
     if document["quarantined"]:
         for text in quarantine(document["execution_id"], document["error"]):
             yield f"  {text}", "red"
     elif document["error"]:
         yield f"  {document['error'].get('code')}: {document['error'].get('message')}", "red"
+        for text in compensation(document["error"]):
+            yield f"  {text}", "red"
     if document["dropped"]:
         yield f"  {dropped(time(document['dropped']['at']), document['dropped']['by'])}", "red"
     for text in warnings(document["warnings"]):
@@ -129,11 +133,12 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     are counted."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for wait in waits:
-        what = "runs at a worker" if wait.get("status") == "running" else f"waits for a {wait['for']}"
+        article = "an" if wait["for"] == "approval" else "a"
+        what = "runs at a worker" if wait.get("status") == "running" else f"waits for {article} {wait['for']}"
         groups.setdefault((what, wait["step"]), []).append(wait)
     for (what, step), group in groups.items():
-        for wait in group[:MAX_COMMANDS]:
-            yield f"{what}: {step}: {wait['text']}{_lease_text(wait)}"
+        for text in _wait_texts(group[:MAX_COMMANDS]):
+            yield f"{what}: {step}: {text}"
         if len(group) > MAX_COMMANDS:
             yield f"{what}: {step}: and {len(group) - MAX_COMMANDS:,} more like these; use --json to show them"
 
@@ -184,9 +189,21 @@ def _printed(text: str) -> Iterator[tuple[str, str]]:
         yield f"          prints: and {len(printed) - MAX_LINES} more lines; use --json to show them", "dim"
 
 
+def _wait_texts(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """What limits several of them is said once."""
+    before = None
+    for wait in waits:
+        limits = wait.get("limits")
+        yield f"{wait['text']}{'; queued: by the same' if limits and limits == before else _lease_text(wait)}"
+        before = limits
+
+
 def _lease_text(wait: Mapping[str, Any]) -> str:
+    if wait.get("status") == "paused":
+        return "; paused with the execution"
     if "due" in wait:
-        return f" at {time(wait['due'])}"
+        # a signal or an approval may come before
+        return f" {'until' if 'signal' in wait else 'at'} {time(wait['due'])}"
     if wait.get("status") == "running":
         where = f"it runs at {wait.get('worker')}"
         return f"; {where}, delivery {wait.get('deliveries')}, lease until {wait.get('lease_until')}"

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
 
 from ...plurals import counted
+from ..client import Client
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
 from ..output import command, echo, print_json
 from ..target import running_stack
+from ..unread import unused
 from .executions import IdArgument
 from .run import end_with, print_started, watch_to_end
 
 # how many steps one line names
 MAX_NAMED = 20
+# of the payload: values for ctx
+CTX = "ctx"
 
 
 @command
@@ -57,6 +62,8 @@ def restart(
         request["version"] = _version(version)
     with running_stack(data) as client:
         found = client.restart(execution_id, request)
+        if request["payload"]:
+            found["warnings"] += _unused(client, found, request["payload"])
         if dry and as_json:
             print_json(found)
             return
@@ -72,6 +79,14 @@ def restart(
     if as_json:
         outcome["restart"] = {name: found[name] for name in found.keys() - {"execution_id", "commands_generated"}}
     end_with(outcome, as_json=as_json)
+
+
+def _unused(client: Client, found: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """About values that the version of the playbook that goes on does not use."""
+    path = client.execution(found["restarted_from"])["path"]
+    entry = client.post("/api/catalog/resource", {"path": path, "version": found["version"]})
+    given = {name: value for name, value in values.items() if name != CTX}
+    return [message for _, message in unused(given, entry["payload"] or {}, entry["content"])]
 
 
 def _version(text: str) -> int | str:

@@ -13,6 +13,8 @@ from .runs import UnderWay
 
 # executions that one request starts
 MAX_BATCH = 100
+# in a search: the status is RUNNING, and `paused_since` is set
+PAUSED = "PAUSED"
 
 
 class Execute(RequestModel):
@@ -76,7 +78,9 @@ class ListExecutions(RequestModel):
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="List only executions older than this one.")
-    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED"] | None = None
+    status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED", "PAUSED"] | None = Field(
+        default=None, description="PAUSED: those that are running, and paused."
+    )
     path: PathPrefix | None = None
     parent_execution_id: Id | None = None
     since: AwareDatetime | None = Field(

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
 
+from ...inspection.limit_text import used_up
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, RecordedExecution
 from . import AnswerModel, Id, RequestModel
@@ -108,9 +109,10 @@ STATUS = {"pending": "queued", "limited": "queued", "claimed": "running", "timer
 
 class CommandRow(AnswerModel):
     command_id: str
-    status: Literal["queued", "running", "delayed", "dead"] = Field(
+    status: Literal["queued", "running", "delayed", "paused", "dead"] = Field(
         description="queued: it waits for a worker, or for a limit of `limits`; running: a worker has leased it; "
-        "delayed: it continues at due_at; dead: it failed after too many deliveries."
+        "delayed: it continues at due_at; paused: its execution is paused, and no worker takes it, nor does its time "
+        "come; dead: it failed after too many deliveries."
     )
     worker: str | None
     deliveries: int = Field(description="Number of deliveries to workers.")
@@ -121,7 +123,8 @@ class CommandRow(AnswerModel):
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> CommandRow:
-        return cls(**{**row, "status": STATUS.get(row["status"], row["status"])})
+        limits = None if row.get("limits") is None else used_up(row["limits"])
+        return cls(**{**row, "status": STATUS.get(row["status"], row["status"]), "limits": limits})
 
 
 class ListResults(RequestModel):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ...engine.state import State
+from ...inspection.limit_text import used_up
 from ...inspection.runs import run_of
 from ...store.executions import OutstandingCommands, ReportedCommand
 from . import AnswerModel, RequestModel
@@ -13,7 +14,7 @@ from . import AnswerModel, RequestModel
 # sub-playbooks that are listed for one run of a step
 MAX_CHILDREN = 10
 
-Status = Literal["queued", "running", "delayed", "parked", "waiting"]
+Status = Literal["queued", "running", "paused", "delayed", "parked", "waiting"]
 
 
 class ListRuns(RequestModel):
@@ -113,16 +114,17 @@ class LimitUse(AnswerModel):
 
 
 class UnderWay(AnswerModel):
-    """A run of a step that has not ended. A loop has many commands; its `status` is the first of running, queued,
-    delayed and parked that any of them has."""
+    """A run of a step that has not ended. A loop has many commands; its `status` is the first of running, paused,
+    queued, delayed and parked that any of them has."""
 
     step: str
     generation: int | None
     status: Status = Field(
         description="queued: its command waits for a worker; running: a worker has leased it, and it runs or waits in "
         "the worker for its turn, for a Python process or for its next attempt (runs shows which, once it has "
-        "reported); delayed: it continues at due_at; parked: it waits for its sub-playbook or a signal; waiting: it "
-        "waits at its join for other steps."
+        "reported); paused: it would be queued or delayed, but its execution is paused; delayed: it continues at "
+        "due_at; parked: it waits for its sub-playbook, a signal or an approval, with or without a time limit; "
+        "waiting: it waits at its join for other steps."
     )
     queued: int = Field(description="Number of commands that wait for a worker.")
     running: int
@@ -135,12 +137,16 @@ class UnderWay(AnswerModel):
     queued_ms: int | None = Field(
         description="Time that it was queued before a worker leased it; the longest if there are several."
     )
-    due_at: datetime | None
+    due_at: datetime | None = Field(
+        description="Time at which it continues, or at which a wait for a signal fails; the first if there are several."
+    )
     worker: str | None = Field(description="A worker that has leased it.")
     deliveries: int = Field(description="Number of deliveries to workers; the highest if there are several.")
     children: list[str] = Field(description=f"Executions that it waits for, the first {MAX_CHILDREN}.")
     signals: list[str] = Field(description=f"Signals and approvals that it waits for, the first {MAX_CHILDREN}.")
-    limits: list[LimitUse] = Field(description="Limits that keep queued commands waiting.")
+    limits: list[LimitUse] = Field(
+        description="Limits that keep queued commands waiting: those that are used up; all, if none is by now."
+    )
 
 
 def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[UnderWay]:
@@ -158,11 +164,22 @@ def under_way(state: State, outstanding: list[OutstandingCommands]) -> list[Unde
     entries = [
         # a run without a command has just been reported, and is about to continue
         _under_way(
-            token.step, token.generation, commands.get(key), children.get(key, []), signals.get(key, []), "running"
+            token.step,
+            token.generation,
+            commands.get(key),
+            children.get(key, []),
+            signals.get(key, []),
+            "running",
+            is_paused=state.paused is not None,
         )
         for key, token in state.tokens.items()
     ]
     return entries + [_under_way(step, None, None, [], [], "waiting") for step in state.waiting]
+
+
+def parked_timers(state: State) -> list[str]:
+    """The timers that delay nothing: until then, a step waits for a signal."""
+    return [name for name, wait in state.waits.items() if wait.signal is not None]
 
 
 def _under_way(
@@ -172,12 +189,16 @@ def _under_way(
     children: list[str],
     signals: list[str],
     default_status: Status,
+    *,
+    is_paused: bool = False,
 ) -> UnderWay:
     counts = {
         name: 0 if outstanding is None else getattr(outstanding, name) for name in ("running", "queued", "delayed")
     }
     counts["parked"] = len(children) + len(signals)
     status = next((name for name, count in counts.items() if count), default_status)
+    if is_paused and status in ("queued", "delayed"):
+        status = "paused"
     names = ("queued_since", "running_since", "queued_ms", "due_at", "worker")
     return UnderWay.model_validate(
         {
@@ -189,7 +210,7 @@ def _under_way(
             "deliveries": 0 if outstanding is None else outstanding.deliveries,
             "children": children[:MAX_CHILDREN],
             "signals": signals[:MAX_CHILDREN],
-            "limits": (outstanding.limits if outstanding is not None else None) or [],
+            "limits": used_up((outstanding.limits if outstanding is not None else None) or ()),
         }
     )
 

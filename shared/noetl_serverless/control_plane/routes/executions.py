@@ -14,6 +14,7 @@ from ...limits import PAGE_BYTES
 from ...plurals import counted
 from ...store.executions import CANCELLED, COMPLETED, ENDED, FAILED, RUNNING, Execution
 from ..models.executions import (
+    PAUSED,
     Cancel,
     CancellationCheck,
     Cancelled,
@@ -34,7 +35,7 @@ from ..models.executions import (
     entry_fields,
     human,
 )
-from ..models.runs import under_way
+from ..models.runs import parked_timers, under_way
 from ..operation import USERS, Call, Operation
 from ..page import Page, truncate_payloads
 from .execute import principal_of
@@ -45,6 +46,7 @@ async def entries(call: Call) -> Page:
     query: ListExecutions = call.query
     found, more = await call.services.executions.entries(
         status=query.status,
+        paused=query.status == PAUSED,
         path=query.path,
         parent=None if query.parent_execution_id is None else int(query.parent_execution_id),
         principal=query.principal,
@@ -99,7 +101,8 @@ async def status(call: Call) -> ExecutionStatus:
         state = await call.services.executions.state(execution_id)
     else:
         state = await call.services.orchestrator.state(str(execution_id))
-    outstanding = [] if state.ended else await call.services.executions.outstanding(execution_id)
+    executions = call.services.executions
+    outstanding = [] if state.ended else await executions.outstanding(execution_id, parked_timers(state))
     # in quarantine the state keeps the tokens that were under way
     current = [] if state.ended else sorted({token.step for token in state.tokens.values()})
     seconds = duration(execution.created_at, execution.ended_at, call.services.now())

@@ -11,6 +11,7 @@ FROM (
         -- with a principal, avoid the index of the status: it contains the executions of all principals
         WHERE (CAST(:status AS text) IS NULL
             OR CASE WHEN CAST(:principal AS text) IS NULL THEN status = :status ELSE status || '' = :status END)
+          AND (NOT CAST(:paused AS boolean) OR paused_at IS NOT NULL)
           AND (CAST(:path AS text) IS NULL OR path = :path OR starts_with(path, :path || '/'))
           AND (CAST(:parent AS bigint) IS NULL OR parent_execution_id = :parent)
           AND (CAST(:before AS bigint) IS NULL OR execution_id < :before)
@@ -127,7 +128,8 @@ ORDER BY page.seq;
 SELECT step, generation,
     count(*) FILTER (WHERE is_queued) AS queued,
     count(*) FILTER (WHERE status = 'claimed') AS running,
-    count(*) FILTER (WHERE status = 'timer' OR status = 'paused' AND kind = 'timer') AS delayed,
+    count(*) FILTER (WHERE (status = 'timer' OR status = 'paused' AND kind = 'timer')
+        AND command_id <> ALL (CAST(:parked AS text[]))) AS delayed,
     min(issued_at) FILTER (WHERE is_queued) AS queued_since,
     min(coalesce(claimed_at, issued_at)) FILTER (WHERE status = 'claimed') AS running_since,
     (max(extract(epoch FROM claimed_at - issued_at) * 1000) FILTER (WHERE status = 'claimed'))::bigint AS queued_ms,

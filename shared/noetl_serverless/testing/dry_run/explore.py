@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from ...engine.variables import place_of
 from ...orchestrator.start import initial_values
-from ...playbook.plan import Plan
+from ...playbook.plan import Concurrency, Plan, Rate
+from ...playbook.template import Template
 from ...telemetry.masking import masking
 from ..answers import Answers, Given, TaskKey, answer_name
 from .decider import Choices
@@ -41,6 +42,7 @@ class DryRun:
             {
                 "path": self.plan.path,
                 "complete": self.complete,
+                "limits": _limits(self.plan.concurrency, self.plan.rate),
                 "paths": [_path(self.plan, path) for path in self.paths],
             }
         )
@@ -77,6 +79,7 @@ def _step(plan: Plan, step: DryStep) -> dict[str, Any]:
         "step": step.step,
         "generation": step.generation,
         "pool": plan.steps[step.step].pool,
+        "limits": _limits(plan.steps[step.step].concurrency, plan.steps[step.step].rate),
         "skipped": step.skipped,
         "calls": [_call(answer_name(plan, step.step, call.task), call) for call in step.calls],
         "more_calls": step.more_calls,
@@ -89,6 +92,20 @@ def _step(plan: Plan, step: DryStep) -> dict[str, Any]:
         items = step.loop.items.source if step.loop.cursor is None else f"a {step.loop.cursor.kind} cursor"
         document["loop"] = {"in": items, "mode": step.loop.mode, "count": step.count}
     return document
+
+
+def _limits(concurrency: Concurrency | None, rate: Rate | None) -> dict[str, Any]:
+    """{concurrency: {key, limit}, rate: {key, limit, per}}, those that there are, with their keys as written."""
+    limits: dict[str, Any] = {}
+    if concurrency is not None:
+        limits["concurrency"] = {"key": _key(concurrency), "limit": concurrency.limit}
+    if rate is not None:
+        limits["rate"] = {"key": _key(rate), "limit": rate.limit, "per": rate.per}
+    return limits
+
+
+def _key(limit: Concurrency | Rate) -> str:
+    return limit.key.source if isinstance(limit.key, Template) else limit.key
 
 
 def _call(name: str, call: DryCall) -> dict[str, Any]:
