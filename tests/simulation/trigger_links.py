@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from noetl_serverless.orchestrator.triggers import TriggerInbox, TriggerStarts
-from noetl_serverless.store.triggers import DueEvent, PolledTrigger, ReceivedEvent, Status, Trigger
+from noetl_serverless.store.triggers import DueEvent, ReceivedEvent, Status, StoredTrigger, Trigger
 from noetl_serverless.testing.triggers import MemoryTriggers
 
 from .loop import Process
@@ -37,12 +37,15 @@ class TriggersLink(TriggerInbox):
         return await self._statement(self._triggers.event, trigger_id, event_id)
 
     async def receive(
-        self, trigger: Trigger | PolledTrigger, event_id: str, event: Mapping[str, Any], now: datetime
+        self, trigger: StoredTrigger, event_id: str, event: Mapping[str, Any], now: datetime
     ) -> DueEvent | None:
         return await self._statement(self._triggers.receive, trigger, event_id, event, now)
 
     async def claim_due(self, now: datetime, limit: int) -> list[DueEvent]:
         return await self._statement(self._triggers.claim_due, now, limit)
+
+    async def started_by(self, chain: int, limit: int) -> int:
+        return await self._statement(self._triggers.started_by, chain, limit)
 
     async def settle(
         self,
