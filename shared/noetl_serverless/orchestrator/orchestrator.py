@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..engine import events as e
@@ -265,13 +264,20 @@ class Orchestrator:
         *,
         id: str | None = None,
         by: Mapping[str, Any] | None = None,
+        check: Callable[[State], None] = lambda state: None,
     ) -> bool:
         """Send a signal to an execution, for one of its waits, now or later. False if one with this `id` came before.
-        Raises NotFound, InvalidRequest, and Conflict if it has ended or keeps too many signals."""
+        `check` raises if the state must not be given one with another id. Raises NotFound, InvalidRequest, and Conflict
+        if it has ended or keeps too many signals."""
         optional = {"data": None if data is None else validated_signal(data), "id": id, "by": dict(by) if by else None}
         payload = {"signal": name, **{key: value for key, value in optional.items() if value is not None}}
         fact = Event(e.SIGNAL_RECEIVED, self._clock(), payload=payload)
-        return await self._change(execution_id, fact, partial(check_signal, fact))
+
+        def checked(state: State) -> None:
+            check(state)
+            check_signal(fact, state)
+
+        return await self._change(execution_id, fact, checked)
 
     async def pause(self, execution_id: str, reason: str = "", by: Mapping[str, Any] | None = None) -> bool:
         """Pause an execution and its sub-playbooks: what a worker has begun ends; nothing else is claimed, and no timer
