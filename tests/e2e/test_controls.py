@@ -88,3 +88,27 @@ def test_what_has_ended_is_not_paused(stack: Stack, waiting: str) -> None:
     stack.events(waiting, follow=True)
     done = stack("pause", waiting)
     assert done.status != 0 and "has ended" in done.err, done.err
+
+
+def test_a_signal_with_a_wrong_name_is_kept_and_it_says_so(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "asks.yaml").write_text(
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: asks, path: controls/asks}\n"
+        "workflow: [{step: ask, tool: {kind: wait, approval: manager}}]\n"
+    )
+    id = stack.start(tmp_path / "asks.yaml", {})
+    eventually(lambda: "parked" in stack("show", id).out)
+    assert "kept: nothing waits for 'manger' yet; it waits for 'manager'" in stack("approve", id, "manger").out
+    assert f"execution {id}: 'manager' rejected" in stack("approve", id, "manager", "--reject").out
+
+
+def test_an_execution_is_started_anew_with_its_input(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "again.yaml").write_text(
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: again, path: controls/again}\n"
+        "workload: {n: 1, m: 1}\n"
+        "workflow: [{step: a, tool: {kind: noop, result: '{{ [workload.n, workload.m] }}'}}]\n"
+    )
+    first = stack.ask("run", str(tmp_path / "again.yaml"), "--set", "n=2")
+    again = stack.ask("run", "--again", first["execution_id"], "--set", "m=3")
+    assert (again["status"], again["result"]) == ("COMPLETED", [2, 3])
+    assert again["execution_id"] != first["execution_id"]
+    assert stack("run", "--again", first["execution_id"], "--version", "1").status == 2

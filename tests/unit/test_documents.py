@@ -88,7 +88,7 @@ def test_what_one_thing_is_called_in_each_interface_is_a_name_of_that_interface(
     rows = [line.strip("| ").split("|") for line in section.splitlines() if line.startswith("| ")][1:]
     columns = [re.findall(r"`([^`]+)`", "".join(row[column] for row in rows)) for column in range(1, 5)]
     texts = [
-        (ROOT / "playbooks/hello.yaml").read_text(),
+        "".join((ROOT / "playbooks" / name).read_text() for name in ("hello.yaml", "REFERENCE.md")),
         " ".join(path.read_text() for path in (ROOT / "shared/noetl_serverless/cli").rglob("*.py")),
         json.dumps(document()),
         (ROOT / "shared/noetl_serverless/gateway/schema.graphql").read_text(),

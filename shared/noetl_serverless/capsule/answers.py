@@ -1,4 +1,4 @@
-"""The answers of the tools in a recorded execution, for a rerun."""
+"""The answers of the tools in a recorded execution, and the signals that have ended its waits, for a rerun."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class Answers:
     recording: Recording
     # (step, generation, item or None) -> what the command reported for it
     _recorded: dict[tuple[str, int, int | None], Mapping[str, Any]] = field(default_factory=dict)
+    # signal -> the waits for it, in the order in which they began, and how each of these has ended
+    _waits: dict[str, list[str]] = field(default_factory=dict)
+    _endings: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    # by itself, so that no wait was left
+    ended: bool = False
 
     def __post_init__(self) -> None:
         opening = {
@@ -44,6 +49,18 @@ class Answers:
                 self._recorded[event.step or "", event.generation or 0, None] = event.payload
             elif event.type == e.FRAME_COMMITTED:
                 self._take_frame(event)
+            elif event.type == e.WAIT_STARTED and event.payload.get("signal") is not None:
+                self._waits.setdefault(event.payload["signal"], []).append(event.payload["wait"])
+            elif event.type == e.WAIT_ENDED:
+                self._endings[event.payload["wait"]] = event.payload
+            elif event.type in (e.COMPLETED, e.FAILED):
+                self.ended = True
+
+    def signal(self, name: str, number: int) -> Mapping[str, Any] | None:
+        """What has ended wait `number` of those for the signal, if it was one: its `data`, if any."""
+        waits = self._waits.get(name, ())
+        ending = self._endings.get(waits[number], {}) if number < len(waits) else {}
+        return ending if "signal" in ending else None
 
     def answer(self, call: CallPlace) -> ToolOutcome:
         """Raises NotRecorded."""

@@ -1,5 +1,5 @@
 """Runs a recorded execution again, with the real orchestrator and the real worker's rules and templates; the recording
-replaces the tools. Nothing leaves the process, and delays pass at once."""
+replaces the tools, and whoever sent its signals. Nothing leaves the process, and delays pass at once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
 from ..engine.events import RESTART, Event
+from ..engine.state import Wait, split_token_key
 from ..errors import InvalidRequest
 from ..inspection.redecide import given_workload
 from ..testing.catalog import MemoryCatalog
@@ -28,7 +29,7 @@ from .answers import Answers, NotRecorded
 from .recording import Recording
 
 # kinds without external effects, whose real tools are run
-REAL = frozenset({"noop", "playbook"})
+REAL = frozenset({"noop", "playbook", "wait"})
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,20 @@ class _Simulation:
         self.recording = recording
         now = recording.events[0].at / 1000 if recording.events else 0.0
         # every tool that would run Python is replaced
-        self.engine = MemoryEngine(self.tool, scratch, python=cast(Any, None), credential=_no_credential, now=now)
+        self.engine = MemoryEngine(
+            self.tool,
+            scratch,
+            python=cast(Any, None),
+            credential=_no_credential,
+            now=now,
+            answer_waits=self._answer_waits,
+        )
         _register(recording, playbook, self.engine.catalog)
         self.stub = _Stub(self)
         # execution id of this run -> its recorded answers
         self.answers: dict[str, Answers | None] = {}
+        # execution id and signal -> the waits for it, with their numbers
+        self.begun: dict[tuple[str, str], dict[str, int]] = {}
         self.missing: list[Missing] = []
         self.calls = 0
 
@@ -115,6 +125,7 @@ class _Simulation:
         id = await self.engine.start(recording.path, payload)
         self.answers[id] = Answers(recording)
         await self.engine.run_until_idle()
+        await self._miss_signals()
         execution = (await self.engine.event_store.load([id]))[id]
         events = await self.engine.event_store.events(id)
         return Rerun(
@@ -136,6 +147,43 @@ class _Simulation:
 
     def tool(self, kind: str) -> Tool:
         return registry.load(kind) if kind in REAL else self.stub
+
+    async def _answer_waits(self) -> bool:
+        """Send the signal that has ended a wait in the recording. Of the waits for one signal, the first one takes it:
+        what follows a wait that ran out of time comes after its time."""
+        for id, waits in await self._waits():
+            if (answers := self.answers_of(id)) is None:
+                continue
+            first: dict[str, str] = {}
+            for wait, name in ((wait, each.signal) for wait, each in waits.items() if each.signal is not None):
+                first.setdefault(name, wait)
+                begun = self.begun.setdefault((id, name), {})
+                begun.setdefault(wait, len(begun))
+            for name, wait in first.items():
+                if (ending := answers.signal(name, self.begun[id, name][wait])) is not None:
+                    return await self.engine.orchestrator.signal(id, name, ending.get("data"))
+        return False
+
+    async def _waits(self) -> list[tuple[str, Mapping[str, Wait]]]:
+        """Those of the executions that have not ended."""
+        rows = self.engine.event_store.executions
+        loaded = await self.engine.event_store.load([id for id, row in rows.items() if row.status == "RUNNING"])
+        return [(id, each.state.waits) for id, each in loaded.items() if each.state.waits]
+
+    async def _miss_signals(self) -> None:
+        """Note the waits that are left."""
+        for id, waits in await self._waits():
+            answers = self.answers_of(id)
+            if answers is not None and not answers.ended:
+                # it may have waited still
+                continue
+            for wait in waits.values():
+                step, generation = split_token_key(wait.key)
+                what = "approval" if wait.approval else "signal"
+                why = f"the recording has no more {what} '{wait.signal}'"
+                self.missing.append(
+                    Missing(execution=id, step=step, generation=generation, item=None, task=step, why=why)
+                )
 
     def answers_of(self, execution_id: str) -> Answers | None:
         """The answers for an execution of this run; a child's are those of the child that the same command has started

@@ -52,6 +52,13 @@ class Client:
         answer = self._call("POST", "/api/execute", body, 60.0, retry=True, headers={"Idempotency-Key": key})
         return str(answer["execution_id"])
 
+    def execute_again(self, execution_id: str, workload: Mapping[str, Any]) -> str:
+        """Start anew what an execution ran; returns the new id. A retry after a lost answer does not start two."""
+        path = f"/api/executions/{quote(execution_id, safe='')}/rerun"
+        key = {"Idempotency-Key": str(uuid.uuid4())}
+        answer = self._call("POST", path, {"payload": dict(workload)}, 60.0, retry=True, headers=key)
+        return str(answer["execution_id"])
+
     def restart(self, execution_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Go on with an execution that has ended. A retry after a lost answer does not start a second one."""
         key = {} if request.get("dry_run") else {"Idempotency-Key": str(uuid.uuid4())}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 from ..errors import Fault, InvalidPlaybook, NotFound
-from ..playbook.document import Document, Path, walk
+from ..playbook.document import Document, Path, read_document, walk
 from ..playbook.faults import did_you_mean
 from ..playbook.grammar import AUTH_FIELDS
 from ..playbook.task_places import tasks_of
@@ -16,6 +17,8 @@ from ..store.catalog import CatalogVersion
 TOOL: Final = "Tool"
 # of one playbook
 MAX_TOOLS: Final = 100
+# the place, the kind of tool, and the name of a stored credential
+Named: TypeAlias = tuple[Path, str, str]
 
 
 class Versions(Protocol):
@@ -53,7 +56,8 @@ class ToolDefinitions:
                 faults.append(document.fault(answer, (*path, "path"), TOOL_MISSING))
             else:
                 parts |= answer
-        faults += await self._unfit_credentials(document)
+        kinds = {key: _kind(answer) for key, answer in found.items() if not isinstance(answer, str)}
+        faults += await self._unfit_credentials(document, [*_credentials(document), *_bound(document, calls, kinds)])
         if faults:
             raise InvalidPlaybook(str(faults[0]), faults=faults)
         return parts
@@ -68,9 +72,8 @@ class ToolDefinitions:
             return f"{entry.path} is of kind {entry.kind}, not a tool"
         return parts_of(call, entry.version, entry.content)
 
-    async def _unfit_credentials(self, document: Document) -> list[Fault]:
+    async def _unfit_credentials(self, document: Document, named: list[Named]) -> list[Fault]:
         """Those whose description in the catalog does not let the kind of tool use them."""
-        named = list(_credentials(document))
         kinds = await self._catalog.credential_kinds(sorted({name for _, _, name in named})) if named else {}
         return [
             document.fault(
@@ -83,10 +86,35 @@ class ToolDefinitions:
         ]
 
 
-def _credentials(document: Document) -> list[tuple[Path, str, str]]:
-    """(place, kind of tool, name) of the stored credentials that tasks name without a template."""
+def _kind(parts: dict[str, str]) -> str | None:
+    """Of the tool whose definition is in what a call adds."""
+    for text in parts.values():
+        root = read_document(text).root
+        tool = root.get("tool") if isinstance(root, dict) else None
+        if isinstance(tool, dict) and isinstance(tool.get("kind"), str):
+            return str(tool["kind"])
+    return None
+
+
+def _bound(
+    document: Document, calls: Sequence[tuple[Path, ToolCall]], kinds: dict[tuple[str, int | None], str | None]
+) -> list[Named]:
+    """Those that calls bind to what tools of the catalog need, with the kinds of these tools."""
     own = _own_names(document)
-    found: list[tuple[Path, str, str]] = []
+    tools = dict(tasks_of(document.root))
+    found: list[Named] = []
+    for path, call in calls:
+        kind, credentials = kinds.get((call.path, call.version)), tools[tuple(path)].get("credentials")
+        for need, name in credentials.items() if kind is not None and isinstance(credentials, dict) else ():
+            if isinstance(name, str) and not has_markers(name) and (stored := own.get(name, name)) is not None:
+                found.append(((*path, "credentials", need), str(kind), stored))
+    return found
+
+
+def _credentials(document: Document) -> list[Named]:
+    """The stored credentials that tasks name without a template."""
+    own = _own_names(document)
+    found: list[Named] = []
     for path, tool in tasks_of(document.root):
         kind = tool.get("kind")
         if not isinstance(kind, str) or kind == KIND:
@@ -103,11 +131,12 @@ def _credentials(document: Document) -> list[tuple[Path, str, str]]:
 
 
 def _own_names(document: Document) -> dict[str, str | None]:
-    """What names mean that are no stored credential: entries of a keychain, and what a tool needs by its default."""
+    """What names mean that are not those of a stored credential, as far as it is one: entries of a keychain, and what a
+    tool needs by its default."""
     root = document.root if isinstance(document.root, dict) else {}
     keychain = root.get("keychain")
     names: dict[str, str | None] = {
-        entry["name"]: None
+        entry["name"]: _stored(entry)
         for entry in (keychain if isinstance(keychain, list) else ())
         if isinstance(entry, dict) and isinstance(entry.get("name"), str)
     }
@@ -116,3 +145,11 @@ def _own_names(document: Document) -> dict[str, str | None]:
         default = one.get("default") if isinstance(one, dict) else None
         names[name] = default if isinstance(default, str) else name
     return names
+
+
+def _stored(entry: dict[str, Any]) -> str | None:
+    """The credential whose fields an entry of a keychain has."""
+    if entry.get("kind", "credential") not in ("credential", "credential_ref"):
+        return None
+    name = entry.get("credential", entry.get("ref"))
+    return name if isinstance(name, str) and not has_markers(name) else None

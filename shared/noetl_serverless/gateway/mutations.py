@@ -88,17 +88,18 @@ async def restart_execution(
     root: Any,
     info: Info,
     executionId: str,
-    step: str | None = None,
     version: int | None = None,
     latest: bool | None = False,
     variables: Any = None,
     idempotencyKey: str | None = None,
     dryRun: bool | None = False,
+    # `from`, which is no name in Python
+    **others: Any,
 ) -> dict[str, Any]:
     context = _editor(info)
     if latest and version is not None:
-        raise InvalidRequest("give either 'version' or 'latest'")
-    named = {"from": step, "version": "latest" if latest else version}
+        raise InvalidRequest("give either 'version' or 'latest: true', not both")
+    named = {"from": others.get("from"), "version": "latest" if latest else version}
     body: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     body |= {"payload": _workload(variables), "dry_run": bool(dryRun)}
     return await _control(context, executionId, "restart", body, idempotencyKey)

@@ -488,14 +488,27 @@ def _end_of(execution_id: str, log: Sequence[Event]) -> Event:
         )
     if any(event.type == e.COMPENSATION_STARTED for event in log):
         raise Conflict(
-            f"execution {execution_id} has undone what it had done, and nothing is left to go on with: start it anew, "
-            f"with POST /api/executions/{execution_id}/rerun"
+            f"execution {execution_id} cannot go on: {_undone(end)}. Start it anew, with `noetls run --again "
+            f"{execution_id}` or POST /api/executions/{execution_id}/rerun, once what was not undone is settled by hand"
         )
     if e.QUARANTINED in end.payload and not dropped:
         raise Conflict(
             f"execution {execution_id} is in quarantine: retry it there, or drop it from quarantine and restart it then"
         )
     return end
+
+
+def _undone(end: Event) -> str:
+    """What has become of what it had done."""
+    compensation = (end.payload.get("error") or {}).get("compensation")
+    if not isinstance(compensation, Mapping):
+        return "it was cancelled while it undid what it had done, and how far it came is in its log"
+    done, failed = compensation.get("done") or [], compensation.get("failed") or []
+    undone = f"it has undone {_named(list(dict.fromkeys(done)))}" if done else "it has undone nothing"
+    if not failed:
+        return f"{undone}, and so all that it had done"
+    of_each = dict.fromkeys(f"{item.get('step')} ({item.get('code')})" for item in failed)
+    return f"{undone}; not undone, because the compensation failed: {_named(list(of_each))}"
 
 
 def _key(run: _Run) -> Key:

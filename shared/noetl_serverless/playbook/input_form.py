@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from .json_schema.references import target
-from .json_schema.secret_names import is_secret
+from .json_schema.secret_names import is_secret, without_secrets
 
 # fields inside of fields; a schema may use itself
 MAX_DEPTH: Final = 8
@@ -82,13 +82,16 @@ class _Form:
             for name, inner in part.get("properties", {}).items():
                 properties.setdefault(name, []).append(inner)
             required |= set(part.get("required", ()))
+        shown = without_secrets(self._root, [schema], values) or {}
         found = []
-        for name in dict.fromkeys((*properties, *values)):
+        # what is secret though it has no schema of its own has no field
+        for name in dict.fromkeys((*properties, *(name for name in values if name in shown))):
             if self._left <= 0:
                 break
             self._left -= 1
             field = self.field(name, properties.get(name, []), values, depth)
-            found.append(replace(field, required=name in required and name not in values))
+            is_required = name in required and name not in values
+            found.append(replace(field, default=shown.get(name), required=is_required))
         return found
 
     def field(self, name: str, schemas: list[Any], values: Mapping[str, Any], depth: int) -> FormField:
@@ -104,7 +107,6 @@ class _Form:
         return FormField(
             name=name,
             kind=kind,
-            default=None if secret else default,
             description=described.get("description") or described.get("title"),
             secret=secret,
             credential_glob=glob if isinstance(glob := described.get(CREDENTIAL), str) else None,

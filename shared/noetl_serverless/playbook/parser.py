@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,6 +14,7 @@ from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 from .part import NAME_PATTERN, NAME_RULE
 from .triggers import KINDS as TRIGGER_KINDS
+from .triggers import OBJECT_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -67,6 +68,8 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
         else:
             kinds = TRIGGER_KINDS if location[0] == "triggers" else KEYCHAIN_KINDS
             message = f"this must be one of {', '.join(kinds)}{did_you_mean(str(written), kinds)}"
+            if location[0] == "triggers" and written in ("cron", "schedule", "interval", "timer"):
+                message += "; set times are no part of a playbook: noetls schedule create"
             faults.add(message, at)
         return
     message = f"'{location[-1]}' is required" if missing else message_of(detail, value)
@@ -84,6 +87,12 @@ def _is_labelled(value: dict[str, Any]) -> bool:
     return len(value) == 1 and all(isinstance(item, dict) for item in value.values())
 
 
+# what a text has to be
+_PATTERNS: Final[Mapping[str, str]] = {
+    OBJECT_PATTERN: "a place of objects: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or file:///PATH of a folder",
+}
+
+
 def message_of(detail: Any, value: Any) -> str:
     """What is wrong with `value`, of an error of pydantic."""
     kind, context = detail["type"], detail.get("ctx") or {}
@@ -92,11 +101,15 @@ def message_of(detail: Any, value: Any) -> str:
         quotes = "; put it in quotes" if kind == "string_type" and isinstance(value, (bool, int, float)) else ""
         return f"this must be {_TYPES[kind]}, not {_kind_of(value)}{quotes}"
     if kind == "literal_error":
+        if context["expected"] == "'none'":
+            return f"this must be an object or none, not {str(value)[:80]!r}"
         allowed = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
         hint = did_you_mean(value, allowed) if isinstance(value, str) else ""
         return f"this must be one of {', '.join(allowed)}{hint}"
     if kind == "string_pattern_mismatch" and context["pattern"] == NAME_PATTERN:
         return f"'{str(value)[:80]}' is not a valid name: {NAME_RULE}"
+    if kind == "string_pattern_mismatch" and context["pattern"] in _PATTERNS:
+        return f"'{str(value)[:80]}' is not {_PATTERNS[context['pattern']]}"
     if kind == "string_pattern_mismatch":
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":

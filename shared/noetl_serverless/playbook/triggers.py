@@ -18,10 +18,9 @@ KINDS: Final = ("webhook", "object", "message", "playbook")
 # text that is one {{ expression }}, as `schema` describes it
 Expression = Annotated[str, WithJsonSchema({"type": "string", "format": "expression"})]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+OBJECT_PATTERN: Final = r"^((s3|gs)://[^/{}\s]+(/[^{}]*)?|file:///[^{}]+)$"
 PlaybookPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=500)]
-ObjectUrl = Annotated[
-    str, StringConstraints(pattern=r"^((s3|gs)://[^/{}\s]+(/[^{}]*)?|file:///[^{}]+)$", max_length=1000)
-]
+ObjectUrl = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN, max_length=1000)]
 NatsName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
 Subject = Annotated[str, StringConstraints(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=255)]
 Subscription = Annotated[

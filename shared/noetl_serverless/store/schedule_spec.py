@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count, islice, takewhile
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import InvalidRequest
@@ -145,6 +145,9 @@ def due_runs(
     return due, next_run(schedule, now)
 
 
+_FIELDS: Final = "minute 0-59, hour 0-23, day 1-31, month 1-12, weekday 0-7 or sun-sat"
+
+
 def _check_cron(cron: str) -> None:
     if not cron.startswith("@") and len(cron.split()) != 5:
         raise InvalidRequest(f"cron {cron!r}: expected five fields: minute hour day month weekday")
@@ -153,7 +156,11 @@ def _check_cron(cron: str) -> None:
     try:
         _wall_times(cron, datetime(2024, 1, 1)).get_next(datetime)
     except (ValueError, KeyError) as error:
-        raise InvalidRequest(f"cron {cron!r}: {error}") from None
+        _, of_field, detail = str(error).rpartition("not acceptable")
+        if of_field:
+            # the library repeats the expression, and does not say what the fields may be
+            detail = f"{detail.strip(' ,') or 'it cannot be read'}; expected {_FIELDS}"
+        raise InvalidRequest(f"cron {cron!r}: {detail}") from None
 
 
 def _instants(schedule: ScheduleSpec, after: datetime) -> Iterator[datetime]:

@@ -15,11 +15,12 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, TypeAlias
 
+from ..engine.waits import REJECTED, rejection
 from ..playbook.document import Path, plain_data
 from ..playbook.faults import Faults, did_you_mean
 from ..playbook.plan import Plan, Task
 from ..plurals import counted
-from ..tools.port import ToolOutcome
+from ..tools.port import ToolCall, ToolFailure, ToolOutcome
 from .tools import CallPlace
 
 RUN: Final = "run"
@@ -105,15 +106,31 @@ class Answers:
         return answer
 
 
+def outcome_of(call: ToolCall, answer: Answer) -> ToolOutcome:
+    """What `answer` is to `call`: that of an approval is the data of its signal."""
+    approval = call.config.get("approval") if call.kind == "wait" and answer.error is None else None
+    refused = None if approval is None else rejection(str(approval), answer.data)
+    return answer.outcome() if refused is None else ToolFailure("wait", REJECTED, refused).outcome()
+
+
 def answer_name(plan: Plan, step: str, task: str) -> str:
-    """What a task is called in answers: `step`, and in a pipeline `step.task`."""
+    """What a task is called in answers: `step`, and in a pipeline `step.task`. A step that undoes another is named
+    `step.compensate`."""
     found = plan.steps.get(step)
     return f"{step}.{task}" if found is not None and found.is_pipeline else step
 
 
+def _parts(plan: Plan, name: str) -> tuple[str, str, str]:
+    """The step, the dot and the task of a name. A step that undoes another has a dot in its own name."""
+    begin = ".".join(name.split(".", 2)[:2])
+    if begin in plan.steps:
+        return begin, *name[len(begin) :].partition(".")[1:]
+    return name.partition(".")
+
+
 def task_named(plan: Plan, name: str) -> tuple[TaskKey, Task]:
     """The task that an answer names. Raises LookupError, which says what to write instead."""
-    step_name, dot, task_name = name.partition(".")
+    step_name, dot, task_name = _parts(plan, name)
     step = plan.steps.get(step_name)
     if step is None:
         raise LookupError(f"there is no step '{step_name}'{did_you_mean(step_name, plan.steps)}")
@@ -123,6 +140,8 @@ def task_named(plan: Plan, name: str) -> tuple[TaskKey, Task]:
     elif not dot:
         names = ", ".join(f"{step_name}.{task}" for task in tasks)
         raise LookupError(f"step '{step_name}' has several tasks: name one of {names}")
+    if task_name == "compensate" and not step.is_pipeline:
+        raise LookupError(f"step '{step_name}' has no compensate")
     if task_name not in tasks:
         raise LookupError(f"step '{step_name}' has no task '{task_name}'{did_you_mean(task_name, tasks)}")
     return (step_name, task_name), tasks[task_name]

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from ..engine.canonical import canonical, plain
 from ..engine.replay import logical_order
-from ..engine.waits import REJECTED, rejection
 from ..errors import InvalidInput
 from ..inspection.trace import trace
 from ..playbook.document import Path
@@ -22,8 +21,7 @@ from ..plurals import counted
 from ..tools import registry
 from ..tools.config import ToolConfig
 from ..tools.port import Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
-from ..tools.wait import WaitConfig
-from .answers import HARMLESS, RUN, Answer, Answers, NoAnswer, answer_name, task_named
+from .answers import HARMLESS, RUN, Answers, NoAnswer, answer_name, outcome_of, task_named
 from .case_file import BoundCase, CaseFile
 from .playbooks import PlaybookRun, run_playbook
 from .tools import CallPlace, place_of
@@ -139,11 +137,11 @@ class _StandIn:
             raise ToolFailure("test", "test.no_answer", self.problem) from None
         if answer.runs:
             return await self._tool_itself(call, context)
-        # what the tool itself would refuse
         model = registry.load(call.kind).config
-        config = model.of(call) if issubclass(model, ToolConfig) else None
-        refused = _rejection(config, answer)
-        return answer.outcome() if refused is None else ToolFailure("wait", REJECTED, refused).outcome()
+        if issubclass(model, ToolConfig):
+            # what the tool itself would refuse
+            model.of(call)
+        return outcome_of(call, answer)
 
     async def _tool_itself(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         tool = self._used.setdefault(call.kind, registry.load(call.kind))
@@ -159,13 +157,6 @@ class _StandIn:
     async def close(self) -> None:
         await asyncio.gather(*(tool.close() for tool in self._used.values()))
         self._used.clear()
-
-
-def _rejection(config: BaseModel | None, answer: Answer) -> str | None:
-    """The answer of an approval is the data of its signal."""
-    if not isinstance(config, WaitConfig) or config.approval is None or answer.error is not None:
-        return None
-    return rejection(config.approval, answer.data)
 
 
 def _waits_for_a_time(call: ToolCall) -> bool:

@@ -39,10 +39,13 @@ class MemoryEngine:
         credential: Callable[[str], Awaitable[Credential]],
         now: float,
         allow_private_http: bool = False,
+        answer_waits: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
         """`load_tool`: the tool of a kind; `scratch`: a folder for the tools' files; `credential` raises KeyError if
-        there is none of that name; `now`: where the clock begins, in seconds since 1970."""
+        there is none of that name; `now`: where the clock begins, in seconds since 1970; `answer_waits` is called
+        before the clock moves, and returns whether it has sent a signal."""
         self.now = now
+        self._answer_waits = answer_waits or _no_answer
         self.catalog = MemoryCatalog()
         self.event_store = MemoryEventStore(lambda: self.now)
         self.results = FsspecResultStore(f"memory://{secrets.token_hex(8)}")
@@ -72,9 +75,9 @@ class MemoryEngine:
         return (await self.orchestrator.start(path=path, payload=payload)).execution_id
 
     async def run_until_idle(self, stop: Callable[[], bool] = lambda: False) -> None:
-        """Run until no command is pending and no timer is set, or `stop`, which is called between commands, returns
-        true. A command whose tool was cancelled stays leased."""
-        while not stop() and (await self._run_pending() or await self._fire_next_timer()):
+        """Run until no command is pending or waits for a rate, and no timer is set, or `stop`, which is called between
+        commands, returns true. A command whose tool was cancelled stays leased."""
+        while not stop() and (await self._run_pending() or await self._answer_waits() or await self._move_clock()):
             pass
 
     async def _run_pending(self) -> bool:
@@ -89,11 +92,17 @@ class MemoryEngine:
     async def _execute(self, command: ClaimedCommand) -> Outcome:
         return await self._executor.run(command, await self._plans.plan(command.plan), _NoSleep())
 
-    async def _fire_next_timer(self) -> bool:
+    async def _move_clock(self) -> bool:
+        """To the next timer, or to when a command that waits for a rate may begin, whichever comes first."""
         timers = [row.row for row in self.event_store.commands.values() if row.status == "timer"]
-        if not timers:
+        row = min(timers, key=lambda row: (row["due"], row["command"]), default=None)
+        seconds = (await self.event_store.startable(1)).next_start
+        if seconds and (row is None or self.now + seconds < row["due"] / 1000):
+            # of a float, the sum may fall short
+            self.now += seconds + 1e-6
+            return True
+        if row is None:
             return False
-        row = min(timers, key=lambda row: (row["due"], row["command"]))
         self.now = max(self.now, row["due"] / 1000)
         return await self.orchestrator.fire_timer(row["id"], row["command"], row["step"], row["generation"])
 
@@ -111,3 +120,7 @@ class _NoSleep(TimeBudget):
 
     def until_closing(self) -> float:
         return 0.0
+
+
+async def _no_answer() -> bool:
+    return False

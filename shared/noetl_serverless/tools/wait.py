@@ -78,7 +78,9 @@ class WaitConfig(ToolConfig):
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
         given = [name for name in ONE_OF if config.get(name) is not None]
         if len(given) != 1:
-            yield f"a wait needs one of {', '.join(ONE_OF)}" + (f", not {' and '.join(given)}" if given else "")
+            nulls = [name for name in ONE_OF if name in config and config[name] is None]
+            instead = f", not {' and '.join(given)}" if given else f": '{nulls[0]}' is null" if nulls else ""
+            yield f"a wait needs one of {', '.join(ONE_OF)}{instead}"
         elif "within" in config and given[0] in ("until", "for"):
             yield f"'within' is for a signal or an approval; '{given[0]}' says how long it waits"
 

@@ -146,6 +146,40 @@ async def test_a_described_credential_is_used_by_its_kinds_of_tools_alone(user: 
     )
 
 
+async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_another_name(user: Client) -> None:
+    await register(user, CREDENTIAL)
+    needs = "credentials: {db: {type: bearer}}\n"
+    send = tool().replace("kind: noop, result: '{{ n + 1 }}'", "kind: http, url: 'http://a/{{ n }}', auth: db") + needs
+    await register(user, send)
+    head = HEAD.format(kind="Playbook", path="demo/auth", more="")
+    call = "workflow: [{step: one, tool: {kind: tool, path: tools/add, input: {n: 1}, credentials: {db: %s}}}]\n"
+    answer = await user.post("/api/catalog/register", {"content": head + call % "warehouse"})
+    assert answer.status == 422, answer.body
+    [fault] = answer.json["errors"]
+    assert (answer.status, fault["pointer"]) == (422, "/workflow/0/tool/credentials/db")
+    assert "may be used by postgres alone" in fault["message"]
+    for entry in ("kind: credential, credential: warehouse", "kind: credential_ref, ref: warehouse"):
+        keychain = f"keychain: [{{name: k, {entry}}}]\n"
+        http = "workflow: [{step: one, tool: {kind: http, url: 'http://a', auth: k}}]\n"
+        for steps in (http, call % "k"):
+            answer = await user.post("/api/catalog/register", {"content": head + keychain + steps})
+            assert (answer.status, "may be used by postgres alone" in answer.json["detail"]) == (422, True), steps
+    await register(user, head + "workload: {c: other}\n" + call % "'{{ workload.c }}'")
+
+
+async def test_what_undoes_a_step_calls_tools_of_the_catalog_too(user: Client) -> None:
+    await register(user, CREDENTIAL)
+    await register(user, tool())
+    head = HEAD.format(kind="Playbook", path="demo/undo", more="")
+    undo = "workflow: [{step: one, compensate: {tool: {%s}}}]\n"
+    await register(user, head + undo % "kind: tool, path: tools/add, input: {n: 1}")
+    content = head + undo % "kind: http, url: 'http://a', auth: warehouse"
+    assert (
+        "may be used by postgres alone"
+        in (await user.post("/api/catalog/register", {"content": content})).json["detail"]
+    )
+
+
 async def test_what_is_deleted_starts_nothing_new_and_what_runs_goes_on(user: Client, worker: Client) -> None:
     await register(user, tool())
     await register(user, caller())

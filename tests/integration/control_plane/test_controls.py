@@ -94,7 +94,8 @@ class TestSignal:
         [under_way] = (await user.get(f"/api/executions/{waiting}/status")).json["under_way"]
         assert (under_way["status"], under_way["signals"]) == ("parked", ["paid"])
         answer = await user.post(f"/api/executions/{waiting}/signals/paid", {"data": {"sum": 7}})
-        assert answer.json == {"execution_id": waiting, "signal": "paid", "status": "accepted"}
+        taken = {"status": "accepted", "kept": False, "waiting_for": []}
+        assert answer.json == {"execution_id": waiting, "signal": "paid", **taken}
         ended = await entry(user, waiting)
         assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": {"sum": 7}})
         assert (await user.get("/api/replay/validate", execution_id=waiting)).json["valid"]
@@ -129,6 +130,15 @@ class TestSignal:
         place, key = f"/api/executions/{waiting}/signals/other", {"Idempotency-Key": "k-1"}
         answers = [await user.post(place, {"data": n}, **key) for n in (1, 2)]
         assert [answer.json["status"] for answer in answers] == ["accepted", "duplicate"]
+
+    async def test_one_that_nothing_waits_for_is_kept_and_it_says_what_does(
+        self, user: Client, hands: FakeWorker, waiting: str
+    ) -> None:
+        answer = await user.post(f"/api/executions/{waiting}/signals/payed", {"data": 1})
+        assert (answer.json["status"], answer.json["kept"], answer.json["waiting_for"]) == ("accepted", True, ["paid"])
+        again = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
+        once_more = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
+        assert (again.json["kept"], once_more.json["kept"], once_more.json["waiting_for"]) == (True, False, [])
 
     async def test_while_it_is_paused_the_signal_is_kept(self, user: Client, waiting: str) -> None:
         await user.post(f"/api/executions/{waiting}/pause", {})

@@ -46,6 +46,21 @@ async def test_a_schedule_of_what_is_not_there_is_refused(user: Client) -> None:
     assert (await user.post("/api/schedules", {**BODY, "playbook_version": 7})).status == 404
 
 
+async def test_an_input_that_does_not_fit_is_refused_when_it_is_given(user: Client) -> None:
+    text = (
+        "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: w, path: demo/whole}\nworkload: {w: 1}\n"
+        "schemas: {input: {type: object, properties: {w: {type: integer}}}}\n"
+        "workflow: [{step: a, tool: {kind: noop}}]\n"
+    )
+    assert (await user.post("/api/catalog/register", {"content": text})).status == 200
+    body = {"name": "whole", "playbook_path": "demo/whole", "interval_seconds": 3600}
+    refused = await user.post("/api/schedules", {**body, "input_payload": {"w": "abc"}})
+    assert (refused.status, refused.json["code"]) == (422, "input.invalid"), refused.body
+    assert (await user.post("/api/schedules", {**body, "input_payload": {"w": 2}})).status in (200, 201)
+    assert (await user.post("/api/schedules/whole", {"input_payload": {"w": "abc"}})).status == 422
+    assert (await user.post("/api/schedules/whole", {"input_payload": {"w": 3}})).status == 200
+
+
 async def test_a_name_is_taken_once(user: Client) -> None:
     await user.post("/api/schedules", BODY)
     again = await user.post("/api/schedules", BODY)

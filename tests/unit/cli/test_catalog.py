@@ -165,3 +165,8 @@ def test_an_unknown_kind_of_document_has_none() -> None:
     done = noetls("schema", "--kind", "Thing")
     assert (done.exit_code, "Playbook, Tool, Agent, Mcp, Credential" in " ".join(done.output.split())) == (2, True)
     assert noetls("schema", "http", "--kind", "Tool").exit_code == 2
+
+
+def test_a_kind_that_is_none_is_refused_without_a_stack() -> None:
+    done = CliRunner().invoke(app, ["catalog", "list", "--kind", "Foo"])
+    assert (done.exit_code, "--kind Foo: expected one of Playbook" in done.output) == (2, True), done.output

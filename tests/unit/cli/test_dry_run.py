@@ -370,3 +370,24 @@ def test_the_pool_of_a_step_is_shown_where_it_names_one(dry: Dry) -> None:
     text = playbook("{step: a, pool: gpu, tool: {kind: noop}, next: {arcs: [{step: b}]}}", "{step: b}")
     assert [step["pool"] for step in document(dry(text, "--json"))["paths"][0]["steps"]] == ["gpu", None]
     assert "1. a  noop  in pool gpu" in dry(text).output
+
+
+def test_the_answer_of_an_approval_is_the_data_of_its_signal(dry: Dry) -> None:
+    on_error = "{step: c, when: \"{{ output.status == 'error' }}\"}"
+    arcs = f"next: {{arcs: [{on_error}, {{step: b}}]}}"
+    text = playbook(f"{{step: a, tool: {{kind: wait, approval: manager}}, {arcs}}}", http("b"), http("c"))
+    assert paths(dry(text, "--json", "--answer", 'a={"approved": true}')) == [["a", "b"]]
+    rejected = dry(text, "--json", "--answer", 'a={"approved": false, "comment": "too dear"}')
+    assert paths(rejected) == [["a", "c"]]
+    error = document(rejected)["paths"][0]["steps"][0]["error"]
+    assert (error["code"], error["message"]) == ("wait.rejected", "'manager' was not approved: too dear")
+
+
+def test_what_undoes_a_step_can_be_answered(dry: Dry) -> None:
+    text = playbook(
+        http("a", "compensate: {tool: {kind: http, url: 'http://x/undo'}}, next: {arcs: [{step: b}]}"), http("b")
+    )
+    failed, gone = '{"error": {"code": "x"}}', '{"error": {"code": "gone"}}'
+    done = dry(text, "--json", "--answer", f"b={failed}", "--answer", f"a.compensate={gone}")
+    undone = document(done, 1)["paths"][0]["steps"][2]
+    assert (undone["step"], undone["error"]["code"]) == ("a.compensate", "gone")

@@ -48,6 +48,15 @@ def test_an_unknown_policy_is_refused_with_the_option_and_its_values() -> None:
     assert all(word in done.output for word in ("--missed", "skip", "fire_once", "catch_up"))
 
 
+def test_a_run_that_could_not_be_started_is_shown_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = {"code": "input.invalid", "message": "/w: must be an integer"}
+    answer = {"name": "daily", "runs": [{"due_at": "2026-01-01", "status": "failed", "reason": None, "error": error}]}
+    done, _ = run(monkeypatch, answer, "get", "daily", "--json")
+    assert json.loads(done.output)["runs"][0]["error"] == error
+    done, _ = run(monkeypatch, answer, "get", "daily")
+    assert "must be an integer" in " ".join(done.output.split())
+
+
 @pytest.mark.parametrize(("words", "policy"), [([], "fire_once"), (["--missed", "CATCH_UP"], "catch_up")])
 def test_the_policy_is_sent(monkeypatch: pytest.MonkeyPatch, words: list[str], policy: str) -> None:
     bodies: list[dict[str, Any]] = []

@@ -312,6 +312,42 @@ def test_a_wait_for_a_signal_without_an_answer_fails_the_case(test: Test) -> Non
     assert "there is no answer for 'ask'; add one to 'tools': ask: {approved: true}, or the data of" in shown(done)
 
 
+SAGA = playbook(
+    "{step: charge, tool: {kind: http, method: POST, url: 'http://x/charges'}, compensate: {tool: {kind: http, "
+    "method: DELETE, url: 'http://x/charges/{{ charge.data.id }}'}}, next: {arcs: [{step: ship}]}}",
+    http(
+        "ship",
+        "compensate: {tool: [{name: call, kind: http, url: 'http://x/call'}, {name: tell, kind: http, url: 'http://x/tell'}]}"
+        ", next: {arcs: [{step: bill}]}",
+    ),
+    http("bill"),
+)
+
+
+def test_what_undoes_a_step_is_answered_and_its_calls_compared(test: Test) -> None:
+    done = test(
+        SAGA,
+        "  - name: undone\n"
+        "    tools: {charge: {data: {id: 7}}, ship: {}, bill: {error: {code: http.connect}},\n"
+        "      charge.compensate: {}, ship.compensate.call: {}, ship.compensate.tell: {}}\n"
+        "    expect: {status: failed, path: [charge, ship, bill, ship.compensate, charge.compensate],\n"
+        "      calls: {charge.compensate: {method: DELETE, url: 'http://x/charges/7'}, ship.compensate.tell: 1}}\n",
+    )
+    assert done.exit_code == 0, done.output
+    missing = test(SAGA, "  - {name: b, tools: {charge: {}, ship: {}, bill: {error: {}}}, expect: {status: failed}}\n")
+    assert "add one to 'tools': ship.compensate.call: {...}" in shown(missing)
+
+
+def test_an_answer_for_what_undoes_nothing_is_refused(test: Test) -> None:
+    def refused(name: str) -> str:
+        return shown(test(SAGA, f"  - {{name: a, tools: {{{name}: {{}}}}, expect: {{status: completed}}}}\n"))
+
+    assert "step 'bill' has no compensate" in refused("bill.compensate")
+    several = "step 'ship.compensate' has several tasks: name one of ship.compensate.call, ship.compensate.tell"
+    assert several in refused("ship.compensate")
+    assert "step 'ship.compensate' has no task 'cal'; did you mean 'call'?" in refused("ship.compensate.cal")
+
+
 def test_a_tool_without_an_answer_fails_the_case_and_names_what_to_add(test: Test) -> None:
     done = test(playbook(http("fetch")), "  - {name: x, expect: {}}\n")
     assert done.exit_code == 1

@@ -28,12 +28,19 @@ async def test_a_signal_is_sent_with_its_key(ask: Ask, upstream: Upstream) -> No
         "execution_id": "7",
         "signal": "ship it",
         "status": "accepted",
+        "kept": True,
+        "waiting_for": ["shipped"],
     }
     found = await ask.data(
         """mutation { signalExecution(executionId: "7", signal: "ship it", data: {approved: true}, idempotencyKey: "k")
-            { signal status } }"""
+            { signal status kept waitingFor } }"""
     )
-    assert found["signalExecution"] == {"signal": "ship it", "status": "accepted"}
+    assert found["signalExecution"] == {
+        "signal": "ship it",
+        "status": "accepted",
+        "kept": True,
+        "waitingFor": ["shipped"],
+    }
     assert upstream.last.json == {"data": {"approved": True}}
     assert upstream.last.headers["idempotency-key"] == "k"
 
@@ -49,7 +56,7 @@ async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
         "warnings": [],
     }
     found = await ask.data(
-        """mutation { restartExecution(executionId: "7", step: "load", latest: true, variables: {n: 2})
+        """mutation { restartExecution(executionId: "7", from: "load", latest: true, variables: {n: 2})
             { executionId restartedFrom version from reused again warnings } }"""
     )
     assert found["restartExecution"] == {

@@ -559,3 +559,26 @@ async def test_a_version_without_the_compensation_of_what_stays_done_says_so(eng
     compensation = ((await engine.orchestrator.state(new)).error or {})["compensation"]
     assert compensation["done"] == ["b", "b"]
     assert [(failed["step"], failed["code"]) for failed in compensation["failed"]] == [("a", "compensation.missing")]
+
+
+async def test_what_has_undone_what_it_did_is_not_restarted_and_it_says_what_was_undone(engine: Engine) -> None:
+    add(engine, SAGA)
+    old = await engine.start()
+    await drive(engine, failing("c"))
+    with pytest.raises(Conflict, match=r"it has undone b, a, and so all that it had done.*`noetls run --again"):
+        await restarted(engine, old)
+    partly = await engine.start()
+    await drive(engine, failing("c", "b.compensate"))
+    with pytest.raises(Conflict, match=r"it has undone a; not undone, because the compensation failed: b \(\S+\)\."):
+        await restarted(engine, partly)
+
+
+async def test_what_was_cancelled_while_it_was_undone_is_not_restarted(engine: Engine) -> None:
+    add(engine, SAGA)
+    old = await engine.start()
+    while not (command := (await engine.claim())[0]).step.endswith(".compensate"):
+        status = "error" if command.step == "c" else "done"
+        await engine.report(done(command, {"n": 1}, status))
+    await engine.orchestrator.cancel(old, "enough")
+    with pytest.raises(Conflict, match="it was cancelled while it undid what it had done"):
+        await restarted(engine, old)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from noetl_serverless.playbook.input_form import MAX_FIELDS, FormField, input_form, result_form, takes_only_text
 from noetl_serverless.playbook.json_schema import validate_schema
 
@@ -40,6 +42,44 @@ def test_a_form_has_what_the_schema_and_the_defaults_say() -> None:
     assert (limits.kind, fields["any"].kind, fields["more"].kind) == ("object", "any", "array")
     assert fields["auth"].credential_glob == "pg_*"
     assert input_form({}, SCHEMA)[0].required
+
+
+@pytest.mark.parametrize(
+    ("schema", "default", "shown"),
+    [
+        (
+            {"properties": {"user": {}, "password": {"x-secret": True}}},
+            {"user": "u", "password": "hunter2"},
+            {"user": "u"},
+        ),
+        ({"items": {"writeOnly": True}}, ["hunter2"], None),
+        ({"prefixItems": [{"type": "string"}, {"$ref": "#/$defs/key"}]}, ["a", "hunter2"], None),
+        ({"items": {"properties": {"k": {"$ref": "#/$defs/key"}}}}, [{"k": "hunter2", "n": 1}], [{"n": 1}]),
+        ({"additionalProperties": {"x-secret": True}}, {"a": "hunter2"}, {}),
+        ({"patternProperties": {"^p": {"x-secret": True}}}, {"p": "hunter2"}, {}),
+        (
+            {"properties": {"a": {"properties": {"b": {"writeOnly": True}}}}},
+            {"a": {"b": "hunter2", "c": 1}},
+            {"a": {"c": 1}},
+        ),
+        ({"anyOf": [{"properties": {"p": {"x-secret": True}}}, {"type": "null"}]}, {"p": "hunter2"}, {}),
+        ({"properties": {"a": {}}}, {"a": None, "b": [None, 1]}, {"a": None, "b": [None, 1]}),
+    ],
+)
+def test_of_a_default_what_is_secret_inside_of_it_is_not_shown(schema: Any, default: Any, shown: Any) -> None:
+    root = {"properties": {"v": schema}, "$defs": {"key": {"writeOnly": True}}}
+    assert validate_schema(root) == []
+    (field,) = input_form({"v": default}, root)
+    assert field.default == shown
+    assert "hunter2" not in repr(field)
+
+
+def test_what_stands_deeply_in_a_default_is_not_shown() -> None:
+    value: Any = "hunter2"
+    for _ in range(1000):
+        value = [value]
+    (field,) = input_form({"v": value}, None)
+    assert field.default is None
 
 
 def test_without_a_schema_a_form_has_the_defaults() -> None:

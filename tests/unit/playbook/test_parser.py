@@ -24,6 +24,21 @@ CURSOR = "{kind: postgres, auth: a, claim: SELECT 1}"
 MINIMAL = step("step: a\ntool: {kind: noop}")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (step("step: a\ntool: {kind: noop}\ncompensate: nothing"), "this must be an object or none, not 'nothing'"),
+        (
+            f"{MINIMAL}triggers: [{{name: t, kind: cron}}]\n",
+            "set times are no part of a playbook: noetls schedule create",
+        ),
+        (f"{MINIMAL}triggers: [{{name: t, kind: object, url: /tmp/x}}]\n", "or file:///PATH of a folder"),
+    ],
+)
+def test_a_fault_says_what_to_write_instead(text: str, message: str) -> None:
+    assert message in only(text).message
+
+
 class TestRoot:
     def test_the_least_there_is(self) -> None:
         parsed = load_playbook(MINIMAL).playbook

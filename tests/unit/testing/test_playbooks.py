@@ -60,6 +60,13 @@ async def test_a_loop_gives_its_results_in_order() -> None:
     assert (run.status, run.result["results"]) == ("completed", ["3", "1", "2"])
 
 
+async def test_what_waits_for_a_rate_begins_when_its_window_is_over() -> None:
+    loop = "{step: each, spec: {rate: {per: 1m, limit: 2}}, loop: {in: [1, 2, 3, 4, 5], iterator: it}, "
+    loop += "tool: {kind: http, url: 'http://x'}}"
+    run = await run_playbook(playbook("t/loop", loop), tools={"http": lambda call: 1})
+    assert (run.status, len(run.calls), round(run.waited, 2)) == ("completed", 5, 120)
+
+
 async def test_a_large_result_is_read_where_it_is_stored() -> None:
     text = "x" * 200_000
     run = await run_playbook(

@@ -106,7 +106,8 @@ def rerun(
 ) -> None:
     """Run a recorded execution again, with the recorded answers instead of tools.
 
-    Templates, rules, loops and sub-playbooks are evaluated again; delays are skipped. If a task was called several
+    Templates, rules, loops and sub-playbooks are evaluated again; delays, limits and waits are passed over, and signals
+    sent as they were. If a task was called several
     times, only its last answer is known. Exit status 1 if the digest of the new run differs, or if a call has no
     recorded answer.
     """

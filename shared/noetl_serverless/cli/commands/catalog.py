@@ -9,7 +9,7 @@ import typer
 
 from ...playbook.grammar import RESOURCES
 from ..client import Client
-from ..failure import EXIT_FAILED, Failure, Refused
+from ..failure import EXIT_FAILED, Failure, Refused, WrongUse
 from ..options import DataOption, JsonOption, StrictOption, read_text
 from ..output import command, console, echo, fault_line, print_failure, print_json, show, table
 from ..playbooks import FilesArgument, playbook_files
@@ -105,6 +105,8 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List the newest version of each path of the catalog."""
+    if kind is not None and (known := {name.lower(): name for name in RESOURCES}).get(kind.lower()) is None:
+        raise WrongUse(f"--kind {kind}: expected one of {', '.join(known.values())}")
     body = {"resource_type": kind, "path": path, "agent_only": agents, "capabilities": capability or []}
     given = {name: value for name, value in {**body, "include_deleted": deleted}.items() if value}
     with running_stack(data) as client:

@@ -52,7 +52,8 @@ def signal(
 ) -> None:
     """Send a signal to an execution. It ends a wait for it, or is kept until there is one."""
     given = None if value is None else value_of(value)
-    _print_sent(_post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key), as_json)
+    answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key)
+    _print_sent(answer, as_json, f"signal '{name}' has ended a wait")
 
 
 @command
@@ -67,7 +68,8 @@ def approve(
 ) -> None:
     """Approve what an execution waits for, or reject it."""
     decision = {"approved": not reject, **({"comment": comment} if comment else {})}
-    _print_sent(_post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": decision}, key), as_json)
+    answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": decision}, key)
+    _print_sent(answer, as_json, f"'{name}' {'rejected' if reject else 'approved'}")
 
 
 def _post(data: Any, execution_id: str, what: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
@@ -83,6 +85,12 @@ def _print(answer: dict[str, Any], as_json: bool, text: str) -> None:
         echo(f"execution {answer['execution_id']}: {text}")
 
 
-def _print_sent(answer: dict[str, Any], as_json: bool) -> None:
-    duplicate = "one with this id came before; nothing has changed"
-    _print(answer, as_json, f"{answer['signal']} sent" if answer["status"] == "accepted" else duplicate)
+def _print_sent(answer: dict[str, Any], as_json: bool, done: str) -> None:
+    """`done`: what to say if a wait has taken it."""
+    if answer["status"] != "accepted":
+        done = "one with this id came before; nothing has changed"
+    elif answer.get("kept"):
+        others = ", ".join(f"'{name}'" for name in answer["waiting_for"])
+        now = f"it waits for {others}" if others else "it waits for no signal now"
+        done = f"kept: nothing waits for '{answer['signal']}' yet; {now}"
+    _print(answer, as_json, done)

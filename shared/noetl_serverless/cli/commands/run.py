@@ -42,13 +42,22 @@ AnswersOption = Annotated[
 
 @command
 def run(
-    playbook: Annotated[str, typer.Argument(help="A playbook file, or the path of a registered playbook.")],
+    playbook: Annotated[
+        str,
+        typer.Argument(help="A playbook file, or the path of a registered playbook; with --again, an execution id."),
+    ],
     data: DataOption = None,
     version: Annotated[int | None, typer.Option("--version", min=1, help="Version of a registered playbook.")] = None,
     assignments: SetOption = None,
     payload: PayloadOption = None,
     strict: StrictOption = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Do not wait for the execution to end.")] = False,
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again", help="Start anew what this execution ran: the same version and input, changed by --set."
+        ),
+    ] = False,
     dry: Annotated[bool, typer.Option("--dry-run", help="Call no tool: show the paths that it can take.")] = False,
     answer: AnswerOption = None,
     answers: AnswersOption = None,
@@ -61,8 +70,15 @@ def run(
 
     With --dry-run no tool is called, and a file needs no stack. Each tool without an answer is taken to succeed, with
     an unknown result; a condition that reads one is followed both ways. Exit status 1 if a path fails.
+
+    With --again tools are called again, unlike with `noetls rerun`; `noetls restart` keeps what is done.
     """
     values = workload(payload, assignments)
+    if again:
+        if dry or version is not None:
+            raise WrongUse(f"{'--dry-run' if dry else '--version'} does not work with --again")
+        _run_again(playbook, data, values, no_wait=no_wait, as_json=as_json)
+        return
     text = with_script_files(read_text(playbook), playbook) if is_playbook_file(playbook) else None
     if text is not None and version is not None:
         raise WrongUse("--version works only with registered playbooks, not with files")
@@ -94,6 +110,16 @@ def run(
             print_started(execution_id, as_json)
             return
         outcome = watch_to_end(client, execution_id, quiet=as_json)
+    end_with(outcome, as_json=as_json)
+
+
+def _run_again(execution_id: str, data: Path | None, values: dict[str, Any], *, no_wait: bool, as_json: bool) -> None:
+    with running_stack(data) as client:
+        new = client.execute_again(execution_id, values)
+        if no_wait:
+            print_started(new, as_json)
+            return
+        outcome = watch_to_end(client, new, quiet=as_json)
     end_with(outcome, as_json=as_json)
 
 

@@ -241,7 +241,7 @@ def get(name: NameArgument, data: DataOption = None, as_json: JsonOption = False
     runs = found.pop("runs")
     show(table(("field", "value"), [[key, value] for key, value in found.items() if value not in (None, {})]))
     if runs:
-        show(table(RUN_COLUMNS, [[run.get(column) for column in RUN_COLUMNS] for run in runs]))
+        show(table(RUN_COLUMNS, [[_cell(run, column) for column in RUN_COLUMNS] for run in runs]))
 
 
 @app.command()
@@ -275,6 +275,14 @@ def delete(name: NameArgument, data: DataOption = None, as_json: JsonOption = Fa
         print_json(answer or {"status": "deleted", "name": name})
     else:
         echo(f"deleted {name}")
+
+
+def _cell(run: dict[str, Any], column: str) -> Any:
+    """A run that could not be started has its reason in an error."""
+    error = run.get("error")
+    if column == "reason" and run.get("reason") is None and isinstance(error, dict):
+        return error.get("message") or error.get("detail") or error.get("code")
+    return run.get(column)
 
 
 def _path(name: str) -> str:

@@ -32,3 +32,7 @@ class SignalSent(AnswerModel):
     status: Literal["accepted", "duplicate"] = Field(
         description="duplicate: one with the same Idempotency-Key came before, and this one changed nothing."
     )
+    kept: bool = Field(description="Nothing waits for it yet: it is kept for the first wait that does.")
+    waiting_for: list[str] = Field(
+        description="If it is kept: the signals and approvals that the execution waits for, the first few."
+    )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter, ValidationError
 
+from ...engine.state import State
 from ...errors import InvalidRequest
 from ...protocol import SignalName
 from ..models.controls import Pause, Paused, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
 from .execute import IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
+
+# signals that one answer names
+MAX_NAMED = 16
 
 _NAME = TypeAdapter[str](SignalName)
 
@@ -31,8 +35,21 @@ async def signal(call: Call) -> SignalSent:
     body: SendSignal = call.body
     id, name = str(execution_id_of(call)), signal_name(call.path("signal"))
     key = call.header(IDEMPOTENCY_KEY)
-    is_new = await call.services.orchestrator.signal(id, name, body.data, id=key, by=principal_of(call))
-    return SignalSent(execution_id=id, signal=name, status="accepted" if is_new else "duplicate")
+    waiting_for: list[str] = []
+
+    def look(state: State) -> None:
+        waiting_for[:] = dict.fromkeys(wait.signal for wait in state.waits.values() if wait.signal is not None)
+
+    orchestrator = call.services.orchestrator
+    is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
+    kept = is_new and name not in waiting_for
+    return SignalSent(
+        execution_id=id,
+        signal=name,
+        status="accepted" if is_new else "duplicate",
+        kept=kept,
+        waiting_for=waiting_for[:MAX_NAMED] if kept else [],
+    )
 
 
 def signal_name(text: str) -> str:

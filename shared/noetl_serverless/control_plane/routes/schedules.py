@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import islice
+from typing import Any
 
 from ...errors import NotFound
+from ...orchestrator.start import initial_values
 from ...playbook.grammar import EXECUTABLE
+from ...store.catalog import CatalogVersion
 from ...store.overlap import text
 from ...store.schedule_spec import in_zone, instants, start_of
 from ..models.executions import Started
@@ -38,8 +42,14 @@ async def create(call: Call) -> ScheduleEntry:
     entry = await call.services.catalog.get(body.playbook_path, body.playbook_version)
     if entry.kind not in EXECUTABLE:
         raise NotFound(f"{entry.path} is of kind {entry.kind}, not a playbook")
+    await _check_input(call, entry, body.input_payload)
     schedule = await call.services.schedules.create(call.services.now(), **body.model_dump())
     return ScheduleEntry.of(schedule)
+
+
+async def _check_input(call: Call, entry: CatalogVersion, payload: Mapping[str, Any] | None) -> None:
+    """Raises InvalidInput, or InvalidRequest, now for an input with which every run would fail."""
+    initial_values(await call.services.orchestrator.plan(entry.hash), payload or {})
 
 
 async def entries(call: Call) -> ScheduleEntries:
@@ -64,12 +74,13 @@ async def get(call: Call) -> ScheduleDetail:
 async def update(call: Call) -> ScheduleEntry:
     body: UpdateSchedule = call.body
     changes = body.changes()
-    if changes.keys() & {"playbook_path", "playbook_version"}:
+    if changes.keys() & {"playbook_path", "playbook_version", "input_payload"}:
         schedule = await call.services.schedules.get(call.path("schedule"))
-        await call.services.catalog.get(
+        entry = await call.services.catalog.get(
             changes.get("playbook_path", schedule.playbook_path),
             changes.get("playbook_version", schedule.playbook_version),
         )
+        await _check_input(call, entry, changes.get("input_payload", schedule.input_payload))
     return ScheduleEntry.of(await call.services.schedules.update(call.path("schedule"), changes, call.services.now()))
 
 

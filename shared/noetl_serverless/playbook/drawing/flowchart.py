@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from ..plan import Arc, Plan, Step
-from ..template import Template
+from ..plan import Arc, Plan, Step, Task
+from ..template import Template, truthy
+from ..template_error import TemplateError
 
 # of a condition beside its arc; all of it is in the drawing's tooltip
 LABEL_CHARACTERS: Final = 40
@@ -68,7 +69,7 @@ def shortened(text: str, length: int) -> str:
 
 def _node(plan: Plan, step: Step, is_reached: bool) -> Node:
     sources = plan.sources.get(step.name, frozenset())
-    kinds = list(dict.fromkeys(task.kind for task in step.tasks))
+    kinds = list(dict.fromkeys(_kind(task) for task in step.tasks))
     lines = [", ".join(kinds[:NAMED_KINDS]) + (", …" if len(kinds) > NAMED_KINDS else "")]
     if step.is_pipeline and len(step.tasks) > 1:
         lines[0] = f"{len(step.tasks)} tasks: {lines[0]}"
@@ -78,6 +79,13 @@ def _node(plan: Plan, step: Step, is_reached: bool) -> Node:
         lines.append(f"join of {len(sources)}")
     if step.admit:
         lines.append("only if admitted")
+    if step.concurrency is not None:
+        lines.append(f"{step.concurrency.limit} at once in all executions")
+    if step.rate is not None:
+        lines.append(f"{step.rate.limit} in {step.rate.per:g} s")
+    if step.compensation is not None:
+        undo = plan.steps[step.compensation]
+        lines.append(f"undone by {', '.join(dict.fromkeys(_kind(task) for task in undo.tasks))}")
     if step.name == plan.final_step:
         lines.append("runs last")
     return Node(
@@ -89,6 +97,11 @@ def _node(plan: Plan, step: Step, is_reached: bool) -> Node:
         is_join=len(sources) > 1,
         is_reached=is_reached,
     )
+
+
+def _kind(task: Task) -> str:
+    """Of a tool of the catalog, its path."""
+    return task.kind if task.interface is None else f"tool {task.interface.path}"
 
 
 def _pace(step: Step) -> str:
@@ -109,10 +122,25 @@ def _edges(step: Step) -> list[Edge]:
             target=target,
             condition=_condition(step, arcs),
             is_back=is_back,
-            handles_failure=all(arc.handles_failure for arc in arcs),
+            handles_failure=all(arc.handles_failure and not _is_of_success(arc) for arc in arcs),
         )
         for (target, is_back), arcs in grouped.items()
     ]
+
+
+def _is_of_success(arc: Arc) -> bool:
+    """Whether its condition, which asks how the step has ended, holds if it has ended well."""
+    output: dict[str, Any] = {"status": "ok", "data": {}, "error": None}
+    for name in ("call.done", "loop.done"):
+        try:
+            if arc.when is not None and truthy(
+                arc.when.render({"output": output, "event": {"name": name}, "error": None})
+            ):
+                return True
+        except TemplateError:
+            # it reads more than that
+            continue
+    return False
 
 
 def _condition(step: Step, arcs: list[Arc]) -> str:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from .references import IN_PLACE, OF_LIST, OF_MAPPING, Path, children, target, walk
 
 MARKS: Final = ("writeOnly", "x-secret")
+# a value is looked into so deeply; what is below is not shown
+MAX_DEPTH: Final = 32
+_ITEMS: Final = frozenset({"items", "prefixItems", "contains", "unevaluatedItems"})
+_OTHER_PROPERTIES: Final = frozenset({"patternProperties", "additionalProperties", "unevaluatedProperties"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +41,51 @@ def secret_names(schema: Any) -> SecretNames:
 
 def is_secret(root: Any, schema: Any) -> bool:
     """Whether `schema`, or one that applies to the same value, has a mark. `schema` is a part of `root`."""
-    waiting, seen = [schema], set[int]()
+    return any(_has_mark(found) for found in _in_place(root, [schema]))
+
+
+def without_secrets(root: Any, schemas: Sequence[Any], value: Any, depth: int = 0) -> Any:
+    """`value`, to which `schemas` apply, without the properties that are secret; None if it is itself, or an array of
+    which an item is. Patterns are not evaluated: a property may be one that they are for."""
+    if depth > MAX_DEPTH or any(is_secret(root, schema) for schema in schemas):
+        return None
+    if isinstance(value, Mapping):
+        inside = {name: _of_property(root, schemas, name) for name in value}
+        secret = {name for name, found in inside.items() if any(is_secret(root, schema) for schema in found)}
+        return {
+            name: without_secrets(root, inside[name], item, depth + 1)
+            for name, item in value.items()
+            if name not in secret
+        }
+    if isinstance(value, list):
+        inside_of_schemas = (each for found in _in_place(root, schemas) for each in children(found))
+        inner = [child for path, child in inside_of_schemas if path[0] in _ITEMS]
+        shown = [without_secrets(root, inner, item, depth + 1) for item in value]
+        return None if any(item is None and value[at] is not None for at, item in enumerate(shown)) else shown
+    return value
+
+
+def _of_property(root: Any, schemas: Sequence[Any], name: str) -> list[Any]:
+    found = []
+    for schema in _in_place(root, schemas):
+        for path, child in children(schema):
+            if path[0] in _OTHER_PROPERTIES or (path[0] == "properties" and path[-1] == name):
+                found.append(child)
+    return found
+
+
+def _in_place(root: Any, schemas: Sequence[Any]) -> Iterator[Mapping[str, Any]]:
+    """The schemas that apply, or may apply, to the same value."""
+    waiting, seen = list(schemas), set[int]()
     while waiting:
         found = waiting.pop()
         if not isinstance(found, Mapping) or id(found) in seen:
             continue
         seen.add(id(found))
-        if _has_mark(found):
-            return True
+        yield found
         waiting += [child for path, child in children(found) if path[0] in IN_PLACE]
         if isinstance(reference := found.get("$ref"), str):
             waiting.append(target(root, reference))
-    return False
 
 
 def _has_mark(schema: Any) -> bool:

@@ -22,7 +22,7 @@ from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...worker.execution.backoff import backoff
 from ...worker.execution.job import Job, TaskResult
 from ...worker.execution.pipeline import Pipeline
-from ..answers import Answers, NoAnswer
+from ..answers import Answers, NoAnswer, outcome_of
 from ..tools import place_of
 from .decider import source_of
 from .unknown import Unknown, has_unknown, render_known
@@ -89,7 +89,7 @@ class DryTool:
         if self.has_answer(place.step, call.name):
             noted.answered = True
             try:
-                return self.answers.take(place, _title(place.step, call.name)).outcome()
+                return outcome_of(call, self.answers.take(place, _title(place.step, call.name)))
             except NoAnswer as error:
                 raise ToolFailure("dry_run", "dry_run.no_answer", str(error.args[0])) from None
         if call.kind == _HARMLESS:

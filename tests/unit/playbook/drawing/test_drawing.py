@@ -56,6 +56,37 @@ def test_nodes_say_what_their_steps_are() -> None:
     assert nodes["last"].lines == ("noop", "runs last")
 
 
+def test_only_arcs_that_a_success_does_not_take_are_drawn_as_those_of_failures() -> None:
+    conditions = {
+        "{{ output.status == 'ok' }}": False,
+        "{{ event.name in ['call.done', 'call.error'] }}": False,
+        "{{ event.name == 'loop.done' }}": False,
+        "{{ output.status == 'error' }}": True,
+        "{{ output.error.code == 'http.status' }}": True,
+        "{{ event.name == 'call.error' and ctx.n > 1 }}": True,
+    }
+    arcs = "".join(f'        - {{step: s{n}, when: "{when}"}}\n' for n, when in enumerate(conditions))
+    steps = "".join(f"  - {{step: s{n}, tool: {{kind: noop}}}}\n" for n in range(len(conditions)))
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: t}\nworkflow:\n"
+    text = f"{head}  - step: a\n    tool: {{kind: noop}}\n    next:\n      arcs:\n{arcs}{steps}"
+    assert [edge.handles_failure for edge in flowchart(load_plan(text)).edges] == list(conditions.values())
+
+
+def test_limits_and_what_undoes_a_step_stand_in_its_node() -> None:
+    text = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t}
+workflow:
+  - step: a
+    spec: {concurrency: {limit: 3}, rate: {per: 1m, limit: 30}}
+    tool: {kind: noop}
+    compensate: {tool: [{kind: http, url: "http://x"}, {kind: noop}]}
+"""
+    (node,) = flowchart(load_plan(text)).nodes
+    assert node.lines == ("noop", "3 at once in all executions", "30 in 60 s", "undone by http, noop")
+
+
 def test_edges_have_their_conditions_shortened_and_those_between_the_same_steps_are_one() -> None:
     edges = {(edge.source, edge.target): edge for edge in CHART.edges}
     assert len(edges) == len(CHART.edges) == 5
