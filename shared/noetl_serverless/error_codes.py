@@ -189,6 +189,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.tool_input": "The input of a call of a tool of the catalog is not what the tool takes.",
     "playbook.tool_missing": "A tool of the catalog is not there, or is not known yet.",
     "playbook.too_large": "The document exceeds the limits of size or nesting.",
+    "playbook.trigger_not_ready": "What a trigger needs is not there yet, so that it starts nothing.",
     "playbook.unfit_value": "A value does not fit the schema that is declared for it.",
     "playbook.undefined_name": "A template reads a name that nothing in the document defines at that place.",
     "playbook.unknown_event": "The event does not exist.",

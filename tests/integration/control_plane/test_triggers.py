@@ -30,6 +30,10 @@ workflow:
   - {{step: one, tool: {{kind: python, code: "result = 1"}}}}
 """
 ORDER = {"id": 7, "total": 20}
+OTHER = (
+    "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: o, path: shop/other}\n"
+    "workflow: [{step: a, tool: {kind: noop}}]\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +44,6 @@ async def shop(user: Client) -> None:
     ):
         answer = await user.post(path, body)
         assert answer.status == 200, answer.body
-        assert answer.json["warnings"] == []
 
 
 async def deliver(
@@ -237,3 +240,21 @@ async def test_a_trigger_that_would_wait_for_ever_is_refused(user: Client) -> No
     [fault] = refused.json["errors"]
     assert (fault["code"], fault["line"], fault["pointer"]) == ("playbook.not_supported", 10, "/triggers/1/url")
     assert "cannot listen to s3; it can to nats" in fault["message"]
+
+
+async def test_what_a_trigger_lacks_is_a_warning_until_it_is_there(user: Client) -> None:
+    text = TEXT.replace("auth: shop", "auth: nobody").replace(PATH, "shop/lacking")
+    answer = await user.post("/api/catalog/register", {"content": text})
+    found = [
+        (each["code"], each["pointer"], each["message"].rpartition("there is ")[2]) for each in answer.json["warnings"]
+    ]
+    assert (answer.status, found) == (
+        200,
+        [
+            ("playbook.trigger_not_ready", "/triggers/0/auth", "no credential 'nobody'"),
+            ("playbook.trigger_not_ready", "/triggers/1/path", "no playbook 'shop/other'"),
+        ],
+    )
+    await user.post("/api/catalog/register", {"content": OTHER})
+    answer = await user.post("/api/catalog/register", {"content": TEXT})
+    assert answer.json["warnings"] == []

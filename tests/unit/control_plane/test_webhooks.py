@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hmac
+import re
+import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,3 +186,24 @@ def test_any_body_becomes_data(body: bytes, data: dict[str, Any]) -> None:
 def test_too_many_headers_are_refused(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidRequest, match="the headers"):
         event_of("webhook:a/b", claim_of("standard", signed(), BODY, AT), headers, BODY, AT)
+
+
+def test_what_the_page_shows_signs_a_webhook() -> None:
+    page = (Path(__file__).parents[3] / "playbooks" / "README.md").read_text()
+    lines = re.findall(r"```sh\n(SECRET=.*?)```", page, re.S)[0]
+    signing, _, sending = lines.partition("curl ")
+    shown = ["SECRET", "ID", "AT", "BODY", "SIGNATURE"]
+    done = subprocess.run(
+        ["sh", "-c", signing + "".join(f'printf "%s\\n" "${name}";' for name in shown)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    secret, id, at, body, signature = done.stdout.splitlines()
+    names = re.findall(r"(webhook-\w+): ([^\"]+)", sending)
+    values = {"$ID": id, "$AT": at, "v1,$SIGNATURE": f"v1,{signature}"}
+    headers = {name: values[value] for name, value in names}
+    now = datetime.fromtimestamp(int(at), UTC)
+    verify("standard", claim_of("standard", headers, body.encode(), now), [secret])
+    with pytest.raises(WebhookRefused):
+        verify("standard", claim_of("standard", headers, b"{}", now), [secret])

@@ -38,6 +38,7 @@ def test_it_requests_what_its_configuration_says(tmp_path: Path, config: dict[st
     ("config", "says"),
     [
         ({}, "needs one of until, for, signal, approval"),
+        ({"until": None}, "needs one of until, for, signal, approval: 'until' is null"),
         ({"for": 1, "signal": "x"}, "not for and signal"),
         ({"for": 1, "within": 1}, "'within' is for a signal or an approval"),
         ({"for": -1}, "greater than or equal to 0"),

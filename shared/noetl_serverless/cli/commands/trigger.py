@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from ..failure import EXIT_FAILED, WrongUse
-from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
+from ..options import DataOption, JsonOption, workload
 from ..output import cell, command, echo, print_json, show, table
 from ..target import running_stack
 
@@ -85,15 +85,23 @@ def disable(trigger: TriggerArgument, data: DataOption = None, as_json: JsonOpti
 @command
 def fire(
     trigger: TriggerArgument,
-    payload: PayloadOption = None,
-    assignments: SetOption = None,
+    payload: Annotated[
+        str | None, typer.Option("--payload", help="Data of the event as JSON; @FILE reads a file, @- standard input.")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Set a value of the data: key=value or a.b=value; the value is JSON or plain text."),
+    ] = None,
     id: Annotated[str | None, typer.Option("--id", help="Id of the event; by default a new one.")] = None,
     type_: Annotated[str, typer.Option("--type", help="Type of the event.")] = "fire",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what the trigger makes of it.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Give a trigger an event with this data (--payload, --set). Exit status 1 if it fails."""
+    """Give a trigger an event whose data is what --payload and --set give. Exit status 1 if it fails.
+
+    It is not the workload: the trigger's `when` and `input` read it as `event.data`.
+    """
     event = {"id": id, "type": type_, "data": workload(payload, assignments)}
     with running_stack(data) as client:
         answer = client.post(f"{_place(trigger)}/fire", {"event": event, "dry_run": dry_run})

@@ -92,7 +92,7 @@ async def _register(call: Call, body: Register) -> Registered:
     if body.resource_type not in (None, ANY, document.kind):
         message = f"the document is of kind {document.kind}, not {body.resource_type}"
         raise InvalidPlaybook(message, faults=[Fault(message, pointer="/kind", code="playbook.invalid_value")])
-    warnings = [*document.warnings, *await _unfit_calls(call, document)]
+    warnings = [*document.warnings, *await _unfit_calls(call, document), *await _unready_triggers(call, document)]
     entry, new = await call.services.catalog.register(document)
     message = "registered" if new else "unchanged: already registered"
     return Registered(
@@ -103,6 +103,27 @@ async def _register(call: Call, body: Register) -> Registered:
         kind=entry.kind,
         warnings=[Warning(**fault.to_dict()) for fault in warnings],
     )
+
+
+async def _unready_triggers(call: Call, document: NewResource) -> list[Fault]:
+    """The triggers whose credential, or whose playbook, is not there yet: until it is, they start nothing."""
+    found: list[Fault] = []
+    for index, trigger in enumerate(document.triggers):
+        key = {"webhook": "auth", "playbook": "path"}.get(trigger.kind)
+        name = None if key is None else trigger.config.get(key)
+        if not isinstance(name, str):
+            continue
+        try:
+            if trigger.kind == "webhook":
+                await call.services.credentials.get(name)
+            else:
+                await call.services.catalog.get(name, None)
+        except NotFound:
+            what = "credential" if trigger.kind == "webhook" else "playbook"
+            message = f"the trigger '{trigger.name}' starts nothing yet: there is no {what} '{name}'"
+            pointer = f"/triggers/{index}/{key}"
+            found.append(Fault(message, pointer=pointer, line=trigger.place.line, code="playbook.trigger_not_ready"))
+    return found
 
 
 async def _unfit_calls(call: Call, document: NewResource) -> list[Fault]:
