@@ -8,7 +8,10 @@ from noetl_serverless.cli.client import Client
 from noetl_serverless.cli.commands.restart import _lines, _unused
 
 CONTENT = "workload: {limit: 3}\nworkflow:\n  - {step: a, tool: {kind: noop, result: '{{ workload.limit }}'}}\n"
-FOUND: dict[str, Any] = {"restarted_from": "7", "version": 2, "from": ["a"], "reused": [], "again": ["a"]}
+FOUND: dict[str, Any] = {
+    **{"restarted_from": "7", "version": 2, "from": ["a"], "again": ["a"]},
+    **{"reused": [], "items_reused": {}},
+}
 
 
 class Catalog:
