@@ -9,8 +9,12 @@ from noetl_serverless.cli.commands.restart import _lines, _unused
 
 CONTENT = "workload: {limit: 3}\nworkflow:\n  - {step: a, tool: {kind: noop, result: '{{ workload.limit }}'}}\n"
 FOUND: dict[str, Any] = {
-    **{"restarted_from": "7", "version": 2, "from": ["a"], "again": ["a"]},
-    **{"reused": [], "items_reused": {}},
+    "restarted_from": "7",
+    "version": 2,
+    "from": ["a"],
+    "again": ["a"],
+    "reused": [],
+    "items_reused": {},
 }
 
 
