@@ -148,6 +148,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     "request.method_not_allowed": "The path does not support this method.",
     "request.refused": "The server rejected the request before it was processed.",
     "request.too_large": "The body exceeds the size limit.",
+    "request.too_slow": "The body has not come in time.",
     "resource.conflict": "The state has changed, or the name is taken.",
     "resource.not_found": "There is no such thing.",
     "result_store.unavailable": STEP["result_store.unavailable"],

@@ -122,6 +122,10 @@ class TooLarge(Problem):
     status, code, title = 413, "request.too_large", "The body is too large"
 
 
+class TooSlow(Problem):
+    status, code, title = 408, "request.too_slow", "The body has not come in time"
+
+
 class AnswerTooLarge(Problem):
     """The requested answer would be larger than allowed."""
 

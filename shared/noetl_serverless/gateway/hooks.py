@@ -43,11 +43,13 @@ class Hooks:
             raise Unauthenticated("The webhook has no signature")
         if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEADER_BYTES:
             raise InvalidRequest(f"The headers are larger than {MAX_HEADER_BYTES} bytes")
+        # whoever is slow to send it takes no place from the others
+        body = await read_bytes(request, EVENT_BYTES)
         if self._under_way >= MAX_AT_ONCE:
             raise Unavailable("Too many webhooks come at once; send it again later")
         self._under_way += 1
         try:
-            return await self._forward(request, trigger, await read_bytes(request, EVENT_BYTES))
+            return await self._forward(request, trigger, body)
         finally:
             self._under_way -= 1
 

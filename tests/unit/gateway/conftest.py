@@ -56,7 +56,9 @@ class Client:
         chunks: list[bytes] | None = None,
         token: str | None = None,
         cookie: str | None = None,
+        is_whole: bool = True,
     ) -> Answer:
+        """`is_whole`: whether the rest of the body ever comes."""
         sent = {"host": "gateway.test", **(headers or {})}
         if token is not None:
             sent["authorization"] = f"Bearer {token}"
@@ -90,7 +92,7 @@ class Client:
                 # like a client that stays to hear the answer
                 await asyncio.Event().wait()
             chunk = waiting.pop(0)
-            return {"type": "http.request", "body": chunk, "more_body": bool(waiting)}
+            return {"type": "http.request", "body": chunk, "more_body": bool(waiting) or not is_whole}
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":

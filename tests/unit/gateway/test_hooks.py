@@ -91,5 +91,19 @@ async def test_a_flood_is_turned_away(call: Client, upstream: Upstream) -> None:
     assert (await call("POST", "/hooks/a/b", {}, headers=SIGNED)).status == 202
 
 
+async def test_who_never_sends_the_body_takes_no_place_and_is_refused_in_time(
+    call: Client, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstream.answers["POST /api/hooks/a/b"] = RECEIVED
+    slow = [asyncio.create_task(call("POST", "/hooks/a/b", b"", headers=SIGNED, is_whole=False)) for _ in range(40)]
+    await asyncio.sleep(0)
+    assert (await call("POST", "/hooks/a/b", {}, headers=SIGNED)).status == 200
+    for task in slow:
+        task.cancel()
+    monkeypatch.setattr("noetl_serverless.gateway.body.BODY_SECONDS", 0.01)
+    refused = await call("POST", "/hooks/a/b", b"", headers=SIGNED, is_whole=False)
+    assert (refused.status, refused.json["code"]) == (408, "request.too_slow")
+
+
 async def test_users_cannot_send_webhooks_around_it(call: Client, admin: str) -> None:
     assert (await call("POST", "/noetl/hooks/a/b", {}, token=admin)).status == 403
