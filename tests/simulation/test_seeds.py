@@ -17,6 +17,8 @@ from .playbooks import CONTROLLED, SHARE, book
 from .seeds import oracle, run_seed, trace_lines
 from .shrink import shrink
 
+# two thousand worlds take their time beside another load
+pytestmark = pytest.mark.timeout(900)
 SEEDS = 2000
 # of those in which users do more than to start and to cancel, and events are sent
 FIRST, SOME = CONTROLLED * SHARE, 128
