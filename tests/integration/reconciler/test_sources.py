@@ -49,7 +49,7 @@ class Known:
 
 
 def stored(trigger: PolledTrigger, *, enabled: bool = True, declared: bool = True) -> Trigger:
-    own = {name: value for name, value in asdict(trigger).items() if name != "position"}
+    own = {name: value for name, value in asdict(trigger).items() if name not in ("position", "error")}
     return Trigger(**own, enabled=enabled, declared=declared, error=None, created_at=trigger.updated_at)
 
 
