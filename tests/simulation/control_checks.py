@@ -118,7 +118,8 @@ class _Reader:
                         del self._items[loop]
                         if items:
                             self._note(loop)
-        if event.type in (e.STEP_TIMED_OUT, e.STEP_STOPPED, e.COMPENSATION_STARTED):
+        is_item = event.type == e.STEP_STOPPED and event.command_id is not None
+        if event.type in (e.STEP_TIMED_OUT, e.STEP_STOPPED, e.COMPENSATION_STARTED) and not is_item:
             # what workers still have of it comes too late
             kept = payload.get("kept", [])
             self._open = {name for name in self._open if any(name.startswith(f"{key}") for key in kept)}

@@ -159,13 +159,15 @@ class EventRules:
             case e.STEP_STOPPED:
                 key = (event.step or "", event.generation or 0)
                 self._must(diary.is_undoing, "a step stopped, and nothing fails", f"{id} {key}")
-                self._step_over(diary, {key})
+                # of a loop, one of its items may, and the others go on
+                if event.command_id is None:
+                    self._step_over(diary, {key})
             case e.COMPENSATION_STARTED:
                 kept = {tuple(key.rsplit("#", 1)) for key in payload["kept"]}
                 under_way = {key for key in diary.owners.values() if (key[0], str(key[1])) not in kept}
                 self._step_over(diary, under_way)
-                # of what goes on, only what workers have
-                self._drop_suspended(diary, lambda key: True)
+                # of what goes on, only what workers and sub-playbooks have
+                self._drop_suspended(diary, lambda key: True, (diary.timers,))
                 diary.due = None
             case e.CHILD_STARTED:
                 child = payload["execution_id"]
@@ -212,10 +214,12 @@ class EventRules:
             diary.open.discard(command)
             self.moves.append((diary.id, command, "end", 0))
             self.holds.pop((diary.id, command), None)
-        self._drop_suspended(diary, lambda key: key in keys)
+        self._drop_suspended(diary, lambda key: key in keys, (diary.timers, diary.children))
 
-    def _drop_suspended(self, diary: Diary, is_over: Callable[[tuple[str, int]], bool]) -> None:
-        for source in (diary.timers, diary.children):
+    def _drop_suspended(
+        self, diary: Diary, is_over: Callable[[tuple[str, int]], bool], sources: tuple[dict[str, str], ...]
+    ) -> None:
+        for source in sources:
             for name in [name for name, how in source.items() if how in ("set", "started")]:
                 if is_over(diary.owners[name]):
                     source[name] = "dropped"
