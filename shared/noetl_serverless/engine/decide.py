@@ -200,13 +200,13 @@ class Decider(Decision):
         step, generation = self.plan.steps[self.fact.step], self.fact.generation
         if not compensation.is_stopping(self.state, step):
             return False
-        if step.loop is not None and self.state.commands[self.fact.command_id or ""].kind == "frame":
-            # its other items go on to their ends
-            compensation.stop(self, step, generation, self.fact.command_id)
+        command = self.fact.command_id or ""
+        is_item = self.state.commands[command].kind == "frame"
+        error = compensation.stop(self, step, generation, command if is_item else None)
+        if is_item:
+            # the others go on to their ends
             loops.issue_frames(self, step, generation)
-            return True
-        error = compensation.stop(self, step, generation, None)
-        if step.loop is not None:
+        elif step.loop is not None:
             loops.end(self, step, generation, error)
         else:
             self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)

@@ -374,10 +374,11 @@ class Commits:
             await self._event_store.clear_inbox(execution_id)
             return None
         inbox = await self._event_store.read_inbox(execution_id)
-        cancellation = next((inbox_fact for _, inbox_fact in inbox.facts if inbox_fact.type == e.CANCELLED), None)
-        failure = await self._failure_of_parent(execution, inbox)
-        if cancellation is not None and failure is None:
-            return _end_transition(execution, inbox, cancellation)
+        failure: Event | None = None
+        if cancellations := [inbox_fact for _, inbox_fact in inbox.facts if inbox_fact.type == e.CANCELLED]:
+            failure = await self._failure_of_parent(execution, cancellations)
+            if failure is None:
+                return _end_transition(execution, inbox, cancellations[0])
         transition = await self.transition(execution)
         transition.incomplete = inbox.more
         payload_size = 0
@@ -410,14 +411,9 @@ class Commits:
             transition.apply(await self._with_timers(transition, fact), closes)
         return transition if transition.events else None
 
-    async def _failure_of_parent(self, execution: LoadedExecution, inbox: Inbox) -> Event | None:
-        """What stands for the cancellations in its inbox, if nobody has asked for one and it has something to undo."""
-        cancellations = [fact for _, fact in inbox.facts if fact.type == e.CANCELLED]
-        if (
-            not cancellations
-            or execution.read_error is not None
-            or not all(e.UNDO in it.payload for it in cancellations)
-        ):
+    async def _failure_of_parent(self, execution: LoadedExecution, cancellations: Sequence[Event]) -> Event | None:
+        """What stands for its cancellations, if nobody has asked for one and it has something to undo."""
+        if execution.read_error is not None or not all(e.UNDO in it.payload for it in cancellations):
             return None
         if not is_owed(await self._playbooks.plan(execution.plan_hash), execution.state):
             return None

@@ -226,12 +226,12 @@ class Transition:
         # a state of very many steps is written more rarely, or writing it would cost more than all else
         interval = max(SNAPSHOT_EVERY_EVENTS, len(self.state.outcomes) // STEPS_PER_EVENT)
         is_snapshot_due = self.head - self.execution.snapshot >= interval
-        # an earlier release would fold these events otherwise; it leaves alone what has a snapshot of the newer version
-        is_newer = self.execution.state.version > FIRST_VERSION
-        is_misread = any(_sets_otherwise(event) or (not is_newer and _is_unknown(event)) for event in self.events)
-        is_misread |= not is_newer and self.state.variables is not self.execution.state.variables
         wants_snapshot = (
-            row is not None or self.state.ended or self.quarantine is not None or is_snapshot_due or is_misread
+            row is not None
+            or self.state.ended
+            or self.quarantine is not None
+            or is_snapshot_due
+            or self._would_be_misread()
         )
         # a stored state that could not be read is not overwritten
         writes_snapshot = wants_snapshot and self.execution.read_error is None
@@ -263,6 +263,15 @@ class Transition:
             reissued=self.reissued,
             frees=self._frees(),
         )
+
+    def _would_be_misread(self) -> bool:
+        """Whether an earlier release would fold these events otherwise; it leaves alone what has a snapshot of the
+        newer version."""
+        if any(map(_sets_otherwise, self.events)):
+            return True
+        if self.execution.state.version > FIRST_VERSION:
+            return False
+        return self.state.variables is not self.execution.state.variables or any(map(_is_unknown, self.events))
 
     def _frees(self) -> bool:
         """Whether it ends what others may wait for. An end that was decided without a plan is looked at elsewhere."""

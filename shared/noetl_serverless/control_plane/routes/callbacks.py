@@ -13,7 +13,7 @@ from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...limits import SIGNAL_IDS
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
 from ...playbook.callbacks import is_approval, name_of
-from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS, SIGNAL_NAME
+from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.plan import KeychainEntry, Plan
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
@@ -22,6 +22,7 @@ from ...protocol import CallbackRequest, CallbackUrl
 from ..callback_tokens import Callback
 from ..models.callbacks import AnswerCallback, CallbackAnswer, CallbackDetails, NameCallback
 from ..operation import USERS, WORKERS, Call, Operation, audit
+from .controls import signal_name
 
 # below the URL of the gateway
 PATH: Final = "/callbacks/"
@@ -94,9 +95,7 @@ def _signal(target: _Target) -> str:
         name = render_tree(name_of(target.entry), scope)
     except TemplateError as error:
         raise InvalidRequest(f"its name cannot be rendered: {error}") from None
-    if not isinstance(name, str) or not SIGNAL_NAME.fullmatch(name):
-        raise InvalidRequest("the name of a signal has 1 to 200 characters, no '/' and no control characters")
-    return name
+    return signal_name(name)
 
 
 async def read(call: Call) -> CallbackDetails:

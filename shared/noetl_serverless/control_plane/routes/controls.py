@@ -52,7 +52,7 @@ async def signal(call: Call) -> SignalSent:
     )
 
 
-def signal_name(text: str) -> str:
+def signal_name(text: object) -> str:
     """Raises InvalidRequest."""
     try:
         return _NAME.validate_python(text)
