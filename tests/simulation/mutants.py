@@ -111,9 +111,9 @@ def lose_the_rest_of_a_frame() -> Any:
 
 def let_the_last_report_of_a_loop_win() -> Any:
     def assign(state: Any, event: Any) -> None:
-        state.assign(event.payload.get("set", {}), event.payload.get("set_refs", {}))
+        state.assign(event.payload.get("set", {}), event.payload.get("set_refs", {}), event.at, event.step)
 
-    return patch.object(evolve, "_assign", assign)
+    return patch.object(evolve, "assign", assign)
 
 
 def forget_what_a_suspended_item_has_set() -> Any:

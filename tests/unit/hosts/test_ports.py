@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,17 @@ def test_no_outgoing_connection_can_take_a_port_before_its_server_starts() -> No
     first, last = map(int, outgoing.read_text().split())
     given = {free_port() for _ in range(100)}
     assert not [port for port in given if first <= port <= last]
+
+
+def test_a_port_that_was_given_is_not_given_to_another_process_before_its_server_starts() -> None:
+    port = free_port()
+    only = f"from noetl_serverless.hosts.local import ports; ports._SERVERS_PORTS = range({port}, {port + 1})"
+    asked = subprocess.run(
+        [sys.executable, "-c", f"{only}; print(ports.free_port())"], capture_output=True, text=True, timeout=60
+    )
+    assert f"OSError: no free port found between {port} and {port}" in asked.stderr, asked.stdout
+    with socket.create_server(("127.0.0.1", port)):
+        pass  # the server that it was given to
 
 
 def test_a_machine_without_a_free_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
