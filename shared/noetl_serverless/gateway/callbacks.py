@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest, NotFound, Problem, Unavailable
+from ..errors import InvalidRequest, NotFound, Problem
 from ..limits import INLINE_BYTES, KIB
 from ..telemetry.http import as_problem, problem_response
+from .at_once import AtOnce
 from .body import read_bytes
 from .callback_page import HEADERS, answered_page, problem_page, question_page
 from .control_plane import ControlPlane
@@ -25,8 +26,6 @@ PATH: Final = "/callbacks/"
 MAX_TOKEN_CHARACTERS: Final = 4000
 # quoted in a form, data may take three times as much
 MAX_BODY_BYTES: Final = 3 * INLINE_BYTES + KIB
-# requests that one process hands on at once
-MAX_AT_ONCE: Final = 32
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
@@ -35,7 +34,7 @@ TEXT: Final = "text/plain"
 class Callbacks:
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
-        self._under_way = 0
+        self._at_once = AtOnce("answers")
 
     def routes(self) -> list[Route]:
         return [Route(f"{PATH}{{token}}", self.receive, methods=["GET", "POST"])]
@@ -64,13 +63,8 @@ class Callbacks:
         return await self._call("/api/callbacks/answer", {"token": token, "data": data})
 
     async def _call(self, path: str, body: Any) -> Any:
-        if self._under_way >= MAX_AT_ONCE:
-            raise Unavailable("Too many answers come at once; send it again later")
-        self._under_way += 1
-        try:
+        with self._at_once.one():
             return await self._control_plane.post(path, body)
-        finally:
-            self._under_way -= 1
 
 
 def _token(request: Request) -> str:

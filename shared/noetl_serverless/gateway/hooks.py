@@ -10,16 +10,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest, NotFound, Unauthenticated, Unavailable
+from ..errors import InvalidRequest, NotFound, Unauthenticated
 from ..limits import EVENT_BYTES, KIB
+from .at_once import AtOnce
 from .body import read_bytes
 from .control_plane import BadGateway, ControlPlane
 from .proxy import request_headers
 
 MAX_PATH_CHARACTERS: Final = 700
 MAX_HEADER_BYTES: Final = 32 * KIB
-# webhooks that one process hands on at once: each may hold a body
-MAX_AT_ONCE: Final = 32
 # one of them is signed in one of these ways
 SIGNATURES: Final = ("webhook-signature", "x-hub-signature-256", "stripe-signature")
 # what the control plane says of a webhook that is not right; any other 401 is about this gateway
@@ -29,7 +28,7 @@ REFUSED: Final = "webhook.refused"
 class Hooks:
     def __init__(self, control_plane: ControlPlane) -> None:
         self._control_plane = control_plane
-        self._under_way = 0
+        self._at_once = AtOnce("webhooks")
 
     def routes(self) -> list[Route]:
         return [Route("/hooks/{trigger:path}", self.receive, methods=["POST"])]
@@ -45,13 +44,8 @@ class Hooks:
             raise InvalidRequest(f"The headers are larger than {MAX_HEADER_BYTES} bytes")
         # whoever is slow to send it takes no place from the others
         body = await read_bytes(request, EVENT_BYTES)
-        if self._under_way >= MAX_AT_ONCE:
-            raise Unavailable("Too many webhooks come at once; send it again later")
-        self._under_way += 1
-        try:
+        with self._at_once.one():
             return await self._forward(request, trigger, body)
-        finally:
-            self._under_way -= 1
 
     async def _forward(self, request: Request, trigger: str, body: bytes) -> Response:
         answer = await self._control_plane.forward(

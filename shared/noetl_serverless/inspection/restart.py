@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine import events as e
-from ..engine.decide import FAILURES
 from ..engine.events import Event
 from ..engine.evolve import apply, assign
 from ..engine.limits import size_of
@@ -27,21 +26,14 @@ from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.plan import Plan
 from .changes import arc_changes, parameter_changes
-from .reused_loops import ReusedLoop, reused_loop
+from .restartable import ENDS, ended_with, named
+from .reused_loops import ReusedLoop, reused_loop, why_anew
+from .step_runs import Key, read_runs
 
-ENDS = frozenset({e.COMPLETED, e.FAILED, e.CANCELLED})
-BEGINNINGS = frozenset({e.ISSUED, e.LOOP_OPENED, e.LOOP_DONE, e.STEP_SKIPPED, e.REUSED})
 # events that may give a step its outcome
 OUTCOMES = frozenset(
     {e.CALL_DONE, e.CALL_ERROR, e.CHILD_ENDED, e.WAIT_ENDED, e.LOOP_DONE, e.STEP_SKIPPED, e.STEP_TIMED_OUT}
 )
-# how many steps a message or a warning names
-MAX_NAMED = 20
-# what is taken over of one loop: ranges of its items, and their bytes
-MAX_FRAMES = 10_000
-LOOP_BYTES = DECISION_BYTES // 4
-
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,25 +77,6 @@ class Restart:
     warnings: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Run:
-    step: str
-    generation: int
-    # the index in the log of the event that began it
-    began: int
-    # the runs whose arcs led to it
-    parents: list[Key]
-    route: dict[str, Any] | None = None
-    is_reused: bool = False
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it has ended, and not with a failure that no arc handled."""
-        if self.route is None:
-            return self.is_reused
-        return self.route["event"] not in FAILURES or bool(self.route.get("arcs"))
-
-
 def restart(
     execution_id: str,
     events: Iterable[Event],
@@ -135,13 +108,10 @@ class _Restarting:
         self.recorded, self.plan, self.step = recorded, plan, step
         self.origin = log[0].payload
         self.seq = max(event.seq for event in log)
-        self.end = _end_of(execution_id, log)
+        self.end = ended_with(execution_id, log)
         self.log = [*log[: log.index(self.end)], replace(self.end, type=e.STEP_EXIT, step=None, generation=None)]
-        self.runs: dict[Key, _Run] = {}
-        # step -> its last run
-        self.latest: dict[str, _Run] = {}
-        # step -> the runs that have led to it since it began last, by their steps
-        self.arrivals: dict[str, dict[str, Key]] = {}
+        steps = read_runs(self.log)
+        self.runs, self.latest, self.arrivals = steps.runs, steps.latest, steps.arrivals
         self.dropped: set[Key] = set()
         # of these, those that do not only come after others
         self.began_it: set[Key] = set()
@@ -155,7 +125,6 @@ class _Restarting:
         self.warnings: list[str] = []
 
     def restart(self) -> Restart:
-        self._read()
         chosen = self._chosen()
         self._drop(set(chosen))
         self._find_loops()
@@ -189,38 +158,6 @@ class _Restarting:
         )
         self._warn(found)
         return found
-
-    # -- reading
-
-    def _read(self) -> None:
-        for index, event in enumerate(self.log):
-            for route in event.payload.get("routes", ()):
-                self._route(route)
-            if event.type == e.RESTARTED:
-                for target, sources in event.payload["waiting"].items():
-                    self.arrivals[target] = {name: _key(self.latest[name]) for name in sources if name in self.latest}
-            elif event.type in BEGINNINGS and event.step is not None:
-                self._begin(index, event, event.step)
-
-    def _begin(self, index: int, event: Event, step: str) -> None:
-        if event.generation is None:
-            # it is skipped because nothing can reach it any more
-            self.arrivals.pop(step, None)
-            return
-        key = (step, event.generation)
-        if key not in self.runs:
-            run = _Run(step, event.generation, index, list(self.arrivals.pop(step, {}).values()))
-            run.is_reused = event.type == e.REUSED
-            self.runs[key] = run
-            if step not in self.latest or self.latest[step].generation < run.generation:
-                self.latest[step] = run
-
-    def _route(self, route: Mapping[str, Any]) -> None:
-        key = (route["step"], route["generation"])
-        if key in self.runs:
-            self.runs[key].route = dict(route)
-        for target in route.get("arcs", ()):
-            self.arrivals.setdefault(target, {}).setdefault(key[0], key)
 
     # -- what is dropped
 
@@ -258,11 +195,11 @@ class _Restarting:
             )
 
     def _candidates(self) -> str:
-        return _named([name for name in self.latest if name in self.plan.steps])
+        return named([name for name in self.latest if name in self.plan.steps])
 
     def _drop(self, chosen: set[str]) -> None:
         """In the order of the log, in which what causes a run comes before it."""
-        roots = {_key(self.latest[name]) for name in chosen if name in self.latest and not self._is_waiting(name)}
+        roots = {self.latest[name].key for name in chosen if name in self.latest and not self._is_waiting(name)}
         # steps that come after a dropped run without a back-edge, and steps that are dropped themselves
         after: set[str] = set()
         again: set[str] = set()
@@ -273,7 +210,7 @@ class _Restarting:
                 if event.type in (e.STEP_SKIPPED, e.REUSED) and event.step in after:
                     self.skips.add(index)
                 continue
-            key = _key(run)
+            key = run.key
             follows = run.step in again or run.step in after or any(parent in self.dropped for parent in run.parents)
             if key in roots or not run.is_done or follows:
                 self.dropped.add(key)
@@ -293,24 +230,10 @@ class _Restarting:
             loop = reused_loop(step, generation, self.log)
             if loop is None:
                 continue
-            anew = f"all {loop.count} items of {step} run again: "
-            if (before.loop.items, before.loop.mode) != (now.loop.items, now.loop.mode):
-                self.warnings.append(anew + "its loop has another `in` or `mode` now")
-            elif self._is_touched(now.loop.items.reads):
-                self.warnings.append(anew + "its `in` reads what is changed")
-            elif len(loop.frames) > MAX_FRAMES or loop.bytes > LOOP_BYTES:
-                self.warnings.append(anew + "the results of those that are done are too many to be taken over")
+            if reason := why_anew(loop, before.loop, now.loop, self.changed):
+                self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
-
-    def _is_touched(self, reads: Mapping[str, Set[str] | None]) -> bool:
-        """Whether what is changed may be among what is read."""
-        changed = self.changed["workload"] | self.changed["ctx"]
-        for root, names in reads.items():
-            touched = self.changed.get(root, changed & {root})
-            if touched if names is None or root not in self.changed else touched & names:
-                return True
-        return False
 
     def _roots(self, chosen: Sequence[str]) -> list[str]:
         """The steps that are not only run again because of others."""
@@ -388,7 +311,7 @@ class _Restarting:
             if name in steps
         }
         if lost := [name for name in state.waiting if name not in steps]:
-            self.warnings.append(f"no longer in the playbook, and not run: {_named(lost)}")
+            self.warnings.append(f"no longer in the playbook, and not run: {named(lost)}")
         if self.step is not None and self.step != self.plan.final_step:
             waiting.setdefault(chosen[0], [])
         final = self.plan.final_step
@@ -445,7 +368,7 @@ class _Restarting:
         steps, recorded = self.plan.steps, self.recorded.steps
         gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
         if gone := list(dict.fromkeys(gone)):
-            found.warnings.append(f"done, and no longer in the playbook: {_named(gone)}")
+            found.warnings.append(f"done, and no longer in the playbook: {named(gone)}")
         if self.plan.hash == self.recorded.hash:
             return
         changed = [
@@ -455,7 +378,7 @@ class _Restarting:
         ]
         if changed:
             found.warnings.append(
-                f"changed since they ran: {_named(changed)}. They stay done, with the results they had and the arcs "
+                f"changed since they ran: {named(changed)}. They stay done, with the results they had and the arcs "
                 "they took; to run one again, restart from it"
             )
         reached = set(found.waiting)
@@ -463,58 +386,10 @@ class _Restarting:
             reached |= set(self.plan.reach[name])
         if passed := [name for name in steps if name not in recorded and name not in reached]:
             found.warnings.append(
-                f"new, and not run, because they do not come after what runs again: {_named(passed)}. To run one, "
+                f"new, and not run, because they do not come after what runs again: {named(passed)}. To run one, "
                 "restart from a step before it"
             )
 
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
         return bool(parameter_changes(before, now) or arc_changes(before, now))
-
-
-def _end_of(execution_id: str, log: Sequence[Event]) -> Event:
-    """The event that ended it. Raises Conflict if it has not ended, or is in quarantine."""
-    end: Event | None = None
-    dropped = False
-    for event in log:
-        if end is not None and e.QUARANTINED in end.payload and event.type in (e.RETRIED, e.CANCELLED):
-            end = None
-        dropped = dropped or event.type == e.DROPPED
-        if end is None and event.type in ENDS:
-            end = event
-    if end is None:
-        raise Conflict(
-            f"execution {execution_id} has not ended: cancel it first, with POST /api/executions/{execution_id}/cancel"
-        )
-    if any(event.type == e.COMPENSATION_STARTED for event in log):
-        raise Conflict(
-            f"execution {execution_id} cannot go on: {_undone(end)}. Start it anew, with `noetls run --again "
-            f"{execution_id}` or POST /api/executions/{execution_id}/rerun, once what was not undone is settled by hand"
-        )
-    if e.QUARANTINED in end.payload and not dropped:
-        raise Conflict(
-            f"execution {execution_id} is in quarantine: retry it there, or drop it from quarantine and restart it then"
-        )
-    return end
-
-
-def _undone(end: Event) -> str:
-    """What has become of what it had done."""
-    compensation = (end.payload.get("error") or {}).get("compensation")
-    if not isinstance(compensation, Mapping):
-        return "it was cancelled while it undid what it had done, and how far it came is in its log"
-    done, failed = compensation.get("done") or [], compensation.get("failed") or []
-    undone = f"it has undone {_named(list(dict.fromkeys(done)))}" if done else "it has undone nothing"
-    if not failed:
-        return f"{undone}, and so all that it had done"
-    of_each = dict.fromkeys(f"{item.get('step')} ({item.get('code')})" for item in failed)
-    return f"{undone}; not undone, because the compensation failed: {_named(list(of_each))}"
-
-
-def _key(run: _Run) -> Key:
-    return run.step, run.generation
-
-
-def _named(steps: Sequence[str]) -> str:
-    more = len(steps) - MAX_NAMED
-    return ", ".join(steps[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.limits import size_of
-from ..limits import INLINE_BYTES
+from ..limits import DECISION_BYTES, INLINE_BYTES
+from ..playbook.plan import Loop
 
 # what is kept of the report of a frame
 KEPT = ("data", "ref", "digest", "bytes", "item_ms")
+# what is taken over of one loop: ranges of its items, and their bytes
+MAX_FRAMES = 10_000
+LOOP_BYTES = DECISION_BYTES // 4
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -76,6 +80,28 @@ def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop 
         commands=frozenset(commands),
         seq=opened.seq,
     )
+
+
+def why_anew(loop: ReusedLoop, before: Loop, now: Loop, changed: Mapping[str, Set[str]]) -> str | None:
+    """Why it does not go on with what is left of it, but begins anew; None if it goes on. `before` is what ran;
+    `changed`: the names that the restart changes in `workload` and `ctx`."""
+    if (before.items, before.mode) != (now.items, now.mode):
+        return "its loop has another `in` or `mode` now"
+    if _is_touched(now.items.reads, changed):
+        return "its `in` reads what is changed"
+    if len(loop.frames) > MAX_FRAMES or loop.bytes > LOOP_BYTES:
+        return "the results of those that are done are too many to be taken over"
+    return None
+
+
+def _is_touched(reads: Mapping[str, Set[str] | None], changed: Mapping[str, Set[str]]) -> bool:
+    """Whether what is changed may be among what is read."""
+    either = changed["workload"] | changed["ctx"]
+    for root, names in reads.items():
+        touched = changed.get(root, either & {root})
+        if touched if names is None or root not in changed else touched & names:
+            return True
+    return False
 
 
 def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

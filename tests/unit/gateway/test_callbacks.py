@@ -10,7 +10,8 @@ from urllib.parse import urlencode
 import pytest
 from aiohttp import web
 
-from noetl_serverless.gateway.callbacks import MAX_AT_ONCE, MAX_BODY_BYTES
+from noetl_serverless.gateway.at_once import MAX_AT_ONCE
+from noetl_serverless.gateway.callbacks import MAX_BODY_BYTES
 
 from .conftest import SERVICE_TOKEN, Answer, Client, Upstream
 

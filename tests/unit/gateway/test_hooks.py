@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from noetl_serverless.gateway.hooks import MAX_AT_ONCE
+from noetl_serverless.gateway.at_once import MAX_AT_ONCE
 from noetl_serverless.limits import EVENT_BYTES
 
 from .conftest import SERVICE_TOKEN, Client, Upstream
