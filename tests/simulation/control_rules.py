@@ -39,6 +39,8 @@ def read_control(diary: Diary, event: Event, must: Must) -> None:
             must(id is None or id not in diary.signal_ids, "a signal was taken twice", f"{diary.id} {payload}")
             diary.signal_ids.add(id)
             diary.signals.append((payload["signal"], payload.get("data")))
+        case e.RESTARTED:
+            diary.signals += [(signal["name"], signal["data"]) for signal in payload.get("signals", ())]
         case e.WAIT_STARTED:
             must(payload["wait"] not in diary.waits, "a wait began twice", f"{diary.id} {payload}")
             diary.waits[payload["wait"]] = (payload.get("signal"), bool(payload.get("fixed")))

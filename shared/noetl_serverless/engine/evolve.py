@@ -133,6 +133,7 @@ def _restarted(state: State, event: Event) -> None:
     )
     if variables := payload.get("variables"):
         state.keep_variables({name: Variable(**value) for name, value in variables.items()})
+    state.signals = tuple(Signal(**signal) for signal in payload.get("signals", ()))
 
 
 def _begin(state: State, step: str, generation: int, phase: Any) -> None:
@@ -344,12 +345,17 @@ def _signal_received(state: State, event: Event) -> None:
 
 def _wait_ended(state: State, event: Event) -> None:
     payload = event.payload
-    if (name := payload.get("signal")) is not None:
-        taken = next(index for index, signal in enumerate(state.signals) if signal.name == name)
-        state.signals = state.signals[:taken] + state.signals[taken + 1 :]
+    take_signal(state, event)
     wait = state.waits.pop(payload["wait"])
     if not wait.resumes and not _is_stale(state, event):
         state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
+
+
+def take_signal(state: State, event: Event) -> None:
+    """The signal that has ended a wait, if one has, ends no other."""
+    if (name := event.payload.get("signal")) is not None:
+        taken = next(index for index, signal in enumerate(state.signals) if signal.name == name)
+        state.signals = state.signals[:taken] + state.signals[taken + 1 :]
 
 
 def _child_ended(state: State, event: Event) -> None:

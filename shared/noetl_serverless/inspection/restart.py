@@ -16,10 +16,10 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.evolve import apply, assign
+from ..engine.evolve import apply, assign, take_signal
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
-from ..engine.state import Loop, State, token_key
+from ..engine.state import Loop, Signal, State, token_key
 from ..engine.upcast import UPCASTERS
 from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
@@ -51,8 +51,8 @@ class Reused:
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Restart:
     """`restart_from`: what has failed or was chosen; `again`: all steps that had begun and will run again, these among
-    them. `waiting`, `ctx`, `ctx_refs`, `variables` and `last` as in the state; `initial_ctx`: what the first of the
-    executions was started with. `seq`: the last event of the log."""
+    them. `waiting`, `ctx`, `ctx_refs`, `variables`, `signals` and `last` as in the state; `initial_ctx`: what the first
+    of the executions was started with. `seq`: the last event of the log."""
 
     execution_id: str
     path: str
@@ -68,6 +68,8 @@ class Restart:
     ctx: dict[str, Any]
     ctx_refs: dict[str, dict[str, Any]]
     variables: Variables
+    # that no wait has taken
+    signals: tuple[Signal, ...]
     initial_ctx: dict[str, Any]
     last: str | None
     # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
@@ -146,6 +148,7 @@ class _Restarting:
             ctx=state.ctx,
             ctx_refs=state.ctx_refs,
             variables=state.variables,
+            signals=state.signals,
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             compensable=self._compensable(state),
@@ -266,6 +269,9 @@ class _Restarting:
             kept = self._without_dropped(event)
             if event.generation is not None and event.type not in ENDS and not self._is_kept(event):
                 self._take_over_sets(state, event)
+                if event.type == e.WAIT_ENDED:
+                    # whoever has sent it has not said that it is so when the wait begins again
+                    take_signal(state, event)
                 # only what it says of others
                 kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
             apply(state, kept)

@@ -582,3 +582,38 @@ async def test_what_was_cancelled_while_it_was_undone_is_not_restarted(engine: E
     await engine.orchestrator.cancel(old, "enough")
     with pytest.raises(Conflict, match="it was cancelled while it undid what it had done"):
         await restarted(engine, old)
+
+
+WAITS = """
+- {step: a, tool: {kind: wait, signal: paid}, next: {arcs: [{step: b}]}}
+- {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+- {step: c, tool: {kind: wait, signal: paid}}
+"""
+
+
+async def park(engine: Engine) -> None:
+    (command,) = await engine.claim()
+    await engine.report(done(command, status="parked", wait={"signal": "paid"}, resume={}), by=engine.another())
+
+
+async def test_a_signal_that_no_wait_has_taken_goes_over_and_one_that_was_taken_does_not(engine: Engine) -> None:
+    add(engine, WAITS)
+    old = await engine.start()
+    await park(engine)
+    for number in (1, 2):
+        await engine.orchestrator.signal(old, "paid", number)
+    await drive(engine, failing("b"))
+    new = await restarted(engine, old)
+    (command,) = await engine.claim()
+    await engine.report(done(command), by=engine.another())
+    await park(engine)
+    state = await engine.orchestrator.state(new)
+    assert (state.status, state.outcomes["a"]["data"], state.outcomes["c"]["data"]) == ("completed", 1, 2)
+    await check(engine, new)
+    from_the_first = await restarted(engine, old, step="a")
+    assert [signal.data for signal in (await engine.orchestrator.state(from_the_first)).signals] == [2], (
+        "what ended the wait that begins again has not been sent for it"
+    )
+    await park(engine)
+    assert (await engine.orchestrator.state(from_the_first)).outcomes["a"]["data"] == 2
+    await check(engine, from_the_first)
