@@ -16,6 +16,8 @@ from .failure import Failure, Refused
 # a function that crashed is restarted within this time
 RETRY_FOR_SECONDS = 15.0
 LONG_POLL_SECONDS = 20.0
+# seconds without an event after which whoever follows may want to know why
+IDLE_SECONDS = 3.0
 PAGE_ROWS = 500
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
 
@@ -71,6 +73,11 @@ class Client:
         answer: dict[str, Any] = self.post("/api/catalog/register", request)
         return answer
 
+    def under_way(self, execution_id: str) -> list[dict[str, Any]]:
+        """The runs of steps that have not ended, with their status."""
+        found: list[dict[str, Any]] = self.get(f"/api/executions/{quote(execution_id, safe='')}/status")["under_way"]
+        return found
+
     def execution(self, execution_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}")
         return found
@@ -103,14 +110,17 @@ class Client:
         return found
 
     def follow(self, execution_id: str, after: int = 0) -> Iterator[list[dict[str, Any]]]:
-        """Pages of events as they arrive, until the execution has ended and all its events were returned."""
+        """Pages of events as they arrive, until the execution has ended and all its events were returned. An empty page
+        when none has arrived for a while."""
+        wait = IDLE_SECONDS
         while True:
-            page = self.events(execution_id, after, LONG_POLL_SECONDS)
+            page = self.events(execution_id, after, wait)
+            wait = IDLE_SECONDS if page else LONG_POLL_SECONDS
             if page:
                 after = max(int(event["seq"]) for event in page)
-                yield page
             elif self.execution(execution_id)["status"] in TERMINAL:
                 return
+            yield page
             if any(event["event_type"] in ENDS and not _is_quarantine_end(event) for event in page):
                 return
 

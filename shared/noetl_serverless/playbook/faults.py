@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -45,8 +45,10 @@ class Faults:
         legacy: Mapping[str, str],
         later: Collection[str],
         allows_extra: bool,
+        holder: Callable[[str], str | None],
     ) -> MapNode:
-        """`node` without the refused keys; each of them is added as a fault."""
+        """`node` without the refused keys; each of them is added as a fault. `holder` gives the key whose object may
+        have the one that is refused."""
         refused = set()
         for key in node:
             if key in known:
@@ -58,7 +60,9 @@ class Faults:
             elif allows_extra:
                 continue
             else:
-                self._key_fault(node, key, f"unknown key '{key}'{did_you_mean(key, known)}", "playbook.unknown_key")
+                place = holder(key)
+                hint = f"; write it below '{place}'" if place is not None else did_you_mean(key, known)
+                self._key_fault(node, key, f"unknown key '{key}'{hint}", "playbook.unknown_key")
             refused.add(key)
         return node.without(refused) if refused else node
 

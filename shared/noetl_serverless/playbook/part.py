@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, get_args
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationInfo, model_validator
 
@@ -32,4 +32,13 @@ class Part(BaseModel):
             return value
         known = {field.alias or name for name, field in cls.model_fields.items()}
         allows_extra = cls.model_config.get("extra") == "allow"
-        return info.context.sort_keys(value, known, cls.legacy, cls.later, allows_extra)
+        return info.context.sort_keys(value, known, cls.legacy, cls.later, allows_extra, cls._holder)
+
+    @classmethod
+    def _holder(cls, key: str) -> str | None:
+        """The field of this part that is an object with such a key."""
+        for name, field in cls.model_fields.items():
+            for part in (field.annotation, *get_args(field.annotation)):
+                if isinstance(part, type) and issubclass(part, Part) and key in part.model_fields:
+                    return field.alias or name
+        return None

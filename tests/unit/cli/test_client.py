@@ -116,7 +116,7 @@ def test_following_ends_with_the_execution(serve: Callable[..., Server]) -> None
     first = [{"seq": 1, "event_type": "playbook.initialized"}]
     last = [{"seq": 2, "event_type": "playbook.completed"}]
     server = serve((200, first), (200, []), (200, {"status": "RUNNING"}), (200, last))
-    assert list(server.client.follow("1")) == [first, last]
+    assert list(server.client.follow("1")) == [first, [], last], "an empty page says that nothing happens"
     assert "after=1" in server.requests[-1][1]
 
 

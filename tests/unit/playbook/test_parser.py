@@ -291,6 +291,7 @@ class TestShape:
             ("step: my step\ntool: {kind: noop}", 5, "'my step' is not a valid name: use letters, digits and _"),
             ("step: 1/h\ntool: {kind: noop}", 5, "'1/h' is not a valid name: use letters, digits and _"),
             ("step: a\ntool: {kind: noop}\nfoo: 1", 7, "unknown key 'foo'"),
+            ("step: a\ntool: {kind: noop}\nrate: {limit: 1}", 7, "unknown key 'rate'; write it below 'spec'"),
             ("step: a\ntool: {kind: noop}\nsets: {}", 7, "did you mean 'set'?"),
             ("step: a\ntool: {kind: noop}\nnext: {}", 7, "'arcs' is required"),
             ("step: a\ntool: {kind: noop}\nnext: {arcs: []}", 7, "at least 1"),

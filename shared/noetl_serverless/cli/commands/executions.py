@@ -116,7 +116,7 @@ def show_(
     with running_stack(data) as client:
         entry = client.execution(execution_id)
         place = f"/api/executions/{quote(execution_id, safe='')}"
-        under_way = client.get(f"{place}/status")["under_way"] if entry["status"] == "RUNNING" else []
+        under_way = client.under_way(execution_id) if entry["status"] == "RUNNING" else []
         if as_json:
             runs = client.get(f"{place}/runs", failed="true")["items"]
             items = _read(client, execution_id, whole=whole).failed_items()

@@ -16,16 +16,14 @@ from ..ending import failed_counts, status_notes
 from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, as_declared, read_text, workload
-from ..output import command, console, echo, fault_line, print_json, remark, result, show
+from ..output import command, console, echo, fault_line, print_json, result, show
 from ..playbooks import is_playbook_file
 from ..progress import Progress, StepRow, line, lines
+from ..prompts import Prompts
 from ..script_files import with_script_files
 from ..target import running_or_own_stack, running_stack
 from ..unread import unknown_values
 from .catalog import as_warning, register_text
-
-# waits for signals that are shown while an execution is watched
-MAX_PROMPTS = 20
 
 AnswerOption = Annotated[
     list[str] | None,
@@ -175,12 +173,12 @@ def watch(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:
     failed_items}; for the last see `Progress.failed_items`. If Python code has failed it, also {code_error}: see
     `Progress.code_error`."""
     progress = Progress()
-    prompts = _Prompts(execution_id)
+    prompts = Prompts(execution_id)
     if quiet:
         prompts.begin()
         for page in client.follow(execution_id):
             progress.apply(page)
-            prompts.show(progress)
+            prompts.show(client, page, progress)
     else:
         _watch_live(client, execution_id, progress, prompts)
     entry = client.execution(execution_id)
@@ -233,27 +231,7 @@ def _place(error: dict[str, Any]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
-class _Prompts:
-    """Tells a person, on stderr, which execution runs and which commands end its waits."""
-
-    def __init__(self, execution_id: str) -> None:
-        self._execution_id = execution_id
-        self._count = 0
-
-    def begin(self) -> None:
-        remark(f"execution {self._execution_id}")
-
-    def show(self, progress: Progress) -> None:
-        """The first MAX_PROMPTS waits for signals."""
-        for wait in progress.new_waits():
-            self._count += 1
-            if self._count <= MAX_PROMPTS:
-                remark(wait.prompt(self._execution_id))
-            elif self._count == MAX_PROMPTS + 1:
-                remark(f"more waits are not shown here; to see them, run: noetls explain {self._execution_id}")
-
-
-def _watch_live(client: Client, execution_id: str, progress: Progress, prompts: _Prompts) -> None:
+def _watch_live(client: Client, execution_id: str, progress: Progress, prompts: Prompts) -> None:
     prompts.begin()
     if not console().is_terminal:
         turns: Folding[StepRow] = Folding()
@@ -261,7 +239,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress, prompts: 
             for row in progress.apply(page):
                 for shown in turns.add(row):
                     echo(lines(shown) if isinstance(shown, Folded) else line(shown))
-            prompts.show(progress)
+            prompts.show(client, page, progress)
         for rest in turns.flush():
             echo(lines(rest) if isinstance(rest, Folded) else line(rest))
         return
@@ -271,7 +249,7 @@ def _watch_live(client: Client, execution_id: str, progress: Progress, prompts: 
     with Live(get_renderable=lambda: progress.steps(time.time()), console=console(), refresh_per_second=10) as live:
         for page in client.follow(execution_id):
             progress.apply(page)
-            prompts.show(progress)
+            prompts.show(client, page, progress)
         live.update(progress.steps())
         live.refresh()
 
