@@ -130,7 +130,9 @@ def _loops(found: Findings, log: list[Event]) -> None:
     for event in log:
         if event.type in e.FRAMES:
             frames[event.step, event.generation].append(event)
-    for key in frames.keys() - opened.keys():
+    # what another execution has done of a loop may be all
+    known = opened.keys() | {(event.step, event.generation) for event in log if event.type == e.LOOP_REUSED}
+    for key in frames.keys() - known:
         found.add("a frame of a loop that was not opened", f"{key[0]}#{key[1]}")
     for key, opening in opened.items():
         _loop(found, opening, done.get(key), frames[key])

@@ -8,6 +8,7 @@ that fails is recorded, and the others go on. At last the execution fails with t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,9 +17,9 @@ from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
 from .events import Event
-from .evolve import loop_outcome
+from .evolve import loop_outcome, with_reused
 from .limits import size_of
-from .state import Compensable, State, split_token_key
+from .state import Compensable, Loop, State, split_token_key
 
 if TYPE_CHECKING:
     from .decision import Decision
@@ -32,7 +33,8 @@ def begin(decision: Decision, error: dict[str, Any], step: str | None) -> bool:
     under_way = [command.key for command in state.commands.values() if command.kind != "open"]
     under_way += [child.key for child in state.children.values()]
     kept = {key for key in under_way if _is_noted(decision, key)}
-    stopped = [_partly_done(state, key) for key in state.loops if key not in kept and _is_noted(decision, key)]
+    loops = {key: loop for key, loop in state.loops.items() if key not in kept and _is_noted(decision, key)}
+    stopped = [_partly_done(state, key, loop) for key, loop in (*loops.items(), *_reused(decision.plan, state))]
     partly = [asdict(entry) for entry in (*stopped, *_just_ended(decision)) if _has_effect(entry.outcome)]
     if not (state.compensable or kept or partly):
         return False
@@ -44,11 +46,20 @@ def _is_noted(decision: Decision, key: str) -> bool:
     return decision.plan.steps[decision.state.tokens[key].step].compensation is not None
 
 
-def _partly_done(state: State, key: str) -> Compensable:
+def _partly_done(state: State, key: str, loop: Loop) -> Compensable:
     """A loop that stops while none of its items runs."""
     step, generation = split_token_key(key)
     done = Event(e.LOOP_DONE, 0, step=step, generation=generation, payload={"status": "error"})
-    return Compensable(step, generation, loop_outcome(state.execution_id, done, state.loops[key]))
+    return Compensable(step, generation, loop_outcome(state.execution_id, done, loop))
+
+
+def _reused(plan: Plan, state: State) -> Iterator[tuple[str, Loop]]:
+    """The loops of which another execution has done items, and that have not gone on in this one."""
+    for key, reused in state.reused.items():
+        if plan.steps[split_token_key(key)[0]].compensation is not None:
+            # how its items would run does not matter any more
+            loop = Loop(count=reused["count"], sequential=False, max_in_flight=1, best_effort=False, single=False)
+            yield key, with_reused(loop, reused["frames"])
 
 
 def _just_ended(decision: Decision) -> list[Compensable]:
@@ -144,6 +155,7 @@ def is_owed(plan: Plan, state: State) -> bool:
     if not plan.has_compensations:
         return False
     noted = any(plan.steps[token.step].compensation is not None for token in state.tokens.values())
+    noted = noted or any(True for _ in _reused(plan, state))
     return noted or bool(state.compensable) or state.compensating is not None
 
 

@@ -389,7 +389,7 @@ def _loop_opened(state: State, event: Event) -> None:
         single=payload["single"],
     )
     if (reused := state.reused.pop(key, None)) is not None:
-        loop = _with_reused(loop, reused["frames"])
+        loop = with_reused(loop, reused["frames"])
         for frame in reused["frames"]:
             if items := frame.get(e.SET_BY):
                 # what they have set is in ctx already
@@ -398,7 +398,7 @@ def _loop_opened(state: State, event: Event) -> None:
     state.loops[key] = loop
 
 
-def _with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
+def with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
     """What is left are the items between the frames, and those behind the last one."""
     gaps: list[tuple[int, int]] = []
     end = 0

@@ -279,3 +279,40 @@ async def test_a_loop_waits_for_what_the_newer_version_puts_before_it(
     await hands.run()
     assert hands.ran[0] == 1
     assert (await check(either, new))[-1].type == e.COMPLETED
+
+
+BESIDE = """
+- {step: start, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}, {step: each}]}}
+- {step: left, tool: {kind: noop}}
+- {step: right, tool: {kind: noop}}
+- step: each
+  loop: {in: "{{ workload['items'] }}", iterator: n, spec: {mode: parallel, max_in_flight: 1}}
+  tool: {kind: noop}
+  compensate: {tool: {kind: noop, input: {was: "{{ each.stats.success }}", all: "{{ each.results }}"}}}
+"""
+
+
+async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_loop_goes_on(engine: Engine) -> None:
+    add(engine, BESIDE, HEAD)
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    hands = Hands(engine)
+    for command in await engine.claim():
+        if command.step == "each":
+            await engine.report(hands._outcome(command), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    add(engine, BESIDE, HEAD + "executor: {spec: {budget: {max_invocations: 1}}}\n")
+    new = await restarted(engine, old, version="latest")
+    (command,) = await engine.claim()
+    undone = command.scope["steps"]["each"]["data"]
+    assert (command.step, undone["stats"]) == ("each.compensate", {"total": 5, "success": done, "failed": 0})
+    assert [result["item"] for result in undone["results"] if result] == sorted(hands.ran)
+    await engine.report(reported(command))
+    await check(engine, new)
+    state = (await engine.log.load([new]))[new].state
+    error = state.error or {}
+    assert (state.status, error["code"]) == ("failed", "budget.exceeded")
+    assert error["compensation"] == {"done": ["each"], "failed": []}
