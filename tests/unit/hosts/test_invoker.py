@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 from tests.serving import serving_app
 
+from noetl_serverless.hosts.local import invoker as module
 from noetl_serverless.hosts.local.invoker import HttpInvoker
 from noetl_serverless.testing.host import MemoryInvoker
 
@@ -77,6 +78,34 @@ async def test_a_delayed_invocation_comes_later(function: Function, invoker: Htt
     await function.next()
     await function.next()
     assert function.invocations == [{"n": 1}, {"n": 2}]
+
+
+async def test_what_is_due_together_is_invoked_once(
+    function: Function, invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TOGETHER_SECONDS", 0.5)
+    function.go.set()
+    loop = asyncio.get_running_loop()
+    # all within one interval
+    await asyncio.sleep(0.5 - loop.time() % 0.5)
+    due = loop.time() + 0.3
+    for n in range(1000):
+        await invoker.invoke("shared", {str(n % 3): n}, delay=0.3 + n / 100_000)
+    await function.next()
+    assert loop.time() >= due, "it came too early for a timer"
+    await asyncio.sleep(0.1)
+    assert function.invocations == [{"0": 999, "1": 997, "2": 998}]
+
+
+async def test_of_too_many_at_different_times_the_last_are_lost(
+    function: Function, invoker: HttpInvoker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_PLANNED", 2)
+    function.go.set()
+    for n in range(4):
+        await invoker.invoke("shared", {"n": n}, delay=0.2 * (n + 1))
+    await asyncio.sleep(1.2)
+    assert function.invocations == [{"n": 0}, {"n": 1}]
 
 
 async def test_a_function_that_is_down_or_unknown_is_no_error_of_the_caller_and_keeps_nobody_from_others(

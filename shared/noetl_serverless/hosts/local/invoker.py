@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
 _log = logging.getLogger(__name__)
+
+# what is due within this many seconds is invoked together: a burst of timers costs twenty invocations a second
+TOGETHER_SECONDS = 0.05
+# invocations that wait for their time
+MAX_PLANNED = 10_000
 
 
 class HttpInvoker:
@@ -28,13 +34,15 @@ class HttpInvoker:
         self._session: aiohttp.ClientSession | None = None
         # function -> the payload of the invocation that follows the one under way
         self._next: dict[str, dict[str, Any] | None] = {}
+        # (function, the end of an interval of TOGETHER_SECONDS, in these) -> what is to be invoked then
+        self._planned: dict[tuple[str, int], dict[str, Any]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def invoke(self, function: str, payload: dict[str, Any] | None = None, delay: float = 0.0) -> None:
         if function not in self._urls:
             _log.warning("no URL for function %s: it is not invoked", function)
         elif delay > 0:
-            self._spawn(self._later(function, payload or {}, delay))
+            self._plan(function, payload or {}, delay)
         else:
             self._invoke(function, payload or {})
 
@@ -54,9 +62,21 @@ class HttpInvoker:
         self._next[function] = None
         self._spawn(self._keep_posting(function, payload))
 
-    async def _later(self, function: str, payload: dict[str, Any], delay: float) -> None:
-        await asyncio.sleep(delay)
-        self._invoke(function, payload)
+    def _plan(self, function: str, payload: dict[str, Any], delay: float) -> None:
+        due = asyncio.get_running_loop().time() + delay
+        key = (function, math.ceil(due / TOGETHER_SECONDS))
+        if key in self._planned:
+            self._planned[key].update(payload)
+        elif len(self._planned) < MAX_PLANNED:
+            self._planned[key] = dict(payload)
+            self._spawn(self._later(key))
+        else:
+            _log.debug("too many invocations of %s wait for their time: one is lost", function)
+
+    async def _later(self, key: tuple[str, int]) -> None:
+        function, interval = key
+        await asyncio.sleep(interval * TOGETHER_SECONDS - asyncio.get_running_loop().time())
+        self._invoke(function, self._planned.pop(key))
 
     async def _keep_posting(self, function: str, payload: dict[str, Any] | None) -> None:
         try:

@@ -23,4 +23,6 @@ def local_platform(environ: Mapping[str, str]) -> Platform:
         results=lambda: FsspecResultStore(settings.result_url),
         objects=FsspecResultStore,
         trigger_sources=frozenset({"file"}),
+        # the clock ticks every second, which is long for a wait, a rate or a retry of less
+        timer_function="reconciler",
     )
