@@ -127,6 +127,15 @@ async def test_a_disabled_trigger_receives_nothing(user: Client) -> None:
     assert (await deliver(user)).json["duplicate"] is False
 
 
+async def test_a_trigger_whose_playbook_is_deleted_is_shown_as_not_effective(user: Client) -> None:
+    assert (await user.post("/api/catalog/delete", {"path": PATH})).status == 200
+    listed = await user.get("/api/triggers")
+    assert (listed.status, [one["effective"] for one in listed.json["items"]]) == (200, [False, False])
+    for answer in (await user.get(f"/api/triggers/{HOOK}"), await user.post(f"/api/triggers/{HOOK}/enable")):
+        assert (answer.status, answer.json["enabled"], answer.json["effective"]) == (200, True, False)
+    assert (await deliver(user)).status == 409
+
+
 @pytest.mark.parametrize("body", [b"total=20", b"\xff\xfe", b"[" * 100_000, b'{"total": "\\u0000"}', b"", b"null"])
 async def test_a_body_that_the_filter_cannot_read_is_a_dead_letter(user: Client, body: bytes) -> None:
     answer = await deliver(user, body)

@@ -24,18 +24,18 @@ RETURNING trigger_id, enabled;
 
 -- get: one trigger, by id or by path and name
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
 FROM noetl.trigger t WHERE t.trigger_id = CAST(:trigger_id AS bigint) OR (t.path = :path AND t.name = :name)
 ORDER BY t.path = :path AND t.name = :name DESC LIMIT 1;
 
 -- by_ids: those of these triggers that are known
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
 FROM noetl.trigger t WHERE t.trigger_id = ANY (CAST(:trigger_ids AS bigint[]));
 
 -- entries: all triggers, or those of a playbook, in the order of their paths and names
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
 FROM noetl.trigger t
 WHERE (CAST(:path AS text) IS NULL OR t.path = :path) AND (CAST(:kind AS text) IS NULL OR t.kind = :kind)
     AND (t.path, t.name) > (:after_path, :after_name)
