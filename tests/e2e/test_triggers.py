@@ -155,7 +155,8 @@ def test_triggers_are_managed_from_the_command_line(stack: BrokenStack) -> None:
     wrong = stack("trigger", "fire", hook, "--id", "wrong")
     assert (wrong.status, "line 6" in wrong.out) == (1, True)
     assert "wrong" in stack("trigger", "events", hook, "--status", "dead").out
-    assert "is received" in stack("trigger", "retry", hook, "wrong").out
+    assert stack("trigger", "event", hook, "wrong").json["event"]["data"] == {}
+    assert "is started within seconds" in stack("trigger", "retry", hook, "wrong").out
     eventually(lambda: stack.ask("trigger", "events", hook, "--status", "dead"))
     assert stack.ask("trigger", "drop", hook, "wrong")["status"] == "dropped"
     assert stack("trigger", "get", "nothing").status == 2

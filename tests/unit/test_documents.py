@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from graphql import build_schema, parse, validate
 
+from noetl_serverless.cli.options import data_directory
 from noetl_serverless.control_plane.openapi import document, lists, table
+from noetl_serverless.hosts.local.layout import Layout
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -43,6 +45,13 @@ def test_every_file_that_is_named_is_there(document: Path) -> None:
 @pytest.mark.parametrize("name", ["shared/GLOSSARY.md", "shared/ARCHITECTURE.md", ".github/CONTRIBUTING.md"])
 def test_the_readme_leads_to(name: str) -> None:
     assert f"]({name})" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_says_where_the_logs_of_a_stack_are() -> None:
+    folder = data_directory(None)
+    text = (ROOT / "README.md").read_text()
+    assert f"the folder `{Layout(folder).logs.name}` of its data directory" in text
+    assert f"/{folder.name}`" in text
 
 
 def test_the_glossary_has_at_most_forty_terms() -> None:

@@ -73,7 +73,7 @@ def claim_of(scheme: str, headers: Mapping[str, str], body: bytes, now: datetime
     if not 0 < len(claim.id) <= MAX_ID_CHARACTERS:
         raise WebhookRefused("it has no id, or one that is too long")
     if not claim.signatures:
-        raise WebhookRefused("it has no signature of a known version")
+        raise WebhookRefused(f"it has no signature in the form of the scheme {scheme}, SHA-256")
     if claim.at is not None and abs(now - claim.at) > TOLERANCE:
         raise WebhookRefused(f"its time differs by more than {TOLERANCE}")
     return claim
@@ -104,6 +104,30 @@ def secrets_of(credential: Credential) -> list[str]:
     if not secrets:
         raise WebhookRefused(f"the credential {credential.name!r} has no secret")
     return secrets[:MAX_SECRETS]
+
+
+def fault_of(scheme: str, credential: Credential) -> str | None:
+    """Why no webhook, or none that is signed with one of its secrets, can be right."""
+    try:
+        secrets = secrets_of(credential)
+    except WebhookRefused as refused:
+        return refused.why
+    if all(any(_keys(scheme, secret)) for secret in secrets):
+        return None
+    return (
+        f"a secret of the credential {credential.name!r} begins with {_BASE64}, and what follows is not base64: no "
+        "signature by it is right"
+    )
+
+
+def doubt_of(scheme: str, credential: Credential) -> str | None:
+    """What is unusual about secrets that can be right."""
+    if scheme != "standard" or all(_decoded(secret) for secret in secrets_of(credential)):
+        return None
+    return (
+        f"a secret of the credential {credential.name!r} is not base64, which senders of Standard Webhooks expect: its "
+        "text is taken as the key"
+    )
 
 
 def event_of(source: str, claim: Claim, headers: Mapping[str, str], body: bytes, now: datetime) -> dict[str, Any]:
@@ -192,12 +216,16 @@ def _instant(text: str) -> datetime:
 def _keys(scheme: str, secret: str) -> Iterator[bytes]:
     """The key of a secret: Standard Webhooks writes it in base64, with or without a prefix."""
     if scheme == "standard":
-        try:
-            key = base64.b64decode(secret.removeprefix(_BASE64), validate=True)
-        except (binascii.Error, ValueError):
-            key = b""
-        if key:
+        if key := _decoded(secret):
             yield key
         if secret.startswith(_BASE64):
             return
     yield secret.encode()
+
+
+def _decoded(secret: str) -> bytes:
+    """Empty if it is not base64."""
+    try:
+        return base64.b64decode(secret.removeprefix(_BASE64), validate=True)
+    except (binascii.Error, ValueError):
+        return b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 
 import orjson
@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import InvalidRequest, NotFound, Unauthenticated
+from ..errors import MEDIA_TYPE, InvalidRequest, NotFound, Unauthenticated
 from ..limits import EVENT_BYTES, KIB
 from .at_once import AtOnce
 from .body import read_bytes
@@ -61,12 +61,24 @@ class Hooks:
             answer.release()
         if answer.status == 401 and not _is_refusal(content):
             raise BadGateway("The control plane does not accept this gateway's service token")
+        if answer.content_type == MEDIA_TYPE:
+            content = _of_this_request(content, request.scope["path"])
         return Response(content, answer.status, media_type=answer.content_type)
 
 
 def _is_refusal(content: bytes) -> bool:
+    return _problem(content).get("code") == REFUSED
+
+
+def _of_this_request(content: bytes, path: str) -> bytes:
+    """A problem of the control plane, about the path that the sender knows."""
+    problem = _problem(content)
+    return orjson.dumps({**problem, "instance": path}) if "instance" in problem else content
+
+
+def _problem(content: bytes) -> dict[str, Any]:
     try:
         problem = orjson.loads(content)
     except orjson.JSONDecodeError:
-        return False
-    return isinstance(problem, dict) and problem.get("code") == REFUSED
+        return {}
+    return problem if isinstance(problem, dict) else {}

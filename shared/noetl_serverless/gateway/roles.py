@@ -1,4 +1,5 @@
-"""Who may do what: a viewer reads, an editor also registers, runs and cancels, an admin does everything."""
+"""Who may do what: a viewer reads; an editor also registers, runs, controls and answers; an admin does everything. The
+table in functions/README.md lists it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # reads that are a POST
 _READ_POSTS = re.compile(r"catalog/(?:list|resource|agents/list|versions|diff)|executions/[0-9]+/analyze")
-_EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules|triggers)(?:/.*)?")
+_EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules|triggers|vars)(?:/.*)?")
 
 
 def allows(roles: Iterable[str], needed: Role) -> bool:

@@ -13,6 +13,8 @@ from ..settings import Settings
 from .roles import Role
 from .sessions import User
 
+# of a login; how long the session lasts is for whoever opens it
+_FIELDS = ("user", "roles", "session_duration_hours")
 _NAME = re.compile(r"[\w.@+\-]{1,128}")
 
 
@@ -36,7 +38,10 @@ class DevelopmentSignIn:
             raise ValueError("development_sign_in is allowed only on the local host")
 
     async def sign_in(self, body: Mapping[str, Any]) -> User:
-        login = _Development.model_validate({key: body[key] for key in ("user", "roles") if key in body})
+        # "role" instead of "roles" would make an editor of whoever wants to be a viewer
+        if unknown := sorted(body.keys() - _FIELDS):
+            raise InvalidRequest(f"There is no field {unknown[0]!r}; there are {', '.join(_FIELDS)}")
+        login = _Development.model_validate({key: body[key] for key in _Development.model_fields if key in body})
         if not _NAME.fullmatch(login.user):
             raise InvalidRequest("A user name must have 1 to 128 characters: letters, digits and . _ - @ +")
         email = login.user if "@" in login.user else ""

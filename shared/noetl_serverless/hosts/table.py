@@ -76,9 +76,13 @@ def load_functions(folder: Path, host: str = "local") -> list[FunctionSpec]:
     return found
 
 
-def deployable_pools(folder: Path) -> dict[str, PoolTraits]:
-    """The pools that functions.yaml describes, on whatever host."""
-    rows = [row for row in _document(folder)["functions"].values() if row.get("pool")]
+def deployable_pools(folder: Path, host: str | None = None) -> dict[str, PoolTraits]:
+    """The pools that functions.yaml describes, on whatever host, or those of one."""
+    rows = [
+        row
+        for row in _document(folder)["functions"].values()
+        if row.get("pool") and (host is None or host in (row.get("hosts") or [host]))
+    ]
     return {row["pool"]: PoolTraits(extras=frozenset(row["extras"])) for row in rows}
 
 

@@ -11,9 +11,9 @@ def limits_text(limits: Iterable[Mapping[str, Any]]) -> str:
 
 
 def used_up(limits: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of limits {unit, kind, key, limit, used, per?, next_start?}: those that are used up; if none is by now, all."""
-    given = list(limits)
-    return [limit for limit in given if limit["used"] >= limit["limit"]] or given
+    """Of limits {unit, kind, key, limit, used, per?, next_start?}: those that are used up. None may be by now, though
+    the commands are still queued: then it is a worker that they wait for."""
+    return [limit for limit in limits if limit["used"] >= limit["limit"]]
 
 
 def _text(limit: Mapping[str, Any]) -> str:

@@ -46,12 +46,14 @@ class StoredTrigger:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Trigger(StoredTrigger):
-    """`declared`: the newest version of its playbook has it; `error`: why its source cannot be read."""
+    """`declared`: the newest version of its playbook has it; `error`: why its source cannot be read;
+    `lacks_credential`: of a webhook, that there is none of its name."""
 
     enabled: bool
     declared: bool
     error: dict[str, Any] | None
     created_at: datetime
+    lacks_credential: bool = False
 
     @property
     def is_effective(self) -> bool:
@@ -189,6 +191,14 @@ class Triggers:
         if not rows:
             raise NotFound(f"the trigger has received no event {event_id[:100]!r}")
         return ReceivedEvent(**rows[0])
+
+    async def content(self, trigger_id: int, event_id: str) -> dict[str, Any] | None:
+        """An event as its trigger reads it; None if it has been settled and is no dead letter. Raises NotFound."""
+        rows = await self._database.rows(self._sql["content"], trigger_id=trigger_id, event_id=event_id)
+        if not rows:
+            raise NotFound(f"the trigger has received no event {event_id[:100]!r}")
+        found: dict[str, Any] | None = rows[0]["event"]
+        return found
 
     async def retry(self, trigger_id: int, event_id: str, now: datetime) -> ReceivedEvent:
         """Let a dead letter be started after all. Raises NotFound, and Conflict if it is none."""

@@ -127,6 +127,16 @@ async def test_a_disabled_trigger_receives_nothing(user: Client) -> None:
     assert (await deliver(user)).json["duplicate"] is False
 
 
+async def test_a_trigger_whose_playbook_is_deleted_is_shown_as_not_effective(user: Client) -> None:
+    assert (await user.post("/api/catalog/delete", {"path": PATH})).status == 200
+    assert (await user.get(f"/api/triggers/{HOOK}")).json["when"] is None
+    listed = await user.get("/api/triggers")
+    assert (listed.status, [one["effective"] for one in listed.json["items"]]) == (200, [False, False])
+    for answer in (await user.get(f"/api/triggers/{HOOK}"), await user.post(f"/api/triggers/{HOOK}/enable")):
+        assert (answer.status, answer.json["enabled"], answer.json["effective"]) == (200, True, False)
+    assert (await deliver(user)).status == 409
+
+
 @pytest.mark.parametrize("body", [b"total=20", b"\xff\xfe", b"[" * 100_000, b'{"total": "\\u0000"}', b"", b"null"])
 async def test_a_body_that_the_filter_cannot_read_is_a_dead_letter(user: Client, body: bytes) -> None:
     answer = await deliver(user, body)
@@ -188,6 +198,19 @@ async def test_a_dead_letter_is_retried_or_dropped(user: Client) -> None:
     assert (await deliver(user, {"id": 8}, id="msg_2")).json["duplicate"] is True
 
 
+async def test_the_content_of_a_dead_letter_is_read(user: Client) -> None:
+    await deliver(user, {"id": 7}, x_shop="north")
+    await deliver(user, id="msg_2")
+    read = await user.post(f"/api/triggers/{HOOK}/read", {"event_id": "msg_1"})
+    assert (read.status, read.json["status"], read.json["error"]["line"]) == (200, "dead", 8)
+    assert (read.json["event"]["data"], read.json["event"]["headers"]["x-shop"]) == ({"id": 7}, "north")
+    settled = await user.post(f"/api/triggers/{HOOK}/read", {"event_id": "msg_2"})
+    assert (settled.json["status"], settled.json["event"]) == ("started", None)
+    await user.post(f"/api/triggers/{HOOK}/drop", {"event_id": "msg_1"})
+    assert (await user.post(f"/api/triggers/{HOOK}/read", {"event_id": "msg_1"})).json["event"] is None
+    assert (await user.post(f"/api/triggers/{HOOK}/read", {"event_id": "msg_3"})).status == 404
+
+
 async def test_triggers_and_their_events_are_listed_page_by_page(user: Client) -> None:
     first = (await user.get("/api/triggers", limit=1)).json
     assert [one["name"] for one in first["items"]] == ["after"]
@@ -199,7 +222,10 @@ async def test_triggers_and_their_events_are_listed_page_by_page(user: Client) -
         {"auth": "shop", "scheme": "standard"},
         True,
     )
+    assert (shown["when"], shown["input"]) == ("{{ event.data.total > 10 }}", {"order": "{{ event.data.id }}"})
     assert (await user.get(f"/api/triggers/{shown['trigger_id']}")).json == shown
+    other = (await user.get(f"/api/triggers/{PATH}/after")).json
+    assert (other["when"], other["input"], other["error"]) == (None, None, None)
     for number in range(3):
         await deliver(user, id=f"msg_{number}")
     page = (await user.get(f"/api/triggers/{HOOK}/events", limit=2)).json
@@ -258,3 +284,52 @@ async def test_what_a_trigger_lacks_is_a_warning_until_it_is_there(user: Client)
     await user.post("/api/catalog/register", {"content": OTHER})
     answer = await user.post("/api/catalog/register", {"content": TEXT})
     assert answer.json["warnings"] == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "type_", "data", "said", "shown"),
+    [
+        ("standard", "webhook_secret", {"secret": "whsec_not base64!"}, "begins with whsec_", True),
+        ("standard", "webhook_secret", {"secrets": [SECRET, "not base64!"]}, "is not base64", False),
+        ("standard", "bearer", {"token": SECRET}, "is not of type webhook_secret", True),
+        ("github", "webhook_secret", {"secrets": []}, "has no secret", True),
+        ("stripe", "webhook_secret", {"secret": "whsec_not base64!"}, None, False),
+        ("standard", "webhook_secret", {"secret": SECRET}, None, False),
+    ],
+)
+async def test_secrets_that_do_not_fit_their_scheme_are_a_warning_and_an_error_of_the_trigger(
+    user: Client, scheme: str, type_: str, data: dict[str, Any], said: str | None, shown: bool
+) -> None:
+    await user.post("/api/credentials", {"name": "other", "type": type_, "data": data})
+    path = "shop/secrets"
+    text = TEXT.replace("auth: shop", f"auth: other\n    scheme: {scheme}").replace(PATH, path)
+    text = text.replace("  - {name: after, kind: playbook, path: shop/other}\n", "")
+    warnings = (await user.post("/api/catalog/register", {"content": text})).json["warnings"]
+    assert [(one["code"], one["pointer"]) for one in warnings] == [
+        ("playbook.trigger_not_ready", "/triggers/0/auth")
+    ] * (said is not None)
+    assert said is None or said in warnings[0]["message"]
+    error = (await user.get(f"/api/triggers/{path}/paid")).json["error"]
+    assert (error is not None) is shown
+    if shown:
+        assert said in error["message"]
+    secrets = [*data.get("secrets", ()), data.get("secret"), data.get("token")]
+    assert not any(secret in str([warnings, error]) for secret in secrets if secret)
+
+
+async def test_a_webhook_whose_credential_is_missing_has_that_as_its_error(user: Client) -> None:
+    await user.delete("/api/credentials/shop")
+    [after, paid] = (await user.get("/api/triggers")).json["items"]
+    assert after["error"] is None
+    assert paid["error"] == {
+        "code": "playbook.trigger_not_ready",
+        "message": "there is no credential 'shop': every webhook is refused",
+    }
+    assert (await user.get(f"/api/triggers/{HOOK}")).json["error"] == paid["error"]
+
+
+async def test_the_log_says_that_a_signature_has_not_the_form_of_its_scheme(
+    user: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert (await deliver(user, webhook_signature="v1,AAAA")).status == 401
+    assert "it has no signature in the form of the scheme standard, SHA-256" in caplog.text

@@ -72,6 +72,16 @@ def test_only_what_no_worker_has_waits_for_one() -> None:
     assert waits == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
 
 
+def test_what_a_limit_keeps_waiting_waits_for_the_limit() -> None:
+    used = {"unit": "command", "kind": "concurrency", "key": "api", "limit": 1, "used": 1}
+    _, waits = explained(waits=[wait({**row("queued"), "limits": [used]})])
+    assert waits == (
+        "waits for a limit: a: command a#1 is out; queued: concurrency of key api: 1 of 1 commands running"
+    )
+    _, free = explained(waits=[wait({**row("queued"), "limits": []})])
+    assert free == "waits for a worker: a: command a#1 is out; queued: no worker has it yet"
+
+
 def test_of_a_wide_loop_a_few_commands_of_each_kind_are_shown_and_the_rest_counted() -> None:
     out = [wait(row("running"))] * 2 + [wait(row("queued"))] * (MAX_COMMANDS + 1997) + [wait(row("queued"), "b")]
     lines = explained(waits=out)[1:]

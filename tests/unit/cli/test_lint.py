@@ -163,8 +163,18 @@ def test_a_pool_that_functions_yaml_does_not_have_is_a_warning(lint: Callable[..
     assert lint(HEAD + step.format("gpu", "noop")).output == "no errors\n"
     done = lint(HEAD + step.format("attic", "noop"))
     assert done.exit_code == 0, "the deployment may have more pools"
-    assert "warning: the deployment has no pool 'attic'; it has cpu, data, gpu, io, shared" in done.output
-    assert "duckdb needs the pool data" in lint(HEAD + step.format("io", "duckdb, query: SELECT 1")).output
+    assert (
+        "warning: on a laptop, the deployment has no pool 'attic'; it has cpu, gpu, io, shared; "
+        "in a cloud, the deployment has no pool 'attic'; it has cpu, data, gpu, io, shared [playbook.unknown_pool]"
+    ) in done.output
+
+
+def test_what_a_pool_of_one_host_alone_lacks_is_said_of_that_host(lint: Callable[..., Result]) -> None:
+    step = "  - {{step: a, pool: {}, tool: {{kind: duckdb, query: SELECT 1}}}}\n"
+    assert "warning: in a cloud, duckdb needs the pool data: the" in lint(HEAD + step.format("io")).output
+    assert (
+        "warning: on a laptop, the deployment has no pool 'data'; it has cpu, gpu, io, shared [playbook.unknown_pool]"
+    ) in lint(HEAD + step.format("data")).output
 
 
 def test_the_input_of_a_playbook_in_the_same_folder_is_compared_with_its_schema(tmp_path: Path) -> None:

@@ -66,6 +66,12 @@ async def test_a_fault_in_a_login_is_pointed_at(call: Client) -> None:
     assert answer.json["errors"][0]["pointer"] == "/roles/1"
 
 
+async def test_a_field_that_a_login_does_not_have_is_refused_with_those_that_it_has(call: Client) -> None:
+    answer = await call("POST", "/api/auth/login", {"user": "bob", "role": "viewer"})
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+    assert answer.json["detail"] == "There is no field 'role'; there are user, roles, session_duration_hours"
+
+
 async def test_a_login_has_to_be_json(call: Client) -> None:
     headers = {"content-type": "text/plain"}
     assert (await call("POST", "/api/auth/login", b'{"user": "ann"}', headers=headers)).status == 400

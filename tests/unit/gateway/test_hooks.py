@@ -72,6 +72,13 @@ async def test_a_refusal_is_the_webhooks_or_this_gateways(
     assert (await call("POST", "/hooks/a/b", {}, headers=SIGNED)).status == status
 
 
+async def test_a_problem_is_about_the_path_that_the_sender_knows(call: Client, upstream: Upstream) -> None:
+    problem = {"status": 401, "code": "webhook.refused", "detail": "no", "instance": "/api/hooks/a/b"}
+    upstream.answers["POST /api/hooks/a/b"] = [401, problem]
+    answer = await call("POST", "/hooks/a/b", {}, headers=SIGNED)
+    assert (answer.status, answer.json) == (401, {**problem, "instance": "/hooks/a/b"})
+
+
 async def test_a_flood_is_turned_away(call: Client, upstream: Upstream) -> None:
     arrived, go_on = asyncio.Semaphore(0), asyncio.Event()
 

@@ -133,14 +133,20 @@ def _waits(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     are counted."""
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for wait in waits:
-        article = "an" if wait["for"] == "approval" else "a"
-        what = "runs at a worker" if wait.get("status") == "running" else f"waits for {article} {wait['for']}"
-        groups.setdefault((what, wait["step"]), []).append(wait)
+        groups.setdefault((_heading(wait), wait["step"]), []).append(wait)
     for (what, step), group in groups.items():
         for text in _wait_texts(group[:MAX_COMMANDS]):
             yield f"{what}: {step}: {text}"
         if len(group) > MAX_COMMANDS:
             yield f"{what}: {step}: and {len(group) - MAX_COMMANDS:,} more like these; use --json to show them"
+
+
+def _heading(wait: Mapping[str, Any]) -> str:
+    if wait.get("status") == "running":
+        return "runs at a worker"
+    if wait.get("status") == "queued" and wait.get("limits"):
+        return "waits for a limit"
+    return f"waits for {'an' if wait['for'] == 'approval' else 'a'} {wait['for']}"
 
 
 def _items(recorded: str, run: Mapping[str, Any], *, whole: bool) -> Iterator[tuple[str, str]]:

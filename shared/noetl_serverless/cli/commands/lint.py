@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,7 +86,8 @@ def _findings(text: str, file: str) -> list[dict[str, Any]]:
 
 
 def _pool_faults(loaded: LoadedPlaybook) -> Sequence[Fault]:
-    """What the pools of steps say against functions.yaml, which a deployment may have more than."""
+    """What the pools of steps say against functions.yaml, which a deployment may have more than. A laptop has other
+    pools than a cloud: what only one of them refuses says so."""
     from ...hosts.table import deployable_pools, functions_folder, load_pools
     from ...playbook.pools import Pools
 
@@ -94,8 +96,20 @@ def _pool_faults(loaded: LoadedPlaybook) -> Sequence[Fault]:
     except FileNotFoundError:
         # only the library is installed
         return ()
-    pools = Pools(deployable_pools(folder), load_pools(folder), is_local=False)
-    return pools.check(loaded.plan, loaded.document).sorted()
+    found: dict[tuple[str, str], dict[str, Fault]] = {}
+    for where, host in (("on a laptop", "local"), ("in a cloud", None)):
+        pools = Pools(deployable_pools(folder, host), load_pools(folder), is_local=host == "local")
+        for fault in pools.check(loaded.plan, loaded.document).sorted():
+            found.setdefault((fault.pointer, fault.code), {})[where] = fault
+    return [_joined(by_place) for by_place in found.values()]
+
+
+def _joined(by_place: Mapping[str, Fault]) -> Fault:
+    first = next(iter(by_place.values()))
+    messages = {fault.message for fault in by_place.values()}
+    if len(by_place) > 1 and len(messages) == 1:
+        return first
+    return replace(first, message="; ".join(f"{where}, {fault.message}" for where, fault in by_place.items()))
 
 
 def _entry(file: Path, finding: dict[str, Any]) -> dict[str, Any]:

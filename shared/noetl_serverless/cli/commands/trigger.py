@@ -1,4 +1,4 @@
-"""trigger list, get, events, enable, disable, fire, retry, drop: what starts playbooks by itself."""
+"""trigger list, get, events, event, enable, disable, fire, retry, drop: what starts playbooks by itself."""
 
 from __future__ import annotations
 
@@ -65,6 +65,14 @@ def events(
     columns = ("event_id", "status", "execution_id", "attempts", "received_at", "error")
     rows = [{**entry, "error": _reason(entry["error"])} for entry in entries]
     show(table(columns, [[row.get(column) for column in columns] for row in rows]))
+
+
+@app.command()
+@command
+def event(trigger: TriggerArgument, event: EventArgument, data: DataOption = None) -> None:
+    """Show an event that has not been settled, such as a dead letter, with its content, as JSON."""
+    with running_stack(data) as client:
+        print_json(client.post(f"{_place(trigger)}/read", {"event_id": event}))
 
 
 @app.command()
@@ -155,6 +163,11 @@ def _resolve(trigger: str, event: str, verb: str, data: Any, as_json: bool) -> N
         entry = client.post(f"{_place(trigger)}/{verb}", {"event_id": event})
     if as_json:
         print_json(entry)
+    elif verb == "retry":
+        echo(
+            f"event {entry['event_id']} is started within seconds; to see what becomes of it, run: "
+            f"noetls trigger events {trigger}"
+        )
     else:
         echo(f"event {entry['event_id']} is {entry['status']}")
 

@@ -12,6 +12,9 @@ Kind = Literal["webhook", "object", "message", "playbook"]
 EventStatus = Literal["received", "started", "filtered", "failed", "dead", "dropped"]
 
 
+NOT_READY = "playbook.trigger_not_ready"
+
+
 class ListTriggers(RequestModel):
     path: str | None = Field(default=None, description="Path of the playbook that they start.")
     kind: Kind | None = None
@@ -29,14 +32,28 @@ class TriggerEntry(AnswerModel):
     config: dict[str, Any] = Field(description="The keys of its kind.")
     enabled: bool
     effective: bool = Field(description="Whether it is enabled, and the newest version of the playbook declares it.")
-    error: dict[str, Any] | None = Field(description="Why its source cannot be read.")
+    error: dict[str, Any] | None = Field(description="Why its source cannot be read, or what it lacks.")
     created_at: datetime
     updated_at: datetime
 
     @classmethod
     def of(cls, trigger: Trigger) -> TriggerEntry:
-        values = {name: getattr(trigger, name) for name in cls.model_fields if name not in ("trigger_id", "effective")}
-        return cls(trigger_id=str(trigger.trigger_id), effective=trigger.is_effective, **values)
+        names = TriggerEntry.model_fields.keys() - {"trigger_id", "effective", "error"}
+        values = {name: getattr(trigger, name) for name in names}
+        error = trigger.error
+        if trigger.lacks_credential:
+            error = not_ready(f"there is no credential {trigger.config.get('auth')!r}: every webhook is refused")
+        return cls(trigger_id=str(trigger.trigger_id), effective=trigger.is_effective, error=error, **values)
+
+
+class TriggerDetail(TriggerEntry):
+    when: Any = Field(default=None, description="Its condition, as the playbook has it; null: every event starts it.")
+    input: Any = Field(default=None, description="What it makes of an event, as the playbook has it.")
+
+
+def not_ready(message: str) -> dict[str, Any]:
+    """That a trigger starts nothing, and why."""
+    return {"code": NOT_READY, "message": message}
 
 
 class ListTriggerEvents(RequestModel):
@@ -64,6 +81,12 @@ class TriggerEvent(AnswerModel):
     def of(cls, event: ReceivedEvent) -> TriggerEvent:
         values = {name: getattr(event, name) for name in cls.model_fields if name != "execution_id"}
         return cls(execution_id=None if event.execution_id is None else str(event.execution_id), **values)
+
+
+class TriggerEventContent(TriggerEvent):
+    event: dict[str, Any] | None = Field(
+        description="What the templates of the trigger read; null once it is settled, unless it is a dead letter."
+    )
 
 
 def position_of(event: TriggerEvent) -> str:

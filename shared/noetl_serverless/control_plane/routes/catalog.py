@@ -6,9 +6,10 @@ import asyncio
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound
+from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound, Problem
 from ...playbook.document import plain_data
 from ...playbook.load import read_playbook
+from ...playbook.plan import Trigger
 from ...store.catalog import CatalogVersion, NewResource
 from ..models.catalog import (
     CREDENTIAL,
@@ -36,9 +37,11 @@ from ..models.catalog_changes import (
     OfPath,
     VersionDifference,
 )
+from ..models.triggers import NOT_READY
 from ..operation import USERS, WORKERS, Call, Operation
 from ..page import from_offset
 from ..registration import as_text, document_of
+from ..webhooks import doubt_of, fault_of
 
 if TYPE_CHECKING:
     from ...playbook.called_inputs import CalledPlaybook
@@ -106,24 +109,36 @@ async def _register(call: Call, body: Register) -> Registered:
 
 
 async def _unready_triggers(call: Call, document: NewResource) -> list[Fault]:
-    """The triggers whose credential, or whose playbook, is not there yet: until it is, they start nothing."""
+    """The triggers whose credential or playbook is not there yet, or is not fit: until it is, they start nothing."""
     found: list[Fault] = []
     for index, trigger in enumerate(document.triggers):
         key = {"webhook": "auth", "playbook": "path"}.get(trigger.kind)
         name = None if key is None else trigger.config.get(key)
         if not isinstance(name, str):
             continue
-        try:
-            if trigger.kind == "webhook":
-                await call.services.credentials.get(name)
-            else:
-                await call.services.catalog.get(name, None)
-        except NotFound:
-            what = "credential" if trigger.kind == "webhook" else "playbook"
-            message = f"the trigger '{trigger.name}' starts nothing yet: there is no {what} '{name}'"
+        message = await _lack_of(call, trigger, name)
+        if message is not None:
             pointer = f"/triggers/{index}/{key}"
-            found.append(Fault(message, pointer=pointer, line=trigger.place.line, code="playbook.trigger_not_ready"))
+            found.append(Fault(message, pointer=pointer, line=trigger.place.line, code=NOT_READY))
     return found
+
+
+async def _lack_of(call: Call, trigger: Trigger, name: str) -> str | None:
+    """`name`: of its credential, or of its playbook."""
+    nothing = f"the trigger '{trigger.name}' starts nothing yet"
+    try:
+        if trigger.kind == "playbook":
+            await call.services.catalog.get(name, None)
+            return None
+        credential = await call.services.credentials.get(name, with_data=True)
+    except NotFound:
+        return f"{nothing}: there is no {'credential' if trigger.kind == 'webhook' else 'playbook'} '{name}'"
+    except Problem as problem:
+        return f"{nothing}: {problem.detail}"
+    if fault := fault_of(trigger.source, credential):
+        return f"{nothing}: {fault}"
+    doubt = doubt_of(trigger.source, credential)
+    return None if doubt is None else f"the trigger '{trigger.name}': {doubt}"
 
 
 async def _unfit_calls(call: Call, document: NewResource) -> list[Fault]:

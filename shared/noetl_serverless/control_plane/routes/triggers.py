@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import datetime
 from typing import Any
 
-from ...errors import Conflict, InvalidRequest, NotFound
+from ...errors import Conflict, InvalidRequest, NotFound, Problem
 from ...limits import EVENT_BYTES
+from ...playbook.document import plain_data
+from ...playbook.load import read_playbook
 from ...playbook.template_error import TemplateError
 from ...playbook.trigger_event import match
 from ...store.ids import fresh_id
@@ -20,13 +23,16 @@ from ..models.triggers import (
     ListTriggers,
     NameTriggerEvent,
     ReceivedWebhook,
+    TriggerDetail,
     TriggerEntry,
     TriggerEvent,
+    TriggerEventContent,
+    not_ready,
     position_of,
 )
 from ..operation import USERS, Call, Operation
 from ..page import Page
-from ..webhooks import Claim, WebhookRefused, claim_of, event_of, secrets_of, verify
+from ..webhooks import Claim, WebhookRefused, claim_of, event_of, fault_of, secrets_of, verify
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +50,12 @@ async def entries(call: Call) -> Page:
     )
 
 
-async def get(call: Call) -> TriggerEntry:
-    return TriggerEntry.of(await _trigger(call))
+async def get(call: Call) -> TriggerDetail:
+    trigger = await _trigger(call)
+    answer = TriggerDetail(**TriggerEntry.of(trigger).model_dump(), **await _templates(call, trigger))
+    if trigger.kind == "webhook" and answer.error is None:
+        answer.error = await _fault_of_secrets(call, trigger)
+    return answer
 
 
 async def enable(call: Call) -> TriggerEntry:
@@ -91,6 +101,14 @@ async def fire(call: Call) -> FiredTrigger:
         execution_id=settled.execution_id,
         error=settled.error,
     )
+
+
+async def content(call: Call) -> TriggerEventContent:
+    body: NameTriggerEvent = call.body
+    trigger = await _trigger(call)
+    event = await call.services.triggers.content(trigger.trigger_id, body.event_id)
+    found = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, body.event_id))
+    return TriggerEventContent(**found.model_dump(), event=event)
 
 
 async def retry(call: Call) -> TriggerEvent:
@@ -154,6 +172,26 @@ async def _dry_run(call: Call, trigger: Trigger, event: dict[str, Any]) -> Fired
 
 async def _trigger(call: Call) -> Trigger:
     return await call.services.triggers.get(call.path("trigger"))
+
+
+async def _templates(call: Call, trigger: Trigger) -> dict[str, Any]:
+    """`when` and `input` as the version that declares it has them; none if that is deleted."""
+    try:
+        entry = await call.services.catalog.get(trigger.path, trigger.version)
+    except NotFound:
+        return {}
+    root = await asyncio.to_thread(lambda: plain_data(read_playbook(entry.content).root))
+    declared = [one for one in root.get("triggers") or () if one.get("name") == trigger.name]
+    return {key: one.get(key) for one in declared for key in ("when", "input")}
+
+
+async def _fault_of_secrets(call: Call, trigger: Trigger) -> dict[str, Any] | None:
+    try:
+        credential = await call.services.credentials.get(str(trigger.config["auth"]), with_data=True)
+    except Problem as problem:
+        return not_ready(problem.detail)
+    why = fault_of(trigger.source, credential)
+    return None if why is None else not_ready(why)
 
 
 async def _switch(call: Call, enabled: bool) -> TriggerEntry:
@@ -223,7 +261,7 @@ OPERATIONS = (
         tag="triggers",
         roles=USERS,
         handler=get,
-        answer=TriggerEntry,
+        answer=TriggerDetail,
     ),
     Operation(
         "enableTrigger",
@@ -255,6 +293,17 @@ OPERATIONS = (
         handler=fire,
         answer=FiredTrigger,
         body=FireTrigger,
+    ),
+    Operation(
+        "readTriggerEvent",
+        "POST",
+        "/api/triggers/{trigger:path}/read",
+        summary="Read an event with its content, such as a dead letter",
+        tag="triggers",
+        roles=USERS,
+        handler=content,
+        answer=TriggerEventContent,
+        body=NameTriggerEvent,
     ),
     Operation(
         "retryTriggerEvent",

@@ -24,18 +24,27 @@ RETURNING trigger_id, enabled;
 
 -- get: one trigger, by id or by path and name
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared,
+    t.kind = 'webhook' AND NOT EXISTS (
+        SELECT FROM noetl.credential c WHERE c.name = t.config->>'auth' OR CAST(c.credential_id AS text) = t.config->>'auth'
+    ) AS lacks_credential
 FROM noetl.trigger t WHERE t.trigger_id = CAST(:trigger_id AS bigint) OR (t.path = :path AND t.name = :name)
 ORDER BY t.path = :path AND t.name = :name DESC LIMIT 1;
 
 -- by_ids: those of these triggers that are known
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared,
+    t.kind = 'webhook' AND NOT EXISTS (
+        SELECT FROM noetl.credential c WHERE c.name = t.config->>'auth' OR CAST(c.credential_id AS text) = t.config->>'auth'
+    ) AS lacks_credential
 FROM noetl.trigger t WHERE t.trigger_id = ANY (CAST(:trigger_ids AS bigint[]));
 
 -- entries: all triggers, or those of a playbook, in the order of their paths and names
 SELECT t.trigger_id, t.path, t.name, t.version, t.kind, t.source, t.config, t.enabled, t.error, t.created_at, t.updated_at,
-    t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared
+    t.version IS NOT DISTINCT FROM (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL) AS declared,
+    t.kind = 'webhook' AND NOT EXISTS (
+        SELECT FROM noetl.credential c WHERE c.name = t.config->>'auth' OR CAST(c.credential_id AS text) = t.config->>'auth'
+    ) AS lacks_credential
 FROM noetl.trigger t
 WHERE (CAST(:path AS text) IS NULL OR t.path = :path) AND (CAST(:kind AS text) IS NULL OR t.kind = :kind)
     AND (t.path, t.name) > (:after_path, :after_name)
@@ -60,6 +69,9 @@ ON CONFLICT DO NOTHING RETURNING event_id;
 -- event: one event, as it is listed
 SELECT trigger_id, event_id, status, depth, received_at, attempts, settled_at, execution_id, error
 FROM noetl.trigger_event WHERE trigger_id = :trigger_id AND event_id = :event_id;
+
+-- content: an event, as long as it is not settled, or a dead letter
+SELECT event FROM noetl.trigger_event WHERE trigger_id = :trigger_id AND event_id = :event_id;
 
 -- events: events of a trigger, the newest first, from a position on
 SELECT trigger_id, event_id, status, depth, received_at, attempts, settled_at, execution_id, error
