@@ -306,6 +306,13 @@ def test_a_wait_for_a_time_takes_none_and_an_answer_is_what_its_signal_brings(te
 # -- cases that fail
 
 
+@pytest.mark.parametrize("answer", ["{approvd: true}", "{approved: 'yes'}", "sure", "{result: {approved: 1}}", "null"])
+def test_an_answer_that_is_no_decision_is_refused_for_an_approval(test: Test, answer: str) -> None:
+    done = test(WAITS, f"  - {{name: x, tools: {{ask: {answer}}}, expect: {{}}}}\n")
+    assert done.exit_code == 1, done.output
+    assert 'answer with a decision: {"approved": true or false' in shown(done)
+
+
 def test_a_wait_for_a_signal_without_an_answer_fails_the_case(test: Test) -> None:
     done = test(WAITS, "  - {name: x, expect: {}}\n")
     assert done.exit_code == 1

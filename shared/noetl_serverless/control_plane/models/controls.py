@@ -21,8 +21,8 @@ class Paused(AnswerModel):
 class SendSignal(RequestModel):
     data: Any = Field(
         default=None,
-        description="Result of the wait that the signal ends. For an approval: {approved: true or false, comment}; the "
-        "wait's result has also `by`, who sent it.",
+        description="Result of the wait that the signal ends. For an approval only {approved: true or false, comment}; "
+        "the wait's result has also `by`, who sent it.",
     )
 
 

@@ -12,6 +12,7 @@ from ...engine.state import State
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...limits import SIGNAL_IDS
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
+from ...playbook.approvals import fault_of
 from ...playbook.callbacks import is_approval, name_of
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.plan import KeychainEntry, Plan
@@ -26,7 +27,6 @@ from .controls import signal_name
 
 # below the URL of the gateway
 PATH: Final = "/callbacks/"
-MAX_COMMENT_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,12 +216,9 @@ def _signal_id(callback: Callback) -> str:
 
 def _decision(data: Any) -> dict[str, Any]:
     """Raises InvalidRequest."""
-    known = isinstance(data, dict) and not data.keys() - {"approved", "comment"}
-    if not known or not isinstance(data.get("approved"), bool):
-        raise InvalidRequest('answer with a decision: {"approved": true or false, "comment": "..."}')
+    if (fault := fault_of(data)) is not None:
+        raise InvalidRequest(fault)
     comment = data.get("comment")
-    if comment is not None and not (isinstance(comment, str) and len(comment) <= MAX_COMMENT_CHARACTERS):
-        raise InvalidRequest(f"comment: this must be a text of at most {MAX_COMMENT_CHARACTERS} characters")
     return {"approved": data["approved"], **({"comment": comment} if comment else {})}
 
 
