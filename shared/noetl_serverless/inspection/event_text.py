@@ -128,6 +128,16 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
     return None
 
 
+def pause_text(event: Event) -> str | None:
+    """Of an event that pauses the execution, or lets it go on."""
+    if event.type not in (e.PAUSED, e.RESUMED) or e.IGNORED in event.payload:
+        return None
+    if event.type == e.RESUMED:
+        return "the execution goes on"
+    because = f" because: {event.payload['reason']}" if event.payload.get("reason") else ""
+    return f"the execution is paused{because}"
+
+
 def _wait(payload: Mapping[str, Any]) -> str:
     name = payload.get("signal")
     if name is None:

@@ -107,11 +107,13 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
 
 def test_what_a_pause_holds_back_is_paused() -> None:
     timer = {"for": "timer", "step": "a", "generation": 1, "text": "it continues when its delay ends", "due": 1500}
-    held = [{**timer, "status": "paused"}, wait(row("paused"))]
+    del timer["due"]
+    held = [{**timer, "status": "paused", "left_ms": 2500}, wait(row("paused"))]
     status, why = _place(RUN, held)
     assert (status, why) == (
         "paused",
-        "it continues when its delay ends; paused with the execution; command a#1 is out; paused with the execution",
+        "it continues when its delay ends; paused with the execution, 2.500 s before its time; "
+        "command a#1 is out; paused with the execution",
     )
     assert _place(RUN, [*held, wait(row("running"))])[0] == "running"
     since = {"since": 1500, "by": {"kind": "user", "name": "ada"}, "reason": "a look"}

@@ -195,6 +195,29 @@ def test_a_pause_says_since_when_why_and_by_whom() -> None:
     assert of(run)["paused"] is None
 
 
+@pytest.mark.parametrize("wait", [{"delay": 60}, {"signal": "paid", "timeout": 60}])
+def test_the_time_of_a_wait_stands_still_in_a_pause_and_is_due_later_after_it(wait: dict[str, Any]) -> None:
+    run = Run(CHAIN)
+    (_, timer) = run.report("a#1", "call.parked", wait=wait, resume=None)
+    name, due = timer.payload["timer"], timer.payload["due"]
+    assert of(run)["waits"][0]["due"] == due
+    run.fact(e.PAUSED, payload={"timers": {name: due}, "reason": "a look"})
+    (held,) = of(run)["waits"]
+    assert (held["left_ms"], "due" in held) == (due - run.now, False)
+    run.fact(e.RESUMED, payload={"timers": {name: due + 9000}})
+    assert of(run)["waits"][0]["due"] == due + 9000
+    texts = [entry["text"] for entry in step_of(run, "a")["chain"]]
+    assert texts[-2:] == ["the execution is paused because: a look", "the execution goes on"]
+    assert "goes on" not in str(step_of(run, "b")["chain"]), "it was not under way"
+
+
+def test_a_wait_until_an_instant_keeps_it_in_a_pause() -> None:
+    run = Run(CHAIN)
+    run.report("a#1", "call.parked", wait={"due": 1_900_000_000_000}, resume=None)
+    run.fact(e.PAUSED)
+    assert of(run)["waits"][0]["due"] == 1_900_000_000_000
+
+
 def test_a_step_comes_with_its_compensation() -> None:
     run = Run("""
         - {step: book, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: pay}]}}

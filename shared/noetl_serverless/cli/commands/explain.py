@@ -199,6 +199,8 @@ def _wait_texts(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _lease_text(wait: Mapping[str, Any]) -> str:
+    if "left_ms" in wait:
+        return f"; paused with the execution, {wait['left_ms'] / 1000:.3f} s before its time"
     if wait.get("status") == "paused":
         return "; paused with the execution"
     if "due" in wait:
