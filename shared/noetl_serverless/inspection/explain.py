@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
 from ..engine.state import State, Token, Wait, split_token_key, token_key
+from ..playbook.awaited import awaited_of
 from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
@@ -32,9 +34,9 @@ def explain(
 ) -> Json:
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
-    {execution_id, restarted_from, status, paused, error, warnings, quarantined, dropped, retried: [{since, until}],
-    waits: [{for, step, ...}], steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a
-    chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
+    {execution_id, restarted_from, status, paused, kept_signals: [{signal, count, advice}], error, warnings,
+    quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status, why,
+    pool, called, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
     `event_text.event_texts` adds. `pool` is what the playbook names, if it does. `called`, of a step that calls tools
     of the catalog, is [{task, path, version}].
     `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
@@ -93,6 +95,7 @@ class _Explainer:
             "restarted_from": self.state.restart_of,
             "status": self.trace.status,
             "paused": self.trace.paused,
+            "kept_signals": self._kept_signals(),
             "error": self.trace.error,
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
@@ -351,6 +354,12 @@ class _Explainer:
         )
 
     # -- what is waited for
+
+    def _kept_signals(self) -> list[Json]:
+        """By name, in the order in which the first ones came."""
+        awaited = awaited_of(self.plan)
+        counts = Counter(signal.name for signal in self.state.signals)
+        return [{"signal": name, "count": count, "advice": awaited.advice(name)} for name, count in counts.items()]
 
     def _waits(self) -> list[Json]:
         found: list[Json] = []

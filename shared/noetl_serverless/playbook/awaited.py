@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .faults import did_you_mean
 from .plan import Plan
 from .template import SqlTemplate, Template
 
@@ -23,6 +24,12 @@ class Awaited:
     def is_approval(self, name: str) -> bool:
         """Whether what is sent by this name is a decision, and nothing else."""
         return name in self.approvals and name not in self.signals
+
+    def advice(self, name: str) -> str | None:
+        """What to say of a signal that no step waits for by its name, nor may wait for; None of others."""
+        if self.templates or name in self.names:
+            return None
+        return f"no step of the playbook waits for '{name}'{did_you_mean(name, sorted(self.names))}"
 
 
 def awaited_of(plan: Plan) -> Awaited:

@@ -95,7 +95,7 @@ class TestSignal:
         [under_way] = (await user.get(f"/api/executions/{waiting}/status")).json["under_way"]
         assert (under_way["status"], under_way["signals"]) == ("parked", ["paid"])
         answer = await user.post(f"/api/executions/{waiting}/signals/paid", {"data": {"sum": 7}})
-        taken = {"status": "accepted", "kept": False, "waiting_for": []}
+        taken = {"status": "accepted", "kept": False, "waiting_for": [], "advice": None}
         assert answer.json == {"execution_id": waiting, "signal": "paid", **taken}
         ended = await entry(user, waiting)
         assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": {"sum": 7}})
@@ -137,6 +137,8 @@ class TestSignal:
     ) -> None:
         answer = await user.post(f"/api/executions/{waiting}/signals/payed", {"data": 1})
         assert (answer.json["status"], answer.json["kept"], answer.json["waiting_for"]) == ("accepted", True, ["paid"])
+        assert answer.json["advice"] == "no step of the playbook waits for 'payed'; did you mean 'paid'?"
+        assert (await user.get(f"/api/executions/{waiting}/status")).json["kept_signals"] == ["payed"]
         again = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
         once_more = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
         assert (again.json["kept"], once_more.json["kept"], once_more.json["waiting_for"]) == (True, False, [])

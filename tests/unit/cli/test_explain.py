@@ -61,6 +61,7 @@ def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:
 
 def explained(**more: Any) -> list[str]:
     nothing: dict[str, Any] = {"error": None, "quarantined": None, "dropped": None, "retried": [], "warnings": []}
+    nothing["kept_signals"] = []
     document = {"execution_id": "7", "status": "running", "waits": [], "steps": [], **nothing, **more}
     return [line.strip() for line, _ in _lines(document, "7", whole=False)]
 
@@ -154,3 +155,14 @@ def test_the_traceback_of_code_is_shown_below_its_event() -> None:
     chain: list[Any] = [{"seq": 3, "at": 0, "event": "call.error", "step": "a", "text": "a#1 fails", "code_error": py}]
     shown = [text.strip() for text, _ in _cause_lines(chain)]
     assert shown[1:] == ["in line 2 of the code:", "line 2, in main", "ValueError: bad"]
+
+
+def test_signals_that_no_wait_has_taken_are_shown_with_what_may_be_wrong_with_them() -> None:
+    kept = [
+        {"signal": "piad", "count": 2, "advice": "no step waits for it"},
+        {"signal": "x", "count": 1, "advice": None},
+    ]
+    assert explained(kept_signals=kept)[1:] == [
+        "keeps signals that no wait has taken: 'piad' 2 times, 'x'",
+        "no step waits for it",
+    ]

@@ -695,3 +695,15 @@ def test_signals_of_one_name_end_waits_in_their_order() -> None:
         "the signal 'go' has come; sent by user ann",
         "the signal 'go' has come; sent by user bob",
     ]
+
+
+def test_signals_that_no_wait_has_taken_are_listed_with_a_name_that_was_meant() -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: paid}}")
+    assert of(run)["kept_signals"] == []
+    for name in ("piad", "paid", "piad"):
+        run.fact(e.SIGNAL_RECEIVED, payload={"signal": name})
+    advice = "no step of the playbook waits for 'piad'; did you mean 'paid'?"
+    assert of(run)["kept_signals"] == [
+        {"signal": "piad", "count": 2, "advice": advice},
+        {"signal": "paid", "count": 1, "advice": None},
+    ]

@@ -13,6 +13,7 @@ from ..target import running_stack
 from .executions import IdArgument
 
 SignalArgument = Annotated[str, typer.Argument(metavar="SIGNAL", help="Name that the wait is for.")]
+_NOT_YET = "nothing waits for '{}' yet"
 KeyOption = Annotated[
     str | None,
     typer.Option("--key", metavar="KEY", help="Id of the signal: a second one with this id changes nothing."),
@@ -92,5 +93,5 @@ def _print_sent(answer: dict[str, Any], as_json: bool, done: str) -> None:
     elif answer.get("kept"):
         others = ", ".join(f"'{name}'" for name in answer["waiting_for"])
         now = f"it waits for {others}" if others else "it waits for no signal now"
-        done = f"kept: nothing waits for '{answer['signal']}' yet; {now}"
+        done = f"kept: {answer.get('advice') or _NOT_YET.format(answer['signal'])}; {now}"
     _print(answer, as_json, done)

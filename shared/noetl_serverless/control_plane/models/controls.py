@@ -36,3 +36,6 @@ class SignalSent(AnswerModel):
     waiting_for: list[str] = Field(
         description="If it is kept: the signals and approvals that the execution waits for, the first few."
     )
+    advice: str | None = Field(
+        default=None, description="If it is kept, and no step of the playbook waits for a signal of this name: says so."
+    )

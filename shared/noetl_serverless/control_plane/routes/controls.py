@@ -59,6 +59,7 @@ async def signal(call: Call) -> SignalSent:
         status="accepted" if is_new else "duplicate",
         kept=kept,
         waiting_for=waiting_for[:MAX_NAMED] if kept else [],
+        advice=awaited.advice(name) if kept and awaited is not None else None,
     )
 
 
