@@ -35,10 +35,10 @@ def explain(
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
     {execution_id, restarted_from, status, paused, kept_signals: [{signal, count, advice}], error, warnings,
-    quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status, why,
-    pool, called, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
-    `event_text.event_texts` adds. `pool` is what the playbook names, if it does. `called`, of a step that calls tools
-    of the catalog, is [{task, path, version}].
+    quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status,
+    why, pool, called, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked:
+    [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook names, if it does.
+    `called`, of a step that calls tools of the catalog, is [{task, path, version}].
     `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
     while its time stands still. One step comes with its compensation, if that ran.
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,

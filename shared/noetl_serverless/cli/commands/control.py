@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import typer
 
-from ..options import DataOption, JsonOption, value_of
+from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json
 from ..target import running_stack
 from .executions import IdArgument
@@ -46,13 +46,17 @@ def signal(
     data: DataOption = None,
     value: Annotated[
         str | None,
-        typer.Option("--value", metavar="VALUE", help="Result of the wait: JSON, or a text."),
+        typer.Option(
+            "--value",
+            metavar="VALUE",
+            help="Result of the wait: JSON, or a text; @FILE reads a file, @- standard input.",
+        ),
     ] = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a signal to an execution. It ends a wait for it, or is kept until there is one."""
-    given = None if value is None else value_of(value)
+    given = None if value is None else value_or_file(value)
     answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key)
     _print_sent(answer, as_json, f"signal '{name}' has ended a wait")
 
