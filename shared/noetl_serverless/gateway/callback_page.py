@@ -64,10 +64,13 @@ def answered_page(answer: Mapping[str, Any]) -> str:
     return _page(f"Answered: {answer['signal']}", f"<p>{text}</p>{_given(answer['answer'], answer['answered_at'])}")
 
 
-def problem_page(problem: Mapping[str, Any]) -> str:
+def problem_page(problem: Mapping[str, Any], *, again: bool = False) -> str:
+    """`again`: whether another answer may be given."""
     text = f"<p>{escape(str(problem.get('detail') or ''))}</p>"
     if "answer" in problem:
         text += _given(problem["answer"], problem.get("answered_at"))
+    if again:
+        text += '<p><a href="">Answer again</a></p>'
     return _page(str(problem.get("title") or "It did not work"), text)
 
 

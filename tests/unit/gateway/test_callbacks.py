@@ -105,6 +105,7 @@ class TestAnswering:
             ({"decision": "reject", "comment": "too dear"}, {"approved": False, "comment": "too dear"}),
             ({"value": '{"n": 7}'}, {"n": 7}),
             ({"value": "just text"}, "just text"),
+            ({"value": "5 rows {of many}"}, "5 rows {of many}"),
             ({"value": ""}, None),
         ],
     )
@@ -148,6 +149,15 @@ class TestAnswering:
     ) -> None:
         answer = await call("POST", URL, body, headers={"content-type": type})
         assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+        assert upstream.seen == []
+
+    @pytest.mark.parametrize("value", ['{"rows": 5', " [1", '"text', "{no}"])
+    async def test_a_value_that_was_to_be_json_is_asked_for_again(
+        self, call: Client, upstream: Upstream, value: str
+    ) -> None:
+        page = await call("POST", URL, urlencode({"value": value}).encode(), headers={**PAGE, **FORM})
+        assert page.status == 400 and is_secret_kept(page)
+        assert b"begins as JSON and is none" in page.body and b'<a href="">Answer again</a>' in page.body
         assert upstream.seen == []
 
     @pytest.mark.parametrize("announced", [True, False])
