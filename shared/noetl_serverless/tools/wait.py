@@ -15,16 +15,17 @@ from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 ONE_OF: Final = ("until", "for", "signal", "approval")
+_INSTANT: Final = "give an instant such as 2027-01-31T09:00:00+01:00"
 
 
 def _instant(value: Any) -> Any:
-    """Also a number of seconds since 1970, and a date."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("give an instant such as 2027-01-31T09:00:00+01:00") from None
-    return value
+    """A text, or what a template gives; of a number it is not known what it counts, and from when."""
+    if isinstance(value, int | float):
+        raise ValueError(f"{_INSTANT}, not a number")
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(_INSTANT) from None
 
 
 def _with_offset(value: datetime) -> datetime:
