@@ -15,6 +15,7 @@ from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 ONE_OF: Final = ("until", "for", "signal", "approval")
+_NEEDED: Final = f"a wait needs one of {', '.join(ONE_OF)}"
 _INSTANT: Final = "give an instant such as 2027-01-31T09:00:00+01:00"
 
 
@@ -77,13 +78,22 @@ class WaitConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        given = [name for name in ONE_OF if config.get(name) is not None]
-        if len(given) != 1:
-            nulls = [name for name in ONE_OF if name in config and config[name] is None]
-            instead = f", not {' and '.join(given)}" if given else f": '{nulls[0]}' is null" if nulls else ""
-            yield f"a wait needs one of {', '.join(ONE_OF)}{instead}"
+        if not _given(config):
+            nulls = [name for name in ONE_OF if name in config]
+            is_null = f": '{nulls[0]}' is null" if nulls else ""
+            yield f"{_NEEDED}{is_null}"
+
+    @classmethod
+    def conflicting(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        given = _given(config)
+        if len(given) > 1:
+            yield f"{_NEEDED}, not {' and '.join(given)}"
         elif "within" in config and given[0] in ("until", "for"):
             yield f"'within' is for a signal or an approval; '{given[0]}' says how long it waits"
+
+
+def _given(config: Mapping[str, Any]) -> list[str]:
+    return [name for name in ONE_OF if config.get(name) is not None]
 
 
 class Wait:
