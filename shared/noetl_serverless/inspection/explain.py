@@ -194,10 +194,15 @@ class _Explainer:
             if event is not None:
                 name = split_token_key(source)[0]
                 conditions = [item for item in self._arcs(event, name) if item.target == run.step]
-                found.append(
-                    self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", conditions)
-                )
+                end = self._end_of(source, event)
+                found.append(self._conditions_entry(end, name, f"{source} leads to {run.step}", conditions))
         return found
+
+    def _end_of(self, key: str, event: Event) -> int:
+        """The seq of the end of a run whose route `event` has: the fact, or what the engine decided of it first."""
+        cause = event.cause or event.seq
+        ends = [one.seq for one in self.events_by_run.get(key, ()) if one.type in ENDINGS and one.cause == cause]
+        return ends[-1] if ends else cause
 
     def _exit(self, key: str, run: StepRun, run_events: Sequence[Event]) -> Json | None:
         event = self.routes.get(key)
@@ -211,7 +216,7 @@ class _Explainer:
             return None
         targets = ", ".join(run.arcs) or "no other step"
         return self._conditions_entry(
-            event.cause or event.seq, run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
+            self._end_of(key, event), run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
         )
 
     def _arcs(self, event: Event, step: str) -> list[EvaluatedCondition]:

@@ -675,7 +675,7 @@ def test_a_wait_names_the_urls_that_answer_it_and_its_end_who_sent_the_signal() 
     assert wait["text"].endswith("'manager', which the URL of keychain.boss or keychain.deputy answers")
     by = {"kind": "callback", "name": "deputy", "id": "abc"}
     run.fact(e.SIGNAL_RECEIVED, payload={"signal": "manager", "data": {"approved": True}, "id": "x", "by": by})
-    assert step_of(run, "ask")["chain"][-1]["text"] == (
+    assert step_of(run, "ask")["chain"][-2]["text"] == (
         "the signal 'manager' has come; sent by somebody with the URL of keychain.deputy"
     )
 
@@ -691,7 +691,7 @@ def test_signals_of_one_name_end_waits_in_their_order() -> None:
         run.fact(e.SIGNAL_RECEIVED, payload={"signal": "go", "by": {"kind": "user", "name": name}})
     for step in ("a", "b"):
         run.report(run.open(step), e.CALL_PARKED, wait={"signal": "go"})
-    assert [step_of(run, step)["chain"][-1]["text"] for step in ("a", "b")] == [
+    assert [step_of(run, step)["chain"][-2]["text"] for step in ("a", "b")] == [
         "the signal 'go' has come; sent by user ann",
         "the signal 'go' has come; sent by user bob",
     ]
@@ -707,3 +707,26 @@ def test_signals_that_no_wait_has_taken_are_listed_with_a_name_that_was_meant() 
         {"signal": "piad", "count": 2, "advice": advice},
         {"signal": "paid", "count": 1, "advice": None},
     ]
+
+
+def test_a_step_ends_before_it_leads_anywhere() -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: go}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}")
+    run.report("a#1", e.CALL_PARKED, wait={"signal": "go"})
+    run.fact(e.SIGNAL_RECEIVED, payload={"signal": "go"})
+    assert [entry["text"] for entry in step_of(run, "a")["chain"]][-2:] == [
+        "the signal 'go' has come",
+        "a#1 leads to b",
+    ]
+    assert [entry["text"] for entry in step_of(run, "b")["chain"]] == ["a#1 leads to b", "b#1 is queued"]
+
+
+@pytest.mark.parametrize(
+    ("wait", "says"),
+    [({"signal": "go", "timeout": 5}, "the time for 'go' is over"), ({"delay": 5}, "its time has come")],
+)
+def test_what_ends_a_wait_by_its_time_says_what_for(wait: dict[str, Any], says: str) -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: go}}")
+    (_, timer) = run.report("a#1", e.CALL_PARKED, wait=wait)
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer.payload["timer"]})
+    texts = [entry["text"] for entry in step_of(run, "a")["chain"]]
+    assert says in texts and "the delay has expired" not in texts
