@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from ..engine.waits import REJECTED, rejection
@@ -31,6 +31,7 @@ HARMLESS: Final = frozenset({"noop", "python", "duckdb"})
 _EXTRA: Final = ("http", "pg", "py")
 _PARTS: Final = frozenset({"result", "error", *_EXTRA})
 # an answer is the result of the wait, which says who decided
+DECIDED_BY: Final = {"kind": "user", "name": "test"}
 _DECISION: Final = approvals.FIELDS | {"by"}
 
 
@@ -110,10 +111,13 @@ class Answers:
 
 
 def outcome_of(call: ToolCall, answer: Answer) -> ToolOutcome:
-    """What `answer` is to `call`: that of an approval is the data of its signal."""
+    """What `answer` is to `call`: that of an approval is the decision, and who made it."""
     approval = call.config.get("approval") if call.kind == "wait" and answer.error is None else None
-    refused = None if approval is None else rejection(str(approval), answer.data)
-    return answer.outcome() if refused is None else ToolFailure("wait", REJECTED, refused).outcome()
+    if approval is None:
+        return answer.outcome()
+    if (refused := rejection(str(approval), answer.data)) is not None:
+        return ToolFailure("wait", REJECTED, refused).outcome()
+    return replace(answer, data={"by": dict(DECIDED_BY), **answer.data}).outcome()
 
 
 def answer_name(plan: Plan, step: str, task: str) -> str:

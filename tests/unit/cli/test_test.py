@@ -291,11 +291,14 @@ WAITS = playbook(
 
 
 def test_a_wait_for_a_time_takes_none_and_an_answer_is_what_its_signal_brings(test: Test) -> None:
-    approved = "  - {name: x, tools: {ask: {approved: true}}, expect: {result: {approved: true}, waited: 600}}\n"
+    approved = "  - {name: x, tools: {ask: {approved: true}}, expect: {values: {ask.by.name: test}, waited: 600}}\n"
+    ada = "{approved: true, by: {kind: user, name: ada}}"
+    by = f"  - {{name: v, tools: {{ask: {ada}}}, expect: {{result: {ada}}}}}\n"
     rejected = "{code: wait.rejected, message: \"'manager' was not approved: no\"}"
     late = "  - {name: z, tools: {ask: {error: {code: wait.timeout}}}, expect: {error: {code: wait.timeout}}}\n"
     for text in (
         approved,
+        by,
         f"  - {{name: y, tools: {{ask: {{approved: false, comment: 'no'}}}}, expect: {{error: {rejected}}}}}\n",
         late,
     ):
