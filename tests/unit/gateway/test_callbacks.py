@@ -24,6 +24,8 @@ DETAILS = {
     "execution_id": "7",
     "path": "demo/<b>order</b>",
     "version": 2,
+    "description": "Orders <i>over</i> 1000",
+    "step_descriptions": ["May it be sent?"],
     "signal": "manager",
     "approval": True,
     "expires_at": "2027-01-31T08:00:00Z",
@@ -61,6 +63,7 @@ class TestReading:
         answer = await call("GET", URL, headers={**PAGE, "authorization": "Bearer x", "cookie": "session_token=y"})
         assert answer.status == 200 and is_secret_kept(answer)
         page = answer.body.decode()
+        assert "Orders &lt;i&gt;over&lt;/i&gt; 1000" in page and "May it be sent?" in page
         for said in ("demo/&lt;b&gt;order&lt;/b&gt;, version 2", "manager", "2027-01-31 08:00 UTC", 'value="approve"'):
             assert said in page, said
         assert TOKEN not in page
