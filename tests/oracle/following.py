@@ -284,6 +284,8 @@ class _Follower:
             raise Differs(f"{_at(fact)}: more of the step is to be done, which the wait does not resume")
         signal = wanted.get("signal")
         self._waits[name] = _Wait(key, signal, bool(wanted.get("approval")), started.payload["resumes"])
+        if signal is None and (wanted.get("delay") == 0 or wanted.get("due", fact.at + 1) <= fact.at):
+            return self._wait_is_over(name)
         return [] if signal is None else self._meet(signal)
 
     def _meet(self, signal: str) -> list[Begun]:

@@ -208,7 +208,8 @@ class OrchestratorLink:
         self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
         self.pause, self.resume, self.signal = orchestrator.pause, orchestrator.resume, orchestrator.signal
         self.restart = orchestrator.restart
-        self.for_older_worker, self.plan = orchestrator.for_older_worker, orchestrator.plan
+        self.for_older_worker = orchestrator.for_older_worker
+        self.plan, self.plan_of = orchestrator.plan, orchestrator.plan_of
 
     async def claim(self, request: Any) -> Any:
         answer = await self._orchestrator.claim(request)

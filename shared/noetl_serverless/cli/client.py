@@ -75,7 +75,11 @@ class Client:
 
     def under_way(self, execution_id: str) -> list[dict[str, Any]]:
         """The runs of steps that have not ended, with their status."""
-        found: list[dict[str, Any]] = self.get(f"/api/executions/{quote(execution_id, safe='')}/status")["under_way"]
+        found: list[dict[str, Any]] = self.status(execution_id)["under_way"]
+        return found
+
+    def status(self, execution_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}/status")
         return found
 
     def execution(self, execution_id: str) -> dict[str, Any]:

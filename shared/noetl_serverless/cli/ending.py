@@ -37,6 +37,12 @@ def compensation(error: Any) -> Iterator[str]:
         yield f"not undone: {failed['step']}: {failed.get('code')}: {failed.get('message')}"
 
 
+def kept_signals(counts: Mapping[str, int]) -> str:
+    """`counts`: by name."""
+    named = (f"'{name}'" + (f" {count} times" if count > 1 else "") for name, count in counts.items())
+    return f"keeps signals that no wait has taken: {', '.join(named)}"
+
+
 def paused(since: str, reason: Any, by: Mapping[str, Any] | None) -> str:
     """`since` is formatted text."""
     because = f" because: {reason}" if reason else ""

@@ -88,6 +88,11 @@ def value_of(text: str) -> Any:
         return text
 
 
+def value_or_file(text: str) -> Any:
+    """As `value_of`; @FILE reads a file, @- standard input. WrongUse if it cannot be read."""
+    return value_of(read_text(text[1:]) if text.startswith("@") else text)
+
+
 def as_declared(values: dict[str, Any], assignments: list[str] | None, content: str) -> dict[str, Any]:
     """`values`, in which --set has left the text that was given where the playbook's schema takes only texts, though it
     could be read as JSON: `--set zip=01234`, `--set day=3`. `content`: of a playbook that can be read."""

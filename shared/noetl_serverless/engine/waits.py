@@ -31,6 +31,9 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
     decision.emit(e.WAIT_STARTED, payload, **command)
     if (kept := _kept(decision, request.get("signal"))) is not None:
         _end_by(decision, name, kept)
+    elif due is not None and due <= fact.at and "signal" not in request:
+        # no timer fires sooner than with the next tick of its clock
+        _end(decision, name, {"status": "ok"})
     elif due is not None:
         decision.emit(e.TIMER_SET, {"timer": name, "due": due}, **command)
 

@@ -47,6 +47,8 @@ def question_page(callback: Mapping[str, Any]) -> str:
         "Valid until": _instant(callback["expires_at"]),
     }
     terms = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in about.items())
+    said = (callback.get("description"), *callback.get("step_descriptions", ()))
+    about_it = "".join(f"<p>{escape(text)}</p>" for text in said if text)
     if callback["status"] == "answered":
         rest = "<p>It has been answered.</p>"
         if callback["answered_at"] is not None:
@@ -55,7 +57,7 @@ def question_page(callback: Mapping[str, Any]) -> str:
         rest = _DECISION if callback["approval"] else _VALUE
     if callback["paused"]:
         rest += "<p>The execution is paused. An answer is kept until it goes on.</p>"
-    return _page(title, f"<dl>{terms}</dl>{rest}")
+    return _page(title, f"{about_it}<dl>{terms}</dl>{rest}")
 
 
 def answered_page(answer: Mapping[str, Any]) -> str:
@@ -64,10 +66,13 @@ def answered_page(answer: Mapping[str, Any]) -> str:
     return _page(f"Answered: {answer['signal']}", f"<p>{text}</p>{_given(answer['answer'], answer['answered_at'])}")
 
 
-def problem_page(problem: Mapping[str, Any]) -> str:
+def problem_page(problem: Mapping[str, Any], *, again: bool = False) -> str:
+    """`again`: whether another answer may be given."""
     text = f"<p>{escape(str(problem.get('detail') or ''))}</p>"
     if "answer" in problem:
         text += _given(problem["answer"], problem.get("answered_at"))
+    if again:
+        text += '<p><a href="">Answer again</a></p>'
     return _page(str(problem.get("title") or "It did not work"), text)
 
 

@@ -104,12 +104,19 @@ def _of_form(text: str) -> Any:
 
 
 def _value(text: str) -> Any:
-    """JSON, or the text itself; nothing if it is empty."""
-    if not text.strip():
+    """JSON, or the text itself; nothing if it is empty. Raises InvalidRequest for a text that was to be JSON: the one
+    answer of the URL must not be spent on it."""
+    stripped = text.strip()
+    if not stripped:
         return None
     try:
         return orjson.loads(text)
-    except orjson.JSONDecodeError:
+    except orjson.JSONDecodeError as error:
+        if stripped[0] in '{["':
+            raise InvalidRequest(
+                f"The value begins as JSON and is none: {error}. Nothing has been answered yet; mend it, or begin a "
+                "text with another character"
+            ) from None
         return text
 
 
@@ -121,4 +128,5 @@ def _page_of(error: Exception, request: Request) -> Response:
     # the same log line and the same status
     response = problem_response(error, request.scope)
     problem: Problem = as_problem(error)
-    return HTMLResponse(problem_page(problem.to_dict()), response.status_code)
+    is_refused = isinstance(error, InvalidRequest)
+    return HTMLResponse(problem_page(problem.to_dict(), again=is_refused), response.status_code)

@@ -26,6 +26,8 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
     """
     frames = [event for event in run if event.type == e.FRAME_COMMITTED]
     issued: dict[str | None, Event] = {}
+    # the signals that waits are for, by the name of their timer
+    signals = {event.payload["wait"]: event.payload.get("signal") for event in run if event.type == e.WAIT_STARTED}
     found = []
     for event in run:
         entry: dict[str, Any] = {"seq": event.seq, "at": effects.at(event), "event": event.type, "step": event.step}
@@ -35,6 +37,8 @@ def event_texts(run: Sequence[Event], effects: EffectiveTimes) -> list[dict[str,
             issued[event.command_id] = event
         report = _report(event, issued.get(event.command_id), effects)
         text = _text(event, frames, report)
+        if event.type == e.TIMER_FIRED and event.payload["timer"] in signals:
+            text = _wait_is_over(signals[event.payload["timer"]])
         if text is None and event.type == e.FRAME_COMMITTED and report.failed:
             text = _ended_well(event)
         if text is not None:
@@ -128,6 +132,16 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
     return None
 
 
+def pause_text(event: Event) -> str | None:
+    """Of an event that pauses the execution, or lets it go on."""
+    if event.type not in (e.PAUSED, e.RESUMED) or e.IGNORED in event.payload:
+        return None
+    if event.type == e.RESUMED:
+        return "the execution goes on"
+    because = f" because: {event.payload['reason']}" if event.payload.get("reason") else ""
+    return f"the execution is paused{because}"
+
+
 def _wait(payload: Mapping[str, Any]) -> str:
     name = payload.get("signal")
     if name is None:
@@ -143,6 +157,10 @@ def _fired(event: Event) -> str:
         return "the time of the execution is over"
     of_step = timer == e.step_deadline(token_key(event.step or "", event.generation or 0))
     return "the time of the step is over" if of_step else "the delay has expired"
+
+
+def _wait_is_over(signal: str | None) -> str:
+    return "its time has come" if signal is None else f"the time for '{signal}' is over"
 
 
 def code_line(payload: Mapping[str, Any]) -> str:

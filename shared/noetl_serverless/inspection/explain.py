@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,10 +11,11 @@ from ..engine.events import Event
 from ..engine.joins import blockers
 from ..engine.replay import fold, logical_order
 from ..engine.state import State, Token, Wait, split_token_key, token_key
+from ..playbook.awaited import awaited_of
 from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Arc, Plan
 from .condition_trace import EvaluatedCondition, trace_conditions
-from .event_text import code_line, error_text, event_texts
+from .event_text import code_line, error_text, event_texts, pause_text
 from .failed_items import MAX_ITEMS, FailedItems
 from .quarantine_periods import EffectiveTimes, QuarantinePeriod
 from .runs import run_of
@@ -32,12 +34,13 @@ def explain(
 ) -> Json:
     """Explain one step, or all steps more briefly; raises KeyError for a step that the playbook does not have.
 
-    {execution_id, restarted_from, status, paused, error, warnings, quarantined, dropped, retried: [{since, until}],
-    waits: [{for, step, ...}], steps: [{step, generation, status, why, pool, called, failed_items, chain}]}, where a
-    chain is a list of {seq, at, event, step, text, asked: [conditions]}, with the fields that
-    `event_text.event_texts` adds. `pool` is what the playbook names, if it does. `called`, of a step that calls tools
-    of the catalog, is [{task, path, version}].
-    `paused` is {since, reason?, by?} of an execution that is paused. One step comes with its compensation, if that ran.
+    {execution_id, restarted_from, status, paused, kept_signals: [{signal, count, advice}], error, warnings,
+    quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status,
+    why, pool, called, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked:
+    [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook names, if it does.
+    `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
+    while its time stands still. One step comes with its compensation, if that ran.
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
     failed}]}; for one step it has all that the log names. `quarantined` is {type, step, generation, command, at} of the
     fact that could not be decided, `dropped` is {at, by} of an execution that was dropped from quarantine, and
@@ -65,6 +68,11 @@ class _Explainer:
             self.conditions.setdefault((condition.seq, condition.step), []).append(condition)
         self.by_seq = {event.seq: event for event in log}
         self.senders = senders(log)
+        # of the timers that pauses have moved
+        self.later_due: dict[str, int] = {}
+        for event in log:
+            if event.type == e.RESUMED:
+                self.later_due |= event.payload.get("timers", {})
         # run -> its events
         self.events_by_run: dict[str, list[Event]] = {}
         for event in log:
@@ -87,6 +95,7 @@ class _Explainer:
             "restarted_from": self.state.restart_of,
             "status": self.trace.status,
             "paused": self.trace.paused,
+            "kept_signals": self._kept_signals(),
             "error": self.trace.error,
             "warnings": self.trace.warnings,
             "quarantined": self._quarantined(),
@@ -114,8 +123,13 @@ class _Explainer:
         chain += [
             entry
             for period in self.effects.periods
-            if self._was_quarantined(key, run_events, period)
+            if self._was_under_way(key, run_events, period.seq)
             for entry in _period_entries(period)
+        ]
+        chain += [
+            {"seq": event.seq, "at": self.effects.at(event), "event": event.type, "step": None, "text": text}
+            for event in self.log
+            if (text := pause_text(event)) is not None and self._was_under_way(key, run_events, event.seq)
         ]
         decided = [event for event in run_events if event.type not in (e.LOOP_REUSED, e.FRAME_REUSED)]
         first = min((event.cause or event.seq for event in decided), default=0)
@@ -158,11 +172,11 @@ class _Explainer:
             if task.interface is not None
         ]
 
-    def _was_quarantined(self, key: str, run_events: Sequence[Event], period: QuarantinePeriod) -> bool:
-        """Whether a run was under way when its execution went into quarantine."""
-        began = min((event.cause or event.seq for event in run_events), default=period.seq)
+    def _was_under_way(self, key: str, run_events: Sequence[Event], seq: int) -> bool:
+        """Whether a run was under way at an event of the whole execution: a pause, or the begin of a quarantine."""
+        began = min((event.cause or event.seq for event in run_events), default=seq)
         routed_by = self.routes.get(key)
-        return began < period.seq and (routed_by is None or (routed_by.cause or routed_by.seq) > period.seq)
+        return began < seq and (routed_by is None or (routed_by.cause or routed_by.seq) > seq)
 
     def _causes(self, run: StepRun) -> list[Json]:
         """The ends of the runs that led to it, with the conditions of the arcs that were taken."""
@@ -180,10 +194,15 @@ class _Explainer:
             if event is not None:
                 name = split_token_key(source)[0]
                 conditions = [item for item in self._arcs(event, name) if item.target == run.step]
-                found.append(
-                    self._conditions_entry(event.cause or event.seq, name, f"{source} leads to {run.step}", conditions)
-                )
+                end = self._end_of(source, event)
+                found.append(self._conditions_entry(end, name, f"{source} leads to {run.step}", conditions))
         return found
+
+    def _end_of(self, key: str, event: Event) -> int:
+        """The seq of the end of a run whose route `event` has: the fact, or what the engine decided of it first."""
+        cause = event.cause or event.seq
+        ends = [one.seq for one in self.events_by_run.get(key, ()) if one.type in ENDINGS and one.cause == cause]
+        return ends[-1] if ends else cause
 
     def _exit(self, key: str, run: StepRun, run_events: Sequence[Event]) -> Json | None:
         event = self.routes.get(key)
@@ -197,7 +216,7 @@ class _Explainer:
             return None
         targets = ", ".join(run.arcs) or "no other step"
         return self._conditions_entry(
-            event.cause or event.seq, run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
+            self._end_of(key, event), run.step, f"{key} leads to {targets}", self._arcs(event, run.step)
         )
 
     def _arcs(self, event: Event, step: str) -> list[EvaluatedCondition]:
@@ -341,6 +360,12 @@ class _Explainer:
 
     # -- what is waited for
 
+    def _kept_signals(self) -> list[Json]:
+        """By name, in the order in which the first ones came."""
+        awaited = awaited_of(self.plan)
+        counts = Counter(signal.name for signal in self.state.signals)
+        return [{"signal": name, "count": count, "advice": awaited.advice(name)} for name, count in counts.items()]
+
     def _waits(self) -> list[Json]:
         found: list[Json] = []
         if self.state.ended:
@@ -359,11 +384,10 @@ class _Explainer:
         for timer, suspended in self.state.timers.items():
             if suspended.kind == "deadline":
                 continue
-            timer_set = next(
-                event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer
-            )
+            timer_set = self._timer_set(timer)
+            assert timer_set is not None
             wait = _wait("timer", suspended.key, "it continues when its delay ends", self.effects.at(timer_set), timer)
-            found.append({**wait, "due": timer_set.payload["due"]})
+            found.append({**wait, **self._due(timer_set)})
         for child, suspended in self.state.children.items():
             child_started = next(
                 event for event in self.log if event.type == e.CHILD_STARTED and event.payload["execution_id"] == child
@@ -380,10 +404,8 @@ class _Explainer:
 
     def _signal_wait(self, name: str, wait: Wait) -> Json:
         begun = next(event for event in self.log if event.type == e.WAIT_STARTED and event.payload["wait"] == name)
-        timer = next(
-            (event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == name), None
-        )
-        due = {} if timer is None else {"due": timer.payload["due"]}
+        timer = self._timer_set(name)
+        due = {} if timer is None else self._due(timer, stands_still=not wait.fixed)
         if wait.signal is None:
             kind, text = "timer", "it continues when its time has come"
         elif wait.approval:
@@ -395,6 +417,21 @@ class _Explainer:
             signal["callbacks"] = callbacks
             text += f", which the URL of {' or '.join(f'keychain.{name}' for name in callbacks)} answers"
         return {**_wait(kind, wait.key, text, self.effects.at(begun), None), **signal, **due}
+
+    def _timer_set(self, timer: str) -> Event | None:
+        return next(
+            (event for event in self.log if event.type == e.TIMER_SET and event.payload["timer"] == timer), None
+        )
+
+    def _due(self, timer_set: Event, *, stands_still: bool = True) -> Json:
+        """`due`, or `left_ms` while the execution is paused, and the time of the timer stands still with it."""
+        timer, due = timer_set.payload["timer"], timer_set.payload["due"]
+        due = self.later_due.get(timer, due)
+        paused = self.state.paused
+        if paused is None or not stands_still:
+            return {"due": due}
+        due, since = paused.timers.get(timer, (due, max(paused.at, timer_set.at)))
+        return {"left_ms": max(0, due - since)}
 
     def _callbacks(self, step: str) -> list[str]:
         """The entries of the keychain whose URLs answer a wait of the step."""

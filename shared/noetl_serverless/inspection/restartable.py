@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
@@ -28,9 +29,12 @@ def ended_with(execution_id: str, log: Sequence[Event]) -> Event:
             f"execution {execution_id} has not ended: cancel it first, with POST /api/executions/{execution_id}/cancel"
         )
     if any(event.type == e.COMPENSATION_STARTED for event in log):
+        compensation = (end.payload.get("error") or {}).get("compensation")
+        undone_all = isinstance(compensation, Mapping) and not compensation.get("failed")
         raise Conflict(
-            f"execution {execution_id} cannot go on: {_undone(end)}. Start it anew, with `noetls run --again "
-            f"{execution_id}` or POST /api/executions/{execution_id}/rerun, once what was not undone is settled by hand"
+            f"execution {execution_id} cannot go on: {_undone(compensation)}. Start it anew, with `noetls run --again "
+            f"{execution_id}` or POST /api/executions/{execution_id}/rerun"
+            f"{'' if undone_all else ', once what was not undone is settled by hand'}"
         )
     if e.QUARANTINED in end.payload and not dropped:
         raise Conflict(
@@ -39,9 +43,8 @@ def ended_with(execution_id: str, log: Sequence[Event]) -> Event:
     return end
 
 
-def _undone(end: Event) -> str:
+def _undone(compensation: Any) -> str:
     """What has become of what it had done."""
-    compensation = (end.payload.get("error") or {}).get("compensation")
     if not isinstance(compensation, Mapping):
         return "it was cancelled while it undid what it had done, and how far it came is in its log"
     done, failed = compensation.get("done") or [], compensation.get("failed") or []

@@ -122,6 +122,11 @@ class _Warnings:
                     "the step holds no slot while its sub-playbook runs, since it gives its worker back: write "
                     "executor: {spec: {concurrency: ...}} in the sub-playbook, which counts its executions"
                 )
+                if all(task.kind != "playbook" for task in step.tasks):
+                    message = (
+                        "a wait holds no slot, since it gives its worker back: executor: {spec: {concurrency: ...}} "
+                        "counts the executions of this playbook, from their first command to their end"
+                    )
                 self.faults.add(message, (*path, "spec", "concurrency"), "playbook.no_effect", key=True)
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))

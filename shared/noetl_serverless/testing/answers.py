@@ -12,10 +12,11 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Final, TypeAlias
 
 from ..engine.waits import REJECTED, rejection
+from ..playbook import approvals
 from ..playbook.document import Path, plain_data
 from ..playbook.faults import Faults, did_you_mean
 from ..playbook.plan import Plan, Task
@@ -29,6 +30,9 @@ HARMLESS: Final = frozenset({"noop", "python", "duckdb"})
 # parts of an answer beside the result or the error
 _EXTRA: Final = ("http", "pg", "py")
 _PARTS: Final = frozenset({"result", "error", *_EXTRA})
+# an answer is the result of the wait, which says who decided
+DECIDED_BY: Final = {"kind": "user", "name": "test"}
+_DECISION: Final = approvals.FIELDS | {"by"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +111,13 @@ class Answers:
 
 
 def outcome_of(call: ToolCall, answer: Answer) -> ToolOutcome:
-    """What `answer` is to `call`: that of an approval is the data of its signal."""
+    """What `answer` is to `call`: that of an approval is the decision, and who made it."""
     approval = call.config.get("approval") if call.kind == "wait" and answer.error is None else None
-    refused = None if approval is None else rejection(str(approval), answer.data)
-    return answer.outcome() if refused is None else ToolFailure("wait", REJECTED, refused).outcome()
+    if approval is None:
+        return answer.outcome()
+    if (refused := rejection(str(approval), answer.data)) is not None:
+        return ToolFailure("wait", REJECTED, refused).outcome()
+    return replace(answer, data={"by": dict(DECIDED_BY), **answer.data}).outcome()
 
 
 def answer_name(plan: Plan, step: str, task: str) -> str:
@@ -185,8 +192,11 @@ def _answer(value: Any, path: Path, faults: Faults, task: Task, kinds: frozenset
             )
         return Answer(runs=True)
     if not isinstance(value, dict) or not value.keys() <= _PARTS or not value.keys() & {"result", "error"}:
+        _check_decision(plain_data(value), path, faults, task)
         return Answer(plain_data(value))
     error = value.get("error")
+    if "error" not in value:
+        _check_decision(plain_data(value["result"]), path, faults, task)
     if isinstance(error, str):
         error = {"message": error}
     if "error" in value and not isinstance(error, dict):
@@ -197,3 +207,9 @@ def _answer(value: Any, path: Path, faults: Faults, task: Task, kinds: frozenset
             faults.add(f"the {name} of an error is a string; put it in quotes", (*path, "error", name))
     extra = {name: plain_data(value[name]) for name in _EXTRA if name in value}
     return Answer(plain_data(value.get("result")), plain_data(error), extra)
+
+
+def _check_decision(data: Any, path: Path, faults: Faults, task: Task) -> None:
+    config = task.config if task.kind == "wait" and isinstance(task.config, dict) else {}
+    if config.get("approval") is not None and (fault := approvals.fault_of(data, _DECISION)) is not None:
+        faults.add(fault, path)

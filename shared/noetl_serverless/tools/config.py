@@ -39,6 +39,11 @@ class ToolConfig(BaseModel):
         return ()
 
     @classmethod
+    def conflicting(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        """Messages about fields that exclude each other, of a kind whose `missing` does not give them."""
+        return ()
+
+    @classmethod
     def refusal(cls, name: str) -> Refusal | None:
         """About a field that it does not have."""
         return None
@@ -49,6 +54,8 @@ class ToolConfig(BaseModel):
         if isinstance(value, Mapping) and not (info.context or {}).get("fields_only"):
             for message in cls.missing(value):
                 raise PydanticCustomError("presence", "{message}", {"message": message})
+            for message in cls.conflicting(value):
+                raise PydanticCustomError("conflict", "{message}", {"message": message})
         return value
 
     @classmethod

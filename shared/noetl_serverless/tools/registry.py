@@ -109,6 +109,7 @@ _COMMON = frozenset({"kind", "name", "input", "spec", "output", "assert"})
 
 
 _OF_KEYS = frozenset({UNKNOWN, NOT_SUPPORTED})
+_OF_PRESENCE = frozenset({"presence", "conflict"})
 _CODES = {
     UNKNOWN: "playbook.unknown_field",
     NOT_SUPPORTED: "playbook.not_supported",
@@ -128,7 +129,7 @@ def _faults(
             of_key=problem.type in _OF_KEYS,
         )
         for problem in explain(model, fields, error)
-        if (problem.type == "presence") == presence and not _may_be_right(fields, problem)
+        if (problem.type in _OF_PRESENCE) == presence and not _may_be_right(fields, problem)
     ]
 
 

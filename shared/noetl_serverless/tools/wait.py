@@ -15,16 +15,18 @@ from .config import ToolConfig
 from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 ONE_OF: Final = ("until", "for", "signal", "approval")
+_NEEDED: Final = f"a wait needs one of {', '.join(ONE_OF)}"
+_INSTANT: Final = "give an instant such as 2027-01-31T09:00:00+01:00"
 
 
 def _instant(value: Any) -> Any:
-    """Also a number of seconds since 1970, and a date."""
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError("give an instant such as 2027-01-31T09:00:00+01:00") from None
-    return value
+    """A text, or what a template gives; of a number it is not known what it counts, and from when."""
+    if isinstance(value, int | float):
+        raise ValueError(f"{_INSTANT}, not a number")
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(_INSTANT) from None
 
 
 def _with_offset(value: datetime) -> datetime:
@@ -76,13 +78,22 @@ class WaitConfig(ToolConfig):
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:
-        given = [name for name in ONE_OF if config.get(name) is not None]
-        if len(given) != 1:
-            nulls = [name for name in ONE_OF if name in config and config[name] is None]
-            instead = f", not {' and '.join(given)}" if given else f": '{nulls[0]}' is null" if nulls else ""
-            yield f"a wait needs one of {', '.join(ONE_OF)}{instead}"
+        if not _given(config):
+            nulls = [name for name in ONE_OF if name in config]
+            is_null = f": '{nulls[0]}' is null" if nulls else ""
+            yield f"{_NEEDED}{is_null}"
+
+    @classmethod
+    def conflicting(cls, config: Mapping[str, Any]) -> Iterable[str]:
+        given = _given(config)
+        if len(given) > 1:
+            yield f"{_NEEDED}, not {' and '.join(given)}"
         elif "within" in config and given[0] in ("until", "for"):
             yield f"'within' is for a signal or an approval; '{given[0]}' says how long it waits"
+
+
+def _given(config: Mapping[str, Any]) -> list[str]:
+    return [name for name in ONE_OF if config.get(name) is not None]
 
 
 class Wait:

@@ -14,7 +14,10 @@ from tests.integration.control_plane.conftest import TOKEN_KEY, Answer, Client, 
 from noetl_serverless.control_plane.callback_tokens import AUDIENCE
 from noetl_serverless.settings import Settings
 
-HEAD = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: order, path: demo/order}\n"
+HEAD = (
+    "apiVersion: noetl.io/v2\nkind: Playbook\n"
+    "metadata: {name: order, path: demo/order, description: Orders of customers}\n"
+)
 # `ask` is begun again after a refusal
 PLAYBOOK = """\
 keychain:
@@ -29,6 +32,7 @@ workflow:
     tool: {kind: http, url: "https://x.test"}
     next: {arcs: [{step: ask}]}
   - step: ask
+    desc: May it be sent?
     tool: {kind: wait, approval: manager}
     next: {arcs: [{step: pay}, {step: notify, when: "{{ output.status == 'error' }}"}]}
   - step: pay
@@ -92,6 +96,14 @@ async def order(user: Client, hands: FakeWorker) -> Order:
 
 def code_of(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.json["code"]
+
+
+class TestDescriptions:
+    async def test_it_says_what_is_approved(self, order: Order) -> None:
+        found = (await order.read(await order.token())).json
+        assert (found["description"], found["step_descriptions"]) == ("Orders of customers", ["May it be sent?"])
+        found = (await order.read(await order.token("paid"))).json
+        assert found["step_descriptions"] == [], "the step that waits for it has none"
 
 
 class TestMaking:

@@ -12,6 +12,7 @@ WAITING = (
     "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: w, path: demo/waiting}\n"
     "workflow: [{step: hold, tool: {kind: wait, signal: paid}}]\n"
 )
+ASKING = WAITING.replace("demo/waiting", "demo/asking").replace("signal: paid", "approval: boss")
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ class TestSignal:
         [under_way] = (await user.get(f"/api/executions/{waiting}/status")).json["under_way"]
         assert (under_way["status"], under_way["signals"]) == ("parked", ["paid"])
         answer = await user.post(f"/api/executions/{waiting}/signals/paid", {"data": {"sum": 7}})
-        taken = {"status": "accepted", "kept": False, "waiting_for": []}
+        taken = {"status": "accepted", "kept": False, "waiting_for": [], "advice": None}
         assert answer.json == {"execution_id": waiting, "signal": "paid", **taken}
         ended = await entry(user, waiting)
         assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": {"sum": 7}})
@@ -136,9 +137,31 @@ class TestSignal:
     ) -> None:
         answer = await user.post(f"/api/executions/{waiting}/signals/payed", {"data": 1})
         assert (answer.json["status"], answer.json["kept"], answer.json["waiting_for"]) == ("accepted", True, ["paid"])
+        assert answer.json["advice"] == "no step of the playbook waits for 'payed'; did you mean 'paid'?"
+        assert (await user.get(f"/api/executions/{waiting}/status")).json["kept_signals"] == ["payed"]
         again = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
         once_more = await user.post(f"/api/executions/{waiting}/signals/x", {}, **{"Idempotency-Key": "k-2"})
         assert (again.json["kept"], once_more.json["kept"], once_more.json["waiting_for"]) == (True, False, [])
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_what_is_no_decision_does_not_reject_an_approval(
+        self, user: Client, hands: FakeWorker, waits: bool
+    ) -> None:
+        await user.post("/api/catalog/register", {"content": ASKING})
+        id = (await user.post("/api/execute", {"path": "demo/asking"})).json["execution_id"]
+        if waits:
+            await park(hands, {"signal": "boss", "approval": True})
+        place = f"/api/executions/{id}/signals/boss"
+        wrong: list[Any] = [None, "sure", {}, {"approved": "true"}, {"approvd": True}, {"approved": True, "by": "me"}]
+        for data in (*wrong, {"approved": True, "comment": 7}):
+            answer = await user.post(place, {"data": data})
+            assert (answer.status, answer.json["code"]) == (400, "request.invalid"), data
+            assert answer.json["detail"].startswith("'boss' is an approval: "), data
+            assert "noetls approve" in answer.json["detail"], data
+        assert (await user.post(place, {"data": {"approved": True}})).status == 200
+        if not waits:
+            await park(hands, {"signal": "boss", "approval": True})
+        assert (await entry(user, id))["status"] == "COMPLETED"
 
     async def test_while_it_is_paused_the_signal_is_kept(self, user: Client, waiting: str) -> None:
         await user.post(f"/api/executions/{waiting}/pause", {})

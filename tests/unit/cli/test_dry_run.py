@@ -381,6 +381,7 @@ def test_the_answer_of_an_approval_is_the_data_of_its_signal(dry: Dry) -> None:
     assert paths(rejected) == [["a", "c"]]
     error = document(rejected)["paths"][0]["steps"][0]["error"]
     assert (error["code"], error["message"]) == ("wait.rejected", "'manager' was not approved: too dear")
+    assert "answer with a decision" in dry(text, "--answer", 'a={"approvd": true}').output.replace("\n", " ")
 
 
 def test_what_undoes_a_step_can_be_answered(dry: Dry) -> None:

@@ -61,6 +61,7 @@ def test_why_a_step_runs_names_the_worker_and_of_many_commands_a_few() -> None:
 
 def explained(**more: Any) -> list[str]:
     nothing: dict[str, Any] = {"error": None, "quarantined": None, "dropped": None, "retried": [], "warnings": []}
+    nothing["kept_signals"] = []
     document = {"execution_id": "7", "status": "running", "waits": [], "steps": [], **nothing, **more}
     return [line.strip() for line, _ in _lines(document, "7", whole=False)]
 
@@ -117,11 +118,13 @@ def test_a_loop_that_only_waits_stands_as_in_show() -> None:
 
 def test_what_a_pause_holds_back_is_paused() -> None:
     timer = {"for": "timer", "step": "a", "generation": 1, "text": "it continues when its delay ends", "due": 1500}
-    held = [{**timer, "status": "paused"}, wait(row("paused"))]
+    del timer["due"]
+    held = [{**timer, "status": "paused", "left_ms": 2500}, wait(row("paused"))]
     status, why = _place(RUN, held)
     assert (status, why) == (
         "paused",
-        "it continues when its delay ends; paused with the execution; command a#1 is out; paused with the execution",
+        "it continues when its delay ends; paused with the execution, 2.500 s before its time; "
+        "command a#1 is out; paused with the execution",
     )
     assert _place(RUN, [*held, wait(row("running"))])[0] == "running"
     since = {"since": 1500, "by": {"kind": "user", "name": "ada"}, "reason": "a look"}
@@ -162,3 +165,14 @@ def test_the_traceback_of_code_is_shown_below_its_event() -> None:
     chain: list[Any] = [{"seq": 3, "at": 0, "event": "call.error", "step": "a", "text": "a#1 fails", "code_error": py}]
     shown = [text.strip() for text, _ in _cause_lines(chain)]
     assert shown[1:] == ["in line 2 of the code:", "line 2, in main", "ValueError: bad"]
+
+
+def test_signals_that_no_wait_has_taken_are_shown_with_what_may_be_wrong_with_them() -> None:
+    kept = [
+        {"signal": "piad", "count": 2, "advice": "no step waits for it"},
+        {"signal": "x", "count": 1, "advice": None},
+    ]
+    assert explained(kept_signals=kept)[1:] == [
+        "keeps signals that no wait has taken: 'piad' 2 times, 'x'",
+        "no step waits for it",
+    ]

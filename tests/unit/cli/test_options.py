@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from noetl_serverless.cli.failure import WrongUse
-from noetl_serverless.cli.options import data_directory, read_text, workload
+from noetl_serverless.cli.options import data_directory, read_text, value_or_file, workload
 
 
 @pytest.mark.parametrize(
@@ -67,3 +67,13 @@ def test_a_mistake_names_the_option_that_was_given() -> None:
         workload("{", None, "--value")
     with pytest.raises(WrongUse, match=r"^--value must be a JSON object"):
         workload("[]", None, "--value")
+
+
+def test_a_value_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "v.json").write_text('{"n": 1}\n')
+    (tmp_path / "v.txt").write_text("as agreed")
+    assert value_or_file(f"@{tmp_path}/v.json") == {"n": 1}
+    assert value_or_file(f"@{tmp_path}/v.txt") == "as agreed"
+    assert (value_or_file("3"), value_or_file("a@b"), value_or_file('"@x"')) == (3, "a@b", "@x")
+    with pytest.raises(WrongUse, match="No such file"):
+        value_or_file(f"@{tmp_path}/none.json")

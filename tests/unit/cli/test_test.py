@@ -291,11 +291,14 @@ WAITS = playbook(
 
 
 def test_a_wait_for_a_time_takes_none_and_an_answer_is_what_its_signal_brings(test: Test) -> None:
-    approved = "  - {name: x, tools: {ask: {approved: true}}, expect: {result: {approved: true}, waited: 600}}\n"
+    approved = "  - {name: x, tools: {ask: {approved: true}}, expect: {values: {ask.by.name: test}, waited: 600}}\n"
+    ada = "{approved: true, by: {kind: user, name: ada}}"
+    by = f"  - {{name: v, tools: {{ask: {ada}}}, expect: {{result: {ada}}}}}\n"
     rejected = "{code: wait.rejected, message: \"'manager' was not approved: no\"}"
     late = "  - {name: z, tools: {ask: {error: {code: wait.timeout}}}, expect: {error: {code: wait.timeout}}}\n"
     for text in (
         approved,
+        by,
         f"  - {{name: y, tools: {{ask: {{approved: false, comment: 'no'}}}}, expect: {{error: {rejected}}}}}\n",
         late,
     ):
@@ -304,6 +307,13 @@ def test_a_wait_for_a_time_takes_none_and_an_answer_is_what_its_signal_brings(te
 
 
 # -- cases that fail
+
+
+@pytest.mark.parametrize("answer", ["{approvd: true}", "{approved: 'yes'}", "sure", "{result: {approved: 1}}", "null"])
+def test_an_answer_that_is_no_decision_is_refused_for_an_approval(test: Test, answer: str) -> None:
+    done = test(WAITS, f"  - {{name: x, tools: {{ask: {answer}}}, expect: {{}}}}\n")
+    assert done.exit_code == 1, done.output
+    assert 'answer with a decision: {"approved": true or false' in shown(done)
 
 
 def test_a_wait_for_a_signal_without_an_answer_fails_the_case(test: Test) -> None:

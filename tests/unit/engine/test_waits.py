@@ -130,6 +130,26 @@ def test_a_wait_for_a_time_ends_with_its_timer(request_: dict[str, Any], due: in
     assert run.running == {"after"}
 
 
+# 1: the instant of the report
+@pytest.mark.parametrize("request_", [{"due": 0}, {"due": 1}, {"delay": 0}])
+@pytest.mark.parametrize("workflow", [WAIT, PIPELINE])
+def test_a_wait_until_an_instant_in_the_past_ends_where_it_begins(workflow: str, request_: dict[str, Any]) -> None:
+    run = Run(workflow)
+    request_ = {"due": run.now + 1} if request_.get("due") else request_
+    types = [event.type for event in park(run, **request_)]
+    assert types[:2] == [e.WAIT_STARTED, e.WAIT_ENDED] and e.TIMER_SET not in types, types
+    assert not run.state.waits and not run.state.timers
+    if workflow == WAIT:
+        assert (run.state.outcomes["hold"], run.running) == ({"status": "ok"}, {"after"})
+    else:
+        assert run.issued("hold")[1].payload["resume"] == {"task": "answer", "child": {"status": "ok"}}
+
+
+def test_a_signal_has_its_time_even_if_that_is_none() -> None:
+    run = Run(WAIT)
+    assert [event.type for event in park(run, signal="paid", timeout=0)] == [e.WAIT_STARTED, e.TIMER_SET]
+
+
 def test_a_signal_that_does_not_come_in_time_fails_the_step_which_the_playbook_may_handle() -> None:
     run = Run(WAIT)
     (_, timer) = park(run, signal="paid", timeout=60)

@@ -24,6 +24,8 @@ DETAILS = {
     "execution_id": "7",
     "path": "demo/<b>order</b>",
     "version": 2,
+    "description": "Orders <i>over</i> 1000",
+    "step_descriptions": ["May it be sent?"],
     "signal": "manager",
     "approval": True,
     "expires_at": "2027-01-31T08:00:00Z",
@@ -61,6 +63,7 @@ class TestReading:
         answer = await call("GET", URL, headers={**PAGE, "authorization": "Bearer x", "cookie": "session_token=y"})
         assert answer.status == 200 and is_secret_kept(answer)
         page = answer.body.decode()
+        assert "Orders &lt;i&gt;over&lt;/i&gt; 1000" in page and "May it be sent?" in page
         for said in ("demo/&lt;b&gt;order&lt;/b&gt;, version 2", "manager", "2027-01-31 08:00 UTC", 'value="approve"'):
             assert said in page, said
         assert TOKEN not in page
@@ -105,6 +108,7 @@ class TestAnswering:
             ({"decision": "reject", "comment": "too dear"}, {"approved": False, "comment": "too dear"}),
             ({"value": '{"n": 7}'}, {"n": 7}),
             ({"value": "just text"}, "just text"),
+            ({"value": "5 rows {of many}"}, "5 rows {of many}"),
             ({"value": ""}, None),
         ],
     )
@@ -148,6 +152,15 @@ class TestAnswering:
     ) -> None:
         answer = await call("POST", URL, body, headers={"content-type": type})
         assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+        assert upstream.seen == []
+
+    @pytest.mark.parametrize("value", ['{"rows": 5', " [1", '"text', "{no}"])
+    async def test_a_value_that_was_to_be_json_is_asked_for_again(
+        self, call: Client, upstream: Upstream, value: str
+    ) -> None:
+        page = await call("POST", URL, urlencode({"value": value}).encode(), headers={**PAGE, **FORM})
+        assert page.status == 400 and is_secret_kept(page)
+        assert b"begins as JSON and is none" in page.body and b'<a href="">Answer again</a>' in page.body
         assert upstream.seen == []
 
     @pytest.mark.parametrize("announced", [True, False])

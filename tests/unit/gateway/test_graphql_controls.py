@@ -52,12 +52,13 @@ async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
         "version": 2,
         "from": ["load"],
         "reused": ["read"],
+        "items_reused": {"load": 3},
         "again": ["load"],
         "warnings": [],
     }
     found = await ask.data(
         """mutation { restartExecution(executionId: "7", from: "load", latest: true, variables: {n: 2})
-            { executionId restartedFrom version from reused again warnings } }"""
+            { executionId restartedFrom version from reused itemsReused again warnings } }"""
     )
     assert found["restartExecution"] == {
         "executionId": "8",
@@ -65,6 +66,7 @@ async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
         "version": 2,
         "from": ["load"],
         "reused": ["read"],
+        "itemsReused": {"load": 3},
         "again": ["load"],
         "warnings": [],
     }

@@ -195,6 +195,29 @@ def test_a_pause_says_since_when_why_and_by_whom() -> None:
     assert of(run)["paused"] is None
 
 
+@pytest.mark.parametrize("wait", [{"delay": 60}, {"signal": "paid", "timeout": 60}])
+def test_the_time_of_a_wait_stands_still_in_a_pause_and_is_due_later_after_it(wait: dict[str, Any]) -> None:
+    run = Run(CHAIN)
+    (_, timer) = run.report("a#1", "call.parked", wait=wait, resume=None)
+    name, due = timer.payload["timer"], timer.payload["due"]
+    assert of(run)["waits"][0]["due"] == due
+    run.fact(e.PAUSED, payload={"timers": {name: due}, "reason": "a look"})
+    (held,) = of(run)["waits"]
+    assert (held["left_ms"], "due" in held) == (due - run.now, False)
+    run.fact(e.RESUMED, payload={"timers": {name: due + 9000}})
+    assert of(run)["waits"][0]["due"] == due + 9000
+    texts = [entry["text"] for entry in step_of(run, "a")["chain"]]
+    assert texts[-2:] == ["the execution is paused because: a look", "the execution goes on"]
+    assert "goes on" not in str(step_of(run, "b")["chain"]), "it was not under way"
+
+
+def test_a_wait_until_an_instant_keeps_it_in_a_pause() -> None:
+    run = Run(CHAIN)
+    run.report("a#1", "call.parked", wait={"due": 1_900_000_000_000}, resume=None)
+    run.fact(e.PAUSED)
+    assert of(run)["waits"][0]["due"] == 1_900_000_000_000
+
+
 def test_a_step_comes_with_its_compensation() -> None:
     run = Run("""
         - {step: book, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: pay}]}}
@@ -652,7 +675,7 @@ def test_a_wait_names_the_urls_that_answer_it_and_its_end_who_sent_the_signal() 
     assert wait["text"].endswith("'manager', which the URL of keychain.boss or keychain.deputy answers")
     by = {"kind": "callback", "name": "deputy", "id": "abc"}
     run.fact(e.SIGNAL_RECEIVED, payload={"signal": "manager", "data": {"approved": True}, "id": "x", "by": by})
-    assert step_of(run, "ask")["chain"][-1]["text"] == (
+    assert step_of(run, "ask")["chain"][-2]["text"] == (
         "the signal 'manager' has come; sent by somebody with the URL of keychain.deputy"
     )
 
@@ -668,7 +691,42 @@ def test_signals_of_one_name_end_waits_in_their_order() -> None:
         run.fact(e.SIGNAL_RECEIVED, payload={"signal": "go", "by": {"kind": "user", "name": name}})
     for step in ("a", "b"):
         run.report(run.open(step), e.CALL_PARKED, wait={"signal": "go"})
-    assert [step_of(run, step)["chain"][-1]["text"] for step in ("a", "b")] == [
+    assert [step_of(run, step)["chain"][-2]["text"] for step in ("a", "b")] == [
         "the signal 'go' has come; sent by user ann",
         "the signal 'go' has come; sent by user bob",
     ]
+
+
+def test_signals_that_no_wait_has_taken_are_listed_with_a_name_that_was_meant() -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: paid}}")
+    assert of(run)["kept_signals"] == []
+    for name in ("piad", "paid", "piad"):
+        run.fact(e.SIGNAL_RECEIVED, payload={"signal": name})
+    advice = "no step of the playbook waits for 'piad'; did you mean 'paid'?"
+    assert of(run)["kept_signals"] == [
+        {"signal": "piad", "count": 2, "advice": advice},
+        {"signal": "paid", "count": 1, "advice": None},
+    ]
+
+
+def test_a_step_ends_before_it_leads_anywhere() -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: go}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}")
+    run.report("a#1", e.CALL_PARKED, wait={"signal": "go"})
+    run.fact(e.SIGNAL_RECEIVED, payload={"signal": "go"})
+    assert [entry["text"] for entry in step_of(run, "a")["chain"]][-2:] == [
+        "the signal 'go' has come",
+        "a#1 leads to b",
+    ]
+    assert [entry["text"] for entry in step_of(run, "b")["chain"]] == ["a#1 leads to b", "b#1 is queued"]
+
+
+@pytest.mark.parametrize(
+    ("wait", "says"),
+    [({"signal": "go", "timeout": 5}, "the time for 'go' is over"), ({"delay": 5}, "its time has come")],
+)
+def test_what_ends_a_wait_by_its_time_says_what_for(wait: dict[str, Any], says: str) -> None:
+    run = Run("- {step: a, tool: {kind: wait, signal: go}}")
+    (_, timer) = run.report("a#1", e.CALL_PARKED, wait=wait)
+    run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer.payload["timer"]})
+    texts = [entry["text"] for entry in step_of(run, "a")["chain"]]
+    assert says in texts and "the delay has expired" not in texts

@@ -7,12 +7,13 @@ from urllib.parse import quote
 
 import typer
 
-from ..options import DataOption, JsonOption, value_of
+from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json
 from ..target import running_stack
 from .executions import IdArgument
 
 SignalArgument = Annotated[str, typer.Argument(metavar="SIGNAL", help="Name that the wait is for.")]
+_NOT_YET = "nothing waits for '{}' yet"
 KeyOption = Annotated[
     str | None,
     typer.Option("--key", metavar="KEY", help="Id of the signal: a second one with this id changes nothing."),
@@ -45,13 +46,17 @@ def signal(
     data: DataOption = None,
     value: Annotated[
         str | None,
-        typer.Option("--value", metavar="VALUE", help="Result of the wait: JSON, or a text."),
+        typer.Option(
+            "--value",
+            metavar="VALUE",
+            help="Result of the wait: JSON, or a text; @FILE reads a file, @- standard input.",
+        ),
     ] = None,
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a signal to an execution. It ends a wait for it, or is kept until there is one."""
-    given = None if value is None else value_of(value)
+    given = None if value is None else value_or_file(value)
     answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key)
     _print_sent(answer, as_json, f"signal '{name}' has ended a wait")
 
@@ -92,5 +97,5 @@ def _print_sent(answer: dict[str, Any], as_json: bool, done: str) -> None:
     elif answer.get("kept"):
         others = ", ".join(f"'{name}'" for name in answer["waiting_for"])
         now = f"it waits for {others}" if others else "it waits for no signal now"
-        done = f"kept: nothing waits for '{answer['signal']}' yet; {now}"
+        done = f"kept: {answer.get('advice') or _NOT_YET.format(answer['signal'])}; {now}"
     _print(answer, as_json, done)

@@ -18,7 +18,17 @@ from ...plurals import counted
 from ..attempts import failed_items, lines, time
 from ..client import Client
 from ..code_error import code_error_lines
-from ..ending import dropped, failed_counts, paused, principal, quarantine, retried, status_notes, warnings
+from ..ending import (
+    dropped,
+    failed_counts,
+    kept_signals,
+    paused,
+    principal,
+    quarantine,
+    retried,
+    status_notes,
+    warnings,
+)
 from ..failure import EXIT_FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
@@ -116,17 +126,20 @@ def show_(
     with running_stack(data) as client:
         entry = client.execution(execution_id)
         place = f"/api/executions/{quote(execution_id, safe='')}"
-        under_way = client.under_way(execution_id) if entry["status"] == "RUNNING" else []
+        status = client.status(execution_id) if entry["status"] == "RUNNING" else {}
+        under_way, kept = status.get("under_way", []), status.get("kept_signals", [])
         if as_json:
             runs = client.get(f"{place}/runs", failed="true")["items"]
             items = _read(client, execution_id, whole=whole).failed_items()
-            print_json({**entry, "under_way": under_way, "failed_runs": runs, "failed_items": items})
+            print_json(
+                {**entry, "under_way": under_way, "kept_signals": kept, "failed_runs": runs, "failed_items": items}
+            )
             return
         progress = _read(client, execution_id, whole=whole)
     progress.set_statuses(under_way)
-    status = _status(entry) + (" (compensating)" if progress.is_compensating else "")
+    shown_status = _status(entry) + (" (compensating)" if progress.is_compensating else "")
     where = "  (archived)" if entry.get("archived") else ""
-    echo(f"{entry.get('path')}  {status}  {_duration(entry, progress)}{where}")
+    echo(f"{entry.get('path')}  {shown_status}  {_duration(entry, progress)}{where}")
     if starter := principal(entry.get("principal")):
         echo(f"started by {starter}")
     if entry.get("parent_execution_id"):
@@ -137,6 +150,8 @@ def show_(
         echo(f"restarted as execution {', '.join(restarts)}")
     if progress.paused is not None and entry.get("paused_since"):
         echo(_paused(progress.paused))
+    if kept:
+        echo(kept_signals(Counter(kept)))
     now = seconds(entry["start_time"]) + entry["duration_seconds"] if entry["status"] == "RUNNING" else None
     show(progress.steps(now, whole=whole))
     for text in progress.details():

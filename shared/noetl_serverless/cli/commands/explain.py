@@ -9,7 +9,7 @@ import typer
 
 from ..attempts import failed_items, lines, time
 from ..code_error import code_error_lines
-from ..ending import compensation, dropped, paused, quarantine, retried, warnings
+from ..ending import compensation, dropped, kept_signals, paused, quarantine, retried, warnings
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show
@@ -102,6 +102,10 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
     if paused_since := document.get("paused"):
         text = paused(time(paused_since["since"]), paused_since.get("reason"), paused_since.get("by"))
         yield f"  {text}", "yellow"
+    if kept := document["kept_signals"]:
+        yield f"  {kept_signals({signal['signal']: signal['count'] for signal in kept})}", "yellow"
+    for advice in filter(None, (signal["advice"] for signal in kept)):
+        yield f"    {advice}", "yellow"
     if document["quarantined"]:
         for text in quarantine(document["execution_id"], document["error"]):
             yield f"  {text}", "red"
@@ -205,6 +209,8 @@ def _wait_texts(waits: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _lease_text(wait: Mapping[str, Any]) -> str:
+    if "left_ms" in wait:
+        return f"; paused with the execution, {wait['left_ms'] / 1000:.3f} s before its time"
     if wait.get("status") == "paused":
         return "; paused with the execution"
     if "due" in wait:

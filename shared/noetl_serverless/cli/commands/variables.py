@@ -11,7 +11,7 @@ import typer
 
 from ..client import Client
 from ..failure import WrongUse
-from ..options import DataOption, JsonOption, value_of
+from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
 from .executions import IdArgument
@@ -26,7 +26,11 @@ def variables(
     data: DataOption = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Set a variable; the value is JSON or plain text."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Set a variable; the value is JSON or plain text, and @FILE reads a file.",
+        ),
     ] = None,
     ttl: Annotated[
         str | None, typer.Option("--ttl", metavar="TIME", help="With --set: gone after this time, such as 30m.")
@@ -87,5 +91,5 @@ def _values(assignments: Sequence[str]) -> dict[str, Any]:
         name, equals, text = assignment.partition("=")
         if not equals or not name:
             raise WrongUse(f"--set {assignment!r}: expected NAME=VALUE")
-        values[name] = value_of(text)
+        values[name] = value_or_file(text)
     return values

@@ -35,6 +35,8 @@ class CallbackDetails(AnswerModel):
     execution_id: str
     path: str = Field(description="Of the playbook.")
     version: int | None
+    description: str | None = Field(description="`description` of the playbook's metadata.")
+    step_descriptions: list[str] = Field(description="`desc` of the steps that wait for it.")
     signal: str
     approval: bool = Field(description="Whether the answer is a decision.")
     expires_at: datetime

@@ -21,8 +21,8 @@ class Paused(AnswerModel):
 class SendSignal(RequestModel):
     data: Any = Field(
         default=None,
-        description="Result of the wait that the signal ends. For an approval: {approved: true or false, comment}; the "
-        "wait's result has also `by`, who sent it.",
+        description="Result of the wait that the signal ends. For an approval only {approved: true or false, comment}; "
+        "the wait's result has also `by`, who sent it.",
     )
 
 
@@ -35,4 +35,7 @@ class SignalSent(AnswerModel):
     kept: bool = Field(description="Nothing waits for it yet: it is kept for the first wait that does.")
     waiting_for: list[str] = Field(
         description="If it is kept: the signals and approvals that the execution waits for, the first few."
+    )
+    advice: str | None = Field(
+        default=None, description="If it is kept, and no step of the playbook waits for a signal of this name: says so."
     )

@@ -308,6 +308,9 @@ class ExecutionStatus(AnswerModel):
     current_step: str | None
     current_steps: list[str]
     under_way: list[UnderWay] = Field(description="Runs of steps that have not ended, and what they wait for.")
+    kept_signals: list[str] = Field(
+        description="Names of signals that came and that no wait has taken, in their order; the first few."
+    )
     completed_steps: list[str]
     failed: bool
     completed: bool = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,8 +13,11 @@ from ...engine.state import State
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...limits import SIGNAL_IDS
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
-from ...playbook.callbacks import is_approval, name_of
+from ...playbook.approvals import fault_of
+from ...playbook.callbacks import is_approval, name_of, steps_that_wait
+from ...playbook.document import plain_data
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
+from ...playbook.load import read_playbook
 from ...playbook.plan import KeychainEntry, Plan
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
@@ -26,7 +30,6 @@ from .controls import signal_name
 
 # below the URL of the gateway
 PATH: Final = "/callbacks/"
-MAX_COMMENT_CHARACTERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class _Target:
 
     state: State
     plan: Plan
+    plan_hash: str
     entry: KeychainEntry
 
     @property
@@ -65,7 +69,7 @@ async def create(call: Call) -> CallbackUrl:
             "callback URLs need the setting NOETL_PUBLIC_URL of the control plane: the URL at which everybody reaches "
             "the gateway"
         )
-    target = _Target(await call.services.orchestrator.state(body.execution_id), plan, entry)
+    target = _Target(await call.services.orchestrator.state(body.execution_id), plan, owner.plan_hash, entry)
     lifetime = timedelta(seconds=entry.ttl or DEFAULT_CALLBACK_SECONDS)
     callback = Callback(
         execution_id=body.execution_id,
@@ -115,10 +119,13 @@ async def read(call: Call) -> CallbackDetails:
         except CallbackAnswered:
             # by somebody else
             answered = True
+    description, step_descriptions = await _descriptions(call, target)
     return CallbackDetails(
         execution_id=callback.execution_id,
         path=execution.path,
         version=execution.version,
+        description=description,
+        step_descriptions=step_descriptions,
         signal=callback.signal,
         approval=is_approval(target.entry),
         expires_at=callback.expires_at,
@@ -181,7 +188,18 @@ async def _target(call: Call, callback: Callback) -> _Target:
         state = await call.services.orchestrator.state(callback.execution_id)
     except NotFound:
         raise CallbackOver(f"execution {callback.execution_id} has ended, and is no longer kept here") from None
-    return _Target(state, plan, plan.keychain[callback.entry])
+    return _Target(state, plan, owner.plan_hash, plan.keychain[callback.entry])
+
+
+async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[str]]:
+    """Of the playbook, and of the steps that wait: the plan has neither."""
+    document = await asyncio.to_thread(read_playbook, await call.services.catalog.text(target.plan_hash))
+    root, steps = plain_data(document.root), steps_that_wait(target.plan, target.entry)
+    described = {step["step"]: step.get("desc") for step in root["workflow"]}
+    of_playbook = (root.get("metadata") or {}).get("description")
+    return of_playbook if isinstance(of_playbook, str) else None, [
+        text for step in steps if (text := described.get(step))
+    ]
 
 
 def _check(target: _Target, callback: Callback, state: State) -> None:
@@ -216,12 +234,9 @@ def _signal_id(callback: Callback) -> str:
 
 def _decision(data: Any) -> dict[str, Any]:
     """Raises InvalidRequest."""
-    known = isinstance(data, dict) and not data.keys() - {"approved", "comment"}
-    if not known or not isinstance(data.get("approved"), bool):
-        raise InvalidRequest('answer with a decision: {"approved": true or false, "comment": "..."}')
+    if (fault := fault_of(data)) is not None:
+        raise InvalidRequest(fault)
     comment = data.get("comment")
-    if comment is not None and not (isinstance(comment, str) and len(comment) <= MAX_COMMENT_CHARACTERS):
-        raise InvalidRequest(f"comment: this must be a text of at most {MAX_COMMENT_CHARACTERS} characters")
     return {"approved": data["approved"], **({"comment": comment} if comment else {})}
 
 

@@ -6,6 +6,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...engine.state import State
 from ...errors import InvalidRequest
+from ...playbook.approvals import fault_of
+from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
 from ..models.controls import Pause, Paused, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
@@ -37,10 +39,18 @@ async def signal(call: Call) -> SignalSent:
     key = call.header(IDEMPOTENCY_KEY)
     waiting_for: list[str] = []
 
-    def look(state: State) -> None:
-        waiting_for[:] = dict.fromkeys(wait.signal for wait in state.waits.values() if wait.signal is not None)
-
     orchestrator = call.services.orchestrator
+    plan = await orchestrator.plan_of(id)
+    awaited = None if plan is None else awaited_of(plan)
+
+    def look(state: State) -> None:
+        waits = [wait for wait in state.waits.values() if wait.signal is not None]
+        first = next((wait for wait in waits if wait.signal == name), None)
+        is_approval = first.approval if first is not None else awaited is not None and awaited.is_approval(name)
+        if is_approval and (fault := fault_of(body.data)) is not None:
+            raise InvalidRequest(f"'{name}' is an approval: {fault}, as `noetls approve` does")
+        waiting_for[:] = dict.fromkeys(str(wait.signal) for wait in waits)
+
     is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
     kept = is_new and name not in waiting_for
     return SignalSent(
@@ -49,6 +59,7 @@ async def signal(call: Call) -> SignalSent:
         status="accepted" if is_new else "duplicate",
         kept=kept,
         waiting_for=waiting_for[:MAX_NAMED] if kept else [],
+        advice=awaited.advice(name) if kept and awaited is not None else None,
     )
 
 

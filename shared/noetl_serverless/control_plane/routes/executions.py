@@ -35,7 +35,7 @@ from ..models.executions import (
     entry_fields,
     human,
 )
-from ..models.runs import parked_timers, under_way
+from ..models.runs import MAX_CHILDREN, parked_timers, under_way
 from ..operation import USERS, Call, Operation
 from ..page import Page, truncate_payloads
 from .execute import principal_of
@@ -112,6 +112,7 @@ async def status(call: Call) -> ExecutionStatus:
         current_step=current[0] if current else state.last,
         current_steps=current,
         under_way=under_way(state, outstanding),
+        kept_signals=[signal.name for signal in state.signals[:MAX_CHILDREN]],
         completed_steps=_completed(state),
         failed=execution.status == FAILED,
         completed=execution.status in (COMPLETED, CANCELLED),
