@@ -10,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from ..client import Client
+from ..execution_id import checked
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, value_of
 from ..output import command, echo, print_json, show, table
@@ -44,7 +45,7 @@ def variables(
         raise WrongUse("--set takes neither a NAME nor --delete: write --set NAME=VALUE")
     if not values and (ttl or key):
         raise WrongUse("--ttl and --key are for --set")
-    place = f"/api/vars/{quote(execution_id, safe='')}" + (f"/{quote(name, safe='')}" if name is not None else "")
+    place = f"/api/vars/{checked(execution_id)}" + (f"/{quote(name, safe='')}" if name is not None else "")
     with running_stack(data) as client:
         answer, texts = _do(client, place, values, ttl, key, delete)
     if as_json:
