@@ -69,6 +69,17 @@ def test_every_pattern_of_a_request_has_words() -> None:
     assert found <= set(PATTERNS)
 
 
+@pytest.mark.parametrize(("given", "status"), [("paused", "PAUSED"), ("Failed", "FAILED"), ("RUNNING", "RUNNING")])
+def test_a_status_is_read_in_any_case_of_letters(given: str, status: str) -> None:
+    query = f"status={given}".encode()
+    assert parse_query(ListExecutions, Request({"type": "http", "query_string": query, "headers": []})).status == status
+
+
+def test_an_unknown_status_is_refused_with_the_known_ones() -> None:
+    detail = refusal(ListExecutions, "status=resting").detail
+    assert detail.endswith("status: this must be one of RUNNING, COMPLETED, FAILED, CANCELLED, PAUSED")
+
+
 def patterns(schema: Any) -> Iterator[str]:
     parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
     if isinstance(schema, dict) and isinstance(schema.get("pattern"), str):
