@@ -31,7 +31,7 @@ class CapsuleFile:
             self._zip = zipfile.ZipFile(file)
             entries = self._zip.infolist()
         except (zipfile.BadZipFile, NotImplementedError, ValueError) as error:
-            raise BadCapsule(f"{file} is not a zip file: {error}") from None
+            raise BadCapsule(f"{file} is no capsule of `noetls export`: {error}") from None
         except OSError as error:
             raise BadCapsule(f"{file}: {error.strerror or error}") from None
         try:

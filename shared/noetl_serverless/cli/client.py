@@ -8,9 +8,10 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ..engine.events import QUARANTINED
+from .execution_id import path_of
 from .failure import Failure, Refused
 
 # a function that crashed is restarted within this time
@@ -56,7 +57,7 @@ class Client:
 
     def execute_again(self, execution_id: str, workload: Mapping[str, Any]) -> str:
         """Start anew what an execution ran; returns the new id. A retry after a lost answer does not start two."""
-        path = f"/api/executions/{quote(execution_id, safe='')}/rerun"
+        path = f"{path_of(execution_id)}/rerun"
         key = {"Idempotency-Key": str(uuid.uuid4())}
         answer = self._call("POST", path, {"payload": dict(workload)}, 60.0, retry=True, headers=key)
         return str(answer["execution_id"])
@@ -64,7 +65,7 @@ class Client:
     def restart(self, execution_id: str, request: Mapping[str, Any]) -> dict[str, Any]:
         """Go on with an execution that has ended. A retry after a lost answer does not start a second one."""
         key = {} if request.get("dry_run") else {"Idempotency-Key": str(uuid.uuid4())}
-        path = f"/api/executions/{quote(execution_id, safe='')}/restart"
+        path = f"{path_of(execution_id)}/restart"
         answer: dict[str, Any] = self._call("POST", path, dict(request), 60.0, retry=True, headers=key)
         return answer
 
@@ -79,11 +80,11 @@ class Client:
         return found
 
     def status(self, execution_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}/status")
+        found: dict[str, Any] = self.get(f"{path_of(execution_id)}/status")
         return found
 
     def execution(self, execution_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/api/executions/{quote(execution_id, safe='')}")
+        found: dict[str, Any] = self.get(path_of(execution_id))
         return found
 
     def items(self, path: str) -> list[dict[str, Any]]:
@@ -104,7 +105,7 @@ class Client:
     def events(self, execution_id: str, after: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
         """One page of the events after `after`. Waits up to `wait` seconds for the first one."""
         answer = self.get(
-            f"/api/executions/{quote(execution_id, safe='')}/events",
+            f"{path_of(execution_id)}/events",
             timeout=wait + 60.0,
             after=after,
             wait=wait,

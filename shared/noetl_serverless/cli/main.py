@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .commands import (
     archive,
@@ -41,8 +42,25 @@ from .input_help import RunCommand
 from .output import reflowed
 from .target import choose
 
+
+class CommandGroup(TyperGroup):
+    """Says in plain words what is wrong with an option."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            # typer gives on the words of pydantic
+            if (details := getattr(error.__cause__, "errors", None)) is not None:
+                from ..telemetry.fault_text import text_of
+
+                error.message = text_of(details()[0])
+            raise
+
+
 app = typer.Typer(
     name="noetls",
+    cls=CommandGroup,
     help="Run durable YAML playbooks on stateless functions.",
     no_args_is_help=True,
     add_completion=False,

@@ -7,11 +7,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from .client import Client
+from .execution_id import checked, path_of
 from .failure import Failure, WrongUse
 from .target import running_stack
 
@@ -58,7 +58,7 @@ def fetch(
     """`results` returns what is kept of a stored result, given the execution id and the result's row."""
     from ..capsule.recording import Recording
 
-    path = f"/api/executions/{quote(execution_id, safe='')}"
+    path = path_of(execution_id)
     recording = client.get(f"{path}/recording")
     rows = recording["results"] + _remaining_rows(client, recording, "results", "key", path)
     stored_results = {} if results is None else {row["key"]: results(execution_id, row) for row in rows}
@@ -87,7 +87,7 @@ def all_events(client: Client, execution_id: str, head: int) -> list[Any]:
     from ..capsule.recording import event_of
 
     found: list[Any] = []
-    path = f"/api/executions/{quote(execution_id, safe='')}/events"
+    path = f"{path_of(execution_id)}/events"
     while len(found) < head:
         page = client.get(path, after=len(found), limit=min(PAGE_ROWS, head - len(found)))
         if not page:
@@ -116,7 +116,7 @@ def fetch_result(client: Client, execution_id: str, row: dict[str, Any], max_byt
     from .failure import Refused
 
     parts: list[bytes] = []
-    path = f"/api/results/data/{quote(execution_id, safe='')}"
+    path = f"/api/results/data/{checked(execution_id)}"
     try:
         while row["bytes"] <= max_bytes and sum(map(len, parts)) < row["bytes"]:
             answer = client.get(path, key=row["key"], offset=sum(map(len, parts)))

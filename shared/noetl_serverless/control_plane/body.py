@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ..errors import InvalidRequest, TooLarge
 from ..telemetry.http import faults_of
+from .models import PATTERNS
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -64,7 +65,7 @@ def _refusal(model: type[BaseModel], error: ValidationError, part: str) -> Inval
     unknown = [item["type"] == "extra_forbidden" and len(item["loc"]) == 1 for item in details]
     faults = [
         replace(fault, message=_unknown(model, str(item["loc"][0]), part)) if is_unknown else fault
-        for fault, item, is_unknown in zip(faults_of(error), details, unknown, strict=True)
+        for fault, item, is_unknown in zip(faults_of(error, patterns=PATTERNS), details, unknown, strict=True)
     ]
     first = faults[0]
     place = f"{first.pointer.lstrip('/')}: " if first.pointer else ""

@@ -15,8 +15,11 @@ from ..playbook.scope import Scope
 from ..playbook.template import Template
 from ..playbook.values import InvalidValue
 from . import events as e
+from .canonical import canonical
 from .events import Event
 
+# of a value that is no key, how much is shown
+MAX_SHOWN = 100
 # facts that only an execution that has begun can have
 _AFTER_A_COMMAND = e.REPORTS | {e.CHILD_ENDED}
 
@@ -39,6 +42,13 @@ def _limits(concurrency: Concurrency | None, rate: Rate | None, scope: Scope) ->
     return limits
 
 
+def _shown(value: Any) -> str:
+    try:
+        return canonical(value)[:MAX_SHOWN]
+    except (TypeError, ValueError):
+        return f"a value of type {type(value).__name__}"
+
+
 def _key(name: str, key: str | Template, scope: Scope) -> str:
     if not isinstance(key, Template):
         return key
@@ -47,6 +57,6 @@ def _key(name: str, key: str | Template, scope: Scope) -> str:
     if not 1 <= len(text) <= LIMIT_KEY_CHARACTERS or "\0" in text:
         line = f", line {key.place.line}" if key.place is not None else ""
         raise InvalidValue(
-            f"spec.{name}.key{line} must give a text of 1 to {LIMIT_KEY_CHARACTERS} characters, not {value!r:.100}"
+            f"spec.{name}.key{line} must give a text of 1 to {LIMIT_KEY_CHARACTERS} characters, not {_shown(value)}"
         )
     return text

@@ -171,7 +171,7 @@ class _Restarting:
             return [self.step]
         if self.end.type == e.COMPLETED:
             raise Conflict(
-                f"execution {self.execution_id} has completed: name the step to restart from, with `from`. "
+                f"execution {self.execution_id} has completed: name the step to restart from, with `from` (--from). "
                 f"Steps that ran: {self._candidates()}"
             )
         failed = self.end.step if self.end.type == e.FAILED and e.QUARANTINED not in self.end.payload else None
@@ -182,7 +182,8 @@ class _Restarting:
         if missing := [name for name in chosen if name not in self.plan.steps]:
             raise InvalidRequest(
                 f"step {missing[0]!r}, where execution {self.execution_id} ended, does not exist in version "
-                f"{self.plan.path!r} to go on with: name the step to restart from, with `from`: {self._candidates()}"
+                f"{self.plan.path!r} to go on with: name the step to restart from, with `from` (--from): "
+                f"{self._candidates()}"
             )
         return chosen
 
@@ -323,8 +324,8 @@ class _Restarting:
         final = self.plan.final_step
         if not waiting and (final is None or final in state.generations):
             raise Conflict(
-                f"nothing of execution {self.execution_id} is left to run: name the step to restart from, with `from`: "
-                f"{self._candidates()}"
+                f"nothing of execution {self.execution_id} is left to run: name the step to restart from, with "
+                f"`from` (--from): {self._candidates()}"
             )
         return waiting
 

@@ -26,7 +26,8 @@ def ended_with(execution_id: str, log: Sequence[Event]) -> Event:
             end = event
     if end is None:
         raise Conflict(
-            f"execution {execution_id} has not ended: cancel it first, with POST /api/executions/{execution_id}/cancel"
+            f"execution {execution_id} has not ended: cancel it first, with `noetls cancel {execution_id}` or "
+            f"POST /api/executions/{execution_id}/cancel"
         )
     if any(event.type == e.COMPENSATION_STARTED for event in log):
         compensation = (end.payload.get("error") or {}).get("compensation")

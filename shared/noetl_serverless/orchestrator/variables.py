@@ -37,7 +37,8 @@ def validated_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in values.items():
         if (size := size_of(value)) > VARIABLE_BYTES:
             raise InvalidRequest(
-                f"the variable {name!r} has {size} bytes of JSON; the limit is {VARIABLE_BYTES}: set where its value is"
+                f"the variable {name!r} has {size} bytes of JSON; the limit is "
+                f"{VARIABLE_BYTES}: store the value elsewhere, and set the variable to its address"
             )
     return values
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
@@ -17,6 +18,8 @@ from .triggers import KINDS as TRIGGER_KINDS
 from .triggers import OBJECT_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
+# of a value that is shown, its characters at most
+MAX_SHOWN = 40
 
 _LEGACY_NEXT = (
     "'next' is not part of the language in this form: write next: {arcs: [{step: ...}]}; "
@@ -80,11 +83,19 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
         message = (
             f"'apiVersion' is required: write apiVersion: {API_VERSION}" if missing else f"this must be {API_VERSION}"
         )
+    if location[-2:-1] in (("concurrency",), ("rate",)) and not missing:
+        message = f"{location[-1]}: {message}{_given(value)}"
     faults.add(message, location, "playbook.missing_field" if missing else "playbook.invalid_value")
 
 
 def _is_labelled(value: dict[str, Any]) -> bool:
     return len(value) == 1 and all(isinstance(item, dict) for item in value.values())
+
+
+def _given(value: Any) -> str:
+    """`: 0`, of a value that is short; a limit is no secret."""
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, (str, int, float)) else ""
+    return f": {text}" if 0 < len(text) <= MAX_SHOWN else ""
 
 
 # what a text has to be

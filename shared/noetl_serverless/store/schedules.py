@@ -189,7 +189,7 @@ class Schedules(ScheduleRuns):
         if len(due) > max_runs:
             raise InvalidRequest(
                 f"the range has more than {max_runs} runs; the last of these is due at {due[-2].isoformat()}. "
-                f"Shorten it, or raise max_runs, which is at most {MAX_BACKFILL_RUNS}"
+                f"Shorten it, or allow more, with max_runs (--max), {MAX_BACKFILL_RUNS} at most"
             )
         if dry_run:
             there = {row[0] for row in connection.run(self._sql["settled_or_owed"], schedule_id=schedule_id, due=due)}

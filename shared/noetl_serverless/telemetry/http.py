@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from ..errors import MEDIA_TYPE, Fault, InvalidRequest, Problem, json_pointer
 from . import logs, metrics
+from .fault_text import text_of
 from .probes import PATHS
 
 logger = logging.getLogger(__name__)
@@ -108,15 +109,18 @@ def as_problem(error: Exception) -> Problem:
     return Problem("Internal error; see the log for details")
 
 
-def faults_of(error: ValidationError, prefix: Sequence[str | int] = ()) -> list[Fault]:
-    """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret."""
+def faults_of(
+    error: ValidationError, prefix: Sequence[str | int] = (), patterns: Mapping[str, str] | None = None
+) -> list[Fault]:
+    """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret.
+    `patterns`: what a pattern asks for, in words."""
     return [
         Fault(
-            item["msg"].removeprefix("Value error, "),
+            text_of(item, patterns),
             pointer=json_pointer([*prefix, *item["loc"]]),
             code=f"request.{item['type']}",
         )
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
+        for item in error.errors(include_url=False, include_input=False)
     ]
 
 

@@ -270,7 +270,7 @@ def test_events_that_are_none_are_refused(pack: Callable[..., Any], line: bytes)
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.noetl"
     file.write_bytes(content)
-    with pytest.raises(BadCapsule, match="not a zip"):
+    with pytest.raises(BadCapsule, match="is no capsule of `noetls export`"):
         read(file)
     with pytest.raises(BadCapsule):
         read(tmp_path / "missing.noetl")

@@ -69,9 +69,9 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 def test_it_shows_its_token(serve: Callable[..., Server]) -> None:
     server = serve((200, {"status": "RUNNING"}))
-    server.client.execution("1/2")
+    server.client.execution("12")
     method, path, headers, _ = server.requests[0]
-    assert (method, path, headers["Authorization"]) == ("GET", "/api/executions/1%2F2", "Bearer token")
+    assert (method, path, headers["Authorization"]) == ("GET", "/api/executions/12", "Bearer token")
 
 
 def test_a_problem_is_passed_on(serve: Callable[..., Server]) -> None:

@@ -103,6 +103,9 @@ def test_an_update_sends_what_its_options_name_and_nothing_else(monkeypatch: pyt
         (["next"], "give the name of a schedule, --cron or --every"),
         (["next", "s", "--cron", "0 * * * *"], "give the name of a schedule, --cron or --every"),
         (["next", "s", "--timezone", "UTC"], "a schedule has its own"),
+        (["next", "--every", "soon"], "--every 'soon': expected whole seconds, or a time with a unit"),
+        (["next", "--every", "0"], "--every '0': expected whole seconds"),
+        (["update", "s", "--every", "500ms"], "--every '500ms': expected whole seconds"),
         (["next", "--cron", "nonsense"], "expected five fields"),
         (["next", "--every", "5", "--timezone", "Nowhere/Land"], "there is no time zone"),
         (["next", "--every", "5", "--after", "9999-01-01"], "the year must be"),
@@ -143,3 +146,19 @@ def test_a_schedule_is_shown_with_the_executions_of_its_runs(monkeypatch: pytest
     done, calls = run(monkeypatch, entry, "get", "s")
     assert calls == [("/api/schedules/s", {})]
     assert all(word in done.output for word in ("0 * * * *", "77", "FAILED", "one was running"))
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("10s", 10), ("90", 90), ("1h30m", 5400)])
+def test_an_interval_has_units(monkeypatch: pytest.MonkeyPatch, text: str, seconds: int) -> None:
+    done, calls = run(
+        monkeypatch, {"name": "s", "enabled": True, "next_run_at": "soon"}, "update", "s", "--every", text
+    )
+    assert (done.output, calls[0][1]) == ("s: next run at soon\n", {"interval_seconds": seconds})
+
+
+def test_a_schedule_that_is_never_due_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"name": "s", "enabled": True, "next_run_at": None}
+    done, _ = run(monkeypatch, answer, "create", "s", "t/a", "--every", "60", "--end", "2026-01-01")
+    assert done.output == "s: never due: its end has passed, or no time fits\n"
+    done, _ = run(monkeypatch, {**answer, "enabled": False}, "update", "s", "--jitter", "1")
+    assert done.output == "s: disabled\n"

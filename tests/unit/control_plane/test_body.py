@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 from pydantic import BaseModel
 from starlette.requests import Request
 
+from noetl_serverless.control_plane import models
 from noetl_serverless.control_plane.body import parse_body, parse_query
+from noetl_serverless.control_plane.models import PATTERNS, RequestModel
 from noetl_serverless.control_plane.models.executions import Execute, ListExecutions
 from noetl_serverless.errors import InvalidRequest
 
@@ -28,7 +35,7 @@ def test_an_unknown_parameter_is_reported_with_the_known_ones() -> None:
 
 
 def test_a_value_that_is_wrong_is_reported_by_its_name() -> None:
-    assert "page_size: Input should be greater than or equal to 1" in refusal(ListExecutions, "page_size=0").detail
+    assert "page_size: this must be at least 1" in refusal(ListExecutions, "page_size=0").detail
 
 
 def test_an_unknown_field_of_a_body_is_reported_with_the_known_ones() -> None:
@@ -41,5 +48,41 @@ def test_an_unknown_field_of_a_body_is_reported_with_the_known_ones() -> None:
 
 
 def test_a_wrong_field_of_a_body_is_reported_by_its_name() -> None:
-    with pytest.raises(InvalidRequest, match="the body is not valid: payload: Input should be an object"):
+    with pytest.raises(InvalidRequest, match="the body is not valid: payload: this must be an object"):
         parse_body(Execute, b'{"path": "t/a", "payload": 1}')
+
+
+def test_a_pattern_is_reported_in_words() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_body(Execute, b'{"catalog_id": "t/a"}')
+    assert refused.value.detail == "the body is not valid: catalog_id: this must be an id, which has 1 to 19 digits"
+
+
+def test_every_pattern_of_a_request_has_words() -> None:
+    for module in pkgutil.iter_modules(models.__path__, f"{models.__name__}."):
+        importlib.import_module(module.name)
+    requests = RequestModel.__subclasses__()
+    assert len(requests) > 30
+    schemas = [model.model_json_schema() for model in requests]
+    found = {pattern for schema in schemas for pattern in patterns(schema)}
+    assert len(found) > 3
+    assert found <= set(PATTERNS)
+
+
+@pytest.mark.parametrize(("given", "status"), [("paused", "PAUSED"), ("Failed", "FAILED"), ("RUNNING", "RUNNING")])
+def test_a_status_is_read_in_any_case_of_letters(given: str, status: str) -> None:
+    query = f"status={given}".encode()
+    assert parse_query(ListExecutions, Request({"type": "http", "query_string": query, "headers": []})).status == status
+
+
+def test_an_unknown_status_is_refused_with_the_known_ones() -> None:
+    detail = refusal(ListExecutions, "status=resting").detail
+    assert detail.endswith("status: this must be one of RUNNING, COMPLETED, FAILED, CANCELLED, PAUSED")
+
+
+def patterns(schema: Any) -> Iterator[str]:
+    parts = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    if isinstance(schema, dict) and isinstance(schema.get("pattern"), str):
+        yield schema["pattern"]
+    for part in parts:
+        yield from patterns(part)

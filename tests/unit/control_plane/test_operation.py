@@ -47,6 +47,6 @@ async def test_an_answer_that_does_not_fit_its_model_is_no_fault_of_the_request(
     read = Operation("it", "GET", "/it", summary="", tag="", roles=USERS, handler=handler, answer=Answer)
     verifier = SimpleNamespace(caller=lambda token: Caller("operator", "ada"))
     request = Request({"type": "http", "method": "GET", "path": "/it", "headers": [(b"authorization", b"Bearer t")]})
-    with pytest.raises(TypeError, match=r"it has no valid Answer: /status: Input should be 'queued'$") as raised:
+    with pytest.raises(TypeError, match=r"it has no valid Answer: /status: this must be queued$") as raised:
         await read._run(cast(Any, SimpleNamespace(verifier=verifier)), request)
     assert "s3cret" not in str(raised.value) and raised.value.__suppress_context__

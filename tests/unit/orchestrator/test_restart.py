@@ -209,7 +209,7 @@ async def test_what_comes_after_an_earlier_step_runs_again(engine: Engine) -> No
     ran: Counter[str] = Counter()
     old = await engine.start()
     await drive(engine, failing())
-    with pytest.raises(Conflict, match="has completed: name the step"):
+    with pytest.raises(Conflict, match=r"has completed: name the step to restart from, with `from` \(--from\)"):
         await restart(engine, old)
     new = await restarted(engine, old, step="right")
     await drive(engine, failing(ran=ran))
@@ -313,7 +313,7 @@ async def test_a_step_that_a_newer_version_lacks_is_left_out(engine: Engine) -> 
 async def test_a_step_that_cannot_be_restarted_from_is_refused(engine: Engine) -> None:
     add(engine, CHAIN)
     old = await engine.start()
-    with pytest.raises(Conflict, match="has not ended: cancel it first"):
+    with pytest.raises(Conflict, match="has not ended: cancel it first, with `noetls cancel "):
         await restart(engine, old)
     await drive(engine, failing("b"))
     with pytest.raises(InvalidRequest, match=r"there is no step 'x' .* Steps that ran: a, b"):

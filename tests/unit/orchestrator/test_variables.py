@@ -143,7 +143,7 @@ async def test_of_what_has_ended_they_cannot_be_changed(engine: Engine, id: str)
         ({}, "0 variables to set"),
         ({"a.b": 1}, r"'a\.b' cannot be the name of a variable"),
         ({"x": float("inf")}, "cannot be stored"),
-        ({"x": "x" * 65_536}, "'x' has 65538 bytes of JSON; the limit is 65536"),
+        ({"x": "x" * 65_536}, "'x' has 65538 bytes of JSON; the limit is 65536: store the value elsewhere"),
     ],
 )
 async def test_what_cannot_be_kept_is_refused(engine: Engine, id: str, variables: dict[str, Any], message: str) -> None:

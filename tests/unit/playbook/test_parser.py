@@ -138,6 +138,23 @@ class TestExecutor:
         assert message in fault.message
 
     @pytest.mark.parametrize(
+        ("spec", "message"),
+        [
+            ("{concurrency: {limit: 0}}", "limit: this should be greater than or equal to 1: 0"),
+            (
+                "{concurrency: {limit: '{{ workload.n }}'}}",
+                'limit: this must be an integer, not a string: "{{ workload.n }}"',
+            ),
+            ("{concurrency: {limit: []}}", "limit: this must be an integer, not a list"),
+            ("{rate: {per: 0, limit: 1}}", "per: this should be greater than 0: 0"),
+            ("{rate: {per: 1s, limit: 1.5}}", "limit: this must be an integer, not a number: 1.5"),
+            ("{rate: {per: 1s}}", "'limit' is required"),
+        ],
+    )
+    def test_a_limit_that_is_refused_is_named(self, spec: str, message: str) -> None:
+        assert only(MINIMAL + f"executor: {{spec: {spec}}}\n").message == message
+
+    @pytest.mark.parametrize(
         ("weight", "message"),
         [
             ("0", "greater than or equal to 1"),

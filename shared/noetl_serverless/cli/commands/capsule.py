@@ -9,6 +9,7 @@ import typer
 
 from ...plurals import counted
 from ..client import Client
+from ..execution_id import checked
 from ..failure import EXIT_FAILED, Failure
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, print_json, show, table
@@ -51,7 +52,7 @@ def export(
     from ...capsule.capsule import write
     from ...telemetry.masking import Masking
 
-    file = output or Path(f"{execution_id}.noetl")
+    file = output or Path(f"{checked(execution_id)}.noetl")
     masking = Masking()
     with running_stack(data) as client:
         _register_secrets(client, masking)

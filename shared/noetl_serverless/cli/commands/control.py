@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from ..execution_id import path_of
 from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json
 from ..target import running_stack
@@ -79,7 +80,7 @@ def approve(
 
 def _post(data: Any, execution_id: str, what: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:
     with running_stack(data) as client:
-        answer: dict[str, Any] = client.post(f"/api/executions/{quote(execution_id, safe='')}/{what}", body, key)
+        answer: dict[str, Any] = client.post(f"{path_of(execution_id)}/{what}", body, key)
         return answer
 
 

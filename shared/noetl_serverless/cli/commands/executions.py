@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -29,6 +28,7 @@ from ..ending import (
     status_notes,
     warnings,
 )
+from ..execution_id import checked, path_of
 from ..failure import EXIT_FAILED
 from ..instant import instant
 from ..options import DataOption, JsonOption
@@ -92,7 +92,7 @@ def executions(
     filters = {
         "status": status.value if status else None,
         "path": playbook,
-        "parent_execution_id": parent,
+        "parent_execution_id": None if parent is None else checked(parent),
         "since": None if since is None else instant(since, "--since").isoformat(),
         "until": None if until is None else instant(until, "--until").isoformat(),
         **_principal_filter(started_by),
@@ -125,7 +125,7 @@ def show_(
     """
     with running_stack(data) as client:
         entry = client.execution(execution_id)
-        place = f"/api/executions/{quote(execution_id, safe='')}"
+        place = path_of(execution_id)
         status = client.status(execution_id) if entry["status"] == "RUNNING" else {}
         under_way, kept = status.get("under_way", []), status.get("kept_signals", [])
         if as_json:
@@ -213,7 +213,7 @@ def cancel(
     with running_stack(data) as client:
         was_quarantined = client.execution(execution_id).get("quarantined")
         body = {"reason": reason, "cascade": cascade}
-        answer = client.post(f"/api/executions/{quote(execution_id, safe='')}/cancel", body)
+        answer = client.post(f"{path_of(execution_id)}/cancel", body)
     if as_json:
         print_json(answer)
     else:

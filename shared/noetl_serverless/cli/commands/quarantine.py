@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from ...plurals import counted
+from ..execution_id import checked
 from ..failure import EXIT_FAILED
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -83,7 +83,7 @@ def drop(execution_id: IdArgument, data: DataOption = None, as_json: JsonOption 
 
 
 def _place(execution_id: str) -> str:
-    return f"/api/quarantine/{quote(execution_id, safe='')}"
+    return f"/api/quarantine/{checked(execution_id)}"
 
 
 def _lines(entry: Mapping[str, Any]) -> Iterator[str]:

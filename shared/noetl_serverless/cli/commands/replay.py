@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ...plurals import counted
+from ..execution_id import checked
 from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show, table
@@ -62,7 +63,7 @@ def _online(execution_id: str, data: Any, seq: int | None, instant: datetime | N
     with running_stack(data) as client:
         document: dict[str, Any] = client.get(
             "/api/replay/state",
-            execution_id=execution_id,
+            execution_id=checked(execution_id),
             as_of_event_id=seq,
             as_of_time=None if instant is None else instant.isoformat(),
             limit=MAX_EVENTS,
@@ -143,7 +144,7 @@ def _short(value: Any) -> str:
 
 def _validate(execution_id: str, data: Any, as_json: bool) -> None:
     with running_stack(data) as client:
-        answer = client.get("/api/replay/validate", execution_id=execution_id)
+        answer = client.get("/api/replay/validate", execution_id=checked(execution_id))
     if as_json:
         print_json(answer)
     elif answer["valid"]:
@@ -187,7 +188,7 @@ def rebuild(
         raise WrongUse("give either --execution ID, or --all to rebuild every execution and drop all leases")
     done: list[dict[str, Any]] = []
     with running_stack(data) as client:
-        body: dict[str, Any] = {"limit": 50} if execution_id is None else {"execution_id": execution_id}
+        body: dict[str, Any] = {"limit": 50} if execution_id is None else {"execution_id": checked(execution_id)}
         while True:
             answer = client.post("/api/replay/rebuild", body)
             done += answer["executions"]

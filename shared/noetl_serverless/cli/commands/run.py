@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,12 +114,22 @@ def run(
 
 def _run_again(execution_id: str, data: Path | None, values: dict[str, Any], *, no_wait: bool, as_json: bool) -> None:
     with running_stack(data) as client:
+        if values and not as_json:
+            for warning in _unused_again(client, execution_id, values):
+                echo(warning)
         new = client.execute_again(execution_id, values)
         if no_wait:
             print_started(new, as_json)
             return
         outcome = watch_to_end(client, new, quiet=as_json)
     end_with(outcome, as_json=as_json)
+
+
+def _unused_again(client: Client, execution_id: str, values: dict[str, Any]) -> Iterator[str]:
+    """Warnings about values that the version of the playbook that runs again does not use."""
+    ran = client.execution(execution_id)
+    entry = client.post("/api/catalog/resource", {"path": ran["path"], "version": ran["version"]})
+    return unknown_values(values, entry["payload"] or {}, entry["content"])
 
 
 def watch_to_end(client: Client, execution_id: str, *, quiet: bool) -> dict[str, Any]:

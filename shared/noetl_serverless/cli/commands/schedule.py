@@ -22,7 +22,10 @@ NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")
 CronOption = Annotated[
     str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
 ]
-EveryOption = Annotated[int | None, typer.Option("--every", min=1, help="Interval between runs, in seconds.")]
+EveryOption = Annotated[
+    str | None,
+    typer.Option("--every", metavar="TIME", help="Interval between runs, in seconds or with a unit: 90, 15m, 2h, 1d."),
+]
 TimezoneOption = Annotated[
     str | None, typer.Option("--timezone", help="Time zone of the cron expression.", show_default="UTC")
 ]
@@ -291,7 +294,7 @@ def _path(name: str) -> str:
 
 def _settings(
     cron: str | None,
-    every: int | None,
+    every: str | None,
     timezone: str | None,
     missed: str | None,
     overlap: str | None,
@@ -304,7 +307,7 @@ def _settings(
     fields = {
         "playbook_version": version,
         "cron": cron,
-        "interval_seconds": every,
+        "interval_seconds": _interval(every),
         "timezone": timezone,
         "missed_policy": missed,
         "overlap_policy": overlap,
@@ -313,6 +316,21 @@ def _settings(
         "end_at": _time(end, "--end"),
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def _interval(text: str | None) -> int | None:
+    """Whole seconds, from 1 on."""
+    from ...playbook.numbers import seconds
+
+    if text is None:
+        return None
+    try:
+        found = seconds(text)
+    except ValueError:
+        found = 0.0
+    if found < 1 or not found.is_integer():
+        raise WrongUse(f"--every {text!r}: expected whole seconds, or a time with a unit such as 15m, 2h or 1d")
+    return int(found)
 
 
 def _time(text: str | None, option: str) -> str | None:
@@ -328,7 +346,7 @@ def _time(text: str | None, option: str) -> str | None:
 
 def _due_times(
     cron: str | None,
-    every: int | None,
+    every: str | None,
     timezone: str,
     start: str | None,
     end: str | None,
@@ -344,7 +362,7 @@ def _due_times(
         first, last, begin = [
             None if text is None else in_zone(datetime.fromisoformat(text), timezone) for text in times
         ]
-        spec = ScheduleSpec(first or now, cron, every, timezone, start=first, end=last)
+        spec = ScheduleSpec(first or now, cron, _interval(every), timezone, start=first, end=last)
         spec.check()
         zone = zone_of(timezone)
     except InvalidRequest as problem:
@@ -365,5 +383,7 @@ def _print_schedule(entry: dict[str, Any], as_json: bool) -> None:
     elif "execution_id" in entry and "name" not in entry:
         echo(f"started execution {entry['execution_id']}")
     else:
-        state = f"next run at {entry.get('next_run_at')}" if entry.get("enabled") else "disabled"
+        due = entry.get("next_run_at")
+        next_run = "never due: its end has passed, or no time fits" if due is None else f"next run at {due}"
+        state = next_run if entry.get("enabled") else "disabled"
         echo(f"{entry.get('name')}: {state}")

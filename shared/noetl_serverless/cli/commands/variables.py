@@ -10,7 +10,8 @@ from urllib.parse import quote
 import typer
 
 from ..client import Client
-from ..failure import WrongUse
+from ..execution_id import checked
+from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
@@ -42,21 +43,27 @@ def variables(
     delete: Annotated[bool, typer.Option("--delete", help="Delete the variable, or all.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show, set or delete variables of an execution, which its templates read as vars.NAME."""
+    """Show, set or delete variables of an execution, which its templates read as vars.NAME.
+
+    Exit status 1 if the variable to delete does not exist.
+    """
     values = _values(assignments or [])
     if values and (delete or name is not None):
         raise WrongUse("--set takes neither a NAME nor --delete: write --set NAME=VALUE")
     if not values and (ttl or key):
         raise WrongUse("--ttl and --key are for --set")
-    place = f"/api/vars/{quote(execution_id, safe='')}" + (f"/{quote(name, safe='')}" if name is not None else "")
+    place = f"/api/vars/{checked(execution_id)}" + (f"/{quote(name, safe='')}" if name is not None else "")
     with running_stack(data) as client:
         answer, texts = _do(client, place, values, ttl, key, delete)
+    is_missing = delete and answer.get("deleted") is False
     if as_json:
         print_json(answer)
     elif isinstance(texts, str):
         echo(texts)
     else:
         show(table(("name", "value", "type", "source_step", "reads", "expires_at"), texts))
+    if is_missing:
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _do(
@@ -69,6 +76,8 @@ def _do(
         return answer, f"set {', '.join(values)}" if answer["status"] == "accepted" else duplicate
     if delete:
         answer = client.delete(place)
+        if answer.get("deleted") is False:
+            return answer, f"there is no variable '{answer['var_name']}'; nothing was deleted"
         count = answer["deleted_count"] if "deleted_count" in answer else int(answer["deleted"])
         return answer, f"deleted {count} variable{'' if count == 1 else 's'}"
     answer = client.get(place)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -26,8 +27,9 @@ def _as_text(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+_ID = r"^[0-9]{1,19}$"
 # a 64-bit id in decimal; a number is accepted, too
-Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=r"^[0-9]{1,19}$", examples=["310764862443520001"])]
+Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=_ID, examples=["310764862443520001"])]
 
 
 def _path_prefix(value: str) -> str:
@@ -39,6 +41,16 @@ def _path_prefix(value: str) -> str:
         )
     return path
 
+
+# what the patterns of requests ask for, in the words of their errors
+PATTERNS: Final[Mapping[str, str]] = {
+    _ID: "an id, which has 1 to 19 digits",
+    r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$": "1 to 100 ids with commas between them",
+    r"^[^\x00]*$": "a text without the character NUL",
+    r"^[^/\s][^/]*$": "a name that has no '/' and does not begin with a space",
+    r"^[^/]*[^/\d][^/]*$": "a name that has no '/' and is no number",
+    r"^\S+$": "a text without spaces",
+}
 
 # where a playbook is named
 PlaybookPath = Annotated[str, AfterValidator(catalog_path)]

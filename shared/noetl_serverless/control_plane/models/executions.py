@@ -4,7 +4,16 @@ from datetime import datetime
 from typing import Any, Literal, Self
 
 import orjson
-from pydantic import AliasChoices, AwareDatetime, ConfigDict, Field, RootModel, SkipValidation, model_validator
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    ConfigDict,
+    Field,
+    RootModel,
+    SkipValidation,
+    field_validator,
+    model_validator,
+)
 
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
@@ -79,7 +88,7 @@ class ListExecutions(RequestModel):
     page_size: int = Field(default=100, ge=1, le=1000)
     before: Id | None = Field(default=None, description="List only executions older than this one.")
     status: Literal["RUNNING", "COMPLETED", "FAILED", "CANCELLED", "PAUSED"] | None = Field(
-        default=None, description="PAUSED: those that are running, and paused."
+        default=None, description="In any case of letters. PAUSED: those that are running, and paused."
     )
     path: PathPrefix | None = None
     parent_execution_id: Id | None = None
@@ -97,6 +106,11 @@ class ListExecutions(RequestModel):
         max_length=100,
         description="Kind of the principal: user, schedule, and so on. Requires `principal`.",
     )
+
+    @field_validator("status", mode="before")
+    @classmethod
+    def _in_capitals(cls, status: object) -> object:
+        return status.upper() if isinstance(status, str) else status
 
     @model_validator(mode="after")
     def _check_principal_kind(self) -> Self:
