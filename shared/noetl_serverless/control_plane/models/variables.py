@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ...engine.variables import VariableType
 from ...limits import VARIABLES
+from ...playbook.part import Name
 from ...store.variables import StoredVariable
 from . import AnswerModel, RequestModel
 
@@ -20,9 +21,7 @@ class SetVariables(RequestModel):
         description="Name to value. A name has letters, digits and `_`: templates read it as `vars.NAME`.",
     )
     var_type: VariableType = Field(default="user_defined", description="What it is, for readers.")
-    source_step: str | None = Field(
-        default=None, min_length=1, max_length=200, description="Step that the values are of, for readers."
-    )
+    source_step: Name | None = Field(default=None, description="Step that the values are of, for readers.")
     ttl: float | str | None = Field(
         default=None,
         description="Seconds, or a time such as `30m`, after which the variables are gone. The time of a paused "
