@@ -223,6 +223,7 @@ class TestRefusals:
             {"variables": {"a": 1}, "var_type": "other"},
             {"variables": {"a": 1}, "ttl": 0},
             {"variables": {"a": 1}, "ttl": "soon"},
+            {"variables": {"a": 1}, "ttl": True},
             {"variables": {"a": 1}, "ttl": "20000d"},
             {"variables": {"a": 1}, "extra": 1},
         ],
