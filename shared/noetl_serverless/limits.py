@@ -39,6 +39,9 @@ META_BYTES: Final = 64 * KIB
 RESUME_BYTES: Final = 256 * KIB
 # the delay of a step's retry or of a wait, in seconds: ten years
 DELAY_SECONDS: Final = 10 * 366 * 86400
+# the latest instant that is waited for, in ms since 1970: the end of the year 8999, since no calendar of Python has the
+# year 10000, not even in another time zone
+LATEST_MS: Final = 221_845_392_000_000 - 1
 # the error of a step, a loop item or an execution
 ERROR_BYTES: Final = 32 * KIB
 # the payload that a sub-playbook is started with; a larger one, up to WORKLOAD_BYTES, goes by reference, unless the

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from .limits import LATEST_MS
+
 WIRE = "noetl-wire"
 # 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs` and
 #    `set_by`, "ctx_refs" in `ClaimedCommand.scope`, "set" in `ClaimedCommand.resume` of a frame, a manifest in pages
@@ -220,7 +222,7 @@ class WaitRequest(Message):
     """What a command waits for, parked: until `due` (ms since 1970), for `delay` seconds, or for a signal, of which an
     approval is one; `timeout`, in seconds, is that of a signal."""
 
-    due: int | None = Field(default=None, ge=0, lt=1 << 53)
+    due: int | None = Field(default=None, ge=0, le=LATEST_MS)
     delay: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     signal: SignalName | None = None
     approval: bool = False

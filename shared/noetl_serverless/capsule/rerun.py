@@ -14,7 +14,7 @@ from typing import Any, ClassVar, cast
 from pydantic import BaseModel
 
 from ..engine.digest import Digest, digest
-from ..engine.events import RESTART, Event
+from ..engine.events import RESTART, VARIABLES_DELETED, VARIABLES_SET, Event
 from ..engine.state import Wait, split_token_key
 from ..errors import InvalidRequest
 from ..inspection.redecide import given_workload
@@ -30,6 +30,8 @@ from .recording import Recording
 
 # kinds without external effects, whose real tools are run
 REAL = frozenset({"noop", "playbook", "wait"})
+# what only users do: what steps set is part of their ends
+_CHANGES = frozenset({VARIABLES_SET, VARIABLES_DELETED})
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,23 @@ class Rerun:
 async def rerun(recording: Recording, playbook: str | None = None) -> Rerun:
     """`playbook`: the text of another version to run against the same answers. Raises InvalidPlaybook, and
     InvalidRequest for a loop over a cursor and for a restart: the rows that it claimed, and what had been done before,
-    are not in the recording."""
+    are not in the recording. Also if users have set or deleted variables: of what ran side by side, some began before
+    and some after, and nothing in a run that takes no time tells which."""
     first = recording.events[0].payload if recording.events else {}
     if (restart := first.get(RESTART)) is not None:
         raise InvalidRequest(
             f"execution {recording.execution_id} goes on with execution {restart['execution_id']}, and what that one "
             "did is not in the recording: it cannot run again; noetls explain, diff and replay read what it did"
         )
+    for nested in recording.with_descendants():
+        if (change := next((event for event in nested.events if event.type in _CHANGES), None)) is not None:
+            names = ", ".join(f"'{name}'" for name in change.payload.get("variables") or change.payload["names"])
+            did = "set" if change.type == VARIABLES_SET else "deleted"
+            raise InvalidRequest(
+                f"somebody {did} variables of execution {nested.execution_id} while it ran, at event {change.seq}: "
+                f"{names}. What had begun before that read other values, so it cannot run again; noetls explain, diff "
+                "and replay read what it did"
+            )
     plans = [nested.plan for nested in recording.with_descendants()]
     for plan in [*plans, *([load_plan(playbook)] if playbook is not None else [])]:
         for step in plan.steps.values():

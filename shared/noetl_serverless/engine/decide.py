@@ -73,7 +73,7 @@ def reason_to_ignore(state: State, fact: Event) -> str | None:
         return "the command is not open"
     if fact.type == e.TIMER_FIRED and not state.has_timer(fact.payload["timer"]):
         return "the timer is not set"
-    if fact.type == e.SIGNAL_RECEIVED and fact.payload.get("id") in state.signal_ids:
+    if fact.type == e.SIGNAL_RECEIVED and state.has_received(fact.payload):
         return "the signal was received before"
     if fact.type == e.VARIABLES_SET and fact.payload.get("id") in state.variable_ids:
         return "the variables were set before"

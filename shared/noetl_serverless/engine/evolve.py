@@ -11,6 +11,7 @@ from . import events as e
 from .budget import record_spent
 from .events import Event
 from .state import (
+    CALLBACK,
     Command,
     Compensable,
     Compensating,
@@ -339,7 +340,13 @@ def _signal_received(state: State, event: Event) -> None:
     """It is kept until a wait takes it."""
     payload = event.payload
     state.signals = (*state.signals, Signal(payload["signal"], payload.get("data"), payload.get("by")))
-    if (id := payload.get("id")) is not None:
+    id: str | None = payload.get("id")
+    by = payload.get("by") or {}
+    if id is None:
+        return
+    if by.get("kind") == CALLBACK:
+        state.callback_ids = {**state.callback_ids, by["name"]: id}
+    else:
         state.signal_ids = (*state.signal_ids[1 - SIGNAL_IDS :], id)
 
 
@@ -515,6 +522,7 @@ def _ended(state: State, event: Event) -> None:
         container.clear()
     state.signals = ()
     state.signal_ids = ()
+    state.callback_ids = {}
     state.variable_ids = ()
     _resumed(state, event)
     state.compensable = ()

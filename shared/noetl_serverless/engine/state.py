@@ -13,6 +13,8 @@ from .variables import Variable, Variables, next_expiry, split, with_values
 # of a stored state: any release can go on with the first; the release before refuses the second
 FIRST_VERSION = 1
 NEWER_VERSION = 2
+# the kind of sender of a signal that answers a callback URL
+CALLBACK = "callback"
 # of a step: reported commands, billed ms, money
 Spent = tuple[int, float, float]
 Status = Literal["new", "running", "completed", "failed", "cancelled"]
@@ -210,6 +212,8 @@ class State:
     # in the order in which they came, and the ids of the last ones that had one
     signals: tuple[Signal, ...] = ()
     signal_ids: tuple[str, ...] = ()
+    # of each callback of the keychain, by its name: the id of its last answer, which no other signals push out
+    callback_ids: dict[str, str] = field(default_factory=dict)
     paused: Paused | None = None
     # by name; when the first of them expires, in ms; and the ids of the last requests that had one
     variables: Variables = field(default_factory=dict)
@@ -247,8 +251,8 @@ class State:
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
         parts = (
-            *(self.waits, self.signals, self.signal_ids, self.paused, self.compensable, self.compensating),
-            *(self.variables, self.variable_ids),
+            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.paused),
+            *(self.compensable, self.compensating, self.variables, self.variable_ids),
         )
         return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
 
@@ -256,6 +260,15 @@ class State:
     def quarantined(self) -> bool:
         """Whether it has failed because the engine could not decide it."""
         return self.status == "failed" and (self.error or {}).get("code") == UNDECIDABLE
+
+    def has_received(self, signal: Mapping[str, Any]) -> bool:
+        """Whether a signal with the id of this one, if it has one, has come already."""
+        id: str | None = signal.get("id")
+        by: Mapping[str, Any] = signal.get("by") or {}
+        if id is None:
+            return False
+        known = (self.callback_ids.get(by["name"]),) if by.get("kind") == CALLBACK else self.signal_ids
+        return id in known
 
     def copy(self) -> State:
         return State(
@@ -280,6 +293,7 @@ class State:
             waits=dict(self.waits),
             signals=self.signals,
             signal_ids=self.signal_ids,
+            callback_ids=self.callback_ids,
             paused=self.paused,
             variables=self.variables,
             next_expiry=self.next_expiry,

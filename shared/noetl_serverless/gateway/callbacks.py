@@ -6,6 +6,8 @@ never answers, because what scans mails and previews links follows them.
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -29,6 +31,8 @@ MAX_BODY_BYTES: Final = 3 * INLINE_BYTES + KIB
 FORM: Final = "application/x-www-form-urlencoded"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain"
+# the shortest integer that may need more than 64 bits
+_LONG: Final = re.compile(r"\d{19}")
 
 
 class Callbacks:
@@ -83,7 +87,7 @@ def _data(request: Request, body: bytes) -> Any:
         if media_type == FORM:
             return _of_form(text)
         if media_type == JSON:
-            return orjson.loads(body)
+            return _parsed(text)
     except ValueError as error:
         raise InvalidRequest(f"The body cannot be read as {media_type}: {error}") from None
     if media_type == TEXT:
@@ -110,7 +114,7 @@ def _value(text: str) -> Any:
     if not stripped:
         return None
     try:
-        return orjson.loads(text)
+        return _parsed(text)
     except orjson.JSONDecodeError as error:
         if stripped[0] in '{["':
             raise InvalidRequest(
@@ -118,6 +122,27 @@ def _value(text: str) -> Any:
                 "text with another character"
             ) from None
         return text
+
+
+def _parsed(text: str) -> Any:
+    """Raises ValueError, also for what the control plane would not take."""
+    value = orjson.loads(text)
+    try:
+        # as it is passed on, one level deeper
+        orjson.dumps([value])
+        if _LONG.search(text):
+            # orjson reads an integer of more than 64 bits as a float
+            json.loads(text, parse_int=_integer)
+    except (TypeError, RecursionError):
+        raise ValueError("it is nested too deeply") from None
+    return value
+
+
+def _integer(digits: str) -> int:
+    value = int(digits)
+    if not -(1 << 63) <= value < 1 << 63:
+        raise ValueError("an integer does not fit in 64 bits; send it as a string")
+    return value
 
 
 def _accepts_pages(request: Request) -> bool:

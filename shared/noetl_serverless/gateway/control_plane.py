@@ -172,7 +172,7 @@ def _encoded(body: Any) -> bytes:
     try:
         return orjson.dumps(body)
     except orjson.JSONEncodeError as error:
-        raise InvalidRequest(f"the variables cannot be sent: {error}") from error
+        raise InvalidRequest(f"what was given cannot be passed on: {error}") from error
 
 
 def _read(response: aiohttp.ClientResponse, content: bytes) -> Any:

@@ -12,7 +12,7 @@ from ..engine import events as e
 from ..engine.compensation import is_owed
 from ..engine.events import Event
 from ..engine.state import State
-from ..errors import Busy, Conflict, NotFound, Problem, Unavailable
+from ..errors import Busy, Conflict, InvalidRequest, NotFound, Problem, Unavailable
 from ..limits import PAYLOADS_BYTES
 from ..ports import EventStore, LockedExecution
 from ..protocol import ClaimedCommand, Held
@@ -67,17 +67,19 @@ class Commits:
         return Transition(execution, await self._playbooks.plan(execution.plan_hash), worker)
 
     async def commit_transitions(
-        self, transitions: Sequence[Transition], claimant: Claimant | None = None
+        self, transitions: Sequence[Transition], claimant: Claimant | None = None, *, quarantines: bool = True
     ) -> tuple[CommitResult, dict[str, LoadedExecution]]:
         """Write the transitions, and open the children they start in the same transaction. Also returns the executions.
 
-        If one cannot be stored, each is written by itself, and that one is put into quarantine; so is one whose
-        children cannot be opened.
+        If one cannot be stored, each is written by itself, and that one is put into quarantine (without `quarantines`,
+        UnstorableCommit is raised and nothing is written); so is one whose children cannot be opened.
         """
         commits = [commit for transition in transitions for commit in await self._to_commits(transition)]
         try:
             result = await self.write(commits, claimant)
         except UnstorableCommit as error:
+            if not quarantines:
+                raise
             if len(transitions) > 1:
                 return await self._commit_separately(transitions, claimant)
             logger.error(
@@ -255,9 +257,12 @@ class Commits:
     ) -> tuple[CommitResult, dict[str, LoadedExecution]] | None:
         """Process the inbox, and then `fact`, unless `check` raises for the state before it. None if there is nothing
         to process, or the execution has ended, or `fact` closes a timer that is no longer set, or that must not fire
-        now. Raises NotFound, and Busy if others always came first or only a newer release can read the execution."""
+        now. Raises NotFound, and Busy if others always came first or only a newer release can read the execution.
+
+        A fact with a `check` is somebody's request: if it cannot be stored, nobody but who sent it is told, by
+        InvalidRequest, and the execution goes on."""
         last_result: tuple[CommitResult, dict[str, LoadedExecution]] | None = None
-        attempt = 0
+        attempt, unstorable = 0, False
         while attempt < MAX_COMMIT_ATTEMPTS:
             if attempt:
                 await asyncio.sleep(0.001 * attempt)
@@ -265,9 +270,21 @@ class Commits:
                 transition = await self._inbox_transition(execution_id, fact, closes, check)
                 if transition is None:
                     return last_result if fact is None else None
-                result, executions = await self.commit_transitions(
-                    [transition], None if transition.incomplete else claimant
-                )
+                try:
+                    result, executions = await self.commit_transitions(
+                        [transition],
+                        None if transition.incomplete else claimant,
+                        quarantines=check is None or transition.incomplete,
+                    )
+                except UnstorableCommit as error:
+                    if not transition.consumed:
+                        raise InvalidRequest(f"this cannot be stored in execution {execution_id}: {error}") from None
+                    unstorable = True
+            if unstorable:
+                # perhaps it is what was in the inbox: without the request, that is put into quarantine
+                await self.commit_fact(execution_id)
+                attempt, unstorable = attempt + 1, False
+                continue
             if not result.committed:
                 attempt += 1
                 continue

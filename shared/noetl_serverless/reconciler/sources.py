@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import re
 import stat
@@ -26,6 +27,13 @@ _CONSUMER: Final = re.compile(r"noetl-trigger-(\d{1,18})-[0-9a-f]{8}")
 MAX_FILES: Final = 10_000
 # how long a file must have been left unchanged, since it may still be written
 SETTLED_NS: Final = 1_000_000_000
+# the first and the last second of what `datetime` knows, since 1970: a file may say that it is of any other
+_FIRST_SECOND: Final = -62_135_596_800
+_LAST_SECOND: Final = 253_402_300_799
+# names in one line of the log
+_NAMED: Final = 10
+
+logger = logging.getLogger(__name__)
 
 
 class KnownTriggers(Protocol):
@@ -88,6 +96,8 @@ class FolderSource:
 
     def __init__(self, private: Sequence[Path] = ()) -> None:
         self._private = [folder.resolve() for folder in private]
+        # of each folder, the names that the log has as left out
+        self._left_out: dict[Path, set[str]] = {}
 
     async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
         folder = Path(unquote(urlsplit(trigger.source).path))
@@ -103,9 +113,10 @@ class FolderSource:
 
     def _files(self, folder: Path, suffix: str) -> list[_File]:
         real = folder.resolve()
-        if any(real.is_relative_to(private) for private in self._private):
+        if self._is_private(real):
             raise Forbidden(f"the folder {folder} is one of this stack's own")
         found: list[_File] = []
+        left_out: set[str] = set()
         before = time.time_ns() - SETTLED_NS
         try:
             with os.scandir(real) as entries:
@@ -116,6 +127,9 @@ class FolderSource:
                         )
                     if entry.name.startswith(".") or not entry.name.endswith(suffix):
                         continue
+                    if not _is_text(entry.name) or (entry.is_symlink() and not self._leads_below(real, entry)):
+                        left_out.add(entry.name)
+                        continue
                     status = _status(entry)
                     # its times of modification are whatever its writer says, and may lie ahead of this clock: one that
                     # waited for them would come after files that were changed later, and be passed over
@@ -123,7 +137,32 @@ class FolderSource:
                         found.append(_File(status.st_ctime_ns, entry.name, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NotFound(f"the folder {folder} cannot be read: {error.strerror}") from None
+        self._tell(folder, left_out)
         return found
+
+    def _is_private(self, real: Path) -> bool:
+        return any(real.is_relative_to(private) for private in self._private)
+
+    def _leads_below(self, folder: Path, link: os.DirEntry[str]) -> bool:
+        """Whether a link leads to what whoever writes to the folder could have written there."""
+        try:
+            target = Path(link.path).resolve(strict=True)
+        except (OSError, RuntimeError):
+            # to nothing, or to itself
+            return False
+        return target.is_relative_to(folder) and not self._is_private(target)
+
+    def _tell(self, folder: Path, left_out: set[str]) -> None:
+        """Once for each name."""
+        new = sorted(left_out - self._left_out.get(folder, set()))
+        self._left_out[folder] = left_out
+        if new:
+            names = ", ".join(ascii(name) for name in new[:_NAMED]) + (", ..." if new[_NAMED:] else "")
+            logger.warning(
+                "files of %s are left out, since their names are not UTF-8 or they are links out of it: %s",
+                folder,
+                names,
+            )
 
 
 def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
@@ -132,7 +171,7 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         status = entry.stat()
     except OSError:
         return None
-    return status if stat.S_ISREG(status.st_mode) and _is_text(entry.name) else None
+    return status if stat.S_ISREG(status.st_mode) else None
 
 
 def _is_text(name: str) -> bool:
@@ -145,7 +184,7 @@ def _is_text(name: str) -> bool:
 
 def _event(source: str, folder: Path, file: _File) -> dict[str, Any]:
     url = (folder / file.name).as_uri()
-    at = datetime.fromtimestamp(file.modified_ns / 1e9, UTC)
+    at = datetime.fromtimestamp(min(max(file.modified_ns / 1e9, _FIRST_SECOND), _LAST_SECOND), UTC)
     return {
         "id": f"{url}:{file.modified_ns}:{file.size}",
         "source": source,

@@ -47,7 +47,8 @@ class AsyncConnection:
         self.attach()
 
     def execute(self, sql: str, params: dict[str, Any]) -> asyncio.Future[Context]:
-        """The future raises DatabaseError if the server refuses, InterfaceError if the connection breaks.
+        """The future raises DatabaseError if the server refuses, InterfaceError if the connection breaks, ValueError
+        for a value that cannot be read.
 
         If the call itself raises, nothing has been sent.
         """
@@ -155,7 +156,9 @@ class AsyncConnection:
             # it was idle; the next to acquire it sees that it is broken
             self.close()
             return
-        reason = error if isinstance(error, InterfaceError) else InterfaceError(str(error))
+        # a value that cannot be read is no fault of the connection: the same statement would find it again
+        is_own = isinstance(error, (InterfaceError, ValueError)) and not isinstance(error, OSError)
+        reason = error if is_own else InterfaceError(str(error))
         self._resolve(None, error_of_portal or reason)
 
     def _resolve(self, context: Context | None, error: BaseException | None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from ..limits import DELAY_SECONDS
+from ..limits import DELAY_SECONDS, LATEST_MS
 from ..playbook.numbers import seconds
 from ..protocol import SignalName, WaitRequest
 from .config import ToolConfig
@@ -35,6 +35,12 @@ def _with_offset(value: datetime) -> datetime:
     return value
 
 
+def _in_range(value: datetime) -> datetime:
+    if value.timestamp() * 1000 > LATEST_MS:
+        raise ValueError("the instant lies after the year 8999; a wait for a signal has no end, either")
+    return value
+
+
 def _seconds(value: Any) -> Any:
     return seconds(value) if isinstance(value, str) else value
 
@@ -46,7 +52,9 @@ _TIME: Final = WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"typ
 class WaitConfig(ToolConfig):
     """One of `until`, `for`, `signal` and `approval`. No worker is held meanwhile. Result: the data of the signal."""
 
-    until: Annotated[datetime, BeforeValidator(_instant), AfterValidator(_with_offset)] | None = Field(
+    until: (
+        Annotated[datetime, BeforeValidator(_instant), AfterValidator(_with_offset), AfterValidator(_in_range)] | None
+    ) = Field(
         default=None,
         description="An instant with its offset from UTC (RFC 3339); one in the past is over at once.",
     )

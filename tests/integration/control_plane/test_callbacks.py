@@ -12,6 +12,8 @@ import pytest
 from tests.integration.control_plane.conftest import TOKEN_KEY, Answer, Client, Clock, FakeWorker
 
 from noetl_serverless.control_plane.callback_tokens import AUDIENCE
+from noetl_serverless.control_plane.routes import callbacks
+from noetl_serverless.engine import evolve
 from noetl_serverless.settings import Settings
 
 HEAD = (
@@ -280,6 +282,41 @@ class TestOnce:
         accepted = [answer for answer in answers if answer.status == 200 and answer.json["status"] == "accepted"]
         assert len(accepted) == 1
         assert len(await order.events("signal.received")) == 1
+
+
+class TestAmongManySignals:
+    @pytest.fixture
+    def few(self, monkeypatch: pytest.MonkeyPatch) -> int:
+        """More ids of signals than an execution knows, and more signals than are read at once."""
+        monkeypatch.setattr(evolve, "SIGNAL_IDS", 4)
+        monkeypatch.setattr(callbacks, "_PAGE", 3)
+        return 8
+
+    async def send(self, order: Order, count: int) -> None:
+        for number in range(count):
+            sent = await order.user.post(f"/api/executions/{order.id}/signals/other", {}, Idempotency_Key=f"k{number}")
+            assert sent.status == 200, sent.body
+
+    async def test_between_the_answer_and_the_next_it_is_still_one(self, order: Order, few: int) -> None:
+        token = await order.token("paid")
+        assert (await order.answer(token, 1)).json["status"] == "accepted"
+        await self.send(order, few)
+        assert (await order.answer(token, 1)).json["status"] == "duplicate"
+        assert code_of(await order.answer(token, 2)) == (409, "callback.answered")
+        names = [event["payload"]["signal"] for event in await order.events("signal.received")]
+        assert names.count("paid") == 1
+
+    async def test_between_the_url_and_its_answer_the_answer_is_found(self, order: Order, few: int) -> None:
+        token = await order.token()
+        await self.send(order, few)
+        await order.answer(token)
+        assert (await order.answer(token)).json["status"] == "duplicate"
+        details = (await order.read(token)).json
+        assert (details["status"], details["answer"]) == ("answered", BOSS)
+        second = await order.answer(token, {"approved": False})
+        assert (code_of(second), second.json["answer"]) == ((409, "callback.answered"), BOSS)
+        late = await order.token()
+        assert (await order.read(late)).json["answered_at"] == details["answered_at"]
 
 
 class TestRounds:

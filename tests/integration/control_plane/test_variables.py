@@ -77,6 +77,14 @@ async def test_what_is_set_is_listed_with_what_is_known_about_it(user: Client, w
     assert await is_valid(user, waiting)
 
 
+@pytest.mark.parametrize("source_step", ["a\u0000b", "a b", ""])
+async def test_what_is_no_name_of_a_step_is_refused(user: Client, waiting: str, source_step: str) -> None:
+    answer = await user.post(f"/api/vars/{waiting}", {"variables": {"q": 1}, "source_step": source_step})
+    assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+    assert "source_step" in answer.body.decode()
+    assert await listed(user, waiting) == {}
+
+
 async def test_reading_one_is_counted_and_listing_is_not(user: Client, waiting: str) -> None:
     await set_variables(user, waiting, {"x": "v", "other": 1})
     for count in (1, 2):
@@ -215,6 +223,7 @@ class TestRefusals:
             {"variables": {"a": 1}, "var_type": "other"},
             {"variables": {"a": 1}, "ttl": 0},
             {"variables": {"a": 1}, "ttl": "soon"},
+            {"variables": {"a": 1}, "ttl": True},
             {"variables": {"a": 1}, "ttl": "20000d"},
             {"variables": {"a": 1}, "extra": 1},
         ],

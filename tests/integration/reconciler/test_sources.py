@@ -253,6 +253,62 @@ async def test_a_file_that_is_moved_into_the_folder_is_new_however_old_it_is(tmp
     assert event["time"] == "1970-01-01T00:00:01.000Z"
 
 
+@pytest.mark.parametrize(
+    ("seconds", "year"), [(-(2**40), "0001"), (2**40, "9999"), (253_402_300_799, "9999"), (-62_135_596_800, "0001")]
+)
+async def test_a_file_of_a_time_that_no_calendar_has_keeps_no_other_from_being_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, year: str
+) -> None:
+    for name in ("odd.csv", "plain.csv"):
+        (tmp_path / name).write_text("1")
+
+    def odd(entry: os.DirEntry[str]) -> os.stat_result:
+        # not every file system knows such times
+        status = entry.stat()
+        modified_ns = seconds * 10**9 if entry.name == "odd.csv" else status.st_mtime_ns
+        return os.stat_result(status, {"st_ctime_ns": status.st_ctime_ns, "st_mtime_ns": modified_ns})
+
+    monkeypatch.setattr(sources, "_status", odd)
+    found = events(await FolderSource().read(polled(f"{tmp_path.as_uri()}/"), 10))
+    assert {one["data"]["key"]: one["time"][:4] for one in found}.items() >= {"odd.csv": year}.items()
+    assert len(found) == 2
+
+
+async def test_links_out_of_the_folder_are_no_files_of_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder, secret, own = tmp_path / "in", tmp_path / "secret.csv", tmp_path / "in" / "own"
+    own.mkdir(parents=True)
+    for file in (secret, own / "key.csv", folder / "plain.csv"):
+        file.write_text("1")
+    links: dict[str, Path | str] = {
+        "a.csv": secret,
+        "b.csv": "../secret.csv",
+        "c.csv": "c.csv",
+        "d.csv": "own/key.csv",
+        "e.csv": "plain.csv",
+    }
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    source, trigger = FolderSource([own]), polled(f"{folder.as_uri()}/")
+    for _ in range(2):
+        found = events(await source.read(trigger, 10))
+        assert {one["data"]["key"] for one in found} == {"e.csv", "plain.csv"}
+    [line] = [record.getMessage() for record in caplog.records]
+    assert line.endswith("they are links out of it: 'a.csv', 'b.csv', 'c.csv', 'd.csv'")
+
+
+async def test_a_name_that_is_no_text_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        (tmp_path / os.fsdecode(b"bad\xff.csv")).write_text("1")
+    except OSError:
+        pytest.skip("the file system has no such names")
+    (tmp_path / "plain.csv").write_text("1")
+    source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/")
+    for _ in range(2):
+        assert [one["data"]["key"] for one in events(await source.read(trigger, 10))] == ["plain.csv"]
+    [line] = [record.getMessage() for record in caplog.records]
+    assert "'bad\\udcff.csv'" in line
+
+
 async def test_files_are_read_in_batches_in_the_order_in_which_they_came(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{9 - number}.csv").write_text("1")

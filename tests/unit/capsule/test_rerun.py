@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,8 @@ import pytest
 from noetl_serverless.capsule.recording import Recording
 from noetl_serverless.capsule.rerun import rerun
 from noetl_serverless.engine import events as e
+from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.testing.engine import MemoryEngine
 from noetl_serverless.testing.tools import FakeTool
 from noetl_serverless.tools import registry
@@ -28,9 +30,14 @@ async def no_credential(name: str) -> Credential:
 
 
 async def record(
-    folder: Path, text: str, signals: Sequence[tuple[str, Any]] = (), children: Mapping[str, str] | None = None
+    folder: Path,
+    text: str,
+    signals: Sequence[tuple[str, Any]] = (),
+    children: Mapping[str, str] | None = None,
+    before: Callable[[Orchestrator, str], Awaitable[object]] | None = None,
 ) -> Recording:
-    """Run a playbook. The signals are sent when something waits, one after the other, and times pass afterwards."""
+    """Run a playbook. The signals are sent when something waits, one after the other, each after what is done `before`
+    it, and times pass afterwards."""
     remaining = list(signals)
 
     def tool(kind: str) -> Tool:
@@ -40,6 +47,8 @@ async def record(
         for id, execution in (await engine.event_store.load(list(engine.event_store.executions))).items():
             for wait in execution.state.waits.values():
                 if remaining and remaining[0][0] == wait.signal:
+                    if before is not None:
+                        await before(engine.orchestrator, id)
                     return await engine.orchestrator.signal(id, wait.signal, remaining.pop(0)[1])
         return False
 
@@ -133,6 +142,30 @@ async def test_a_signal_that_another_version_waits_for_is_missing(tmp_path: Path
     assert [(call.step, call.why) for call in done.missing] == [
         ("ask", "the recording has no more approval 'director'")
     ]
+
+
+@pytest.mark.parametrize("child", [True, False])
+@pytest.mark.parametrize("did", ["set", "deleted"])
+async def test_what_users_did_to_variables_is_not_left_out_and_it_says_so(
+    tmp_path: Path, did: str, child: bool
+) -> None:
+    async def change(orchestrator: Orchestrator, id: str) -> object:
+        if did == "deleted":
+            return await orchestrator.delete_variables(id, ["stop"])
+        return await orchestrator.set_variables(id, {"stop": True})
+
+    text = playbook(
+        "{step: a, tool: {kind: noop}, set: {vars.stop: false}, next: {arcs: [{step: w}]}}",
+        "{step: w, tool: {kind: wait, signal: go}, next: {arcs: [{step: b, when: '{{ vars.stop }}'}]}}",
+        "{step: b, tool: {kind: noop}}",
+    )
+    children = {"t/child": text.replace("t/t", "t/child")} if child else {}
+    outer = playbook("{step: call, tool: {kind: playbook, path: t/child}}") if child else text
+    assert (await rerun(await record(tmp_path, outer, [("go", 1)], children))).same, "variables of steps are no reason"
+    recording = await record(tmp_path, outer, [("go", 1)], children, change)
+    (of,) = recording.children or [recording]
+    with pytest.raises(InvalidRequest, match=f"somebody {did} variables of execution {of.execution_id}.*: 'stop'"):
+        await rerun(recording)
 
 
 async def test_what_still_waits_in_the_recording_lacks_nothing(tmp_path: Path) -> None:

@@ -3,11 +3,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 import pytest
+from pydantic import ValidationError
 
 from noetl_serverless.control_plane.models.executions import Execute, duration, human, progress
+from noetl_serverless.control_plane.models.keychain import GiveSecret
 from noetl_serverless.control_plane.models.replay import CommandRow
 from noetl_serverless.control_plane.models.runs import under_way
+from noetl_serverless.control_plane.models.variables import SetVariables
 from noetl_serverless.control_plane.routes.execute import merged
 from noetl_serverless.engine.state import State, Token
 from noetl_serverless.store.executions import Execution, OutstandingCommands
@@ -100,3 +104,13 @@ def test_only_limits_that_are_used_up_are_said_to_keep_commands_waiting(
     row = {"command_id": "a#1", "status": "limited", "worker": None, "deliveries": 0, "lease_until": None}
     command = CommandRow.of({**row, "due_at": None, "issued_at": AT, "limits": limits})
     assert [use.key for use in command.limits or ()] == shown
+
+
+@pytest.mark.parametrize("ttl", [True, False])
+def test_a_time_of_true_is_no_second(ttl: bool) -> None:
+    with pytest.raises(ValidationError, match=r"ttl\n.*this must be a number, not (true|false)"):
+        SetVariables.model_validate_json(orjson.dumps({"variables": {"a": 1}, "ttl": ttl}))
+    with pytest.raises(ValidationError, match=r"ttl_seconds\n.*this must be a number, not (true|false)"):
+        GiveSecret.model_validate_json(orjson.dumps({"token_data": {"a": "x"}, "ttl_seconds": ttl}))
+    given = SetVariables.model_validate_json(orjson.dumps({"variables": {"a": 1}, "ttl": 1}))
+    assert given.ttl == 1

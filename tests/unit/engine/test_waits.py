@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.decide import reason_to_ignore
 from noetl_serverless.engine.events import Event
+from noetl_serverless.engine.state import State
+from noetl_serverless.limits import SIGNAL_IDS
 
 WAIT = """
     - step: hold
@@ -91,6 +94,26 @@ def test_a_signal_with_an_id_that_came_before_counts_once() -> None:
     assert reason_to_ignore(run.state, again) == "the signal was received before"
     park(run, signal="paid")
     assert reason_to_ignore(run.state, again) == "the signal was received before", "its id was forgotten with its end"
+
+
+def test_no_number_of_other_signals_makes_an_answer_by_a_callback_new() -> None:
+    run = Run(WAIT)
+    by = {"kind": "callback", "name": "boss"}
+    signal(run, id="callback:1", by=by, data=1)
+    park(run, signal="paid")
+    for number in range(SIGNAL_IDS + 1):
+        signal(run, "other", id=f"x{number}")
+
+    def is_ignored(id: str, by: dict[str, str]) -> bool:
+        again = Event(e.SIGNAL_RECEIVED, run.now, payload={"signal": "paid", "id": id, "by": by})
+        return reason_to_ignore(run.state, again) is not None
+
+    assert is_ignored("callback:1", by)
+    assert not is_ignored("callback:1", {**by, "name": "deputy"}), "another callback has answered"
+    assert not is_ignored("callback:2", by), "it is that of another round"
+    assert not is_ignored("callback:1", {"kind": "user", "name": "ada"}), "a user's key is no answer by a callback"
+    stored = orjson.loads(orjson.dumps(run.state.snapshot()))
+    assert State.restore(stored, {}).callback_ids == {"boss": "callback:1"}
 
 
 def test_each_signal_ends_the_wait_that_began_first() -> None:

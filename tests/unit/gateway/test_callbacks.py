@@ -20,6 +20,7 @@ URL = f"/callbacks/{TOKEN}"
 READ, ANSWER = "POST /api/callbacks/read", "POST /api/callbacks/answer"
 PAGE = {"accept": "text/html,application/xhtml+xml;q=0.9"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
+EDGES = [2**63 - 1, -(2**63), 0.12345678901234567890123]
 DETAILS = {
     "execution_id": "7",
     "path": "demo/<b>order</b>",
@@ -109,6 +110,7 @@ class TestAnswering:
             ({"value": '{"n": 7}'}, {"n": 7}),
             ({"value": "just text"}, "just text"),
             ({"value": "5 rows {of many}"}, "5 rows {of many}"),
+            ({"value": '"12345678901234567890123"'}, "12345678901234567890123"),
             ({"value": ""}, None),
         ],
     )
@@ -124,6 +126,8 @@ class TestAnswering:
         [
             (b'{"approved": true}', "application/json", {"approved": True}),
             (b"[1, null]", "application/json; charset=utf-8", [1, None]),
+            (b"[9223372036854775807, -9223372036854775808, 0.12345678901234567890123]", "application/json", EDGES),
+            (b"12345678901234567890123", "text/plain", "12345678901234567890123"),
             (b"as it is", "text/plain", "as it is"),
             (b"", "", None),
         ],
@@ -161,6 +165,26 @@ class TestAnswering:
         page = await call("POST", URL, urlencode({"value": value}).encode(), headers={**PAGE, **FORM})
         assert page.status == 400 and is_secret_kept(page)
         assert b"begins as JSON and is none" in page.body and b'<a href="">Answer again</a>' in page.body
+        assert upstream.seen == []
+
+    @pytest.mark.parametrize(
+        ("body", "says"),
+        [
+            (b'{"n": 12345678901234567890123}', "does not fit in 64 bits; send it as a string"),
+            (b"[-9223372036854775809]", "does not fit in 64 bits"),
+            (b"18446744073709551615", "does not fit in 64 bits"),
+            (b"[" * 300 + b"]" * 300, "it is nested too deeply"),
+            (b"[" * 1000 + b"1234567890123456789" + b"]" * 1000, "it is nested too deeply"),
+        ],
+    )
+    @pytest.mark.parametrize("type", ["application/json", FORM["content-type"]])
+    async def test_what_would_be_changed_or_cannot_be_kept_is_refused(
+        self, call: Client, upstream: Upstream, body: bytes, says: str, type: str
+    ) -> None:
+        sent = urlencode({"value": body}).encode() if type != "application/json" else body
+        answer = await call("POST", URL, sent, headers={"content-type": type})
+        assert (answer.status, answer.json["code"]) == (400, "request.invalid")
+        assert says in answer.json["detail"]
         assert upstream.seen == []
 
     @pytest.mark.parametrize("announced", [True, False])

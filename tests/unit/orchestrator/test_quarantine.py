@@ -27,7 +27,7 @@ from tests.unit.orchestrator.quarantined import (
 from noetl_serverless.commands.fact import fact_of
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
-from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook
+from noetl_serverless.errors import Conflict, Fault, InvalidPlaybook, InvalidRequest
 from noetl_serverless.orchestrator import children, reports
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.testing.event_store import MemoryEventStore
@@ -142,6 +142,18 @@ async def test_of_a_whole_batch_only_what_cannot_be_decided_or_stored_is_set_apa
     rows = {row.execution_id: row for row in await engine.orchestrator.quarantined_executions(10)}
     assert rows.keys() == {bad, unwritable}
     assert rows[unwritable].fact_count == 0, "what cannot be stored is not kept"
+
+
+async def test_a_request_that_cannot_be_stored_is_refused_and_sets_nothing_apart(engine: Engine) -> None:
+    engine.catalog.add("t/t", CHAIN)
+    id = await engine.start()
+    before = await types(engine, id)
+    with pytest.raises(InvalidRequest, match="this cannot be stored in execution"):
+        await engine.orchestrator.set_variables(id, {"q": 1}, source_step="half of a pair: \ud800")
+    assert await types(engine, id) == before
+    assert await engine.orchestrator.set_variables(id, {"q": 1}, source_step="a")
+    assert await work(engine) == ["a#1", "b#1", "c#1"]
+    assert await status(engine, id) == "completed"
 
 
 async def test_a_child_in_quarantine_notifies_its_parent(engine: Engine, faulty: Faulty) -> None:

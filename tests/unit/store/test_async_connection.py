@@ -31,7 +31,8 @@ class Context:
 
 
 class Connection:
-    """Asks for `text` as it is; each data message of the answer is a row, one that says "wrong" an error."""
+    """Asks for `text` as it is; each data message of the answer is a row, one that says "wrong" an error, and one that
+    says "odd" cannot be read."""
 
     def __init__(self, wire: socket.socket) -> None:
         self.socket = wire
@@ -51,6 +52,8 @@ class Connection:
     def _row(self, data: bytes, context: Context) -> None:
         if data == b"wrong":
             context.error = ValueError("the server refuses")
+        elif data == b"odd":
+            raise ValueError("no such instant")
         else:
             context.rows.append(data)
 
@@ -168,6 +171,14 @@ async def test_an_answer_that_cannot_be_read_breaks_it(ends: Ends) -> None:
     with pytest.raises(InterfaceError):
         await within(answer)
     assert ends.talk.broken
+
+
+async def test_a_value_that_cannot_be_read_is_not_reported_as_a_lost_connection(ends: Ends) -> None:
+    answer = ends.talk.execute("select", {})
+    await ends.answer(message(DATA, b"odd") + READY)
+    with pytest.raises(ValueError, match="no such instant"):
+        await within(answer)
+    assert ends.talk.broken, "the next answer is taken for the rest of this one"
 
 
 async def test_one_that_lies_idle_and_is_spoken_to_is_hung_up(ends: Ends) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.limits import LATEST_MS
 from noetl_serverless.protocol import WaitRequest
 from noetl_serverless.testing.tools import tool_context
 from noetl_serverless.tools.port import ToolCall, ToolOutcome
@@ -23,6 +24,8 @@ def run(tmp_path: Path, **config: Any) -> ToolOutcome:
     [
         ({"until": "2027-01-31T09:00:00+01:00"}, WaitRequest(due=1_801_382_400_000)),
         ({"until": "1969-12-31T00:00:00Z"}, WaitRequest(due=0)),
+        ({"until": "0001-01-01T00:00:00+14:00"}, WaitRequest(due=0)),
+        ({"until": "8999-12-31T23:59:59Z"}, WaitRequest(due=LATEST_MS - 999)),
         ({"for": "1h30m"}, WaitRequest(delay=5400.0)),
         ({"for": 0}, WaitRequest(delay=0.0)),
         ({"signal": "paid"}, WaitRequest(signal="paid")),
@@ -50,6 +53,8 @@ def test_it_requests_what_its_configuration_says(tmp_path: Path, config: dict[st
         ({"until": 1_800_000_000.5}, "not a number"),
         ({"until": True}, "not a number"),
         ({"until": "1800000000"}, "give an instant such as"),
+        ({"until": "9999-12-31T23:59:59-14:00"}, "lies after the year 8999"),
+        ({"until": "8999-12-31T23:59:59-00:01"}, "lies after the year 8999"),
         ({"signal": ""}, "at least 1 character"),
         ({"signal": "a/b"}, "should match pattern"),
         ({"signal": "x", "within": 0}, "greater than 0"),

@@ -32,6 +32,16 @@ _ID = r"^[0-9]{1,19}$"
 Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=_ID, examples=["310764862443520001"])]
 
 
+def _no_bool(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError(f"this must be a number, not {str(value).lower()}")
+    return value
+
+
+# where true would be read as 1
+NoBool = BeforeValidator(_no_bool)
+
+
 def _path_prefix(value: str) -> str:
     """A path as the catalog has it: without leading and trailing slashes."""
     path = value.strip("/")

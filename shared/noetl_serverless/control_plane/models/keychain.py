@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, AwareDatetime, Field, model_validator
 
 from ...store.keychain import CachedSecret, Scope
 from ...telemetry.mask import MASK
-from . import AnswerModel, Id, RequestModel
+from . import AnswerModel, Id, NoBool, RequestModel
 
 MAX_TTL_SECONDS = 31 * 86_400.0
 CacheType = Literal["secret", "token"]
@@ -51,7 +51,7 @@ class GiveSecret(RequestModel):
     )
     execution_id: Id | None = Field(default=None, description="That execution, for local and shared.")
     parent_execution_id: Id | None = Field(default=None, description="Another name for `execution_id`, for shared.")
-    ttl_seconds: float | None = Field(
+    ttl_seconds: Annotated[float | None, NoBool] = Field(
         default=None, ge=1, le=MAX_TTL_SECONDS, description="Default: `ttl` of the entry, or an hour."
     )
     expires_at: AwareDatetime | None = Field(default=None, description="Instead of `ttl_seconds`.")

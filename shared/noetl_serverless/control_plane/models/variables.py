@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field
 
 from ...engine.variables import VariableType
 from ...limits import VARIABLES
+from ...playbook.part import Name
 from ...store.variables import StoredVariable
-from . import AnswerModel, RequestModel
+from . import AnswerModel, NoBool, RequestModel
 
 
 class SetVariables(RequestModel):
@@ -20,10 +21,8 @@ class SetVariables(RequestModel):
         description="Name to value. A name has letters, digits and `_`: templates read it as `vars.NAME`.",
     )
     var_type: VariableType = Field(default="user_defined", description="What it is, for readers.")
-    source_step: str | None = Field(
-        default=None, min_length=1, max_length=200, description="Step that the values are of, for readers."
-    )
-    ttl: float | str | None = Field(
+    source_step: Name | None = Field(default=None, description="Step that the values are of, for readers.")
+    ttl: Annotated[float | str | None, NoBool] = Field(
         default=None,
         description="Seconds, or a time such as `30m`, after which the variables are gone. The time of a paused "
         "execution stands still. Default: they stay as long as the execution is stored.",

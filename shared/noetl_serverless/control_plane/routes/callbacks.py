@@ -9,9 +9,8 @@ from functools import partial
 from typing import Any, Final
 
 from ...engine.events import SIGNAL_RECEIVED
-from ...engine.state import State
+from ...engine.state import CALLBACK, State
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
-from ...limits import SIGNAL_IDS
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
 from ...playbook.approvals import fault_of
 from ...playbook.callbacks import is_approval, name_of, steps_that_wait
@@ -30,6 +29,8 @@ from .controls import signal_name
 
 # below the URL of the gateway
 PATH: Final = "/callbacks/"
+# signals that are read at once to find an answer
+_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +50,7 @@ class _Target:
 @dataclass(frozen=True, slots=True)
 class _Given:
     data: Any
-    # None if it is not known
-    at: datetime | None
+    at: datetime
 
 
 async def create(call: Call) -> CallbackUrl:
@@ -109,7 +109,7 @@ async def read(call: Call) -> CallbackDetails:
     callback = call.services.callback_tokens.callback(body.token, call.services.now())
     target = await _target(call, callback)
     execution = await call.services.executions.get(int(callback.execution_id))
-    given = await _given(call, callback, target.state)
+    given = await _given(call, callback, target)
     answered = given is not None
     if given is None:
         if target.state.ended:
@@ -152,13 +152,13 @@ async def answer(call: Call) -> CallbackAnswer:
             callback.signal,
             data,
             id=_signal_id(callback),
-            by={"kind": "callback", "name": callback.entry, "id": callback.id},
+            by={"kind": CALLBACK, "name": callback.entry, "id": callback.id},
             check=partial(_check, target, callback),
         )
     except (Conflict, CallbackOver) as refusal:
         # what this URL has answered ends the wait, and perhaps the execution
         target = await _target(call, callback)
-        given = await _given(call, callback, target.state)
+        given = await _given(call, callback, target)
         if given is None and type(refusal) is Conflict and target.state.ended:
             raise CallbackOver(refusal.detail) from None
         if given is None:
@@ -167,7 +167,7 @@ async def answer(call: Call) -> CallbackAnswer:
     if is_new:
         given = _Given(data, call.services.now())
     elif given is None:
-        given = await _given(call, callback, (await _target(call, callback)).state)
+        given = await _given(call, callback, await _target(call, callback))
     if given is None or given.data != data:
         raise _answered(callback, given)
     return CallbackAnswer(
@@ -206,26 +206,38 @@ def _check(target: _Target, callback: Callback, state: State) -> None:
     check_open(state, callback.signal, callback.round, round_of(target.plan, target.entry, state))
 
 
-async def _given(call: Call, callback: Callback, state: State) -> _Given | None:
+async def _given(call: Call, callback: Callback, target: _Target) -> _Given | None:
     """What has been answered by the URL."""
+    known = target.state.callback_ids.get(callback.entry) == _signal_id(callback)
+    if not known and not target.state.ended and target.round == callback.round:
+        return None
+    given = await _recorded(call, callback, callback.seq)
+    if given is None and known:
+        # by another URL of the entry, before this one was made
+        given = await _recorded(call, callback, 0)
+    return given
+
+
+async def _recorded(call: Call, callback: Callback, after: int) -> _Given | None:
+    """The answer in the log after a position."""
     id = _signal_id(callback)
-    found, _, _ = await call.services.executions.follow(
-        int(callback.execution_id), after=callback.seq, type=SIGNAL_RECEIVED, limit=SIGNAL_IDS
-    )
-    for event in found:
-        if event.payload.get("id") == id:
-            return _Given(event.payload.get("data"), event.at)
-    # another URL of the entry, made before, has been answered before this one was made
-    kept = next((signal for signal in state.signals if signal.name == callback.signal), None)
-    return None if kept is None or id not in state.signal_ids else _Given(kept.data, None)
+    while True:
+        found, _, _ = await call.services.executions.follow(
+            int(callback.execution_id), after=after, type=SIGNAL_RECEIVED, limit=_PAGE
+        )
+        for event in found:
+            if event.payload.get("id") == id:
+                return _Given(event.payload.get("data"), event.at)
+        if not found:
+            return None
+        after = found[-1].seq
 
 
 def _answered(callback: Callback, given: _Given | None) -> CallbackAnswered:
     detail = f"'{callback.signal}' has been answered by this URL, which gives one answer"
     if given is None:
         return CallbackAnswered(detail)
-    at = None if given.at is None else given.at.isoformat()
-    return CallbackAnswered(detail, answer=given.data, answered_at=at)
+    return CallbackAnswered(detail, answer=given.data, answered_at=given.at.isoformat())
 
 
 def _signal_id(callback: Callback) -> str:
