@@ -160,7 +160,7 @@ class EventRules:
                 key = (event.step or "", event.generation or 0)
                 self._must(diary.is_undoing, "a step stopped, and nothing fails", f"{id} {key}")
                 # of a loop, one of its items may, and the others go on
-                if event.command_id is None:
+                if not e.stops_item(event):
                     self._step_over(diary, {key})
             case e.COMPENSATION_STARTED:
                 kept = {tuple(key.rsplit("#", 1)) for key in payload["kept"]}

@@ -477,11 +477,13 @@ def _step_timed_out(state: State, event: Event) -> None:
 
 
 def _step_stopped(state: State, event: Event) -> None:
-    """Nothing of this run of the step is under way any more or, with a command, this item of its loop."""
-    if event.command_id is None:
-        _step_timed_out(state, event)
-    else:
+    """Nothing of this run of the step is under way any more or, with a command or a child, this item of its loop."""
+    if event.command_id is not None:
         del state.commands[event.command_id]
+    elif (child := event.payload.get("child")) is not None:
+        del state.children[child]
+    else:
+        _step_timed_out(state, event)
 
 
 def _compensation_started(state: State, event: Event) -> None:
