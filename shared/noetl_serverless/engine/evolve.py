@@ -493,8 +493,11 @@ def _compensation_started(state: State, event: Event) -> None:
     state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
     for container in (state.waiting, state.timers, state.waits, state.reused):
         container.clear()
-    for name in [name for name, child in state.children.items() if child.key not in kept]:
+    left = [name for name, child in state.children.items() if child.key not in kept]
+    for name in left:
         del state.children[name]
+    if state.paused is not None:
+        state.paused = replace(state.paused, left=(*state.paused.left, *left))
     for by_key in (state.tokens, state.loops, state.cursors, state.writers):
         for key in by_key.keys() - kept:
             del by_key[key]
