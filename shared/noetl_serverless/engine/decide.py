@@ -265,18 +265,30 @@ class Decider(Decision):
         if name in self.state.waits:
             waits.time_out(self, name)
             return
+        if name == e.DEADLINE:
+            self._end_in_time()
+            return
         suspended = self.state.timers.get(name)
         if suspended is None:
             return
-        if name == e.DEADLINE:
+        if suspended.kind == "deadline":
+            self._time_out(suspended.key)
+        else:
+            self.resume(suspended, suspended.resume, timer=name)
+
+    def _end_in_time(self) -> None:
+        """The time of the execution is over: it fails. What workers do may still end and be undone, but for
+        sub-playbooks, which may take any time, it does not wait."""
+        if self.state.compensating is None:
             message = (
                 "the execution did not end within its time: see executor.spec.timeout, or the timeout of its caller"
             )
             self.fail({"kind": "execution", "code": "execution.timeout", "message": message, "retryable": True})
-        elif suspended.kind == "deadline":
-            self._time_out(suspended.key)
-        else:
-            self.resume(suspended, suspended.resume, timer=name)
+        if self.state.compensating is not None:
+            for child, suspended in list(self.state.children.items()):
+                step = self.plan.steps[split_token_key(suspended.key)[0]]
+                if step.compensates is None and child in self.state.children:
+                    self._stop_child(child, compensation.stopped(step))
 
     def _time_out(self, key: str) -> None:
         name, generation = split_token_key(key)

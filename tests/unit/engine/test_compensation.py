@@ -429,3 +429,82 @@ def test_what_was_under_way_is_undone_though_too_much_follows_from_its_end(monke
     run.done("begin.compensate")
     assert compensation(run)["done"] == ["begin"]
     assert [(one["step"], one["code"]) for one in compensation(run)["failed"]] == [("left", "decision.too_large")]
+
+
+TIMED = """
+    - {{step: begin, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: [{{step: sub}}, {{step: bad}}]}}}}
+    - step: sub
+      {spec}
+      {loop}
+      tool: {{kind: playbook, path: t/child}}
+      compensate: {{tool: {{kind: noop}}}}
+    - {{step: bad, tool: {{kind: noop}}}}
+    """
+LIMIT = "spec: {policy: {lifecycle: {timeout: 60}}}"
+
+
+def timed(spec: str = "", loop: str = "") -> Run:
+    run = Run(TIMED.format(spec=spec, loop=loop), started={"timeout": 60})
+    run.done("begin")
+    return run
+
+
+def deadline(run: Run) -> list[Event]:
+    return run.fact(e.TIMER_FIRED, step="begin", generation=0, payload={"timer": e.DEADLINE})
+
+
+def test_what_is_under_way_has_the_time_of_its_step() -> None:
+    run = timed(LIMIT)
+    call_child(run, run.open("sub"))
+    run.error("bad", "first")
+    name = e.step_deadline("sub#1")
+    assert set(run.state.timers) == {name, e.DEADLINE}
+    events = run.fact(e.TIMER_FIRED, step="sub", generation=1, payload={"timer": name})
+    assert [event.type for event in events] == [e.STEP_TIMED_OUT, e.FAILED]
+    assert (run.failure["code"], compensation(run)) == ("first", {"done": [], "failed": []})
+
+
+def test_the_time_of_a_step_that_ends_in_it_is_not_kept() -> None:
+    run = timed(LIMIT)
+    run.error("bad", "first")
+    assert set(run.state.timers) == {e.step_deadline("sub#1")}, "a worker has no less time than it had"
+    run.done("sub")
+    assert not run.state.timers
+    assert run.running == {"sub.compensate"}
+
+
+@pytest.mark.parametrize("cause", ["bad", "deadline"])
+def test_a_sub_playbook_stops_when_the_time_of_the_execution_is_over(cause: str) -> None:
+    run = timed()
+    child = call_child(run, run.open("sub"))
+    if cause == "bad":
+        run.error("bad", cause)
+        assert run.state.children.keys() == {child}
+    stopped = deadline(run)
+    assert [event.type for event in stopped][-2:] == [e.STEP_STOPPED, e.FAILED]
+    assert run.failure["code"] == {"bad": "bad", "deadline": "execution.timeout"}[cause]
+
+
+def test_items_of_a_loop_that_are_sub_playbooks_stop_then_and_the_others_are_undone() -> None:
+    run = timed(loop=ITEMS)
+    first, second = (name for name, command in run.state.commands.items() if command.kind == "frame")
+    child = call_child(run, first)
+    run.error("bad", "first")
+    (stopped,) = deadline(run)
+    assert (stopped.type, stopped.payload["child"]) == (e.STEP_STOPPED, child)
+    run.frame(second, ["B"])
+    run.done("sub.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("first", ["sub"])
+
+
+def test_a_compensation_goes_on_when_the_time_of_the_execution_is_over() -> None:
+    run = timed()
+    child = call_child(run, run.open("sub"))
+    run.error("bad", "first")
+    child_ended = {"execution_id": child, "resumes": False, "status": "ok"}
+    run.fact(e.CHILD_ENDED, step="sub", generation=1, payload=child_ended)
+    (started,) = run.report(run.open("sub.compensate"), e.CALL_PARKED, child={"path": "t/undo"}, resume={})
+    assert deadline(run) == []
+    undone_by = {"execution_id": started.payload["execution_id"], "resumes": False, "status": "ok"}
+    run.fact(e.CHILD_ENDED, step="sub.compensate", generation=1, payload=undone_by)
+    assert (run.failure["code"], compensation(run)["done"]) == ("first", ["sub"])

@@ -50,18 +50,18 @@ async def settle(engine: Engine) -> list[str]:
             await engine.report(outcome(command))
 
 
-async def begun(engine: Engine, text: str) -> tuple[str, dict[str, ClaimedCommand]]:
-    engine.catalog.add("t/t", text)
+async def begun(engine: Engine, text: str, head: str = "") -> tuple[str, dict[str, ClaimedCommand]]:
+    engine.catalog.add("t/t", text, head)
     id = await engine.start()
     (begin,) = await engine.claim()
     await engine.report(outcome(begin))
     return id, {command.step: command for command in await engine.claim()}
 
 
-async def charging(engine: Engine, text: str) -> tuple[str, str, ClaimedCommand, ClaimedCommand]:
+async def charging(engine: Engine, text: str, head: str = "") -> tuple[str, str, ClaimedCommand, ClaimedCommand]:
     """An execution whose sub-playbook has charged: both ids, the command `bad`, and `ship` of the sub-playbook."""
     engine.catalog.add("t/child", CHILD)
-    id, commands = await begun(engine, text)
+    id, commands = await begun(engine, text, head)
     called = outcome(commands["call"], status="parked", child=ChildRequest(path="t/child", payload={}), resume={})
     await engine.report(called)
     (charge,) = await engine.claim()
@@ -188,3 +188,22 @@ async def test_nor_does_it_stay_paused_if_its_parent_ends_before_it_goes_on(engi
     assert engine.status(parent) == "FAILED"
     assert await settle(engine) == ["charge.compensate"]
     assert engine.status(charge.execution_id) == "FAILED"
+
+
+@pytest.mark.parametrize("fails_before", [True, False])
+async def test_a_sub_playbook_undoes_what_it_has_done_when_the_time_of_the_execution_is_over(
+    engine: Engine, fails_before: bool
+) -> None:
+    parent, child, bad, ship = await charging(engine, UNDONE, "executor: {spec: {timeout: 60}}\n")
+    await engine.report(outcome(ship, status="parked", wait={"signal": "x"}, resume={}))
+    if fails_before:
+        await engine.report(outcome(bad, status="error", error=BOOM))
+        assert await settle(engine) == []
+        assert engine.status(parent) == "RUNNING"
+    engine.seconds += 61
+    for timer in await engine.log.due_timers(10):
+        await engine.orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
+    assert await settle(engine) == ["charge.compensate"]
+    assert (engine.status(parent), engine.status(child)) == ("FAILED", "FAILED")
+    assert error_of(engine, parent)["code"] == ("boom" if fails_before else "execution.timeout")
+    assert await engine.log.due_timers(10) == []
