@@ -166,7 +166,9 @@ class _Follower:
             self._execution.cancel()
             return []
         if fact.type == "timer.fired" and fact.payload["timer"] == "deadline":
-            return self._execution.time_out()
+            if any(entry.type == "step.stopped" for entry in self._decisions[fact.seq]):
+                raise Unclear("what sub-playbooks have done that stop with the execution")
+            return [] if self._execution.is_undoing else self._execution.time_out()
         if fact.type == "parent.failed":
             return [] if self._execution.is_undoing else self._execution.fail({"code": "execution.parent_failed"})
         if fact.type in ("execution.paused", "execution.resumed"):

@@ -118,7 +118,7 @@ class _Reader:
                         del self._items[loop]
                         if items:
                             self._note(loop)
-        is_item = event.type == e.STEP_STOPPED and event.command_id is not None
+        is_item = e.stops_item(event)
         if event.type in (e.STEP_TIMED_OUT, e.STEP_STOPPED, e.COMPENSATION_STARTED) and not is_item:
             # what workers still have of it comes too late
             kept = payload.get("kept", [])

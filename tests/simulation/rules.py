@@ -160,15 +160,21 @@ class EventRules:
                 key = (event.step or "", event.generation or 0)
                 self._must(diary.is_undoing, "a step stopped, and nothing fails", f"{id} {key}")
                 # of a loop, one of its items may, and the others go on
-                if event.command_id is None:
+                if not e.stops_item(event):
                     self._step_over(diary, {key})
             case e.COMPENSATION_STARTED:
                 kept = {tuple(key.rsplit("#", 1)) for key in payload["kept"]}
                 under_way = {key for key in diary.owners.values() if (key[0], str(key[1])) not in kept}
                 self._step_over(diary, under_way)
-                # of what goes on, only what workers and sub-playbooks have
+                # of what goes on, only what workers and sub-playbooks have, within its time
+                limits = {*map(e.step_deadline, payload["kept"])}
+                if "started" in diary.children.values():
+                    limits.add(e.DEADLINE)
+                else:
+                    diary.due = None
+                kept_timers = {name: how for name, how in diary.timers.items() if name in limits}
                 self._drop_suspended(diary, lambda key: True, (diary.timers,))
-                diary.due = None
+                diary.timers |= kept_timers
             case e.CHILD_STARTED:
                 child = payload["execution_id"]
                 self._must(child not in diary.children, "a child was started twice", f"{id} {child}")

@@ -19,7 +19,7 @@ from .error import brief
 from .events import Event
 from .evolve import loop_outcome, with_reused
 from .limits import size_of
-from .state import Compensable, Loop, State, split_token_key
+from .state import Compensable, Loop, State, Token, split_token_key
 
 if TYPE_CHECKING:
     from .decision import Decision
@@ -132,8 +132,14 @@ def step_ended(decision: Decision, step: Step, generation: int, output: dict[str
     decision.add_route(route)
 
 
+def under_way(plan: Plan, state: State) -> Token | None:
+    """The run that undoes what is due."""
+    tokens = (token for token in state.tokens.values() if plan.steps[token.step].compensates is not None)
+    return next(tokens, None)
+
+
 def record_failure(decision: Decision, error: dict[str, Any]) -> None:
-    """The compensation that is due, or under way, cannot run."""
+    """The compensation that is due cannot begin."""
     entry = decision.state.compensable[-1]
     name = decision.plan.steps[entry.step].compensation or entry.step
     generation = decision.state.generations.get(name, 0)
@@ -141,13 +147,10 @@ def record_failure(decision: Decision, error: dict[str, Any]) -> None:
     decision.add_route(route)
 
 
-def stop(decision: Decision, step: Step, generation: int, command: str | None) -> dict[str, Any]:
-    """A step that was under way, or with `command` an item of its loop, would go on later: it stops instead. Its
-    error."""
+def stopped(step: Step) -> dict[str, Any]:
+    """The error of a step that was under way, or of an item of its loop, and does not go on."""
     message = f"step '{step.name}' has stopped, because the execution fails"
-    error = {"kind": "step", "code": "step.stopped", "message": message, "retryable": False}
-    decision.emit(e.STEP_STOPPED, {"error": error}, step=step.name, generation=generation, command=command)
-    return error
+    return {"kind": "step", "code": "step.stopped", "message": message, "retryable": False}
 
 
 def is_owed(plan: Plan, state: State) -> bool:

@@ -101,7 +101,7 @@ class Decider(Decision):
 
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
         if self.state.compensating is not None:
-            compensation.record_failure(self, error)
+            self._fail_one(bounded(error), self.plan.steps.get(step or self.fact.step or ""))
             return
         if self._failed:
             return
@@ -112,7 +112,30 @@ class Decider(Decision):
         if not (self.plan.has_compensations and compensation.begin(self, error_fields, step)):
             self.emit(e.FAILED, {"error": error_fields}, step=step)
 
+    def _fail_one(self, error: dict[str, Any], step: Step | None) -> None:
+        """While what has been done is undone, what fails is the compensation that is due, or, of a step that was under
+        way before, what would go on now that a sub-playbook has ended."""
+        if step is None or step.compensates is not None:
+            self._fail_compensation(error)
+        elif (child := self.fact.payload.get("execution_id")) in self.state.children:
+            self._stop_child(child, error)
+
+    def _fail_compensation(self, error: dict[str, Any]) -> None:
+        token = compensation.under_way(self.plan, self.state)
+        if token is None:
+            compensation.record_failure(self, error)
+        else:
+            self._end_run(e.STEP_STOPPED, self.plan.steps[token.step], token.generation, error)
+
     def fail_undecided(self, error: DecisionTooLarge) -> None:
+        fact_of, failed = (self.plan.steps.get(name or "") for name in (self.fact.step, error.step))
+        if (
+            self.state.compensating is not None
+            and (fact_of is not None and fact_of.compensates is None)
+            and (failed is None or failed.compensates is not None)
+        ):
+            # what the fact says of a step that was under way before stands, and only what comes after it is too much
+            DECIDE[self.fact.type](self)
         self.fail(error.to_dict(), error.step)
         self._go_on()
 
@@ -202,15 +225,34 @@ class Decider(Decision):
             return False
         command = self.fact.command_id or ""
         is_item = self.state.commands[command].kind == "frame"
-        error = compensation.stop(self, step, generation, command if is_item else None)
+        error = compensation.stopped(step)
         if is_item:
-            # the others go on to their ends
-            loops.issue_frames(self, step, generation)
-        elif step.loop is not None:
+            self._stop_item(step, generation, {"error": error}, command)
+        else:
+            self._end_run(e.STEP_STOPPED, step, generation, error)
+        return True
+
+    def _stop_child(self, child: str, error: dict[str, Any]) -> None:
+        """A step, or an item of its loop, ends in place of what waits for the sub-playbook."""
+        suspended = self.state.children[child]
+        name, generation = split_token_key(suspended.key)
+        if suspended.kind == "frame":
+            self._stop_item(self.plan.steps[name], generation, {"error": error, "child": child})
+        else:
+            self._end_run(e.STEP_STOPPED, self.plan.steps[name], generation, error)
+
+    def _stop_item(self, step: Step, generation: int, payload: dict[str, Any], command: str | None = None) -> None:
+        """One item of a loop; the others that are under way go on to their ends."""
+        self.emit(e.STEP_STOPPED, payload, step=step.name, generation=generation, command=command)
+        loops.issue_frames(self, step, generation)
+
+    def _end_run(self, event: str, step: Step, generation: int, error: dict[str, Any]) -> None:
+        """End the run of a step with an error, whatever of it is under way."""
+        self.emit(event, {"error": error}, step=step.name, generation=generation)
+        if step.loop is not None:
             loops.end(self, step, generation, error)
         else:
             self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)
-        return True
 
     def parent_failed(self) -> None:
         """It fails, too, unless it does already."""
@@ -223,30 +265,37 @@ class Decider(Decision):
         if name in self.state.waits:
             waits.time_out(self, name)
             return
+        if name == e.DEADLINE:
+            self._end_in_time()
+            return
         suspended = self.state.timers.get(name)
         if suspended is None:
             return
-        if name == e.DEADLINE:
-            message = (
-                "the execution did not end within its time: see executor.spec.timeout, or the timeout of its caller"
-            )
-            self.fail({"kind": "execution", "code": "execution.timeout", "message": message, "retryable": True})
-        elif suspended.kind == "deadline":
+        if suspended.kind == "deadline":
             self._time_out(suspended.key)
         else:
             self.resume(suspended, suspended.resume, timer=name)
 
+    def _end_in_time(self) -> None:
+        """The time of the execution is over: it fails. What workers do may still end and be undone, but for
+        sub-playbooks, which may take any time, it does not wait."""
+        if self.state.compensating is None:
+            message = (
+                "the execution did not end within its time: see executor.spec.timeout, or the timeout of its caller"
+            )
+            self.fail({"kind": "execution", "code": "execution.timeout", "message": message, "retryable": True})
+        if self.state.compensating is not None:
+            for child, suspended in list(self.state.children.items()):
+                step = self.plan.steps[split_token_key(suspended.key)[0]]
+                if step.compensates is None and child in self.state.children:
+                    self._stop_child(child, compensation.stopped(step))
+
     def _time_out(self, key: str) -> None:
-        """End the run of a step with an error, whatever of it is under way."""
         name, generation = split_token_key(key)
         step = self.plan.steps[name]
         message = f"step '{name}' did not end within its time: see spec.policy.lifecycle.timeout"
         error = {"kind": "step", "code": "step.timeout", "message": message, "retryable": True}
-        self.emit(e.STEP_TIMED_OUT, {"error": error}, step=name, generation=generation)
-        if step.loop is not None:
-            loops.end(self, step, generation, error)
-        else:
-            self.finish(step, generation, {"status": "error", "error": error, "meta": {}}, e.CALL_ERROR)
+        self._end_run(e.STEP_TIMED_OUT, step, generation, error)
 
     def child_ended(self) -> None:
         payload = self.fact.payload

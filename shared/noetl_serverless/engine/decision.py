@@ -49,7 +49,7 @@ class Decision(ABC):
 
     @abstractmethod
     def fail(self, error: dict[str, Any], step: str | None = None) -> None:
-        """Let the execution fail; or, while what it has done is undone, the compensation that is under way."""
+        """Let the execution fail; or, while what it has done is undone, what cannot go on of it."""
 
     @abstractmethod
     def ended_by_fact(self) -> tuple[Step, int, dict[str, Any]] | None:
@@ -134,8 +134,10 @@ class Decision(ABC):
         attempt = suspended.attempt + 1
         frame = suspended.frame
         scope = {} if self._sees_ctx_of_opening(suspended) else self.bounded_slice_of(self.plan.steps[name])
+        if scope is None:
+            return
         limits = self.limits_of(self.plan.steps[name] if suspended.kind != "open" else None, name)
-        if scope is None or limits is None:
+        if limits is None:
             return
         self.emit(
             e.ISSUED,

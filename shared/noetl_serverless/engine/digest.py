@@ -186,7 +186,7 @@ class CanonicalLog:
                 self._entry(event).outcome = {"status": "skipped"}
             case e.STEP_SKIPPED:
                 self._arrivals.pop(event.step or "", None)
-            case e.STEP_STOPPED if event.command_id is not None:
+            case e.STEP_STOPPED if e.stops_item(event):
                 pass
             case e.STEP_TIMED_OUT | e.STEP_STOPPED:
                 self._entry(event).outcome = {"status": "error", "error": payload["error"]}

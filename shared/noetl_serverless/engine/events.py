@@ -154,6 +154,11 @@ def is_deadline(event_type: str, payload: Mapping[str, Any]) -> bool:
     return timer == DEADLINE or timer.endswith(f"!{DEADLINE}")
 
 
+def stops_item(event: Event) -> bool:
+    """Whether an item of a loop has stopped, and not a whole run of a step."""
+    return event.type == STEP_STOPPED and (event.command_id is not None or "child" in event.payload)
+
+
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The references of a report's payload to a result store."""
     for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values()):

@@ -279,6 +279,12 @@ def _timer_set(state: State, event: Event) -> None:
     state.timers[event.payload["timer"]] = suspended
 
 
+def _timer_fired(state: State, event: Event) -> None:
+    """The decision that follows ends what other timers belong to, and them with it."""
+    if event.payload["timer"] == e.DEADLINE:
+        state.timers.pop(e.DEADLINE, None)
+
+
 def _child_started(state: State, event: Event) -> None:
     state.children[event.payload["execution_id"]] = _suspend(state, event, "parked")
 
@@ -484,22 +490,31 @@ def _step_timed_out(state: State, event: Event) -> None:
 
 
 def _step_stopped(state: State, event: Event) -> None:
-    """Nothing of this run of the step is under way any more or, with a command, this item of its loop."""
-    if event.command_id is None:
-        _step_timed_out(state, event)
-    else:
+    """Nothing of this run of the step is under way any more or, with a command or a child, this item of its loop."""
+    if event.command_id is not None:
         del state.commands[event.command_id]
+    elif (child := event.payload.get("child")) is not None:
+        del state.children[child]
+    else:
+        _step_timed_out(state, event)
 
 
 def _compensation_started(state: State, event: Event) -> None:
-    """Only the runs of steps go on that are named; nothing waits for a join, a time or a signal."""
+    """Only the runs of steps go on that are named; nothing waits for a join, a time or a signal. Their time limits
+    hold, and that of the execution for the sub-playbooks among them."""
     kept = frozenset(event.payload["kept"])
     state.compensating = Compensating(event.payload["error"], event.step)
     state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
-    for container in (state.waiting, state.timers, state.waits, state.reused):
+    for container in (state.waiting, state.waits, state.reused):
         container.clear()
-    for name in [name for name, child in state.children.items() if child.key not in kept]:
+    left = [name for name, child in state.children.items() if child.key not in kept]
+    for name in left:
         del state.children[name]
+    if state.paused is not None:
+        state.paused = replace(state.paused, left=(*state.paused.left, *left))
+    limits = {e.step_deadline(key) for key in kept} | ({e.DEADLINE} if state.children else set())
+    for name in state.timers.keys() - limits:
+        del state.timers[name]
     for by_key in (state.tokens, state.loops, state.cursors, state.writers):
         for key in by_key.keys() - kept:
             del by_key[key]
@@ -544,7 +559,7 @@ APPLY: dict[str, Callable[[State, Event], None]] = {
     e.CALL_DEFERRED: _deferred,
     e.CALL_PARKED: _deferred,
     e.FRAME_COMMITTED: _frame_committed,
-    e.TIMER_FIRED: _unchanged,
+    e.TIMER_FIRED: _timer_fired,
     e.CHILD_ENDED: _child_ended,
     e.SIGNAL_RECEIVED: _signal_received,
     e.VARIABLES_SET: _variables_set,

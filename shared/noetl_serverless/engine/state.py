@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 from .assigned import SetValues
@@ -124,17 +124,20 @@ class Compensating:
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """Since when, in ms, and its timers: when each was due, and since when it has stood still."""
+    """Since when, in ms, and its timers: when each was due, and since when it has stood still. `left`: the
+    sub-playbooks that nothing waits for any more, and that are paused with it."""
 
     at: int
     timers: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     def with_timer(self, name: str, due: int, at: int) -> Paused:
-        return Paused(self.at, {**self.timers, name: (due, max(at, self.at))})
+        return replace(self, timers={**self.timers, name: (due, max(at, self.at))})
 
     @classmethod
     def restore(cls, value: Mapping[str, Any]) -> Paused:
-        return cls(value["at"], {name: (due, since) for name, (due, since) in value["timers"].items()})
+        timers = {name: (due, since) for name, (due, since) in value["timers"].items()}
+        return cls(value["at"], timers, tuple(value.get("left", ())))
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

@@ -125,8 +125,8 @@ def _text(event: Event, frames: Sequence[Event], run: CommandRun) -> str | None:
             return "the execution is to fail; what has been done is undone first"
         case e.PARENT_FAILED:
             return f"{payload['reason']}: it fails, too"
-        case e.STEP_STOPPED if event.command_id is not None:
-            return f"{event.command_id} does not go on: {error_text(payload['error'])}"
+        case e.STEP_STOPPED if e.stops_item(event):
+            return f"{event.command_id or payload['child']} does not go on: {error_text(payload['error'])}"
         case e.STEP_STOPPED | e.STEP_TIMED_OUT:
             return f"ends, with all that is under way of it: {error_text(payload['error'])}"
     return None

@@ -248,12 +248,12 @@ class _Explainer:
             return self._status(token, waits), "; ".join(wait["text"] for wait in waits) or "it is in progress"
         last = next((event for event in reversed(run_events) if event.type in ENDINGS), None)
         if last is None:
-            return "stopped", f"the execution ended ({self.trace.status}) before it did"
+            return "stopped", self._why_stopped()
         routed = token_key(run.step, run.generation) in self.routes
         if not routed and self.trace.error is not None and self.trace.error.get("step") == run.step:
             return "failed", error_text(self.trace.error)
         if _continued(run, run_events, last):
-            return "stopped", f"the execution ended ({self.trace.status}) before it did"
+            return "stopped", self._why_stopped()
         error = last.payload.get("error")
         tries = last.payload.get("meta", {}).get("attempt", 1)
         attempts = f", after {tries} attempts" if isinstance(tries, int) and tries > 1 else ""
@@ -262,6 +262,11 @@ class _Explainer:
         if isinstance(error, Mapping) and (last.type in FAILING or last.payload.get("status") == "error"):
             return "failed", error_text(error) + code_line(last.payload) + attempts
         return "ok", f"it completed{attempts}"
+
+    def _why_stopped(self) -> str:
+        if self.state.compensating is not None:
+            return "the execution is to fail, and undoes what it has done"
+        return f"the execution ended ({self.trace.status}) before it did"
 
     def _status(self, token: Token, waits: Sequence[Json]) -> str:
         """As it is called everywhere; whether a worker has leased what is queued, the log does not say."""
@@ -302,8 +307,9 @@ class _Explainer:
             chain += event_texts([skipped], self.effects)
             why = "no step has led to it, and no step in progress can reach it any more"
             return {"step": step, "generation": None, "status": "skipped", "why": why, "chain": _sorted(chain)}
-        if arrivals and self.trace.status != "running":
-            why = f"it was waiting at its join when the execution ended ({self.trace.status})"
+        if arrivals and (self.trace.status != "running" or self.state.compensating is not None):
+            when = "began to undo what it has done" if self.state.compensating else f"ended ({self.trace.status})"
+            why = f"it was waiting at its join when the execution {when}"
             return {"step": step, "generation": None, "status": "stopped", "why": why, "chain": arrivals}
         alive = [token.step for token in self.state.tokens.values()] + list(self.state.waiting)
         reaching = sorted({name for name in alive if step in self.plan.reach[name]})

@@ -151,7 +151,7 @@ class Transition:
             decisions[index] = decision.numbered(self.head + 1)
             self._append(decisions[index])
         if fact.type in (e.PAUSED, e.RESUMED) and e.IGNORED not in fact.payload:
-            self._tell_children(fact)
+            self._tell_children(fact, before)
         if was_running and self.state.ended:
             self.ended_at_ms = fact.at
             self._notify_parent(fact.at)
@@ -174,6 +174,9 @@ class Transition:
         is_requested = fact.type == e.CANCELLED and e.UNDO not in fact.payload
         undo = not is_requested and self.state.status != "completed"
         self.cancel_children(left, fact.at, reason, undo=undo)
+        if undo and self.state.ended and before.paused is not None:
+            # nobody can let it go on any more, and with it what they undo
+            self._resume((*left, *before.paused.left), fact.at, {"reason": reason})
 
     def _drop_left(self, before: State, fact: Event) -> None:
         """The rows of commands and timers that nothing waits for any more; that of the fact itself is closed."""
@@ -304,11 +307,18 @@ class Transition:
         resumed = (event for event in reversed(self.events) if event.type == e.RESUMED)
         return next((dict(event.payload.get("timers", {})) for event in resumed), {})
 
-    def _tell_children(self, fact: Event) -> None:
-        """What is paused, or goes on, does so with its sub-playbooks."""
-        payload = {name: fact.payload[name] for name in ("by", "reason") if name in fact.payload}
-        for child in self.state.children:
-            self.inbox_facts.append({"id": child, "type": fact.type, "at": fact.at, "payload": payload})
+    def _tell_children(self, fact: Event, before: State) -> None:
+        """What is paused, or goes on, does so with its sub-playbooks, also with those that only undo something."""
+        payload: dict[str, Any] = {name: fact.payload[name] for name in ("by", "reason") if name in fact.payload}
+        if fact.type == e.PAUSED:
+            for child in self.state.children:
+                self.inbox_facts.append({"id": child, "type": e.PAUSED, "at": fact.at, "payload": payload})
+        elif before.paused is not None:
+            self._resume((*self.state.children, *before.paused.left), fact.at, payload)
+
+    def _resume(self, children: Iterable[str], at: int, payload: Mapping[str, Any]) -> None:
+        for child in children:
+            self.inbox_facts.append({"id": child, "type": e.RESUMED, "at": at, "payload": dict(payload)})
 
     def cancel_children(self, children: Iterable[str], at: int, reason: str, *, undo: bool) -> None:
         """Put a cancellation into the inbox of each; `undo`: those of them that can undo what they have done, do."""

@@ -12,6 +12,7 @@ from tests.unit.engine.run import Run
 from noetl_serverless import limits
 from noetl_serverless.engine import compensation as compensation_of_engine
 from noetl_serverless.engine import events as e
+from noetl_serverless.engine.events import Event
 from noetl_serverless.prices import load
 
 SAGA = """
@@ -301,3 +302,209 @@ def test_a_version_of_the_playbook_that_undoes_nothing_says_so() -> None:
     run.plan = replace(run.plan, has_compensations=True)
     run.error("charge")
     assert compensation(run)["failed"][0]["code"] == "compensation.missing"
+
+
+BESIDE = """
+    - step: begin
+      tool: {{kind: noop}}
+      compensate: {{tool: {{kind: noop}}}}
+      next: {{spec: {{mode: inclusive}}, arcs: [{{step: sub}}, {{step: other}}]}}
+    - step: sub
+      spec: {{concurrency: {{key: "{{{{ ctx.k }}}}", limit: 3}}}}
+      {loop}
+      tool: [{{name: call, kind: playbook, path: t/child}}, {{name: more, kind: noop, input: {{k: "{{{{ ctx.k }}}}"}}}}]
+      compensate: {{tool: {{kind: noop}}}}
+    - step: other
+      tool: {{kind: noop}}
+      set: {{ctx.k: "{{{{ output.data }}}}"}}
+      next: {{arcs: [{{step: bad}}]}}
+    - {{step: bad, tool: {{kind: noop}}}}
+    """
+ITEMS = "loop: {in: [1, 2], iterator: n, spec: {mode: parallel, max_in_flight: 2}}"
+
+
+def call_child(run: Run, command: str) -> str:
+    """A sub-playbook takes the place of a command of `sub`; its id."""
+    (started,) = run.report(command, e.CALL_PARKED, child={"path": "t/child"}, resume={})
+    return str(started.payload["execution_id"])
+
+
+def child_ends(run: Run, child: str, status: str = "ok") -> list[Event]:
+    payload = {"execution_id": child, "resumes": True, "status": status}
+    return run.fact(e.CHILD_ENDED, step="sub", generation=1, payload=payload)
+
+
+def begun(loop: str = "") -> Run:
+    """`begin` is done, `sub` and `other` are under way."""
+    run = Run(BESIDE.format(loop=loop), payload={"ctx": {"k": "a"}}, started={"ctx": {"k": "a"}})
+    run.done("begin")
+    return run
+
+
+@pytest.mark.parametrize("k", [["no", "text"], "x" * 900])
+def test_what_was_under_way_and_cannot_go_on_fails_by_itself_and_what_is_due_is_undone(
+    k: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = begun()
+    child = call_child(run, run.open("sub"))
+    run.done("other", k)
+    run.error("bad", "first")
+    monkeypatch.setattr(limits, "SCOPE_BYTES", 800)
+    stopped = child_ends(run, child)
+    assert [event.type for event in stopped] == [e.STEP_STOPPED, e.ISSUED]
+    assert stopped[0].payload["error"]["code"] == "value.invalid"
+    assert undone(run) == ["begin.compensate#1"]
+    run.done("begin.compensate")
+    assert (run.failure["code"], compensation(run)) == ("first", {"done": ["begin"], "failed": []})
+
+
+def test_an_item_that_cannot_go_on_fails_by_itself_and_the_others_are_undone() -> None:
+    run = begun(ITEMS)
+    first, second = (name for name, command in run.state.commands.items() if command.kind == "frame")
+    child = call_child(run, first)
+    run.done("other", ["no text"])
+    run.error("bad", "first")
+    (stopped,) = child_ends(run, child)
+    assert (stopped.type, stopped.payload["child"]) == (e.STEP_STOPPED, child)
+    run.frame(second, ["B"])
+    assert undone(run) == ["sub.compensate#1"]
+
+    assert run.state.compensable[-1].outcome["data"]["stats"]["success"] == 1
+    run.done("sub.compensate")
+    run.done("begin.compensate")
+    assert compensation(run) == {"done": ["sub", "begin"], "failed": []}
+
+
+def test_nothing_of_a_compensation_goes_on_that_has_failed_in_between() -> None:
+    run = Run(
+        """
+        - {step: one, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: two}]}}
+        - step: two
+          tool: {kind: noop}
+          compensate:
+            loop: {in: [1, 2, 3], iterator: n, spec: {mode: parallel, max_in_flight: 2}}
+            spec: {concurrency: {key: "{{ vars.k }}", limit: 3}}
+            tool: {kind: noop}
+          next: {arcs: [{step: three}]}
+        - {step: three, tool: {kind: noop}}
+        """
+    )
+    run.fact(e.VARIABLES_SET, payload={"variables": {"k": "a"}, "type": "user"})
+    run.done("one")
+    run.done("two")
+    run.error("three")
+    first, second = run.state.commands
+    run.fact(e.VARIABLES_SET, payload={"variables": {"k": []}, "type": "user"})
+    run.frame(first, ["A"])
+    assert run.running == {"one.compensate"}, "its other items are still under way"
+    assert not run.state.loops
+    frame = {"start": 1, "end": 2, "ok": 1, "failed": 0}
+    late = run.fact(e.FRAME_COMMITTED, step="two.compensate", generation=1, command_id=second, payload=frame)
+    assert late == []
+    run.done("one.compensate")
+    assert compensation(run)["done"] == ["one"]
+    assert [(one["step"], one["code"]) for one in compensation(run)["failed"]] == [("two", "value.invalid")]
+
+
+def test_what_was_under_way_is_undone_though_too_much_follows_from_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(
+        """
+        - step: begin
+          tool: {kind: noop}
+          compensate: {tool: {kind: noop}}
+          next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}]}
+        - step: left
+          tool: {kind: noop}
+          compensate:
+            loop: {in: "{{ range(40) | list }}", iterator: n, spec: {mode: parallel, max_in_flight: 40}}
+            tool: {kind: noop}
+        - {step: right, tool: {kind: noop}}
+        """
+    )
+    run.done("begin")
+    run.error("right", "first")
+    monkeypatch.setattr(limits, "DECISION_EVENTS", 4)
+    run.done("left")
+    assert run.running == {"begin.compensate"}
+    run.done("begin.compensate")
+    assert compensation(run)["done"] == ["begin"]
+    assert [(one["step"], one["code"]) for one in compensation(run)["failed"]] == [("left", "decision.too_large")]
+
+
+TIMED = """
+    - {{step: begin, tool: {{kind: noop}}, next: {{spec: {{mode: inclusive}}, arcs: [{{step: sub}}, {{step: bad}}]}}}}
+    - step: sub
+      {spec}
+      {loop}
+      tool: {{kind: playbook, path: t/child}}
+      compensate: {{tool: {{kind: noop}}}}
+    - {{step: bad, tool: {{kind: noop}}}}
+    """
+LIMIT = "spec: {policy: {lifecycle: {timeout: 60}}}"
+
+
+def timed(spec: str = "", loop: str = "") -> Run:
+    run = Run(TIMED.format(spec=spec, loop=loop), started={"timeout": 60})
+    run.done("begin")
+    return run
+
+
+def deadline(run: Run) -> list[Event]:
+    return run.fact(e.TIMER_FIRED, step="begin", generation=0, payload={"timer": e.DEADLINE})
+
+
+def test_what_is_under_way_has_the_time_of_its_step() -> None:
+    run = timed(LIMIT)
+    call_child(run, run.open("sub"))
+    run.error("bad", "first")
+    name = e.step_deadline("sub#1")
+    assert set(run.state.timers) == {name, e.DEADLINE}
+    events = run.fact(e.TIMER_FIRED, step="sub", generation=1, payload={"timer": name})
+    assert [event.type for event in events] == [e.STEP_TIMED_OUT, e.FAILED]
+    assert (run.failure["code"], compensation(run)) == ("first", {"done": [], "failed": []})
+
+
+def test_the_time_of_a_step_that_ends_in_it_is_not_kept() -> None:
+    run = timed(LIMIT)
+    run.error("bad", "first")
+    assert set(run.state.timers) == {e.step_deadline("sub#1")}, "a worker has no less time than it had"
+    run.done("sub")
+    assert not run.state.timers
+    assert run.running == {"sub.compensate"}
+
+
+@pytest.mark.parametrize("cause", ["bad", "deadline"])
+def test_a_sub_playbook_stops_when_the_time_of_the_execution_is_over(cause: str) -> None:
+    run = timed()
+    child = call_child(run, run.open("sub"))
+    if cause == "bad":
+        run.error("bad", cause)
+        assert run.state.children.keys() == {child}
+    stopped = deadline(run)
+    assert [event.type for event in stopped][-2:] == [e.STEP_STOPPED, e.FAILED]
+    assert run.failure["code"] == {"bad": "bad", "deadline": "execution.timeout"}[cause]
+
+
+def test_items_of_a_loop_that_are_sub_playbooks_stop_then_and_the_others_are_undone() -> None:
+    run = timed(loop=ITEMS)
+    first, second = (name for name, command in run.state.commands.items() if command.kind == "frame")
+    child = call_child(run, first)
+    run.error("bad", "first")
+    (stopped,) = deadline(run)
+    assert (stopped.type, stopped.payload["child"]) == (e.STEP_STOPPED, child)
+    run.frame(second, ["B"])
+    run.done("sub.compensate")
+    assert (run.failure["code"], compensation(run)["done"]) == ("first", ["sub"])
+
+
+def test_a_compensation_goes_on_when_the_time_of_the_execution_is_over() -> None:
+    run = timed()
+    child = call_child(run, run.open("sub"))
+    run.error("bad", "first")
+    child_ended = {"execution_id": child, "resumes": False, "status": "ok"}
+    run.fact(e.CHILD_ENDED, step="sub", generation=1, payload=child_ended)
+    (started,) = run.report(run.open("sub.compensate"), e.CALL_PARKED, child={"path": "t/undo"}, resume={})
+    assert deadline(run) == []
+    undone_by = {"execution_id": started.payload["execution_id"], "resumes": False, "status": "ok"}
+    run.fact(e.CHILD_ENDED, step="sub.compensate", generation=1, payload=undone_by)
+    assert (run.failure["code"], compensation(run)["done"]) == ("first", ["sub"])

@@ -234,6 +234,28 @@ def test_a_step_comes_with_its_compensation() -> None:
     assert [wait["step"] for wait in found["waits"]] == ["book.compensate"]
 
 
+def test_what_has_stopped_while_something_is_undone_says_so() -> None:
+    run = Run("""
+        - step: book
+          tool: {kind: noop}
+          compensate: {tool: {kind: noop}}
+          next: {spec: {mode: inclusive}, arcs: [{step: left}, {step: right}, {step: long}]}
+        - {step: left, tool: {kind: noop}, next: {arcs: [{step: both}]}}
+        - {step: right, tool: {kind: noop}, next: {arcs: [{step: both}]}}
+        - {step: long, tool: {kind: noop}}
+        - {step: both, tool: {kind: noop}}
+        """)
+    run.done("book")
+    run.done("left")
+    run.error("right")
+    assert run.state.status == "running"
+    stopped = {name: step_of(run, name) for name in ("long", "both")}
+    assert {name: (entry["status"], entry["why"]) for name, entry in stopped.items()} == {
+        "long": ("stopped", "the execution is to fail, and undoes what it has done"),
+        "both": ("stopped", "it was waiting at its join when the execution began to undo what it has done"),
+    }
+
+
 def test_a_step_that_may_still_be_reached_says_from_where() -> None:
     found = step_of(Run(CHAIN), "c")
     assert (found["status"], found["why"]) == ("not reached yet", "it may still be reached from a")

@@ -50,18 +50,18 @@ async def settle(engine: Engine) -> list[str]:
             await engine.report(outcome(command))
 
 
-async def begun(engine: Engine, text: str) -> tuple[str, dict[str, ClaimedCommand]]:
-    engine.catalog.add("t/t", text)
+async def begun(engine: Engine, text: str, head: str = "") -> tuple[str, dict[str, ClaimedCommand]]:
+    engine.catalog.add("t/t", text, head)
     id = await engine.start()
     (begin,) = await engine.claim()
     await engine.report(outcome(begin))
     return id, {command.step: command for command in await engine.claim()}
 
 
-async def charging(engine: Engine, text: str) -> tuple[str, str, ClaimedCommand, ClaimedCommand]:
+async def charging(engine: Engine, text: str, head: str = "") -> tuple[str, str, ClaimedCommand, ClaimedCommand]:
     """An execution whose sub-playbook has charged: both ids, the command `bad`, and `ship` of the sub-playbook."""
     engine.catalog.add("t/child", CHILD)
-    id, commands = await begun(engine, text)
+    id, commands = await begun(engine, text, head)
     called = outcome(commands["call"], status="parked", child=ChildRequest(path="t/child", payload={}), resume={})
     await engine.report(called)
     (charge,) = await engine.claim()
@@ -139,3 +139,71 @@ async def test_a_sub_playbook_without_anything_to_undo_is_cancelled(engine: Engi
     await engine.report(outcome(commands["bad"], status="error", error=BOOM))
     await settle(engine)
     assert engine.status(work.execution_id) == "CANCELLED"
+
+
+async def test_a_sub_playbook_undoes_what_it_has_done_though_its_parent_has_failed_in_a_pause(engine: Engine) -> None:
+    parent, child, bad, ship = await charging(engine, PARENT)
+    await engine.orchestrator.pause(parent)
+    assert await settle(engine) == []
+    await engine.report(outcome(bad, status="error", error=BOOM))
+    assert engine.status(parent) == "FAILED"
+    assert await settle(engine) == ["charge.compensate"]
+    assert engine.status(child) == "FAILED"
+    assert error_of(engine, child)["compensation"]["done"] == ["charge"]
+    await engine.report(outcome(ship))
+
+
+async def test_a_sub_playbook_that_undoes_something_goes_on_with_its_parent_after_a_pause(engine: Engine) -> None:
+    parent, child, bad, _ = await charging(
+        engine, PARENT.replace("- {step: begin, ", "- {step: begin, compensate: {tool: {kind: noop}}, ")
+    )
+    await engine.orchestrator.pause(parent)
+    await settle(engine)
+    await engine.report(outcome(bad, status="error", error=BOOM))
+    assert await settle(engine) == [], "it undoes something in a pause"
+    assert (engine.status(parent), engine.status(child)) == ("RUNNING", "RUNNING")
+    await engine.orchestrator.resume(parent)
+    assert sorted(await settle(engine)) == ["begin.compensate", "charge.compensate"]
+    assert (engine.status(parent), engine.status(child)) == ("FAILED", "FAILED")
+
+
+async def test_nor_does_it_stay_paused_if_its_parent_ends_before_it_goes_on(engine: Engine) -> None:
+    """The parent has a step to undo under way, which fails as well, so that it fails in the pause."""
+    text = PARENT.replace("{step: bad, tool: {kind: noop}}", "{step: bad, tool: {kind: noop}, compensate: none}")
+    text = text.replace("{step: bad}]", "{step: bad}, {step: kept}]")
+    text += "- {step: kept, tool: {kind: noop}, compensate: {tool: {kind: noop}}}\n"
+    engine.catalog.add("t/child", CHILD)
+    parent, commands = await begun(engine, text)
+    called = outcome(commands["call"], status="parked", child=ChildRequest(path="t/child", payload={}), resume={})
+    await engine.report(called)
+    (charge,) = await engine.claim()
+    await engine.report(outcome(charge))
+    await engine.claim()
+    await engine.orchestrator.pause(parent)
+    await settle(engine)
+    await engine.report(outcome(commands["bad"], status="error", error=BOOM))
+    assert await settle(engine) == []
+    assert engine.status(parent) == "RUNNING"
+    await engine.report(outcome(commands["kept"], status="error", error=BOOM))
+    assert engine.status(parent) == "FAILED"
+    assert await settle(engine) == ["charge.compensate"]
+    assert engine.status(charge.execution_id) == "FAILED"
+
+
+@pytest.mark.parametrize("fails_before", [True, False])
+async def test_a_sub_playbook_undoes_what_it_has_done_when_the_time_of_the_execution_is_over(
+    engine: Engine, fails_before: bool
+) -> None:
+    parent, child, bad, ship = await charging(engine, UNDONE, "executor: {spec: {timeout: 60}}\n")
+    await engine.report(outcome(ship, status="parked", wait={"signal": "x"}, resume={}))
+    if fails_before:
+        await engine.report(outcome(bad, status="error", error=BOOM))
+        assert await settle(engine) == []
+        assert engine.status(parent) == "RUNNING"
+    engine.seconds += 61
+    for timer in await engine.log.due_timers(10):
+        await engine.orchestrator.fire_timer(timer.execution_id, timer.name, timer.step, timer.generation)
+    assert await settle(engine) == ["charge.compensate"]
+    assert (engine.status(parent), engine.status(child)) == ("FAILED", "FAILED")
+    assert error_of(engine, parent)["code"] == ("boom" if fails_before else "execution.timeout")
+    assert await engine.log.due_timers(10) == []

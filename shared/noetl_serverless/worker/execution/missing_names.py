@@ -21,7 +21,13 @@ def name_similar(error: TemplateError, plan: Plan) -> TemplateError:
     from ...playbook.sites import assigned
 
     if error.message == f"'{name}' is not defined":
-        error.message += similar(name, [*plan.workload, *plan.steps, *sorted(assigned(plan, "ctx"))])
+        set_somewhere = assigned(plan, "ctx")
+        if name in plan.steps:
+            error.message += ": the step has not run"
+        elif name in set_somewhere:
+            error.message += ": nothing has set it yet"
+        else:
+            error.message += similar(name, [*plan.workload, *plan.steps, *sorted(set_somewhere)])
     elif error.message.partition(" (")[0] in (f"there is no '{name}'", f"ctx has no '{name}'"):
         for scope in ("workload", "ctx", VARIABLES):
             if re.search(rf"\b{scope}(?:\.|\[['\"]){re.escape(name)}\b", error.template or ""):

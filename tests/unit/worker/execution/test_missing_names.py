@@ -40,6 +40,8 @@ def error_of(source: str, **given: Any) -> dict[str, Any]:
         ("{{ ctx.totl }}", "ctx has no 'totl' (available: total); did you mean 'total'?"),
         ("{{ vars.cuont }}", "vars has no 'cuont' (available: count); did you mean 'count'?"),
         ("{{ zzz }}", "'zzz' is not defined"),
+        ("{{ fetch.n }}", "'fetch' is not defined: the step has not run"),
+        ("{{ total }}", "'total' is not defined: nothing has set it yet"),
     ],
 )
 def test_a_name_that_is_missing_is_reported_with_those_that_the_playbook_has(source: str, message: str) -> None:
