@@ -198,6 +198,7 @@ class Orchestrator:
         for an execution that cannot be restarted, and for a key that has started something else."""
         # restarts are rare, and a cold start does not need them
         from ..inspection.restart import restart
+        from .related_restarts import check_related, may_undo
         from .restart import Restarted, check_results, restart_transition
 
         origin = next((event.payload for event in events if event.seq == 1), None)
@@ -230,6 +231,10 @@ class Orchestrator:
             transition, row = restart_transition(
                 goes_on, entry, plan, workload, changes, self._clock(), keys, principal
             )
+            if may_undo(goes_on, plan):
+                related = await self._event_store.related_restarts(execution_id)
+                check_related(goes_on, related)
+                row["related"] = [other.execution_id for other in related]
             if dry_run:
                 return Restarted(None, entry.version, goes_on)
             if await self._write_start(transition, row, announce):
