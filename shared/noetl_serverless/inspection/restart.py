@@ -224,16 +224,24 @@ class _Restarting:
                     after |= self._reached_from(run.step)
 
     def _find_loops(self) -> None:
-        """Those that go on: what is chosen by its name begins anew."""
-        for key in sorted(self.began_it, key=self._began):
+        """Those that go on, or still wait to: what is chosen by its name begins anew."""
+        waiting = [
+            (event.step or "", event.generation or 0)
+            for event in self.log
+            if event.type == e.LOOP_REUSED and event.step in self.arrivals
+        ]
+        for key in (*sorted(self.began_it, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
                 continue
-            loop = reused_loop(step, generation, self.log)
+            loop = reused_loop(step, generation, before.loop, self.log)
             if loop is None:
                 continue
-            if reason := why_anew(loop, before.loop, now.loop, self.changed):
+            reason = why_anew(loop, before.loop, now.loop, self.changed)
+            if key not in self.runs and any(parent in self.dropped for parent in self.arrivals[step].values()):
+                reason = "what leads to it runs again"
+            if reason:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
@@ -299,15 +307,24 @@ class _Restarting:
         return key in self.runs and key not in self.dropped
 
     def _without_dropped(self, event: Event) -> Event:
-        if runs := event.payload.get("compensable"):
+        if event.type == e.RESTARTED:
             # what the execution has taken over itself
+            runs = event.payload.get("compensable", ())
             taken_over = [run for run in runs if (run["step"], run["generation"]) not in self.dropped]
-            return replace(event, payload={**event.payload, "compensable": taken_over})
+            waiting = self._still_waiting(event.payload["waiting"])
+            return replace(event, payload={**event.payload, "compensable": taken_over, "waiting": waiting})
         routes = event.payload.get("routes")
         if not routes:
             return event
         kept = [route for route in routes if (route["step"], route["generation"]) not in self.dropped]
         return replace(event, payload={**event.payload, "routes": kept})
+
+    def _still_waiting(self, waiting: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Without those to which only leads what runs again."""
+        taken_over = {event.step: event.generation for event in self.log if event.type == e.REUSED}
+        again = {step for step in taken_over if (step, taken_over[step]) in self.dropped}
+        found = {step: [name for name in sources if name not in again] for step, sources in waiting.items()}
+        return {step: left for step, left in found.items() if left or not waiting[step]}
 
     def _waiting(self, state: State, chosen: Sequence[str]) -> dict[str, list[str]]:
         steps = self.plan.steps

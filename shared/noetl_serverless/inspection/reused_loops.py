@@ -46,13 +46,16 @@ class ReusedLoop:
         return size_of(self.collection) + sum(map(size_of, self.frames))
 
 
-def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop | None:
-    """Of a run of a loop; None if none of its items is done, or if it claims them."""
+def reused_loop(step: str, generation: int, before: Loop, log: Iterable[Event]) -> ReusedLoop | None:
+    """Of a run of a loop, or one that was still to begin; None if none of its items is done, or if it claims them.
+    `before`: what ran."""
     events = [event for event in log if (event.step, event.generation) == (step, generation)]
-    opened = next((event for event in events if event.type == e.LOOP_OPENED), None)
+    # one that has not been opened may have been taken over from another execution itself
+    begun = {event.type: event for event in events if event.type in (e.LOOP_OPENED, e.LOOP_REUSED)}
+    opened = begun.get(e.LOOP_OPENED) or begun.get(e.LOOP_REUSED)
     if opened is None or "cursor" in opened.payload:
         return None
-    sequential = opened.payload["mode"] == "sequential"
+    sequential = before.mode == "sequential"
     frames: list[dict[str, Any]] = []
     commands: set[str] = set()
     for event in events:

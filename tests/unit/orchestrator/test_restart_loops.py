@@ -316,3 +316,50 @@ async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_
     error = state.error or {}
     assert (state.status, error["code"]) == ("failed", "budget.exceeded")
     assert error["compensation"] == {"done": ["each"], "failed": []}
+
+
+async def left_waiting(engine: Engine, workflow: str = BESIDE) -> tuple[str, Hands]:
+    """One that goes on with some items of another execution, and ended before it opened their loop."""
+    add(engine, workflow, HEAD)
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    hands = Hands(engine)
+    for command in await engine.claim():
+        if command.step == "each":
+            await engine.report(hands._outcome(command), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    add(engine, workflow, HEAD + "executor: {spec: {budget: {max_invocations: 1}}}\n")
+    first = await restarted(engine, old, version="latest")
+    assert (await engine.orchestrator.state(first)).status == "failed"
+    assert e.LOOP_OPENED not in [event.type for event in await engine.log.events(first)]
+    add(engine, workflow, HEAD)
+    return first, hands
+
+
+UNDOABLE = '  compensate: {tool: {kind: noop, input: {was: "{{ each.stats.success }}", all: "{{ each.results }}"}}}\n'
+
+
+async def test_items_go_over_twice_though_their_loop_did_not_begin_in_between(either: Engine) -> None:
+    first, hands = await left_waiting(either, BESIDE.replace(UNDOABLE, ""))
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    found = await restart(either, first, version="latest")
+    assert ([loop.done for loop in found.restart.loops], found.restart.warnings) == ([done], [])
+    await hands.run()
+    assert hands.ran == Counter(range(5))
+    assert (await ended(either, found.execution_id or ""))["each"]["data"]["stats"]["success"] == 5
+    await check(either, found.execution_id or "")
+
+
+async def test_they_do_not_if_what_leads_to_their_loop_runs_again(engine: Engine) -> None:
+    first, hands = await left_waiting(engine, BESIDE.replace(UNDOABLE, ""))
+    before = hands.ran.copy()
+    found = await restart(engine, first, version="latest", step="start")
+    assert (found.restart.loops, found.restart.warnings) == (
+        [],
+        ["all 5 items of each run again: what leads to it runs again"],
+    )
+    await hands.run()
+    assert hands.ran - before == Counter(range(5))
+    await check(engine, found.execution_id or "")
