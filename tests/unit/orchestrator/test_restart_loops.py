@@ -363,3 +363,54 @@ async def test_they_do_not_if_what_leads_to_their_loop_runs_again(engine: Engine
     await hands.run()
     assert hands.ran - before == Counter(range(5))
     await check(engine, found.execution_id or "")
+
+
+CHANGED = (
+    BESIDE
+    + """
+  next: {arcs: [{step: after, when: "{{ event.name in ('loop.failed', 'step.skipped') }}"}, {step: end}]}
+- {step: after, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: last}]}}
+- {step: last, tool: {kind: noop}}
+- {step: end, tool: {kind: noop}}
+"""
+)
+NO_WIDTH = CHANGED.replace("max_in_flight: 1", "max_in_flight: \"{{ 'many' }}\"")
+NOT_ADMITTED = CHANGED.replace(
+    "- step: each\n", "- step: each\n  spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}\n"
+)
+
+
+@pytest.mark.parametrize("changed", [NO_WIDTH, NOT_ADMITTED], ids=["no width", "not admitted"])
+async def test_the_items_that_are_done_are_undone_if_their_loop_is_not_opened_any_more(
+    either: Engine, changed: str
+) -> None:
+    add(either, CHANGED, HEAD)
+    old = await either.start()
+    (command,) = await either.claim()
+    await either.report(reported(command), by=either.another())
+    hands = Hands(either)
+    for command in await either.claim():
+        if command.step == "each":
+            await either.report(hands._outcome(command), by=either.another())
+    await either.orchestrator.cancel(old, "enough")
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    add(either, changed, HEAD)
+    new = await restarted(either, old, version="latest")
+    undone: list[str] = []
+    while commands := await either.claim(1):
+        for command in commands:
+            if command.step.endswith(".compensate"):
+                undone.append(command.step)
+            if command.step == "each.compensate":
+                items = command.scope["steps"]["each"]["data"]
+                assert items["stats"] == {"total": 5, "success": done, "failed": 0}
+                assert [result["item"] for result in items["results"] if result] == sorted(hands.ran)
+            if command.step == "last":
+                await either.report(reported(command, status="error", error=BOOM))
+            else:
+                await either.report(reported(command))
+    assert undone == ["after.compensate", "each.compensate"]
+    state = await either.orchestrator.state(new)
+    assert (state.error or {})["compensation"] == {"done": ["after", "each"], "failed": []}
+    await check(either, new)
