@@ -24,6 +24,7 @@ from ..engine.upcast import UPCASTERS
 from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
+from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Plan
 from .changes import arc_changes, parameter_changes
 from .restartable import ENDS, ended_with, named
@@ -392,6 +393,7 @@ class _Restarting:
         gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
         if gone := list(dict.fromkeys(gone)):
             found.warnings.append(f"done, and no longer in the playbook: {named(gone)}")
+        found.warnings.extend(self._lost_callbacks(found))
         if self.plan.hash == self.recorded.hash:
             return
         changed = [
@@ -412,6 +414,22 @@ class _Restarting:
                 f"new, and not run, because they do not come after what runs again: {named(passed)}. To run one, "
                 "restart from a step before it"
             )
+
+    def _lost_callbacks(self, found: Restart) -> Iterator[str]:
+        """The URLs that steps have sent are those of the execution that has ended."""
+        to_run = set(found.waiting).union(*(self.plan.reach[name] for name in found.waiting))
+        for reused in found.reused:
+            step = self.plan.steps[reused.step]
+            entries = step.secrets.union(*(task.secrets for task in step.tasks)) if reused.generation else ()
+            for name in sorted(entries):
+                entry = self.plan.keychain.get(name)
+                if entry is None or entry.kind != "callback":
+                    continue
+                if waits := [it for it in steps_that_wait(self.plan, entry) if it in to_run]:
+                    yield (
+                        f"the callback URL '{name}' that {step.name} has sent does not answer {named(waits)} in "
+                        f"the new execution: to send another one, restart with --from {step.name}"
+                    )
 
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
