@@ -290,6 +290,9 @@ class _Restarting:
                 elif kept.type == e.REUSED:
                     of = event.payload["of"]
                     places[kept.step] = (of["execution_id"], of["seq"])
+        if state.paused is not None:
+            # it ended while the time of its variables stood still
+            apply(state, Event(e.RESUMED, self.end.at))
         return state, places
 
     def _take_over_sets(self, state: State, event: Event) -> None:

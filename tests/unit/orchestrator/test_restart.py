@@ -648,3 +648,21 @@ async def test_nothing_is_said_of_a_callback_whose_wait_stays_done(engine: Engin
     old = await engine.start()
     await drive(engine, failing("after"))
     assert (await restart(engine, old)).restart.warnings == []
+
+
+async def test_variables_of_an_execution_that_was_cancelled_while_paused_have_the_time_left_that_they_had(
+    engine: Engine,
+) -> None:
+    add(engine, CHAIN)
+    old = await engine.start()
+    await engine.orchestrator.set_variables(old, {"x": 1}, ttl=60)
+    await engine.orchestrator.set_variables(old, {"short": 1}, ttl=5)
+    engine.seconds += 10
+    await engine.orchestrator.pause(old)
+    engine.seconds += 3600
+    await engine.orchestrator.cancel(old, "enough")
+    engine.seconds += 20
+    new = await restarted(engine, old)
+    variables = (await engine.orchestrator.state(new)).variables
+    assert {name: it.expires_at for name, it in variables.items()} == {"x": (engine.seconds + 30) * 1000}
+    await check(engine, new)
