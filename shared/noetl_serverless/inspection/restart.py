@@ -25,10 +25,10 @@ from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.callbacks import steps_that_wait
-from ..playbook.plan import Plan
+from ..playbook.plan import Plan, Step
 from .changes import arc_changes, parameter_changes
 from .restartable import ENDS, ended_with, named
-from .reused_loops import ReusedLoop, reused_loop, why_anew
+from .reused_loops import ReusedLoop, lost_items, reused_loop, why_anew
 from .step_runs import Key, read_runs
 
 # events that may give a step its outcome
@@ -237,6 +237,8 @@ class _Restarting:
             if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
                 continue
             loop = reused_loop(step, generation, before.loop, self.log)
+            if lost := lost_items(step, generation, loop, self.log):
+                self._warn_of_lost(before, now, lost)
             if loop is None:
                 continue
             reason = why_anew(loop, before.loop, now.loop, self.changed)
@@ -246,6 +248,18 @@ class _Restarting:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
+
+    def _warn_of_lost(self, before: Step, now: Step, lost: int) -> None:
+        if before.loop is not None and before.loop.cursor is None:
+            self.warnings.append(
+                f"items of {now.name} that ended well and run again: {lost}. They ran in one command with items that "
+                "failed, and it is not known which did, or what each of them has set"
+            )
+        elif before.compensation is not None or now.compensation is not None:
+            self.warnings.append(
+                f"rows of {now.name} that were done before: {lost}. They are not claimed again, and not undone if this "
+                "execution fails"
+            )
 
     def _roots(self, chosen: Sequence[str]) -> list[str]:
         """The steps that are not only run again because of others."""

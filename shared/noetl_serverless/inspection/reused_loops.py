@@ -85,6 +85,18 @@ def reused_loop(step: str, generation: int, before: Loop, log: Iterable[Event]) 
     )
 
 
+def lost_items(step: str, generation: int, loop: ReusedLoop | None, log: Iterable[Event]) -> int:
+    """How many items of the run have ended well and begin again all the same; of a cursor, its rows that did."""
+    done = sum(
+        event.payload["ok"]
+        for event in log
+        if (event.step, event.generation) == (step, generation)
+        and event.type in e.FRAMES
+        and e.IGNORED not in event.payload
+    )
+    return done - (0 if loop is None else loop.done)
+
+
 def why_anew(loop: ReusedLoop, before: Loop, now: Loop, changed: Mapping[str, Set[str]]) -> str | None:
     """Why it does not go on with what is left of it, but begins anew; None if it goes on. `before` is what ran;
     `changed`: the names that the restart changes in `workload` and `ctx`."""

@@ -414,3 +414,52 @@ async def test_the_items_that_are_done_are_undone_if_their_loop_is_not_opened_an
     state = await either.orchestrator.state(new)
     assert (state.error or {})["compensation"] == {"done": ["after", "each"], "failed": []}
     await check(either, new)
+
+
+async def test_items_that_ended_well_and_run_again_are_counted_in_a_warning(either: Engine) -> None:
+    """All in one command, whose `set` is not known to be of which item."""
+    add(either, PARALLEL.replace("max_in_flight: 2", "max_in_flight: 2, policy: {exec: local}"), HEAD)
+    old = await either.start()
+    lost = 0
+    while commands := await either.claim(1):
+        for command in commands:
+            window = frame_of(command)
+            size = window.end - window.start
+            counts = {"start": window.start, "end": window.end, "ok": size - 1, "failed": 1}
+            lost += size - 1
+            frame = FrameOutcome(**counts, errors={str(window.start): BOOM})
+            results: list[Any] = [None, *[{"item": 1}] * (size - 1)]
+            await either.report(reported(command, results, frame=frame, set={"total": 1}))
+    found = await restart(either, old)
+    assert (lost > 0, found.restart.loops) == (True, [])
+    assert [text for text in found.restart.warnings if f"items of each that ended well and run again: {lost}." in text]
+
+
+ROWS = """
+- step: each
+  loop:
+    cursor: {kind: postgres, auth: db, claim: "UPDATE t SET taken = true RETURNING id"}
+    iterator: row
+    spec: {mode: cursor, max_in_flight: 1}
+  tool: {kind: noop}
+  compensate: {tool: {kind: noop}}
+  next: {arcs: [{step: end}]}
+- {step: end, tool: {kind: noop}}
+"""
+
+
+@pytest.mark.parametrize("undone", [True, False])
+async def test_rows_that_were_done_before_and_are_not_undone_are_counted_in_a_warning(
+    engine: Engine, undone: bool
+) -> None:
+    add(engine, ROWS if undone else ROWS.replace("  compensate: {tool: {kind: noop}}\n", ""))
+    old = await engine.start()
+    (command,) = await engine.claim()
+    window = frame_of(command)
+    counts = {"start": window.start, "end": window.start + 1, "ok": 1, "failed": 0}
+    await engine.report(reported(command, [{"id": 1}], frame=FrameOutcome(**counts)), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    warning = (
+        "rows of each that were done before: 1. They are not claimed again, and not undone if this execution fails"
+    )
+    assert (await restart(engine, old)).restart.warnings == ([warning] if undone else [])
