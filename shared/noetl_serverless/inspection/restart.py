@@ -236,7 +236,7 @@ class _Restarting:
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
                 continue
-            loop = reused_loop(step, generation, before.loop, self.log)
+            loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
             if lost := lost_items(step, generation, loop, self.log):
                 self._warn_of_lost(before, now, lost)
             if loop is None:

@@ -1,9 +1,12 @@
-"""Whether another execution that goes on with the same has undone, or would undo, what a restart takes over."""
+"""Whether what a restart takes over, or does again, is undone elsewhere: by another execution that goes on with the
+same, or by a sub-playbook of the old one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..engine.compensation import is_owed
+from ..engine.state import State
 from ..errors import Conflict
 from ..inspection.restart import Restart
 from ..playbook.plan import Plan
@@ -26,6 +29,19 @@ def check_related(restart: Restart, related: Sequence[RelatedRestart]) -> None:
         "what both have taken over"
         for other in related
         if other.status == "COMPLETED" and other.execution_id != restart.execution_id
+    )
+
+
+def check_children(restart: Restart, running: Sequence[tuple[State, Plan]]) -> None:
+    """Raises Conflict if a sub-playbook of the old execution undoes what it has done, or will; warns of others."""
+    for state, plan in running:
+        if is_owed(plan, state):
+            raise Conflict(
+                f"execution {restart.execution_id} cannot be restarted yet: its sub-playbook {state.execution_id} has "
+                "still to undo what it has done. Wait until it has ended, or cancel it"
+            )
+    restart.warnings.extend(
+        f"execution {state.execution_id}, a sub-playbook of the old execution, still runs" for state, _ in running
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from tests.unit.orchestrator.conftest import Engine
@@ -124,3 +125,50 @@ async def test_who_is_related_to_whom(either: Engine) -> None:
     for id in (old, one, other):
         assert await either.log.related_restarts(id) == sorted(expected, key=lambda it: int(it.execution_id))
     assert await either.log.related_restarts("404") == [RelatedRestart("404", None, False, None)]
+
+
+async def with_child(engine: Engine, child: str) -> tuple[str, str]:
+    """One that has failed while its sub-playbook ran, and that one."""
+    engine.catalog.add("t/child", child)
+    add(
+        engine,
+        "- {step: start, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: bad}]}}\n"
+        "- {step: call, tool: {kind: playbook, path: t/child}}\n"
+        "- {step: bad, tool: {kind: noop}}\n",
+    )
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    call, bad = sorted(await engine.claim(), key=lambda it: it.step, reverse=True)
+    below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
+    await engine.report(reported(call, status="parked", child=below), by=engine.another())
+    (first,) = await engine.claim()
+    await engine.report(reported(first), by=engine.another())
+    (id,) = await engine.log.running_children(old)
+    error = {"kind": "tool", "code": "boom", "message": "it broke"}
+    await engine.report(reported(bad, status="error", error=error), by=engine.another())
+    return old, id
+
+
+async def test_it_waits_for_a_sub_playbook_that_has_still_to_undo_what_it_did(either: Engine) -> None:
+    old, child = await with_child(either, SAGA)
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match=f"its sub-playbook {child} has still to undo what it has done"):
+            await restart(either, old, dry_run=dry_run)
+    await either.orchestrator.cancel(child, "by hand")
+    found = await restart(either, old)
+    assert found.restart.warnings == []
+    await check(either, found.execution_id or "")
+
+
+async def test_a_sub_playbook_that_still_runs_and_undoes_nothing_is_named(either: Engine) -> None:
+    either.catalog.add("t/child", CHAIN)
+    add(either, "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    old = await either.start()
+    (call,) = await either.claim()
+    below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
+    await either.report(reported(call, status="parked", child=below))
+    (child,) = await either.log.running_children(old)
+    await either.orchestrator.cancel(old, "enough", cascade=False)
+    found = await restart(either, old)
+    assert found.restart.warnings == [f"execution {child}, a sub-playbook of the old execution, still runs"]
