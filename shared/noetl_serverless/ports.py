@@ -25,6 +25,7 @@ from .records import (
     LoadedExecution,
     PendingWork,
     QuarantinedExecution,
+    RelatedRestart,
     ReportedFact,
     Startable,
 )
@@ -207,6 +208,14 @@ class EventStore(Protocol):
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         """Whether `ancestor` is the parent of this execution, or its parent's parent, and so on, or goes on with this
         execution or with one of those above it, also if archived."""
+        ...
+
+    async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
+        """What this execution goes on with at last, and all that go on with that, directly or through others; this one
+        among them, and archived ones, too. By id.
+
+        A commit that opens an execution with the ids of these as `related` in its row writes nothing if there are
+        others then, or if one of them is open."""
         ...
 
     async def ensure_partitions(self) -> None:

@@ -150,6 +150,19 @@ class CommitResult:
     next_start: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RelatedRestart:
+    """An execution that goes on with the same as another one, or that with which all of them go on."""
+
+    execution_id: str
+    # None if it is gone
+    status: str | None
+    # whether it runs, or is in quarantine, where it may be retried
+    is_open: bool
+    # whether it has begun to undo what was done; None if that is not known any more
+    has_undone: bool | None
+
+
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Lease:
     """A claimed command; `lease_until` is RFC 3339, `seq` that of the event that issued it."""

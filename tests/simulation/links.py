@@ -29,6 +29,7 @@ from noetl_serverless.records import (
     LoadedExecution,
     PendingWork,
     QuarantinedExecution,
+    RelatedRestart,
     ReportedFact,
     Startable,
 )
@@ -152,6 +153,9 @@ class EventStoreLink(EventStore):
 
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         return await self._statement(self._event_store.is_descendant, execution_id, ancestor)
+
+    async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
+        return await self._statement(self._event_store.related_restarts, execution_id)
 
     async def ensure_partitions(self) -> None:
         return await self._statement(self._event_store.ensure_partitions)

@@ -17,7 +17,7 @@ from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
 from .events import Event
-from .evolve import loop_outcome, with_reused
+from .evolve import loop_outcome, unopened
 from .limits import size_of
 from .state import Compensable, Loop, State, Token, split_token_key
 
@@ -55,11 +55,10 @@ def _partly_done(state: State, key: str, loop: Loop) -> Compensable:
 
 def _reused(plan: Plan, state: State) -> Iterator[tuple[str, Loop]]:
     """The loops of which another execution has done items, and that have not gone on in this one."""
-    for key, reused in state.reused.items():
-        if plan.steps[split_token_key(key)[0]].compensation is not None:
-            # how its items would run does not matter any more
-            loop = Loop(count=reused["count"], sequential=False, max_in_flight=1, best_effort=False, single=False)
-            yield key, with_reused(loop, reused["frames"])
+    for key in state.reused:
+        loop = unopened(state, key)
+        if loop is not None and plan.steps[split_token_key(key)[0]].compensation is not None:
+            yield key, loop
 
 
 def _just_ended(decision: Decision) -> list[Compensable]:

@@ -514,8 +514,9 @@ class Decider(Decision):
         return True
 
     def _skip(self, step: Step, generation: int) -> None:
+        done = loops.done_before(self, step, generation)
         self.emit(e.STEP_SKIPPED, {"reason": "not admitted"}, step=step.name, generation=generation)
-        self.finish(step, generation, {"status": "skipped", "meta": {}}, SKIPPED)
+        self.finish(step, generation, done | {"status": "skipped", "meta": {}}, SKIPPED)
 
     def _skip_untaken(self, step: Step) -> None:
         for name in () if self._failed else self._untaken(step):

@@ -423,10 +423,19 @@ def with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
     return replace(loop, next=end, returned=tuple(gaps))
 
 
+def unopened(state: State, key: str) -> Loop | None:
+    """A loop of which another execution has done items, and that has not gone on in this one."""
+    if (reused := state.reused.get(key)) is None:
+        return None
+    # how its items would run does not matter
+    loop = Loop(count=reused["count"], sequential=False, max_in_flight=1, best_effort=False, single=False)
+    return with_reused(loop, reused["frames"])
+
+
 def _loop_done(state: State, event: Event) -> None:
     assert event.step is not None and event.generation is not None
     key = token_key(event.step, event.generation)
-    loop = state.loops.pop(key, None)
+    loop = state.loops.pop(key, None) or unopened(state, key)
     if loop is not None and key in state.cursors:
         loop = claimed(loop)
         del state.cursors[key]
@@ -476,6 +485,7 @@ def _step_skipped(state: State, event: Event) -> None:
     state.outcomes[event.step] = {"status": "skipped"}
     if event.generation is not None:
         state.generations[event.step] = event.generation
+        state.reused.pop(token_key(event.step, event.generation), None)
 
 
 def _step_timed_out(state: State, event: Event) -> None:

@@ -11,7 +11,8 @@ from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .compensation import is_stopping
 from .decision import Decision
-from .evolve import claimed, loop_outcome
+from .events import Event
+from .evolve import claimed, loop_outcome, unopened
 from .frames import may_claim, next_claim, next_frame, next_items, width_of
 from .ids import command_id
 from .limits import size_of
@@ -209,7 +210,7 @@ def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] |
     status = "error" if error else "ok"
     payload: dict[str, Any] = {"status": status, **({"error": error} if error else {})}
     key = token_key(step.name, generation)
-    loop = decision.state.loops.get(key)
+    loop = decision.state.loops.get(key) or unopened(decision.state, key)
     if loop is not None and key in decision.state.cursors:
         loop = claimed(loop)
     if loop is not None:
@@ -218,6 +219,15 @@ def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] |
     # not the step's outcome in the state, which may be that of a later run
     outcome = loop_outcome(decision.state.execution_id, done, loop)
     decision.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
+
+
+def done_before(decision: Decision, step: Step, generation: int) -> dict[str, Any]:
+    """What is to be undone of a loop that another execution has begun and that does not go on: {"data" | "ref"}."""
+    loop = unopened(decision.state, token_key(step.name, generation)) if step.compensation is not None else None
+    if loop is None:
+        return {}
+    done = Event(e.LOOP_DONE, 0, step=step.name, generation=generation, payload={"status": "skipped"})
+    return loop_outcome(decision.state.execution_id, done, loop)
 
 
 def collection(value: Any) -> list[Any]:

@@ -24,10 +24,11 @@ from ..engine.upcast import UPCASTERS
 from ..engine.variables import Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
-from ..playbook.plan import Plan
+from ..playbook.callbacks import steps_that_wait
+from ..playbook.plan import Plan, Step
 from .changes import arc_changes, parameter_changes
 from .restartable import ENDS, ended_with, named
-from .reused_loops import ReusedLoop, reused_loop, why_anew
+from .reused_loops import ReusedLoop, lost_items, reused_loop, why_anew
 from .step_runs import Key, read_runs
 
 # events that may give a step its outcome
@@ -225,19 +226,41 @@ class _Restarting:
                     after |= self._reached_from(run.step)
 
     def _find_loops(self) -> None:
-        """Those that go on: what is chosen by its name begins anew."""
-        for key in sorted(self.began_it, key=self._began):
+        """Those that go on, or still wait to: what is chosen by its name begins anew."""
+        waiting = [
+            (event.step or "", event.generation or 0)
+            for event in self.log
+            if event.type == e.LOOP_REUSED and event.step in self.arrivals
+        ]
+        for key in (*sorted(self.began_it, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
                 continue
-            loop = reused_loop(step, generation, self.log)
+            loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
+            if lost := lost_items(step, generation, loop, self.log):
+                self._warn_of_lost(before, now, lost)
             if loop is None:
                 continue
-            if reason := why_anew(loop, before.loop, now.loop, self.changed):
+            reason = why_anew(loop, before.loop, now.loop, self.changed)
+            if key not in self.runs and any(parent in self.dropped for parent in self.arrivals[step].values()):
+                reason = "what leads to it runs again"
+            if reason:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
+
+    def _warn_of_lost(self, before: Step, now: Step, lost: int) -> None:
+        if before.loop is not None and before.loop.cursor is None:
+            self.warnings.append(
+                f"items of {now.name} that ended well and run again: {lost}. They ran in one command with items that "
+                "failed, and it is not known which did, or what each of them has set"
+            )
+        elif before.compensation is not None or now.compensation is not None:
+            self.warnings.append(
+                f"rows of {now.name} that were done before: {lost}. They are not claimed again, and not undone if this "
+                "execution fails"
+            )
 
     def _roots(self, chosen: Sequence[str]) -> list[str]:
         """The steps that are not only run again because of others."""
@@ -282,6 +305,9 @@ class _Restarting:
                 elif kept.type == e.REUSED:
                     of = event.payload["of"]
                     places[kept.step] = (of["execution_id"], of["seq"])
+        if state.paused is not None:
+            # it ended while the time of its variables stood still
+            apply(state, Event(e.RESUMED, self.end.at))
         return state, places
 
     def _take_over_sets(self, state: State, event: Event) -> None:
@@ -300,15 +326,24 @@ class _Restarting:
         return key in self.runs and key not in self.dropped
 
     def _without_dropped(self, event: Event) -> Event:
-        if runs := event.payload.get("compensable"):
+        if event.type == e.RESTARTED:
             # what the execution has taken over itself
+            runs = event.payload.get("compensable", ())
             taken_over = [run for run in runs if (run["step"], run["generation"]) not in self.dropped]
-            return replace(event, payload={**event.payload, "compensable": taken_over})
+            waiting = self._still_waiting(event.payload["waiting"])
+            return replace(event, payload={**event.payload, "compensable": taken_over, "waiting": waiting})
         routes = event.payload.get("routes")
         if not routes:
             return event
         kept = [route for route in routes if (route["step"], route["generation"]) not in self.dropped]
         return replace(event, payload={**event.payload, "routes": kept})
+
+    def _still_waiting(self, waiting: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+        """Without those to which only leads what runs again."""
+        taken_over = {event.step: event.generation for event in self.log if event.type == e.REUSED}
+        again = {step for step in taken_over if (step, taken_over[step]) in self.dropped}
+        found = {step: [name for name in sources if name not in again] for step, sources in waiting.items()}
+        return {step: left for step, left in found.items() if left or not waiting[step]}
 
     def _waiting(self, state: State, chosen: Sequence[str]) -> dict[str, list[str]]:
         steps = self.plan.steps
@@ -376,6 +411,7 @@ class _Restarting:
         gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
         if gone := list(dict.fromkeys(gone)):
             found.warnings.append(f"done, and no longer in the playbook: {named(gone)}")
+        found.warnings.extend(self._lost_callbacks(found))
         if self.plan.hash == self.recorded.hash:
             return
         changed = [
@@ -396,6 +432,22 @@ class _Restarting:
                 f"new, and not run, because they do not come after what runs again: {named(passed)}. To run one, "
                 "restart from a step before it"
             )
+
+    def _lost_callbacks(self, found: Restart) -> Iterator[str]:
+        """The URLs that steps have sent are those of the execution that has ended."""
+        to_run = set(found.waiting).union(*(self.plan.reach[name] for name in found.waiting))
+        for reused in found.reused:
+            step = self.plan.steps[reused.step]
+            entries = step.secrets.union(*(task.secrets for task in step.tasks)) if reused.generation else ()
+            for name in sorted(entries):
+                entry = self.plan.keychain.get(name)
+                if entry is None or entry.kind != "callback":
+                    continue
+                if waits := [it for it in steps_that_wait(self.plan, entry) if it in to_run]:
+                    yield (
+                        f"the callback URL '{name}' that {step.name} has sent does not answer {named(waits)} in "
+                        f"the new execution: to send another one, restart with --from {step.name}"
+                    )
 
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]

@@ -46,13 +46,16 @@ class ReusedLoop:
         return size_of(self.collection) + sum(map(size_of, self.frames))
 
 
-def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop | None:
-    """Of a run of a loop; None if none of its items is done, or if it claims them."""
+def reused_loop(step: str, generation: int, log: Iterable[Event], *, sequential: bool = False) -> ReusedLoop | None:
+    """Of a run of a loop, or one that was still to begin; None if none of its items is done, or if it claims them.
+    `sequential`: whether it is, if that is not in the log, since it was not opened."""
     events = [event for event in log if (event.step, event.generation) == (step, generation)]
-    opened = next((event for event in events if event.type == e.LOOP_OPENED), None)
+    # one that has not been opened may have been taken over from another execution itself
+    begun = {event.type: event for event in events if event.type in (e.LOOP_OPENED, e.LOOP_REUSED)}
+    opened = begun.get(e.LOOP_OPENED) or begun.get(e.LOOP_REUSED)
     if opened is None or "cursor" in opened.payload:
         return None
-    sequential = opened.payload["mode"] == "sequential"
+    sequential = opened.payload.get("mode", "sequential" if sequential else "parallel") == "sequential"
     frames: list[dict[str, Any]] = []
     commands: set[str] = set()
     for event in events:
@@ -80,6 +83,18 @@ def reused_loop(step: str, generation: int, log: Iterable[Event]) -> ReusedLoop 
         commands=frozenset(commands),
         seq=opened.seq,
     )
+
+
+def lost_items(step: str, generation: int, loop: ReusedLoop | None, log: Iterable[Event]) -> int:
+    """How many items of the run have ended well and begin again all the same; of a cursor, its rows that did."""
+    done: int = sum(
+        event.payload["ok"]
+        for event in log
+        if (event.step, event.generation) == (step, generation)
+        and event.type in e.FRAMES
+        and e.IGNORED not in event.payload
+    )
+    return done - (0 if loop is None else loop.done)
 
 
 def why_anew(loop: ReusedLoop, before: Loop, now: Loop, changed: Mapping[str, Set[str]]) -> str | None:

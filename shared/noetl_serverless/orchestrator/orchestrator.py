@@ -56,6 +56,7 @@ from .transition import Transition
 from .variables import check_variables_set, validated_variables
 
 if TYPE_CHECKING:
+    from ..inspection.restart import Restart
     from .restart import Restarted
 
 logger = logging.getLogger(__name__)
@@ -198,6 +199,7 @@ class Orchestrator:
         for an execution that cannot be restarted, and for a key that has started something else."""
         # restarts are rare, and a cold start does not need them
         from ..inspection.restart import restart
+        from .related_restarts import check_related, may_undo
         from .restart import Restarted, check_results, restart_transition
 
         origin = next((event.payload for event in events if event.seq == 1), None)
@@ -230,12 +232,26 @@ class Orchestrator:
             transition, row = restart_transition(
                 goes_on, entry, plan, workload, changes, self._clock(), keys, principal
             )
+            if any(event.type == e.CHILD_STARTED for event in events):
+                await self._check_children(goes_on)
+            if may_undo(goes_on, plan):
+                related = await self._event_store.related_restarts(execution_id)
+                check_related(goes_on, related)
+                row["related"] = [other.execution_id for other in related]
             if dry_run:
                 return Restarted(None, entry.version, goes_on)
             if await self._write_start(transition, row, announce):
                 issued = sum(event.type == e.ISSUED for event in transition.events)
                 return Restarted(transition.execution.execution_id, entry.version, goes_on, issued)
         raise Unavailable("the id of the execution is already in use; try again")
+
+    async def _check_children(self, restart: Restart) -> None:
+        """Raises Conflict if a sub-playbook has still to undo what it has done: it would be done again meanwhile."""
+        from .related_restarts import check_children
+
+        running = await self._event_store.load(await self._descendants(restart.execution_id))
+        plans = {it.plan_hash: await self._playbooks.plan(it.plan_hash) for it in running.values()}
+        check_children(restart, [(it.state, plans[it.plan_hash]) for it in running.values()])
 
     async def state(self, execution_id: str) -> State:
         """The current state of an execution; raises NotFound."""

@@ -28,6 +28,7 @@ from ..records import (
     LoadedExecution,
     PendingWork,
     QuarantinedExecution,
+    RelatedRestart,
     ReportedFact,
     Startable,
     UnstorableCommit,
@@ -274,6 +275,10 @@ class PostgresEventStore(EventStore):
         others, or `ancestor` goes on with it; archived ones count, too."""
         return bool(await self._database.run(self._sql["is_descendant"], id=int(execution_id), above=int(ancestor)))
 
+    async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
+        rows = await self._database.rows(self._sql["related_restarts"], id=int(execution_id))
+        return [RelatedRestart(**row) for row in rows]
+
     async def ensure_partitions(self) -> None:
         await self._database.run(self._sql["ensure_partitions"])
 
@@ -314,7 +319,11 @@ def _params(commits: Sequence[ExecutionCommit], rows: Rows) -> dict[str, str]:
 
 def _restarts(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
     return [
-        {"id": commit.execution.execution_id, "restart_of": commit.new_row["restart_of"]}
+        {
+            "id": commit.execution.execution_id,
+            "restart_of": commit.new_row["restart_of"],
+            "related": commit.new_row.get("related"),
+        }
         for commit in commits
         if commit.new_row is not None and commit.new_row.get("restart_of") is not None
     ]

@@ -29,6 +29,7 @@ from ..records import (
     LoadedExecution,
     PendingWork,
     QuarantinedExecution,
+    RelatedRestart,
     ReportedFact,
     Startable,
     UnstorableCommit,
@@ -48,6 +49,7 @@ from .rows import (
     loaded,
     pending_pointer,
     quarantined,
+    related_restarts,
     running_children,
     stored_event,
     stored_form,
@@ -240,6 +242,9 @@ class MemoryEventStore(EventStore):
             execution = self.executions.get(execution.parent_id)
         return False
 
+    async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
+        return related_restarts(self.executions, self.quarantine, execution_id)
+
     async def running_children(self, execution_id: str) -> list[str]:
         return running_children(self.executions, execution_id)
 
@@ -317,6 +322,10 @@ class MemoryEventStore(EventStore):
     def _can_open(self, commit: ExecutionCommit, good: set[str]) -> bool:
         assert commit.new_row is not None
         key, parent = commit.new_row.get("idempotency_key"), commit.new_row["parent_execution_id"]
+        if (known := commit.new_row.get("related")) is not None:
+            related = related_restarts(self.executions, self.quarantine, commit.new_row["restart_of"])
+            if any(it.is_open or it.execution_id not in known for it in related):
+                return False
         taken = commit.execution.execution_id in self.executions
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())
         return not taken and not known and (parent is None or parent in good)

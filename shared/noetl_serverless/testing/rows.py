@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +16,7 @@ from ..engine.evolve import apply
 from ..engine.replay import logical_order
 from ..engine.upcast import STATE_VERSION, STATES
 from ..protocol import CommandKey
-from ..records import ExecutionCommit, Inbox, LoadedExecution, QuarantinedExecution
+from ..records import ExecutionCommit, Inbox, LoadedExecution, QuarantinedExecution, RelatedRestart
 from ..store.loaded_execution import placeholder_state
 from ..store.projections import Rows
 
@@ -136,6 +136,24 @@ def manifest_parts(events: Iterable[Event], step: str, generation: int) -> list[
         for event in events
         if event.type in e.FRAMES and (event.step, event.generation) == (step, generation)
     ]
+
+
+def related_restarts(
+    executions: Mapping[str, ExecutionRow], quarantine: Container[str], execution_id: str
+) -> list[RelatedRestart]:
+    while (row := executions.get(execution_id)) is not None and row.restart_of is not None:
+        execution_id = row.restart_of
+    tree = [execution_id]
+    for before in tree:
+        tree += [id for id, row in executions.items() if row.restart_of == before]
+    return [_related(id, executions.get(id), id in quarantine) for id in sorted(tree, key=int)]
+
+
+def _related(id: str, row: ExecutionRow | None, is_quarantined: bool) -> RelatedRestart:
+    if row is None:
+        return RelatedRestart(id, None, is_quarantined, None)
+    has_undone = row.status != "COMPLETED" and any(event.type == e.COMPENSATION_STARTED for event in row.events)
+    return RelatedRestart(id, row.status, row.status == "RUNNING" or is_quarantined, has_undone)
 
 
 def running_children(executions: Mapping[str, ExecutionRow], parent_id: str) -> list[str]:

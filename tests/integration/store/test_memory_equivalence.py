@@ -304,6 +304,7 @@ class CallSequence:
             ("executions_with_inbox", 2, id),
             ("due_timers", 1000),
             ("is_descendant", other, id),
+            ("related_restarts", other),
             ("pending_work", 60.0),
             ("startable", 1000),
             ("starts_by_key", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),

@@ -10,7 +10,7 @@ import pytest
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.events import Event
-from noetl_serverless.inspection.reused_loops import ReusedLoop, reused_loop
+from noetl_serverless.inspection.reused_loops import ReusedLoop, lost_items, reused_loop
 from noetl_serverless.limits import INLINE_BYTES
 
 BOOM = {"code": "boom", "message": "it broke"}
@@ -124,3 +124,19 @@ def test_what_was_taken_over_before_is_taken_over_again() -> None:
     assert loop is not None
     assert ([*ranges(loop)], loop.frames[0][e.SET_BY]) == ([(0, 2), (2, 3)], {"x": 1})
     assert loop.commands == {"each#1.1"}
+
+
+@pytest.mark.parametrize("sequential", [True, False])
+def test_it_is_taken_over_again_though_it_was_not_opened(sequential: bool) -> None:
+    taken = log({"kind": e.FRAME_REUSED, "command": None, **frame(0, 1, 2)})
+    begun = Event(e.LOOP_REUSED, 0, seq=1, step="each", generation=1, payload={**NUMBERS, "done": 2, "of": {}})
+    loop = reused_loop("each", 1, [begun, *taken[1:]], sequential=sequential)
+    assert loop is not None
+    assert ([*ranges(loop)], loop.collection, loop.sequential) == ([(0, 2)], NUMBERS, sequential)
+
+
+def test_items_that_ended_well_and_are_not_taken_over_are_lost() -> None:
+    part = {**frame(0, "a", None), "ok": 1, "failed": 1, "error": BOOM}
+    events = log(part, frame(2, "c"), {**frame(3, "d"), e.IGNORED: "the command is not open"})
+    assert lost_items("each", 1, reused_loop("each", 1, events), events) == 1
+    assert lost_items("each", 1, None, events) == 2

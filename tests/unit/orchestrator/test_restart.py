@@ -621,3 +621,52 @@ async def test_a_signal_that_no_wait_has_taken_goes_over_and_one_that_was_taken_
     await park(engine)
     assert (await engine.orchestrator.state(from_the_first)).outcomes["a"]["data"] == 2
     await check(engine, from_the_first)
+
+
+ASKS = """
+- step: ask
+  tool: {kind: http, method: POST, url: "https://example.com", json: {answer: "{{ keychain.decision.url }}"}}
+  next: {arcs: [{step: approve}]}
+- {step: approve, tool: {kind: wait, signal: decided}, next: {arcs: [{step: after}]}}
+- {step: after, tool: {kind: noop}}
+"""
+
+
+async def test_a_callback_url_that_was_sent_and_cannot_be_answered_any_more_is_named(engine: Engine) -> None:
+    add(engine, ASKS, "keychain: [{name: decision, kind: callback, signal: decided}]\n")
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(done(command), by=engine.another())
+    (command,) = await engine.claim()
+    await engine.orchestrator.cancel(old, "enough")
+    warning = (
+        "the callback URL 'decision' that ask has sent does not answer approve in the new execution: to send another "
+        "one, restart with --from ask"
+    )
+    assert (await restart(engine, old, dry_run=True)).restart.warnings == [warning]
+    assert (await restart(engine, old, step="ask", dry_run=True)).restart.warnings == []
+
+
+async def test_nothing_is_said_of_a_callback_whose_wait_stays_done(engine: Engine) -> None:
+    add(engine, ASKS, "keychain: [{name: decision, kind: callback, signal: decided}]\n")
+    old = await engine.start()
+    await drive(engine, failing("after"))
+    assert (await restart(engine, old)).restart.warnings == []
+
+
+async def test_variables_of_an_execution_that_was_cancelled_while_paused_have_the_time_left_that_they_had(
+    engine: Engine,
+) -> None:
+    add(engine, CHAIN)
+    old = await engine.start()
+    await engine.orchestrator.set_variables(old, {"x": 1}, ttl=60)
+    await engine.orchestrator.set_variables(old, {"short": 1}, ttl=5)
+    engine.seconds += 10
+    await engine.orchestrator.pause(old)
+    engine.seconds += 3600
+    await engine.orchestrator.cancel(old, "enough")
+    engine.seconds += 20
+    new = await restarted(engine, old)
+    variables = (await engine.orchestrator.state(new)).variables
+    assert {name: it.expires_at for name, it in variables.items()} == {"x": (engine.seconds + 30) * 1000}
+    await check(engine, new)

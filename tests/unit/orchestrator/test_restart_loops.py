@@ -316,3 +316,150 @@ async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_
     error = state.error or {}
     assert (state.status, error["code"]) == ("failed", "budget.exceeded")
     assert error["compensation"] == {"done": ["each"], "failed": []}
+
+
+async def left_waiting(engine: Engine, workflow: str = BESIDE) -> tuple[str, Hands]:
+    """One that goes on with some items of another execution, and ended before it opened their loop."""
+    add(engine, workflow, HEAD)
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    hands = Hands(engine)
+    for command in await engine.claim():
+        if command.step == "each":
+            await engine.report(hands._outcome(command), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    add(engine, workflow, HEAD + "executor: {spec: {budget: {max_invocations: 1}}}\n")
+    first = await restarted(engine, old, version="latest")
+    assert (await engine.orchestrator.state(first)).status == "failed"
+    assert e.LOOP_OPENED not in [event.type for event in await engine.log.events(first)]
+    add(engine, workflow, HEAD)
+    return first, hands
+
+
+UNDOABLE = '  compensate: {tool: {kind: noop, input: {was: "{{ each.stats.success }}", all: "{{ each.results }}"}}}\n'
+
+
+async def test_items_go_over_twice_though_their_loop_did_not_begin_in_between(either: Engine) -> None:
+    first, hands = await left_waiting(either, BESIDE.replace(UNDOABLE, ""))
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    found = await restart(either, first, version="latest")
+    assert ([loop.done for loop in found.restart.loops], found.restart.warnings) == ([done], [])
+    await hands.run()
+    assert hands.ran == Counter(range(5))
+    assert (await ended(either, found.execution_id or ""))["each"]["data"]["stats"]["success"] == 5
+    await check(either, found.execution_id or "")
+
+
+async def test_they_do_not_if_what_leads_to_their_loop_runs_again(engine: Engine) -> None:
+    first, hands = await left_waiting(engine, BESIDE.replace(UNDOABLE, ""))
+    before = hands.ran.copy()
+    found = await restart(engine, first, version="latest", step="start")
+    assert (found.restart.loops, found.restart.warnings) == (
+        [],
+        ["all 5 items of each run again: what leads to it runs again"],
+    )
+    await hands.run()
+    assert hands.ran - before == Counter(range(5))
+    await check(engine, found.execution_id or "")
+
+
+CHANGED = (
+    BESIDE
+    + """
+  next: {arcs: [{step: after, when: "{{ event.name in ('loop.failed', 'step.skipped') }}"}, {step: end}]}
+- {step: after, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: last}]}}
+- {step: last, tool: {kind: noop}}
+- {step: end, tool: {kind: noop}}
+"""
+)
+NO_WIDTH = CHANGED.replace("max_in_flight: 1", "max_in_flight: \"{{ 'many' }}\"")
+NOT_ADMITTED = CHANGED.replace(
+    "- step: each\n", "- step: each\n  spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}\n"
+)
+
+
+@pytest.mark.parametrize("changed", [NO_WIDTH, NOT_ADMITTED], ids=["no width", "not admitted"])
+async def test_the_items_that_are_done_are_undone_if_their_loop_is_not_opened_any_more(
+    either: Engine, changed: str
+) -> None:
+    add(either, CHANGED, HEAD)
+    old = await either.start()
+    (command,) = await either.claim()
+    await either.report(reported(command), by=either.another())
+    hands = Hands(either)
+    for command in await either.claim():
+        if command.step == "each":
+            await either.report(hands._outcome(command), by=either.another())
+    await either.orchestrator.cancel(old, "enough")
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    add(either, changed, HEAD)
+    new = await restarted(either, old, version="latest")
+    undone: list[str] = []
+    while commands := await either.claim(1):
+        for command in commands:
+            if command.step.endswith(".compensate"):
+                undone.append(command.step)
+            if command.step == "each.compensate":
+                items = command.scope["steps"]["each"]["data"]
+                assert items["stats"] == {"total": 5, "success": done, "failed": 0}
+                assert [result["item"] for result in items["results"] if result] == sorted(hands.ran)
+            if command.step == "last":
+                await either.report(reported(command, status="error", error=BOOM))
+            else:
+                await either.report(reported(command))
+    assert undone == ["after.compensate", "each.compensate"]
+    state = await either.orchestrator.state(new)
+    assert (state.error or {})["compensation"] == {"done": ["after", "each"], "failed": []}
+    await check(either, new)
+
+
+async def test_items_that_ended_well_and_run_again_are_counted_in_a_warning(either: Engine) -> None:
+    """All in one command, whose `set` is not known to be of which item."""
+    add(either, PARALLEL.replace("max_in_flight: 2", "max_in_flight: 2, policy: {exec: local}"), HEAD)
+    old = await either.start()
+    lost = 0
+    while commands := await either.claim(1):
+        for command in commands:
+            window = frame_of(command)
+            size = window.end - window.start
+            counts = {"start": window.start, "end": window.end, "ok": size - 1, "failed": 1}
+            lost += size - 1
+            frame = FrameOutcome(**counts, errors={str(window.start): BOOM})
+            results: list[Any] = [None, *[{"item": 1}] * (size - 1)]
+            await either.report(reported(command, results, frame=frame, set={"total": 1}))
+    found = await restart(either, old)
+    assert (lost > 0, found.restart.loops) == (True, [])
+    assert [text for text in found.restart.warnings if f"items of each that ended well and run again: {lost}." in text]
+
+
+ROWS = """
+- step: each
+  loop:
+    cursor: {kind: postgres, auth: db, claim: "UPDATE t SET taken = true RETURNING id"}
+    iterator: row
+    spec: {mode: cursor, max_in_flight: 1}
+  tool: {kind: noop}
+  compensate: {tool: {kind: noop}}
+  next: {arcs: [{step: end}]}
+- {step: end, tool: {kind: noop}}
+"""
+
+
+@pytest.mark.parametrize("undone", [True, False])
+async def test_rows_that_were_done_before_and_are_not_undone_are_counted_in_a_warning(
+    engine: Engine, undone: bool
+) -> None:
+    add(engine, ROWS if undone else ROWS.replace("  compensate: {tool: {kind: noop}}\n", ""))
+    old = await engine.start()
+    (command,) = await engine.claim()
+    window = frame_of(command)
+    counts = {"start": window.start, "end": window.start + 1, "ok": 1, "failed": 0}
+    await engine.report(reported(command, [{"id": 1}], frame=FrameOutcome(**counts)), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    warning = (
+        "rows of each that were done before: 1. They are not claimed again, and not undone if this execution fails"
+    )
+    assert (await restart(engine, old)).restart.warnings == ([warning] if undone else [])

@@ -6,8 +6,45 @@ ALTER TABLE noetl.archived ADD COLUMN restart_of bigint;
 CREATE INDEX execution_restart ON noetl.execution (restart_of) WHERE restart_of IS NOT NULL;
 CREATE INDEX archived_restart ON noetl.archived (restart_of) WHERE restart_of IS NOT NULL;
 
--- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with.
--- restarts    [{id, restart_of}]
+-- What an execution goes on with at last; that one itself, whether it is still there or not.
+CREATE FUNCTION noetl.restart_root(id bigint) RETURNS bigint LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+DECLARE
+    before bigint;
+BEGIN
+    LOOP
+        before := coalesce(
+            (SELECT e.restart_of FROM noetl.execution e WHERE e.execution_id = id),
+            (SELECT a.restart_of FROM noetl.archived a WHERE a.execution_id = id));
+        IF before IS NULL THEN
+            RETURN id;
+        END IF;
+        id := before;
+    END LOOP;
+END $$;
+
+-- An execution and all that go on with it, directly or through others. `is_open`: it runs, or may be retried.
+CREATE FUNCTION noetl.restart_tree(root bigint) RETURNS TABLE (execution_id bigint, is_open boolean)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE tree AS (
+        SELECT root AS id
+        UNION
+        SELECT r.id FROM tree t CROSS JOIN LATERAL (
+            SELECT e.execution_id AS id FROM noetl.execution e WHERE e.restart_of = t.id
+            UNION ALL
+            SELECT a.execution_id AS id FROM noetl.archived a WHERE a.restart_of = t.id
+        ) r
+    )
+    SELECT t.id, EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.id AND e.status = 'RUNNING')
+        OR EXISTS (SELECT FROM noetl.quarantine q WHERE q.execution_id = t.id)
+    FROM tree t;
+END $$;
+
+-- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with. Nothing is written if
+-- one of `related` has not ended, or another execution goes on with the same that is not among them: with what both take
+-- over, both would undo it. One that has ended never begins to undo.
+-- restarts    [{id, restart_of, related}]; `related` is null if it takes over nothing that might be undone
 CREATE FUNCTION noetl.commit_restarting(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
     taken json, appends json, quarantined json, restarts json
@@ -15,7 +52,20 @@ CREATE FUNCTION noetl.commit_restarting(
 SET enable_hashjoin = off SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     answer json;
+    restart record;
 BEGIN
+    FOR restart IN
+        SELECT noetl.restart_root(x.restart_of) AS root, x.related
+        FROM json_to_recordset(restarts) AS x(restart_of bigint, related bigint[])
+        WHERE x.related IS NOT NULL ORDER BY 1
+    LOOP
+        PERFORM pg_advisory_xact_lock(421508, hashint8(restart.root));
+        IF EXISTS (
+            SELECT FROM noetl.restart_tree(restart.root) t WHERE t.is_open OR t.execution_id <> ALL (restart.related)
+        ) THEN
+            RETURN '{"good": [], "claimed": [], "appended": []}'::json;
+        END IF;
+    END LOOP;
     answer := noetl.commit_limited(
         executions, events, closes, commands, stages, frames, refs, taken, appends, quarantined, '[]');
     UPDATE noetl.execution e SET restart_of = x.restart_of

@@ -155,6 +155,18 @@ WITH RECURSIVE line AS (
 )
 SELECT 1 FROM up JOIN line USING (id) WHERE CAST(:id AS bigint) <> CAST(:above AS bigint) LIMIT 1;
 
+-- related_restarts: what an execution goes on with at last, and all that go on with that; whether each may go on, and whether it has begun to undo what it did, which is not known of one that is archived
+SELECT t.execution_id::text, coalesce(e.status, a.status) AS status, t.is_open,
+    CASE
+        WHEN coalesce(e.status, a.status) = 'COMPLETED' THEN false
+        WHEN e.execution_id IS NOT NULL THEN EXISTS (
+            SELECT FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.type = 'compensation.started')
+    END AS has_undone
+FROM noetl.restart_tree(noetl.restart_root(:id)) t
+LEFT JOIN noetl.execution e ON e.execution_id = t.execution_id
+LEFT JOIN noetl.archived a ON a.execution_id = t.execution_id
+ORDER BY t.execution_id;
+
 -- pending_work: which kinds of work are waiting
 SELECT
     -- the first entry of the index; EXISTS might scan the table until it finds one
