@@ -413,7 +413,7 @@ def _manifest(world: World, ref: dict[str, Any]) -> list[Any]:
     parts = [
         event.payload
         for event in world.log.executions[id].events
-        if event.type == e.FRAME_COMMITTED and (event.step, event.generation) == (step, int(generation))
+        if event.type in e.FRAMES and (event.step, event.generation) == (step, int(generation))
     ]
     results: list[Any] = []
     for part in sorted(parts, key=lambda part: int(part["start"])):

@@ -72,8 +72,9 @@ class _Reader:
         self._plan = plan
         self._kinds: dict[str, str] = {}
         self._waits: dict[str, bool] = {}
-        # loop -> how many of its items have been done
+        # loop -> how many of its items have been done; and what another execution has done of one that is not open yet
         self._items: dict[Run, int] = {}
+        self._reused: Counter[Run] = Counter()
         self._open: set[str] = set()
         self.done: list[Run] = []
         self.begun: list[str] = []
@@ -90,7 +91,9 @@ class _Reader:
             case e.LOOP_OPENED:
                 if f"{run[0]}#{run[1]}.open" not in self._kinds:
                     self._begin(run, what)
-                self._items[run] = 0
+                self._items[run] = self._reused.pop(run, 0)
+            case e.FRAME_REUSED:
+                self._reused[run] += payload["ok"]
             case e.CALL_DONE if self._kinds[event.command_id or ""] == "step":
                 self._note(run)
             case e.FRAME_COMMITTED:
@@ -105,7 +108,7 @@ class _Reader:
             case e.LOOP_DONE:
                 if run not in self._items:
                     self._begin(run, what)
-                done = self._items.pop(run, 0)
+                done = self._items.pop(run, 0) + self._reused.pop(run, 0)
                 if payload["status"] == "ok" or done:
                     self._note(run)
             case e.RESTARTED:
@@ -113,11 +116,12 @@ class _Reader:
             case e.COMPENSATION_STARTED:
                 self.is_undoing = True
                 kept = set(payload["kept"])
-                for loop, items in list(self._items.items()):
+                for loop, items in (*self._items.items(), *self._reused.items()):
                     if f"{loop[0]}#{loop[1]}" not in kept:
-                        del self._items[loop]
+                        self._items.pop(loop, None)
                         if items:
                             self._note(loop)
+                self._reused.clear()
         is_item = e.stops_item(event)
         if event.type in (e.STEP_TIMED_OUT, e.STEP_STOPPED, e.COMPENSATION_STARTED) and not is_item:
             # what workers still have of it comes too late

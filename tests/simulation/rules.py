@@ -131,6 +131,9 @@ class EventRules:
                 self._writes(diary, event)
                 if kind == e.FRAME_COMMITTED:
                     self._frame(diary, event)
+                    diary.out[(event.step or "", event.generation or 0)].pop(diary.indexes[event.command_id or ""])
+            case e.FRAME_REUSED:
+                self._frame(diary, event)
             case e.TIMER_SET:
                 self._must(payload["timer"] not in diary.timers, "a timer was set twice", f"{id} {payload}")
                 diary.timers[payload["timer"]] = "set"
@@ -337,7 +340,6 @@ class EventRules:
         self._must(not overlaps, "an item was counted twice", f"{diary.id} {row} {frames}")
         self._must(row["ok"] + row["failed"] == end - start, "an item was not counted", f"{diary.id} {row}")
         frames[start] = end
-        diary.out[(event.step, event.generation)].pop(diary.indexes[event.command_id or ""])
 
     def _writes(self, diary: Diary, event: Event) -> None:
         """What items have set, as a fold in the order of the items has it, whatever order they are reported in."""

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ...playbook.catalog_path import catalog_path
+from ...playbook.part import NAME_PATTERN
 
 
 class RequestModel(BaseModel):
@@ -60,6 +61,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     r"^[^/\s][^/]*$": "a name that has no '/' and does not begin with a space",
     r"^[^/]*[^/\d][^/]*$": "a name that has no '/' and is no number",
     r"^\S+$": "a text without spaces",
+    NAME_PATTERN: "a name of letters, digits and _, which does not begin with a digit",
 }
 
 # where a playbook is named
