@@ -19,7 +19,7 @@ from .evolve import apply, apply_route
 from .ids import command_id
 from .limiting import limits_of
 from .limits import DecisionSize, check_scope
-from .state import State, Suspended, split_token_key
+from .state import Before, State, Suspended, split_token_key
 from .variables import PREFIX, split, values_of
 
 
@@ -236,28 +236,31 @@ class Decision(ABC):
                 assigned.update(SetValues(refs={assignment.key: dict(ref)}))
         return assigned
 
-    def bounded_slice_of(self, step: Step) -> dict[str, Any] | None:
+    def bounded_slice_of(self, step: Step, before: Before | None = None) -> dict[str, Any] | None:
         """`slice_of`, counted in the decision's size; None if it is too large and the execution has failed."""
-        found = self.checked_slice_of(step)
+        found = self.checked_slice_of(step, before)
         if found is None:
             return None
         scope, size = found
         self.size.add_bytes(size, step.name)
         return scope
 
-    def checked_slice_of(self, step: Step) -> tuple[dict[str, Any], int] | None:
+    def checked_slice_of(self, step: Step, before: Before | None = None) -> tuple[dict[str, Any], int] | None:
         """`slice_of` and its bytes; None if it is too large and the execution has failed."""
-        scope = self.slice_of(step)
+        scope = self.slice_of(step, before)
         try:
             return scope, check_scope(scope)
         except InvalidValue as error:
             self.fail(error_of(error), step.name)
             return None
 
-    def slice_of(self, step: Step) -> dict[str, Any]:
-        """The part of ctx and of earlier outcomes that the step's templates name."""
+    def slice_of(self, step: Step, before: Before | None = None) -> dict[str, Any]:
+        """The part of ctx and of earlier outcomes that the step's templates name; of the names in `before`, what they
+        were then."""
         keys = step.reads.get("ctx", frozenset())
         ctx, refs, outcomes = self.state.ctx, self.state.ctx_refs, self._outcomes
+        if before:
+            ctx, refs = _as_before("value", ctx, before), _as_before("ref", refs, before)
         # sorted, because the order of a set differs between processes
         values = dict(ctx) if keys is None else {key: ctx[key] for key in sorted(keys) if key in ctx}
         scope = {"ctx": values, "steps": {name: outcomes[name] for name in sorted(step.reads) if name in outcomes}}
@@ -270,6 +273,11 @@ class Decision(ABC):
     def _variables_of(self, step: Step) -> dict[str, Any]:
         names, variables = step.reads["vars"], values_of(self.state.variables)
         return variables if names is None else {name: variables[name] for name in sorted(names) if name in variables}
+
+
+def _as_before(kind: str, now: Mapping[str, Any], before: Before) -> dict[str, Any]:
+    earlier = {name: known[kind] for name, known in before.items() if kind in known}
+    return {name: value for name, value in now.items() if name not in before} | earlier
 
 
 def _ended_loop(event: str | None, output: dict[str, Any]) -> dict[str, Any] | None:

@@ -114,7 +114,8 @@ def _loop_reused(state: State, event: Event) -> None:
     payload = event.payload
     items = {name: payload[name] for name in ("data", "ref") if name in payload}
     key = token_key(event.step or "", event.generation or 0)
-    state.reused[key] = {"count": payload["count"], "items": items, "frames": []}
+    before = {"before": payload["before"]} if "before" in payload else {}
+    state.reused[key] = {"count": payload["count"], "items": items, "frames": [], **before}
 
 
 def _frame_reused(state: State, event: Event) -> None:

@@ -58,7 +58,9 @@ def open_with(decision: Decision, step: Step, generation: int, count: int, items
     except (TemplateError, TypeError, ValueError) as error:
         end(decision, step, generation, _loop_error(error, step.loop.max_in_flight, "loop.invalid"))
         return
-    scope = decision.bounded_slice_of(step)
+    # what items have set that another execution has done is nothing that those beside them see
+    reused = decision.state.reused.get(token_key(step.name, generation), {})
+    scope = decision.bounded_slice_of(step, reused.get("before"))
     if scope is None:
         return
     decision.emit(

@@ -183,6 +183,10 @@ class Cursor:
     drained: int = 0
 
 
+# what names of ctx were at an earlier time: {"value": ...}, {"ref": ...}, or {} of one that was not there
+Before = Mapping[str, Mapping[str, Any]]
+
+
 @dataclass(slots=True)
 class State:
     execution_id: str
@@ -234,7 +238,7 @@ class State:
     # the execution that it goes on with from one of its steps
     restart_of: str | None = None
     # of each loop that it goes on with, until that is opened, by its key: {"count", "items": its collection, "frames":
-    # payloads of FRAME_REUSED, in the order of the items}
+    # payloads of FRAME_REUSED, in the order of the items, "before"?: see `Before`}
     reused: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def has_timer(self, name: str) -> bool:

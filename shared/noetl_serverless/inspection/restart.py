@@ -21,7 +21,7 @@ from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import Loop, Signal, State, token_key
 from ..engine.upcast import UPCASTERS
-from ..engine.variables import Variables
+from ..engine.variables import PREFIX, Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.callbacks import steps_that_wait
@@ -315,6 +315,8 @@ class _Restarting:
         key = (event.step or "", event.generation or 0)
         loop = self.loops.get(key)
         if loop is not None and event.command_id in loop.commands and event.type in e.REPORTS:
+            if not loop.sequential:
+                _note(loop.before, state, event.payload)
             # whether it is sequential is all that is asked of it
             state.loops[token_key(*key)] = Loop(
                 count=loop.count, sequential=loop.sequential, max_in_flight=1, best_effort=False, single=False
@@ -402,7 +404,7 @@ class _Restarting:
             if "key" in ref:
                 yield it.step, ref
         for loop in self.loops.values():
-            for part in (loop.collection, *loop.frames):
+            for part in (loop.collection, *loop.before.values(), *loop.frames):
                 if "key" in part.get("ref", {}):
                     yield loop.step, part["ref"]
 
@@ -452,3 +454,14 @@ class _Restarting:
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
         return bool(parameter_changes(before, now) or arc_changes(before, now))
+
+
+def _note(before: dict[str, dict[str, Any]], state: State, report: Mapping[str, Any]) -> None:
+    """What the names of ctx that an item sets are until then."""
+    for name in (*report.get("set", ()), *report.get(e.SET_REFS, ())):
+        if name in before or name.startswith(PREFIX):
+            continue
+        if name in state.ctx_refs:
+            before[name] = {"ref": state.ctx_refs[name]}
+        else:
+            before[name] = {"value": state.ctx[name]} if name in state.ctx else {}

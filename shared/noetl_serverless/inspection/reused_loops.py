@@ -22,7 +22,8 @@ LOOP_BYTES = DECISION_BYTES // 4
 @dataclass(kw_only=True, frozen=True, slots=True)
 class ReusedLoop:
     """`collection`: {"count", "data" | "ref"}; `frames`: ranges of items that are done, in their order, as in
-    FRAME_REUSED; `commands`: those that have run these items; `seq`: the event that opened the loop."""
+    FRAME_REUSED; `commands`: those that have run these items; `seq`: the event that opened the loop; `before`: what
+    names of ctx were before these items have set them, if the loop is parallel."""
 
     step: str
     generation: int
@@ -31,6 +32,7 @@ class ReusedLoop:
     frames: list[dict[str, Any]]
     commands: frozenset[str]
     seq: int
+    before: dict[str, dict[str, Any]]
 
     @property
     def count(self) -> int:
@@ -43,7 +45,7 @@ class ReusedLoop:
 
     @property
     def bytes(self) -> int:
-        return size_of(self.collection) + sum(map(size_of, self.frames))
+        return size_of(self.collection) + size_of(self.before) + sum(map(size_of, self.frames))
 
 
 def reused_loop(step: str, generation: int, log: Iterable[Event], *, sequential: bool = False) -> ReusedLoop | None:
@@ -82,6 +84,7 @@ def reused_loop(step: str, generation: int, log: Iterable[Event], *, sequential:
         frames=_merged(frames),
         commands=frozenset(commands),
         seq=opened.seq,
+        before={**begun[e.LOOP_REUSED].payload.get("before", {})} if e.LOOP_REUSED in begun else {},
     )
 
 

@@ -86,7 +86,8 @@ def restart_transition(
     )
     for loop in restart.loops:
         of = {"execution_id": restart.execution_id, "seq": loop.seq}
-        opened = {**loop.collection, "done": loop.done, "of": of}
+        before = {name: known for name, known in loop.before.items() if name not in set_now}
+        opened = {**loop.collection, "done": loop.done, "of": of, **({"before": before} if before else {})}
         transition.append(
             Event(kind, at, step=loop.step, generation=loop.generation, payload=payload)
             for kind, payload in ((e.LOOP_REUSED, opened), *((e.FRAME_REUSED, frame) for frame in loop.frames))

@@ -463,3 +463,32 @@ async def test_rows_that_were_done_before_and_are_not_undone_are_counted_in_a_wa
         "rows of each that were done before: 1. They are not claimed again, and not undone if this execution fails"
     )
     assert (await restart(engine, old)).restart.warnings == ([warning] if undone else [])
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+async def test_what_items_have_set_that_stay_done_is_nothing_that_those_beside_them_see(
+    either: Engine, restarts: int
+) -> None:
+    hands = Hands(either, sets=True)
+    id = await begun(either, PARALLEL, hands, at_most=1)
+    for _ in range(restarts):
+        await either.orchestrator.cancel(id, "enough")
+        id = await restarted(either, id)
+        (command,) = await either.claim(1)
+        assert command.scope["ctx"] == {}, "an item sees what one beside it has set"
+        await either.report(hands._outcome(command))
+    await hands.run()
+    assert sorted(hands.ran.values()) == [1] * 5
+    assert (await ended(either, id))["end"]["status"] == "ok"
+    assert (await either.log.load([id]))[id].state.ctx["total"] == 50
+    await check(either, id)
+
+
+async def test_items_in_sequence_and_values_that_are_given_are_seen(engine: Engine) -> None:
+    for workflow, given, seen in ((SEQUENTIAL, {}, 10), (PARALLEL, {"ctx": {"total": 7}}, 7)):
+        hands = Hands(engine, sets=True)
+        old = await begun(engine, workflow, hands, at_most=1)
+        await engine.orchestrator.cancel(old, "enough")
+        await restarted(engine, old, payload=given)
+        command = (await engine.claim(1))[0]
+        assert command.scope["ctx"] == {"total": seen}, workflow
