@@ -97,7 +97,8 @@ def test_a_signal_with_a_wrong_name_is_kept_and_it_says_so(stack: Stack, tmp_pat
     )
     id = stack.start(tmp_path / "asks.yaml", {})
     eventually(lambda: "parked" in stack("show", id).out)
-    assert "kept: nothing waits for 'manger' yet; it waits for 'manager'" in stack("approve", id, "manger").out
+    kept = "kept; it waits for 'manager', and no step of the playbook waits for 'manger'; did you mean 'manager'?"
+    assert kept in stack("approve", id, "manger").out
     assert f"execution {id}: 'manager' rejected" in stack("approve", id, "manager", "--reject").out
 
 

@@ -16,6 +16,8 @@ from .control_rules import drop_waits, read_control
 from .model import Move
 
 Key = tuple[str, str]
+# a value that is only in the log of another execution
+ELSEWHERE = object()
 REPORTED = frozenset({e.CALL_DONE, e.CALL_ERROR, e.CALL_DEFERRED, e.CALL_PARKED, e.FRAME_COMMITTED})
 # (what happened, to which execution, more)
 Note = Callable[..., None]
@@ -134,6 +136,9 @@ class EventRules:
                     diary.out[(event.step or "", event.generation or 0)].pop(diary.indexes[event.command_id or ""])
             case e.FRAME_REUSED:
                 self._frame(diary, event)
+                written = diary.written.setdefault((event.step or "", event.generation or 0), {})
+                for name, item in payload.get(e.SET_BY, {}).items():
+                    written[name] = max(written.get(name, (0, None)), (item, ELSEWHERE), key=lambda known: known[0])
             case e.TIMER_SET:
                 self._must(payload["timer"] not in diary.timers, "a timer was set twice", f"{id} {payload}")
                 diary.timers[payload["timer"]] = "set"
@@ -362,7 +367,7 @@ class EventRules:
                 continue
             for name, (item, value) in diary.written.get((step, generation), {}).items():
                 found = state.ctx_refs[name] if name in state.ctx_refs else state.ctx.get(name)
-                right = found == value
+                right = found == value or value is ELSEWHERE
                 self._must(right, "ctx is not what the last item set", f"{diary.id} {step} {name} {item} {found}")
         diary.ended_loops.clear()
 

@@ -98,5 +98,6 @@ def _print_sent(answer: dict[str, Any], as_json: bool, done: str) -> None:
     elif answer.get("kept"):
         others = ", ".join(f"'{name}'" for name in answer["waiting_for"])
         now = f"it waits for {others}" if others else "it waits for no signal now"
-        done = f"kept: {answer.get('advice') or _NOT_YET.format(answer['signal'])}; {now}"
+        advice = answer.get("advice")
+        done = f"kept; {now}, and {advice}" if advice else f"kept: {_NOT_YET.format(answer['signal'])}; {now}"
     _print(answer, as_json, done)
