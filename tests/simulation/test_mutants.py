@@ -14,7 +14,7 @@ from .seeds import oracle, run_seed
 WITHIN = 800
 # where a search begins that would be long from the start: at a seed which found it when this was written
 FROM = {
-    "forget_where_a_command_stopped": 17,
+    "forget_where_a_command_stopped": 216,
     "show_items_what_others_have_set": 312,
     "mend_by_any_condition": 432,
     "count_the_rest_twice": 226,
