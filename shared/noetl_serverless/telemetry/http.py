@@ -17,7 +17,6 @@ from starlette.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, 
 
 from ..errors import MEDIA_TYPE, Fault, InvalidRequest, Problem, json_pointer
 from . import logs, metrics
-from .fault_text import text_of
 from .probes import PATHS
 
 logger = logging.getLogger(__name__)
@@ -114,6 +113,9 @@ def faults_of(
 ) -> list[Fault]:
     """Each error of pydantic with the JSON pointer to its place; without the input, which may be a secret.
     `patterns`: what a pattern asks for, in words."""
+    # a cold start without an error needs no words for it
+    from .fault_text import text_of
+
     return [
         Fault(
             text_of(item, patterns),
