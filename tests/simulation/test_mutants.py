@@ -26,7 +26,7 @@ FROM = {
     "leave_children_running": 83,
     "take_an_outcome_under_any_fence": 1091,
     "give_children_no_time_to_end_in": 2024,
-    "take_several_pauses_in_one_commit": 8_000_338,
+    "take_several_pauses_in_one_commit": 8_000_387,
 }
 
 
