@@ -16,7 +16,6 @@ from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
 from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
-from .events import Event
 from .evolve import loop_outcome, unopened
 from .limits import size_of
 from .state import Compensable, Loop, State, Token, split_token_key
@@ -48,9 +47,7 @@ def _is_noted(decision: Decision, key: str) -> bool:
 
 def _partly_done(state: State, key: str, loop: Loop) -> Compensable:
     """A loop that stops while none of its items runs."""
-    step, generation = split_token_key(key)
-    done = Event(e.LOOP_DONE, 0, step=step, generation=generation, payload={"status": "error"})
-    return Compensable(step, generation, loop_outcome(state.execution_id, done, loop))
+    return Compensable(*split_token_key(key), loop_outcome(state.execution_id, key, {"status": "error"}, loop))
 
 
 def _reused(plan: Plan, state: State) -> Iterator[tuple[str, Loop]]:
@@ -157,7 +154,7 @@ def is_owed(plan: Plan, state: State) -> bool:
     if not plan.has_compensations:
         return False
     noted = any(plan.steps[token.step].compensation is not None for token in state.tokens.values())
-    noted = noted or any(True for _ in _reused(plan, state))
+    noted = noted or any(_reused(plan, state))
     return noted or bool(state.compensable) or state.compensating is not None
 
 

@@ -403,7 +403,7 @@ def _loop_opened(state: State, event: Event) -> None:
         single=payload["single"],
     )
     if (reused := state.reused.pop(key, None)) is not None:
-        loop = with_reused(loop, reused["frames"])
+        loop = _with_reused(loop, reused["frames"])
         for frame in reused["frames"]:
             if items := frame.get(e.SET_BY):
                 # what they have set is in ctx already
@@ -412,7 +412,7 @@ def _loop_opened(state: State, event: Event) -> None:
     state.loops[key] = loop
 
 
-def with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
+def _with_reused(loop: Loop, frames: Sequence[Mapping[str, Any]]) -> Loop:
     """What is left are the items between the frames, and those behind the last one."""
     gaps: list[tuple[int, int]] = []
     end = 0
@@ -430,7 +430,7 @@ def unopened(state: State, key: str) -> Loop | None:
         return None
     # how its items would run does not matter
     loop = Loop(count=reused["count"], sequential=False, max_in_flight=1, best_effort=False, single=False)
-    return with_reused(loop, reused["frames"])
+    return _with_reused(loop, reused["frames"])
 
 
 def _loop_done(state: State, event: Event) -> None:
@@ -445,7 +445,7 @@ def _loop_done(state: State, event: Event) -> None:
     if key not in state.tokens:
         _begin(state, event.step, event.generation, "looping")
     if not _is_stale(state, event):
-        state.outcomes[event.step] = loop_outcome(state.execution_id, event, loop)
+        state.outcomes[event.step] = loop_outcome(state.execution_id, key, event.payload, loop)
 
 
 def claimed(loop: Loop) -> Loop:
@@ -459,19 +459,21 @@ def _is_stale(state: State, event: Event) -> bool:
     return (event.generation or 0) < latest and token_key(event.step or "", latest) not in state.tokens
 
 
-def loop_outcome(execution_id: str, event: Event, loop: Loop | None) -> dict[str, Any]:
-    outcome: dict[str, Any] = {"status": event.payload["status"]}
-    if event.payload.get("error"):
-        outcome["error"] = event.payload["error"]
+def loop_outcome(execution_id: str, key: str, end: Mapping[str, Any], loop: Loop | None) -> dict[str, Any]:
+    """The envelope of a run of a loop, by its key; `end`: its status, and its error if it has one."""
+    outcome: dict[str, Any] = {"status": end["status"]}
+    if end.get("error"):
+        outcome["error"] = end["error"]
     if loop is None:
         return outcome
     if loop.results is not None:
         results = [item for _, items in sorted(loop.results, key=lambda part: part[0]) for item in items]
         outcome["data"] = {"results": results, "stats": loop.stats}
     else:
+        step, generation = split_token_key(key)
         outcome["ref"] = {
             "kind": "manifest",
-            "ref": f"noetl://execution/{execution_id}/manifest/{event.step}/{event.generation}",
+            "ref": f"noetl://execution/{execution_id}/manifest/{step}/{generation}",
             "store": "manifest",
             "count": loop.count,
             "meta": {"bytes": loop.bytes},

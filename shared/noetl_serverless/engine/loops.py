@@ -11,7 +11,6 @@ from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .compensation import is_stopping
 from .decision import Decision
-from .events import Event
 from .evolve import claimed, loop_outcome, unopened
 from .frames import may_claim, next_claim, next_frame, next_items, width_of
 from .ids import command_id
@@ -217,19 +216,17 @@ def end(decision: Decision, step: Step, generation: int, error: dict[str, Any] |
         loop = claimed(loop)
     if loop is not None:
         payload["stats"] = loop.stats
-    done = decision.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
+    decision.emit(e.LOOP_DONE, payload, step=step.name, generation=generation)
     # not the step's outcome in the state, which may be that of a later run
-    outcome = loop_outcome(decision.state.execution_id, done, loop)
+    outcome = loop_outcome(decision.state.execution_id, key, payload, loop)
     decision.finish(step, generation, {**outcome, "meta": {}}, FAILED if error else e.LOOP_DONE)
 
 
 def done_before(decision: Decision, step: Step, generation: int) -> dict[str, Any]:
     """What is to be undone of a loop that another execution has begun and that does not go on: {"data" | "ref"}."""
-    loop = unopened(decision.state, token_key(step.name, generation)) if step.compensation is not None else None
-    if loop is None:
-        return {}
-    done = Event(e.LOOP_DONE, 0, step=step.name, generation=generation, payload={"status": "skipped"})
-    return loop_outcome(decision.state.execution_id, done, loop)
+    key = token_key(step.name, generation)
+    loop = unopened(decision.state, key) if step.compensation is not None else None
+    return {} if loop is None else loop_outcome(decision.state.execution_id, key, {"status": "skipped"}, loop)
 
 
 def collection(value: Any) -> list[Any]:
