@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .callbacks import KEYS, awaited, is_template
 from .faults import did_you_mean
 from .plan import Plan
-from .template import SqlTemplate, Template
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +33,7 @@ class Awaited:
 
 
 def awaited_of(plan: Plan) -> Awaited:
-    names: dict[str, set[str]] = {"signal": set(), "approval": set()}
-    templates = False
-    for step in plan.steps.values():
-        for task in step.tasks:
-            config = task.config if task.kind == "wait" and isinstance(task.config, dict) else {}
-            for key, found in names.items():
-                name = config.get(key)
-                if isinstance(name, Template | SqlTemplate):
-                    templates = True
-                elif name is not None:
-                    found.add(str(name))
-    return Awaited(frozenset(names["signal"]), frozenset(names["approval"]), templates)
+    found = [wait for step in plan.steps.values() for wait in awaited(step)]
+    written = {(key, str(name)) for key, name in found if not is_template(name)}
+    signals, approvals = (frozenset(name for key, name in written if key == kind) for kind in KEYS)
+    return Awaited(signals, approvals, any(is_template(name) for _, name in found))

@@ -1,11 +1,11 @@
-"""Which steps wait for the signal that an entry of the keychain of kind callback sends."""
+"""Which signals steps wait for, and which of them for the one that an entry of the keychain of kind callback sends."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from .plan import KeychainEntry, Plan, Task
+from .plan import KeychainEntry, Plan, Step
 from .template import SqlTemplate, Template, Tree
 
 # keys that name a signal, in an entry and in a wait
@@ -24,24 +24,25 @@ def name_of(entry: KeychainEntry) -> Tree:
 def steps_that_wait(plan: Plan, entry: KeychainEntry) -> list[str]:
     """The steps with a wait whose signal is written as that of the entry, as a text or as a template."""
     wanted = _written(name_of(entry))
-    return [step.name for step in plan.steps.values() if any(_written(name) == wanted for name in _awaited(step.tasks))]
+    return [step.name for step in plan.steps.values() if any(_written(name) == wanted for _, name in awaited(step))]
 
 
 def may_be_awaited(plan: Plan, entry: KeychainEntry) -> bool:
     """Whether a step waits for it, or may: a name that a template gives is not known before a run."""
     if steps_that_wait(plan, entry):
         return True
-    awaited = [name for step in plan.steps.values() for name in _awaited(step.tasks)]
-    return bool(awaited) and (_is_template(name_of(entry)) or any(map(_is_template, awaited)))
+    names = [name for step in plan.steps.values() for _, name in awaited(step)]
+    return bool(names) and (is_template(name_of(entry)) or any(map(is_template, names)))
 
 
-def _awaited(tasks: tuple[Task, ...]) -> Iterator[Tree]:
-    for task in tasks:
+def awaited(step: Step) -> Iterator[tuple[str, Tree]]:
+    """What the waits of a step are for: one of KEYS, and the name of the signal, as a text or a template."""
+    for task in step.tasks:
         if task.kind == "wait" and isinstance(task.config, dict):
-            yield from (task.config[key] for key in KEYS if task.config.get(key) is not None)
+            yield from ((key, task.config[key]) for key in KEYS if task.config.get(key) is not None)
 
 
-def _is_template(name: Tree) -> bool:
+def is_template(name: Tree) -> bool:
     return isinstance(name, Template | SqlTemplate)
 
 
