@@ -54,12 +54,11 @@ def show_inputs(playbook: str, data: Any, version: int | None) -> None:
 
 def lines(text: str, name: str) -> Iterator[str]:
     """`name` stands for the playbook in messages."""
-    from ..playbook.document import plain_data
     from ..playbook.input_form import input_form, result_form
-    from ..playbook.load import read_playbook
+    from ..playbook.load import playbook_data
 
     plan = plan_of(text, name)
-    metadata = plain_data(read_playbook(text).root)["metadata"]
+    metadata = playbook_data(text)["metadata"]
     description = metadata.get("description")
     yield f"{plan.path}: {plan.name}"
     if isinstance(description, str):

@@ -96,13 +96,12 @@ def value_or_file(text: str) -> Any:
 def as_declared(values: dict[str, Any], assignments: list[str] | None, content: str) -> dict[str, Any]:
     """`values`, in which --set has left the text that was given where the playbook's schema takes only texts, though it
     could be read as JSON: `--set zip=01234`, `--set day=3`. `content`: of a playbook that can be read."""
-    from ..playbook.document import plain_data
     from ..playbook.input_form import takes_only_text
-    from ..playbook.load import read_playbook
+    from ..playbook.load import playbook_data
 
     if "schemas" not in content:
         return values
-    schema = (plain_data(read_playbook(content).root).get("schemas") or {}).get("input") or {}
+    schema = (playbook_data(content).get("schemas") or {}).get("input") or {}
     for assignment in assignments or []:
         key, _, text = assignment.partition("=")
         if takes_only_text(schema, key.split(".")) and not isinstance(value_of(text), str):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import compile, semantics
-from .document import Document, Unreadable, read_document
+from .document import Document, Unreadable, plain_data, read_document
 from .faults import Faults, problem
 from .grammar import BUILTIN_KINDS, EXECUTABLE, RESOURCES
 from .model import Playbook
@@ -40,6 +40,11 @@ def read_playbook(text: str) -> Document:
         return document if kind in RESOURCES and kind not in EXECUTABLE else rewrite(document)
     except Unreadable as unreadable:
         raise problem([unreadable.fault]) from None
+
+
+def playbook_data(text: str) -> Any:
+    """What its document says, as plain data, in today's forms; raises InvalidPlaybook if it is unreadable."""
+    return plain_data(read_playbook(text).root)
 
 
 def load_document(

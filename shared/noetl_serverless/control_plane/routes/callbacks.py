@@ -14,9 +14,8 @@ from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
 from ...playbook.approvals import fault_of
 from ...playbook.callbacks import is_approval, name_of, steps_that_wait
-from ...playbook.document import plain_data
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
-from ...playbook.load import read_playbook
+from ...playbook.load import playbook_data
 from ...playbook.plan import KeychainEntry, Plan
 from ...playbook.scope import build_scope
 from ...playbook.template import render_tree
@@ -193,12 +192,11 @@ async def _target(call: Call, callback: Callback) -> _Target:
 
 async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[str]]:
     """Of the playbook, and of the steps that wait: the plan has neither."""
-    document = await asyncio.to_thread(read_playbook, await call.services.catalog.text(target.plan_hash))
-    root, steps = plain_data(document.root), steps_that_wait(target.plan, target.entry)
+    root = await asyncio.to_thread(playbook_data, await call.services.catalog.text(target.plan_hash))
     described = {step["step"]: step.get("desc") for step in root["workflow"]}
     of_playbook = (root.get("metadata") or {}).get("description")
     return of_playbook if isinstance(of_playbook, str) else None, [
-        text for step in steps if (text := described.get(step))
+        text for step in steps_that_wait(target.plan, target.entry) if (text := described.get(step))
     ]
 
 

@@ -7,8 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound, Problem
-from ...playbook.document import plain_data
-from ...playbook.load import read_playbook
+from ...playbook.load import playbook_data
 from ...playbook.plan import Trigger
 from ...store.catalog import CatalogVersion, NewResource
 from ..models.catalog import (
@@ -158,7 +157,7 @@ async def _unfit_calls(call: Call, document: NewResource) -> list[Fault]:
 def _faults_of(called: CalledPlaybook, entry: CatalogVersion) -> list[Fault]:
     from ...playbook.called_inputs import faults_of
 
-    root = plain_data(read_playbook(entry.content).root)
+    root = playbook_data(entry.content)
     return list(faults_of(called, entry.payload, (root.get("schemas") or {}).get("input")))
 
 
@@ -280,7 +279,7 @@ async def form(call: Call) -> Form:
 def _form_of(entry: CatalogVersion) -> Form:
     from ...playbook.input_form import input_form
 
-    root = plain_data(read_playbook(entry.content or "").root)
+    root = playbook_data(entry.content or "")
     schemas, metadata = root.get("schemas") or {}, root["metadata"]
     description = metadata.get("description")
     fields = input_form(root.get("workload") or {}, schemas.get("input"))

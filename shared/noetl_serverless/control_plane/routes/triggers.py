@@ -9,8 +9,7 @@ from typing import Any
 
 from ...errors import Conflict, InvalidRequest, NotFound, Problem
 from ...limits import EVENT_BYTES
-from ...playbook.document import plain_data
-from ...playbook.load import read_playbook
+from ...playbook.load import playbook_data
 from ...playbook.template_error import TemplateError
 from ...playbook.trigger_event import match
 from ...store.ids import fresh_id
@@ -180,7 +179,7 @@ async def _templates(call: Call, trigger: Trigger) -> dict[str, Any]:
         entry = await call.services.catalog.get(trigger.path, trigger.version)
     except NotFound:
         return {}
-    root = await asyncio.to_thread(lambda: plain_data(read_playbook(entry.content).root))
+    root = await asyncio.to_thread(playbook_data, entry.content)
     declared = [one for one in root.get("triggers") or () if one.get("name") == trigger.name]
     return {key: one.get(key) for one in declared for key in ("when", "input")}
 
