@@ -292,8 +292,9 @@ BESIDE = """
 """
 
 
-async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_loop_goes_on(engine: Engine) -> None:
-    add(engine, BESIDE, HEAD)
+async def cancelled_in_the_loop(engine: Engine, workflow: str) -> tuple[str, Hands]:
+    """One of whose loop some items are done."""
+    add(engine, workflow, HEAD)
     old = await engine.start()
     (command,) = await engine.claim()
     await engine.report(reported(command), by=engine.another())
@@ -302,6 +303,11 @@ async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_
         if command.step == "each":
             await engine.report(hands._outcome(command), by=engine.another())
     await engine.orchestrator.cancel(old, "enough")
+    return old, hands
+
+
+async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_loop_goes_on(engine: Engine) -> None:
+    old, hands = await cancelled_in_the_loop(engine, BESIDE)
     done = sum(hands.ran.values())
     assert 0 < done < 5
     add(engine, BESIDE, HEAD + "executor: {spec: {budget: {max_invocations: 1}}}\n")
@@ -320,15 +326,7 @@ async def test_the_items_that_are_done_are_undone_also_if_it_fails_before_their_
 
 async def left_waiting(engine: Engine, workflow: str = BESIDE) -> tuple[str, Hands]:
     """One that goes on with some items of another execution, and ended before it opened their loop."""
-    add(engine, workflow, HEAD)
-    old = await engine.start()
-    (command,) = await engine.claim()
-    await engine.report(reported(command), by=engine.another())
-    hands = Hands(engine)
-    for command in await engine.claim():
-        if command.step == "each":
-            await engine.report(hands._outcome(command), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    old, hands = await cancelled_in_the_loop(engine, workflow)
     add(engine, workflow, HEAD + "executor: {spec: {budget: {max_invocations: 1}}}\n")
     first = await restarted(engine, old, version="latest")
     assert (await engine.orchestrator.state(first)).status == "failed"
@@ -384,15 +382,7 @@ NOT_ADMITTED = CHANGED.replace(
 async def test_the_items_that_are_done_are_undone_if_their_loop_is_not_opened_any_more(
     either: Engine, changed: str
 ) -> None:
-    add(either, CHANGED, HEAD)
-    old = await either.start()
-    (command,) = await either.claim()
-    await either.report(reported(command), by=either.another())
-    hands = Hands(either)
-    for command in await either.claim():
-        if command.step == "each":
-            await either.report(hands._outcome(command), by=either.another())
-    await either.orchestrator.cancel(old, "enough")
+    old, hands = await cancelled_in_the_loop(either, CHANGED)
     done = sum(hands.ran.values())
     assert 0 < done < 5
     add(either, changed, HEAD)
