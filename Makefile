@@ -1,5 +1,6 @@
 # make run    starts the engine, registers playbooks/ and runs the flagship
-# make test   all tests        make lint    style, types, layers        make bench, make soak   measurements
+# make test   all tests but the slowest, which make test-slow runs
+# make lint    style, types, layers        make bench, make soak   measurements
 # make test-random SEED=7   in random order        make test-dates   the unit tests at New Year, on a leap day, ...
 #
 # make chaos MINUTES=5 SEED=7   breaks the whole stack at random while it works      make load MINUTES=10   holds it at 80 % of its peak
@@ -13,7 +14,7 @@
 # PYTHON=python3.12 make setup   picks the Python, otherwise the first of 3.13, 3.12, 3.11 that is found
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos kills load upgrade upgrade-dump upgrade-forms lock clean
+.PHONY: help setup run test test-slow test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos kills load upgrade upgrade-dump upgrade-forms lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +22,7 @@ FLAGSHIP ?= examples/flight_delays
 DATA ?=
 
 help:
-	@sed -n '1,13s/^# \{0,1\}//p' Makefile
+	@sed -n '1,14s/^# \{0,1\}//p' Makefile
 
 setup: $(VENV)/.runtime
 
@@ -41,6 +42,10 @@ run: setup
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+# processes killed at random, chaos for a minute, the walk of `make upgrade`, the fakes of Terraform's providers, planting faults
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder -m slow $(TESTS)
 
 # the order of the modules, and of the tests in each; it is printed, and SEED=N brings it back
 test-random: $(VENV)/.dev

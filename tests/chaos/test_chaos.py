@@ -7,7 +7,7 @@ import pytest
 from .run import chaos
 from .stack import chaos_stack
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 # in these seconds these seeds bring kills, pauses, cut wires and full disks
 SEEDS = {"separate": 1201, "together": 1200}

@@ -16,7 +16,7 @@ from tests.e2e.faults import TOGETHER, BrokenStack, Kill, broken_stack
 from tests.e2e.file_server import FileServer, served
 from tests.e2e.stack import PLAYBOOKS
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 FLAGSHIP = "examples/flight_delays"
 # of each playbook

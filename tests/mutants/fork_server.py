@@ -126,7 +126,8 @@ class Run:
                 plugins.append(Gatherer(self.gather))
             stop = [] if self.all or self.gather else ["-x"]
             quiet = ["-q", "--tb=short", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-            still = ["-p", "no:cacheprovider", "-p", "no:xdist"]
+            # a fault may be for a slow test to notice
+            still = ["-p", "no:cacheprovider", "-p", "no:xdist", "-m", ""]
             if importlib.util.find_spec("hypothesis"):
                 still.append("--hypothesis-seed=0")
             code = int(pytest.main([*stop, *quiet, *still, *self.args], plugins))

@@ -93,16 +93,19 @@ def equivalents(layout: Layout, table: str = EQUIVALENT) -> tuple[list[Equivalen
             continue
         one = Equivalent(*(entry[key].strip("\n") for key in keys))
         path = layout.root / one.file
-        if not path.is_file() or one.key not in set(_keys(Source(one.file, path.read_text()), one.function)):
+        if not path.is_file() or one.key not in _keys(Source(one.file, path.read_text()), one):
             errors.append(f"{title}: no fault like it can be generated in {one.function or 'the module'} any more")
             continue
         found.append(one)
     return found, errors
 
 
-def _keys(source: Source, function: str) -> Iterator[tuple[str, str, str, str]]:
+def _keys(source: Source, one: Equivalent) -> Iterator[tuple[str, str, str, str]]:
+    """Of the faults in the statements that have the lines which it changes: to generate one takes long."""
+    lines = [line.strip() for line in source.text.splitlines()]
+    wanted = set(one.original.splitlines())
     for spot in source.spots:
-        if spot.function == function:
+        if spot.function == one.function and wanted <= set(lines[spot.first - 1 : spot.last]):
             for other in spot.others:
                 if fault := source.fault(spot, other):
                     yield key_of(fault)

@@ -14,6 +14,8 @@ from .run import UnknownPackage, Wanted, run
 from .toy import BLIND, SOURCES, WANTED, toy
 from .tree import Layout
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:

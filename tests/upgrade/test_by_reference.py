@@ -17,7 +17,7 @@ from .kind import both, effect, gate
 from .release import HERE, Release, new_release, old_release
 from .store import await_, heads, running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SIZE = 100_000
 MADE = f"result = {{'text': 'x' * {SIZE}, 'n': 3}}"

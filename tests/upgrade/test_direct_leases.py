@@ -15,7 +15,7 @@ from .playbooks import CHAIN, PIPELINED
 from .release import HERE, OLD, Release, new_release, old_release
 from .store import Manifest, Starts, await_, heads, running
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 DIRECT = "SELECT execution_id::text FROM noetl.execution WHERE direct_command LIKE 'wait%'"
 GATE = "later"

@@ -8,7 +8,7 @@ from .bed import bed
 from .release import new_release, old_release
 from .walk import Walk
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
 def test_what_the_release_before_left_goes_on_with_both_side_by_side() -> None:

@@ -11,6 +11,8 @@ from tests.infra.fake_provider.google.scratch import PARENT, Scratch
 from tests.infra.fake_provider.table import rows
 from tests.infra.google_cloud.standin import PROJECT, REGION
 
+pytestmark = pytest.mark.slow
+
 
 def queue(name: str, *lines: str, label: str = "one") -> str:
     body = "\n".join(f"  {line}" for line in (f'name = "{name}"', f'location = "{REGION}"', *lines))

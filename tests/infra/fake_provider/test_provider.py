@@ -13,6 +13,8 @@ from localstack.terraform import Terraform, workspace
 from tests.infra.fake_provider.configuration import fake
 from tests.infra.fake_provider.table import rows
 
+pytestmark = pytest.mark.slow
+
 BASE = """
 terraform {
   required_providers {

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from localstack.terraform import Terraform, workspace
 from tests.infra.fake_provider.configuration import fake
 from tests.infra.fake_provider.google.scratch import Scratch, pack
 from tests.infra.google_cloud.standin import PROJECT, REGION, Standin
+
+pytestmark = pytest.mark.slow
 
 PACKAGES = ("control_plane", "gateway", "migration", "reconciler", "worker", "worker_data")
 SECRETS = ("their-database", "their-nats")

@@ -6,6 +6,8 @@ import pytest
 from tests.infra.fake_provider.google.scratch import PARENT, Scratch, pack
 from tests.infra.google_cloud.standin import PROJECT, REGION
 
+pytestmark = pytest.mark.slow
+
 BASE = """
 resource "google_storage_bucket" "source" {
   name                        = "noetl-source-%(name)s"

@@ -6,6 +6,8 @@ import pytest
 from tests.infra.fake_provider.google.scratch import Scratch
 from tests.infra.google_cloud.standin import PROJECT, REGION
 
+pytestmark = pytest.mark.slow
+
 
 def bucket(name: str, *lines: str) -> str:
     given = (f'name = "{name}"', f'location = "{REGION}"', "uniform_bucket_level_access = true", *lines)
