@@ -204,6 +204,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.unreachable": "No arc leads to the step.",
     "playbook.unused_name": "Nothing reads the key of the workload or of ctx.",
     "playbook.unused_secret": "No step uses the entry of the keychain.",
+    "playbook.waits_for_itself": "A playbook whose executions are limited calls itself.",
     "playbook.wrong_pool": "The workers of the pool cannot run a tool of the step.",
     "playbook.yaml": "The text is not YAML.",
     "playbook.yaml_reading": "YAML 1.1 and YAML 1.2 read the value differently.",

@@ -35,6 +35,14 @@ def may_be_awaited(plan: Plan, entry: KeychainEntry) -> bool:
     return bool(names) and (is_template(name_of(entry)) or any(map(is_template, names)))
 
 
+def steps_of_other_kind(plan: Plan, entry: KeychainEntry) -> list[str]:
+    """Of the steps that wait for it, those that take a decision where the entry asks for a value, or a value where it
+    asks for a decision; none if one fits."""
+    wanted = "approval" if is_approval(entry) else "signal"
+    found = {step: {key for key, _ in awaited(plan.steps[step])} for step in steps_that_wait(plan, entry)}
+    return [] if any(wanted in keys for keys in found.values()) else list(found)
+
+
 def awaited(step: Step) -> Iterator[tuple[str, Tree]]:
     """What the waits of a step are for: one of KEYS, and the name of the signal, as a text or a template."""
     for task in step.tasks:

@@ -128,6 +128,8 @@ class _Warnings:
                         "counts the executions of this playbook, from their first command to their end"
                     )
                 self.faults.add(message, (*path, "spec", "concurrency"), "playbook.no_effect", key=True)
+            if self.plan.concurrency is not None and isinstance(self.plan.concurrency.key, str):
+                self._calls_of_itself(step, index)
             for place, tool in enumerate(written.tools):
                 self._rules(tool, tool_path(written, path, place))
                 self._code(tool, tool_path(written, path, place))
@@ -139,6 +141,21 @@ class _Warnings:
         for secret in literal_secrets(self.playbook):
             self._literal_secret(secret)
         self._keychain()
+
+    def _calls_of_itself(self, step: Step, index: int) -> None:
+        """An execution holds its slot until its end, and so while it waits for one that waits for a slot."""
+        assert self.plan.concurrency is not None
+        written = self.playbook.workflow[index]
+        for place, task in enumerate(step.tasks):
+            config = task.config if isinstance(task.config, dict) else {}
+            if task.kind == "playbook" and str(config.get("path")) == self.plan.path:
+                message = (
+                    f"the playbook calls itself, and no more than {self.plan.concurrency.limit} of its executions may "
+                    "run at once: those that wait for their sub-playbooks keep these waiting. Put what is limited into "
+                    "a playbook of its own"
+                )
+                here = tool_path(written, ("workflow", index), place)
+                self.faults.add(message, (*here, "path"), "playbook.waits_for_itself")
 
     def _reached(self) -> set[str]:
         starts = {self.plan.entry} | ({self.plan.final_step} if self.plan.final_step else set())
@@ -257,11 +274,19 @@ class _Warnings:
 
     def _awaited(self, entry: Entry, path: Path) -> None:
         compiled = self.plan.keychain[entry.name]
-        if compiled.kind == "callback" and not callbacks.may_be_awaited(self.plan, compiled):
-            key = "approval" if callbacks.is_approval(compiled) else "signal"
+        if compiled.kind != "callback":
+            return
+        key, other = ("approval", "signal") if callbacks.is_approval(compiled) else ("signal", "approval")
+        if not callbacks.may_be_awaited(self.plan, compiled):
             message = (
                 f"no step of this playbook waits for '{getattr(entry, key)}', which the URL is to answer: add a step "
                 "with kind: wait"
+            )
+            self.faults.add(message, (*path, key), "playbook.not_awaited")
+        elif steps := callbacks.steps_of_other_kind(self.plan, compiled):
+            message = (
+                f"the step '{steps[0]}' waits for this as {other}, and the URL answers as {key}: write the same key in "
+                "both"
             )
             self.faults.add(message, (*path, key), "playbook.not_awaited")
 

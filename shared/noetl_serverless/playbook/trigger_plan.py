@@ -16,6 +16,8 @@ from .triggers import MessageTrigger, ObjectTrigger, PlaybookTrigger, TriggerPar
 
 # what its templates may read, besides functions
 EVENT: Final = "event"
+# of an event; what a webhook brings, and messages of some sources, have headers
+EVENT_FIELDS: Final = frozenset({"id", "source", "type", "time", "data", "headers"})
 # the name that no trigger has: GET /api/triggers/PATH/events lists events of the trigger PATH
 EVENTS: Final = "events"
 _COMMON_KEYS: Final = frozenset({"name", "kind", "enabled", "when", "input", "id"})

@@ -19,6 +19,8 @@ from .scope import RESERVED, VARIABLES, older_names
 from .sites import Site, assigned, sites
 from .template import SqlTemplate, Template
 from .template_places import find_place
+from .trees import templates_in
+from .trigger_plan import EVENT, EVENT_FIELDS
 
 CODE = "playbook.undefined_name"
 # what can be read of a step that was skipped
@@ -58,6 +60,9 @@ class _Names:
                         guarded = _guarded(template) if guarded is None else guarded
                         if what not in guarded and name not in guarded:
                             self._add(template, name, message, code)
+        for trigger in self.plan.triggers.values():
+            for template in templates_in([trigger.when, trigger.input, trigger.event_id]):
+                self._of_event(template)
 
     def _faults_of(self, site: Site, name: str, segments: Segments) -> Iterator[tuple[str, str, str]]:
         """(what is read, message, code)"""
@@ -103,6 +108,12 @@ class _Names:
             hint = did_you_mean(key, sorted(known))
             hint = f" ({hint.removeprefix('; ')})" if hint and name in ("workload", "ctx") else hint
             yield f"{name}.{key}", text.format(key, hint), CODE
+
+    def _of_event(self, template: Template | SqlTemplate) -> None:
+        for key in sorted((template.reads.get(EVENT) or frozenset()) - {"get", *EVENT_FIELDS}):
+            if f"{EVENT}.{key}" not in _guarded(template):
+                hint = did_you_mean(key, sorted(EVENT_FIELDS)) or f" (there are {', '.join(sorted(EVENT_FIELDS))})"
+                self._add(template, EVENT, f"the event of a trigger has no '{key}'{hint}", CODE)
 
     def _unlike_variables(self, keys: frozenset[str]) -> Iterator[tuple[str, str, str]]:
         """Users may set any variable; one that is spelled like one of the playbook's is meant to be it."""

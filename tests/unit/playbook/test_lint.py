@@ -107,3 +107,40 @@ def test_a_delay_that_is_not_waited(then: str, said: bool) -> None:
     of_a_workbook = f"workbook: [{{name: t, tool: {{kind: noop, spec: {{policy: {{rules: {rules}}}}}}}}}]\n"
     text = playbook(of_a_workbook + "workflow: [{step: a, tool: {kind: noop}}]\n")
     assert warnings(text) == ([(4, "playbook.no_delay")] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("entry", "wait", "expected"),
+    [
+        ("approval: boss", "approval: boss", []),
+        ("approval: boss", "signal: boss", [(5, "playbook.not_awaited")]),
+        ("signal: boss", "approval: boss", [(5, "playbook.not_awaited")]),
+        ("signal: boss", "signal: other", [(5, "playbook.not_awaited")]),
+    ],
+)
+def test_a_url_that_answers_otherwise_than_a_step_waits(entry: str, wait: str, expected: list[tuple[int, str]]) -> None:
+    text = f"""
+    keychain:
+      - {{name: url, kind: callback, {entry}}}
+    workflow:
+      - {{step: send, tool: {{kind: noop, result: "{{{{ keychain.url.url }}}}"}}, next: {{arcs: [{{step: ask}}]}}}}
+      - {{step: ask, tool: {{kind: wait, {wait}}}}}
+    """
+    assert warnings(playbook(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("key", "path", "warned"), [("all", "p/x", True), ("all", "p/y", False), ("'{{ workload.n }}'", "p/x", False)]
+)
+def test_a_limited_playbook_that_calls_itself(key: str, path: str, warned: bool) -> None:
+    text = f"""
+    apiVersion: noetl.io/v2
+    kind: Playbook
+    metadata: {{name: x, path: p/x}}
+    executor: {{spec: {{concurrency: {{key: {key}, limit: 2}}}}}}
+    workload: {{n: 1}}
+    workflow:
+      - {{step: a, tool: {{kind: playbook, path: {path}}}}}
+    """
+    codes = [code for _, code in warnings(text)]
+    assert codes == (["playbook.waits_for_itself"] if warned else [])

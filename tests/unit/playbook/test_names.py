@@ -282,3 +282,27 @@ def test_an_input_that_something_reads_is_not_reported(tool: str, of_step: str) 
 )
 def test_where_the_names_of_an_input_can_be_read(tool: str, of_step: str, messages: list[str]) -> None:
     assert of_input(tool, of_step=of_step) == messages
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("event.data.x", []),
+        ("event.headers", []),
+        ("event.get('dta')", []),
+        ("event.dta is defined", []),
+        ("event.dta", ["the event of a trigger has no 'dta'; did you mean 'data'?"]),
+        ("event.body", ["the event of a trigger has no 'body' (there are data, headers, id, source, time, type)"]),
+    ],
+)
+def test_what_the_templates_of_a_trigger_read(expression: str, expected: list[str]) -> None:
+    assert (
+        found(f"""
+    triggers:
+      - {{name: t, kind: webhook, auth: c, input: {{x: "{{{{ {expression} }}}}"}}}}
+    workload: {{x: 1}}
+    workflow:
+      - {{step: a, tool: {{kind: noop, result: "{{{{ x }}}}"}}}}
+    """)
+        == expected
+    )
