@@ -185,9 +185,16 @@ class Progress:
             key = (str(step["step"]), int(step["generation"] or 0))
             row = self._begin(key)
             row.status = str(step["status"])
-            row.detail = limits_text(step.get("limits") or ()) if row.status == "queued" else ""
-            if row.status == "parked":
-                row.detail = self._waits.text(key)
+            row.detail = self._detail(key, step)
+
+    def _detail(self, run: tuple[str, int], step: Mapping[str, Any]) -> str:
+        match step["status"]:
+            case "queued":
+                return limits_text(step.get("limits") or ())
+            case "delayed" | "parked":
+                until = f"until {step['due_at']}" if step.get("due_at") else ""
+                return ", ".join(filter(None, (self._waits.text(run), until)))
+        return ""
 
     def new_waits(self) -> list[Wait]:
         """The waits for signals that have begun since this was called, and have not ended."""

@@ -93,12 +93,18 @@ def test_what_keeps_a_step_waiting_is_a_line_of_its_own() -> None:
     parked(progress, MANAGER)
     limit = {"unit": "command", "kind": "concurrency", "key": "k", "limit": 1, "used": 1}
     entry = {"step": "next", "generation": 1, "status": "queued", "limits": [limit]}
-    progress.set_statuses([{"step": "load", "generation": 1, "status": "parked"}, entry])
+    due = "2027-01-01T00:00:00Z"
+    parked_until = {"step": "load", "generation": 1, "status": "parked", "due_at": due}
+    delayed = {"step": "poll", "generation": 1, "status": "delayed", "due_at": due}
+    progress.set_statuses([parked_until, entry, delayed])
     assert progress.details() == [
-        "load is parked: approval 'the manager'",
+        "load is parked: approval 'the manager', until 2027-01-01T00:00:00Z",
         "next is queued: concurrency of key k: 1 of 1 commands running",
+        "poll is delayed: until 2027-01-01T00:00:00Z",
     ]
-    assert [row.label for row in progress.rows.values()] == ["parked", "queued"]
+    progress.set_statuses([{**parked_until, "due_at": None}, {**delayed, "due_at": None}])
+    assert progress.details()[0] == "load is parked: approval 'the manager'"
+    assert [row.label for row in progress.rows.values()] == ["parked", "queued", "delayed"]
 
 
 def test_what_is_reused_has_taken_no_time() -> None:
