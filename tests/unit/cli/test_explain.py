@@ -128,6 +128,7 @@ def test_what_a_pause_holds_back_is_paused() -> None:
     )
     assert _place(RUN, [*held, wait(row("running"))])[0] == "running"
     since = {"since": 1500, "by": {"kind": "user", "name": "ada"}, "reason": "a look"}
+    assert explained(paused=since)[0].endswith("running (paused)"), "as show says it"
     assert explained(paused=since)[1] == "paused since 1970-01-01T00:00:01.500Z by user ada because: a look"
     assert explained(paused={"since": 1500})[1] == "paused since 1970-01-01T00:00:01.500Z"
 

@@ -96,7 +96,8 @@ def _show(document: Mapping[str, Any], recorded: str, *, whole: bool) -> None:
 
 
 def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterator[tuple[str, str]]:
-    yield f"execution {document['execution_id']}: {document['status']}", "bold"
+    shown_status = f"{document['status']} (paused)" if document.get("paused") else document["status"]
+    yield f"execution {document['execution_id']}: {shown_status}", "bold"
     if document.get("restarted_from"):
         yield f"goes on with execution {document['restarted_from']}", "dim"
     if paused_since := document.get("paused"):

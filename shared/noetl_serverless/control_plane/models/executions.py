@@ -334,7 +334,8 @@ class ExecutionStatus(AnswerModel):
     cancelled: bool
     completion_inferred: Literal[False] = False
     variables: dict[str, Any] = Field(
-        description="Values of ctx; one that is stored by reference is shown as the reference, unless `full` is set."
+        description="Values of ctx, under the name that the original gives them; one that is stored by reference is "
+        "shown as the reference, unless `full` is set. The variables of the execution are at /api/vars/{execution_id}."
     )
     error: Any
     principal: dict[str, Any] | None
