@@ -16,7 +16,7 @@ from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
 from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
-from .evolve import loop_outcome, unopened
+from .evolve import claimed, loop_outcome, unopened
 from .limits import size_of
 from .state import Compensable, Loop, State, Token, split_token_key
 
@@ -47,6 +47,8 @@ def _is_noted(decision: Decision, key: str) -> bool:
 
 def _partly_done(state: State, key: str, loop: Loop) -> Compensable:
     """A loop that stops while none of its items runs."""
+    if key in state.cursors:
+        loop = claimed(loop)
     return Compensable(*split_token_key(key), loop_outcome(state.execution_id, key, {"status": "error"}, loop))
 
 

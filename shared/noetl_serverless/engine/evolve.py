@@ -467,19 +467,30 @@ def loop_outcome(execution_id: str, key: str, end: Mapping[str, Any], loop: Loop
     if loop is None:
         return outcome
     if loop.results is not None:
-        results = [item for _, items in sorted(loop.results, key=lambda part: part[0]) for item in items]
-        outcome["data"] = {"results": results, "stats": loop.stats}
+        outcome["data"] = {"results": _results(loop, loop.results), "stats": loop.stats}
     else:
         step, generation = split_token_key(key)
+        meta = {"bytes": loop.bytes}
         outcome["ref"] = {
             "kind": "manifest",
             "ref": f"noetl://execution/{execution_id}/manifest/{step}/{generation}",
             "store": "manifest",
-            "count": loop.count,
-            "meta": {"bytes": loop.bytes},
+            # of the items that have ended
+            "count": loop.ok + loop.failed,
+            "meta": meta if loop.is_done else {**meta, "partial": True},
             "extracted": {"stats": loop.stats},
         }
     return outcome
+
+
+def _results(loop: Loop, parts: Sequence[tuple[int, list[Any]]]) -> list[Any]:
+    """In the order of the items. Of a loop that ended before all of them had, each is at the place of its item."""
+    results: list[Any] = []
+    for start, items in sorted(parts, key=lambda part: part[0]):
+        if not loop.is_done:
+            results += [None] * (start - len(results))
+        results += items
+    return results
 
 
 def _step_skipped(state: State, event: Event) -> None:

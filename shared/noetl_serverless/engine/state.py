@@ -162,6 +162,11 @@ class Loop:
     bytes: int = 0
 
     @property
+    def is_done(self) -> bool:
+        """Whether all its items have ended."""
+        return self.ok + self.failed == self.count
+
+    @property
     def stats(self) -> dict[str, int]:
         return {"total": self.count, "success": self.ok, "failed": self.failed}
 

@@ -144,6 +144,10 @@ def _stages(log: list[Event]) -> list[Row]:
             rows[key] = {**_of(event), "count": event.payload["count"], "status": "open"}
         elif event.type == e.LOOP_DONE and key in rows:
             rows[key]["status"] = event.payload["status"]
+        elif event.type == e.LOOP_DONE and "stats" in event.payload:
+            # of which another execution has done items, and that ended before it opened
+            total = event.payload["stats"]["total"]
+            rows[key] = {**_of(event), "count": total, "status": event.payload["status"]}
     return _sorted(rows.values())
 
 

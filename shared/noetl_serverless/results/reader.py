@@ -133,8 +133,10 @@ class Resolver:
         except ValueError as error:
             raise ReferenceNotAvailable(str(error)) from error
         results: list[Any] = []
+        # of a loop that ended before all its items had, each result is at the place of its item
+        is_partial = bool(ref.get("meta", {}).get("partial"))
         # `reached`: the place behind the last item; where rows are claimed, places may be left free
-        size = reached = 0
+        size = reached = found = 0
         after: int | None = 0
         while after is not None:
             page = await self._fetch_manifest(uri.execution_id, uri.step, int(uri.suffix), after)
@@ -142,14 +144,18 @@ class Resolver:
                 # a page from the previous release begins with the first item again
                 if part["end"] > reached:
                     size = _check_size(size + _size_of(part), uri)
-                    results += await self._rows(part, reached, uri)
+                    rows = await self._rows(part, reached, uri)
+                    found += len(rows)
+                    if is_partial:
+                        results += [None] * (part["end"] - len(rows) - len(results))
+                    results += rows
                     reached = part["end"]
             following = page.get("next")
             if following is not None and following <= after:
                 raise ReferenceNotAvailable(f"{uri}: the page after {after} continues at {following}")
             after = following
-        if (count := ref.get("count")) is not None and count != len(results):
-            raise ReferenceNotAvailable(f"{uri}: {len(results)} items, expected {count}")
+        if (count := ref.get("count")) is not None and count != found:
+            raise ReferenceNotAvailable(f"{uri}: {found} items, expected {count}")
         return {"results": results, "stats": ref.get("extracted", {}).get("stats", {})}, size
 
     async def _rows(self, part: dict[str, Any], first: int, uri: ResultUri) -> list[Any]:

@@ -493,8 +493,35 @@ def test_items_of_a_loop_that_are_sub_playbooks_stop_then_and_the_others_are_und
     (stopped,) = deadline(run)
     assert (stopped.type, stopped.payload["child"]) == (e.STEP_STOPPED, child)
     run.frame(second, ["B"])
+    assert run.state.compensable[-1].outcome["data"]["results"] == [None, "B"], "at the places of the items"
     run.done("sub.compensate")
     assert (run.failure["code"], compensation(run)["done"]) == ("first", ["sub"])
+
+
+CLAIMING = """
+    - {step: begin, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: drain}, {step: bad}]}}
+    - step: drain
+      loop:
+        cursor: {kind: postgres, auth: wh, claim: "SELECT {{ __frame_max_rows }}"}
+        iterator: row
+        spec: {mode: cursor}
+      tool: {kind: noop}
+      compensate: {tool: {kind: noop, result: "{{ drain.stats }}"}}
+    - {step: bad, tool: {kind: noop}}
+    """
+
+
+def test_of_rows_that_were_claimed_those_are_undone_and_counted() -> None:
+    run = Run(CLAIMING)
+    run.done("begin")
+    frame = next(name for name, command in run.state.commands.items() if command.kind == "frame")
+    run.error("bad")
+    run.frame(frame, ["a", "b"])
+    for other in [name for name in run.state.commands if not name.startswith("drain.compensate")]:
+        run.frame(other, [], drained=True)
+    (order,) = run.issued("drain.compensate")
+    stats = {"total": 2, "success": 2, "failed": 0}
+    assert order.payload["scope"]["steps"]["drain"]["data"] == {"results": ["a", "b"], "stats": stats}
 
 
 def test_a_compensation_goes_on_when_the_time_of_the_execution_is_over() -> None:

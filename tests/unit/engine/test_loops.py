@@ -108,6 +108,20 @@ def test_large_results_leave_the_state() -> None:
     assert ref["extracted"]["stats"]["success"] == 40
 
 
+@pytest.mark.parametrize("value", ["x", "x" * 9000])
+def test_of_a_loop_that_fails_what_there_is_can_be_read(value: str) -> None:
+    run = Run(loop("range(20) | list", width=3).replace("loop.done", "loop.failed"))
+    run.frame("each#1.1", [None], failed=1, error={"code": "boom", "message": "it broke", "index": 1})
+    run.frame("each#1.2", [value])
+    run.frame("each#1.0", [value])
+    outcome = run.state.outcomes["each"]
+    if "data" in outcome:
+        assert outcome["data"]["results"] == [value, None, value]
+    else:
+        assert (outcome["ref"]["count"], outcome["ref"]["meta"]["partial"]) == (3, True), "not all twenty"
+    assert ("ref" in outcome) == (len(value) > 1)
+
+
 def test_a_frame_hands_back_what_it_did_not_get_to() -> None:
     run = Run(loop("range(100) | list", mode="sequential"))
     run.frame("each#1.0", [0])

@@ -15,7 +15,8 @@ from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.evolve import evolve
 from noetl_serverless.engine.replay import fold, up_to
 from noetl_serverless.engine.upcast import UPCASTERS
-from noetl_serverless.inspection.expected_projections import NAMES, document, expected_projections
+from noetl_serverless.inspection.expected_projections import NAMES, _stages, document, expected_projections
+from noetl_serverless.store.projections import project
 
 
 def test_canonical_json_is_one_text_for_one_value() -> None:
@@ -307,3 +308,14 @@ def test_a_result_of_a_report_that_could_not_be_decided_is_kept_too() -> None:
     run.fact(e.FAILED, payload={"error": error, e.QUARANTINED: kept})
     assert [(row["step"], row["key"]) for row in expected_projections("7", run.log).results] == [("a", "7/a/0.json")]
     assert expected_projections("7", run.log).commands == [], "what was out is not out while it is in quarantine"
+
+
+def test_a_loop_that_ended_before_it_opened_is_a_row_if_items_of_it_were_reused() -> None:
+    """As `store/projections.py` writes it."""
+    stats = {"total": 4, "success": 2, "failed": 0}
+    payload = {"status": "error", "error": {"code": "x", "message": "m"}}
+    for more, rows in (({"stats": stats}, [("each", 1, 4, "error")]), ({}, [])):
+        event = Event(e.LOOP_DONE, 1, seq=2, step="each", generation=1, payload={**payload, **more})
+        written = project("7", [event], lambda step: "shared", "p/x", 1).stages
+        for stages in (_stages([event]), written):
+            assert [(row["step"], row["generation"], row["count"], row["status"]) for row in stages] == rows

@@ -217,6 +217,22 @@ async def test_the_rows_of_a_cursor_leave_places_free(store: CountingStore) -> N
     assert (await Resolver(store, fetch).load(manifest(7)))["results"] == list("abcdefg")
 
 
+async def test_results_of_a_loop_that_was_cut_short_are_at_the_places_of_their_items(store: CountingStore) -> None:
+    pages: dict[int, dict[str, Any]] = {
+        0: {"parts": [{"start": 1, "end": 3, "data": ["b", "c"]}], "next": 3},
+        3: {"parts": [{"start": 6, "end": 7, "data": ["g"]}]},
+    }
+
+    async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
+        return pages[after]
+
+    ref = manifest(3)
+    ref["meta"]["partial"] = True
+    assert (await Resolver(store, fetch).load(ref))["results"] == [None, "b", "c", None, None, None, "g"]
+    with pytest.raises(ReferenceNotAvailable, match="3 items, expected 4"):
+        await Resolver(store, fetch).load({**ref, "count": 4})
+
+
 async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> None:
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         return {"parts": [{"start": 0, "end": 1, "data": ["a"]}], "next": after + bool(not after)}
