@@ -504,7 +504,7 @@ CLAIMING = """
       loop:
         cursor: {kind: postgres, auth: wh, claim: "SELECT {{ __frame_max_rows }}"}
         iterator: row
-        spec: {mode: cursor}
+        spec: {mode: cursor, frame: {max_rows: 4}}
       tool: {kind: noop}
       compensate: {tool: {kind: noop, result: "{{ drain.stats }}"}}
     - {step: bad, tool: {kind: noop}}
@@ -517,6 +517,7 @@ def test_of_rows_that_were_claimed_those_are_undone_and_counted() -> None:
     frame = next(name for name, command in run.state.commands.items() if command.kind == "frame")
     run.error("bad")
     run.frame(frame, ["a", "b"])
+    assert run.state.loops["drain#1"].returned == (), "the state grows with each claim that finds fewer rows"
     for other in [name for name in run.state.commands if not name.startswith("drain.compensate")]:
         run.frame(other, [], drained=True)
     (order,) = run.issued("drain.compensate")
