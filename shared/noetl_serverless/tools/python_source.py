@@ -67,7 +67,11 @@ def is_fork_safe() -> bool:
 def arguments(module: str) -> list[str]:
     """Of an interpreter that calls `main` of this module, and has nothing of this process's environment in it."""
     path = [*(path for path in sys.path if path), _ROOT]
-    code = f"import sys; sys.path += [p for p in {path!r} if p not in sys.path]; from {module} import main; main()"
+    # in the order of this process: the same modules, wherever else there are some
+    code = (
+        f"import sys; path = {path!r}; sys.path[:] = [*path, *(p for p in sys.path if p not in path)]; "
+        f"from {module} import main; main()"
+    )
     return [sys.executable, "-I", "-c", code]
 
 
