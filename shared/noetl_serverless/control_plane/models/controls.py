@@ -14,6 +14,10 @@ class Pause(RequestModel):
     reason: StorableText = Field(default="", max_length=2000, description="Kept in the log.")
 
 
+class Resume(RequestModel):
+    """Nothing: a resumption has no reason."""
+
+
 class Paused(AnswerModel):
     execution_id: str
     status: Literal["paused", "already_paused", "resumed", "not_paused"]
