@@ -102,9 +102,8 @@ class NameTriggerEvent(RequestModel):
 
 
 class GivenEvent(RequestModel):
-    id: StorableText | None = Field(
-        default=None, min_length=1, max_length=MAX_ID_CHARACTERS, description="Default: a new one."
-    )
+    # any text: one that cannot be stored is known by its digest
+    id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARACTERS, description="Default: a new one.")
     source: StorableText = Field(default="fire", max_length=1000)
     type: StorableText = Field(default="fire", max_length=255)
     time: StorableText | None = Field(default=None, max_length=64, description="Default: now.")
