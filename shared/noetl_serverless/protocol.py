@@ -29,11 +29,12 @@ def _in_63_bits(text: str) -> str:
 
 
 ExecutionId = Annotated[str, Field(pattern=r"^[0-9]{1,19}$"), AfterValidator(_in_63_bits)]
-# no NUL: the database could not compare it
-CommandId = Annotated[str, Field(min_length=1, max_length=300, pattern=r"^[^\x00]*$")]
+# what the database can store and compare: no NUL. Halves of surrogate pairs are refused by the reader of JSON
+StorableText = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+CommandId = Annotated[StorableText, Field(min_length=1, max_length=300)]
 Index = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
-WorkerId = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
-Pool = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+WorkerId = Annotated[StorableText, Field(min_length=1, max_length=200)]
+Pool = StorableText
 
 SignalName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f/]*$")]
 
@@ -101,7 +102,7 @@ class Ahead(Message):
 class Order(CommandKey):
     """A command, and the SHA-256 of the payload that it was issued with."""
 
-    order: str
+    order: StorableText
 
 
 class ClaimedCommand(CommandKey):
@@ -141,7 +142,7 @@ class ClaimedCommand(CommandKey):
 
 # what the original registers, and what else there is here
 Kind = Literal["worker_pool", "server_api", "broker", "scheduler", "monitor", "gateway"]
-Text = Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")]
+Text = Annotated[StorableText, Field(max_length=500)]
 
 
 class Instance(Message):
@@ -158,7 +159,7 @@ class Instance(Message):
     # commands that it runs at once, and how many it runs now
     capacity: Int | None = None
     running: Int | None = None
-    labels: dict[str, Any] | list[str] | None = None
+    labels: dict[str, Any] | list[StorableText] | None = None
     # of the engine
     version: Text | None = None
     pid: Long | None = None
@@ -174,7 +175,7 @@ class ClaimRequest(Message):
     limit: int = Field(default=16, ge=0, le=1000)
     lease: float = Field(default=30.0, gt=0, le=3600)
     # plans this worker has compiled, so that the answer need not carry them
-    plans: list[str] = Field(default_factory=list, max_length=1000)
+    plans: list[StorableText] = Field(default_factory=list, max_length=1000)
     # after a lost answer: send again the commands that the worker holds, except `holding`
     recover: bool = False
     holding: list[CommandKey] = Field(default_factory=list, max_length=1000)
@@ -208,12 +209,12 @@ class FrameOutcome(Message):
 class ChildRequest(Message):
     """A sub-playbook to start; the command is parked until it ends."""
 
-    path: str = Field(max_length=PATH_LENGTH)
+    path: StorableText = Field(max_length=PATH_LENGTH)
     version: Int | None = None
     payload: dict[str, Any] = Field(default_factory=dict)
     # in place of a large `payload`: a reference to it, into the execution's own results
     payload_ref: dict[str, Any] | None = None
-    return_step: str | None = Field(default=None, max_length=STEP_LENGTH)
+    return_step: StorableText | None = Field(default=None, max_length=STEP_LENGTH)
     # seconds; the child fails when it has not ended by then
     timeout: float | None = None
 
@@ -265,7 +266,7 @@ class Outcome(CommandKey):
     at: int | None = None
     # for a speculative run: the digest of what the worker's own decision issued the command with, as in `Order`. The
     # outcome comes after those it follows from, and has the fence of the first of them
-    order: str | None = None
+    order: StorableText | None = None
 
 
 class ReportRequest(Message):
@@ -277,7 +278,7 @@ class ReportRequest(Message):
     # one of them is claimed by fair claim among all pending commands, in addition to what follows
     turn: bool = False
     lease: float = Field(default=30.0, gt=0, le=3600)
-    plans: list[str] = Field(default_factory=list, max_length=1000)
+    plans: list[StorableText] = Field(default_factory=list, max_length=1000)
     # the commands that the worker runs speculatively: each is claimed for it if it does follow
     running: list[Order] = Field(default_factory=list, max_length=1000)
 
@@ -311,7 +312,7 @@ class HeartbeatResponse(Message):
 class SecretRequest(CommandKey):
     """A fetched secret that a command needs: an entry of its playbook's keychain."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: StorableText = Field(min_length=1, max_length=100)
     # what it is fetched from: see worker.execution.keychain.digest_of
     inputs: str = Field(pattern=r"^[0-9a-f]{64}$")
 
@@ -328,7 +329,7 @@ class SecretAnswer(Message):
 class FetchedSecret(SecretRequest):
     """How a fetch ended. `data`: the fields; None if it failed."""
 
-    fetch: str = Field(min_length=1, max_length=100)
+    fetch: StorableText = Field(min_length=1, max_length=100)
     data: dict[str, Any] | None = Field(default=None, repr=False)
     # seconds that it is valid
     ttl: float = Field(default=0.0, ge=0, le=31 * 86_400)
@@ -341,7 +342,7 @@ class SecretStored(Message):
 class CallbackRequest(CommandKey):
     """A callback URL that a command needs: an entry of its playbook's keychain, of kind callback."""
 
-    name: str = Field(min_length=1, max_length=100)
+    name: StorableText = Field(min_length=1, max_length=100)
 
 
 class CallbackUrl(Message):

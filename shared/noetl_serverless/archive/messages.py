@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..protocol import ExecutionId
+from ..protocol import ExecutionId, StorableText, WorkerId
 
 
 class Message(BaseModel):
@@ -15,7 +15,7 @@ class Message(BaseModel):
 
 
 class ClaimBatch(Message):
-    worker_id: str = Field(min_length=1, max_length=200)
+    worker_id: WorkerId
     # seconds
     lease: float = Field(default=120.0, gt=0, le=3600)
 
@@ -62,9 +62,9 @@ class Extended(Message):
 
 
 class File(Message):
-    key: str
+    key: StorableText
     bytes: int
-    sha256: str
+    sha256: StorableText
     rows: int
 
 
@@ -78,7 +78,7 @@ class Found(Message):
 
 class Register(Message):
     attempt: int
-    files: dict[str, File]
+    files: dict[StorableText, File]
     executions: list[Found]
 
 
@@ -88,7 +88,7 @@ class Registered(Message):
 
 class Fail(Message):
     attempt: int
-    error: str = Field(max_length=2000)
+    error: StorableText = Field(max_length=2000)
 
 
 class Failed(Message):

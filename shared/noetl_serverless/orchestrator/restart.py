@@ -19,7 +19,7 @@ from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, merged
 from ..ports import CatalogEntry, ResultStore
 from .payloads import READ_TIMEOUT_SECONDS
-from .start import new_root, validated_payload
+from .start import checked_ctx, new_root, validated_payload
 from .transition import Transition
 
 logger = logging.getLogger(__name__)
@@ -52,11 +52,9 @@ def restart_transition(
 ) -> tuple[Transition, dict[str, Any]]:
     """The transition that starts it, and its row. `workload` is that of the execution before, over which `payload` is
     merged; what stands in it below `ctx` is merged over ctx. Raises InvalidRequest for a payload that is too large or
-    cannot be stored, or whose `ctx` is no object."""
+    cannot be stored, or whose `ctx` is no object or too large."""
     changes = dict(validated_payload(payload))
-    set_now = changes.pop("ctx", {})
-    if not isinstance(set_now, dict):
-        raise InvalidRequest("payload.ctx must be an object")
+    set_now = checked_ctx(changes.pop("ctx", {}))
     # as the first of the executions, so that it can be run again from the beginning
     ctx = {"ctx": restart.initial_ctx} if restart.initial_ctx else {}
     new = new_root(entry, plan, {**merged(workload, changes), **ctx}, at, None, principal)

@@ -155,18 +155,23 @@ def initial_values(plan: Plan, payload: Mapping[str, Any]) -> tuple[dict[str, An
     """The workload and the ctx of an execution started with `payload`, and the workload's size in bytes of JSON.
     Raises InvalidRequest; InvalidInput if the workload does not fit the playbook's schema."""
     overrides = dict(payload)
-    ctx = overrides.pop("ctx", {})
-    if not isinstance(ctx, dict):
-        raise InvalidRequest("payload.ctx must be an object")
+    ctx = checked_ctx(overrides.pop("ctx", {}))
     workload = merged(plan.workload, overrides)
     size = len(orjson.dumps(workload))
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the workload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
-    if (size_of_ctx := len(orjson.dumps(ctx))) > INLINE_BYTES:
-        raise InvalidRequest(f"payload.ctx has {size_of_ctx} bytes; the limit is {INLINE_BYTES}")
     if plan.input_schema is not None:
         _check_input(plan, workload)
     return workload, ctx, size
+
+
+def checked_ctx(ctx: Any) -> dict[str, Any]:
+    """What a payload has under `ctx`. Raises InvalidRequest."""
+    if not isinstance(ctx, dict):
+        raise InvalidRequest("payload.ctx must be an object")
+    if (size := len(orjson.dumps(ctx))) > INLINE_BYTES:
+        raise InvalidRequest(f"payload.ctx has {size} bytes; the limit is {INLINE_BYTES}")
+    return ctx
 
 
 def _check_input(plan: Plan, workload: dict[str, Any]) -> None:

@@ -178,11 +178,20 @@ class ScheduleRuns:
             due_at=run.due_at,
             status=status,
             execution_id=execution_id,
-            error=None if error is None else orjson.dumps(error).decode(),
+            error=None if error is None else orjson.dumps(_storable(error)).decode(),
             reason=reason,
         )
         if settled:
             await self.record_latest_run(run.schedule_id, run.due_at, status, execution_id)
+
+
+def _storable(value: Any) -> Any:
+    """An error may name the very text that cannot be stored, and must be stored itself."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode(errors="replace").decode()
+    if isinstance(value, dict):
+        return {_storable(name): _storable(item) for name, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list) else value
 
 
 def _alone(row: dict[str, Any]) -> DueRun:

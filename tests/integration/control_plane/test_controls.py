@@ -49,6 +49,15 @@ class TestPause:
         await hands.finish()
         assert (await entry(user, started))["status"] == "COMPLETED"
 
+    @pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
+    @pytest.mark.parametrize("body", [{"reason": 5}, {"why": "a fault"}])
+    async def test_what_it_does_not_know_is_refused(
+        self, user: Client, started: str, verb: str, body: dict[str, Any]
+    ) -> None:
+        answer = await user.post(f"/api/executions/{started}/{verb}", body)
+        assert answer.status == 400 and f"{next(iter(body))}" in answer.json["detail"], answer.body
+        assert (await entry(user, started))["status"] == "RUNNING"
+
     async def test_lists_and_the_status_say_since_when(self, user: Client, started: str) -> None:
         assert (await entry(user, started))["paused_since"] is None
         await user.post(f"/api/executions/{started}/pause", {})

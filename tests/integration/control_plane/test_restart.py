@@ -94,6 +94,7 @@ async def test_a_dry_run_shows_the_same_and_starts_nothing(user: Client, failed:
         ({"version": 7}, 404, "version"),
         ({"version": "newest"}, 400, "version"),
         ({"payload": {"ctx": 1}}, 400, "payload.ctx must be an object"),
+        ({"payload": {"ctx": {"a": "x" * 70_000}}}, 400, "payload.ctx has 70008 bytes; the limit is 65536"),
     ],
 )
 async def test_what_it_cannot_do_it_refuses(

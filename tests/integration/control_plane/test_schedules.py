@@ -46,6 +46,17 @@ async def test_a_schedule_of_what_is_not_there_is_refused(user: Client) -> None:
     assert (await user.post("/api/schedules", {**BODY, "playbook_version": 7})).status == 404
 
 
+@pytest.mark.parametrize("payload", [{"a\0": 1}, {"a": "\0"}, {"a": {"b": [{"c\0": 1}]}}])
+async def test_an_input_that_cannot_be_stored_is_refused_when_it_is_given(
+    user: Client, payload: dict[str, Any]
+) -> None:
+    refused = await user.post("/api/schedules", {**BODY, "input_payload": payload})
+    assert refused.status == 400 and "NUL" in refused.json["detail"], refused.body
+    assert (await user.post("/api/schedules", BODY)).status == 201
+    assert (await user.post("/api/schedules/daily", {"input_payload": payload})).status == 400
+    assert (await user.get("/api/schedules/daily")).json["input_payload"] == {}
+
+
 async def test_an_input_that_does_not_fit_is_refused_when_it_is_given(user: Client) -> None:
     text = (
         "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: w, path: demo/whole}\nworkload: {w: 1}\n"

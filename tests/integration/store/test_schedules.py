@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from noetl_serverless.errors import Conflict, InvalidRequest, NotFound
+from noetl_serverless.errors import Conflict, Fault, InvalidRequest, NotFound
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.schedule_spec import next_due, start_of
 from noetl_serverless.store.schedules import RUN_LEASE, DueRun, Schedule, Schedules
@@ -137,6 +137,17 @@ async def test_a_run_that_cannot_start_is_settled_with_its_error(schedules: Sche
     [run] = await schedules.runs(made.schedule_id)
     assert (run["status"], run["error"]["code"]) == ("failed", "resource.not_found")
     assert (await schedules.get(str(made.schedule_id))).last_status == "failed"
+
+
+async def test_an_error_that_names_what_cannot_be_stored_is_stored(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
+    [fire] = await schedules.claim_due(NOW + timedelta(hours=1), 100)
+    faults = [Fault("a string contains a NUL character", pointer="/payload/a\0b\ud800", code="value.invalid")]
+    await schedules.record_failed(fire, InvalidRequest("the payload cannot be stored: a\0b\ud800", faults=faults))
+    [run] = await schedules.runs(made.schedule_id)
+    assert (run["status"], run["error"]["detail"]) == ("failed", "the payload cannot be stored: a\ufffdb?")
+    assert run["error"]["errors"][0]["pointer"] == "/payload/a\ufffdb?"
+    assert await schedules.claim_due(NOW + timedelta(hours=1) + 2 * RUN_LEASE, 100) == []
 
 
 async def test_an_older_run_settled_late_does_not_become_the_latest(schedules: Schedules) -> None:

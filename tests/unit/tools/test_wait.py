@@ -46,6 +46,8 @@ def test_it_requests_what_its_configuration_says(tmp_path: Path, config: dict[st
         ({"for": 1, "within": 1}, "'within' is for a signal or an approval"),
         ({"for": -1}, "greater than or equal to 0"),
         ({"for": "soon"}, "is not a time"),
+        ({"for": True}, "True is not a time: write a number of seconds"),
+        ({"signal": "x", "within": True}, "True is not a time: write a number of seconds"),
         ({"for": 1e12}, "less than or equal"),
         ({"until": "2027-01-31T09:00:00"}, "has no offset from UTC"),
         ({"until": "tomorrow"}, "give an instant such as"),

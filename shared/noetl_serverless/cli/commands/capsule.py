@@ -10,7 +10,7 @@ import typer
 from ...plurals import counted
 from ..client import Client
 from ..execution_id import checked
-from ..failure import EXIT_FAILED, Failure
+from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, read_text
 from ..output import command, echo, print_json, show, table
 from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
@@ -110,11 +110,12 @@ def rerun(
     Templates, rules, loops and sub-playbooks are evaluated again; delays, limits and waits are passed over, and signals
     sent as they were. If a task was called several
     times, only its last answer is known. Exit status 1 if the digest of the new run differs, or if a call has no
-    recorded answer.
+    recorded answer; 2 if the recording does not have all that the execution did.
     """
     import asyncio
 
     from ...capsule.rerun import rerun as run_again
+    from ...errors import InvalidRequest
     from ..playbooks import plan_of
 
     text = None if playbook is None else read_text(playbook)
@@ -123,7 +124,10 @@ def rerun(
     recording = _with_results(recorded, data)
     for nested in recording.with_descendants():
         plan_of(nested.playbook, f"the playbook of execution {nested.execution_id}")
-    result = asyncio.run(run_again(recording, text))
+    try:
+        result = asyncio.run(run_again(recording, text))
+    except InvalidRequest as problem:
+        raise WrongUse(problem.detail, problem.to_dict()) from None
     if as_json:
         print_json(_document(recording, result))
     else:

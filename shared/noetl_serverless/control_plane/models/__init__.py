@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from ...playbook.catalog_path import catalog_path
 from ...playbook.part import NAME_PATTERN
+from ...protocol import StorableText
 
 
 class RequestModel(BaseModel):
@@ -30,7 +32,7 @@ def _as_text(value: object) -> object:
 
 _ID = r"^[0-9]{1,19}$"
 # a 64-bit id in decimal; a number is accepted, too
-Id = Annotated[str, BeforeValidator(_as_text), Field(pattern=_ID, examples=["310764862443520001"])]
+Id = Annotated[str, Field(pattern=_ID, examples=["310764862443520001"]), BeforeValidator(_as_text)]
 
 
 def _no_bool(value: object) -> object:
@@ -41,6 +43,18 @@ def _no_bool(value: object) -> object:
 
 # where true would be read as 1
 NoBool = BeforeValidator(_no_bool)
+
+
+def _in_utc(value: datetime) -> datetime:
+    """An offset may move the first and the last day of the calendar out of it."""
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("the instant lies outside the years 1 to 9999 in UTC") from None
+
+
+# an instant that the database can store
+Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def _path_prefix(value: str) -> str:
@@ -58,14 +72,14 @@ PATTERNS: Final[Mapping[str, str]] = {
     _ID: "an id, which has 1 to 19 digits",
     r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$": "1 to 100 ids with commas between them",
     r"^[^\x00]*$": "a text without the character NUL",
-    r"^[^/\s][^/]*$": "a name that has no '/' and does not begin with a space",
-    r"^[^/]*[^/\d][^/]*$": "a name that has no '/' and is no number",
-    r"^\S+$": "a text without spaces",
+    r"^[^/\s\x00][^/\x00]*$": "a name that has no '/' and does not begin with a space",
+    r"^[^/\x00]*[^/\d\x00][^/\x00]*$": "a name that has no '/' and is no number",
+    r"^[^\s\x00]+$": "a text without spaces",
     NAME_PATTERN: "a name of letters, digits and _, which does not begin with a digit",
 }
 
 # where a playbook is named
-PlaybookPath = Annotated[str, AfterValidator(catalog_path)]
+PlaybookPath = Annotated[StorableText, AfterValidator(catalog_path)]
 PathPrefix = Annotated[
-    str, AfterValidator(_path_prefix), Field(description="List only this path and everything below it.")
+    StorableText, AfterValidator(_path_prefix), Field(description="List only this path and everything below it.")
 ]

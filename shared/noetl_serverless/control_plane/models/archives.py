@@ -3,17 +3,17 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from ...archive.messages import File
 from ...store.archives import ArchiveBatch, PlannedBatch
-from . import AnswerModel, Id, RequestModel
+from . import AnswerModel, Id, Instant, RequestModel
 
 
 class ArchiveNow(RequestModel):
     """Plan a few batches and invoke a worker. If the response has `more` set, call again once they are written."""
 
-    before: AwareDatetime | None = Field(
+    before: Instant | None = Field(
         default=None,
         description="Archive executions that ended before this time; by default, those older than archive_after_days.",
     )

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ...protocol import StorableText
 from . import AnswerModel, RequestModel
 
 
 class NameCallback(RequestModel):
-    token: str = Field(max_length=8000, repr=False, description="The last part of the URL.")
+    token: StorableText = Field(max_length=8000, repr=False, description="The last part of the URL.")
 
 
 class AnswerCallback(NameCallback):

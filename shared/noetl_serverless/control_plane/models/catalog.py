@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 
 from ...playbook.grammar import RESOURCES
+from ...protocol import StorableText
 from ...store.catalog import CatalogVersion
 from ...store.credentials import Credential
 from . import AnswerModel, Id, PathPrefix, RequestModel
@@ -26,7 +27,7 @@ def _known_type(value: str) -> str:
 
 
 # in any case, as in the original
-ResourceType = Annotated[str, AfterValidator(_known_type)]
+ResourceType = Annotated[StorableText, AfterValidator(_known_type)]
 
 
 class Register(RequestModel):
@@ -120,8 +121,12 @@ class RegisteredBatch(AnswerModel):
 
 
 class ListAgents(RequestModel):
-    capability: str | None = Field(default=None, min_length=1, max_length=200, description="List only what has it.")
-    capabilities: list[str] = Field(default_factory=list, max_length=50, description="List only what has all of them.")
+    capability: StorableText | None = Field(
+        default=None, min_length=1, max_length=200, description="List only what has it."
+    )
+    capabilities: list[StorableText] = Field(
+        default_factory=list, max_length=50, description="List only what has all of them."
+    )
     path: PathPrefix | None = None
     include_deleted: bool = Field(default=False, description="List what is deleted, too.")
     limit: int = Field(default=1000, ge=1, le=1000)
@@ -129,7 +134,7 @@ class ListAgents(RequestModel):
 
 
 class ListCatalog(ListAgents):
-    resource_type: str | None = Field(
+    resource_type: StorableText | None = Field(
         default=None,
         description="List only this kind. `Credential` lists the descriptions of credentials and, unless a path is "
         "given, then the stored credentials, without their data.",
@@ -191,7 +196,7 @@ class CatalogEntries(AnswerModel):
 
 class Resource(RequestModel):
     catalog_id: Id | None = None
-    path: str | None = None
+    path: StorableText | None = None
     version: int | Literal["latest"] = "latest"
 
 

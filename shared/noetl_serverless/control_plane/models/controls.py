@@ -6,11 +6,16 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ...protocol import StorableText
 from . import AnswerModel, RequestModel
 
 
 class Pause(RequestModel):
-    reason: str = Field(default="", max_length=2000, description="Kept in the log.")
+    reason: StorableText = Field(default="", max_length=2000, description="Kept in the log.")
+
+
+class Resume(RequestModel):
+    """Nothing: a resumption has no reason."""
 
 
 class Paused(AnswerModel):

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import AliasChoices, BeforeValidator, Field, StringConstraints, model_validator
 
 from ...playbook.keychain import GOOGLE_SCOPE
+from ...protocol import StorableText
 from ...store.credentials import Credential
 from . import AnswerModel, RequestModel
 
@@ -15,8 +16,8 @@ def _split(value: object) -> object:
 
 
 class PutCredential(RequestModel):
-    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\s][^/]*$")
-    type: str = Field(
+    name: StorableText = Field(min_length=1, max_length=200, pattern=r"^[^/\s\x00][^/\x00]*$")
+    type: StorableText = Field(
         default="generic",
         min_length=1,
         max_length=100,
@@ -26,13 +27,13 @@ class PutCredential(RequestModel):
         repr=False, description="Secret of the credential. It is encrypted before it is stored."
     )
     meta: dict[str, Any] | None = None
-    tags: Annotated[list[str] | None, BeforeValidator(_split)] = None
-    description: str | None = None
+    tags: Annotated[list[StorableText] | None, BeforeValidator(_split)] = None
+    description: StorableText | None = None
 
 
 class ListCredentials(RequestModel):
-    type: str | None = None
-    q: str | None = Field(
+    type: StorableText | None = None
+    q: StorableText | None = Field(
         default=None, description="List only credentials with this text in name, description or tags."
     )
     limit: int = Field(default=1000, ge=1, le=1000)
@@ -41,7 +42,7 @@ class ListCredentials(RequestModel):
 
 class GetCredential(RequestModel):
     include_data: bool = Field(default=False, description="Include the secret; only for workers and operators.")
-    execution_id: str | None = Field(
+    execution_id: StorableText | None = Field(
         default=None, description="Execution that needs the credential; recorded in the audit log."
     )
 
@@ -87,11 +88,13 @@ class Deleted(AnswerModel):
     name: str | None
 
 
-OneScope = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^\S+$")]
+OneScope = Annotated[str, StringConstraints(min_length=1, max_length=500, pattern=r"^[^\s\x00]+$")]
 
 
 class RequestToken(RequestModel):
-    credential: str | None = Field(default=None, description="Name of the stored credential of a service account.")
+    credential: StorableText | None = Field(
+        default=None, description="Name of the stored credential of a service account."
+    )
     service_account: dict[str, Any] | None = Field(
         default=None, repr=False, description="Key file of a service account, instead of a stored one. It is not kept."
     )

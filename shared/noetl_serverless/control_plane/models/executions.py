@@ -6,7 +6,6 @@ from typing import Any, Literal, Self
 import orjson
 from pydantic import (
     AliasChoices,
-    AwareDatetime,
     ConfigDict,
     Field,
     RootModel,
@@ -15,9 +14,10 @@ from pydantic import (
     model_validator,
 )
 
+from ...protocol import StorableText
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import AnswerModel, Id, PathPrefix, PlaybookPath, RequestModel
+from . import AnswerModel, Id, Instant, PathPrefix, PlaybookPath, RequestModel
 from .runs import UnderWay
 
 # executions that one request starts
@@ -92,16 +92,14 @@ class ListExecutions(RequestModel):
     )
     path: PathPrefix | None = None
     parent_execution_id: Id | None = None
-    since: AwareDatetime | None = Field(
-        default=None, description="List only executions that started at this time or later."
-    )
-    until: AwareDatetime | None = Field(default=None, description="List only executions that started before this time.")
-    principal: str | None = Field(
+    since: Instant | None = Field(default=None, description="List only executions that started at this time or later.")
+    until: Instant | None = Field(default=None, description="List only executions that started before this time.")
+    principal: StorableText | None = Field(
         default=None,
         max_length=300,
         description="List only executions that a principal of this name started; archived ones have no principal.",
     )
-    principal_kind: str | None = Field(
+    principal_kind: StorableText | None = Field(
         default=None,
         max_length=100,
         description="Kind of the principal: user, schedule, and so on. Requires `principal`.",
@@ -268,7 +266,7 @@ class GetExecution(RequestModel):
     page: int = Field(default=1, ge=1, le=1_000_000)
     page_size: int = Field(default=100, ge=1, le=500)
     since_event_id: int = Field(default=0, ge=0)
-    event_type: str | None = None
+    event_type: StorableText | None = None
     include_events: bool = True
 
 
@@ -352,11 +350,11 @@ class ListEvents(RequestModel):
     after: int = Field(default=0, ge=0, description="List only events with a higher seq.")
     wait: float = Field(default=0.0, ge=0, le=60, description="Seconds to wait for an event while the execution runs.")
     limit: int = Field(default=500, ge=1, le=5000)
-    event_type: str | None = None
+    event_type: StorableText | None = None
 
 
 class Cancel(RequestModel):
-    reason: str = Field(default="cancelled on request", max_length=2000)
+    reason: StorableText = Field(default="cancelled on request", max_length=2000)
     cascade: bool = Field(default=True, description="Also cancel the sub-playbooks.")
 
 
@@ -376,7 +374,7 @@ class CancellationCheck(AnswerModel):
 
 
 class Finalize(RequestModel):
-    reason: str = Field(default="finalized on request", max_length=2000)
+    reason: StorableText = Field(default="finalized on request", max_length=2000)
 
 
 class Finalized(AnswerModel):
@@ -413,7 +411,7 @@ class Rerun(RequestModel):
 
 
 class Restart(RequestModel):
-    step: str | None = Field(
+    step: StorableText | None = Field(
         default=None,
         alias="from",
         max_length=500,
@@ -466,7 +464,7 @@ class Manifest(AnswerModel):
 
 class LoopResultsQuery(RequestModel):
     execution_id: Id
-    step_name: str
+    step_name: StorableText
     after: int = Field(default=0, ge=0, description="Return results from this item on.")
 
 

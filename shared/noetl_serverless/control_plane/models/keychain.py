@@ -3,11 +3,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, AwareDatetime, Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
+from ...protocol import StorableText
 from ...store.keychain import CachedSecret, Scope
 from ...telemetry.mask import MASK
-from . import AnswerModel, Id, NoBool, RequestModel
+from . import AnswerModel, Id, Instant, NoBool, RequestModel
 
 MAX_TTL_SECONDS = 31 * 86_400.0
 CacheType = Literal["secret", "token"]
@@ -27,7 +28,9 @@ class GetSecret(SelectSecrets):
 
 
 class ListSecrets(SelectSecrets):
-    after: str = Field(default="", max_length=500, description="Only those after this one, as given by `next`.")
+    after: StorableText = Field(
+        default="", max_length=500, description="Only those after this one, as given by `next`."
+    )
     limit: int = Field(default=100, ge=1, le=1000)
 
 
@@ -38,7 +41,7 @@ class GiveSecret(RequestModel):
         repr=False,
         description="Fields of the secret. It is encrypted before it is stored.",
     )
-    credential_type: str | None = Field(
+    credential_type: StorableText | None = Field(
         default=None, description="Kind of the keychain entry, which is checked if it is given."
     )
     cache_type: CacheType | None = Field(
@@ -54,7 +57,7 @@ class GiveSecret(RequestModel):
     ttl_seconds: Annotated[float | None, NoBool] = Field(
         default=None, ge=1, le=MAX_TTL_SECONDS, description="Default: `ttl` of the entry, or an hour."
     )
-    expires_at: AwareDatetime | None = Field(default=None, description="Instead of `ttl_seconds`.")
+    expires_at: Instant | None = Field(default=None, description="Instead of `ttl_seconds`.")
     auto_renew: bool | None = Field(
         default=None,
         description="Whether it is fetched, as the entry says, before it expires; by default what the entry says.",

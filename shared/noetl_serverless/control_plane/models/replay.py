@@ -3,12 +3,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from ...inspection.limit_text import used_up
+from ...protocol import StorableText
 from ...store.parity import Difference
 from ...store.replays import Rebuilt, RecordedExecution
-from . import AnswerModel, Id, RequestModel
+from . import AnswerModel, Id, Instant, RequestModel
 from .runs import LimitUse
 
 # at most this many results and commands are in a recording; listResults and listCommands return the rest
@@ -26,7 +27,7 @@ class ReplayState(RequestModel):
     organization_id: Literal["default"] = "default"
     as_of_event_id: int | None = Field(default=None, ge=1)
     as_of_position: int | None = Field(default=None, ge=1)
-    as_of_time: AwareDatetime | None = None
+    as_of_time: Instant | None = None
     projection: Projection = "all"
     limit: int = Field(default=10_000, ge=1, le=100_000, description="Maximum number of events to fold.")
 
@@ -128,12 +129,12 @@ class CommandRow(AnswerModel):
 
 
 class ListResults(RequestModel):
-    after: str = Field(default="", max_length=1000, description="List only results with a later key.")
+    after: StorableText = Field(default="", max_length=1000, description="List only results with a later key.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
 
 class ListCommands(RequestModel):
-    after: str = Field(default="", max_length=1000, description="List only commands with a later id.")
+    after: StorableText = Field(default="", max_length=1000, description="List only commands with a later id.")
     limit: int = Field(default=1000, ge=1, le=5000)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from ...protocol import StorableText
 from . import AnswerModel, RequestModel
 
 # in base64 this still fits into the answer of a function
@@ -14,7 +15,9 @@ class PartQuery(RequestModel):
 
 
 class ResultDataQuery(PartQuery):
-    key: str = Field(min_length=1, max_length=1000, description="Key of the result, as in a reference or a recording.")
+    key: StorableText = Field(
+        min_length=1, max_length=1000, description="Key of the result, as in a reference or a recording."
+    )
 
 
 class ResultData(AnswerModel):

@@ -8,6 +8,7 @@ from pydantic import Field
 from ...engine.state import State
 from ...inspection.limit_text import used_up
 from ...inspection.runs import run_of
+from ...protocol import StorableText
 from ...store.executions import OutstandingCommands, ReportedCommand
 from . import AnswerModel, RequestModel
 
@@ -20,7 +21,7 @@ Status = Literal["queued", "running", "paused", "delayed", "parked", "waiting"]
 class ListRuns(RequestModel):
     after: int = Field(default=0, ge=0, description="List only runs with a higher seq.")
     limit: int = Field(default=100, ge=1, le=200)
-    step: str | None = None
+    step: StorableText | None = None
     failed: bool = Field(default=False, description="List only runs in which an attempt failed or a lease was lost.")
 
 

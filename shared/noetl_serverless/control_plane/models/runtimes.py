@@ -5,32 +5,33 @@ from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, field_validator
 
-from ...protocol import Kind
+from ...protocol import Kind, StorableText, WorkerId
 from ...store.runtimes import Runtime
 from . import AnswerModel, Id, RequestModel
 
 Status = Literal["ready", "busy", "idle"]
 State = Literal["ready", "busy", "idle", "dead"]
-_NAME = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
 
 
 class NamedRuntime(RequestModel):
-    name: str = _NAME
+    name: WorkerId
     kind: Kind = Field(default="worker_pool", validation_alias=AliasChoices("kind", "component_type"))
 
 
 class RegisterRuntime(NamedRuntime):
-    runtime: str | None = Field(default=None, max_length=100, examples=["python"])
-    uri: str | None = Field(default=None, max_length=500, validation_alias=AliasChoices("uri", "base_url"))
+    runtime: StorableText | None = Field(default=None, max_length=100, examples=["python"])
+    uri: StorableText | None = Field(default=None, max_length=500, validation_alias=AliasChoices("uri", "base_url"))
     status: Status = Field(default="ready", description="idle: it may send no heartbeats for a while, and is not dead.")
     capacity: int | None = Field(default=None, ge=0, lt=1 << 31, description="Commands that it runs at once.")
     running: int | None = Field(default=None, ge=0, lt=1 << 31)
-    labels: dict[str, Any] | list[str] | None = None
+    labels: dict[str, Any] | list[StorableText] | None = None
     pid: int | None = Field(default=None, ge=0, lt=1 << 63)
-    hostname: str | None = Field(default=None, max_length=300)
+    hostname: StorableText | None = Field(default=None, max_length=300)
     meta: dict[str, Any] | None = None
-    pool: str | None = Field(default=None, max_length=100, description="The pool whose commands it runs, of a worker.")
-    version: str | None = Field(default=None, max_length=100)
+    pool: StorableText | None = Field(
+        default=None, max_length=100, description="The pool whose commands it runs, of a worker."
+    )
+    version: StorableText | None = Field(default=None, max_length=100)
 
 
 class RuntimeHeartbeat(NamedRuntime):
@@ -57,8 +58,8 @@ class Deregistered(AnswerModel):
 
 class ListRuntimes(RequestModel):
     kind: Kind | None = None
-    pool: str | None = None
-    runtime: str | None = None
+    pool: StorableText | None = None
+    runtime: StorableText | None = None
     state: State | None = Field(default=None, validation_alias=AliasChoices("state", "status"))
     after: Id = Field(default="0", description="List only components with a higher runtime_id.")
     limit: int = Field(default=100, ge=1, le=1000)

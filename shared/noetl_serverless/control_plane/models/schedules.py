@@ -3,14 +3,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, AwareDatetime, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
 from ...errors import InvalidRequest
+from ...protocol import StorableText
 from ...store.overlap import OverlapPolicy
 from ...store.schedule import Schedule
 from ...store.schedule_spec import MissedPolicy
 from ...store.schedules import MAX_BACKFILL_RUNS
-from . import AnswerModel, PlaybookPath, RequestModel
+from . import AnswerModel, Instant, PlaybookPath, RequestModel
 
 RunStatus = Literal["open", "waiting", "started", "skipped", "failed"]
 # without an offset, an instant is read in the schedule's time zone
@@ -32,10 +33,12 @@ class CreateSchedule(RequestModel):
         validation_alias=AliasChoices("playbook_version", "version"),
         description="Version of the playbook; by default, the newest at the time of each run.",
     )
-    name: str | None = Field(default=None, min_length=1, max_length=200, pattern=r"^[^/]*[^/\d][^/]*$")
-    cron: str | None = Field(default=None, max_length=200, examples=["30 6 * * 1-5"])
+    name: StorableText | None = Field(
+        default=None, min_length=1, max_length=200, pattern=r"^[^/\x00]*[^/\d\x00][^/\x00]*$"
+    )
+    cron: StorableText | None = Field(default=None, max_length=200, examples=["30 6 * * 1-5"])
     interval_seconds: int | None = Field(default=None, ge=1, le=366 * 86400)
-    timezone: str = Field(default="UTC", max_length=100, examples=["Europe/Berlin"])
+    timezone: StorableText = Field(default="UTC", max_length=100, examples=["Europe/Berlin"])
     enabled: bool = True
     missed_policy: MissedPolicy = Field(default="fire_once", description=MISSED)
     overlap_policy: OverlapPolicy = Field(default="allow", description=OVERLAP)
@@ -60,9 +63,11 @@ class UpdateSchedule(RequestModel):
         validation_alias=AliasChoices("playbook_version", "version"),
         description="Version of the playbook; null for the newest at the time of each run.",
     )
-    cron: str | None = Field(default=None, max_length=200, description="Takes the place of `interval_seconds`.")
+    cron: StorableText | None = Field(
+        default=None, max_length=200, description="Takes the place of `interval_seconds`."
+    )
     interval_seconds: int | None = Field(default=None, ge=1, le=366 * 86400, description="Takes the place of `cron`.")
-    timezone: str | None = Field(default=None, max_length=100)
+    timezone: StorableText | None = Field(default=None, max_length=100)
     missed_policy: MissedPolicy | None = Field(default=None, description=MISSED)
     overlap_policy: OverlapPolicy | None = Field(default=None, description=OVERLAP)
     jitter_seconds: int | None = Field(default=None, ge=0, le=86400, description=JITTER)
@@ -132,7 +137,7 @@ class DueTimes(AnswerModel):
 class ListRuns(RequestModel):
     status: RunStatus | None = None
     backfill: bool | None = None
-    before: AwareDatetime | None = Field(default=None, description="List runs due before this.")
+    before: Instant | None = Field(default=None, description="List runs due before this.")
     limit: int = Field(default=100, ge=1, le=1000)
 
 

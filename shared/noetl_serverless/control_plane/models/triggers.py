@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from ...protocol import StorableText
 from ...store.triggers import MAX_ID_CHARACTERS, ReceivedEvent, Trigger
 from . import AnswerModel, RequestModel
 
@@ -16,9 +17,11 @@ NOT_READY = "playbook.trigger_not_ready"
 
 
 class ListTriggers(RequestModel):
-    path: str | None = Field(default=None, description="Path of the playbook that they start.")
+    path: StorableText | None = Field(default=None, description="Path of the playbook that they start.")
     kind: Kind | None = None
-    after: str | None = Field(default=None, description="PATH/NAME of the trigger after which the page begins.")
+    after: StorableText | None = Field(
+        default=None, description="PATH/NAME of the trigger after which the page begins."
+    )
     limit: int = Field(default=100, ge=1, le=1000)
 
 
@@ -58,7 +61,7 @@ def not_ready(message: str) -> dict[str, Any]:
 
 class ListTriggerEvents(RequestModel):
     status: EventStatus | None = None
-    before: str | None = Field(default=None, max_length=400, description="`next` of the page before.")
+    before: StorableText | None = Field(default=None, max_length=400, description="`next` of the page before.")
     limit: int = Field(default=50, ge=1, le=500)
 
 
@@ -95,15 +98,16 @@ def position_of(event: TriggerEvent) -> str:
 
 
 class NameTriggerEvent(RequestModel):
-    event_id: str = Field(min_length=1, max_length=MAX_ID_CHARACTERS)
+    event_id: StorableText = Field(min_length=1, max_length=MAX_ID_CHARACTERS)
 
 
 class GivenEvent(RequestModel):
+    # any text: one that cannot be stored is known by its digest
     id: str | None = Field(default=None, min_length=1, max_length=MAX_ID_CHARACTERS, description="Default: a new one.")
-    source: str = Field(default="fire", max_length=1000)
-    type: str = Field(default="fire", max_length=255)
-    time: str | None = Field(default=None, max_length=64, description="Default: now.")
-    headers: dict[str, str] = Field(default_factory=dict)
+    source: StorableText = Field(default="fire", max_length=1000)
+    type: StorableText = Field(default="fire", max_length=255)
+    time: StorableText | None = Field(default=None, max_length=64, description="Default: now.")
+    headers: dict[StorableText, StorableText] = Field(default_factory=dict)
     data: Any = None
 
 

@@ -9,7 +9,7 @@ from ...errors import InvalidRequest
 from ...playbook.approvals import fault_of
 from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
-from ..models.controls import Pause, Paused, SendSignal, SignalSent
+from ..models.controls import Pause, Paused, Resume, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
 from .execute import IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
@@ -92,6 +92,7 @@ OPERATIONS = (
         roles=USERS,
         handler=resume,
         answer=Paused,
+        body=Resume,
     ),
     Operation(
         "signalExecution",

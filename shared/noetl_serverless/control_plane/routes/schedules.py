@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ...errors import NotFound
-from ...orchestrator.start import initial_values
+from ...orchestrator.start import initial_values, validated_payload
 from ...playbook.grammar import EXECUTABLE
 from ...store.catalog import CatalogVersion
 from ...store.overlap import text
@@ -49,7 +49,7 @@ async def create(call: Call) -> ScheduleEntry:
 
 async def _check_input(call: Call, entry: CatalogVersion, payload: Mapping[str, Any] | None) -> None:
     """Raises InvalidInput, or InvalidRequest, now for an input with which every run would fail."""
-    initial_values(await call.services.orchestrator.plan(entry.hash), payload or {})
+    initial_values(await call.services.orchestrator.plan(entry.hash), validated_payload(payload or {}))
 
 
 async def entries(call: Call) -> ScheduleEntries:

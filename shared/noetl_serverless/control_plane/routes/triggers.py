@@ -7,6 +7,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from ...errors import Conflict, InvalidRequest, NotFound, Problem
 from ...limits import EVENT_BYTES
 from ...playbook.load import playbook_data
@@ -15,6 +17,7 @@ from ...playbook.trigger_event import match
 from ...store.ids import fresh_id
 from ...store.triggers import NEWEST, Trigger
 from ..body import read_body
+from ..models import Instant
 from ..models.triggers import (
     FiredTrigger,
     FireTrigger,
@@ -34,6 +37,8 @@ from ..page import Page
 from ..webhooks import Claim, WebhookRefused, claim_of, event_of, fault_of, secrets_of, verify
 
 logger = logging.getLogger(__name__)
+
+_INSTANT = TypeAdapter[datetime](Instant)
 
 
 async def entries(call: Call) -> Page:
@@ -203,7 +208,7 @@ def _position(text: str | None) -> tuple[datetime, str]:
         return NEWEST, ""
     at, _, event_id = text.partition(" ")
     try:
-        return datetime.fromisoformat(at), event_id
+        return _INSTANT.validate_python(at), event_id
     except ValueError:
         raise InvalidRequest("before: this must be the `next` of a page") from None
 
