@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..errors import Forbidden, InvalidRequest
+from ..errors import Forbidden, InvalidRequest, NotFound
 from .authenticate import authenticate
 from .control_plane import BadGateway, ControlPlane, refuse_own_failure
-from .roles import role_for_request
+from .roles import Role, allows, role_for_request
 from .sessions import Session, Sessions
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -51,7 +51,7 @@ class Proxy:
 
     async def handle(self, request: Request) -> Response:
         session = await authenticate(request, self._sessions)
-        target = permitted(session, request.method, request.path_params["path"])
+        target = await permitted(session, self._control_plane, request.method, request.path_params["path"])
         if query := request.scope["query_string"]:
             target += "?" + quote(query.decode("latin-1"), safe="/?:@!$&'()*+,;=-._~%[]")
         answer = await self._control_plane.forward(
@@ -74,15 +74,26 @@ class Proxy:
         return response
 
 
-def permitted(session: Session, method: str, path: str) -> str:
-    """The control plane's path, encoded; InvalidRequest or Forbidden if this user may not request it."""
+async def permitted(session: Session, control_plane: ControlPlane, method: str, path: str) -> str:
+    """The control plane's path, encoded. Raises InvalidRequest, Forbidden if this user may not request it, and NotFound
+    for a path that the control plane does not have."""
+    target, role = target_and_role(method, path)
+    # what is not there is not to be had with any role; only a refusal costs this question
+    if not allows(session.user.roles, role) and not await control_plane.has(target):
+        raise NotFound(f"There is no operation at {path[:200]!r}")
+    session.require(role)
+    return target
+
+
+def target_and_role(method: str, path: str) -> tuple[str, Role]:
+    """The control plane's path, encoded, and the role that the request needs; raises InvalidRequest, and Forbidden for
+    what is not for users."""
     segments = path.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
         raise InvalidRequest("The path must not contain empty segments, '.', '..', '%' or '\\'")
     if segments[0] in _INTERNAL or segments[:2] == ["worker", "pool"]:
-        raise Forbidden("This path of the control plane is not available to users")
-    session.require(role_for_request(method, "/".join(segments)))
-    return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~")
+        raise Forbidden("This path is for workers and operators, who call the control plane with a service token")
+    return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~"), role_for_request(method, "/".join(segments))
 
 
 def _plain(path: str) -> bool:
