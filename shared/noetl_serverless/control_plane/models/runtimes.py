@@ -16,10 +16,16 @@ _NAME = Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")
 
 class NamedRuntime(RequestModel):
     name: str = _NAME
+    kind: Kind | None = Field(
+        default=None,
+        validation_alias=AliasChoices("kind", "component_type"),
+        description="Needed only if components of several kinds have this name.",
+    )
+
+
+class RegisterRuntime(RequestModel):
+    name: str = _NAME
     kind: Kind = Field(default="worker_pool", validation_alias=AliasChoices("kind", "component_type"))
-
-
-class RegisterRuntime(NamedRuntime):
     runtime: str | None = Field(default=None, max_length=100, examples=["python"])
     uri: str | None = Field(default=None, max_length=500, validation_alias=AliasChoices("uri", "base_url"))
     status: Status = Field(default="ready", description="idle: it may send no heartbeats for a while, and is not dead.")
