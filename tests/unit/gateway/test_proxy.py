@@ -155,6 +155,19 @@ async def test_what_is_not_there_is_404_whoever_asks(
     assert [seen.method for seen in upstream.seen if not seen.body] == ["OPTIONS"] * (1 if path[0] == "e" else 2)
 
 
+@pytest.mark.parametrize("path", ["docs", "docs/swagger-ui.css", "openapi.json"])
+async def test_the_page_of_the_api_needs_no_session(call: Client, upstream: Upstream, path: str) -> None:
+    upstream.answers[f"GET /api/{path}"] = {}
+    sent = {"x-mine": "1", "content-length": "5", "accept-encoding": "gzip"}
+    assert (await call("GET", f"/noetl/{path}?a=b", headers=sent)).status == 200
+    assert not {"x-noetl-user", "x-mine", "content-length"} & set(upstream.last.headers)
+    assert (upstream.last.headers["accept-encoding"], upstream.last.query) == ("gzip", {})
+    assert upstream.last.path == f"/api/{path}"
+    for method, other in (("POST", path), ("GET", "executions"), ("GET", f"{path}/x"), ("GET", "docs/../executions")):
+        assert (await call(method, f"/noetl/{other}")).status == 401
+    assert len(upstream.seen) == 1
+
+
 async def test_a_path_that_there_is_stays_forbidden(call: Client, editor: str, upstream: Upstream) -> None:
     upstream.answers["OPTIONS /api/credentials"] = [405, {}]
     answer = await call("POST", "/noetl/credentials", {}, token=editor)
