@@ -103,7 +103,7 @@ class Operation:
     async def _run(self, services: Services, request: Request) -> Response:
         caller = authenticate(services.verifier, request)
         if caller.role not in self.roles:
-            raise Forbidden(f"{self.name} is not allowed for the role {caller.role}")
+            raise forbidden(caller, self.name)
         call = Call(
             services=services,
             request=request,
@@ -137,6 +137,16 @@ class Operation:
             size = len(response.body)
             raise AnswerTooLarge(f"{self.name} would return {size} bytes; the limit is {ANSWER_BYTES}")
         return response
+
+
+def forbidden(caller: Caller, what: str) -> Forbidden:
+    """The refusal of `what`, in words of whoever reads it: users of a gateway do not know its own role."""
+    if caller.role == "gateway":
+        return Forbidden(
+            f"{what} is not available through a gateway, whatever the roles of its user: an operator calls the control "
+            "plane, with a service token (`noetls token` prints that of a local stack)"
+        )
+    return Forbidden(f"{what} is not allowed for the role {caller.role}")
 
 
 def respond(answer: Any, status: int = 200) -> Response:

@@ -134,6 +134,13 @@ class ControlPlane:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise BadGateway("The control plane is not available; try again later") from error
 
+    async def has(self, target: str) -> bool:
+        """Whether there is an operation at the path `target`, whatever its method. Raises BadGateway."""
+        answer = await self.forward("OPTIONS", target, headers=[], body=None, user="")
+        answer.release()
+        # its router knows, before it asks who calls: 405 where there are other methods
+        return answer.status != 404
+
     async def check(self) -> None:
         """BadGateway if it does not answer; for readiness probes."""
         await self.get("/livez")

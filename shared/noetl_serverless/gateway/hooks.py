@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..errors import MEDIA_TYPE, InvalidRequest, NotFound, Unauthenticated
+from ..errors import MEDIA_TYPE, InvalidRequest, NotFound, Problem
 from ..limits import EVENT_BYTES, KIB
 from .at_once import AtOnce
 from .body import read_bytes
@@ -23,6 +23,13 @@ MAX_HEADER_BYTES: Final = 32 * KIB
 SIGNATURES: Final = ("webhook-signature", "x-hub-signature-256", "stripe-signature")
 # what the control plane says of a webhook that is not right; any other 401 is about this gateway
 REFUSED: Final = "webhook.refused"
+
+
+class UnsignedWebhook(Problem):
+    status, code, title = 401, REFUSED, "The webhook is refused"
+
+    def __init__(self) -> None:
+        super().__init__(f"The webhook has no signature: it must have one of the headers {', '.join(SIGNATURES)}")
 
 
 class Hooks:
@@ -39,7 +46,7 @@ class Hooks:
         if len(trigger) > MAX_PATH_CHARACTERS or any(part in ("", ".", "..") for part in trigger.split("/")):
             raise NotFound("There is no such webhook")
         if not any(name in request.headers for name in SIGNATURES):
-            raise Unauthenticated("The webhook has no signature")
+            raise UnsignedWebhook
         if sum(len(name) + len(value) for name, value in request.headers.raw) > MAX_HEADER_BYTES:
             raise InvalidRequest(f"The headers are larger than {MAX_HEADER_BYTES} bytes")
         # whoever is slow to send it takes no place from the others

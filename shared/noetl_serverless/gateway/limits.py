@@ -28,7 +28,7 @@ MAX_TOKENS = 2000
 _PAGES = {"executions": 20, "events": 50, "runs": 50, "catalog": 50}
 # these call the control plane, which costs more than a field that is already there
 _CALLS = frozenset(
-    {"execution", "underWay", "warnings", "quarantined", "quarantine"}
+    {"execution", "underWay", "keptSignals", "variables", "warnings", "quarantined", "quarantine"}
     | {"executePlaybook", "rerunExecution", "cancelExecution", "proxyRequest"}
 )
 _CALL_COST = 20

@@ -25,9 +25,8 @@ async def execute_playbook(
 ) -> dict[str, Any]:
     context = _editor(info)
     _refuse_client(clientId)
-    if resourceKind == "agent":
-        raise InvalidRequest("resourceKind agent is not supported yet")
-    body = {"path": name, "version": version, "payload": _workload(variables)}
+    kind = None if resourceKind == "playbook" else resourceKind
+    body = {"path": name, "version": version, "payload": _workload(variables), "resource_kind": kind}
     return await _start(context, "/api/execute", body, name, idempotencyKey)
 
 
@@ -114,7 +113,7 @@ async def proxy_request(root: Any, info: Info, input: dict[str, Any]) -> dict[st
     if endpoint.scheme or endpoint.netloc:
         raise InvalidRequest("The endpoint must be a path of the control plane, not a URL")
     relative_path = unquote(endpoint.path).removeprefix("/").removeprefix("api/")
-    target = permitted(context.session, method, relative_path)
+    target = await permitted(context.session, context.control_plane, method, relative_path)
     try:
         data = await context.control_plane.call(
             method,

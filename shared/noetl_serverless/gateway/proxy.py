@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from urllib.parse import quote
 
@@ -11,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from ..errors import Forbidden, InvalidRequest
+from ..errors import Forbidden, InvalidRequest, NotFound
+from .at_once import AtOnce
 from .authenticate import authenticate
 from .control_plane import BadGateway, ControlPlane, refuse_own_failure
-from .roles import role_for_request
+from .roles import Role, allows, role_for_request
 from .sessions import Session, Sessions
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
@@ -37,6 +39,8 @@ _DROPPED_REQUEST_HEADERS = frozenset(
     {"host", "authorization", "cookie", "x-session-token", "expect", "forwarded", "origin", "referer"}
 )
 _DROPPED_RESPONSE_HEADERS = frozenset({"set-cookie", "server", "date", "www-authenticate"})
+# the page to try the API on and what it is made of, which the control plane shows to everybody; calls need a session
+_PAGE = re.compile(r"docs|docs/[a-z-]+\.[a-z]+|openapi\.json")
 # the calls of workers and the reconciler are not for users, whatever their role
 _INTERNAL = frozenset({"commands", "internal", "auth", "hooks", "callbacks"})
 
@@ -45,22 +49,36 @@ class Proxy:
     def __init__(self, sessions: Sessions, control_plane: ControlPlane) -> None:
         self._sessions = sessions
         self._control_plane = control_plane
+        self._pages = AtOnce("requests for the page of the API")
 
     def routes(self) -> list[Route]:
         return [Route("/noetl/{path:path}", self.handle, methods=METHODS)]
 
     async def handle(self, request: Request) -> Response:
+        path = request.path_params["path"]
+        if request.method in ("GET", "HEAD") and _PAGE.fullmatch(path):
+            # nothing else of what a stranger sends is passed on
+            headers = [("accept-encoding", request.headers.get("accept-encoding", "identity"))]
+            with self._pages.one():
+                return await self._forward(request.method, f"/api/{path}", headers=headers)
         session = await authenticate(request, self._sessions)
-        target = permitted(session, request.method, request.path_params["path"])
+        target = await permitted(session, self._control_plane, request.method, path)
         if query := request.scope["query_string"]:
             target += "?" + quote(query.decode("latin-1"), safe="/?:@!$&'()*+,;=-._~%[]")
-        answer = await self._control_plane.forward(
-            request.method,
-            target,
-            headers=request_headers(request),
-            body=request.stream() if _has_body(request) else None,
-            user=session.user.user_id,
-        )
+        body = request.stream() if _has_body(request) else None
+        headers, user = request_headers(request), session.user.user_id
+        return await self._forward(request.method, target, headers=headers, body=body, user=user)
+
+    async def _forward(
+        self,
+        method: str,
+        target: str,
+        *,
+        headers: list[tuple[str, str]],
+        body: AsyncIterator[bytes] | None = None,
+        user: str = "",
+    ) -> Response:
+        answer = await self._control_plane.forward(method, target, headers=headers, body=body, user=user)
         try:
             refuse_own_failure(answer)
         except BadGateway:
@@ -74,15 +92,26 @@ class Proxy:
         return response
 
 
-def permitted(session: Session, method: str, path: str) -> str:
-    """The control plane's path, encoded; InvalidRequest or Forbidden if this user may not request it."""
+async def permitted(session: Session, control_plane: ControlPlane, method: str, path: str) -> str:
+    """The control plane's path, encoded. Raises InvalidRequest, Forbidden if this user may not request it, and NotFound
+    for a path that the control plane does not have."""
+    target, role = target_and_role(method, path)
+    # what is not there is not to be had with any role; only a refusal costs this question
+    if not allows(session.user.roles, role) and not await control_plane.has(target):
+        raise NotFound(f"There is no operation at {path[:200]!r}")
+    session.require(role)
+    return target
+
+
+def target_and_role(method: str, path: str) -> tuple[str, Role]:
+    """The control plane's path, encoded, and the role that the request needs; raises InvalidRequest, and Forbidden for
+    what is not for users."""
     segments = path.removesuffix("/").split("/")
     if any(segment in ("", ".", "..") for segment in segments) or not _plain(path):
         raise InvalidRequest("The path must not contain empty segments, '.', '..', '%' or '\\'")
     if segments[0] in _INTERNAL or segments[:2] == ["worker", "pool"]:
-        raise Forbidden("This path of the control plane is not available to users")
-    session.require(role_for_request(method, "/".join(segments)))
-    return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~")
+        raise Forbidden("This path is for workers and operators, who call the control plane with a service token")
+    return "/api/" + quote(path, safe="/:@!$&'()*+,;=-._~"), role_for_request(method, "/".join(segments))
 
 
 def _plain(path: str) -> bool:

@@ -15,6 +15,8 @@ from .relay_connection import connection, decode_number, encode_cursor, page_siz
 _ID = re.compile(r"[0-9]{1,19}")
 # the key under which an execution keeps the future with its detail
 _DETAIL = " detail"
+# and with its status
+_STATUS = " status"
 
 
 def health(root: Any, info: Info) -> str:
@@ -122,10 +124,29 @@ async def _detail_of(execution: dict[str, Any], info: Info) -> dict[str, Any]:
 
 
 async def under_way_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
+    return list((await _status_of(execution, info))["under_way"])
+
+
+async def kept_signals_of(execution: dict[str, Any], info: Info) -> list[str]:
+    return list((await _status_of(execution, info))["kept_signals"])
+
+
+async def _status_of(execution: dict[str, Any], info: Info) -> dict[str, Any]:
+    """Fetched once, however many resolvers need it."""
+    pending: asyncio.Future[dict[str, Any]] | None = execution.get(_STATUS)
+    if pending is None:
+        context = _viewer(info)
+        path = f"/api/executions/{execution_id(execution['execution_id'])}/status"
+        request = context.control_plane.get(path, user=context.user)
+        pending = execution[_STATUS] = asyncio.ensure_future(request)
+    return await pending
+
+
+async def variables_of(execution: dict[str, Any], info: Info) -> list[dict[str, Any]]:
     context = _viewer(info)
-    path = f"/api/executions/{execution_id(execution['execution_id'])}/status"
+    path = f"/api/vars/{execution_id(execution['execution_id'])}"
     body: dict[str, Any] = await context.control_plane.get(path, user=context.user)
-    return list(body["under_way"])
+    return [{"name": name, **variable} for name, variable in body["variables"].items()]
 
 
 async def runs_of(

@@ -41,6 +41,8 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
         "restarts": queries.restarts_of,
         "quarantine": queries.quarantine_of,
         "underWay": queries.under_way_of,
+        "keptSignals": queries.kept_signals_of,
+        "variables": queries.variables_of,
         "runs": queries.runs_of,
     },
 }

@@ -88,11 +88,13 @@ def restart(
     plan: Plan,
     step: str | None = None,
     payload: Mapping[str, Any] | None = None,
+    *,
+    version: int,
 ) -> Restart:
-    """`recorded` is the plan that ran, `plan` the one to go on with; `step`: where to restart from, by default at what
-    has failed, or was under way when it ended; `payload`: what is changed of the workload and, below `ctx`, of ctx.
-    Raises Conflict if this execution cannot be restarted, InvalidRequest if it cannot from this step."""
-    return _Restarting(execution_id, events, workload, recorded, plan, step, payload or {}).restart()
+    """`recorded` is the plan that ran, `plan` the one to go on with, of `version`; `step`: where to restart from, by
+    default at what has failed, or was under way when it ended; `payload`: what is changed of the workload and, below
+    `ctx`, of ctx. Raises Conflict if this execution cannot be restarted, InvalidRequest if it cannot from this step."""
+    return _Restarting(execution_id, events, workload, recorded, plan, step, payload or {}, version).restart()
 
 
 class _Restarting:
@@ -105,10 +107,12 @@ class _Restarting:
         plan: Plan,
         step: str | None,
         payload: Mapping[str, Any],
+        version: int,
     ) -> None:
         log = [UPCASTERS.current(event) for event in logical_order(events)]
         self.execution_id, self.workload = execution_id, workload
         self.recorded, self.plan, self.step = recorded, plan, step
+        self.version = version
         self.origin = log[0].payload
         self.seq = max(event.seq for event in log)
         self.end = ended_with(execution_id, log)
@@ -183,7 +187,7 @@ class _Restarting:
         if missing := [name for name in chosen if name not in self.plan.steps]:
             raise InvalidRequest(
                 f"step {missing[0]!r}, where execution {self.execution_id} ended, does not exist in version "
-                f"{self.plan.path!r} to go on with: name the step to restart from, with `from` (--from): "
+                f"{self.version} of {self.plan.path}: name the step to restart from, with `from` (--from): "
                 f"{self._candidates()}"
             )
         return chosen
@@ -191,7 +195,8 @@ class _Restarting:
     def _check_step(self, step: str) -> None:
         if step not in self.plan.steps:
             raise InvalidRequest(
-                f"there is no step {step!r} in the playbook to go on with. Steps that ran: {self._candidates()}"
+                f"there is no step {step!r} in version {self.version} of {self.plan.path}. Steps that ran: "
+                f"{self._candidates()}"
             )
         if step not in self.latest and step not in self.arrivals:
             raise InvalidRequest(

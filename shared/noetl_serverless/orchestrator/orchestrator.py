@@ -51,7 +51,7 @@ from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
 from .signals import check_signal, validated_signal
-from .start import Started, new_root, repeated_start, request_hash, validated_payload, with_schedule
+from .start import Started, check_agent, new_root, repeated_start, request_hash, validated_payload, with_schedule
 from .transition import Transition
 from .variables import check_variables_set, validated_variables
 
@@ -120,12 +120,16 @@ class Orchestrator:
         principal: Mapping[str, Any] | None = None,
         announce: Callable[[str], None] = lambda execution_id: None,
         origin: Mapping[str, str] | None = None,
+        agents_only: bool = False,
     ) -> Started:
         """Start an execution. `principal`: who or what starts it; its children inherit it, and the idempotency key
         belongs to it. `schedule`: what a playbook may request as `workload.schedule`. `announce` is called with the id
         before it begins. `origin`: the executions that it comes from, by relation; the log keeps them, and nothing
-        depends on them. Raises NotFound, InvalidRequest, and Conflict for a key that has started something else."""
+        depends on them. `agents_only`: refuse what is no agent. Raises NotFound, InvalidRequest, and Conflict for a key
+        that has started something else."""
         entry = await self._playbooks.entry(path, version, catalog_id)
+        if agents_only:
+            await asyncio.to_thread(check_agent, entry)
         requested_version = entry.version if catalog_id is not None else version
         workload = payload or {}
         if schedule is not None:
@@ -209,6 +213,7 @@ class Orchestrator:
         recorded = await self._playbooks.plan(origin["plan"])
         changes = payload or {}
         request = ("restart", execution_id, step)
+        goes_on_with = partial(restart, execution_id, events, workload)
         for _ in range(MAX_START_ATTEMPTS):
             key: str | None = None
             if idempotency_key is not None:
@@ -217,14 +222,12 @@ class Orchestrator:
                     earlier = repeated_start(key_or_start, origin["path"], wanted, changes, restart=request)
                     entry = await self._playbooks.entry(origin["path"], key_or_start.version)
                     plan = await self._playbooks.plan(entry.hash)
-                    again = await asyncio.to_thread(
-                        restart, execution_id, events, workload, recorded, plan, step, changes
-                    )
+                    again = await asyncio.to_thread(goes_on_with, recorded, plan, step, changes, version=entry.version)
                     return Restarted(earlier.execution_id, entry.version, again, replayed=True)
                 key = key_or_start
             entry = await self._playbooks.entry(origin["path"], wanted)
             plan = await self._playbooks.plan(entry.hash)
-            goes_on = await asyncio.to_thread(restart, execution_id, events, workload, recorded, plan, step, changes)
+            goes_on = await asyncio.to_thread(goes_on_with, recorded, plan, step, changes, version=entry.version)
             if goes_on.references and self._results is not None:
                 await check_results(goes_on, self._results(), datetime.fromtimestamp(self._clock() / 1000, UTC))
             hashed = request_hash(entry.path, entry.version, validated_payload(changes), *request) if key else None

@@ -16,6 +16,7 @@ from ..engine.ids import execution_id
 from ..engine.state import State
 from ..errors import Conflict, Fault, InvalidInput, InvalidRequest, ValueFault
 from ..limits import INLINE_BYTES, WORKLOAD_BYTES
+from ..playbook.load import playbook_data
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, merged, stored
 from ..ports import CatalogEntry
@@ -93,6 +94,16 @@ def repeated_start(
             "use a new key"
         )
     return Started(earlier.execution_id, 0, replayed=True)
+
+
+def check_agent(entry: CatalogEntry) -> None:
+    """Raises InvalidRequest unless it is an agent: of that kind, or a playbook that says so."""
+    if entry.kind == "Agent" or playbook_data(entry.content).get("metadata", {}).get("agent") is True:
+        return
+    raise InvalidRequest(
+        f"{entry.path} version {entry.version} is no agent: start it with resource_kind playbook, or register it with "
+        "`kind: Agent` or `metadata: {agent: true}`"
+    )
 
 
 def validated_payload(value: Any) -> Any:

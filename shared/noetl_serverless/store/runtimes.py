@@ -81,6 +81,10 @@ class Runtimes:
         rows = await self._database.run(self._sql["heartbeat"], kind=kind, name=name, status=status, running=running)
         return (int(rows[0][0]), rows[0][1]) if rows else None
 
+    async def kinds(self, name: str) -> list[str]:
+        """The kinds of the components of this name, in order."""
+        return [str(row[0]) for row in await self._database.run(self._sql["kinds"], name=name)]
+
     async def delete(self, kind: str, name: str) -> bool:
         return bool(await self._database.run(self._sql["delete"], kind=kind, name=name))
 

@@ -181,7 +181,8 @@ class ScheduleRuns:
             error=None if error is None else orjson.dumps(_storable(error)).decode(),
             reason=reason,
         )
-        if settled:
+        # runs for times in the past say nothing of how the schedule does now
+        if settled and not run.backfill:
             await self.record_latest_run(run.schedule_id, run.due_at, status, execution_id)
 
 

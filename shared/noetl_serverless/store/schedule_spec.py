@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from itertools import count, islice, takewhile
 from typing import Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from ..errors import InvalidRequest
 
@@ -68,7 +68,10 @@ def zone_of(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidRequest(f"there is no time zone {name!r}; write it as in Europe/Berlin") from None
+        from ..playbook.faults import did_you_mean
+
+        hint = did_you_mean(name, available_timezones()) or "; write it as in Europe/Berlin"
+        raise InvalidRequest(f"there is no time zone {name!r}{hint}") from None
 
 
 def in_zone(given: datetime, timezone: str) -> datetime:
@@ -153,8 +156,12 @@ def _check_cron(cron: str) -> None:
         raise InvalidRequest(f"cron {cron!r}: expected five fields: minute hour day month weekday")
     if RANDOM_FIELDS.search(cron):
         raise InvalidRequest(f"cron {cron!r}: random times (R and H) are not supported")
+    from croniter import CroniterBadDateError
+
     try:
         _wall_times(cron, datetime(2024, 1, 1)).get_next(datetime)
+    except CroniterBadDateError:
+        raise InvalidRequest(f"cron {cron!r} is never due: no day has this date") from None
     except (ValueError, KeyError) as error:
         _, of_field, detail = str(error).rpartition("not acceptable")
         if of_field:

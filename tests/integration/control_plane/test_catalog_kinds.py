@@ -84,6 +84,31 @@ async def test_agents_are_found_by_what_they_can_do(user: Client) -> None:
     assert started.json["status"] == "started"
 
 
+async def test_only_an_agent_is_started_as_one(user: Client) -> None:
+    await register(user, agent("agents/a", ""))
+    await register(
+        user, agent("agents/c", "").replace("kind: Agent", "kind: Playbook").replace("[]", "[], agent: true")
+    )
+    plain = await register(user, agent("demo/p", "").replace("kind: Agent", "kind: Playbook"))
+    for path in ("agents/a", "agents/c"):
+        for kind in ("agent", "Agent", "playbook"):
+            answer = await user.post("/api/execute", {"path": path, "resource_kind": kind})
+            assert (answer.status, answer.json["status"]) == (200, "started")
+    first = (await user.post("/api/execute", {"path": "demo/p", "resource_kind": "Playbook"})).json["execution_id"]
+    for route, body in (
+        ("/api/execute", {"path": "demo/p"}),
+        ("/api/execute", {"catalog_id": plain["catalog_id"]}),
+        (f"/api/executions/{first}/rerun", {}),
+    ):
+        refused = await user.post(route, {**body, "resource_kind": "agent"})
+        assert (refused.status, refused.json["detail"].partition(":")[0]) == (400, "demo/p version 1 is no agent")
+    unknown = await user.post("/api/execute", {"path": "demo/p", "resource_kind": "tool"})
+    assert "resource_kind: this must be one of playbook, agent" in unknown.json["detail"]
+    batch = [{"path": "demo/p", "resource_kind": "agent"}, {"path": "agents/a", "resource_kind": "agent"}]
+    started = (await user.post("/api/execute/batch", batch)).json
+    assert [entry["status"] for entry in started] == ["failed", "started"]
+
+
 async def test_described_credentials_are_listed_before_stored_ones(user: Client) -> None:
     await register(user, CREDENTIAL)
     await register(user, CREDENTIAL.replace("warehouse", "lake"))

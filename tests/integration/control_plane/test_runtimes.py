@@ -60,7 +60,7 @@ async def test_a_heartbeat_of_an_unknown_one_says_what_to_do(user: Client) -> No
     answer = await user.post("/api/worker/pool/heartbeat", {"name": "worker-pool-01"})
     assert (answer.status, answer.json["detail"]) == (
         404,
-        "there is no worker_pool 'worker-pool-01': register it, or send `registration` with the heartbeat",
+        "there is no component 'worker-pool-01': register it, or send `registration` with the heartbeat",
     )
     again = await user.post("/api/worker/pool/heartbeat", {"name": "worker-pool-01", "registration": BODY})
     assert (again.status, again.json["status"]) == (200, "recreated")
@@ -68,6 +68,23 @@ async def test_a_heartbeat_of_an_unknown_one_says_what_to_do(user: Client) -> No
     other = {**BODY, "name": "another"}
     refused = await user.post("/api/worker/pool/heartbeat", {"name": "x", "registration": other})
     assert (refused.status, refused.json["code"]) == (400, "request.invalid")
+
+
+async def test_a_component_is_found_by_its_name_alone_where_that_is_enough(user: Client) -> None:
+    body = {"name": "mine", "kind": "monitor", "runtime": "python"}
+    registered = (await user.post("/api/worker/pool/register", body)).json
+    assert (await user.post("/api/worker/pool/heartbeat", {"name": "mine"})).json == registered
+    await user.post("/api/worker/pool/register", {**body, "kind": "broker"})
+    for route in ("heartbeat", "deregister"):
+        refused = await user.post(f"/api/worker/pool/{route}", {"name": "mine"})
+        says = "there are components 'mine' of several kinds: give `kind`, one of broker, monitor"
+        assert (refused.status, refused.json["detail"]) == (409, says)
+    left = await user.post("/api/worker/pool/deregister", {"name": "mine", "component_type": "broker"})
+    assert left.json["kind"] == "broker"
+    assert (await user.post("/api/worker/pool/deregister", {"name": "mine"})).json["kind"] == "monitor"
+    assert (await user.post("/api/worker/pool/deregister", {"name": "mine"})).status == 404
+    again = await user.post("/api/worker/pool/heartbeat", {"name": "mine", "registration": body})
+    assert (again.json["status"], again.json["kind"]) == ("recreated", "monitor")
 
 
 async def test_the_dead_are_seen_and_the_pools_are_summed_up(user: Client, database: Database) -> None:

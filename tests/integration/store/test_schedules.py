@@ -277,6 +277,22 @@ async def test_a_backfill_is_kept_after_it_has_run_though_it_was_due_long_ago(sc
     assert await schedules.runs(made.schedule_id) == []
 
 
+async def test_a_backfill_is_not_the_latest_run_of_its_schedule(schedules: Schedules) -> None:
+    made = await schedules.create(NOW, playbook_path="demo", interval_seconds=3600)
+    now = NOW + timedelta(hours=1)
+    [regular] = await schedules.claim_due(now, 10)
+    await schedules.record_started(regular, 7)
+    later = now + 50 * MINUTE
+    # by times that it has had only since then, it was due after the regular run
+    await schedules.update(str(made.schedule_id), {"interval_seconds": 1800}, later)
+    await schedules.backfill(str(made.schedule_id), now + 30 * MINUTE, now + 40 * MINUTE, later, max_runs=5)
+    [past] = await schedules.claim_due(later, 10)
+    assert past.backfill and past.due_at > regular.due_at
+    await schedules.record_started(past, 8)
+    shown = await schedules.get(str(made.schedule_id))
+    assert (shown.last_run_at, shown.last_status, shown.last_execution_id) == (now, "started", 7)
+
+
 async def test_of_many_reconcilers_one_decides_of_a_schedule_whose_runs_must_not_overlap(schedules: Schedules) -> None:
     for number in range(5):
         await schedules.create(

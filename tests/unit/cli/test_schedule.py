@@ -103,8 +103,10 @@ def test_an_update_sends_what_its_options_name_and_nothing_else(monkeypatch: pyt
         (["next"], "give the name of a schedule, --cron or --every"),
         (["next", "s", "--cron", "0 * * * *"], "give the name of a schedule, --cron or --every"),
         (["next", "s", "--timezone", "UTC"], "a schedule has its own"),
-        (["next", "--every", "soon"], "--every 'soon': expected whole seconds, or a time with a unit"),
-        (["next", "--every", "0"], "--every '0': expected whole seconds"),
+        (["next", "--every", "soon"], "or a time with a unit such as 15m, 2h or 1d"),
+        (["next", "--every", "0"], "--every '0': expected whole seconds, at least 1, or"),
+        (["update", "s", "--jitter", "-1"], "--jitter '-1': expected whole seconds, at least 0, or"),
+        (["create", "s", "t/a", "--every", "20s", "--timezone", "Europe/Berlin"], "--timezone is for --cron"),
         (["update", "s", "--every", "500ms"], "--every '500ms': expected whole seconds"),
         (["next", "--cron", "nonsense"], "expected five fields"),
         (["next", "--every", "5", "--timezone", "Nowhere/Land"], "there is no time zone"),
@@ -154,6 +156,21 @@ def test_an_interval_has_units(monkeypatch: pytest.MonkeyPatch, text: str, secon
         monkeypatch, {"name": "s", "enabled": True, "next_run_at": "soon"}, "update", "s", "--every", text
     )
     assert (done.output, calls[0][1]) == ("s: next run at soon\n", {"interval_seconds": seconds})
+
+
+def test_a_jitter_has_units_and_a_zone_is_for_local_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["create", "s", "t/a", "--every", "1h", "--jitter", "10m", "--timezone", "Europe/Berlin"]
+    done, calls = run(monkeypatch, {"name": "s", "enabled": False}, *words, "--start", "2026-05-01")
+    assert done.exit_code == 0, done.output
+    assert (calls[0][1]["jitter_seconds"], calls[0][1]["timezone"]) == (600, "Europe/Berlin")
+    refused, calls = run(monkeypatch, None, *words, "--start", "2026-05-01T00:00Z")
+    assert (refused.exit_code, calls) == (2, [])
+
+
+def test_the_due_times_of_a_schedule_have_its_local_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    due = {"due_at": "2025-03-30T01:00:00Z", "start_at": "2025-03-30T01:00:09Z"}
+    done, _ = run(monkeypatch, {"items": [due], "timezone": "Europe/Berlin"}, "next", "s", "--json")
+    assert json.loads(done.output) == [{**due, "local": "2025-03-30T03:00:00+02:00"}]
 
 
 def test_a_schedule_that_is_never_due_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

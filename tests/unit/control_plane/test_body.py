@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,8 @@ from starlette.requests import Request
 from noetl_serverless.control_plane import models
 from noetl_serverless.control_plane.body import parse_body, parse_query
 from noetl_serverless.control_plane.models import PATTERNS, RequestModel
-from noetl_serverless.control_plane.models.executions import Execute, ListExecutions
+from noetl_serverless.control_plane.models.catalog import Resource
+from noetl_serverless.control_plane.models.executions import Execute, ListExecutions, Restart
 from noetl_serverless.errors import InvalidRequest
 
 
@@ -50,6 +52,17 @@ def test_an_unknown_field_of_a_body_is_reported_with_the_known_ones() -> None:
 def test_a_wrong_field_of_a_body_is_reported_by_its_name() -> None:
     with pytest.raises(InvalidRequest, match="the body is not valid: payload: this must be an object"):
         parse_body(Execute, b'{"path": "t/a", "payload": 1}')
+
+
+@pytest.mark.parametrize("model", [Execute, Restart, Resource])
+@pytest.mark.parametrize("version", ["newest", 0, True, 1.5, 1 << 31, [1], "1.0", ""])
+def test_a_wrong_version_is_one_fault(model: type[BaseModel], version: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parse_body(model, json.dumps({"version": version}).encode())
+    message = "this must be an integer of at least 1, or 'latest'"
+    assert [(fault.pointer, fault.message) for fault in refused.value.faults] == [("/version", message)]
+    for known in ("latest", 7, "7"):
+        assert str(parse_body(model, json.dumps({"version": known}).encode()).version) == str(known)  # type: ignore[attr-defined]
 
 
 def test_a_pattern_is_reported_in_words() -> None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 
 from noetl_serverless.control_plane.operation import BOTH, USERS, Operation, respond
 from noetl_serverless.control_plane.tokens import Caller
-from noetl_serverless.errors import AnswerTooLarge
+from noetl_serverless.errors import AnswerTooLarge, Forbidden
 from noetl_serverless.limits import ANSWER_BYTES
 
 
@@ -34,6 +34,25 @@ def test_what_has_changed_something_or_is_for_workers_is_answered() -> None:
     large = respond(b"x" * (ANSWER_BYTES + 1))
     assert answering("POST", USERS)._bounded(large) is large
     assert answering("GET", BOTH)._bounded(large) is large
+
+
+@pytest.mark.parametrize(
+    ("role", "says"),
+    [
+        (
+            "gateway",
+            "it is not available through a gateway, whatever the roles of its user: an operator calls the control ",
+        ),
+        ("worker", "it is not allowed for the role worker"),
+    ],
+)
+async def test_a_refusal_is_in_words_of_who_reads_it(role: Any, says: str) -> None:
+    verifier = SimpleNamespace(caller=lambda token: Caller(role, "x"))
+    request = Request({"type": "http", "method": "POST", "path": "/it", "headers": [(b"authorization", b"Bearer t")]})
+    with pytest.raises(Forbidden) as raised:
+        await answering("POST", frozenset({"operator"}))._run(cast(Any, SimpleNamespace(verifier=verifier)), request)
+    assert raised.value.detail.startswith(says)
+    assert ("role gateway" in raised.value.detail) is False
 
 
 class Answer(BaseModel):

@@ -245,6 +245,13 @@ async def test_what_is_not_given_is_not_sent(ask: Ask, upstream: Upstream) -> No
     assert "idempotency-key" not in upstream.last.headers
 
 
+@pytest.mark.parametrize(("kind", "sent"), [("agent", {"resource_kind": "agent"}), ("playbook", {}), ("null", {})])
+async def test_what_is_to_be_an_agent_is_started_as_one(ask: Ask, upstream: Upstream, kind: str, sent: Any) -> None:
+    upstream.answers["POST /api/execute"] = {"execution_id": "77", "status": "started", "commands_generated": 1}
+    await ask.data(f'mutation {{ executePlaybook(name: "a", resourceKind: {kind}) {{ id }} }}')
+    assert upstream.last.json == {"path": "a", "payload": {}, **sent}
+
+
 async def test_variables_written_in_the_query_arrive_as_json(ask: Ask, upstream: Upstream) -> None:
     upstream.answers["POST /api/execute"] = {"execution_id": "77", "status": "started"}
     await ask.data(
@@ -266,7 +273,6 @@ async def test_variables_written_in_the_query_arrive_as_json(ask: Ask, upstream:
     ("query", "word"),
     [
         ('mutation { executePlaybook(name: "a", clientId: "c") { id } }', "not supported yet"),
-        ('mutation { executePlaybook(name: "a", resourceKind: agent) { id } }', "not supported yet"),
         ('mutation { rerunExecution(executionId: "7", clientId: "c") { id } }', "not supported yet"),
         ('mutation { executePlaybook(name: "a", variables: [1]) { id } }', "object"),
         ('mutation { executePlaybook(name: "a", variables: {n: 99999999999999999999}) { id } }', "64-bit"),
@@ -325,10 +331,11 @@ async def test_an_execution_is_cancelled(ask: Ask, upstream: Upstream) -> None:
     ],
 )
 async def test_a_viewer_changes_nothing(ask_as_viewer: Ask, upstream: Upstream, query: str) -> None:
+    upstream.answers["OPTIONS /api/execute"] = [405, {}]
     error = await ask_as_viewer.error(query)
     assert error["extensions"]["code"] == "auth.forbidden"
     assert error["extensions"]["status"] == 403
-    assert upstream.seen == []
+    assert [seen.method for seen in upstream.seen if seen.method != "OPTIONS"] == []
 
 
 async def test_proxy_request_asks_the_control_plane(ask_as_viewer: Ask, upstream: Upstream) -> None:

@@ -45,6 +45,21 @@ async def test_where_the_steps_of_an_execution_stand_can_be_asked_for(ask: Ask, 
     assert shown[0]["limits"] == [{"kind": "rate", "key": "api", "used": 2, "limit": 2, "per": 1.5, "nextStart": None}]
 
 
+async def test_kept_signals_and_variables_are_read(ask: Ask, upstream: Upstream) -> None:
+    upstream.answers["GET /api/executions/7"] = entry(7)
+    upstream.answers["GET /api/executions/7/status"] = {"under_way": [], "kept_signals": ["go"]}
+    variable = {"value": {"n": 1}, "type": "computed", "source_step": "a", "access_count": 2, "expires_at": None}
+    upstream.answers["GET /api/vars/7"] = {"variables": {"limit": {**variable, "created_at": "2026-01-01T00:00:00Z"}}}
+    found = await ask.data(
+        """{ execution(id: "7") { keptSignals underWay { step }
+            variables { name value type sourceStep createdAt expiresAt accessCount } } }"""
+    )
+    named = {"name": "limit", "value": {"n": 1}, "type": "computed", "sourceStep": "a", "accessCount": 2}
+    named |= {"createdAt": "2026-01-01T00:00:00Z", "expiresAt": None}
+    assert found["execution"] == {"keptSignals": ["go"], "underWay": [], "variables": [named]}
+    assert [seen.path for seen in upstream.seen].count("/api/executions/7/status") == 1
+
+
 async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) -> None:
     def run(seq: int) -> dict[str, Any]:
         failed = {

@@ -37,7 +37,9 @@ async def test_a_webhook_passes_as_it_came_without_a_session(call: Client, upstr
 
 async def test_without_a_signature_the_control_plane_is_not_called(call: Client, upstream: Upstream) -> None:
     answer = await call("POST", "/hooks/a/b", {"total": 20})
-    assert (answer.status, answer.json["code"]) == (401, "auth.unauthenticated")
+    assert (answer.status, answer.json["code"]) == (401, "webhook.refused")
+    assert answer.json["title"] == "The webhook is refused"
+    assert "webhook-signature, x-hub-signature-256, stripe-signature" in answer.json["detail"]
     assert upstream.seen == []
 
 

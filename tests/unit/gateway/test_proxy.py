@@ -137,10 +137,41 @@ async def test_each_request_needs_its_role(
     call: Client, signed_in: SignedIn, upstream: Upstream, method: str, path: str, role: str
 ) -> None:
     upstream.answers[f"{method} /api/{path}"] = {}
+    upstream.answers[f"OPTIONS /api/{path}"] = [405, {}]
     roles = ["viewer", "editor", "admin"]
     for held in roles:
         answer = await call(method, f"/noetl/{path}", None if method == "GET" else {}, token=await signed_in(held))
         assert answer.status == (200 if roles.index(held) >= roles.index(role) else 403)
+
+
+@pytest.mark.parametrize(("method", "path"), [("PUT", "result/1"), ("POST", "temp/1"), ("DELETE", "executions/1/none")])
+async def test_what_is_not_there_is_404_whoever_asks(
+    call: Client, signed_in: SignedIn, upstream: Upstream, method: str, path: str
+) -> None:
+    for role in ("viewer", "editor", "admin"):
+        answer = await call(method, f"/noetl/{path}", {}, token=await signed_in(role))
+        assert (answer.status, answer.json["code"]) == (404, "resource.not_found")
+    # it is only asked whether there is such a path: nothing of the request is passed on for who may not send it
+    assert [seen.method for seen in upstream.seen if not seen.body] == ["OPTIONS"] * (1 if path[0] == "e" else 2)
+
+
+@pytest.mark.parametrize("path", ["docs", "docs/swagger-ui.css", "openapi.json"])
+async def test_the_page_of_the_api_needs_no_session(call: Client, upstream: Upstream, path: str) -> None:
+    upstream.answers[f"GET /api/{path}"] = {}
+    sent = {"x-mine": "1", "content-length": "5", "accept-encoding": "gzip"}
+    assert (await call("GET", f"/noetl/{path}?a=b", headers=sent)).status == 200
+    assert not {"x-noetl-user", "x-mine", "content-length"} & set(upstream.last.headers)
+    assert (upstream.last.headers["accept-encoding"], upstream.last.query) == ("gzip", {})
+    assert upstream.last.path == f"/api/{path}"
+    for method, other in (("POST", path), ("GET", "executions"), ("GET", f"{path}/x"), ("GET", "docs/../executions")):
+        assert (await call(method, f"/noetl/{other}")).status == 401
+    assert len(upstream.seen) == 1
+
+
+async def test_a_path_that_there_is_stays_forbidden(call: Client, editor: str, upstream: Upstream) -> None:
+    upstream.answers["OPTIONS /api/credentials"] = [405, {}]
+    answer = await call("POST", "/noetl/credentials", {}, token=editor)
+    assert (answer.status, answer.json["detail"]) == (403, "This requires the role admin")
 
 
 async def test_a_problem_comes_through_as_it_is(call: Client, editor: str, upstream: Upstream) -> None:

@@ -47,10 +47,8 @@ OverlapOption = Annotated[
         show_default="allow",
     ),
 ]
-JitterOption = Annotated[
-    int | None,
-    typer.Option("--jitter", min=0, help="Start each run up to this many seconds late.", show_default="0"),
-]
+JITTER_HELP = "Start each run up to so much later, in seconds or with a unit: 90, 10m."
+JitterOption = Annotated[str | None, typer.Option("--jitter", metavar="TIME", help=JITTER_HELP, show_default="0")]
 StartOption = Annotated[
     str | None, typer.Option("--start", help="Not due before this time, such as 2026-05-01 or 2026-05-01T08:00.")
 ]
@@ -87,6 +85,8 @@ def create(
     """
     if (cron is None) == (every is None):
         raise WrongUse("give either --cron or --every")
+    if timezone is not None and cron is None and not any(_is_local(time) for time in (start, end)):
+        raise WrongUse("--timezone is for --cron, and for --start and --end without an offset: an interval has no zone")
     body = {
         "name": name,
         "playbook_path": path,
@@ -114,9 +114,7 @@ def update(
         Overlap | None,
         typer.Option("--overlap", case_sensitive=False, help="What to do about a run while an earlier one still runs."),
     ] = None,
-    jitter: Annotated[
-        int | None, typer.Option("--jitter", min=0, help="Start each run up to this many seconds late.")
-    ] = None,
+    jitter: Annotated[str | None, typer.Option("--jitter", metavar="TIME", help=JITTER_HELP)] = None,
     start: StartOption = None,
     end: EndOption = None,
     version: Annotated[int | None, typer.Option("--version", min=1, help="Version of the playbook.")] = None,
@@ -179,6 +177,8 @@ def due(
     else:
         with running_stack(data) as client:
             found = client.get(f"{_path(name)}/next", count=count, after=_time(after, "--after"))["items"]
+            zone = client.get(_path(name))["timezone"] if found else "UTC"
+        found = [_with_local(each, zone) for each in found]
     if as_json:
         print_json(found)
     elif not found:
@@ -298,7 +298,7 @@ def _settings(
     timezone: str | None,
     missed: str | None,
     overlap: str | None,
-    jitter: int | None,
+    jitter: str | None,
     start: str | None,
     end: str | None,
     version: int | None,
@@ -307,19 +307,18 @@ def _settings(
     fields = {
         "playbook_version": version,
         "cron": cron,
-        "interval_seconds": _interval(every),
+        "interval_seconds": _whole_seconds(every, "--every", 1),
         "timezone": timezone,
         "missed_policy": missed,
         "overlap_policy": overlap,
-        "jitter_seconds": jitter,
+        "jitter_seconds": _whole_seconds(jitter, "--jitter", 0),
         "start_at": _time(start, "--start"),
         "end_at": _time(end, "--end"),
     }
     return {key: value for key, value in fields.items() if value is not None}
 
 
-def _interval(text: str | None) -> int | None:
-    """Whole seconds, from 1 on."""
+def _whole_seconds(text: str | None, option: str, least: int) -> int | None:
     from ...playbook.numbers import seconds
 
     if text is None:
@@ -327,10 +326,18 @@ def _interval(text: str | None) -> int | None:
     try:
         found = seconds(text)
     except ValueError:
-        found = 0.0
-    if found < 1 or not found.is_integer():
-        raise WrongUse(f"--every {text!r}: expected whole seconds, or a time with a unit such as 15m, 2h or 1d")
+        found = -1.0
+    if found < least or not found.is_integer():
+        raise WrongUse(
+            f"{option} {text!r}: expected whole seconds, at least {least}, or a time with a unit such as 15m, 2h or 1d"
+        )
     return int(found)
+
+
+def _is_local(text: str | None) -> bool:
+    """Whether a time is read in a time zone."""
+    given = _time(text, "time")
+    return given is not None and datetime.fromisoformat(given).tzinfo is None
 
 
 def _time(text: str | None, option: str) -> str | None:
@@ -362,13 +369,21 @@ def _due_times(
         first, last, begin = [
             None if text is None else in_zone(datetime.fromisoformat(text), timezone) for text in times
         ]
-        spec = ScheduleSpec(first or now, cron, _interval(every), timezone, start=first, end=last)
+        spec = ScheduleSpec(first or now, cron, _whole_seconds(every, "--every", 1), timezone, start=first, end=last)
         spec.check()
         zone = zone_of(timezone)
     except InvalidRequest as problem:
         raise WrongUse(str(problem)) from None
     due = islice(instants(spec, begin or now), count)
     return [{"due_at": at.isoformat().replace("+00:00", "Z"), "local": at.astimezone(zone).isoformat()} for at in due]
+
+
+def _with_local(due: dict[str, str], timezone: str) -> dict[str, str]:
+    """With `due_at` on the clocks of the time zone after it."""
+    from zoneinfo import ZoneInfo
+
+    at = datetime.fromisoformat(due["due_at"])
+    return {"due_at": due["due_at"], "local": at.astimezone(ZoneInfo(timezone)).isoformat(), **due}
 
 
 def _post(name: str, verb: str, data: Any, as_json: bool) -> None:

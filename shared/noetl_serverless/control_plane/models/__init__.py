@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -55,6 +55,21 @@ def _in_utc(value: datetime) -> datetime:
 
 # an instant that the database can store
 Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+def _version_or_latest(value: object) -> object:
+    # a union would have one error for each of its parts
+    number = value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        number = int(value[:11])
+    if value is not None and value != "latest" and not 1 <= number < 1 << 31:
+        raise ValueError("this must be an integer of at least 1, or 'latest'")
+    return value
+
+
+VersionOrLatest = Annotated[
+    Annotated[int, Field(ge=1, lt=1 << 31)] | Literal["latest"], BeforeValidator(_version_or_latest)
+]
 
 
 def _path_prefix(value: str) -> str:

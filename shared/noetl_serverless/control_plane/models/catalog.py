@@ -9,7 +9,7 @@ from ...playbook.grammar import RESOURCES
 from ...protocol import StorableText
 from ...store.catalog import CatalogVersion
 from ...store.credentials import Credential
-from . import AnswerModel, Id, PathPrefix, RequestModel
+from . import AnswerModel, Id, PathPrefix, RequestModel, VersionOrLatest
 
 # the kind of the entries that are credentials, which are kept elsewhere
 CREDENTIAL = "Credential"
@@ -44,9 +44,7 @@ class Register(RequestModel):
 
 
 class FormQuery(RequestModel):
-    version: Annotated[int, Field(ge=1, lt=1 << 31)] | Literal["latest"] = Field(
-        default="latest", description="Version of the playbook."
-    )
+    version: VersionOrLatest = Field(default="latest", description="Version of the playbook.")
 
 
 class FormEntry(AnswerModel):
@@ -197,7 +195,7 @@ class CatalogEntries(AnswerModel):
 class Resource(RequestModel):
     catalog_id: Id | None = None
     path: StorableText | None = None
-    version: int | Literal["latest"] = "latest"
+    version: VersionOrLatest = "latest"
 
 
 class PlanText(AnswerModel):

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import (
     AliasChoices,
+    BeforeValidator,
     ConfigDict,
     Field,
     RootModel,
@@ -17,7 +18,7 @@ from pydantic import (
 from ...protocol import StorableText
 from ...store.executions import COMPLETED, Execution, ResultRange
 from ...store.recorded import RecordedEvent
-from . import AnswerModel, Id, Instant, PathPrefix, PlaybookPath, RequestModel
+from . import AnswerModel, Id, Instant, PathPrefix, PlaybookPath, RequestModel, VersionOrLatest
 from .runs import UnderWay
 
 # executions that one request starts
@@ -26,13 +27,21 @@ MAX_BATCH = 100
 PAUSED = "PAUSED"
 
 
+ResourceKind = Annotated[
+    Literal["playbook", "agent"],
+    BeforeValidator(lambda kind: kind.lower() if isinstance(kind, str) else kind),
+    Field(
+        description="What is to be started, in any case of letters: any playbook, or only an agent, which is of kind "
+        "Agent or says `metadata.agent: true`."
+    ),
+]
+
+
 class Execute(RequestModel):
     path: PlaybookPath | None = None
     catalog_id: Id | None = None
-    version: int | Literal["latest"] = "latest"
-    resource_kind: Literal["playbook", "Playbook", "agent", "Agent"] = Field(
-        default="playbook", description="An agent is started like a playbook."
-    )
+    version: VersionOrLatest = "latest"
+    resource_kind: ResourceKind = "playbook"
     payload: dict[str, Any] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("payload", "workload"),
@@ -400,9 +409,7 @@ class CleanedUp(AnswerModel):
 
 
 class Rerun(RequestModel):
-    resource_kind: Literal["playbook", "Playbook", "agent", "Agent"] = Field(
-        default="playbook", description="An agent is started like a playbook."
-    )
+    resource_kind: ResourceKind = "playbook"
     payload: dict[str, Any] = Field(
         default_factory=dict,
         validation_alias=AliasChoices("payload", "workload"),
@@ -417,7 +424,7 @@ class Restart(RequestModel):
         max_length=500,
         description="Step to restart from; by default the step that failed, or the steps that were under way.",
     )
-    version: int | Literal["latest"] | None = Field(
+    version: VersionOrLatest | None = Field(
         default=None, description="Version of the playbook to go on with; by default the version that ran."
     )
     payload: dict[str, Any] = Field(

@@ -15,10 +15,16 @@ State = Literal["ready", "busy", "idle", "dead"]
 
 class NamedRuntime(RequestModel):
     name: WorkerId
+    kind: Kind | None = Field(
+        default=None,
+        validation_alias=AliasChoices("kind", "component_type"),
+        description="Needed only if components of several kinds have this name.",
+    )
+
+
+class RegisterRuntime(RequestModel):
+    name: WorkerId
     kind: Kind = Field(default="worker_pool", validation_alias=AliasChoices("kind", "component_type"))
-
-
-class RegisterRuntime(NamedRuntime):
     runtime: StorableText | None = Field(default=None, max_length=100, examples=["python"])
     uri: StorableText | None = Field(default=None, max_length=500, validation_alias=AliasChoices("uri", "base_url"))
     status: Status = Field(default="ready", description="idle: it may send no heartbeats for a while, and is not dead.")

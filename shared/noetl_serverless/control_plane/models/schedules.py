@@ -179,8 +179,10 @@ class ScheduleEntry(AnswerModel):
     start_at: datetime | None
     end_at: datetime | None
     next_run_at: datetime | None
-    last_run_at: datetime | None
-    last_status: str | None
+    last_run_at: datetime | None = Field(
+        description="When the latest run was due, or was started by `trigger`. Runs of a backfill do not count."
+    )
+    last_status: str | None = Field(description="What became of that run.")
     last_execution_id: str | None
     input_payload: dict[str, Any]
     meta: dict[str, Any]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import Forbidden, InvalidRequest
+from ...errors import InvalidRequest
 from ...tools import credential_types
 from ..models.credentials import (
     CredentialEntries,
@@ -13,7 +13,7 @@ from ..models.credentials import (
     PutCredential,
     StoredCredential,
 )
-from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit
+from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit, forbidden
 from ..page import from_offset
 
 
@@ -50,7 +50,7 @@ async def get(call: Call) -> CredentialEntry:
     query: GetCredential = call.query
     if query.include_data:
         if call.caller.role not in WORKERS:
-            raise Forbidden(f"the role {call.caller.role} may not read the data of credentials")
+            raise forbidden(call.caller, "the data of credentials")
         audit("readCredentialData", call, credential=call.path("name"), execution_id=query.execution_id)
     return CredentialEntry.of(await call.services.credentials.get(call.path("name"), with_data=query.include_data))
 

@@ -70,6 +70,7 @@ async def _arguments(call: Call, body: Execute) -> dict[str, Any]:
         "version": None if body.version == "latest" else body.version,
         "payload": body.payload,
         "origin": None if parent is None else {e.PARENT: parent},
+        "agents_only": body.resource_kind == "agent",
     }
 
 
@@ -87,6 +88,7 @@ async def rerun(call: Call) -> Started:
         catalog_id=str(original.catalog_id),
         payload=merged(initial, body.payload),
         origin={e.RERUN_OF: str(execution_id)},
+        agents_only=body.resource_kind == "agent",
     )
 
 

@@ -22,7 +22,7 @@ from ..models.keychain import (
     SelectSecrets,
     cache_type_of,
 )
-from ..operation import USERS, WORKERS, Call, Operation, audit
+from ..operation import USERS, WORKERS, Call, Operation, audit, forbidden
 from ..page import Page
 from .identifiers import catalog_id_of
 
@@ -168,7 +168,7 @@ async def entries(call: Call) -> Page:
 async def get(call: Call) -> SecretEntry:
     query: GetSecret = call.query
     if query.include_data and call.caller.role != "operator":
-        raise Forbidden(f"the role {call.caller.role} may not read the values of secrets")
+        raise forbidden(call.caller, "the value of a secret")
     found = await call.services.keychain.entries(
         catalog_id_of(call),
         name=call.path("name"),

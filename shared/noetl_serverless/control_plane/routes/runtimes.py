@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import InvalidRequest, NotFound
+from ...errors import Conflict, InvalidRequest, NotFound
 from ...protocol import Instance
 from ...store.runtimes import PoolOfWorkers
 from ..models.runtimes import (
@@ -26,22 +26,35 @@ async def register(call: Call) -> RegisteredRuntime:
 
 async def heartbeat(call: Call) -> RegisteredRuntime:
     body: RuntimeHeartbeat = call.body
-    found = await call.services.runtimes.heartbeat(body.kind, body.name, status=body.status, running=body.running)
-    if found is not None:
+    kind = body.kind or (body.registration.kind if body.registration else None) or await _only_kind(call, body.name)
+    found = kind and await call.services.runtimes.heartbeat(kind, body.name, status=body.status, running=body.running)
+    if found:
         id, runtime = found
-        return RegisteredRuntime(status="ok", name=body.name, runtime_id=str(id), kind=body.kind, runtime=runtime)
+        return RegisteredRuntime.model_validate(
+            {"status": "ok", "name": body.name, "runtime_id": str(id), "kind": kind, "runtime": runtime}
+        )
     if body.registration is None:
-        raise NotFound(f"there is no {body.kind} {body.name!r}: register it, or send `registration` with the heartbeat")
-    if (body.registration.kind, body.registration.name) != (body.kind, body.name):
+        what = body.kind or "component"
+        raise NotFound(f"there is no {what} {body.name!r}: register it, or send `registration` with the heartbeat")
+    if (body.registration.kind, body.registration.name) != (kind, body.name):
         raise InvalidRequest("registration: its name and kind must be those of the heartbeat")
     return await _register(call, body.registration, "recreated")
 
 
 async def deregister(call: Call) -> Deregistered:
     body: NamedRuntime = call.body
-    if not await call.services.runtimes.delete(body.kind, body.name):
-        raise NotFound(f"there is no {body.kind} {body.name!r}")
-    return Deregistered(name=body.name, kind=body.kind)
+    kind = body.kind or await _only_kind(call, body.name)
+    if kind is None or not await call.services.runtimes.delete(kind, body.name):
+        raise NotFound(f"there is no {body.kind or 'component'} {body.name!r}")
+    return Deregistered.model_validate({"name": body.name, "kind": kind})
+
+
+async def _only_kind(call: Call, name: str) -> str | None:
+    """The kind of the component of this name, if there is one. Raises Conflict if there are several."""
+    kinds = await call.services.runtimes.kinds(name)
+    if len(kinds) > 1:
+        raise Conflict(f"there are components {name!r} of several kinds: give `kind`, one of {', '.join(kinds)}")
+    return kinds[0] if kinds else None
 
 
 async def entries(call: Call) -> RuntimeEntries:

@@ -93,8 +93,7 @@ async def fire(call: Call) -> FiredTrigger:
     event["time"] = event["time"] or _text_of(now)
     if body.dry_run:
         return await _dry_run(call, trigger, event)
-    if not trigger.is_effective:
-        raise Conflict("the trigger is disabled, or the newest version of its playbook does not declare it")
+    _check_effective(trigger)
     receipt = await call.services.trigger_starts.receive(trigger, event)
     settled = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, receipt.event_id))
     return FiredTrigger(
@@ -138,14 +137,21 @@ async def webhook(call: Call) -> ReceivedWebhook:
     except WebhookRefused as refused:
         logger.warning("a webhook of %s is refused: %s", reference[:500], refused.why)
         raise
-    if not trigger.is_effective:
-        raise Conflict("the trigger is disabled, or the newest version of its playbook does not declare it")
+    _check_effective(trigger)
     event = event_of(f"webhook:{trigger.path}/{trigger.name}", claim, headers, body, call.services.now())
     receipt = await call.services.trigger_starts.receive(trigger, event)
     found = TriggerEvent.of(await call.services.triggers.event(trigger.trigger_id, receipt.event_id))
     return ReceivedWebhook(
         event_id=found.event_id, status=found.status, execution_id=found.execution_id, duplicate=not receipt.new
     )
+
+
+def _check_effective(trigger: Trigger) -> None:
+    """Raises Conflict."""
+    if not trigger.declared:
+        raise Conflict(f"the newest version of {trigger.path} does not declare the trigger {trigger.name!r}")
+    if not trigger.enabled:
+        raise Conflict(f"the trigger {trigger.path}/{trigger.name} is disabled: somebody has to enable it first")
 
 
 async def _verified(call: Call, reference: str, headers: dict[str, str], body: bytes) -> tuple[Trigger, Claim]:

@@ -6,6 +6,9 @@ UPDATE noetl.runtime SET heartbeat = now(), updated_at = now(), status = coalesc
     running = coalesce(CAST(:running AS integer), running)
 WHERE kind = :kind AND name = :name RETURNING runtime_id, runtime;
 
+-- kinds: what components of a name are
+SELECT kind FROM noetl.runtime WHERE name = :name ORDER BY kind LIMIT 100;
+
 -- delete: one that ends
 DELETE FROM noetl.runtime WHERE kind = :kind AND name = :name RETURNING runtime_id;
 
