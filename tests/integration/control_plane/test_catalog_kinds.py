@@ -147,6 +147,10 @@ async def test_a_described_credential_is_used_by_its_kinds_of_tools_alone(user: 
 
 
 async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_another_name(user: Client) -> None:
+    # described only afterwards
+    later = tool().replace("kind: noop, result: '{{ n + 1 }}'", "kind: http, url: 'http://a/{{ n }}', auth: db")
+    later = later.replace("tools/add", "tools/before")
+    await register(user, later + "credentials: {db: {type: bearer, default: warehouse}}\n")
     await register(user, CREDENTIAL)
     needs = "credentials: {db: {type: bearer}}\n"
     send = tool().replace("kind: noop, result: '{{ n + 1 }}'", "kind: http, url: 'http://a/{{ n }}', auth: db") + needs
@@ -157,6 +161,12 @@ async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_an
     assert answer.status == 422, answer.body
     [fault] = answer.json["errors"]
     assert (answer.status, fault["pointer"]) == (422, "/workflow/0/tool/credentials/db")
+    assert "may be used by postgres alone" in fault["message"]
+    bare = "workflow: [{step: one, tool: {kind: tool, path: tools/before, input: {n: 1}}}]\n"
+    answer = await user.post("/api/catalog/register", {"content": head + bare})
+    assert answer.status == 422, answer.body
+    [fault] = answer.json["errors"]
+    assert fault["pointer"] == "/workflow/0/tool/path"
     assert "may be used by postgres alone" in fault["message"]
     for entry in ("kind: credential, credential: warehouse", "kind: credential_ref, ref: warehouse"):
         keychain = f"keychain: [{{name: k, {entry}}}]\n"
