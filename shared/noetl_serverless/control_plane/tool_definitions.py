@@ -28,6 +28,10 @@ class Versions(Protocol):
         """Raises NotFound."""
         ...
 
+    async def versions(self, path: str, *, deleted: bool = False, limit: int) -> Sequence[CatalogVersion]:
+        """Those of a path, the newest first; `deleted`: also those that are deleted."""
+        ...
+
     async def credential_kinds(self, names: list[str]) -> dict[str, list[str]]:
         """The kinds of tools that may use each of these credentials, of those whose description names any."""
         ...
@@ -67,6 +71,11 @@ class ToolDefinitions:
         try:
             entry = await self._catalog.get(call.path, call.version)
         except NotFound as error:
+            if await self._catalog.versions(call.path, deleted=True, limit=1):
+                version = "" if call.version is None else f" --version {call.version}"
+                return (
+                    f"{error.detail}: it was deleted; to restore it, run: noetls catalog restore {call.path}{version}"
+                )
             return f"{error.detail}; register the tool before what calls it"
         if entry.kind != TOOL:
             return f"{entry.path} is of kind {entry.kind}, not a tool"

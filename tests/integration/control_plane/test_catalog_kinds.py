@@ -177,6 +177,15 @@ async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_an
     await register(user, head + "workload: {c: other}\n" + call % "'{{ workload.c }}'")
 
 
+async def test_of_a_tool_that_was_deleted_it_is_said_how_it_is_restored(user: Client) -> None:
+    await register(user, tool())
+    await user.post("/api/catalog/delete", {"path": "tools/add"})
+    answer = await user.post("/api/catalog/register", {"content": caller()})
+    assert (answer.status, "run: noetls catalog restore tools/add" in answer.json["detail"]) == (422, True)
+    await user.post("/api/catalog/restore", {"path": "tools/add"})
+    await register(user, caller())
+
+
 async def test_what_undoes_a_step_calls_tools_of_the_catalog_too(user: Client) -> None:
     await register(user, CREDENTIAL)
     await register(user, tool())
