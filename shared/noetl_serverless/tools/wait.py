@@ -42,7 +42,8 @@ def _in_range(value: datetime) -> datetime:
 
 
 def _seconds(value: Any) -> Any:
-    return seconds(value) if isinstance(value, str) else value
+    # true is no number of seconds
+    return seconds(value) if isinstance(value, str | bool) else value
 
 
 # a number of seconds, or a text with units
