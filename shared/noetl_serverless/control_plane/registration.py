@@ -8,9 +8,9 @@ import re
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from ..errors import InvalidPlaybook
+from ..errors import Fault, InvalidPlaybook
 from ..playbook.document import plain_data
-from ..playbook.faults import problem
+from ..playbook.faults import Faults, problem
 from ..playbook.load import LoadedPlaybook, read_playbook
 from ..playbook.pools import Pools
 from ..store.catalog import NewResource
@@ -60,7 +60,7 @@ def document_of(
         meta=root["metadata"],
         payload=dict(plan.workload),
         steps=len(plan.workflow),
-        warnings=tuple(loaded.document.warnings),
+        warnings=(*loaded.document.warnings, *_unread_inputs(loaded)),
         calls=_calls_of(loaded),
         triggers=tuple(plan.triggers.values()),
     )
@@ -87,6 +87,17 @@ def _calls_of(loaded: LoadedPlaybook) -> tuple[CalledPlaybook, ...]:
     from ..playbook.called_inputs import calls_of
 
     return tuple(calls_of(loaded))
+
+
+def _unread_inputs(loaded: LoadedPlaybook) -> list[Fault]:
+    """What triggers give to nothing."""
+    if not loaded.playbook.triggers:
+        return []
+    from ..playbook import trigger_inputs
+
+    faults = Faults(loaded.document)
+    trigger_inputs.check(loaded.playbook, loaded.document.root, faults)
+    return faults.sorted()
 
 
 def _check_sources(loaded: LoadedPlaybook, sources: Collection[str]) -> None:

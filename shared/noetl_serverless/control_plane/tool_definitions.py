@@ -28,6 +28,10 @@ class Versions(Protocol):
         """Raises NotFound."""
         ...
 
+    async def versions(self, path: str, *, deleted: bool = False, limit: int) -> Sequence[CatalogVersion]:
+        """Those of a path, the newest first; `deleted`: also those that are deleted."""
+        ...
+
     async def credential_kinds(self, names: list[str]) -> dict[str, list[str]]:
         """The kinds of tools that may use each of these credentials, of those whose description names any."""
         ...
@@ -56,8 +60,8 @@ class ToolDefinitions:
                 faults.append(document.fault(answer, (*path, "path"), TOOL_MISSING))
             else:
                 parts |= answer
-        kinds = {key: _kind(answer) for key, answer in found.items() if not isinstance(answer, str)}
-        faults += await self._unfit_credentials(document, [*_credentials(document), *_bound(document, calls, kinds)])
+        tools = {key: _defined(answer) for key, answer in found.items() if not isinstance(answer, str)}
+        faults += await self._unfit_credentials(document, [*_credentials(document), *_bound(document, calls, tools)])
         if faults:
             raise InvalidPlaybook(str(faults[0]), faults=faults)
         return parts
@@ -67,6 +71,11 @@ class ToolDefinitions:
         try:
             entry = await self._catalog.get(call.path, call.version)
         except NotFound as error:
+            if await self._catalog.versions(call.path, deleted=True, limit=1):
+                version = "" if call.version is None else f" --version {call.version}"
+                return (
+                    f"{error.detail}: it was deleted; to restore it, run: noetls catalog restore {call.path}{version}"
+                )
             return f"{error.detail}; register the tool before what calls it"
         if entry.kind != TOOL:
             return f"{entry.path} is of kind {entry.kind}, not a tool"
@@ -86,28 +95,31 @@ class ToolDefinitions:
         ]
 
 
-def _kind(parts: dict[str, str]) -> str | None:
-    """Of the tool whose definition is in what a call adds."""
+def _defined(parts: dict[str, str]) -> dict[str, Any]:
+    """The definition in what a call adds, as it was written."""
     for text in parts.values():
         root = read_document(text).root
-        tool = root.get("tool") if isinstance(root, dict) else None
-        if isinstance(tool, dict) and isinstance(tool.get("kind"), str):
-            return str(tool["kind"])
-    return None
+        if isinstance(root, dict) and isinstance(root.get("tool"), dict):
+            return root
+    return {}
 
 
 def _bound(
-    document: Document, calls: Sequence[tuple[Path, ToolCall]], kinds: dict[tuple[str, int | None], str | None]
+    document: Document, calls: Sequence[tuple[Path, ToolCall]], tools: dict[tuple[str, int | None], dict[str, Any]]
 ) -> list[Named]:
-    """Those that calls bind to what tools of the catalog need, with the kinds of these tools."""
+    """Those that calls give to tools of the catalog, by name or by what a tool takes if they name none, with the kinds
+    of these tools."""
     own = _own_names(document)
-    tools = dict(tasks_of(document.root))
+    tasks = dict(tasks_of(document.root))
     found: list[Named] = []
     for path, call in calls:
-        kind, credentials = kinds.get((call.path, call.version)), tools[tuple(path)].get("credentials")
-        for need, name in credentials.items() if kind is not None and isinstance(credentials, dict) else ():
+        definition = tools.get((call.path, call.version), {})
+        kind, given = definition.get("tool", {}).get("kind"), tasks[tuple(path)].get("credentials")
+        given = given if isinstance(given, dict) else {}
+        for need, default in _needed(definition).items() if isinstance(kind, str) else ():
+            name = given.get(need, default)
             if isinstance(name, str) and not has_markers(name) and (stored := own.get(name, name)) is not None:
-                found.append(((*path, "credentials", need), str(kind), stored))
+                found.append(((*path, "credentials", need) if need in given else (*path, "path"), kind, stored))
     return found
 
 
@@ -140,11 +152,17 @@ def _own_names(document: Document) -> dict[str, str | None]:
         for entry in (keychain if isinstance(keychain, list) else ())
         if isinstance(entry, dict) and isinstance(entry.get("name"), str)
     }
-    needed = root.get("credentials")
+    return {**names, **_needed(root)}
+
+
+def _needed(definition: dict[str, Any]) -> dict[str, str]:
+    """The stored credential for each that a tool needs, if its caller names none."""
+    needed = definition.get("credentials")
+    found: dict[str, str] = {}
     for name, one in needed.items() if isinstance(needed, dict) else ():
         default = one.get("default") if isinstance(one, dict) else None
-        names[name] = default if isinstance(default, str) else name
-    return names
+        found[name] = default if isinstance(default, str) else name
+    return found
 
 
 def _stored(entry: dict[str, Any]) -> str | None:

@@ -50,6 +50,13 @@ def arc_changes(recorded: Step, now: Step) -> list[Change]:
     return value_changes("", routing(recorded), routing(now))
 
 
+def calls_changed(recorded: Step, now: Step) -> bool:
+    """Whether a call of it, or what each item of its loop sets, may have another result now: not by when it runs, or
+    where, or where the step leads."""
+    one, other = (_of_calls(step) for step in (recorded, now))
+    return canonical(one) != canonical(other)
+
+
 def parameters(step: Step) -> dict[str, Any]:
     found: dict[str, Any] = {"tool": _tools(step)}
     if step.pool is not None:
@@ -78,6 +85,15 @@ def routing(step: Step) -> dict[str, Any]:
         "set": _assignments(step.set),
         "admit": [{"when": tree(rule.when), "allow": rule.allow} for rule in step.admit],
         "next": {"mode": step.mode, "on_no_match": step.on_no_match, "arcs": [_arc(arc) for arc in step.arcs]},
+    }
+
+
+def _of_calls(step: Step) -> dict[str, Any]:
+    return {
+        "tool": _tools(step),
+        "input": tree(step.input),
+        "iterator": None if step.loop is None else step.loop.iterator,
+        "set": _assignments(step.set),
     }
 
 

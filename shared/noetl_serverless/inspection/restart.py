@@ -26,7 +26,8 @@ from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.callbacks import steps_that_wait
 from ..playbook.plan import Plan, Step
-from .changes import arc_changes, parameter_changes
+from ..plurals import counted
+from .changes import arc_changes, calls_changed, parameter_changes
 from .restartable import ENDS, ended_with, named
 from .reused_loops import ReusedLoop, lost_items, reused_loop, why_anew
 from .step_runs import Key, read_runs
@@ -47,6 +48,15 @@ class Reused:
     outcome: dict[str, Any]
     execution_id: str
     seq: int
+
+    @property
+    def is_skipped(self) -> bool:
+        return bool(self.outcome.get("status") == "skipped")
+
+    @property
+    def has_failed(self) -> bool:
+        """With an arc that handled it."""
+        return self.outcome.get("status", "ok") not in ("ok", "skipped")
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)
@@ -431,6 +441,12 @@ class _Restarting:
                 f"changed since they ran: {named(changed)}. They stay done, with the results they had and the arcs "
                 "they took; to run one again, restart from it"
             )
+        for loop in found.loops:
+            if calls_changed(recorded[loop.step], steps[loop.step]):
+                found.warnings.append(
+                    f"{loop.step} has changed since {counted(loop.done, 'item')} of it ran, whose results stay as they "
+                    f"were; to run all of its items again, restart with --from {loop.step}"
+                )
         reached = set(found.waiting)
         for name in found.waiting:
             reached |= set(self.plan.reach[name])

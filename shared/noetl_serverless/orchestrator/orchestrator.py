@@ -51,7 +51,16 @@ from .payloads import Payloads
 from .plans import Plans
 from .reports import ReportBatch, Reports
 from .signals import check_signal, validated_signal
-from .start import Started, check_agent, new_root, repeated_start, request_hash, validated_payload, with_schedule
+from .start import (
+    Started,
+    check_agent,
+    initial_values,
+    new_root,
+    repeated_start,
+    request_hash,
+    validated_payload,
+    with_schedule,
+)
 from .transition import Transition
 from .variables import check_variables_set, validated_variables
 
@@ -145,6 +154,11 @@ class Orchestrator:
             if started is not None:
                 return started
         raise Unavailable("the id of the execution is already in use; try again")
+
+    async def check_start(self, path: str, version: int, payload: Mapping[str, Any]) -> None:
+        """Raises NotFound, and InvalidRequest for a payload with which no execution of the playbook would start."""
+        entry = await self._playbooks.entry(path, version)
+        initial_values(await self._playbooks.plan(entry.hash), validated_payload(payload))
 
     async def find_started(self, idempotency_key: str, principal: Mapping[str, Any] | None) -> str | None:
         """The execution that this principal has started under the key, whatever its playbook and its payload."""

@@ -28,9 +28,20 @@ def check(schemas: model.Schemas, faults: Faults) -> None:
         found = validate_schema(schema)
         for fault in found:
             faults.add(fault.message, (*place, *path_in(schema, fault.pointer)), "playbook.schema")
+        if name == "input" and not found and not _may_be_object(schema):
+            faults.add(
+                "the input is an object: write type: object, with 'properties'", (*place, "type"), "playbook.schema"
+            )
         for path, part in walk(schema) if not found else ():
             if isinstance(part, dict) and "default" in part:
                 faults.add(_NO_DEFAULTS[name], (*place, *path, "default"), "playbook.schema", key=True)
+
+
+def _may_be_object(schema: Any) -> bool:
+    if not isinstance(schema, dict) or "type" not in schema:
+        return True
+    types = schema["type"]
+    return "object" in (types if isinstance(types, list) else [types])
 
 
 def check_defaults(plan: Plan, faults: Faults) -> None:

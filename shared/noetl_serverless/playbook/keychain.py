@@ -50,7 +50,8 @@ CALLBACK_FIELDS: Final = frozenset({"url", "token", "expires_at"})
 # as the name of a signal in `protocol`
 SIGNAL_NAME: Final = re.compile(r"[^\x00-\x1f\x7f/]{1,200}")
 
-EntryName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", max_length=100)]
+ENTRY_PATTERN: Final = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+EntryName = Annotated[str, StringConstraints(pattern=ENTRY_PATTERN, max_length=100)]
 Text = Annotated[str, StringConstraints(min_length=1)]
 FieldMap = Annotated[dict[str, Text], Field(min_length=1, max_length=MAX_FIELDS)]
 Seconds = Annotated[float, Field(ge=1, le=31 * 86_400)]

@@ -17,6 +17,7 @@ from . import (
     not_undone,
     own_fields,
     sandbox,
+    trigger_inputs,
     undefined_names,
     unread_input,
     unused_names,
@@ -68,6 +69,7 @@ def warnings(loaded: LoadedPlaybook) -> list[Finding]:
     own_fields.check(loaded.plan, faults)
     unused_names.check(loaded.document, faults)
     unread_input.check(loaded.playbook, loaded.plan, faults)
+    trigger_inputs.check(loaded.playbook, loaded.document.root, faults)
     declared_schemas.check_defaults(loaded.plan, faults)
     # older forms have been warned of when they were rewritten, surprises of YAML when it was read
     found = [*loaded.document.warnings, *loaded.document.surprises, *faults.sorted()]
@@ -103,6 +105,11 @@ class _Warnings:
             if step.name not in reached:
                 message = f"no arc leads from '{self.plan.entry}' to the step '{step.name}'"
                 self.faults.add(message, (*path, "step"), "playbook.unreachable")
+            if has_markers(self.playbook.workflow[index].desc or ""):
+                message = (
+                    "templates in 'desc' are not rendered: whoever decides on an approval reads them as they stand here"
+                )
+                self.faults.add(message, (*path, "desc"), "playbook.not_rendered")
             if step.name in HIDDEN_STEPS:
                 message = f"templates cannot read the step '{step.name}', which means something else there; rename it"
                 self.faults.add(message, (*path, "step"), "playbook.reserved_name")

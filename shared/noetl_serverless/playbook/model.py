@@ -369,7 +369,7 @@ class StepPolicy(Part):
 
 
 LimitKey = Annotated[str, StringConstraints(min_length=1)]
-LimitCount = Annotated[int, Field(ge=1, le=MAX_LIMIT), _written(whole)]
+LimitCount = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 
 
 class Concurrency(Part):

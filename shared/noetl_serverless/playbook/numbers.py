@@ -19,6 +19,8 @@ def seconds(value: Any) -> float:
         if not value >= 0:
             raise ValueError("a time cannot be negative")
         return float(value)
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a time: write a number of seconds, or 500ms, 30s, 5m, 1h30m, 2d")
     text = value.strip() if isinstance(value, str) else ""
     if _NUMBER.fullmatch(text):
         return float(text)
@@ -28,6 +30,14 @@ def seconds(value: Any) -> float:
     if not text or at < len(text):
         raise ValueError(f"{value!r:.60} is not a time: write a number of seconds, or 500ms, 30s, 5m, 1h30m, 2d")
     return total
+
+
+def no_boolean(value: Any) -> Any:
+    """The value, unless it is true or false, which pydantic takes for 1 and 0 unless it is strict; raises
+    ValueError."""
+    if isinstance(value, bool):
+        raise ValueError("this must be a number of seconds, not true or false")
+    return value
 
 
 def timeout(value: Any) -> float:

@@ -8,14 +8,17 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from .bound_text import bound_text
 from .document import Document
 from .faults import Faults, did_you_mean
 from .grammar import API_VERSION, RESOURCES
+from .keychain import ENTRY_PATTERN
 from .keychain import KINDS as KEYCHAIN_KINDS
 from .model import Playbook
 from .part import NAME_PATTERN, NAME_RULE
+from .plan import POOL_PATTERN
 from .triggers import KINDS as TRIGGER_KINDS
-from .triggers import OBJECT_PATTERN
+from .triggers import NATS_PATTERN, OBJECT_PATTERN, PLAYBOOK_PATTERN, SUBJECT_PATTERN, SUBSCRIPTION_PATTERN
 
 M = TypeVar("M", bound=BaseModel)
 # of a value that is shown, its characters at most
@@ -75,7 +78,7 @@ def _add(detail: Any, document: Document, faults: Faults) -> None:
                 message += "; set times are no part of a playbook: noetls schedule create"
             faults.add(message, at)
         return
-    message = f"'{location[-1]}' is required" if missing else message_of(detail, value)
+    message = f"'{location[-1]}' is required" if missing else message_of(detail, value, next(iter(found[-1:]), None))
     if location == ("kind",) and not missing:
         message = f"this must be one of {', '.join(RESOURCES)}{did_you_mean(str(value), RESOURCES)}"
     if location == ("apiVersion",):
@@ -101,11 +104,17 @@ def _given(value: Any) -> str:
 # what a text has to be
 _PATTERNS: Final[Mapping[str, str]] = {
     OBJECT_PATTERN: "a place of objects: s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, or file:///PATH of a folder",
+    PLAYBOOK_PATTERN: "a path of the catalog: letters, digits and _./-, of which the first is a letter, a digit or _",
+    NATS_PATTERN: "a name of a stream: letters, digits, _ and -",
+    SUBJECT_PATTERN: "a subject of NATS: parts without blanks, with a dot between them",
+    SUBSCRIPTION_PATTERN: "a subscription: projects/PROJECT/subscriptions/NAME",
+    ENTRY_PATTERN: "a valid name: use letters, digits, _ and -, and begin with a letter or _",
+    POOL_PATTERN: "a name of a pool: 1 to 20 small letters, digits and _, of which the first is a letter",
 }
 
 
-def message_of(detail: Any, value: Any) -> str:
-    """What is wrong with `value`, of an error of pydantic."""
+def message_of(detail: Any, value: Any, key: str | int | None = None) -> str:
+    """What is wrong with `value`, of an error of pydantic; `key`: under which it stands."""
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind in _TYPES:
         # YAML takes words such as yes for true
@@ -125,6 +134,8 @@ def message_of(detail: Any, value: Any) -> str:
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":
         return f"the list must have at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
+    if (text := bound_text(kind, context, key)) is not None:
+        return text
     return str(detail["msg"]).removeprefix("Value error, ").replace("Input", "this").replace("List", "the list")
 
 

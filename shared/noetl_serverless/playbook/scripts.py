@@ -10,12 +10,13 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urljoin, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from ..limits import SCRIPT_BYTES, SCRIPTS_BYTES
+from .numbers import no_boolean
 from .task_places import tasks_of
 
 Type = Literal["file", "http", "s3", "gcs"]
@@ -63,10 +64,8 @@ class Source(BaseModel):
         default=None, min_length=1, max_length=50, description="For s3 with auth; by default, that of the credential."
     )
     method: Literal["GET"] = Field(default="GET", description="For http: how it is read.")
-    timeout: float | None = Field(
+    timeout: Annotated[float, Field(gt=0, le=READ_SECONDS), BeforeValidator(no_boolean)] | None = Field(
         default=None,
-        gt=0,
-        le=READ_SECONDS,
         description="Seconds that reading may take. Default: 20, which is the most.",
     )
 

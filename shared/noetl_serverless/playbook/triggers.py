@@ -18,14 +18,16 @@ KINDS: Final = ("webhook", "object", "message", "playbook")
 # text that is one {{ expression }}, as `schema` describes it
 Expression = Annotated[str, WithJsonSchema({"type": "string", "format": "expression"})]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+PLAYBOOK_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$"
+NATS_PATTERN: Final = r"^[A-Za-z0-9_-]+$"
+SUBJECT_PATTERN: Final = r"^[^\s.]+(\.[^\s.]+)*$"
+SUBSCRIPTION_PATTERN: Final = r"^projects/[a-z0-9.:-]+/subscriptions/[A-Za-z0-9._~%+-]+$"
 OBJECT_PATTERN: Final = r"^((s3|gs)://[^/{}\s]+(/[^{}]*)?|file:///[^{}]+)$"
-PlaybookPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./-]*$", max_length=500)]
+PlaybookPath = Annotated[str, StringConstraints(pattern=PLAYBOOK_PATTERN, max_length=500)]
 ObjectUrl = Annotated[str, StringConstraints(pattern=OBJECT_PATTERN, max_length=1000)]
-NatsName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=100)]
-Subject = Annotated[str, StringConstraints(pattern=r"^[^\s.]+(\.[^\s.]+)*$", max_length=255)]
-Subscription = Annotated[
-    str, StringConstraints(pattern=r"^projects/[a-z0-9.:-]+/subscriptions/[A-Za-z0-9._~%+-]+$", max_length=500)
-]
+NatsName = Annotated[str, StringConstraints(pattern=NATS_PATTERN, max_length=100)]
+Subject = Annotated[str, StringConstraints(pattern=SUBJECT_PATTERN, max_length=255)]
+Subscription = Annotated[str, StringConstraints(pattern=SUBSCRIPTION_PATTERN, max_length=500)]
 Ended = Literal["completed", "failed", "cancelled"]
 
 

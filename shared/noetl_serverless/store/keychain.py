@@ -292,11 +292,11 @@ class Keychain:
     async def delete(
         self, catalog_id: int, name: str, *, scope: str | None = None, execution_id: int | None = None
     ) -> int:
-        """How many were deleted."""
+        """How many of those that are listed were deleted. What ended with its execution goes, too, uncounted."""
         rows = await self._database.run(
             self._sql["delete"], catalog_id=catalog_id, name=name, scope=scope, execution_id=execution_id
         )
-        return len(rows)
+        return sum(bool(listed) for (listed,) in rows)
 
 
 def _is_due(left: float, lifetime: float) -> bool:

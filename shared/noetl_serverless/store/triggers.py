@@ -161,6 +161,11 @@ class Triggers:
         )
         return [Trigger(**row) for row in rows]
 
+    async def signed_with(self, credentials: Sequence[str], limit: int) -> list[tuple[str, str, str]]:
+        """(path, name, scheme) of the effective webhooks that name one of these credentials."""
+        rows = await self._database.run(self._sql["signed_with"], credentials=list(credentials), limit=limit)
+        return [(path, name, scheme) for path, name, scheme in rows]
+
     async def set_enabled(self, trigger: Trigger, enabled: bool, now: datetime) -> Trigger:
         """Turn it on or off. While it is off, its events are neither received nor started."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..playbook.bound_text import bound_text
+
 _TIME = "a time such as 2026-05-01T08:00Z"
 _KINDS: Final[Mapping[str, str]] = {
     "string": "a string",
@@ -25,19 +27,6 @@ _KINDS: Final[Mapping[str, str]] = {
 }
 # how the types of these errors end: int_type, int_parsing, int_from_float
 _SUFFIXES: Final = ("_type", "_parsing", "_from_float")
-_BOUNDS: Final[Mapping[str, tuple[str, str]]] = {
-    "greater_than_equal": ("this must be at least", "ge"),
-    "less_than_equal": ("this must be at most", "le"),
-    "greater_than": ("this must be more than", "gt"),
-    "less_than": ("this must be less than", "lt"),
-}
-# each with its bound, and what it counts
-_LENGTHS: Final[Mapping[str, tuple[str, str, str]]] = {
-    "string_too_short": ("least", "min_length", "character"),
-    "string_too_long": ("most", "max_length", "character"),
-    "too_short": ("least", "min_length", "entry"),
-    "too_long": ("most", "max_length", "entry"),
-}
 
 
 def text_of(detail: Mapping[str, Any], patterns: Mapping[str, str] | None = None) -> str:
@@ -46,11 +35,8 @@ def text_of(detail: Mapping[str, Any], patterns: Mapping[str, str] | None = None
     context: Mapping[str, Any] = detail.get("ctx") or {}
     if kind == "missing":
         return "this is required"
-    if kind in _BOUNDS:
-        words, name = _BOUNDS[kind]
-        return f"{words} {context[name]}"
-    if kind in _LENGTHS:
-        return _length(*_LENGTHS[kind], context)
+    if (text := bound_text(kind, context)) is not None:
+        return text
     if kind in ("literal_error", "enum"):
         allowed = [part.strip("' ") for part in str(context["expected"]).replace(" or ", ", ").split(",")]
         return f"this must be {'one of ' if len(allowed) > 1 else ''}{', '.join(allowed)}"
@@ -64,11 +50,3 @@ def text_of(detail: Mapping[str, Any], patterns: Mapping[str, str] | None = None
     if kind == "json_invalid":
         return f"this is not JSON: {context['error']}"
     return message.removeprefix("Value error, ").replace("Input should", "this must", 1)
-
-
-def _length(limit: str, name: str, noun: str, context: Mapping[str, Any]) -> str:
-    length = int(context[name])
-    if limit == "least" and length == 1:
-        return "this must not be empty"
-    plural = "entries" if noun == "entry" else f"{noun}s"
-    return f"this must have at {limit} {length} {noun if length == 1 else plural}"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, mod
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from ..playbook.bound_text import bound_text
 from .port import ToolCall, ToolFailure
 
 Location = tuple[int | str, ...]
@@ -85,7 +86,8 @@ def explain(model: type[BaseModel], config: Mapping[str, Any], error: Validation
         loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", UNKNOWN))
         # a member of a union that cannot take the value at all says less than one that takes it and finds it wrong
         if loc not in problems or (_is_about_type(problems[loc].type) and not _is_about_type(fault["type"])):
-            problems[loc] = _problem(model, loc, fault["type"], fault["msg"])
+            said = bound_text(fault["type"], fault.get("ctx") or {}, loc[-1] if loc else None)
+            problems[loc] = _problem(model, loc, fault["type"], said or fault["msg"])
     deeper = {loc[:length] for loc in problems for length in range(1, len(loc))}
     return [problem for loc, problem in problems.items() if loc not in deeper]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from ..playbook.numbers import LONGEST_TIMEOUT
+from ..playbook.numbers import LONGEST_TIMEOUT, no_boolean
 from .config import ToolConfig
 from .http_auth import HttpAuth
 
@@ -35,16 +35,17 @@ def _is_body(data: Any) -> bool:
     return not isinstance(data, Mapping) or (bool(data) and not data.keys() & {"query", "body"})
 
 
+_Seconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT), BeforeValidator(no_boolean)]
+
+
 class HttpTimeout(BaseModel):
     """Seconds for making the connection, for each wait for data, and for the whole request."""
 
     model_config = ConfigDict(extra="forbid")
 
-    connect: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds to connect.")
-    read: float | None = Field(default=None, gt=0, le=LONGEST_TIMEOUT, description="Seconds of each wait for data.")
-    total: float = Field(
-        default=DEFAULT_TIMEOUT_SECONDS, gt=0, le=LONGEST_TIMEOUT, description="Seconds of the whole request."
-    )
+    connect: _Seconds | None = Field(default=None, description="Seconds to connect.")
+    read: _Seconds | None = Field(default=None, description="Seconds of each wait for data.")
+    total: _Seconds = Field(default=DEFAULT_TIMEOUT_SECONDS, description="Seconds of the whole request.")
 
 
 class HttpConfig(ToolConfig):
@@ -83,7 +84,7 @@ class HttpConfig(ToolConfig):
     auth: str | HttpAuth | None = Field(
         default=None, description="Name of a credential, or an object that says how to use it."
     )
-    timeout: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT)] | HttpTimeout = Field(
+    timeout: _Seconds | HttpTimeout = Field(
         default=DEFAULT_TIMEOUT_SECONDS,
         description=(
             "Seconds of the whole request, or its parts. If a spec has a timeout as well, the shorter one counts, "

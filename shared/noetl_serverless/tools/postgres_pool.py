@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
-from ..playbook.numbers import seconds
+from ..playbook.numbers import no_boolean, seconds
 from .port import ToolFailure
 
 
@@ -28,7 +29,9 @@ class PostgresPool(BaseModel):
             "it waits for none."
         ),
     )
-    timeout: float | str = Field(default=30.0, description="Seconds to wait for one, or a text such as 30s.")
+    timeout: Annotated[float | str, BeforeValidator(no_boolean)] = Field(
+        default=30.0, description="Seconds to wait for one, or a text such as 30s."
+    )
     name: str | None = Field(
         default=None,
         min_length=1,

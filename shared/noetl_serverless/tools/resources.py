@@ -69,6 +69,11 @@ def load_resource(document: Document, *, kinds: Collection[str]) -> LoadedResour
         model = validate_as(MODELS[kind], document, faults)
         faults.raise_if_any()
         _check(model, kinds, faults)
+        if isinstance(model, CredentialDescription):
+            document.warnings.extend(
+                document.fault(message, ("type",), "playbook.unfit_value")
+                for message in credential_types.warnings(model.type)
+            )
     faults.raise_if_any()
     assert model is not None
     root = plain_data(document.root)

@@ -42,7 +42,7 @@ def _in_range(value: datetime) -> datetime:
 
 
 def _seconds(value: Any) -> Any:
-    # true would be read as 1
+    # true is no number of seconds
     return seconds(value) if isinstance(value, str | bool) else value
 
 

@@ -111,6 +111,12 @@ async def test_the_size_of_a_batch_is_bounded(user: Client, playbook: str) -> No
         assert (await user.post("/api/catalog/register/batch", {"items": items})).status == 400
 
 
+async def test_a_kind_that_there_is_not_is_refused(user: Client) -> None:
+    answer = await user.post("/api/catalog/list", {"resource_type": "tol"})
+    assert (answer.status, "did you mean 'Tool'?" in answer.json["detail"]) == (400, True)
+    assert (await user.post("/api/catalog/list", {"resource_type": "tool"})).status == 200
+
+
 async def test_credentials_are_listed_as_entries_without_their_data(user: Client, registered: dict[str, Any]) -> None:
     stored = await user.post(
         "/api/credentials", {"name": "pg", "type": "generic", "data": {"password": "hidden"}, "tags": ["t"]}

@@ -172,6 +172,10 @@ async def test_a_described_credential_is_used_by_its_kinds_of_tools_alone(user: 
 
 
 async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_another_name(user: Client) -> None:
+    # described only afterwards
+    later = tool().replace("kind: noop, result: '{{ n + 1 }}'", "kind: http, url: 'http://a/{{ n }}', auth: db")
+    later = later.replace("tools/add", "tools/before")
+    await register(user, later + "credentials: {db: {type: bearer, default: warehouse}}\n")
     await register(user, CREDENTIAL)
     needs = "credentials: {db: {type: bearer}}\n"
     send = tool().replace("kind: noop, result: '{{ n + 1 }}'", "kind: http, url: 'http://a/{{ n }}', auth: db") + needs
@@ -183,6 +187,12 @@ async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_an
     [fault] = answer.json["errors"]
     assert (answer.status, fault["pointer"]) == (422, "/workflow/0/tool/credentials/db")
     assert "may be used by postgres alone" in fault["message"]
+    bare = "workflow: [{step: one, tool: {kind: tool, path: tools/before, input: {n: 1}}}]\n"
+    answer = await user.post("/api/catalog/register", {"content": head + bare})
+    assert answer.status == 422, answer.body
+    [fault] = answer.json["errors"]
+    assert fault["pointer"] == "/workflow/0/tool/path"
+    assert "may be used by postgres alone" in fault["message"]
     for entry in ("kind: credential, credential: warehouse", "kind: credential_ref, ref: warehouse"):
         keychain = f"keychain: [{{name: k, {entry}}}]\n"
         http = "workflow: [{step: one, tool: {kind: http, url: 'http://a', auth: k}}]\n"
@@ -190,6 +200,15 @@ async def test_a_described_credential_is_not_given_to_another_kind_of_tool_by_an
             answer = await user.post("/api/catalog/register", {"content": head + keychain + steps})
             assert (answer.status, "may be used by postgres alone" in answer.json["detail"]) == (422, True), steps
     await register(user, head + "workload: {c: other}\n" + call % "'{{ workload.c }}'")
+
+
+async def test_of_a_tool_that_was_deleted_it_is_said_how_it_is_restored(user: Client) -> None:
+    await register(user, tool())
+    await user.post("/api/catalog/delete", {"path": "tools/add"})
+    answer = await user.post("/api/catalog/register", {"content": caller()})
+    assert (answer.status, "run: noetls catalog restore tools/add" in answer.json["detail"]) == (422, True)
+    await user.post("/api/catalog/restore", {"path": "tools/add"})
+    await register(user, caller())
 
 
 async def test_what_undoes_a_step_calls_tools_of_the_catalog_too(user: Client) -> None:

@@ -783,6 +783,7 @@ class TestRoutes:
         listed = await workers.user.get(f"/api/keychain/{catalog_id}")
         assert [item["execution_id"] for item in listed.json["items"]] == [running]
         assert (await workers.user.get(f"/api/keychain/{catalog_id}/api", execution_id=ended)).status == 404
+        assert (await workers.user.delete(f"/api/keychain/{catalog_id}/api")).json["count"] == 1
 
     async def test_a_deleted_value_is_fetched_again(self, workers: Workers, token_entry: Entry) -> None:
         catalog_id = await workers.register(token_entry("scope: local"))

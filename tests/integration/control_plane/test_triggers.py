@@ -193,7 +193,7 @@ async def test_a_dead_letter_is_retried_or_dropped(user: Client) -> None:
     wrong = await user.post(f"/api/triggers/{HOOK}/retry", {"event_id": "msg_3"})
     assert wrong.status == 404
     retried = await user.post(f"/api/triggers/{HOOK}/retry", {"event_id": "msg_1"})
-    assert (retried.status, retried.json["status"], retried.json["attempts"]) == (200, "received", 0)
+    assert (retried.status, retried.json["status"], retried.json["attempts"]) == (200, "received", 1)
     dropped = await user.post(f"/api/triggers/{HOOK}/drop", {"event_id": "msg_2"})
     assert (dropped.status, dropped.json["status"]) == (200, "dropped")
     assert (await user.post(f"/api/triggers/{HOOK}/drop", {"event_id": "msg_2"})).status == 409
@@ -256,6 +256,16 @@ async def test_a_dry_run_shows_what_a_trigger_would_make_of_an_event(user: Clien
     assert [one["execution_id"] for one in await executions(user)] == [fired["execution_id"]]
 
 
+async def test_a_dry_run_refuses_what_the_schema_of_the_playbook_does(user: Client) -> None:
+    schema = "schemas: {input: {type: object, properties: {order: {type: [integer, 'null'], minimum: 10}}}}\n"
+    assert (await user.post("/api/catalog/register", {"content": TEXT + schema})).status == 200
+    event = {"event": {"id": "e", "data": ORDER}}
+    dry = (await user.post(f"/api/triggers/{HOOK}/fire", {**event, "dry_run": True})).json
+    assert (dry["matched"], dry["input"], dry["error"]["code"]) == (True, {"order": 7}, "input.invalid")
+    fired = (await user.post(f"/api/triggers/{HOOK}/fire", event)).json
+    assert (fired["status"], fired["error"]["detail"]) == ("dead", dry["error"]["detail"])
+
+
 async def test_a_trigger_that_would_wait_for_ever_is_refused(user: Client) -> None:
     def text(trigger: str) -> dict[str, str]:
         return {"content": TEXT.replace("{name: after, kind: playbook, path: shop/other}", trigger)}
@@ -286,6 +296,9 @@ async def test_what_a_trigger_lacks_is_a_warning_until_it_is_there(user: Client)
     await user.post("/api/catalog/register", {"content": OTHER})
     answer = await user.post("/api/catalog/register", {"content": TEXT})
     assert answer.json["warnings"] == []
+    text = TEXT.replace("input: {order:", "input: {odrer:")
+    [warning] = (await user.post("/api/catalog/register", {"content": text})).json["warnings"]
+    assert (warning["code"], warning["pointer"]) == ("playbook.unused_name", "/triggers/0/input/odrer")
 
 
 @pytest.mark.parametrize(
@@ -311,12 +324,17 @@ async def test_secrets_that_do_not_fit_their_scheme_are_a_warning_and_an_error_o
         ("playbook.trigger_not_ready", "/triggers/0/auth")
     ] * (said is not None)
     assert said is None or said in warnings[0]["message"]
-    error = (await user.get(f"/api/triggers/{path}/paid")).json["error"]
+    trigger = (await user.get(f"/api/triggers/{path}/paid")).json
+    error = trigger["error"]
     assert (error is not None) is shown
     if shown:
         assert said in error["message"]
+    assert [said in one for one in trigger["warnings"]] == [True] * (said is not None and not shown)
+    # as when the secret is changed later
+    again = (await user.post("/api/credentials", {"name": "other", "type": type_, "data": data})).json["warnings"]
+    assert [said in one and f"the trigger {path}/paid" in one for one in again] == [True] * (said is not None)
     secrets = [*data.get("secrets", ()), data.get("secret"), data.get("token")]
-    assert not any(secret in str([warnings, error]) for secret in secrets if secret)
+    assert not any(secret in str([warnings, trigger, again]) for secret in secrets if secret)
 
 
 async def test_a_webhook_whose_credential_is_missing_has_that_as_its_error(user: Client) -> None:

@@ -27,6 +27,9 @@ workflow:
 """
 
 
+TIMES = {"created_at": "2026-01-01T00:00:00Z", "deleted_at": None}
+
+
 class ControlPlane:
     """Answers each request with the next of `answers`."""
 
@@ -57,7 +60,7 @@ def noetls(*words: str) -> Result:
 
 
 def entry(path: str, version: int = 1, kind: str = "Tool") -> dict[str, Any]:
-    return {"path": path, "version": version, "kind": kind, "created_at": "2026-01-01T00:00:00Z", "deleted_at": None}
+    return {"path": path, "version": version, "kind": kind, "hash": "h", **TIMES}
 
 
 def test_a_list_is_read_to_its_end_with_what_was_requested(serve: Any) -> None:
@@ -66,6 +69,13 @@ def test_a_list_is_read_to_its_end_with_what_was_requested(serve: Any) -> None:
     assert [one["path"] for one in json.loads(done.stdout)] == ["a", "b"]
     asked = {"resource_type": "Tool", "agent_only": True, "capabilities": ["x"], "include_deleted": True}
     assert plane.requests == [("/api/catalog/list", asked), ("/api/catalog/list", {**asked, "offset": 1})]
+
+
+def test_a_stored_credential_is_no_document_of_the_catalog(serve: Any) -> None:
+    stored = {**entry("key", kind="Credential"), "hash": None}
+    serve({"entries": [entry("key", kind="Credential"), stored], "next": None})
+    done = noetls("catalog", "list", "--kind", "Credential", "--json")
+    assert [(one["path"], one["hash"]) for one in json.loads(done.stdout)] == [("key", "h")]
 
 
 def test_the_text_of_a_version_is_printed_as_it_is(serve: Any) -> None:

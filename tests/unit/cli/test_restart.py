@@ -14,6 +14,8 @@ FOUND: dict[str, Any] = {
     "from": ["a"],
     "again": ["a"],
     "reused": [],
+    "skipped": [],
+    "failed": [],
     "items_reused": {},
 }
 
@@ -33,3 +35,12 @@ def test_a_value_that_the_playbook_does_not_use_is_reported_and_what_ctx_gets_is
     unused = _unused(cast(Client, Catalog()), FOUND, {"limit": 4, "limt": 5, "ctx": {"n": 1}})
     assert unused == ["the playbook does not use 'limt'; did you mean 'limit'?"]
     assert _lines({**FOUND, "warnings": unused}, dry=False)[-1] == f"warning: {unused[0]}"
+
+
+def test_what_was_skipped_and_what_failed_is_not_said_to_be_done() -> None:
+    found = {**FOUND, "reused": ["read", "ask", "other"], "skipped": ["other"], "failed": ["ask"], "warnings": []}
+    assert _lines(found, dry=True)[1:] == [
+        "stays done: read",
+        "stays failed, and handled: ask",
+        "stays skipped: other",
+    ]

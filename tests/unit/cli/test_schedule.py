@@ -85,10 +85,15 @@ def test_an_update_sends_what_its_options_name_and_nothing_else(monkeypatch: pyt
         "--set",
         "n=1",
     ]
-    done, calls = run(monkeypatch, {"name": "a b", "enabled": True, "next_run_at": "soon"}, *words)
+    answer = {"name": "a b", "enabled": True, "next_run_at": "soon", "playbook_path": "t/a", "playbook_version": 2}
+    done, calls = run(monkeypatch, {**answer, "payload": {"n": 0}, "content": ""}, *words)
     assert done.exit_code == 0, done.output
     body = {"interval_seconds": 60, "overlap_policy": "queue", "end_at": "2026-05-01T00:00:00", "start_at": None}
-    assert calls == [("/api/schedules/a%20b", {**body, "input_payload": {"n": 1}})]
+    assert calls == [
+        ("/api/schedules/a%20b", {**body, "input_payload": {"n": 1}}),
+        # for what it does not use of the input
+        ("/api/catalog/resource", {"path": "t/a", "version": 2}),
+    ]
     assert done.output == "a b: next run at soon\n"
 
 
@@ -179,3 +184,20 @@ def test_a_schedule_that_is_never_due_says_so(monkeypatch: pytest.MonkeyPatch) -
     assert done.output == "s: never due: its end has passed, or no time fits\n"
     done, _ = run(monkeypatch, {**answer, "enabled": False}, "update", "s", "--jitter", "1")
     assert done.output == "s: disabled\n"
+
+
+@pytest.mark.parametrize("words", [CREATE[1:], ["update", "daily"]])
+def test_a_value_that_the_playbook_does_not_use_is_reported(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
+    answer = {
+        "name": "daily",
+        "enabled": True,
+        "next_run_at": "2026-01-01",
+        "playbook_path": "t/a",
+        "playbook_version": None,
+        "payload": {"limit": 1},
+        "content": "workload: {limit: 1}\n",
+    }
+    done, calls = run(monkeypatch, answer, *words, "--set", "limt=2")
+    assert done.output.splitlines()[-1] == "warning: the playbook does not use 'limt'; did you mean 'limit'?"
+    assert calls[-1] == ("/api/catalog/resource", {"path": "t/a", "version": "latest"})
+    assert "warning" not in run(monkeypatch, answer, *words, "--set", "limit=2")[0].output

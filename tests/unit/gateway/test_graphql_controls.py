@@ -51,21 +51,25 @@ async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
         "restarted_from": "7",
         "version": 2,
         "from": ["load"],
-        "reused": ["read"],
+        "reused": ["read", "other"],
+        "skipped": ["other"],
+        "failed": ["read"],
         "items_reused": {"load": 3},
         "again": ["load"],
         "warnings": [],
     }
     found = await ask.data(
         """mutation { restartExecution(executionId: "7", from: "load", latest: true, variables: {n: 2})
-            { executionId restartedFrom version from reused itemsReused again warnings } }"""
+            { executionId restartedFrom version from reused skipped failed itemsReused again warnings } }"""
     )
     assert found["restartExecution"] == {
         "executionId": "8",
         "restartedFrom": "7",
         "version": 2,
         "from": ["load"],
-        "reused": ["read"],
+        "reused": ["read", "other"],
+        "skipped": ["other"],
+        "failed": ["read"],
         "itemsReused": {"load": 3},
         "again": ["load"],
         "warnings": [],

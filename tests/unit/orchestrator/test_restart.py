@@ -298,6 +298,61 @@ async def test_a_restart_goes_on_in_a_newer_version(either: Engine) -> None:
     await check(either, found.execution_id or "")
 
 
+LOOP = """
+- step: each
+  loop: {in: "{{ [1, 2, 3] }}", iterator: n, spec: {mode: sequential}}
+  tool: {kind: noop, input: {x: %s}}
+  next: {arcs: [{step: %s}]}
+- {step: b, tool: {kind: noop}}
+- {step: c, tool: {kind: noop}}
+"""
+
+
+async def test_of_a_loop_that_has_changed_since_items_of_it_ran_a_warning_tells(engine: Engine) -> None:
+    add(engine, LOOP % (1, "b"))
+    old = await engine.start()
+    seen = 0
+
+    def once(command: ClaimedCommand) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen > 2:
+            raise Failing
+        return seen
+
+    await drive(engine, once)
+    # where it leads changes no result
+    add(engine, LOOP % (1, "c"))
+    assert (await restart(engine, old, version="latest", dry_run=True)).restart.warnings == []
+    add(engine, LOOP % (2, "b"))
+    found = (await restart(engine, old, version="latest", dry_run=True)).restart
+    assert [(loop.step, loop.done) for loop in found.loops] == [("each", 2)]
+    assert found.warnings == [
+        "each has changed since 2 items of it ran, whose results stay as they were; to run all of its items again, "
+        "restart with --from each"
+    ]
+
+
+async def test_what_is_reused_says_whether_it_was_done_or_skipped_or_has_failed(engine: Engine) -> None:
+    add(
+        engine,
+        """
+        - {step: a, tool: {kind: noop}, next: {arcs: [{step: b, when: "{{ output.status == 'error' }}"}, {step: x}]}}
+        - {step: x, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+        - {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+        - {step: c, tool: {kind: noop}}
+        """,
+    )
+    old = await engine.start()
+    await drive(engine, failing("a", "c"))
+    reused = (await restart(engine, old, dry_run=True)).restart.reused
+    assert {it.step: (it.is_skipped, it.has_failed) for it in reused} == {
+        "a": (False, True),
+        "b": (False, False),
+        "x": (True, False),
+    }
+
+
 async def test_a_step_that_a_newer_version_lacks_is_left_out(engine: Engine) -> None:
     add(engine, CHAIN)
     old = await engine.start()

@@ -144,3 +144,27 @@ def test_a_limited_playbook_that_calls_itself(key: str, path: str, warned: bool)
     """
     codes = [code for _, code in warnings(text)]
     assert codes == (["playbook.waits_for_itself"] if warned else [])
+
+
+def test_a_description_is_shown_as_it_is() -> None:
+    text = step('step: a\ndesc: "round {{ ctx.round }}"\ntool: {kind: wait, approval: x}')
+    assert warnings(text) == [(6, "playbook.not_rendered")]
+    assert warnings(step("step: a\ndesc: round 1\ntool: {kind: wait, approval: x}")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "said"),
+    [
+        ("nosuch", "", ["the workload has no 'nosuch', and nothing in the playbook reads it"]),
+        ("ordr", "", ["the workload has no 'ordr', and nothing in the playbook reads it; did you mean 'order'?"]),
+        ("order", "", []),
+        ("ctx", "", []),
+        ("late", "", []),
+        ("paid", "schemas: {input: {type: object, properties: {paid: {type: string}}}}\n", []),
+    ],
+)
+def test_what_a_trigger_gives_to_nothing(name: str, more: str, said: list[str]) -> None:
+    given = f"triggers: [{{name: t, kind: webhook, auth: a, input: {{{name}: '{{{{ event.data }}}}'}}}}]\n"
+    steps = "workload: {order: 1}\nworkflow: [{step: a, tool: {kind: noop, result: '{{ workload.late }}'}}]\n"
+    found = [finding for finding in lint(playbook(given + more + steps)) if "reads it" in finding.message]
+    assert [(finding.message, finding.code) for finding in found] == [(text, "playbook.unused_name") for text in said]

@@ -55,7 +55,12 @@ class TestRoot:
             (MINIMAL.replace("Playbook", "Playbok"), 2, "playbook.invalid_value", "did you mean 'Playbook'"),
             (MINIMAL.replace("{name: x}", "{nam: x}"), 3, "playbook.missing_field", "'name' is required"),
             (MINIMAL.replace("{name: x}", "{name: 5}"), 3, "playbook.invalid_value", "a string, not a number"),
-            (MINIMAL.replace("{name: x}", "{name: x, path: ../x}"), 3, "playbook.invalid_value", "pattern"),
+            (
+                MINIMAL.replace("{name: x}", "{name: x, path: ../x}"),
+                3,
+                "playbook.invalid_value",
+                "is not a path of the catalog",
+            ),
             (MINIMAL + "vars: {a: 1}\n", 7, "playbook.legacy", "'workload'"),
             (MINIMAL + "workloads: {}\n", 7, "playbook.unknown_key", "did you mean 'workload'?"),
             (MINIMAL + "workload: []\n", 7, "playbook.invalid_value", "a mapping, not a list"),
@@ -126,9 +131,9 @@ class TestExecutor:
             ("{requires: {features: [cursor_loops]}}", "'cursor_loops' is not supported yet"),
             ("{spec: {entry_step: aa}}", "no step 'aa'"),
             ("{spec: {final_step: zz}}", "no step 'zz'"),
-            ("{spec: {timeout: 0}}", "greater than 0"),
-            ("{spec: {policy: {limits: {max_payload_bytes: 0}}}}", "greater than or equal to 1"),
-            ("{spec: {policy: {defaults: {timeout: 0}}}}", "greater than 0"),
+            ("{spec: {timeout: 0}}", "more than 0"),
+            ("{spec: {policy: {limits: {max_payload_bytes: 0}}}}", "at least 1"),
+            ("{spec: {policy: {defaults: {timeout: 0}}}}", "more than 0"),
             ("{spec: {policy: {defaults: {retry: 1}}}}", "unknown key 'retry'"),
         ],
     )
@@ -140,13 +145,13 @@ class TestExecutor:
     @pytest.mark.parametrize(
         ("spec", "message"),
         [
-            ("{concurrency: {limit: 0}}", "limit: this should be greater than or equal to 1: 0"),
+            ("{concurrency: {limit: 0}}", "limit: this must be at least 1: 0"),
             (
                 "{concurrency: {limit: '{{ workload.n }}'}}",
                 'limit: this must be an integer, not a string: "{{ workload.n }}"',
             ),
             ("{concurrency: {limit: []}}", "limit: this must be an integer, not a list"),
-            ("{rate: {per: 0, limit: 1}}", "per: this should be greater than 0: 0"),
+            ("{rate: {per: 0, limit: 1}}", "per: this must be more than 0: 0"),
             ("{rate: {per: 1s, limit: 1.5}}", "limit: this must be an integer, not a number: 1.5"),
             ("{rate: {per: 1s}}", "'limit' is required"),
         ],
@@ -157,9 +162,9 @@ class TestExecutor:
     @pytest.mark.parametrize(
         ("weight", "message"),
         [
-            ("0", "greater than or equal to 1"),
-            ("-5", "greater than or equal to 1"),
-            ("101", "less than or equal to 100"),
+            ("0", "at least 1"),
+            ("-5", "at least 1"),
+            ("101", "at most 100"),
             ("1.5", "must be an integer"),
             ("heavy", "must be an integer"),
             ("true", "must be an integer"),
@@ -320,9 +325,9 @@ class TestShape:
             (f"step: a\nloop: {{iterator: i, in: [1], cursor: {CURSOR}}}", 6, "either 'in' or 'cursor'"),
             ("step: a\nloop: {iterator: i, in: [1], spec: {mode: cursor}}", 6, "mode: cursor requires 'cursor'"),
             ("step: a\nloop: {iterator: i, in: [1], spec: {frame: {max_rows: 1}}}", 6, "'frame' requires mode: cursor"),
-            ("step: a\nloop: {iterator: i, spec: {frame: {max_rows: 0}}}", 6, "greater than or equal to 1"),
+            ("step: a\nloop: {iterator: i, spec: {frame: {max_rows: 0}}}", 6, "at least 1"),
             ("step: a\nloop: {iterator: i, cursor: {kind: duckdb, auth: a, claim: x}}", 6, "must be one of postgres"),
-            ("step: a\ntool: {kind: noop}\nspec: {timeout: -1}", 7, "greater than 0"),
+            ("step: a\ntool: {kind: noop}\nspec: {timeout: -1}", 7, "more than 0"),
             ("step: a\ntool: {kind: noop}\nspec: {timeout: soon}", 7, "'soon' is not a time: write"),
             ("step: a\ntool: {kind: noop}\nspec: {policy: {admit: {rules: []}}}", 7, "at least 1"),
             ("step: a\ntool: {kind: noop}\nspec: {policy: {failure: {mode: never}}}", 7, "fail_fast, best_effort"),
@@ -343,9 +348,9 @@ class TestShape:
             ("{when: '{{ x }}', then: {do: retry, attempts: '{{ 1 +'}}", "template"),
             ("{when: '{{ x }}', then: {do: retry, delay: 'after {{ x }}'}}", "one {{ expression }}"),
             ("{when: '{{ x }}', then: {do: continue, max_delay: 3}}", "'max_delay' requires do: retry"),
-            ("{when: '{{ x }}', then: {do: retry, attempts: 0}}", "greater than or equal to 1"),
+            ("{when: '{{ x }}', then: {do: retry, attempts: 0}}", "at least 1"),
             ("{when: '{{ x }}', then: {do: retry, backoff: slow}}", "none, fixed, linear, exponential"),
-            ("{when: '{{ x }}', then: {do: retry, delay: -1}}", "greater than or equal to 0"),
+            ("{when: '{{ x }}', then: {do: retry, delay: -1}}", "at least 0"),
             ("{when: '{{ x }}', then: {do: retry, times: 3}}", "unknown key 'times'"),
             ("{when: '{{ x }}', then: {do: retry, jitter: true}}", "unknown key 'jitter'"),
         ],
@@ -364,3 +369,18 @@ class TestShape:
             """
         )
         assert {fault.line for fault in faults(text)} == {5}
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("keychain: [{name: k, kind: callback, signal: s, ttl: 4000d}]", "this must be at most 366 days"),
+        ("keychain: [{name: k, kind: callback, signal: ''}]", "this must not be empty"),
+        ("executor: {spec: {rate: {per: 2d, limit: 1}}}", 'per: this must be at most 1 day: "2d"'),
+        ("executor: {spec: {rate: {per: 1s, limit: '3'}}}", 'limit: this must be an integer, not a string: "3"'),
+        ("executor: {spec: {concurrency: {limit: true}}}", "limit: this must be an integer, not true or false: true"),
+        ("triggers: [{name: t, kind: playbook, path: a b}]", "'a b' is not a path of the catalog: letters, digits"),
+    ],
+)
+def test_what_is_out_of_bounds_is_said_in_plain_words(written: str, message: str) -> None:
+    assert only(MINIMAL + written + "\n").message.startswith(message)

@@ -232,7 +232,7 @@ class TestPlan:
                 "kind: python\nscript: {uri: x, source: {timeout: 0}}",
                 "",
                 "/source/timeout",
-                "script.source.timeout: this should be greater than 0",
+                "script.source.timeout: this must be more than 0",
             ),
             (
                 "kind: python\nscript: {uri: x, source: {type: s4}}",

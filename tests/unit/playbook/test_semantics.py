@@ -301,7 +301,7 @@ class TestFrames:
         if right:
             load_playbook(text)
         else:
-            assert only(text).message == "this should be greater than or equal to 1"
+            assert only(text).message == "this must be at least 1"
 
     def test_the_workload_cannot_be_set(self) -> None:
         fault = only(step("step: a\ntool: {kind: noop}\nset: {workload.x: 1}"))

@@ -173,3 +173,12 @@ def test_its_schema_accepts_it_and_refuses_an_unknown_key(kind: str, text: str) 
     document = yaml.safe_load(text)
     assert list(validator.iter_errors(document)) == []
     assert list(validator.iter_errors({**document, "unknown": 1}))
+
+
+def test_a_type_of_credential_that_no_tool_reads_is_a_warning() -> None:
+    assert document_of(CREDENTIAL).warnings == ()
+    [warning] = document_of(
+        CREDENTIAL.replace("type: postgres", "type: postgre").replace("{host: {}", "{hots: {}")
+    ).warnings
+    assert (warning.code, warning.pointer, warning.line) == ("playbook.unfit_value", "/type", 4)
+    assert warning.message.endswith("did you mean 'postgres'?")

@@ -110,7 +110,8 @@ def list_(
     body = {"resource_type": kind, "path": path, "agent_only": agents, "capabilities": capability or []}
     given = {name: value for name, value in {**body, "include_deleted": deleted}.items() if value}
     with running_stack(data) as client:
-        entries = _pages(client, "/api/catalog/list", given, "offset")
+        # stored credentials, which have no hash, are no documents: `credential list` lists them
+        entries = [entry for entry in _pages(client, "/api/catalog/list", given, "offset") if entry["hash"] is not None]
     _print_entries(entries, deleted=deleted, as_json=as_json)
 
 

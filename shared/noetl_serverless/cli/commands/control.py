@@ -7,7 +7,9 @@ from urllib.parse import quote
 
 import typer
 
+from ...playbook.keychain import SIGNAL_NAME
 from ..execution_id import path_of
+from ..failure import WrongUse
 from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json
 from ..target import running_stack
@@ -58,7 +60,7 @@ def signal(
 ) -> None:
     """Send a signal to an execution. It ends a wait for it, or is kept until there is one."""
     given = None if value is None else value_or_file(value)
-    answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": given}, key)
+    answer = _post(data, execution_id, _signal_path(name), {"data": given}, key)
     _print_sent(answer, as_json, f"signal '{name}' has ended a wait")
 
 
@@ -74,8 +76,16 @@ def approve(
 ) -> None:
     """Approve what an execution waits for, or reject it."""
     decision = {"approved": not reject, **({"comment": comment} if comment else {})}
-    answer = _post(data, execution_id, f"signals/{quote(name, safe='')}", {"data": decision}, key)
+    answer = _post(data, execution_id, _signal_path(name), {"data": decision}, key)
     _print_sent(answer, as_json, f"'{name}' {'rejected' if reject else 'approved'}")
+
+
+def _signal_path(name: str) -> str:
+    if not SIGNAL_NAME.fullmatch(name):
+        raise WrongUse(
+            f"SIGNAL {name!r:.220}: the name of a signal has 1 to 200 characters, no '/' and no control characters"
+        )
+    return f"signals/{quote(name, safe='')}"
 
 
 def _post(data: Any, execution_id: str, what: str, body: dict[str, Any], key: str | None = None) -> dict[str, Any]:

@@ -100,10 +100,15 @@ def _version(text: str) -> int | str:
 def _lines(found: dict[str, Any], *, dry: bool) -> list[str]:
     would = "would restart" if dry else "restarts"
     lines = [f"{would} from {_named(found['from'])}, in version {found['version']}"]
-    if found["reused"]:
-        lines.append(f"stays done: {_named(found['reused'])}")
-    if others := [name for name in found["again"] if name not in found["from"]]:
-        lines.append(f"runs again: {_named(others)}")
+    others = {*found["skipped"], *found["failed"]}
+    if done := [name for name in found["reused"] if name not in others]:
+        lines.append(f"stays done: {_named(done)}")
+    if found["failed"]:
+        lines.append(f"stays failed, and handled: {_named(found['failed'])}")
+    if found["skipped"]:
+        lines.append(f"stays skipped: {_named(found['skipped'])}")
+    if after := [name for name in found["again"] if name not in found["from"]]:
+        lines.append(f"runs again: {_named(after)}")
     for step, count in found["items_reused"].items():
         lines.append(f"stays done of {step}: {counted(count, 'item')}")
     return [*lines, *(f"warning: {warning}" for warning in found["warnings"])]

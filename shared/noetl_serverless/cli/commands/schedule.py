@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated, Any, Literal
@@ -9,10 +10,12 @@ from urllib.parse import quote
 
 import typer
 
+from ..client import Client
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, workload
 from ..output import command, echo, print_json, show, table
 from ..target import running_stack
+from ..unread import unknown_values
 
 app = typer.Typer(help="Manage schedules, which start playbooks at set times.", no_args_is_help=True)
 # as in store.schedule_spec and store.overlap, whose imports take longer
@@ -96,7 +99,8 @@ def create(
     }
     with running_stack(data) as client:
         entry = client.post("/api/schedules", body)
-    _print_schedule(entry, as_json)
+        unknown = [] if as_json else _unknown(client, body, entry)
+    _print_schedule(entry, as_json, unknown)
 
 
 @app.command()
@@ -146,7 +150,8 @@ def update(
         raise WrongUse("nothing is to be changed: give an option")
     with running_stack(data) as client:
         entry = client.post(_path(name), body)
-    _print_schedule(entry, as_json)
+        unknown = [] if as_json else _unknown(client, body, entry)
+    _print_schedule(entry, as_json, unknown)
 
 
 @app.command("next")
@@ -392,7 +397,17 @@ def _post(name: str, verb: str, data: Any, as_json: bool) -> None:
     _print_schedule(answer, as_json)
 
 
-def _print_schedule(entry: dict[str, Any], as_json: bool) -> None:
+def _unknown(client: Client, body: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+    """Warnings about values in a request that the playbook of the schedule does not use."""
+    values = body.get("input_payload")
+    if not values:
+        return []
+    version = entry["playbook_version"] or "latest"
+    found = client.post("/api/catalog/resource", {"path": entry["playbook_path"], "version": version})
+    return list(unknown_values(values, found["payload"] or {}, found["content"]))
+
+
+def _print_schedule(entry: dict[str, Any], as_json: bool, warnings: Sequence[str] = ()) -> None:
     if as_json:
         print_json(entry)
     elif "execution_id" in entry and "name" not in entry:
@@ -402,3 +417,5 @@ def _print_schedule(entry: dict[str, Any], as_json: bool) -> None:
         next_run = "never due: its end has passed, or no time fits" if due is None else f"next run at {due}"
         state = next_run if entry.get("enabled") else "disabled"
         echo(f"{entry.get('name')}: {state}")
+    for warning in warnings:
+        echo(warning)

@@ -38,8 +38,8 @@ def list_(
 
 @app.command()
 @command
-def get(trigger: TriggerArgument, data: DataOption = None) -> None:
-    """Show a trigger, as JSON."""
+def get(trigger: TriggerArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show a trigger, as JSON with --json or without."""
     with running_stack(data) as client:
         print_json(client.get(_place(trigger)))
 

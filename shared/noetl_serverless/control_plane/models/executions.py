@@ -441,6 +441,8 @@ class Restarted(AnswerModel):
     version: int
     restart_from: list[str] = Field(alias="from", description="Steps that it restarts from.")
     reused: list[str] = Field(description="Steps that stay done: their results are reused.")
+    skipped: list[str] = Field(description="Of the steps in `reused`, those that were skipped.")
+    failed: list[str] = Field(description="Of the steps in `reused`, those whose failure an arc handled.")
     items_reused: dict[str, int] = Field(
         description="Of loops among the steps that run again: how many items stay done, with their results."
     )

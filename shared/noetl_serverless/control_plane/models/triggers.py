@@ -52,6 +52,10 @@ class TriggerEntry(AnswerModel):
 class TriggerDetail(TriggerEntry):
     when: Any = Field(default=None, description="Its condition, as the playbook has it; null: every event starts it.")
     input: Any = Field(default=None, description="What it makes of an event, as the playbook has it.")
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="What is unusual about the secrets of a webhook, such as one that is no base64.",
+    )
 
 
 def not_ready(message: str) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ...errors import Conflict, Fault, InvalidPlaybook, InvalidRequest, NotFound, Problem
+from ...playbook.faults import did_you_mean
+from ...playbook.grammar import RESOURCES
 from ...playbook.load import playbook_data
 from ...playbook.plan import Trigger
 from ...store.catalog import CatalogVersion, NewResource
@@ -163,6 +165,10 @@ def _faults_of(called: CalledPlaybook, entry: CatalogVersion) -> list[Fault]:
 
 async def entries(call: Call) -> CatalogEntries:
     body: ListCatalog = call.body
+    known = {kind.casefold(): kind for kind in RESOURCES}
+    if body.resource_type is not None and body.resource_type.casefold() not in known:
+        message = f"resource_type: this must be one of {', '.join(known.values())}"
+        raise InvalidRequest(f"{message}{did_you_mean(body.resource_type.capitalize(), known.values())}")
     # one more, to know whether there is a next page
     limit = body.limit + 1
     rows = await _rows(call, body, limit)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ...errors import InvalidRequest
+from ...store.credentials import Credential
 from ...tools import credential_types
 from ..models.credentials import (
     CredentialEntries,
@@ -15,6 +18,10 @@ from ..models.credentials import (
 )
 from ..operation import BOTH, USERS, WORKERS, Call, Operation, audit, forbidden
 from ..page import from_offset
+from ..webhooks import doubt_of, fault_of
+
+# how many triggers of one credential are named
+MAX_WEBHOOKS = 20
 
 
 async def put(call: Call) -> StoredCredential:
@@ -30,7 +37,21 @@ async def put(call: Call) -> StoredCredential:
         description=body.description,
     )
     entry = CredentialEntry.of(stored)
-    return StoredCredential(**entry.model_dump(), warnings=credential_types.warnings(body.type))
+    warnings = [*credential_types.warnings(body.type), *await _of_webhooks(call, replace(stored, data=body.data))]
+    return StoredCredential(**entry.model_dump(), warnings=warnings)
+
+
+async def _of_webhooks(call: Call, credential: Credential) -> list[str]:
+    """Why the webhooks that are signed with it are refused, or may be."""
+    names = [credential.name, str(credential.credential_id)]
+    found: list[str] = []
+    for path, name, scheme in await call.services.triggers.signed_with(names, MAX_WEBHOOKS):
+        said = fault_of(scheme, credential)
+        if said is not None:
+            found.append(f"the trigger {path}/{name} starts nothing: {said}")
+        elif doubt := doubt_of(scheme, credential):
+            found.append(f"the trigger {path}/{name}: {doubt}")
+    return found
 
 
 async def entries(call: Call) -> CredentialEntries:

@@ -45,6 +45,8 @@ async def restart(call: Call) -> Restarted:
             "version": restarted.version,
             "from": found.restart_from,
             "reused": [reused.step for reused in found.reused],
+            "skipped": [reused.step for reused in found.reused if reused.is_skipped],
+            "failed": [reused.step for reused in found.reused if reused.has_failed],
             "items_reused": {loop.step: loop.done for loop in found.loops},
             "again": found.again,
             "warnings": found.warnings,

@@ -34,7 +34,7 @@ from ..models.triggers import (
 )
 from ..operation import USERS, Call, Operation
 from ..page import Page
-from ..webhooks import Claim, WebhookRefused, claim_of, event_of, fault_of, secrets_of, verify
+from ..webhooks import Claim, WebhookRefused, claim_of, doubt_of, event_of, fault_of, secrets_of, verify
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ async def get(call: Call) -> TriggerDetail:
     trigger = await _trigger(call)
     answer = TriggerDetail(**TriggerEntry.of(trigger).model_dump(), **await _templates(call, trigger))
     if trigger.kind == "webhook" and answer.error is None:
-        answer.error = await _fault_of_secrets(call, trigger)
+        answer.error, answer.warnings = await _of_secrets(call, trigger)
     return answer
 
 
@@ -171,12 +171,16 @@ async def _verified(call: Call, reference: str, headers: dict[str, str], body: b
 async def _dry_run(call: Call, trigger: Trigger, event: dict[str, Any]) -> FiredTrigger:
     answer = FiredTrigger(event_id=event["id"], matched=None, input=None, status=None, execution_id=None, error=None)
     try:
-        _, compiled = await call.services.trigger_starts.compiled(trigger.path, trigger.name)
+        version, compiled = await call.services.trigger_starts.compiled(trigger.path, trigger.name)
         answer.input = match(compiled, event).input
+        answer.matched = answer.input is not None
+        if answer.input is not None:
+            await call.services.orchestrator.check_start(trigger.path, version, answer.input)
     except TemplateError as error:
         answer.error = error.to_dict()
-        return answer
-    answer.matched = answer.input is not None
+    except InvalidRequest as error:
+        # as the start would be refused
+        answer.error = error.to_dict()
     return answer
 
 
@@ -195,13 +199,16 @@ async def _templates(call: Call, trigger: Trigger) -> dict[str, Any]:
     return {key: one.get(key) for one in declared for key in ("when", "input")}
 
 
-async def _fault_of_secrets(call: Call, trigger: Trigger) -> dict[str, Any] | None:
+async def _of_secrets(call: Call, trigger: Trigger) -> tuple[dict[str, Any] | None, list[str]]:
+    """Why no webhook can be right, and what is unusual about secrets that can."""
     try:
         credential = await call.services.credentials.get(str(trigger.config["auth"]), with_data=True)
     except Problem as problem:
-        return not_ready(problem.detail)
-    why = fault_of(trigger.source, credential)
-    return None if why is None else not_ready(why)
+        return not_ready(problem.detail), []
+    if why := fault_of(trigger.source, credential):
+        return not_ready(why), []
+    doubt = doubt_of(trigger.source, credential)
+    return None, [] if doubt is None else [doubt]
 
 
 async def _switch(call: Call, enabled: bool) -> TriggerEntry:

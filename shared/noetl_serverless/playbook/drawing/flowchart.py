@@ -30,8 +30,8 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """The arcs from one step to another; `condition` is empty if one of them has none, and `else` if that one comes
-    after others, of which only one is taken."""
+    """The arcs from one step to another; `condition` is empty if one of them has none, and ends with `else` if that one
+    comes after others, of which only one is taken."""
 
     source: str
     target: str
@@ -147,7 +147,10 @@ def _condition(step: Step, arcs: list[Arc]) -> str:
     always = next((arc for arc in arcs if arc.when is None), None)
     if always is None:
         return " or ".join(_expression(arc) for arc in arcs)
-    return "else" if step.mode == "exclusive" and always.index > 0 else ""
+    if step.mode != "exclusive" or always.index == 0:
+        return ""
+    before = " or ".join(_expression(arc) for arc in arcs if arc.index < always.index)
+    return f"{before}, else" if before else "else"
 
 
 def _expression(arc: Arc) -> str:

@@ -71,4 +71,6 @@ ORDER BY cache_key, inputs LIMIT CAST(:limit AS integer);
 DELETE FROM noetl.keychain WHERE catalog_id = :catalog_id AND name = :name
     AND (CAST(:scope AS text) IS NULL OR scope = :scope)
     AND (CAST(:execution_id AS bigint) IS NULL OR execution_id = :execution_id)
-RETURNING cache_key;
+RETURNING sealed IS NOT NULL AND (execution_id IS NULL OR EXISTS (
+    SELECT FROM noetl.execution e WHERE e.execution_id = keychain.execution_id AND e.status = 'RUNNING'
+)) AS listed;

@@ -50,6 +50,12 @@ WHERE (CAST(:path AS text) IS NULL OR t.path = :path) AND (CAST(:kind AS text) I
     AND (t.path, t.name) > (:after_path, :after_name)
 ORDER BY t.path, t.name LIMIT CAST(:limit AS integer);
 
+-- signed_with: the effective webhooks that name one of these credentials
+SELECT t.path, t.name, t.source FROM noetl.trigger t
+WHERE t.kind = 'webhook' AND t.enabled AND t.config->>'auth' = ANY (CAST(:credentials AS text[]))
+    AND t.version = (SELECT max(c.version) FROM noetl.catalog c WHERE c.path = t.path AND c.deleted_at IS NULL)
+ORDER BY t.path, t.name LIMIT CAST(:limit AS integer);
+
 -- set_enabled: turn a trigger on or off
 UPDATE noetl.trigger SET enabled = CAST(:enabled AS boolean), disabled_by_name = NOT CAST(:enabled AS boolean), updated_at = :now
 WHERE trigger_id = :trigger_id RETURNING trigger_id;
@@ -67,14 +73,14 @@ FOR KEY SHARE OF t
 ON CONFLICT DO NOTHING RETURNING event_id;
 
 -- event: one event, as it is listed
-SELECT trigger_id, event_id, status, depth, received_at, attempts, settled_at, execution_id, error
+SELECT trigger_id, event_id, status, depth, received_at, attempts + attempts_before AS attempts, settled_at, execution_id, error
 FROM noetl.trigger_event WHERE trigger_id = :trigger_id AND event_id = :event_id;
 
 -- content: an event, as long as it is not settled, or a dead letter
 SELECT event FROM noetl.trigger_event WHERE trigger_id = :trigger_id AND event_id = :event_id;
 
 -- events: events of a trigger, the newest first, from a position on
-SELECT trigger_id, event_id, status, depth, received_at, attempts, settled_at, execution_id, error
+SELECT trigger_id, event_id, status, depth, received_at, attempts + attempts_before AS attempts, settled_at, execution_id, error
 FROM noetl.trigger_event
 WHERE trigger_id = :trigger_id AND (CAST(:status AS text) IS NULL OR status = :status)
     AND (received_at, event_id) < (CAST(:before AS timestamptz), CAST(:before_id AS text))
@@ -109,7 +115,7 @@ UPDATE noetl.trigger_event SET status = 'failed', error = CAST(:error AS json), 
 WHERE trigger_id = :trigger_id AND event_id = :event_id AND status IN ('received', 'failed') RETURNING event_id;
 
 -- retry: let a dead letter be started after all
-UPDATE noetl.trigger_event SET status = 'received', attempts = 0, due_at = :now, settled_at = NULL, error = NULL
+UPDATE noetl.trigger_event SET status = 'received', attempts_before = attempts_before + attempts, attempts = 0, due_at = :now, settled_at = NULL, error = NULL
 WHERE trigger_id = :trigger_id AND event_id = :event_id AND status = 'dead' RETURNING event_id;
 
 -- drop: give up a dead letter; it stays known, so that it is not received again

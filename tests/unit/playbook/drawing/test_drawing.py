@@ -123,6 +123,27 @@ def test_svg_is_well_formed_complete_and_without_script() -> None:
     assert svg(flowchart(load_plan(PLAYBOOK))) == text
 
 
+ARCS = """apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+workflow:
+  - step: a
+    tool: {kind: noop}
+    next: {arcs: [%s]}
+  - {step: b, tool: {kind: noop}}
+  - {step: c, tool: {kind: noop}}
+"""
+
+
+def test_two_arcs_to_one_step_are_labelled_with_both() -> None:
+    text = ARCS % "{step: b, when: '{{ ctx.x }}'}, {step: b}"
+    assert [edge.label for edge in flowchart(load_plan(text)).edges] == ["ctx.x, else"]
+    text = ARCS % "{step: b}, {step: b, when: '{{ ctx.x }}'}"
+    assert [edge.label for edge in flowchart(load_plan(text)).edges] == [""]
+    text = ARCS % "{step: c, when: '{{ ctx.x }}'}, {step: b}"
+    assert [edge.label for edge in flowchart(load_plan(text)).edges] == ["ctx.x", "else"]
+
+
 def test_text_that_xml_cannot_hold_does_not_break_it() -> None:
     node = Node(name="a", lines=("\x00\x1b\ud800￾",))
     edge = Edge(source="a", target="b", condition="\x07 \n]]>", is_back=False, handles_failure=False)
