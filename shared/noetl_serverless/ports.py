@@ -205,6 +205,11 @@ class EventStore(Protocol):
         """The executions it has started that have not ended."""
         ...
 
+    async def running_descendants(self, execution_id: str) -> list[str]:
+        """Those of the executions that it has started, directly or through others, that have not ended; also below
+        those that have. By id."""
+        ...
+
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         """Whether `ancestor` is the parent of this execution, or its parent's parent, and so on, or goes on with this
         execution or with one of those above it, also if archived."""
@@ -216,6 +221,13 @@ class EventStore(Protocol):
 
         A commit that opens an execution with the ids of these as `related` in its row writes nothing if there are
         others then, or if one of them is open."""
+        ...
+
+    async def running_restarts(self, execution_id: str) -> dict[str, str]:
+        """What still runs of those that `related_restarts` names, where one of these has ended or undoes what it did:
+        this one itself, and its descendants, as in `running_descendants`; of each, which of them it is, or is below.
+
+        A commit that opens an execution with these ids as `seen` in its row writes nothing if there are others then."""
         ...
 
     async def ensure_partitions(self) -> None:

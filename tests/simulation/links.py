@@ -151,11 +151,17 @@ class EventStoreLink(EventStore):
     async def running_children(self, execution_id: str) -> list[str]:
         return await self._statement(self._event_store.running_children, execution_id)
 
+    async def running_descendants(self, execution_id: str) -> list[str]:
+        return await self._statement(self._event_store.running_descendants, execution_id)
+
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         return await self._statement(self._event_store.is_descendant, execution_id, ancestor)
 
     async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
         return await self._statement(self._event_store.related_restarts, execution_id)
+
+    async def running_restarts(self, execution_id: str) -> dict[str, str]:
+        return await self._statement(self._event_store.running_restarts, execution_id)
 
     async def ensure_partitions(self) -> None:
         return await self._statement(self._event_store.ensure_partitions)

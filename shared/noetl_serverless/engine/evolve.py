@@ -315,6 +315,7 @@ def _wait_started(state: State, event: Event) -> None:
         resume=suspended.resume,
         signal=payload.get("signal"),
         approval=payload.get("approval", False),
+        callback=payload.get("callback", False),
         fixed=payload.get("fixed", False),
         resumes=payload["resumes"],
     )
@@ -361,8 +362,16 @@ def _wait_ended(state: State, event: Event) -> None:
     payload = event.payload
     take_signal(state, event)
     wait = state.waits.pop(payload["wait"])
+    _count_ended(state, wait)
     if not wait.resumes and not _is_stale(state, event):
         state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
+
+
+def _count_ended(state: State, *waits: Suspended) -> None:
+    """Callback URLs for them are over, however they have ended."""
+    for wait in waits:
+        if isinstance(wait, Wait) and wait.callback and wait.signal is not None:
+            state.ended_waits = {**state.ended_waits, wait.signal: state.ended_waits.get(wait.signal, 0) + 1}
 
 
 def take_signal(state: State, event: Event) -> None:
@@ -506,6 +515,7 @@ def _step_timed_out(state: State, event: Event) -> None:
     """Nothing of this run of the step is under way any more. A loop keeps its counts, and ends with its own event."""
     assert event.step is not None
     key = token_key(event.step, event.generation or 0)
+    _count_ended(state, *(wait for wait in state.waits.values() if wait.key == key))
     for outstanding in (state.commands, state.timers, state.children, state.waits):
         for name in [name for name, item in outstanding.items() if item.key == key]:
             del outstanding[name]
@@ -529,6 +539,7 @@ def _compensation_started(state: State, event: Event) -> None:
     kept = frozenset(event.payload["kept"])
     state.compensating = Compensating(event.payload["error"], event.step)
     state.compensable = (*state.compensable, *(Compensable(**entry) for entry in event.payload["partly"]))
+    _count_ended(state, *state.waits.values())
     for container in (state.waiting, state.waits, state.reused):
         container.clear()
     left = [name for name, child in state.children.items() if child.key not in kept]
@@ -562,6 +573,7 @@ def _ended(state: State, event: Event) -> None:
     state.signals = ()
     state.signal_ids = ()
     state.callback_ids = {}
+    state.ended_waits = {}
     state.variable_ids = ()
     _resumed(state, event)
     state.compensable = ()

@@ -84,6 +84,8 @@ class Wait(Suspended):
 
     signal: str | None = None
     approval: bool = False
+    # whether callback URLs send its signal
+    callback: bool = False
     # until an instant that a pause does not move
     fixed: bool = False
     resumes: bool = True
@@ -226,6 +228,8 @@ class State:
     signal_ids: tuple[str, ...] = ()
     # of each callback of the keychain, by its name: the id of its last answer, which no other signals push out
     callback_ids: dict[str, str] = field(default_factory=dict)
+    # signal of callbacks -> how many waits for it have ended
+    ended_waits: dict[str, int] = field(default_factory=dict)
     paused: Paused | None = None
     # by name; when the first of them expires, in ms; and the ids of the last requests that had one
     variables: Variables = field(default_factory=dict)
@@ -263,7 +267,7 @@ class State:
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
         parts = (
-            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.paused),
+            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.ended_waits, self.paused),
             *(self.compensable, self.compensating, self.variables, self.variable_ids),
         )
         return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
@@ -306,6 +310,7 @@ class State:
             signals=self.signals,
             signal_ids=self.signal_ids,
             callback_ids=self.callback_ids,
+            ended_waits=self.ended_waits,
             paused=self.paused,
             variables=self.variables,
             next_expiry=self.next_expiry,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from ..playbook.callbacks import sends
 from . import events as e
 from .decision import Decision
 from .state import Signal, Wait, split_token_key
@@ -26,6 +27,9 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
     payload: dict[str, Any] = {key: request[key] for key in OF_SIGNAL if key in request}
     if "due" in request:
         payload["fixed"] = True
+    state = decision.state
+    if "signal" in payload and sends(decision.plan, payload["signal"], state.workload, state.execution_id):
+        payload["callback"] = True
     payload |= {"wait": name, "resume": fact.payload.get("resume"), "resumes": decision.resumes()}
     command: dict[str, Any] = {"step": fact.step, "generation": fact.generation, "command": fact.command_id}
     decision.emit(e.WAIT_STARTED, payload, **command)

@@ -25,11 +25,12 @@ from ..engine.variables import PREFIX, Variables
 from ..errors import Conflict, InvalidRequest
 from ..limits import DECISION_BYTES
 from ..playbook.callbacks import steps_that_wait
+from ..playbook.keychain_plan import closure
 from ..playbook.plan import Plan, Step
 from ..plurals import counted
 from .changes import arc_changes, calls_changed, parameter_changes
 from .restartable import ENDS, ended_with, named
-from .reused_loops import ReusedLoop, lost_items, reused_loop, why_anew
+from .reused_loops import ReusedLoop, has_other_items, lost_items, reused_loop, why_anew
 from .step_runs import Key, read_runs
 
 # events that may give a step its outcome
@@ -174,7 +175,7 @@ class _Restarting:
             ],
             warnings=self.warnings,
         )
-        self._warn(found)
+        self._warn(found, [run.step for run in state.compensable])
         return found
 
     # -- what is dropped
@@ -250,9 +251,15 @@ class _Restarting:
         for key in (*sorted(self.began_it, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
-            if step == self.step or before is None or now is None or before.loop is None or now.loop is None:
+            if step == self.step or before is None or before.loop is None:
                 continue
             loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
+            if now is None or now.loop is None:
+                done = lost_items(step, generation, None, self.log)
+                if done:
+                    why = "is no longer in the playbook" if now is None else "is no loop any more"
+                    self.warnings.append(f"{step} {why}: {self._dropped_items(done, before, now)}")
+                continue
             if lost := lost_items(step, generation, loop, self.log):
                 self._warn_of_lost(before, now, lost)
             if loop is None:
@@ -260,10 +267,19 @@ class _Restarting:
             reason = why_anew(loop, before.loop, now.loop, self.changed)
             if key not in self.runs and any(parent in self.dropped for parent in self.arrivals[step].values()):
                 reason = "what leads to it runs again"
-            if reason:
+            if reason and has_other_items(before.loop, now.loop, self.changed):
+                dropped = self._dropped_items(loop.done, before, now)
+                self.warnings.append(f"{step} begins anew, with the items that its loop has now: {reason}; {dropped}")
+            elif reason:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
+
+    def _dropped_items(self, done: int, before: Step, now: Step | None) -> str:
+        """What becomes of items that are done, and do not run again as such."""
+        has_compensation = any(step is not None and step.compensation is not None for step in (before, now))
+        undone = ", nor undone if this execution fails" if has_compensation else ""
+        return f"items that were done before, and are not taken over{undone}: {done}"
 
     def _warn_of_lost(self, before: Step, now: Step, lost: int) -> None:
         if before.loop is not None and before.loop.cursor is None:
@@ -423,11 +439,21 @@ class _Restarting:
                 if "key" in part.get("ref", {}):
                     yield loop.step, part["ref"]
 
-    def _warn(self, found: Restart) -> None:
+    def _warn(self, found: Restart, noted: Sequence[str]) -> None:
+        """`noted`: what was to be undone if the old execution had failed, and stays done."""
         steps, recorded = self.plan.steps, self.recorded.steps
         gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
         if gone := list(dict.fromkeys(gone)):
             found.warnings.append(f"done, and no longer in the playbook: {named(gone)}")
+        lost = [name for name in noted if name not in steps or steps[name].compensation is None]
+        lost += [
+            it.step for it in found.loops if steps[it.step].compensation is None and self._had_compensation(it.step)
+        ]
+        if lost:
+            found.warnings.append(
+                "not undone if this execution fails, because `compensate` is no longer there: "
+                f"{named(list(dict.fromkeys(lost)))}. What they did stays as it is"
+            )
         found.warnings.extend(self._lost_callbacks(found))
         if self.plan.hash == self.recorded.hash:
             return
@@ -447,10 +473,23 @@ class _Restarting:
                     f"{loop.step} has changed since {counted(loop.done, 'item')} of it ran, whose results stay as they "
                     f"were; to run all of its items again, restart with --from {loop.step}"
                 )
+        added = [
+            reused.step
+            for reused in found.reused
+            if reused.step not in noted
+            and reused.outcome["status"] == "ok"
+            and steps[reused.step].compensation is not None
+            and not self._had_compensation(reused.step)
+        ]
+        if added:
+            found.warnings.append(
+                f"not undone if this execution fails, because they had no `compensate` when they ran: {named(added)}"
+            )
         reached = set(found.waiting)
         for name in found.waiting:
             reached |= set(self.plan.reach[name])
-        if passed := [name for name in steps if name not in recorded and name not in reached]:
+        own = [name for name, step in steps.items() if step.compensates is None]
+        if passed := [name for name in own if name not in recorded and name not in reached]:
             found.warnings.append(
                 f"new, and not run, because they do not come after what runs again: {named(passed)}. To run one, "
                 "restart from a step before it"
@@ -462,15 +501,19 @@ class _Restarting:
         for reused in found.reused:
             step = self.plan.steps[reused.step]
             entries = step.secrets.union(*(task.secrets for task in step.tasks)) if reused.generation else ()
-            for name in sorted(entries):
-                entry = self.plan.keychain.get(name)
-                if entry is None or entry.kind != "callback":
+            for name in sorted(closure(self.plan.keychain, entries)):
+                entry = self.plan.keychain[name]
+                if entry.kind != "callback":
                     continue
                 if waits := [it for it in steps_that_wait(self.plan, entry) if it in to_run]:
                     yield (
                         f"the callback URL '{name}' that {step.name} has sent does not answer {named(waits)} in "
                         f"the new execution: to send another one, restart with --from {step.name}"
                     )
+
+    def _had_compensation(self, step: str) -> bool:
+        """In the version that ran."""
+        return step in self.recorded.steps and self.recorded.steps[step].compensation is not None
 
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]

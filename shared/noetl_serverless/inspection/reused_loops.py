@@ -112,6 +112,11 @@ def why_anew(loop: ReusedLoop, before: Loop, now: Loop, changed: Mapping[str, Se
     return None
 
 
+def has_other_items(before: Loop, now: Loop, changed: Mapping[str, Set[str]]) -> bool:
+    """Whether a loop that begins anew may have another collection than before; else all its items run again."""
+    return before.items != now.items or _is_touched(now.items.reads, changed)
+
+
 def _is_touched(reads: Mapping[str, Set[str] | None], changed: Mapping[str, Set[str]]) -> bool:
     """Whether what is changed may be among what is read."""
     either = changed["workload"] | changed["ctx"]

@@ -249,8 +249,7 @@ class Orchestrator:
             transition, row = restart_transition(
                 goes_on, entry, plan, workload, changes, self._clock(), keys, principal
             )
-            if any(event.type == e.CHILD_STARTED for event in events):
-                await self._check_children(goes_on)
+            row["seen"] = await self._check_running(goes_on)
             if may_undo(goes_on, plan):
                 related = await self._event_store.related_restarts(execution_id)
                 check_related(goes_on, related)
@@ -262,13 +261,16 @@ class Orchestrator:
                 return Restarted(transition.execution.execution_id, entry.version, goes_on, issued)
         raise Unavailable("the id of the execution is already in use; try again")
 
-    async def _check_children(self, restart: Restart) -> None:
-        """Raises Conflict if a sub-playbook has still to undo what it has done: it would be done again meanwhile."""
-        from .related_restarts import check_children
+    async def _check_running(self, restart: Restart) -> list[str]:
+        """What still runs of what has done the same before. Raises Conflict if some of it has still to undo what it has
+        done: it would be done again meanwhile."""
+        from .related_restarts import check_running
 
-        running = await self._event_store.load(await self._descendants(restart.execution_id))
+        below = await self._event_store.running_restarts(restart.execution_id)
+        running = await self._event_store.load(list(below))
         plans = {it.plan_hash: await self._playbooks.plan(it.plan_hash) for it in running.values()}
-        check_children(restart, [(it.state, plans[it.plan_hash]) for it in running.values()])
+        check_running(restart, below, [(it.state, plans[it.plan_hash]) for it in running.values()])
+        return list(below)
 
     async def state(self, execution_id: str) -> State:
         """The current state of an execution; raises NotFound."""
@@ -282,15 +284,16 @@ class Orchestrator:
     ) -> tuple[str, list[str]]:
         """("cancelled" | "already_completed", all executions that were cancelled); `code`: of its error. Raises
         NotFound."""
-        children = await self._descendants(execution_id) if cascade else []
+        children = await self._event_store.running_descendants(execution_id) if cascade else []
         reason = validated_payload(reason)
         error = {"kind": "engine", "code": code, "message": reason or "cancelled"}
         fact = Event(e.CANCELLED, self._clock(), payload={"reason": reason, "cascade": cascade, "error": error})
         if not await self._commits.commit_cancellation(execution_id, fact):
             return "already_completed", []
         if cascade:
-            # children that its end did not reach: a state that cannot be read does not list them
-            for child in await self._event_store.running_children(execution_id):
+            # those that its end did not reach: a state that cannot be read does not list them, nor those that a child
+            # which has ended left behind, and that may still undo what they did
+            for child in await self._event_store.running_descendants(execution_id):
                 await self.cancel(child, f"the parent execution {execution_id} has ended")
         return "cancelled", [execution_id, *children]
 
@@ -400,19 +403,10 @@ class Orchestrator:
         ended by it). One in quarantine is taken out of it and stays failed; a running one ends as cancelled, with the
         error `execution.finalized`. Their sub-playbooks are cancelled. `by`: who requests it, for the log. Raises
         NotFound."""
-        children = await self._descendants(execution_id)
+        children = await self._event_store.running_descendants(execution_id)
         if await self._commits.commit_drop(execution_id, self._clock(), by):
             return "failed", [execution_id, *children]
         return await self.cancel(execution_id, reason, code="execution.finalized")
-
-    async def _descendants(self, execution_id: str) -> list[str]:
-        descendants: list[str] = []
-        queue = [execution_id]
-        while queue:
-            children = await self._event_store.running_children(queue.pop())
-            descendants += children
-            queue += children
-        return descendants
 
     # -- workers
 

@@ -1,9 +1,9 @@
 """Whether what a restart takes over, or does again, is undone elsewhere: by another execution that goes on with the
-same, or by a sub-playbook of the old one."""
+same, or by a sub-playbook of one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..engine.compensation import is_owed
 from ..engine.state import State
@@ -32,17 +32,28 @@ def check_related(restart: Restart, related: Sequence[RelatedRestart]) -> None:
     )
 
 
-def check_children(restart: Restart, running: Sequence[tuple[State, Plan]]) -> None:
-    """Raises Conflict if a sub-playbook of the old execution undoes what it has done, or will; warns of others."""
+def check_running(restart: Restart, below: Mapping[str, str], running: Sequence[tuple[State, Plan]]) -> None:
+    """`running`: what still runs of the old execution and of those related to it, and `below` which of these each is,
+    or is below. Raises Conflict if one undoes what it has done, or will; warns of others."""
     for state, plan in running:
         if is_owed(plan, state):
+            which = _described(restart, state.execution_id, below[state.execution_id])
             raise Conflict(
-                f"execution {restart.execution_id} cannot be restarted yet: its sub-playbook {state.execution_id} has "
-                "still to undo what it has done. Wait until it has ended, or cancel it"
+                f"execution {restart.execution_id} cannot be restarted yet: {which} has still to undo what it has "
+                "done. Wait until it has ended, or cancel it"
             )
     restart.warnings.extend(
-        f"execution {state.execution_id}, a sub-playbook of the old execution, still runs" for state, _ in running
+        f"execution {state.execution_id}, a sub-playbook of the old execution, still runs"
+        for state, _ in running
+        if below[state.execution_id] == restart.execution_id
     )
+
+
+def _described(restart: Restart, execution_id: str, of: str) -> str:
+    if of == restart.execution_id:
+        return f"its sub-playbook {execution_id}"
+    related = f"execution {of}, which goes on with the same or with which it goes on,"
+    return related if execution_id == of else f"sub-playbook {execution_id} of {related}"
 
 
 def _conflict(other: RelatedRestart) -> str | None:

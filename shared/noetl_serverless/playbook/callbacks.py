@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from .plan import KeychainEntry, Plan, Step
-from .template import SqlTemplate, Template, Tree
+from .scope import build_scope
+from .template import SqlTemplate, Template, Tree, render_tree
+from .template_error import TemplateError
 
 # keys that name a signal, in an entry and in a wait
 KEYS: Final = ("signal", "approval")
@@ -19,6 +21,26 @@ def is_approval(entry: KeychainEntry) -> bool:
 def name_of(entry: KeychainEntry) -> Tree:
     """The name of its signal, as a text or a template."""
     return entry.config["approval" if is_approval(entry) else "signal"]
+
+
+def signal_of(entry: KeychainEntry, workload: Mapping[str, Any], execution_id: str) -> Any:
+    """The name of its signal in an execution; raises TemplateError."""
+    scope = build_scope(workload=workload, ctx={}, steps={}, loops=frozenset(), execution_id=execution_id)
+    return render_tree(name_of(entry), scope)
+
+
+def sends(plan: Plan, signal: str, workload: Mapping[str, Any], execution_id: str) -> bool:
+    """Whether an entry of kind callback sends the signal."""
+    for entry in plan.keychain.values():
+        if entry.kind != "callback":
+            continue
+        try:
+            if signal_of(entry, workload, execution_id) == signal:
+                return True
+        except TemplateError:
+            # no URL of it can be made
+            continue
+    return False
 
 
 def steps_that_wait(plan: Plan, entry: KeychainEntry) -> list[str]:

@@ -270,6 +270,9 @@ class PostgresEventStore(EventStore):
     async def running_children(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
 
+    async def running_descendants(self, execution_id: str) -> list[str]:
+        return [row[0] for row in await self._database.run(self._sql["running_descendants"], id=int(execution_id))]
+
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:
         """Whether `ancestor`, or an execution that it goes on with, has started this execution, directly or through
         others, or `ancestor` goes on with it; archived ones count, too."""
@@ -278,6 +281,9 @@ class PostgresEventStore(EventStore):
     async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
         rows = await self._database.rows(self._sql["related_restarts"], id=int(execution_id))
         return [RelatedRestart(**row) for row in rows]
+
+    async def running_restarts(self, execution_id: str) -> dict[str, str]:
+        return dict(await self._database.run(self._sql["running_restarts"], id=int(execution_id)))
 
     async def ensure_partitions(self) -> None:
         await self._database.run(self._sql["ensure_partitions"])
@@ -323,6 +329,7 @@ def _restarts(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
             "id": commit.execution.execution_id,
             "restart_of": commit.new_row["restart_of"],
             "related": commit.new_row.get("related"),
+            "seen": commit.new_row.get("seen", []),
         }
         for commit in commits
         if commit.new_row is not None and commit.new_row.get("restart_of") is not None

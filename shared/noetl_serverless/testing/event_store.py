@@ -51,6 +51,8 @@ from .rows import (
     quarantined,
     related_restarts,
     running_children,
+    running_descendants,
+    running_restarts,
     stored_event,
     stored_form,
 )
@@ -245,6 +247,12 @@ class MemoryEventStore(EventStore):
     async def related_restarts(self, execution_id: str) -> list[RelatedRestart]:
         return related_restarts(self.executions, self.quarantine, execution_id)
 
+    async def running_restarts(self, execution_id: str) -> dict[str, str]:
+        return running_restarts(self.executions, await self.related_restarts(execution_id))
+
+    async def running_descendants(self, execution_id: str) -> list[str]:
+        return running_descendants(self.executions, execution_id)
+
     async def running_children(self, execution_id: str) -> list[str]:
         return running_children(self.executions, execution_id)
 
@@ -322,9 +330,12 @@ class MemoryEventStore(EventStore):
     def _can_open(self, commit: ExecutionCommit, good: set[str]) -> bool:
         assert commit.new_row is not None
         key, parent = commit.new_row.get("idempotency_key"), commit.new_row["parent_execution_id"]
-        if (known := commit.new_row.get("related")) is not None:
-            related = related_restarts(self.executions, self.quarantine, commit.new_row["restart_of"])
-            if any(it.is_open or it.execution_id not in known for it in related):
+        if (restart_of := commit.new_row.get("restart_of")) is not None:
+            related = related_restarts(self.executions, self.quarantine, restart_of)
+            known = commit.new_row.get("related")
+            if known is not None and any(it.is_open or it.execution_id not in known for it in related):
+                return False
+            if not running_restarts(self.executions, related).keys() <= {*commit.new_row.get("seen", ())}:
                 return False
         taken = commit.execution.execution_id in self.executions
         known = key is not None and any(other.idempotency_key == key for other in self.executions.values())

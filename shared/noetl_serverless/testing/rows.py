@@ -156,6 +156,23 @@ def _related(id: str, row: ExecutionRow | None, is_quarantined: bool) -> Related
     return RelatedRestart(id, row.status, row.status == "RUNNING" or is_quarantined, has_undone)
 
 
+def running_restarts(executions: Mapping[str, ExecutionRow], related: Iterable[RelatedRestart]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for it in related:
+        runs = it.status == "RUNNING"
+        if not runs or it.has_undone:
+            below = running_descendants(executions, it.execution_id)
+            found.update(dict.fromkeys([it.execution_id, *below] if runs else below, it.execution_id))
+    return {id: found[id] for id in sorted(found, key=int)}
+
+
+def running_descendants(executions: Mapping[str, ExecutionRow], execution_id: str) -> list[str]:
+    below = [execution_id]
+    for above in below:
+        below += [id for id, row in executions.items() if row.parent_id == above]
+    return sorted((id for id in below[1:] if executions[id].status == "RUNNING"), key=int)
+
+
 def running_children(executions: Mapping[str, ExecutionRow], parent_id: str) -> list[str]:
     return [id for id, row in executions.items() if row.parent_id == parent_id and row.status == "RUNNING"]
 

@@ -396,3 +396,27 @@ class TestRefusals:
             assert token.split(".")[2] not in str(record.__dict__), record
         events = (await order.user.get(f"/api/executions/{order.id}/events")).json
         assert token.split(".")[2] not in str(events)
+
+    async def test_it_is_over_while_the_step_that_waited_has_more_to_do(self, order: Order) -> None:
+        """Two tasks: the wait, and one that is still under way."""
+        text = HEAD + PLAYBOOK.replace(
+            "tool: {kind: wait, approval: manager}",
+            "tool: [{name: w, kind: wait, approval: manager}, {name: after, kind: http, url: 'https://x.test'}]",
+        )
+        assert (await order.user.post("/api/catalog/register", {"content": text})).status == 200
+        order.id = str((await order.user.post("/api/execute", {"path": "demo/order"})).json["execution_id"])
+        [order.command] = [it for it in await order.hands.claim() if it["execution_id"] == order.id]
+        token = await order.token()
+        [command] = (await order.hands.report(order.command, data=1))["commands"]
+        await order.hands.report(
+            command, status="parked", wait={"signal": "manager", "approval": True}, resume={"task": "after"}
+        )
+        sent = await order.user.post(f"/api/executions/{order.id}/signals/manager", {"data": BOSS})
+        assert sent.status == 200, sent.body
+        [order.command] = [it for it in await order.hands.claim() if it["execution_id"] == order.id]
+        assert (order.command["step"], order.command["resume"]["task"]) == ("ask", "after")
+        assert code_of(await order.read(token)) == (410, "callback.over")
+        assert code_of(await order.answer(token)) == (410, "callback.over")
+        # that of the task behind the wait is for the next round
+        assert (await order.read(await order.token())).json["status"] == "open"
+        assert len(await order.events("signal.received")) == 1

@@ -305,6 +305,8 @@ class CallSequence:
             ("due_timers", 1000),
             ("is_descendant", other, id),
             ("related_restarts", other),
+            ("running_restarts", other),
+            ("running_descendants", other),
             ("pending_work", 60.0),
             ("startable", 1000),
             ("starts_by_key", [self.chance.choice([*self.keys, "nobody's"]), "nobody's"]),

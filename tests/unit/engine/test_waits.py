@@ -224,3 +224,80 @@ def test_a_state_with_a_wait_or_a_signal_is_not_for_the_release_before() -> None
     signal(run)
     run.done("after")
     assert (run.state.status, run.state.version) == ("completed", 1)
+
+
+CALLBACKS = """
+    keychain:
+      - {name: boss, kind: callback, approval: manager}
+      - {name: paid, kind: callback, signal: "{{ workload.signal }}"}
+      - {name: broken, kind: callback, signal: "{{ workload.missing.name }}"}
+    workload: {signal: paid}
+    """
+
+
+def test_waits_for_the_signal_of_a_callback_are_counted_as_they_end() -> None:
+    """Of each item of a loop, and while its step runs; no others, of which there may be many."""
+    run = Run(
+        """
+        - step: hold
+          loop: {in: [a, b], iterator: item, spec: {mode: sequential}}
+          tool: [{name: ask, kind: wait, approval: manager}, {name: answer, kind: wait, signal: other}]
+          next: {arcs: [{step: pay}]}
+        - {step: pay, tool: {kind: wait, signal: "{{ workload.signal }}", within: 1h}, next: {arcs: [{step: last}]}}
+        - {step: last, tool: {kind: wait, signal: x}}
+        """,
+        CALLBACKS,
+    )
+    for ended in range(2):
+        park(run, run.open("hold"), signal="manager", approval=True)
+        assert run.state.ended_waits == ({"manager": ended} if ended else {})
+        signal(run, "manager", data={"approved": True})
+        assert run.state.ended_waits == {"manager": ended + 1}
+        park(run, run.open("hold"), signal="other")
+        signal(run, "other")
+        run.frame(run.open("hold"), [None])
+    # kept before its wait, which ends at once
+    signal(run, "paid")
+    park(run, "pay#1", signal="paid", timeout=3600)
+    park(run, "last#1", signal="x")
+    assert run.state.ended_waits == {"manager": 2, "paid": 1}
+    signal(run, "x")
+    assert (run.state.status, run.state.ended_waits) == ("completed", {})
+
+
+@pytest.mark.parametrize("of_step", [False, True])
+def test_a_wait_for_a_callback_that_its_time_ends_is_counted(of_step: bool) -> None:
+    spec = "spec: {policy: {lifecycle: {timeout: 2h}}}" if of_step else ""
+    run = Run(
+        f"""
+        - step: hold
+          {spec}
+          tool: {{kind: wait, approval: manager, within: 1h}}
+          next: {{arcs: [{{step: after, when: "{{{{ output.status == 'error' }}}}"}}]}}
+        - {{step: after, tool: {{kind: noop}}}}
+        """,
+        CALLBACKS,
+    )
+    park(run, signal="manager", approval=True, timeout=3600)
+    (name,) = run.state.timers if of_step else run.state.waits
+    wait = {"step": "hold", "generation": 1}
+    run.fact(e.TIMER_FIRED, payload={"timer": name}, **wait)
+    assert (run.running, run.state.ended_waits) == ({"after"}, {"manager": 1})
+
+
+def test_waits_that_end_because_the_execution_fails_are_counted() -> None:
+    run = Run(
+        """
+        - step: pay
+          tool: {kind: noop}
+          compensate: {tool: {kind: wait, approval: manager}}
+          next: {spec: {mode: inclusive}, arcs: [{step: hold}, {step: bad}]}
+        - {step: hold, tool: {kind: wait, approval: manager}}
+        - {step: bad, tool: {kind: noop}}
+        """,
+        CALLBACKS,
+    )
+    run.report("pay#1", data=1)
+    park(run, signal="manager", approval=True)
+    run.report("bad#1", e.CALL_ERROR, error={"kind": "tool", "code": "boom", "message": "no"})
+    assert (run.running, run.state.ended_waits) == ({"pay.compensate"}, {"manager": 1})

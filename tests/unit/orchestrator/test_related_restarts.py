@@ -127,27 +127,52 @@ async def test_who_is_related_to_whom(either: Engine) -> None:
     assert await either.log.related_restarts("404") == [RelatedRestart("404", None, False, None)]
 
 
+# what fails beside a sub-playbook
+BESIDE = """
+- {step: start, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: bad}]}}
+- {step: call, tool: {kind: playbook, path: t/child}}
+- {step: bad, tool: {kind: noop}}
+"""
+
+
 async def with_child(engine: Engine, child: str) -> tuple[str, str]:
     """One that has failed while its sub-playbook ran, and that one."""
     engine.catalog.add("t/child", child)
-    add(
-        engine,
-        "- {step: start, tool: {kind: noop}, next: {spec: {mode: inclusive}, arcs: [{step: call}, {step: bad}]}}\n"
-        "- {step: call, tool: {kind: playbook, path: t/child}}\n"
-        "- {step: bad, tool: {kind: noop}}\n",
-    )
+    add(engine, BESIDE)
     old = await engine.start()
     (command,) = await engine.claim()
     await engine.report(reported(command), by=engine.another())
+    (id,) = await failed_beside(engine, "t/child")
+    return old, id
+
+
+async def failed_beside(engine: Engine, *paths: str) -> list[str]:
+    """It fails at `bad` while a sub-playbook runs that has done a step, or one below it; their ids, from the top."""
     call, bad = sorted(await engine.claim(), key=lambda it: it.step, reverse=True)
-    below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
-    await engine.report(reported(call, status="parked", child=below), by=engine.another())
-    (first,) = await engine.claim()
-    await engine.report(reported(first), by=engine.another())
-    (id,) = await engine.log.running_children(old)
+    ids = [call.execution_id]
+    for path in paths:
+        below: dict[str, Any] = {"path": path, "version": None, "payload": {}, "return_step": None}
+        await engine.report(reported(call, status="parked", child=below), by=engine.another())
+        ids += await engine.log.running_children(ids[-1])
+        (call,) = await engine.claim()
+    await engine.report(reported(call), by=engine.another())
     error = {"kind": "tool", "code": "boom", "message": "it broke"}
     await engine.report(reported(bad, status="error", error=error), by=engine.another())
-    return old, id
+    return ids[1:]
+
+
+async def with_grandchild(engine: Engine) -> tuple[str, str, str]:
+    """One that has failed, its sub-playbook, which was cancelled at once, and the one of this, which undoes."""
+    engine.catalog.add("t/last", SAGA)
+    engine.catalog.add("t/child", "- {step: call, tool: {kind: playbook, path: t/last}}\n")
+    add(engine, BESIDE)
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    child, last = await failed_beside(engine, "t/child", "t/last")
+    loaded = await engine.log.load([old, child, last])
+    assert [loaded[id].state.status for id in (old, child, last)] == ["failed", "cancelled", "running"]
+    return old, child, last
 
 
 async def test_it_waits_for_a_sub_playbook_that_has_still_to_undo_what_it_did(either: Engine) -> None:
@@ -172,3 +197,93 @@ async def test_a_sub_playbook_that_still_runs_and_undoes_nothing_is_named(either
     await either.orchestrator.cancel(old, "enough", cascade=False)
     found = await restart(either, old)
     assert found.restart.warnings == [f"execution {child}, a sub-playbook of the old execution, still runs"]
+
+
+async def test_it_waits_for_what_is_left_to_undo_below_a_sub_playbook_that_has_ended(either: Engine) -> None:
+    old, child, last = await with_grandchild(either)
+    assert await either.log.running_descendants(old) == await either.log.running_descendants(child) == [last]
+    assert await either.log.running_restarts(old) == {last: old}
+    with pytest.raises(Conflict, match=f"its sub-playbook {last} has still to undo what it has done"):
+        await restart(either, old)
+    await either.orchestrator.cancel(last, "by hand")
+    assert await either.log.running_descendants(old) == []
+    assert (await restart(either, old)).restart.warnings == []
+
+
+async def test_it_waits_for_a_sub_playbook_of_another_restart(either: Engine) -> None:
+    """Which is itself below one that has ended."""
+    old, child = await with_child(either, SAGA)
+    await either.orchestrator.cancel(child, "by hand")
+    one = await restarted(either, old, step="start")
+    (command,) = await either.claim()
+    await either.report(reported(command), by=either.another())
+    (below,) = await failed_beside(either, "t/child")
+    assert await either.log.running_restarts(old) == {below: one}
+    with pytest.raises(Conflict, match=f"sub-playbook {below} of execution {one}, .*has still to undo"):
+        await restart(either, old)
+    with pytest.raises(Conflict, match=f"its sub-playbook {below} has still to undo"):
+        await restart(either, one)
+    await either.orchestrator.cancel(below, "by hand")
+    again = await restarted(either, old, step="start")
+    assert await either.log.running_restarts(old) == {}, "a restart that runs, and undoes nothing"
+    await check(either, again)
+
+
+async def test_it_waits_for_a_restart_that_undoes_what_it_did(either: Engine) -> None:
+    old = await cancelled(either)
+    one = await restarted(either, old, step="a")
+    (command,) = await either.claim()
+    await either.report(reported(command), by=either.another())
+    (command,) = await either.claim()
+    error = {"kind": "tool", "code": "boom", "message": "it broke"}
+    await either.report(reported(command, status="error", error=error), by=either.another())
+    assert await either.log.running_restarts(old) == {one: one}
+    with pytest.raises(Conflict, match=f"yet: execution {one}, .*has still to undo what it has done"):
+        await restart(either, old, step="a")
+    await drive(either, failing())
+    assert (await restart(either, old, step="a")).restart.warnings == []
+
+
+async def test_a_commit_that_has_not_seen_what_is_to_be_undone_writes_nothing(either: Engine) -> None:
+    """A restart began after the look at what runs, and has failed, while its sub-playbook undoes what it did."""
+    old, child = await with_child(either, SAGA)
+    await either.orchestrator.cancel(child, "by hand")
+    looked = either.log.running_restarts
+    rivals: list[str] = []
+
+    async def late(execution_id: str) -> dict[str, str]:
+        found = await looked(execution_id)
+        if not rivals:
+            rivals.append("")
+            rivals[0] = await restarted(either, old, step="start")
+            (command,) = await either.claim()
+            await either.report(reported(command), by=either.another())
+            rivals.extend(await failed_beside(either, "t/child"))
+        return found
+
+    either.log.running_restarts = late  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match=r"sub-playbook [0-9]+ of execution [0-9]+, .*has still to undo"):
+        await restart(either, old, step="start")
+    one, below = rivals
+    assert await looked(old) == {below: one}
+    assert {it.execution_id for it in await either.log.related_restarts(old)} == {old, one}
+
+
+async def test_a_cancellation_reaches_what_is_below_a_sub_playbook_that_has_ended(either: Engine) -> None:
+    """The sub-playbook has ended, and left one behind that undoes what it did."""
+    either.catalog.add("t/last", SAGA)
+    either.catalog.add("t/child", "- {step: call, tool: {kind: playbook, path: t/last}}\n")
+    add(
+        either,
+        "- {step: first, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: start}]}}" + BESIDE,
+    )
+    old = await either.start()
+    for _ in range(2):
+        (command,) = await either.claim()
+        await either.report(reported(command), by=either.another())
+    child, last = await failed_beside(either, "t/child", "t/last")
+    loaded = await either.log.load([old, child, last])
+    assert [loaded[id].state.status for id in (old, child, last)] == ["running", "cancelled", "running"]
+    assert await either.orchestrator.cancel(old, "enough") == ("cancelled", [old, last])
+    loaded = await either.log.load([old, last])
+    assert [loaded[id].state.status for id in (old, last)] == ["cancelled", "cancelled"]

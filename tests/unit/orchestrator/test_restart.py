@@ -678,6 +678,37 @@ async def test_a_signal_that_no_wait_has_taken_goes_over_and_one_that_was_taken_
     await check(engine, from_the_first)
 
 
+UNDONE = "- {step: a, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: b}]}}\n"
+NOT_UNDONE = "- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "warnings"),
+    [
+        (NOT_UNDONE, UNDONE, ["because they had no `compensate` when they ran: a"]),
+        (UNDONE, NOT_UNDONE, ["because `compensate` is no longer there: a. What they did stays as it is"]),
+        (UNDONE, "", ["because `compensate` is no longer there: a. What they did stays as it is"]),
+        (NOT_UNDONE, NOT_UNDONE.replace("}}\n", "}}  # other\n"), []),
+        (UNDONE, UNDONE.replace("}}\n", "}}  # other\n"), []),
+    ],
+    ids=["added", "removed", "removed with the step", "never there", "kept"],
+)
+async def test_what_stays_done_and_is_not_undone_is_named(
+    engine: Engine, before: str, now: str, warnings: list[str]
+) -> None:
+    last = "- {step: b, tool: {kind: noop}}\n"
+    add(engine, before + last)
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(done(command), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    add(engine, now + last)
+    found = (await restart(engine, old, version="latest")).restart.warnings
+    named = [text for text in found if "undone" in text]
+    assert named == [f"not undone if this execution fails, {text}" for text in warnings]
+    assert not any("compensate" in text for text in found if text not in named), "the user has no such step"
+
+
 ASKS = """
 - step: ask
   tool: {kind: http, method: POST, url: "https://example.com", json: {answer: "{{ keychain.decision.url }}"}}
@@ -700,6 +731,24 @@ async def test_a_callback_url_that_was_sent_and_cannot_be_answered_any_more_is_n
     )
     assert (await restart(engine, old, dry_run=True)).restart.warnings == [warning]
     assert (await restart(engine, old, step="ask", dry_run=True)).restart.warnings == []
+
+
+async def test_a_callback_url_that_another_entry_has_in_its_text_is_named(engine: Engine) -> None:
+    add(
+        engine,
+        ASKS.replace("keychain.decision.url", "keychain.link.value"),
+        """
+        keychain:
+          - {name: decision, kind: callback, signal: decided}
+          - {name: link, kind: static, map: {value: "see {{ keychain.decision.url }}"}}
+        """,
+    )
+    old = await engine.start()
+    (command,) = await engine.claim()
+    await engine.report(done(command), by=engine.another())
+    await engine.orchestrator.cancel(old, "enough")
+    (warning,) = (await restart(engine, old, dry_run=True)).restart.warnings
+    assert warning.startswith("the callback URL 'decision' that ask has sent does not answer approve")
 
 
 async def test_nothing_is_said_of_a_callback_whose_wait_stays_done(engine: Engine) -> None:

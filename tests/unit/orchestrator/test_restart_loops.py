@@ -212,9 +212,17 @@ async def test_a_loop_that_is_named_begins_anew(either: Engine) -> None:
 @pytest.mark.parametrize(
     ("changed", "payload", "warning"),
     [
-        (PARALLEL.replace("workload['items']", "workload['items'][::-1]"), {}, "another `in` or `mode`"),
-        (SEQUENTIAL, {}, "another `in` or `mode`"),
-        (PARALLEL, {"items": ["x"]}, "its `in` reads what is changed"),
+        (
+            PARALLEL.replace("workload['items']", "workload['items'][::-1]"),
+            {},
+            "begins anew, with the items that its loop has now: its loop has another `in` or `mode`",
+        ),
+        (SEQUENTIAL, {}, "run again: its loop has another `in` or `mode`"),
+        (
+            PARALLEL,
+            {"items": ["x"]},
+            "begins anew, with the items that its loop has now: its `in` reads what is changed",
+        ),
     ],
     ids=["another collection", "another mode", "another workload"],
 )
@@ -227,7 +235,7 @@ async def test_a_loop_over_something_else_begins_anew(
     hands.ran.clear()
     add(either, changed, HEAD)
     found = await restart(either, old, version="latest", payload=payload)
-    assert [text for text in found.restart.warnings if warning in text and "all 5 items of each run again" in text]
+    assert [text for text in found.restart.warnings if warning in text]
     await hands.run()
     assert hands.ran == Counter(range(1 if payload else 5))
     await check(either, found.execution_id or "")
@@ -436,6 +444,51 @@ ROWS = """
   next: {arcs: [{step: end}]}
 - {step: end, tool: {kind: noop}}
 """
+
+
+COMPENSATED = PARALLEL.replace(
+    "  next: {arcs: [{step: end}]}", "  compensate: {tool: {kind: noop}}\n  next: {arcs: [{step: end}]}"
+)
+NO_LOOP = """
+- {step: each, tool: {kind: noop}, next: {arcs: [{step: end}]}}
+- {step: end, tool: {kind: noop}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "warning"),
+    [
+        (PARALLEL, NO_LOOP, "each is no loop any more: items that were done before, and are not taken over: DONE"),
+        (
+            COMPENSATED,
+            NO_LOOP,
+            "each is no loop any more: items that were done before, and are not taken over, nor undone if this "
+            "execution fails: DONE",
+        ),
+        (
+            COMPENSATED,
+            COMPENSATED.replace("workload['items']", "[7, 8]"),
+            "each begins anew, with the items that its loop has now: its loop has another `in` or `mode` now; items "
+            "that were done before, and are not taken over, nor undone if this execution fails: DONE",
+        ),
+        (
+            PARALLEL,
+            PARALLEL.replace("parallel, max_in_flight: 2", "sequential"),
+            "all 5 items of each run again: its loop has another `in` or `mode` now",
+        ),
+    ],
+    ids=["no loop", "no loop, compensated", "another collection", "another mode"],
+)
+async def test_items_that_a_newer_version_does_not_take_over_are_counted(
+    either: Engine, before: str, now: str, warning: str
+) -> None:
+    old = await begun(either, before, Hands(either), at_most=2)
+    done = (await either.log.load([old]))[old].state.loops["each#1"].ok
+    assert 0 < done < 5
+    await either.orchestrator.cancel(old, "enough")
+    add(either, now, HEAD)
+    warning = warning.replace("DONE", str(done))
+    assert warning in (await restart(either, old, version="latest", dry_run=True)).restart.warnings
 
 
 @pytest.mark.parametrize("undone", [True, False])

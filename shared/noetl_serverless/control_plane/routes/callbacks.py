@@ -13,12 +13,10 @@ from ...engine.state import CALLBACK, State
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
 from ...playbook.approvals import fault_of
-from ...playbook.callbacks import is_approval, name_of, steps_that_wait
+from ...playbook.callbacks import is_approval, signal_of, steps_that_wait
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.load import playbook_data
 from ...playbook.plan import KeychainEntry, Plan
-from ...playbook.scope import build_scope
-from ...playbook.template import render_tree
 from ...playbook.template_error import TemplateError
 from ...protocol import CallbackRequest, CallbackUrl
 from ..callback_tokens import Callback
@@ -40,10 +38,6 @@ class _Target:
     plan: Plan
     plan_hash: str
     entry: KeychainEntry
-
-    @property
-    def round(self) -> int:
-        return round_of(self.plan, self.entry, self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +64,12 @@ async def create(call: Call) -> CallbackUrl:
         )
     target = _Target(await call.services.orchestrator.state(body.execution_id), plan, owner.plan_hash, entry)
     lifetime = timedelta(seconds=entry.ttl or DEFAULT_CALLBACK_SECONDS)
+    signal = _signal(target)
     callback = Callback(
         execution_id=body.execution_id,
-        signal=_signal(target),
+        signal=signal,
         entry=entry.name,
-        round=target.round,
+        round=round_of(target.state, signal),
         seq=target.state.seq,
         expires_at=(call.services.now() + lifetime).replace(microsecond=0),
     )
@@ -87,15 +82,8 @@ async def create(call: Call) -> CallbackUrl:
 
 def _signal(target: _Target) -> str:
     """The name, which may be a template. Raises InvalidRequest."""
-    scope = build_scope(
-        workload=target.state.workload,
-        ctx={},
-        steps={},
-        loops=frozenset(),
-        execution_id=target.state.execution_id,
-    )
     try:
-        name = render_tree(name_of(target.entry), scope)
+        name = signal_of(target.entry, target.state.workload, target.state.execution_id)
     except TemplateError as error:
         raise InvalidRequest(f"its name cannot be rendered: {error}") from None
     return signal_name(name)
@@ -114,7 +102,7 @@ async def read(call: Call) -> CallbackDetails:
         if target.state.ended:
             raise CallbackOver(f"execution {callback.execution_id} has ended")
         try:
-            _check(target, callback, target.state)
+            _check(callback, target.state)
         except CallbackAnswered:
             # by somebody else
             answered = True
@@ -152,7 +140,7 @@ async def answer(call: Call) -> CallbackAnswer:
             data,
             id=_signal_id(callback),
             by={"kind": CALLBACK, "name": callback.entry, "id": callback.id},
-            check=partial(_check, target, callback),
+            check=partial(_check, callback),
         )
     except (Conflict, CallbackOver) as refusal:
         # what this URL has answered ends the wait, and perhaps the execution
@@ -200,14 +188,14 @@ async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[s
     ]
 
 
-def _check(target: _Target, callback: Callback, state: State) -> None:
-    check_open(state, callback.signal, callback.round, round_of(target.plan, target.entry, state))
+def _check(callback: Callback, state: State) -> None:
+    check_open(state, callback.signal, callback.round)
 
 
 async def _given(call: Call, callback: Callback, target: _Target) -> _Given | None:
     """What has been answered by the URL."""
     known = target.state.callback_ids.get(callback.entry) == _signal_id(callback)
-    if not known and not target.state.ended and target.round == callback.round:
+    if not known and not target.state.ended and round_of(target.state, callback.signal) == callback.round:
         return None
     given = await _recorded(call, callback, callback.seq)
     if given is None and known:

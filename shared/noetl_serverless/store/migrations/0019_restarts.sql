@@ -41,10 +41,33 @@ BEGIN
     FROM tree t;
 END $$;
 
+-- What still runs of an execution and of those that go on with it, where such a one, `of_id`, has ended or undoes what it
+-- did: that one itself, and the executions that it has started, directly or through others, whether these have ended or
+-- not.
+CREATE FUNCTION noetl.restarts_running(root bigint) RETURNS TABLE (execution_id bigint, of_id bigint)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    WITH RECURSIVE below AS (
+        SELECT t.execution_id AS id, t.execution_id AS above FROM noetl.restart_tree(root) t
+        WHERE NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING')
+            OR EXISTS (
+                SELECT FROM noetl.event v WHERE v.execution_id = t.execution_id AND v.type = 'compensation.started')
+        UNION
+        SELECT r.id, b.above FROM below b CROSS JOIN LATERAL (
+            SELECT e.execution_id AS id FROM noetl.execution e WHERE e.parent_execution_id = b.id
+            UNION ALL
+            SELECT a.execution_id AS id FROM noetl.archived a WHERE a.parent_execution_id = b.id
+        ) r
+    )
+    SELECT b.id, b.above FROM below b JOIN noetl.execution e ON e.execution_id = b.id WHERE e.status = 'RUNNING';
+END $$;
+
 -- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with. Nothing is written if
 -- one of `related` has not ended, or another execution goes on with the same that is not among them: with what both take
--- over, both would undo it. One that has ended never begins to undo.
--- restarts    [{id, restart_of, related}]; `related` is null if it takes over nothing that might be undone
+-- over, both would undo it. One that has ended never begins to undo. Nor is anything written if `noetl.restarts_running`
+-- finds one that is not among `seen`: it may undo what would be done again meanwhile.
+-- restarts    [{id, restart_of, related, seen}]; `related` is null if it takes over nothing that might be undone
 CREATE FUNCTION noetl.commit_restarting(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
     taken json, appends json, quarantined json, restarts json
@@ -55,13 +78,16 @@ DECLARE
     restart record;
 BEGIN
     FOR restart IN
-        SELECT noetl.restart_root(x.restart_of) AS root, x.related
-        FROM json_to_recordset(restarts) AS x(restart_of bigint, related bigint[])
-        WHERE x.related IS NOT NULL ORDER BY 1
+        SELECT noetl.restart_root(x.restart_of) AS root, x.related, x.seen
+        FROM json_to_recordset(restarts) AS x(restart_of bigint, related bigint[], seen bigint[]) ORDER BY 1
     LOOP
-        PERFORM pg_advisory_xact_lock(421508, hashint8(restart.root));
-        IF EXISTS (
+        IF restart.related IS NOT NULL THEN
+            PERFORM pg_advisory_xact_lock(421508, hashint8(restart.root));
+        END IF;
+        IF restart.related IS NOT NULL AND EXISTS (
             SELECT FROM noetl.restart_tree(restart.root) t WHERE t.is_open OR t.execution_id <> ALL (restart.related)
+        ) OR EXISTS (
+            SELECT FROM noetl.restarts_running(restart.root) r WHERE r.execution_id <> ALL (restart.seen)
         ) THEN
             RETURN '{"good": [], "claimed": [], "appended": []}'::json;
         END IF;

@@ -137,6 +137,19 @@ WHERE q.execution_id = :id;
 -- running_children: the running executions that an execution has started
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
+-- running_descendants: the running executions that an execution has started, directly or through others, which may have ended
+WITH RECURSIVE below AS (
+    SELECT CAST(:id AS bigint) AS id
+    UNION
+    SELECT r.id FROM below b CROSS JOIN LATERAL (
+        SELECT e.execution_id AS id FROM noetl.execution e WHERE e.parent_execution_id = b.id
+        UNION ALL
+        SELECT a.execution_id AS id FROM noetl.archived a WHERE a.parent_execution_id = b.id
+    ) r
+)
+SELECT e.execution_id::text FROM below b JOIN noetl.execution e ON e.execution_id = b.id
+WHERE e.status = 'RUNNING' AND b.id <> CAST(:id AS bigint) ORDER BY e.execution_id;
+
 -- is_descendant: whether an execution is among those that another, or one that this goes on with, has started, directly or through others, or is one of the latter
 WITH RECURSIVE line AS (
     SELECT CAST(:above AS bigint) AS id
@@ -166,6 +179,9 @@ FROM noetl.restart_tree(noetl.restart_root(:id)) t
 LEFT JOIN noetl.execution e ON e.execution_id = t.execution_id
 LEFT JOIN noetl.archived a ON a.execution_id = t.execution_id
 ORDER BY t.execution_id;
+
+-- running_restarts: of what an execution goes on with at last, and of all that go on with that, what runs below those that have ended or undo what they did, and these
+SELECT r.execution_id::text, r.of_id::text FROM noetl.restarts_running(noetl.restart_root(:id)) r ORDER BY r.execution_id;
 
 -- pending_work: which kinds of work are waiting
 SELECT
