@@ -225,6 +225,44 @@ class TestAnswering:
         assert (await order.answer(token, "a\0b")).status == 400
 
 
+class TestOfAnotherKind:
+    """The entry asks for a decision where a value is waited for, or the other way round."""
+
+    async def order_of(self, user: Client, hands: FakeWorker, entry: str, wait: str) -> Order:
+        text = HEAD + PLAYBOOK.replace(
+            "kind: callback, approval: manager, ttl", f"kind: callback, {entry}: manager, ttl"
+        )
+        text = text.replace("tool: {kind: wait, approval: manager}", f"tool: {{kind: wait, {wait}: manager}}")
+        assert (await user.post("/api/catalog/register", {"content": text})).status == 200
+        id = str((await user.post("/api/execute", {"path": "demo/order"})).json["execution_id"])
+        [command] = await hands.claim()
+        return Order(id, user, hands, command)
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_value_does_not_reject_an_approval(self, user: Client, hands: FakeWorker, waits: bool) -> None:
+        order = await self.order_of(user, hands, "signal", "approval")
+        token = await order.token()
+        if waits:
+            await order.ask()
+        refused = await order.answer(token, "yes")
+        assert code_of(refused) == (400, "request.invalid")
+        assert refused.json["detail"].startswith("'manager' is an approval: answer with a decision")
+        assert await order.events("signal.received") == []
+        assert (await order.answer(token, {"approved": True})).json["status"] == "accepted"
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_decision_is_no_value(self, user: Client, hands: FakeWorker, waits: bool) -> None:
+        order = await self.order_of(user, hands, "approval", "signal")
+        token = await order.token()
+        if waits:
+            [command] = (await order.hands.report(order.command, data=1))["commands"]
+            await order.hands.report(command, status="parked", wait={"signal": "manager"})
+        refused = await order.answer(token)
+        assert code_of(refused) == (409, "resource.conflict")
+        assert refused.json["detail"].startswith("'manager' is a signal, not an approval")
+        assert await order.events("signal.received") == []
+
+
 class TestOnce:
     async def test_another_answer_is_refused_with_what_was_answered(self, order: Order) -> None:
         token = await order.token()

@@ -12,7 +12,9 @@ from ...engine.events import SIGNAL_RECEIVED
 from ...engine.state import CALLBACK, State
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
+from ...orchestrator.decisions import wanted
 from ...playbook.approvals import fault_of
+from ...playbook.awaited import awaited_of
 from ...playbook.callbacks import is_approval, name_of, steps_that_wait
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.load import playbook_data
@@ -152,7 +154,7 @@ async def answer(call: Call) -> CallbackAnswer:
             data,
             id=_signal_id(callback),
             by={"kind": CALLBACK, "name": callback.entry, "id": callback.id},
-            check=partial(_check, target, callback),
+            check=partial(_check_answer, target, callback, data),
         )
     except (Conflict, CallbackOver) as refusal:
         # what this URL has answered ends the wait, and perhaps the execution
@@ -202,6 +204,19 @@ async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[s
 
 def _check(target: _Target, callback: Callback, state: State) -> None:
     check_open(state, callback.signal, callback.round, round_of(target.plan, target.entry, state))
+
+
+def _check_answer(target: _Target, callback: Callback, data: Any, state: State) -> None:
+    """What waits may take another kind of answer than the entry asks for. Raises InvalidRequest and Conflict, too."""
+    _check(target, callback, state)
+    expected, name = wanted(state, awaited_of(target.plan), callback.signal), callback.signal
+    if expected == "decision" and (fault := fault_of(data)) is not None:
+        raise InvalidRequest(f"'{name}' is an approval: {fault}")
+    if expected == "value" and is_approval(target.entry):
+        raise Conflict(
+            f"'{name}' is a signal, not an approval: what waits for it takes a value, and no decision by this URL. "
+            f"The entry '{callback.entry}' of the playbook's keychain is to have `signal`"
+        )
 
 
 async def _given(call: Call, callback: Callback, target: _Target) -> _Given | None:

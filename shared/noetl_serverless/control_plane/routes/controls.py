@@ -5,7 +5,8 @@ from __future__ import annotations
 from pydantic import TypeAdapter, ValidationError
 
 from ...engine.state import State
-from ...errors import InvalidRequest
+from ...errors import Conflict, InvalidRequest
+from ...orchestrator.decisions import check_unanswered, wanted
 from ...playbook.approvals import fault_of
 from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
@@ -44,13 +45,18 @@ async def signal(call: Call) -> SignalSent:
     awaited = None if plan is None else awaited_of(plan)
 
     def look(state: State) -> None:
-        waits = [wait for wait in state.waits.values() if wait.signal is not None]
-        first = next((wait for wait in waits if wait.signal == name), None)
-        is_approval = first.approval if first is not None else awaited is not None and awaited.is_approval(name)
-        if is_approval and (fault := fault_of(body.data)) is not None:
+        expected = wanted(state, awaited, name)
+        fault = fault_of(body.data)
+        if expected == "decision" and fault is not None:
             raise InvalidRequest(f"'{name}' is an approval: {fault}, as `noetls approve` does")
-        waiting_for[:] = dict.fromkeys(str(wait.signal) for wait in waits)
+        if expected == "value" and body.decision:
+            raise Conflict(f"'{name}' is a signal, not an approval: use noetls signal")
+        check_unanswered(state, awaited, name, body.data, is_decision=body.decision)
+        waits = [wait.signal for wait in state.waits.values() if wait.signal is not None]
+        waiting_for[:] = dict.fromkeys(waits)
 
+    if body.decision and (fault := fault_of(body.data)) is not None:
+        raise InvalidRequest(f"data: {fault}")
     is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
     kept = is_new and name not in waiting_for
     return SignalSent(
