@@ -141,8 +141,33 @@ class TestSignal:
 
     async def test_of_one_key_one_is_recorded(self, user: Client, waiting: str) -> None:
         place, key = f"/api/executions/{waiting}/signals/other", {"Idempotency-Key": "k-1"}
-        answers = [await user.post(place, {"data": n}, **key) for n in (1, 2)]
+        answers = [await user.post(place, {"data": {"a": 1, "b": 2}}, **key) for _ in (1, 2)]
         assert [answer.json["status"] for answer in answers] == ["accepted", "duplicate"]
+        elsewhere = place.replace("other", "paid")
+        for at, data in ((place, {"a": 1}), (place, {"a": True, "b": 2}), (elsewhere, {"a": 1, "b": 2})):
+            refused = await user.post(at, {"data": data}, **key)
+            assert (refused.status, refused.json["code"]) == (409, "resource.conflict"), (at, data)
+            assert "with another signal or other data; use a new key" in refused.json["detail"]
+        assert (await user.get(f"/api/executions/{waiting}/status")).json["kept_signals"] == ["other"]
+        assert (await user.post(place, {"data": {"b": 2, "a": 1}}, **key)).json["status"] == "duplicate"
+
+    async def test_of_one_that_a_sub_playbook_waits_for_it_says_which(self, user: Client, hands: FakeWorker) -> None:
+        await user.post("/api/catalog/register", {"content": WAITING})
+        parent = WAITING.replace("demo/waiting", "demo/parent")
+        parent = parent.replace("{kind: wait, signal: paid}", "{kind: playbook, path: demo/waiting}")
+        assert (await user.post("/api/catalog/register", {"content": parent})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/parent"})).json["execution_id"]
+        [command] = await hands.claim()
+        call = {"path": "demo/waiting", "payload": {}}
+        [of_child] = (await hands.report(command, status="parked", child=call))["commands"]
+        await hands.report(of_child, status="parked", wait={"signal": "paid"})
+        [child] = (await user.get(f"/api/executions/{id}/status")).json["under_way"][0]["children"]
+        answer = (await user.post(f"/api/executions/{id}/signals/paid", {})).json
+        assert answer["advice"] == (
+            f"no step of the playbook waits for 'paid', but its sub-playbook does: send it to execution {child}"
+        )
+        other = (await user.post(f"/api/executions/{id}/signals/x", {})).json
+        assert other["advice"] == "no step of the playbook waits for 'x'"
 
     async def test_one_that_nothing_waits_for_is_kept_and_it_says_what_does(
         self, user: Client, hands: FakeWorker, waiting: str

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from ...engine.state import State
+from ...engine.state import CALLBACK, State
 from ...errors import Conflict, InvalidRequest
 from ...orchestrator.decisions import check_unanswered, wanted
 from ...playbook.approvals import fault_of
@@ -12,11 +16,14 @@ from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
 from ..models.controls import Pause, Paused, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
+from ..recorded_signals import recorded_signals
 from .execute import IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
 
 # signals that one answer names
 MAX_NAMED = 16
+# sub-playbooks that are looked at for who waits for a signal
+MAX_CHILDREN: Final = 100
 
 _NAME = TypeAdapter[str](SignalName)
 
@@ -39,6 +46,7 @@ async def signal(call: Call) -> SignalSent:
     id, name = str(execution_id_of(call)), signal_name(call.path("signal"))
     key = call.header(IDEMPOTENCY_KEY)
     waiting_for: list[str] = []
+    children: list[str] = []
 
     orchestrator = call.services.orchestrator
     plan = await orchestrator.plan_of(id)
@@ -54,19 +62,46 @@ async def signal(call: Call) -> SignalSent:
         check_unanswered(state, awaited, name, body.data, is_decision=body.decision)
         waits = [wait.signal for wait in state.waits.values() if wait.signal is not None]
         waiting_for[:] = dict.fromkeys(waits)
+        children[:] = state.children
 
     if body.decision and (fault := fault_of(body.data)) is not None:
         raise InvalidRequest(f"data: {fault}")
     is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
+    if not is_new and key is not None:
+        await _check_repeated(call, id, name, body.data, key)
     kept = is_new and name not in waiting_for
+    advice = awaited.advice(name) if kept and awaited is not None else None
+    if advice is not None and (child := await _child_that_waits(call, children, name)) is not None:
+        advice = f"no step of the playbook waits for '{name}', but its sub-playbook does: send it to execution {child}"
     return SignalSent(
         execution_id=id,
         signal=name,
         status="accepted" if is_new else "duplicate",
         kept=kept,
         waiting_for=waiting_for[:MAX_NAMED] if kept else [],
-        advice=awaited.advice(name) if kept and awaited is not None else None,
+        advice=advice,
     )
+
+
+async def _check_repeated(call: Call, execution_id: str, name: str, data: object, key: str) -> None:
+    """Raises Conflict if the key was that of something else."""
+    payload = None
+    async for event in recorded_signals(call, execution_id, key):
+        if (event.payload.get("by") or {}).get("kind") != CALLBACK:
+            # of several, which are far apart, the last one is known
+            payload = event.payload
+    if payload is not None and _text(payload["signal"], payload.get("data")) != _text(name, data):
+        raise Conflict("this Idempotency-Key has come with another signal or other data; use a new key")
+
+
+def _text(name: str, data: object) -> bytes:
+    return orjson.dumps([name, data], option=orjson.OPT_SORT_KEYS)
+
+
+async def _child_that_waits(call: Call, children: Sequence[str], name: str) -> str | None:
+    """Of the sub-playbooks that an execution waits for, one that waits for the signal."""
+    states = await call.services.orchestrator.states(children[:MAX_CHILDREN])
+    return next((it.execution_id for it in states if any(wait.signal == name for wait in it.waits.values())), None)
 
 
 def signal_name(text: object) -> str:
@@ -109,6 +144,6 @@ OPERATIONS = (
         handler=signal,
         answer=SignalSent,
         body=SendSignal,
-        headers={"Idempotency-Key": "A second signal with the same key changes nothing."},
+        headers={"Idempotency-Key": "The same signal with the same key again changes nothing; another one is refused."},
     ),
 )
