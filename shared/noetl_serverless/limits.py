@@ -80,6 +80,8 @@ SCOPE_BYTES: Final = 1 * MIB
 SIGNALS: Final = 1000
 SIGNALS_BYTES: Final = 256 * KIB
 SIGNAL_IDS: Final = 256
+# the names of approvals of which an execution knows when they were decided, and by whom
+ANSWERED_APPROVALS: Final = 64
 # the variables of an execution: their number, the bytes of one and of all, and the characters of a name. And how many
 # keys of requests that set some are known, so that one that comes again counts once
 VARIABLES: Final = 1000

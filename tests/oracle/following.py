@@ -291,17 +291,20 @@ class _Follower:
         return [] if signal is None else self._meet(signal)
 
     def _meet(self, signal: str) -> list[Begun]:
-        """The first signal of the name, and the first wait for it, if there are both."""
-        name = next((name for name, wait in self._waits.items() if wait.signal == signal), None)
-        kept = next((one for one in self._signals if one[0] == signal), None)
-        if name is None or kept is None:
+        """The first wait for the name and the first signal of it that fits, if there are such: of an approval a
+        decision."""
+        waits = [(name, wait) for name, wait in self._waits.items() if wait.signal == signal]
+        sent = [one for one in self._signals if one[0] == signal]
+        fitting = ((name, one) for name, wait in waits for one in sent if not wait.is_approval or _decides(one[1]))
+        name, kept = next(fitting, ("", None))
+        if kept is None:
             return []
         self._signals.remove(kept)
         _, data, by = kept
         wait = self._waits[name]
-        if wait.is_approval and by is not None and isinstance(data, Mapping):
+        if wait.is_approval and by is not None:
             data = {**data, "by": by}
-        refused = wait.is_approval and not (isinstance(data, Mapping) and data.get("approved") is True)
+        refused = wait.is_approval and not data["approved"]
         error = {"code": "wait.rejected"} if refused else None
         return self._end_wait(name, Outcome("error" if refused else "ok", data, error))
 
@@ -557,3 +560,10 @@ def _names(entries: Sequence[Entry]) -> str:
 
 def _keys(keys: Any) -> str:
     return ", ".join(f"{step}#{generation}" for step, generation in sorted(keys)) or "nothing"
+
+
+def _decides(data: Any) -> bool:
+    if not isinstance(data, Mapping) or not {"approved"} <= set(data) <= {"approved", "comment"}:
+        return False
+    comment = data.get("comment") or ""
+    return data["approved"] in (True, False) and type(data["approved"]) is bool and type(comment) is str

@@ -46,6 +46,8 @@ def read_control(diary: Diary, event: Event, must: Must) -> None:
         case e.WAIT_STARTED:
             must(payload["wait"] not in diary.waits, "a wait began twice", f"{diary.id} {payload}")
             diary.waits[payload["wait"]] = (payload.get("signal"), bool(payload.get("fixed")))
+            if payload.get("approval"):
+                diary.approvals.add(payload["wait"])
             run = (event.step or "", event.generation or 0)
             diary.owners[payload["wait"]] = run
             # it is no longer open, and its worker has reported it
@@ -64,8 +66,12 @@ def read_control(diary: Diary, event: Event, must: Must) -> None:
 
 def signals_meet(diary: Diary, must: Must) -> None:
     """After a commit: no signal is kept that a wait is there for."""
-    kept, waited = {name for name, _ in diary.signals}, {name for name, _ in diary.waits.values()}
-    must(not kept & waited, "a signal is kept, and a wait for it goes on", f"{diary.id} {diary.signals} {diary.waits}")
+    met = any(
+        name == of and (wait not in diary.approvals or _is_decision(data))
+        for name, data in diary.signals
+        for wait, (of, _) in diary.waits.items()
+    )
+    must(not met, "a signal is kept, and a wait for it goes on", f"{diary.id} {diary.signals} {diary.waits}")
 
 
 def drop_waits(diary: Diary, is_over: Callable[[Run], bool]) -> None:
@@ -111,9 +117,16 @@ def _wait_ended(diary: Diary, event: Event, must: Must) -> None:
     if diary.timers.get(name) == "set":
         diary.timers[name] = "dropped"
     must(signal == wanted, "a wait ended by another signal", what)
-    earlier = [other for other, (of, _) in diary.waits.items() if of == signal and _order(other) < _order(name)]
+    is_approval = name in diary.approvals
+    fitting = [one for one in diary.signals if one[0] == signal and (not is_approval or _is_decision(one[1]))]
+    taken = next(iter(fitting), None)
+    earlier = [
+        other
+        for other, (of, _) in diary.waits.items()
+        if of == signal and _order(other) < _order(name)
+        if other not in diary.approvals or (taken is not None and _is_decision(taken[1]))
+    ]
     must(not earlier, "a signal ended a wait that was not the first", f"{what} {earlier}")
-    taken = next((one for one in diary.signals if one[0] == signal), None)
     must(taken is not None, "a signal ended two waits, or was never sent", what)
     if taken is not None:
         diary.signals.remove(taken)
@@ -123,6 +136,10 @@ def _wait_ended(diary: Diary, event: Event, must: Must) -> None:
             data, sent = ({key: value for key, value in one.items() if key != "by"} for one in (data, sent))
         is_right = data == sent or payload.get("error", {}).get("code") == REFUSED
         must(is_right, "a wait ended with the data of another signal", what)
+
+
+def _is_decision(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("approved"), bool) and data.keys() <= {"approved", "comment"}
 
 
 def _order(wait: str) -> int:

@@ -79,6 +79,8 @@ class Diary:
     waits: dict[str, tuple[str | None, bool]] = field(default_factory=dict)
     resuming: dict[str, tuple[str, int]] = field(default_factory=dict)
     signals: list[tuple[str, Any]] = field(default_factory=list)
+    # of the waits, those for approvals
+    approvals: set[str] = field(default_factory=set)
     signal_ids: set[str | None] = field(default_factory=set)
     # whether it is to fail, and what it has done is undone before
     is_undoing: bool = False

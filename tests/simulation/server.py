@@ -210,6 +210,7 @@ class OrchestratorLink:
         self.restart = orchestrator.restart
         self.for_older_worker = orchestrator.for_older_worker
         self.plan, self.plan_of = orchestrator.plan, orchestrator.plan_of
+        self.states = orchestrator.states
 
     async def claim(self, request: Any) -> Any:
         answer = await self._orchestrator.claim(request)
@@ -276,6 +277,11 @@ class History:
 
     async def get(self, execution_id: int) -> Any:
         raise NotFound(f"there is no execution {execution_id}")
+
+    async def follow(self, execution_id: int, *, after: int, type: str, limit: int) -> tuple[list[Event], int, str]:
+        events = await self._log.events(str(execution_id))
+        found = [event for event in events if event.seq > after and event.type == type]
+        return found[:limit], events[-1].seq, ""
 
     async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int, most: int

@@ -173,7 +173,12 @@ class _Simulation:
                 begun.setdefault(wait, len(begun))
             for name, wait in first.items():
                 if (ending := answers.signal(name, self.begun[id, name][wait])) is not None:
-                    return await self.engine.orchestrator.signal(id, name, ending.get("data"))
+                    data, by = ending.get("data"), None
+                    if waits[wait].approval and isinstance(data, Mapping):
+                        # what the engine has added to the decision
+                        by = data.get("by")
+                        data = {key: value for key, value in data.items() if key != "by"}
+                    return await self.engine.orchestrator.signal(id, name, data, by=by)
         return False
 
     async def _waits(self) -> list[tuple[str, Mapping[str, Wait]]]:

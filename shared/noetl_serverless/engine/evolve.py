@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..limits import LOOP_INLINE_BYTES, SIGNAL_IDS, VARIABLE_IDS
+from ..limits import ANSWERED_APPROVALS, LOOP_INLINE_BYTES, SIGNAL_IDS, VARIABLE_IDS
 from . import events as e
 from .budget import record_spent
 from .events import Event
@@ -24,6 +24,7 @@ from .state import (
     Token,
     Wait,
     split_token_key,
+    takes,
     token_key,
 )
 from .variables import Variable, after_pause, unexpired, with_values, without
@@ -360,9 +361,11 @@ def _signal_received(state: State, event: Event) -> None:
 
 def _wait_ended(state: State, event: Event) -> None:
     payload = event.payload
-    take_signal(state, event)
     wait = state.waits.pop(payload["wait"])
+    take_signal(state, event, wait.approval)
     _count_ended(state, wait)
+    if wait.approval and (name := payload.get("signal")) is not None:
+        _answered(state, name, event)
     if not wait.resumes and not _is_stale(state, event):
         state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
 
@@ -374,11 +377,20 @@ def _count_ended(state: State, *waits: Suspended) -> None:
             state.ended_waits = {**state.ended_waits, wait.signal: state.ended_waits.get(wait.signal, 0) + 1}
 
 
-def take_signal(state: State, event: Event) -> None:
-    """The signal that has ended a wait, if one has, ends no other."""
+def take_signal(state: State, event: Event, approval: bool) -> None:
+    """The signal that has ended a wait, if one has, ends no other. `approval`: whether the wait was for one."""
     if (name := event.payload.get("signal")) is not None:
-        taken = next(index for index, signal in enumerate(state.signals) if signal.name == name)
+        taken = next(index for index, signal in enumerate(state.signals) if takes(name, approval, signal))
         state.signals = state.signals[:taken] + state.signals[taken + 1 :]
+
+
+def _answered(state: State, name: str, event: Event) -> None:
+    """When an approval was decided, and by whom, if that is known; of the last names only, since templates may give
+    as many as they like."""
+    by = event.payload["data"].get("by") or {}
+    answer = {"at": event.at, **({"by": {"kind": by.get("kind"), "name": by.get("name")}} if by else {})}
+    earlier = [(other, of) for other, of in state.answered.items() if other != name]
+    state.answered = dict((*earlier[1 - ANSWERED_APPROVALS :], (name, answer)))
 
 
 def _child_ended(state: State, event: Event) -> None:
@@ -574,6 +586,7 @@ def _ended(state: State, event: Event) -> None:
     state.signal_ids = ()
     state.callback_ids = {}
     state.ended_waits = {}
+    state.answered = {}
     state.variable_ids = ()
     _resumed(state, event)
     state.compensable = ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+from ..playbook.approvals import fault_of
 from .assigned import SetValues
 from .events import UNDECIDABLE
 from .variables import Variable, Variables, next_expiry, split, with_values
@@ -90,6 +91,9 @@ class Wait(Suspended):
     fixed: bool = False
     resumes: bool = True
 
+    def takes(self, signal: Signal) -> bool:
+        return takes(self.signal, self.approval, signal)
+
 
 @dataclass(frozen=True, slots=True)
 class Signal:
@@ -98,6 +102,11 @@ class Signal:
     name: str
     data: Any = None
     by: dict[str, Any] | None = None
+
+
+def takes(name: str | None, approval: bool, signal: Signal) -> bool:
+    """Whether a signal ends a wait for this name: an approval is decided by a decision, and by nothing else."""
+    return signal.name == name and (not approval or fault_of(signal.data) is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +239,8 @@ class State:
     callback_ids: dict[str, str] = field(default_factory=dict)
     # signal of callbacks -> how many waits for it have ended
     ended_waits: dict[str, int] = field(default_factory=dict)
+    # of the approvals that have been decided, by their name, the last of them: {"at", "by"?} of the last decision
+    answered: dict[str, dict[str, Any]] = field(default_factory=dict)
     paused: Paused | None = None
     # by name; when the first of them expires, in ms; and the ids of the last requests that had one
     variables: Variables = field(default_factory=dict)
@@ -267,7 +278,15 @@ class State:
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
         parts = (
-            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.ended_waits, self.paused),
+            *(
+                self.waits,
+                self.signals,
+                self.signal_ids,
+                self.callback_ids,
+                self.ended_waits,
+                self.answered,
+                self.paused,
+            ),
             *(self.compensable, self.compensating, self.variables, self.variable_ids),
         )
         return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
@@ -311,6 +330,7 @@ class State:
             signal_ids=self.signal_ids,
             callback_ids=self.callback_ids,
             ended_waits=self.ended_waits,
+            answered=self.answered,
             paused=self.paused,
             variables=self.variables,
             next_expiry=self.next_expiry,

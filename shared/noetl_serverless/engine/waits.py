@@ -1,6 +1,7 @@
 """Waits: a step, or an item of a loop, that has given its worker back until a time, a signal, or an approval.
 
-A signal without a wait is kept until one takes it. Each ends one wait: the first that began of those for its name.
+A signal without a wait is kept until one takes it. Each ends one wait: the first that began of those for its name. An
+approval takes a decision only; what else was sent by its name stays kept.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
     payload |= {"wait": name, "resume": fact.payload.get("resume"), "resumes": decision.resumes()}
     command: dict[str, Any] = {"step": fact.step, "generation": fact.generation, "command": fact.command_id}
     decision.emit(e.WAIT_STARTED, payload, **command)
-    if (kept := _kept(decision, request.get("signal"))) is not None:
+    if (kept := _kept(decision, name)) is not None:
         _end_by(decision, name, kept)
     elif due is not None and due <= fact.at and "signal" not in request:
         # no timer fires sooner than with the next tick of its clock
@@ -45,14 +46,16 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
 def signal_received(decision: Decision) -> None:
     """The state keeps the signal; if there is a wait for it, this ends."""
     wanted = decision.fact.payload["signal"]
-    name = next((name for name, wait in decision.state.waits.items() if wait.signal == wanted), None)
-    if name is not None and (kept := _kept(decision, wanted)) is not None:
-        _end_by(decision, name, kept)
+    for name, wait in decision.state.waits.items():
+        if wait.signal == wanted and (kept := _kept(decision, name)) is not None:
+            _end_by(decision, name, kept)
+            return
 
 
-def _kept(decision: Decision, name: str | None) -> Signal | None:
-    """The first signal of the name that no wait has taken."""
-    return next((signal for signal in decision.state.signals if signal.name == name), None)
+def _kept(decision: Decision, name: str) -> Signal | None:
+    """The first signal that this wait takes, and that no other has taken."""
+    wait = decision.state.waits[name]
+    return next((signal for signal in decision.state.signals if wait.takes(signal)), None)
 
 
 def time_out(decision: Decision, name: str) -> None:
@@ -71,8 +74,8 @@ def _end_by(decision: Decision, name: str, signal: Signal) -> None:
     ending: dict[str, Any] = {"status": "ok", "signal": signal.name}
     if signal.data is not None:
         ending["data"] = signal.data
-    if wait.approval and isinstance(signal.data, dict) and signal.by is not None:
-        # who decided is known here, and is not for the sender to say
+    if wait.approval and signal.by is not None:
+        # who decided is known here
         ending["data"] = {**signal.data, "by": signal.by}
     if wait.approval and (message := rejection(signal.name, signal.data)) is not None:
         ending |= {"status": "error", "error": _error(decision, wait, REJECTED, message)}

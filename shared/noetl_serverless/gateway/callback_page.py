@@ -36,8 +36,8 @@ HEADERS: Final = {
 MAX_CHARACTERS: Final = 4000
 
 
-def question_page(callback: Mapping[str, Any]) -> str:
-    """`callback`: as `readCallback` of the control plane answers it."""
+def question_page(callback: Mapping[str, Any], *, typed: Mapping[str, str] | None = None, fault: str = "") -> str:
+    """`callback`: as `readCallback` of the control plane answers it; `fault`: of what was typed into the fields."""
     signal = str(callback["signal"])
     title = f"{'Approval' if callback['approval'] else 'Answer'}: {signal}"
     about = {
@@ -54,7 +54,8 @@ def question_page(callback: Mapping[str, Any]) -> str:
         if callback["answered_at"] is not None:
             rest += _given(callback["answer"], callback["answered_at"])
     else:
-        rest = _DECISION if callback["approval"] else _VALUE
+        rest = f"<p><strong>{escape(fault)}</strong></p>" if fault else ""
+        rest += _form(callback["approval"], typed or {})
     if callback["paused"]:
         rest += "<p>The execution is paused. An answer is kept until it goes on.</p>"
     return _page(title, f"{about_it}<dl>{terms}</dl>{rest}")
@@ -76,15 +77,19 @@ def problem_page(problem: Mapping[str, Any], *, again: bool = False) -> str:
     return _page(str(problem.get("title") or "It did not work"), text)
 
 
-_DECISION: Final = """<form method="post">
+def _form(is_approval: bool, typed: Mapping[str, str]) -> str:
+    # a line break behind the tag is none of the text
+    text = "\n" + escape(typed.get("comment" if is_approval else "value", ""))
+    if is_approval:
+        return f"""<form method="post">
 <label for="comment">Comment</label>
-<textarea id="comment" name="comment" rows="3" maxlength="2000"></textarea>
+<textarea id="comment" name="comment" rows="3" maxlength="2000">{text}</textarea>
 <button name="decision" value="approve">Approve</button>
 <button name="decision" value="reject">Reject</button>
 </form>"""
-_VALUE: Final = """<form method="post">
+    return f"""<form method="post">
 <label for="value">Value: JSON, or text</label>
-<textarea id="value" name="value" rows="5"></textarea>
+<textarea id="value" name="value" rows="5" required>{text}</textarea>
 <button>Send</button>
 </form>"""
 

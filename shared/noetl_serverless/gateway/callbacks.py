@@ -46,10 +46,15 @@ class Callbacks:
     async def receive(self, request: Request) -> Response:
         """A page where the client accepts one, otherwise JSON."""
         as_page = _accepts_pages(request)
+        body = b""
         try:
-            found = await self._answer(request) if request.method == "POST" else await self._read(request)
+            if request.method == "POST":
+                body = await read_bytes(request, MAX_BODY_BYTES)
+                found = await self._answer(request, body)
+            else:
+                found = await self._read(request)
         except Exception as error:
-            response = _page_of(error, request) if as_page else problem_response(error, request.scope)
+            response = await self._page_of(error, request, body) if as_page else problem_response(error, request.scope)
         else:
             if as_page:
                 response = HTMLResponse(answered_page(found) if request.method == "POST" else question_page(found))
@@ -61,10 +66,25 @@ class Callbacks:
     async def _read(self, request: Request) -> Any:
         return await self._call("/api/callbacks/read", {"token": _token(request)})
 
-    async def _answer(self, request: Request) -> Any:
+    async def _answer(self, request: Request, body: bytes) -> Any:
         token = _token(request)
-        data = _data(request, await read_bytes(request, MAX_BODY_BYTES))
+        data = _data(request, body)
         return await self._call("/api/callbacks/answer", {"token": token, "data": data})
+
+    async def _page_of(self, error: Exception, request: Request, body: bytes) -> Response:
+        # the same log line and the same status
+        response = problem_response(error, request.scope)
+        problem: Problem = as_problem(error)
+        is_refused = problem.status == InvalidRequest.status
+        page = problem_page(problem.to_dict(), again=is_refused)
+        if is_refused and request.method == "POST":
+            try:
+                # once more the question, with what was typed
+                question = await self._read(request)
+            except Exception:
+                return HTMLResponse(page, response.status_code)
+            page = question_page(question, typed=_typed(request, body), fault=problem.detail)
+        return HTMLResponse(page, response.status_code)
 
     async def _call(self, path: str, body: Any) -> Any:
         with self._at_once.one():
@@ -81,7 +101,7 @@ def _token(request: Request) -> str:
 
 def _data(request: Request, body: bytes) -> Any:
     """The data of the signal: of the page's form, or a JSON or text body. Raises InvalidRequest."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = _media_type(request)
     try:
         text = body.decode()
         if media_type == FORM:
@@ -97,8 +117,25 @@ def _data(request: Request, body: bytes) -> Any:
     raise InvalidRequest(f"Send the body as {JSON}, {TEXT} or {FORM}")
 
 
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Of a form. Raises ValueError."""
+    return {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=10).items()}
+
+
+def _typed(request: Request, body: bytes) -> dict[str, str]:
+    """What a form had, if it can be read."""
+    try:
+        return _fields(body.decode()) if _media_type(request) == FORM else {}
+    except ValueError:
+        return {}
+
+
 def _of_form(text: str) -> Any:
-    fields = {name: values[-1] for name, values in parse_qs(text, keep_blank_values=True, max_num_fields=10).items()}
+    fields = _fields(text)
     if fields.keys() <= {"decision", "comment"} and fields.get("decision") in ("approve", "reject"):
         comment = fields.get("comment", "").strip()
         return {"approved": fields["decision"] == "approve", **({"comment": comment} if comment else {})}
@@ -108,11 +145,11 @@ def _of_form(text: str) -> Any:
 
 
 def _value(text: str) -> Any:
-    """JSON, or the text itself; nothing if it is empty. Raises InvalidRequest for a text that was to be JSON: the one
-    answer of the URL must not be spent on it."""
+    """JSON, or the text itself. Raises InvalidRequest for none, and for a text that was to be JSON: the one answer of
+    the URL must not be spent on it."""
     stripped = text.strip()
     if not stripped:
-        return None
+        raise InvalidRequest("There is no value. Nothing has been answered yet; to answer with none, send null")
     try:
         return _parsed(text)
     except orjson.JSONDecodeError as error:
@@ -147,11 +184,3 @@ def _integer(digits: str) -> int:
 
 def _accepts_pages(request: Request) -> bool:
     return "text/html" in request.headers.get("accept", "").lower()
-
-
-def _page_of(error: Exception, request: Request) -> Response:
-    # the same log line and the same status
-    response = problem_response(error, request.scope)
-    problem: Problem = as_problem(error)
-    is_refused = isinstance(error, InvalidRequest)
-    return HTMLResponse(problem_page(problem.to_dict(), again=is_refused), response.status_code)

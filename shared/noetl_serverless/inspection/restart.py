@@ -318,6 +318,7 @@ class _Restarting:
         """The state after all that is not dropped, and where each step got its outcome: (execution, seq)."""
         state = State(self.execution_id, workload=self.workload)
         places: dict[str, tuple[str, int]] = {}
+        approvals: set[str] = set()
         for index, event in enumerate(self.log):
             if index in self.skips:
                 continue
@@ -326,7 +327,9 @@ class _Restarting:
                 self._take_over_sets(state, event)
                 if event.type == e.WAIT_ENDED:
                     # whoever has sent it has not said that it is so when the wait begins again
-                    take_signal(state, event)
+                    take_signal(state, event, event.payload["wait"] in approvals)
+                elif event.type == e.WAIT_STARTED and event.payload.get("approval"):
+                    approvals.add(event.payload["wait"])
                 # only what it says of others
                 kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
             apply(state, kept)

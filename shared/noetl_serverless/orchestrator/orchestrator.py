@@ -279,6 +279,11 @@ class Orchestrator:
             raise NotFound(f"there is no execution {execution_id}")
         return execution.state
 
+    async def states(self, execution_ids: Sequence[str]) -> list[State]:
+        """Of those that are stored."""
+        found = await self._event_store.load(execution_ids) if execution_ids else {}
+        return [execution.state for execution in found.values()]
+
     async def cancel(
         self, execution_id: str, reason: str, cascade: bool = True, *, code: str = "execution.cancelled"
     ) -> tuple[str, list[str]]:

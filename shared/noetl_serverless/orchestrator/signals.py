@@ -7,7 +7,7 @@ from typing import Any
 
 from ..engine.events import Event
 from ..engine.limits import size_of
-from ..engine.state import State
+from ..engine.state import Signal, State
 from ..errors import Conflict, InvalidRequest
 from ..limits import INLINE_BYTES, SIGNALS, SIGNALS_BYTES
 from .start import validated_payload
@@ -23,7 +23,8 @@ def validated_signal(data: Any) -> Any:
 
 def check_signal(fact: Event, state: State) -> None:
     """Raises Conflict if the execution cannot keep one more signal."""
-    if any(wait.signal == fact.payload["signal"] for wait in state.waits.values()):
+    sent = Signal(fact.payload["signal"], fact.payload.get("data"))
+    if any(wait.takes(sent) for wait in state.waits.values()):
         return
     if len(state.signals) >= SIGNALS:
         raise Conflict(f"the execution keeps {SIGNALS} signals that no wait has taken; it takes no more")

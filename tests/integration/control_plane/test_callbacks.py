@@ -11,8 +11,8 @@ import jwt
 import pytest
 from tests.integration.control_plane.conftest import TOKEN_KEY, Answer, Client, Clock, FakeWorker
 
+from noetl_serverless.control_plane import recorded_signals
 from noetl_serverless.control_plane.callback_tokens import AUDIENCE
-from noetl_serverless.control_plane.routes import callbacks
 from noetl_serverless.engine import evolve
 from noetl_serverless.settings import Settings
 
@@ -225,6 +225,73 @@ class TestAnswering:
         assert (await order.answer(token, "a\0b")).status == 400
 
 
+class TestOfAnotherKind:
+    """The entry asks for a decision where a value is waited for, or the other way round."""
+
+    async def order_of(self, user: Client, hands: FakeWorker, entry: str, wait: str) -> Order:
+        text = HEAD + PLAYBOOK.replace(
+            "kind: callback, approval: manager, ttl", f"kind: callback, {entry}: manager, ttl"
+        )
+        text = text.replace("tool: {kind: wait, approval: manager}", f"tool: {{kind: wait, {wait}: manager}}")
+        assert (await user.post("/api/catalog/register", {"content": text})).status == 200
+        id = str((await user.post("/api/execute", {"path": "demo/order"})).json["execution_id"])
+        [command] = await hands.claim()
+        return Order(id, user, hands, command)
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_value_does_not_reject_an_approval(self, user: Client, hands: FakeWorker, waits: bool) -> None:
+        order = await self.order_of(user, hands, "signal", "approval")
+        token = await order.token()
+        if waits:
+            await order.ask()
+        refused = await order.answer(token, "yes")
+        assert code_of(refused) == (400, "request.invalid")
+        assert refused.json["detail"].startswith("'manager' is an approval: answer with a decision")
+        assert await order.events("signal.received") == []
+        assert (await order.answer(token, {"approved": True})).json["status"] == "accepted"
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_decision_is_no_value(self, user: Client, hands: FakeWorker, waits: bool) -> None:
+        order = await self.order_of(user, hands, "approval", "signal")
+        token = await order.token()
+        if waits:
+            [command] = (await order.hands.report(order.command, data=1))["commands"]
+            await order.hands.report(command, status="parked", wait={"signal": "manager"})
+        refused = await order.answer(token)
+        assert code_of(refused) == (409, "resource.conflict")
+        assert refused.json["detail"].startswith("'manager' is a signal, not an approval")
+        assert await order.events("signal.received") == []
+
+
+class TestTimes:
+    async def test_the_answer_and_what_is_read_later_have_one_time(self, order: Order, clock: Clock) -> None:
+        token = await order.token()
+        clock.minutes = 3
+        given = await order.answer(token)
+        [event] = await order.events("signal.received")
+        again, details = await order.answer(token), await order.read(token)
+        assert [each.json["answered_at"] for each in (given, again, details)] == [given.json["answered_at"]] * 3
+        assert given.json["answered_at"][:23] == event["timestamp"][:23]
+
+    async def test_it_is_valid_as_long_as_its_wait(self, order: Order) -> None:
+        token = await order.token()
+        of_url = (await order.read(token)).json["expires_at"]
+        [command] = (await order.hands.report(order.command, data=1))["commands"]
+        wait = {"signal": "manager", "approval": True, "timeout": 60}
+        await order.hands.report(command, status="parked", wait=wait)
+        assert (await order.read(token)).json["expires_at"] < of_url
+        await order.user.post(f"/api/executions/{order.id}/pause", {})
+        assert (await order.read(token)).json["expires_at"] == of_url, "the time of the wait stands still"
+
+    async def test_not_longer_than_its_own_time(self, order: Order) -> None:
+        token = await order.token()
+        of_url = (await order.read(token)).json["expires_at"]
+        [command] = (await order.hands.report(order.command, data=1))["commands"]
+        wait = {"signal": "manager", "approval": True, "timeout": 3 * 86_400}
+        await order.hands.report(command, status="parked", wait=wait)
+        assert (await order.read(token)).json["expires_at"] == of_url
+
+
 class TestOnce:
     async def test_another_answer_is_refused_with_what_was_answered(self, order: Order) -> None:
         token = await order.token()
@@ -289,7 +356,7 @@ class TestAmongManySignals:
     def few(self, monkeypatch: pytest.MonkeyPatch) -> int:
         """More ids of signals than an execution knows, and more signals than are read at once."""
         monkeypatch.setattr(evolve, "SIGNAL_IDS", 4)
-        monkeypatch.setattr(callbacks, "_PAGE", 3)
+        monkeypatch.setattr(recorded_signals, "_PAGE", 3)
         return 8
 
     async def send(self, order: Order, count: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -12,6 +13,17 @@ WAITING = (
     "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: w, path: demo/waiting}\n"
     "workflow: [{step: hold, tool: {kind: wait, signal: paid}}]\n"
 )
+CYCLE = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: again, path: demo/again}
+workload: {who: boss}
+workflow:
+  - step: ask
+    tool: {kind: wait, approval: boss}
+    next: {arcs: [{step: ask, when: "{{ output.status == 'ok' }}"}, {step: pay}]}
+  - {step: pay, tool: {kind: wait, signal: paid}}
+"""
 ASKING = WAITING.replace("demo/waiting", "demo/asking").replace("signal: paid", "approval: boss")
 
 
@@ -138,8 +150,33 @@ class TestSignal:
 
     async def test_of_one_key_one_is_recorded(self, user: Client, waiting: str) -> None:
         place, key = f"/api/executions/{waiting}/signals/other", {"Idempotency-Key": "k-1"}
-        answers = [await user.post(place, {"data": n}, **key) for n in (1, 2)]
+        answers = [await user.post(place, {"data": {"a": 1, "b": 2}}, **key) for _ in (1, 2)]
         assert [answer.json["status"] for answer in answers] == ["accepted", "duplicate"]
+        elsewhere = place.replace("other", "paid")
+        for at, data in ((place, {"a": 1}), (place, {"a": True, "b": 2}), (elsewhere, {"a": 1, "b": 2})):
+            refused = await user.post(at, {"data": data}, **key)
+            assert (refused.status, refused.json["code"]) == (409, "resource.conflict"), (at, data)
+            assert "with another signal or other data; use a new key" in refused.json["detail"]
+        assert (await user.get(f"/api/executions/{waiting}/status")).json["kept_signals"] == ["other"]
+        assert (await user.post(place, {"data": {"b": 2, "a": 1}}, **key)).json["status"] == "duplicate"
+
+    async def test_of_one_that_a_sub_playbook_waits_for_it_says_which(self, user: Client, hands: FakeWorker) -> None:
+        await user.post("/api/catalog/register", {"content": WAITING})
+        parent = WAITING.replace("demo/waiting", "demo/parent")
+        parent = parent.replace("{kind: wait, signal: paid}", "{kind: playbook, path: demo/waiting}")
+        assert (await user.post("/api/catalog/register", {"content": parent})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/parent"})).json["execution_id"]
+        [command] = await hands.claim()
+        call = {"path": "demo/waiting", "payload": {}}
+        [of_child] = (await hands.report(command, status="parked", child=call))["commands"]
+        await hands.report(of_child, status="parked", wait={"signal": "paid"})
+        [child] = (await user.get(f"/api/executions/{id}/status")).json["under_way"][0]["children"]
+        answer = (await user.post(f"/api/executions/{id}/signals/paid", {})).json
+        assert answer["advice"] == (
+            f"no step of the playbook waits for 'paid', but its sub-playbook does: send it to execution {child}"
+        )
+        other = (await user.post(f"/api/executions/{id}/signals/x", {})).json
+        assert other["advice"] == "no step of the playbook waits for 'x'"
 
     async def test_one_that_nothing_waits_for_is_kept_and_it_says_what_does(
         self, user: Client, hands: FakeWorker, waiting: str
@@ -171,6 +208,86 @@ class TestSignal:
         if not waits:
             await park(hands, {"signal": "boss", "approval": True})
         assert (await entry(user, id))["status"] == "COMPLETED"
+
+    @pytest.mark.parametrize("waits", [True, False])
+    async def test_a_decision_is_no_value_of_a_signal(self, user: Client, hands: FakeWorker, waits: bool) -> None:
+        await user.post("/api/catalog/register", {"content": WAITING})
+        id = (await user.post("/api/execute", {"path": "demo/waiting"})).json["execution_id"]
+        if waits:
+            await park(hands, {"signal": "paid"})
+        place, decision = f"/api/executions/{id}/signals/paid", {"data": {"approved": False}, "decision": True}
+        refused = await user.post(place, decision)
+        assert (refused.status, refused.json["code"]) == (409, "resource.conflict")
+        assert refused.json["detail"] == "'paid' is a signal, not an approval: use noetls signal"
+        assert (await entry(user, id))["status"] == "RUNNING"
+        # a name that the playbook does not have may be that of an approval in a later version
+        assert (await user.post(f"/api/executions/{id}/signals/other", decision)).json["kept"]
+        assert (await user.post(place, {"data": {"approved": False}})).status == 200
+        if not waits:
+            await park(hands, {"signal": "paid"})
+        assert (await entry(user, id))["result"] == {"data": {"approved": False}}
+
+    async def test_what_is_sent_as_a_decision_is_one(self, user: Client, waiting: str) -> None:
+        refused = await user.post(f"/api/executions/{waiting}/signals/x", {"data": "yes", "decision": True})
+        assert (refused.status, refused.json["code"]) == (400, "request.invalid")
+        assert (await user.get(f"/api/executions/{waiting}/status")).json["kept_signals"] == []
+
+    async def test_what_comes_before_an_approval_with_a_template_as_its_name_does_not_reject_it(
+        self, user: Client, hands: FakeWorker
+    ) -> None:
+        templated = ASKING.replace("approval: boss", "approval: '{{ workload.who }}'").replace(
+            "workflow", "workload: {who: boss}\nworkflow"
+        )
+        assert (await user.post("/api/catalog/register", {"content": templated})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/asking"})).json["execution_id"]
+        place = f"/api/executions/{id}/signals/boss"
+        assert (await user.post(place, {"data": "yes"})).json["kept"]
+        await park(hands, {"signal": "boss", "approval": True})
+        status = (await user.get(f"/api/executions/{id}/status")).json
+        assert (status["status"], status["kept_signals"]) == ("RUNNING", ["boss"])
+        [under_way] = status["under_way"]
+        assert under_way["signals"] == ["boss"]
+        refused = await user.post(place, {"data": "yes"})
+        assert (refused.status, refused.json["code"]) == (400, "request.invalid")
+        taken = await user.post(place, {"data": {"approved": True}, "decision": True})
+        assert (taken.status, taken.json["kept"]) == (200, False)
+        assert (await entry(user, id))["status"] == "COMPLETED"
+        assert (await user.get("/api/replay/validate", execution_id=id)).json["valid"]
+
+    @pytest.mark.parametrize("name", ["boss", "'{{ workload.who }}'"])
+    async def test_of_two_decisions_at_once_the_second_does_not_decide_the_next_round(
+        self, user: Client, hands: FakeWorker, name: str
+    ) -> None:
+        again = CYCLE.replace("approval: boss", f"approval: {name}")
+        assert (await user.post("/api/catalog/register", {"content": again})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/again"})).json["execution_id"]
+        await park(hands, {"signal": "boss", "approval": True})
+        place = f"/api/executions/{id}/signals/boss"
+        answers = await asyncio.gather(*(user.post(place, {"data": {"approved": True}}) for _ in range(4)))
+        assert sorted(answer.status for answer in answers) == [200, 409, 409, 409]
+        for answer in answers:
+            if answer.status == 409:
+                assert answer.json["code"] == "resource.conflict"
+                detail = answer.json["detail"]
+                assert detail.startswith("'boss' has been answered already, at 20") and " by " in detail, detail
+        assert (await user.get(f"/api/executions/{id}/status")).json["kept_signals"] == []
+        # the same request again is no second decision
+        await park(hands, {"signal": "boss", "approval": True})
+        key = {"Idempotency-Key": "k-1"}
+        sent = [await user.post(place, {"data": {"approved": True}}, **key) for _ in range(2)]
+        assert [answer.json["status"] for answer in sent] == ["accepted", "duplicate"]
+
+    async def test_before_the_first_is_decided_they_are_kept_and_signals_always_are(
+        self, user: Client, hands: FakeWorker
+    ) -> None:
+        assert (await user.post("/api/catalog/register", {"content": CYCLE})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/again"})).json["execution_id"]
+        boss, paid = (f"/api/executions/{id}/signals/{name}" for name in ("boss", "paid"))
+        assert (await user.post(boss, {"data": {"approved": True}})).json["kept"]
+        await park(hands, {"signal": "boss", "approval": True})
+        assert (await user.post(boss, {"data": {"approved": True}})).status == 409
+        for _ in range(2):
+            assert (await user.post(paid, {"data": {"approved": True}})).json["kept"]
 
     async def test_while_it_is_paused_the_signal_is_kept(self, user: Client, waiting: str) -> None:
         await user.post(f"/api/executions/{waiting}/pause", {})

@@ -9,6 +9,7 @@ import pytest
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
+from noetl_serverless.engine import evolve
 from noetl_serverless.engine.decide import reason_to_ignore
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
@@ -53,15 +54,15 @@ def test_a_signal_ends_the_wait_for_its_name_and_is_its_result() -> None:
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_an_approval_says_who_gave_it_whatever_its_sender_says(early: bool) -> None:
+def test_an_approval_says_who_gave_it_which_is_not_for_its_sender_to_say(early: bool) -> None:
     run = Run(WAIT)
     ada = {"kind": "user", "name": "ada"}
-    sent: dict[str, Any] = {"data": {"approved": True, "by": "the boss"}, "by": ada}
-    if early:
-        signal(run, **sent)
-    park(run, signal="paid", approval=True)
     if not early:
-        signal(run, **sent)
+        park(run, signal="paid", approval=True)
+    signal(run, data={"approved": False, "by": "the boss"}, by=ada)
+    signal(run, data={"approved": True}, by=ada)
+    if early:
+        park(run, signal="paid", approval=True)
     assert run.state.outcomes["hold"]["data"] == {"approved": True, "by": ada}
 
 
@@ -70,11 +71,6 @@ def test_who_sent_a_signal_is_not_part_of_its_data() -> None:
     park(run, signal="paid")
     signal(run, data={"sum": 7}, by={"kind": "user", "name": "ada"})
     assert run.state.outcomes["hold"]["data"] == {"sum": 7}
-    for given in (None, True):
-        run = Run(WAIT)
-        park(run, signal="paid", approval=True)
-        signal(run, data=given, by={"kind": "user", "name": "ada"})
-        assert run.state.outcomes["hold"].get("data") == given
 
 
 def test_a_signal_that_comes_before_its_wait_is_kept_for_it() -> None:
@@ -186,23 +182,101 @@ def test_a_signal_that_does_not_come_in_time_fails_the_step_which_the_playbook_m
     assert reason_to_ignore(run.state, Event(e.TIMER_FIRED, 0, payload=fired)) == "the timer is not set"
 
 
-@pytest.mark.parametrize("data", [{"approved": False, "comment": "too dear"}, {"approved": "yes"}, "approved", None])
-def test_only_approved_true_is_an_approval(data: Any) -> None:
+def test_an_approval_that_is_not_given_fails_its_wait() -> None:
     run = Run(WAIT)
     park(run, signal="paid", approval=True)
-    signal(run, data=data)
+    signal(run, data={"approved": False, "comment": "too dear"})
     outcome = run.state.outcomes["hold"]
     assert (outcome["status"], outcome["error"]["code"]) == ("error", "wait.rejected")
-    if isinstance(data, dict) and "comment" in data:
-        assert outcome["error"]["message"].endswith(": too dear")
-    assert outcome.get("data") == data
+    assert outcome["error"]["message"].endswith(": too dear")
+    assert outcome["data"] == {"approved": False, "comment": "too dear"}
+
+
+NO_DECISIONS = [{"approved": "yes"}, {"approved": True, "paid": 7}, {"approved": True, "comment": 7}, "approved", None]
+
+
+@pytest.mark.parametrize("early", [True, False])
+@pytest.mark.parametrize("data", NO_DECISIONS)
+def test_what_is_no_decision_decides_nothing_and_stays_kept(data: Any, early: bool) -> None:
+    run = Run(WAIT)
+    if early:
+        signal(run, data=data)
+    park(run, signal="paid", approval=True)
+    if not early:
+        signal(run, data=data)
+    assert (len(run.state.waits), [kept.data for kept in run.state.signals]) == (1, [data])
+    signal(run, data={"approved": True})
+    assert run.state.outcomes["hold"] == {"status": "ok", "data": {"approved": True}}
+    assert [kept.data for kept in run.state.signals] == [data], "it was taken with the decision, or in its place"
+
+
+def test_what_an_approval_does_not_take_ends_a_later_wait_for_a_signal() -> None:
+    run = Run(
+        """
+        - step: hold
+          loop: {in: [a, b, c], iterator: item, spec: {mode: parallel, max_in_flight: 3}}
+          tool: {kind: wait, signal: paid}
+        """
+    )
+    first, second, third = sorted(run.state.commands)
+    park(run, first, signal="paid", approval=True)
+    park(run, second, signal="paid")
+    signal(run, data=7)
+    (wait,) = run.state.waits.values()
+    assert (wait.approval, run.state.signals) == (True, ())
+    signal(run, data={"approved": True})
+    assert (run.state.waits, run.state.signals) == ({}, ())
+    signal(run, data=8)
+    signal(run, data={"approved": False})
+    park(run, third, signal="paid", approval=True)
+    assert (run.state.waits, [kept.data for kept in run.state.signals]) == ({}, [8])
 
 
 def test_an_approval_is_the_result_of_its_wait() -> None:
     run = Run(WAIT)
     park(run, signal="paid", approval=True)
-    signal(run, data={"approved": True, "by": "ann"})
-    assert run.state.outcomes["hold"] == {"status": "ok", "data": {"approved": True, "by": "ann"}}
+    signal(run, data={"approved": True, "comment": "fine"})
+    assert run.state.outcomes["hold"] == {"status": "ok", "data": {"approved": True, "comment": "fine"}}
+
+
+def test_the_state_knows_when_an_approval_was_decided_and_by_whom() -> None:
+    run = Run(WAIT)
+    park(run, signal="paid", approval=True)
+    assert run.state.answered == {}
+    by = {"kind": "callback", "name": "boss", "id": "x" * 64}
+    (ended,) = [each for each in signal(run, data={"approved": True}, by=by) if each.type == e.WAIT_ENDED]
+    assert run.state.answered == {"paid": {"at": ended.at, "by": {"kind": "callback", "name": "boss"}}}
+    assert run.state.version == 2, "the release before does not know of it"
+    stored = orjson.loads(orjson.dumps(run.state.snapshot()))
+    assert State.restore(stored, {}).answered == run.state.answered
+    run.done("after")
+    assert (run.state.answered, run.state.version) == ({}, 1)
+
+
+def test_it_knows_nothing_of_the_kind_of_a_signal_or_a_wait_that_ran_out_of_time() -> None:
+    run = Run(WAIT)
+    park(run, signal="paid")
+    signal(run, data={"approved": True})
+    assert run.state.answered == {}
+    run = Run(WAIT)
+    (_, timer) = park(run, signal="paid", approval=True, timeout=60)
+    run.fact(e.TIMER_FIRED, step="hold", generation=1, payload={"timer": timer.payload["timer"]})
+    assert run.state.answered == {}
+
+
+def test_it_knows_of_the_approvals_that_were_decided_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evolve, "ANSWERED_APPROVALS", 2)
+    run = Run(
+        """
+        - step: hold
+          loop: {in: [a, b, c, d], iterator: item, spec: {mode: parallel, max_in_flight: 4}}
+          tool: {kind: wait, approval: paid}
+        """
+    )
+    for command, name in zip(sorted(run.state.commands), ("a", "b", "a", "c"), strict=True):
+        park(run, command, signal=name, approval=True)
+        signal(run, name, data={"approved": True})
+    assert list(run.state.answered) == ["a", "c"]
 
 
 def test_a_step_that_runs_out_of_time_waits_no_more() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from html import escape
 from typing import Any
 from urllib.parse import urlencode
 
@@ -111,7 +112,7 @@ class TestAnswering:
             ({"value": "just text"}, "just text"),
             ({"value": "5 rows {of many}"}, "5 rows {of many}"),
             ({"value": '"12345678901234567890123"'}, "12345678901234567890123"),
-            ({"value": ""}, None),
+            ({"value": "null"}, None),
         ],
     )
     async def test_a_form(self, call: Client, upstream: Upstream, form: dict[str, str], data: Any) -> None:
@@ -162,10 +163,40 @@ class TestAnswering:
     async def test_a_value_that_was_to_be_json_is_asked_for_again(
         self, call: Client, upstream: Upstream, value: str
     ) -> None:
+        upstream.answers[READ] = {**DETAILS, "approval": False}
         page = await call("POST", URL, urlencode({"value": value}).encode(), headers={**PAGE, **FORM})
         assert page.status == 400 and is_secret_kept(page)
-        assert b"begins as JSON and is none" in page.body and b'<a href="">Answer again</a>' in page.body
-        assert upstream.seen == []
+        assert b"begins as JSON and is none" in page.body and f"\n{escape(value)}</textarea>".encode() in page.body
+        assert b"May it be sent?" in page.body, "the question is not there"
+        assert [seen.path for seen in upstream.seen] == ["/api/callbacks/read"]
+
+    @pytest.mark.parametrize("value", ["", " \n"])
+    async def test_an_empty_value_is_asked_for_again(self, call: Client, upstream: Upstream, value: str) -> None:
+        upstream.answers[READ] = {**DETAILS, "approval": False}
+        sent = urlencode({"value": value}).encode()
+        page = await call("POST", URL, sent, headers={**PAGE, **FORM})
+        assert page.status == 400 and b"There is no value" in page.body and b'name="value"' in page.body
+        document = await call("POST", URL, sent, headers=FORM)
+        assert (document.status, document.json["code"]) == (400, "request.invalid")
+        assert [seen.path for seen in upstream.seen] == ["/api/callbacks/read"]
+
+    async def test_what_the_control_plane_refuses_is_asked_for_again_with_what_was_typed(
+        self, call: Client, upstream: Upstream
+    ) -> None:
+        invalid = {"code": "request.invalid", "title": "The request is invalid", "detail": "comment: <too long>"}
+        upstream.answers |= {READ: DETAILS, ANSWER: [400, invalid]}
+        sent = urlencode({"decision": "approve", "comment": "</textarea><b>as agreed"}).encode()
+        page = await call("POST", URL, sent, headers={**PAGE, **FORM})
+        assert page.status == 400 and is_secret_kept(page)
+        assert b"comment: &lt;too long&gt;" in page.body and b'value="approve"' in page.body
+        assert b"\n&lt;/textarea&gt;&lt;b&gt;as agreed</textarea>" in page.body
+
+    async def test_where_the_question_cannot_be_read_the_problem_is_shown(
+        self, call: Client, upstream: Upstream
+    ) -> None:
+        upstream.answers[READ] = [410, {"code": "callback.over", "title": "Over", "detail": "it has ended"}]
+        page = await call("POST", URL, urlencode({"value": "{"}).encode(), headers={**PAGE, **FORM})
+        assert page.status == 400 and b'<a href="">Answer again</a>' in page.body
 
     @pytest.mark.parametrize(
         ("body", "says"),

@@ -76,7 +76,7 @@ def approve(
 ) -> None:
     """Approve what an execution waits for, or reject it."""
     decision = {"approved": not reject, **({"comment": comment} if comment else {})}
-    answer = _post(data, execution_id, _signal_path(name), {"data": decision}, key)
+    answer = _post(data, execution_id, _signal_path(name), {"data": decision, "decision": True}, key)
     _print_sent(answer, as_json, f"'{name}' {'rejected' if reject else 'approved'}")
 
 

@@ -40,7 +40,9 @@ class CallbackDetails(AnswerModel):
     step_descriptions: list[str] = Field(description="`desc` of the steps that wait for it.")
     signal: str
     approval: bool = Field(description="Whether the answer is a decision.")
-    expires_at: datetime
+    expires_at: datetime = Field(
+        description="Until when it may be answered: the end of the URL or, if that is earlier, of the wait."
+    )
     paused: bool = Field(description="Whether the execution is paused; an answer is then kept.")
     status: Literal["open", "answered"]
     answer: Any = Field(description="What has been answered, if it has been by this URL.")

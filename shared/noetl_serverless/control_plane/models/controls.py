@@ -29,6 +29,11 @@ class SendSignal(RequestModel):
         description="Result of the wait that the signal ends. For an approval only {approved: true or false, comment}; "
         "the wait's result has also `by`, who sent it.",
     )
+    decision: bool = Field(
+        default=False,
+        description="Whether the data is sent as a decision on an approval: it is refused where the name is that of a "
+        "signal.",
+    )
 
 
 class SignalSent(AnswerModel):

@@ -8,11 +8,12 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
-from ...engine.events import SIGNAL_RECEIVED
-from ...engine.state import CALLBACK, State
+from ...engine.state import CALLBACK, State, split_token_key
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
+from ...orchestrator.decisions import wanted
 from ...playbook.approvals import fault_of
+from ...playbook.awaited import awaited_of
 from ...playbook.callbacks import is_approval, signal_of, steps_that_wait
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.load import playbook_data
@@ -21,13 +22,13 @@ from ...playbook.template_error import TemplateError
 from ...protocol import CallbackRequest, CallbackUrl
 from ..callback_tokens import Callback
 from ..models.callbacks import AnswerCallback, CallbackAnswer, CallbackDetails, NameCallback
+from ..models.runs import parked_timers
 from ..operation import USERS, WORKERS, Call, Operation, audit
+from ..recorded_signals import recorded_signals
 from .controls import signal_name
 
 # below the URL of the gateway
 PATH: Final = "/callbacks/"
-# signals that are read at once to find an answer
-_PAGE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,7 @@ async def read(call: Call) -> CallbackDetails:
         step_descriptions=step_descriptions,
         signal=callback.signal,
         approval=is_approval(target.entry),
-        expires_at=callback.expires_at,
+        expires_at=callback.expires_at if answered else await _valid_until(call, callback, target.state),
         paused=target.state.paused is not None,
         status="answered" if answered else "open",
         answer=None if given is None else given.data,
@@ -140,7 +141,7 @@ async def answer(call: Call) -> CallbackAnswer:
             data,
             id=_signal_id(callback),
             by={"kind": CALLBACK, "name": callback.entry, "id": callback.id},
-            check=partial(_check, callback),
+            check=partial(_check_answer, target, callback, data),
         )
     except (Conflict, CallbackOver) as refusal:
         # what this URL has answered ends the wait, and perhaps the execution
@@ -152,7 +153,9 @@ async def answer(call: Call) -> CallbackAnswer:
             raise
         is_new = False
     if is_new:
-        given = _Given(data, call.services.now())
+        # it is at the time of its event, as later answers say
+        recorded = await _recorded(call, callback, callback.seq)
+        given = _Given(data, call.services.now() if recorded is None else recorded.at)
     elif given is None:
         given = await _given(call, callback, await _target(call, callback))
     if given is None or given.data != data:
@@ -178,6 +181,17 @@ async def _target(call: Call, callback: Callback) -> _Target:
     return _Target(state, plan, owner.plan_hash, plan.keychain[callback.entry])
 
 
+async def _valid_until(call: Call, callback: Callback, state: State) -> datetime:
+    """The end of the URL or, if that is earlier, of the wait that it answers."""
+    wait = next((wait for wait in state.waits.values() if wait.signal == callback.signal), None)
+    if wait is None:
+        return callback.expires_at
+    outstanding = await call.services.executions.outstanding(int(callback.execution_id), parked_timers(state))
+    run = split_token_key(wait.key)
+    due = next((found.due_at for found in outstanding if (found.step, found.generation) == run), None)
+    return callback.expires_at if due is None else min(due, callback.expires_at)
+
+
 async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[str]]:
     """Of the playbook, and of the steps that wait: the plan has neither."""
     root = await asyncio.to_thread(playbook_data, await call.services.catalog.text(target.plan_hash))
@@ -190,6 +204,19 @@ async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[s
 
 def _check(callback: Callback, state: State) -> None:
     check_open(state, callback.signal, callback.round)
+
+
+def _check_answer(target: _Target, callback: Callback, data: Any, state: State) -> None:
+    """What waits may take another kind of answer than the entry asks for. Raises InvalidRequest and Conflict, too."""
+    _check(callback, state)
+    expected, name = wanted(state, awaited_of(target.plan), callback.signal), callback.signal
+    if expected == "decision" and (fault := fault_of(data)) is not None:
+        raise InvalidRequest(f"'{name}' is an approval: {fault}")
+    if expected == "value" and is_approval(target.entry):
+        raise Conflict(
+            f"'{name}' is a signal, not an approval: what waits for it takes a value, and no decision by this URL. "
+            f"The entry '{callback.entry}' of the playbook's keychain is to have `signal`"
+        )
 
 
 async def _given(call: Call, callback: Callback, target: _Target) -> _Given | None:
@@ -206,17 +233,9 @@ async def _given(call: Call, callback: Callback, target: _Target) -> _Given | No
 
 async def _recorded(call: Call, callback: Callback, after: int) -> _Given | None:
     """The answer in the log after a position."""
-    id = _signal_id(callback)
-    while True:
-        found, _, _ = await call.services.executions.follow(
-            int(callback.execution_id), after=after, type=SIGNAL_RECEIVED, limit=_PAGE
-        )
-        for event in found:
-            if event.payload.get("id") == id:
-                return _Given(event.payload.get("data"), event.at)
-        if not found:
-            return None
-        after = found[-1].seq
+    async for event in recorded_signals(call, callback.execution_id, _signal_id(callback), after=after):
+        return _Given(event.payload.get("data"), event.at)
+    return None
 
 
 def _answered(callback: Callback, given: _Given | None) -> CallbackAnswered:

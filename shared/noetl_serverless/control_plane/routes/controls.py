@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
+import orjson
 from pydantic import TypeAdapter, ValidationError
 
-from ...engine.state import State
-from ...errors import InvalidRequest
+from ...engine.state import CALLBACK, State
+from ...errors import Conflict, InvalidRequest
+from ...orchestrator.decisions import check_unanswered, wanted
 from ...playbook.approvals import fault_of
 from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
 from ..models.controls import Pause, Paused, Resume, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
+from ..recorded_signals import recorded_signals
 from .execute import IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
 
 # signals that one answer names
 MAX_NAMED = 16
+# sub-playbooks that are looked at for who waits for a signal
+MAX_CHILDREN: Final = 100
 
 _NAME = TypeAdapter[str](SignalName)
 
@@ -38,29 +46,62 @@ async def signal(call: Call) -> SignalSent:
     id, name = str(execution_id_of(call)), signal_name(call.path("signal"))
     key = call.header(IDEMPOTENCY_KEY)
     waiting_for: list[str] = []
+    children: list[str] = []
 
     orchestrator = call.services.orchestrator
     plan = await orchestrator.plan_of(id)
     awaited = None if plan is None else awaited_of(plan)
 
     def look(state: State) -> None:
-        waits = [wait for wait in state.waits.values() if wait.signal is not None]
-        first = next((wait for wait in waits if wait.signal == name), None)
-        is_approval = first.approval if first is not None else awaited is not None and awaited.is_approval(name)
-        if is_approval and (fault := fault_of(body.data)) is not None:
+        expected = wanted(state, awaited, name)
+        fault = fault_of(body.data)
+        if expected == "decision" and fault is not None:
             raise InvalidRequest(f"'{name}' is an approval: {fault}, as `noetls approve` does")
-        waiting_for[:] = dict.fromkeys(str(wait.signal) for wait in waits)
+        if expected == "value" and body.decision:
+            raise Conflict(f"'{name}' is a signal, not an approval: use noetls signal")
+        check_unanswered(state, awaited, name, body.data, is_decision=body.decision)
+        waits = [wait.signal for wait in state.waits.values() if wait.signal is not None]
+        waiting_for[:] = dict.fromkeys(waits)
+        children[:] = state.children
 
+    if body.decision and (fault := fault_of(body.data)) is not None:
+        raise InvalidRequest(f"data: {fault}")
     is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
+    if not is_new and key is not None:
+        await _check_repeated(call, id, name, body.data, key)
     kept = is_new and name not in waiting_for
+    advice = awaited.advice(name) if kept and awaited is not None else None
+    if advice is not None and (child := await _child_that_waits(call, children, name)) is not None:
+        advice = f"no step of the playbook waits for '{name}', but its sub-playbook does: send it to execution {child}"
     return SignalSent(
         execution_id=id,
         signal=name,
         status="accepted" if is_new else "duplicate",
         kept=kept,
         waiting_for=waiting_for[:MAX_NAMED] if kept else [],
-        advice=awaited.advice(name) if kept and awaited is not None else None,
+        advice=advice,
     )
+
+
+async def _check_repeated(call: Call, execution_id: str, name: str, data: object, key: str) -> None:
+    """Raises Conflict if the key was that of something else."""
+    payload = None
+    async for event in recorded_signals(call, execution_id, key):
+        if (event.payload.get("by") or {}).get("kind") != CALLBACK:
+            # of several, which are far apart, the last one is known
+            payload = event.payload
+    if payload is not None and _text(payload["signal"], payload.get("data")) != _text(name, data):
+        raise Conflict("this Idempotency-Key has come with another signal or other data; use a new key")
+
+
+def _text(name: str, data: object) -> bytes:
+    return orjson.dumps([name, data], option=orjson.OPT_SORT_KEYS)
+
+
+async def _child_that_waits(call: Call, children: Sequence[str], name: str) -> str | None:
+    """Of the sub-playbooks that an execution waits for, one that waits for the signal."""
+    states = await call.services.orchestrator.states(children[:MAX_CHILDREN])
+    return next((it.execution_id for it in states if any(wait.signal == name for wait in it.waits.values())), None)
 
 
 def signal_name(text: object) -> str:
@@ -104,6 +145,6 @@ OPERATIONS = (
         handler=signal,
         answer=SignalSent,
         body=SendSignal,
-        headers={"Idempotency-Key": "A second signal with the same key changes nothing."},
+        headers={"Idempotency-Key": "The same signal with the same key again changes nothing; another one is refused."},
     ),
 )
