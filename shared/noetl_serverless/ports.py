@@ -207,7 +207,7 @@ class EventStore(Protocol):
 
     async def running_descendants(self, execution_id: str) -> list[str]:
         """Those of the executions that it has started, directly or through others, that have not ended; also below
-        those that have. By id."""
+        those that have. Each before those that it has started."""
         ...
 
     async def is_descendant(self, execution_id: str, ancestor: str) -> bool:

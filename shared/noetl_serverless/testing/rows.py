@@ -167,10 +167,11 @@ def running_restarts(executions: Mapping[str, ExecutionRow], related: Iterable[R
 
 
 def running_descendants(executions: Mapping[str, ExecutionRow], execution_id: str) -> list[str]:
-    below = [execution_id]
-    for above in below:
-        below += [id for id, row in executions.items() if row.parent_id == above]
-    return sorted((id for id in below[1:] if executions[id].status == "RUNNING"), key=int)
+    found: list[str] = []
+    level = {execution_id}
+    while level := {id for id, row in executions.items() if row.parent_id in level}:
+        found += sorted(level, key=int)
+    return [id for id in found if executions[id].status == "RUNNING"]
 
 
 def running_children(executions: Mapping[str, ExecutionRow], parent_id: str) -> list[str]:
