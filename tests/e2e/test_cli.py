@@ -253,7 +253,7 @@ def test_a_tool_of_the_catalog_is_called_compared_deleted_and_restored(stack: Co
     assert stack("export", ran["execution_id"], "-o", capsule).status == 0
     assert stack("rerun", capsule, "--stub", "--json").json["same"]
     gone = stack("register", str(tmp_path / "calls.yaml"))
-    assert (gone.status, "register the tool before what calls it" in gone.err) == (2, True), gone.err
+    assert (gone.status, "noetls catalog restore test/cube" in gone.err) == (2, True), gone.err
     assert stack("catalog", "restore", "test/cube", "--version", "1").out == "test/cube version 1 restored\n"
     kept = stack("catalog", "versions", "test/cube", "--deleted", "--json").json
     assert [(one["version"], one["deleted_at"] is None) for one in kept] == [(2, False), (1, True)]

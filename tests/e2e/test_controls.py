@@ -32,7 +32,9 @@ def waiting(stack: Stack, tmp_path: Path) -> str:
 def test_a_signal_ends_the_wait(stack: Stack, waiting: str) -> None:
     done = stack("signal", waiting, "go", "--value", '{"n": 1}', "--key", "k")
     assert done.status == 0, done.err
-    assert stack.ask("signal", waiting, "go", "--value", '{"n": 2}', "--key", "k")["status"] == "duplicate"
+    assert stack.ask("signal", waiting, "go", "--value", '{"n": 1}', "--key", "k")["status"] == "duplicate"
+    refused = stack("signal", waiting, "go", "--value", '{"n": 2}', "--key", "k")
+    assert (refused.status, "use a new key" in refused.err) == (2, True), refused.err
     stack.events(waiting, follow=True)
     assert stack.ask("show", waiting)["result"] == {"data": {"n": 1}}
 

@@ -53,6 +53,7 @@ MAY_CONFLICT = (
     *("createSchedule", "giveSecret", "rebuildProjections", "retryQuarantined"),
     *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables", "answerCallback"),
     *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
+    *("heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
 )
 # operations that take a playbook, or its input
 MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")

@@ -16,7 +16,7 @@ def _split(value: object) -> object:
 
 
 class PutCredential(RequestModel):
-    name: StorableText = Field(min_length=1, max_length=200, pattern=r"^[^/\s\x00][^/\x00]*$")
+    name: str = Field(min_length=1, max_length=200, pattern=r"^[^/\s\x00][^/\x00]*$")
     type: StorableText = Field(
         default="generic",
         min_length=1,
