@@ -41,26 +41,32 @@ BEGIN
     FROM tree t;
 END $$;
 
--- What still runs of an execution and of those that go on with it, where such a one, `of_id`, has ended or undoes what it
--- did: that one itself, and the executions that it has started, directly or through others, whether these have ended or
--- not.
-CREATE FUNCTION noetl.restarts_running(root bigint) RETURNS TABLE (execution_id bigint, of_id bigint)
+-- What runs of an execution and of those that it has started, directly or through others, whether these have ended or not.
+CREATE FUNCTION noetl.running_below(id bigint) RETURNS TABLE (execution_id bigint, depth integer)
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
     WITH RECURSIVE below AS (
-        SELECT t.execution_id AS id, t.execution_id AS above FROM noetl.restart_tree(root) t
-        WHERE NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING')
-            OR EXISTS (
-                SELECT FROM noetl.event v WHERE v.execution_id = t.execution_id AND v.type = 'compensation.started')
+        SELECT running_below.id AS id
         UNION
-        SELECT r.id, b.above FROM below b CROSS JOIN LATERAL (
+        SELECT r.id FROM below b CROSS JOIN LATERAL (
             SELECT e.execution_id AS id FROM noetl.execution e WHERE e.parent_execution_id = b.id
             UNION ALL
             SELECT a.execution_id AS id FROM noetl.archived a WHERE a.parent_execution_id = b.id
         ) r
     )
-    SELECT b.id, b.above FROM below b JOIN noetl.execution e ON e.execution_id = b.id WHERE e.status = 'RUNNING';
+    SELECT e.execution_id, e.depth FROM below b JOIN noetl.execution e ON e.execution_id = b.id WHERE e.status = 'RUNNING';
+END $$;
+
+-- The same of an execution and of those that go on with it, where such a one, `of_id`, has ended or undoes what it did.
+CREATE FUNCTION noetl.restarts_running(root bigint) RETURNS TABLE (execution_id bigint, of_id bigint)
+LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+BEGIN
+    RETURN QUERY
+    SELECT b.execution_id, t.execution_id FROM noetl.restart_tree(root) t CROSS JOIN LATERAL noetl.running_below(t.execution_id) b
+    WHERE NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING')
+        OR EXISTS (
+            SELECT FROM noetl.event v WHERE v.execution_id = t.execution_id AND v.type = 'compensation.started');
 END $$;
 
 -- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with. Nothing is written if

@@ -138,17 +138,7 @@ WHERE q.execution_id = :id;
 SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id AND status = 'RUNNING';
 
 -- running_descendants: the running executions that an execution has started, directly or through others, which may have ended; those before what they have started
-WITH RECURSIVE below AS (
-    SELECT CAST(:id AS bigint) AS id
-    UNION
-    SELECT r.id FROM below b CROSS JOIN LATERAL (
-        SELECT e.execution_id AS id FROM noetl.execution e WHERE e.parent_execution_id = b.id
-        UNION ALL
-        SELECT a.execution_id AS id FROM noetl.archived a WHERE a.parent_execution_id = b.id
-    ) r
-)
-SELECT e.execution_id::text FROM below b JOIN noetl.execution e ON e.execution_id = b.id
-WHERE e.status = 'RUNNING' AND b.id <> CAST(:id AS bigint) ORDER BY e.depth, e.execution_id;
+SELECT execution_id::text FROM noetl.running_below(:id) WHERE execution_id <> CAST(:id AS bigint) ORDER BY depth, execution_id;
 
 -- is_descendant: whether an execution is among those that another, or one that this goes on with, has started, directly or through others, or is one of the latter
 WITH RECURSIVE line AS (
