@@ -370,10 +370,10 @@ def _wait_ended(state: State, event: Event) -> None:
         state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
 
 
-def _count_ended(state: State, *waits: Suspended) -> None:
+def _count_ended(state: State, *waits: Wait) -> None:
     """Callback URLs for them are over, however they have ended."""
     for wait in waits:
-        if isinstance(wait, Wait) and wait.callback and wait.signal is not None:
+        if wait.callback and wait.signal is not None:
             state.ended_waits = {**state.ended_waits, wait.signal: state.ended_waits.get(wait.signal, 0) + 1}
 
 

@@ -278,16 +278,8 @@ class State:
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
         parts = (
-            *(
-                self.waits,
-                self.signals,
-                self.signal_ids,
-                self.callback_ids,
-                self.ended_waits,
-                self.answered,
-                self.paused,
-            ),
-            *(self.compensable, self.compensating, self.variables, self.variable_ids),
+            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.ended_waits, self.answered),
+            *(self.paused, self.compensable, self.compensating, self.variables, self.variable_ids),
         )
         return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
 

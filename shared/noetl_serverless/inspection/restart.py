@@ -253,13 +253,12 @@ class _Restarting:
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or before.loop is None:
                 continue
-            loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
             if now is None or now.loop is None:
-                done = lost_items(step, generation, None, self.log)
-                if done:
+                if done := lost_items(step, generation, None, self.log):
                     why = "is no longer in the playbook" if now is None else "is no loop any more"
                     self.warnings.append(f"{step} {why}: {self._dropped_items(done, before, now)}")
                 continue
+            loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
             if lost := lost_items(step, generation, loop, self.log):
                 self._warn_of_lost(before, now, lost)
             if loop is None:

@@ -103,7 +103,7 @@ async def read(call: Call) -> CallbackDetails:
         if target.state.ended:
             raise CallbackOver(f"execution {callback.execution_id} has ended")
         try:
-            _check(callback, target.state)
+            check_open(target.state, callback.signal, callback.round)
         except CallbackAnswered:
             # by somebody else
             answered = True
@@ -202,13 +202,9 @@ async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[s
     ]
 
 
-def _check(callback: Callback, state: State) -> None:
-    check_open(state, callback.signal, callback.round)
-
-
 def _check_answer(target: _Target, callback: Callback, data: Any, state: State) -> None:
     """What waits may take another kind of answer than the entry asks for. Raises InvalidRequest and Conflict, too."""
-    _check(callback, state)
+    check_open(state, callback.signal, callback.round)
     expected, name = wanted(state, awaited_of(target.plan), callback.signal), callback.signal
     if expected == "decision" and (fault := fault_of(data)) is not None:
         raise InvalidRequest(f"'{name}' is an approval: {fault}")

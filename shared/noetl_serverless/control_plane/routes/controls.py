@@ -52,9 +52,10 @@ async def signal(call: Call) -> SignalSent:
     plan = await orchestrator.plan_of(id)
     awaited = None if plan is None else awaited_of(plan)
 
+    fault = fault_of(body.data)
+
     def look(state: State) -> None:
         expected = wanted(state, awaited, name)
-        fault = fault_of(body.data)
         if expected == "decision" and fault is not None:
             raise InvalidRequest(f"'{name}' is an approval: {fault}, as `noetls approve` does")
         if expected == "value" and body.decision:
@@ -64,7 +65,7 @@ async def signal(call: Call) -> SignalSent:
         waiting_for[:] = dict.fromkeys(waits)
         children[:] = state.children
 
-    if body.decision and (fault := fault_of(body.data)) is not None:
+    if body.decision and fault is not None:
         raise InvalidRequest(f"data: {fault}")
     is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
     if not is_new and key is not None:
