@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from ..playbook.approvals import fault_of
 from .assigned import SetValues
 from .events import UNDECIDABLE
 from .variables import Variable, Variables, next_expiry, split, with_values
@@ -106,7 +105,12 @@ class Signal:
 
 def takes(name: str | None, approval: bool, signal: Signal) -> bool:
     """Whether a signal ends a wait for this name: an approval is decided by a decision, and by nothing else."""
-    return signal.name == name and (not approval or fault_of(signal.data) is None)
+    if signal.name != name or not approval:
+        return signal.name == name
+    # few playbooks have approvals, and a cold start need not read what decides one
+    from ..playbook.approvals import fault_of
+
+    return fault_of(signal.data) is None
 
 
 @dataclass(frozen=True, slots=True)

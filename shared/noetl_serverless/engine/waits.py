@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ..playbook.callbacks import sends
 from . import events as e
 from .decision import Decision
 from .state import Signal, Wait, split_token_key
@@ -28,8 +27,7 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
     payload: dict[str, Any] = {key: request[key] for key in OF_SIGNAL if key in request}
     if "due" in request:
         payload["fixed"] = True
-    state = decision.state
-    if "signal" in payload and sends(decision.plan, payload["signal"], state.workload, state.execution_id):
+    if "signal" in payload and _is_sent_by_url(decision, payload["signal"]):
         payload["callback"] = True
     payload |= {"wait": name, "resume": fact.payload.get("resume"), "resumes": decision.resumes()}
     command: dict[str, Any] = {"step": fact.step, "generation": fact.generation, "command": fact.command_id}
@@ -41,6 +39,12 @@ def begin(decision: Decision, request: dict[str, Any]) -> None:
         _end(decision, name, {"status": "ok"})
     elif due is not None:
         decision.emit(e.TIMER_SET, {"timer": name, "due": due}, **command)
+
+
+def _is_sent_by_url(decision: Decision, signal: str) -> bool:
+    from ..playbook.callbacks import sends
+
+    return sends(decision.plan, signal, decision.state.workload, decision.state.execution_id)
 
 
 def signal_received(decision: Decision) -> None:

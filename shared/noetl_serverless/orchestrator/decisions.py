@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from ..engine.state import State
 from ..errors import Conflict
-from ..inspection.signal_senders import text_of
 from ..playbook.approvals import fault_of
 from ..playbook.awaited import Awaited
 
@@ -35,6 +34,8 @@ def check_unanswered(state: State, awaited: Awaited | None, name: str, data: Any
         return
     if not is_decision and awaited is not None and name in awaited.signals:
         return
+    from ..inspection.signal_senders import text_of
+
     at = datetime.fromtimestamp(answered["at"] / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     by = f" by {text_of(answered['by'])}" if "by" in answered else ""
     raise Conflict(

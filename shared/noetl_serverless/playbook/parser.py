@@ -8,7 +8,6 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .bound_text import bound_text
 from .document import Document
 from .faults import Faults, did_you_mean
 from .grammar import API_VERSION, RESOURCES
@@ -134,6 +133,8 @@ def message_of(detail: Any, value: Any, key: str | int | None = None) -> str:
         return f"'{str(value)[:80]}' does not match the pattern {context['pattern']}"
     if kind == "too_short":
         return f"the list must have at least {context['min_length']} item{'' if context['min_length'] == 1 else 's'}"
+    from .bound_text import bound_text
+
     if (text := bound_text(kind, context, key)) is not None:
         return text
     return str(detail["msg"]).removeprefix("Value error, ").replace("Input", "this").replace("List", "the list")

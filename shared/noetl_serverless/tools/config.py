@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, mod
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from ..playbook.bound_text import bound_text
 from .port import ToolCall, ToolFailure
 
 Location = tuple[int | str, ...]
@@ -81,6 +80,8 @@ class ConfigError:
 
 def explain(model: type[BaseModel], config: Mapping[str, Any], error: ValidationError) -> list[ConfigError]:
     """The errors, one per place; for a union, those of the member that was validated furthest."""
+    from ..playbook.bound_text import bound_text
+
     problems: dict[Location, ConfigError] = {}
     for fault in error.errors(include_input=False, include_url=False):
         loc = _without_union_tags(config, fault["loc"], keep_last=fault["type"] in ("missing", UNKNOWN))

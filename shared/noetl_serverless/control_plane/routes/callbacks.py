@@ -11,10 +11,6 @@ from typing import Any, Final
 from ...engine.state import CALLBACK, State, split_token_key
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound, Unsupported
 from ...orchestrator.callbacks import CallbackAnswered, CallbackOver, check_open, round_of
-from ...orchestrator.decisions import wanted
-from ...playbook.approvals import fault_of
-from ...playbook.awaited import awaited_of
-from ...playbook.callbacks import is_approval, signal_of, steps_that_wait
 from ...playbook.keychain import DEFAULT_CALLBACK_SECONDS
 from ...playbook.load import playbook_data
 from ...playbook.plan import KeychainEntry, Plan
@@ -24,7 +20,6 @@ from ..callback_tokens import Callback
 from ..models.callbacks import AnswerCallback, CallbackAnswer, CallbackDetails, NameCallback
 from ..models.runs import parked_timers
 from ..operation import USERS, WORKERS, Call, Operation, audit
-from ..recorded_signals import recorded_signals
 from .controls import signal_name
 
 # below the URL of the gateway
@@ -81,8 +76,17 @@ async def create(call: Call) -> CallbackUrl:
     return CallbackUrl(url=f"{call.services.public_url}{PATH}{token}", token=token, expires_at=expires_at)
 
 
+def _is_approval(target: _Target) -> bool:
+    # a cold start need not read what few playbooks have; and so below
+    from ...playbook.callbacks import is_approval
+
+    return is_approval(target.entry)
+
+
 def _signal(target: _Target) -> str:
     """The name, which may be a template. Raises InvalidRequest."""
+    from ...playbook.callbacks import signal_of
+
     try:
         name = signal_of(target.entry, target.state.workload, target.state.execution_id)
     except TemplateError as error:
@@ -115,7 +119,7 @@ async def read(call: Call) -> CallbackDetails:
         description=description,
         step_descriptions=step_descriptions,
         signal=callback.signal,
-        approval=is_approval(target.entry),
+        approval=_is_approval(target),
         expires_at=callback.expires_at if answered else await _valid_until(call, callback, target.state),
         paused=target.state.paused is not None,
         status="answered" if answered else "open",
@@ -131,7 +135,7 @@ async def answer(call: Call) -> CallbackAnswer:
     callback = call.services.callback_tokens.callback(body.token, call.services.now())
     audit("answerCallback", call, execution_id=callback.execution_id, secret=callback.entry, callback=callback.id)
     target = await _target(call, callback)
-    approval = is_approval(target.entry)
+    approval = _is_approval(target)
     data = _decision(body.data) if approval else body.data
     given: _Given | None = None
     try:
@@ -194,6 +198,8 @@ async def _valid_until(call: Call, callback: Callback, state: State) -> datetime
 
 async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[str]]:
     """Of the playbook, and of the steps that wait: the plan has neither."""
+    from ...playbook.callbacks import steps_that_wait
+
     root = await asyncio.to_thread(playbook_data, await call.services.catalog.text(target.plan_hash))
     described = {step["step"]: step.get("desc") for step in root["workflow"]}
     of_playbook = (root.get("metadata") or {}).get("description")
@@ -204,11 +210,15 @@ async def _descriptions(call: Call, target: _Target) -> tuple[str | None, list[s
 
 def _check_answer(target: _Target, callback: Callback, data: Any, state: State) -> None:
     """What waits may take another kind of answer than the entry asks for. Raises InvalidRequest and Conflict, too."""
+    from ...orchestrator.decisions import wanted
+    from ...playbook.approvals import fault_of
+    from ...playbook.awaited import awaited_of
+
     check_open(state, callback.signal, callback.round)
     expected, name = wanted(state, awaited_of(target.plan), callback.signal), callback.signal
     if expected == "decision" and (fault := fault_of(data)) is not None:
         raise InvalidRequest(f"'{name}' is an approval: {fault}")
-    if expected == "value" and is_approval(target.entry):
+    if expected == "value" and _is_approval(target):
         raise Conflict(
             f"'{name}' is a signal, not an approval: what waits for it takes a value, and no decision by this URL. "
             f"The entry '{callback.entry}' of the playbook's keychain is to have `signal`"
@@ -229,6 +239,8 @@ async def _given(call: Call, callback: Callback, target: _Target) -> _Given | No
 
 async def _recorded(call: Call, callback: Callback, after: int) -> _Given | None:
     """The answer in the log after a position."""
+    from ..recorded_signals import recorded_signals
+
     async for event in recorded_signals(call, callback.execution_id, _signal_id(callback), after=after):
         return _Given(event.payload.get("data"), event.at)
     return None
@@ -247,6 +259,8 @@ def _signal_id(callback: Callback) -> str:
 
 def _decision(data: Any) -> dict[str, Any]:
     """Raises InvalidRequest."""
+    from ...playbook.approvals import fault_of
+
     if (fault := fault_of(data)) is not None:
         raise InvalidRequest(fault)
     comment = data.get("comment")

@@ -10,13 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from ...engine.state import CALLBACK, State
 from ...errors import Conflict, InvalidRequest
-from ...orchestrator.decisions import check_unanswered, wanted
-from ...playbook.approvals import fault_of
-from ...playbook.awaited import awaited_of
 from ...protocol import SignalName
 from ..models.controls import Pause, Paused, Resume, SendSignal, SignalSent
 from ..operation import USERS, Call, Operation
-from ..recorded_signals import recorded_signals
 from .execute import IDEMPOTENCY_KEY, principal_of
 from .identifiers import execution_id_of
 
@@ -42,6 +38,11 @@ async def resume(call: Call) -> Paused:
 
 
 async def signal(call: Call) -> SignalSent:
+    # a cold start need not read what few playbooks have
+    from ...orchestrator.decisions import check_unanswered, wanted
+    from ...playbook.approvals import fault_of
+    from ...playbook.awaited import awaited_of
+
     body: SendSignal = call.body
     id, name = str(execution_id_of(call)), signal_name(call.path("signal"))
     key = call.header(IDEMPOTENCY_KEY)
@@ -86,6 +87,8 @@ async def signal(call: Call) -> SignalSent:
 
 async def _check_repeated(call: Call, execution_id: str, name: str, data: object, key: str) -> None:
     """Raises Conflict if the key was that of something else."""
+    from ..recorded_signals import recorded_signals
+
     payload = None
     async for event in recorded_signals(call, execution_id, key):
         if (event.payload.get("by") or {}).get("kind") != CALLBACK:
