@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 import typer
 
-from ...playbook.keychain import SIGNAL_NAME
 from ..execution_id import path_of
 from ..failure import WrongUse
 from ..options import DataOption, JsonOption, value_or_file
@@ -81,6 +80,8 @@ def approve(
 
 
 def _signal_path(name: str) -> str:
+    from ...playbook.keychain import SIGNAL_NAME
+
     if not SIGNAL_NAME.fullmatch(name):
         raise WrongUse(
             f"SIGNAL {name!r:.220}: the name of a signal has 1 to 200 characters, no '/' and no control characters"
