@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any, Literal
 
 from .assigned import SetValues
@@ -281,11 +282,7 @@ class State:
     @property
     def version(self) -> int:
         """Of the stored form: the second one has parts of which the release before knows nothing."""
-        parts = (
-            *(self.waits, self.signals, self.signal_ids, self.callback_ids, self.ended_waits, self.answered),
-            *(self.paused, self.compensable, self.compensating, self.variables, self.variable_ids),
-        )
-        return NEWER_VERSION if self.restart_of is not None or any(parts) else FIRST_VERSION
+        return NEWER_VERSION if any(_newer_parts(self)) else FIRST_VERSION
 
     @property
     def quarantined(self) -> bool:
@@ -366,7 +363,8 @@ class State:
         the previous release refuses a state with a part that it does not know, and keeps these as outcomes that nothing
         reads.
         """
-        kept = {name: value for name in SNAPSHOT if (value := getattr(self, name)) or name in ALWAYS}
+        parts = zip(SNAPSHOT, _parts(self), strict=True)
+        kept = {name: value for name, value in parts if value or name in ALWAYS}
         if self.ctx_refs or self.writers:
             refs = {f"{OF_CTX}{name}": {"status": HELD, "ref": ref} for name, ref in self.ctx_refs.items()}
             writers = {f"{OF_LOOP}{key}": {"status": HELD, "writers": by} for key, by in self.writers.items()}
@@ -408,6 +406,12 @@ class State:
 
 
 SNAPSHOT = tuple(f.name for f in fields(State) if f.name not in ("workload", "ctx_refs", "writers", "next_expiry"))
+_parts = attrgetter(*SNAPSHOT)
+# of the parts, those of which the release before knows nothing
+_newer_parts = attrgetter(
+    *("waits", "signals", "signal_ids", "callback_ids", "ended_waits", "answered", "paused", "compensable"),
+    *("compensating", "variables", "variable_ids", "restart_of"),
+)
 # prefixes and status of a reference of ctx, and of the writers of a loop, in their stored form
 OF_CTX = "ctx."
 OF_LOOP = "loop."

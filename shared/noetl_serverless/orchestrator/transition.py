@@ -270,11 +270,15 @@ class Transition:
     def _would_be_misread(self) -> bool:
         """Whether an earlier release would fold these events otherwise; it leaves alone what has a snapshot of the
         newer version."""
-        if any(map(_sets_otherwise, self.events)):
-            return True
-        if self.execution.state.version > FIRST_VERSION:
-            return False
-        return self.state.variables is not self.execution.state.variables or any(map(_is_unknown, self.events))
+        has_newer = self.state.variables is not self.execution.state.variables
+        for event in self.events:
+            has_newer = has_newer or event.type in e.NEWER
+            for part in (event.payload, *event.payload.get("routes", ())):
+                if e.SET_REFS in part or e.SET_BY in part:
+                    return True
+                has_newer = has_newer or "compensable" in part
+        # what has a part that it does not know, it leaves alone already
+        return has_newer and self.execution.state.version == FIRST_VERSION
 
     def _frees(self) -> bool:
         """Whether it ends what others may wait for. An end that was decided without a plan is looked at elsewhere."""
@@ -325,17 +329,6 @@ class Transition:
         payload = {"reason": reason, **({e.UNDO: True} if undo else {})}
         for child in children:
             self.inbox_facts.append({"id": child, "type": e.CANCELLED, "at": at, "payload": payload})
-
-
-def _is_unknown(event: Event) -> bool:
-    """Whether an earlier release cannot fold it, or not all of it."""
-    return event.type in e.NEWER or any("compensable" in route for route in event.payload.get("routes", ()))
-
-
-def _sets_otherwise(event: Event) -> bool:
-    """Whether it sets ctx by references, or by the order of items, of which an earlier release knows nothing."""
-    parts = (event.payload, *event.payload.get("routes", ()))
-    return any(e.SET_REFS in part or e.SET_BY in part for part in parts)
 
 
 def child_end(state: State, return_step: str | None, execution_id: str) -> dict[str, Any]:
