@@ -85,6 +85,46 @@ def test_whoever_runs_a_playbook_reads_what_ends_its_wait_and_what_was_not_undon
     assert re.search(r"ask +failed", stack("show", id).out)
 
 
+APPROVED = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: approved, path: controls/approved}
+workflow:
+  - {step: ask, tool: {kind: wait, approval: manager}, next: {arcs: [{step: pay}]}}
+  - {step: pay, tool: {kind: noop, result: "{{ ask.data }}"}}
+"""
+
+
+def test_an_approval_lets_it_go_on_with_who_gave_it_and_the_comment(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "approved.yaml").write_text(APPROVED)
+    id = stack.start(tmp_path / "approved.yaml", {})
+    eventually(lambda: "parked" in stack("show", id).out)
+    value = stack("signal", id, "manager", "--value", "yes")
+    assert value.status == 2 and "'manager' is an approval" in value.err, value.err
+
+    given = ("approve", id, "manager", "--comment", "as agreed", "--key", "k")
+    done = stack(*given)
+    assert (done.status, done.out) == (0, f"execution {id}: 'manager' approved\n"), done.err
+    stack.events(id, follow=True)
+    ended = stack.ask("show", id)
+    by = {"kind": "operator", "name": "noetls"}
+    data = {"approved": True, "comment": "as agreed", "by": by}
+    assert (ended["status"], ended["result"]) == ("COMPLETED", {"data": data})
+    late = stack("approve", id, "manager", "--reject")
+    assert late.status == 2 and "has ended" in late.err, late.err
+
+
+def test_a_rejection_fails_the_wait_with_its_comment(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "approved.yaml").write_text(APPROVED)
+    id = stack.start(tmp_path / "approved.yaml", {})
+    eventually(lambda: "parked" in stack("show", id).out)
+    assert stack("approve", id, "manager", "--reject", "--comment", "too dear").status == 0
+    stack.events(id, follow=True)
+    ended = stack.ask("show", id)
+    assert (ended["status"], ended["error"]["code"]) == ("FAILED", "wait.rejected"), ended
+    assert "too dear" in ended["error"]["message"]
+
+
 def test_what_has_ended_is_not_paused(stack: Stack, waiting: str) -> None:
     stack.ask("signal", waiting, "go")
     stack.events(waiting, follow=True)

@@ -369,8 +369,14 @@ class _Explainer:
     def _kept_signals(self) -> list[Json]:
         """By name, in the order in which the first ones came."""
         awaited = awaited_of(self.plan)
-        counts = Counter(signal.name for signal in self.state.signals)
-        return [{"signal": name, "count": count, "advice": awaited.advice(name)} for name, count in counts.items()]
+        undecided = {wait.signal for wait in self.state.waits.values() if wait.approval}
+        found: list[Json] = []
+        for name, count in Counter(signal.name for signal in self.state.signals).items():
+            advice = awaited.advice(name)
+            if name in undecided:
+                advice = f"no decision: the approval '{name}' takes only {{approved: true}} or {{approved: false}}"
+            found.append({"signal": name, "count": count, "advice": advice})
+        return found
 
     def _waits(self) -> list[Json]:
         found: list[Json] = []

@@ -5,8 +5,11 @@ from typing import Any
 
 import orjson
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from noetl_serverless import protocol
+from noetl_serverless.control_plane import app  # noqa: F401, which imports every model
+from noetl_serverless.control_plane.models import RequestModel
 from noetl_serverless.control_plane.models.executions import Execute, duration, human, progress
 from noetl_serverless.control_plane.models.keychain import GiveSecret
 from noetl_serverless.control_plane.models.replay import CommandRow
@@ -35,6 +38,24 @@ def execution(status: str, finished: int, steps: int | None) -> Execution:
         steps=steps,
         finished=finished,
     )
+
+
+def test_no_field_has_a_pattern_that_the_one_of_its_type_hides() -> None:
+    """Of two patterns of one field, pydantic checks only one: that of `StorableText`, say, instead of the field's."""
+    models = {model for base in (RequestModel, protocol.Message) for model in descendants(base)}
+    assert len(models) > 50
+    hidden = [
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, field in model.model_fields.items()
+        if sum(getattr(constraint, "pattern", None) is not None for constraint in field.metadata) > 1
+    ]
+    assert hidden == [], "give such a field the type str, and a pattern without NUL"
+
+
+def descendants(model: type[BaseModel]) -> set[type[BaseModel]]:
+    below = set(model.__subclasses__())
+    return below.union(*(descendants(child) for child in below))
 
 
 @pytest.mark.parametrize(

@@ -731,6 +731,14 @@ def test_signals_that_no_wait_has_taken_are_listed_with_a_name_that_was_meant() 
     ]
 
 
+def test_what_was_sent_to_an_approval_and_is_no_decision_is_listed_as_that() -> None:
+    run = Run("- {step: a, tool: {kind: wait, approval: boss}}")
+    run.report("a#1", e.CALL_PARKED, wait={"signal": "boss", "approval": True})
+    run.fact(e.SIGNAL_RECEIVED, payload={"signal": "boss", "data": "yes"})
+    advice = "no decision: the approval 'boss' takes only {approved: true} or {approved: false}"
+    assert of(run)["kept_signals"] == [{"signal": "boss", "count": 1, "advice": advice}]
+
+
 def test_a_step_ends_before_it_leads_anywhere() -> None:
     run = Run("- {step: a, tool: {kind: wait, signal: go}, next: {arcs: [{step: b}]}}\n- {step: b, tool: {kind: noop}}")
     run.report("a#1", e.CALL_PARKED, wait={"signal": "go"})

@@ -22,6 +22,7 @@ OVERLAP = (
     "How to handle a run that is due while an earlier one still runs: start it, skip it, let one wait until no other "
     "runs and skip those that are due meanwhile, or cancel the earlier one."
 )
+ZONE = "Of the cron line, and of `start_at` and `end_at` without an offset."
 JITTER = "Start each run up to this many seconds after it is due; less than the interval."
 
 
@@ -38,7 +39,7 @@ class CreateSchedule(RequestModel):
     )
     cron: StorableText | None = Field(default=None, max_length=200, examples=["30 6 * * 1-5"])
     interval_seconds: int | None = Field(default=None, ge=1, le=366 * 86400)
-    timezone: StorableText = Field(default="UTC", max_length=100, examples=["Europe/Berlin"])
+    timezone: StorableText = Field(default="UTC", max_length=100, description=ZONE, examples=["Europe/Berlin"])
     enabled: bool = True
     missed_policy: MissedPolicy = Field(default="fire_once", description=MISSED)
     overlap_policy: OverlapPolicy = Field(default="allow", description=OVERLAP)
@@ -67,7 +68,7 @@ class UpdateSchedule(RequestModel):
         default=None, max_length=200, description="Takes the place of `interval_seconds`."
     )
     interval_seconds: int | None = Field(default=None, ge=1, le=366 * 86400, description="Takes the place of `cron`.")
-    timezone: StorableText | None = Field(default=None, max_length=100)
+    timezone: StorableText | None = Field(default=None, max_length=100, description=ZONE)
     missed_policy: MissedPolicy | None = Field(default=None, description=MISSED)
     overlap_policy: OverlapPolicy | None = Field(default=None, description=OVERLAP)
     jitter_seconds: int | None = Field(default=None, ge=0, le=86400, description=JITTER)
