@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import orjson
 
-from noetl_serverless.engine import decide, decision, evolve, frames, joins, loops
+from noetl_serverless.engine import decide, decision, evolve_loops, evolve_steps, frames, joins, loops
 from noetl_serverless.engine import events as e
 from noetl_serverless.orchestrator import start
 from noetl_serverless.orchestrator.commits import Commits
@@ -101,19 +101,19 @@ def answer_before_the_commit() -> Any:
 
 
 def lose_the_rest_of_a_frame() -> Any:
-    after = evolve.after_frame
+    after = evolve_loops.after_frame
 
     def forgetful(loop: Any, frame: Any, payload: Any) -> Any:
         return after(loop, (frame[0], frame[1], payload["end"], frame[3]), payload)
 
-    return patch.object(evolve, "after_frame", forgetful)
+    return patch.object(evolve_loops, "after_frame", forgetful)
 
 
 def let_the_last_report_of_a_loop_win() -> Any:
     def assign(state: Any, event: Any) -> None:
         state.assign(event.payload.get("set", {}), event.payload.get("set_refs", {}), event.at, event.step)
 
-    return patch.object(evolve, "assign", assign)
+    return patch.object(evolve_loops, "assign", assign)
 
 
 def forget_what_a_suspended_item_has_set() -> Any:
@@ -238,17 +238,17 @@ def never_look_again() -> Any:
 def give_results_as_they_came() -> Any:
     @contextmanager
     def unsorted() -> Iterator[None]:
-        evolve.sorted = lambda parts, key=None: list(parts)  # type: ignore[attr-defined]
+        evolve_loops.sorted = lambda parts, key=None: list(parts)  # type: ignore[attr-defined]
         try:
             yield
         finally:
-            del evolve.sorted  # type: ignore[attr-defined]
+            del evolve_loops.sorted  # type: ignore[attr-defined]
 
     return unsorted()
 
 
 def count_the_rest_twice() -> Any:
-    take = evolve._take_frame
+    take = evolve_steps._take_frame
 
     def again(state: Any, key: str, frame: Any) -> None:
         before = state.loops[key]
@@ -256,7 +256,7 @@ def count_the_rest_twice() -> Any:
         if before.returned:
             state.loops[key] = replace(state.loops[key], returned=before.returned)
 
-    return patch.object(evolve, "_take_frame", again)
+    return patch.object(evolve_steps, "_take_frame", again)
 
 
 def resume_under_the_same_name() -> Any:

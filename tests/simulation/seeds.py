@@ -13,7 +13,7 @@ from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
-from noetl_serverless.engine import decide, evolve, loops
+from noetl_serverless.engine import decide, evolve_loops, loops
 from noetl_serverless.orchestrator import commits, payloads, plans, reports, start, transition
 from noetl_serverless.reconciler import reconciler
 from noetl_serverless.results import offload
@@ -170,7 +170,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (presence, "secrets", SimpleNamespace(token_hex=lambda size: patched.world.token("workers", size))),
         (worker, "TimeBudget", lambda seconds, grace: time_budget.TimeBudget(seconds, grace=grace, clock=now)),
         (reporter, "MAX_OUTCOMES", 1 if by_itself else vars(reporter)["MAX_OUTCOMES"]),
-        (evolve, "LOOP_INLINE_BYTES", 50 if small else vars(evolve)["LOOP_INLINE_BYTES"]),
+        (evolve_loops, "LOOP_INLINE_BYTES", 50 if small else vars(evolve_loops)["LOOP_INLINE_BYTES"]),
         (loops, "INLINE_BYTES", 12 if small else vars(loops)["INLINE_BYTES"]),
         (task_call, "PAYLOAD_BYTES", 4 if small else vars(task_call)["PAYLOAD_BYTES"]),
         # to a control plane that knows no references what is larger cannot be told at all

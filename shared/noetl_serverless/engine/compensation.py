@@ -16,7 +16,7 @@ from ..limits import COMPENSATIONS, COMPENSATIONS_BYTES
 from ..playbook.plan import Plan, Step
 from . import events as e
 from .error import brief
-from .evolve import claimed, loop_outcome, unopened
+from .evolve_loops import claimed, loop_outcome, unopened
 from .limits import size_of
 from .state import Compensable, Loop, State, Token, split_token_key
 

@@ -22,7 +22,8 @@ from .assigned import SetValues
 from .decision import Decision, error_of
 from .error import bounded
 from .events import Event
-from .evolve import apply, evolve, outcome_of
+from .evolve import apply, evolve
+from .evolve_steps import outcome_of
 from .ids import execution_id
 from .joins import blocked, first_deadlocked, may_wait, unreachable
 from .limits import DecisionTooLarge, check_ctx, check_set, check_variables

@@ -23,7 +23,7 @@ from ..playbook.views import FIELD
 from . import events as e
 from .canonical import canonical, checksum
 from .events import Event
-from .evolve import outcome_of
+from .evolve_steps import outcome_of
 from .replay import logical_order
 from .upcast import UPCASTERS
 from .variables import PREFIX

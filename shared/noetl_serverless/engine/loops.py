@@ -11,7 +11,7 @@ from ..playbook.template import NeedsFetch, Template, TemplateError
 from . import events as e
 from .compensation import is_stopping
 from .decision import Decision
-from .evolve import claimed, loop_outcome, unopened
+from .evolve_loops import claimed, loop_outcome, unopened
 from .frames import may_claim, next_claim, next_frame, next_items, width_of
 from .ids import command_id
 from .limits import size_of

@@ -16,7 +16,9 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
-from ..engine.evolve import apply, assign, take_signal
+from ..engine.evolve import apply
+from ..engine.evolve_steps import assign
+from ..engine.evolve_waits import take_signal
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import Loop, Signal, State, token_key

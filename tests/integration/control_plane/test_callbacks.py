@@ -13,7 +13,7 @@ from tests.integration.control_plane.conftest import TOKEN_KEY, Answer, Client, 
 
 from noetl_serverless.control_plane import recorded_signals
 from noetl_serverless.control_plane.callback_tokens import AUDIENCE
-from noetl_serverless.engine import evolve
+from noetl_serverless.engine import evolve_waits
 from noetl_serverless.settings import Settings
 
 HEAD = (
@@ -355,7 +355,7 @@ class TestAmongManySignals:
     @pytest.fixture
     def few(self, monkeypatch: pytest.MonkeyPatch) -> int:
         """More ids of signals than an execution knows, and more signals than are read at once."""
-        monkeypatch.setattr(evolve, "SIGNAL_IDS", 4)
+        monkeypatch.setattr(evolve_waits, "SIGNAL_IDS", 4)
         monkeypatch.setattr(recorded_signals, "_PAGE", 3)
         return 8
 

@@ -41,9 +41,9 @@ HEAVY = (
 IMPORTED = {
     "control_plane": (560, 23_500),
     "gateway": (450, 11_500),
-    "reconciler": (360, 10_200),
-    "worker": (472, 12_450),
-    "worker_data": (472, 12_450),
+    "reconciler": (364, 10_200),
+    "worker": (476, 12_450),
+    "worker_data": (476, 12_450),
 }
 
 

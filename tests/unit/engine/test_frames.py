@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from noetl_serverless.engine.evolve import after_frame
+from noetl_serverless.engine.evolve_loops import after_frame
 from noetl_serverless.engine.frames import next_frame, width_of
 from noetl_serverless.engine.state import Loop
 from noetl_serverless.limits import LOOP_INLINE_BYTES

@@ -9,7 +9,7 @@ import pytest
 from tests.unit.engine.run import Run
 
 from noetl_serverless.engine import events as e
-from noetl_serverless.engine import evolve
+from noetl_serverless.engine import evolve_waits
 from noetl_serverless.engine.decide import reason_to_ignore
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.state import State
@@ -265,7 +265,7 @@ def test_it_knows_nothing_of_the_kind_of_a_signal_or_a_wait_that_ran_out_of_time
 
 
 def test_it_knows_of_the_approvals_that_were_decided_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evolve, "ANSWERED_APPROVALS", 2)
+    monkeypatch.setattr(evolve_waits, "ANSWERED_APPROVALS", 2)
     run = Run(
         """
         - step: hold
