@@ -53,7 +53,7 @@ def take_a_signal_as_often_as_it_is_sent() -> Any:
 
     @contextmanager
     def everywhere() -> Iterator[None]:
-        places = ("engine.decide", "orchestrator.transition", "orchestrator.orchestrator")
+        places = ("engine.decide", "orchestrator.transition", "orchestrator.controls")
         patches = [patch(f"noetl_serverless.{place}.reason_to_ignore", lenient) for place in places]
         for each in patches:
             each.start()

@@ -205,8 +205,7 @@ class OrchestratorLink:
         self._world = world
         self._orchestrator = orchestrator
         self._answers = 0
-        self.start, self.cancel, self.heartbeat = orchestrator.start, orchestrator.cancel, orchestrator.heartbeat
-        self.pause, self.resume, self.signal = orchestrator.pause, orchestrator.resume, orchestrator.signal
+        self.start, self.heartbeat, self.controls = orchestrator.start, orchestrator.heartbeat, orchestrator.controls
         self.restart = orchestrator.restart
         self.for_older_worker = orchestrator.for_older_worker
         self.plan, self.plan_of = orchestrator.plan, orchestrator.plan_of

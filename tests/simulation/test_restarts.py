@@ -82,7 +82,7 @@ class Game:
             command = held.pop(self.chance.randrange(len(held)))
             fails = self.chance.random() < trouble
             if fails and self.chance.random() < 0.3:
-                await self.engine.orchestrator.cancel(id, "enough")
+                await self.engine.orchestrator.controls.cancel(id, "enough")
                 return
             await self.engine.report(self._outcome(command, fails))
 

@@ -178,7 +178,7 @@ class _Simulation:
                         # what the engine has added to the decision
                         by = data.get("by")
                         data = {key: value for key, value in data.items() if key != "by"}
-                    return await self.engine.orchestrator.signal(id, name, data, by=by)
+                    return await self.engine.orchestrator.controls.signal(id, name, data, by=by)
         return False
 
     async def _waits(self) -> list[tuple[str, Mapping[str, Wait]]]:

@@ -267,7 +267,9 @@ class Reconciler:
 
     async def _cancel(self, execution_id: str, run: DueRun) -> None:
         try:
-            await self._orchestrator.cancel(execution_id, f"its schedule starts the run due at {run.inputs['due_at']}")
+            await self._orchestrator.controls.cancel(
+                execution_id, f"its schedule starts the run due at {run.inputs['due_at']}"
+            )
         except NotFound:
             # it has ended, and was archived or deleted since
             return

@@ -91,7 +91,7 @@ async def run_playbook(
             entry = engine.catalog.register(text)
             id = await engine.start(entry.path, dict(workload or {}))
             if variables:
-                await engine.orchestrator.set_variables(id, variables)
+                await engine.orchestrator.controls.set_variables(id, variables)
             await engine.run_until_idle(stop)
             state = (await engine.event_store.load([id]))[id].state
             return PlaybookRun(

@@ -45,7 +45,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Harn
     cancelling.log.first = [overtaken] * MAX_TURNS
     going = asyncio.ensure_future(loop())
     try:
-        status, cancelled = await cancelling.orchestrator.cancel(id, "enough")
+        status, cancelled = await cancelling.orchestrator.controls.cancel(id, "enough")
         await going
     finally:
         going.cancel()
@@ -61,7 +61,7 @@ async def test_a_loop_that_commits_faster_than_anybody_is_cancelled(direct: Harn
 async def test_two_who_cancel_at_once_end_it_once(direct: Harness) -> None:
     await direct.add("t/hot", HOT)
     id = await direct.start("t/hot")
-    answers = await asyncio.gather(*(plane.orchestrator.cancel(id, "enough") for plane in direct.planes))
+    answers = await asyncio.gather(*(plane.orchestrator.controls.cancel(id, "enough") for plane in direct.planes))
     assert [status for status, _ in answers].count("cancelled") >= 1
     assert len(await direct.events(id, e.CANCELLED)) == 1
     assert direct.findings() == []
@@ -74,7 +74,7 @@ async def test_what_is_reported_while_an_execution_is_cancelled_is_not_taken_in_
     (command,) = await reporting.claim()
 
     async def cancel() -> None:
-        assert (await cancelling.orchestrator.cancel(id, "enough"))[0] == "cancelled"
+        assert (await cancelling.orchestrator.controls.cancel(id, "enough"))[0] == "cancelled"
 
     reporting.log.first = [cancel]
     answer = await reporting.report(done(command), capacity=1)

@@ -77,7 +77,7 @@ async def report(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) ->
 
 
 async def cancel(plane: Plane, first: ClaimedCommand, second: ClaimedCommand) -> Any:
-    return await plane.orchestrator.cancel(first.execution_id, "enough")
+    return await plane.orchestrator.controls.cancel(first.execution_id, "enough")
 
 
 async def claimed(harness: Harness, sessions: Sessions) -> list[ClaimedCommand]:

@@ -118,7 +118,7 @@ async def test_a_retry_waits_for_its_timer(workers: Harness) -> None:
     for worker in workers.workers:
         await worker.drain(5, sweep=True)
     assert e.TIMER_FIRED in await types(workers, id)
-    await workers.planes[0].orchestrator.cancel(id, "enough")
+    await workers.planes[0].orchestrator.controls.cancel(id, "enough")
     assert workers.findings() == []
 
 
@@ -137,7 +137,7 @@ async def test_what_is_cancelled_while_it_runs_stays_cancelled(workers: Harness)
     workers.tool.let_go.clear()
     draining = asyncio.create_task(workers.workers[0].drain(5, sweep=True))
     await workers.tool.waiting.wait()
-    _, cancelled = await workers.planes[0].orchestrator.cancel(id, "enough")
+    _, cancelled = await workers.planes[0].orchestrator.controls.cancel(id, "enough")
     assert len(cancelled) > 1, "no child was running"
     workers.tool.let_go.set()
     await draining

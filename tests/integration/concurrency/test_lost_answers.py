@@ -202,8 +202,8 @@ async def test_a_child_is_started_once_and_its_end_reported_once_though_both_ans
     (child,) = await harness.planes[1].log.running_children(id)
 
     before_commit(plane, wire)
-    await lose(plane, wire, lambda: plane.orchestrator.cancel(child, "enough"))
-    assert await plane.orchestrator.cancel(child, "enough") == ("already_completed", [])
+    await lose(plane, wire, lambda: plane.orchestrator.controls.cancel(child, "enough"))
+    assert await plane.orchestrator.controls.cancel(child, "enough") == ("already_completed", [])
     await harness.reconcilers[0].reconcile()
 
     assert len(await harness.events(id, e.CHILD_STARTED)) == 1

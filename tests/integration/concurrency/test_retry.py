@@ -72,7 +72,7 @@ async def test_a_child_that_ends_while_its_parent_leaves_quarantine_notifies_it(
     session = sessions.begin()
     # the retry has got as far as the child
     session.run("SELECT 1 FROM noetl.execution WHERE execution_id = :id FOR SHARE", id=int(child))
-    ending = await sessions.until_waiting(direct.planes[1].orchestrator.cancel(child, "enough"))
+    ending = await sessions.until_waiting(direct.planes[1].orchestrator.controls.cancel(child, "enough"))
     await direct.planes[0].orchestrator.retry_quarantined(id)
     session.run("COMMIT")
     await ending
@@ -117,7 +117,9 @@ async def test_what_is_cancelled_while_it_is_dropped_stays_as_it_ended(direct: H
     id, _ = await apart_from_its_child(direct)
     session = sessions.begin()
     _drop(session, id)
-    cancelling = await sessions.until_waiting(direct.planes[0].orchestrator.cancel(id, "enough", cascade=False))
+    cancelling = await sessions.until_waiting(
+        direct.planes[0].orchestrator.controls.cancel(id, "enough", cascade=False)
+    )
     session.run("COMMIT")
 
     assert await cancelling == ("already_completed", [])

@@ -73,8 +73,9 @@ class Keepers:
         schedules = Schedules(plane.database)
         for name in ("claim_due", "hold", "let_wait", "record_started", "record_skipped"):
             setattr(schedules, name, self._mortal(name, getattr(schedules, name)))
-        for name in ("start", "cancel", "find_started"):
-            setattr(plane.orchestrator, name, self._mortal(name, getattr(plane.orchestrator, name)))
+        orchestrator = plane.orchestrator
+        for owner, name in ((orchestrator, "start"), (orchestrator, "find_started"), (orchestrator.controls, "cancel")):
+            setattr(owner, name, self._mortal(name, getattr(owner, name)))
         return Reconciler(
             plane.log,
             plane.orchestrator,

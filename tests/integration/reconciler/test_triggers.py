@@ -340,7 +340,7 @@ async def test_only_ends_that_are_meant_start_it(bed: Bed) -> None:
     failed = await bed.orchestrator.start(path="chain/first")
     await run_out(bed, status="error")
     cancelled = await bed.orchestrator.start(path="chain/first")
-    await bed.orchestrator.cancel(cancelled.execution_id, "enough")
+    await bed.orchestrator.controls.cancel(cancelled.execution_id, "enough")
     await bed.reconciler().reconcile()
     found = [one["workload"]["id"] for one in await bed.executions("chain/second")]
     assert found == [cancelled.execution_id], f"not the end before it was registered, nor {failed.execution_id}"

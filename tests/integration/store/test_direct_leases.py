@@ -191,7 +191,7 @@ async def test_a_rebuild_takes_a_direct_lease_away(engine: Engine, database: Dat
 
 async def test_a_cancellation_ends_it(engine: Engine, database: Database) -> None:
     command = await handed_over(engine)
-    await engine.orchestrator.cancel(command.execution_id, "enough")
+    await engine.orchestrator.controls.cancel(command.execution_id, "enough")
     assert (await database.run(DIRECT), await database.run(ROWS)) == ([], [])
     assert (await engine.report(outcome(command))).results[0].status == "stale"
 

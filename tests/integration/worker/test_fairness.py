@@ -84,7 +84,7 @@ async def test_a_short_run_ends_beside_others_that_do_not(tmp_path: Path, endles
         assert all([await running(stack, id) for id in long]), "nothing was tested: others have ended"
     finally:
         for id in long:
-            await stack.orchestrator.cancel(id, "enough")
+            await stack.orchestrator.controls.cancel(id, "enough")
         worker.stop()
         await drain
         await worker.close()

@@ -163,7 +163,7 @@ async def test_cancelling_stops_the_speculative_run(stack: Stack, tool: Adder) -
     id = (await stack.orchestrator.start(path="t/t")).execution_id
     drain = asyncio.create_task(stack.worker.drain(20))
     await eventually(lambda: (id, "s5#1") in stack.log.commands)
-    await stack.orchestrator.cancel(id, "enough")
+    await stack.orchestrator.controls.cancel(id, "enough")
     tool.gates["s5"].set()
     await drain
 

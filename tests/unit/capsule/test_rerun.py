@@ -49,7 +49,7 @@ async def record(
                 if remaining and remaining[0][0] == wait.signal:
                     if before is not None:
                         await before(engine.orchestrator, id)
-                    return await engine.orchestrator.signal(id, wait.signal, remaining.pop(0)[1])
+                    return await engine.orchestrator.controls.signal(id, wait.signal, remaining.pop(0)[1])
         return False
 
     engine = MemoryEngine(
@@ -151,8 +151,8 @@ async def test_what_users_did_to_variables_is_not_left_out_and_it_says_so(
 ) -> None:
     async def change(orchestrator: Orchestrator, id: str) -> object:
         if did == "deleted":
-            return await orchestrator.delete_variables(id, ["stop"])
-        return await orchestrator.set_variables(id, {"stop": True})
+            return await orchestrator.controls.delete_variables(id, ["stop"])
+        return await orchestrator.controls.set_variables(id, {"stop": True})
 
     text = playbook(
         "{step: a, tool: {kind: noop}, set: {vars.stop: false}, next: {arcs: [{step: w}]}}",

@@ -131,7 +131,7 @@ async def test_it_is_not_left_in_the_inbox_where_the_release_before_may_take_it(
 async def test_what_a_fact_that_nobody_waits_for_sets_has_no_effect(engine: Engine, store: Store) -> None:
     id = await engine.start()
     (first,) = await engine.claim()
-    await engine.orchestrator.cancel(id, "enough")
+    await engine.orchestrator.controls.cancel(id, "enough")
     await engine.report(outcome(first, set_refs={"big": await held(store, id)}))
     assert (await engine.orchestrator.state(id)).ctx_refs == {}
 

@@ -210,7 +210,7 @@ async def test_an_execution_that_cannot_be_stored_is_not_started(
 async def test_what_lies_in_the_inbox_of_what_has_ended_is_forgotten(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
-    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id])
+    assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id])
     engine.memory._put(id, Event(e.TIMER_FIRED, 5, payload={"timer": "only#1!1"}))
     assert await engine.orchestrator.process_inbox(id) is False
     assert await engine.log.executions_with_inbox(10) == [], "the reconciler would come for it in every pass"

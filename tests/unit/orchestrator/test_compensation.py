@@ -115,7 +115,7 @@ async def test_a_sub_playbook_that_is_undone_with_its_step_ends_before(engine: E
 
 async def test_a_cancellation_undoes_nothing_also_in_sub_playbooks(engine: Engine) -> None:
     parent, child, _, _ = await charging(engine, PARENT)
-    await engine.orchestrator.cancel(parent, "enough")
+    await engine.orchestrator.controls.cancel(parent, "enough")
     assert await settle(engine) == []
     assert (engine.status(child), engine.status(parent)) == ("CANCELLED", "CANCELLED")
 
@@ -143,7 +143,7 @@ async def test_a_sub_playbook_without_anything_to_undo_is_cancelled(engine: Engi
 
 async def test_a_sub_playbook_undoes_what_it_has_done_though_its_parent_has_failed_in_a_pause(engine: Engine) -> None:
     parent, child, bad, ship = await charging(engine, PARENT)
-    await engine.orchestrator.pause(parent)
+    await engine.orchestrator.controls.pause(parent)
     assert await settle(engine) == []
     await engine.report(outcome(bad, status="error", error=BOOM))
     assert engine.status(parent) == "FAILED"
@@ -157,12 +157,12 @@ async def test_a_sub_playbook_that_undoes_something_goes_on_with_its_parent_afte
     parent, child, bad, _ = await charging(
         engine, PARENT.replace("- {step: begin, ", "- {step: begin, compensate: {tool: {kind: noop}}, ")
     )
-    await engine.orchestrator.pause(parent)
+    await engine.orchestrator.controls.pause(parent)
     await settle(engine)
     await engine.report(outcome(bad, status="error", error=BOOM))
     assert await settle(engine) == [], "it undoes something in a pause"
     assert (engine.status(parent), engine.status(child)) == ("RUNNING", "RUNNING")
-    await engine.orchestrator.resume(parent)
+    await engine.orchestrator.controls.resume(parent)
     assert sorted(await settle(engine)) == ["begin.compensate", "charge.compensate"]
     assert (engine.status(parent), engine.status(child)) == ("FAILED", "FAILED")
 
@@ -179,7 +179,7 @@ async def test_nor_does_it_stay_paused_if_its_parent_ends_before_it_goes_on(engi
     (charge,) = await engine.claim()
     await engine.report(outcome(charge))
     await engine.claim()
-    await engine.orchestrator.pause(parent)
+    await engine.orchestrator.controls.pause(parent)
     await settle(engine)
     await engine.report(outcome(commands["bad"], status="error", error=BOOM))
     assert await settle(engine) == []

@@ -94,7 +94,7 @@ async def test_its_timers_and_its_inbox_are_left_to_the_newer_release(engine: En
 async def test_it_can_be_cancelled(engine: Engine) -> None:
     newer, _ = await two(engine)
     older = await of_form(engine, newer, NEWER)
-    assert await older.cancel(newer, "enough") == ("cancelled", [newer])
+    assert await older.controls.cancel(newer, "enough") == ("cancelled", [newer])
     await of_form(engine, newer, 1)
     assert await status(engine, newer) == "cancelled"
 

@@ -193,7 +193,7 @@ async def test_a_heartbeat_names_lost_commands(engine: Engine) -> None:
     (first,) = await engine.claim()
     held = [Held(execution_id=id, command_id="a#1", fence=first.fence)]
     assert (await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost == []
-    await engine.orchestrator.cancel(id, "enough")
+    await engine.orchestrator.controls.cancel(id, "enough")
     lost = (await engine.orchestrator.heartbeat(HeartbeatRequest(worker_id="w-1", commands=held))).lost
     assert [key.command_id for key in lost] == ["a#1"]
 
@@ -354,11 +354,11 @@ async def test_cancelling_ends_the_children_too(engine: Engine) -> None:
     (call,) = await engine.claim()
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
     (child,) = await engine.log.running_children(id)
-    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id, child])
+    assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id, child])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
-    assert await engine.orchestrator.cancel(id, "again") == ("already_completed", [])
+    assert await engine.orchestrator.controls.cancel(id, "again") == ("already_completed", [])
     with pytest.raises(NotFound):
-        await engine.orchestrator.cancel("404", "nobody")
+        await engine.orchestrator.controls.cancel("404", "nobody")
 
 
 async def test_a_failed_parent_takes_its_children_with_it(engine: Engine) -> None:

@@ -149,9 +149,9 @@ async def test_a_request_that_cannot_be_stored_is_refused_and_sets_nothing_apart
     id = await engine.start()
     before = await types(engine, id)
     with pytest.raises(InvalidRequest, match="this cannot be stored in execution"):
-        await engine.orchestrator.set_variables(id, {"q": 1}, source_step="half of a pair: \ud800")
+        await engine.orchestrator.controls.set_variables(id, {"q": 1}, source_step="half of a pair: \ud800")
     assert await types(engine, id) == before
-    assert await engine.orchestrator.set_variables(id, {"q": 1}, source_step="a")
+    assert await engine.orchestrator.controls.set_variables(id, {"q": 1}, source_step="a")
     assert await work(engine) == ["a#1", "b#1", "c#1"]
     assert await status(engine, id) == "completed"
 
@@ -231,10 +231,10 @@ async def test_an_execution_that_cannot_be_read_is_cancelled(engine: Engine) -> 
     id = await engine.start()
     other = await spoil(engine, id)
     assert (await engine.log.load([id]))[id].read_error is not None
-    assert await other.cancel(id, "enough") == ("cancelled", [id])
+    assert await other.controls.cancel(id, "enough") == ("cancelled", [id])
     assert (await types(engine, id))[-1] == "execution.cancelled"
     assert await engine.claim() == [], "nothing of it is out"
-    assert await other.cancel(id, "again") == ("already_completed", [])
+    assert await other.controls.cancel(id, "again") == ("already_completed", [])
 
 
 async def test_cancelling_what_cannot_be_read_ends_its_children_too(engine: Engine) -> None:
@@ -245,7 +245,7 @@ async def test_cancelling_what_cannot_be_read_ends_its_children_too(engine: Engi
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
     (child,) = await engine.log.running_children(id)
     other = await spoil(engine, id)
-    assert await other.cancel(id, "enough") == ("cancelled", [id, child])
+    assert await other.controls.cancel(id, "enough") == ("cancelled", [id, child])
     assert await status(engine, child) == "cancelled"
 
 
@@ -325,7 +325,7 @@ async def test_a_cancelled_execution_that_cannot_be_read_has_ended(engine: Engin
     id = await engine.start()
     (first,) = await engine.claim()
     other = await spoil(engine, id)
-    await other.cancel(id, "enough")
+    await other.controls.cancel(id, "enough")
     assert (await engine.report(outcome(first), by=other)).results[0].status == "stale"
     assert await engine.orchestrator.quarantined_executions(10) == [], "what has ended is not set apart"
 
@@ -353,7 +353,7 @@ async def test_a_playbook_that_cannot_be_compiled_stops_nobody_else(
     assert {result.status for result in answer.results} == {"accepted"}, "what was reported is kept"
     assert (await status(engine, bad), await status(engine, good)) == ("running", "completed")
     assert await engine.log.executions_with_inbox(10) == [bad], "it waits for a release that can read the playbook"
-    assert await other.cancel(bad, "enough") == ("cancelled", [bad])
+    assert await other.controls.cancel(bad, "enough") == ("cancelled", [bad])
     assert await status(engine, bad) == "cancelled"
     assert await engine.log.executions_with_inbox(10) == []
 

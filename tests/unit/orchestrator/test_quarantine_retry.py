@@ -46,10 +46,10 @@ def faulty() -> Iterator[Faulty]:
 
 async def test_it_can_be_cancelled(engine: Engine, faulty: Faulty) -> None:
     id = await into_quarantine(engine, faulty)
-    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id])
+    assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id])
     assert await status(engine, id) == "cancelled"
     assert await engine.orchestrator.quarantined_executions(10) == []
-    assert await engine.orchestrator.cancel(id, "again") == ("already_completed", [])
+    assert await engine.orchestrator.controls.cancel(id, "again") == ("already_completed", [])
     with pytest.raises(Conflict, match="not in quarantine"):
         await engine.orchestrator.retry_quarantined(id)
 
@@ -142,7 +142,7 @@ async def test_what_was_dropped_is_not_cancelled_any_more(engine: Engine, faulty
     id = await into_quarantine(engine, faulty)
     await engine.orchestrator.drop_quarantined(id)
     before = await types(engine, id)
-    assert await engine.orchestrator.cancel(id, "enough") == ("already_completed", [])
+    assert await engine.orchestrator.controls.cancel(id, "enough") == ("already_completed", [])
     assert (await status(engine, id), await types(engine, id)) == ("failed", before)
 
 

@@ -23,7 +23,7 @@ async def cancelled(engine: Engine, workflow: str = SAGA, *, after: int = 1) -> 
     for n in range(after):
         (command,) = await engine.claim()
         await engine.report(reported(command, {"n": n}), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     return old
 
 
@@ -46,7 +46,7 @@ async def cancelled_restart(engine: Engine, old: str, new: str) -> str:
     """Another one cannot begin while it runs; then it is cancelled, which undoes nothing."""
     with pytest.raises(Conflict, match=f"{new}, which goes on with the same, has not ended"):
         await restart(engine, old)
-    await engine.orchestrator.cancel(new, "enough")
+    await engine.orchestrator.controls.cancel(new, "enough")
     return new
 
 
@@ -55,7 +55,7 @@ async def test_one_that_undid_what_it_did_and_was_cancelled_meanwhile_counts_too
     new = await restarted(either, old)
     (command,) = await either.claim()
     await either.report(reported(command, status="error", error={"kind": "tool", "code": "boom", "message": "no"}))
-    await either.orchestrator.cancel(new, "enough")
+    await either.orchestrator.controls.cancel(new, "enough")
     with pytest.raises(Conflict, match="has undone what was done, or tried to"):
         await restart(either, old)
 
@@ -114,7 +114,7 @@ async def test_who_is_related_to_whom(either: Engine) -> None:
     old = await cancelled(either)
     assert await either.log.related_restarts(old) == [RelatedRestart(old, "CANCELLED", False, False)]
     one = await restarted(either, old)
-    await either.orchestrator.cancel(one, "enough")
+    await either.orchestrator.controls.cancel(one, "enough")
     await cancelled(either)
     other = await restarted(either, one)
     expected = [
@@ -180,7 +180,7 @@ async def test_it_waits_for_a_sub_playbook_that_has_still_to_undo_what_it_did(ei
     for dry_run in (True, False):
         with pytest.raises(Conflict, match=f"its sub-playbook {child} has still to undo what it has done"):
             await restart(either, old, dry_run=dry_run)
-    await either.orchestrator.cancel(child, "by hand")
+    await either.orchestrator.controls.cancel(child, "by hand")
     found = await restart(either, old)
     assert found.restart.warnings == []
     await check(either, found.execution_id or "")
@@ -194,7 +194,7 @@ async def test_a_sub_playbook_that_still_runs_and_undoes_nothing_is_named(either
     below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
     await either.report(reported(call, status="parked", child=below))
     (child,) = await either.log.running_children(old)
-    await either.orchestrator.cancel(old, "enough", cascade=False)
+    await either.orchestrator.controls.cancel(old, "enough", cascade=False)
     found = await restart(either, old)
     assert found.restart.warnings == [f"execution {child}, a sub-playbook of the old execution, still runs"]
 
@@ -205,7 +205,7 @@ async def test_it_waits_for_what_is_left_to_undo_below_a_sub_playbook_that_has_e
     assert await either.log.running_restarts(old) == {last: old}
     with pytest.raises(Conflict, match=f"its sub-playbook {last} has still to undo what it has done"):
         await restart(either, old)
-    await either.orchestrator.cancel(last, "by hand")
+    await either.orchestrator.controls.cancel(last, "by hand")
     assert await either.log.running_descendants(old) == []
     assert (await restart(either, old)).restart.warnings == []
 
@@ -213,7 +213,7 @@ async def test_it_waits_for_what_is_left_to_undo_below_a_sub_playbook_that_has_e
 async def test_it_waits_for_a_sub_playbook_of_another_restart(either: Engine) -> None:
     """Which is itself below one that has ended."""
     old, child = await with_child(either, SAGA)
-    await either.orchestrator.cancel(child, "by hand")
+    await either.orchestrator.controls.cancel(child, "by hand")
     one = await restarted(either, old, step="start")
     (command,) = await either.claim()
     await either.report(reported(command), by=either.another())
@@ -223,7 +223,7 @@ async def test_it_waits_for_a_sub_playbook_of_another_restart(either: Engine) ->
         await restart(either, old)
     with pytest.raises(Conflict, match=f"its sub-playbook {below} has still to undo"):
         await restart(either, one)
-    await either.orchestrator.cancel(below, "by hand")
+    await either.orchestrator.controls.cancel(below, "by hand")
     again = await restarted(either, old, step="start")
     assert await either.log.running_restarts(old) == {}, "a restart that runs, and undoes nothing"
     await check(either, again)
@@ -247,7 +247,7 @@ async def test_it_waits_for_a_restart_that_undoes_what_it_did(either: Engine) ->
 async def test_a_commit_that_has_not_seen_what_is_to_be_undone_writes_nothing(either: Engine) -> None:
     """A restart began after the look at what runs, and has failed, while its sub-playbook undoes what it did."""
     old, child = await with_child(either, SAGA)
-    await either.orchestrator.cancel(child, "by hand")
+    await either.orchestrator.controls.cancel(child, "by hand")
     looked = either.log.running_restarts
     rivals: list[str] = []
 
@@ -284,6 +284,6 @@ async def test_a_cancellation_reaches_what_is_below_a_sub_playbook_that_has_ende
     child, last = await failed_beside(either, "t/child", "t/last")
     loaded = await either.log.load([old, child, last])
     assert [loaded[id].state.status for id in (old, child, last)] == ["running", "cancelled", "running"]
-    assert await either.orchestrator.cancel(old, "enough") == ("cancelled", [old, last])
+    assert await either.orchestrator.controls.cancel(old, "enough") == ("cancelled", [old, last])
     loaded = await either.log.load([old, last])
     assert [loaded[id].state.status for id in (old, last)] == ["cancelled", "cancelled"]

@@ -387,7 +387,7 @@ async def test_a_cancelled_execution_goes_on_with_what_was_under_way(engine: Eng
     ran: Counter[str] = Counter()
     old = await engine.start()
     await drive(engine, failing(), leave="left")
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     found = await restart(engine, old)
     assert (found.restart.restart_from, found.restart.waiting) == (["left"], {"left": ["start"], "join": ["right"]})
     await drive(engine, failing(ran=ran))
@@ -572,7 +572,7 @@ async def cancelled_saga(engine: Engine) -> str:
         (command,) = await engine.claim()
         await engine.report(done(command, {"n": n}))
     await engine.claim()
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     return old
 
 
@@ -596,7 +596,7 @@ async def test_it_is_undone_once_though_it_was_restarted_twice_and_begun_again_i
     first = await cancelled_saga(engine)
     second = await restarted(engine, first, step="b")
     await engine.claim()
-    await engine.orchestrator.cancel(second, "enough")
+    await engine.orchestrator.controls.cancel(second, "enough")
     assert (await restart(engine, second, step="a", dry_run=True)).restart.compensable == []
     third = await restarted(engine, second)
     await drive(engine, failing("c"))
@@ -638,7 +638,7 @@ async def test_what_was_cancelled_while_it_was_undone_is_not_restarted(engine: E
     while not (command := (await engine.claim())[0]).step.endswith(".compensate"):
         status = "error" if command.step == "c" else "done"
         await engine.report(done(command, {"n": 1}, status))
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     with pytest.raises(Conflict, match=r"it was cancelled while it undid what it had done.*settled by hand$"):
         await restarted(engine, old)
 
@@ -660,7 +660,7 @@ async def test_a_signal_that_no_wait_has_taken_goes_over_and_one_that_was_taken_
     old = await engine.start()
     await park(engine)
     for number in (1, 2):
-        await engine.orchestrator.signal(old, "paid", number)
+        await engine.orchestrator.controls.signal(old, "paid", number)
     await drive(engine, failing("b"))
     new = await restarted(engine, old)
     (command,) = await engine.claim()
@@ -701,7 +701,7 @@ async def test_what_stays_done_and_is_not_undone_is_named(
     old = await engine.start()
     (command,) = await engine.claim()
     await engine.report(done(command), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     add(engine, now + last)
     found = (await restart(engine, old, version="latest")).restart.warnings
     named = [text for text in found if "undone" in text]
@@ -724,7 +724,7 @@ async def test_a_callback_url_that_was_sent_and_cannot_be_answered_any_more_is_n
     (command,) = await engine.claim()
     await engine.report(done(command), by=engine.another())
     (command,) = await engine.claim()
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     warning = (
         "the callback URL 'decision' that ask has sent does not answer approve in the new execution: to send another "
         "one, restart with --from ask"
@@ -746,7 +746,7 @@ async def test_a_callback_url_that_another_entry_has_in_its_text_is_named(engine
     old = await engine.start()
     (command,) = await engine.claim()
     await engine.report(done(command), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     (warning,) = (await restart(engine, old, dry_run=True)).restart.warnings
     assert warning.startswith("the callback URL 'decision' that ask has sent does not answer approve")
 
@@ -763,12 +763,12 @@ async def test_variables_of_an_execution_that_was_cancelled_while_paused_have_th
 ) -> None:
     add(engine, CHAIN)
     old = await engine.start()
-    await engine.orchestrator.set_variables(old, {"x": 1}, ttl=60)
-    await engine.orchestrator.set_variables(old, {"short": 1}, ttl=5)
+    await engine.orchestrator.controls.set_variables(old, {"x": 1}, ttl=60)
+    await engine.orchestrator.controls.set_variables(old, {"short": 1}, ttl=5)
     engine.seconds += 10
-    await engine.orchestrator.pause(old)
+    await engine.orchestrator.controls.pause(old)
     engine.seconds += 3600
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     engine.seconds += 20
     new = await restarted(engine, old)
     variables = (await engine.orchestrator.state(new)).variables

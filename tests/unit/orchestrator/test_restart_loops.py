@@ -102,7 +102,7 @@ async def test_only_the_items_that_are_left_run_again(either: Engine) -> None:
 async def test_items_of_a_loop_that_was_cancelled_stay_done(either: Engine) -> None:
     hands = Hands(either)
     old = await begun(either, PARALLEL, hands, at_most=3)
-    await either.orchestrator.cancel(old, "enough")
+    await either.orchestrator.controls.cancel(old, "enough")
     new = await restarted(either, old)
     await hands.run()
 
@@ -310,7 +310,7 @@ async def cancelled_in_the_loop(engine: Engine, workflow: str) -> tuple[str, Han
     for command in await engine.claim():
         if command.step == "each":
             await engine.report(hands._outcome(command), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     return old, hands
 
 
@@ -485,7 +485,7 @@ async def test_items_that_a_newer_version_does_not_take_over_are_counted(
     old = await begun(either, before, Hands(either), at_most=2)
     done = (await either.log.load([old]))[old].state.loops["each#1"].ok
     assert 0 < done < 5
-    await either.orchestrator.cancel(old, "enough")
+    await either.orchestrator.controls.cancel(old, "enough")
     add(either, now, HEAD)
     warning = warning.replace("DONE", str(done))
     assert warning in (await restart(either, old, version="latest", dry_run=True)).restart.warnings
@@ -501,7 +501,7 @@ async def test_rows_that_were_done_before_and_are_not_undone_are_counted_in_a_wa
     window = frame_of(command)
     counts = {"start": window.start, "end": window.start + 1, "ok": 1, "failed": 0}
     await engine.report(reported(command, [{"id": 1}], frame=FrameOutcome(**counts)), by=engine.another())
-    await engine.orchestrator.cancel(old, "enough")
+    await engine.orchestrator.controls.cancel(old, "enough")
     warning = (
         "rows of each that were done before: 1. They are not claimed again, and not undone if this execution fails"
     )
@@ -515,7 +515,7 @@ async def test_what_items_have_set_that_stay_done_is_nothing_that_those_beside_t
     hands = Hands(either, sets=True)
     id = await begun(either, PARALLEL, hands, at_most=1)
     for _ in range(restarts):
-        await either.orchestrator.cancel(id, "enough")
+        await either.orchestrator.controls.cancel(id, "enough")
         id = await restarted(either, id)
         (command,) = await either.claim(1)
         assert command.scope["ctx"] == {}, "an item sees what one beside it has set"
@@ -531,7 +531,7 @@ async def test_items_in_sequence_and_values_that_are_given_are_seen(engine: Engi
     for workflow, given, seen in ((SEQUENTIAL, {}, 10), (PARALLEL, {"ctx": {"total": 7}}, 7)):
         hands = Hands(engine, sets=True)
         old = await begun(engine, workflow, hands, at_most=1)
-        await engine.orchestrator.cancel(old, "enough")
+        await engine.orchestrator.controls.cancel(old, "enough")
         await restarted(engine, old, payload=given)
         command = (await engine.claim(1))[0]
         assert command.scope["ctx"] == {"total": seen}, workflow

@@ -26,7 +26,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
     engine.catalog.add("t/t", ONLY)
     for reason, message in (("enough", "enough"), ("", "cancelled")):
         id = await engine.start()
-        assert await engine.orchestrator.cancel(id, reason) == ("cancelled", [id])
+        assert await engine.orchestrator.controls.cancel(id, reason) == ("cancelled", [id])
         (fact,) = [event for event in await engine.log.events(id) if event.type == e.CANCELLED]
         assert fact.payload == {
             "reason": reason,
@@ -38,7 +38,7 @@ async def test_a_cancellation_says_why(engine: Engine) -> None:
 
 async def test_one_may_be_cancelled_without_its_children(engine: Engine) -> None:
     id, child = await parallel_to_a_child(engine)
-    assert await engine.orchestrator.cancel(id, "enough", cascade=False) == ("cancelled", [id])
+    assert await engine.orchestrator.controls.cancel(id, "enough", cascade=False) == ("cancelled", [id])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "RUNNING")
 
 
@@ -52,7 +52,7 @@ async def test_a_cancellation_reaches_the_children_of_children(engine: Engine) -
         await engine.report(outcome(call, status="parked", child={"path": path}))
     (child,) = await engine.log.running_children(id)
     (last,) = await engine.log.running_children(child)
-    assert await engine.orchestrator.cancel(id, "enough") == ("cancelled", [id, child, last])
+    assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id, child, last])
     assert {engine.status(one) for one in (id, child, last)} == {"CANCELLED"}
 
 
@@ -60,7 +60,7 @@ async def test_the_state_is_that_of_now_and_of_nobody_there_is_none(engine: Engi
     engine.catalog.add("t/t", ONLY)
     id = await engine.start()
     assert (await engine.orchestrator.state(id)).status == "running"
-    await engine.orchestrator.cancel(id, "enough")
+    await engine.orchestrator.controls.cancel(id, "enough")
     assert (await engine.orchestrator.state(id)).status == "cancelled"
     with pytest.raises(NotFound, match="404"):
         await engine.orchestrator.state("404")

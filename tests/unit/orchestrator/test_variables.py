@@ -55,7 +55,7 @@ async def check(engine: Engine, id: str) -> None:
 
 async def test_what_is_set_is_one_event_and_a_row_for_each(engine: Engine, id: str) -> None:
     by = {"kind": "user", "id": "ann"}
-    set_ = engine.orchestrator.set_variables
+    set_ = engine.orchestrator.controls.set_variables
     assert await set_(id, {"x": 1, "y": [2]}, type="computed", source_step="s", ttl=60, id="k", by=by)
     event = (await engine.log.events(id))[-1]
     assert (event.type, event.payload) == (
@@ -82,9 +82,9 @@ async def test_what_is_set_is_one_event_and_a_row_for_each(engine: Engine, id: s
 
 
 async def test_rows_follow_what_steps_set_what_is_deleted_and_what_expires(engine: Engine, id: str) -> None:
-    await engine.orchestrator.set_variables(id, {"x": 1, "gone": 2})
-    await engine.orchestrator.set_variables(id, {"short": 3}, ttl=5)
-    assert await engine.orchestrator.delete_variables(id, ["gone", "none"]) == ["gone"]
+    await engine.orchestrator.controls.set_variables(id, {"x": 1, "gone": 2})
+    await engine.orchestrator.controls.set_variables(id, {"short": 3}, ttl=5)
+    assert await engine.orchestrator.controls.delete_variables(id, ["gone", "none"]) == ["gone"]
     await run_step(engine, data=7)
     assert rows(engine, id) == await values(engine, id) == {"x": 1, "short": 3, "a": 7}
     engine.seconds += 6
@@ -97,25 +97,25 @@ async def test_rows_follow_what_steps_set_what_is_deleted_and_what_expires(engin
 
 
 async def test_all_that_there_are_are_deleted(engine: Engine, id: str) -> None:
-    assert await engine.orchestrator.delete_variables(id) == []
-    await engine.orchestrator.set_variables(id, {"x": 1, "y": 2})
-    await engine.orchestrator.set_variables(id, {"short": 3}, ttl=1)
+    assert await engine.orchestrator.controls.delete_variables(id) == []
+    await engine.orchestrator.controls.set_variables(id, {"x": 1, "y": 2})
+    await engine.orchestrator.controls.set_variables(id, {"short": 3}, ttl=1)
     engine.seconds += 1
-    assert await engine.orchestrator.delete_variables(id) == ["x", "y"], "one that had expired was counted"
+    assert await engine.orchestrator.controls.delete_variables(id) == ["x", "y"], "one that had expired was counted"
     assert rows(engine, id) == {}
     head = len(await engine.log.events(id))
-    assert await engine.orchestrator.delete_variables(id, ["x"]) == []
+    assert await engine.orchestrator.controls.delete_variables(id, ["x"]) == []
     assert len(await engine.log.events(id)) == head, "an event says that nothing was deleted"
 
 
 async def test_during_a_pause_nothing_expires(engine: Engine, id: str) -> None:
-    await engine.orchestrator.set_variables(id, {"x": 1}, ttl=60)
+    await engine.orchestrator.controls.set_variables(id, {"x": 1}, ttl=60)
     engine.seconds += 50
-    await engine.orchestrator.pause(id)
+    await engine.orchestrator.controls.pause(id)
     engine.seconds += 1000
-    await engine.orchestrator.set_variables(id, {"y": 1})
+    await engine.orchestrator.controls.set_variables(id, {"y": 1})
     assert rows(engine, id) == {"x": 1, "y": 1}
-    await engine.orchestrator.resume(id)
+    await engine.orchestrator.controls.resume(id)
     expires_at = engine.memory.executions[id].variables["x"]["expires_at"]
     assert expires_at == (engine.seconds + 10) * 1000
     engine.seconds += 9
@@ -128,13 +128,13 @@ async def test_during_a_pause_nothing_expires(engine: Engine, id: str) -> None:
 
 
 async def test_of_what_has_ended_they_cannot_be_changed(engine: Engine, id: str) -> None:
-    await engine.orchestrator.cancel(id, "enough")
+    await engine.orchestrator.controls.cancel(id, "enough")
     with pytest.raises(Conflict, match="has ended"):
-        await engine.orchestrator.set_variables(id, {"x": 1})
+        await engine.orchestrator.controls.set_variables(id, {"x": 1})
     with pytest.raises(Conflict, match="has ended"):
-        await engine.orchestrator.delete_variables(id, ["x"])
+        await engine.orchestrator.controls.delete_variables(id, ["x"])
     with pytest.raises(NotFound):
-        await engine.orchestrator.set_variables("77", {"x": 1})
+        await engine.orchestrator.controls.set_variables("77", {"x": 1})
 
 
 @pytest.mark.parametrize(
@@ -148,13 +148,13 @@ async def test_of_what_has_ended_they_cannot_be_changed(engine: Engine, id: str)
 )
 async def test_what_cannot_be_kept_is_refused(engine: Engine, id: str, variables: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        await engine.orchestrator.set_variables(id, variables)
+        await engine.orchestrator.controls.set_variables(id, variables)
     assert e.VARIABLES_SET not in engine.types(id)
 
 
 async def test_a_restart_goes_on_with_them(engine: Engine, id: str) -> None:
-    await engine.orchestrator.set_variables(id, {"x": 1}, ttl=3600)
-    await engine.orchestrator.set_variables(id, {"short": 1}, ttl=1)
+    await engine.orchestrator.controls.set_variables(id, {"x": 1}, ttl=3600)
+    await engine.orchestrator.controls.set_variables(id, {"short": 1}, ttl=1)
     await run_step(engine, data=7)
     (command,) = await engine.claim()
     await engine.report(done(command, status="error", error={"kind": "tool", "code": "boom", "message": "it broke"}))
@@ -173,7 +173,7 @@ async def test_a_restart_goes_on_with_them(engine: Engine, id: str) -> None:
 
 async def test_another_version_that_sets_them_otherwise_differs(engine: Engine, id: str) -> None:
     await run_step(engine, data=1)
-    await engine.orchestrator.set_variables(id, {"x": 1})
+    await engine.orchestrator.controls.set_variables(id, {"x": 1})
     log, loaded = await engine.log.events(id), (await engine.log.load([id]))[id]
     plan = load_plan(await engine.catalog.text(loaded.plan_hash))
     other = load_plan((await engine.catalog.text(loaded.plan_hash)).replace("vars.a: ", "vars.x: "))

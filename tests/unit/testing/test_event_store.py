@@ -168,7 +168,7 @@ async def test_what_lags_is_listed_in_order_behind_another(engine: Engine) -> No
     assert await engine.log.read_inbox("404") == Inbox([])
     await engine.log.clear_inbox(ids[0])
     assert len((await engine.log.read_inbox(ids[0])).facts) == 1, "it runs, and will take it in"
-    await engine.orchestrator.cancel(ids[0], "enough")
+    await engine.orchestrator.controls.cancel(ids[0], "enough")
     engine.memory._put(ids[0], Event(e.TIMER_FIRED, 1, payload={"timer": "x"}))
     await engine.log.clear_inbox(ids[0])
     assert await engine.log.read_inbox(ids[0]) == Inbox([])
@@ -185,14 +185,14 @@ async def test_who_is_below_whom(engine: Engine) -> None:
     below = engine.log.is_descendant
     assert [await below(child, top), await below(last, top), await below(last, child)] == [True] * 3
     assert [await below(top, child), await below(top, top), await below("404", top)] == [False] * 3
-    await engine.orchestrator.cancel(last, "enough")
+    await engine.orchestrator.controls.cancel(last, "enough")
     assert await engine.log.running_children(child) == [], "those that run"
 
 
 async def test_a_log_is_read_in_order(engine: Engine) -> None:
     id = await engine.start()
     before = await engine.log.events(id)
-    await engine.orchestrator.cancel(id, "enough")
+    await engine.orchestrator.controls.cancel(id, "enough")
     events = await engine.log.events(id)
     assert [event.seq for event in events] == [1, 2, 3]
     assert before == events[:2], "what was read grew with the log"

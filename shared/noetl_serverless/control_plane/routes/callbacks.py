@@ -139,7 +139,7 @@ async def answer(call: Call) -> CallbackAnswer:
     data = _decision(body.data) if approval else body.data
     given: _Given | None = None
     try:
-        is_new = await call.services.orchestrator.signal(
+        is_new = await call.services.orchestrator.controls.signal(
             callback.execution_id,
             callback.signal,
             data,

@@ -27,13 +27,13 @@ _NAME = TypeAdapter[str](SignalName)
 async def pause(call: Call) -> Paused:
     body: Pause = call.body
     id = str(execution_id_of(call))
-    paused = await call.services.orchestrator.pause(id, body.reason, principal_of(call))
+    paused = await call.services.orchestrator.controls.pause(id, body.reason, principal_of(call))
     return Paused(execution_id=id, status="paused" if paused else "already_paused")
 
 
 async def resume(call: Call) -> Paused:
     id = str(execution_id_of(call))
-    resumed = await call.services.orchestrator.resume(id, principal_of(call))
+    resumed = await call.services.orchestrator.controls.resume(id, principal_of(call))
     return Paused(execution_id=id, status="resumed" if resumed else "not_paused")
 
 
@@ -68,7 +68,7 @@ async def signal(call: Call) -> SignalSent:
 
     if body.decision and fault is not None:
         raise InvalidRequest(f"data: {fault}")
-    is_new = await orchestrator.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
+    is_new = await orchestrator.controls.signal(id, name, body.data, id=key, by=principal_of(call), check=look)
     if not is_new and key is not None:
         await _check_repeated(call, id, name, body.data, key)
     kept = is_new and name not in waiting_for

@@ -134,7 +134,7 @@ async def cancel(call: Call) -> Cancelled:
     body: Cancel = call.body
     execution_id = str(execution_id_of(call))
     try:
-        status, cancelled = await call.services.orchestrator.cancel(execution_id, body.reason, body.cascade)
+        status, cancelled = await call.services.orchestrator.controls.cancel(execution_id, body.reason, body.cascade)
     except NotFound:
         # an archived execution has ended; this raises NotFound again if there is no execution at all
         await call.services.executions.get(int(execution_id))
@@ -182,7 +182,9 @@ async def finalize(call: Call) -> Finalized:
     body: Finalize = call.body
     execution_id = str(execution_id_of(call))
     try:
-        status, ended = await call.services.orchestrator.finalize(execution_id, body.reason, principal_of(call))
+        status, ended = await call.services.orchestrator.controls.finalize(
+            execution_id, body.reason, principal_of(call)
+        )
     except NotFound:
         # an archived execution has ended; this raises NotFound again if there is no execution at all
         await call.services.executions.get(int(execution_id))
@@ -224,7 +226,7 @@ async def clean_up(call: Call) -> CleanedUp:
             top = await _top_running(call, execution)
             try:
                 reason = f"clean-up: it has been running for more than {minutes}"
-                _, ended = await call.services.orchestrator.cancel(top, reason)
+                _, ended = await call.services.orchestrator.controls.cancel(top, reason)
                 cancelled.update(dict.fromkeys(ended))
             except Problem as problem:
                 failed[top] = problem.detail

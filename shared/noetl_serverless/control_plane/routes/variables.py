@@ -50,7 +50,7 @@ async def _archived(call: Call, id: int) -> list[StoredVariable]:
 async def set_variables(call: Call) -> VariablesSet:
     body: SetVariables = call.body
     id = str(execution_id_of(call))
-    is_new = await call.services.orchestrator.set_variables(
+    is_new = await call.services.orchestrator.controls.set_variables(
         id,
         body.variables,
         type=body.var_type,
@@ -81,13 +81,13 @@ def _seconds(ttl: float | str | None) -> float | None:
 
 async def delete(call: Call) -> VariableDeleted:
     id, name = str(execution_id_of(call)), call.path("name")
-    deleted = await call.services.orchestrator.delete_variables(id, [name], by=principal_of(call))
+    deleted = await call.services.orchestrator.controls.delete_variables(id, [name], by=principal_of(call))
     return VariableDeleted(execution_id=id, var_name=name, deleted=bool(deleted))
 
 
 async def delete_all(call: Call) -> VariablesDeleted:
     id = str(execution_id_of(call))
-    deleted = await call.services.orchestrator.delete_variables(id, by=principal_of(call))
+    deleted = await call.services.orchestrator.controls.delete_variables(id, by=principal_of(call))
     return VariablesDeleted(execution_id=id, deleted_count=len(deleted))
 
 
