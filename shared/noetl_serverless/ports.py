@@ -201,10 +201,6 @@ class EventStore(Protocol):
 
     # -- children
 
-    async def running_children(self, execution_id: str) -> list[str]:
-        """The executions it has started that have not ended."""
-        ...
-
     async def running_descendants(self, execution_id: str) -> list[str]:
         """Those of the executions that it has started, directly or through others, that have not ended; also below
         those that have. Each before those that it has started."""

@@ -148,9 +148,6 @@ class EventStoreLink(EventStore):
     async def get_quarantined(self, execution_id: str) -> QuarantinedExecution | None:
         return await self._statement(self._event_store.get_quarantined, execution_id)
 
-    async def running_children(self, execution_id: str) -> list[str]:
-        return await self._statement(self._event_store.running_children, execution_id)
-
     async def running_descendants(self, execution_id: str) -> list[str]:
         return await self._statement(self._event_store.running_descendants, execution_id)
 

@@ -267,9 +267,6 @@ class PostgresEventStore(EventStore):
         rows = await self._database.rows(self._sql["get_quarantined"], id=int(execution_id))
         return QuarantinedExecution(**rows[0]) if rows else None
 
-    async def running_children(self, execution_id: str) -> list[str]:
-        return [row[0] for row in await self._database.run(self._sql["running_children"], id=execution_id)]
-
     async def running_descendants(self, execution_id: str) -> list[str]:
         return [row[0] for row in await self._database.run(self._sql["running_descendants"], id=int(execution_id))]
 

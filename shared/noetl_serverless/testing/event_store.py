@@ -50,7 +50,6 @@ from .rows import (
     pending_pointer,
     quarantined,
     related_restarts,
-    running_children,
     running_descendants,
     running_restarts,
     stored_event,
@@ -252,9 +251,6 @@ class MemoryEventStore(EventStore):
 
     async def running_descendants(self, execution_id: str) -> list[str]:
         return running_descendants(self.executions, execution_id)
-
-    async def running_children(self, execution_id: str) -> list[str]:
-        return running_children(self.executions, execution_id)
 
     async def pending_work(self, age: float) -> PendingWork:
         return PendingWork(

@@ -199,7 +199,7 @@ async def test_a_child_is_started_once_and_its_end_reported_once_though_both_ans
     parked = done(command, None, status="parked", child={"path": "t/fork"})
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.report(parked))
-    (child,) = await harness.planes[1].log.running_children(id)
+    (child,) = await harness.planes[1].log.running_descendants(id)
 
     before_commit(plane, wire)
     await lose(plane, wire, lambda: plane.orchestrator.controls.cancel(child, "enough"))

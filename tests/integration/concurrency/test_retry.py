@@ -42,7 +42,7 @@ async def apart_from_its_child(direct: Harness) -> tuple[str, str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(decide.DECIDE, e.CALL_DONE, broken)
         await plane.report(done(both["b"]))
-    (child,) = await plane.log.running_children(id)
+    (child,) = await plane.log.running_descendants(id)
     return id, child
 
 
@@ -94,7 +94,7 @@ async def test_what_is_dropped_while_it_leaves_quarantine_loses_nothing(direct: 
 
     assert "b#1" in [event.command_id for event in await direct.events(id, e.CALL_DONE)]
     assert isinstance(dropping.exception(), NotFound), "it had left"
-    assert await direct.planes[0].log.running_children(id) == [child]
+    assert await direct.planes[0].log.running_descendants(id) == [child]
     assert direct.findings() == []
 
 

@@ -369,7 +369,7 @@ async def test_a_child_is_opened_with_its_parent_and_its_end_is_appended_there(l
     child.apply(opening.fact)
     committed = await log.commit([turn.to_commit(), child.to_commit(opening.row)])
     assert committed.committed == {turn.execution.execution_id, child.execution.execution_id}
-    assert await log.running_children(turn.execution.execution_id) == [child.execution.execution_id]
+    assert await log.running_descendants(turn.execution.execution_id) == [child.execution.execution_id]
 
     ending = await reload(log, child)
     ending.apply(Event(e.CANCELLED, NOW, payload={"reason": "enough"}))

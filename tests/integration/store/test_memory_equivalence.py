@@ -316,10 +316,10 @@ class CallSequence:
             ("clear_inbox", other),
         ):
             await self.call(method, *args)
-        for method, given in (("running_children", other), ("pools_with_pending", self.chance.choice([0.0, 60.0]))):
-            # in no order
-            sql, memory = getattr(self.sql, method), getattr(self.memory, method)
-            await self.both(f"{method} {given}", lambda: _sorted(sql(given)), lambda: _sorted(memory(given)))  # noqa: B023
+        age = self.chance.choice([0.0, 60.0])
+        # in no order
+        sql, memory = self.sql.pools_with_pending, self.memory.pools_with_pending
+        await self.both(f"pools_with_pending {age}", lambda: _sorted(sql(age)), lambda: _sorted(memory(age)))
         await self.inbox(id)
 
     async def commit(self) -> None:

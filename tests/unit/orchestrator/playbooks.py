@@ -20,5 +20,5 @@ async def parallel_to_a_child(engine: Engine) -> tuple[str, str]:
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     return id, child

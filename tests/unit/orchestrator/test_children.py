@@ -31,7 +31,7 @@ async def test_the_version_that_was_found_is_written_down(engine: Engine) -> Non
     found = {"catalog_id": "1", "version": 1, "plan_hash": entry.hash}
     assert fact.payload["child"] == {"path": "t/child", "payload": {"x": 1}, "return_step": "only", **found}
     (fact,) = [event for event in events if event.type == e.CHILD_STARTED]
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     state = await engine.orchestrator.state(child)
     assert (state.workload, state.depth) == ({"x": 1}, 1)
 

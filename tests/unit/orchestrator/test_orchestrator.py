@@ -324,7 +324,7 @@ async def test_the_error_of_playbooks_that_start_each_other_does_not_grow_with_t
     for _ in range(12):
         (call,) = await engine.claim()
         await engine.report(done(call, status="parked", child={"path": "t/t"}))
-        ids += await engine.log.running_children(call.execution_id)
+        ids += await engine.log.running_descendants(call.execution_id)
     (call,) = await engine.claim()
     # the message of each tells the reason, too
     failure = {"kind": "t", "code": "boom", "message": "x" * 9000, "retryable": False}
@@ -353,7 +353,7 @@ async def test_cancelling_ends_the_children_too(engine: Engine) -> None:
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id, child])
     assert (engine.status(id), engine.status(child)) == ("CANCELLED", "CANCELLED")
     assert await engine.orchestrator.controls.cancel(id, "again") == ("already_completed", [])
@@ -375,7 +375,7 @@ async def test_a_failed_parent_takes_its_children_with_it(engine: Engine) -> Non
     (split,) = await engine.claim()
     call, other = (await engine.report(done(split), capacity=5)).commands
     await engine.report(done(call, status="parked", child={"path": "t/child", "payload": {"x": 1}}))
-    (child,) = await engine.log.running_children(split.execution_id)
+    (child,) = await engine.log.running_descendants(split.execution_id)
     await engine.report(done(other, status="error", error={"kind": "t", "code": "boom", "message": "broke"}))
     assert engine.status(child) == "CANCELLED"
 

@@ -105,7 +105,7 @@ async def test_a_child_begins_with_a_payload_by_reference_and_the_log_stays_smal
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(parked(call, await reference(store, id, {**BIG, "ctx": {"c": 1}})))
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     began = await state(engine, child)
     assert began.workload == {"n": 1, "kept": True, "rows": BIG["rows"]}
     assert began.ctx == {"c": 1}
@@ -188,7 +188,7 @@ async def test_a_reference_that_gives_no_payload_is_an_error_of_the_step(
     assert ended.status == "failed"
     assert ended.error["code"] == "child.invalid"
     assert BAD[how] in ended.error["message"]
-    assert await engine.log.running_children(id) == []
+    assert await engine.log.running_descendants(id) == []
 
 
 async def test_a_bad_reference_fails_its_item_of_a_loop_alone(engine: Engine, store: Store) -> None:
@@ -197,7 +197,7 @@ async def test_a_bad_reference_fails_its_item_of_a_loop_alone(engine: Engine, st
     first, second = await engine.claim()
     good, bad = await reference(store, id, BIG), await bad_reference(store, id, "another's")
     await engine.report(parked(first, good), parked(second, bad))
-    assert len(await engine.log.running_children(id)) == 1
+    assert len(await engine.log.running_descendants(id)) == 1
     committed = [event.payload for event in engine.memory.executions[id].events if event.type == "frame.committed"]
     assert [(frame["failed"], frame["error"]["code"]) for frame in committed] == [(1, "child.invalid")]
 
@@ -218,7 +218,7 @@ async def test_a_store_that_is_away_is_no_failure(engine: Engine, store: Store, 
     store.fault = None
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted"] * 2
-    assert len(await engine.log.running_children(id)) == 1
+    assert len(await engine.log.running_descendants(id)) == 1
 
 
 async def test_a_store_that_hangs_is_away(engine: Engine, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,7 +261,7 @@ async def test_what_a_release_before_could_not_open_is_not_left_in_the_inbox(eng
     assert [not (await engine.log.read_inbox(each)).facts for each in (id, other)] == [True, False]
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale"]
-    assert len(await engine.log.running_children(id)) == 1
+    assert len(await engine.log.running_descendants(id)) == 1
 
 
 async def test_a_race_that_is_lost_often_is_won_in_the_end(engine: Engine, store: Store) -> None:
@@ -290,7 +290,7 @@ async def test_what_waits_in_the_inbox_is_opened_by_whoever_comes_next(engine: E
         await other.process_inbox(id)
     store.fault = None
     assert await other.process_inbox(id)
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     assert (await state(engine, child)).workload["rows"] == BIG["rows"]
 
 
@@ -330,7 +330,7 @@ async def test_one_commit_has_no_more_payloads_than_there_is_room_for(
         assert await engine.another().process_inbox(id)
     else:
         await engine.report(*outcomes)
-    assert len(await engine.log.running_children(id)) == len(outcomes) == 8
+    assert len(await engine.log.running_descendants(id)) == len(outcomes) == 8
     assert max(sizes) <= PAYLOADS_BYTES + INLINE_BYTES
     assert len(store.reads) == 8
 
@@ -441,13 +441,13 @@ async def test_a_payload_that_cannot_be_read_is_withheld_alone(engine: Engine, s
     engine.memory.committing = lose
     with pytest.raises(ResultStoreUnavailable):
         await engine.report(*outcomes, capacity=1)
-    assert [len(await engine.log.running_children(id)) for id in (bad, good)] == [0, 1]
+    assert [len(await engine.log.running_descendants(id)) for id in (bad, good)] == [0, 1]
     assert (engine.status(bad), engine.status(plain)) == ("RUNNING", "COMPLETED")
     assert len(await engine.claim(worker="w-2")) == 1, "what the error did not bring is there for others"
     store.reading = read
     answer = await engine.report(*outcomes)
     assert [result.status for result in answer.results] == ["accepted", "stale", "stale"]
-    assert len(await engine.log.running_children(bad)) == 1
+    assert len(await engine.log.running_descendants(bad)) == 1
 
 
 async def test_a_store_that_hangs_is_waited_for_once(
@@ -479,7 +479,7 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
     first, second = await engine.claim()
     await engine.report(parked(first, await reference(store, id, BIG)))
     await engine.report(parked(second, await reference(store, id, BIG, bytes=1)))
-    assert len(await engine.log.running_children(id)) == 1
+    assert len(await engine.log.running_descendants(id)) == 1
 
 
 async def test_without_a_result_store_nothing_is_by_reference() -> None:

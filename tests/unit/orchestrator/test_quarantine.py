@@ -182,7 +182,7 @@ async def test_what_was_started_before_the_fact_that_cannot_be_decided_goes_on(e
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}), outcome(b))
     (row,) = await engine.orchestrator.quarantined_executions(10)
     assert (row.execution_id, (await types(engine, id)).count("child.started")) == (id, 1)
-    assert len(await engine.log.running_children(id)) == 1, "what the log says has been started is there"
+    assert len(await engine.log.running_descendants(id)) == 1, "what the log says has been started is there"
     faulty.mend()
     await engine.orchestrator.retry_quarantined(id)
     assert await work(engine) == ["only#1", "after#1"]
@@ -243,7 +243,7 @@ async def test_cancelling_what_cannot_be_read_ends_its_children_too(engine: Engi
     id = await engine.start()
     (call,) = await engine.claim()
     await engine.report(outcome(call, status="parked", child={"path": "t/child"}))
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     other = await spoil(engine, id)
     assert await other.controls.cancel(id, "enough") == ("cancelled", [id, child])
     assert await status(engine, child) == "cancelled"

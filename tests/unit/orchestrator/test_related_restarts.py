@@ -153,7 +153,7 @@ async def failed_beside(engine: Engine, *paths: str) -> list[str]:
     for path in paths:
         below: dict[str, Any] = {"path": path, "version": None, "payload": {}, "return_step": None}
         await engine.report(reported(call, status="parked", child=below), by=engine.another())
-        ids += await engine.log.running_children(ids[-1])
+        ids += await engine.log.running_descendants(ids[-1])
         (call,) = await engine.claim()
     await engine.report(reported(call), by=engine.another())
     error = {"kind": "tool", "code": "boom", "message": "it broke"}
@@ -193,7 +193,7 @@ async def test_a_sub_playbook_that_still_runs_and_undoes_nothing_is_named(either
     (call,) = await either.claim()
     below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
     await either.report(reported(call, status="parked", child=below))
-    (child,) = await either.log.running_children(old)
+    (child,) = await either.log.running_descendants(old)
     await either.orchestrator.controls.cancel(old, "enough", cascade=False)
     found = await restart(either, old)
     assert found.restart.warnings == [f"execution {child}, a sub-playbook of the old execution, still runs"]

@@ -109,7 +109,7 @@ async def test_a_large_payload_of_a_worker_that_knows_no_references_is_taken_who
     given = {"text": "x" * PAYLOAD_BYTES}
     answer = await engine.report(done(command, status="parked", child={"path": "t/child", "payload": given}))
     assert [result.status for result in answer.results] == ["accepted"]
-    (child,) = await engine.log.running_children(id)
+    (child,) = await engine.log.running_descendants(id)
     assert (await engine.orchestrator.state(child)).workload == given
 
 

@@ -50,8 +50,7 @@ async def test_a_cancellation_reaches_the_children_of_children(engine: Engine) -
     for path in ("t/child", "t/last"):
         (call,) = await engine.claim()
         await engine.report(outcome(call, status="parked", child={"path": path}))
-    (child,) = await engine.log.running_children(id)
-    (last,) = await engine.log.running_children(child)
+    child, last = await engine.log.running_descendants(id)
     assert await engine.orchestrator.controls.cancel(id, "enough") == ("cancelled", [id, child, last])
     assert {engine.status(one) for one in (id, child, last)} == {"CANCELLED"}
 

@@ -180,13 +180,12 @@ async def test_who_is_below_whom(engine: Engine) -> None:
     for path in ("t/child", "t/t"):
         (call,) = await engine.claim()
         await engine.report(outcome(call, status="parked", child={"path": path}))
-    (child,) = await engine.log.running_children(top)
-    (last,) = await engine.log.running_children(child)
+    child, last = await engine.log.running_descendants(top)
     below = engine.log.is_descendant
     assert [await below(child, top), await below(last, top), await below(last, child)] == [True] * 3
     assert [await below(top, child), await below(top, top), await below("404", top)] == [False] * 3
     await engine.orchestrator.controls.cancel(last, "enough")
-    assert await engine.log.running_children(child) == [], "those that run"
+    assert await engine.log.running_descendants(child) == [], "those that run"
 
 
 async def test_a_log_is_read_in_order(engine: Engine) -> None:
