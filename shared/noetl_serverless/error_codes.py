@@ -180,6 +180,7 @@ FAULT: Final[Mapping[str, str]] = {
     "playbook.not_rendered": "A template is used where none is rendered.",
     "playbook.not_run": "A template reads a step that cannot have run before it.",
     "playbook.not_supported": "The feature is not supported yet.",
+    "playbook.one_answer": "The items of a loop that run at once share a callback URL, which has one answer.",
     "playbook.older_form": "An older form, which is accepted; `--strict` refuses it.",
     "playbook.python_syntax": "The Python code does not compile.",
     "playbook.reserved_name": "The name is reserved.",

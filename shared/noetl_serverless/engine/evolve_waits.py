@@ -58,8 +58,13 @@ def count_ended(state: State, *waits: Wait) -> None:
 
 
 def take_signal(state: State, event: Event, approval: bool) -> None:
-    """The signal that has ended a wait, if one has, ends no other. `approval`: whether the wait was for one."""
-    if (name := event.payload.get("signal")) is not None:
+    """The signal that has ended a wait, if one has, ends no other. `approval`: whether the wait was for one; then no
+    decision is left that was sent before: it would decide on what nobody has seen."""
+    if (name := event.payload.get("signal")) is None:
+        return
+    if approval:
+        state.signals = tuple(signal for signal in state.signals if not takes(name, approval, signal))
+    else:
         taken = next(index for index, signal in enumerate(state.signals) if takes(name, approval, signal))
         state.signals = state.signals[:taken] + state.signals[taken + 1 :]
 

@@ -7,7 +7,7 @@ was to decide is decided, and its answer must not reach the next wait of a loop 
 
 from __future__ import annotations
 
-from ..engine.state import State
+from ..engine.state import State, takes
 from ..errors import Conflict, Problem
 
 
@@ -23,9 +23,10 @@ def round_of(state: State, signal: str) -> int:
     return state.ended_waits.get(signal, 0)
 
 
-def check_open(state: State, signal: str, round: int) -> None:
-    """Raises CallbackOver or CallbackAnswered if the wait that a URL is for has ended, or has its answer."""
+def check_open(state: State, signal: str, round: int, *, approval: bool) -> None:
+    """Raises CallbackOver or CallbackAnswered if the wait that a URL is for has ended, or has its answer: of an
+    approval, a decision."""
     if round_of(state, signal) != round:
         raise CallbackOver(f"the wait for '{signal}' that this URL was made for has ended")
-    if any(kept.name == signal for kept in state.signals):
+    if any(takes(signal, approval, kept) for kept in state.signals):
         raise CallbackAnswered(f"'{signal}' has been answered already; the answer is kept for the wait")

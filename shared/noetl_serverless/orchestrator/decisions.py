@@ -3,10 +3,11 @@ none, and one that is to wait for its question only as long as none has been dec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from ..engine.state import State
+from ..engine.state import State, takes
 from ..errors import Conflict
 from ..playbook.approvals import fault_of
 from ..playbook.awaited import Awaited
@@ -25,20 +26,35 @@ def wanted(state: State, awaited: Awaited | None, name: str) -> Literal["decisio
 
 
 def check_unanswered(state: State, awaited: Awaited | None, name: str, data: Any, *, is_decision: bool) -> None:
-    """Raises Conflict for a decision that no wait takes now, if one of its name has been decided: it would decide on
-    what nobody has seen. `is_decision`: whether it is sent as one, not as a value that looks like one."""
+    """Raises Conflict for a decision that no wait takes now, if one of its name has been decided, or is kept for its
+    question: it would decide on what nobody has seen. `is_decision`: whether it is sent as one, not as a value that
+    looks like one."""
     answered = state.answered.get(name)
-    if answered is None or fault_of(data) is not None:
+    kept = next((signal for signal in state.signals if takes(name, True, signal)), None)
+    if (answered is None and kept is None) or fault_of(data) is not None:
         return
     if any(wait.signal == name for wait in state.waits.values()):
         return
     if not is_decision and awaited is not None and name in awaited.signals:
         return
-    from ..inspection.signal_senders import text_of
-
+    if kept is not None:
+        if not is_decision and (awaited is None or not awaited.is_approval(name)):
+            # the name may be that of a signal
+            return
+        by = _sender(kept.by)
+        raise Conflict(f"'{name}' has been answered already{by}; the answer is kept for the question, and this one not")
+    assert answered is not None
     at = datetime.fromtimestamp(answered["at"] / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    by = f" by {text_of(answered['by'])}" if "by" in answered else ""
+    by = _sender(answered.get("by"))
     raise Conflict(
         f"'{name}' has been answered already, at {at}{by}; no step waits for it now, and nothing has been kept. If it "
         "is asked again, answer then"
     )
+
+
+def _sender(by: Mapping[str, Any] | None) -> str:
+    if by is None:
+        return ""
+    from ..inspection.signal_senders import text_of
+
+    return f" by {text_of(by)}"

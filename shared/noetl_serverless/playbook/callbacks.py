@@ -65,6 +65,17 @@ def steps_of_other_kind(plan: Plan, entry: KeychainEntry) -> list[str]:
     return [] if any(wanted in keys for keys in found.values()) else list(found)
 
 
+def parallel_loops_that_read(plan: Plan, entry: KeychainEntry) -> list[str]:
+    """Steps whose items, at once, each read the entry's URL and wait for its signal."""
+    found = []
+    for name in steps_that_wait(plan, entry):
+        step = plan.steps[name]
+        is_read = entry.name in step.secrets.union(*(task.secrets for task in step.tasks))
+        if is_read and step.loop is not None and step.loop.mode != "sequential":
+            found.append(name)
+    return found
+
+
 def awaited(step: Step) -> Iterator[tuple[str, Tree]]:
     """What the waits of a step are for: one of KEYS, and the name of the signal, as a text or a template."""
     for task in step.tasks:

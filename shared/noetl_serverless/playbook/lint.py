@@ -296,6 +296,12 @@ class _Warnings:
                 "both"
             )
             self.faults.add(message, (*path, key), "playbook.not_awaited")
+        for step in callbacks.parallel_loops_that_read(self.plan, compiled):
+            message = (
+                f"the URL has one answer for all items of the loop '{step}' that run at once: write mode: sequential, "
+                "or let each item call a playbook that has the entry and the wait"
+            )
+            self.faults.add(message, (*path, "name"), "playbook.one_answer")
 
     def _literal_secret(self, path: Path) -> None:
         message = (

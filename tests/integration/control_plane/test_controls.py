@@ -283,11 +283,36 @@ class TestSignal:
         assert (await user.post("/api/catalog/register", {"content": CYCLE})).status == 200
         id = (await user.post("/api/execute", {"path": "demo/again"})).json["execution_id"]
         boss, paid = (f"/api/executions/{id}/signals/{name}" for name in ("boss", "paid"))
-        assert (await user.post(boss, {"data": {"approved": True}})).json["kept"]
+        key = {"Idempotency-Key": "k-1"}
+        first = [await user.post(boss, {"data": {"approved": True}, "decision": True}, **key) for _ in range(2)]
+        assert [(answer.json["status"], answer.json["kept"]) for answer in first] == [
+            ("accepted", True),
+            ("duplicate", False),
+        ]
+        second = await user.post(boss, {"data": {"approved": False}, "decision": True})
+        assert (second.status, "the answer is kept for the question" in second.json["detail"]) == (409, True)
         await park(hands, {"signal": "boss", "approval": True})
         assert (await user.post(boss, {"data": {"approved": True}})).status == 409
         for _ in range(2):
             assert (await user.post(paid, {"data": {"approved": True}})).json["kept"]
+
+    async def test_of_decisions_for_what_may_have_been_a_signal_one_decides_and_the_others_are_none_of_the_next_round(
+        self, user: Client, hands: FakeWorker
+    ) -> None:
+        again = CYCLE.replace("approval: boss", "approval: '{{ workload.who }}'")
+        assert (await user.post("/api/catalog/register", {"content": again})).status == 200
+        id = (await user.post("/api/execute", {"path": "demo/again"})).json["execution_id"]
+        place = f"/api/executions/{id}/signals/boss"
+        for data in ({"approved": True}, "junk", {"approved": False}):
+            assert (await user.post(place, {"data": data})).json["kept"]
+        wait = {"signal": "boss", "approval": True}
+        [first] = await hands.claim()
+        [second] = (await hands.report(first, status="parked", wait=wait))["commands"]
+        assert (await hands.report(second, status="parked", wait=wait))["commands"] == []
+        status = (await user.get(f"/api/executions/{id}/status")).json
+        assert [one["signals"] for one in status["under_way"]] == [["boss"]], "nobody has seen the second question"
+        assert status["kept_signals"] == ["boss"], "the one that is no decision"
+        assert (await user.get("/api/replay/validate", execution_id=id)).json["valid"]
 
     async def test_while_it_is_paused_the_signal_is_kept(self, user: Client, waiting: str) -> None:
         await user.post(f"/api/executions/{waiting}/pause", {})

@@ -129,6 +129,24 @@ def test_a_url_that_answers_otherwise_than_a_step_waits(entry: str, wait: str, e
     assert warnings(playbook(text)) == expected
 
 
+@pytest.mark.parametrize(("mode", "warned"), [("parallel", True), ("sequential", False)])
+@pytest.mark.parametrize("read", [True, False])
+def test_a_url_that_the_items_of_a_parallel_loop_share(mode: str, warned: bool, read: bool) -> None:
+    text = f"""
+    keychain:
+      - {{name: url, kind: callback, approval: boss}}
+    workflow:
+      - {{step: first, tool: {{kind: noop, result: "{{{{ keychain.url.url }}}}"}}, next: {{arcs: [{{step: ask}}]}}}}
+      - step: ask
+        loop: {{in: "{{{{ [1, 2] }}}}", iterator: k, spec: {{mode: {mode}}}}}
+        tool:
+          - {{name: tell, kind: noop, result: "{{{{ {"keychain.url.url" if read else "k"} }}}}"}}
+          - {{name: wait, kind: wait, approval: boss}}
+    """
+    found = [code for _, code in warnings(playbook(text)) if code == "playbook.one_answer"]
+    assert bool(found) is (warned and read)
+
+
 @pytest.mark.parametrize(
     ("key", "path", "warned"), [("all", "p/x", True), ("all", "p/y", False), ("'{{ workload.n }}'", "p/x", False)]
 )

@@ -107,7 +107,7 @@ async def read(call: Call) -> CallbackDetails:
         if target.state.ended:
             raise CallbackOver(f"execution {callback.execution_id} has ended")
         try:
-            check_open(target.state, callback.signal, callback.round)
+            check_open(target.state, callback.signal, callback.round, approval=_is_approval(target))
         except CallbackAnswered:
             # by somebody else
             answered = True
@@ -214,7 +214,7 @@ def _check_answer(target: _Target, callback: Callback, data: Any, state: State) 
     from ...playbook.approvals import fault_of
     from ...playbook.awaited import awaited_of
 
-    check_open(state, callback.signal, callback.round)
+    check_open(state, callback.signal, callback.round, approval=_is_approval(target))
     expected, name = wanted(state, awaited_of(target.plan), callback.signal), callback.signal
     if expected == "decision" and (fault := fault_of(data)) is not None:
         raise InvalidRequest(f"'{name}' is an approval: {fault}")
