@@ -151,6 +151,13 @@ class MemoryEventStore(EventStore):
             limited = {key for key, row in issued.items() if row["status"] == "limited"}
             left = {self.commands.limits.leave(prepared.id) for prepared in writing if self._leaves(prepared)}
             found = self.commands.limits.first_in_line(FEW, limited, freed, {key for key in left if key is not None})
+            # not limited any more, since its execution has begun
+            let_in = [
+                pending_pointer(issued[key])
+                for key in issued
+                if key in limited and self.commands[key].status == "pending"
+            ]
+            found = replace(found, commands=[*let_in, *found.commands])
         # what may begin is a hint, in which a commit does not leave out what it pauses
         waiting += [pointer for prepared in writing for pointer in self._pause(prepared)]
         return CommitResult(

@@ -203,6 +203,34 @@ async def test_the_first_commands_of_executions_wait_for_a_slot_of_their_playboo
     assert {lease.execution_id for lease in await claim(log)} == {second}
 
 
+async def test_what_is_issued_after_a_wait_is_told_at_once_since_its_execution_has_begun(log: EventStore) -> None:
+    text = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: t, path: t/t}
+executor: {spec: {concurrency: {limit: 1}}}
+workflow:
+  - {step: hold, tool: {kind: wait, signal: go}, next: {arcs: [{step: b}]}}
+  - {step: b, tool: {kind: noop}}
+"""
+    plan = load_plan(text)
+    id, _ = await begin(log, (text, plan))
+    [lease] = await claim(log)
+    names: dict[str, Any] = {"step": lease.step, "generation": lease.generation, "command_id": lease.command_id}
+    wait = {"signal": "go", "resumes": False}
+    facts: list[tuple[Event, tuple[str, int] | None]] = [
+        (Event(e.CALL_PARKED, NOW, **names, payload={"wait": wait, "resume": {}}), (lease.command_id, lease.fence)),
+        (Event(e.SIGNAL_RECEIVED, NOW, payload={"signal": "go"}), None),
+    ]
+    for fact, closes in facts:
+        turn = Transition((await log.load([id]))[id], plan, "w" if closes else None)
+        turn.apply(fact, closes)
+        result = await log.commit([turn.to_commit()])
+        assert result.committed
+    assert [(pool, key.command_id) for pool, key in result.startable] == [("shared", "b#1")]
+    assert [lease.command_id for lease in await claim_named(log, result.startable)] == ["b#1"]
+
+
 async def test_executions_begin_no_faster_than_the_rate_of_their_playbook(log: EventStore) -> None:
     made = plan_of(executor=f", rate: {{key: starts, per: {HOUR}, limit: 2}}", items="[1]")
     ids = [(await begin(log, made))[0] for _ in range(3)]

@@ -428,7 +428,8 @@ BEGIN
 END $$;
 
 -- `noetl.commit`, or `noetl.commit_dropping` if anything is dropped, where limited commands are issued or end. The answer has
--- also, as `noetl.first_in_line`, what may begin now of what was issued and of what waits for the keys that were freed.
+-- also, as `noetl.first_in_line`, what may begin now of what was issued and of what waits for the keys that were freed, after
+-- what is not limited any more, since its execution has begun.
 -- commands    also {limits, admission}, with the status `limited`
 CREATE FUNCTION noetl.commit_limited(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
@@ -444,6 +445,7 @@ DECLARE
     freed_by bigint[];
     left_by text[];
     heads noetl.command[] := '{}';
+    let_in json[] := '{}';
     given record;
     written noetl.command;
     last_queue bigint;
@@ -488,7 +490,9 @@ BEGIN
                 ELSE 'limited' END
         WHERE c.execution_id = given.id AND c.command_id = given.command AND c.status IN (limited, paused)
         RETURNING c.* INTO written;
-        IF FOUND AND last_queue IS DISTINCT FROM noetl.queue(given.limits, given.admission) THEN
+        IF FOUND AND written.status = 'pending' THEN
+            let_in := let_in || json_build_array(written.pool, written.execution_id::text, written.command_id);
+        ELSIF FOUND AND last_queue IS DISTINCT FROM noetl.queue(given.limits, given.admission) THEN
             -- those of a loop all wait in one
             last_queue := noetl.queue(given.limits, given.admission);
             heads := heads || written;
@@ -515,7 +519,13 @@ BEGIN
     line := noetl.first_in_line(heads, 16);
     RETURN json_build_object(
         'good', answer -> 'good', 'claimed', answer -> 'claimed', 'appended', answer -> 'appended',
-        'startable', line -> 'startable', 'next_start', line -> 'next_start');
+        'startable', (
+            SELECT coalesce(json_agg(x.startable ORDER BY x.part, x.place), '[]') FROM (
+                SELECT 1 AS part, l.place, l.startable FROM unnest(let_in) WITH ORDINALITY AS l(startable, place)
+                UNION ALL
+                SELECT 2, f.place, f.startable
+                FROM json_array_elements(line -> 'startable') WITH ORDINALITY AS f(startable, place)) x),
+        'next_start', line -> 'next_start');
 END $$;
 
 -- `noetl.commit_limited`, and executions that are paused or go on.
