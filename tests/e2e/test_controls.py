@@ -140,7 +140,8 @@ def test_a_signal_with_a_wrong_name_is_kept_and_it_says_so(stack: Stack, tmp_pat
     id = stack.start(tmp_path / "asks.yaml", {})
     eventually(lambda: "parked" in stack("show", id).out)
     kept = "kept; it waits for 'manager', and no step of the playbook waits for 'manger'; did you mean 'manager'?"
-    assert kept in stack("approve", id, "manger").out
+    misspelt = stack("approve", id, "manger")
+    assert (misspelt.status, kept in misspelt.out) == (1, True), misspelt.out + misspelt.err
     assert f"execution {id}: 'manager' rejected" in stack("approve", id, "manager", "--reject").out
 
 

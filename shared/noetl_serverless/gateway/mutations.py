@@ -74,13 +74,15 @@ async def signal_execution(
     executionId: str,
     signal: str,
     data: Any = None,
+    decision: bool | None = False,
     idempotencyKey: str | None = None,
 ) -> dict[str, Any]:
     # the control plane says what is wrong with any other name; these would name another path
     if signal in ("", ".", ".."):
         raise InvalidRequest("'signal' must be the name of a signal")
     action = f"signals/{quote(signal, safe='')}"
-    return await _control(_editor(info), executionId, action, {"data": data}, idempotencyKey)
+    body = {"data": data, **({"decision": True} if decision else {})}
+    return await _control(_editor(info), executionId, action, body, idempotencyKey)
 
 
 async def restart_execution(

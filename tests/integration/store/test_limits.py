@@ -203,7 +203,7 @@ async def test_the_first_commands_of_executions_wait_for_a_slot_of_their_playboo
     assert {lease.execution_id for lease in await claim(log)} == {second}
 
 
-async def test_what_is_issued_after_a_wait_is_told_at_once_since_its_execution_has_begun(log: EventStore) -> None:
+async def test_what_is_issued_after_a_wait_may_begin_at_once_as_its_execution_has(log: EventStore) -> None:
     text = """
 apiVersion: noetl.io/v2
 kind: Playbook

@@ -45,6 +45,14 @@ async def test_a_signal_is_sent_with_its_key(ask: Ask, upstream: Upstream) -> No
     assert upstream.last.headers["idempotency-key"] == "k"
 
 
+async def test_a_decision_is_sent_as_one(ask: Ask, upstream: Upstream) -> None:
+    answer = {"execution_id": "7", "signal": "boss", "status": "accepted", "kept": False, "waiting_for": []}
+    upstream.answers["POST /api/executions/7/signals/boss"] = answer
+    given = '(executionId: "7", signal: "boss", data: {approved: true}, decision: true)'
+    await ask.data(f"mutation {{ signalExecution{given} {{ status }} }}")
+    assert upstream.last.json == {"data": {"approved": True}, "decision": True}
+
+
 async def test_an_execution_is_restarted(ask: Ask, upstream: Upstream) -> None:
     upstream.answers["POST /api/executions/7/restart"] = {
         "execution_id": "8",

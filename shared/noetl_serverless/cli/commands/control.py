@@ -8,7 +8,7 @@ from urllib.parse import quote
 import typer
 
 from ..execution_id import path_of
-from ..failure import WrongUse
+from ..failure import EXIT_FAILED, WrongUse
 from ..options import DataOption, JsonOption, value_or_file
 from ..output import command, echo, print_json
 from ..target import running_stack
@@ -73,10 +73,13 @@ def approve(
     key: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve what an execution waits for, or reject it."""
+    """Approve what an execution waits for, or reject it. Exit status 1 if no step of its playbook waits for this name:
+    the decision is kept, and decides nothing."""
     decision = {"approved": not reject, **({"comment": comment} if comment else {})}
     answer = _post(data, execution_id, _signal_path(name), {"data": decision, "decision": True}, key)
     _print_sent(answer, as_json, f"'{name}' {'rejected' if reject else 'approved'}")
+    if answer.get("advice"):
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _signal_path(name: str) -> str:
