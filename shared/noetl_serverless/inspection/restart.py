@@ -133,7 +133,7 @@ class _Restarting:
         steps = read_runs(self.log)
         self.runs, self.latest, self.arrivals = steps.runs, steps.latest, steps.arrivals
         self.dropped: set[Key] = set()
-        # of these, those that do not only come after others
+        # of these, those that do not come after others in the version that ran
         self.began_it: set[Key] = set()
         self.loops: dict[Key, ReusedLoop] = {}
         ctx = payload.get("ctx")
@@ -223,25 +223,28 @@ class _Restarting:
     def _drop(self, chosen: set[str]) -> None:
         """In the order of the log, in which what causes a run comes before it."""
         roots = {self.latest[name].key for name in chosen if name in self.latest and not self._is_waiting(name)}
-        # steps that come after a dropped run without a back-edge, and steps that are dropped themselves
+        # steps that come after a dropped run without a back-edge, in the version that ran and in the one that goes on;
+        # and steps that are dropped themselves
         after: set[str] = set()
+        newly_after: set[str] = set()
         again: set[str] = set()
         by_index = {run.began: run for run in self.runs.values()}
         for index, event in enumerate(self.log):
             run = by_index.get(index)
             if run is None:
-                if event.type in (e.STEP_SKIPPED, e.REUSED) and event.step in after:
+                if event.type in (e.STEP_SKIPPED, e.REUSED) and (event.step in after or event.step in newly_after):
                     self.skips.add(index)
                 continue
             key = run.key
             follows = run.step in again or run.step in after or any(parent in self.dropped for parent in run.parents)
-            if key in roots or not run.is_done or follows:
+            if key in roots or not run.is_done or follows or run.step in newly_after:
                 self.dropped.add(key)
-                if not follows:
+                if not follows and (run.step not in newly_after or not run.is_done):
                     self.began_it.add(key)
                 if run.step not in again:
                     again.add(run.step)
-                    after |= self._reached_from(run.step)
+                    after.update(_reached(self.recorded, run.step))
+                    newly_after.update(_reached(self.plan, run.step))
 
     def _find_loops(self) -> None:
         """Those that go on, or still wait to: what is chosen by its name begins anew."""
@@ -250,7 +253,8 @@ class _Restarting:
             for event in self.log
             if event.type == e.LOOP_REUSED and event.step in self.arrivals
         ]
-        for key in (*sorted(self.began_it, key=self._began), *(key for key in waiting if key not in self.runs)):
+        begun = {key for key in self.dropped if key in self.began_it or not self.runs[key].is_done}
+        for key in (*sorted(begun, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or before.loop is None:
@@ -260,14 +264,19 @@ class _Restarting:
                     why = "is no longer in the playbook" if now is None else "is no loop any more"
                     self.warnings.append(f"{step} {why}: {self._dropped_items(done, before, now)}")
                 continue
+            if key in self.runs and key not in self.began_it:
+                if done := lost_items(step, generation, None, self.log):
+                    self._warn_of_following(before, now, done)
+                continue
             loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
             if lost := lost_items(step, generation, loop, self.log):
                 self._warn_of_lost(before, now, lost)
             if loop is None:
                 continue
-            reason = why_anew(loop, before.loop, now.loop, self.changed)
             if key not in self.runs and any(parent in self.dropped for parent in self.arrivals[step].values()):
-                reason = "what leads to it runs again"
+                self._warn_of_following(before, now, loop.done)
+                continue
+            reason = why_anew(loop, before.loop, now.loop, self.changed)
             if reason and has_other_items(before.loop, now.loop, self.changed):
                 dropped = self._dropped_items(loop.done, before, now)
                 self.warnings.append(f"{step} begins anew, with the items that its loop has now: {reason}; {dropped}")
@@ -275,6 +284,16 @@ class _Restarting:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
+
+    def _warn_of_following(self, before: Step, now: Step, done: int) -> None:
+        """Of items that were done of a loop which may have others, once what leads to it has run again."""
+        if before.loop is not None and before.loop.cursor is not None:
+            self._warn_of_lost(before, now, done)
+        else:
+            dropped = self._dropped_items(done, before, now)
+            self.warnings.append(
+                f"{now.name} begins anew, with the items that its loop has then: what leads to it runs again; {dropped}"
+            )
 
     def _dropped_items(self, done: int, before: Step, now: Step | None) -> str:
         """What becomes of items that are done, and do not run again as such."""
@@ -302,13 +321,6 @@ class _Restarting:
     def _is_waiting(self, step: str) -> bool:
         """Whether it was to begin, and could not: its last run has nothing to do with that."""
         return step in self.arrivals and self.latest[step].is_done
-
-    def _reached_from(self, step: str) -> set[str]:
-        reached: set[str] = set()
-        for plan in (self.recorded, self.plan):
-            if step in plan.steps:
-                reached |= set(plan.reach_forward[step])
-        return reached
 
     def _began(self, key: Key) -> int:
         return self.runs[key].began
@@ -522,6 +534,10 @@ class _Restarting:
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
         return bool(parameter_changes(before, now) or arc_changes(before, now))
+
+
+def _reached(plan: Plan, step: str) -> Set[str]:
+    return plan.reach_forward[step] if step in plan.steps else frozenset()
 
 
 def _note(before: dict[str, dict[str, Any]], state: State, report: Mapping[str, Any]) -> None:
