@@ -18,7 +18,8 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.evolve_steps import assign
-from ..engine.evolve_waits import take_signal
+from ..engine.evolve_waits import note_answer, take_signal
+from ..engine.ids import without_attempt
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import Loop, Signal, State, token_key
@@ -84,6 +85,8 @@ class Restart:
     variables: Variables
     # that no wait has taken
     signals: tuple[Signal, ...]
+    # as in the state, each with the "step" and the "generation" that waited for it
+    answered: dict[str, dict[str, Any]]
     initial_ctx: dict[str, Any]
     last: str | None
     # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
@@ -136,6 +139,8 @@ class _Restarting:
         # of these, those that do not come after others in the version that ran
         self.began_it: set[Key] = set()
         self.loops: dict[Key, ReusedLoop] = {}
+        # name of an approval that was decided -> the run that waited for it, of those that stay done
+        self.approval_runs: dict[str, Key] = {}
         ctx = payload.get("ctx")
         self.changed: dict[str, Set[str]] = {
             "workload": payload.keys() - {"ctx"},
@@ -167,6 +172,10 @@ class _Restarting:
             ctx_refs=state.ctx_refs,
             variables=state.variables,
             signals=state.signals,
+            answered={
+                name: {**answer, "step": self.approval_runs[name][0], "generation": self.approval_runs[name][1]}
+                for name, answer in state.answered.items()
+            },
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             compensable=self._compensable(state),
@@ -331,21 +340,24 @@ class _Restarting:
         """The state after all that is not dropped, and where each step got its outcome: (execution, seq)."""
         state = State(self.execution_id, workload=self.workload)
         places: dict[str, tuple[str, int]] = {}
-        approvals: set[str] = set()
+        # wait -> the command that waited
+        approvals: dict[str, str | None] = {}
         for index, event in enumerate(self.log):
             if index in self.skips:
                 continue
             kept = self._without_dropped(event)
+            if event.type == e.WAIT_STARTED and event.payload.get("approval"):
+                approvals[event.payload["wait"]] = _command(event)
             if event.generation is not None and event.type not in ENDS and not self._is_kept(event):
                 self._take_over_sets(state, event)
                 if event.type == e.WAIT_ENDED:
                     # whoever has sent it has not said that it is so when the wait begins again
                     take_signal(state, event, event.payload["wait"] in approvals)
-                elif event.type == e.WAIT_STARTED and event.payload.get("approval"):
-                    approvals.add(event.payload["wait"])
+                    self._take_over_answer(state, event, approvals)
                 # only what it says of others
                 kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
             apply(state, kept)
+            self._note_approval(kept, approvals)
             if kept.step is not None and kept.step in state.outcomes:
                 if kept.type in OUTCOMES:
                     places[kept.step] = (self.execution_id, event.seq)
@@ -361,7 +373,7 @@ class _Restarting:
         """What items of a loop have set that stay done, at the time at which they did."""
         key = (event.step or "", event.generation or 0)
         loop = self.loops.get(key)
-        if loop is not None and event.command_id in loop.commands and event.type in e.REPORTS:
+        if loop is not None and event.type in e.REPORTS and _command(event) in loop.commands:
             if not loop.sequential:
                 _note(loop.before, state, event.payload)
             # whether it is sequential is all that is asked of it
@@ -369,6 +381,21 @@ class _Restarting:
                 count=loop.count, sequential=loop.sequential, max_in_flight=1, best_effort=False, single=False
             )
             assign(state, event)
+
+    def _take_over_answer(self, state: State, event: Event, approvals: Mapping[str, str | None]) -> None:
+        """Of an item of a loop that stays done: when the approval that it waited for was decided, and by whom."""
+        loop = self.loops.get((event.step or "", event.generation or 0))
+        command = approvals.get(event.payload["wait"])
+        if loop is not None and command in loop.commands and (name := event.payload.get("signal")) is not None:
+            note_answer(state, name, event)
+            self._note_approval(event, approvals)
+
+    def _note_approval(self, event: Event, approvals: Mapping[str, str | None]) -> None:
+        if event.type == e.RESTARTED:
+            answered = event.payload.get("answered", {})
+            self.approval_runs = {name: (answer["step"], answer["generation"]) for name, answer in answered.items()}
+        elif event.type == e.WAIT_ENDED and event.payload["wait"] in approvals and "signal" in event.payload:
+            self.approval_runs[event.payload["signal"]] = (event.step or "", event.generation or 0)
 
     def _is_kept(self, event: Event) -> bool:
         key = (event.step or "", event.generation or 0)
@@ -380,7 +407,13 @@ class _Restarting:
             runs = event.payload.get("compensable", ())
             taken_over = [run for run in runs if (run["step"], run["generation"]) not in self.dropped]
             waiting = self._still_waiting(event.payload["waiting"])
-            return replace(event, payload={**event.payload, "compensable": taken_over, "waiting": waiting})
+            answered = {
+                name: answer
+                for name, answer in event.payload.get("answered", {}).items()
+                if (key := (answer["step"], answer["generation"])) in self.loops or key not in self.dropped
+            }
+            known = {"compensable": taken_over, "waiting": waiting, "answered": answered}
+            return replace(event, payload={**event.payload, **known})
         routes = event.payload.get("routes")
         if not routes:
             return event
@@ -534,6 +567,10 @@ class _Restarting:
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
         return bool(parameter_changes(before, now) or arc_changes(before, now))
+
+
+def _command(event: Event) -> str | None:
+    return None if event.command_id is None else without_attempt(event.command_id)
 
 
 def _reached(plan: Plan, step: str) -> Set[str]:

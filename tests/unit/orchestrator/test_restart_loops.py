@@ -601,6 +601,26 @@ async def test_what_items_have_set_that_stay_done_is_nothing_that_those_beside_t
     await check(either, id)
 
 
+@pytest.mark.parametrize("workflow", [PARALLEL, SEQUENTIAL])
+async def test_what_an_item_that_stays_done_had_set_before_it_waited_stays_set(either: Engine, workflow: str) -> None:
+    add(either, workflow, HEAD)
+    old = await either.start()
+    command = (await either.claim(1))[0]
+    window = frame_of(command)
+    wait = {"signal": "go"}
+    set_before = {"set": {"total": 7}, "set_by": {"total": window.end - 1}}
+    await either.report(reported(command, status="parked", wait=wait, resume={}, **set_before))
+    await either.orchestrator.controls.signal(old, "go", None)
+    (command,) = [it for it in await either.claim() if it.frame is not None and frame_of(it).start == window.start]
+    counts = {"start": window.start, "end": window.end, "ok": window.end - window.start, "failed": 0}
+    results = list(range(window.start, window.end))
+    await either.report(reported(command, results, frame=FrameOutcome(**counts)))
+    await either.orchestrator.controls.cancel(old, "enough")
+    new = await restarted(either, old)
+    assert (await either.orchestrator.state(new)).ctx["total"] == 7
+    await check(either, new)
+
+
 async def test_items_in_sequence_and_values_that_are_given_are_seen(engine: Engine) -> None:
     for workflow, given, seen in ((SEQUENTIAL, {}, 10), (PARALLEL, {"ctx": {"total": 7}}, 7)):
         hands = Hands(engine, sets=True)
