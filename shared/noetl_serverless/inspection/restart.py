@@ -262,7 +262,11 @@ class _Restarting:
             for event in self.log
             if event.type == e.LOOP_REUSED and event.step in self.arrivals
         ]
-        begun = {key for key in self.dropped if key in self.began_it or not self.runs[key].is_done}
+        begun = {
+            key
+            for key in self.dropped
+            if key in self.began_it or not self.runs[key].is_done or self.runs[key].is_skipped
+        }
         for key in (*sorted(begun, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)

@@ -413,6 +413,23 @@ async def test_they_are_undone_also_if_their_loop_is_not_admitted_any_more(eithe
     await check(either, new)
 
 
+async def test_of_the_items_of_a_loop_that_was_not_admitted_since_a_warning_tells(either: Engine) -> None:
+    old, hands = await cancelled_in_the_loop(either, BESIDE)
+    refused = "spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}"
+    add(either, BEHIND.replace("- step: each\n", f"- step: each\n  {refused}\n"), HEAD)
+    new = await restarted(either, old, version="latest")
+    while commands := await either.claim(1):
+        await either.report(reported(commands[0]))
+    assert (await either.orchestrator.state(new)).status == "completed"
+    add(either, BESIDE, HEAD)
+    found = await restart(either, new, version="latest", step="left", dry_run=True)
+    done = sum(hands.ran.values())
+    assert (found.restart.loops, found.restart.warnings[:1]) == (
+        [],
+        [f"{ANEW}, nor undone if this execution fails: {done}"],
+    )
+
+
 UNDOABLE = '  compensate: {tool: {kind: noop, input: {was: "{{ each.stats.success }}", all: "{{ each.results }}"}}}\n'
 
 
