@@ -143,7 +143,8 @@ class History(Executions):
         size = 0
         async for event in self._of_loop(execution_id, step, e.FRAMES):
             payload = event.payload
-            if event.generation != generation or payload["end"] <= after:
+            # claims that found nothing have no items
+            if event.generation != generation or payload["end"] <= max(after, payload["start"]):
                 continue
             part = ResultRange(payload["start"], payload["end"], payload.get("data"), payload.get("ref"))
             bytes = sum(size_of(value) for value in (part.data, part.ref) if value is not None)
@@ -170,7 +171,7 @@ class History(Executions):
             if event.generation == generation:
                 success, failed = success + event.payload["ok"], failed + event.payload["failed"]
         # of a loop that claims its items, they are those that it has claimed
-        return LoopStats(max(counts[0], success + failed), success, failed)
+        return LoopStats(max(counts[0], success + failed), success, failed, claims=counts[0] == 0)
 
     async def latest_generation(self, execution_id: int, step: str) -> int | None:
         found = await super().latest_generation(execution_id, step)

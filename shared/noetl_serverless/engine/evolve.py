@@ -110,6 +110,10 @@ def _restarted(state: State, event: Event) -> None:
     if variables := payload.get("variables"):
         state.keep_variables({name: Variable(**value) for name, value in variables.items()})
     state.signals = tuple(Signal(**signal) for signal in payload.get("signals", ()))
+    state.answered = {
+        name: {part: answer[part] for part in ("at", "by") if part in answer}
+        for name, answer in payload.get("answered", {}).items()
+    }
 
 
 def _paused(state: State, event: Event) -> None:

@@ -45,7 +45,7 @@ def wait_ended(state: State, event: Event) -> None:
     take_signal(state, event, wait.approval)
     count_ended(state, wait)
     if wait.approval and (name := payload.get("signal")) is not None:
-        _answered(state, name, event)
+        note_answer(state, name, event)
     if not wait.resumes and not is_stale(state, event):
         state.outcomes[split_token_key(wait.key)[0]] = outcome_of(event)
 
@@ -69,7 +69,7 @@ def take_signal(state: State, event: Event, approval: bool) -> None:
         state.signals = state.signals[:taken] + state.signals[taken + 1 :]
 
 
-def _answered(state: State, name: str, event: Event) -> None:
+def note_answer(state: State, name: str, event: Event) -> None:
     """When an approval was decided, and by whom, if that is known; of the last names only, since templates may give
     as many as they like."""
     by = event.payload["data"].get("by") or {}

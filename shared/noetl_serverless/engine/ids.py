@@ -15,6 +15,12 @@ def command_id(step: str, generation: int, frame: int | None = None, attempt: in
     return f"{step}#{generation}{part}" + (f"@{attempt}" if attempt > 1 else "")
 
 
+def without_attempt(command_id: str) -> str:
+    """The name of the first attempt."""
+    step, mark, run = command_id.rpartition("#")
+    return f"{step}{mark}{run.partition('@')[0]}"
+
+
 def execution_id(at_ms: int, seed: str) -> str:
     """A 63-bit id that sorts by time: milliseconds since 2024, then 22 bits of the seed's digest."""
     low = int.from_bytes(sha256(seed.encode()).digest()[:4], "big") >> (32 - LOW_BITS)

@@ -18,7 +18,8 @@ from ..engine import events as e
 from ..engine.events import Event
 from ..engine.evolve import apply
 from ..engine.evolve_steps import assign
-from ..engine.evolve_waits import take_signal
+from ..engine.evolve_waits import note_answer, take_signal
+from ..engine.ids import without_attempt
 from ..engine.limits import size_of
 from ..engine.replay import logical_order
 from ..engine.state import Loop, Signal, State, token_key
@@ -84,6 +85,8 @@ class Restart:
     variables: Variables
     # that no wait has taken
     signals: tuple[Signal, ...]
+    # as in the state, each with the "step" and the "generation" that waited for it
+    answered: dict[str, dict[str, Any]]
     initial_ctx: dict[str, Any]
     last: str | None
     # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
@@ -133,9 +136,11 @@ class _Restarting:
         steps = read_runs(self.log)
         self.runs, self.latest, self.arrivals = steps.runs, steps.latest, steps.arrivals
         self.dropped: set[Key] = set()
-        # of these, those that do not only come after others
+        # of these, those that do not come after others in the version that ran
         self.began_it: set[Key] = set()
         self.loops: dict[Key, ReusedLoop] = {}
+        # name of an approval that was decided -> the run that waited for it, of those that stay done
+        self.approval_runs: dict[str, Key] = {}
         ctx = payload.get("ctx")
         self.changed: dict[str, Set[str]] = {
             "workload": payload.keys() - {"ctx"},
@@ -167,6 +172,10 @@ class _Restarting:
             ctx_refs=state.ctx_refs,
             variables=state.variables,
             signals=state.signals,
+            answered={
+                name: {**answer, "step": self.approval_runs[name][0], "generation": self.approval_runs[name][1]}
+                for name, answer in state.answered.items()
+            },
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             compensable=self._compensable(state),
@@ -223,25 +232,28 @@ class _Restarting:
     def _drop(self, chosen: set[str]) -> None:
         """In the order of the log, in which what causes a run comes before it."""
         roots = {self.latest[name].key for name in chosen if name in self.latest and not self._is_waiting(name)}
-        # steps that come after a dropped run without a back-edge, and steps that are dropped themselves
+        # steps that come after a dropped run without a back-edge, in the version that ran and in the one that goes on;
+        # and steps that are dropped themselves
         after: set[str] = set()
+        newly_after: set[str] = set()
         again: set[str] = set()
         by_index = {run.began: run for run in self.runs.values()}
         for index, event in enumerate(self.log):
             run = by_index.get(index)
             if run is None:
-                if event.type in (e.STEP_SKIPPED, e.REUSED) and event.step in after:
+                if event.type in (e.STEP_SKIPPED, e.REUSED) and (event.step in after or event.step in newly_after):
                     self.skips.add(index)
                 continue
             key = run.key
             follows = run.step in again or run.step in after or any(parent in self.dropped for parent in run.parents)
-            if key in roots or not run.is_done or follows:
+            if key in roots or not run.is_done or follows or run.step in newly_after:
                 self.dropped.add(key)
-                if not follows:
+                if not follows and (run.step not in newly_after or not run.is_done):
                     self.began_it.add(key)
                 if run.step not in again:
                     again.add(run.step)
-                    after |= self._reached_from(run.step)
+                    after.update(_reached(self.recorded, run.step))
+                    newly_after.update(_reached(self.plan, run.step))
 
     def _find_loops(self) -> None:
         """Those that go on, or still wait to: what is chosen by its name begins anew."""
@@ -250,7 +262,12 @@ class _Restarting:
             for event in self.log
             if event.type == e.LOOP_REUSED and event.step in self.arrivals
         ]
-        for key in (*sorted(self.began_it, key=self._began), *(key for key in waiting if key not in self.runs)):
+        begun = {
+            key
+            for key in self.dropped
+            if key in self.began_it or not self.runs[key].is_done or self.runs[key].is_skipped
+        }
+        for key in (*sorted(begun, key=self._began), *(key for key in waiting if key not in self.runs)):
             step, generation = key
             before, now = self.recorded.steps.get(step), self.plan.steps.get(step)
             if step == self.step or before is None or before.loop is None:
@@ -260,14 +277,19 @@ class _Restarting:
                     why = "is no longer in the playbook" if now is None else "is no loop any more"
                     self.warnings.append(f"{step} {why}: {self._dropped_items(done, before, now)}")
                 continue
+            if key in self.runs and key not in self.began_it:
+                if done := lost_items(step, generation, None, self.log):
+                    self._warn_of_following(before, now, done)
+                continue
             loop = reused_loop(step, generation, self.log, sequential=before.loop.mode == "sequential")
             if lost := lost_items(step, generation, loop, self.log):
                 self._warn_of_lost(before, now, lost)
             if loop is None:
                 continue
-            reason = why_anew(loop, before.loop, now.loop, self.changed)
             if key not in self.runs and any(parent in self.dropped for parent in self.arrivals[step].values()):
-                reason = "what leads to it runs again"
+                self._warn_of_following(before, now, loop.done)
+                continue
+            reason = why_anew(loop, before.loop, now.loop, self.changed)
             if reason and has_other_items(before.loop, now.loop, self.changed):
                 dropped = self._dropped_items(loop.done, before, now)
                 self.warnings.append(f"{step} begins anew, with the items that its loop has now: {reason}; {dropped}")
@@ -275,6 +297,16 @@ class _Restarting:
                 self.warnings.append(f"all {loop.count} items of {step} run again: {reason}")
             else:
                 self.loops[key] = loop
+
+    def _warn_of_following(self, before: Step, now: Step, done: int) -> None:
+        """Of items that were done of a loop which may have others, once what leads to it has run again."""
+        if before.loop is not None and before.loop.cursor is not None:
+            self._warn_of_lost(before, now, done)
+        else:
+            dropped = self._dropped_items(done, before, now)
+            self.warnings.append(
+                f"{now.name} begins anew, with the items that its loop has then: what leads to it runs again; {dropped}"
+            )
 
     def _dropped_items(self, done: int, before: Step, now: Step | None) -> str:
         """What becomes of items that are done, and do not run again as such."""
@@ -303,13 +335,6 @@ class _Restarting:
         """Whether it was to begin, and could not: its last run has nothing to do with that."""
         return step in self.arrivals and self.latest[step].is_done
 
-    def _reached_from(self, step: str) -> set[str]:
-        reached: set[str] = set()
-        for plan in (self.recorded, self.plan):
-            if step in plan.steps:
-                reached |= set(plan.reach_forward[step])
-        return reached
-
     def _began(self, key: Key) -> int:
         return self.runs[key].began
 
@@ -319,21 +344,24 @@ class _Restarting:
         """The state after all that is not dropped, and where each step got its outcome: (execution, seq)."""
         state = State(self.execution_id, workload=self.workload)
         places: dict[str, tuple[str, int]] = {}
-        approvals: set[str] = set()
+        # wait -> the command that waited
+        approvals: dict[str, str | None] = {}
         for index, event in enumerate(self.log):
             if index in self.skips:
                 continue
             kept = self._without_dropped(event)
+            if event.type == e.WAIT_STARTED and event.payload.get("approval"):
+                approvals[event.payload["wait"]] = _command(event)
             if event.generation is not None and event.type not in ENDS and not self._is_kept(event):
                 self._take_over_sets(state, event)
                 if event.type == e.WAIT_ENDED:
                     # whoever has sent it has not said that it is so when the wait begins again
                     take_signal(state, event, event.payload["wait"] in approvals)
-                elif event.type == e.WAIT_STARTED and event.payload.get("approval"):
-                    approvals.add(event.payload["wait"])
+                    self._take_over_answer(state, event, approvals)
                 # only what it says of others
                 kept = Event(e.STEP_EXIT, event.at, seq=event.seq, payload={"routes": kept.payload.get("routes", [])})
             apply(state, kept)
+            self._note_approval(kept, approvals)
             if kept.step is not None and kept.step in state.outcomes:
                 if kept.type in OUTCOMES:
                     places[kept.step] = (self.execution_id, event.seq)
@@ -349,7 +377,7 @@ class _Restarting:
         """What items of a loop have set that stay done, at the time at which they did."""
         key = (event.step or "", event.generation or 0)
         loop = self.loops.get(key)
-        if loop is not None and event.command_id in loop.commands and event.type in e.REPORTS:
+        if loop is not None and event.type in e.REPORTS and _command(event) in loop.commands:
             if not loop.sequential:
                 _note(loop.before, state, event.payload)
             # whether it is sequential is all that is asked of it
@@ -357,6 +385,21 @@ class _Restarting:
                 count=loop.count, sequential=loop.sequential, max_in_flight=1, best_effort=False, single=False
             )
             assign(state, event)
+
+    def _take_over_answer(self, state: State, event: Event, approvals: Mapping[str, str | None]) -> None:
+        """Of an item of a loop that stays done: when the approval that it waited for was decided, and by whom."""
+        loop = self.loops.get((event.step or "", event.generation or 0))
+        command = approvals.get(event.payload["wait"])
+        if loop is not None and command in loop.commands and (name := event.payload.get("signal")) is not None:
+            note_answer(state, name, event)
+            self._note_approval(event, approvals)
+
+    def _note_approval(self, event: Event, approvals: Mapping[str, str | None]) -> None:
+        if event.type == e.RESTARTED:
+            answered = event.payload.get("answered", {})
+            self.approval_runs = {name: (answer["step"], answer["generation"]) for name, answer in answered.items()}
+        elif event.type == e.WAIT_ENDED and event.payload["wait"] in approvals and "signal" in event.payload:
+            self.approval_runs[event.payload["signal"]] = (event.step or "", event.generation or 0)
 
     def _is_kept(self, event: Event) -> bool:
         key = (event.step or "", event.generation or 0)
@@ -368,7 +411,13 @@ class _Restarting:
             runs = event.payload.get("compensable", ())
             taken_over = [run for run in runs if (run["step"], run["generation"]) not in self.dropped]
             waiting = self._still_waiting(event.payload["waiting"])
-            return replace(event, payload={**event.payload, "compensable": taken_over, "waiting": waiting})
+            answered = {
+                name: answer
+                for name, answer in event.payload.get("answered", {}).items()
+                if (key := (answer["step"], answer["generation"])) in self.loops or key not in self.dropped
+            }
+            known = {"compensable": taken_over, "waiting": waiting, "answered": answered}
+            return replace(event, payload={**event.payload, **known})
         routes = event.payload.get("routes")
         if not routes:
             return event
@@ -522,6 +571,14 @@ class _Restarting:
     def _is_changed(self, step: str) -> bool:
         before, now = self.recorded.steps[step], self.plan.steps[step]
         return bool(parameter_changes(before, now) or arc_changes(before, now))
+
+
+def _command(event: Event) -> str | None:
+    return None if event.command_id is None else without_attempt(event.command_id)
+
+
+def _reached(plan: Plan, step: str) -> Set[str]:
+    return plan.reach_forward[step] if step in plan.steps else frozenset()
 
 
 def _note(before: dict[str, dict[str, Any]], state: State, report: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..engine import events as e
 from ..engine.events import Event
+from ..engine.ids import without_attempt
 from ..engine.limits import size_of
 from ..limits import DECISION_BYTES, INLINE_BYTES
 from ..playbook.plan import Loop
@@ -22,8 +23,8 @@ LOOP_BYTES = DECISION_BYTES // 4
 @dataclass(kw_only=True, frozen=True, slots=True)
 class ReusedLoop:
     """`collection`: {"count", "data" | "ref"}; `frames`: ranges of items that are done, in their order, as in
-    FRAME_REUSED; `commands`: those that have run these items; `seq`: the event that opened the loop; `before`: what
-    names of ctx were before these items have set them, if the loop is parallel."""
+    FRAME_REUSED; `commands`: those that have run these items, by the names of their first attempts; `seq`: the event
+    that opened the loop; `before`: what names of ctx were before these items have set them, if the loop is parallel."""
 
     step: str
     generation: int
@@ -60,15 +61,18 @@ def reused_loop(step: str, generation: int, log: Iterable[Event], *, sequential:
     sequential = opened.payload.get("mode", "sequential" if sequential else "parallel") == "sequential"
     frames: list[dict[str, Any]] = []
     commands: set[str] = set()
+    suspended = _suspended(events)
     for event in events:
         if event.type not in e.FRAMES or e.IGNORED in event.payload:
             continue
-        if not (done := list(_done(event.payload))):
+        command = None if event.command_id is None else without_attempt(event.command_id)
+        reports = [*suspended.get(command or "", ()), event.payload]
+        if not (done := list(_done(event.payload, has_set=any(map(_has_set, reports))))):
             continue
         frames += done
-        if event.command_id is not None:
-            commands.add(event.command_id)
-        if not sequential and (items := _set_by(events, event)):
+        if command is not None:
+            commands.add(command)
+        if not sequential and (items := _set_by(reports)):
             done[-1][e.SET_BY] = items
     if not frames:
         return None
@@ -127,7 +131,7 @@ def _is_touched(reads: Mapping[str, Set[str] | None], changed: Mapping[str, Set[
     return False
 
 
-def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _done(report: Mapping[str, Any], *, has_set: bool) -> Iterator[dict[str, Any]]:
     """The ranges of a frame's items that ended well, as far as that can be told of each."""
     start, end, failed = report["start"], report["end"], report["failed"]
     if start == end:
@@ -137,8 +141,7 @@ def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"start": start, "end": end, "ok": end - start, "failed": 0, **kept}
         return
     errors = report.get("errors") or {}
-    sets = report.get("set") or report.get(e.SET_REFS)
-    if report.get("ref") is not None or len(errors) != failed or sets:
+    if report.get("ref") is not None or len(errors) != failed or has_set:
         return
     for index in range(start, end):
         if str(index) not in errors:
@@ -147,13 +150,26 @@ def _done(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"start": index, "end": index + 1, "ok": 1, "failed": 0, **kept}
 
 
-def _set_by(events: Sequence[Event], frame: Event) -> dict[str, int]:
-    """Name -> the last of its items that has set it, also before its command was suspended."""
-    found: dict[str, int] = {}
+def _suspended(events: Iterable[Event]) -> dict[str, list[Mapping[str, Any]]]:
+    """Command -> its reports from before it went on, when it was suspended."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
     for event in events:
-        if event is frame or (event.command_id == frame.command_id and event.type in (e.CALL_DEFERRED, e.CALL_PARKED)):
-            for name, index in (event.payload.get(e.SET_BY) or {}).items():
-                found[name] = max(index, found.get(name, 0))
+        is_suspended = event.type in (e.CALL_DEFERRED, e.CALL_PARKED) and e.IGNORED not in event.payload
+        if is_suspended and event.command_id is not None:
+            found.setdefault(without_attempt(event.command_id), []).append(event.payload)
+    return found
+
+
+def _has_set(report: Mapping[str, Any]) -> bool:
+    return bool(report.get("set") or report.get(e.SET_REFS))
+
+
+def _set_by(reports: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Name -> the last of its items that has set it."""
+    found: dict[str, int] = {}
+    for report in reports:
+        for name, index in (report.get(e.SET_BY) or {}).items():
+            found[name] = max(index, found.get(name, 0))
     return found
 
 

@@ -32,6 +32,11 @@ class Run:
         return self.step, self.generation
 
     @property
+    def is_skipped(self) -> bool:
+        """Although arcs led to it; of a loop, items may have been done all the same, before a restart."""
+        return self.route is not None and self.route["event"] == e.STEP_SKIPPED
+
+    @property
     def is_done(self) -> bool:
         """Whether it has ended, and not with a failure that no arc handled."""
         if self.route is None:

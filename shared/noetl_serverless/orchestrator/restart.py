@@ -99,6 +99,7 @@ def restart_transition(
         **({e.CTX_REFS: refs} if refs else {}),
         **({"variables": variables} if variables else {}),
         **({"signals": [asdict(signal) for signal in restart.signals]} if restart.signals else {}),
+        **({"answered": restart.answered} if restart.answered else {}),
         **({"last": restart.last} if restart.last is not None else {}),
         **({"compensable": restart.compensable} if restart.compensable else {}),
         **({"timeout": timeout} if timeout is not None else {}),

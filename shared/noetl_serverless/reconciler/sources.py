@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from urllib.parse import unquote, urlsplit
 
 from ..bus.nats_messages import NatsMessages, StreamConsumer
-from ..errors import Forbidden, InvalidRequest, NotFound
+from ..errors import Forbidden, InvalidRequest, NotFound, Problem
 from ..store.triggers import PolledTrigger, StoredTrigger, Trigger
 from .triggers import SourceEvent, SourceEvents
 
@@ -92,7 +92,8 @@ class _File:
 
 class FolderSource:
     """Files that are written to a folder, or moved into it, since the trigger was registered. Not what lies in folders
-    below it, and not what begins with a dot. `private`: folders that nobody may see."""
+    below it, and not what begins with a dot. Names that are not UTF-8 cannot be told of in an event: they are the
+    trigger's problem, as long as they are there. `private`: folders that nobody may see."""
 
     def __init__(self, private: Sequence[Path] = ()) -> None:
         self._private = [folder.resolve() for folder in private]
@@ -101,15 +102,18 @@ class FolderSource:
 
     async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
         folder = Path(unquote(urlsplit(trigger.source).path))
-        since = trigger.position or {"changed_ns": int(trigger.updated_at.timestamp() * 1e9), "name": ""}
+        registered_ns = int(trigger.updated_at.timestamp() * 1e9)
+        since = trigger.position or {"changed_ns": registered_ns, "name": ""}
         files = await asyncio.to_thread(self._files, folder, str(trigger.config.get("suffix", "")))
         position = (int(since["changed_ns"]), str(since["name"]))
-        new = sorted(file for file in files if (file.changed_ns, file.name) > position)
+        unread = [file.name for file in files if not _is_text(file.name) and file.changed_ns > registered_ns]
+        new = sorted(file for file in files if _is_text(file.name) and (file.changed_ns, file.name) > position)
         taken = new[:limit]
         if taken:
             since = {"changed_ns": taken[-1].changed_ns, "name": taken[-1].name}
         events = [SourceEvent(event=_event(trigger.source, folder, file)) for file in taken]
-        return SourceEvents(events=events, position=since, more=len(new) > limit)
+        problem = _problem(folder, unread) if unread else None
+        return SourceEvents(events=events, position=since, more=len(new) > limit, problem=problem)
 
     def _files(self, folder: Path, suffix: str) -> list[_File]:
         real = folder.resolve()
@@ -127,13 +131,15 @@ class FolderSource:
                         )
                     if entry.name.startswith(".") or not entry.name.endswith(suffix):
                         continue
-                    if not _is_text(entry.name) or (entry.is_symlink() and not self._leads_below(real, entry)):
+                    if entry.is_symlink() and not self._leads_below(real, entry):
                         left_out.add(entry.name)
                         continue
                     status = _status(entry)
                     # its times of modification are whatever its writer says, and may lie ahead of this clock: one that
                     # waited for them would come after files that were changed later, and be passed over
                     if status is not None and status.st_ctime_ns <= before:
+                        if not _is_text(entry.name):
+                            left_out.add(entry.name)
                         found.append(_File(status.st_ctime_ns, entry.name, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NotFound(f"the folder {folder} cannot be read: {error.strerror}") from None
@@ -180,6 +186,15 @@ def _is_text(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _problem(folder: Path, names: Sequence[str]) -> Problem:
+    # as bytes, without what a terminal would take for a command
+    shown = [repr(os.fsencode(name))[1:] for name in sorted(names)[:_NAMED]]
+    more = f" and {len(names) - _NAMED} more" if names[_NAMED:] else ""
+    return InvalidRequest(
+        f"files of {folder} are not read, since their names are not UTF-8: {', '.join(shown)}{more}. Rename them"
+    )
 
 
 def _event(source: str, folder: Path, file: _File) -> dict[str, Any]:

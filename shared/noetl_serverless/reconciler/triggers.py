@@ -40,11 +40,13 @@ class SourceEvent:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class SourceEvents:
-    """`position`: how far the source has been read, once `events` are recorded; `more`: it has more of them."""
+    """`position`: how far the source has been read, once `events` are recorded; `more`: it has more of them; `problem`:
+    what of it cannot be read, while the rest can."""
 
     events: Sequence[SourceEvent]
     position: Mapping[str, Any] = field(default_factory=dict)
     more: bool = False
+    problem: Problem | None = None
 
 
 class TriggerSource(Protocol):
@@ -112,7 +114,8 @@ class TriggerSources:
             await self._triggers.record_polled(trigger, trigger.position, self._now() + ERROR_PAUSE, problem.to_dict())
             return received
         pause = timedelta() if found.more else PAUSE
-        await self._triggers.record_polled(trigger, found.position, self._now() + pause)
+        unread = None if found.problem is None else found.problem.to_dict()
+        await self._triggers.record_polled(trigger, found.position, self._now() + pause, unread)
         return received
 
     def _source(self, trigger: PolledTrigger) -> TriggerSource:

@@ -101,11 +101,13 @@ class ResultRange:
 
 @dataclass(frozen=True, slots=True)
 class LoopStats:
-    """How many items a loop has, and how many of them have ended well and with an error."""
+    """How many items a loop has, and how many of them have ended well and with an error. `claims`: whether it claims
+    them, if it has had any."""
 
     total: int
     success: int
     failed: int
+    claims: bool = False
 
 
 class Executions:

@@ -157,6 +157,63 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     )
 
 
+CLAIMS = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: claims, path: demo/claims}
+workflow:
+  - step: each
+    loop:
+      iterator: job
+      cursor: {kind: postgres, auth: jobs, claim: "SELECT {{ __frame_max_rows }}"}
+      spec: {mode: cursor, max_in_flight: 3, frame: {max_rows: 4}}
+    tool: {kind: python, code: "result = 1"}
+"""
+
+
+async def test_the_rows_that_a_loop_claimed_read_as_before_past_claims_that_found_less(
+    harness: ArchiveHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await harness.user.post("/api/catalog/register", {"content": CLAIMS})).status == 200
+    id = str((await harness.user.post("/api/execute", {"path": "demo/claims"})).json["execution_id"])
+    found = [4, 2, 3, 0, 0, 0]
+    commands = await harness.hands.claim()
+    while commands:
+        command = commands.pop(0)
+        start, rows = command["frame"]["start"], found.pop(0)
+        frame = {"start": start, "end": start + rows, "ok": rows, "failed": 0, "drained": not rows}
+        data = [start + row for row in range(rows)]
+        commands += (await harness.hands.report(command, frame=frame, data=data))["commands"]
+    path, rows_of = PAGED[1]
+    path = path.format(id=id)
+    whole = await pages(harness, path, rows_of)
+    assert whole == [[0, 1, 2, 3, 4, 5, 8, 9, 10]], "no page of nothing"
+    for module in (executions, history, results):
+        monkeypatch.setattr(module, "PAGE_BYTES", 12)
+    small = await pages(harness, path, rows_of)
+    assert [row for page in small for row in page] == whole[0]
+    assert small[-1] != []
+    await harness.archive()
+    assert await pages(harness, path, rows_of) == small
+    monkeypatch.undo()
+    assert await pages(harness, path, rows_of) == whole
+
+
+async def test_items_of_a_loop_that_have_not_run_read_as_before(harness: ArchiveHarness) -> None:
+    id = str((await harness.user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
+    *_, last = sorted(await harness.hands.claim(), key=lambda command: int(command["frame"]["start"]))
+    start, end = last["frame"]["start"], last["frame"]["end"]
+    frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
+    await harness.hands.report(last, data=["last"] * (end - start), frame=frame)
+    assert (await harness.user.post(f"/api/executions/{id}/cancel", {})).status == 200
+    path = PAGED[1][0].format(id=id)
+    before = await pages(harness, path, "results")
+    assert before == [[*[None] * start, *["last"] * (end - start)]]
+    assert start > 0
+    await harness.archive()
+    assert await pages(harness, path, "results") == before
+
+
 async def test_a_loop_that_went_on_with_another_reads_as_before(harness: ArchiveHarness) -> None:
     old = str((await harness.user.post("/api/execute", {"path": "demo/loop"})).json["execution_id"])
     [first, *_] = await harness.hands.claim()

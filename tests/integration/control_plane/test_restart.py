@@ -74,6 +74,31 @@ async def test_its_projections_are_what_its_log_says_and_can_be_rebuilt(
     assert (await user.get(f"/api/executions/{new}")).json["restarted_from"] == failed
 
 
+APPROVALS = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: asking, path: demo/asking}
+workflow:
+  - {step: ask, tool: {kind: wait, approval: boss}, next: {arcs: [{step: wait}]}}
+  - {step: wait, tool: {kind: wait, signal: go}, next: {arcs: [{step: ask}]}}
+"""
+
+
+async def test_a_decision_on_what_stays_done_is_refused_when_it_comes_again(user: Client, hands: FakeWorker) -> None:
+    assert (await user.post("/api/catalog/register", {"content": APPROVALS})).status == 200
+    id = (await user.post("/api/execute", {"path": "demo/asking"})).json["execution_id"]
+    decision = {"data": {"approved": True}, "decision": True}
+    [command] = await hands.claim()
+    await hands.report(command, status="parked", wait={"signal": "boss", "approval": True})
+    assert (await user.post(f"/api/executions/{id}/signals/boss", decision)).status == 200
+    refused = await user.post(f"/api/executions/{id}/signals/boss", decision)
+    assert (await user.post(f"/api/executions/{id}/cancel", {})).status == 200
+    new = (await restart(user, id))["execution_id"]
+    again = await user.post(f"/api/executions/{new}/signals/boss", decision)
+    assert (again.status, again.json["detail"]) == (refused.status, refused.json["detail"]) != (200, None)
+    assert (await user.get("/api/replay/validate", execution_id=new)).json["valid"]
+
+
 async def test_a_key_starts_one_restart(user: Client, failed: str) -> None:
     answers = await asyncio.gather(*(restart(user, failed, idempotency_key="k") for _ in range(4)))
     assert len({answer["execution_id"] for answer in answers}) == 1

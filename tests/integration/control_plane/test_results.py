@@ -106,6 +106,20 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
     assert (answer["refs"], answer["next"], answer["stats"]["total"]) == ([], None, 3)
 
 
+async def test_a_result_is_at_the_place_of_its_item_though_one_before_it_has_not_run(
+    user: Client, hands: FakeWorker, looping: str
+) -> None:
+    async def read(after: int) -> tuple[list[Any], int, int | None]:
+        answer = await user.get("/api/aggregate/loop/results", execution_id=looping, step_name="each", after=after)
+        return answer.json["results"], answer.json["count"], answer.json["next"]
+
+    commands = {command["frame"]["start"]: command for command in await hands.claim()}
+    await hands.report(commands[1], frame={"start": 1, "end": 2, "ok": 1, "failed": 0}, data=["b"])
+    assert (await read(0), await read(1)) == (([None, "b"], 1, None), (["b"], 1, None))
+    assert (await user.post(f"/api/executions/{looping}/cancel", {})).status == 200
+    assert (await read(0), await read(1)) == (([None, "b"], 1, None), (["b"], 1, None))
+
+
 CLAIMS = """\
 apiVersion: noetl.io/v2
 kind: Playbook
@@ -146,6 +160,7 @@ async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less
     assert (await Resolver(FsspecResultStore("memory://none"), manifest).load(ref))["results"] == rows_of_all
     answer = (await user.get("/api/aggregate/loop/results", execution_id=id, step_name="each")).json
     assert (answer["results"], answer["stats"]) == (rows_of_all, {"total": 9, "success": 9, "failed": 0})
+    assert answer["next"] is None, "the claims that found nothing are no page"
 
 
 async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:

@@ -301,11 +301,23 @@ async def test_a_name_that_is_no_text_is_reported_once(tmp_path: Path, caplog: p
         (tmp_path / os.fsdecode(b"bad\xff.csv")).write_text("1")
     except OSError:
         pytest.skip("the file system has no such names")
-    (tmp_path / "plain.csv").write_text("1")
     source, trigger = FolderSource(), polled(f"{tmp_path.as_uri()}/")
-    for _ in range(2):
-        assert [one["data"]["key"] for one in events(await source.read(trigger, 10))] == ["plain.csv"]
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text("1")
+        found = await source.read(trigger, 10)
+        assert [one["data"]["key"] for one in events(found)] == [name]
+        assert found.problem is not None
+        assert found.problem.detail == (
+            f"files of {tmp_path} are not read, since their names are not UTF-8: 'bad\\xff.csv'. Rename them"
+        )
+        trigger = replace(trigger, position=dict(found.position))
     [line] = [record.getMessage() for record in caplog.records]
+    later = replace(trigger, updated_at=datetime.now(UTC) + timedelta(hours=1))
+    assert (await source.read(later, 10)).problem is None, "it was there before the trigger"
+    (tmp_path / os.fsdecode(b"bad\xff.csv")).rename(tmp_path / "c.csv")
+    found = await source.read(trigger, 10)
+    assert [one["data"]["key"] for one in events(found)] == ["c.csv"]
+    assert found.problem is None
     assert "'bad\\udcff.csv'" in line
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.integration.control_plane.conftest import database  # noqa: F401
 
 from noetl_serverless.control_plane.registration import document_of
-from noetl_serverless.errors import NotFound, Unavailable
+from noetl_serverless.errors import NotFound, Problem, Unavailable
 from noetl_serverless.limits import EVENT_BYTES, EVENT_DEPTH, TRIGGER_DEPTH
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
@@ -61,12 +61,15 @@ class MemorySource:
     messages: list[dict[str, Any]] = field(default_factory=list)
     acknowledged: list[str] = field(default_factory=list)
     error: Exception | None = None
+    problem: Problem | None = None
 
     async def read(self, trigger: PolledTrigger, limit: int) -> SourceEvents:
         if self.error is not None:
             raise self.error
         events = [self._event(message) for message in self.messages[:limit]]
-        return SourceEvents(events=events, position={"seen": True}, more=len(self.messages) > limit)
+        return SourceEvents(
+            events=events, position={"seen": True}, more=len(self.messages) > limit, problem=self.problem
+        )
 
     def _event(self, message: dict[str, Any]) -> SourceEvent:
         async def acknowledge() -> None:
@@ -561,6 +564,21 @@ async def test_a_source_that_cannot_be_read_is_shown_and_left_alone_for_a_while(
     bed.ahead = LEASE
     await bed.reconciler().reconcile()
     assert bed.source.acknowledged == ["1"]
+    assert (await bed.trigger("orders/on_message/queue")).error is None
+
+
+async def test_what_of_a_source_cannot_be_read_is_shown_and_does_not_hold_up_the_rest(bed: Bed) -> None:
+    await bed.register(MESSAGES)
+    bed.source.problem = NotFound("one of them has a name that is no text")
+    for id in ("1", "2"):
+        bed.source.messages = [message(id, order=id, n=1)]
+        await bed.reconciler().reconcile()
+        assert ((await bed.trigger("orders/on_message/queue")).error or {})["detail"] == bed.source.problem.detail
+        bed.ahead += LEASE
+        await bed.database.run("UPDATE noetl.trigger SET polled_until = now()")
+    assert bed.source.acknowledged == ["1", "2"]
+    bed.source.problem = None
+    await bed.reconciler().reconcile()
     assert (await bed.trigger("orders/on_message/queue")).error is None
 
 

@@ -88,6 +88,42 @@ async def test_results_too_large_for_a_page_are_a_page_of_their_own_by_reference
     assert await _with_values(lambda: store, page[2:], 6, None) == ([6], [], None)
 
 
+async def test_each_result_is_at_the_place_of_its_item(store: FsspecResultStore) -> None:
+    page = [ResultRange(1, 2, [1], None), await stored(store, 3, [3, 4]), ResultRange(6, 7, [6], None)]
+    assert await _with_values(lambda: store, page, 0, None) == ([None, 1, None, 3, 4, None, 6], [], None)
+    assert await _with_values(lambda: store, page, 0, 9) == ([None, 1, None, 3, 4, None, 6, None, None], [], 9)
+    assert await _with_values(lambda: store, page[1:], 2, None) == ([None, 3, 4, None, 6], [], None)
+    assert await _with_values(lambda: store, page[1:], 4, None) == ([4, None, 6], [], None)
+    assert await _with_values(lambda: store, page, 0, 9, has_places=False) == ([1, 3, 4, 6], [], 9)
+
+
+async def test_pages_go_on_where_items_that_have_not_run_fill_them(store: FsspecResultStore) -> None:
+    many = 2 * PAGE_BYTES // 5
+    page = [ResultRange(0, 1, [0], None), ResultRange(many, many + 1, [many], None)]
+    found: list[Any] = []
+    after: int | None = 0
+    lengths = []
+    while after is not None:
+        assert after == len(found)
+        values, _, after = await _with_values(lambda: store, [it for it in page if it.end > after], after, None)
+        assert len(orjson.dumps(values)) <= PAGE_BYTES + 2
+        lengths.append(len(values))
+        found += values
+    assert (len(lengths), len(found), found[0], found[-1]) == (3, many + 1, 0, many)
+    assert not any(found[1:-1])
+
+
+async def test_items_that_have_not_run_beside_results_too_large_for_a_page_have_their_places(
+    store: FsspecResultStore,
+) -> None:
+    large = await stored(store, 2, [LARGE] * 5)
+    page = [large, ResultRange(9, 10, [9], None)]
+    assert await _with_values(lambda: store, page, 0, None) == ([None, None], [], 2)
+    assert await _with_values(lambda: store, page, 2, None) == ([], [large], 7)
+    assert await _with_values(lambda: store, page[:1], 2, 9) == ([], [large], 7)
+    assert await _with_values(lambda: store, page[1:], 7, None) == ([None, None, 9], [], None)
+
+
 @pytest.mark.parametrize("content", [None, b"[1", b"[1]", b'{"a": 1}'])
 async def test_results_that_are_no_longer_what_was_stored_are_left_by_reference(
     store: FsspecResultStore, content: bytes | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noetl_serverless.engine.ids import EPOCH_MS, LOW_BITS, command_id, execution_id, started_at
+from noetl_serverless.engine.ids import EPOCH_MS, LOW_BITS, command_id, execution_id, started_at, without_attempt
 
 
 def test_a_command_is_named_by_its_run_its_part_and_its_attempt() -> None:
@@ -11,6 +11,11 @@ def test_a_command_is_named_by_its_run_its_part_and_its_attempt() -> None:
     assert command_id("a", 2, 0) == "a#2.0"
     assert command_id("a", 2, 7, 3) == "a#2.7@3"
     assert command_id("a", 2, opening=True) == "a#2.open"
+
+
+def test_a_command_has_the_name_of_its_first_attempt_in_it() -> None:
+    for first in (command_id("a@2", 2), command_id("a#1@3", 2, 7), command_id("a", 2, opening=True)):
+        assert without_attempt(first) == first == without_attempt(f"{first}@2")
 
 
 def test_an_id_tells_when_and_is_the_same_for_the_same() -> None:

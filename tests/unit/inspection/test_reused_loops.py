@@ -88,12 +88,16 @@ def test_of_a_range_with_named_failures_the_others_are_done() -> None:
         {"failed": 1, "ok": 2, "errors": {"1": BOOM}, "set": {"n": 1}},
         {"failed": 1, "ok": 2, "errors": {"1": BOOM}, "ref": {"key": "7/each"}},
         {"failed": 3, "ok": 0, "error": BOOM},
+        {"failed": 1, "ok": 2, "errors": {"1": BOOM}, "suspended": True},
         {e.IGNORED: "the command is not open"},
     ],
-    ids=["a failure without a name", "what it has set", "by reference", "failed as a whole", "too late"],
+    ids=["a failure without a name", "what it has set", "by reference", "failed as a whole", "set before", "too late"],
 )
 def test_items_of_which_any_may_have_failed_run_again(more: dict[str, Any]) -> None:
-    assert reused_loop("each", 1, log({**frame(0, "a", "b", "c"), **more})) is None
+    before = {"kind": e.CALL_PARKED, "command": "each#1.0", "set": {"n": 1}, e.SET_BY: {"n": 1}}
+    suspended = [before] if more.pop("suspended", False) else []
+    command = {"command": "each#1.0@2"} if suspended else {}
+    assert reused_loop("each", 1, log(*suspended, {**frame(0, "a", "b", "c"), **more, **command})) is None
 
 
 def test_a_loop_over_a_cursor_has_no_items_to_come_back_to() -> None:
@@ -105,7 +109,8 @@ def test_a_loop_over_a_cursor_has_no_items_to_come_back_to() -> None:
 def test_who_has_set_a_key_is_the_highest_item_also_before_its_command_was_suspended() -> None:
     deferred = {"kind": e.CALL_DEFERRED, "command": "each#1.2", e.SET_BY: {"x": 1, "y": 2}}
     other = {"kind": e.CALL_DEFERRED, "command": "each#1.7", e.SET_BY: {"y": 8}}
-    events = log(deferred, other, frame(1, 2, 3, **{e.SET_BY: {"x": 2}}), frame(3, 4), frame(0, 1))
+    went_on = frame(1, 2, 3, command="each#1.2@2", **{e.SET_BY: {"x": 2}})
+    events = log(deferred, other, went_on, frame(3, 4), frame(0, 1))
     loop = reused_loop("each", 1, events)
     assert loop is not None
     assert [*ranges(loop)] == [(0, 1), (1, 3), (3, 4)]

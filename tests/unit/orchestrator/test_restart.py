@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from textwrap import dedent
 from typing import Any
 
@@ -676,6 +677,106 @@ async def test_a_signal_that_no_wait_has_taken_goes_over_and_one_that_was_taken_
     await park(engine)
     assert (await engine.orchestrator.state(from_the_first)).outcomes["a"]["data"] == 2
     await check(engine, from_the_first)
+
+
+APPROVALS = """
+- {step: ask, tool: {kind: wait, approval: boss}, next: {arcs: [{step: pay}]}}
+- {step: pay, tool: {kind: noop}, next: {arcs: [{step: ask, when: "{{ false }}"}, {step: end}]}}
+- {step: end, tool: {kind: noop}}
+"""
+BOSS = {"kind": "user", "name": "ann"}
+
+
+async def ask(engine: Engine) -> None:
+    (command,) = await engine.claim()
+    await engine.report(
+        done(command, status="parked", wait={"signal": "boss", "approval": True}, resume={}), by=engine.another()
+    )
+
+
+async def decide(engine: Engine, id: str) -> dict[str, Any]:
+    """What its state has of the decision."""
+    await engine.orchestrator.controls.signal(id, "boss", {"approved": True}, by=BOSS)
+    return (await engine.orchestrator.state(id)).answered["boss"]
+
+
+async def test_an_approval_that_stays_done_has_been_decided(either: Engine) -> None:
+    add(either, APPROVALS)
+    old = await either.start()
+    await ask(either)
+    answer = await decide(either, old)
+    assert answer["by"] == BOSS
+    await drive(either, failing("pay"))
+    for _ in range(2):
+        new = await restarted(either, old)
+        assert (await either.orchestrator.state(new)).answered == {"boss": answer}
+        (command,) = await either.claim()
+        await either.report(done(command, status="error", error=BOOM))
+        await check(either, new)
+        old = new
+
+    from_the_first = await restarted(either, old, step="ask")
+    assert (await either.orchestrator.state(from_the_first)).answered == {}, "it has still to be decided"
+    await ask(either)
+    assert await decide(either, from_the_first) == answer
+    await drive(either, failing())
+    await check(either, from_the_first)
+
+
+async def test_what_was_restarted_before_answers_went_over_reads_as_then(engine: Engine) -> None:
+    add(engine, APPROVALS)
+    old = await engine.start()
+    await ask(engine)
+    await decide(engine, old)
+    await drive(engine, failing("pay"))
+    new = await restarted(engine, old)
+    log = await engine.log.events(new)
+    (begins,) = [event for event in log if event.type == e.RESTARTED]
+    assert begins.payload["answered"]["boss"]["step"] == "ask"
+    before = [
+        replace(event, payload={name: it for name, it in event.payload.items() if name != "answered"}) for event in log
+    ]
+    assert fold(new, before, {}).answered == {}
+    (command,) = await engine.claim()
+    await engine.report(done(command, status="error", error=BOOM))
+    log = await engine.log.events(new)
+    before = [
+        replace(event, payload={name: it for name, it in event.payload.items() if name != "answered"}) for event in log
+    ]
+    found = await engine.orchestrator.restart(new, before, {}, dry_run=True)
+    assert found.restart.answered == {}
+
+
+async def test_an_approval_of_an_item_that_stays_done_has_been_decided(either: Engine) -> None:
+    add(
+        either,
+        """
+        - step: each
+          loop: {in: [0, 1], iterator: n, spec: {mode: parallel, max_in_flight: 2, policy: {exec: distributed}}}
+          tool: {kind: wait, approval: "boss-{{ iter.n }}"}
+        """,
+    )
+    old = await either.start()
+    names = []
+    for command in await either.claim():
+        names.append(f"boss-{frame_of(command).start}")
+        wait = {"signal": names[-1], "approval": True}
+        await either.report(done(command, status="parked", wait=wait, resume={}))
+    assert sorted(names) == ["boss-0", "boss-1"]
+    for name in names:
+        await either.orchestrator.controls.signal(old, name, {"approved": True}, by=BOSS)
+    first, _ = sorted(await either.claim(), key=lambda it: frame_of(it).start)
+    counts = {"start": 0, "end": 1, "ok": 1, "failed": 0}
+    await either.report(done(first, [1], frame=FrameOutcome(**counts)))
+    await either.orchestrator.controls.cancel(old, "enough")
+    new = await restarted(either, old)
+    assert list((await either.orchestrator.state(new)).answered) == ["boss-0"]
+    await either.orchestrator.controls.cancel(new, "enough")
+    again = await restarted(either, new)
+    assert list((await either.orchestrator.state(again)).answered) == ["boss-0"]
+    await check(either, again)
+    anew = await restarted(either, new, step="each")
+    assert (await either.orchestrator.state(anew)).answered == {}
 
 
 UNDONE = "- {step: a, tool: {kind: noop}, compensate: {tool: {kind: noop}}, next: {arcs: [{step: b}]}}\n"

@@ -264,6 +264,23 @@ async def test_a_loop_that_comes_after_what_runs_again_begins_anew(either: Engin
     assert hands.ran == Counter(range(5))
 
 
+@pytest.mark.parametrize("undone", [False, True])
+async def test_of_the_items_that_it_had_done_a_warning_tells(engine: Engine, undone: bool) -> None:
+    old, hands = await cancelled_in_the_loop(engine, BESIDE if undone else BESIDE.replace(UNDOABLE, ""))
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    found = await restart(engine, old, step="start", dry_run=True)
+    nor = ", nor undone if this execution fails" if undone else ""
+    assert (found.restart.loops, found.restart.warnings) == ([], [f"{ANEW}{nor}: {done}"])
+
+
+async def test_nothing_is_said_of_a_loop_that_is_done_and_runs_again(engine: Engine) -> None:
+    first = "- {step: first, tool: {kind: noop}, next: {arcs: [{step: each}]}}"
+    old = await begun(engine, first + PARALLEL, Hands(engine))
+    found = await restart(engine, old, step="first", dry_run=True)
+    assert (found.restart.loops, found.restart.warnings) == ([], [])
+
+
 async def test_a_loop_waits_for_what_the_newer_version_puts_before_it(
     either: Engine,
 ) -> None:
@@ -343,6 +360,76 @@ async def left_waiting(engine: Engine, workflow: str = BESIDE) -> tuple[str, Han
     return first, hands
 
 
+# `left` was under way when the execution was cancelled, and so runs again
+LEFT = "- {step: left, tool: {kind: noop}"
+BEHIND = BESIDE.replace(LEFT, f"{LEFT}, next: {{arcs: [{{step: each}}]}}")
+
+
+@pytest.mark.parametrize("fails", [True, False])
+async def test_the_items_that_are_done_wait_for_a_step_that_the_newer_version_puts_before_them(
+    either: Engine, fails: bool
+) -> None:
+    old, hands = await cancelled_in_the_loop(either, BESIDE)
+    done = sum(hands.ran.values())
+    assert 0 < done < 5
+    add(either, BEHIND, HEAD)
+    found = await restart(either, old, version="latest")
+    new = found.execution_id or ""
+    assert ([loop.done for loop in found.restart.loops], found.restart.warnings) == ([done], [])
+    left = {command.step: command for command in await either.claim()}
+    assert left.keys() == {"left", "right"}, "the loop waits"
+    await either.report(reported(left["right"]))
+    if not fails:
+        await either.report(reported(left["left"]))
+        await hands.run()
+        assert hands.ran == Counter(range(5))
+        assert (await ended(either, new))["each"]["data"]["stats"]["success"] == 5
+    else:
+        await either.report(reported(left["left"], status="error", error=BOOM))
+        (command,) = await either.claim()
+        undone = command.scope["steps"]["each"]["data"]
+        assert (command.step, undone["stats"]) == ("each.compensate", {"total": 5, "success": done, "failed": 0})
+        await either.report(reported(command))
+        error = (await either.orchestrator.state(new)).error or {}
+        assert (error["step"], error["compensation"]) == ("left", {"done": ["each"], "failed": []})
+    await check(either, new)
+
+
+async def test_they_are_undone_also_if_their_loop_is_not_admitted_any_more(either: Engine) -> None:
+    old, _ = await cancelled_in_the_loop(either, BESIDE)
+    refused = "spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}"
+    last = """
+  next: {arcs: [{step: last, when: "{{ event.name == 'step.skipped' }}"}]}
+- {step: last, tool: {kind: noop}}
+"""
+    add(either, BEHIND.replace("- step: each\n", f"- step: each\n  {refused}\n") + last, HEAD)
+    new = await restarted(either, old, version="latest")
+    while commands := await either.claim(1):
+        (command,) = commands
+        failed: dict[str, Any] = {"status": "error", "error": BOOM} if command.step == "last" else {}
+        await either.report(reported(command, **failed))
+    error = (await either.orchestrator.state(new)).error or {}
+    assert (error["step"], error["compensation"]) == ("last", {"done": ["each"], "failed": []})
+    await check(either, new)
+
+
+async def test_of_the_items_of_a_loop_that_was_not_admitted_since_a_warning_tells(either: Engine) -> None:
+    old, hands = await cancelled_in_the_loop(either, BESIDE)
+    refused = "spec: {policy: {admit: {rules: [{else: {then: {allow: false}}}]}}}"
+    add(either, BEHIND.replace("- step: each\n", f"- step: each\n  {refused}\n"), HEAD)
+    new = await restarted(either, old, version="latest")
+    while commands := await either.claim(1):
+        await either.report(reported(commands[0]))
+    assert (await either.orchestrator.state(new)).status == "completed"
+    add(either, BESIDE, HEAD)
+    found = await restart(either, new, version="latest", step="left", dry_run=True)
+    done = sum(hands.ran.values())
+    assert (found.restart.loops, found.restart.warnings[:1]) == (
+        [],
+        [f"{ANEW}, nor undone if this execution fails: {done}"],
+    )
+
+
 UNDOABLE = '  compensate: {tool: {kind: noop, input: {was: "{{ each.stats.success }}", all: "{{ each.results }}"}}}\n'
 
 
@@ -358,14 +445,18 @@ async def test_items_go_over_twice_though_their_loop_did_not_begin_in_between(ei
     await check(either, found.execution_id or "")
 
 
+ANEW = (
+    "each begins anew, with the items that its loop has then: what leads to it runs again; items that were done "
+    "before, and are not taken over"
+)
+
+
 async def test_they_do_not_if_what_leads_to_their_loop_runs_again(engine: Engine) -> None:
     first, hands = await left_waiting(engine, BESIDE.replace(UNDOABLE, ""))
     before = hands.ran.copy()
     found = await restart(engine, first, version="latest", step="start")
-    assert (found.restart.loops, found.restart.warnings) == (
-        [],
-        ["all 5 items of each run again: what leads to it runs again"],
-    )
+    done = sum(before.values())
+    assert (found.restart.loops, found.restart.warnings) == ([], [f"{ANEW}: {done}"])
     await hands.run()
     assert hands.ran - before == Counter(range(5))
     await check(engine, found.execution_id or "")
@@ -525,6 +616,26 @@ async def test_what_items_have_set_that_stay_done_is_nothing_that_those_beside_t
     assert (await ended(either, id))["end"]["status"] == "ok"
     assert (await either.log.load([id]))[id].state.ctx["total"] == 50
     await check(either, id)
+
+
+@pytest.mark.parametrize("workflow", [PARALLEL, SEQUENTIAL])
+async def test_what_an_item_that_stays_done_had_set_before_it_waited_stays_set(either: Engine, workflow: str) -> None:
+    add(either, workflow, HEAD)
+    old = await either.start()
+    command = (await either.claim(1))[0]
+    window = frame_of(command)
+    wait = {"signal": "go"}
+    set_before = {"set": {"total": 7}, "set_by": {"total": window.end - 1}}
+    await either.report(reported(command, status="parked", wait=wait, resume={}, **set_before))
+    await either.orchestrator.controls.signal(old, "go", None)
+    (command,) = [it for it in await either.claim() if it.frame is not None and frame_of(it).start == window.start]
+    counts = {"start": window.start, "end": window.end, "ok": window.end - window.start, "failed": 0}
+    results = list(range(window.start, window.end))
+    await either.report(reported(command, results, frame=FrameOutcome(**counts)))
+    await either.orchestrator.controls.cancel(old, "enough")
+    new = await restarted(either, old)
+    assert (await either.orchestrator.state(new)).ctx["total"] == 7
+    await check(either, new)
 
 
 async def test_items_in_sequence_and_values_that_are_given_are_seen(engine: Engine) -> None:

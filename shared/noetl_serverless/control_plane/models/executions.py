@@ -488,8 +488,9 @@ class LoopResults(AnswerModel):
     method: Literal["frames"] = "frames"
     results: list[Any] = Field(
         description=(
-            "The results of the items from `after` on, in order, as `{{ step }}` has them in a template: null for each "
-            "that failed. While the loop runs, of those that have finished."
+            "The results of the items from `after` on, each at its place, as `{{ step }}` has them in a template: null "
+            "for each that failed, and for each that has not run, or not yet, if one after it has. Of a loop over a "
+            "cursor, those of the rows that it has claimed."
         )
     )
     stats: LoopStats

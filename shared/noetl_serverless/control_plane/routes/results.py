@@ -19,6 +19,8 @@ from .identifiers import execution_id_of
 
 # size of a manifest's parts if it is not paged: with the other fields they still fit into one answer
 WHOLE_BYTES = ANSWER_BYTES - 64 * KIB
+# of a null in a list
+NULL_BYTES = 5
 # of a loop that ended before it was opened
 NO_ITEMS = LoopStats(total=0, success=0, failed=0)
 
@@ -49,7 +51,11 @@ async def loop_results(call: Call) -> LoopResults:
     loop = (execution_id, query.step_name, generation)
     stats = await executions.loop_stats(*loop)
     page, next_item = await _page(call, loop, query.after, PAGE_BYTES)
-    results, large, next_item = await _with_values(call.services.results, page, query.after, next_item)
+    # where items are claimed, some of their places are left free
+    has_places = stats is None or not stats.claims
+    results, large, next_item = await _with_values(
+        call.services.results, page, query.after, next_item, has_places=has_places
+    )
     return LoopResults(
         results=results,
         stats=LoopStats(total=stats.total, success=stats.success, failed=stats.failed) if stats else NO_ITEMS,
@@ -60,13 +66,28 @@ async def loop_results(call: Call) -> LoopResults:
 
 
 async def _with_values(
-    results: Callable[[], ResultStore], page: list[ResultRange], after: int, next_item: int | None
+    results: Callable[[], ResultStore],
+    page: list[ResultRange],
+    after: int,
+    next_item: int | None,
+    *,
+    has_places: bool = True,
 ) -> tuple[list[Any], list[ResultRange], int | None]:
     """The results of a page from the item `after` on, also those stored by reference, as many as have room; or one
-    range that is too large to be read here or is no longer stored; and where to continue."""
+    range that is too large to be read here or is no longer stored; and where to continue. `has_places`: whether each
+    result is at the place of its item, with null for those before it that have not run."""
     values: list[Any] = []
     remaining = PAGE_BYTES
-    for index, part in enumerate(page):
+    place = after
+    parts = [*page, *([] if next_item is None else [ResultRange(next_item, next_item, [], None)])]
+    for index, part in enumerate(parts):
+        if has_places and (not_run := part.start - place) > 0:
+            room = min(not_run, max(0, remaining) // NULL_BYTES)
+            values += [None] * room
+            remaining -= room * NULL_BYTES
+            place += room
+            if room < not_run:
+                return values, [], place
         size = _size_of(part)
         rows = part.data
         if rows is None and size <= remaining and part.ref is not None:
@@ -75,9 +96,10 @@ async def _with_values(
         if values and (rows is None or size > remaining):
             return values, [], max(part.start, after)
         if rows is None:
-            return [], [part], page[index + 1].start if index + 1 < len(page) else next_item
+            return [], [part], part.end if index + 1 < len(parts) else None
         values += rows
         remaining -= size
+        place = max(place, part.end)
     return values, [], next_item
 
 

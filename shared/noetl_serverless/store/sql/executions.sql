@@ -93,13 +93,14 @@ WHERE execution_id = :execution_id AND seq > :after AND (CAST(:type AS text) IS 
 SELECT * FROM noetl.results(
     :execution_id, :step, CAST(:generation AS integer), CAST(:after AS integer), CAST(:bytes AS bigint));
 
--- has_results_from: whether any items of a loop have finished from an item on
+-- has_results_from: whether any items of a loop have finished from an item on; claims that found nothing have none
 SELECT EXISTS (SELECT FROM noetl.frame WHERE execution_id = :execution_id AND step = :step AND generation = :generation
-    AND start_item >= CAST(:after AS integer));
+    AND start_item >= CAST(:after AS integer) AND end_item > start_item);
 
--- loop_stats: how many items a loop has, or has claimed so far, and how many have ended well and with an error
+-- loop_stats: how many items a loop has, or has claimed so far, and how many have ended well and with an error; one that claims them is opened with none
 SELECT greatest(s.count, coalesce(sum(f.ok + f.failed), 0)::integer) AS total,
-    coalesce(sum(f.ok), 0)::integer AS success, coalesce(sum(f.failed), 0)::integer AS failed
+    coalesce(sum(f.ok), 0)::integer AS success, coalesce(sum(f.failed), 0)::integer AS failed,
+    s.count = 0 AS claims
 FROM noetl.stage s LEFT JOIN noetl.frame f USING (execution_id, step, generation)
 WHERE s.execution_id = :execution_id AND s.step = :step AND s.generation = :generation
 GROUP BY s.count;
