@@ -211,6 +211,16 @@ async def test_of_a_tool_that_was_deleted_it_is_said_how_it_is_restored(user: Cl
     await register(user, caller())
 
 
+async def test_what_is_refused_is_called_by_its_kind(user: Client) -> None:
+    for content, title in (
+        (tool().replace("tool:", "tol:"), "The document of kind Tool is not valid"),
+        (CREDENTIAL.replace("type:", "typ:"), "The document of kind Credential is not valid"),
+        (caller().replace("workflow:", "workflo:"), "The playbook is not valid"),
+    ):
+        answer = await user.post("/api/catalog/register", {"content": content})
+        assert (answer.status, answer.json["title"]) == (422, title)
+
+
 async def test_of_a_version_that_never_was_it_is_said_which_there_are(user: Client) -> None:
     for n in range(1, 6):
         await register(user, tool(n))
