@@ -115,7 +115,7 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    status, code, title = 409, "resource.conflict", "The state has changed"
+    status, code, title = 409, "resource.conflict", "It conflicts with the current state"
 
 
 class TooLarge(Problem):

@@ -37,7 +37,8 @@ MissedOption = Annotated[
     typer.Option(
         "--missed",
         case_sensitive=False,
-        help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
+        help="What to do about missed runs. skip: start the latest if it was due within the last 90 seconds, and none "
+        "otherwise. fire_once: start one for all of them, the latest. catch_up: start each of the latest 100.",
     ),
 ]
 OverlapOption = Annotated[
@@ -269,7 +270,7 @@ def disable(name: NameArgument, data: DataOption = None, as_json: JsonOption = F
 @app.command()
 @command
 def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Start one execution now, in addition to the schedule."""
+    """Start one execution now, in addition to the schedule, also if that is disabled."""
     _post(name, "trigger", data, as_json)
 
 
