@@ -21,6 +21,9 @@ app = typer.Typer(help="Manage schedules, which start playbooks at set times.", 
 # as in store.schedule_spec and store.overlap, whose imports take longer
 Missed = Literal["skip", "fire_once", "catch_up"]
 Overlap = Literal["allow", "skip", "queue", "cancel_running"]
+NewNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the new schedule, without a slash; a number alone is none.")
+]
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 CronOption = Annotated[
     str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
@@ -66,7 +69,7 @@ RUN_COLUMNS = ("due_at", "start_at", "status", "backfill", "execution_id", "exec
 @app.command()
 @command
 def create(
-    name: NameArgument,
+    name: NewNameArgument,
     path: Annotated[str, typer.Argument(help="Path of the playbook in the catalog.")],
     cron: CronOption = None,
     every: EveryOption = None,
