@@ -149,7 +149,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     "request.refused": "The server rejected the request before it was processed.",
     "request.too_large": "The body exceeds the size limit.",
     "request.too_slow": "The body has not come in time.",
-    "resource.conflict": "The state has changed, or the name is taken.",
+    "resource.conflict": "It conflicts with the current state, or the name is taken.",
     "resource.not_found": "There is no such thing.",
     "result_store.unavailable": STEP["result_store.unavailable"],
     "server.internal": "Internal error; see the log for details.",

@@ -1,7 +1,7 @@
 """Every error a caller can see, in the shape of RFC 9457 (application/problem+json).
 
-A subclass fixes `status`, `code` and `title`; an instance adds `detail` (what is wrong and what to do) and, for a
-faulty document, the places: a JSON pointer, and a line and a column, both counted from 1.
+A subclass fixes `status`, `code` and, for most instances, `title`; an instance adds `detail` (what is wrong and what to
+do) and, for a faulty document, the places: a JSON pointer, and a line and a column, both counted from 1.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Problem(Exception):
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "server.internal"
-    title: ClassVar[str] = "Internal error"
+    title: str = "Internal error"
 
     def __init__(self, detail: str, *, faults: Sequence[Fault] = (), **extra: Any) -> None:
         super().__init__(detail)
@@ -115,7 +115,7 @@ class NotFound(Problem):
 
 
 class Conflict(Problem):
-    status, code, title = 409, "resource.conflict", "The state has changed"
+    status, code, title = 409, "resource.conflict", "It conflicts with the current state"
 
 
 class TooLarge(Problem):

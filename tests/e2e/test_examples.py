@@ -145,6 +145,12 @@ def test_an_ordinary_order_needs_no_approval(stack: Stack) -> None:
     assert run(stack, "order") == {"shipped": "R-A-17"}
 
 
+def test_an_order_whose_total_is_no_number_is_not_started(stack: Stack) -> None:
+    refused = stack.run(PLAYBOOKS / "order.yaml", {"total": "lots"}, status=2)
+
+    assert "total" in str(refused) and "number" in str(refused)
+
+
 def test_an_expensive_order_goes_on_when_it_is_approved(stack: Stack) -> None:
     id = stack.start(PLAYBOOKS / "order.yaml", {"total": 5000})
     stack.ask("approve", id, "manager")

@@ -151,7 +151,7 @@ def test_cancelling_reports_that_it_left_quarantine(spoiled: Spoiled) -> None:
     done = spoiled.stack("cancel", spoiled.id)
     assert (done.status, done.out) == (
         0,
-        "cancelled 1 execution(s); it is no longer in quarantine\n",
+        "cancelled 1 execution; it is no longer in quarantine\n",
     )
     assert spoiled.stack.entry(spoiled.id)["status"] == "CANCELLED"
     assert spoiled.stack("cancel", spoiled.id).status == 1

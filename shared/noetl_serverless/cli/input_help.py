@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from .options import read_text
 from .output import command, console, echo
-from .playbooks import is_playbook_file, plan_of
+from .playbooks import in_catalog, is_playbook_file, plan_of
 from .script_files import with_script_files
 from .target import running_stack
 
@@ -41,7 +41,7 @@ def show_inputs(playbook: str, data: Any, version: int | None) -> None:
     if is_playbook_file(playbook):
         text = with_script_files(read_text(playbook), playbook)
     else:
-        with running_stack(data) as client:
+        with running_stack(data) as client, in_catalog(playbook):
             entry = client.post("/api/catalog/resource", {"path": playbook, "version": version or "latest"})
         text = entry["content"]
     out = console()

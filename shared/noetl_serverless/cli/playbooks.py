@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .client import Client
-from .failure import WrongUse
+from .failure import Refused, WrongUse
 from .options import TEST_SUFFIX, read_text
 from .script_files import with_script_files
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from ..playbook.plan import Plan
 
 STANDARD_INPUT = "-"
+NOT_FOUND = 404
 FilesArgument = Annotated[
     list[Path],
     typer.Argument(
@@ -48,6 +51,17 @@ def is_playbook_file(name: str) -> bool:
 
 def is_yaml(name: str) -> bool:
     return name.endswith((".yaml", ".yml"))
+
+
+@contextmanager
+def in_catalog(name: str) -> Iterator[None]:
+    """Of a name that the catalog does not have, it is said if it may be that of a file."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.http_status == NOT_FOUND and Path(name).suffix and not is_playbook_file(name):
+            refused.detail += "; nor is there a file of this name"
+        raise
 
 
 def plan_of(text: str, name: str, *, with_fields: bool = False) -> Plan:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from ..engine.events import QUARANTINED
 from ..plurals import counted
+
+# what one line names, of the first waits
+MAX_NAMED: Final = 3
+MAX_READ: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,9 @@ class Waits:
     def text(self, run: tuple[str, int]) -> str:
         """What a run of a step waits for: `approval 'manager'`; empty if for no signal."""
         found = self._signals.get(run, {})
-        first = next(iter(found.values()), None)
-        if first is None:
-            return ""
-        return f"{first.what} and {counted(len(found) - 1, 'more wait')}" if len(found) > 1 else first.what
+        # asked for at each event, of loops with many items, too; several may wait for one signal
+        first = islice(found.values(), MAX_READ)
+        named = list(dict.fromkeys(wait.what for wait in first))[:MAX_NAMED]
+        more = len(found) - len(named)
+        *others, last = [*named, *([counted(more, "more wait")] if more else [])] or [""]
+        return f"{', '.join(others)} and {last}" if others else last

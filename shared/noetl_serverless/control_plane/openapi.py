@@ -29,7 +29,7 @@ PROBLEMS = {
     "401": "There is no valid service token.",
     "403": "The token's role may not do this.",
     "404": "The resource does not exist.",
-    "409": "The state has changed, or the name is taken.",
+    "409": "It conflicts with the current state, or the name is taken.",
     "410": "The URL has expired, or nothing waits for its answer any more.",
     "413": "The body is too large.",
     "422": "The playbook, or the input of a start, is not valid; `errors` lists the faults and their places.",

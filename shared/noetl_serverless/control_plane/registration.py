@@ -67,9 +67,14 @@ def document_of(
 
 
 def _resource_of(text: str) -> NewResource:
-    from ..tools.resources import load_resource
+    from ..tools.resources import kind_of_document, load_resource
 
-    loaded = load_resource(read_playbook(text), kinds=known_kinds())
+    document = read_playbook(text)
+    try:
+        loaded = load_resource(document, kinds=known_kinds())
+    except InvalidPlaybook as invalid:
+        invalid.title = f"The document of kind {kind_of_document(document)} is not valid"
+        raise
     return NewResource(
         path=loaded.path,
         kind=loaded.kind,

@@ -17,6 +17,8 @@ from ..store.catalog import CatalogVersion
 TOOL: Final = "Tool"
 # of one playbook
 MAX_TOOLS: Final = 100
+# versions of a tool, where another one is called
+MAX_SHOWN: Final = 50
 # the place, the kind of tool, and the name of a stored credential
 Named: TypeAlias = tuple[Path, str, str]
 
@@ -28,8 +30,11 @@ class Versions(Protocol):
         """Raises NotFound."""
         ...
 
-    async def versions(self, path: str, *, deleted: bool = False, limit: int) -> Sequence[CatalogVersion]:
-        """Those of a path, the newest first; `deleted`: also those that are deleted."""
+    async def versions(
+        self, path: str, *, deleted: bool = False, before: int | None = None, limit: int
+    ) -> Sequence[CatalogVersion]:
+        """Those of a path, the newest first; `deleted`: also those that are deleted; `before`: those with lower
+        numbers."""
         ...
 
     async def credential_kinds(self, names: list[str]) -> dict[str, list[str]]:
@@ -71,15 +76,22 @@ class ToolDefinitions:
         try:
             entry = await self._catalog.get(call.path, call.version)
         except NotFound as error:
-            if await self._catalog.versions(call.path, deleted=True, limit=1):
-                version = "" if call.version is None else f" --version {call.version}"
-                return (
-                    f"{error.detail}: it was deleted; to restore it, run: noetls catalog restore {call.path}{version}"
-                )
-            return f"{error.detail}; register the tool before what calls it"
+            return f"{error.detail}{await self._remedy(call)}"
         if entry.kind != TOOL:
             return f"{entry.path} is of kind {entry.kind}, not a tool"
         return parts_of(call, entry.version, entry.content)
+
+    async def _remedy(self, call: ToolCall) -> str:
+        """What to do about a version that the catalog does not show."""
+        before = None if call.version is None else call.version + 1
+        stored = await self._catalog.versions(call.path, deleted=True, before=before, limit=1)
+        if stored and call.version in (None, stored[0].version):
+            version = "" if call.version is None else f" --version {call.version}"
+            return f": it was deleted; to restore it, run: noetls catalog restore {call.path}{version}"
+        shown = await self._catalog.versions(call.path, limit=MAX_SHOWN) if call.version is not None else ()
+        if shown:
+            return f"; it has {_spans(sorted(one.version for one in shown))}"
+        return "; register the tool before what calls it"
 
     async def _unfit_credentials(self, document: Document, named: list[Named]) -> list[Fault]:
         """Those whose description in the catalog does not let the kind of tool use them."""
@@ -93,6 +105,18 @@ class ToolDefinitions:
             for path, kind, name in named
             if name in kinds and kind not in kinds[name]
         ]
+
+
+def _spans(versions: Sequence[int]) -> str:
+    """`version 3` or `versions 1 to 3, 5`, of numbers in order."""
+    spans: list[list[int]] = []
+    for version in versions:
+        if spans and version == spans[-1][-1] + 1:
+            spans[-1].append(version)
+        else:
+            spans.append([version])
+    texts = (str(span[0]) if len(span) == 1 else f"{span[0]} to {span[-1]}" for span in spans)
+    return f"{'version' if len(versions) == 1 else 'versions'} {', '.join(texts)}"
 
 
 def _defined(parts: dict[str, str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class RelayedProblem(Problem):
         # on the instance, overriding the class: the values that the control plane answered
         self.status = int(body["status"])  # type: ignore[misc]
         self.code = str(body.get("code", BadGateway.code))  # type: ignore[misc]
-        self.title = str(body.get("title", ""))  # type: ignore[misc]
+        self.title = str(body.get("title", ""))
 
     def to_dict(self, instance: str | None = None) -> dict[str, Any]:
         return {**self.body, "instance": instance} if instance else dict(self.body)

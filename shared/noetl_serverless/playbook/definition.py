@@ -159,6 +159,12 @@ def _check_rules(tool: Tool, faults: Faults) -> None:
             faults.add(f"a tool has no other tasks: do: {then.do} belongs in the step", (*here, "do"))
     if tool.spec is not None and isinstance(tool.spec.timeout, str):
         faults.add("the timeout of a tool is a number; the caller may give another", ("tool", "spec", "timeout"))
+    if "input" in tool.model_fields_set:
+        message = (
+            "the input of a tool is what its schema declares, in 'input' at the top, and callers give it: templates "
+            "read the properties by their names, and so does Python code, as variables. Remove it here"
+        )
+        faults.add(message, ("tool", "input"), key=True)
     if tool.name is not None:
         faults.add("a task is named where it is called; the tool has a metadata.name", ("tool", "name"), key=True)
 

@@ -109,8 +109,9 @@ KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "Failure": {
         "mode": (
-            "fail_fast: after an item has failed, no other begins, and the step fails. best_effort: all items run, and "
-            "the step succeeds; it requires a loop"
+            "fail_fast: after an item has failed, no other is issued, and the step fails; of a parallel loop, those "
+            "that are queued or running by then, up to max_in_flight, still run. best_effort: all items run, and the "
+            "step succeeds; it requires a loop"
         )
     },
     "HttpTimeout": {"connect": "Seconds to connect", "read": "Seconds of each wait for data"},

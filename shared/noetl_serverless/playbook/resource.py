@@ -61,7 +61,10 @@ class ToolDefinition(Resource):
     credentials: dict[Name, NeededCredential] = Field(
         {}, description="Credentials that it needs, by the names that `auth` of the tool uses"
     )
-    tool: Tool = Field(description="The call itself, as in a step, with its timeout and its retries")
+    tool: Tool = Field(
+        description="The call itself, as in a step, with its timeout and its retries, but without a name and an input",
+        json_schema_extra={"not": {"anyOf": [{"required": ["name"]}, {"required": ["input"]}]}},
+    )
 
 
 class McpTool(Part):

@@ -70,7 +70,9 @@ def zone_of(name: str) -> ZoneInfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         from ..playbook.faults import did_you_mean
 
-        hint = did_you_mean(name, available_timezones()) or "; write it as in Europe/Berlin"
+        known = available_timezones()
+        same = next((zone for zone in sorted(known) if zone.casefold() == name.casefold()), None)
+        hint = f"; did you mean '{same}'?" if same else did_you_mean(name, known) or "; write it as in Europe/Berlin"
         raise InvalidRequest(f"there is no time zone {name!r}{hint}") from None
 
 

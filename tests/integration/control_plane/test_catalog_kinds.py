@@ -211,6 +211,32 @@ async def test_of_a_tool_that_was_deleted_it_is_said_how_it_is_restored(user: Cl
     await register(user, caller())
 
 
+async def test_what_is_refused_is_called_by_its_kind(user: Client) -> None:
+    for content, title in (
+        (tool().replace("tool:", "tol:"), "The document of kind Tool is not valid"),
+        (CREDENTIAL.replace("type:", "typ:"), "The document of kind Credential is not valid"),
+        (caller().replace("workflow:", "workflo:"), "The playbook is not valid"),
+    ):
+        answer = await user.post("/api/catalog/register", {"content": content})
+        assert (answer.status, answer.json["title"]) == (422, title)
+
+
+async def test_of_a_version_that_never_was_it_is_said_which_there_are(user: Client) -> None:
+    for n in range(1, 6):
+        await register(user, tool(n))
+    await user.post("/api/catalog/delete", {"path": "tools/add", "version": 4})
+    for version, says in (
+        (9, "the catalog has no tools/add version 9; it has versions 1 to 3, 5"),
+        (4, "tools/add version 4: it was deleted; to restore it, run: noetls catalog restore tools/add --version 4"),
+    ):
+        answer = await user.post("/api/catalog/register", {"content": caller(f", version: {version}")})
+        [fault] = answer.json["errors"]
+        assert (answer.status, says in fault["message"]) == (422, True), fault
+    await user.post("/api/catalog/delete", {"path": "tools/add"})
+    answer = await user.post("/api/catalog/register", {"content": caller(", version: 9")})
+    assert "version 9; register the tool before what calls it" in answer.json["detail"]
+
+
 async def test_what_undoes_a_step_calls_tools_of_the_catalog_too(user: Client) -> None:
     await register(user, CREDENTIAL)
     await register(user, tool())

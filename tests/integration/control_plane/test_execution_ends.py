@@ -107,6 +107,8 @@ class TestCleanUp:
         clock.minutes = 20
         young = (await user.post("/api/executions/cleanup", body)).json
         assert (young["cancelled_count"], young["execution_ids"]) == (0, []), "what runs for less was cancelled"
+        minute = (await user.post("/api/executions/cleanup", {"older_than_minutes": 1, "dry_run": True})).json
+        assert minute["message"] == "2 executions would be cancelled: running for more than 1 minute"
         clock.minutes = 40
         dry = (await user.post("/api/executions/cleanup", {**body, "dry_run": True})).json
         assert (dry["cancelled_count"], sorted(dry["execution_ids"])) == (2, sorted(family))

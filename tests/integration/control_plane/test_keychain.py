@@ -796,6 +796,20 @@ class TestRoutes:
         assert (await workers.user.delete(f"/api/keychain/{catalog_id}/api?scope=global")).status == 404
         assert (await workers.user.delete(f"/api/keychain/{catalog_id}/api?scope=local")).json["count"] == 2
 
+    async def test_of_an_entry_that_the_playbook_does_not_have_it_is_said_so(
+        self, workers: Workers, token_entry: Entry
+    ) -> None:
+        catalog_id = await workers.register(token_entry("scope: local"))
+        for name, says in (
+            ("api", "no value is cached for the keychain entry 'api'"),
+            ("apy", "has no keychain entry 'apy'; did you mean 'api'?"),
+            ("other", "has no keychain entry 'other'; it has api"),
+        ):
+            place = f"/api/keychain/{catalog_id}/{name}"
+            for answer in (await workers.user.get(place), await workers.user.delete(place)):
+                assert (answer.status, answer.json["detail"].endswith(says)) == (404, True), answer.json
+        assert "no value is cached" in (await workers.user.delete("/api/keychain/1/api")).json["detail"]
+
     async def test_every_read_of_a_value_is_audited_and_no_value_is_logged(
         self, workers: Workers, token_entry: Entry, caplog: pytest.LogCaptureFixture
     ) -> None:

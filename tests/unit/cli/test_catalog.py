@@ -122,6 +122,26 @@ def test_tools_are_registered_before_the_playbooks_that_call_them(serve: Any, tm
     assert [body["content"].split("\n")[1] for _, body in plane.requests] == ["kind: Tool", "kind: Playbook"]
 
 
+def test_files_of_one_path_are_a_warning_if_they_differ(serve: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(PLAYBOOK)
+    says = f"two files have the path team/p: {tmp_path / 'a.yaml'} and {tmp_path / 'b.yaml'}. "
+
+    def versions(*numbers: int) -> list[dict[str, Any]]:
+        return [{**entry("team/p", kind="Playbook"), "version": number} for number in numbers]
+
+    serve(*versions(1, 2))
+    done = noetls("register", str(tmp_path))
+    assert (done.exit_code, done.stdout.splitlines()) == (0, ["team/p version 1", "team/p version 2"])
+    assert done.stderr.startswith(f"warning: {says}")
+    serve(*versions(1, 2))
+    first, second = json.loads(noetls("register", str(tmp_path), "--json").stdout)
+    assert "warnings" not in first
+    assert second["warnings"][0]["message"].startswith(says)
+    serve(*versions(1, 1))
+    assert noetls("register", str(tmp_path)).stderr == "", "the same text twice is one version"
+
+
 def test_a_tool_beside_a_playbook_is_checked_with_it(tmp_path: Path) -> None:
     file = tmp_path / "p.yaml"
     file.write_text(PLAYBOOK.replace("n: 1", "n: one"))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from typer.testing import CliRunner
 
+from noetl_serverless.cli import input_help
+from noetl_serverless.cli.commands import run
+from noetl_serverless.cli.failure import Refused
 from noetl_serverless.cli.main import app
 
 PLAYBOOK = """\
@@ -55,6 +60,26 @@ def test_the_help_of_a_playbook_has_its_inputs_and_its_result(file: str, *, firs
         "",
         "For the options of the command: noetls run --help",
     ]
+
+
+def test_of_a_name_that_the_catalog_does_not_have_it_is_said_if_it_may_be_that_of_a_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class ControlPlane:
+        def post(self, path: str, body: dict[str, Any]) -> NoReturn:
+            raise Refused(404, {"detail": f"the catalog has no {body['path']}"})
+
+        def execute(self, path: str, version: int | None, values: dict[str, Any]) -> NoReturn:
+            self.post("", {"path": path})
+
+    for module in (input_help, run):
+        monkeypatch.setattr(module, "running_stack", lambda data: nullcontext(ControlPlane()))
+    for words in (["--help"], ["--dry-run"], ["--no-wait"], ["--no-wait", "--set", "n=1"]):
+        said = {name: CliRunner().invoke(app, ["run", name, *words]).stderr for name in ("leave.yam", "my/leave")}
+        assert said == {
+            "leave.yam": "error: the catalog has no leave.yam; nor is there a file of this name\n",
+            "my/leave": "error: the catalog has no my/leave\n",
+        }
 
 
 def test_the_help_of_a_file_that_is_not_there_says_so() -> None:

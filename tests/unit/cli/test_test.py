@@ -476,6 +476,8 @@ def test_a_playbook_stands_for_the_tests_beside_it(test: Test, tmp_path: Path) -
     test(playbook(http("a")), "  - {name: x, tools: {a: {}}, expect: {}}\n")
     done = CliRunner().invoke(app, ["test", str(tmp_path / "a.yaml")])
     assert done.exit_code == 0 and "1 case: 1 passed, 0 failed" in shown(done)
+    both = [str(tmp_path / "a.yaml"), str(tmp_path / "a.test.yaml"), str(tmp_path)]
+    assert "1 case: 1 passed, 0 failed" in shown(CliRunner().invoke(app, ["test", *both])), "once is enough"
 
 
 # -- reports

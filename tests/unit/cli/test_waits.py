@@ -77,11 +77,20 @@ def test_of_a_wait_that_has_ended_nobody_is_asked(kind: str) -> None:
     assert progress.new_waits() == []
 
 
-def test_of_a_loop_the_waits_are_counted() -> None:
+def test_of_a_loop_some_waits_are_named_and_all_are_counted() -> None:
     waits = Waits()
     for index in range(3):
         waits.read(event("wait.started", 1, wait=f"load#1.{index}!3", signal=f"s{index}"))
-    assert waits.text(("load", 1)) == "signal 's0' and 2 more waits"
+    assert waits.text(("load", 1)) == "signal 's0', signal 's1' and signal 's2'"
+    same = Waits()
+    for index in range(40):
+        same.read(event("wait.started", 1, wait=f"load#1.{index}!3", signal="go", approval=index == 5))
+    assert same.text(("load", 1)) == "signal 'go', approval 'go' and 38 more waits"
+    for index in range(3, 5):
+        waits.read(event("wait.started", 1, wait=f"load#1.{index}!3", signal=f"s{index}"))
+    assert waits.text(("load", 1)) == "signal 's0', signal 's1', signal 's2' and 2 more waits"
+    for index in range(3, 5):
+        waits.read(event("wait.ended", 2, wait=f"load#1.{index}!3", status="ok"))
     waits.read(event("wait.ended", 2, wait="load#1.0!3", status="ok"))
     waits.read(event("wait.ended", 2, wait="load#1.2!3", status="ok"))
     assert waits.text(("load", 1)) == "signal 's1'"

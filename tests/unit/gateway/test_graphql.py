@@ -306,7 +306,7 @@ async def test_an_execution_is_cancelled(ask: Ask, upstream: Upstream) -> None:
         "status": "cancelled",
         "execution_id": "7",
         "cancelled_executions": ["7", "8"],
-        "message": "cancelled 2 execution(s)",
+        "message": "cancelled 2 executions",
     }
     found = await ask.data(
         'mutation { cancelExecution(executionId: "7", reason: "x") { executionId status cancelledExecutions message } }'

@@ -148,6 +148,8 @@ def test_catch_up_is_bounded_to_the_newest(schedule: ScheduleSpec) -> None:
         (cron("0 0 31 2 *"), "is never due: no day has this date"),
         (cron("0 0 30 2 *"), "is never due: no day has this date"),
         (cron("0 6 * * *", "Europe/Berlim"), "there is no time zone 'Europe/Berlim'; did you mean 'Europe/Berlin'?"),
+        (cron("0 6 * * *", "utc"), "there is no time zone 'utc'; did you mean 'UTC'?"),
+        (cron("0 6 * * *", "america/new_york"), "did you mean 'America/New_York'?"),
         (cron("@never"), "@never"),
         (cron("H * * * *"), "not supported"),
         (cron("R(0-10) * * * *"), "not supported"),

@@ -114,7 +114,7 @@ async def test_a_problem_is_answered_as_one() -> None:
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json == {
         "type": "urn:noetl:problem:resource.conflict",
-        "title": "The state has changed",
+        "title": "It conflicts with the current state",
         "status": 409,
         "detail": "changed",
         "code": "resource.conflict",

@@ -114,6 +114,7 @@ def test_its_hash_is_that_of_everything_in_it() -> None:
         (TOOL, "kind: http", "kind: tool", "cannot call another one", 14, "playbook.not_supported"),
         (TOOL, "kind: http", "kind: mcp", "the tool kind 'mcp' is not supported yet", 14, "playbook.not_supported"),
         (TOOL, "do: retry", "do: continue, set: {ctx.a: 1}", "sets nothing", 18, "playbook.invalid_value"),
+        (TOOL, "  params: {n", "  input: {n", "what its schema declares", 16, "playbook.invalid_value"),
         (TOOL, "output: {", "outputs: {", "did you mean 'output'?", 10, "playbook.unknown_key"),
         (TOOL, "tool:\n", "workload: {}\ntool:\n", "declare what it reads in 'input'", 13, "playbook.legacy"),
         (MCP, "url: http:", "url: ftp:", "does not match the pattern", 5, "playbook.invalid_value"),
@@ -173,6 +174,8 @@ def test_its_schema_accepts_it_and_refuses_an_unknown_key(kind: str, text: str) 
     document = yaml.safe_load(text)
     assert list(validator.iter_errors(document)) == []
     assert list(validator.iter_errors({**document, "unknown": 1}))
+    if kind == "Tool":
+        assert list(validator.iter_errors({**document, "tool": {**document["tool"], "input": {"n": 1}}}))
 
 
 def test_a_type_of_credential_that_no_tool_reads_is_a_warning() -> None:

@@ -38,6 +38,8 @@ def register(
     """
     texts = sorted([(file, read_text(str(file))) for file in playbook_files(files)], key=lambda one: _rank(one[1]))
     done: list[dict[str, Any]] = []
+    # path -> the file that was registered last, and its version
+    last: dict[str, tuple[Path, int]] = {}
     status = 0
     with running_stack(data) as client:
         for file, text in texts:
@@ -51,6 +53,13 @@ def register(
                 if not as_json:
                     print_failure(failure)
                 continue
+            other, version = last.get(entry["path"], (file, entry["version"]))
+            if version != entry["version"]:
+                warning = {"message": _same_path(entry["path"], other, file)}
+                entry["warnings"] = [*entry.get("warnings", ()), warning]
+                if not as_json:
+                    console(error=True).print(fault_line(as_warning(warning)), markup=False)
+            last[entry["path"]] = file, entry["version"]
             done.append({"file": str(file), **entry})
             if not as_json:
                 echo(f"{entry['path']} version {entry['version']}")
@@ -58,6 +67,13 @@ def register(
         print_json(done)
     if status:
         raise typer.Exit(status)
+
+
+def _same_path(path: str, first: Path, second: Path) -> str:
+    return (
+        f"two files have the path {path}: {first} and {second}. Whenever both are registered, each is a new version "
+        "after the other; give one another metadata.path"
+    )
 
 
 def _rank(text: str) -> int:

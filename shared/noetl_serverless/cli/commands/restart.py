@@ -19,6 +19,8 @@ from .run import end_with, print_started, watch_to_end
 
 # how many steps one line names
 MAX_NAMED = 20
+# of the versions: the newest
+LATEST = "latest"
 # of the payload: values for ctx
 CTX = "ctx"
 
@@ -67,6 +69,8 @@ def restart(
         if dry and as_json:
             print_json(found)
             return
+        if request.get("version") == LATEST:
+            found["warnings"] += _unchanged(client, found)
         if not as_json:
             for text in _lines(found, dry=dry):
                 echo(text)
@@ -81,6 +85,15 @@ def restart(
     end_with(outcome, as_json=as_json)
 
 
+def _unchanged(client: Client, found: Mapping[str, Any]) -> list[str]:
+    """About a newest version that is no other than before."""
+    before = client.execution(found["restarted_from"])
+    if before["version"] != found["version"]:
+        return []
+    which = "failed" if before["status"] == "FAILED" else "ran"
+    return [f"version {found['version']} is the newest, and the one that {which}"]
+
+
 def _unused(client: Client, found: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
     """About values that the version of the playbook that goes on does not use."""
     path = client.execution(found["restarted_from"])["path"]
@@ -90,7 +103,7 @@ def _unused(client: Client, found: Mapping[str, Any], values: Mapping[str, Any])
 
 
 def _version(text: str) -> int | str:
-    if text == "latest":
+    if text == LATEST:
         return text
     if not text.isdecimal() or int(text) < 1:
         raise WrongUse(f"--version {text}: expected a number from 1, or `latest`")

@@ -18,7 +18,7 @@ from ..failure import EXIT_FAILED, WrongUse
 from ..folding import Folded, Folding
 from ..options import DataOption, JsonOption, PayloadOption, SetOption, StrictOption, as_declared, read_text, workload
 from ..output import command, console, echo, fault_line, print_json, result, show
-from ..playbooks import is_playbook_file
+from ..playbooks import in_catalog, is_playbook_file
 from ..progress import Progress, StepRow, line, lines
 from ..prompts import Prompts
 from ..script_files import with_script_files
@@ -87,7 +87,7 @@ def run(
         if no_wait:
             raise WrongUse("--no-wait does not work with --dry-run, which starts no execution")
         if text is None:
-            with running_stack(data) as client:
+            with running_stack(data) as client, in_catalog(playbook):
                 text = client.post("/api/catalog/resource", {"path": playbook, "version": version or "latest"})[
                     "content"
                 ]
@@ -99,12 +99,14 @@ def run(
             entry = register_text(client, playbook, text, strict=strict, quiet=as_json)
             path, version = entry["path"], entry["version"]
         if values and (assignments or not as_json):
-            entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
+            with in_catalog(playbook):
+                entry = client.post("/api/catalog/resource", {"path": path, "version": version or "latest"})
             values = as_declared(values, assignments, entry["content"])
         if values and not as_json:
             for warning in unknown_values(values, entry["payload"] or {}, entry["content"]):
                 echo(warning)
-        execution_id = client.execute(path, version, values)
+        with in_catalog(playbook):
+            execution_id = client.execute(path, version, values)
         if no_wait:
             print_started(execution_id, as_json)
             return

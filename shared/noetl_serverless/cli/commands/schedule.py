@@ -21,6 +21,9 @@ app = typer.Typer(help="Manage schedules, which start playbooks at set times.", 
 # as in store.schedule_spec and store.overlap, whose imports take longer
 Missed = Literal["skip", "fire_once", "catch_up"]
 Overlap = Literal["allow", "skip", "queue", "cancel_running"]
+NewNameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of the new schedule, without a slash; a number alone is none.")
+]
 NameArgument = Annotated[str, typer.Argument(help="Name or id of the schedule.")]
 CronOption = Annotated[
     str | None, typer.Option("--cron", help="Cron expression with five fields, such as '0 6 * * *'.")
@@ -37,7 +40,8 @@ MissedOption = Annotated[
     typer.Option(
         "--missed",
         case_sensitive=False,
-        help="What to do about missed runs: start none, one for all of them, or each of the last 100.",
+        help="What to do about missed runs. skip: start the latest if it was due within the last 90 seconds, and none "
+        "otherwise. fire_once: start one for all of them, the latest. catch_up: start each of the latest 100.",
     ),
 ]
 OverlapOption = Annotated[
@@ -65,7 +69,7 @@ RUN_COLUMNS = ("due_at", "start_at", "status", "backfill", "execution_id", "exec
 @app.command()
 @command
 def create(
-    name: NameArgument,
+    name: NewNameArgument,
     path: Annotated[str, typer.Argument(help="Path of the playbook in the catalog.")],
     cron: CronOption = None,
     every: EveryOption = None,
@@ -269,7 +273,7 @@ def disable(name: NameArgument, data: DataOption = None, as_json: JsonOption = F
 @app.command()
 @command
 def trigger(name: NameArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Start one execution now, in addition to the schedule."""
+    """Start one execution now, in addition to the schedule, also if that is disabled."""
     _post(name, "trigger", data, as_json)
 
 

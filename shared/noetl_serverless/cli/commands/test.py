@@ -73,7 +73,11 @@ def _test_files(paths: Sequence[Path]) -> list[Path]:
     ]
     if not found:
         raise WrongUse(f"no file there has a name that ends in {TEST_SUFFIX}")
-    return found
+    # a playbook and its tests may both be named, as may a folder and what is in it
+    once: dict[Path, Path] = {}
+    for file in found:
+        once.setdefault(file.resolve(), file)
+    return list(once.values())
 
 
 def _tests_of(file: Path) -> Path:

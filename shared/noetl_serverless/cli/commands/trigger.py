@@ -70,7 +70,7 @@ def events(
 @app.command()
 @command
 def event(trigger: TriggerArgument, event: EventArgument, data: DataOption = None) -> None:
-    """Show an event that has not been settled, such as a dead letter, with its content, as JSON."""
+    """Show an event that has yet to start an execution, or is a dead letter, with its content, as JSON."""
     with running_stack(data) as client:
         print_json(client.post(f"{_place(trigger)}/read", {"event_id": event}))
 

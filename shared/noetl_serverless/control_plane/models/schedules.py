@@ -17,7 +17,10 @@ RunStatus = Literal["open", "waiting", "started", "skipped", "failed"]
 # without an offset, an instant is read in the schedule's time zone
 START = "Not due before; an interval counts from it. Read in `timezone` unless it has an offset."
 END = "Not due after. Read in `timezone` unless it has an offset."
-MISSED = "How to handle missed runs: start none, one for all of them, or each of the last 100."
+MISSED = (
+    "How to handle missed runs. skip: start the latest if it was due within the last 90 seconds, and none otherwise. "
+    "fire_once: start one for all of them, the latest. catch_up: start each of the latest 100. The others are dropped."
+)
 OVERLAP = (
     "How to handle a run that is due while an earlier one still runs: start it, skip it, let one wait until no other "
     "runs and skip those that are due meanwhile, or cancel the earlier one."

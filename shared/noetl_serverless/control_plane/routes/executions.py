@@ -144,7 +144,7 @@ async def cancel(call: Call) -> Cancelled:
         status=status,
         execution_id=execution_id,
         cancelled_executions=cancelled,
-        message=f"cancelled {count} execution(s)" if count else "the execution has already ended",
+        message=f"cancelled {counted(count, 'execution')}" if count else "the execution has already ended",
     )
 
 
@@ -207,7 +207,7 @@ async def finalize(call: Call) -> Finalized:
 async def clean_up(call: Call) -> CleanedUp:
     """Each by itself: one that cannot be cancelled now does not keep the others from it."""
     body: CleanUp = call.body
-    minutes = f"{body.older_than_minutes:g} minutes"
+    minutes = f"{body.older_than_minutes:g} {'minute' if body.older_than_minutes == 1 else 'minutes'}"
     found, more = await call.services.executions.entries(
         status=RUNNING,
         until=call.services.now() - timedelta(minutes=body.older_than_minutes),

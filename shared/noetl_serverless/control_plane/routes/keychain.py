@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import Conflict, Forbidden, InvalidRequest, NotFound
+from ...playbook.faults import did_you_mean
+from ...playbook.grammar import EXECUTABLE
 from ...playbook.keychain import DEFAULT_TTL_SECONDS, FETCHED, ID_TOKEN_FIELDS, TOKEN_FIELDS
 from ...playbook.plan import KeychainEntry
 from ...playbook.values import InvalidValue, stored
@@ -177,7 +179,7 @@ async def get(call: Call) -> SecretEntry:
         limit=MAX_OF_NAME,
     )
     if not found:
-        raise NotFound(f"no value is cached for the keychain entry {call.path('name')!r}")
+        raise await _nothing_cached(call)
     secret = max(found, key=_precedence)
     if not query.include_data:
         return SecretEntry.of(secret)
@@ -198,8 +200,22 @@ async def delete(call: Call) -> DeletedSecrets:
         catalog_id_of(call), name, scope=query.scope, execution_id=_execution_id(query)
     )
     if not count:
-        raise NotFound(f"no value is cached for the keychain entry {name!r}")
+        raise await _nothing_cached(call)
     return DeletedSecrets(name=name, count=count)
+
+
+async def _nothing_cached(call: Call) -> NotFound:
+    """Whether its playbook has the entry at all."""
+    name = call.path("name")
+    try:
+        resource = await call.services.catalog.by_id(catalog_id_of(call))
+        known = (await call.services.orchestrator.plan(resource.hash)).keychain if resource.kind in EXECUTABLE else {}
+    except NotFound:
+        known = {}
+    if name in known or not known:
+        return NotFound(f"no value is cached for the keychain entry {name!r}")
+    hint = did_you_mean(name, known) or f"; it has {', '.join(sorted(known))}"
+    return NotFound(f"{resource.path} has no keychain entry {name!r}{hint}")
 
 
 def _execution_id(query: SelectSecrets) -> int | None:
