@@ -101,6 +101,7 @@ def restart_transition(
         **({"signals": [asdict(signal) for signal in restart.signals]} if restart.signals else {}),
         **({"last": restart.last} if restart.last is not None else {}),
         **({"compensable": restart.compensable} if restart.compensable else {}),
+        **({e.UNDOES: restart.undoes} if restart.undoes else {}),
         **({"timeout": timeout} if timeout is not None else {}),
     }
     transition.apply(Event(e.RESTARTED, at, payload=goes_on))
