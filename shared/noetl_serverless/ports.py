@@ -215,13 +215,15 @@ class EventStore(Protocol):
         """What this execution goes on with at last, and all that go on with that, directly or through others; this one
         among them, and archived ones, too. By id.
 
-        A commit that opens an execution with the ids of these as `related` in its row writes nothing if there are
-        others then, or if one of them is open."""
+        A commit that opens an execution has the ids of these as `related` in its row, and `undoes`: whether it would
+        undo what it takes over if it failed. It writes nothing if there is another one then, and one of the two would;
+        nor if this one would, and any of them is open."""
         ...
 
     async def running_restarts(self, execution_id: str) -> dict[str, str]:
         """What still runs of those that `related_restarts` names, where one of these has ended or undoes what it did:
-        this one itself, and its descendants, as in `running_descendants`; of each, which of them it is, or is below.
+        this one itself, and its descendants, as in `running_descendants`, with those that go on with a descendant, and
+        the descendants of these; of each, which of them it is, or is below.
 
         A commit that opens an execution with these ids as `seen` in its row writes nothing if there are others then."""
         ...

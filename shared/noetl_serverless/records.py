@@ -156,11 +156,19 @@ class RelatedRestart:
 
     execution_id: str
     # None if it is gone
+    version: int | None
     status: str | None
     # whether it runs, or is in quarantine, where it may be retried
     is_open: bool
     # whether it has begun to undo what was done; None if that is not known any more
     has_undone: bool | None
+    # the steps that it undoes if it fails, or has undone, of those that it has taken over; None if that is not known
+    undoes: list[str] | None
+
+    @property
+    def may_have_undone(self) -> bool:
+        """Whether it is archived, and it is not known what it has undone."""
+        return self.status is not None and self.has_undone is None
 
 
 @dataclass(kw_only=True, frozen=True, slots=True)

@@ -21,7 +21,7 @@ from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
 from noetl_serverless.engine.events import Event
 from noetl_serverless.engine.replay import fold
-from noetl_serverless.errors import InvalidRequest
+from noetl_serverless.errors import Conflict, InvalidRequest
 from noetl_serverless.inspection.diff import diff
 from noetl_serverless.inspection.explain import explain
 from noetl_serverless.playbook.load import load_plan
@@ -175,3 +175,112 @@ async def test_it_ends_as_if_nothing_had_happened(seed: int) -> None:
     await game.play(id, trouble=0)
     await game.check(id)
     assert await game.result(id) == expected, text
+
+
+def versions(chance: random.Random) -> list[str]:
+    """A chain of steps and a loop, of which each version undoes others if it fails."""
+    count = chance.randint(3, 5)
+    loop = chance.randrange(count)
+    texts = []
+    for _ in range(3):
+        lines = []
+        for number in range(count):
+            parts = [f"step: s{number}", "tool: {kind: noop}"]
+            if number == loop:
+                spec = "{mode: parallel, policy: {exec: distributed}}"
+                parts.append(f'loop: {{in: "{{{{ [1, 2, 3] }}}}", iterator: n, spec: {spec}}}')
+            if chance.random() < 0.5:
+                parts.append("compensate: {tool: {kind: noop}}")
+            if number < count - 1:
+                parts.append(f"next: {{arcs: [{{step: s{number + 1}}}]}}")
+            lines.append(f"- {{{', '.join(parts)}}}")
+        texts.append(HEAD + "\n".join(lines))
+    return list(dict.fromkeys(texts))
+
+
+@dataclass
+class Several:
+    """Executions that go on with one another, at once and in any versions."""
+
+    game: Game
+    # id -> the turn in which it began, and in which it was found to have ended
+    began: dict[str, int] = field(default_factory=dict)
+    ended: dict[str, int] = field(default_factory=dict)
+    turn: int = 0
+
+    @property
+    def engine(self) -> Engine:
+        return self.game.engine
+
+    async def play(self, texts: Sequence[str]) -> None:
+        chance = self.game.chance
+        old = await self.engine.start(version=1)
+        self.began[old] = 0
+        held: list[ClaimedCommand] = []
+        for self.turn in range(1, 150):
+            held += await self.engine.claim()
+            if held and chance.random() < 0.8:
+                command = held.pop(chance.randrange(len(held)))
+                await self.engine.report(self.game._outcome(command, chance.random() < 0.2))
+            elif chance.random() < 0.3:
+                await self.engine.orchestrator.controls.cancel(chance.choice([*self.began]), "enough")
+            elif len(self.began) < 12:
+                await self.restart(chance.choice([*self.began]), chance.randint(1, len(texts)))
+            self.look()
+        while held := [*held, *await self.engine.claim()]:
+            await self.engine.report(self.game._outcome(held.pop(), chance.random() < 0.1))
+        self.turn += 1
+        self.look()
+
+    def look(self) -> None:
+        for id in self.began.keys() - self.ended.keys():
+            if self.engine.status(id) != "RUNNING":
+                self.ended[id] = self.turn
+
+    async def restart(self, id: str, version: int) -> None:
+        step = self.game.chance.choice([None, None, "s0", "s1", "s2"])
+        with suppress(Conflict, InvalidRequest):
+            found = await self.engine.orchestrator.restart(
+                id, await self.engine.log.events(id), {}, step=step, version=version
+            )
+            self.began[found.execution_id or ""] = self.turn
+
+    async def taken_over(self, id: str) -> dict[str, set[tuple[str, int]]]:
+        """step -> where it was done, by itself or items of it: executions, and the events that tell it."""
+        found: dict[str, set[tuple[str, int]]] = {}
+        for event in await self.engine.log.events(id):
+            if event.type in (e.REUSED, e.LOOP_REUSED):
+                of, step = event.payload["of"], event.step or ""
+                before = await self.taken_over(of["execution_id"])
+                found[step] = {(of["execution_id"], of["seq"]), *before.get(step, ())}
+        return found
+
+    async def undone(self, id: str) -> set[tuple[str, int]]:
+        """Of that, what it has undone, or has tried to."""
+        log = await self.engine.log.events(id)
+        if e.COMPENSATION_STARTED not in {event.type for event in log}:
+            return set()
+        loaded = (await self.engine.log.load([id]))[id]
+        steps = load_plan(await self.engine.catalog.text(loaded.plan_hash)).steps
+        noted = {run["step"] for event in log for run in event.payload.get("compensable", ())}
+        noted |= {event.step or "" for event in log if event.type == e.LOOP_REUSED}
+        taken_over = await self.taken_over(id)
+        undone = [name for name in noted & taken_over.keys() if steps[name].compensation is not None]
+        return set().union(*(taken_over[name] for name in undone))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_nothing_relies_on_what_another_of_any_version_has_undone(seed: int) -> None:
+    chance = random.Random(seed)
+    texts = versions(chance)
+    # of a version that undoes nothing, the oracle tells that it has tried to
+    several = Several(Game(Engine(), chance, is_odd=True))
+    for text in texts:
+        several.engine.catalog.register(text)
+    await several.play(texts)
+    for id in several.began:
+        await several.game.check(id)
+        undone = await several.undone(id)
+        for other in several.began.keys() - {id}:
+            if undone & set().union(*(await several.taken_over(other)).values()):
+                assert several.ended[other] <= several.began[id], f"{other} relies on what {id} has undone"

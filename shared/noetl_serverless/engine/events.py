@@ -105,6 +105,8 @@ PARENT, RERUN_OF = "parent_execution_id", "rerun_of"
 # in the payload of STARTED, for an execution that goes on from a step of another: {"execution_id", "path", "version",
 # "from": [step], "seq": the last event of that execution}. It is followed by what is reused, and one RESTARTED
 RESTART = "restart"
+# in the payload of RESTARTED: the steps of which something is taken over that is undone if the execution fails
+UNDOES = "undoes"
 # in the payload of CANCELLED: nobody has asked for it, so that what has been done is undone, if it can be
 UNDO = "undo"
 # keys of a payload: see the module's docstring

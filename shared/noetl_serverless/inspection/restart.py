@@ -91,6 +91,10 @@ class Restart:
     last: str | None
     # runs that stay done and are undone if this execution fails, in order; without an outcome, it is that of the step
     compensable: list[dict[str, Any]]
+    # steps of which something stays done, also those that are no longer in the playbook
+    kept: frozenset[str]
+    # those of which this is undone if this execution fails
+    undoes: list[str]
     # (step or key of ctx, reference): what is taken over from result stores; of a loop, one of its parts
     references: list[tuple[str, Mapping[str, Any]]]
     warnings: list[str] = field(default_factory=list)
@@ -156,6 +160,8 @@ class _Restarting:
         state, places = self._fold()
         waiting = self._waiting(state, chosen)
         reused = self._reused(state, places)
+        noted = [run.step for run in state.compensable]
+        loops = [loop.step for loop in self.loops.values()]
         again = [*dict.fromkeys((*chosen, *(step for step, _ in sorted(self.dropped, key=self._began))))]
         found = Restart(
             execution_id=self.execution_id,
@@ -179,6 +185,8 @@ class _Restarting:
             initial_ctx=self.origin.get("ctx", {}),
             last=state.last if state.last in self.plan.steps else None,
             compensable=self._compensable(state),
+            kept=frozenset((*(it.step for it in reused if not it.is_skipped), *loops, *noted)),
+            undoes=sorted({name for name in (*loops, *noted) if self._has_compensation(name)}),
             references=[
                 *self._references(reused),
                 *((f"ctx.{name}", ref) for name, ref in state.ctx_refs.items()),
@@ -186,7 +194,7 @@ class _Restarting:
             ],
             warnings=self.warnings,
         )
-        self._warn(found, [run.step for run in state.compensable])
+        self._warn(found, noted)
         return found
 
     # -- what is dropped
@@ -498,9 +506,9 @@ class _Restarting:
         gone = [run.step for key, run in self.runs.items() if key not in self.dropped and run.step not in steps]
         if gone := list(dict.fromkeys(gone)):
             found.warnings.append(f"done, and no longer in the playbook: {named(gone)}")
-        lost = [name for name in noted if name not in steps or steps[name].compensation is None]
+        lost = [name for name in noted if not self._has_compensation(name)]
         lost += [
-            it.step for it in found.loops if steps[it.step].compensation is None and self._had_compensation(it.step)
+            it.step for it in found.loops if not self._has_compensation(it.step) and self._had_compensation(it.step)
         ]
         if lost:
             found.warnings.append(
@@ -563,6 +571,10 @@ class _Restarting:
                         f"the callback URL '{name}' that {step.name} has sent does not answer {named(waits)} in "
                         f"the new execution: to send another one, restart with --from {step.name}"
                     )
+
+    def _has_compensation(self, step: str) -> bool:
+        """In the version to go on with."""
+        return step in self.plan.steps and self.plan.steps[step].compensation is not None
 
     def _had_compensation(self, step: str) -> bool:
         """In the version that ran."""

@@ -37,6 +37,7 @@ from ..records import (
     Lease,
     LoadedExecution,
     QuarantinedExecution,
+    RelatedRestart,
     UnstorableCommit,
 )
 from .claims import Claims
@@ -211,7 +212,7 @@ class Orchestrator:
         for an execution that cannot be restarted, and for a key that has started something else."""
         # restarts are rare, and a cold start does not need them
         from ..inspection.restart import restart
-        from .related_restarts import check_related, may_undo
+        from .related_restarts import check_related
         from .restart import Restarted, check_results, restart_transition
 
         origin = next((event.payload for event in events if event.seq == 1), None)
@@ -244,16 +245,25 @@ class Orchestrator:
                 goes_on, entry, plan, workload, changes, self._clock(), keys, principal
             )
             row["seen"] = await self._check_running(goes_on)
-            if may_undo(goes_on, plan):
-                related = await self._event_store.related_restarts(execution_id)
-                check_related(goes_on, related)
-                row["related"] = [other.execution_id for other in related]
+            related = await self._event_store.related_restarts(execution_id)
+            check_related(goes_on, related, await self._archived_plans(entry.path, related))
+            row |= {"related": [other.execution_id for other in related], "undoes": bool(goes_on.undoes)}
             if dry_run:
                 return Restarted(None, entry.version, goes_on)
             if await self._write_start(transition, row, announce):
                 issued = sum(event.type == e.ISSUED for event in transition.events)
                 return Restarted(transition.execution.execution_id, entry.version, goes_on, issued)
         raise Unavailable("the id of the execution is already in use; try again")
+
+    async def _archived_plans(self, path: str, related: Sequence[RelatedRestart]) -> dict[str, Plan]:
+        """Of those of which it is not known what they have undone, if the playbook still has their versions."""
+        plans: dict[str, Plan] = {}
+        for other in related:
+            if other.may_have_undone:
+                with contextlib.suppress(NotFound):
+                    entry = await self._playbooks.entry(path, other.version)
+                    plans[other.execution_id] = await self._playbooks.plan(entry.hash)
+        return plans
 
     async def _check_running(self, restart: Restart) -> list[str]:
         """What still runs of what has done the same before. Raises Conflict if some of it has still to undo what it has

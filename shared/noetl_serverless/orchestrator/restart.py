@@ -102,6 +102,7 @@ def restart_transition(
         **({"answered": restart.answered} if restart.answered else {}),
         **({"last": restart.last} if restart.last is not None else {}),
         **({"compensable": restart.compensable} if restart.compensable else {}),
+        **({e.UNDOES: restart.undoes} if restart.undoes else {}),
         **({"timeout": timeout} if timeout is not None else {}),
     }
     transition.apply(Event(e.RESTARTED, at, payload=goes_on))

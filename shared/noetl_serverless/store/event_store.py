@@ -326,6 +326,7 @@ def _restarts(commits: Sequence[ExecutionCommit]) -> list[dict[str, Any]]:
             "id": commit.execution.execution_id,
             "restart_of": commit.new_row["restart_of"],
             "related": commit.new_row.get("related"),
+            "undoes": commit.new_row.get("undoes", False),
             "seen": commit.new_row.get("seen", []),
         }
         for commit in commits

@@ -335,8 +335,10 @@ class MemoryEventStore(EventStore):
         key, parent = commit.new_row.get("idempotency_key"), commit.new_row["parent_execution_id"]
         if (restart_of := commit.new_row.get("restart_of")) is not None:
             related = related_restarts(self.executions, self.quarantine, restart_of)
-            known = commit.new_row.get("related")
-            if known is not None and any(it.is_open or it.execution_id not in known for it in related):
+            known, undoes = commit.new_row["related"], commit.new_row["undoes"]
+            if any(
+                (undoes and it.is_open) or (it.execution_id not in known and (undoes or it.undoes)) for it in related
+            ):
                 return False
             if not running_restarts(self.executions, related).keys() <= {*commit.new_row.get("seen", ())}:
                 return False

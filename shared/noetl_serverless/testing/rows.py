@@ -151,9 +151,17 @@ def related_restarts(
 
 def _related(id: str, row: ExecutionRow | None, is_quarantined: bool) -> RelatedRestart:
     if row is None:
-        return RelatedRestart(id, None, is_quarantined, None)
+        return RelatedRestart(id, version=None, status=None, is_open=is_quarantined, has_undone=None, undoes=None)
     has_undone = row.status != "COMPLETED" and any(event.type == e.COMPENSATION_STARTED for event in row.events)
-    return RelatedRestart(id, row.status, row.status == "RUNNING" or is_quarantined, has_undone)
+    restarted = next((event.payload for event in row.events if event.type == e.RESTARTED), {})
+    return RelatedRestart(
+        id,
+        version=row.loaded.version,
+        status=row.status,
+        is_open=row.status == "RUNNING" or is_quarantined,
+        has_undone=has_undone,
+        undoes=restarted.get(e.UNDOES, []),
+    )
 
 
 def running_restarts(executions: Mapping[str, ExecutionRow], related: Iterable[RelatedRestart]) -> dict[str, str]:
@@ -161,9 +169,17 @@ def running_restarts(executions: Mapping[str, ExecutionRow], related: Iterable[R
     for it in related:
         runs = it.status == "RUNNING"
         if not runs or it.has_undone:
-            below = running_descendants(executions, it.execution_id)
+            below = _running_below(executions, it.execution_id)
             found.update(dict.fromkeys([it.execution_id, *below] if runs else below, it.execution_id))
     return {id: found[id] for id in sorted(found, key=int)}
+
+
+def _running_below(executions: Mapping[str, ExecutionRow], execution_id: str) -> list[str]:
+    """Also what goes on with its descendants."""
+    below = [id for id, row in executions.items() if row.parent_id == execution_id]
+    for each in below:
+        below += [id for id, row in executions.items() if each in (row.parent_id, row.restart_of)]
+    return [id for id in below if executions[id].status == "RUNNING"]
 
 
 def running_descendants(executions: Mapping[str, ExecutionRow], execution_id: str) -> list[str]:

@@ -209,6 +209,7 @@ class CallSequence:
     async def step(self) -> None:
         calls: list[tuple[int, Callable[[], Awaitable[Any]]]] = [
             (9 if self.in_line else 3, self.start),
+            (0 if self.in_line else 4, self.restart),
             (8, self.claim),
             (12, self.commit),
             (30 if self.in_line else 12, self.go_on),
@@ -244,6 +245,22 @@ class CallSequence:
         if not isinstance(gave.sql, Exception) and gave.sql.committed:
             self.ids += gave.sql.committed
             self.keys += [key] if key else []
+
+    async def restart(self) -> None:
+        """What goes on with another one; what is known of others may be old."""
+        before = self.chance.choice(self.ids[-4:])
+        related = [it.execution_id for it in await self.memory.related_restarts(before)]
+        seen = [*await self.memory.running_restarts(before)]
+        if self.chance.random() < 0.3:
+            related, seen = related[:-1], seen[:-1]
+        undoes = self.chance.random() < 0.5
+        part = self.opening(None, {"restart_of": before, "related": related, "undoes": undoes, "seen": seen})
+        gave = await self.commit_parts(f"restart {before} {related} {undoes} {seen}", Both([part], [part]), None)
+        if not isinstance(gave.sql, Exception):
+            self.ids += gave.sql.committed
+        for method in ("related_restarts", "running_restarts"):
+            for id in self.ids[-6:]:
+                await self.call(method, id)
 
     async def claim(self) -> None:
         worker, lease = self.chance.choice(WORKERS), self.chance.choice([3600.0, -1.0])
@@ -444,13 +461,21 @@ class CallSequence:
 
     # -- parts of them
 
-    def opening(self, key: str | None) -> ExecutionCommit:
+    def opening(self, key: str | None, restart: dict[str, Any] | None = None) -> ExecutionCommit:
         payload = {"x": odd(self.chance), "ctx": {"y": self.chance.choice(ODD)}}
         entry = ENTRIES[1] if self.in_line else self.chance.choice(ENTRIES)
         opening = new_root(entry, PLANS[entry.hash], payload, _now(), key, {"kind": "user", "name": "é"})
-        turn = Transition(opening.execution, PLANS[entry.hash])
-        turn.apply(opening.fact)
-        return turn.to_commit(opening.row)
+        plan = PLANS[entry.hash]
+        turn = Transition(opening.execution, plan)
+        if restart is None:
+            turn.apply(opening.fact)
+            return turn.to_commit(opening.row)
+        link = {"execution_id": restart["restart_of"], "path": entry.path, "version": 1, "seq": 1, "from": [plan.entry]}
+        turn.apply(replace(opening.fact, payload={**opening.fact.payload, e.RESTART: link}))
+        undoes = {e.UNDOES: [plan.entry]} if restart["undoes"] else {}
+        goes_on = {"begins": [plan.entry], "waiting": {plan.entry: []}, **undoes}
+        turn.apply(Event(e.RESTARTED, _now(), payload=goes_on))
+        return turn.to_commit({**opening.row, **restart})
 
     async def decide(self, id: str, ended: bool, case: Both, parts: Both) -> None:
         """A turn of either side on the same facts."""

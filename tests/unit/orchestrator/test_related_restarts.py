@@ -6,13 +6,14 @@ import asyncio
 from typing import Any
 
 import pytest
-from tests.unit.orchestrator.conftest import Engine
+from tests.unit.orchestrator.conftest import Engine, frame_of
 from tests.unit.orchestrator.conftest import outcome as reported
-from tests.unit.orchestrator.test_restart import CHAIN, SAGA, add, check, drive, failing, restart, restarted
+from tests.unit.orchestrator.test_restart import BOOM, CHAIN, SAGA, add, check, drive, failing, restart, restarted
 
 from noetl_serverless.engine import events as e
 from noetl_serverless.errors import Conflict
 from noetl_serverless.orchestrator.restart import Restarted
+from noetl_serverless.protocol import FrameOutcome
 from noetl_serverless.records import RelatedRestart
 
 
@@ -25,6 +26,10 @@ async def cancelled(engine: Engine, workflow: str = SAGA, *, after: int = 1) -> 
         await engine.report(reported(command, {"n": n}), by=engine.another())
     await engine.orchestrator.controls.cancel(old, "enough")
     return old
+
+
+async def status(engine: Engine, id: str) -> str:
+    return (await engine.orchestrator.state(id)).status
 
 
 async def test_what_one_of_them_has_undone_is_not_taken_over_by_another(either: Engine) -> None:
@@ -100,6 +105,162 @@ async def test_restarts_of_a_playbook_without_compensation_run_beside_one_anothe
     assert len({await restarted(either, old) for _ in range(3)}) == 3
 
 
+# the next version of SAGA, in which nothing is undone, and in which `a` is gone
+PLAIN = """
+- {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
+- {step: b, tool: {kind: noop}, next: {arcs: [{step: c}]}}
+- {step: c, tool: {kind: noop}}
+"""
+WITHOUT_A = "- {step: b, tool: {kind: noop}}\n"
+
+
+@pytest.mark.parametrize("newer", [PLAIN, WITHOUT_A], ids=["no compensation", "no step"])
+async def test_a_version_that_undoes_nothing_does_not_rely_on_what_another_may_undo(either: Engine, newer: str) -> None:
+    old = await cancelled(either)
+    undoes = await restarted(either, old)
+    add(either, newer)
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match=f"{undoes}, which goes on .*, has not ended, and undoes what is done if"):
+            await restart(either, old, version=2, dry_run=dry_run)
+    await drive(either, failing("b"))
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match=f"{undoes}, which goes on with the same, has undone what was done"):
+            await restart(either, old, version=2, dry_run=dry_run)
+    assert (await restart(either, old, version=1, step="a", dry_run=True)).restart.kept == frozenset()
+
+
+async def test_one_that_relies_on_what_is_done_keeps_others_from_undoing_it(either: Engine) -> None:
+    """Its own version undoes nothing."""
+    old = await cancelled(either)
+    add(either, PLAIN)
+    relies = await restarted(either, old, version=2)
+    with pytest.raises(Conflict, match=f"{relies}, .*, has not ended, and this restart would undo what is done if it"):
+        await restart(either, old, version=1)
+    other = await restart(either, old, version=2)
+    assert "What they did stays as it is" in other.restart.warnings[0]
+    await drive(either, failing())
+    found = await restart(either, old, version=1)
+    assert [
+        f"{id} goes on with the same, and has completed" in " ".join(found.restart.warnings)
+        for id in (relies, other.execution_id)
+    ] == [True, True]
+
+
+async def test_what_no_other_undoes_is_taken_over_beside_it(either: Engine) -> None:
+    """Both take over `first`, which has no compensation."""
+    old = await cancelled(either, "- {step: first, tool: {kind: noop}, next: {arcs: [{step: a}]}}" + SAGA, after=2)
+    undoes = await restarted(either, old)
+    found = await restart(either, old, step="a")
+    assert [reused.step for reused in found.restart.reused] == ["first"]
+    await drive(either, failing("b"))
+    for id in (undoes, found.execution_id or ""):
+        assert await status(either, id) == "failed"
+    assert (await restart(either, old, step="a")).execution_id
+
+
+LOOP = """
+- step: each
+  loop: {in: "{{ [0, 1, 2, 3] }}", iterator: n, spec: {mode: parallel, policy: {exec: distributed}}}
+  tool: {kind: noop}
+  COMPENSATE
+  next: {arcs: [{step: last}]}
+- {step: last, tool: {kind: noop}}
+"""
+LOOPS = LOOP.replace("COMPENSATE", ""), LOOP.replace("COMPENSATE", "compensate: {tool: {kind: noop}}")
+
+
+async def failed_loop(engine: Engine) -> str:
+    """One of whose items three are done, and nothing is undone; the next version of its playbook undoes them."""
+    add(engine, LOOPS[0])
+    old = await engine.start()
+    for command in await engine.claim():
+        window = frame_of(command)
+        fails = window.start == 3
+        errors = {"3": BOOM} if fails else {}
+        counts = {"start": window.start, "end": window.end, "ok": int(not fails), "failed": int(fails)}
+        await engine.report(
+            reported(command, [None if fails else window.start], frame=FrameOutcome(**counts, errors=errors)),
+            by=engine.another(),
+        )
+    assert await status(engine, old) == "failed"
+    add(engine, LOOPS[1])
+    return old
+
+
+async def test_items_that_another_version_may_undo_are_not_taken_over(either: Engine) -> None:
+    old = await failed_loop(either)
+    undoes = await restarted(either, old, version=2)
+    with pytest.raises(Conflict, match=f"{undoes}, which goes on with the same, has not ended, and undoes"):
+        await restart(either, old, version=1)
+    await drive(either, failing("each"))
+    assert e.COMPENSATION_STARTED in [event.type for event in await check(either, undoes)]
+    with pytest.raises(Conflict, match="has undone what was done"):
+        await restart(either, old, version=1)
+    anew = await restart(either, old, version=1, step="each")
+    assert anew.restart.loops == []
+
+
+async def test_one_that_has_completed_is_not_restarted_on_items_that_another_has_undone(either: Engine) -> None:
+    old = await failed_loop(either)
+    completed = await restarted(either, old, version=1)
+    await drive(either, failing())
+    undoes = await restarted(either, old, version=2)
+    await drive(either, failing("each"))
+    assert (await status(either, completed), await status(either, undoes)) == ("completed", "failed")
+    with pytest.raises(Conflict, match=f"{undoes}, which goes on with the same, has undone what was done"):
+        await restart(either, completed, step="last")
+
+
+async def test_concurrent_restarts_of_two_versions_do_not_undo_what_one_relies_on(either: Engine) -> None:
+    old = await failed_loop(either)
+    found = await asyncio.gather(*(restart(either, old, version=1 + n % 2) for n in range(10)), return_exceptions=True)
+    started = [it for it in found if isinstance(it, Restarted)]
+    assert len(started) + sum(isinstance(it, Conflict) for it in found) == 10, found
+    versions = [it.version for it in started]
+    assert versions in ([2], [1] * 5), "those that undo nothing, or one alone that does"
+
+
+@pytest.mark.parametrize("versions", [(1, 2), (2, 1)], ids=["it would be undone", "it would undo"])
+async def test_a_commit_that_does_not_know_one_of_another_version_writes_nothing(
+    either: Engine, versions: tuple[int, int]
+) -> None:
+    old = await failed_loop(either)
+    looked = either.log.related_restarts
+    rivals: list[str] = []
+
+    async def late(execution_id: str) -> list[RelatedRestart]:
+        found = await looked(execution_id)
+        if not rivals:
+            rivals.append("")
+            rivals[0] = await restarted(either, old, version=versions[1])
+        return found
+
+    either.log.related_restarts = late  # type: ignore[method-assign]
+    with pytest.raises(Conflict, match="has not ended"):
+        await restart(either, old, version=versions[0])
+    assert {it.execution_id for it in await looked(old)} == {old, rivals[0]}
+
+
+async def test_what_one_has_undone_that_is_archived_is_as_its_version_would(either: Engine) -> None:
+    old = await failed_loop(either)
+    looked = either.log.related_restarts
+
+    async def archived(execution_id: str) -> list[RelatedRestart]:
+        return [*await looked(execution_id), *others]
+
+    either.log.related_restarts = archived  # type: ignore[method-assign]
+    for version, status, is_refused in ((1, "FAILED", False), (2, "FAILED", True), (3, "CANCELLED", True)):
+        others = [RelatedRestart("7", version, status, False, None, None)]
+        if is_refused:
+            with pytest.raises(Conflict, match=f"7, .*, is archived as {status}, and may have undone what was done"):
+                await restart(either, old, version=1, dry_run=True)
+        else:
+            await restart(either, old, version=1, dry_run=True)
+        await restart(either, old, version=1, step="each", dry_run=True)
+    others = [RelatedRestart("7", 2, "COMPLETED", False, False, None)]
+    await restart(either, old, version=1, dry_run=True)
+
+
 async def test_a_restart_beside_one_that_has_completed_warns(either: Engine) -> None:
     old = await cancelled(either)
     new = await restarted(either, old)
@@ -112,19 +273,19 @@ async def test_a_restart_beside_one_that_has_completed_warns(either: Engine) -> 
 
 async def test_who_is_related_to_whom(either: Engine) -> None:
     old = await cancelled(either)
-    assert await either.log.related_restarts(old) == [RelatedRestart(old, "CANCELLED", False, False)]
+    assert await either.log.related_restarts(old) == [RelatedRestart(old, 1, "CANCELLED", False, False, [])]
     one = await restarted(either, old)
     await either.orchestrator.controls.cancel(one, "enough")
     await cancelled(either)
     other = await restarted(either, one)
     expected = [
-        RelatedRestart(old, "CANCELLED", False, False),
-        RelatedRestart(one, "CANCELLED", False, False),
-        RelatedRestart(other, "RUNNING", True, False),
+        RelatedRestart(old, 1, "CANCELLED", False, False, []),
+        RelatedRestart(one, 1, "CANCELLED", False, False, ["a"]),
+        RelatedRestart(other, 1, "RUNNING", True, False, ["a"]),
     ]
     for id in (old, one, other):
         assert await either.log.related_restarts(id) == sorted(expected, key=lambda it: int(it.execution_id))
-    assert await either.log.related_restarts("404") == [RelatedRestart("404", None, False, None)]
+    assert await either.log.related_restarts("404") == [RelatedRestart("404", None, None, False, None, None)]
 
 
 # what fails beside a sub-playbook
@@ -242,6 +403,82 @@ async def test_it_waits_for_a_restart_that_undoes_what_it_did(either: Engine) ->
         await restart(either, old, step="a")
     await drive(either, failing())
     assert (await restart(either, old, step="a")).restart.warnings == []
+
+
+async def restarted_child(engine: Engine, workflow: str = SAGA) -> tuple[str, str]:
+    """One that has failed, and the execution that goes on with its sub-playbook, which was cancelled."""
+    engine.catalog.add("t/child", workflow)
+    add(engine, "- {step: call, tool: {kind: playbook, path: t/child}}\n")
+    old = await engine.start()
+    return old, await restarted(engine, await cancelled_child(engine, old))
+
+
+async def cancelled_child(engine: Engine, id: str) -> str:
+    """Its sub-playbook, after the first step."""
+    (call,) = await engine.claim()
+    below: dict[str, Any] = {"path": "t/child", "version": None, "payload": {}, "return_step": None}
+    await engine.report(reported(call, status="parked", child=below), by=engine.another())
+    (child,) = await engine.log.running_descendants(id)
+    (command,) = await engine.claim()
+    await engine.report(reported(command), by=engine.another())
+    await engine.orchestrator.controls.cancel(child, "enough")
+    assert await status(engine, id) == "failed"
+    return child
+
+
+async def test_it_waits_for_what_goes_on_with_a_sub_playbook(either: Engine) -> None:
+    old, goes_on = await restarted_child(either)
+    assert await either.log.running_restarts(old) == {goes_on: old}
+    expected = f"yet: execution {goes_on}, which goes on with one of its sub-playbooks, has still to undo"
+    for dry_run in (True, False):
+        with pytest.raises(Conflict, match=expected):
+            await restart(either, old, dry_run=dry_run)
+    await drive(either, failing("b"))
+    assert await status(either, goes_on) == "failed"
+    found = await restart(either, old)
+    assert found.restart.warnings == []
+    await check(either, found.execution_id or "")
+
+
+async def test_it_waits_for_what_goes_on_with_a_sub_playbook_of_another_restart(either: Engine) -> None:
+    old, first = await restarted_child(either)
+    await either.orchestrator.controls.cancel(first, "by hand")
+    one = await restarted(either, old)
+    goes_on = await restarted(either, await cancelled_child(either, one))
+    assert await either.log.running_restarts(old) == {goes_on: one}
+    for id, whose in ((old, f"a sub-playbook of execution {one}"), (one, "one of its sub-playbooks")):
+        with pytest.raises(Conflict, match=f"execution {goes_on}, which goes on with {whose}, has still to undo"):
+            await restart(either, id)
+    await either.orchestrator.controls.cancel(goes_on, "by hand")
+    await restarted(either, old)
+
+
+async def test_what_goes_on_with_a_sub_playbook_and_undoes_nothing_is_named(either: Engine) -> None:
+    old, goes_on = await restarted_child(either, CHAIN)
+    found = await restart(either, old)
+    assert found.restart.warnings == [
+        f"execution {goes_on}, which goes on with a sub-playbook of the old execution, still runs"
+    ]
+
+
+async def test_it_waits_for_what_is_below_an_execution_that_goes_on_with_a_sub_playbook(either: Engine) -> None:
+    either.catalog.add("t/last", SAGA)
+    old, goes_on = await restarted_child(either, BESIDE.replace("t/child", "t/last"))
+    (last,) = await failed_beside(either, "t/last")
+    assert await status(either, goes_on) == "failed"
+    assert await either.log.running_restarts(old) == {last: old}
+    with pytest.raises(Conflict, match=f"its sub-playbook {last} has still to undo what it has done"):
+        await restart(either, old)
+
+
+async def test_a_cancellation_does_not_reach_what_goes_on_with_a_sub_playbook(either: Engine) -> None:
+    """Nobody waits for that: it was started by itself, and is cancelled by itself."""
+    old, goes_on = await restarted_child(either, CHAIN)
+    new = await restarted(either, old)
+    for id in (old, new):
+        assert goes_on not in await either.log.running_descendants(id)
+    assert await either.orchestrator.controls.cancel(new, "enough") == ("cancelled", [new])
+    assert await status(either, goes_on) == "running"
 
 
 async def test_a_commit_that_has_not_seen_what_is_to_be_undone_writes_nothing(either: Engine) -> None:

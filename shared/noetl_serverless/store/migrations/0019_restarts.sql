@@ -58,22 +58,38 @@ BEGIN
     SELECT e.execution_id, e.depth FROM below b JOIN noetl.execution e ON e.execution_id = b.id WHERE e.status = 'RUNNING';
 END $$;
 
--- The same of an execution and of those that go on with it, where such a one, `of_id`, has ended or undoes what it did.
+-- The same of an execution and of those that go on with it, where such a one, `of_id`, has ended or undoes what it did;
+-- also of those that go on with what is below it.
 CREATE FUNCTION noetl.restarts_running(root bigint) RETURNS TABLE (execution_id bigint, of_id bigint)
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 BEGIN
     RETURN QUERY
-    SELECT b.execution_id, t.execution_id FROM noetl.restart_tree(root) t CROSS JOIN LATERAL noetl.running_below(t.execution_id) b
-    WHERE NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING')
-        OR EXISTS (
-            SELECT FROM noetl.event v WHERE v.execution_id = t.execution_id AND v.type = 'compensation.started');
+    WITH RECURSIVE below AS (
+        SELECT t.execution_id AS id, t.execution_id AS top FROM noetl.restart_tree(root) t
+        WHERE NOT EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = t.execution_id AND e.status = 'RUNNING')
+            OR EXISTS (
+                SELECT FROM noetl.event v WHERE v.execution_id = t.execution_id AND v.type = 'compensation.started')
+        UNION
+        SELECT r.id, b.top FROM below b CROSS JOIN LATERAL (
+            SELECT e.execution_id AS id FROM noetl.execution e WHERE e.parent_execution_id = b.id
+            UNION ALL
+            SELECT a.execution_id AS id FROM noetl.archived a WHERE a.parent_execution_id = b.id
+            -- those that go on with the top are tops themselves
+            UNION ALL
+            SELECT e.execution_id AS id FROM noetl.execution e WHERE e.restart_of = b.id AND b.id <> b.top
+            UNION ALL
+            SELECT a.execution_id AS id FROM noetl.archived a WHERE a.restart_of = b.id AND b.id <> b.top
+        ) r
+    )
+    SELECT e.execution_id, b.top FROM below b JOIN noetl.execution e ON e.execution_id = b.id WHERE e.status = 'RUNNING';
 END $$;
 
 -- `noetl.commit_limited`, and the executions that it opens are linked to those they go on with. Nothing is written if
--- one of `related` has not ended, or another execution goes on with the same that is not among them: with what both take
--- over, both would undo it. One that has ended never begins to undo. Nor is anything written if `noetl.restarts_running`
--- finds one that is not among `seen`: it may undo what would be done again meanwhile.
--- restarts    [{id, restart_of, related, seen}]; `related` is null if it takes over nothing that might be undone
+-- another execution goes on with the same that is not among `related`, and one of the two would undo what it has taken
+-- over if it failed: the other may rely on it, or undo it, too. Nor if this one would, and any of them has not ended. One
+-- that has ended never begins to undo. Nor is anything written if `noetl.restarts_running` finds one that is not among
+-- `seen`: it may undo what would be done again meanwhile.
+-- restarts    [{id, restart_of, related, undoes, seen}]
 CREATE FUNCTION noetl.commit_restarting(
     executions json, events json, closes json, commands json, stages json, frames json, refs json,
     taken json, appends json, quarantined json, restarts json
@@ -84,14 +100,16 @@ DECLARE
     restart record;
 BEGIN
     FOR restart IN
-        SELECT noetl.restart_root(x.restart_of) AS root, x.related, x.seen
-        FROM json_to_recordset(restarts) AS x(restart_of bigint, related bigint[], seen bigint[]) ORDER BY 1
+        SELECT noetl.restart_root(x.restart_of) AS root, x.related, x.undoes, x.seen
+        FROM json_to_recordset(restarts) AS x(restart_of bigint, related bigint[], undoes boolean, seen bigint[]) ORDER BY 1
     LOOP
-        IF restart.related IS NOT NULL THEN
-            PERFORM pg_advisory_xact_lock(421508, hashint8(restart.root));
-        END IF;
-        IF restart.related IS NOT NULL AND EXISTS (
-            SELECT FROM noetl.restart_tree(restart.root) t WHERE t.is_open OR t.execution_id <> ALL (restart.related)
+        PERFORM pg_advisory_xact_lock(421508, hashint8(restart.root));
+        IF EXISTS (
+            SELECT FROM noetl.restart_tree(restart.root) t
+            WHERE restart.undoes AND t.is_open OR t.execution_id <> ALL (restart.related) AND (restart.undoes OR EXISTS (
+                SELECT FROM noetl.event v
+                WHERE v.execution_id = t.execution_id AND v.type = 'execution.restarted'
+                    AND v.payload->'undoes' IS NOT NULL))
         ) OR EXISTS (
             SELECT FROM noetl.restarts_running(restart.root) r WHERE r.execution_id <> ALL (restart.seen)
         ) THEN

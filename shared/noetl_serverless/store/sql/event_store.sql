@@ -158,19 +158,23 @@ WITH RECURSIVE line AS (
 )
 SELECT 1 FROM up JOIN line USING (id) WHERE CAST(:id AS bigint) <> CAST(:above AS bigint) LIMIT 1;
 
--- related_restarts: what an execution goes on with at last, and all that go on with that; whether each may go on, and whether it has begun to undo what it did, which is not known of one that is archived
-SELECT t.execution_id::text, coalesce(e.status, a.status) AS status, t.is_open,
+-- related_restarts: what an execution goes on with at last, and all that go on with that; whether each may go on, whether it has begun to undo what it did, and what it has taken over and would undo, which is not known of one that is archived
+SELECT t.execution_id::text, coalesce(e.version, a.version) AS version, coalesce(e.status, a.status) AS status, t.is_open,
     CASE
         WHEN coalesce(e.status, a.status) = 'COMPLETED' THEN false
         WHEN e.execution_id IS NOT NULL THEN EXISTS (
             SELECT FROM noetl.event v WHERE v.execution_id = e.execution_id AND v.type = 'compensation.started')
-    END AS has_undone
+    END AS has_undone,
+    CASE WHEN e.execution_id IS NOT NULL THEN coalesce((
+        SELECT v.payload->'undoes' FROM noetl.event v
+        WHERE v.execution_id = e.execution_id AND v.type = 'execution.restarted'), '[]')
+    END AS undoes
 FROM noetl.restart_tree(noetl.restart_root(:id)) t
 LEFT JOIN noetl.execution e ON e.execution_id = t.execution_id
 LEFT JOIN noetl.archived a ON a.execution_id = t.execution_id
 ORDER BY t.execution_id;
 
--- running_restarts: of what an execution goes on with at last, and of all that go on with that, what runs below those that have ended or undo what they did, and these
+-- running_restarts: of what an execution goes on with at last, and of all that go on with that, what runs below those that have ended or undo what they did, these, and what goes on with what is below
 SELECT r.execution_id::text, r.of_id::text FROM noetl.restarts_running(noetl.restart_root(:id)) r ORDER BY r.execution_id;
 
 -- pending_work: which kinds of work are waiting
