@@ -7,6 +7,7 @@ from urllib.parse import quote, urlencode
 
 import typer
 
+from ...plurals import counted
 from ..client import Client
 from ..options import DataOption, JsonOption
 from ..output import command, echo, print_json, show, table
@@ -55,7 +56,7 @@ def delete(
     if as_json:
         print_json(answer)
     else:
-        echo(f"deleted {answer['count']} cached value{'' if answer['count'] == 1 else 's'} of {name}")
+        echo(f"deleted {counted(answer['count'], 'cached value')} of {name}")
 
 
 def _selected(client: Client, whose: str, version: int | None) -> tuple[str, dict[str, Any]]:
