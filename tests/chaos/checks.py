@@ -21,6 +21,7 @@ from tests.audit import audit
 from tests.e2e.faults import eventually
 from tests.log_rules import Finding
 
+from noetl_serverless.store.keychain import FETCH_SECONDS
 from noetl_serverless.store.schedule_runs import RUN_LEASE
 
 from .clocks import SKEW
@@ -33,6 +34,9 @@ from .users import SCHEDULES, Accepted
 STILL = 45.0
 # and while all that is left is runs of schedules: a reconciler that was killed may have leased them a moment before
 STILL_OWED = RUN_LEASE.total_seconds() + 15.0
+# and while a secret is fetched: by a worker that was killed, say, instead of which nobody fetches it meanwhile
+STILL_FETCHED = FETCH_SECONDS + 15.0
+FETCHING = "SELECT count(*) FROM noetl.keychain WHERE fetching_until > now() - interval '15 seconds'"
 # connections of an instance that has nothing to do, in the two functions that have any
 CONNECTIONS = 2 * 4
 THREADS = 3
@@ -103,7 +107,8 @@ class Orphans:
 
 
 def settle(stack: ChaosStack) -> list[Finding]:
-    """Wait until all has ended. What stands still for STILL seconds is stuck; runs of schedules, for STILL_OWED."""
+    """Wait until all has ended. What stands still for STILL seconds is stuck; runs of schedules, for STILL_OWED; and
+    what may wait for a secret, for STILL_FETCHED."""
     before: Any = None
     changed = time.monotonic()
     while True:
@@ -116,7 +121,8 @@ def settle(stack: ChaosStack) -> list[Finding]:
         now = stack.query("SELECT count(*), max(at) FROM noetl.event")
         if now != before:
             before, changed = now, time.monotonic()
-        elif time.monotonic() - changed > (STILL if running else STILL_OWED):
+        still = (STILL_FETCHED if stack.query(FETCHING)[0][0] else STILL) if running else STILL_OWED
+        if time.monotonic() - changed > still:
             found = [Finding(id, "it does not end", stack.stuck([id])) for id in running[:20]]
             if len(running) > 20:
                 found.append(Finding("", "they do not end", f"{len(running) - 20} more"))
