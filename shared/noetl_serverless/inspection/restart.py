@@ -561,7 +561,7 @@ class _Restarting:
         to_run = set(found.waiting).union(*(self.plan.reach[name] for name in found.waiting))
         for reused in found.reused:
             step = self.plan.steps[reused.step]
-            entries = step.secrets.union(*(task.secrets for task in step.tasks)) if reused.generation else ()
+            entries = step.all_secrets if reused.generation else ()
             for name in sorted(closure(self.plan.keychain, entries)):
                 entry = self.plan.keychain[name]
                 if entry.kind != "callback":

@@ -67,13 +67,12 @@ def steps_of_other_kind(plan: Plan, entry: KeychainEntry) -> list[str]:
 
 def parallel_loops_that_read(plan: Plan, entry: KeychainEntry) -> list[str]:
     """Steps whose items, at once, each read the entry's URL and wait for its signal."""
-    found = []
-    for name in steps_that_wait(plan, entry):
-        step = plan.steps[name]
-        is_read = entry.name in step.secrets.union(*(task.secrets for task in step.tasks))
-        if is_read and step.loop is not None and step.loop.mode != "sequential":
-            found.append(name)
-    return found
+    steps = [plan.steps[name] for name in steps_that_wait(plan, entry)]
+    return [
+        step.name
+        for step in steps
+        if entry.name in step.all_secrets and step.loop is not None and step.loop.mode != "sequential"
+    ]
 
 
 def awaited(step: Step) -> Iterator[tuple[str, Tree]]:

@@ -314,7 +314,7 @@ class _Warnings:
         """Entries that a step reads, or may name as a credential, and those that they need."""
         entries, names = self.plan.keychain, set[str]()
         for step in self.plan.steps.values():
-            names |= step.secrets.union(*(task.secrets for task in step.tasks))
+            names |= step.all_secrets
             for task in step.tasks:
                 config = task.config if isinstance(task.config, dict) else {}
                 auth = [config[key] for key in grammar.AUTH_FIELDS & config.keys()]

@@ -220,6 +220,11 @@ class Step:
     rate: Rate | None = None
 
     @property
+    def all_secrets(self) -> frozenset[str]:
+        """The entries of the keychain that its input or one of its tasks reads."""
+        return self.secrets.union(*(task.secrets for task in self.tasks))
+
+    @property
     def runs_items_singly(self) -> bool:
         """Whether each item of its loop is a frame of its own. Those that may be undone are, so that what has been done
         is known when the others stop."""
