@@ -13,6 +13,7 @@ import duckdb
 import orjson
 import pytest
 from tests.integration.archive.conftest import LATER, ArchiveHarness, Killed, days_ago, started_at
+from tests.integration.control_plane.claiming_loop import RESULTS, run_claiming_loop
 
 from noetl_serverless.archive import history, log_file
 from noetl_serverless.archive.read import ArchiveReader
@@ -157,37 +158,14 @@ async def test_an_archived_execution_is_read_a_few_blocks_at_a_time_and_in_the_s
     )
 
 
-CLAIMS = """\
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: claims, path: demo/claims}
-workflow:
-  - step: each
-    loop:
-      iterator: job
-      cursor: {kind: postgres, auth: jobs, claim: "SELECT {{ __frame_max_rows }}"}
-      spec: {mode: cursor, max_in_flight: 3, frame: {max_rows: 4}}
-    tool: {kind: python, code: "result = 1"}
-"""
-
-
 async def test_the_rows_that_a_loop_claimed_read_as_before_past_claims_that_found_less(
     harness: ArchiveHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (await harness.user.post("/api/catalog/register", {"content": CLAIMS})).status == 200
-    id = str((await harness.user.post("/api/execute", {"path": "demo/claims"})).json["execution_id"])
-    found = [4, 2, 3, 0, 0, 0]
-    commands = await harness.hands.claim()
-    while commands:
-        command = commands.pop(0)
-        start, rows = command["frame"]["start"], found.pop(0)
-        frame = {"start": start, "end": start + rows, "ok": rows, "failed": 0, "drained": not rows}
-        data = [start + row for row in range(rows)]
-        commands += (await harness.hands.report(command, frame=frame, data=data))["commands"]
+    id = await run_claiming_loop(harness.user, harness.hands)
     path, rows_of = PAGED[1]
     path = path.format(id=id)
     whole = await pages(harness, path, rows_of)
-    assert whole == [[0, 1, 2, 3, 4, 5, 8, 9, 10]], "no page of nothing"
+    assert whole == [RESULTS], "no page of nothing"
     for module in (executions, history, results):
         monkeypatch.setattr(module, "PAGE_BYTES", 12)
     small = await pages(harness, path, rows_of)

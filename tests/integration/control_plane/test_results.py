@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.integration.control_plane.claiming_loop import RESULTS, run_claiming_loop
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.playbook.scope import build_scope
@@ -120,35 +121,11 @@ async def test_a_result_is_at_the_place_of_its_item_though_one_before_it_has_not
     assert (await read(0), await read(1)) == (([None, "b"], 1, None), (["b"], 1, None))
 
 
-CLAIMS = """\
-apiVersion: noetl.io/v2
-kind: Playbook
-metadata: {name: claims, path: demo/claims}
-workflow:
-  - step: each
-    loop:
-      iterator: job
-      cursor: {kind: postgres, auth: jobs, claim: "SELECT {{ __frame_max_rows }}"}
-      spec: {mode: cursor, max_in_flight: 3, frame: {max_rows: 4}}
-    tool: {kind: python, code: "result = 1"}
-"""
-
-
 async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less(
     user: Client, hands: FakeWorker
 ) -> None:
-    assert (await user.post("/api/catalog/register", {"content": CLAIMS})).status == 200
-    id = str((await user.post("/api/execute", {"path": "demo/claims"})).json["execution_id"])
-    found = [4, 2, 3, 0, 0, 0]
-    commands = await hands.claim()
-    while commands:
-        command = commands.pop(0)
-        start, rows = command["frame"]["start"], found.pop(0)
-        frame = {"start": start, "end": start + rows, "ok": rows, "failed": 0, "drained": not rows}
-        data = [start + row for row in range(rows)]
-        commands += (await hands.report(command, frame=frame, data=data))["commands"]
+    id = await run_claiming_loop(user, hands)
     assert (await user.get(f"/api/executions/{id}")).json["status"] == "COMPLETED"
-    rows_of_all = [0, 1, 2, 3, 4, 5, 8, 9, 10]
 
     async def manifest(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         answer = await user.get(f"/api/results/manifest/{execution_id}/{step}/{generation}", after=after)
@@ -156,10 +133,10 @@ async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less
         page: dict[str, Any] = answer.json
         return page
 
-    ref = {"kind": "manifest", "ref": f"noetl://execution/{id}/manifest/each/1", "count": len(rows_of_all)}
-    assert (await Resolver(FsspecResultStore("memory://none"), manifest).load(ref))["results"] == rows_of_all
+    ref = {"kind": "manifest", "ref": f"noetl://execution/{id}/manifest/each/1", "count": len(RESULTS)}
+    assert (await Resolver(FsspecResultStore("memory://none"), manifest).load(ref))["results"] == RESULTS
     answer = (await user.get("/api/aggregate/loop/results", execution_id=id, step_name="each")).json
-    assert (answer["results"], answer["stats"]) == (rows_of_all, {"total": 9, "success": 9, "failed": 0})
+    assert (answer["results"], answer["stats"]) == (RESULTS, {"total": 9, "success": 9, "failed": 0})
     assert answer["next"] is None, "the claims that found nothing are no page"
 
 

@@ -74,9 +74,8 @@ async def test_concurrent_restarts_do_not_both_take_over_what_may_be_undone(eith
     assert all(f"{started[0]}, which goes on with the same, has not ended" in str(error) for error in refused)
 
 
-async def test_a_commit_that_does_not_know_another_one_writes_nothing(either: Engine) -> None:
-    """The look at the others came before one of them began."""
-    old = await cancelled(either)
+def rival_after_the_look(either: Engine, old: str, **more: Any) -> list[str]:
+    """Let another restart begin once the first one has looked at the others: the list gets its id."""
     looked = either.log.related_restarts
     rivals: list[str] = []
 
@@ -84,13 +83,20 @@ async def test_a_commit_that_does_not_know_another_one_writes_nothing(either: En
         found = await looked(execution_id)
         if not rivals:
             rivals.append("")
-            rivals[0] = await restarted(either, old)
+            rivals[0] = await restarted(either, old, **more)
         return found
 
     either.log.related_restarts = late  # type: ignore[method-assign]
+    return rivals
+
+
+async def test_a_commit_that_does_not_know_another_one_writes_nothing(either: Engine) -> None:
+    """The look at the others came before one of them began."""
+    old = await cancelled(either)
+    rivals = rival_after_the_look(either, old)
     with pytest.raises(Conflict, match="has not ended"):
         await restart(either, old)
-    assert {it.execution_id for it in await looked(old)} == {old, rivals[0]}
+    assert {it.execution_id for it in await either.log.related_restarts(old)} == {old, rivals[0]}
 
 
 async def test_a_restart_that_takes_over_nothing_to_undo_runs_beside_others(either: Engine) -> None:
@@ -225,20 +231,10 @@ async def test_a_commit_that_does_not_know_one_of_another_version_writes_nothing
     either: Engine, versions: tuple[int, int]
 ) -> None:
     old = await failed_loop(either)
-    looked = either.log.related_restarts
-    rivals: list[str] = []
-
-    async def late(execution_id: str) -> list[RelatedRestart]:
-        found = await looked(execution_id)
-        if not rivals:
-            rivals.append("")
-            rivals[0] = await restarted(either, old, version=versions[1])
-        return found
-
-    either.log.related_restarts = late  # type: ignore[method-assign]
+    rivals = rival_after_the_look(either, old, version=versions[1])
     with pytest.raises(Conflict, match="has not ended"):
         await restart(either, old, version=versions[0])
-    assert {it.execution_id for it in await looked(old)} == {old, rivals[0]}
+    assert {it.execution_id for it in await either.log.related_restarts(old)} == {old, rivals[0]}
 
 
 async def test_what_one_has_undone_that_is_archived_is_as_its_version_would(either: Engine) -> None:
