@@ -148,5 +148,11 @@ class Busy(Unavailable):
     """It concerns one execution only: other commits always came first, or only a newer release can continue it."""
 
 
+class AccessDenied(Problem):
+    """A store refuses what exists, or may exist, to the identity of this function."""
+
+    status, code, title = 502, "result_store.denied", "The result store refuses access"
+
+
 class ResultStoreUnavailable(Unavailable):
     """The result store does not return a stored value; only requests that need this value are affected."""

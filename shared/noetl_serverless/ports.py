@@ -296,12 +296,29 @@ class StoredObject:
 
 
 class ResultStore(Protocol):
-    """Bytes by key, immutable once written."""
+    """Bytes by key, immutable once written: one tier. A write is all or nothing, and durable when it returns.
 
-    async def put(self, key: str, data: bytes) -> StoredObject: ...
+    Every method raises OSError or errors.Unavailable while the store is away, and errors.AccessDenied if it refuses.
+    """
+
+    name: str
+
+    async def put(self, key: str, data: bytes) -> StoredObject:
+        """ValueError for a key that would leave the store."""
+        ...
+
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        """The first `size` bytes of an open file, whose position is neither used nor moved; never all of them in memory
+        at once."""
+        ...
 
     async def get(self, key: str) -> bytes:
         """Raises KeyError if the key does not exist."""
+        ...
+
+    async def get_file(self, key: str, file: int) -> int:
+        """Write the object into an open, empty file, from its beginning; returns the bytes. Raises KeyError if the key
+        does not exist. Never all of them in memory at once."""
         ...
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
@@ -310,7 +327,9 @@ class ResultStore(Protocol):
 
     async def delete(self, key: str) -> None: ...
 
-    def list(self, prefix: str) -> AsyncIterator[str]: ...
+    def list(self, prefix: str) -> AsyncIterator[str]:
+        """Keys that begin with `prefix`, in order, also those of writes that did not end."""
+        ...
 
 
 class Host(Protocol):

@@ -33,6 +33,7 @@ from noetl_serverless.records import (
     ReportedFact,
     Startable,
 )
+from noetl_serverless.results.whole import WholeObjects
 from noetl_serverless.store.schedules import DueRun
 from noetl_serverless.worker.client import ControlPlane
 
@@ -314,8 +315,10 @@ class InvokerLink(Invoker):
             world.loop.later(delay + world.chance.random() * 0.05, world.invoke, function, payload or {})
 
 
-class ResultsLink(ResultStore):
+class ResultsLink(WholeObjects, ResultStore):
     """ResultStore in memory."""
+
+    name = "memory"
 
     def __init__(self, world: World, kept: dict[str, bytes]) -> None:
         self._world = world

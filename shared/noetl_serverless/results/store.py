@@ -6,13 +6,16 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
+from ..limits import MIB
 from ..ports import StoredObject
 
 RANGE_NOT_SATISFIABLE = 416
+# of a file that is copied
+CHUNK_BYTES = 4 * MIB
 _NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 
 
@@ -37,6 +40,12 @@ class FsspecResultStore:
     async def put(self, key: str, data: bytes) -> StoredObject:
         return await asyncio.to_thread(self.put_sync, key, data)
 
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        return await asyncio.to_thread(self.put_file_sync, key, file, size)
+
+    async def get_file(self, key: str, file: int) -> int:
+        return await asyncio.to_thread(self.get_file_sync, key, file)
+
     async def get(self, key: str) -> bytes:
         return await asyncio.to_thread(self.get_sync, key)
 
@@ -52,14 +61,28 @@ class FsspecResultStore:
             yield key
 
     def put_sync(self, key: str, data: bytes) -> StoredObject:
+        return self._put(key, len(data), (data,))
+
+    def put_file_sync(self, key: str, file: int, size: int) -> StoredObject:
+        return self._put(key, size, chunks_of(file, size))
+
+    def get_file_sync(self, key: str, file: int) -> int:
+        with (
+            self._finding(key),
+            self._fs.open(self._path(key), "rb") as source,
+            open(file, "wb", closefd=False) as target,
+        ):
+            return _copy(iter(lambda: source.read(CHUNK_BYTES), b""), target)
+
+    def _put(self, key: str, size: int, chunks: Iterable[bytes]) -> StoredObject:
         path = self._path(key)
         if self.name == "disk":
-            _replace(path, data)
+            _replace(path, chunks)
             self._was_there = True
         else:
             # an object store, and fsspec's memory, show an object only once it is whole
-            self._fs.pipe_file(path, data)
-        return StoredObject(self.name, key, len(data))
+            self._fs.pipe_file(path, b"".join(chunks))
+        return StoredObject(self.name, key, size)
 
     def get_sync(self, key: str) -> bytes:
         with self._finding(key):
@@ -128,7 +151,22 @@ class FsspecResultStore:
 _NOTHING = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
-def _replace(path: str, data: bytes) -> None:
+def chunks_of(file: int, size: int) -> Iterator[bytes]:
+    """The first `size` bytes of an open file; EOFError if it has fewer."""
+    offset = 0
+    while offset < size:
+        chunk = os.pread(file, min(CHUNK_BYTES, size - offset), offset)
+        if not chunk:
+            raise EOFError(f"the file ends after {offset} of {size} bytes")
+        yield chunk
+        offset += len(chunk)
+
+
+def _copy(chunks: Iterable[bytes], target: BinaryIO) -> int:
+    return sum(map(target.write, chunks))
+
+
+def _replace(path: str, chunks: Iterable[bytes]) -> None:
     """Write a temporary file and rename it, so that a reader finds the whole file or none, even after a crash."""
     temporary = f"{path}.{secrets.token_hex(8)}.tmp"
     try:
@@ -138,7 +176,7 @@ def _replace(path: str, data: bytes) -> None:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            _copy(chunks, file)
             file.flush()
             # the reference is about to be committed: the file must survive a power cut as the commit does
             os.fsync(file.fileno())

@@ -27,6 +27,7 @@ from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.whole import WholeObjects
 
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
 LOOP = """
@@ -38,7 +39,7 @@ CHILD = "- {step: only, tool: {kind: noop}}\n"
 BIG = {"rows": ["x" * 1000] * 200, "n": 1}
 
 
-class Store(ResultStore):
+class Store(WholeObjects, ResultStore):
     """Keeps bytes, and fails when told to. `reading` is what reading a part does."""
 
     name = "memory"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+
 import pytest
 
 from noetl_serverless.ports import ResultStore
@@ -26,6 +28,24 @@ class ResultStoreContract:
         assert await store.get_range("1/a/k.json", 10, 5) == b""
         with pytest.raises(KeyError):
             await store.get_range("1/a/none.json", 0, 1)
+
+    async def test_a_file_can_be_put_and_got(self, store: ResultStore) -> None:
+        content = bytes(range(256)) * 40_000
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+            source.write(content + b"more")
+            source.flush()
+            source.seek(7)
+            stored = await store.put_file("1/a/file.arrow", source.fileno(), len(content))
+            assert (stored.key, stored.bytes) == ("1/a/file.arrow", len(content))
+            assert source.tell() == 7, "the file's position has moved"
+            assert await store.get_file("1/a/file.arrow", target.fileno()) == len(content)
+            target.seek(0)
+            assert target.read() == content
+            with pytest.raises(EOFError):
+                await store.put_file("1/a/short.arrow", source.fileno(), len(content) + 5)
+            for key in ("1/a/short.arrow", "1/a/none.arrow"):
+                with pytest.raises(KeyError):
+                    await store.get_file(key, target.fileno())
 
     async def test_deleting_twice_is_fine(self, store: ResultStore) -> None:
         await store.put("1/a/k.json", b"x")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from html import unescape
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from ...ports import StoredObject
+from ...results.store import chunks_of
 from .api import Api, AwsError
 
 # a large object over a slow line
@@ -17,6 +19,8 @@ TIMEOUT_SECONDS = 120.0
 class S3ResultStore:
     """Objects below `s3://bucket/prefix`. A key is written once: keys contain the digest of their content, so writing
     one again would write the same bytes, and changes nothing."""
+
+    name = "s3"
 
     def __init__(self, api: Api, url: str) -> None:
         """ValueError unless `url` names a bucket."""
@@ -44,6 +48,12 @@ class S3ResultStore:
             if error.status not in (409, 412):
                 raise
         return StoredObject("s3", key, len(data))
+
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        return await self.put(key, b"".join(chunks_of(file, size)))
+
+    async def get_file(self, key: str, file: int) -> int:
+        return os.pwrite(file, await self.get(key), 0)
 
     async def get(self, key: str) -> bytes:
         try:

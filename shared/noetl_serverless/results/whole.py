@@ -1,0 +1,27 @@
+"""Files of a store whose objects are small enough to be held in memory."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+
+from ..ports import StoredObject
+
+
+class WholeObjects(ABC):
+    """Takes and gives files through `put` and `get`."""
+
+    @abstractmethod
+    async def put(self, key: str, data: bytes) -> StoredObject: ...
+
+    @abstractmethod
+    async def get(self, key: str) -> bytes: ...
+
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        data = os.pread(file, size, 0)
+        if len(data) < size:
+            raise EOFError(f"the file ends after {len(data)} of {size} bytes")
+        return await self.put(key, data)
+
+    async def get_file(self, key: str, file: int) -> int:
+        return os.pwrite(file, await self.get(key), 0)
