@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import os
-import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from noetl_serverless.ports import StoredObject
+from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import MAX_BYTES, ResultStores
 from noetl_serverless.results.whole import WholeObjects
@@ -14,12 +14,30 @@ from noetl_serverless.results.whole import WholeObjects
 LARGE = 100_000_000
 
 
-class Small(WholeObjects, FsspecResultStore):
+class Small(WholeObjects, ResultStore):
     """Stands for a store of small objects."""
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"memory://{secrets.token_hex(6)}")
         self.name = name
+        self.kept: dict[str, bytes] = {}
+
+    async def put(self, key: str, data: bytes) -> StoredObject:
+        self.kept[key] = data
+        return StoredObject(self.name, key, len(data))
+
+    async def get(self, key: str) -> bytes:
+        return self.kept[key]
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return self.kept[key][offset : offset + length]
+
+    async def delete(self, key: str) -> None:
+        self.kept.pop(key, None)
+
+    async def list(self, prefix: str) -> AsyncIterator[str]:
+        for key in sorted(self.kept):
+            if key.startswith(prefix):
+                yield key
 
 
 @pytest.fixture
