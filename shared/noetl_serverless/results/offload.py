@@ -13,7 +13,8 @@ import orjson
 from ..errors import InvalidRequest
 from ..limits import INLINE_BYTES
 from ..ports import ResultStore
-from .reference import Meta, ResultRef, ResultUri, extract, preview, storage_key
+from .extract import extract
+from .reference import Meta, ResultRef, ResultUri, preview, storage_key
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
