@@ -20,6 +20,7 @@ from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
 from ..ports import ResultStore
+from ..results.stores import ResultStores
 from ..settings import Settings
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
@@ -62,7 +63,7 @@ def create_app(
     orchestrator: Orchestrator,
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
-    results: Callable[[], ResultStore],
+    results: Callable[[], ResultStores],
     objects: Callable[[str], ResultStore] = no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
     trigger_sources: Collection[str] = ("nats",),
@@ -78,7 +79,7 @@ def create_app(
     sealer = Sealer.of(settings.encryption_keys)
     credentials = Credentials(database, sealer)
     archives = Archives(database)
-    archive = ArchiveReader(archives, stored)
+    archive = ArchiveReader(archives, lambda: stored().objects())
     catalog = catalog or PostgresCatalog(database)
     triggers = Triggers(database)
     services = Services(

@@ -11,7 +11,7 @@ from ..archive.replays import ArchivedReplays
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
-from ..ports import ResultStore
+from ..results.stores import ResultStores
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
@@ -50,7 +50,7 @@ class Services:
     replays: ArchivedReplays
     archives: Archives
     # created when a result is first needed
-    results: Callable[[], ResultStore]
+    results: Callable[[], ResultStores]
     view_queries: ViewQueries
     verifier: Verifier
     callback_tokens: CallbackTokens
