@@ -13,8 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import InvalidRequest
+from ..uri import ResultUri
 
-_URI = re.compile(r"noetl://execution/([0-9]{1,19})/(?:result|manifest)/[^/?#\s\0]{1,600}/[0-9a-f]{1,64}")
 _INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?(Z|\+00:00)")
 
 
@@ -23,17 +23,19 @@ _IDS = 1 << 63
 
 
 def _uri(text: str) -> str:
-    match = _URI.fullmatch(text)
-    if match is None or int(match[1]) >= _IDS:
-        raise ValueError("not a result URI")
+    if not _is_id(ResultUri.parse(text).execution_id):
+        raise ValueError("the URI has no id of an execution")
     return text
+
+
+def _is_id(text: str) -> bool:
+    return re.fullmatch("[0-9]{1,19}", text) is not None and int(text) < _IDS
 
 
 def _key(text: str) -> str:
     """`<execution>/...`, as `results.reference.storage_key` makes it."""
     parts = text.split("/")
-    is_execution_id = re.fullmatch("[0-9]{1,19}", parts[0]) is not None and int(parts[0]) < _IDS
-    if not is_execution_id or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
+    if not _is_id(parts[0]) or len(parts) < 2 or not set(parts).isdisjoint(("", ".", "..")):
         raise ValueError("not a key of an execution")
     return text
 
@@ -59,7 +61,7 @@ class _Meta(BaseModel):
 class _Reference(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    kind: Literal["result_ref", "manifest"] = "result_ref"
+    kind: Literal["result_ref", "temp_ref", "manifest"] = "result_ref"
     ref: Annotated[str, AfterValidator(_uri)]
     store: Text
     # a manifest has none
@@ -79,5 +81,5 @@ def executions_of(ref: Mapping[str, Any]) -> set[str]:
         raise InvalidRequest(
             f"`ref` is not a valid reference: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
-    named = [found.ref.split("/")[3], found.key.partition("/")[0]]
+    named = [ResultUri.parse(found.ref).execution_id, found.key.partition("/")[0]]
     return {execution_id for execution_id in named if execution_id}

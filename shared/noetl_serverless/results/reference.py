@@ -3,48 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..uri import ResultUri as ResultUri
+
 MAX_PREVIEW_BYTES = 1024
-
-_URI = re.compile(
-    r"noetl://execution/([0-9A-Za-z_-]{1,64})/(result|manifest)/([^/?#\s]{1,600})/([0-9a-f]{8}|[0-9]{1,10})"
-)
-_HEX = re.compile(r"[0-9a-f]{8}")
-
-
-@dataclass(frozen=True, slots=True)
-class ResultUri:
-    """`noetl://execution/<id>/result/<step>/<8 hex>`, or `…/manifest/<step>/<generation>` for a loop's parts."""
-
-    execution_id: str
-    kind: Literal["result", "manifest"]
-    step: str
-    suffix: str
-
-    @classmethod
-    def parse(cls, text: str) -> ResultUri:
-        """ValueError for anything but the two forms above, written as `str` writes them."""
-        match = _URI.fullmatch(text)
-        if match is None:
-            raise ValueError(f"not a result URI: {text!r}")
-        execution_id, kind, step, suffix = match.groups()
-        if kind == "result" and not _HEX.fullmatch(suffix):
-            raise ValueError(f"a result URI ends in 8 hexadecimal digits: {text!r}")
-        if kind == "manifest" and not suffix.isdecimal():
-            raise ValueError(f"a manifest URI ends in a generation number: {text!r}")
-        uri = cls(execution_id, "result" if kind == "result" else "manifest", unquote(step), suffix)
-        if str(uri) != text:
-            raise ValueError(f"not a result URI in its usual form: {text!r}")
-        return uri
-
-    def __str__(self) -> str:
-        return f"noetl://execution/{self.execution_id}/{self.kind}/{quote(self.step, safe='')}/{self.suffix}"
 
 
 class Meta(BaseModel):
@@ -67,7 +33,7 @@ class ResultRef(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    kind: Literal["result_ref"] = "result_ref"
+    kind: Literal["result_ref", "temp_ref"] = "result_ref"
     ref: str
     store: str
     key: str
@@ -89,13 +55,17 @@ class ResultRef(BaseModel):
         return body
 
 
-def storage_key(execution_id: str, step: str, digest: str, suffix: str = "json") -> str:
+# what older releases of NoETL call it; its kind is temp_ref
+TempRef = ResultRef
+
+
+def storage_key(execution_id: str, step: str, digest: str, ending: str = "json") -> str:
     """`<execution>/<step>/<digest>.json`: all results of an execution are below one prefix."""
     name = quote(step, safe="").replace(".", "%2E")
     if len(name) > 120:
         # most file systems limit a file name to 255 bytes
         name = f"{name[:80]}-{hashlib.sha256(step.encode()).hexdigest()[:32]}"
-    return f"{execution_id}/{name}/{digest}.{suffix}"
+    return f"{execution_id}/{name}/{digest}.{ending}"
 
 
 def preview(content: bytes, limit: int = MAX_PREVIEW_BYTES) -> str:
