@@ -11,8 +11,9 @@ import orjson
 
 from .mapped import MappedFile
 from .rows import rows_of
-from .stream import StreamWriter
-from .table import Row, Table
+from .stream import StreamWriter, in_field
+from .table import Row
+from .value import read_value
 
 if TYPE_CHECKING:
     import pyarrow
@@ -49,14 +50,14 @@ def collect(
             for batch in chain(read, remaining):
                 writer.write(batch)
                 count += batch.num_rows
-            written = writer.finish(field, rest(count))
+            written = writer.finish(in_field(field, rest(count)))
         except BaseException:
             writer.abort()
             raise
     except BaseException:
         os.close(file)
         raise
-    return Table(MappedFile(file, written.bytes)).value  # type: ignore[no-any-return]
+    return read_value(MappedFile(file, written.bytes))  # type: ignore[no-any-return]
 
 
 def _small(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:

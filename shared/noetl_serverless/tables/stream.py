@@ -1,8 +1,9 @@
 """Writes a table as an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format).
 
-A result may be an object with a table in one of its fields. The last message of the stream, a batch without rows, then
-says which, and has the other fields: {"field": "rows", "rest": {"row_count": 3}} in its metadata. Other readers of
-Arrow find a batch without rows.
+A result may be a JSON value with tables somewhere in it. The last message of the stream, a batch without rows, then has
+in its metadata the rest, and the place of each table: {"rest": {"row_count": 3, "rows": null}, "tables": [[["rows"],
+0]]}. Other readers of Arrow find a batch without rows. Several tables are several streams, one after the other (see
+`value`).
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def is_table(value: Any) -> bool:
 
 
 class StreamWriter:
-    """Writes batches of one schema into an open, empty file."""
+    """Writes batches of one schema into an open file, from where it is."""
 
     def __init__(self, file: int, schema: pyarrow.Schema) -> None:
         import pyarrow
 
         self._file = os.fdopen(os.dup(file), "wb", buffering=MIB)
+        self._begin = self._file.tell()
         # what a producer keeps in the schema beside names and types, such as the index of pandas, is not the table's
         self._schema = schema.remove_metadata()
         self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
@@ -63,18 +65,17 @@ class StreamWriter:
             if self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
-    def finish(self, field: str | None = None, rest: Mapping[str, Any] | None = None) -> Written:
-        """`field`: the name of the table in the result; `rest`: the other fields of that, which are JSON values."""
+    def finish(self, value: Mapping[str, Any] | None = None) -> Written:
+        """`value`: of the last stream of a result that is more than a table, {"rest", "tables"}."""
         import pyarrow
 
         self._flush()
-        if field is not None:
+        if value is not None:
             empty = pyarrow.RecordBatch.from_pylist([], schema=self._schema)
-            value = orjson.dumps({"field": field, "rest": dict(rest or {})})
-            self._writer.write_batch(empty, custom_metadata={VALUE: value})
+            self._writer.write_batch(empty, custom_metadata={VALUE: orjson.dumps(value)})
         self._writer.close()
         self._file.flush()
-        size = self._file.tell()
+        size = self._file.tell() - self._begin
         self._file.close()
         digest = hashlib.sha256(self._schema.serialize()).hexdigest()[:16]
         return Written(size, self._rows, digest)
@@ -93,31 +94,34 @@ class StreamWriter:
         self._writer.write_batch(whole.cast(self._schema) if whole.schema != self._schema else whole)
 
 
-def write_table(file: int, table: Any, *, field: str | None = None, rest: Mapping[str, Any] | None = None) -> Written:
-    """Write what `is_table` into an open, empty file, a batch at a time. Raises OSError if there is no room, and what
-    the table raises as it is read."""
+def write_table(file: int, table: Any, value: Mapping[str, Any] | None = None) -> Written:
+    """Write what `is_table` into an open file, a batch at a time. Raises OSError if there is no room, and what the
+    table raises as it is read. `value`: see `StreamWriter.finish`."""
     import pyarrow
 
     reader = pyarrow.RecordBatchReader.from_stream(table)
-    return write_batches(file, reader.schema, reader, field=field, rest=rest)
+    return write_batches(file, reader.schema, reader, value)
 
 
 def write_batches(
     file: int,
     schema: pyarrow.Schema,
     batches: Iterable[pyarrow.RecordBatch],
-    *,
-    field: str | None = None,
-    rest: Mapping[str, Any] | None = None,
+    value: Mapping[str, Any] | None = None,
 ) -> Written:
     writer = StreamWriter(file, schema)
     try:
         for batch in batches:
             writer.write(batch)
-        return writer.finish(field, rest)
+        return writer.finish(value)
     except BaseException:
         writer.abort()
         raise
+
+
+def in_field(field: str, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of a result whose table is in the field `field`, with these other fields."""
+    return {"rest": {**rest, field: None}, "tables": [[[field], 0]]}
 
 
 def _parts(batch: pyarrow.RecordBatch) -> Iterable[pyarrow.RecordBatch]:

@@ -30,11 +30,15 @@ class Table(Sequence[Row]):
     """Rows as dicts of JSON values, the same that a small table has as JSON. Nothing is read before it is needed, and
     then a batch at a time.
 
-    `file` may hold what task code has written: every batch is validated before anything looks into it.
+    The stream begins at `offset` of `file`, which may hold what task code has written: every batch is validated before
+    anything looks into it.
     """
 
-    def __init__(self, file: MappedFile) -> None:
+    def __init__(self, file: MappedFile, offset: int = 0) -> None:
         self.file = file
+        self.offset = offset
+        # the reference that it was read by, and where it is in that
+        self.origin: tuple[Mapping[str, Any], tuple[str | int, ...]] | None = None
         self._kept: tuple[int, list[Row]] = (0, [])
 
     # -- as rows
@@ -88,40 +92,42 @@ class Table(Sequence[Row]):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         return self.reader().__arrow_c_stream__(requested_schema)
 
-    # -- as the result that it is, or is a part of
+    # -- as a part of a result
 
     @property
-    def field(self) -> str | None:
-        return self._value.get("field")
+    def end(self) -> int:
+        """Of the stream, in the file."""
+        return self._opened[3]
 
     @property
-    def value(self) -> Any:
-        """The result: this, or an object that has it in one of its fields."""
-        return self if self.field is None else {**self._value["rest"], self.field: self}
+    def whole(self) -> Mapping[str, Any] | None:
+        """What the last message of the stream says of the whole result. Raises InvalidTable."""
+        try:
+            # each time anew: it is changed to what it describes
+            return None if self._opened[2] is None else orjson.loads(self._opened[2])  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise InvalidTable(f"its last message is no JSON: {error}") from error
 
     # --
 
     @cached_property
-    def _opened(self) -> tuple[pyarrow.Schema, list[pyarrow.RecordBatch], Mapping[str, Any]]:
-        """The schema, the batches that have rows, and what the last message says of the whole result."""
+    def _opened(self) -> tuple[pyarrow.Schema, list[pyarrow.RecordBatch], bytes | None, int]:
+        """The schema, the batches that have rows, what the last message says of the whole result, and the end."""
         import pyarrow
 
         try:
-            reader = pyarrow.ipc.open_stream(pyarrow.py_buffer(self.file.view))
+            source = pyarrow.BufferReader(pyarrow.py_buffer(self.file.view[self.offset :]))
+            reader = pyarrow.ipc.open_stream(source)
             batches: list[pyarrow.RecordBatch] = []
-            value: Mapping[str, Any] = {}
+            value: bytes | None = None
             for batch, metadata in reader.iter_batches_with_custom_metadata():
                 if batch.num_rows:
                     batches.append(batch)
                 if metadata is not None and VALUE in metadata:
-                    value = orjson.loads(metadata[VALUE])
+                    value = metadata[VALUE]
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InvalidTable(f"not an Arrow IPC stream: {error}") from error
-        return reader.schema, batches, value
-
-    @property
-    def _value(self) -> Mapping[str, Any]:
-        return self._opened[2]
+        return reader.schema, batches, value, self.offset + source.tell()
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -21,9 +21,9 @@ NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)
 
 @pytest.fixture
 def opened() -> Callable[..., Table]:
-    def write(table: Any, **value: Any) -> Table:
+    def write(table: Any) -> Table:
         with tempfile.TemporaryFile() as file:
-            written = write_table(file.fileno(), table, **value)
+            written = write_table(file.fileno(), table)
             assert written.bytes == os.fstat(file.fileno()).st_size
             return Table(MappedFile(os.dup(file.fileno()), written.bytes))
 
@@ -91,20 +91,9 @@ def test_values_become_those_that_json_can_carry(
     assert table.schema.field("v").type == kind
 
 
-def test_a_table_may_be_a_field_of_the_result(opened: Callable[..., Table]) -> None:
-    table = opened(pa.table({"n": [1, 2]}), field="rows", rest={"row_count": 2, "note": {"a": [1]}})
-    assert table.field == "rows"
-    assert table.value == {"row_count": 2, "note": {"a": [1]}, "rows": table}
-    assert table.value["rows"] is table
-    assert len(table) == 2, "the message that names the field counts as a row"
-    alone = opened(pa.table({"n": [1]}))
-    assert alone.field is None
-    assert alone.value is alone
-
-
 @pytest.mark.parametrize("table", [pa.table({"n": pa.array([], pa.int64())}), pa.table({})], ids=["no rows", "nothing"])
 def test_a_table_may_be_empty(opened: Callable[..., Table], table: pa.Table) -> None:
-    written = opened(table, field="rows", rest={})
+    written = opened(table)
     assert (len(written), list(written), written[:5], bool(written)) == (0, [], [], False)
     assert written.schema == table.schema
 
