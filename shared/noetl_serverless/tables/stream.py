@@ -69,7 +69,9 @@ class StreamWriter:
 
         self._flush()
         if field is not None:
-            empty = pyarrow.RecordBatch.from_pylist([], schema=self._schema)
+            empty = pyarrow.RecordBatch.from_arrays(
+                [pyarrow.nulls(0, kind) for kind in self._schema.types], schema=self._schema
+            )
             value = orjson.dumps({"field": field, "rest": dict(rest or {})})
             self._writer.write_batch(empty, custom_metadata={VALUE: value})
         self._writer.close()

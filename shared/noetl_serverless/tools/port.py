@@ -176,6 +176,9 @@ class ToolOutcome:
 
 
 class Tool(Protocol):
+    """One whose class has a true `takes_tables` gets each `tables.table.Table` of a call as it is, others a list of its
+    rows."""
+
     config: ClassVar[type[BaseModel]]
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome: ...
