@@ -93,7 +93,7 @@ def _column(
     if is_iso and oid == converters.DATE:
         return column(pyarrow.date32(), _dates, "postgres")
     if is_iso and (instant := _INSTANTS.get(oid)) is not None:
-        return column(instant, lambda texts: _instants(texts, instant), "postgres")
+        return column(instant, lambda texts: _instants(texts, instant, name), "postgres")
     if oid == converters.TIME:
         return column(pyarrow.time64("us"), lambda texts: _times(texts, name), "postgres")
     if read is converters.string_in:
@@ -153,13 +153,17 @@ def _dates(texts: Texts) -> pyarrow.Array:
         return days.cast(pyarrow.date32())
 
 
-def _instants(texts: Texts, kind: pyarrow.DataType) -> pyarrow.Array:
+def _instants(texts: Texts, kind: pyarrow.DataType, name: str) -> pyarrow.Array:
     found = _text(texts)
     try:
         return found.cast(kind)
     except pyarrow.ArrowInvalid:
-        numbers = pyarrow.array(map(_each(microseconds_of), found.to_pylist()), pyarrow.int64())
-        return numbers.cast(kind)
+        pass
+    try:
+        return pyarrow.array(map(_each(microseconds_of), found.to_pylist()), pyarrow.int64()).cast(kind)
+    except OverflowError:
+        fault = "an instant after the year 294246, which a table cannot hold"
+        raise SqlError(f"the column '{name}' has {fault}; cast it to text") from None
 
 
 def _times(texts: Texts, name: str) -> pyarrow.Array:

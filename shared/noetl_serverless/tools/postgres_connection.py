@@ -29,6 +29,7 @@ _MAX_IDLE_CONNECTIONS = 4
 _MAX_IDLE_SECONDS = 60.0
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
+_RANGES = frozenset(value for name, value in vars(converters).items() if name.endswith("RANGE"))
 # user-defined types have OIDs from here on
 _FIRST_USER_OID = 16384
 
@@ -215,7 +216,7 @@ _READERS: dict[int, Any] = {
     **{
         oid: (_array_of(reader) if oid in _ARRAYS else converters.string_in)
         for oid, reader in converters.PG_TYPES.items()
-        if oid in _ARRAYS or getattr(reader, "__name__", "").endswith("range_in")
+        if oid in _ARRAYS or oid in _RANGES
     },
     **{getattr(converters, name): converters.string_in for name in _TEXTS},
     converters.INET: converters.string_in,
