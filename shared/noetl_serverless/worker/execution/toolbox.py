@@ -25,12 +25,15 @@ from ...protocol import (
 from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
+from ...tables.listed import TableTooLarge
+from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
 from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome, temporary_file
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
+from .plain_call import plain_call
 from .refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -101,6 +104,7 @@ async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -
 async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = load_tool(call.kind)
+        call = await plain_call(tool, call)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -116,6 +120,10 @@ async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> Too
         return failure.outcome()
     except Problem as problem:
         return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
+    except TableTooLarge as error:
+        return _failed(step_error("value", "value.too_large", f"{call.kind}: {error}"))
+    except InvalidTable as error:
+        return _failed(step_error("value", "value.invalid", f"{call.kind}: a table cannot be read: {error}"))
     except LookupError as error:
         # this worker lacks the tool: the playbook was registered where it exists
         return _failed(step_error(call.kind, "tool.unavailable", str(error)))
