@@ -35,6 +35,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
@@ -94,7 +95,7 @@ def api(postgres_server: Postgres, serve: Serve, tmp_path_factory: pytest.TempPa
     migrate(url)
     create_reader_role(url, "of-readers")
     given = replace(SETTINGS, reader_database_url=url_as_reader(url, "of-readers"))
-    results = FsspecResultStore(tmp_path_factory.mktemp("results").as_uri())
+    results = ResultStores(FsspecResultStore(tmp_path_factory.mktemp("results").as_uri()))
     database = Database(url, 4)
 
     async def make() -> Starlette:

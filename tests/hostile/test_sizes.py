@@ -137,7 +137,7 @@ async def test_a_log_file_in_the_place_of_another_is_reported(
     store = FsspecResultStore(results_url)
     client: Any = Over(worker)
     scratch = Path(results_url.removeprefix("file://"))
-    assert (await ArchiveWriter(client, store, scratch, "w").run(600)).registered == 1
+    assert (await ArchiveWriter(client, lambda: store, scratch, "w").run(600)).registered == 1
     assert (await user.get(f"/api/executions/{started}")).json["archived"] is True
     [key] = [key async for key in store.list("archive/log/")]
     for other in (b"", b"not gzip", gzip.compress(b"[" * 1000), gzip.compress(b"null\n")):

@@ -13,6 +13,7 @@ from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.orchestrator.triggers import TriggerStarts
 from noetl_serverless.ports import EventStore
 from noetl_serverless.reconciler.reconciler import Reconciler
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.testing.host import MemoryHost
 from noetl_serverless.worker import service
 from noetl_serverless.worker.worker import Worker
@@ -95,7 +96,7 @@ def boot_hand(world: World, index: int) -> Hand:
         world.settings,
         Client(world.wire, world.version),
         BusLink(world),
-        ResultsLink(world, world.kept),
+        ResultStores(ResultsLink(world, world.kept)),
         answers.loader(world, process),
         python,
         plan_of,
@@ -112,7 +113,7 @@ def boot_hand(world: World, index: int) -> Hand:
 
 def _orchestrator(world: World, process: Process, log: EventStore) -> Orchestrator:
     playbooks = Plans(world.catalog)
-    results = ResultsLink(world, world.kept)
+    results = ResultStores(ResultsLink(world, world.kept))
     orchestrator = Orchestrator(
         log, playbooks, _notifications(world), clock=lambda: int(process.wall() * 1000), results=lambda: results
     )

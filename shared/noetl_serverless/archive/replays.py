@@ -14,7 +14,7 @@ from ..playbook.plan import Plan
 from ..store.database import Database
 from ..store.parity import Difference, StoredRows, differences
 from ..store.recorded import RecordedEvent
-from ..store.replays import MAX_EVENTS, Rebuilt, RecordedExecution, Replays
+from ..store.replays import MAX_EVENTS, Rebuilt, RecordedExecution, Replays, ResultPlace
 from .read import ArchiveReader
 
 # the fields of a command in a recording
@@ -61,13 +61,15 @@ class ArchivedReplays(Replays):
         events = await self._recorded(execution_id, MAX_EVENTS)
         return await asyncio.to_thread(_differences, execution_id, events, head)
 
-    async def result_bytes(self, execution_id: int, key: str) -> int | None:
-        size = await super().result_bytes(execution_id, key)
-        head = None if size is not None else await self._head(execution_id)
+    async def result_place(self, execution_id: int, key: str) -> ResultPlace | None:
+        found = await super().result_place(execution_id, key)
+        head = None if found is not None else await self._head(execution_id)
         if head is None:
-            return size
-        found = (row for row in head["results"] if row["key"] == key and row.get("deleted_at") is None)
-        return next((row["bytes"] for row in found), None)
+            return found
+        for row in head["results"]:
+            if row["key"] == key and row.get("deleted_at") is None:
+                return ResultPlace(row["store"], row["bytes"])
+        return None
 
     async def rebuild(self, execution_id: int, plan: Plan | None = None) -> Rebuilt:
         if await self._archive.place(execution_id) is not None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import orjson
 
 from ..ports import ResultStore
-from ..tools.scratch import ScratchFolder
+from ..scratch import ScratchFolder
 from .layout import EVENTS, EXECUTIONS, LOG, RESULTS, keys_of
 from .log_file import EPOCH, Block, LogWriter
 from .messages import Batch, EventRow, File, Found

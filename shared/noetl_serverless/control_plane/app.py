@@ -64,7 +64,7 @@ def create_app(
     orchestrator: Orchestrator,
     catalog: PostgresCatalog | None = None,
     watchers: Watchers | None = None,
-    results: Callable[[], ResultStore],
+    results: Callable[[], ResultStores],
     objects: Callable[[str], ResultStore] = no_objects,
     request_archive: Callable[[], Awaitable[None]] = _no_archive,
     trigger_sources: Collection[str] = ("nats",),
@@ -80,7 +80,7 @@ def create_app(
     sealer = Sealer.of(settings.encryption_keys)
     credentials = Credentials(database, sealer)
     archives = Archives(database)
-    archive = ArchiveReader(archives, stored)
+    archive = ArchiveReader(archives, lambda: stored().objects())
     catalog = catalog or PostgresCatalog(database)
     triggers = Triggers(database)
     services = Services(
@@ -108,7 +108,6 @@ def create_app(
         replays=ArchivedReplays(database, archive),
         archives=archives,
         results=stored,
-        stores=cache(lambda: ResultStores(stored())),
         stored_results=ResultHistory(database, archive),
         max_result_bytes=settings.max_result_bytes,
         scratch=settings.scratch,

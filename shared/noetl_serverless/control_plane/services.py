@@ -12,7 +12,6 @@ from ..archive.results import ResultHistory
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
-from ..ports import ResultStore
 from ..results.stores import ResultStores
 from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
@@ -52,9 +51,7 @@ class Services:
     replays: ArchivedReplays
     archives: Archives
     # created when a result is first needed
-    results: Callable[[], ResultStore]
-    # all stores of the deployment, created likewise
-    stores: Callable[[], ResultStores]
+    results: Callable[[], ResultStores]
     stored_results: ResultHistory
     # of one result that is put
     max_result_bytes: int

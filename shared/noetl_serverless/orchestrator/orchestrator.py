@@ -16,7 +16,7 @@ from ..engine.events import Event
 from ..engine.state import State
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..playbook.plan import SHARED, Plan
-from ..ports import CatalogEntry, EventStore, ResultStore
+from ..ports import CatalogEntry, EventStore
 from ..protocol import (
     ClaimedCommand,
     ClaimRequest,
@@ -40,6 +40,7 @@ from ..records import (
     RelatedRestart,
     UnstorableCommit,
 )
+from ..results.stores import ResultStores
 from .claims import Claims
 from .commits import Commits
 from .controls import Controls
@@ -87,10 +88,10 @@ class Orchestrator:
         *,
         clock: Callable[[], int] = wall_clock,
         on_commit: Callable[[LoadedExecution], None] = lambda execution: None,
-        results: Callable[[], ResultStore] | None = None,
+        results: Callable[[], ResultStores] | None = None,
         register: Callable[[Instance], Awaitable[object]] | None = None,
     ) -> None:
-        """`results` makes the result store, where workers put what is too large for a report; `register` writes a
+        """`results` makes the result stores, where workers put what is too large for a report; `register` writes a
         worker into the registry."""
         self._event_store = event_store
         self._playbooks = playbooks

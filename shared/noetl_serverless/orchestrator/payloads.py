@@ -16,7 +16,7 @@ from ..commands.reference import executions_of
 from ..errors import InvalidRequest, ResultStoreUnavailable
 from ..limits import PAYLOADS_BYTES, WORKLOAD_BYTES
 from ..playbook.values import InvalidValue, stored
-from ..ports import ResultStore
+from ..results.stores import ResultStores
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ PAYLOAD_REF = "payload_ref"
 
 
 class PayloadKey(NamedTuple):
+    store: str
     key: str
     sha256: str
     # bytes
@@ -38,13 +39,14 @@ class Payloads:
     """Reads and checks payloads. Those read last are cached, mainly for the commit that opens the child; cached values
     are shared and must not be changed."""
 
-    def __init__(self, results: Callable[[], ResultStore] | None) -> None:
-        """`results` makes the result store when it is first needed; without it every reference is refused."""
+    def __init__(self, results: Callable[[], ResultStores] | None) -> None:
+        """`results` makes the result stores when one is first needed; without it every reference is refused."""
         self._results = results
-        self._store: ResultStore | None = None
+        self._stores: ResultStores | None = None
         self._cached: OrderedDict[PayloadKey, Any] = OrderedDict()
         self._bytes = 0
-        self._away_until = 0.0
+        # until when each store counts as away
+        self._away_until: dict[str, float] = {}
 
     async def load_payload(self, execution_id: str, child: Mapping[str, Any]) -> Mapping[str, Any]:
         """The payload that `child` is started with; `child` is as in the execution's `call.parked` and `child.started`.
@@ -73,21 +75,27 @@ class Payloads:
     async def _read(self, key: PayloadKey) -> bytes:
         if self._results is None:
             raise InvalidRequest("the payload is a reference, but no result store is configured")
-        if monotonic() < self._away_until:
+        if monotonic() < self._away_until.get(key.store, 0.0):
             raise ResultStoreUnavailable("the result store is temporarily unavailable; try again")
-        if self._store is None:
-            self._store = self._results()
+        if self._stores is None:
+            self._stores = self._results()
+        try:
+            store = self._stores.named(key.store)
+        except KeyError:
+            raise InvalidRequest(
+                f"the payload is in the result store {key.store!r}, which this deployment does not have"
+            ) from None
         reading = asyncio.timeout(READ_TIMEOUT_SECONDS)
         try:
             async with reading:
                 # an object that is larger than its reference says is not read to its end
-                content = await self._store.get_range(key.key, 0, key.size + 1)
+                content = await store.get_range(key.key, 0, key.size + 1)
         except (KeyError, ValueError):
             # ValueError: not a valid key
             raise InvalidRequest("the payload is not in the result store") from None
         except Exception as error:
             if reading.expired():
-                self._away_until = monotonic() + STORE_PAUSE_SECONDS
+                self._away_until[key.store] = monotonic() + STORE_PAUSE_SECONDS
             logger.warning("a payload could not be read: %s", error)
             raise ResultStoreUnavailable("the result store does not answer; try again") from error
         return content
@@ -112,12 +120,12 @@ def payload_bytes(ref: Mapping[str, Any] | None) -> int:
 def _key_of(ref: Mapping[str, Any]) -> PayloadKey:
     """Raises InvalidRequest."""
     meta = ref.get("meta") or {}
-    key, sha256, size = ref.get("key"), meta.get("sha256"), meta.get("bytes")
-    if not key or not sha256 or not size:
-        raise InvalidRequest("the payload's reference needs `key`, `meta.sha256` and `meta.bytes`")
+    store, key, sha256, size = ref.get("store"), ref.get("key"), meta.get("sha256"), meta.get("bytes")
+    if not store or not key or not sha256 or not size:
+        raise InvalidRequest("the payload's reference needs `store`, `key`, `meta.sha256` and `meta.bytes`")
     if size > WORKLOAD_BYTES:
         raise InvalidRequest(f"the payload has {size} bytes; the limit is {WORKLOAD_BYTES}; pass a URL instead")
-    return PayloadKey(key, sha256, size)
+    return PayloadKey(store, key, sha256, size)
 
 
 def _decoded(content: bytes, key: PayloadKey) -> Any:

@@ -17,7 +17,8 @@ from ..errors import Conflict, InvalidRequest, ResultStoreUnavailable
 from ..inspection.restart import Restart
 from ..playbook.plan import Plan
 from ..playbook.values import InvalidValue, merged
-from ..ports import CatalogEntry, ResultStore
+from ..ports import CatalogEntry
+from ..results.stores import ResultStores
 from .payloads import READ_TIMEOUT_SECONDS
 from .start import checked_ctx, new_root, validated_payload
 from .transition import Transition
@@ -109,21 +110,28 @@ def restart_transition(
     return transition, {**new.row, **keys, "restart_of": restart.execution_id}
 
 
-async def check_results(restart: Restart, store: ResultStore, now: datetime) -> None:
+async def check_results(restart: Restart, stores: ResultStores, now: datetime) -> None:
     """Raises Conflict if a result that is taken over has expired, ResultStoreUnavailable while that cannot be seen. The
-    results of one execution are deleted together, so one of each is looked for."""
-    of_each: dict[str, tuple[str, str]] = {}
+    results of one execution are deleted together, so one of each is looked for in each store."""
+    of_each: dict[tuple[str, str], tuple[str, str, str]] = {}
     for name, ref in restart.references:
         expires_at = ref.get("expires_at")
         if expires_at is not None and datetime.fromisoformat(expires_at) <= now:
             raise _expired(restart, name)
-        of_each.setdefault(ref["key"].partition("/")[0], (name, ref["key"]))
+        of_each.setdefault((ref["store"], ref["key"].partition("/")[0]), (name, ref["store"], ref["key"]))
     limit = asyncio.Semaphore(MAX_STORE_CALLS)
 
-    async def check(name: str, key: str) -> None:
+    async def check(name: str, store: str, key: str) -> None:
+        try:
+            named = stores.named(store)
+        except KeyError:
+            raise Conflict(
+                f"a result of execution {restart.execution_id} is in the result store {store!r}, which this deployment "
+                f"does not have: that of {name}"
+            ) from None
         try:
             async with limit, asyncio.timeout(READ_TIMEOUT_SECONDS):
-                await store.get_range(key, 0, 1)
+                await named.get_range(key, 0, 1)
         except KeyError:
             raise _expired(restart, name) from None
         except Exception as error:

@@ -143,5 +143,5 @@ SPEC_LEGACY: Final[Mapping[str, str]] = {
 STEP_POLICY_LEGACY: Final[Mapping[str, str]] = {
     "rules": "they belong in the tool: tool: {spec: {policy: {rules: [...]}}}"
 }
-OUTPUT_LATER: Final = frozenset({"output_select", "preview_max_bytes", "scope", "as"})
-STORE_LATER: Final = frozenset({"driver", "bucket", "prefix", "ttl", "compression", "credential"})
+OUTPUT_LATER: Final = frozenset({"output_select", "as"})
+STORE_LATER: Final = frozenset({"driver", "bucket", "prefix", "credential"})

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    WithJsonSchema,
+)
 
 from ..limits import DEFAULT_MAX_TURNS, IN_FLIGHT, INLINE_BYTES, MAX_LIMIT, MAX_WEIGHT, WEIGHT
 from . import grammar
+from .json_paths import check_path
 from .keychain import MAX_ENTRIES, AnyEntry
 from .numbers import LONGEST_TIMEOUT, seconds, whole
 from .part import Name, Part
@@ -20,6 +30,9 @@ MAX_STEPS = 10_000
 MAX_TASKS = 100
 # of an execution, in seconds: a year
 MAX_TIMEOUT = 366 * 86_400
+# of a result, in seconds: a hundred years
+MAX_TTL = 100 * MAX_TIMEOUT
+MAX_PREVIEW_BYTES = 1024
 
 # text that is one {{ expression }}, as `schema` describes it
 Expression = Annotated[str, WithJsonSchema({"type": "string", "format": "expression"})]
@@ -44,6 +57,11 @@ _Template = Annotated[Expression, Tag("template")]
 _Tag = Discriminator(_number_tag)
 PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT), _written(seconds)]
 Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
+Ttl = Annotated[
+    Annotated[float, Field(ge=1, le=MAX_TTL)] | Literal["forever"],
+    BeforeValidator(lambda value: value if value == "forever" else seconds(value)),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1}, {"type": "string"}]}),
+]
 Attempts = Annotated[Annotated[int, Field(ge=1, le=1000), Tag("number")] | _Template, _Tag, _written(whole)]
 
 
@@ -118,7 +136,7 @@ class TaskSpec(Part):
     policy: TaskPolicy | None = None
 
 
-JsonPath = Annotated[str, StringConstraints(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_-]*|\[\d{1,9}\])*$", max_length=500)]
+JsonPath = Annotated[str, StringConstraints(pattern=r"^\$", max_length=500), AfterValidator(check_path)]
 
 
 class Select(Part):
@@ -153,14 +171,23 @@ class Store(Part):
 
     later = grammar.STORE_LATER
 
-    kind: Literal["auto", "kv", "disk", "object", "s3", "gcs", "db"] = Field(
+    kind: Literal["auto", "kv", "postgres", "db", "disk", "object", "s3", "gcs"] = Field(
         "auto",
         description=(
-            "auto: with the step's outcome, or by reference if it is larger than inline_max_bytes. Any other: by "
-            "reference, unless inline_max_bytes says otherwise. Which store holds what is by reference is up to the "
-            "deployment"
+            "auto: with the step's outcome, or by reference if it is larger than inline_max_bytes, to where the "
+            "deployment puts it. Any other: by reference, unless inline_max_bytes says otherwise. kv: NATS, up to 1 "
+            "MiB. postgres or db: the database of the engine. disk, object, s3, gcs: the object store of the "
+            "deployment, whichever that is. What a store cannot take, or a deployment lacks, goes to where auto puts it"
         ),
     )
+    ttl: Ttl | None = Field(
+        None,
+        description=(
+            "How long the result is kept from when it is stored, whether its execution runs or not: 30m, 2d, a number "
+            "of seconds, or forever. Default: as long as `scope` says"
+        ),
+    )
+    compression: Literal["none", "gzip", "zstd"] = Field("none", description="Of what is stored by reference")
 
 
 class Output(Part):
@@ -175,6 +202,17 @@ class Output(Part):
         description=(
             "A result with more bytes of JSON is stored by reference. Of a list of tools, the smallest one counts. "
             "Default: 65536"
+        ),
+    )
+    preview_max_bytes: Annotated[int, Field(ge=0, le=MAX_PREVIEW_BYTES)] | None = Field(
+        None, description="The most bytes of what is shown of a result by reference without fetching it. Default: 1024"
+    )
+    scope: Literal["step", "execution", "workflow", "permanent"] | None = Field(
+        None,
+        description=(
+            "How long a result by reference is kept. step: until the execution has ended. execution, the default: as "
+            "long as the deployment keeps results after that. workflow: the same, from the end of the topmost one. "
+            "permanent: until it expires or is deleted"
         ),
     )
     accumulate: Accumulate | None = None

@@ -163,16 +163,27 @@ class Tasks:
         return policy.limits.max_payload_bytes if policy and policy.limits else None
 
     def _output(self, tool: model.Tool) -> dict[str, Any]:
-        """{"select"?: [{"path", "as"}], "inline_max_bytes"?: int}"""
-        policy, written = self.playbook.executor_spec.policy, tool.output
+        """What is written of {"select": [{"path", "as"}], "inline_max_bytes", "kind", "ttl", "compression", "scope",
+        "preview_max_bytes"}."""
+        policy, written = self.playbook.executor_spec.policy, tool.output or model.Output()
         found: dict[str, Any] = {}
-        if written is not None and written.select:
+        if written.select:
             found["select"] = [plain_data(item.model_dump(by_alias=True)) for item in written.select]
-        by_reference = written is not None and written.store is not None and written.store.kind != "auto"
-        if written is not None and written.inline_max_bytes is not None:
+        store = written.store or model.Store()
+        if written.inline_max_bytes is not None:
             found["inline_max_bytes"] = written.inline_max_bytes
-        elif by_reference or (policy and policy.results and policy.results.reference_first):
+        elif store.kind != "auto" or (policy and policy.results and policy.results.reference_first):
             found["inline_max_bytes"] = 0
+        if store.kind != "auto":
+            found["kind"] = str(store.kind)
+        if store.ttl is not None and store.ttl != "forever":
+            found["ttl"] = float(store.ttl)
+        if store.compression != "none":
+            found["compression"] = str(store.compression)
+        if written.scope is not None:
+            found["scope"] = str(written.scope)
+        if written.preview_max_bytes is not None:
+            found["preview_max_bytes"] = written.preview_max_bytes
         return found
 
     def _context(self, config: Mapping[str, Tree], kind: str, step: model.Step, names: list[str]) -> Reads | None:

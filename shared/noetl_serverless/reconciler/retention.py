@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
-from ..ports import ResultStore
+from ..results.stores import ResultStores
 from ..store.archives import Archives, ExpiringBatch
 from ..store.maintenance import BEGINNING, MaintenanceTask, MaintenanceTasks
 from ..store.triggers import Triggers
@@ -46,13 +46,13 @@ Counts = dict[str, int]
 
 
 class Retention:
-    """`store` makes the result store, when something is first deleted from it. 0 days means never."""
+    """`stores` makes the result stores, when something is first deleted from one. 0 days means never."""
 
     def __init__(
         self,
         archives: Archives,
         tasks: MaintenanceTasks,
-        store: Callable[[], ResultStore],
+        stores: Callable[[], ResultStores],
         invoke_worker: Callable[[], Awaitable[None]],
         *,
         archive_after_days: float = 0.0,
@@ -63,7 +63,7 @@ class Retention:
     ) -> None:
         self._archives = archives
         self._tasks = tasks
-        self._store = store
+        self._stores = stores
         self._invoke_worker = invoke_worker
         self._archive_after = archive_after_days
         self._retention = retention_days
@@ -139,7 +139,7 @@ class Retention:
         if not await self._delete_results(task, f"batch {batch.archive_id}", batch.ids):
             return False
         for file in (batch.files or {}).values():
-            await self._store().delete(file["key"])
+            await self._stores().objects().delete(file["key"])
         if batch.status == "planned":
             await self._archives.register(batch.archive_id, batch.attempt, None)
         else:
@@ -157,9 +157,9 @@ class Retention:
 
     async def _delete_expired_results(self) -> int:
         results = await self._tasks.expired_results(MAX_ITEMS)
-        await self._delete([key for _, key in results])
+        await self._delete([(store, key) for _, store, key in results])
         if results:
-            await self._tasks.delete_result_rows(results)
+            await self._tasks.delete_result_rows([(id, key) for id, _, key in results])
         return len(results)
 
     async def _delete_results_of_ended(self, task: MaintenanceTask) -> tuple[int, bool]:
@@ -197,18 +197,28 @@ class Retention:
             await self._tasks.save_position(task.name, task.position)
         return True
 
-    async def _keys(self, execution_id: int) -> list[str]:
-        return [key async for key in self._store().list(f"{execution_id}/")]
+    async def _keys(self, execution_id: int) -> list[tuple[str, str]]:
+        """The store and the key of each."""
+        prefix = f"{execution_id}/"
+        return [(store.name, key) for store in self._stores() async for key in store.list(prefix)]
 
-    async def _delete(self, keys: Sequence[str]) -> bool:
-        """Delete the objects of `keys`; False if time ran out before the last."""
-        for start in range(0, len(keys), MAX_STORE_CALLS):
+    async def _delete(self, objects: Sequence[tuple[str, str]]) -> bool:
+        """Delete the objects, each by its store and key; False if time ran out before the last."""
+        for start in range(0, len(objects), MAX_STORE_CALLS):
             if start and not self._has_time():
                 return False
-            batch = keys[start : start + MAX_STORE_CALLS]
-            await asyncio.gather(*(self._store().delete(key) for key in batch))
+            batch = objects[start : start + MAX_STORE_CALLS]
+            await asyncio.gather(*(self._delete_object(store, key) for store, key in batch))
             metrics.results_deleted.inc(len(batch))
         return True
+
+    async def _delete_object(self, store: str, key: str) -> None:
+        try:
+            named = self._stores().named(store)
+        except KeyError:
+            # of an earlier configuration: there is nothing here that could delete it
+            return
+        await named.delete(key)
 
     # -- cached secrets
 

@@ -12,8 +12,9 @@ import orjson
 
 from ..errors import InvalidRequest
 from ..limits import INLINE_BYTES
-from ..ports import ResultStore
-from .reference import Meta, ResultRef, ResultUri, extract, preview, storage_key
+from .extract import extract
+from .reference import Meta, ResultRef, ResultUri, preview, storage_key
+from .stores import AUTO, ResultStores
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
@@ -33,11 +34,13 @@ async def externalise(
     execution_id: str,
     step: str,
     suffix: str,
-    store: ResultStore,
+    stores: ResultStores,
+    kind: str = AUTO,
     select: Sequence[tuple[str, str]] = (),
     limit: int = INLINE_BYTES,
 ) -> dict[str, Any]:
-    """{"data": ...} for what fits into an event, else {"ref": ...} once the store has it.
+    """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it; `kind`: which one, as the
+    playbook says.
 
     `suffix` names the attempt (a command id): together with the content it determines where the result is written, so
     that a retry writes to another place or the same bytes. With `select`, (JSON path, name) pairs, the result is always
@@ -52,7 +55,7 @@ async def externalise(
     sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
     digest = hashlib.sha256(f"{suffix}\n{sha256}".encode()).hexdigest()[:32]
     fields = extract(data, select)
-    stored = await store.put(storage_key(execution_id, step, digest), content)
+    stored = await stores.choose(kind, len(content)).put(storage_key(execution_id, step, digest), content)
     reference = ResultRef(
         # the storage key keeps more of the digest: 32 bits alone would collide in a wide fan-out
         ref=str(ResultUri(execution_id, "result", step, digest[:8])),

@@ -15,6 +15,7 @@ from ..errors import Problem
 from ..limits import LOOP_READ_BYTES
 from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
+from .stores import ResultStores
 
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one
@@ -45,9 +46,9 @@ class Resolver:
     """
 
     def __init__(
-        self, store: Any, fetch_manifest: FetchManifest | None = None, *, cache_bytes: int = CACHE_BYTES
+        self, stores: ResultStores, fetch_manifest: FetchManifest | None = None, *, cache_bytes: int = CACHE_BYTES
     ) -> None:
-        self._store = store
+        self._stores = stores
         self._fetch_manifest = fetch_manifest
         self._budget = cache_bytes
         self._used = 0
@@ -117,9 +118,13 @@ class Resolver:
         except ValueError as error:
             raise ReferenceNotAvailable(f"not a result reference: {error}") from error
         try:
-            content = await retry_while_away(
-                lambda: self._store.get(reference.key), f"{reference.ref} could not be read"
-            )
+            store = self._stores.named(reference.store)
+        except KeyError:
+            raise ReferenceNotAvailable(
+                f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
+            ) from None
+        try:
+            content = await retry_while_away(lambda: store.get(reference.key), f"{reference.ref} could not be read")
         except KeyError:
             raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store") from None
         value = await asyncio.to_thread(_decode, reference, content)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from ..errors import Unsupported
 from ..limits import KIB, MIB
 from ..ports import ResultStore
 
@@ -17,6 +18,11 @@ OBJECT_KINDS: Final = frozenset({"disk", "object", "s3", "gcs"})
 ALIASES: Final[Mapping[str, str]] = {"db": POSTGRES}
 # the largest object of a store, in bytes
 MAX_BYTES: Final[Mapping[str, int]] = {KV: 1 * MIB - 4 * KIB}
+
+
+class NoObjectStore(Unsupported):
+    def __init__(self) -> None:
+        super().__init__("this needs an object store, and this deployment has none: set NOETL_RESULT_URL")
 
 
 class ResultStores:
@@ -40,6 +46,18 @@ class ResultStores:
         self._auto = list(dict.fromkeys([*auto, *last]))
         if not last:
             raise ValueError("results need an object store or PostgreSQL")
+        self._default = self._by_name[last[0]]
+
+    @property
+    def default(self) -> ResultStore:
+        """Takes objects of any size: the object store, or PostgreSQL where there is none."""
+        return self._default
+
+    def objects(self) -> ResultStore:
+        """The object store; raises NoObjectStore."""
+        if self._objects is None:
+            raise NoObjectStore
+        return self._objects
 
     def named(self, name: str) -> ResultStore:
         """The store that a reference names; KeyError if this deployment has none of that name."""

@@ -60,9 +60,9 @@ class MaintenanceTasks:
             for row in await self._database.run(self._sql["descendants"], id=root.execution_id, ended=root.ended_at)
         ]
 
-    async def expired_results(self, limit: int) -> list[tuple[int, str]]:
-        """(execution id, key) of results whose own expiry has passed."""
-        return [(row[0], row[1]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
+    async def expired_results(self, limit: int) -> list[tuple[int, str, str]]:
+        """(execution id, store, key) of results whose own expiry has passed."""
+        return [(row[0], row[1], row[2]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
 
     async def prune_limits(self, limit: int) -> int:
         """Forget starts and executions that limits have counted and no longer need; returns how many."""

@@ -45,6 +45,12 @@ class RecordedExecution:
 
 
 @dataclass(frozen=True, slots=True)
+class ResultPlace:
+    store: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rebuilt:
     """The differences before a rebuild, and how many leases were lost by it."""
 
@@ -109,10 +115,10 @@ class Replays:
         """The ids of executions that have a log, in order, after `after`."""
         return [row[0] for row in await self._database.run(self._sql["ids"], after=after, limit=limit)]
 
-    async def result_bytes(self, execution_id: int, key: str) -> int | None:
-        """The size of the result that one of its steps stored under this key; None if there is none."""
-        rows = await self._database.run(self._sql["result_bytes"], id=execution_id, key=key)
-        return rows[0][0] if rows else None
+    async def result_place(self, execution_id: int, key: str) -> ResultPlace | None:
+        """Where the result is that one of its steps stored under this key; None if there is none."""
+        rows = await self._database.run(self._sql["result_place"], id=execution_id, key=key)
+        return ResultPlace(*rows[0]) if rows else None
 
     async def playbook_and_children(self, execution_id: int, plan_hash: str) -> tuple[str, list[str]]:
         """The text of the playbook with this hash, and the executions that this one has started."""

@@ -13,6 +13,7 @@ from ..orchestrator.plans import Plans
 from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
 from ..results.reader import Resolver
 from ..results.store import FsspecResultStore
+from ..results.stores import ResultStores
 from ..tools.port import Credential
 from ..tools.python_pool import PythonPool
 from ..worker.execution.executor import Executor
@@ -48,7 +49,7 @@ class MemoryEngine:
         self._answer_waits = answer_waits or _no_answer
         self.catalog = MemoryCatalog()
         self.event_store = MemoryEventStore(lambda: self.now)
-        self.results = FsspecResultStore(f"memory://{secrets.token_hex(8)}")
+        self.results = ResultStores(FsspecResultStore(f"memory://{secrets.token_hex(8)}"))
         self.resolver = Resolver(self.results, self._manifest)
         self._plans = Plans(self.catalog)
         self.orchestrator = Orchestrator(
@@ -62,7 +63,7 @@ class MemoryEngine:
             load_tool=load_tool,
             python=python,
             credential=credential,
-            store=self.results,
+            stores=self.results,
             resolver=self.resolver,
             scratch=scratch,
             allow_private_http=allow_private_http,

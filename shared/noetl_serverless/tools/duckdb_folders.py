@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from .scratch import ScratchFolder
+from ..scratch import ScratchFolder
 
 # seconds that an execution's files outlive their last use
 KEPT_SECONDS = 3600.0

@@ -12,8 +12,9 @@ import duckdb
 import pyarrow
 
 from ..playbook.template import BoundSql
+from ..tables.values import plain_value
 from .duckdb_config import DuckDBConfig
-from .encoding import NotJson, encode, plain_value
+from .encoding import NotJson, encode
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, name_needed, named, statements, unique, without_placeholders
 

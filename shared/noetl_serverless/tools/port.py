@@ -8,7 +8,9 @@ error; other exceptions become `tool.internal`.
 from __future__ import annotations
 
 import base64
+import os
 import re
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
@@ -19,7 +21,9 @@ from urllib.parse import quote, unquote
 
 from pydantic import BaseModel
 
+from ..limits import INLINE_BYTES
 from ..protocol import ChildRequest, WaitRequest
+from ..tables.collect import OpenFile
 from ..telemetry.secret_forms import MIN_CHARACTERS, Secret, number_of
 from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
@@ -109,6 +113,12 @@ def _secrets(value: Any) -> Iterator[Secret]:
                 yield from _secrets(member)
 
 
+def temporary_file(size: int) -> int:
+    """The descriptor of an empty file without a name, which goes when it is closed."""
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
 # of a call and its context there is one for each item of a loop, and to make what is frozen takes three times as long
 @dataclass(slots=True)
 class ToolCall:
@@ -142,12 +152,17 @@ class ToolContext:
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     # the calls of one playbook, by the hash of its text, share their turns
     share: Share = NO_SHARE
+    # opens an empty file for a table of about so many bytes; whoever calls it closes the descriptor
+    open_file: OpenFile = temporary_file
+    # a result of more bytes of JSON goes by reference
+    inline_bytes: int = INLINE_BYTES
 
 
 @dataclass(slots=True)
 class ToolOutcome:
     """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but is not data (stdout). `stored`: the
-    data is in its stored form already (see playbook.values), and nothing else refers to it."""
+    data is in its stored form already (see playbook.values), and nothing else refers to it. The data, or one of its
+    fields, may be a `tables.table.Table`."""
 
     status: Literal["ok", "error"]
     data: Any = None

@@ -18,7 +18,8 @@ import orjson
 from pg8000 import converters, core, native
 
 from ..postgres_target import PostgresTarget
-from .encoding import encode, plain_decimal, plain_value
+from ..tables.values import plain_decimal, plain_value
+from .encoding import encode
 from .port import Credential
 from .postgres_array import array_text
 

@@ -23,6 +23,7 @@ import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.values import as_read
+from ..scratch import ScratchFolder
 from .compiled_code import compiled, request
 from .confinement import close_to_inspection
 from .encoding import NotJson, encode
@@ -30,7 +31,6 @@ from .fair_queue import NO_SHARE, FairQueue, Share
 from .idle_children import IdleChildren
 from .python_process import ChildLost, NotReady, PythonProcess
 from .python_source import PythonSource, is_fork_safe
-from .scratch import ScratchFolder
 
 logger = logging.getLogger(__name__)
 

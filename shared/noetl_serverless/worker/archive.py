@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -50,7 +50,8 @@ class ArchiveSummary:
 
 
 class ArchiveWriter:
-    def __init__(self, client: ControlPlane, store: ResultStore, scratch: Path, worker_id: str) -> None:
+    def __init__(self, client: ControlPlane, store: Callable[[], ResultStore], scratch: Path, worker_id: str) -> None:
+        """`store`: called for each batch, which fails with what it raises."""
         self._client = client
         self._store = store
         self._scratch = scratch
@@ -88,7 +89,7 @@ class ArchiveWriter:
     async def _archive(self, batch: Batch) -> bool:
         log_fields = {"archive_id": batch.archive_id, "attempt": batch.attempt}
         try:
-            written = await write_batch(batch, Pages(self._client, batch), self._store, self._scratch)
+            written = await write_batch(batch, Pages(self._client, batch), self._store(), self._scratch)
             await self._register(batch, written)
         except (LeaseLost, Unavailable):
             logger.warning("the lease of an archive batch was lost", extra=log_fields)

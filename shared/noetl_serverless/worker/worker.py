@@ -13,10 +13,11 @@ from typing import Any
 
 from ..errors import Problem
 from ..playbook.plan import SHARED
-from ..ports import Notifier, ResultStore
+from ..ports import Notifier
 from ..protocol import ClaimedCommand, CommandKey, HeartbeatRequest, Instance, Outcome
 from ..records import Claimant
 from ..results.reader import Resolver
+from ..results.stores import ResultStores
 from ..settings import Settings
 from ..telemetry.presence import ALONE_AFTER_SECONDS, Presence, Status, described, instance_id
 from ..tools.python_pool import PythonPool
@@ -50,7 +51,7 @@ class Worker:
         settings: Settings,
         client: ControlPlane,
         notifier: Notifier,
-        result_store: ResultStore,
+        stores: ResultStores,
         load_tool: LoadTool,
         python_pool: PythonPool,
         compile_plan: Compile,
@@ -83,13 +84,13 @@ class Worker:
         self.clock = clock
         self._grace = grace
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
-        self.archive_writer = ArchiveWriter(client, result_store, self._scratch, self.id)
+        self.archive_writer = ArchiveWriter(client, lambda: stores.objects(), self._scratch, self.id)
         toolbox = Toolbox(
             load_tool=load_tool,
             python=python_pool,
             credential=client.credential,
-            store=result_store,
-            resolver=Resolver(result_store, client.manifest),
+            stores=stores,
+            resolver=Resolver(stores, client.manifest),
             scratch=self._scratch,
             allow_private_http=settings.http_allow_private,
             secrets=client,

@@ -31,6 +31,7 @@ from noetl_serverless.errors import Problem
 from noetl_serverless.ports import StoredObject
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.maintenance import MaintenanceTasks
@@ -136,7 +137,7 @@ class ArchiveHarness:
         self, dies: str = "", *, answered: bool = False, store: FsspecResultStore | None = None
     ) -> ArchiveWriter:
         client: Any = Over(self.hands.client, dies, answered=answered)
-        return ArchiveWriter(client, store or self.store, self.scratch, "w-archive")
+        return ArchiveWriter(client, lambda: store or self.store, self.scratch, "w-archive")
 
     async def plan(self, before: datetime = LATER) -> dict[str, Any]:
         body = {"before": before.isoformat()}
@@ -165,7 +166,11 @@ class ArchiveHarness:
             await self.archivist().run(600)
 
         return Retention(
-            Archives(self.database), MaintenanceTasks(self.database), lambda: self.store, invoke_worker, **ages
+            Archives(self.database),
+            MaintenanceTasks(self.database),
+            lambda: ResultStores(self.store),
+            invoke_worker,
+            **ages,
         )
 
     async def do_tasks(self, retention: Retention, *names: str) -> dict[str, int]:

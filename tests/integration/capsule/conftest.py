@@ -18,6 +18,7 @@ from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.testing.event_store import MemoryEventStore
@@ -44,7 +45,7 @@ class RecordingHarness:
                 settings,
                 client,
                 self.notifier,
-                self.store,
+                ResultStores(self.store),
                 registry.load,
                 PythonPool(processes, 1024, scratch),
                 load_plan,

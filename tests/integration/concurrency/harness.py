@@ -21,7 +21,6 @@ from noetl_serverless.errors import NotFound
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator, wall_clock
 from noetl_serverless.orchestrator.plans import Plans
-from noetl_serverless.ports import ResultStore
 from noetl_serverless.protocol import (
     VERSION,
     ClaimedCommand,
@@ -34,6 +33,7 @@ from noetl_serverless.protocol import (
 from noetl_serverless.reconciler.reconciler import Reconciler
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import NewResource, PostgresCatalog
 from noetl_serverless.store.database import Database
@@ -82,7 +82,7 @@ class Plane:
         url: str,
         bus: MemoryNotifier,
         clock: Callable[[], int] = wall_clock,
-        results: Callable[[], ResultStore] | None = None,
+        results: Callable[[], ResultStores] | None = None,
     ) -> None:
         self.database = Database(url, 4)
         self.log = BusyLog(self.database)
@@ -160,7 +160,7 @@ class Harness:
         self.url = url
         self.bus = MemoryNotifier()
         self.tool = Tool()
-        self.results = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        self.results = ResultStores(FsspecResultStore(f"memory://{secrets.token_hex(6)}"))
         self.planes = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
         self.keepers = [Plane(url, self.bus, results=lambda: self.results) for _ in range(MANY)]
         self.reconcilers = [keeper.reconciler() for keeper in self.keepers]

@@ -22,6 +22,7 @@ from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
@@ -150,7 +151,7 @@ def settings(results_url: str) -> Settings:
 @pytest.fixture
 def app(database: Database, watchers: Watchers, settings: Settings, clock: Clock) -> Starlette:
     catalog = PostgresCatalog(database)
-    results = FsspecResultStore(settings.result_url)
+    results = ResultStores(FsspecResultStore(settings.result_url))
     notifications = Notifications(None, None)
     orchestrator = Orchestrator(
         PostgresEventStore(database),

@@ -216,7 +216,7 @@ class Workers:
             load_tool=registry.load,
             python=cast(Any, None),
             credential=self._credential,
-            store=cast(Any, None),
+            stores=cast(Any, None),
             resolver=cast(Any, None),
             scratch=self.scratch,
             allow_private_http=True,

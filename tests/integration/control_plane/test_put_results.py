@@ -12,6 +12,7 @@ from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
 from noetl_serverless.uri import ResultUri
 
@@ -163,9 +164,9 @@ async def test_a_retry_with_an_idempotency_key_changes_nothing(user: Client, sta
 async def test_the_list_has_what_steps_stored_and_what_was_put_page_by_page(
     user: Client, hands: FakeWorker, started: str, results_url: str
 ) -> None:
-    store = FsspecResultStore(results_url)
+    stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", store=store)
+    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
     await hands.report(command, **stored)
     for n in range(5):
         await put(user, started, f"p{n % 2}", n, source_step="second", scope="permanent" if n == 4 else "execution")
@@ -214,9 +215,9 @@ async def test_below_temp_it_is_a_temp_ref(user: Client, started: str) -> None:
 async def test_what_is_deleted_is_gone_for_its_readers_and_in_its_store(
     user: Client, hands: FakeWorker, started: str, results_url: str
 ) -> None:
-    store = FsspecResultStore(results_url)
+    stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", store=store)
+    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
     await hands.report(command, **stored)
     one = await put(user, started, "load", [1])
     kept = await put(user, started, "keep", [1], scope="permanent")
@@ -246,9 +247,9 @@ async def test_what_is_deleted_is_gone_for_its_readers_and_in_its_store(
 async def test_what_was_put_is_no_difference_and_survives_a_rebuild(
     user: Client, hands: FakeWorker, started: str, results_url: str
 ) -> None:
-    store = FsspecResultStore(results_url)
+    stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", store=store)
+    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
     await hands.report(command, **stored)
     done = await put(user, started, "load", [1])
     await user.call("DELETE", "/api/result", query={"ref": stored["ref"]["ref"]})

@@ -10,6 +10,7 @@ from tests.integration.control_plane.conftest import SETTINGS, Client
 
 from noetl_serverless.control_plane.app import create_app
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.connection import connect
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.reader_role import create_reader_role, reader_role, url_as_reader
@@ -25,7 +26,7 @@ def operator(user: Client, postgres_url: str, database: Database) -> Iterator[Cl
         replace(SETTINGS, reader_database_url=url_as_reader(postgres_url, "password")),
         database=database,
         orchestrator=None,  # type: ignore[arg-type]
-        results=lambda: FsspecResultStore("memory://never"),
+        results=lambda: ResultStores(FsspecResultStore("memory://never")),
     )
     yield replace(user.of("operator"), app=app)
     with closing(connect(postgres_url)) as owner:

@@ -146,7 +146,7 @@ async def test_references_to_the_results_of_the_old_one_are_accepted(
     ref = {
         "kind": "result_ref",
         "ref": f"noetl://execution/{started}/result/first/00000001",
-        "store": "file",
+        "store": "disk",
         "key": key,
         "meta": {"bytes": 3, "sha256": "0" * 64},
     }
@@ -167,7 +167,7 @@ async def test_a_result_that_is_no_longer_stored_cannot_be_reused(
     ref = {
         "kind": "result_ref",
         "ref": f"noetl://execution/{started}/result/first/00000001",
-        "store": "file",
+        "store": "disk",
         "key": f"{started}/first/1.json",
         "meta": {"bytes": 3, "sha256": "0" * 64},
     }
@@ -177,3 +177,25 @@ async def test_a_result_that_is_no_longer_stored_cannot_be_reused(
     answer = await user.post(f"/api/executions/{started}/restart", {})
     assert (answer.status, "no longer stored: that of first" in answer.json["detail"]) == (409, True), answer.body
     assert (await restart(user, started, {"from": "first"}))["reused"] == []
+
+
+async def test_a_result_in_a_store_that_the_deployment_lacks_cannot_be_reused(
+    user: Client, hands: FakeWorker, started: str
+) -> None:
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{started}/result/first/00000001",
+        "store": "s3",
+        "key": f"{started}/first/1.json",
+        "meta": {"bytes": 3, "sha256": "0" * 64},
+    }
+    [first] = await hands.claim()
+    [second] = (await hands.report(first, ref=ref))["commands"]
+    await hands.report(second, status="error", error=BOOM)
+    answer = await user.post(f"/api/executions/{started}/restart", {})
+    assert (answer.status, "'s3', which this deployment does not have: that of first" in answer.json["detail"]) == (
+        409,
+        True,
+    ), answer.body
+    answer = await user.get(f"/api/results/data/{started}", key=ref["key"])
+    assert (answer.status, "the result store 's3', which this deployment lacks" in answer.json["detail"]) == (404, True)

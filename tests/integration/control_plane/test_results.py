@@ -11,6 +11,7 @@ from noetl_serverless.playbook.template import Template
 from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.worker.execution.rendering import ReferenceLoader
 
 LOOP = """\
@@ -73,14 +74,14 @@ async def test_a_loop_s_results_are_read_as_they_come_and_in_order(
 async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by_reference(
     user: Client, hands: FakeWorker, looping: str, results_url: str
 ) -> None:
-    store = FsspecResultStore(results_url)
+    stores = ResultStores(FsspecResultStore(results_url))
     commands = await hands.claim()
     while commands:
         command = commands.pop()
         start, end = command["frame"]["start"], command["frame"]["end"]
         rows = [None if n == 2 else {"n": n} for n in range(start, end)]
         stored = await externalise(
-            rows, execution_id=looping, step="each", suffix=str(start), store=store, limit=0 if start else 1000
+            rows, execution_id=looping, step="each", suffix=str(start), stores=stores, limit=0 if start else 1000
         )
         frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
         commands += (await hands.report(command, frame=frame, **stored))["commands"]
@@ -101,7 +102,7 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
         "loops": {"each"},
         "execution_id": looping,
     }
-    loader = ReferenceLoader(Resolver(store, manifest))
+    loader = ReferenceLoader(Resolver(stores, manifest))
     listed = await loader.render(lambda fetch: Template("{{ each }}").render(build_scope(**scope, fetch=fetch)))
     assert answer["results"] == listed == [{"n": 0}, {"n": 1}, None]
     assert (answer["refs"], answer["next"], answer["stats"]["total"]) == ([], None, 3)
@@ -134,7 +135,7 @@ async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less
         return page
 
     ref = {"kind": "manifest", "ref": f"noetl://execution/{id}/manifest/each/1", "count": len(RESULTS)}
-    assert (await Resolver(FsspecResultStore("memory://none"), manifest).load(ref))["results"] == RESULTS
+    assert (await Resolver(ResultStores(FsspecResultStore("memory://none")), manifest).load(ref))["results"] == RESULTS
     answer = (await user.get("/api/aggregate/loop/results", execution_id=id, step_name="each")).json
     assert (answer["results"], answer["stats"]) == (RESULTS, {"total": 9, "success": 9, "failed": 0})
     assert answer["next"] is None, "the claims that found nothing are no page"

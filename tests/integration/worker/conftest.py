@@ -31,6 +31,7 @@ from noetl_serverless.protocol import (
     ReportResult,
 )
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.tools.port import ToolCall, ToolContext, ToolOutcome
@@ -263,7 +264,7 @@ class WorkerHarness:
             replace(self.settings, **settings),
             client,
             self.notifier,
-            FsspecResultStore(f"memory://{secrets.token_hex(6)}"),
+            ResultStores(FsspecResultStore(f"memory://{secrets.token_hex(6)}")),
             load,
             pool,
             load_plan,

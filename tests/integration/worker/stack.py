@@ -17,6 +17,7 @@ from noetl_serverless.orchestrator.plans import Plans
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import VERSION, ClaimRequest, HeartbeatRequest, Instance, ReportRequest
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
@@ -97,6 +98,7 @@ class Stack:
         self.log = MemoryEventStore(time.time)
         self.notifier = MemoryNotifier()
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        self.stores = ResultStores(self.store)
         notifications = Notifications(self.notifier, None, after_response=False)
         self.registered: list[Instance] = []
 
@@ -104,7 +106,7 @@ class Stack:
             self.registered.append(instance)
 
         self.orchestrator = Orchestrator(
-            self.log, Plans(self.catalog), notifications, results=lambda: self.store, register=register
+            self.log, Plans(self.catalog), notifications, results=lambda: self.stores, register=register
         )
         self.client = Direct(self.orchestrator, self.log)
         self.worker = self.another(self.client)
@@ -116,7 +118,7 @@ class Stack:
             Settings(scratch=str(self.scratch), **settings),
             speaks,
             self.notifier,
-            self.store,
+            self.stores,
             self.load,
             PythonPool(2, 1024, self.scratch),
             load_plan,

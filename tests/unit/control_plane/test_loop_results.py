@@ -10,6 +10,7 @@ import pytest
 from noetl_serverless.control_plane.routes.results import _page_of, _with_values
 from noetl_serverless.limits import MIB, PAGE_BYTES
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.executions import ResultRange
 
 LARGE = "x" * MIB
@@ -49,7 +50,9 @@ async def stored(store: FsspecResultStore, start: int, rows: list[Any]) -> Resul
     content = orjson.dumps(rows)
     key = f"1/each/{start}.json"
     await store.put(key, content)
-    return ResultRange(start, start + len(rows), None, {"key": key, "meta": {"bytes": len(content)}})
+    return ResultRange(
+        start, start + len(rows), None, {"store": store.name, "key": key, "meta": {"bytes": len(content)}}
+    )
 
 
 @pytest.fixture
@@ -59,42 +62,46 @@ def store() -> FsspecResultStore:
 
 async def test_results_by_reference_are_read_into_the_list(store: FsspecResultStore) -> None:
     page = [ResultRange(0, 2, [0, None], None), await stored(store, 2, [2, None, 4]), ResultRange(5, 6, [5], None)]
-    assert await _with_values(lambda: store, page, 0, 6) == ([0, None, 2, None, 4, 5], [], 6)
-    assert await _with_values(lambda: store, page[1:], 3, None) == ([None, 4, 5], [], None)
+    assert await _with_values(lambda: ResultStores(store), page, 0, 6) == ([0, None, 2, None, 4, 5], [], 6)
+    assert await _with_values(lambda: ResultStores(store), page[1:], 3, None) == ([None, 4, 5], [], None)
 
 
 async def test_a_page_ends_before_results_that_it_has_no_room_for(store: FsspecResultStore) -> None:
     half = await stored(store, 1, [LARGE] * 2)
     page = [ResultRange(0, 1, [0], None), half, await stored(store, 3, [LARGE] * 3), ResultRange(6, 7, [6], None)]
-    values, refs, following = await _with_values(lambda: store, page, 0, None)
+    values, refs, following = await _with_values(lambda: ResultStores(store), page, 0, None)
     assert (len(values), refs, following) == (3, [], 3)
-    values, refs, following = await _with_values(lambda: store, page[2:], 3, None)
+    values, refs, following = await _with_values(lambda: ResultStores(store), page[2:], 3, None)
     assert (len(values), refs, following) == (4, [], None)
 
 
 async def test_what_is_stored_leaves_less_room_for_what_is_not(store: FsspecResultStore) -> None:
     page = [await stored(store, 0, [LARGE] * 3), ResultRange(3, 5, [LARGE] * 2, None)]
-    values, refs, following = await _with_values(lambda: store, page, 0, None)
+    values, refs, following = await _with_values(lambda: ResultStores(store), page, 0, None)
     assert (len(values), refs, following) == (3, [], 3)
-    assert await _with_values(lambda: store, page[1:], 3, None) == ([LARGE] * 2, [], None)
+    assert await _with_values(lambda: ResultStores(store), page[1:], 3, None) == ([LARGE] * 2, [], None)
 
 
 async def test_results_too_large_for_a_page_are_a_page_of_their_own_by_reference(store: FsspecResultStore) -> None:
     large = await stored(store, 1, [LARGE] * 5)
     page = [ResultRange(0, 1, [0], None), large, ResultRange(6, 7, [6], None)]
-    assert await _with_values(lambda: store, page, 0, None) == ([0], [], 1)
-    assert await _with_values(lambda: store, page[1:], 1, None) == ([], [large], 6)
-    assert await _with_values(lambda: store, page[1:2], 1, 6) == ([], [large], 6)
-    assert await _with_values(lambda: store, page[2:], 6, None) == ([6], [], None)
+    assert await _with_values(lambda: ResultStores(store), page, 0, None) == ([0], [], 1)
+    assert await _with_values(lambda: ResultStores(store), page[1:], 1, None) == ([], [large], 6)
+    assert await _with_values(lambda: ResultStores(store), page[1:2], 1, 6) == ([], [large], 6)
+    assert await _with_values(lambda: ResultStores(store), page[2:], 6, None) == ([6], [], None)
 
 
 async def test_each_result_is_at_the_place_of_its_item(store: FsspecResultStore) -> None:
     page = [ResultRange(1, 2, [1], None), await stored(store, 3, [3, 4]), ResultRange(6, 7, [6], None)]
-    assert await _with_values(lambda: store, page, 0, None) == ([None, 1, None, 3, 4, None, 6], [], None)
-    assert await _with_values(lambda: store, page, 0, 9) == ([None, 1, None, 3, 4, None, 6, None, None], [], 9)
-    assert await _with_values(lambda: store, page[1:], 2, None) == ([None, 3, 4, None, 6], [], None)
-    assert await _with_values(lambda: store, page[1:], 4, None) == ([4, None, 6], [], None)
-    assert await _with_values(lambda: store, page, 0, 9, has_places=False) == ([1, 3, 4, 6], [], 9)
+    assert await _with_values(lambda: ResultStores(store), page, 0, None) == ([None, 1, None, 3, 4, None, 6], [], None)
+    assert await _with_values(lambda: ResultStores(store), page, 0, 9) == (
+        [None, 1, None, 3, 4, None, 6, None, None],
+        [],
+        9,
+    )
+    assert await _with_values(lambda: ResultStores(store), page[1:], 2, None) == ([None, 3, 4, None, 6], [], None)
+    assert await _with_values(lambda: ResultStores(store), page[1:], 4, None) == ([4, None, 6], [], None)
+    assert await _with_values(lambda: ResultStores(store), page, 0, 9, has_places=False) == ([1, 3, 4, 6], [], 9)
 
 
 async def test_pages_go_on_where_items_that_have_not_run_fill_them(store: FsspecResultStore) -> None:
@@ -105,7 +112,9 @@ async def test_pages_go_on_where_items_that_have_not_run_fill_them(store: Fsspec
     lengths = []
     while after is not None:
         assert after == len(found)
-        values, _, after = await _with_values(lambda: store, [it for it in page if it.end > after], after, None)
+        values, _, after = await _with_values(
+            lambda: ResultStores(store), [it for it in page if it.end > after], after, None
+        )
         assert len(orjson.dumps(values)) <= PAGE_BYTES + 2
         lengths.append(len(values))
         found += values
@@ -118,10 +127,10 @@ async def test_items_that_have_not_run_beside_results_too_large_for_a_page_have_
 ) -> None:
     large = await stored(store, 2, [LARGE] * 5)
     page = [large, ResultRange(9, 10, [9], None)]
-    assert await _with_values(lambda: store, page, 0, None) == ([None, None], [], 2)
-    assert await _with_values(lambda: store, page, 2, None) == ([], [large], 7)
-    assert await _with_values(lambda: store, page[:1], 2, 9) == ([], [large], 7)
-    assert await _with_values(lambda: store, page[1:], 7, None) == ([None, None, 9], [], None)
+    assert await _with_values(lambda: ResultStores(store), page, 0, None) == ([None, None], [], 2)
+    assert await _with_values(lambda: ResultStores(store), page, 2, None) == ([], [large], 7)
+    assert await _with_values(lambda: ResultStores(store), page[:1], 2, 9) == ([], [large], 7)
+    assert await _with_values(lambda: ResultStores(store), page[1:], 7, None) == ([None, None, 9], [], None)
 
 
 @pytest.mark.parametrize("content", [None, b"[1", b"[1]", b'{"a": 1}'])
@@ -133,4 +142,4 @@ async def test_results_that_are_no_longer_what_was_stored_are_left_by_reference(
     await store.delete(part.ref["key"])
     if content is not None:
         await store.put(part.ref["key"], content)
-    assert await _with_values(lambda: store, [part], 7, None) == ([], [part], None)
+    assert await _with_values(lambda: ResultStores(store), [part], 7, None) == ([], [part], None)

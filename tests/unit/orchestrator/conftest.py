@@ -11,7 +11,7 @@ import pytest
 from noetl_serverless.orchestrator.notifications import Notifications
 from noetl_serverless.orchestrator.orchestrator import Orchestrator
 from noetl_serverless.orchestrator.plans import Plans
-from noetl_serverless.ports import EventStore, Invoker, LockedExecution, Notifier, Pointer, ResultStore
+from noetl_serverless.ports import EventStore, Invoker, LockedExecution, Notifier, Pointer
 from noetl_serverless.protocol import (
     ClaimedCommand,
     ClaimRequest,
@@ -22,6 +22,7 @@ from noetl_serverless.protocol import (
     ReportResponse,
 )
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, LoadedExecution, PendingWork, ReportedFact
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.migrate import migrate
@@ -94,7 +95,7 @@ class NotificationRecorder(Notifier, Invoker):
 
 
 class Engine:
-    def __init__(self, log: EventStore | None = None, results: Callable[[], ResultStore] | None = None) -> None:
+    def __init__(self, log: EventStore | None = None, results: Callable[[], ResultStores] | None = None) -> None:
         self.results = results
         self.seconds = 1_800_000_000.0
         self.catalog = Catalog()

@@ -16,6 +16,7 @@ from noetl_serverless.limits import ANSWER_BYTES
 from noetl_serverless.protocol import FrameOutcome
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.stores import ResultStores
 
 WORKFLOW = """
 - {step: a, tool: {kind: noop}, next: {arcs: [{step: b}]}}
@@ -40,13 +41,13 @@ def store() -> Store:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    engine = Engine(results=lambda: store)
+    engine = Engine(results=lambda: ResultStores(store))
     engine.catalog.add("t/t", WORKFLOW)
     return engine
 
 
 async def held(store: Store, id: str, value: Any = BIG) -> dict[str, Any]:
-    put = await externalise(value, execution_id=id, step="a", suffix="x", store=store, limit=0)
+    put = await externalise(value, execution_id=id, step="a", suffix="x", stores=ResultStores(store), limit=0)
     ref: dict[str, Any] = put["ref"]
     return ref
 

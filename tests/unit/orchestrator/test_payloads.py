@@ -27,6 +27,7 @@ from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
 from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.results.whole import WholeObjects
 
 CALL = "- {step: call, tool: {kind: playbook, path: t/child}}\n"
@@ -81,14 +82,14 @@ def store() -> Store:
 
 @pytest.fixture
 def engine(store: Store) -> Engine:
-    engine = Engine(results=lambda: store)
+    engine = Engine(results=lambda: ResultStores(store))
     engine.catalog.add("t/t", CALL)
     engine.catalog.add("t/child", CHILD, "workload: {n: 0, kept: true}\n")
     return engine
 
 
 async def reference(store: Store, id: str, payload: Any, **meta: Any) -> dict[str, Any]:
-    put = await externalise(payload, execution_id=id, step="call", suffix="x", store=store, limit=0)
+    put = await externalise(payload, execution_id=id, step="call", suffix="x", stores=ResultStores(store), limit=0)
     put["ref"]["meta"].update(meta)
     ref: dict[str, Any] = put["ref"]
     return ref
@@ -133,6 +134,8 @@ async def bad_reference(store: Store, id: str, how: str) -> dict[str, Any]:
             ref = await reference(store, id, BIG, bytes=WORKLOAD_BYTES + 1)
         case "is too large":
             ref = await reference(store, id, {"x": "y" * WORKLOAD_BYTES}, bytes=10)
+        case "in no store of this deployment":
+            ref = {**await reference(store, id, BIG), "store": "s3"}
         case "says it weighs nothing":
             ref = await reference(store, id, BIG, bytes=0)
         case "says no size":
@@ -164,14 +167,15 @@ BAD = {
     "another's key": "belongs to another execution",
     "says it is too large": f"the limit is {WORKLOAD_BYTES}",
     "is too large": "does not match its reference",
-    "says it weighs nothing": "needs `key`, `meta.sha256` and `meta.bytes`",
+    "in no store of this deployment": "in the result store 's3', which this deployment does not have",
+    "says it weighs nothing": "needs `store`, `key`, `meta.sha256` and `meta.bytes`",
     "says no size": "is not a valid reference",
     "says it is smaller": "does not match its reference",
     "says it is larger": "does not match its reference",
     "no JSON": "the payload cannot be stored",
     "no object": "must be an object",
     "other bytes": "does not match its reference",
-    "no digest": "needs `key`, `meta.sha256` and `meta.bytes`",
+    "no digest": "needs `store`, `key`, `meta.sha256` and `meta.bytes`",
     "ctx": "payload.ctx must be an object",
     "no reference": "is not a valid reference",
 }
@@ -484,7 +488,7 @@ async def test_a_payload_that_is_at_hand_is_taken_by_no_other_weight(engine: Eng
 
 
 async def test_without_a_result_store_nothing_is_by_reference() -> None:
-    ref = {"key": "7/call/0", "meta": {"sha256": "0" * 64, "bytes": 3}}
+    ref = {"store": "s3", "key": "7/call/0", "meta": {"sha256": "0" * 64, "bytes": 3}}
     with pytest.raises(InvalidRequest, match="no result store is configured"):
         await module.Payloads(None).load_value(ref)
 
@@ -496,8 +500,8 @@ async def test_what_was_read_last_is_kept_longest(store: Store, monkeypatch: pyt
     refs: dict[str, dict[str, Any]] = {}
     for name in ("a", "b", "c"):
         stored = await store.put(f"7/{name}", content)
-        refs[name] = {"key": stored.key, "meta": {"sha256": digest, "bytes": stored.bytes}}
-    payloads = module.Payloads(lambda: store)
+        refs[name] = {"store": stored.store, "key": stored.key, "meta": {"sha256": digest, "bytes": stored.bytes}}
+    payloads = module.Payloads(lambda: ResultStores(store))
     for name in ("a", "b", "a", "c", "a"):
         assert await payloads.load_value(refs[name]) == "123"
     assert store.reads == ["7/a", "7/b", "7/c"], "of two that there is room for, the one used last goes last"

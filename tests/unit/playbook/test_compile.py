@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import re
 import time
 from typing import Any
 
@@ -128,10 +130,42 @@ class TestTasks:
         compiled = task("kind: noop\noutput: {select: [{path: '$.a.b[0]', as: n}, {path: $, as: all}]}")
         assert compiled.output == {"select": [{"path": "$.a.b[0]", "as": "n"}, {"path": "$", "as": "all"}]}
 
-    @pytest.mark.parametrize("path", ["a.b", "$a", "$..a", "$.a[*]", "$.a[-1]"])
-    def test_what_is_no_path(self, path: str) -> None:
-        with pytest.raises(InvalidPlaybook, match="pattern"):
-            task(f"kind: noop\noutput: {{select: [{{path: '{path}', as: n}}]}}")
+    @pytest.mark.parametrize("path", ["$..a", "$.a[*]", "$.a[-1]", "$.rows[?@.n > 1].id", '$["a b"].c'])
+    def test_a_path_may_name_several_places(self, path: str) -> None:
+        compiled = task(f"kind: noop\noutput: {{select: [{{path: '{path}', as: n}}]}}")
+        assert compiled.output["select"] == [{"path": path, "as": "n"}]
+
+    @pytest.mark.parametrize(
+        ("path", "says"),
+        [
+            ("a.b", "pattern"),
+            ("$a", "not a JSON path: unexpected token 'a'"),
+            ("$.a[?", "not a JSON path: unexpected end of expression"),
+            ("$.a | $.b", "not a JSON path: unexpected token"),
+            ('$.a[?match(@, "x*")]', "not a JSON path"),
+        ],
+    )
+    def test_what_is_no_path(self, path: str, says: str) -> None:
+        with pytest.raises(InvalidPlaybook, match=re.escape(says)):
+            task(f"kind: noop\noutput: {{select: [{{path: {json.dumps(path)}, as: n}}]}}")
+
+    def test_where_a_result_goes_and_for_how_long(self) -> None:
+        store = "{kind: kv, ttl: 2h, compression: zstd}"
+        compiled = task(f"kind: noop\noutput: {{store: {store}, scope: workflow, preview_max_bytes: 0}}")
+        assert compiled.output == {
+            "inline_max_bytes": 0,
+            "kind": "kv",
+            "ttl": 7200.0,
+            "compression": "zstd",
+            "scope": "workflow",
+            "preview_max_bytes": 0,
+        }
+        assert task("kind: noop\noutput: {store: {ttl: forever, compression: none}}").output == {}
+
+    @pytest.mark.parametrize("ttl", ["0", "soon", "-1", "true", "400y"])
+    def test_what_is_no_time_to_live(self, ttl: str) -> None:
+        with pytest.raises(InvalidPlaybook):
+            task(f"kind: noop\noutput: {{store: {{ttl: {ttl}}}}}")
 
     def test_python_is_raw(self) -> None:
         assert task("kind: python\ncode: 'x = {{1: 2}[1]}'").config == {"code": "x = {{1: 2}[1]}"}

@@ -272,7 +272,7 @@ class TestNotYet:
         assert (fault.line, fault.code) == (7, "playbook.not_supported")
         assert fault.message == f"{name} is not supported yet"
 
-    @pytest.mark.parametrize("key", ["output_select", "scope", "as"])
+    @pytest.mark.parametrize("key", ["output_select", "as"])
     def test_of_an_output(self, key: str) -> None:
         fault = only(tool(f"kind: noop\noutput:\n  {key}: 1"))
         assert (fault.line, fault.code) == (9, "playbook.not_supported")

@@ -11,6 +11,7 @@ from noetl_serverless.limits import INLINE_BYTES
 from noetl_serverless.results.offload import externalise, selection
 from noetl_serverless.results.reference import ResultUri
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def store() -> FsspecResultStore:
 
 
 async def put(store: FsspecResultStore, data: Any, suffix: str = "load#1@1", **more: Any) -> dict[str, Any]:
-    return await externalise(data, execution_id="42", step="load", suffix=suffix, store=store, **more)
+    return await externalise(data, execution_id="42", step="load", suffix=suffix, stores=ResultStores(store), **more)
 
 
 async def keys(store: FsspecResultStore) -> list[str]:

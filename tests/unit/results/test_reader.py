@@ -11,6 +11,7 @@ from noetl_serverless.results.offload import externalise
 from noetl_serverless.results.reader import LoopTooLarge, ReferenceNotAvailable, Resolver
 from noetl_serverless.results.retry import StoreFailed
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 
 
 class CountingStore(FsspecResultStore):
@@ -30,18 +31,25 @@ def store() -> CountingStore:
 
 
 async def write(store: FsspecResultStore, data: Any, suffix: str = "c") -> dict[str, Any]:
-    stored = await externalise(data, execution_id="42", step="load", suffix=suffix, store=store, limit=0)
+    stored = await externalise(data, execution_id="42", step="load", suffix=suffix, stores=ResultStores(store), limit=0)
     ref: dict[str, Any] = stored["ref"]
     return ref
 
 
 async def test_a_reference_gives_what_was_written(store: CountingStore) -> None:
     ref = await write(store, {"rows": [1, 2, 3]})
-    assert await Resolver(store).load(ref) == {"rows": [1, 2, 3]}
+    assert await Resolver(ResultStores(store)).load(ref) == {"rows": [1, 2, 3]}
+
+
+async def test_a_store_that_the_deployment_lacks_is_named(store: CountingStore) -> None:
+    ref = {**await write(store, [1]), "store": "s3"}
+    with pytest.raises(ReferenceNotAvailable, match="result store 's3', which this deployment does not have"):
+        await Resolver(ResultStores(store)).load(ref)
+    assert store.reads == 0
 
 
 async def test_it_is_read_once(store: CountingStore) -> None:
-    resolver = Resolver(store)
+    resolver = Resolver(ResultStores(store))
     ref = await write(store, [1])
     await asyncio.gather(*(resolver.load(ref) for _ in range(5)))
     await resolver.load(ref)
@@ -49,7 +57,7 @@ async def test_it_is_read_once(store: CountingStore) -> None:
 
 
 async def test_what_was_just_written_is_not_read(store: CountingStore) -> None:
-    resolver = Resolver(store)
+    resolver = Resolver(ResultStores(store))
     ref = await write(store, [1])
     resolver.put(ref, [1])
     assert await resolver.load(ref) == [1]
@@ -68,15 +76,15 @@ async def test_a_store_that_is_away_is_waited_for(store: CountingStore, monkeypa
         return await get(key)
 
     monkeypatch.setattr(store, "get", away)
-    assert await Resolver(store).load(ref) == [1]
+    assert await Resolver(ResultStores(store)).load(ref) == [1]
     left = 1000
     monkeypatch.setattr(retry, "MAX_WAIT_SECONDS", 0.1)
     with pytest.raises(StoreFailed, match="could not be read"):
-        await Resolver(store).load(ref)
+        await Resolver(ResultStores(store)).load(ref)
 
 
 async def test_the_cache_is_bounded_by_bytes(store: CountingStore) -> None:
-    resolver = Resolver(store, cache_bytes=250)
+    resolver = Resolver(ResultStores(store), cache_bytes=250)
     refs = [await write(store, ["x" * 90, index]) for index in range(3)]
     for ref in refs:
         await resolver.load(ref)
@@ -87,14 +95,14 @@ async def test_the_cache_is_bounded_by_bytes(store: CountingStore) -> None:
 
 
 async def test_what_exceeds_the_cache_is_read_each_time(store: CountingStore) -> None:
-    resolver = Resolver(store, cache_bytes=10)
+    resolver = Resolver(ResultStores(store), cache_bytes=10)
     ref = await write(store, ["x" * 90])
     assert await resolver.load(ref) == await resolver.load(ref)
     assert store.reads == 2
 
 
 async def test_what_exceeds_the_cache_is_kept_for_one_reader(store: CountingStore) -> None:
-    resolver = Resolver(store, cache_bytes=10)
+    resolver = Resolver(ResultStores(store), cache_bytes=10)
     value = ["x" * 90]
     ref = await write(store, value)
     resolver.put(ref, value)
@@ -104,7 +112,7 @@ async def test_what_exceeds_the_cache_is_kept_for_one_reader(store: CountingStor
 
 
 async def test_what_exceeds_the_cache_gives_way_to_the_next(store: CountingStore) -> None:
-    resolver = Resolver(store, cache_bytes=10)
+    resolver = Resolver(ResultStores(store), cache_bytes=10)
     refs = [await write(store, ["x" * 90, number]) for number in range(2)]
     for number, ref in enumerate(refs):
         resolver.put(ref, ["x" * 90, number])
@@ -116,7 +124,7 @@ async def test_what_exceeds_the_cache_is_kept_for_a_moment_only(
     store: CountingStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "KEEP_SECONDS", 0.01)
-    resolver = Resolver(store, cache_bytes=10)
+    resolver = Resolver(ResultStores(store), cache_bytes=10)
     ref = await write(store, ["x" * 90])
     resolver.put(ref, ["x" * 90])
     await asyncio.sleep(0.1)
@@ -128,20 +136,20 @@ async def test_changed_bytes_are_noticed(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.put(ref["key"], b"[1,3]")
     with pytest.raises(ReferenceNotAvailable, match="differ from those that were written"):
-        await Resolver(store).load(ref)
+        await Resolver(ResultStores(store)).load(ref)
 
 
 async def test_missing_bytes_are_reported_by_their_uri(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.delete(ref["key"])
     with pytest.raises(ReferenceNotAvailable, match="noetl://execution/42/result/load/"):
-        await Resolver(store).load(ref)
+        await Resolver(ResultStores(store)).load(ref)
 
 
 async def test_after_a_failure_it_is_tried_again(store: CountingStore) -> None:
     ref = await write(store, [1, 2])
     await store.delete(ref["key"])
-    resolver = Resolver(store)
+    resolver = Resolver(ResultStores(store))
     with pytest.raises(ReferenceNotAvailable):
         await resolver.load(ref)
     await write(store, [1, 2])
@@ -149,7 +157,7 @@ async def test_after_a_failure_it_is_tried_again(store: CountingStore) -> None:
 
 
 async def test_one_who_gives_up_does_not_end_it_for_the_others(store: CountingStore) -> None:
-    resolver = Resolver(store)
+    resolver = Resolver(ResultStores(store))
     ref = await write(store, [1])
     first = asyncio.create_task(resolver.load(ref))
     second = asyncio.create_task(resolver.load(ref))
@@ -178,7 +186,7 @@ async def test_a_manifest_gives_its_parts_in_order(store: CountingStore) -> None
         pages.append((execution_id, step, generation, after))
         return {"parts": [{"start": 2, "end": 4, "ref": part}, {"start": 0, "end": 2, "data": ["a", "b"]}]}
 
-    value = await Resolver(store, fetch).load(manifest(4))
+    value = await Resolver(ResultStores(store), fetch).load(manifest(4))
     assert value == {"results": ["a", "b", "c", "d"], "stats": {"total": 4, "success": 4, "failed": 0}}
     assert pages == [("42", "each", 2, 0)]
 
@@ -200,7 +208,7 @@ async def test_a_manifest_is_read_page_by_page_whoever_answers(store: CountingSt
         pages.append(after)
         return WHOLE if after in older else PAGES[after]
 
-    value = await Resolver(store, fetch).load(manifest(7))
+    value = await Resolver(ResultStores(store), fetch).load(manifest(7))
     assert value["results"] == list("abcdefg")
     assert pages == [after for after in (0, 3, 6) if not any(before < after for before in older)]
 
@@ -214,7 +222,7 @@ async def test_the_rows_of_a_cursor_leave_places_free(store: CountingStore) -> N
     async def fetch(execution_id: str, step: str, generation: int, after: int) -> dict[str, Any]:
         return pages[after]
 
-    assert (await Resolver(store, fetch).load(manifest(7)))["results"] == list("abcdefg")
+    assert (await Resolver(ResultStores(store), fetch).load(manifest(7)))["results"] == list("abcdefg")
 
 
 async def test_results_of_a_loop_that_was_cut_short_are_at_the_places_of_their_items(store: CountingStore) -> None:
@@ -228,9 +236,9 @@ async def test_results_of_a_loop_that_was_cut_short_are_at_the_places_of_their_i
 
     ref = manifest(3)
     ref["meta"]["partial"] = True
-    assert (await Resolver(store, fetch).load(ref))["results"] == [None, "b", "c", None, None, None, "g"]
+    assert (await Resolver(ResultStores(store), fetch).load(ref))["results"] == [None, "b", "c", None, None, None, "g"]
     with pytest.raises(ReferenceNotAvailable, match="3 items, expected 4"):
-        await Resolver(store, fetch).load({**ref, "count": 4})
+        await Resolver(ResultStores(store), fetch).load({**ref, "count": 4})
 
 
 async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> None:
@@ -238,7 +246,7 @@ async def test_a_page_that_leads_nowhere_is_refused(store: CountingStore) -> Non
         return {"parts": [{"start": 0, "end": 1, "data": ["a"]}], "next": after + bool(not after)}
 
     with pytest.raises(ReferenceNotAvailable, match="the page after 1 continues at 1"):
-        await Resolver(store, fetch).load(manifest(4))
+        await Resolver(ResultStores(store), fetch).load(manifest(4))
 
 
 async def test_more_than_a_worker_has_room_for_is_refused_before_it_is_read(
@@ -251,7 +259,7 @@ async def test_more_than_a_worker_has_room_for_is_refused_before_it_is_read(
         return {"parts": [{"start": after, "end": after + 1, "ref": part}], "next": after + 1 if after < 9 else None}
 
     with pytest.raises(LoopTooLarge, match="more than 100 bytes") as caught:
-        await Resolver(store, fetch).load(manifest(10))
+        await Resolver(ResultStores(store), fetch).load(manifest(10))
     assert (caught.value.code, caught.value.status) == ("loop.too_large", 413), "to try it again would not help"
     assert store.reads == 1, "the same part twice, and no third time"
 
@@ -269,4 +277,4 @@ async def test_a_manifest_with_a_gap_is_refused(store: CountingStore, parts: lis
         return {"parts": parts}
 
     with pytest.raises(ReferenceNotAvailable):
-        await Resolver(store, fetch).load(manifest(4))
+        await Resolver(ResultStores(store), fetch).load(manifest(4))

@@ -2,17 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from noetl_serverless.errors import InvalidRequest
-from noetl_serverless.results.reference import (
-    MAX_EXTRACT_BYTES,
-    MAX_PREVIEW_BYTES,
-    MISSING,
-    ResultUri,
-    at_path,
-    extract,
-    preview,
-    storage_key,
-)
+from noetl_serverless.results.reference import MAX_PREVIEW_BYTES, ResultUri, preview, storage_key
 
 
 @pytest.mark.parametrize(
@@ -65,52 +55,13 @@ def test_long_step_names_keep_apart() -> None:
     assert max(len(part) for part in one.split("/")) < 200
 
 
-def test_small_scalars_at_the_top_are_extracted() -> None:
-    data = {"n": 3, "name": "x", "none": None, "flag": True, "rows": [1], "deep": {"n": 4}, "long": "y" * 300}
-    assert extract(data) == {"n": 3, "name": "x", "none": None, "flag": True}
-
-
-def test_extraction_ends_at_its_limit() -> None:
-    fields = extract({f"k{i}": "v" * 100 for i in range(1000)})
-    assert 0 < sum(len(k) + len(v) for k, v in fields.items()) <= MAX_EXTRACT_BYTES
-
-
-def test_selected_paths_are_extracted_under_their_names() -> None:
-    data = {"rows": [{"id": 7}, {"id": 8}], "page": {"next": "abc"}}
-    select = [("$.rows[1].id", "second"), ("$.page", "page"), ("$.rows[9]", "none")]
-    assert extract(data, select) == {"second": 8, "page": {"next": "abc"}}
-
-
-def test_selecting_too_much_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="big"):
-        extract({"big": ["x" * 100] * 1000}, [("$.big", "big")])
-
-
-@pytest.mark.parametrize(
-    ("path", "value"),
-    [
-        ("$", {"a": [{"b-c": 1}], "o k": 2}),
-        ("$.a[0]", {"b-c": 1}),
-        ("$.a[0].b-c", 1),
-        ("a[0]", {"b-c": 1}),
-        ("$['o k']", 2),
-        ("$.a.b", MISSING),
-        ("$.a[3]", MISSING),
-        ("$.zz", MISSING),
-    ],
-)
-def test_paths(path: str, value: object) -> None:
-    found = at_path({"a": [{"b-c": 1}], "o k": 2}, path)
-    assert found is value if value is MISSING else found == value
-
-
-@pytest.mark.parametrize("path", ["$..a", "$.a[x]", "$.a[", "$.*"])
-def test_other_paths_are_refused(path: str) -> None:
-    with pytest.raises(ValueError, match="JSON path"):
-        at_path({}, path)
-
-
 def test_preview_is_short_and_whole_characters() -> None:
     text = preview(('"' + "é" * 5000 + '"').encode())
     assert len(text.encode()) <= MAX_PREVIEW_BYTES
     assert text.endswith("…")
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3, 5])
+def test_a_preview_may_be_shorter(limit: int) -> None:
+    assert len(preview(b"0123456789", limit).encode()) <= limit
+    assert preview(b"01", 2) == "01"

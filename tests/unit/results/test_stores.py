@@ -8,7 +8,7 @@ import pytest
 
 from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.results.store import FsspecResultStore
-from noetl_serverless.results.stores import MAX_BYTES, ResultStores
+from noetl_serverless.results.stores import MAX_BYTES, NoObjectStore, ResultStores
 from noetl_serverless.results.whole import WholeObjects
 
 LARGE = 100_000_000
@@ -75,6 +75,19 @@ def test_a_deployment_needs_a_place_for_large_results(disk: FsspecResultStore) -
         ResultStores(kv=Small("kv"))
     with pytest.raises(ValueError, match="no result store kv; there are disk"):
         ResultStores(disk, auto=["kv"])
+
+
+def test_an_object_store_is_for_what_needs_one(disk: FsspecResultStore) -> None:
+    kv, postgres = Small("kv"), Small("postgres")
+    assert ResultStores(disk, kv=kv, postgres=postgres, auto=["kv", "postgres"]).objects() is disk
+    with pytest.raises(NoObjectStore, match="set NOETL_RESULT_URL"):
+        ResultStores(kv=kv, postgres=postgres).objects()
+
+
+def test_the_default_takes_objects_of_any_size(disk: FsspecResultStore) -> None:
+    kv, postgres = Small("kv"), Small("postgres")
+    assert ResultStores(disk, kv=kv, postgres=postgres, auto=["kv", "postgres"]).default is disk
+    assert ResultStores(kv=kv, postgres=postgres, auto=["postgres", "kv"]).default is postgres
 
 
 def test_a_reference_names_its_store(disk: FsspecResultStore) -> None:

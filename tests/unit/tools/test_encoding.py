@@ -12,7 +12,8 @@ import pyarrow
 import pytest
 
 from noetl_serverless.playbook.values import InvalidValue
-from noetl_serverless.tools.encoding import NotJson, encode, encode_result, plain_decimal, plain_value
+from noetl_serverless.tables.values import plain_decimal, plain_value
+from noetl_serverless.tools.encoding import NotJson, encode, encode_result
 
 
 def through(value: Any) -> Any:

@@ -12,6 +12,7 @@ from noetl_serverless.playbook.plan import Step
 from noetl_serverless.protocol import VERSION, ClaimedCommand, Frame
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tools.port import Credential
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.lease import Lease
@@ -24,7 +25,8 @@ class Bench:
 
     def __init__(self, tmp_path: Path) -> None:
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
-        self.resolver = Resolver(self.store)
+        self.stores = ResultStores(self.store)
+        self.resolver = Resolver(self.stores)
         self.tools: dict[str, FakeTool] = {}
         self.budget = TimeBudget(60.0)
         self.lease = Lease()
@@ -47,7 +49,7 @@ class Bench:
             load_tool=load,
             python=python,
             credential=credential,
-            store=self.store,
+            stores=self.stores,
             resolver=self.resolver,
             scratch=self.scratch,
             supports=lambda version: self.wire >= version,

@@ -12,6 +12,8 @@ import pytest
 from noetl_serverless.archive.messages import Batch, ClaimedBatch, Extended, Failed, Registered
 from noetl_serverless.archive.write import WrittenBatch
 from noetl_serverless.errors import InvalidRequest, Unavailable
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.worker import archive
 from noetl_serverless.worker.archive import (
     LEASE_SECONDS,
@@ -92,7 +94,7 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:
-    return ArchiveWriter(client, None, tmp_path, "w-1")  # type: ignore[arg-type]
+    return ArchiveWriter(client, lambda: FsspecResultStore(tmp_path.as_uri()), tmp_path, "w-1")  # type: ignore[arg-type]
 
 
 async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, tmp_path: Path) -> None:
@@ -214,3 +216,12 @@ async def test_the_lease_is_prolonged_while_pages_are_read(clock: Clock) -> None
     clock.now += LEASE_SECONDS
     with pytest.raises(LeaseLost):
         await pages.events("4", "7", 9)
+
+
+async def test_a_batch_without_an_object_store_fails_with_what_to_do(
+    written: Any, clock: Clock, tmp_path: Path
+) -> None:
+    client, postgres = Client(1), FsspecResultStore(tmp_path.as_uri())
+    writer = ArchiveWriter(client, ResultStores(postgres=postgres).objects, tmp_path, "w-1")  # type: ignore[arg-type]
+    assert (await writer.run(600)).failed == 1
+    assert "set NOETL_RESULT_URL" in client.requests[1][2].error

@@ -156,7 +156,8 @@ async def _read(call: Call, refs: dict[str, Any]) -> dict[str, Any]:
         size = int(ref.get("meta", {}).get("bytes", 0))
         if size <= remaining:
             try:
-                values[name] = orjson.loads(await call.services.results().get_range(ref["key"], 0, size))
+                store = call.services.results().named(ref["store"])
+                values[name] = orjson.loads(await store.get_range(ref["key"], 0, size))
                 remaining -= size
             except (KeyError, ValueError):
                 continue

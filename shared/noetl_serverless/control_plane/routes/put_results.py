@@ -24,9 +24,10 @@ from ...errors import Conflict, InvalidRequest, NotFound, Problem, ResultStoreUn
 from ...limits import DELAY_SECONDS, KIB, PAGE_BYTES
 from ...playbook.numbers import seconds
 from ...results.content import Incoming
+from ...results.extract import MAX_SELECTED_BYTES
 from ...results.offload import dump
 from ...results.reader import ReferenceNotAvailable
-from ...results.reference import MAX_SELECTED_BYTES, preview, storage_key
+from ...results.reference import preview, storage_key
 from ...results.urls import signed_url
 from ...store.ids import parse_id
 from ...store.results import Place, StoredResult
@@ -198,7 +199,7 @@ async def _store(
     call: Call, id: int, row: Mapping[str, Any], incoming: Incoming, kind: str, uri_kind: str
 ) -> tuple[bool, StoredResult]:
     """Write the object, and then its row; whether it is new, and its row."""
-    results, stores = call.services.stored_results, call.services.stores()
+    results, stores = call.services.stored_results, call.services.results()
     given = call.header(IDEMPOTENCY_KEY)
     request = None if given is None else _request_key(given, principal_of(call))
     name, sha256 = row["name"], row["sha256"]
@@ -247,7 +248,7 @@ async def _written(incoming: Incoming, store: Any, key: str) -> str:
 
 async def _exists(call: Call, result: StoredResult) -> bool:
     try:
-        await store_of(call.services.stores(), result).get_range(result.key, 0, 1)
+        await store_of(call.services.results(), result).get_range(result.key, 0, 1)
     except (KeyError, ReferenceNotAvailable):
         return False
     except OSError as error:
@@ -258,7 +259,7 @@ async def _exists(call: Call, result: StoredResult) -> bool:
 async def _discard(call: Call, store: str, key: str) -> None:
     """Delete an object that no row names; if that fails, it is collected later."""
     try:
-        await call.services.stores().named(store).delete(key)
+        await call.services.results().named(store).delete(key)
     except (KeyError, OSError, Problem):
         logger.info("an object that no result needs could not be deleted yet")
 
@@ -289,7 +290,7 @@ async def get_of_step(call: Call) -> Response | ResultEntry:
 async def url(call: Call) -> ResultUrl:
     query: ResultUrlQuery = call.query
     found = await _named(call, query.ref, query.sha256)
-    store = store_of(call.services.stores(), found)
+    store = store_of(call.services.results(), found)
     media_type = media_type_of(found.content_type) or "application/octet-stream"
     signed = await signed_url(store, found.key, query.seconds, media_type, filename(found))
     entry = ResultEntry.of(found)
@@ -305,7 +306,7 @@ async def url(call: Call) -> ResultUrl:
 
 async def _content(call: Call, result: StoredResult) -> Response:
     services = call.services
-    return await content_response(call.request, services.stores(), result, streams=services.streams_answers)
+    return await content_response(call.request, services.results(), result, streams=services.streams_answers)
 
 
 async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:
@@ -436,7 +437,7 @@ async def _delete_many(call: Call, step: str | None) -> ResultsDeleted:
 async def _delete(call: Call, id: int, chosen: list[StoredResult]) -> None:
     """Take the results from their readers, and then their objects from the stores; if these cannot be deleted, the
     results are given back. Raises ReferenceNotAvailable, AccessDenied and ResultStoreUnavailable."""
-    results, stores = call.services.stored_results, call.services.stores()
+    results, stores = call.services.stored_results, call.services.results()
     in_stores = [(result, store_of(stores, result)) for result in chosen]
     if not in_stores:
         return

@@ -10,7 +10,7 @@ import orjson
 
 from ...errors import NotFound, Unavailable
 from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
-from ...ports import ResultStore
+from ...results.stores import ResultStores
 from ...store.executions import ResultRange
 from ..models.executions import LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
@@ -66,7 +66,7 @@ async def loop_results(call: Call) -> LoopResults:
 
 
 async def _with_values(
-    results: Callable[[], ResultStore],
+    results: Callable[[], ResultStores],
     page: list[ResultRange],
     after: int,
     next_item: int | None,
@@ -91,7 +91,7 @@ async def _with_values(
         size = _size_of(part)
         rows = part.data
         if rows is None and size <= remaining and part.ref is not None:
-            rows = await _read(results(), part.ref["key"], size, part.end - part.start)
+            rows = await _read(results(), part.ref, size, part.end - part.start)
             rows = rows and rows[max(0, after - part.start) :]
         if values and (rows is None or size > remaining):
             return values, [], max(part.start, after)
@@ -110,10 +110,10 @@ def _size_of(part: ResultRange) -> int:
     return len(orjson.dumps(part.data))
 
 
-async def _read(store: ResultStore, key: str, size: int, count: int) -> list[Any] | None:
+async def _read(stores: ResultStores, ref: dict[str, Any], size: int, count: int) -> list[Any] | None:
     """A stored list of `count` items; None if it is no longer there, or is not what its reference says."""
     try:
-        rows = orjson.loads(await store.get_range(key, 0, size))
+        rows = orjson.loads(await stores.named(ref["store"]).get_range(ref["key"], 0, size))
     except (KeyError, ValueError):
         return None
     return rows if isinstance(rows, list) and len(rows) == count else None
@@ -159,14 +159,18 @@ def _page_of(parts: list[ResultRange], after: int, max_bytes: int) -> tuple[list
 async def data(call: Call) -> ResultData:
     query: ResultDataQuery = call.query
     execution_id = execution_id_of(call)
-    size = await call.services.replays.result_bytes(execution_id, query.key)
-    if size is None:
+    found = await call.services.replays.result_place(execution_id, query.key)
+    if found is None:
         raise NotFound(f"execution {execution_id} has no result under the key {query.key!r}")
     try:
-        part = await call.services.results().get_range(query.key, query.offset, query.limit)
+        store = call.services.results().named(found.store)
+    except KeyError:
+        raise NotFound(f"{query.key} is in the result store {found.store!r}, which this deployment lacks") from None
+    try:
+        part = await store.get_range(query.key, query.offset, query.limit)
     except KeyError:
         raise NotFound(f"{query.key} is no longer in the result store") from None
-    return ResultData(key=query.key, bytes=size, offset=query.offset, data=base64.b64encode(part).decode())
+    return ResultData(key=query.key, bytes=found.bytes, offset=query.offset, data=base64.b64encode(part).decode())
 
 
 OPERATIONS = (

@@ -10,13 +10,14 @@ from ...control_plane.watchers import Watchers
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
 from ...orchestrator.plans import Plans
-from ...ports import ResultStore
+from ...results.stores import ResultStores
 from ...store.catalog import PostgresCatalog
 from ...store.database import Database
 from ...store.event_store import PostgresEventStore
 from ...store.runtimes import Runtimes
 from ..platform import Platform
 from .service import Close
+from .stores import stores_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class Core:
     runtimes: Runtimes
     # told of every commit of this process
     watchers: Watchers
-    results: Callable[[], ResultStore]
+    results: Callable[[], ResultStores]
     orchestrator: Orchestrator
     # whether workers are told of waiting commands; otherwise only the reconciler finds them
     notifies: bool
@@ -49,7 +50,7 @@ def _new(platform: Platform, notifications: Notifications) -> Core:
     database = Database(platform.database_url, platform.settings.database_connections)
     catalog, event_store = PostgresCatalog(database), PostgresEventStore(database)
     runtimes = Runtimes(database)
-    watchers, results = Watchers(), cache(platform.results)
+    watchers, results = Watchers(), cache(lambda: stores_of(platform))
     return Core(
         database=database,
         catalog=catalog,

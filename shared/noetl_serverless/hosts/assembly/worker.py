@@ -21,6 +21,7 @@ from ...worker.orchestrator import Orchestrator
 from ...worker.worker import Worker
 from ..platform import Platform
 from .service import Close
+from .stores import stores_of
 
 if TYPE_CHECKING:
     from .core import Core
@@ -62,7 +63,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
         settings,
         client,
         notifier,
-        platform.results(),
+        stores_of(platform) if core is None else core.results(),
         registry.load if core is None or settings.host == "local" else _load_without_users_code,
         PythonPool(
             settings.python_processes,

@@ -52,7 +52,7 @@ WITH RECURSIVE family AS (
 SELECT execution_id FROM family ORDER BY execution_id;
 
 -- expired_results: results whose own expiry has passed, of executions that have ended together with all those above them
-SELECT r.execution_id, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
+SELECT r.execution_id, r.store, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
 WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.expires_at LIMIT CAST(:limit AS integer);
 
 -- delete_result_rows: delete the rows of deleted results

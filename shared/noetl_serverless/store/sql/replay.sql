@@ -138,7 +138,7 @@ SELECT execution_id::text FROM noetl.execution WHERE parent_execution_id = :id O
 -- playbook: the text of the version that ran
 SELECT content FROM noetl.catalog WHERE hash = :hash ORDER BY catalog_id DESC LIMIT 1;
 
--- result_bytes: the size of the result that an execution, or one that it goes on with, has registered under a key
+-- result_place: the store and the size of the result that an execution, or one that it goes on with, has registered under a key
 WITH RECURSIVE line AS (
     SELECT CAST(:id AS bigint) AS id
     UNION
@@ -147,7 +147,7 @@ WITH RECURSIVE line AS (
         (SELECT a.restart_of FROM noetl.archived a WHERE a.execution_id = line.id))
     FROM line WHERE line.id IS NOT NULL
 )
-SELECT r.bytes FROM line JOIN noetl.result_ref r ON r.execution_id = line.id AND r.key = :key AND r.deleted_at IS NULL LIMIT 1;
+SELECT r.store, r.bytes FROM line JOIN noetl.result_ref r ON r.execution_id = line.id AND r.key = :key AND r.deleted_at IS NULL LIMIT 1;
 
 -- leases: the command rows with their leases, if any
 WITH used AS MATERIALIZED (

@@ -133,7 +133,7 @@ class _Play:
             load_tool=lambda kind: self.tool,
             python=cast(Any, None),
             credential=_no_credential,
-            store=cast(Any, None),
+            stores=cast(Any, None),
             resolver=cast(Any, None),
             scratch=Path(),
         )

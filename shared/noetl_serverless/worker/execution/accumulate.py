@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import InvalidRequest
 from ...playbook.plan import Accumulate
-from ...results.reference import MISSING, at_path
+from ...results.extract import MISSING, at_path
 from .domain import TooLarge
 
 

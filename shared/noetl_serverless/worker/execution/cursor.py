@@ -182,7 +182,7 @@ class CursorRun(FrameRun):
             raise ToolFailure("value", "value.invalid", f"what was claimed cannot be stored: at {error}") from None
         name = self._name(self.job.command.delivery)
         key, content = self._key(name, self._number), dump({"rows": rows, "transaction": transaction})
-        store = self.job.toolbox.store
+        store = self.job.toolbox.stores.default
         self._records.append(name)
         self._number += 1
         await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
@@ -203,7 +203,7 @@ class CursorRun(FrameRun):
 
     async def _recorded_at(self, key: str) -> dict[str, Any] | None:
         try:
-            record: dict[str, Any] = orjson.loads(await self.job.toolbox.store.get(key))
+            record: dict[str, Any] = orjson.loads(await self.job.toolbox.stores.default.get(key))
         except KeyError:
             return None
         except OSError as error:

@@ -175,7 +175,7 @@ class Executor:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
         selected = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        stored = await store_result(data, command, self._toolbox.store, select=selected, limit=_inline_limit(job.step))
+        stored = await store_result(data, command, self._toolbox.stores, select=selected, limit=_inline_limit(job.step))
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
             if (digest := stable_digest(data)) is not None:

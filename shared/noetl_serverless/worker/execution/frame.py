@@ -270,9 +270,9 @@ class FrameRun:
         return FrameResult(status, set=values, set_by=items, resume=resume)
 
     async def _store_state(self, value: dict[str, Any], part: str) -> dict[str, Any]:
-        store = self.job.toolbox.store
+        stores = self.job.toolbox.stores
         return await store_result(
-            value, self.job.command, store, part=part, limit=INLINE_LOCALS_BYTES, label=LOCALS_NAME
+            value, self.job.command, stores, part=part, limit=INLINE_LOCALS_BYTES, label=LOCALS_NAME
         )
 
     async def _load_state(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -404,7 +404,7 @@ class Pipeline:
         packed = await store_result(
             suspended_locals,
             self.job.command,
-            self.job.toolbox.store,
+            self.job.toolbox.stores,
             part="/locals",
             limit=INLINE_LOCALS_BYTES,
             label=LOCALS_NAME,

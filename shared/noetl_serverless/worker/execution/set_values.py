@@ -39,7 +39,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
     by_reference = _by_reference(sizes)
     refs: dict[str, Any] = {}
     for name in by_reference:
-        stored = await store_result(values[name], command, toolbox.store, part=f"/set/{name}", limit=0)
+        stored = await store_result(values[name], command, toolbox.stores, part=f"/set/{name}", limit=0)
         if (ref := stored.get("ref")) is None:
             # a number is never stored: it is smaller than its reference
             continue

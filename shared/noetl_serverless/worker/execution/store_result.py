@@ -1,4 +1,4 @@
-"""Storing what is too large for an event in the result store, with retries while the store is unavailable."""
+"""Storing what is too large for an event in a result store, with retries while the store is unavailable."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...limits import INLINE_BYTES
-from ...ports import ResultStore
 from ...protocol import ClaimedCommand
 from ...results.offload import externalise
 from ...results.retry import retry_while_away
+from ...results.stores import ResultStores
 
 
 async def store_result(
     data: Any,
     command: ClaimedCommand,
-    store: ResultStore,
+    stores: ResultStores,
     *,
     part: str = "",
     select: Sequence[tuple[str, str]] = (),
@@ -32,7 +32,7 @@ async def store_result(
             execution_id=command.execution_id,
             step=command.step,
             suffix=f"{command.command_id}{part}",
-            store=store,
+            stores=stores,
             select=select,
             limit=limit,
         ),

@@ -96,7 +96,7 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     put = await store_result(
         payload,
         job.command,
-        toolbox.store,
+        toolbox.stores,
         part="/child",
         limit=PAYLOAD_BYTES,
         label=DISPLAY_NAMES[CHILD_PAYLOAD],

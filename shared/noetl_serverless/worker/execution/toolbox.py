@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import Problem
-from ...ports import ResultStore
 from ...protocol import (
     CallbackRequest,
     CallbackUrl,
@@ -23,6 +22,7 @@ from ...protocol import (
     SecretStored,
 )
 from ...results.reader import Resolver
+from ...results.stores import ResultStores
 from ...telemetry import metrics
 from ...telemetry.masking import masking
 from ...tools.fair_queue import NO_SHARE, Share
@@ -58,7 +58,7 @@ class Toolbox:
     load_tool: LoadTool
     python: PythonPool
     credential: FindCredential
-    store: ResultStore
+    stores: ResultStores
     resolver: Resolver
     scratch: Path
     allow_private_http: bool = False

@@ -12,6 +12,7 @@ from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import Frame, Outcome
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.time_budget import TimeBudget
@@ -51,7 +52,7 @@ class Table(FakeTool):
 
 @pytest.fixture
 def toolbox(tmp_path: Path) -> Toolbox:
-    store = FsspecResultStore(f"memory://{tmp_path.name}")
+    stores = ResultStores(FsspecResultStore(f"memory://{tmp_path.name}"))
     tools = {"postgres": Table(), "python": FakeTool(lambda call, context: ToolOutcome("ok", data=call.input["id"]))}
 
     async def credential(name: str) -> Any:
@@ -61,8 +62,8 @@ def toolbox(tmp_path: Path) -> Toolbox:
         load_tool=cast(Any, tools.__getitem__),
         python=cast(Any, None),
         credential=credential,
-        store=store,
-        resolver=Resolver(store),
+        stores=stores,
+        resolver=Resolver(stores),
         scratch=tmp_path,
     )
 
@@ -88,5 +89,5 @@ async def test_a_claim_that_has_committed_is_continued_and_one_that_was_rolled_b
     for _ in range(2):
         outcome = await run(toolbox, again)
         assert (outcome.data, table.claims) == (rows, claims), outcome
-    records = [key async for key in toolbox.store.list("42")]
+    records = [key async for key in toolbox.stores.default.list("42")]
     assert len(records) == claims, "each claim keeps its record"

@@ -25,6 +25,7 @@ from noetl_serverless.protocol import (
 from noetl_serverless.protocol import SecretStored as Stored
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.telemetry.secret_texts import MAX_SECRETS
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome
@@ -81,7 +82,7 @@ class Bench:
         # the fields of every credential
         self.stored: dict[str, Any] = {"value": VALUE}
         self.tools = {"http": FakeTool(refuse), "python": FakeTool(), "postgres": FakeTool()}
-        store = FsspecResultStore(f"memory://{scratch.name}")
+        stores = ResultStores(FsspecResultStore(f"memory://{scratch.name}"))
         load: Any = self.tools.__getitem__
 
         async def credential(name: str) -> Credential:
@@ -91,8 +92,8 @@ class Bench:
             load_tool=load,
             python=cast(Any, None),
             credential=credential,
-            store=store,
-            resolver=Resolver(store),
+            stores=stores,
+            resolver=Resolver(stores),
             scratch=scratch,
             secrets=self.cache,
         )

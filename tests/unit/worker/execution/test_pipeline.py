@@ -559,7 +559,7 @@ async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Bench) -> N
 async def test_a_template_reads_through_a_reference(bench: Bench) -> None:
     ref = (
         await externalise(
-            {"rows": [1, 2, 3], "n": 3}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0
+            {"rows": [1, 2, 3], "n": 3}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0
         )
     )["ref"]
     tool = bench.tool("a")
@@ -572,7 +572,7 @@ async def test_a_template_reads_through_a_reference(bench: Bench) -> None:
 
 
 async def test_extracted_fields_need_no_store(bench: Bench) -> None:
-    ref = (await externalise({"n": 3}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))["ref"]
+    ref = (await externalise({"n": 3}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))["ref"]
     await bench.store.delete(ref["key"])
     tool = bench.tool("a")
     await bench.run(
@@ -582,7 +582,7 @@ async def test_extracted_fields_need_no_store(bench: Bench) -> None:
 
 
 async def test_a_reference_that_is_gone_is_a_retryable_error(bench: Bench) -> None:
-    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))[
+    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))[
         "ref"
     ]
     await bench.store.delete(ref["key"])
@@ -698,7 +698,7 @@ async def test_a_condition_that_cannot_be_evaluated_fails_at_the_line_of_its_tas
 
 
 async def test_a_condition_over_a_reference_that_is_gone_fails_at_the_line_of_its_task(bench: Bench) -> None:
-    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", store=bench.store, limit=0))[
+    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))[
         "ref"
     ]
     await bench.store.delete(ref["key"])
@@ -714,7 +714,7 @@ async def test_a_condition_over_a_reference_that_is_gone_fails_at_the_line_of_it
 
 
 async def test_a_childs_result_by_reference_is_passed_on(bench: Bench) -> None:
-    ref = (await externalise([1, 2], execution_id="77", step="end", suffix="s", store=bench.store, limit=0))["ref"]
+    ref = (await externalise([1, 2], execution_id="77", step="end", suffix="s", stores=bench.stores, limit=0))["ref"]
     bench.tool("sub", child())
     each = make.step(make.task("sub", make.rule("continue", "{{ output.data | length == 2 }}")))
     parked = await bench.run(each)

@@ -38,7 +38,7 @@ async def sets(bench: Bench, **values: Any) -> Any:
 
 
 async def read_cold(bench: Bench, ref: dict[str, Any]) -> Any:
-    return await Resolver(bench.store).load(ref)
+    return await Resolver(bench.stores).load(ref)
 
 
 @pytest.mark.parametrize(("more", "stored"), [(-1, False), (0, False), (1, True)])
@@ -214,7 +214,7 @@ async def all_of(bench: Bench) -> list[str]:
 
 
 async def held(bench: Bench, value: Any) -> dict[str, Any]:
-    put = await externalise(value, execution_id="42", step="before", suffix="s", store=bench.store)
+    put = await externalise(value, execution_id="42", step="before", suffix="s", stores=bench.stores)
     ref: dict[str, Any] = put["ref"]
     return ref
 

@@ -30,7 +30,7 @@ def toolbox(tmp_path: Path, **tools: FakeTool) -> Toolbox:
         load_tool=tools.__getitem__,
         python=anything,
         credential=credential,
-        store=anything,
+        stores=anything,
         resolver=anything,
         scratch=tmp_path,
         allow_private_http=True,

@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from noetl_serverless.tools.scratch import ScratchFolder
+from noetl_serverless.scratch import ScratchFolder
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from noetl_serverless.tools.scratch import ScratchFolder
+from noetl_serverless.scratch import ScratchFolder
 
 folder = ScratchFolder(Path(sys.argv[1]), "python")
 (folder.path / "left").mkdir()

@@ -1,0 +1,78 @@
+"""Whether the rows that a tool has found go as JSON, with the step's outcome, or as a table, by reference."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from .mapped import MappedFile
+from .rows import rows_of
+from .stream import StreamWriter, in_field
+from .table import Row
+from .value import read_value
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# opens an empty file for about so many bytes; whoever calls it closes the descriptor
+OpenFile = Callable[[int], int]
+# the fields of a result beside its rows, of which there are so many
+Rest = Callable[[int], Mapping[str, Any]]
+
+# converted at once, to see whether they fit
+STEP_ROWS = 500
+
+
+def collect(
+    schema: pyarrow.Schema,
+    batches: Iterable[pyarrow.RecordBatch],
+    open_file: OpenFile,
+    *,
+    inline_bytes: int,
+    field: str,
+    rest: Rest,
+) -> dict[str, Any]:
+    """The result: `rest` of the number of rows, and in `field` the rows: a list if it has at most `inline_bytes` bytes
+    of JSON, else a Table. Raises OSError if there is no room, and what `batches` raises."""
+    remaining = iter(batches)
+    rows, read = _small(remaining, inline_bytes)
+    if rows is not None:
+        return {**rest(len(rows)), field: rows}
+    file = open_file(sum(batch.nbytes for batch in read))
+    try:
+        writer = StreamWriter(file, schema)
+        try:
+            count = 0
+            for batch in chain(read, remaining):
+                writer.write(batch)
+                count += batch.num_rows
+            written = writer.finish(in_field(field, rest(count)))
+        except BaseException:
+            writer.abort()
+            raise
+    except BaseException:
+        os.close(file)
+        raise
+    return read_value(MappedFile(file, written.bytes))  # type: ignore[no-any-return]
+
+
+def _small(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:
+    """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that."""
+    rows: list[Row] = []
+    read: list[pyarrow.RecordBatch] = []
+    # of a bracket
+    size = 1
+    for batch in batches:
+        read.append(batch)
+        for start in range(0, batch.num_rows, STEP_ROWS):
+            part = rows_of(batch.slice(start, STEP_ROWS))
+            # with a comma in the place of the other
+            size += len(orjson.dumps(part)) - 1
+            if size > limit:
+                return None, read
+            rows += part
+    return rows, read

@@ -1,0 +1,133 @@
+"""Writes a table as an Arrow IPC stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format).
+
+A result may be a JSON value with tables somewhere in it. The last message of the stream, a batch without rows, then has
+in its metadata the rest, and the place of each table: {"rest": {"row_count": 3, "rows": null}, "tables": [[["rows"],
+0]]}. Other readers of Arrow find a batch without rows. Several tables are several streams, one after the other (see
+`value`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from ..limits import MIB
+
+if TYPE_CHECKING:
+    import pyarrow
+
+MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
+# in the metadata of the last message
+VALUE: Final = b"noetl.value"
+# of a batch: few enough for a gigabyte to be opened in a millisecond, and for a reader to have one in memory
+BATCH_BYTES: Final = 16 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    bytes: int
+    rows: int
+    # of the names and types of the columns
+    schema_digest: str
+
+
+def is_table(value: Any) -> bool:
+    """Whether it is a table of pyarrow, pandas, polars, or of anything else that exports an Arrow stream."""
+    return hasattr(type(value), "__arrow_c_stream__")
+
+
+class StreamWriter:
+    """Writes batches of one schema into an open file, from where it is."""
+
+    def __init__(self, file: int, schema: pyarrow.Schema) -> None:
+        import pyarrow
+
+        self._file = os.fdopen(os.dup(file), "wb", buffering=MIB)
+        self._begin = self._file.tell()
+        # what a producer keeps in the schema beside names and types, such as the index of pandas, is not the table's
+        self._schema = schema.remove_metadata()
+        self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
+        self._pending: list[pyarrow.RecordBatch] = []
+        self._pending_bytes = 0
+        self._rows = 0
+
+    def write(self, batch: pyarrow.RecordBatch) -> None:
+        """Raises OSError if there is no room."""
+        self._rows += batch.num_rows
+        for part in _parts(batch):
+            self._pending.append(part)
+            self._pending_bytes += part.nbytes
+            if self._pending_bytes >= BATCH_BYTES:
+                self._flush()
+
+    def finish(self, value: Mapping[str, Any] | None = None) -> Written:
+        """`value`: of the last stream of a result that is more than a table, {"rest", "tables"}."""
+        import pyarrow
+
+        self._flush()
+        if value is not None:
+            empty = pyarrow.RecordBatch.from_pylist([], schema=self._schema)
+            self._writer.write_batch(empty, custom_metadata={VALUE: orjson.dumps(value)})
+        self._writer.close()
+        self._file.flush()
+        size = self._file.tell() - self._begin
+        self._file.close()
+        digest = hashlib.sha256(self._schema.serialize()).hexdigest()[:16]
+        return Written(size, self._rows, digest)
+
+    def abort(self) -> None:
+        """Leave the file as it is."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        import pyarrow
+
+        if not self._pending:
+            return
+        whole = self._pending[0] if len(self._pending) == 1 else pyarrow.concat_batches(self._pending)
+        self._pending, self._pending_bytes = [], 0
+        self._writer.write_batch(whole.cast(self._schema) if whole.schema != self._schema else whole)
+
+
+def write_table(file: int, table: Any, value: Mapping[str, Any] | None = None) -> Written:
+    """Write what `is_table` into an open file, a batch at a time. Raises OSError if there is no room, and what the
+    table raises as it is read. `value`: see `StreamWriter.finish`."""
+    import pyarrow
+
+    reader = pyarrow.RecordBatchReader.from_stream(table)
+    return write_batches(file, reader.schema, reader, value)
+
+
+def write_batches(
+    file: int,
+    schema: pyarrow.Schema,
+    batches: Iterable[pyarrow.RecordBatch],
+    value: Mapping[str, Any] | None = None,
+) -> Written:
+    writer = StreamWriter(file, schema)
+    try:
+        for batch in batches:
+            writer.write(batch)
+        return writer.finish(value)
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def in_field(field: str, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """The value of a result whose table is in the field `field`, with these other fields."""
+    return {"rest": {**rest, field: None}, "tables": [[[field], 0]]}
+
+
+def _parts(batch: pyarrow.RecordBatch) -> Iterable[pyarrow.RecordBatch]:
+    """The batch in slices of about BATCH_BYTES."""
+    size = batch.nbytes
+    if size <= BATCH_BYTES or batch.num_rows < 2:
+        return [batch]
+    rows = max(1, batch.num_rows * BATCH_BYTES // size)
+    return [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)]

@@ -1,0 +1,171 @@
+"""A table as templates, loops and tools read it: a sequence of rows that are made when they are asked for."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, overload
+
+import orjson
+
+from .mapped import MappedFile
+from .rows import rows_of
+from .stream import VALUE
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Row = dict[str, Any]
+# converted at once: to convert all of a batch would take many times its memory
+CHUNK_ROWS = 10_000
+
+
+class InvalidTable(ValueError):
+    """The bytes are no Arrow IPC stream, or their values do not fit their types."""
+
+
+class Table(Sequence[Row]):
+    """Rows as dicts of JSON values, the same that a small table has as JSON. Nothing is read before it is needed, and
+    then a batch at a time.
+
+    The stream begins at `offset` of `file`, which may hold what task code has written: every batch is validated before
+    anything looks into it.
+    """
+
+    def __init__(self, file: MappedFile, offset: int = 0) -> None:
+        self.file = file
+        self.offset = offset
+        # the reference that it was read by, and where it is in that
+        self.origin: tuple[Mapping[str, Any], tuple[str | int, ...]] | None = None
+        self._kept: tuple[int, list[Row]] = (0, [])
+
+    # -- as rows
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Row]: ...
+    def __getitem__(self, index: int | slice) -> Row | list[Row]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(len(self))
+            return list(self._between(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+        at = index + len(self) if index < 0 else index
+        if not 0 <= at < len(self):
+            raise IndexError("the table has no such row")
+        start, rows = self._chunk(at)
+        return rows[at - start]
+
+    def __iter__(self) -> Iterator[Row]:
+        return self._between(0, len(self))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __native__(self) -> list[Row]:
+        """All rows at once."""
+        return list(self)
+
+    # -- as Arrow
+
+    @property
+    def schema(self) -> pyarrow.Schema:
+        return self._opened[0]
+
+    def batches(self) -> Iterator[pyarrow.RecordBatch]:
+        """Validated; without a copy of what the file holds. Raises InvalidTable."""
+        return map(self._batch, range(len(self._ends)))
+
+    def reader(self) -> pyarrow.RecordBatchReader:
+        import pyarrow
+
+        return pyarrow.RecordBatchReader.from_batches(self.schema, self.batches())
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.reader().__arrow_c_stream__(requested_schema)
+
+    # -- as a part of a result
+
+    @property
+    def end(self) -> int:
+        """Of the stream, in the file."""
+        return self._opened[3]
+
+    @property
+    def whole(self) -> Mapping[str, Any] | None:
+        """What the last message of the stream says of the whole result. Raises InvalidTable."""
+        try:
+            # each time anew: it is changed to what it describes
+            return None if self._opened[2] is None else orjson.loads(self._opened[2])  # type: ignore[no-any-return]
+        except ValueError as error:
+            raise InvalidTable(f"its last message is no JSON: {error}") from error
+
+    # --
+
+    @cached_property
+    def _opened(self) -> tuple[pyarrow.Schema, list[pyarrow.RecordBatch], bytes | None, int]:
+        """The schema, the batches that have rows, what the last message says of the whole result, and the end."""
+        import pyarrow
+
+        try:
+            source = pyarrow.BufferReader(pyarrow.py_buffer(self.file.view[self.offset :]))
+            reader = pyarrow.ipc.open_stream(source)
+            batches: list[pyarrow.RecordBatch] = []
+            value: bytes | None = None
+            for batch, metadata in reader.iter_batches_with_custom_metadata():
+                if batch.num_rows:
+                    batches.append(batch)
+                if metadata is not None and VALUE in metadata:
+                    value = metadata[VALUE]
+        except (pyarrow.ArrowException, OSError, ValueError) as error:
+            raise InvalidTable(f"not an Arrow IPC stream: {error}") from error
+        return reader.schema, batches, value, self.offset + source.tell()
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(batch.num_rows for batch in self._opened[1]))
+
+    def _begin(self, number: int) -> int:
+        return self._ends[number - 1] if number else 0
+
+    @cached_property
+    def _valid(self) -> set[int]:
+        return set()
+
+    def _batch(self, number: int) -> pyarrow.RecordBatch:
+        import pyarrow
+
+        batch = self._opened[1][number]
+        if number not in self._valid:
+            try:
+                batch.validate(full=True)
+            except pyarrow.ArrowException as error:
+                raise InvalidTable(f"the values do not fit their types: {error}") from error
+            self._valid.add(number)
+        return batch
+
+    def _chunk(self, at: int) -> tuple[int, list[Row]]:
+        """The rows around the row `at`, and where they begin. The last are kept: rows are read one after the other."""
+        start, rows = self._kept
+        if not start <= at < start + len(rows):
+            number = bisect.bisect_right(self._ends, at)
+            within = (at - self._begin(number)) // CHUNK_ROWS * CHUNK_ROWS
+            start = self._begin(number) + within
+            self._kept = start, rows_of(self._batch(number).slice(within, CHUNK_ROWS))
+        return self._kept
+
+    def _between(self, start: int, stop: int) -> Iterator[Row]:
+        """The rows from `start` on, before `stop`."""
+        at = start
+        while at < stop:
+            begin, rows = self._chunk(at)
+            yield from rows[at - begin : stop - begin]
+            at = begin + len(rows)

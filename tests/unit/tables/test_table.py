@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import datetime
+import decimal
+import os
+import random
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from noetl_serverless.tables import stream
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.stream import is_table, write_table
+from noetl_serverless.tables.table import InvalidTable, Table
+
+NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)
+
+
+@pytest.fixture
+def opened() -> Callable[..., Table]:
+    def write(table: Any) -> Table:
+        with tempfile.TemporaryFile() as file:
+            written = write_table(file.fileno(), table)
+            assert written.bytes == os.fstat(file.fileno()).st_size
+            return Table(MappedFile(os.dup(file.fileno()), written.bytes))
+
+    return write
+
+
+def test_a_table_is_a_sequence_of_rows(opened: Callable[..., Table]) -> None:
+    rows = [{"n": n, "name": f"row {n}"} for n in range(25_000)]
+    table = opened(pa.Table.from_pylist(rows))
+    assert len(table) == 25_000
+    assert (table[0], table[-1], table[12_345]) == (rows[0], rows[-1], rows[12_345])
+    assert table[9_990:10_010] == rows[9_990:10_010]
+    assert table[24_990::3] == rows[24_990::3]
+    assert table[30_000:] == []
+    assert list(table) == rows
+    assert table == rows
+    assert table != rows[1:]
+    for outside in (25_000, -25_001):
+        with pytest.raises(IndexError):
+            table[outside]
+
+
+def test_every_slice_is_that_of_the_list(opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "BATCH_BYTES", 4_000)
+    monkeypatch.setattr("noetl_serverless.tables.table.CHUNK_ROWS", 7)
+    chance = random.Random(5)
+    rows = [{"n": n, "text": "x" * chance.randrange(30)} for n in range(3_000)]
+    table = opened(pa.Table.from_pylist(rows))
+    assert len(list(table.batches())) > 10
+    for _ in range(300):
+        start, stop = chance.randrange(-3_100, 3_100), chance.randrange(-3_100, 3_100)
+        step = chance.choice([1, 1, 2, -1, 50])
+        assert table[start:stop:step] == rows[start:stop:step], (start, stop, step)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "json"),
+    [
+        (NOON, pa.timestamp("us"), "2026-01-02T12:00:00.123456"),
+        (NOON, pa.timestamp("ns"), "2026-01-02T12:00:00.123456"),
+        (NOON.replace(tzinfo=datetime.UTC), pa.timestamp("ms", "UTC"), "2026-01-02T12:00:00.123000+00:00"),
+        (NOON.date(), pa.date32(), "2026-01-02"),
+        (NOON.time(), pa.time64("us"), "12:00:00.123456"),
+        (datetime.timedelta(days=1, seconds=5), pa.duration("ns"), "1 day, 0:00:05"),
+        (pa.MonthDayNano([1, 2, 3_000_000_000]), pa.month_day_nano_interval(), "32 days, 0:00:03"),
+        (decimal.Decimal("1.50"), pa.decimal128(10, 2), 1.5),
+        (decimal.Decimal(10**25), pa.decimal256(40, 0), str(10**25)),
+        (2**64 - 1, pa.uint64(), 2**64 - 1),
+        (float("nan"), pa.float64(), None),
+        (float("inf"), pa.float32(), None),
+        (b"\0\xff", pa.binary(), "AP8="),
+        ({"a": 1}, pa.map_(pa.string(), pa.int64()), {"a": 1}),
+        ([{"d": NOON.date()}], pa.list_(pa.struct([("d", pa.date32())])), [{"d": "2026-01-02"}]),
+        ("b", pa.dictionary(pa.int8(), pa.string()), "b"),
+        (None, pa.null(), None),
+        (True, pa.bool_(), True),
+    ],
+    ids=str,
+)
+def test_values_become_those_that_json_can_carry(
+    opened: Callable[..., Table], value: Any, kind: pa.DataType, json: Any
+) -> None:
+    table = opened(pa.table({"v": pa.array([value, None], kind)}))
+    assert list(table) == [{"v": json}, {"v": None}]
+    assert table.schema.field("v").type == kind
+
+
+@pytest.mark.parametrize("table", [pa.table({"n": pa.array([], pa.int64())}), pa.table({})], ids=["no rows", "nothing"])
+def test_a_table_may_be_empty(opened: Callable[..., Table], table: pa.Table) -> None:
+    written = opened(table)
+    assert (len(written), list(written), written[:5], bool(written)) == (0, [], [], False)
+    assert written.schema == table.schema
+
+
+def test_a_table_is_read_as_arrow_without_a_copy(opened: Callable[..., Table]) -> None:
+    table = opened(pa.table({"n": pa.array(range(1_000_000), pa.int64())}))
+    before = pa.total_allocated_bytes()
+    again = pa.table(table)
+    assert again.num_rows == 1_000_000
+    assert pa.total_allocated_bytes() - before < 100_000, "the columns were copied"
+    assert is_table(table)
+
+
+def test_large_and_small_batches_become_batches_of_one_size(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BATCH_BYTES", 80_000)
+    whole = pa.table({"n": pa.array(range(100_000), pa.int64())})
+    small = pa.concat_tables([whole.slice(start, 100) for start in range(0, 100_000, 100)])
+    for table in (whole, small):
+        sizes = [batch.num_rows for batch in opened(table).batches()]
+        assert sum(sizes) == 100_000
+        assert 9 <= len(sizes) <= 12, sizes
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, 1_000])
+def test_bytes_that_are_no_stream_are_refused(opened: Callable[..., Table], size: int) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"\x07" * size)
+        file.flush()
+        table = Table(MappedFile(os.dup(file.fileno()), size))
+        with pytest.raises(InvalidTable, match="not an Arrow IPC stream"):
+            len(table)
+
+
+def test_a_stream_that_is_cut_is_refused(opened: Callable[..., Table]) -> None:
+    with tempfile.TemporaryFile() as file:
+        written = write_table(file.fileno(), pa.table({"n": list(range(10_000))}))
+        cut = Table(MappedFile(os.dup(file.fileno()), written.bytes // 2))
+        with pytest.raises(InvalidTable):
+            len(cut)
+        os.ftruncate(file.fileno(), 100)
+        with pytest.raises(InvalidTable, match="the file has 100 bytes instead of"):
+            len(Table(MappedFile(os.dup(file.fileno()), written.bytes)))
+
+
+def test_values_that_would_be_read_outside_of_their_buffers_are_refused() -> None:
+    """Task code writes these files, and could have a worker read its own memory."""
+    with tempfile.TemporaryFile() as file:
+        write_table(file.fileno(), pa.table({"text": ["aaaa", "bbbb", "cccc"]}))
+        content = bytearray(os.pread(file.fileno(), 10_000, 0))
+        offsets = content.rindex((8).to_bytes(4, "little") + (12).to_bytes(4, "little"))
+        content[offsets + 4 : offsets + 8] = (1 << 30).to_bytes(4, "little")
+        os.pwrite(file.fileno(), content, 0)
+        table = Table(MappedFile(os.dup(file.fileno()), len(content)))
+        for read in (lambda: table[0], lambda: list(table), lambda: list(table.batches())):
+            with pytest.raises(InvalidTable, match="do not fit their types"):
+                read()
