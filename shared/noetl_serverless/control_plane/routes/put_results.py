@@ -315,7 +315,7 @@ async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:
     found = await call.services.stored_results.by_ref(id, ref)
     if not found:
         await call.services.executions.get(id)
-        raise ReferenceNotAvailable(f"{ref} is not a result of execution {id}")
+        raise ReferenceNotAvailable(f"{ref} is not a result of execution {id}, or was deleted")
     now = call.services.now()
     readable = [result for result in found if result.is_readable(now) and sha256 in (None, result.sha256)]
     if not readable:
