@@ -288,7 +288,7 @@ async def test_it_expires_and_can_then_be_put_again(
     assert len(objects(results_url)) == 1, "the former object is deleted"
 
 
-async def test_two_results_with_one_uri_are_told_apart_by_their_sha256(
+async def test_two_results_with_one_uri_are_distinguished_by_their_sha256(
     user: Client, started: str, database: Database
 ) -> None:
     one, other = [await put(user, started, "load", n) for n in (1, 2)]
