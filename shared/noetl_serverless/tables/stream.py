@@ -32,8 +32,10 @@ BATCH_BYTES: Final = 16 * MIB
 class Written:
     bytes: int
     rows: int
-    # of the names and types of the columns
-    schema_digest: str
+
+
+def digest_of(schema: pyarrow.Schema) -> str:
+    return hashlib.sha256(schema.serialize()).hexdigest()[:16]
 
 
 def is_table(value: Any) -> bool:
@@ -77,8 +79,7 @@ class StreamWriter:
         self._file.flush()
         size = self._file.tell() - self._begin
         self._file.close()
-        digest = hashlib.sha256(self._schema.serialize()).hexdigest()[:16]
-        return Written(size, self._rows, digest)
+        return Written(size, self._rows)
 
     def abort(self) -> None:
         """Leave the file as it is."""

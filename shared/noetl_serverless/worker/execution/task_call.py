@@ -10,6 +10,8 @@ from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
 from ...protocol import ChildRequest, WaitRequest
+from ...results.offload import Output
+from ...tables.value import without_tables
 from ...tools.port import ToolCall, ToolContext, ToolOutcome
 from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
@@ -90,15 +92,17 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     toolbox = job.toolbox
     payload = await to_domain(child.payload, CHILD_PAYLOAD)
     check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
+    # the orchestrator reads it, which knows no tables
+    payload = without_tables(payload, list)
     if not toolbox.supports(2):
         # a control plane of the previous release knows no references, and takes the payload itself; nor timeouts
         return child.model_copy(update={"payload": payload, "timeout": None})
     put = await store_result(
         payload,
         job.command,
-        toolbox.stores,
+        toolbox,
         part="/child",
-        limit=PAYLOAD_BYTES,
+        output=Output(inline_bytes=PAYLOAD_BYTES),
         label=DISPLAY_NAMES[CHILD_PAYLOAD],
     )
     if "ref" not in put:
