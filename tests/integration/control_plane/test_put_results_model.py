@@ -78,7 +78,7 @@ class Run:
         if draw.random() < 0.5:
             query["source_step"] = draw.choice(["one", "two"])
         if draw.random() < 0.3:
-            query["compress"] = True
+            query["compress"] = draw.choice([True, "gzip", "zstd"])
         if draw.random() < 0.3:
             content_type = "application/json"
             value = content.decode("latin-1")
