@@ -147,6 +147,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     REFERENCE_NOT_AVAILABLE: STEP[REFERENCE_NOT_AVAILABLE],
     "request.invalid": "The request is not valid.",
     "request.method_not_allowed": "The path does not support this method.",
+    "request.range": "The requested part lies behind the end of the content.",
     "request.refused": "The server rejected the request before it was processed.",
     "request.too_large": "The body exceeds the size limit.",
     "request.too_slow": "The body has not come in time.",

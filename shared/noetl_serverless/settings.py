@@ -13,7 +13,7 @@ LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # what a setting must be at least: with less, a function would not start, or do nothing
 _LEAST = {
     **dict.fromkeys(("max_in_flight", "python_processes", "python_memory_mb", "database_connections"), 1),
-    **dict.fromkeys(("max_deliveries", "instances", "workers", "nats_replicas"), 1),
+    **dict.fromkeys(("max_deliveries", "max_result_bytes", "instances", "workers", "nats_replicas"), 1),
     **dict.fromkeys(("archive_after_days", "retention_days", "result_ttl_days", "linger"), 0),
     "lease": 1,
     "time_budget": 1,
@@ -81,6 +81,8 @@ class Settings:
     # control plane and reconciler
     database_connections: int = 4
     max_deliveries: int = 5
+    # of one result that is put over REST
+    max_result_bytes: int = 1024 * 1024 * 1024
     notify: bool = True
     # days after an execution's end, 0 for never: when it is moved from the database to the archive, when it is deleted
     # from either, and when its results are deleted from the result store

@@ -19,6 +19,8 @@ from .read import ArchiveReader
 
 # the fields of a command in a recording
 LEASES = ("command_id", "status", "worker", "deliveries", "lease_until", "due_at", "issued_at")
+# the columns of a result that its log does not determine
+NOT_IN_LOG = frozenset(("execution_id", "created_at", "name", "put_by", "meta", "idempotency_key", "deleted_at"))
 
 
 class ArchivedReplays(Replays):
@@ -46,7 +48,7 @@ class ArchivedReplays(Replays):
             **{name: row[name] for name in ("path", "version", "plan_hash", "workload", "head", "status")},
             playbook=playbook,
             children=sorted({*children, *archived}, key=int),
-            results=head["results"],
+            results=_of_log(head["results"]),
             # only the dead letters
             commands=[{name: row[name] for name in LEASES} for row in head["commands"]],
         )
@@ -64,7 +66,10 @@ class ArchivedReplays(Replays):
         head = None if found is not None else await self._head(execution_id)
         if head is None:
             return found
-        return next((ResultPlace(row["store"], row["bytes"]) for row in head["results"] if row["key"] == key), None)
+        for row in head["results"]:
+            if row["key"] == key and row.get("deleted_at") is None:
+                return ResultPlace(row["store"], row["bytes"])
+        return None
 
     async def rebuild(self, execution_id: int, plan: Plan | None = None) -> Rebuilt:
         if await self._archive.place(execution_id) is not None:
@@ -80,6 +85,11 @@ class ArchivedReplays(Replays):
         if place is None:
             raise NotFound(f"there is no execution {execution_id}")
         return [_event(event) async for event in self._archive.scan(place, 0, limit)]
+
+
+def _of_log(results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without what users have put; rows that an earlier release has archived do not say so."""
+    return [row for row in results if row.get("put_by") is None]
 
 
 def _event(event: RecordedEvent) -> Event:
@@ -109,9 +119,9 @@ def _differences(execution_id: int, events: list[Event], head: dict[str, Any]) -
         "ended_at": _ms(row["ended_at"]),
     }
     results = [
-        {name: value for name, value in result.items() if name not in ("execution_id", "created_at")}
+        {name: value for name, value in result.items() if name not in NOT_IN_LOG}
         | {"expires_at": _ms(result["expires_at"])}
-        for result in head["results"]
+        for result in _of_log(head["results"])
     ]
     # the other projections were derived from the log, and are not kept
     expected = expected_projections(str(execution_id), events, row["workload"])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 from urllib.parse import urlencode, urlsplit
 
 from ..engine.events import QUARANTINED
@@ -20,7 +22,25 @@ LONG_POLL_SECONDS = 20.0
 # seconds without an event after which whoever follows may want to know why
 IDLE_SECONDS = 3.0
 PAGE_ROWS = 500
+# of a file that is sent at once
+UPLOAD_PIECE_BYTES = 256 * 1024
 TERMINAL = frozenset({"COMPLETED", "FAILED", "CANCELLED"})
+
+
+class Readable(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedAnswer:
+    """`headers`: by their names in lower case; `read` gives the body, piece by piece."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Readable
+
+    def read(self, size: int = -1) -> bytes:
+        return self.body.read(size)
 
 
 class Client:
@@ -128,6 +148,34 @@ class Client:
             yield page
             if any(event["event_type"] in ENDS and not _is_quarantine_end(event) for event in page):
                 return
+
+    @contextlib.contextmanager
+    def streaming(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Readable | None = None,
+        timeout: float = 600.0,
+    ) -> Iterator[StreamedAnswer]:
+        """One request, on a connection of its own, whose bodies are not held in memory; with a body, `headers` has its
+        length. Raises OSError and http.client.HTTPException."""
+        kind = http.client.HTTPSConnection if self._scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._host, self._port, timeout=timeout, blocksize=UPLOAD_PIECE_BYTES)
+        given = {"Authorization": f"Bearer {self._token}", **headers}
+        try:
+            try:
+                connection.request(method, self._prefix + path, body, given)
+            except (BrokenPipeError, ConnectionResetError):
+                # it may have refused the body before its end, and said why
+                if connection.sock is None:
+                    raise
+            response = connection.getresponse()
+            names = {name.lower(): value for name, value in response.getheaders()}
+            yield StreamedAnswer(response.status, names, response)
+        finally:
+            connection.close()
 
     def _call(
         self,

@@ -6,13 +6,14 @@ The user's own credentials, those that Google's tools and Terraform use, must be
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..hosts.gcp.metadata import claims_of
 from ..hosts.gcp.session import HEADER
-from .client import Client
+from .client import Client, Readable, StreamedAnswer
 from .failure import Failure
 from .google_user import SCOPE, ApiRefused, GoogleUser
 
@@ -37,6 +38,20 @@ class GoogleClient(Client):
     ) -> tuple[int, Any]:
         identity = {HEADER: f"Bearer {self._operator.id_token(self._url)}"}
         return super()._once(method, path, data, timeout, {**headers, **identity})
+
+    @contextlib.contextmanager
+    def streaming(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Readable | None = None,
+        timeout: float = 600.0,
+    ) -> Iterator[StreamedAnswer]:
+        identity = {HEADER: f"Bearer {self._operator.id_token(self._url)}"}
+        with super().streaming(method, path, headers={**headers, **identity}, body=body, timeout=timeout) as answer:
+            yield answer
 
 
 class NotOperator(Failure):

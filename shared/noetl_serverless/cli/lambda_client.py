@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..hosts.aws.payload import request_event, response_body
-from .client import Client, decode
+from .client import Client, Readable, StreamedAnswer, decode
 from .failure import Failure
 
 RETRY_LATER = 503
+# in base64, it is a third larger, and AWS Lambda takes 6 MB
+MAX_REQUEST_BYTES = 4_000_000
 _THROTTLED = "TooManyRequestsException"
 
 
@@ -27,12 +31,41 @@ class LambdaClient(Client):
     def _once(
         self, method: str, path: str, data: bytes | None, timeout: float, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
+        sent = {"content-type": "application/json"} | {name.lower(): value for name, value in headers.items()}
+        result = self._invoke(method, path, sent, data or b"")
+        return (RETRY_LATER, None) if result is None else (result["statusCode"], decode(response_body(result)))
+
+    @contextlib.contextmanager
+    def streaming(
+        self,
+        method: str,
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: Readable | None = None,
+        timeout: float = 600.0,
+    ) -> Iterator[StreamedAnswer]:
+        """A function takes a request and gives an answer as a whole, of a few megabytes. Raises Failure for more."""
+        sent = {name.lower(): value for name, value in headers.items()}
+        if (size := int(sent.get("content-length", 0))) > MAX_REQUEST_BYTES:
+            raise Failure(
+                f"a function on AWS Lambda takes up to {MAX_REQUEST_BYTES} bytes, and this has {size}: let a step of a "
+                "playbook read the file from where it is"
+            )
+        result = self._invoke(method, path, sent, b"" if body is None else body.read())
+        if result is None:
+            yield StreamedAnswer(RETRY_LATER, {}, io.BytesIO(b""))
+            return
+        names = {name.lower(): str(value) for name, value in (result.get("headers") or {}).items()}
+        yield StreamedAnswer(result["statusCode"], names, io.BytesIO(response_body(result)))
+
+    def _invoke(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> dict[str, Any] | None:
+        """The function's answer; None if it is to be asked again later."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         parts = urlsplit(path)
-        sent = {"authorization": f"Bearer {self._token}", "content-type": "application/json"}
-        sent |= {name.lower(): value for name, value in headers.items()}
-        event = request_event(method, unquote(parts.path), parts.query, sent, data or b"")
+        sent = {"authorization": f"Bearer {self._token}", **headers}
+        event = request_event(method, unquote(parts.path), parts.query, sent, body)
         try:
             answer = self._lambda.invoke(
                 FunctionName=self._function,
@@ -41,14 +74,14 @@ class LambdaClient(Client):
             )
         except ClientError as error:
             if error.response["Error"]["Code"] == _THROTTLED:
-                return RETRY_LATER, None
+                return None
             raise Failure(f"{self._function} cannot be invoked: {error}") from error
         except BotoCoreError as error:
             raise Failure(f"{self._function} cannot be invoked: {error}") from error
         result = json.load(answer["Payload"])
         if answer.get("FunctionError"):
             raise Failure(f"{self._function} failed: {result.get('errorType')}: {result.get('errorMessage')}")
-        return result["statusCode"], decode(response_body(result))
+        return result  # type: ignore[no-any-return]
 
 
 def aws_client(service: str, region: str | None, endpoint_url: str | None) -> Any:

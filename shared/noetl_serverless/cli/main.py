@@ -30,6 +30,7 @@ from .commands import (
     quarantine,
     replay,
     restart,
+    results,
     run,
     schedule,
     schema,
@@ -128,5 +129,6 @@ app.add_typer(keychain.app, name="keychain")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(trigger.app, name="trigger")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(results.app, name="result")
 app.add_typer(context.app, name="context")
 app.add_typer(deploy.app, name="deploy")

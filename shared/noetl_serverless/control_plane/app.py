@@ -16,6 +16,7 @@ from starlette.routing import Route
 from ..archive.history import History
 from ..archive.read import ArchiveReader
 from ..archive.replays import ArchivedReplays
+from ..archive.results import ResultHistory
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
@@ -107,6 +108,10 @@ def create_app(
         replays=ArchivedReplays(database, archive),
         archives=archives,
         results=stored,
+        stored_results=ResultHistory(database, archive),
+        max_result_bytes=settings.max_result_bytes,
+        scratch=settings.scratch,
+        streams_answers=settings.host != "aws",
         view_queries=ViewQueries(settings.reader_database_url),
         verifier=Verifier(settings.token_key),
         callback_tokens=CallbackTokens(settings.token_key),

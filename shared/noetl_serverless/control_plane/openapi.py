@@ -32,8 +32,10 @@ PROBLEMS = {
     "409": "It conflicts with the current state, or the name is taken.",
     "410": "The URL has expired, or nothing waits for its answer any more.",
     "413": "The body is too large.",
+    "416": "The requested part lies behind the end of the content.",
     "422": "The playbook, or the input of a start, is not valid; `errors` lists the faults and their places.",
     "501": "This deployment cannot do this.",
+    "502": "The result store refuses access.",
     "503": "A service that the request needs is not available; try again.",
 }
 # operations that look up something which their path does not name
@@ -41,6 +43,8 @@ MAY_NOT_FIND = (
     "getCatalogEntry",
     "createSchedule",
     "getLoopResults",
+    *("resolveResult", "getResultUrl", "getResultStats", "deleteResult"),
+    *("resolveTemp", "getTempUrl", "getTempStats", "deleteTemp"),
     "acquireSecret",
     "storeSecret",
     "createGoogleToken",
@@ -54,7 +58,11 @@ MAY_CONFLICT = (
     *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables", "answerCallback"),
     *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
     *("heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
+    *("resolveResult", "getResultUrl", "deleteResult", "deleteResults", "deleteResultsOfStep"),
+    *("resolveTemp", "getTempUrl", "deleteTemp", "deleteTemps", "deleteTempsOfStep"),
 )
+# operations that read or write objects of a result store
+OF_STORES = ("result", "temp")
 # operations that take a playbook, or its input
 MAY_NOT_FIT = ("registerPlaybook", "retryQuarantined", "execute", "rerunExecution")
 TAGS = {
@@ -146,19 +154,36 @@ def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
         "tags": [operation.tag],
         "parameters": _parameters(operation),
         "responses": {
-            str(operation.status): {
-                "description": "Done.",
-                "content": {"application/json": {"schema": schema}},
-            },
+            str(operation.status): {"description": "Done.", "content": _content(operation, schema)},
+            **(_OF_CONTENT if operation.content_answer != "never" else {}),
             **{status: {"$ref": f"#/components/responses/{status}"} for status in _problems(operation)},
         },
     }
     if operation.body is not None:
         result["requestBody"] = {
             "required": any(field.is_required() for field in operation.body.model_fields.values()),
-            "content": {"application/json": {"schema": refs[operation.body, "validation"]}},
+            "content": {
+                "application/json": {"schema": refs[operation.body, "validation"]},
+                **({"application/octet-stream": {"schema": {}}} if operation.content_body else {}),
+            },
         }
     return result
+
+
+_OF_CONTENT: dict[str, Any] = {
+    "206": {"description": "The requested part.", "content": {"*/*": {"schema": {}}}},
+    "304": {"description": "It has not changed."},
+}
+
+
+def _content(operation: Operation, schema: dict[str, Any]) -> dict[str, Any]:
+    of_any_type: dict[str, Any] = {"*/*": {"schema": {}}}
+    match operation.content_answer:
+        case "always":
+            return of_any_type
+        case "also":
+            return {"application/json": {"schema": {}}, **of_any_type}
+    return {"application/json": {"schema": schema}}
 
 
 def _description(operation: Operation) -> str:
@@ -185,6 +210,10 @@ def _problems(operation: Operation) -> list[str]:
         found.add("410")
     if operation.name in ("queryViews", "createCallback"):
         found.add("501")
+    if operation.path.split("/")[2] in OF_STORES:
+        found |= {"501", "502"}
+    if operation.content_answer != "never":
+        found.add("416")
     return sorted(found)
 
 

@@ -19,7 +19,7 @@ from ..limits import ANSWER_BYTES
 from ..protocol import VERSION, WIRE
 from ..store.refusal import refusal_of
 from ..telemetry.http import faults_of
-from .authenticate import authenticate
+from .authenticate import JSON, authenticate
 from .body import parse_body, parse_query, read_body
 from .encode import encode
 from .page import Page
@@ -73,7 +73,7 @@ class Operation:
     with `bare` an array, as in the original NoETL."""
 
     name: str
-    method: Literal["GET", "POST", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "DELETE"]
     path: str
     _: KW_ONLY
     summary: str
@@ -91,6 +91,10 @@ class Operation:
     status: int = 200
     # request headers beyond the usual: name -> what it does
     headers: dict[str, str] = field(default_factory=dict)
+    # the body may also be of any type; it is then left to the handler, as is the case with a `name` in the query
+    content_body: bool = False
+    # whether the handler answers with a content of any type: instead of `answer`, or as well
+    content_answer: Literal["never", "always", "also"] = "never"
     # false for operations that are called very often: they write no audit line
     audited: bool = True
 
@@ -108,7 +112,9 @@ class Operation:
             services=services,
             request=request,
             caller=caller,
-            body=None if self.body is None else parse_body(self.body, await read_body(request)),
+            body=None
+            if self.body is None or self._leaves_body(request)
+            else parse_body(self.body, await read_body(request)),
             query=None if self.query is None else parse_query(self.query, request),
             user=_user(request, caller),
         )
@@ -125,10 +131,16 @@ class Operation:
         if isinstance(answer, Page):
             content, headers = answer.encode(request.query_params.multi_items(), bare=self.bare)
             return Response(content, self.status, headers=headers, media_type="application/json")
+        if isinstance(answer, Response):
+            return answer
         response = self._bounded(respond(answer, self.status))
         if WIRE in request.headers:
             response.headers[WIRE] = str(VERSION)
         return response
+
+    def _leaves_body(self, request: Request) -> bool:
+        media_type = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+        return self.content_body and (media_type != JSON or "name" in request.query_params)
 
     def _bounded(self, response: Response) -> Response:
         """Raises AnswerTooLarge if a user's GET has a larger answer than a function can return. An operation that

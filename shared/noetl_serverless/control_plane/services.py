@@ -8,6 +8,7 @@ from datetime import datetime
 
 from ..archive.history import History
 from ..archive.replays import ArchivedReplays
+from ..archive.results import ResultHistory
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.triggers import TriggerStarts
 from ..playbook.pools import Pools
@@ -51,6 +52,13 @@ class Services:
     archives: Archives
     # created when a result is first needed
     results: Callable[[], ResultStores]
+    stored_results: ResultHistory
+    # of one result that is put
+    max_result_bytes: int
+    # where what is put waits until all of it has come; empty for the folder of the system
+    scratch: str
+    # whether this host passes an answer on while it is made; AWS Lambda takes it as a whole
+    streams_answers: bool
     view_queries: ViewQueries
     verifier: Verifier
     callback_tokens: CallbackTokens

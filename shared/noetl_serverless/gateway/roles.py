@@ -15,7 +15,7 @@ _NEEDED: dict[Permission, Role] = {"view": "viewer", "execute": "editor", "edit"
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 # reads that are a POST
 _READ_POSTS = re.compile(r"catalog/(?:list|resource|agents/list|versions|diff)|executions/[0-9]+/analyze")
-_EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|schedules|triggers|vars)(?:/.*)?")
+_EDITING = re.compile(r"(?:execute|catalog|executions|quarantine|result|schedules|temp|triggers|vars)(?:/.*)?")
 
 
 def allows(roles: Iterable[str], needed: Role) -> bool:

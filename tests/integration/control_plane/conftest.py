@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -95,6 +96,9 @@ class Client:
 
         async def receive() -> dict[str, Any]:
             nonlocal left
+            if not left:
+                # a client that stays until the end of a streamed answer
+                await asyncio.Event().wait()
             left -= 1
             return {"type": "http.request", "body": next(coming), "more_body": left > 0}
 

@@ -39,7 +39,7 @@ def test_next_of_every_list_has_a_type_and_is_the_value_of_one_of_its_parameters
     found = 0
     for methods in document()["paths"].values():
         for entry in methods.values():
-            [answer] = [one.get("content", {}) for status, one in entry["responses"].items() if status[0] == "2"]
+            [answer, *_] = [one.get("content", {}) for status, one in entry["responses"].items() if status[0] == "2"]
             schema = answer.get("application/json", {}).get("schema", {})
             if "items" in schema.get("properties", {}):
                 following = schema["properties"]["next"]

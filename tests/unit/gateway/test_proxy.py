@@ -144,7 +144,9 @@ async def test_each_request_needs_its_role(
         assert answer.status == (200 if roles.index(held) >= roles.index(role) else 403)
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", "result/1"), ("POST", "temp/1"), ("DELETE", "executions/1/none")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "results/1"), ("POST", "temps/1"), ("DELETE", "executions/1/none")]
+)
 async def test_what_is_not_there_is_404_whoever_asks(
     call: Client, signed_in: SignedIn, upstream: Upstream, method: str, path: str
 ) -> None:

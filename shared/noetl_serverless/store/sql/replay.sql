@@ -33,9 +33,9 @@ SELECT step, generation, seq, count, status FROM noetl.stage WHERE execution_id 
 -- frames: finished frames of loops
 SELECT step, generation, seq, start_item AS "start", end_item AS "end", ok, failed FROM noetl.frame WHERE execution_id = :id;
 
--- results: where results are stored
+-- results: where the results of steps are stored; what users have put is not in the log
 SELECT key, ref, step, store, bytes, sha256, content_type, scope, (extract(epoch FROM expires_at) * 1000)::bigint AS expires_at
-FROM noetl.result_ref WHERE execution_id = :id;
+FROM noetl.result_ref WHERE execution_id = :id AND put_by IS NULL;
 
 -- variables: variables, without what counts their reads
 SELECT var_name, var_type, var_value, source_step, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
@@ -59,8 +59,8 @@ DELETE FROM noetl.stage WHERE execution_id = :id;
 -- delete_frames: delete the frames of an execution
 DELETE FROM noetl.frame WHERE execution_id = :id;
 
--- delete_results: delete the rows, not the objects they refer to
-DELETE FROM noetl.result_ref WHERE execution_id = :id;
+-- delete_results: delete the rows, not the objects they refer to, and not those of what users have put or deleted
+DELETE FROM noetl.result_ref WHERE execution_id = :id AND put_by IS NULL AND deleted_at IS NULL;
 
 -- delete_variables: delete variables that the log does not have
 DELETE FROM noetl.transient WHERE execution_id = :id AND NOT var_name = ANY (CAST(:names AS text[]));
@@ -91,13 +91,14 @@ SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
 FROM json_to_recordset(:rows::json) AS x(
     step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
 
--- insert_results: insert results, except expired ones, whose objects may be gone
+-- insert_results: insert results, except those that have expired or were deleted, whose objects are gone
 INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
 SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
 FROM json_to_recordset(:rows::json) AS x(
     key text, ref text, step text, store text, bytes bigint, sha256 text, content_type text, scope text, expires_at timestamptz,
     at float8)
-WHERE x.expires_at IS NULL OR x.expires_at > now();
+WHERE x.expires_at IS NULL OR x.expires_at > now()
+ON CONFLICT DO NOTHING;
 
 -- update_execution: set the row of an execution to what the log says; its idempotency key is not in the log and stays
 UPDATE noetl.execution e SET
@@ -146,7 +147,7 @@ WITH RECURSIVE line AS (
         (SELECT a.restart_of FROM noetl.archived a WHERE a.execution_id = line.id))
     FROM line WHERE line.id IS NOT NULL
 )
-SELECT r.store, r.bytes FROM line JOIN noetl.result_ref r ON r.execution_id = line.id AND r.key = :key LIMIT 1;
+SELECT r.store, r.bytes FROM line JOIN noetl.result_ref r ON r.execution_id = line.id AND r.key = :key AND r.deleted_at IS NULL LIMIT 1;
 
 -- leases: the command rows with their leases, if any
 WITH used AS MATERIALIZED (

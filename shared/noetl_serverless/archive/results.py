@@ -1,0 +1,52 @@
+"""References of results wherever they are: in the database, or in the archive."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ..store.database import Database
+from ..store.results import BEGINNING, Place, StoredResult, StoredResults
+from .read import ArchiveReader
+
+
+class ResultHistory(StoredResults):
+    """What an archived execution has is read as it was when it was archived."""
+
+    def __init__(self, database: Database, archive: ArchiveReader) -> None:
+        super().__init__(database)
+        self._archive = archive
+
+    async def by_ref(self, execution_id: int, ref: str) -> list[StoredResult]:
+        found = await super().by_ref(execution_id, ref)
+        if found:
+            return found
+        return [result for result in reversed(await self._archived(execution_id)) if result.ref == ref]
+
+    async def newest(self, execution_id: int, step: str) -> StoredResult | None:
+        found = await super().newest(execution_id, step)
+        if found is not None:
+            return found
+        now = datetime.now(UTC)
+        of_step = [it for it in await self._archived(execution_id) if (it.step or "") == step and it.is_readable(now)]
+        return max(of_step, key=lambda it: (it.created_at, it.key), default=None)
+
+    async def page(self, execution_id: int, after: Place, limit: int, *, step: str | None = None) -> list[StoredResult]:
+        found = await super().page(execution_id, after, limit, step=step)
+        if found:
+            return found
+        at = datetime.min.replace(tzinfo=UTC) if after.at == BEGINNING else datetime.fromisoformat(after.at)
+        begin = (after.step if step is None else step, at, after.key)
+        following = [
+            result
+            for result in await self._archived(execution_id)
+            if (result.step or "", result.created_at, result.key) > begin and step in (None, result.step or "")
+        ]
+        return following[:limit]
+
+    async def _archived(self, execution_id: int) -> list[StoredResult]:
+        """By step and time; none of an execution that is not in the archive."""
+        place = await self._archive.place(execution_id)
+        if place is None:
+            return []
+        rows = [StoredResult.of(row) for row in (await self._archive.head(place))["results"]]
+        return sorted(rows, key=lambda it: (it.step or "", it.created_at, it.key))

@@ -1,0 +1,160 @@
+"""Contents of results to and from the control plane, piece by piece; a transfer that was cut off goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any, Final
+
+from .client import RETRY_FOR_SECONDS, Client, StreamedAnswer
+from .failure import Failure, Refused
+
+PIECE_BYTES: Final = 1024 * 1024
+PAUSE_SECONDS: Final = 0.2
+# seconds without a byte after which a connection counts as cut
+TIMEOUT: Final = 60.0
+
+# (bytes so far, bytes in all)
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    bytes: int
+    content_type: str
+
+
+class _Download:
+    def __init__(self) -> None:
+        self.size = 0
+        self.total = -1
+        self.etag = ""
+        self.content_type = ""
+        self.digest = hashlib.sha256()
+        # of hosts that answer in parts only
+        self.part_bytes: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.size == self.total
+
+    def headers(self) -> dict[str, str]:
+        if not self.size and self.part_bytes is None:
+            return {}
+        end = "" if self.part_bytes is None else self.size + self.part_bytes - 1
+        condition = {"If-Range": self.etag} if self.etag else {}
+        return {"Range": f"bytes={self.size}-{end}", **condition}
+
+    def begin(self, answer: StreamedAnswer) -> None:
+        etag = answer.headers.get("etag", "")
+        if self.size and (answer.status != 206 or etag != self.etag):
+            raise Failure("the result has changed while it was read; read it again")
+        self.etag, self.content_type = etag, answer.headers.get("content-type", "")
+        whole = answer.headers.get("content-range", "").rpartition("/")[2] or answer.headers.get("content-length", "")
+        if not whole.isdecimal():
+            raise Failure("the control plane did not say how large the result is")
+        self.total = int(whole)
+
+
+def download(client: Client, path: str, write: Callable[[bytes], Any], progress: Progress) -> Downloaded:
+    """Raises Refused, and Failure: if the control plane does not answer for RETRY_FOR_SECONDS, or for other bytes than
+    those that were put."""
+    state = _Download()
+    deadline = time.monotonic() + RETRY_FOR_SECONDS
+    while not state.is_done:
+        before = state.size
+        try:
+            _read_part(client, path, state, write, progress)
+            failure: Exception | str = "it breaks off"
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+        if state.size > before:
+            deadline = time.monotonic() + RETRY_FOR_SECONDS
+        elif not state.is_done:
+            if time.monotonic() > deadline:
+                raise Failure(f"the control plane does not answer: {failure}")
+            time.sleep(PAUSE_SECONDS)
+    if state.etag and state.etag != f'"{state.digest.hexdigest()}"':
+        raise Failure("the result has other bytes than those that were stored: its SHA-256 differs")
+    return Downloaded(state.size, state.content_type)
+
+
+def _read_part(client: Client, path: str, state: _Download, write: Callable[[bytes], Any], progress: Progress) -> None:
+    with client.streaming("GET", path, headers=state.headers(), timeout=TIMEOUT) as answer:
+        if answer.status == 503:
+            raise OSError(_problem(answer).get("detail", "it is not available"))
+        if answer.status not in (200, 206):
+            problem = _problem(answer)
+            if problem.get("code") == "answer.too_large" and state.part_bytes is None and "max_bytes" in problem:
+                state.part_bytes = int(problem["max_bytes"])
+                _read_part(client, path, state, write, progress)
+                return
+            raise Refused(answer.status, problem)
+        state.begin(answer)
+        while piece := answer.read(PIECE_BYTES):
+            try:
+                write(piece)
+            except OSError as error:
+                raise Failure(f"the result cannot be written: {error.strerror or error}") from error
+            state.digest.update(piece)
+            state.size += len(piece)
+            progress(state.size, state.total)
+
+
+def upload(
+    client: Client,
+    path: str,
+    file: IO[bytes],
+    size: int,
+    *,
+    content_type: str,
+    key: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """The whole of an open file. `key`: an idempotency key, with which it is sent again if the connection is lost.
+    Raises Refused, and Failure."""
+    headers = {"Content-Type": content_type, "Content-Length": str(size), "Idempotency-Key": key}
+    deadline = time.monotonic() + RETRY_FOR_SECONDS
+    while True:
+        file.seek(0)
+        try:
+            with client.streaming("PUT", path, headers=headers, body=_Reading(file, size, progress)) as answer:
+                if answer.status == 200:
+                    found: dict[str, Any] = json.loads(answer.read())
+                    return found
+                problem = _problem(answer)
+                if answer.status != 503:
+                    raise Refused(answer.status, problem)
+            failure: Exception | str = str(problem.get("detail"))
+        except (OSError, http.client.HTTPException) as error:
+            failure = error
+        if time.monotonic() > deadline:
+            raise Failure(f"the control plane does not take the result: {failure}")
+        time.sleep(PAUSE_SECONDS)
+
+
+class _Reading:
+    """A file that tells how much of it has been read."""
+
+    def __init__(self, file: IO[bytes], size: int, progress: Progress) -> None:
+        self._file, self._size, self._progress = file, size, progress
+        self._done = 0
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self._file.read(size)
+        self._done += len(piece)
+        self._progress(self._done, self._size)
+        return piece
+
+
+def _problem(answer: StreamedAnswer) -> Mapping[str, Any]:
+    raw = answer.read()
+    try:
+        found = json.loads(raw)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {"detail": raw.decode(errors="replace")[:1000] or "it was refused"}

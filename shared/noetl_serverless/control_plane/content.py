@@ -1,0 +1,126 @@
+"""Answers with the content of a result, streamed from its store, whole or in part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ..errors import AnswerTooLarge, Problem, ResultStoreUnavailable, Unsupported
+from ..limits import ANSWER_BYTES, SIGNED_URL_SECONDS
+from ..ports import ResultStore
+from ..results.content import compression_of, read
+from ..results.reader import ReferenceNotAvailable
+from ..results.stores import ResultStores
+from ..results.urls import signed_url
+from ..store.results import StoredResult
+
+# what a function may answer where answers are not streamed: in base64, it is a third larger
+WHOLE_ANSWER_BYTES: Final = ANSWER_BYTES * 3 // 4
+_TOKEN: Final = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(\s*;\s*[\w.-]{1,50}=[\w.:+/-]{1,100})*", re.ASCII)
+_NAME: Final = re.compile(r"[^\w.-]+", re.ASCII)
+_ENDINGS: Final = {
+    "application/json": ".json",
+    "application/vnd.apache.arrow.stream": ".arrows",
+    "text/csv": ".csv",
+    "text/plain": ".txt",
+}
+
+
+def media_type_of(text: str) -> str | None:
+    """The type as a header may have it; None if it is none."""
+    return text if len(text) <= 200 and _TOKEN.fullmatch(text) else None
+
+
+async def content_response(request: Request, stores: ResultStores, result: StoredResult, *, streams: bool) -> Response:
+    """The answer to GET or HEAD. `streams`: whether this host can stream answers.
+
+    Raises ReferenceNotAvailable, RangeNotSatisfiable, AnswerTooLarge and ResultStoreUnavailable.
+    """
+    from .ranges import requested_range
+
+    etag = f'"{result.sha256}"'
+    headers = {
+        "etag": etag,
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-cache",
+        # what users have put is shown by no browser as a page of this origin
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(filename(result), safe='')}",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "x-content-type-options": "nosniff",
+        "content-type": media_type_of(result.content_type) or "application/octet-stream",
+    }
+    if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
+        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control")})
+    is_head = request.method == "HEAD"
+    part = None if is_head else requested_range(request.headers, result.bytes, etag)
+    start, end = part or (0, result.bytes)
+    status = 200 if part is None else 206
+    headers["content-length"] = str(end - start)
+    if part is not None:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{result.bytes}"
+    store = store_of(stores, result)
+    if not is_head and not streams and end - start > WHOLE_ANSWER_BYTES:
+        raise await _too_large(store, result, end - start)
+    pieces = _pieces(store, result, start, start if is_head else end)
+    # before the answer begins: it may not be there any more
+    first = await anext(pieces, b"")
+    if is_head:
+        return Response(None, status, headers=headers)
+    return StreamingResponse(_chained(first, pieces), status, headers=headers)
+
+
+def filename(result: StoredResult) -> str:
+    name = _NAME.sub("_", result.title).strip("._")[:100] or "result"
+    return name + _ENDINGS.get(result.content_type.partition(";")[0].strip().lower(), "")
+
+
+def store_of(stores: ResultStores, result: StoredResult) -> ResultStore:
+    """Raises ReferenceNotAvailable if this deployment does not have it."""
+    try:
+        return stores.named(result.store)
+    except KeyError:
+        raise ReferenceNotAvailable(
+            f"{result.ref} is in the store {result.store!r}, which this deployment does not have"
+        ) from None
+
+
+def gone(ref: str) -> ReferenceNotAvailable:
+    return ReferenceNotAvailable(f"{ref} does not exist any more: it was deleted, or has expired")
+
+
+async def _pieces(store: ResultStore, result: StoredResult, start: int, end: int) -> AsyncIterator[bytes]:
+    try:
+        async for piece in read(store, result.key, start, end, compression_of(result.key, result.meta)):
+            yield piece
+    except KeyError:
+        raise gone(result.ref) from None
+    except OSError as error:
+        raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
+
+
+async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    if first:
+        yield first
+    async for piece in rest:
+        yield piece
+
+
+async def _too_large(store: ResultStore, result: StoredResult, size: int) -> AnswerTooLarge:
+    """With the URL that gives it, if the store gives any."""
+    extra: dict[str, Any] = {"bytes": size, "max_bytes": WHOLE_ANSWER_BYTES}
+    ways = f"request parts of up to {WHOLE_ANSWER_BYTES} bytes (Range)"
+    try:
+        url = await signed_url(store, result.key, SIGNED_URL_SECONDS, result.content_type, filename(result))
+    except Unsupported:
+        pass
+    except Problem as problem:
+        ways += f"; there is no URL to read it from: {problem.detail}"
+    else:
+        extra["url"] = url
+        ways += ", or read it from `url`"
+    return AnswerTooLarge(f"the answer would have {size} bytes, which this host cannot return: {ways}", **extra)

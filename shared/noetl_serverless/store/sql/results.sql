@@ -1,0 +1,59 @@
+-- put: register what a user has put, whose object is written
+SELECT noetl.put_result(CAST(:row AS json), CAST(:gone AS text), CAST(:known AS text));
+
+-- same: what was put under this name with this content before
+SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
+FROM noetl.result_ref
+WHERE execution_id = :id AND name = :name AND sha256 = :sha256 AND content_type = :content_type
+    AND put_by IS NOT NULL AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- by_ref: the results that a URI names: more than one if the digits at its end are those of several
+SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
+FROM noetl.result_ref WHERE execution_id = :id AND ref = :ref ORDER BY created_at DESC, key DESC LIMIT 100;
+
+-- newest: the newest result of a step
+SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
+FROM noetl.result_ref WHERE execution_id = :id AND coalesce(step, '') = :step
+    AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+ORDER BY coalesce(step, '') DESC, created_at DESC, key DESC LIMIT 1;
+
+-- page: results after a place, by step and time
+SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
+FROM noetl.result_ref
+WHERE execution_id = :id AND (coalesce(step, ''), created_at, key) > (:step, CAST(:at AS timestamptz), :key)
+ORDER BY coalesce(step, ''), created_at, key LIMIT CAST(:limit AS integer);
+
+-- page_of_step: the same, of one step
+SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
+FROM noetl.result_ref
+WHERE execution_id = :id AND coalesce(step, '') = :step AND (created_at, key) > (CAST(:at AS timestamptz), :key)
+ORDER BY coalesce(step, ''), created_at, key LIMIT CAST(:limit AS integer);
+
+-- mark_deleted: take results from their readers, before their objects are deleted
+WITH named AS (
+    SELECT r.key FROM noetl.result_ref r
+    WHERE r.execution_id = :id AND r.key = ANY (CAST(:keys AS text[])) ORDER BY r.key FOR UPDATE
+)
+UPDATE noetl.result_ref r SET deleted_at = coalesce(r.deleted_at, now()) FROM named
+WHERE r.execution_id = :id AND r.key = named.key RETURNING r.key;
+
+-- unmark_deleted: give them back to their readers, since their objects could not be deleted
+WITH named AS (
+    SELECT r.key FROM noetl.result_ref r
+    WHERE r.execution_id = :id AND r.key = ANY (CAST(:keys AS text[])) ORDER BY r.key FOR UPDATE
+)
+UPDATE noetl.result_ref r SET deleted_at = NULL FROM named WHERE r.execution_id = :id AND r.key = named.key;
+
+-- remove: delete the rows of what users have put, whose objects are deleted
+WITH named AS (
+    SELECT r.key FROM noetl.result_ref r
+    WHERE r.execution_id = :id AND r.key = ANY (CAST(:keys AS text[])) AND r.put_by IS NOT NULL AND r.deleted_at IS NOT NULL
+    ORDER BY r.key FOR UPDATE
+)
+DELETE FROM noetl.result_ref r USING named WHERE r.execution_id = :id AND r.key = named.key;
+
+-- stats: how many results there are and how large they are, of at most so many; of one execution, or of all
+SELECT store, scope, put_by IS NOT NULL AS put, count(*) AS results, sum(bytes)::bigint AS bytes FROM (
+    SELECT store, scope, put_by, bytes FROM noetl.result_ref
+    WHERE (CAST(:id AS bigint) IS NULL OR execution_id = :id) AND deleted_at IS NULL LIMIT CAST(:limit AS integer)
+) seen GROUP BY 1, 2, 3 ORDER BY 1, 2, 3;
