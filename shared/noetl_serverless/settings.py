@@ -21,6 +21,7 @@ _LEAST = {
     "time_budget": 1,
     "session_ttl": 1,
     "token_days": 0,
+    "shared_memory_mb": -1,
 }
 
 
@@ -76,6 +77,8 @@ class Settings:
     # more than there are cores, because some calls wait
     python_processes: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     python_memory_mb: int = 2048
+    # of tables between steps, in MB: 0 turns it off, -1 takes 256, or a quarter of what there is
+    shared_memory_mb: int = -1
     http_allow_private: bool = True
     scratch: str = ""
     # folders that task code cannot open, separated as in PATH

@@ -19,6 +19,8 @@ MAX_RANGE = 1_000_000
 MAX_TURNS = 1_000_000
 # values that a template visits or builds, each counted as often as it occurs
 MAX_WEIGHT = 10_000_000
+# for a row that is made: its object, and some fields
+PER_ROW = 10
 MAX_WIDTH = 10_000
 MAX_BITS = 4096
 

@@ -22,7 +22,7 @@ from .faults import did_you_mean
 from .filters import FILTERS, TESTS, to_json_text
 from .methods import METHODS, OF_OBJECTS, Method, check_key, join, method_of
 from .text_format import modulo
-from .values import GREATEST, LEAST, refuse, stored
+from .values import GREATEST, LEAST, Rows, refuse, stored
 from .views import ABSENT, View
 
 _ONLY_CHECKS = frozenset({"defined", "undefined"})
@@ -142,7 +142,7 @@ class Environment(ImmutableSandboxedEnvironment):
                 return self.undefined(obj=obj, name=argument)
         if isinstance(argument, str):
             return self.getattr(obj, argument)
-        if isinstance(obj, (str, list, tuple, range, bytes)):
+        if isinstance(obj, (str, list, tuple, range, bytes, Rows)):
             try:
                 return obj[argument]
             except (IndexError, TypeError, ValueError):
@@ -356,6 +356,8 @@ def plain(value: Any) -> Any:
 
 def _of_templates(value: Any) -> Any:
     """Convert the values of templates that are not data yet to data."""
+    if isinstance(value, Rows):
+        return value
     if isinstance(value, View):
         return value.whole()
     if isinstance(value, Undefined):
@@ -374,9 +376,21 @@ def _bounded(values: Iterator[Any]) -> Iterator[Any]:
         yield value
 
 
+def _listed(budget: bounds.RenderBudget, value: Any) -> Any:
+    """`value` as it is stored, with lists in the place of rows."""
+
+    def convert(part: Any) -> Any:
+        if isinstance(part, Rows):
+            budget.spend(bounds.PER_ROW * len(part))
+            return list(part)
+        return _of_templates(part)
+
+    value = plain(value)
+    return value if type(value) in bounds.CHEAP else stored(value, convert)
+
+
 def as_text(value: Any) -> str:
     """A value as part of a text: lists and mappings as JSON, all else as Python prints it."""
-    value = plain(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else str(value)
 
 
@@ -385,7 +399,7 @@ def _to_json(context: Context, value: Any, indent: int | None = None) -> str:
     names: Any = context.parent
     budget: bounds.RenderBudget = names.budget
     budget.spend_weight(value, 2)
-    text = to_json_text(budget, plain(value), indent)
+    text = to_json_text(budget, _listed(budget, value), indent)
     budget.make_text(len(text))
     return text
 
@@ -442,6 +456,8 @@ def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any) -> An
         names.budget.spend(len(value) // bounds.MADE)
     elif isinstance(value, (list, tuple)):
         names.budget.spend(len(value) // 8)
+    elif isinstance(value, Rows):
+        names.budget.spend(bounds.PER_ROW * len(range(*slice(start, stop, step).indices(len(value)))))
     elif not isinstance(value, range):
         raise TypeError(f"a value of type {type(value).__name__} has no parts [from:to]")
     return value[start:stop:step]
@@ -489,7 +505,7 @@ def text_output(context: Context, value: Any) -> str:
     names: Any = context.parent
     if type(value) is not str and type(value) not in bounds.CHEAP:
         names.budget.spend_weight(value)
-    text = as_text(value)
+    text = as_text(_listed(names.budget, value))
     names.budget.spend_text(len(text))
     return text
 
@@ -499,7 +515,7 @@ def sql_output(context: Context, value: Any) -> str:
     names: Any = context.parent
     name = f"__{len(names.binds) + 1}"
     # what is quoted as a name is no text of a literal; only where it stands shows which it is
-    names.binds[name] = value if isinstance(value, Identifier) else plain(value)
+    names.binds[name] = value if isinstance(value, Identifier) else _listed(names.budget, value)
     names.budget.spend_weight(names.binds[name], 4)
     return f"%({name})s"
 

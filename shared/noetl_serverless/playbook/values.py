@@ -14,7 +14,7 @@ decisions use only this form: a state in memory, a loaded one and a replayed one
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -26,6 +26,10 @@ GREATEST = 2**64 - 1
 LISTS = (list, tuple, range, KeysView, ValuesView, ItemsView)
 
 Convert = Callable[[Any], Any]
+
+
+class Rows(Sequence[Any]):
+    """A list of JSON values that are made when they are asked for, of which there may be more than fit into memory."""
 
 
 class InvalidValue(ValueError):
@@ -145,6 +149,8 @@ def _stored(value: Any, convert: Convert, levels: int) -> Any:
     for base in (str, int, float):
         if isinstance(value, base):
             return _stored(_bare(base, value), convert, levels)
+    if isinstance(value, Rows):
+        return convert(value)
     return _stored(convert(value), convert, _deeper(levels))
 
 

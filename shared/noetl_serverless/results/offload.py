@@ -4,73 +4,178 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 import orjson
 
 from ..errors import InvalidRequest
 from ..limits import INLINE_BYTES
+from ..playbook.json_paths import is_simple
+from ..ports import StoredObject
+from ..tables.mapped import MappedFile
+from ..tables.stream import MEDIA_TYPE
+from ..tables.table import Table
+from ..tables.value import file_of, tables_in, without_tables
+from .compression import Codec, compress, compress_file
 from .extract import extract
-from .reference import Meta, ResultRef, ResultUri, preview, storage_key
+from .files import ResultFiles
+from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, preview, storage_key
 from .stores import AUTO, ResultStores
 
+# of a table, in a preview
+PREVIEW_ROWS: Final = 5
+_ENDINGS: Final[Mapping[Codec, str]] = {"gzip": ".gz", "zstd": ".zst"}
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_INLINE = bool | int | float | None
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Output:
+    """What a playbook says of a result: which store it wishes, for how long (`ttl`: seconds), and what of it is read
+    without fetching it. With `select`, (JSON path, name) pairs, a result is always by reference, so that the selected
+    names exist whatever its size."""
+
+    select: Sequence[tuple[str, str]] = ()
+    inline_bytes: int = INLINE_BYTES
+    kind: str = AUTO
+    scope: Scope = "execution"
+    ttl: float | None = None
+    compression: Codec | None = None
+    preview_bytes: int = MAX_PREVIEW_BYTES
+
+
+USUAL = Output()
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Place:
+    """Whose result it is. `suffix` names the attempt (a command id, and which part of it): together with the content it
+    determines where the result is written, so that a retry writes to another place or the same bytes. `claim`: the
+    number of the claim, for contents that are written while they are hashed."""
+
+    execution_id: str
+    step: str
+    suffix: str
+    claim: int = 0
 
 
 def dump(data: Any) -> bytes:
     """The result as JSON; raises InvalidRequest, which names what has no JSON form."""
-    try:
-        return orjson.dumps(data, default=_plain, option=_OPTIONS)
-    except TypeError as error:
-        cause = error.__cause__ or error
-        raise InvalidRequest(f"the result is not a JSON value: {cause}") from error
+    return _dump(data, _plain)
 
 
 async def externalise(
-    data: Any,
-    *,
-    execution_id: str,
-    step: str,
-    suffix: str,
-    stores: ResultStores,
-    kind: str = AUTO,
-    select: Sequence[tuple[str, str]] = (),
-    limit: int = INLINE_BYTES,
+    data: Any, place: Place, stores: ResultStores, output: Output = USUAL, files: ResultFiles | None = None
 ) -> dict[str, Any]:
-    """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it; `kind`: which one, as the
-    playbook says.
+    """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it. A value with tables is always
+    by reference; without `files` they are stored as lists."""
+    if isinstance(data, _INLINE) and not output.select:
+        return {"data": data}
+    try:
+        content = _dump(data, _plain if files is None else _no_table)
+    except _HasTables:
+        assert files is not None
+        return {"ref": (await _store_tables(data, place, stores, output, files)).to_dict()}
+    if len(content) <= output.inline_bytes and not output.select:
+        return {"data": data}
+    return {"ref": (await _store_json(data, content, place, stores, output)).to_dict()}
 
-    `suffix` names the attempt (a command id): together with the content it determines where the result is written, so
-    that a retry writes to another place or the same bytes. With `select`, (JSON path, name) pairs, the result is always
-    by reference, so that the selected names exist whatever its size.
-    """
-    if isinstance(data, bool | int | float | None) and not select:
-        return {"data": data}
-    content = dump(data)
-    if len(content) <= limit and not select:
-        return {"data": data}
+
+async def _store_json(data: Any, content: bytes, place: Place, stores: ResultStores, output: Output) -> ResultRef:
     # in a thread, since a large one takes a while
     sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
-    digest = hashlib.sha256(f"{suffix}\n{sha256}".encode()).hexdigest()[:32]
-    fields = extract(data, select)
-    stored = await stores.choose(kind, len(content)).put(storage_key(execution_id, step, digest), content)
-    reference = ResultRef(
+    digest = _digest(f"{place.suffix}\n{sha256}")
+    fields = await _extracted(data, output)
+    packed, ending = content, "json"
+    if output.compression is not None:
+        packed = await asyncio.to_thread(compress, content, output.compression)
+        ending += _ENDINGS[output.compression]
+    store = stores.choose(output.kind, len(packed))
+    stored = await store.put(storage_key(place.execution_id, place.step, digest, ending), packed)
+    meta = Meta(bytes=len(content), sha256=sha256, created_at=_instant(now()), row_count=_rows(data))
+    return _reference(place, output, digest, stored, meta, preview(content, output.preview_bytes), fields)
+
+
+async def _store_tables(data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles) -> ResultRef:
+    """The file of a table, written while it is hashed: its key does not depend on the content."""
+    file = await asyncio.to_thread(file_of, data, files.open)
+    digest = _digest(f"{place.suffix}\n{place.claim}")
+    fields = await _extracted(data, output)
+    hashing = asyncio.ensure_future(asyncio.to_thread(hashlib.sha256, file.view))
+    try:
+        packed, ending = file, "arrow"
+        if output.compression is not None:
+            packed = await asyncio.to_thread(_compressed, file, output.compression, files)
+            ending += _ENDINGS[output.compression]
+        key = storage_key(place.execution_id, place.step, digest, ending)
+        stored = await stores.choose(output.kind, packed.size).put_file(key, packed.fileno(), packed.size)
+    finally:
+        sha256 = (await hashing).hexdigest()
+    table = next(tables_in(data))[1]
+    meta = Meta(
+        content_type=MEDIA_TYPE,
+        bytes=file.size,
+        sha256=sha256,
+        created_at=_instant(now()),
+        row_count=len(table),
+        schema_digest=table.schema_digest,
+    )
+    shown = dump(without_tables(data, lambda table: table[:PREVIEW_ROWS]))
+    reference = _reference(place, output, digest, stored, meta, preview(shown, output.preview_bytes), fields)
+    reference.ipc = files.share(file, reference)
+    return reference
+
+
+def _reference(
+    place: Place,
+    output: Output,
+    digest: str,
+    stored: StoredObject,
+    meta: Meta,
+    shown: str,
+    fields: dict[str, Any],
+) -> ResultRef:
+    if output.compression is not None:
+        meta.compression, meta.stored_bytes = output.compression, stored.bytes
+    return ResultRef(
         # the storage key keeps more of the digest: 32 bits alone would collide in a wide fan-out
-        ref=str(ResultUri(execution_id, "result", step, digest[:8])),
+        ref=str(ResultUri(place.execution_id, "result", place.step, digest[:8])),
         store=stored.store,
         key=stored.key,
-        meta=Meta(
-            bytes=stored.bytes,
-            sha256=sha256,
-            created_at=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            row_count=_rows(data),
-        ),
-        preview=preview(content),
+        scope=output.scope,
+        expires_at=None if output.ttl is None else _instant(now() + timedelta(seconds=output.ttl)),
+        meta=meta,
+        preview=shown,
         extracted=fields,
     )
-    return {"ref": reference.to_dict()}
+
+
+async def _extracted(data: Any, output: Output) -> dict[str, Any]:
+    if all(is_simple(path) for path, _ in output.select):
+        return extract(data, output.select)
+    # it may look at all of the data
+    return await asyncio.to_thread(extract, data, output.select)
+
+
+def _compressed(file: MappedFile, codec: Codec, files: ResultFiles) -> MappedFile:
+    packed = MappedFile(files.open_on_disk(), 0)
+    packed.size = compress_file(file.view, packed.fileno(), codec)
+    return packed
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _instant(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def selection(output: Mapping[str, Any], inside: str | None = None) -> list[tuple[str, str]]:
@@ -88,6 +193,26 @@ def _rows(data: Any) -> int | None:
     if isinstance(data, Mapping) and isinstance(data.get("rows"), list):
         return len(data["rows"])
     return None
+
+
+class _HasTables(Exception):
+    """Ends the writing of JSON; never leaves this module."""
+
+
+def _dump(data: Any, default: Callable[[Any], Any]) -> bytes:
+    try:
+        return orjson.dumps(data, default=default, option=_OPTIONS)
+    except TypeError as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, _HasTables):
+            raise cause from None
+        raise InvalidRequest(f"the result is not a JSON value: {cause}") from error
+
+
+def _no_table(value: Any) -> Any:
+    if isinstance(value, Table):
+        raise _HasTables
+    return _plain(value)
 
 
 def _plain(value: Any) -> Any:

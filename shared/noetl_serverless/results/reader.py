@@ -4,32 +4,57 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import tempfile
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal, TypeVar
 
 import orjson
 
 from ..error_codes import REFERENCE_NOT_AVAILABLE
-from ..errors import Problem
+from ..errors import AccessDenied, Problem
 from ..limits import LOOP_READ_BYTES
+from ..ports import ResultStore
+from ..tables.mapped import MappedFile
+from ..tables.stream import MEDIA_TYPE
+from ..tables.table import InvalidTable
+from ..tables.value import read_value, tables_in
+from ..telemetry import metrics
+from .compression import BadContent, decompress, decompress_file
+from .files import ResultFiles
 from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
+from .shared_memory import NotShared
 from .stores import ResultStores
 
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one
 FetchManifest = Callable[[str, str, int, int], Awaitable[dict[str, Any]]]
 
+T = TypeVar("T")
+
 CACHE_BYTES = 64 * 1024 * 1024
+# of tables that are in shared memory, as far as this process has put them there
+MAX_HINTS: Final = 1000
 # how long a value that is too large for the cache is kept for the step that follows
 KEEP_SECONDS = 1.0
+
+
+# missing: there is no such object; denied: its store refuses access; changed: it is not what was written; no_store:
+# this deployment lacks its store; invalid: the reference is none
+Reason = Literal["missing", "denied", "expired", "changed", "no_store", "invalid"]
 
 
 class ReferenceNotAvailable(Problem):
     """A reference names something that does not exist, or that does not match it."""
 
     status, code, title = 404, REFERENCE_NOT_AVAILABLE, "A referenced result is not available"
+
+    def __init__(self, detail: str, reason: Reason = "invalid") -> None:
+        super().__init__(detail, reason=reason)
 
 
 class LoopTooLarge(Problem):
@@ -46,9 +71,18 @@ class Resolver:
     """
 
     def __init__(
-        self, stores: ResultStores, fetch_manifest: FetchManifest | None = None, *, cache_bytes: int = CACHE_BYTES
+        self,
+        stores: ResultStores,
+        fetch_manifest: FetchManifest | None = None,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        files: ResultFiles | None = None,
     ) -> None:
+        """`files`: where tables are put to be read."""
         self._stores = stores
+        self._files = files or ResultFiles(Path(tempfile.gettempdir()))
+        # of tables that were fetched from a store
+        self._hints: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._fetch_manifest = fetch_manifest
         self._budget = cache_bytes
         self._used = 0
@@ -83,8 +117,12 @@ class Resolver:
 
     def put(self, ref: dict[str, Any], value: Any) -> None:
         """Cache what was just written, which the next step in this process is likely to read."""
-        name, size = _identity(ref), int(ref.get("meta", {}).get("bytes", 0))
-        if size <= self._budget:
+        name, meta = _identity(ref), ref.get("meta", {})
+        size, is_table = int(meta.get("bytes", 0)), meta.get("content_type") == MEDIA_TYPE
+        if is_table and ref.get("ipc") is not None:
+            return
+        # a table is a file, which would not be given back for long
+        if size <= self._budget and not is_table:
             self._put(name, value, size)
             return
         # the next step needs the memory in any case: it is only not given back in between
@@ -101,9 +139,13 @@ class Resolver:
     async def _load(self, ref: dict[str, Any]) -> Any:
         if ref.get("kind") == "manifest":
             value, size = await self._load_manifest(ref)
-        else:
-            value, size = await self._load_result(ref)
-        self._put(_identity(ref), value, size)
+            self._put(_identity(ref), value, size)
+            return value
+        reference = _validated(ref)
+        if reference.meta.content_type == MEDIA_TYPE:
+            return await self._load_tables(ref, reference)
+        value = await self._load_json(reference)
+        self._put(_identity(ref), value, reference.meta.bytes)
         return value
 
     def _loaded(self, name: str, done: asyncio.Future[Any]) -> None:
@@ -112,23 +154,62 @@ class Resolver:
             # marks the exception as retrieved: those who wait get it too
             done.exception()
 
-    async def _load_result(self, ref: dict[str, Any]) -> tuple[Any, int]:
+    async def _load_json(self, reference: ResultRef) -> Any:
+        store = self._store_of(reference)
+        content = await _read(reference, lambda: store.get(reference.key))
+        return await asyncio.to_thread(_decode, reference, content)
+
+    # -- tables
+
+    async def _load_tables(self, ref: dict[str, Any], reference: ResultRef) -> Any:
+        name = _identity(ref)
         try:
-            reference = ResultRef.model_validate(ref)
-        except ValueError as error:
-            raise ReferenceNotAvailable(f"not a result reference: {error}") from error
+            file = self._files.shared_file(self._hints.get(name) or reference.ipc, reference)
+            metrics.result_reads.labels("shared_memory", "").inc()
+        except NotShared as fallback:
+            metrics.result_reads.labels("store", fallback.reason).inc()
+            file = await self._fetched(reference)
+            self._keep_hint(name, self._files.share(file, reference))
         try:
-            store = self._stores.named(reference.store)
+            value = read_value(file)
+        except InvalidTable as error:
+            raise ReferenceNotAvailable(f"{reference.ref}: {error}", "changed") from error
+        for place, table in tables_in(value):
+            table.origin = ref, place
+        return value
+
+    async def _fetched(self, reference: ResultRef) -> MappedFile:
+        """From its store, with its digest checked."""
+        meta, store = reference.meta, self._store_of(reference)
+        packed = MappedFile(self._files.open(meta.bytes), 0)
+
+        async def get() -> int:
+            # what an attempt before has left
+            os.ftruncate(packed.fileno(), 0)
+            return await store.get_file(reference.key, packed.fileno())
+
+        packed.size = await _read(reference, get)
+        return await asyncio.to_thread(_unpacked, reference, packed, self._files)
+
+    def _keep_hint(self, name: str, hint: dict[str, Any] | None) -> None:
+        if hint is None:
+            self._hints.pop(name, None)
+            return
+        self._hints[name] = hint
+        self._hints.move_to_end(name)
+        while len(self._hints) > MAX_HINTS:
+            self._hints.popitem(last=False)
+
+    def _store_of(self, reference: ResultRef) -> ResultStore:
+        if reference.expires_at is not None and datetime.fromisoformat(reference.expires_at) <= datetime.now(UTC):
+            raise ReferenceNotAvailable(f"{reference.ref} has expired: {reference.expires_at}", "expired")
+        try:
+            return self._stores.named(reference.store)
         except KeyError:
-            raise ReferenceNotAvailable(
-                f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
-            ) from None
-        try:
-            content = await retry_while_away(lambda: store.get(reference.key), f"{reference.ref} could not be read")
-        except KeyError:
-            raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store") from None
-        value = await asyncio.to_thread(_decode, reference, content)
-        return value, len(content)
+            message = f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
+            raise ReferenceNotAvailable(message, "no_store") from None
+
+    # -- manifests
 
     async def _load_manifest(self, ref: dict[str, Any]) -> tuple[Any, int]:
         if self._fetch_manifest is None:
@@ -202,7 +283,47 @@ def _check_size(size: int, uri: ResultUri) -> int:
     return size
 
 
+def _validated(ref: dict[str, Any]) -> ResultRef:
+    try:
+        return ResultRef.model_validate(ref)
+    except ValueError as error:
+        raise ReferenceNotAvailable(f"not a result reference: {error}") from error
+
+
+async def _read(reference: ResultRef, read: Callable[[], Awaitable[T]]) -> T:
+    try:
+        return await retry_while_away(read, f"{reference.ref} could not be read")
+    except KeyError:
+        raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store", "missing") from None
+    except AccessDenied as error:
+        message = f"{reference.ref}: the {reference.store} store refuses access: {error.detail}"
+        raise ReferenceNotAvailable(message, "denied") from None
+
+
 def _decode(reference: ResultRef, content: bytes) -> Any:
+    codec = reference.meta.compression
+    if codec is not None:
+        try:
+            content = decompress(content, codec, reference.meta.bytes)
+        except BadContent as error:
+            raise _changed(reference) from error
     if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
-        raise ReferenceNotAvailable(f"{reference.ref}: the stored bytes differ from those that were written")
+        raise _changed(reference)
     return orjson.loads(content)
+
+
+def _unpacked(reference: ResultRef, packed: MappedFile, files: ResultFiles) -> MappedFile:
+    codec, file = reference.meta.compression, packed
+    try:
+        if codec is not None:
+            file = MappedFile(files.open(reference.meta.bytes), reference.meta.bytes)
+            decompress_file(packed.view, file.fileno(), codec, reference.meta.bytes)
+        if hashlib.sha256(file.view).hexdigest() != reference.meta.sha256:
+            raise _changed(reference)
+    except (BadContent, ValueError) as error:
+        raise _changed(reference) from error
+    return file
+
+
+def _changed(reference: ResultRef) -> ReferenceNotAvailable:
+    return ReferenceNotAvailable(f"{reference.ref}: the stored bytes differ from those that were written", "changed")

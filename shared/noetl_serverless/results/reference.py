@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..uri import ResultUri as ResultUri
 
 MAX_PREVIEW_BYTES = 1024
+Scope = Literal["step", "execution", "workflow", "permanent"]
 
 
 class Meta(BaseModel):
@@ -37,7 +38,7 @@ class ResultRef(BaseModel):
     ref: str
     store: str
     key: str
-    scope: Literal["step", "execution", "workflow", "permanent"] = "execution"
+    scope: Scope = "execution"
     expires_at: str | None = None
     meta: Meta
     preview: Any = None

@@ -7,6 +7,7 @@ process, which goes with it.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -19,6 +20,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -65,7 +67,7 @@ class SharedMemory:
     ) -> None:
         """Raises OSError if there can be no such files."""
         self._folder = ScratchFolder(root, "ipc")
-        self._root = root
+        self.root = root
         self.kind = "memory" if root.is_relative_to(_SHARED_MEMORY) else "file"
         self.budget = budget
         self.node = _node_of(root)
@@ -96,7 +98,7 @@ class SharedMemory:
             self.counts["rejected"] += 1
             return None
         name = f"{self._folder.path.name}/{secrets.token_hex(16)}"
-        path = self._root / name
+        path = self.root / name
         try:
             os.fchmod(file.fileno(), stat.S_IRUSR)
             # with a folder's descriptor, which a full path does not need, Python lets the kernel follow the link
@@ -179,7 +181,7 @@ class SharedMemory:
         if not _NAME.fullmatch(name):
             raise NotShared("missing")
         try:
-            descriptor = os.open(self._root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = os.open(self.root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             raise NotShared("missing") from None
         file = MappedFile(descriptor, size)
@@ -208,9 +210,10 @@ class SharedMemory:
             self._used -= self._unmapped.popleft()
 
 
-def shared_memory_of(scratch: Path, megabytes: int | None) -> SharedMemory | None:
-    """In /dev/shm where that can be used, else below `scratch`; None if `megabytes` is 0, or nothing can be used.
-    Without `megabytes`: 256, or a quarter of the file system."""
+@cache
+def shared_memory_of(scratch: Path, megabytes: int) -> SharedMemory | None:
+    """That of this process: in /dev/shm where that can be used, else below `scratch`; None if `megabytes` is 0, or
+    nothing can be used. -1: 256, or a quarter of the file system."""
     if megabytes == 0:
         return None
     user = os.geteuid()
@@ -219,8 +222,9 @@ def shared_memory_of(scratch: Path, megabytes: int | None) -> SharedMemory | Non
             _make_private(root)
             found = os.statvfs(root)
             room = found.f_frsize * found.f_blocks // SHARE
-            memory = SharedMemory(root, min(DEFAULT_BYTES, room) if megabytes is None else megabytes * MIB)
+            memory = SharedMemory(root, min(DEFAULT_BYTES, room) if megabytes < 0 else megabytes * MIB)
             if _works(memory):
+                atexit.register(memory.close)
                 return memory
             memory.close()
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from functools import cached_property
 
 
@@ -26,7 +27,14 @@ class MappedFile:
             raise ValueError(f"the file has {os.fstat(self._descriptor).st_size} bytes instead of {self.size}")
         if not self.size:
             return memoryview(b"")
-        return memoryview(mmap.mmap(self._descriptor, self.size, prot=mmap.PROT_READ))
+        return memoryview(_map(self._descriptor, self.size))
 
     def __del__(self) -> None:
         os.close(self._descriptor)
+
+
+def _map(descriptor: int, size: int) -> mmap.mmap:
+    if sys.version_info >= (3, 13):
+        # else it keeps a descriptor of its own
+        return mmap.mmap(descriptor, size, prot=mmap.PROT_READ, trackfd=False)
+    return mmap.mmap(descriptor, size, prot=mmap.PROT_READ)

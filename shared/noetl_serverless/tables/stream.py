@@ -32,8 +32,10 @@ BATCH_BYTES: Final = 16 * MIB
 class Written:
     bytes: int
     rows: int
-    # of the names and types of the columns
-    schema_digest: str
+
+
+def digest_of(schema: pyarrow.Schema) -> str:
+    return hashlib.sha256(schema.serialize()).hexdigest()[:16]
 
 
 def is_table(value: Any) -> bool:
@@ -71,14 +73,15 @@ class StreamWriter:
 
         self._flush()
         if value is not None:
-            empty = pyarrow.RecordBatch.from_pylist([], schema=self._schema)
+            empty = pyarrow.RecordBatch.from_arrays(
+                [pyarrow.nulls(0, kind) for kind in self._schema.types], schema=self._schema
+            )
             self._writer.write_batch(empty, custom_metadata={VALUE: orjson.dumps(value)})
         self._writer.close()
         self._file.flush()
         size = self._file.tell() - self._begin
         self._file.close()
-        digest = hashlib.sha256(self._schema.serialize()).hexdigest()[:16]
-        return Written(size, self._rows, digest)
+        return Written(size, self._rows)
 
     def abort(self) -> None:
         """Leave the file as it is."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import orjson
 
+from ..playbook.values import Rows
 from .mapped import MappedFile
 from .rows import rows_of
-from .stream import VALUE
+from .stream import VALUE, digest_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -26,7 +27,7 @@ class InvalidTable(ValueError):
     """The bytes are no Arrow IPC stream, or their values do not fit their types."""
 
 
-class Table(Sequence[Row]):
+class Table(Rows):
     """Rows as dicts of JSON values, the same that a small table has as JSON. Nothing is read before it is needed, and
     then a batch at a time.
 
@@ -53,7 +54,7 @@ class Table(Sequence[Row]):
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
             start, stop, step = index.indices(len(self))
-            return list(self._between(start, stop)) if step == 1 else [self[at] for at in range(start, stop, step)]
+            return self._slice(start, stop) if step == 1 else [self[at] for at in range(start, stop, step)]
         at = index + len(self) if index < 0 else index
         if not 0 <= at < len(self):
             raise IndexError("the table has no such row")
@@ -80,6 +81,11 @@ class Table(Sequence[Row]):
     def schema(self) -> pyarrow.Schema:
         return self._opened[0]
 
+    @property
+    def schema_digest(self) -> str:
+        """Of the names and types of the columns."""
+        return digest_of(self.schema)
+
     def batches(self) -> Iterator[pyarrow.RecordBatch]:
         """Validated; without a copy of what the file holds. Raises InvalidTable."""
         return map(self._batch, range(len(self._ends)))
@@ -104,7 +110,7 @@ class Table(Sequence[Row]):
         """What the last message of the stream says of the whole result. Raises InvalidTable."""
         try:
             # each time anew: it is changed to what it describes
-            return None if self._opened[2] is None else orjson.loads(self._opened[2])  # type: ignore[no-any-return]
+            return None if self._opened[2] is None else orjson.loads(self._opened[2])
         except ValueError as error:
             raise InvalidTable(f"its last message is no JSON: {error}") from error
 
@@ -161,6 +167,18 @@ class Table(Sequence[Row]):
             start = self._begin(number) + within
             self._kept = start, rows_of(self._batch(number).slice(within, CHUNK_ROWS))
         return self._kept
+
+    def _slice(self, start: int, stop: int) -> list[Row]:
+        if stop - start >= CHUNK_ROWS or start >= stop:
+            return list(self._between(start, stop))
+        # only what is asked for: a preview needs few rows of many
+        rows: list[Row] = []
+        while start < stop:
+            number = bisect.bisect_right(self._ends, start)
+            within, end = start - self._begin(number), min(stop, self._ends[number])
+            rows += rows_of(self._batch(number).slice(within, end - start))
+            start = end
+        return rows
 
     def _between(self, start: int, stop: int) -> Iterator[Row]:
         """The rows from `start` on, before `stop`."""

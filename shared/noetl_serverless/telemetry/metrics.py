@@ -109,6 +109,11 @@ reconciler_actions = _counter(
     "Actions of the reconciler: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
     ["action"],
 )
+result_reads = _counter(
+    "noetl_result_reads_total",
+    "Tables that were read: from shared memory, or from a store, and why not from shared memory.",
+    ["from", "reason"],
+)
 results_deleted = _counter(
     "noetl_results_deleted_total", "Results that were deleted because their retention period had ended."
 )

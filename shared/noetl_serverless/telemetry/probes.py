@@ -15,8 +15,11 @@ Check = Callable[[], Awaitable[object]]
 PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
-def probe_routes(checks: Mapping[str, Check], *, timeout: float = 2.0) -> list[Route]:
-    """`checks` by name; one that raises, or takes longer than `timeout` seconds, makes /readyz answer 503."""
+def probe_routes(
+    checks: Mapping[str, Check], facts: Mapping[str, str] | None = None, *, timeout: float = 2.0
+) -> list[Route]:
+    """`checks` by name; one that raises, or takes longer than `timeout` seconds, makes /readyz answer 503. `facts`:
+    what it says besides."""
 
     async def livez(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -25,7 +28,7 @@ def probe_routes(checks: Mapping[str, Check], *, timeout: float = 2.0) -> list[R
         found = await asyncio.gather(*(_run(check, timeout) for check in checks.values()))
         ready = all(result == "ok" for result in found)
         body = {"status": "ok" if ready else "unavailable", "checks": dict(zip(checks, found, strict=True))}
-        return JSONResponse(body, status_code=200 if ready else 503)
+        return JSONResponse({**body, **(facts or {})}, status_code=200 if ready else 503)
 
     async def show_metrics(request: Request) -> Response:
         text, media_type = metrics.render()

@@ -11,6 +11,7 @@ from ..orchestrator.notifications import Notifications
 from ..orchestrator.orchestrator import Orchestrator
 from ..orchestrator.plans import Plans
 from ..protocol import ClaimedCommand, ClaimRequest, Outcome, ReportRequest
+from ..results.files import ResultFiles
 from ..results.reader import Resolver
 from ..results.store import FsspecResultStore
 from ..results.stores import ResultStores
@@ -50,7 +51,8 @@ class MemoryEngine:
         self.catalog = MemoryCatalog()
         self.event_store = MemoryEventStore(lambda: self.now)
         self.results = ResultStores(FsspecResultStore(f"memory://{secrets.token_hex(8)}"))
-        self.resolver = Resolver(self.results, self._manifest)
+        files = ResultFiles(scratch)
+        self.resolver = Resolver(self.results, self._manifest, files=files)
         self._plans = Plans(self.catalog)
         self.orchestrator = Orchestrator(
             self.event_store,
@@ -66,6 +68,7 @@ class MemoryEngine:
             stores=self.results,
             resolver=self.resolver,
             scratch=scratch,
+            files=files,
             allow_private_http=allow_private_http,
         )
         self._executor = Executor(toolbox, WORKER)

@@ -30,7 +30,7 @@ from typing import Any
 import orjson
 
 from ..limits import RESULT_DEPTH
-from ..playbook.values import InvalidValue, has_nul, refuse, stored
+from ..playbook.values import InvalidValue, Rows, has_nul, refuse, stored
 from ..tables.values import plain_decimal
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -87,6 +87,8 @@ def _written(value: Any) -> bytes | None:
 
 def convert(value: Any) -> Any:
     """For `playbook.values.stored`: converts a value of a type that it does not know; raises InvalidValue."""
+    if isinstance(value, Rows):
+        return value
     if type(value).__module__.partition(".")[0] != "pandas":
         if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
             return value.isoformat()

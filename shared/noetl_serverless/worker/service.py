@@ -68,7 +68,7 @@ def make_app(
     return Starlette(
         routes=[
             Route("/", notifications.receive, methods=["POST"]),
-            *probe_routes(checks if checks is not None else {"control_plane": worker.client.check}),
+            *probe_routes(checks if checks is not None else {"control_plane": worker.client.check}, worker.facts),
         ],
         middleware=middleware(),
         exception_handlers=EXCEPTION_HANDLERS,

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Problem
+from ..limits import MIB
 from ..playbook.plan import SHARED
 from ..ports import Notifier
 from ..protocol import ClaimedCommand, CommandKey, HeartbeatRequest, Instance, Outcome
 from ..records import Claimant
+from ..results.files import ResultFiles
 from ..results.reader import Resolver
+from ..results.shared_memory import SharedMemory
 from ..results.stores import ResultStores
 from ..settings import Settings
 from ..telemetry.presence import ALONE_AFTER_SECONDS, Presence, Status, described, instance_id
@@ -58,6 +61,7 @@ class Worker:
         *,
         id: str | None = None,
         orchestrator: Orchestrator | None = None,
+        shared_memory: SharedMemory | None = None,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
@@ -85,14 +89,17 @@ class Worker:
         self.clock = clock
         self._grace = grace
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
+        self._shared_memory = shared_memory
+        files = ResultFiles(self._scratch, shared_memory, self.id)
         self.archive_writer = ArchiveWriter(client, lambda: stores.objects(), self._scratch, self.id)
         toolbox = Toolbox(
             load_tool=load_tool,
             python=python_pool,
             credential=client.credential,
             stores=stores,
-            resolver=Resolver(stores, client.manifest),
+            resolver=Resolver(stores, client.manifest, files=files),
             scratch=self._scratch,
+            files=files,
             allow_private_http=settings.http_allow_private,
             secrets=client,
             supports=self._orchestrator.supports,
@@ -107,6 +114,12 @@ class Worker:
         self._stopped = False
         self._ended = asyncio.Event()
         self._ended.set()
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What its readiness page says of it."""
+        shared = self._shared_memory
+        return {"shared_memory": "off" if shared is None else f"{shared.kind}, {shared.budget // MIB} MiB"}
 
     async def drain(
         self, seconds: float, *, sweep: bool = False, commands: Sequence[CommandKey] = ()

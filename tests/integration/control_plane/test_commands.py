@@ -5,7 +5,7 @@ from typing import Any
 from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.protocol import VERSION
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 
@@ -127,7 +127,10 @@ async def test_a_worker_of_the_release_before_is_given_values_of_ctx_and_no_refe
         id = (await user.post("/api/execute", {"path": "t/held"})).json["execution_id"]
         [first] = await hands.claim()
         put = await externalise(
-            text, execution_id=id, step="a", suffix="s", stores=ResultStores(FsspecResultStore(results_url)), limit=0
+            text,
+            Place(execution_id=id, step="a", suffix="s"),
+            ResultStores(FsspecResultStore(results_url)),
+            Output(inline_bytes=0),
         )
         ref = put["ref"]
         names = {name: first[name] for name in ("execution_id", "command_id", "fence")}

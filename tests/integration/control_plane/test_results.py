@@ -8,7 +8,7 @@ from tests.integration.control_plane.conftest import Client, FakeWorker
 
 from noetl_serverless.playbook.scope import build_scope
 from noetl_serverless.playbook.template import Template
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
@@ -81,7 +81,10 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
         start, end = command["frame"]["start"], command["frame"]["end"]
         rows = [None if n == 2 else {"n": n} for n in range(start, end)]
         stored = await externalise(
-            rows, execution_id=looping, step="each", suffix=str(start), stores=stores, limit=0 if start else 1000
+            rows,
+            Place(execution_id=looping, step="each", suffix=str(start)),
+            stores,
+            Output(inline_bytes=0 if start else 1000),
         )
         frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
         commands += (await hands.report(command, frame=frame, **stored))["commands"]

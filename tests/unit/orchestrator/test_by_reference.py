@@ -15,7 +15,7 @@ from noetl_serverless.errors import Busy
 from noetl_serverless.limits import ANSWER_BYTES
 from noetl_serverless.protocol import FrameOutcome
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.stores import ResultStores
 
 WORKFLOW = """
@@ -47,7 +47,9 @@ def engine(store: Store) -> Engine:
 
 
 async def held(store: Store, id: str, value: Any = BIG) -> dict[str, Any]:
-    put = await externalise(value, execution_id=id, step="a", suffix="x", stores=ResultStores(store), limit=0)
+    put = await externalise(
+        value, Place(execution_id=id, step="a", suffix="x"), ResultStores(store), Output(inline_bytes=0)
+    )
     ref: dict[str, Any] = put["ref"]
     return ref
 

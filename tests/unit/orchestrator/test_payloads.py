@@ -26,7 +26,7 @@ from noetl_serverless.orchestrator.start import initial_values
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, ReportedFact
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.results.whole import WholeObjects
 
@@ -89,7 +89,9 @@ def engine(store: Store) -> Engine:
 
 
 async def reference(store: Store, id: str, payload: Any, **meta: Any) -> dict[str, Any]:
-    put = await externalise(payload, execution_id=id, step="call", suffix="x", stores=ResultStores(store), limit=0)
+    put = await externalise(
+        payload, Place(execution_id=id, step="call", suffix="x"), ResultStores(store), Output(inline_bytes=0)
+    )
     put["ref"]["meta"].update(meta)
     ref: dict[str, Any] = put["ref"]
     return ref

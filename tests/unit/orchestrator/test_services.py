@@ -156,7 +156,12 @@ async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine)
     engine.catalog.add("t/t", flow)
     id = await engine.start()
     (load,) = await engine.claim()
-    ref = {"kind": "result_ref", "ref": f"noetl://execution/{id}/result/load/0", "store": "disk", "key": f"{id}/load/0"}
+    ref = {
+        "kind": "result_ref",
+        "ref": f"noetl://execution/{id}/result/load/00000000",
+        "store": "disk",
+        "key": f"{id}/load/0",
+    }
     (opening,) = (await engine.report(outcome(load, ref=ref), capacity=5)).commands
     assert (opening.kind, opening.items, opening.collection) == ("open", None, None)
     stored = {**ref, "ref": f"noetl://execution/{id}/result/each/0", "key": f"{id}/each/0"}

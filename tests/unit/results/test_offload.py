@@ -8,7 +8,7 @@ import pytest
 
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.limits import INLINE_BYTES
-from noetl_serverless.results.offload import externalise, selection
+from noetl_serverless.results.offload import Output, Place, externalise, selection
 from noetl_serverless.results.reference import ResultUri
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
@@ -20,7 +20,9 @@ def store() -> FsspecResultStore:
 
 
 async def put(store: FsspecResultStore, data: Any, suffix: str = "load#1@1", **more: Any) -> dict[str, Any]:
-    return await externalise(data, execution_id="42", step="load", suffix=suffix, stores=ResultStores(store), **more)
+    return await externalise(
+        data, Place(execution_id="42", step="load", suffix=suffix), ResultStores(store), Output(**more)
+    )
 
 
 async def keys(store: FsspecResultStore) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from noetl_serverless.results import reader, retry
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.reader import LoopTooLarge, ReferenceNotAvailable, Resolver
 from noetl_serverless.results.retry import StoreFailed
 from noetl_serverless.results.store import FsspecResultStore
@@ -31,7 +31,9 @@ def store() -> CountingStore:
 
 
 async def write(store: FsspecResultStore, data: Any, suffix: str = "c") -> dict[str, Any]:
-    stored = await externalise(data, execution_id="42", step="load", suffix=suffix, stores=ResultStores(store), limit=0)
+    stored = await externalise(
+        data, Place(execution_id="42", step="load", suffix=suffix), ResultStores(store), Output(inline_bytes=0)
+    )
     ref: dict[str, Any] = stored["ref"]
     return ref
 

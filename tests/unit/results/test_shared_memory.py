@@ -191,24 +191,24 @@ def test_it_is_in_dev_shm_where_that_can_be_used_and_else_in_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = "noetl_serverless.results.shared_memory"
-    assert shared_memory_of(tmp_path, 0) is None
+    assert shared_memory_of.__wrapped__(tmp_path, 0) is None
     for place, kind in ((tmp_path / "shm", "memory"), (Path("/nowhere/shm"), "file")):
         if kind == "memory":
             place.mkdir()
         monkeypatch.setattr(f"{module}._SHARED_MEMORY", place)
-        memory = shared_memory_of(tmp_path / "scratch" if kind == "memory" else tmp_path, 7)
+        memory = shared_memory_of.__wrapped__(tmp_path / "scratch" if kind == "memory" else tmp_path, 7)
         assert memory is not None
         assert (memory.kind, memory.budget, dict(memory.counts)) == (kind, 7 * 1024 * 1024, {})
         memory.close()
     monkeypatch.setattr(f"{module}._SHARED_MEMORY", Path("/nowhere/shm"))
-    assert shared_memory_of(Path("/nowhere/scratch"), None) is None
+    assert shared_memory_of.__wrapped__(Path("/nowhere/scratch"), -1) is None
 
 
 def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noetl_serverless.results.shared_memory._SHARED_MEMORY", tmp_path)
     (tmp_path / f"noetls-{os.geteuid()}").mkdir(mode=0o700)
     os.chmod(tmp_path / f"noetls-{os.geteuid()}", 0o777)
-    assert shared_memory_of(Path("/nowhere/scratch"), None) is None
+    assert shared_memory_of.__wrapped__(Path("/nowhere/scratch"), -1) is None
 
 
 def test_without_a_setting_it_is_a_quarter_of_the_file_system_at_most(
@@ -223,7 +223,7 @@ def test_without_a_setting_it_is_a_quarter_of_the_file_system_at_most(
         return Found()
 
     monkeypatch.setattr(os, "statvfs", small)
-    memory = shared_memory_of(tmp_path, None)
+    memory = shared_memory_of.__wrapped__(tmp_path, -1)
     assert memory is not None
     assert memory.budget == 16 * 1024 * 1024
     memory.close()

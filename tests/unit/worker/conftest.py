@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from tests.unit.worker.builders import FakeTool, claimed, plan
 
 from noetl_serverless.playbook.plan import Step
 from noetl_serverless.protocol import VERSION, ClaimedCommand, Frame
+from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.reader import Resolver
+from noetl_serverless.results.shared_memory import SharedMemory
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tools.port import Credential
@@ -26,7 +28,9 @@ class Bench:
     def __init__(self, tmp_path: Path) -> None:
         self.store = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
         self.stores = ResultStores(self.store)
-        self.resolver = Resolver(self.stores)
+        self.shared = SharedMemory(tmp_path / "shared", 100_000_000)
+        self.files = ResultFiles(tmp_path, self.shared, "w-1")
+        self.resolver = Resolver(self.stores, files=self.files)
         self.tools: dict[str, FakeTool] = {}
         self.budget = TimeBudget(60.0)
         self.lease = Lease()
@@ -52,6 +56,7 @@ class Bench:
             stores=self.stores,
             resolver=self.resolver,
             scratch=self.scratch,
+            files=self.files,
             supports=lambda version: self.wire >= version,
         )
         return Executor(toolbox, "w-1")
@@ -73,5 +78,7 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.shared.close()

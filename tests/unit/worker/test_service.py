@@ -38,6 +38,7 @@ class FakeWorker:
     def __init__(self, **summary: Any) -> None:
         self.settings = Settings(time_budget=60.0, pool="shared")
         self.client = FakeClient()
+        self.facts = {"shared_memory": "off"}
         self.presence = Presence(described("worker_pool", "w-1", meta={}))
         self.archive_writer = FakeArchivist()
         self.summary = {"status": "drained", "claimed": 1, "more": False, **summary}
@@ -200,7 +201,8 @@ async def test_probes() -> None:
     worker: Any = FakeWorker()
     app = make_app(worker, MemoryHost())
     assert (await call(app, "GET", "/livez"))[0] == 200
-    assert (await call(app, "GET", "/readyz"))[1]["checks"] == {"control_plane": "ok"}
+    ready = (await call(app, "GET", "/readyz"))[1]
+    assert ready == {"status": "ok", "checks": {"control_plane": "ok"}, "shared_memory": "off"}
     assert "noetl_commands_in_flight" in (await call(app, "GET", "/metrics"))[1]
 
 

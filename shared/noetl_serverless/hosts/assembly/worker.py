@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -11,6 +12,7 @@ from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...playbook.pools import CODE_KINDS
 from ...ports import ResultStore
+from ...results.shared_memory import shared_memory_of
 from ...settings import ORCHESTRATORS, Settings
 from ...telemetry import logs
 from ...telemetry.presence import instance_id
@@ -28,6 +30,8 @@ from .stores import check_stores, stores_of
 
 if TYPE_CHECKING:
     from .core import Core
+
+logger = logging.getLogger(__name__)
 
 
 class DirectRefused(ValueError):
@@ -62,6 +66,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
+    shared_memory = shared_memory_of(scratch, settings.shared_memory_mb)
     client = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
     core, close = _core(platform, notifier, nats) if is_direct(settings) else (None, ())
     id = instance_id()
@@ -75,12 +80,17 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
             settings.python_processes,
             settings.python_memory_mb,
             scratch,
-            private=[Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder],
+            private=[
+                *(Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder),
+                *(() if shared_memory is None else (shared_memory.root,)),
+            ],
         ),
         load_plan,
         id=id,
         orchestrator=None if core is None else _direct(core),
+        shared_memory=shared_memory,
     )
+    logger.info("results are shared between steps by %s", instance.facts["shared_memory"])
     if core is not None and core.notifies:
         core.orchestrator.connect_worker(instance, settings.pool)
     return instance, (registry.close, platform.invoker.close, notifier.close, *close)

@@ -259,7 +259,7 @@ class _Play:
             self._report(issued, self.runs[key], {"count": 1, "ref": reference(source)}, {}, None)
             return
         if result.status == "ok":
-            self.collections[key] = as_items(result.data) or []
+            self.collections[key] = list(as_items(result.data) or [])
         payload = {"count": len(self.collections.get(key, ())), "ref": reference(source)}
         self._report(issued, self.runs[key], payload if result.error is None else {}, {}, result.error)
 

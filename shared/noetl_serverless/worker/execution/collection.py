@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...engine import events as e
@@ -9,6 +10,7 @@ from ...errors import Problem
 from ...playbook.plan import Loop
 from ...playbook.scope import build_scope
 from ...playbook.template_error import TemplateError
+from ...tables.table import Table
 from .errors import from_problem, from_template, step_error
 from .job import Job, TaskResult
 
@@ -42,14 +44,14 @@ async def render_collection(job: Job, loop: Loop) -> TaskResult:
     return TaskResult("ok", data=items)
 
 
-def as_items(value: Any) -> list[Any] | None:
+def as_items(value: Any) -> Sequence[Any] | None:
     """The items: a list as it is, null as no items, an object as one item; None for a value that is no collection."""
     match value:
         case None:
             return []
         case dict():
             return [value]
-        case list():
+        case list() | Table():
             return value
         case tuple() | range():
             return list(value)

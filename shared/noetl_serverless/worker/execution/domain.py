@@ -15,12 +15,14 @@ from ... import limits
 from ...limits import RESULT_DEPTH, VALUE_DEPTH
 from ...playbook.values import InvalidValue, as_read, stored
 from ...protocol import Outcome
+from ...tables.value import tables_in, without_tables
 from ...tools.encoding import NATIVE, convert
 from .errors import step_error
 
 # a value of more bytes of JSON takes milliseconds, and is converted in a thread
 IN_LOOP_BYTES = 512 * 1024
 _NEEDS_CONVERSION = object()
+_SCALARS = frozenset({str, int, float, bool, type(None)})
 # for the meta that a tool returns: the worker adds its own
 TOOL_META_BYTES = limits.META_BYTES // 2
 
@@ -83,8 +85,18 @@ def _from_json(value: Any, content: bytes, depth: int) -> Any:
 
 
 def size_of(value: Any) -> int:
-    """The size in bytes of JSON."""
-    return len(orjson.dumps(value))
+    """The size in bytes of JSON; of a table, those of its columns."""
+    try:
+        return len(orjson.dumps(value))
+    except TypeError:
+        return len(orjson.dumps(without_tables(value))) + sum(table.file.size for _, table in tables_in(value))
+
+
+def inline_rows(value: Any) -> Any:
+    """The value that `set` assigns, with lists in the place of its tables if it is small enough for an event."""
+    if type(value) in _SCALARS or _to_json(value) is not None or size_of(value) > limits.SET_VALUE_BYTES:
+        return value
+    return without_tables(value, list)
 
 
 def check_size(value: Any, name: str, limit: int) -> None:

@@ -41,7 +41,8 @@ def from_template(error: TemplateError, plan: Plan, line: int | None = None) -> 
 
 def from_problem(problem: Problem, kind: str) -> dict[str, Any]:
     retryable = problem.status >= 500 or problem.code == REFERENCE_NOT_AVAILABLE
-    return step_error(kind, problem.code, problem.detail, retryable=retryable)
+    more = {"reason": problem.extra["reason"]} if "reason" in problem.extra else {}
+    return step_error(kind, problem.code, problem.detail, retryable=retryable, **more)
 
 
 def clean(error: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -20,7 +21,8 @@ from ...limits import INLINE_BYTES, META_BYTES
 from ...playbook.plan import Plan, Step
 from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
-from ...results.offload import dump, selection
+from ...results.offload import USUAL, Output, dump, selection
+from ...tables.stream import MEDIA_TYPE
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
 from .attempts import Attempts
@@ -122,7 +124,9 @@ class Executor:
     async def _step_outcome(self, job: Job, result: TaskResult, *, select: bool = True) -> Outcome:
         stored = {"ref": result.ref} if result.ref is not None else await self._store(job, result.data, select=select)
         schema = job.plan.result_schema
-        if schema is not None and result.ref is None and "ref" in stored and may_be_last(job.plan, job.step):
+        # of what has a table no worker has all as JSON
+        is_json = "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE
+        if schema is not None and result.ref is None and is_json and may_be_last(job.plan, job.step):
             # in a thread, since a large one takes a while
             stored["ref"]["meta"][VERDICT] = await asyncio.to_thread(_verdict, schema, result.data)
         return Outcome(
@@ -153,7 +157,7 @@ class Executor:
         )
         result = await run.run()
         stored = await self._store(job, result.data) if result.outcome is not None else {}
-        if result.outcome is not None and "ref" in stored:
+        if result.outcome is not None and "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE:
             result.outcome.digest = await asyncio.to_thread(_digest, result.outcome.start, result.data)
         return Outcome(
             execution_id=command.execution_id,
@@ -174,8 +178,10 @@ class Executor:
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
-        selected = _selection(job.step) if select and command.kind == "step" and data is not None else []
-        stored = await store_result(data, command, self._toolbox.stores, select=selected, limit=_inline_limit(job.step))
+        output = USUAL if not any(task.output for task in job.step.tasks) else _output(job.step)
+        if output.select and not (select and command.kind == "step" and data is not None):
+            output = replace(output, select=())
+        stored = await store_result(data, command, self._toolbox, output=output)
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
             if (digest := stable_digest(data)) is not None:
@@ -188,9 +194,21 @@ def _has_only_measurements(meta: dict[str, Any]) -> bool:
     return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
 
 
-def _inline_limit(step: Step) -> int:
-    """In bytes: the smallest of its tasks', since the result of a pipeline holds those of all its tasks."""
-    return min((task.output.get("inline_max_bytes", INLINE_BYTES) for task in step.tasks), default=INLINE_BYTES)
+def _output(step: Step) -> Output:
+    """Of a list of tools, what the last one says that says anything; but the smallest limit of any, since the result of
+    a pipeline holds those of all its tasks."""
+    said: dict[str, Any] = {}
+    for task in step.tasks:
+        said |= task.output
+    return Output(
+        select=_selection(step),
+        inline_bytes=min(task.output.get("inline_max_bytes", INLINE_BYTES) for task in step.tasks),
+        kind=said.get("kind", USUAL.kind),
+        scope=said.get("scope", USUAL.scope),
+        ttl=said.get("ttl"),
+        compression=said.get("compression"),
+        preview_bytes=said.get("preview_max_bytes", USUAL.preview_bytes),
+    )
 
 
 def _selection(step: Step) -> list[tuple[str, str]]:

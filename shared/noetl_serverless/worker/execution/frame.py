@@ -12,7 +12,9 @@ from ...engine import events as e
 from ...engine.variables import split
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
+from ...playbook.views import meant_by
 from ...protocol import ChildRequest, Frame, FrameOutcome, WaitRequest
+from ...results.offload import Output
 from .domain import TooLarge, size_of, value_error
 from .errors import brief, from_problem, step_error
 from .job import Job, TaskResult
@@ -170,7 +172,8 @@ class FrameRun:
         if command.items is not None:
             items = command.items
         elif command.collection is not None:
-            items = (await self.job.lazy.load(command.collection))[frame.start : frame.end]
+            collection = meant_by(command.collection, await self.job.lazy.load(command.collection))
+            items = collection[frame.start : frame.end]
         else:
             items = []
         if len(items) != frame.end - frame.start:
@@ -270,9 +273,13 @@ class FrameRun:
         return FrameResult(status, set=values, set_by=items, resume=resume)
 
     async def _store_state(self, value: dict[str, Any], part: str) -> dict[str, Any]:
-        stores = self.job.toolbox.stores
         return await store_result(
-            value, self.job.command, stores, part=part, limit=INLINE_LOCALS_BYTES, label=LOCALS_NAME
+            value,
+            self.job.command,
+            self.job.toolbox,
+            part=part,
+            output=Output(inline_bytes=INLINE_LOCALS_BYTES),
+            label=LOCALS_NAME,
         )
 
     async def _load_state(self, stored: Mapping[str, Any]) -> Mapping[str, Any]:

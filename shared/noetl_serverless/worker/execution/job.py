@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ...engine.state import token_key
+from ...limits import INLINE_BYTES
 from ...playbook.plan import Loop, Plan, Step
 from ...playbook.scope import VARIABLES
 from ...protocol import ChildRequest, ClaimedCommand, WaitRequest
@@ -87,7 +88,7 @@ class Job:
         """The steps of the playbook that are loops."""
         return self.plan.loops
 
-    def context_of(self, name: str, kind: str, attempt: int = 1) -> ToolContext:
+    def context_of(self, name: str, kind: str, attempt: int = 1, inline_bytes: int = INLINE_BYTES) -> ToolContext:
         """The context of a call of a tool of this kind; `name` distinguishes it from all others of the execution. The
         tool finds credentials among the entries of the keychain, and the stored ones."""
         return context_of(
@@ -98,6 +99,7 @@ class Job:
             waiting=self.stopwatch.paused,
             credential=self.secrets.kept_credential if kind in KEEPS_CREDENTIALS else self.secrets.credential,
             share=self.share,
+            inline_bytes=inline_bytes,
         )
 
     def of_item(

@@ -11,7 +11,7 @@ from ...engine import events as e
 from ...engine.variables import PREFIX
 from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...errors import InvalidRequest, Problem
-from ...limits import SET_STORED_BYTES, VARIABLE_BYTES
+from ...limits import INLINE_BYTES, SET_STORED_BYTES, VARIABLE_BYTES
 from ...playbook.numbers import seconds, timeout, whole
 from ...playbook.plan import Accumulate, Assignment, Interface, Rule, Task
 from ...playbook.python_names import EVERYTHING, SCOPES_OF_CONTEXT
@@ -22,11 +22,12 @@ from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
 from ...playbook.views import Fetch, View
 from ...protocol import ChildRequest, WaitRequest
+from ...results.offload import Output
 from ...tools.port import ToolFailure
 from .accumulate import accumulate
 from .attempts import Attempt
 from .backoff import backoff
-from .domain import TooLarge, check_size, size_of, to_domain, value_error
+from .domain import TooLarge, check_size, inline_rows, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import clean, from_problem, from_template, step_error
 from .interface import check_input, check_output, input_of, names_of
@@ -164,7 +165,8 @@ class Pipeline:
             return envelope("error", self.attempt, error={**clean(failure.error), "at": task.place.line})
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
-        context = self.job.context_of(self._call_name(task), task.kind, self.attempt)
+        inline_bytes = task.output.get("inline_max_bytes", INLINE_BYTES) if task.output else INLINE_BYTES
+        context = self.job.context_of(self._call_name(task), task.kind, self.attempt, inline_bytes)
         return await call_task(self.job, task, config, context, step_input=step_input, timeout=limit, reads=reads)
 
     async def _with_input(
@@ -331,7 +333,9 @@ class Pipeline:
             lambda scope: [(item.scope, item.key, render_tree(item.value, scope)) for item in assignments], output
         )
         # a value that is no template has not been checked yet
-        values = [(where, key, await to_domain(value, f"set.{where}.{key}")) for where, key, value in values]
+        values = [
+            (where, key, inline_rows(await to_domain(value, f"set.{where}.{key}"))) for where, key, value in values
+        ]
         for where, key, value in values:
             if where == VARIABLES:
                 check_size(value, f"set.{where}.{key}", VARIABLE_BYTES)
@@ -404,9 +408,9 @@ class Pipeline:
         packed = await store_result(
             suspended_locals,
             self.job.command,
-            self.job.toolbox.stores,
+            self.job.toolbox,
             part="/locals",
-            limit=INLINE_LOCALS_BYTES,
+            output=Output(inline_bytes=INLINE_LOCALS_BYTES),
             label=LOCALS_NAME,
         )
         end.set = self.set

@@ -9,6 +9,7 @@ from ...engine.digest import stable_digest
 from ...engine.variables import PREFIX
 from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
 from ...protocol import ClaimedCommand
+from ...results.offload import Output
 from .domain import TooLarge, size_of
 from .store_result import store_result
 from .toolbox import Toolbox
@@ -39,7 +40,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
     by_reference = _by_reference(sizes)
     refs: dict[str, Any] = {}
     for name in by_reference:
-        stored = await store_result(values[name], command, toolbox.stores, part=f"/set/{name}", limit=0)
+        stored = await store_result(values[name], command, toolbox, part=f"/set/{name}", output=Output(inline_bytes=0))
         if (ref := stored.get("ref")) is None:
             # a number is never stored: it is smaller than its reference
             continue

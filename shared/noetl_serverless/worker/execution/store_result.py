@@ -2,39 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from ...limits import INLINE_BYTES
+from ...playbook.views import FIELD
 from ...protocol import ClaimedCommand
-from ...results.offload import externalise
+from ...results.offload import USUAL, Output, Place, externalise
 from ...results.retry import retry_while_away
-from ...results.stores import ResultStores
+from ...tables.table import Table
+from .toolbox import Toolbox
 
 
 async def store_result(
     data: Any,
     command: ClaimedCommand,
-    stores: ResultStores,
+    toolbox: Toolbox,
     *,
     part: str = "",
-    select: Sequence[tuple[str, str]] = (),
-    limit: int = INLINE_BYTES,
+    output: Output = USUAL,
     label: str = "the result",
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as from `externalise`. Raises StoreFailed when the store is unavailable for too long.
 
-    `part` distinguishes what one command stores besides its result; `label` names the value in an error.
+    A table that is passed on as it was read is not stored again. `part` distinguishes what one command stores besides
+    its result; `label` names the value in an error.
     """
-    return await retry_while_away(
-        lambda: externalise(
-            data,
-            execution_id=command.execution_id,
-            step=command.step,
-            suffix=f"{command.command_id}{part}",
-            stores=stores,
-            select=select,
-            limit=limit,
-        ),
-        f"{label} could not be stored",
+    if (ref := _read_before(data)) is not None:
+        return {"ref": ref}
+    place = Place(
+        execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}", claim=command.fence
     )
+    return await retry_while_away(
+        lambda: externalise(data, place, toolbox.stores, output, toolbox.files), f"{label} could not be stored"
+    )
+
+
+def _read_before(data: Any) -> dict[str, Any] | None:
+    """The reference to a table, if it was read by one that can name it: as the whole result, or one of its fields."""
+    if not isinstance(data, Table) or data.origin is None:
+        return None
+    ref, place = data.origin
+    if not place:
+        return dict(ref)
+    return {**ref, FIELD: place[0]} if len(place) == 1 and isinstance(place[0], str) and FIELD not in ref else None

@@ -8,8 +8,10 @@ from typing import Any
 from ...engine.digest import stable_digest
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
-from ...playbook.values import InvalidValue
+from ...playbook.values import InvalidValue, Rows
 from ...protocol import ChildRequest, WaitRequest
+from ...results.offload import Output
+from ...tables.listed import listed
 from ...tools.port import ToolCall, ToolContext, ToolOutcome
 from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
@@ -36,7 +38,15 @@ async def call_task(
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", context.attempt, error=error)
-    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=reads)
+    call = ToolCall(
+        task.kind,
+        task.name,
+        config,
+        input={**step_input, **own},
+        timeout=timeout,
+        context=reads,
+        has_tables=job.lazy.has_tables,
+    )
     if task.expects and (missing := _missing(call.input, task.expects)):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", context.attempt, error={**error, "at": task.place.line})
@@ -50,6 +60,7 @@ async def call_task(
             return outcome.wait
         if not outcome.stored:
             outcome.data = await to_domain(outcome.data, "data")
+            job.lazy.has_tables |= _is_or_has_table(outcome.data)
         if task.max_bytes is not None:
             check_size(outcome.data, "data", task.max_bytes)
         if outcome.extra:
@@ -72,6 +83,10 @@ async def call_task(
     )
 
 
+def _is_or_has_table(data: Any) -> bool:
+    return isinstance(data, Rows) or (isinstance(data, dict) and any(isinstance(one, Rows) for one in data.values()))
+
+
 def _missing(value: Any, names: tuple[str, ...]) -> str:
     """The names that `value` does not have; a.b is b of a."""
     return ", ".join(f"'{name}'" for name in names if not _has(value, name.split(".")))
@@ -90,15 +105,17 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     toolbox = job.toolbox
     payload = await to_domain(child.payload, CHILD_PAYLOAD)
     check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
+    # the orchestrator reads it, which knows no tables
+    payload = listed(payload)
     if not toolbox.supports(2):
         # a control plane of the previous release knows no references, and takes the payload itself; nor timeouts
         return child.model_copy(update={"payload": payload, "timeout": None})
     put = await store_result(
         payload,
         job.command,
-        toolbox.stores,
+        toolbox,
         part="/child",
-        limit=PAYLOAD_BYTES,
+        output=Output(inline_bytes=PAYLOAD_BYTES),
         label=DISPLAY_NAMES[CHILD_PAYLOAD],
     )
     if "ref" not in put:

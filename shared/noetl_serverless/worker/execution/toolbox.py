@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...errors import Problem
+from ...limits import INLINE_BYTES
 from ...protocol import (
     CallbackRequest,
     CallbackUrl,
@@ -21,14 +22,18 @@ from ...protocol import (
     SecretRequest,
     SecretStored,
 )
+from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
+from ...tables.listed import TableTooLarge
+from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
 from ...tools.fair_queue import NO_SHARE, Share
-from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
+from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome, temporary_file
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
+from .plain_call import plain_call
 from .refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -61,6 +66,8 @@ class Toolbox:
     stores: ResultStores
     resolver: Resolver
     scratch: Path
+    # of tables; without them they are lists
+    files: ResultFiles | None = None
     allow_private_http: bool = False
     # None: no secrets of the keychain are resolved, and their names take their place
     secrets: SecretCache | None = None
@@ -97,6 +104,7 @@ async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -
 async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = load_tool(call.kind)
+        call = await plain_call(tool, call)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -112,6 +120,10 @@ async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> Too
         return failure.outcome()
     except Problem as problem:
         return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
+    except TableTooLarge as error:
+        return _failed(step_error("value", "value.too_large", f"{call.kind}: {error}"))
+    except InvalidTable as error:
+        return _failed(step_error("value", "value.invalid", f"{call.kind}: a table cannot be read: {error}"))
     except LookupError as error:
         # this worker lacks the tool: the playbook was registered where it exists
         return _failed(step_error(call.kind, "tool.unavailable", str(error)))
@@ -129,9 +141,11 @@ def context_of(
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     credential: FindCredential | None = None,
     share: Share = NO_SHARE,
+    inline_bytes: int = INLINE_BYTES,
 ) -> ToolContext:
     """The context of a call within `command`. `name` distinguishes it from all others of the execution; `credential`:
-    where the tool's credentials are found, by default among the stored ones; `share`: that of the playbook."""
+    where the tool's credentials are found, by default among the stored ones; `share`: that of the playbook;
+    `inline_bytes`: the largest rows that stay a list."""
     return ToolContext(
         execution_id=command.execution_id,
         command_id=command.command_id,
@@ -144,6 +158,8 @@ def context_of(
         allow_private_http=toolbox.allow_private_http,
         waiting=waiting,
         share=share,
+        inline_bytes=inline_bytes,
+        open_file=temporary_file if toolbox.files is None else toolbox.files.open,
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench
 
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Place, externalise
 
 
 async def opened(bench: Bench, items: str, **more: Any) -> Any:
@@ -37,7 +37,7 @@ async def test_a_missing_name_is_an_error(bench: Bench) -> None:
 
 async def test_a_collection_is_read_through_a_reference_and_stored(bench: Bench) -> None:
     data = {"rows": [{"id": i, "name": "x" * 20} for i in range(5000)]}
-    ref = (await externalise(data, execution_id="42", step="load", suffix="s", stores=bench.stores))["ref"]
+    ref = (await externalise(data, Place(execution_id="42", step="load", suffix="s"), bench.stores))["ref"]
     outcome = await opened(bench, "{{ load.rows }}", steps={"load": {"status": "ok", "ref": ref}})
     assert (outcome.status, outcome.count, outcome.data) == ("done", 5000, None)
     assert (await bench.resolver.load(outcome.ref))[4999]["id"] == 4999

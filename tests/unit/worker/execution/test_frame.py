@@ -10,7 +10,7 @@ from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.engine.digest import items_digest
 from noetl_serverless.protocol import ChildRequest
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.tools.port import ToolOutcome
 
 ERROR = "{{ output.status == 'error' }}"
@@ -98,9 +98,11 @@ async def test_items_see_where_they_are(bench: Bench) -> None:
 
 async def test_the_slice_comes_out_of_a_stored_collection(bench: Bench) -> None:
     bench.tool("a", echo())
-    ref = (await externalise(list("abcdef"), execution_id="42", step="work", suffix="s", stores=bench.stores, limit=0))[
-        "ref"
-    ]
+    ref = (
+        await externalise(
+            list("abcdef"), Place(execution_id="42", step="work", suffix="s"), bench.stores, Output(inline_bytes=0)
+        )
+    )["ref"]
     outcome = await bench.frame(each(), [None, None], start=2, items=None, collection=ref, count=6)
     assert outcome.data == ["c", "d"]
 
@@ -423,7 +425,9 @@ async def test_a_sub_playbook_parks_a_frame_of_one(bench: Bench) -> None:
 
 async def test_an_items_result_by_reference_is_read_into_the_list(bench: Bench) -> None:
     bench.tool("sub", ToolOutcome("ok", child=ChildRequest(path="demo/child")))
-    ref = (await externalise([1, 2], execution_id="7", step="e", suffix="s", stores=bench.stores, limit=0))["ref"]
+    ref = (
+        await externalise([1, 2], Place(execution_id="7", step="e", suffix="s"), bench.stores, Output(inline_bytes=0))
+    )["ref"]
     work = make.step(make.task("sub"), loop=make.loop())
     parked = await bench.frame(work, ["i"])
     outcome = await bench.frame(work, ["i"], resume={**parked.resume, "child": {"status": "ok", "ref": ref}})

@@ -16,7 +16,7 @@ from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.playbook.template import Template
 from noetl_serverless.protocol import VERSION, ChildRequest, Frame
 from noetl_serverless.results import retry
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.telemetry.logs import JsonFormatter
 from noetl_serverless.tools.fair_queue import Share
 from noetl_serverless.tools.port import ToolFailure, ToolOutcome
@@ -559,7 +559,10 @@ async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Bench) -> N
 async def test_a_template_reads_through_a_reference(bench: Bench) -> None:
     ref = (
         await externalise(
-            {"rows": [1, 2, 3], "n": 3}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0
+            {"rows": [1, 2, 3], "n": 3},
+            Place(execution_id="42", step="load", suffix="s"),
+            bench.stores,
+            Output(inline_bytes=0),
         )
     )["ref"]
     tool = bench.tool("a")
@@ -572,7 +575,11 @@ async def test_a_template_reads_through_a_reference(bench: Bench) -> None:
 
 
 async def test_extracted_fields_need_no_store(bench: Bench) -> None:
-    ref = (await externalise({"n": 3}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))["ref"]
+    ref = (
+        await externalise(
+            {"n": 3}, Place(execution_id="42", step="load", suffix="s"), bench.stores, Output(inline_bytes=0)
+        )
+    )["ref"]
     await bench.store.delete(ref["key"])
     tool = bench.tool("a")
     await bench.run(
@@ -582,9 +589,11 @@ async def test_extracted_fields_need_no_store(bench: Bench) -> None:
 
 
 async def test_a_reference_that_is_gone_is_a_retryable_error(bench: Bench) -> None:
-    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))[
-        "ref"
-    ]
+    ref = (
+        await externalise(
+            {"rows": [1]}, Place(execution_id="42", step="load", suffix="s"), bench.stores, Output(inline_bytes=0)
+        )
+    )["ref"]
     await bench.store.delete(ref["key"])
     bench.tool("a")
     each = make.step(make.task("a", config={"x": "{{ load.rows }}"}, line=9))
@@ -698,9 +707,11 @@ async def test_a_condition_that_cannot_be_evaluated_fails_at_the_line_of_its_tas
 
 
 async def test_a_condition_over_a_reference_that_is_gone_fails_at_the_line_of_its_task(bench: Bench) -> None:
-    ref = (await externalise({"rows": [1]}, execution_id="42", step="load", suffix="s", stores=bench.stores, limit=0))[
-        "ref"
-    ]
+    ref = (
+        await externalise(
+            {"rows": [1]}, Place(execution_id="42", step="load", suffix="s"), bench.stores, Output(inline_bytes=0)
+        )
+    )["ref"]
     await bench.store.delete(ref["key"])
     bench.tool("a", make.ok())
     bench.tool("b", make.ok())
@@ -714,7 +725,11 @@ async def test_a_condition_over_a_reference_that_is_gone_fails_at_the_line_of_it
 
 
 async def test_a_childs_result_by_reference_is_passed_on(bench: Bench) -> None:
-    ref = (await externalise([1, 2], execution_id="77", step="end", suffix="s", stores=bench.stores, limit=0))["ref"]
+    ref = (
+        await externalise(
+            [1, 2], Place(execution_id="77", step="end", suffix="s"), bench.stores, Output(inline_bytes=0)
+        )
+    )["ref"]
     bench.tool("sub", child())
     each = make.step(make.task("sub", make.rule("continue", "{{ output.data | length == 2 }}")))
     parked = await bench.run(each)

@@ -14,7 +14,7 @@ from noetl_serverless import limits
 from noetl_serverless.engine.digest import stable_digest
 from noetl_serverless.limits import INLINE_BYTES, SET_BYTES, SET_REF_BYTES, SET_VALUE_BYTES, VARIABLE_BYTES
 from noetl_serverless.results import retry
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.offload import Place, externalise
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.worker.execution.domain import TooLarge
 from noetl_serverless.worker.execution.set_values import check_sizes
@@ -214,7 +214,7 @@ async def all_of(bench: Bench) -> list[str]:
 
 
 async def held(bench: Bench, value: Any) -> dict[str, Any]:
-    put = await externalise(value, execution_id="42", step="before", suffix="s", stores=bench.stores)
+    put = await externalise(value, Place(execution_id="42", step="before", suffix="s"), bench.stores)
     ref: dict[str, Any] = put["ref"]
     return ref
 

@@ -1,0 +1,55 @@
+"""Files of results on their way: in shared memory where there is room, else on disk."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..tables.mapped import MappedFile
+from .reference import ResultRef
+from .shared_memory import NotShared, SharedMemory
+
+
+class ResultFiles:
+    """`scratch`: a folder on disk; `shared`: None where nothing is shared; `producer`: the worker."""
+
+    def __init__(self, scratch: Path, shared: SharedMemory | None = None, producer: str = "") -> None:
+        self._scratch = scratch
+        self.shared = shared
+        self._producer = producer
+
+    def open(self, size: int) -> int:
+        """The descriptor of an empty file without a name, for about so many bytes. Raises OSError."""
+        file = None if self.shared is None else self.shared.open(size)
+        return self.open_on_disk() if file is None else file
+
+    def open_on_disk(self) -> int:
+        """Raises OSError."""
+        try:
+            return os.open(self._scratch, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except (AttributeError, OSError):
+            # macOS, and file systems that have no files without names
+            with tempfile.TemporaryFile(dir=self._scratch) as file:
+                return os.dup(file.fileno())
+
+    def share(self, file: MappedFile, reference: ResultRef) -> dict[str, Any] | None:
+        """The hint by which the reference's content is found in shared memory, if it is there."""
+        if self.shared is None:
+            return None
+        meta = reference.meta
+        return self.shared.admit(
+            file,
+            meta.sha256,
+            rows=meta.row_count or 0,
+            schema_digest=meta.schema_digest or "",
+            media_type=meta.content_type,
+            producer=self._producer,
+        )
+
+    def shared_file(self, hint: dict[str, Any] | None, reference: ResultRef) -> MappedFile:
+        """Raises NotShared."""
+        if self.shared is None:
+            raise NotShared("off")
+        return self.shared.read(hint, reference.meta.sha256, reference.meta.bytes)
