@@ -11,6 +11,9 @@ from noetl_serverless.results.store import FsspecResultStore
 
 
 class ResultStoreContract:
+    # of a file that is put
+    file_bytes = 10_240_000
+
     async def test_what_is_put_can_be_got(self, store: ResultStore) -> None:
         stored = await store.put("1/load/ab.json", b"[1,2]")
         assert stored.key == "1/load/ab.json"
@@ -30,7 +33,7 @@ class ResultStoreContract:
             await store.get_range("1/a/none.json", 0, 1)
 
     async def test_a_file_can_be_put_and_got(self, store: ResultStore) -> None:
-        content = bytes(range(256)) * 40_000
+        content = bytes(range(256)) * (self.file_bytes // 256)
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
             source.write(content + b"more")
             source.flush()
