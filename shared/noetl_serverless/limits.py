@@ -134,3 +134,5 @@ PAGE_BYTES: Final = 4 * MIB
 # an execution with a larger workload or a larger state is not run speculatively: both are sent with the command that
 # begins a speculative run
 AHEAD_BYTES: Final = 256 * KIB
+# how long a URL that is signed for an object is good for, at most: a week, the limit of both S3 and GCS
+SIGNED_URL_SECONDS: Final = 7 * 86400

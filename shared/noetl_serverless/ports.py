@@ -332,6 +332,17 @@ class ResultStore(Protocol):
         ...
 
 
+class SignsUrls(Protocol):
+    """A result store whose objects can be read by URL, without its credentials."""
+
+    async def signed_url(self, key: str, seconds: int, *, content_type: str, filename: str) -> str:
+        """A URL that GETs the object for `seconds`, at most SIGNED_URL_SECONDS (ValueError for more), and answers with
+        this content type and, for saving it, this name. Whether the object exists is not looked at.
+
+        Raises errors.AccessDenied if the identity may not sign, errors.Unavailable while nothing signs for it."""
+        ...
+
+
 class Host(Protocol):
     """What a function needs to know about its host."""
 
