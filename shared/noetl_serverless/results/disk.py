@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -42,7 +41,7 @@ class Folder:
 
     def put(self, key: str, data: bytes) -> None:
         with self._refused(key):
-            self._replace(self._path(key), lambda file: _write(file, data))
+            self._replace(self._path(key), lambda file: write_at(file, data, 0, begin_writing=True))
 
     def put_file(self, key: str, source: int, size: int) -> None:
         """EOFError if the source has fewer bytes."""
@@ -237,7 +236,7 @@ def _in_kernel(source: int, target: int, offset: int, length: int) -> int:
 
 def _in_memory(source: int, target: int, offset: int, length: int) -> int:
     data = os.pread(source, length, offset)
-    _write(target, data, offset)
+    write_at(target, data, offset)
     return len(data)
 
 
@@ -248,12 +247,12 @@ _WAYS: tuple[_Way, ...] = (
 )
 
 
-def _write(file: int, data: bytes, offset: int = 0) -> None:
+def write_at(file: int, data: bytes, offset: int, *, begin_writing: bool = False) -> None:
     written = 0
     with memoryview(data) as rest:
         while written < len(data):
             count = os.pwrite(file, rest[written : written + PART_BYTES], offset + written)
-            if len(data) > PART_BYTES:
+            if begin_writing and len(data) > PART_BYTES:
                 _begin_writing(file, offset + written, count)
             written += count
 
@@ -272,6 +271,9 @@ def _begin_writing(file: int, offset: int, length: int) -> None:
 def _sync_file_range() -> Callable[[int, int, int, int], int] | None:
     if sys.platform != "linux":
         return None
+    # not needed for small results
+    import ctypes
+
     try:
         function = ctypes.CDLL(None).sync_file_range
     except (OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""The result store of Google Cloud: the contract of all result stores, through gcsfs, under the role of a worker."""
+"""The result store of Google Cloud: the contract of all result stores, under the role of a worker."""
 
 from __future__ import annotations
 
@@ -7,40 +7,53 @@ from typing import Any
 import pytest
 from google.cloud.storage import Client
 from tests.infra.google_cloud.standin import REGION, Standin
-from tests.infra.google_cloud.test_storage import storage_client
-from tests.unit.results.contract import FsspecContract
+from tests.infra.google_cloud.test_storage import grant, storage_client
+from tests.unit.results.contract import ResultStoreContract
 
-from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.hosts.gcp.api import Api
+from noetl_serverless.hosts.gcp.default_credentials import Anonymous
+from noetl_serverless.hosts.gcp.results import GcsResultStore
 
-# gcsfs uploads what is larger than 50 MiB in parts
 LARGE = 60 * 2**20
 
 
+class Token:
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    async def access_token(self) -> str:
+        return self._token
+
+
 @pytest.fixture
-def store(standin: Standin, unique: str, account: str) -> FsspecResultStore:
+def bucket(standin: Standin, unique: str) -> Any:
     client: Client = storage_client(standin)
-    bucket: Any = client.bucket(f"noetl-{unique}")
-    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
-    client.create_bucket(bucket, location=REGION)
-    policy = bucket.get_iam_policy()
-    policy.bindings.append({"role": "roles/storage.objectUser", "members": {f"serviceAccount:{account}"}})
-    bucket.set_iam_policy(policy)
-    url = f"gs://{bucket.name}/results"
-    # as `hosts.gcp.results`, with the token of an account in place of a function's metadata server
-    return FsspecResultStore(
-        url, token=standin.credentials(account), endpoint_url=standin.url, use_listings_cache=False
-    )
+    made: Any = client.bucket(f"noetl-{unique}")
+    made.iam_configuration.uniform_bucket_level_access_enabled = True
+    client.create_bucket(made, location=REGION)
+    return made
 
 
-class TestContract(FsspecContract):
+def store_of(standin: Standin, bucket: Any, account: str) -> GcsResultStore:
+    credentials: Any = standin.credentials(account)
+    return GcsResultStore(Api(Token(credentials.token), standin.url), f"gs://{bucket.name}/results", Anonymous())
+
+
+@pytest.fixture
+def store(standin: Standin, bucket: Any, account: str) -> GcsResultStore:
+    grant(bucket, "roles/storage.objectUser", account)
+    return store_of(standin, bucket, account)
+
+
+class TestContract(ResultStoreContract):
     """Google Cloud."""
 
 
-async def test_objects_are_named_gcs(store: FsspecResultStore) -> None:
+async def test_objects_are_named_gcs(store: GcsResultStore) -> None:
     assert (await store.put("1/a/k", b"x")).store == "gcs"
 
 
-async def test_a_large_object_is_written_in_parts_and_read_whole(store: FsspecResultStore) -> None:
+async def test_a_large_object_is_written_in_parts_and_read_whole(store: GcsResultStore) -> None:
     data = bytes(range(256)) * (LARGE // 256)
     await store.put("1/a/large", data)
     assert await store.get("1/a/large") == data
