@@ -76,7 +76,7 @@ class SeaweedFS:
             {
                 "name": "reader",
                 "credentials": [_keys(self.READER)],
-                "actions": [f"Read:{self.BUCKET}/results", f"Write:{self.BUCKET}/results"],
+                "actions": [f"Read:{self.BUCKET}", f"Write:{self.BUCKET}"],
             },
         ]
         config = self._home / "s3.json"

@@ -49,23 +49,23 @@ class Folder:
             self._replace(self._path(key), lambda file: copy(source, file, size, begin_writing=True))
 
     def get(self, key: str) -> bytes:
-        with self._told_apart(key), open(self._path(key), "rb", buffering=0) as file:
+        with self._errors_of(key), open(self._path(key), "rb", buffering=0) as file:
             return file.readall()
 
     def get_file(self, key: str, target: int) -> int:
-        with self._told_apart(key), self._opened(key) as file:
+        with self._errors_of(key), self._opened(key) as file:
             size = os.fstat(file).st_size
             copy(file, target, size)
         return size
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
-        with self._told_apart(key), self._opened(key) as file:
+        with self._errors_of(key), self._opened(key) as file:
             return os.pread(file, length, offset)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
         try:
-            with self._told_apart(key):
+            with self._errors_of(key):
                 os.unlink(path)
         except KeyError:
             return
@@ -80,7 +80,7 @@ class Folder:
         found = (
             os.path.join(place, name)[start:] for place, _, names in os.walk(top, onerror=_on_error) for name in names
         )
-        with self._told_apart(prefix):
+        with self._errors_of(prefix):
             return sorted(key for key in found if key.startswith(prefix))
 
     # -- errors
@@ -95,7 +95,7 @@ class Folder:
             raise AccessDenied(f"the folder of results refuses {key!r}: {os.strerror(error.errno)}") from error
 
     @contextmanager
-    def _told_apart(self, key: str) -> Iterator[None]:
+    def _errors_of(self, key: str) -> Iterator[None]:
         """Whether it is refused, or nothing is there, or the folder is away."""
         try:
             with self._refused(key):

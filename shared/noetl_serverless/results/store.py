@@ -101,13 +101,13 @@ class _FileSystem:
         self._root = root.rstrip("/")
 
     def put(self, key: str, data: bytes) -> None:
-        with self._told_apart(key):
+        with self._errors_of(key):
             self._fs.pipe_file(self._path(key), data)
 
     def put_file(self, key: str, source: int, size: int) -> None:
         # before the memory of fsspec shows it
         check_size(source, size)
-        with self._told_apart(key):
+        with self._errors_of(key):
             target = self._fs.open(self._path(key), "wb", block_size=CHUNK_BYTES, autocommit=False)
             try:
                 for chunk in chunks_of(source, size):
@@ -119,20 +119,20 @@ class _FileSystem:
             target.commit()
 
     def get(self, key: str) -> bytes:
-        with self._told_apart(key):
+        with self._errors_of(key):
             data: bytes = self._fs.cat_file(self._path(key))
         return data
 
     def get_file(self, key: str, target: int) -> int:
         offset = 0
-        with self._told_apart(key), self._fs.open(self._path(key), "rb") as source:
+        with self._errors_of(key), self._fs.open(self._path(key), "rb") as source:
             while chunk := source.read(CHUNK_BYTES):
                 offset += os.pwrite(target, chunk, offset)
         return offset
 
     def get_range(self, key: str, offset: int, length: int) -> bytes:
         try:
-            with self._told_apart(key):
+            with self._errors_of(key):
                 data: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
         except Exception as error:
             # an object store's answer to a range that begins where the object ends
@@ -143,7 +143,7 @@ class _FileSystem:
 
     def delete(self, key: str) -> None:
         try:
-            with self._told_apart(key):
+            with self._errors_of(key):
                 self._fs.rm_file(self._path(key))
         except KeyError:
             return
@@ -152,7 +152,7 @@ class _FileSystem:
         # the folder part of the prefix bounds what is walked
         folder = prefix.rpartition("/")[0]
         try:
-            with self._told_apart(prefix):
+            with self._errors_of(prefix):
                 paths: Sequence[str] = self._fs.find(f"{self._root}/{folder}" if folder else self._root)
         except KeyError:
             return []
@@ -161,7 +161,7 @@ class _FileSystem:
         return sorted(key for key in keys if key.startswith(prefix))
 
     @contextmanager
-    def _told_apart(self, key: str) -> Iterator[None]:
+    def _errors_of(self, key: str) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):

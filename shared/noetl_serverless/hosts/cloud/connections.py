@@ -35,7 +35,8 @@ class Connections:
         parts = urlsplit(url)
         origin = (parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        idle = self._take_idle(origin)
+        # what is sent in parts is not sent a second time without the caller's knowledge
+        idle = self._take_idle(origin) if isinstance(body, bytes) else None
         if idle is not None:
             try:
                 return self._exchange_on(idle, origin, method, target, headers, body, timeout)

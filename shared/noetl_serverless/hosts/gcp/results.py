@@ -12,6 +12,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
+import orjson
+
 from ...errors import AccessDenied, Problem, Unavailable
 from ...limits import MIB
 from ...ports import StoredObject
@@ -34,6 +36,7 @@ from .signing import IamSigner, Signer, signed_url
 CHUNK_BYTES = 1 * MIB
 _SERVICE = "storage"
 _INCOMPLETE, _PRECONDITION_FAILED, _CANCELLED = 308, 412, 499
+_GONE = (404, 410)
 _RECEIVED = re.compile(r"bytes=0-(\d+)")
 
 
@@ -74,21 +77,33 @@ class GcsResultStore(RemoteObjects):
         query = self._inserting(key, "resumable")
         try:
             begun = await self._send("POST", f"/upload{self._objects}?{query}", headers=headers)
-            await self._upload(begun.headers["location"], file, size)
         except ApiError as error:
             self._check_is_there(error)
+            return StoredObject(self.name, key, size)
+        try:
+            written = await self._upload(begun.headers["location"], file, size)
+        except ApiError as error:
+            if error.status in _GONE:
+                await self._check_is_whole(key, size, error)
+            else:
+                self._check_is_there(error)
+        else:
+            if written != size:
+                await self.delete(key)
+                raise Unavailable(f"{self._where}: the store took {written} bytes for all of {size}")
         return StoredObject(self.name, key, size)
 
-    async def _upload(self, session: str, file: int, size: int) -> None:
-        """The object appears with its last byte."""
+    async def _upload(self, session: str, file: int, size: int) -> int:
+        """The object appears with its last byte. Returns its size as the store has it."""
         try:
-            await self._send_all(session, file, size)
+            answer = await self._send_all(session, file, size)
+            return int(orjson.loads(answer.body)["size"])
         except BaseException:
             with suppress(ApiError, Problem):
                 await self._send("DELETE", session)
             raise
 
-    async def _send_all(self, session: str, file: int, size: int) -> None:
+    async def _send_all(self, session: str, file: int, size: int) -> Response:
         """In one request, which is resumed where it was cut."""
         offset, tries = 0, PART_TRIES
         while tries:
@@ -105,7 +120,7 @@ class GcsResultStore(RemoteObjects):
                 headers = {"content-range": f"bytes */{size}", "content-length": "0"}
                 answer = await self._send("PUT", session, headers=headers, tries=PART_TRIES)
             if answer.status != _INCOMPLETE:
-                return
+                return answer
             received = _RECEIVED.fullmatch(answer.headers.get("range", ""))
             arrived = int(received[1]) + 1 if received else 0
             tries = PART_TRIES if arrived > offset else tries - 1
@@ -119,9 +134,17 @@ class GcsResultStore(RemoteObjects):
         """After a write that was refused. Raises what the error means unless the object exists."""
         if error.status == _PRECONDITION_FAILED:
             return
-        if error.status in (404, 410):
+        if error.status in _GONE:
             raise AccessDenied(f"{self._where}: {error}") from error
         raise self._failure(error) from error
+
+    async def _check_is_whole(self, key: str, size: int, error: ApiError) -> None:
+        """When the upload is not known any more: it may have ended with an answer that was lost."""
+        span = None
+        with suppress(KeyError):
+            span = await self._span(key, size - 1, 1)
+        if span is None or span.total != size:
+            raise Unavailable(f"{self._where}: an upload was lost: {error}") from error
 
     async def delete(self, key: str) -> None:
         try:
