@@ -107,7 +107,9 @@ class S3ResultStore(RemoteObjects):
             is_whole = await self._complete(path, id, etags)
         finally:
             if not is_whole:
-                await self._abort(path, id)
+                # what cannot be aborted is listed, and deleted, like an object
+                with suppress(AwsError, Problem):
+                    await self._abort(path, id)
 
     async def _complete(self, path: str, id: str, etags: dict[int, str]) -> bool:
         """False if the object was there before."""
@@ -141,18 +143,19 @@ class S3ResultStore(RemoteObjects):
         raise self._failure(error) from error
 
     async def _abort(self, path: str, id: str) -> None:
-        """What cannot be aborted is listed, and deleted, like an object."""
-        with suppress(AwsError, Problem):
+        try:
             await self._send("DELETE", path, query=[("uploadId", id)])
+        except AwsError as error:
+            if error.code != "NoSuchUpload":
+                raise self._failure(error) from error
 
     async def delete(self, key: str) -> None:
-        query: Query = ()
         path = self._path(key)
         if unfinished := _UNFINISHED.fullmatch(key):
-            path = self._path(unfinished[1])
-            query = [("uploadId", bytes.fromhex(unfinished[2]).decode())]
+            await self._abort(self._path(unfinished[1]), bytes.fromhex(unfinished[2]).decode())
+            return
         try:
-            await self._send("DELETE", path, query=query)
+            await self._send("DELETE", path)
         except AwsError as error:
             if error.status != 404 or self._is_of_bucket(error):
                 raise self._failure(error) from error
