@@ -8,12 +8,16 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, BinaryIO
 
 from ..limits import MIB
 from ..ports import StoredObject
+from .walk import keys_below
 
 RANGE_NOT_SATISFIABLE = 416
+# of a folder that are read together
+PAGE_KEYS = 1000
 # of a file that is copied
 CHUNK_BYTES = 4 * MIB
 _NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -55,10 +59,20 @@ class FsspecResultStore:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self.delete_sync, key)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order, including unfinished files of crashed writers: used for deletion."""
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order, including unfinished files of crashed
+        writers: used for deletion."""
+        if self.name == "disk":
+            if self._is_away():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root)
+            walk = keys_below(self._root, prefix, after)
+            while page := await asyncio.to_thread(lambda: list(islice(walk, PAGE_KEYS))):
+                for key in page:
+                    yield key
+            return
         for key in await asyncio.to_thread(self._keys, prefix):
-            yield key
+            if key > after:
+                yield key
 
     def put_sync(self, key: str, data: bytes) -> StoredObject:
         return self._put(key, len(data), (data,))
@@ -104,6 +118,8 @@ class FsspecResultStore:
         try:
             self._fs.rm_file(self._path(key))
         except FileNotFoundError:
+            if self._is_away():
+                raise
             return
         if self.name == "disk":
             _remove_empty(os.path.dirname(self._path(key)), self._root)

@@ -81,9 +81,11 @@ class S3ResultStore:
     async def delete(self, key: str) -> None:
         await self._api.request("s3", "DELETE", self._endpoint, self._path(key))
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order."""
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order."""
         query = [("list-type", "2"), ("prefix", self._prefix + prefix)]
+        if after:
+            query.append(("start-after", self._prefix + after))
         token = ""
         while True:
             page = [*query, ("continuation-token", token)] if token else query
