@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Literal
 
 import orjson
 
@@ -17,6 +18,8 @@ from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
 from .stores import ResultStores
 
+# there is no such object; the store refuses it; its time is over; it is not what was written; there is no such store
+Reason = Literal["missing", "denied", "expired", "changed", "no_store"]
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one
 FetchManifest = Callable[[str, str, int, int], Awaitable[dict[str, Any]]]
@@ -27,9 +30,13 @@ KEEP_SECONDS = 1.0
 
 
 class ReferenceNotAvailable(Problem):
-    """A reference names something that does not exist, or that does not match it."""
+    """A reference names something that does not exist, or that does not match it. `reason`: what is wrong with it."""
 
     status, code, title = 404, REFERENCE_NOT_AVAILABLE, "A referenced result is not available"
+
+    def __init__(self, detail: str, *, reason: Reason = "missing") -> None:
+        super().__init__(detail, reason=reason)
+        self.reason = reason
 
 
 class LoopTooLarge(Problem):
@@ -62,6 +69,7 @@ class Resolver:
     async def load(self, ref: dict[str, Any]) -> Any:
         """The value. Raises ReferenceNotAvailable if it is missing or invalid, StoreFailed while the store is away,
         LoopTooLarge, and a Problem of the control plane as it is."""
+        _check_expiry(ref)
         name = _identity(ref)
         if name in self._cache:
             self.hits += 1
@@ -121,7 +129,8 @@ class Resolver:
             store = self._stores.named(reference.store)
         except KeyError:
             raise ReferenceNotAvailable(
-                f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
+                f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have",
+                reason="no_store",
             ) from None
         try:
             content = await retry_while_away(lambda: store.get(reference.key), f"{reference.ref} could not be read")
@@ -183,6 +192,18 @@ class Resolver:
             self._used -= freed
 
 
+def _check_expiry(ref: dict[str, Any]) -> None:
+    """Also of what is at hand: its object may be deleted a while after it has expired, and be gone for the next one."""
+    if (expires_at := ref.get("expires_at")) is None:
+        return
+    try:
+        expired = datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+    except (TypeError, ValueError):
+        raise ReferenceNotAvailable(f"not a result reference: expires_at is {expires_at!r}") from None
+    if expired:
+        raise ReferenceNotAvailable(f"{ref.get('ref')} has expired, at {expires_at}", reason="expired")
+
+
 def _identity(ref: dict[str, Any]) -> str:
     # the digest, where there is one, distinguishes what retries wrote under one URI
     return f"{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
@@ -204,5 +225,7 @@ def _check_size(size: int, uri: ResultUri) -> int:
 
 def _decode(reference: ResultRef, content: bytes) -> Any:
     if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
-        raise ReferenceNotAvailable(f"{reference.ref}: the stored bytes differ from those that were written")
+        raise ReferenceNotAvailable(
+            f"{reference.ref}: the stored bytes differ from those that were written", reason="changed"
+        )
     return orjson.loads(content)
