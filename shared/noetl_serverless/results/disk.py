@@ -8,12 +8,13 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
 from ..errors import AccessDenied
 from ..limits import MIB
+from .walk import keys_below
 
 # copied at a time: the device writes one part while the next is copied
 PART_BYTES = 2 * MIB
@@ -71,17 +72,12 @@ class Folder:
             return
         self._remove_empty(os.path.dirname(path))
 
-    def keys(self, prefix: str) -> Sequence[str]:
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
         """In order, also those of writers that crashed."""
-        # the folder part of the prefix bounds what is walked
-        folder = prefix.rpartition("/")[0]
-        top = f"{self.root}/{folder}" if folder else self.root
-        start = len(self.root.rstrip("/")) + 1
-        found = (
-            os.path.join(place, name)[start:] for place, _, names in os.walk(top, onerror=_on_error) for name in names
-        )
-        with self._errors_of(prefix):
-            return sorted(key for key in found if key.startswith(prefix))
+        if self._is_away():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.root)
+        with self._refused(prefix):
+            yield from keys_below(self.root, prefix, after)
 
     # -- errors
 
@@ -302,8 +298,3 @@ def _flush_folder(folder: str) -> None:
             raise
     finally:
         os.close(file)
-
-
-def _on_error(error: OSError) -> None:
-    if error.errno not in _NOTHING:
-        raise error

@@ -7,6 +7,7 @@ import errno
 import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Protocol
 
 from ..errors import AccessDenied
@@ -15,6 +16,8 @@ from ..ports import StoredObject
 from .disk import Folder
 
 RANGE_NOT_SATISFIABLE = 416
+# of a folder that are read together
+PAGE_KEYS = 1000
 # of a file that is copied
 CHUNK_BYTES = 8 * MIB
 _NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -35,7 +38,9 @@ class _Place(Protocol):
 
     def delete(self, key: str) -> None: ...
 
-    def keys(self, prefix: str) -> Sequence[str]: ...
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
+        """In order."""
+        ...
 
 
 class FsspecResultStore:
@@ -74,10 +79,13 @@ class FsspecResultStore:
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self.delete_sync, key)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order, including unfinished files of crashed writers: used for deletion."""
-        for key in await asyncio.to_thread(self._place.keys, prefix):
-            yield key
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order, including unfinished files of crashed
+        writers: used for deletion."""
+        keys = self._place.keys(prefix, after)
+        while page := await asyncio.to_thread(lambda: list(islice(keys, PAGE_KEYS))):
+            for key in page:
+                yield key
 
     def put_sync(self, key: str, data: bytes) -> StoredObject:
         self._place.put(checked_key(key), data)
@@ -148,17 +156,17 @@ class _FileSystem:
         except KeyError:
             return
 
-    def keys(self, prefix: str) -> Sequence[str]:
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
         # the folder part of the prefix bounds what is walked
         folder = prefix.rpartition("/")[0]
         try:
             with self._errors_of(prefix):
                 paths: Sequence[str] = self._fs.find(f"{self._root}/{folder}" if folder else self._root)
         except KeyError:
-            return []
+            return
         start = len(self._fs._strip_protocol(self._root)) + 1
         keys = (self._fs._strip_protocol(path)[start:] for path in paths)
-        return sorted(key for key in keys if key.startswith(prefix))
+        yield from sorted(key for key in keys if key > after and key.startswith(prefix))
 
     @contextmanager
     def _errors_of(self, key: str) -> Iterator[None]:

@@ -103,6 +103,16 @@ class ResultStoreContract:
         assert [key async for key in store.list("1")] == ["1/a/x.json", "1/b/y.json", "12/a/z.json"]
         assert [key async for key in store.list("9/")] == []
 
+    async def test_a_listing_goes_on_after_a_key(self, store: ResultStore) -> None:
+        keys = ["1/a-b/x.json", "1/a.json", "1/a/x.json", "1/b/y.json", "12/a/z.json", "2/a/z.json"]
+        for key in reversed(keys):
+            await store.put(key, b"x")
+        for place, after in enumerate(keys):
+            assert [key async for key in store.list("", after)] == keys[place + 1 :], f"after {after}"
+        assert [key async for key in store.list("1/", "1/a.json")] == ["1/a/x.json", "1/b/y.json"]
+        assert [key async for key in store.list("1", "10")] == ["12/a/z.json"]
+        assert [key async for key in store.list("", "3")] == []
+
     @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x"])
     async def test_keys_do_not_leave_the_store(self, store: ResultStore, key: str) -> None:
         with pytest.raises(ValueError, match="storage key"):

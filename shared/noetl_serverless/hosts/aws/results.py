@@ -240,17 +240,20 @@ class S3ResultStore(RemoteObjects):
 
     # -- listing
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order; those of uploads that did not end have the upload's id in them."""
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order; those of uploads that did not end have the
+        upload's id in them."""
         try:
-            unfinished = await self._unfinished(prefix)
-            async for name in merged(self._objects(prefix), unfinished):
+            unfinished = [name for name in await self._unfinished(prefix) if name > after]
+            async for name in merged(self._objects(prefix, after), unfinished):
                 yield name
         except AwsError as error:
             raise self._failure(error) from error
 
-    async def _objects(self, prefix: str) -> AsyncIterator[str]:
+    async def _objects(self, prefix: str, after: str) -> AsyncIterator[str]:
         query = [("list-type", "2"), ("prefix", self._prefix + prefix)]
+        if after:
+            query.append(("start-after", self._prefix + after))
         token = ""
         while True:
             page = [*query, ("continuation-token", token)] if token else query

@@ -219,16 +219,19 @@ class GcsResultStore(RemoteObjects):
 
     # -- listing
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         """Keys that begin with `prefix`, in order. An upload that did not end is gone after a week, and never seen."""
         token = ""
+        more = {"startOffset": self._prefix + after} if after else {}
         while True:
             try:
-                page = await self._page(prefix, **({"pageToken": token} if token else {}))
+                page = await self._page(prefix, **more, **({"pageToken": token} if token else {}))
             except ApiError as error:
                 raise self._failure(error) from error
             for item in page.get("items", ()):
-                yield item["name"].removeprefix(self._prefix)
+                # the offset itself is listed, too
+                if (key := item["name"].removeprefix(self._prefix)) > after:
+                    yield key
             token = page.get("nextPageToken", "")
             if not token:
                 return
