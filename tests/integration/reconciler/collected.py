@@ -12,8 +12,11 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from noetl_serverless.engine.ids import EPOCH_MS
+from noetl_serverless.errors import AccessDenied
+from noetl_serverless.reconciler import retention
 from noetl_serverless.reconciler.collection import GRACE_SECONDS, STRAY_AGE
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
@@ -62,17 +65,21 @@ class Killed(BaseException):
 
 
 class FaultyStore(FsspecResultStore):
-    """`failing`: how likely a call is to fail; `kills`: how likely the process is to be killed after a deletion."""
+    """`failing`: how likely a call is to fail; `kills`: how likely the process is to be killed after a deletion;
+    `refused`: keys that cannot be deleted."""
 
     def __init__(self, url: str, name: str, random: Random) -> None:
         super().__init__(url)
         self.called = name
         self.failing = self.kills = 0.0
         self.calls = 0
+        self.refused: set[str] = set()
         self._random = random
 
     async def delete(self, key: str) -> None:
         self._call()
+        if key in self.refused:
+            raise AccessDenied(f"{key} is locked")
         await super().delete(key)
         if self._random.random() < self.kills:
             raise Killed
@@ -179,19 +186,23 @@ class Deployment:
             result_ttl_days=result_ttl_days,
         )
 
-    async def work(self, *retentions: Retention, tasks: tuple[str, ...] = TASKS) -> None:
-        """A task of each, all at once. Those that are killed are begun again by a later call."""
+    async def work(self, *reconcilers: Retention, tasks: tuple[str, ...] = TASKS) -> None:
+        """A task of each, all at once: each another one, or all the same. Those that are killed are begun again by a
+        later call."""
         await self.database.run("UPDATE noetl.chore SET due_at = now() + interval '1 h'")
-        for name in self.random.sample(tasks, min(len(tasks), len(retentions))):
+        is_shared = self.random.random() < 0.3
+        for name in self.random.sample(tasks, 1 if is_shared else min(len(tasks), len(reconcilers))):
             await self.database.run("UPDATE noetl.chore SET due_at = now() WHERE name = :name", name=name)
-        ends = await asyncio.gather(*(it.run_next_task() for it in retentions), return_exceptions=True)
+        # as if one of them took longer than until the task is due again
+        with patch.object(retention, "TASK_PAUSE_SECONDS", 0.0 if is_shared else retention.TASK_PAUSE_SECONDS):
+            ends = await asyncio.gather(*(it.run_next_task() for it in reconcilers), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, Killed):
                 raise end
 
-    async def finish(self, retention: Retention | None = None, tasks: tuple[str, ...] = TASKS) -> dict[str, int]:
+    async def finish(self, reconciler: Retention | None = None, tasks: tuple[str, ...] = TASKS) -> dict[str, int]:
         """Each task, until no more is left to do; what was done in all."""
-        retention = retention or self.retention()
+        reconciler = reconciler or self.retention()
         done: dict[str, int] = {}
         for name in tasks:
             due = True
@@ -201,7 +212,7 @@ class Deployment:
                     "ELSE interval '1 h' END",
                     name=name,
                 )
-                for kind, number in (await retention.run_next_task()).items():
+                for kind, number in (await reconciler.run_next_task()).items():
                     done[kind] = done.get(kind, 0) + number
                 [[due]] = await self.database.run(
                     "SELECT due_at <= now() FROM noetl.chore WHERE name = :name", name=name

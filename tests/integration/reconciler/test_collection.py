@@ -199,6 +199,60 @@ async def test_killed_between_object_and_row(
     assert await deployment.rows() == set()
 
 
+async def test_what_could_not_be_deleted_keeps_its_row(deployment: Deployment) -> None:
+    run = await deployment.execution()
+    for number in range(3):
+        await deployment.store(run, Row(of=run.id, expires=deployment.now() - HOUR), name=f"{number}.json")
+    deployment.disk.refused = {f"{run.id}/step/1.json"}
+    await deployment.finish(tasks=("results",))
+    assert await deployment.objects() == {("disk", f"{run.id}/step/1.json")}
+    assert len(await deployment.rows()) == 1
+    deployment.disk.refused = set()
+    await deployment.finish(tasks=("results",))
+    assert await deployment.objects() == await deployment.rows() == set()
+
+
+async def test_a_copy_in_another_store_than_the_row_names_is_an_orphan(deployment: Deployment) -> None:
+    """As where a write to one store failed, or came too late, and the result went to another."""
+    run = await deployment.execution(ended=deployment.now() - HOUR)
+    for store in ("disk", "kv"):
+        await deployment.store(run, store=store, name="same.json")
+    row = Row(of=run.id)
+    await deployment.store(run, row, name="same.json")
+    await deployment.finish()
+    assert await deployment.objects() == {("disk", f"{run.id}/step/same.json")}
+
+
+async def test_orphans_behind_many_results_are_found_by_passes_with_little_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.retention.TASK_SECONDS", 0.0)
+    monkeypatch.setattr(collection, "MAX_KEYS", 2)
+    run = await deployment.execution(ended=deployment.now() - HOUR)
+    for number in range(10):
+        await deployment.store(run, Row(of=run.id), name=f"{number}.json")
+    await deployment.store(run, name="z.json")
+    retention = deployment.retention()
+    for _ in range(10):
+        await deployment.work(retention, tasks=("orphans",))
+    assert await deployment.objects() == deployment.expected_objects()
+
+
+async def test_a_large_family_is_collected_by_passes_with_little_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.retention.TASK_SECONDS", 0.0)
+    top = await deployment.execution(ended=deployment.now() - 8 * DAY)
+    for number in range(40):
+        child = await deployment.execution(parent=top.id, ended=deployment.now() - 9 * DAY - number * MINUTE)
+        await deployment.store(child, Row(of=child.id), name="1.json")
+        await deployment.store(child)
+    for task in ("orphans", "results"):
+        done = await deployment.finish(tasks=(task,))
+        assert sum(done.values()) == 2 * 41, "each execution, in each of the two stores"
+    assert await deployment.objects() == await deployment.rows() == set()
+
+
 async def test_whoever_reads_by_ranges_meanwhile_gets_all_of_it_or_learns_that_it_is_gone(
     deployment: Deployment,
 ) -> None:
