@@ -53,12 +53,10 @@ class MaintenanceTasks:
         rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
         return [EndedExecution(**row) for row in rows]
 
-    async def descendants(self, root: EndedExecution) -> list[int]:
-        """The execution and those below it."""
-        return [
-            row[0]
-            for row in await self._database.run(self._sql["descendants"], id=root.execution_id, ended=root.ended_at)
-        ]
+    async def families(self, tops: Sequence[EndedExecution]) -> list[int]:
+        """The executions and those below them, by id."""
+        ids, ends = [it.execution_id for it in tops], [it.ended_at for it in tops]
+        return [row[0] for row in await self._database.run(self._sql["families"], ids=ids, ends=ends)]
 
     # -- results: each as (execution id, key)
 
