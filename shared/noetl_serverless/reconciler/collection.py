@@ -8,7 +8,8 @@ another execution (of one that returns the result of its sub-playbook) keeps the
   with one of these.
 * Those of scope execution and workflow are deleted NOETL_RESULT_TTL_DAYS after that: the result of a sub-playbook may
   be what the execution above it returned, so both end with the topmost execution. They go with their execution, too.
-* One of scope permanent goes by its own time alone, or when somebody deletes it.
+* One of scope permanent goes by its own time alone, or when somebody deletes it, which begins with a mark in its row:
+  a deletion that has not come to its end is completed, that of a step's result with its execution.
 * What has no row is deleted with the results of scope step. Until its execution has ended, it may be needed: the
   records of the rows that a cursor claims; what suspended frames and pipelines go on with; the payload of a
   sub-playbook, which is copied into the row of that one when it starts; an object whose outcome is about to be
@@ -148,12 +149,19 @@ class StoreCollector:
         self._has_time = has_time
         self._now = now
 
-    # -- results with a time of their own
+    # -- results with a time of their own, and those that users have deleted
 
     async def delete_expired(self) -> Collected:
+        return await self._delete_found(self._tasks.expired_results)
+
+    async def finish_deletions(self) -> Collected:
+        """Delete what somebody was about to delete who has crashed, or whose store was away."""
+        return await self._delete_found(self._tasks.deleted_results)
+
+    async def _delete_found(self, find: Callable[[str, float, int], Awaitable[list[tuple[int, str]]]]) -> Collected:
         done = 0
         while True:
-            rows = await self._tasks.expired_results(self.store.name, GRACE_SECONDS, MAX_ITEMS)
+            rows = await find(self.store.name, GRACE_SECONDS, MAX_ITEMS)
             await self._delete_results(rows, ())
             done += len(rows)
             if len(rows) < MAX_ITEMS:

@@ -65,6 +65,11 @@ class MaintenanceTasks:
         rows = await self._database.run(self._sql["expired_results"], store=store, grace=grace, limit=limit)
         return [(row[0], row[1]) for row in rows]
 
+    async def deleted_results(self, store: str, grace: float, limit: int) -> list[tuple[int, str]]:
+        """Those that users have put into a store and deleted `grace` seconds ago, and whose rows are still there."""
+        rows = await self._database.run(self._sql["deleted_results"], store=store, grace=grace, limit=limit)
+        return [(row[0], row[1]) for row in rows]
+
     async def scoped_results(
         self, store: str, ids: Sequence[int], scopes: Sequence[str], limit: int
     ) -> list[tuple[int, str]]:

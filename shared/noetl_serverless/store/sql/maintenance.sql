@@ -57,6 +57,11 @@ SELECT execution_id FROM family
 SELECT execution_id, key FROM noetl.result_ref
 WHERE store = :store AND expires_at < now() - make_interval(secs => :grace) ORDER BY expires_at LIMIT CAST(:limit AS integer);
 
+-- deleted_results: what users have put into a store and deleted a grace period ago, and whose rows are still there
+SELECT execution_id, key FROM noetl.result_ref
+WHERE store = :store AND put_by IS NOT NULL AND deleted_at < now() - make_interval(secs => :grace)
+ORDER BY deleted_at LIMIT CAST(:limit AS integer);
+
 -- scoped_results: results of executions in a store, of some scopes
 SELECT execution_id, key FROM noetl.result_ref
 WHERE execution_id = ANY (CAST(:ids AS bigint[])) AND store = :store AND scope = ANY (CAST(:scopes AS text[]))
