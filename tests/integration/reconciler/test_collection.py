@@ -199,6 +199,28 @@ async def test_killed_between_object_and_row(
     assert await deployment.rows() == set()
 
 
+async def test_a_deletion_that_did_not_come_to_its_end_is_completed(deployment: Deployment) -> None:
+    """Of what a user has put; the row of a step's result stays, as its log has it, and its object goes with the end."""
+    running = await deployment.execution()
+    ended = await deployment.execution(ended=deployment.now() - HOUR)
+    for run in (running, ended):
+        for name, put, minutes in (("put", True, 21), ("just-now", True, 19), ("step", False, 21)):
+            await deployment.store(run, Row(of=run.id, scope="permanent"), name=name)
+            await deployment.database.run(
+                """UPDATE noetl.result_ref SET deleted_at = now() - make_interval(mins => :minutes),
+                put_by = CASE WHEN :put THEN '{}'::jsonb END WHERE key = :key""",
+                minutes=minutes,
+                put=put,
+                key=f"{run.id}/step/{name}",
+            )
+    done = await deployment.finish()
+    assert done["result_deletions_finished"] == 2
+    expected = ((running, "just-now"), (running, "step"), (ended, "just-now"))
+    assert await deployment.objects() == {("disk", f"{run.id}/step/{name}") for run, name in expected}
+    rows = {key.rpartition("/")[2] for _, _, key in await deployment.rows()}
+    assert rows == {"just-now", "step"}
+
+
 async def test_what_could_not_be_deleted_keeps_its_row(deployment: Deployment) -> None:
     run = await deployment.execution()
     for number in range(3):

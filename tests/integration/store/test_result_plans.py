@@ -50,6 +50,7 @@ def test_each_statement_reads_what_it_returns(connection: Connection, analysed: 
         "ended": {"at": ended, "id": 20_000, "cutoff": ended + timedelta(days=1), "limit": 5},
         "families": {"ids": [20_001, 20_003], "ends": [ended + timedelta(seconds=1), ended + timedelta(seconds=3)]},
         "expired_results": {"store": "disk", "grace": 60.0, "limit": 5},
+        "deleted_results": {"store": "disk", "grace": 60.0, "limit": 5},
         "scoped_results": {"store": "disk", "ids": ids, "scopes": ["step", "execution"], "limit": 10},
         "step_results": {"store": "disk", "ids": ids, "limit": 10},
         "named_results": {"store": "disk", "keys": keys, "grace": 60.0, "ignored": []},
