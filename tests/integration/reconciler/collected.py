@@ -16,6 +16,7 @@ from unittest.mock import patch
 
 from noetl_serverless.engine.ids import EPOCH_MS
 from noetl_serverless.errors import AccessDenied
+from noetl_serverless.ports import ResultStore, StoredObject
 from noetl_serverless.reconciler import retention
 from noetl_serverless.reconciler.collection import GRACE_SECONDS, STRAY_AGE
 from noetl_serverless.reconciler.retention import Retention
@@ -24,6 +25,7 @@ from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.maintenance import MaintenanceTasks
+from noetl_serverless.store.result_objects import PostgresResultStore
 
 TTL = timedelta(days=7)
 GRACE = timedelta(seconds=GRACE_SECONDS)
@@ -64,34 +66,49 @@ class Killed(BaseException):
     """What a test's kill -9 looks like inside."""
 
 
-class FaultyStore(FsspecResultStore):
-    """`failing`: how likely a call is to fail; `kills`: how likely the process is to be killed after a deletion;
-    `refused`: keys that cannot be deleted."""
+class FaultyStore(ResultStore):
+    """Another store, that fails. `failing`: how likely a call is to do so; `kills`: how likely the process is to be
+    killed after a deletion; `refused`: keys that cannot be deleted."""
 
-    def __init__(self, url: str, name: str, random: Random) -> None:
-        super().__init__(url)
-        self.called = name
+    def __init__(self, inner: ResultStore, name: str, random: Random) -> None:
+        self.name = name
         self.failing = self.kills = 0.0
         self.calls = 0
         self.refused: set[str] = set()
+        self._inner = inner
         self._random = random
+
+    async def put(self, key: str, data: bytes) -> StoredObject:
+        return await self._inner.put(key, data)
+
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        return await self._inner.put_file(key, file, size)
+
+    async def get(self, key: str) -> bytes:
+        return await self._inner.get(key)
+
+    async def get_file(self, key: str, file: int) -> int:
+        return await self._inner.get_file(key, file)
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return await self._inner.get_range(key, offset, length)
 
     async def delete(self, key: str) -> None:
         self._call()
         if key in self.refused:
             raise AccessDenied(f"{key} is locked")
-        await super().delete(key)
+        await self._inner.delete(key)
         if self._random.random() < self.kills:
             raise Killed
 
     async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         self._call()
-        async for key in super().list(prefix, after):
+        async for key in self._inner.list(prefix, after):
             yield key
             self._call()
 
     async def all(self) -> set[str]:
-        return {key async for key in super().list("")}
+        return {key async for key in self._inner.list("")}
 
     def _call(self) -> None:
         self.calls += 1
@@ -125,13 +142,16 @@ class Stored:
 
 
 class Deployment:
-    def __init__(self, database: Database, folder: Path, random: Random) -> None:
+    """`second`: the other store beside a folder, kv (which is in memory here) or postgres."""
+
+    def __init__(self, database: Database, folder: Path, random: Random, second: str) -> None:
         self.database = database
         self.random = random
-        self.disk = FaultyStore(folder.as_uri(), "disk", random)
-        self.kv = FaultyStore(f"memory://{secrets.token_hex(6)}", "kv", random)
-        self.kv.name = "kv"
-        self.stores = {"disk": self.disk, "kv": self.kv}
+        self.disk = FaultyStore(FsspecResultStore(folder.as_uri()), "disk", random)
+        memory = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        inner: ResultStore = PostgresResultStore(database, chunk_bytes=1000) if second == "postgres" else memory
+        self.other = FaultyStore(inner, second, random)
+        self.stores = {store.name: store for store in (self.disk, self.other)}
         self.runs: dict[int, Run] = {}
         self.stored: list[Stored] = []
         self.moved = timedelta()
@@ -153,10 +173,10 @@ class Deployment:
             await self.database.run(EXECUTION, status="RUNNING" if run.ended is None else "COMPLETED", **values)
         return run
 
-    async def store(self, run: Run, *rows: Row, store: str = "disk", name: str = "") -> Stored:
+    async def store(self, run: Run, *rows: Row, store: str = "disk", name: str = "", content: bytes = b"x") -> Stored:
         """An object of the execution, and the rows that name it."""
         key = f"{run.id}/step/{name or f'n{next(self._numbers)}.json'}"
-        await self.stores[store].put(key, key.encode())
+        await self.stores[store].put(key, content)
         for row in rows:
             values = {"key": key, "store": store, "scope": row.scope, "expires": row.expires}
             await self.database.run(RESULT, id=row.of, **values)
@@ -180,7 +200,7 @@ class Deployment:
         return Retention(
             Archives(self.database),
             MaintenanceTasks(self.database),
-            lambda: ResultStores(self.disk, kv=self.kv),
+            lambda: ResultStores(self.disk, kv=self.other),
             nothing,
             now=self.now,
             result_ttl_days=result_ttl_days,
