@@ -20,6 +20,7 @@ from noetl_serverless.hosts.local.postgres import Postgres, create_database
 
 # so that its assertions tell what they compared, as those of test modules do
 pytest.register_assert_rewrite("tests.unit.results.contract")
+pytest.register_assert_rewrite("tests.unit.results.write_once_contract")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -107,13 +107,14 @@ variable "orchestrator" {
 }
 
 variable "settings" {
-  description = "Settings of the engine beyond its infrastructure: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, and the log level. public_url: where everybody reaches the gateway, with which callback URLs begin; by default that of its API."
+  description = "Settings of the engine beyond its infrastructure: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, and the log level. result_auto: kv and postgres, with a comma between, are tried in this order before the bucket for results whose playbook names no store. public_url: where everybody reaches the gateway, with which callback URLs begin; by default that of its API."
   type = object({
     oidc_issuer   = optional(string)
     oidc_audience = optional(string)
     session_ttl   = optional(number)
     public_url    = optional(string)
     log_level     = optional(string, "INFO")
+    result_auto   = optional(string)
   })
   default = {}
 }

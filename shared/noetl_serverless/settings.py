@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 ORCHESTRATORS = ("remote", "direct")
+# the stores that `result_auto` may name
+RESULT_STORES = frozenset({"kv", "postgres"})
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 # what a setting must be at least: with less, a function would not start, or do nothing
 _LEAST = {
@@ -31,7 +33,10 @@ class Settings:
     function: str = "control_plane"
     database_url: str = field(default="", repr=False)
     nats_url: str = field(default="", repr=False)
+    # where large results go; empty: to PostgreSQL
     result_url: str = ""
+    # the stores that are tried before that one for results whose playbook names none, with commas: kv, postgres
+    result_auto: str = ""
     control_plane_url: str = ""
     # where everybody reaches the gateway: callback URLs begin with it
     public_url: str = ""
@@ -121,6 +126,8 @@ class Settings:
                     raise ValueError(f"expected {least:g} or more")
                 if name == "log_level" and raw not in LOG_LEVELS:
                     raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
+                if name == "result_auto" and not RESULT_STORES.issuperset(filter(None, raw.split(","))):
+                    raise ValueError(f"expected names out of {', '.join(sorted(RESULT_STORES))}, with commas")
             except ValueError as error:
                 raise ValueError(f"NOETL_{name.upper()}={raw!r}: {error}") from error
         return cls(**values)  # type: ignore[arg-type]

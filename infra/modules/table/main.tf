@@ -124,6 +124,7 @@ locals {
       oidc_audience = var.settings.oidc_audience
       session_ttl   = var.settings.session_ttl == null ? null : tostring(var.settings.session_ttl)
       public_url    = var.settings.public_url
+      result_auto   = var.settings.result_auto
       scratch       = "/tmp"
     }, try(var.functions[name].settings, {}))
   }

@@ -114,13 +114,14 @@ variable "orchestrator" {
 }
 
 variable "settings" {
-  description = "Settings of the engine: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, the log level, and where everybody reaches the gateway."
+  description = "Settings of the engine: the OpenID Connect provider that authenticates users, the lifetime of a session in seconds, the log level, where everybody reaches the gateway, and which stores are tried before the bucket for results whose playbook names none."
   type = object({
     oidc_issuer   = optional(string)
     oidc_audience = optional(string)
     session_ttl   = optional(number)
     public_url    = optional(string)
     log_level     = optional(string, "INFO")
+    result_auto   = optional(string)
   })
   default = {}
 
@@ -142,6 +143,11 @@ variable "settings" {
   validation {
     condition     = contains(["DEBUG", "INFO", "WARNING", "ERROR"], var.settings.log_level)
     error_message = "settings.log_level: DEBUG, INFO, WARNING or ERROR."
+  }
+
+  validation {
+    condition     = length(setsubtract(split(",", coalesce(var.settings.result_auto, "kv")), ["kv", "postgres"])) == 0
+    error_message = "settings.result_auto: kv, postgres, or both with a comma between."
   }
 }
 

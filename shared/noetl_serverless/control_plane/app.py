@@ -28,6 +28,7 @@ from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.database import Database
 from ..store.keychain import Keychain
+from ..store.result_objects import WorkerResultStore
 from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.seal import Sealer
@@ -108,6 +109,7 @@ def create_app(
         replays=ArchivedReplays(database, archive),
         archives=archives,
         results=stored,
+        worker_results=lambda worker, chunk_bytes: WorkerResultStore(database, worker, chunk_bytes=chunk_bytes),
         stored_results=ResultHistory(database, archive),
         max_result_bytes=settings.max_result_bytes,
         scratch=settings.scratch,

@@ -167,6 +167,8 @@ def _operation(operation: Operation, refs: dict[Any, Any]) -> dict[str, Any]:
                 **({"application/octet-stream": {"schema": {}}} if operation.content_body else {}),
             },
         }
+    elif operation.content_body:
+        result["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
     return result
 
 
@@ -195,7 +197,7 @@ def _problems(operation: Operation) -> list[str]:
     found = {"401", "403", "503"}
     if operation.body is not None or operation.query is not None:
         found.add("400")
-    if operation.body is not None:
+    if operation.body is not None or operation.content_body:
         found.add("413")
     if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in MAY_NOT_FIND:
         found.add("404")

@@ -17,6 +17,7 @@ from ..store.archives import Archives
 from ..store.catalog import PostgresCatalog
 from ..store.credentials import Credentials
 from ..store.keychain import Keychain
+from ..store.result_objects import WorkerResultStore
 from ..store.runtimes import Runtimes
 from ..store.schedules import Schedules
 from ..store.triggers import Triggers
@@ -52,6 +53,8 @@ class Services:
     archives: Archives
     # created when a result is first needed
     results: Callable[[], ResultStores]
+    # of a worker, with the size of its chunks: those in PostgreSQL, as far as it may write and read them
+    worker_results: Callable[[str, int], WorkerResultStore]
     stored_results: ResultHistory
     # of one result that is put
     max_result_bytes: int

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from .values import plain_value
+import orjson
+
+from .forms import form_of
+from .instants import DAY_MICROSECONDS, date_text, instant_text, time_text
+from .values import plain_decimal, plain_value
 
 if TYPE_CHECKING:
     import pyarrow
@@ -15,36 +21,102 @@ if TYPE_CHECKING:
 def rows_of(batch: pyarrow.RecordBatch) -> list[dict[str, Any]]:
     """`batch`: validated. Of instants and durations what is below a microsecond is left out."""
     names = batch.schema.names
-    columns = [_values(column) for column in batch.columns]
+    columns = [values_of(column, form_of(field)) for column, field in zip(batch.columns, batch.schema, strict=True)]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)] if columns else []
 
 
-def _values(column: pyarrow.Array) -> list[Any]:
+def values_of(column: pyarrow.Array, form: str | None = None) -> list[Any]:
+    """`form`: see `forms`."""
     import pyarrow.types as t
 
     kind = column.type
-    if t.is_boolean(kind) or t.is_integer(kind) or t.is_string(kind) or t.is_large_string(kind):
+    if t.is_string(kind) or t.is_large_string(kind):
+        values = column.to_pylist()
+        return values if form is None else _read(values, form)
+    if t.is_boolean(kind) or t.is_integer(kind):
         return list(column.to_pylist())
-    convert: Callable[[Any], Any] = plain_value
-    if _is_nanoseconds(kind):
-        column = column.cast(_in_microseconds(kind), safe=False)
+    if t.is_date32(kind) or t.is_timestamp(kind) or t.is_time(kind):
+        return _instants(column, form == "postgres")
+    if t.is_duration(kind) and kind.unit == "ns":
+        import pyarrow
+
+        column = column.cast(pyarrow.duration("us"), safe=False)
     elif t.is_interval(kind):
-        convert = _interval
-    return [convert(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
+        return list(map(_interval, column.to_pylist()))
+    elif t.is_nested(kind):
+        return _nested(column)
+    return [plain_value(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
 
 
-def _is_nanoseconds(kind: pyarrow.DataType) -> bool:
+def _read(texts: Iterable[str | None], form: str) -> list[Any]:
+    read: Callable[[str], Any] = {"json": _document, "decimal": _number}.get(form, str)
+    return [None if text is None else read(text) for text in texts]
+
+
+def _document(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
+
+
+def _number(text: str) -> int | float | str | None:
+    return plain_decimal(Decimal(text))
+
+
+def _instants(column: pyarrow.Array, postgres: bool) -> list[str | None]:
+    import pyarrow
+    import pyarrow.compute as compute
     import pyarrow.types as t
 
-    return (t.is_timestamp(kind) or t.is_duration(kind) or t.is_time64(kind)) and bool(kind.unit == "ns")
+    kind = column.type
+    if t.is_time(kind):
+        numbers = column.cast(pyarrow.time64("us"), safe=False).cast(pyarrow.int64())
+        last = compute.max(numbers).as_py()
+        # in SQL, the end of a day is one as well
+        if postgres or (last is not None and last >= DAY_MICROSECONDS):
+            return [None if number is None else time_text(number) for number in numbers.to_pylist()]
+    if t.is_timestamp(kind) or t.is_time64(kind):
+        column = column.cast(_in_microseconds(kind), safe=False) if kind.unit == "ns" else column
+    try:
+        texts = [None if value is None else value.isoformat() for value in column.to_pylist()]
+    except (OverflowError, ValueError):
+        return _far(column, postgres)
+    return list(map(_without_zeros, texts)) if postgres and t.is_timestamp(kind) else texts
+
+
+def _far(column: pyarrow.Array, postgres: bool) -> list[str | None]:
+    """Of dates and instants, some of which are beyond the calendar of Python."""
+    import pyarrow
+    import pyarrow.types as t
+
+    kind = column.type
+    if t.is_date32(kind):
+        days = column.cast(pyarrow.int32()).to_pylist()
+        return [None if day is None else date_text(day, postgres) for day in days]
+    factor = {"s": 1_000_000, "ms": 1_000, "us": 1}[kind.unit]
+    texts: list[str | None] = []
+    for index, number in enumerate(column.cast(pyarrow.int64()).to_pylist()):
+        try:
+            value = column[index].as_py()
+            text = None if value is None else value.isoformat()
+            texts.append(_without_zeros(text) if postgres else text)
+        except (OverflowError, ValueError):
+            texts.append(instant_text(number * factor, kind.tz is not None, postgres))
+    return texts
+
+
+def _without_zeros(text: str | None) -> str | None:
+    """An instant without zeros at the end of its fraction, which has six digits."""
+    if text is None or text[19:20] != ".":
+        return text
+    return text[:26].rstrip("0") + text[26:]
 
 
 def _in_microseconds(kind: pyarrow.DataType) -> pyarrow.DataType:
     import pyarrow
 
-    if pyarrow.types.is_timestamp(kind):
-        return pyarrow.timestamp("us", kind.tz)
-    return pyarrow.duration("us") if pyarrow.types.is_duration(kind) else pyarrow.time64("us")
+    return pyarrow.timestamp("us", kind.tz) if pyarrow.types.is_timestamp(kind) else pyarrow.time64("us")
 
 
 def _interval(value: Any) -> str | None:
@@ -52,3 +124,43 @@ def _interval(value: Any) -> str | None:
     if value is None:
         return None
     return str(timedelta(days=30 * value.months + value.days, microseconds=value.nanoseconds // 1000))
+
+
+def _nested(column: pyarrow.Array) -> list[Any]:
+    if not _is_special(column.type):
+        try:
+            return [plain_value(value) for value in column.to_pylist(maps_as_pydicts="lossy")]
+        except (OverflowError, ValueError):
+            pass
+    return [_of_scalar(scalar) for scalar in column]
+
+
+def _is_special(kind: pyarrow.DataType) -> bool:
+    """Whether there are parts in it that pyarrow does not convert as this module does."""
+    import pyarrow.types as t
+
+    if t.is_interval(kind) or t.is_time(kind):
+        return True
+    if t.is_timestamp(kind) or t.is_duration(kind):
+        return bool(kind.unit == "ns")
+    return any(_is_special(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _of_scalar(scalar: pyarrow.Scalar) -> Any:
+    import pyarrow
+    import pyarrow.types as t
+
+    kind = scalar.type
+    if not scalar.is_valid:
+        return None
+    if t.is_union(kind):
+        return _of_scalar(scalar.value)
+    if t.is_struct(kind):
+        return {name: _of_scalar(value) for name, value in scalar.items()}
+    if t.is_map(kind):
+        keys, values = scalar.values.field(0), scalar.values.field(1)
+        pairs = zip(values_of(keys), map(_of_scalar, values), strict=True)
+        return {str(key): value for key, value in pairs}
+    if t.is_nested(kind):
+        return [_of_scalar(value) for value in scalar.values]
+    return values_of(pyarrow.array([scalar], kind))[0]

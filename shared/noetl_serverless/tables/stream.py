@@ -73,7 +73,9 @@ class StreamWriter:
 
         self._flush()
         if value is not None:
-            empty = pyarrow.RecordBatch.from_pylist([], schema=self._schema)
+            empty = pyarrow.RecordBatch.from_arrays(
+                [pyarrow.nulls(0, kind) for kind in self._schema.types], schema=self._schema
+            )
             self._writer.write_batch(empty, custom_metadata={VALUE: orjson.dumps(value)})
         self._writer.close()
         self._file.flush()

@@ -14,6 +14,7 @@ from .port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 
 class DuckDB:
     config: ClassVar[type[DuckDBConfig]] = DuckDBConfig
+    takes_tables: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(8, "duckdb")
@@ -26,7 +27,8 @@ class DuckDB:
 
             folders = self._folders.setdefault(context.scratch, Folders(context.scratch))
             folder = folders.in_use(context.execution_id)
-            return await self._thread(Work(config, call.input, folder), call.timeout)
+            work = Work(config, call.input, folder, context.open_file, context.inline_bytes)
+            return await self._thread(work, call.timeout)
         except ToolFailure as failure:
             return failure.outcome()
 

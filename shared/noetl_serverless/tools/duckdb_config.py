@@ -22,8 +22,11 @@ class DuckDBConfig(ToolConfig):
     Result: {"status": "ok", "rows" (objects, of the last statement), "row_count", "columns",
     "statement_count"}.
 
-    Each list of objects in `input` is a table of that name; every other value of `input`, and of `params`, can
-    be bound as `$name` or `%(name)s`. Templates in the SQL are bound too.
+    Each list of objects and each table in `input` is a table of that name, and so is the result of a task that has one
+    as its rows; every other value of `input`, and of `params`, can be bound as `$name` or `%(name)s`. Templates in the
+    SQL are bound too.
+
+    Rows of more than 64 KiB of JSON go as a table: typed, in a file, and as many as there is room for.
 
     The database is empty, in memory and private to this call, unless `database` names a file. That file is in a folder
     of this execution in this worker's process: it lasts from task to task of one step, but at most an hour, or until
@@ -54,7 +57,9 @@ class DuckDBConfig(ToolConfig):
         default=1024, ge=64, le=65536, description="Memory limit; beyond it, DuckDB spills to disk or fails."
     )
     threads: int = Field(default=2, ge=1, le=64, description="Maximum number of threads of one query.")
-    max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
+    max_rows: int | None = Field(
+        default=None, ge=1, description="Maximum number of rows; more rows are an error. By default there is none."
+    )
 
     @classmethod
     def missing(cls, config: Mapping[str, Any]) -> Iterable[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,12 @@ import duckdb
 import pyarrow
 
 from ..playbook.template import BoundSql
-from ..tables.values import plain_value
+from ..tables.collect import OpenFile, collect
+from ..tables.listed import TableTooLarge, listed
 from .duckdb_config import DuckDBConfig
-from .encoding import NotJson, encode
+from .duckdb_rows import Batches, from_python, from_relation, in_arrow
+from .duckdb_tables import register, tables_in
+from .encoding import NotJson
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, name_needed, named, statements, unique, without_placeholders
 
@@ -25,12 +28,22 @@ _opening = threading.Lock()
 class Work:
     """`run` in a thread; `interrupt` from another."""
 
-    def __init__(self, config: DuckDBConfig, input: Mapping[str, Any], folder: AbstractContextManager[Path]) -> None:
-        """`folder`: entered while the task runs."""
+    def __init__(
+        self,
+        config: DuckDBConfig,
+        input: Mapping[str, Any],
+        folder: AbstractContextManager[Path],
+        open_file: OpenFile,
+        inline_bytes: int,
+    ) -> None:
+        """`folder`: entered while the task runs; `open_file` and `inline_bytes`: see `ToolContext`."""
         self._config = config
-        self._tables = {name: rows for name, rows in input.items() if _is_table(rows)}
-        self._params = {**{name: value for name, value in input.items() if name not in self._tables}, **config.params}
+        self._tables = tables_in(input, (text.text if isinstance(text, BoundSql) else text for text in config.texts))
+        is_table = {name for name in self._tables if not isinstance(input[name], Mapping)}
+        self._params = {**{name: value for name, value in input.items() if name not in is_table}, **config.params}
         self._folder = folder
+        self._open_file = open_file
+        self._inline_bytes = inline_bytes
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._interrupted = False
 
@@ -42,7 +55,7 @@ class Work:
     def run(self) -> ToolOutcome:
         try:
             return ToolOutcome("ok", data=self._all())
-        except (SqlError, NotJson) as error:
+        except (SqlError, NotJson, TableTooLarge) as error:
             raise ToolFailure("duckdb", "duckdb.sql", str(error)) from None
         except duckdb.InterruptException:
             raise ToolFailure("duckdb", "duckdb.timeout", "interrupted", retryable=True) from None
@@ -64,18 +77,17 @@ class Work:
             self._connection = connection
             try:
                 for name, rows in self._tables.items():
-                    connection.register(name, table_of(rows))
+                    register(connection, name, rows)
                 connection.execute("SET VARIABLE folder = $folder", {"folder": str(folder)})
-                count, result, part = 0, None, None
-                for statement in queries:
-                    for part in connection.extract_statements(statement.text):
-                        self._check()
-                        values = self._values(part.named_parameters, statement)
-                        result = connection.execute(part, values or None)
-                        count += 1
-                if result is None or part is None:
+                parts = [(query, part) for query in queries for part in connection.extract_statements(query.text)]
+                if not parts:
                     raise SqlError("there is no statement")
-                return {"status": "ok", **self._result(result, part), "statement_count": count}
+                for query, part in parts[:-1]:
+                    self._check()
+                    connection.execute(part, self._values(part.named_parameters, query) or None)
+                self._check()
+                query, part = parts[-1]
+                return self._result(connection, part, self._values(part.named_parameters, query) or None, len(parts))
             finally:
                 self._connection = None
 
@@ -98,7 +110,7 @@ class Work:
             if name not in statement.values and name not in self._params:
                 known = ", ".join(sorted(self._params)) or "none"
                 raise SqlError(f"no value for the parameter ${name}; given parameters: {known}")
-            values[name] = statement.values.get(name, self._params.get(name))
+            values[name] = listed(statement.values.get(name, self._params.get(name)))
         return values
 
     def _open(self, folder: Path) -> duckdb.DuckDBPyConnection:
@@ -139,42 +151,50 @@ class Work:
             "allow_persistent_secrets": False,
         }
 
-    def _result(self, result: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> dict[str, Any]:
+    def _result(
+        self, connection: duckdb.DuckDBPyConnection, part: duckdb.Statement, values: dict[str, Any] | None, count: int
+    ) -> dict[str, Any]:
+        """Run the last statement; `count`: of all."""
+        expected = part.expected_result_type
+        if part.type == duckdb.StatementType.SELECT:
+            # the rows of a relation come as they are read, while those of `execute` are copied before
+            relation = connection.sql(part, params=values)
+            names = unique(list(map(without_placeholders, relation.columns)))
+            if all(map(in_arrow, relation.types)):
+                return self._collected(from_relation(relation, names), count)
+        result = connection.execute(part, values)
         names = unique([without_placeholders(column[0]) for column in result.description or ()])
-        kinds = statement.expected_result_type
-        if duckdb.ExpectedResultType.CHANGED_ROWS in kinds and names == ["Count"]:
+        if duckdb.ExpectedResultType.CHANGED_ROWS in expected and names == ["Count"]:
             row = result.fetchone()
-            return {"rows": [], "row_count": row[0] if row else 0, "columns": []}
-        if duckdb.ExpectedResultType.QUERY_RESULT not in kinds:
-            names = []
-        found = result.fetchmany(self._config.max_rows + 1) if names else []
-        if len(found) > self._config.max_rows:
-            message = f"there are more than {self._config.max_rows} rows; narrow the query, or raise max_rows"
-            raise ToolFailure("duckdb", "duckdb.too_many_rows", message)
-        rows = [dict(zip(names, map(plain_value, row), strict=True)) for row in found]
-        return {"rows": rows, "row_count": len(rows), "columns": names}
+            return _data([], row[0] if row else 0, [], count)
+        if duckdb.ExpectedResultType.QUERY_RESULT not in expected or not names:
+            return _data([], 0, [], count)
+        kinds = [column[1] for column in result.description or ()]
+        return self._collected(from_python(result.fetchmany, names, kinds), count)
+
+    def _collected(self, result: Batches, count: int) -> dict[str, Any]:
+        names = result.schema.names
+        data = collect(
+            result.schema,
+            self._counted(result.batches),
+            self._open_file,
+            inline_bytes=self._inline_bytes,
+            field="rows",
+            rest=lambda rows: _data(None, rows, names, count),
+        )
+        return _data(data["rows"], data["row_count"], names, count)
+
+    def _counted(self, batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+        """Raises ToolFailure if there are more rows than the task may have."""
+        rows, limit = 0, self._config.max_rows
+        for batch in batches:
+            self._check()
+            rows += batch.num_rows
+            if limit is not None and rows > limit:
+                message = f"there are more than {limit} rows; narrow the query, or raise max_rows"
+                raise ToolFailure("duckdb", "duckdb.too_many_rows", message)
+            yield batch
 
 
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def table_of(rows: list[dict[str, Any]]) -> pyarrow.Table:
-    """The rows as a table: every key of every row is a column, null where a row lacks it."""
-    names = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list[Any]) -> pyarrow.Array:
-    """One type for all values: numbers of several types become floats, any other mixture becomes text."""
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-        pass
-    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
-        return pyarrow.array([None if value is None else float(value) for value in values])
-    return pyarrow.array([_text(value) for value in values])
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else encode(value).decode()
+def _data(rows: Any, row_count: int, columns: list[str], statements: int) -> dict[str, Any]:
+    return {"status": "ok", "rows": rows, "row_count": row_count, "columns": columns, "statement_count": statements}

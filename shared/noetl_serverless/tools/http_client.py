@@ -6,13 +6,15 @@ import asyncio
 import base64
 import functools
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlencode
 
 import aiohttp
 import orjson
 from yarl import URL
 
+from ..tables.listed import TableTooLarge, listed
+from ..tables.table import InvalidTable
 from .addresses import AddressRefused, guarded_socket
 from .encoding import NotJson, encode
 from .http_auth import Authorization
@@ -20,6 +22,8 @@ from .http_config import HttpConfig, HttpTimeout
 from .port import ToolFailure
 
 MAX_BYTES = 100 * 1024 * 1024
+# of a response that is kept in a file
+MAX_FILE_BYTES = 10 * 1024 * 1024 * 1024
 MAX_REDIRECTS = 10
 _TEXT = (
     "text/",
@@ -54,11 +58,15 @@ class HttpResponse:
     reason: str
     headers: dict[str, str]
     url: str
+    # nothing, if it is in a file
     body: bytes
     charset: str
 
-    def content(self) -> dict[str, Any]:
-        """{"data": parsed JSON, else text, else base64 with "encoding"}."""
+    def content(self, kind: str | None = None) -> dict[str, Any]:
+        """{"data": parsed JSON, else text, else base64 with "encoding"}; or of one kind, json or text. Raises
+        ToolFailure if it is not of that."""
+        if kind is not None:
+            return {"data": self._of_kind(kind)}
         if not self.body:
             return {"data": None}
         kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -73,6 +81,12 @@ class HttpResponse:
         except (UnicodeDecodeError, LookupError):
             pass
         return {"data": base64.b64encode(self.body).decode(), "encoding": "base64"}
+
+    def _of_kind(self, kind: str) -> Any:
+        try:
+            return orjson.loads(self.body) if kind == "json" else self.body.decode(self.charset)
+        except (ValueError, LookupError) as error:
+            raise ToolFailure("http", "http.content", f"the response is no {kind}: {error}") from None
 
     def excerpt(self) -> str:
         """The beginning of a body of text, for a message."""
@@ -139,7 +153,7 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
     """The body and its type."""
     try:
         if config.json_ is not None:
-            return encode(config.json_), "application/json"
+            return encode(listed(config.json_)), "application/json"
         if config.form is not None:
             return urlencode(_query(config.form)).encode(), FORM
         content = next((candidate for candidate in (config.body, config.payload) if candidate is not None), None)
@@ -147,6 +161,7 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
             content = config.data.body
         if content is None:
             return None, None
+        content = listed(content)
         if isinstance(content, str):
             return content.encode(), "text/plain; charset=utf-8"
         kind = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
@@ -155,6 +170,8 @@ def _body(config: HttpConfig, headers: dict[str, str]) -> tuple[bytes | None, st
         return encode(content), "application/json"
     except NotJson as error:
         raise ToolFailure("http", "http.body", str(error).replace("result", "the body", 1)) from None
+    except (TableTooLarge, InvalidTable) as error:
+        raise ToolFailure("http", "http.body", f"the body cannot be sent: {error}") from None
 
 
 class Client:
@@ -178,12 +195,13 @@ class Client:
         if self._loop is asyncio.get_running_loop():
             await self._session.close()
 
-    async def fetch(self, request: Request, limits: HttpTimeout) -> HttpResponse:
-        """The final answer. ToolFailure http.connect, timeout, tls, refused, too_large or redirects."""
+    async def fetch(self, request: Request, limits: HttpTimeout, file: IO[bytes] | None = None) -> HttpResponse:
+        """The final answer; the body of one that is no error is in `file`, if that is given. Raises ToolFailure
+        http.connect, timeout, tls, refused, too_large or redirects."""
         title = request.title
         try:
             for _ in range(MAX_REDIRECTS + 1):
-                answer = await self._once(request, limits)
+                answer = await self._once(request, limits, file)
                 if isinstance(answer, HttpResponse):
                     return answer
                 request = answer
@@ -204,7 +222,7 @@ class Client:
             raise ToolFailure("http", "http.connect", message, retryable=True) from None
         raise ToolFailure("http", "http.redirects", f"{title}: more than {MAX_REDIRECTS} redirects")
 
-    async def _once(self, request: Request, limits: HttpTimeout) -> HttpResponse | Request:
+    async def _once(self, request: Request, limits: HttpTimeout, file: IO[bytes] | None) -> HttpResponse | Request:
         """The answer, or the request that follows a redirect."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=limits.connect, sock_read=limits.read)
         async with self._session.request(
@@ -219,7 +237,11 @@ class Client:
             location = response.headers.get("location")
             if request.follow and location and response.status in (301, 302, 303, 307, 308):
                 return _redirected(request, response.status, location)
-            body = await _read(response, request.title)
+            body = b""
+            if file is None or response.status >= 400:
+                body = await _read(response, request.title)
+            else:
+                await _save(response, request.title, file)
             return HttpResponse(
                 status=response.status,
                 reason=response.reason or "",
@@ -255,6 +277,20 @@ async def _read(response: aiohttp.ClientResponse, title: str) -> bytes:
             raise ToolFailure("http", "http.too_large", f"{title}: the response is larger than {limit} MiB")
         parts.append(chunk)
     return b"".join(parts)
+
+
+async def _save(response: aiohttp.ClientResponse, title: str, file: IO[bytes]) -> None:
+    size = 0
+    async for chunk in response.content.iter_any():
+        size += len(chunk)
+        if size > MAX_FILE_BYTES:
+            limit = MAX_FILE_BYTES // (1024 * 1024)
+            raise ToolFailure("http", "http.too_large", f"{title}: the response is larger than {limit} MiB")
+        try:
+            file.write(chunk)
+        except OSError as error:
+            message = f"{title}: no room for the response: {error}"
+            raise ToolFailure("http", "http.too_large", message, retryable=True) from None
 
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:

@@ -15,6 +15,8 @@ Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
+# of `as`: what has rows
+ROWS = frozenset({"csv", "ndjson", "parquet", "arrow"})
 
 
 class HttpData(BaseModel):
@@ -56,6 +58,10 @@ class HttpConfig(ToolConfig):
     the same data; 408, 429 and 5xx are retryable. POST and PATCH carry an Idempotency-Key unless they have
     one. Link-local and metadata addresses are always refused, private ones unless the worker allows them. At
     most 100 MiB and 10 redirects.
+
+    With `as: csv`, ndjson, parquet or arrow, data has the rows (objects), and "row_count" and "columns" are beside it.
+    Rows of more than 64 KiB of JSON go as a table. The columns of CSV have the types of their values, text where these
+    differ. A table that is sent as JSON is the list of its rows, of at most 1,000,000 rows and 100 MiB.
     """
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["url"]}, {"required": ["endpoint"]}]})
@@ -89,6 +95,14 @@ class HttpConfig(ToolConfig):
         description=(
             "Seconds of the whole request, or its parts. If a spec has a timeout as well, the shorter one counts, "
             "or the spec's, if no `total` is given here."
+        ),
+    )
+    as_: Literal["json", "text", "csv", "ndjson", "parquet", "arrow"] | None = Field(
+        default=None,
+        alias="as",
+        description=(
+            "What the response is, whatever its content type says; an error if it is not. csv, ndjson (lines of JSON), "
+            "parquet and arrow have rows, and may have 10 GiB."
         ),
     )
     verify_ssl: bool = Field(default=True, description="Whether to verify the server's certificate.")

@@ -18,6 +18,8 @@ class NoopConfig(ToolConfig):
 
 class Noop:
     config: ClassVar[type[NoopConfig]] = NoopConfig
+    # it gives back what it is given
+    takes_tables: ClassVar[bool] = True
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         return ToolOutcome("ok", data=call.config.get("result", {"status": "ok"}))

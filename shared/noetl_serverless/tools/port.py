@@ -132,6 +132,8 @@ class ToolCall:
     input: dict[str, Any] = field(default_factory=dict)
     timeout: float | None = None
     context: Mapping[str, Any] | None = None
+    # whether there may be tables in the input and the configuration
+    has_tables: bool = False
 
 
 @dataclass(slots=True)
@@ -176,6 +178,9 @@ class ToolOutcome:
 
 
 class Tool(Protocol):
+    """One whose class has a true `takes_tables` gets each `tables.table.Table` of a call as it is, others a list of its
+    rows."""
+
     config: ClassVar[type[BaseModel]]
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome: ...

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import Problem
 from ..postgres_target import FIELDS
@@ -14,12 +16,16 @@ from .port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome, c
 from .postgres_config import PostgresConfig
 from .postgres_pool import PoolLimits
 
+if TYPE_CHECKING:
+    from .postgres_work import Tables
+
 # called with rows and the id of the transaction that claimed them
 Record = Callable[[list[dict[str, Any]], int], Awaitable[None]]
 
 
 class Postgres:
     config: ClassVar[type[PostgresConfig]] = PostgresConfig
+    takes_tables: ClassVar[bool] = True
     credentials: ClassVar[Mapping[str, frozenset[str]]] = {"postgres": FIELDS, "postgresql": FIELDS}
 
     def __init__(self) -> None:
@@ -35,7 +41,8 @@ class Postgres:
             config = PostgresConfig.of(call)
             credential = await self._credential(config, context)
             async with self._limits.use(credential.name, config.pool):
-                work = Work(config, call.input, credential, self._cache(), _deadline(call.timeout))
+                deadline = _deadline(call.timeout)
+                work = Work(config, call.input, credential, self._cache(), deadline, _tables(context))
                 outcome: ToolOutcome = await self._thread(work, work.run)
                 return outcome
         except ToolFailure as failure:
@@ -142,6 +149,18 @@ async def _to_its_end(work: Coroutine[Any, Any, Any]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait((running,))
         raise
+
+
+@cache
+def _has_arrow() -> bool:
+    """Workers of a pool without the extra `tools` have none."""
+    return find_spec("pyarrow") is not None
+
+
+def _tables(context: ToolContext) -> Tables | None:
+    from .postgres_work import Tables
+
+    return Tables(context.open_file, context.inline_bytes) if _has_arrow() else None
 
 
 def _deadline(timeout: float | None) -> float | None:

@@ -5,18 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import ConfigDict, Field, InstanceOf, WithJsonSchema
+from pydantic import ConfigDict, Field, InstanceOf, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
 
+from ..limits import MIB
 from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
+from ..tables.table import Table
 from .config import NOT_SUPPORTED, Refusal, ToolConfig
 from .postgres_pool import PostgresPool
+from .postgres_rows import Limits
 
 # to an author it is text; if it has templates, it is a BoundSql by the time it gets here
 Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]
 
 # settings that belong in a credential, as do all that begin with db_
 _CONNECTION: Final = frozenset({"host", "user", "password", "database", "dsn", "connection"})
+# by default
+_LISTED_ROWS: Final = 100_000
+_LISTED_BYTES: Final = 100 * MIB
+
+
+def _table_or_list(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    return value if isinstance(value, Table) else validate(value)
 
 
 class PostgresConfig(ToolConfig):
@@ -29,8 +39,11 @@ class PostgresConfig(ToolConfig):
     `%(x)s::text`), an object is jsonb, a list is an array where one is required (`= ANY(%(ids)s)`), else
     JSON. Inside a literal (`'%{{ x }}%'`) the value makes the whole literal a bound text.
 
-    `table` with `rows` loads a list of objects with COPY, after the statements if there are any, in the same
-    transaction; row_count is then the number of rows loaded.
+    `table` with `rows` loads a list of objects, or a table of any size, with COPY, after the statements if there are
+    any, in the same transaction; row_count is then the number of rows loaded.
+
+    Rows of more than 64 KiB of JSON go as a table: typed, in a file, and as many as there is room for, where the worker
+    has pyarrow; without it, and with `each_statement`, they are a list.
 
     In the result, numeric is an int or float if that has exactly the same digits, else text; times are ISO 8601
     in UTC; bytea is base64; NaN and infinity are null; intervals are ISO 8601; types that JSON lacks are
@@ -57,7 +70,9 @@ class PostgresConfig(ToolConfig):
     table: str | None = Field(
         default=None, min_length=1, description="Table to load `rows` into: table or schema.table."
     )
-    rows: list[dict[str, Any]] | None = Field(default=None, description="Objects to load into `table`.")
+    rows: Annotated[list[dict[str, Any]], WrapValidator(_table_or_list)] | None = Field(
+        default=None, description="Objects, or a table, to load into `table`."
+    )
     columns: list[str] | None = Field(
         default=None, min_length=1, description="Keys to load; by default, all that occur. A missing key becomes null."
     )
@@ -73,9 +88,21 @@ class PostgresConfig(ToolConfig):
         ),
     )
     pool: PostgresPool | None = Field(default=None, description="Limits the connections that are used at once.")
-    max_rows: int = Field(default=100_000, ge=1, description="Maximum number of rows; more rows are an error.")
-    max_bytes: int = Field(
-        default=100 * 1024 * 1024, ge=1, description="Maximum size of all rows; a larger result is an error."
+    max_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Maximum number of rows; more rows are an error. By default there is none for a table, and 100000 for a "
+            "list of rows."
+        ),
+    )
+    max_bytes: int | None = Field(
+        default=None,
+        ge=1,
+        description=(
+            "Maximum size of all rows; a larger result is an error. By default there is none for a table, and 100 MiB "
+            "for a list of rows."
+        ),
     )
 
     @classmethod
@@ -100,6 +127,11 @@ class PostgresConfig(ToolConfig):
                 f"{name!r}: connection settings are not allowed in playbooks; name a stored credential in 'auth'"
             )
         return None
+
+    @property
+    def list_limits(self) -> Limits:
+        """Of rows that are a list, which are in memory as a whole."""
+        return Limits(self.max_rows or _LISTED_ROWS, self.max_bytes or _LISTED_BYTES)
 
     @property
     def texts(self) -> list[Sql]:

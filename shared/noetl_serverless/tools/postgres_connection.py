@@ -22,18 +22,16 @@ from ..tables.values import plain_decimal, plain_value
 from .encoding import encode
 from .port import Credential
 from .postgres_array import array_text
+from .postgres_rows import Limits, RowReader
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 _MAX_IDLE_CONNECTIONS = 4
 _MAX_IDLE_SECONDS = 60.0
 _JSON = frozenset({converters.JSON, converters.JSONB})
 _ARRAYS = frozenset(value for name, value in vars(converters).items() if name.endswith("_ARRAY"))
+_RANGES = frozenset(value for name, value in vars(converters).items() if name.endswith("RANGE"))
 # user-defined types have OIDs from here on
 _FIRST_USER_OID = 16384
-
-
-class TooManyRows(Exception):
-    """A statement has more rows, or more bytes of them, than the task may take."""
 
 
 class Connection(native.Connection):
@@ -47,26 +45,40 @@ class Connection(native.Connection):
 
     def statement(self, text: str, values: Sequence[Any], max_rows: int) -> core.Context:
         """Run one statement; TooManyRows beyond `max_rows` or `max_bytes`, pg8000's errors otherwise."""
-        context = self._described(text, values)
-        unknown = {
-            type_
-            for value, type_ in zip(values, context.parameter_types, strict=True)
-            if isinstance(value, (list, tuple)) and type_ >= _FIRST_USER_OID and type_ not in self._array_types
-        }
-        if unknown:
-            # the query for the types replaces the parsed statement, which has to be sent again
-            self._learn(unknown)
-            context = self._described(text, values)
-        types = context.parameter_types
-        self.send_BIND(core.NULL_BYTE, [self._written(v, t) for v, t in zip(values, types, strict=True)])
-        # one row more than allowed shows that there are too many, without fetching them all
-        self._send_message(core.EXECUTE, core.NULL_BYTE + struct.pack("!i", max_rows + 1))
-        self._sync(context)
-        if context.read_bytes > self.max_bytes:
-            raise TooManyRows(f"the rows take more than {self.max_bytes // (1024 * 1024)} MiB")
-        if len(context.rows or ()) > max_rows:
-            raise TooManyRows(f"there are more than {max_rows} rows")
+        context = self._sent(text, values, max_rows)
+        self.handle_messages(context)
+        Limits(max_rows, self.max_bytes).check(len(context.rows or ()), context.read_bytes)
         return context
+
+    def begin(self, text: str, values: Sequence[Any], limits: Limits, enough: int) -> tuple[core.Context, bool]:
+        """Run one statement until its rows may take more than `enough` bytes as JSON. False: `remaining` has the rows,
+        and nothing else may be sent before they are read. True: the context has them all. Raises as `statement`."""
+        context = self._sent(text, values, limits.max_rows)
+        context.kept = kept = list[bytes]()
+        names = sum(len(column["name"].encode()) + len('"":') for column in context.columns or ())
+        code = None
+        while code != core.READY_FOR_QUERY:
+            code, length = core.ci_unpack(core._read(self._sock, 5))
+            self.message_types[code](core._read(self._sock, length - 4), context)
+            if context.read_bytes + len(kept) * names > enough:
+                return context, False
+        if context.error is not None:
+            raise context.error
+        limits.check(len(kept), context.read_bytes)
+        context.kept = None
+        for row in kept:
+            super().handle_DATA_ROW(row, context)
+        return context, True
+
+    def remaining(self, context: core.Context, limits: Limits) -> RowReader:
+        """All rows of a statement that `begin` has not read to its end."""
+        kept, context.kept = context.kept, None
+        return RowReader(self._sock, self.message_types, context, kept, limits)
+
+    @property
+    def encoding(self) -> str:
+        """Of the texts that the server sends."""
+        return str(self._client_encoding)
 
     def copy(self, text: str, chunks: Iterable[bytes]) -> int:
         """Run a COPY FROM STDIN; returns the number of rows."""
@@ -93,13 +105,34 @@ class Connection(native.Connection):
 
     def handle_DATA_ROW(self, data: bytes, context: core.Context) -> None:
         context.read_bytes = getattr(context, "read_bytes", 0) + len(data)
-        if context.read_bytes <= self.max_bytes:
+        if (kept := getattr(context, "kept", None)) is not None:
+            kept.append(data)
+        elif context.read_bytes <= self.max_bytes:
             super().handle_DATA_ROW(data, context)
 
-    def _sync(self, context: core.Context) -> None:
+    def _sent(self, text: str, values: Sequence[Any], max_rows: int | None) -> core.Context:
+        """The context of a statement that the server runs from now on."""
+        context = self._described(text, values)
+        unknown = {
+            type_
+            for value, type_ in zip(values, context.parameter_types, strict=True)
+            if isinstance(value, (list, tuple)) and type_ >= _FIRST_USER_OID and type_ not in self._array_types
+        }
+        if unknown:
+            # the query for the types replaces the parsed statement, which has to be sent again
+            self._learn(unknown)
+            context = self._described(text, values)
+        types = context.parameter_types
+        self.send_BIND(core.NULL_BYTE, [self._written(v, t) for v, t in zip(values, types, strict=True)])
+        # one row more than allowed shows that there are too many, without fetching them all
+        limit = 0 if max_rows is None else max_rows + 1
+        self._send_message(core.EXECUTE, core.NULL_BYTE + struct.pack("!i", limit))
+        self._send_sync()
+        return context
+
+    def _send_sync(self) -> None:
         core._write(self._sock, core.SYNC_MSG)
         core._flush(self._sock)
-        self.handle_messages(context)
 
     def _written(self, value: Any, type_: int) -> str | None:
         """A parameter in text form, for a place of this type."""
@@ -130,7 +163,8 @@ class Connection(native.Connection):
         context.read_bytes = 0
         self.send_PARSE(core.NULL_BYTE, text, [_type_of(value) for value in values])
         self.send_DESCRIBE_STATEMENT(core.NULL_BYTE)
-        self._sync(context)
+        self._send_sync()
+        self.handle_messages(context)
         return context
 
 
@@ -182,7 +216,7 @@ _READERS: dict[int, Any] = {
     **{
         oid: (_array_of(reader) if oid in _ARRAYS else converters.string_in)
         for oid, reader in converters.PG_TYPES.items()
-        if oid in _ARRAYS or getattr(reader, "__name__", "").endswith("range_in")
+        if oid in _ARRAYS or oid in _RANGES
     },
     **{getattr(converters, name): converters.string_in for name in _TEXTS},
     converters.INET: converters.string_in,

@@ -8,15 +8,20 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pg8000 import native
 
 from ..playbook.template import BoundSql
+from ..tables.collect import OpenFile, collect
+from ..tables.listed import listed
+from ..tables.table import Table
 from .port import Credential, ToolFailure, ToolOutcome
 from .postgres_config import PostgresConfig
-from .postgres_connection import Connection, Connections, TooManyRows
+from .postgres_connection import Connection, Connections
 from .postgres_copy import columns_of, copy_text, quoted
+from .postgres_rows import Limits, TooManyRows
 from .sql import SqlError, Statement, name_needed, numbered, statements, unique
 
 _TRANSIENT = ("080", "57P0")
@@ -40,6 +45,14 @@ _WITHOUT_STREAM = {
 _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
 
 
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """See `ToolContext`."""
+
+    open_file: OpenFile
+    inline_bytes: int
+
+
 class Work:
     """`run` in a thread; `stop` and `abandon` from another. `deadline` on the monotonic clock."""
 
@@ -53,8 +66,12 @@ class Work:
         credential: Credential,
         connections: Connections,
         deadline: float | None,
+        tables: Tables | None = None,
     ) -> None:
+        """`tables`: how many rows become one; None: they are a list."""
+        self._tables = tables
         self._config = config
+        self._limits = config.list_limits
         self._params = {**input, **config.params}
         self._credential = credential
         self._connections = connections
@@ -103,7 +120,7 @@ class Work:
         found = []
         for text in self._config.texts:
             if isinstance(text, BoundSql):
-                found += statements(text.text, {**self._params, **text.values}, numbered)
+                found += statements(text.text, {**self._params, **listed(text.values)}, numbered)
             else:
                 found += statements(text, self._params, numbered)
         if not found and self._config.rows is None:
@@ -136,7 +153,7 @@ class Work:
         if self._stopped:
             connection.drop()
             raise TimeoutError
-        connection.max_bytes = self._config.max_bytes
+        connection.max_bytes = self._limits.max_bytes or connection.max_bytes
         return connection
 
     def _begin(self, connection: Connection) -> None:
@@ -153,20 +170,48 @@ class Work:
     def _all_in(self, connection: Connection, queries: list[Statement]) -> dict[str, Any]:
         """Run the statements in the open transaction, if there is one; the result of the last."""
         last, each, read_bytes = dict[str, Any](), dict[str, Any](), 0
+        assert self._limits.max_rows is not None
+        assert self._limits.max_bytes is not None
         for number, statement in enumerate(queries):
             self._limit_time(connection)
-            values = list(statement.values.values())
-            context = connection.statement(statement.text, values, self._config.max_rows)
-            if self._config.each_statement or number == len(queries) - 1:
+            values = listed(list(statement.values.values()))
+            is_last = number == len(queries) - 1
+            if is_last and self._tables is not None and not self._config.each_statement and self._config.rows is None:
+                return self._last(connection, statement.text, values, self._tables, len(queries))
+            context = connection.statement(statement.text, values, self._limits.max_rows)
+            if self._config.each_statement or is_last:
                 last = _result(context)
             if self._config.each_statement:
                 each[f"command_{number}"] = last
                 read_bytes += context.read_bytes
-                if read_bytes > self._config.max_bytes:
-                    raise TooManyRows(f"the rows of all statements take more than {self._config.max_bytes} bytes")
+                if read_bytes > self._limits.max_bytes:
+                    raise TooManyRows(f"the rows of all statements take more than {self._limits.max_bytes} bytes")
         if self._config.rows is not None:
             return {**self._load(connection, self._config.rows), **each}
         return {**last, **each}
+
+    def _last(
+        self, connection: Connection, text: str, values: list[Any], tables: Tables, statements: int
+    ) -> dict[str, Any]:
+        """Run the last statement, whose rows may be many."""
+        limits = Limits(self._config.max_rows, self._config.max_bytes)
+        context, is_all = connection.begin(text, values, limits, tables.inline_bytes)
+        if is_all:
+            return _result(context)
+        # only now, since it takes a tenth of a second to import
+        from .postgres_arrow import batches_of
+
+        names = unique([column["name"] for column in context.columns])
+        schema, batches = batches_of(connection, context, names, limits)
+        rest = {"status": "ok", "rows": None, "row_count": 0, "columns": names, "statement_count": statements}
+        return collect(
+            schema,
+            batches,
+            tables.open_file,
+            inline_bytes=tables.inline_bytes,
+            field="rows",
+            rest=lambda count: {**rest, "row_count": count},
+        )
 
     def _limit_time(self, connection: Connection) -> None:
         """Let the server cancel statements that take longer than the time left."""
@@ -177,10 +222,10 @@ class Work:
             local = "LOCAL" if self._config.transaction else ""
             connection.execute_simple(f"SET {local} statement_timeout = {remaining_ms}")
 
-    def _load(self, connection: Connection, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    def _load(self, connection: Connection, rows: list[dict[str, Any]] | Table) -> dict[str, Any]:
         assert self._config.table is not None
         table = quoted(self._config.table)
-        columns = self._config.columns or columns_of(rows)
+        columns = self._config.columns or (rows.schema.names if isinstance(rows, Table) else columns_of(rows))
         self._limit_time(connection)
         if self._config.mode == "replace":
             connection.execute_simple(f"TRUNCATE {table}")
@@ -188,8 +233,15 @@ class Work:
         if rows:
             names = ", ".join(quoted_column(name) for name in columns)
             shape = connection.statement(f"SELECT {names} FROM {table} LIMIT 0", [], 1)  # noqa: S608
-            arrays = [connection.is_array(column["type_oid"]) for column in shape.columns]
-            loaded = connection.copy(f"COPY {table} ({names}) FROM STDIN", copy_text(rows, columns, arrays))
+            types = [column["type_oid"] for column in shape.columns]
+            arrays = [connection.is_array(type_) for type_ in types]
+            copy = f"COPY {table} ({names}) FROM STDIN"
+            if isinstance(rows, Table):
+                from .postgres_copy_table import copy_csv
+
+                loaded = connection.copy(f"{copy} (FORMAT csv)", copy_csv(rows, columns, types, arrays))
+            else:
+                loaded = connection.copy(copy, copy_text(rows, columns, arrays))
         return {"rows": [], "row_count": loaded, "columns": columns}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ from .tries import TryFailed, until_answered
 M = TypeVar("M", bound=BaseModel)
 
 CALL_TIMEOUT_SECONDS = 30.0
+JSON, OCTETS = "application/json", "application/octet-stream"
 CREDENTIAL_TTL_SECONDS = 30.0
 _RETRY_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -55,7 +56,7 @@ class ControlPlane:
         """`connect` creates the session, for hosts that reach the control plane in their own way."""
         self._url = url.rstrip("/")
         self._connect = connect or self._default_session
-        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", WIRE: str(VERSION)}
+        self._headers = {"Authorization": f"Bearer {token}", WIRE: str(VERSION)}
         self._connections = connections
         self._call_timeout = call_timeout
         self._session: aiohttp.ClientSession | None = None
@@ -121,6 +122,21 @@ class ControlPlane:
         content, _ = await self._send(method, path, body, timeout)
         return answer.model_validate_json(content)
 
+    async def transfer(
+        self, method: str, path: str, body: bytes | None = None, *, timeout: float = CALL_TIMEOUT_SECONDS
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """An operation that takes bytes as they are, or answers with some: its answer, and the headers of that, in
+        lower case."""
+        headers: dict[str, str] = {}
+
+        async def once(seconds: float) -> tuple[int, bytes]:
+            status, content, answered = await self._request(method, path, body, seconds, OCTETS)
+            headers.update((name.lower(), value) for name, value in answered.items())
+            return status, content
+
+        content, _ = await self._until_answered(path, once, timeout)
+        return content, headers
+
     async def check(self) -> None:
         """Raises unless the control plane is alive."""
         await self._send("GET", "/livez", None, 1.0)
@@ -141,11 +157,20 @@ class ControlPlane:
     async def _send(
         self, method: str, path: str, body: bytes | None, timeout: float, max_tries: int | None = None
     ) -> tuple[bytes, bool]:
+        return await self._until_answered(
+            path, lambda seconds: self._send_once(method, path, body, seconds), timeout, max_tries
+        )
+
+    async def _until_answered(
+        self,
+        path: str,
+        send_once: Callable[[float], Awaitable[tuple[int, bytes]]],
+        timeout: float,
+        max_tries: int | None = None,
+    ) -> tuple[bytes, bool]:
         async def once(remaining: float) -> bytes:
             try:
-                status, content = await self._send_once(
-                    method, path, body, min(max(remaining, 0.1), self._call_timeout)
-                )
+                status, content = await send_once(min(max(remaining, 0.1), self._call_timeout))
             except aiohttp.ClientConnectorError as error:
                 # the request was never sent
                 raise TryFailed(f"{path}: {type(error).__name__}", reached=False) from error
@@ -160,17 +185,24 @@ class ControlPlane:
         return await until_answered(once, timeout, max_tries)
 
     async def _send_once(self, method: str, path: str, body: bytes | None, timeout: float) -> tuple[int, bytes]:
+        status, content, _ = await self._request(method, path, body, timeout, JSON)
+        return status, content
+
+    async def _request(
+        self, method: str, path: str, body: bytes | None, timeout: float, media_type: str
+    ) -> tuple[int, bytes, Mapping[str, str]]:
         if self._session is None:
             # created on first use, because it belongs to the running event loop
             self._session = self._connect()
         limit = aiohttp.ClientTimeout(total=timeout)
         url = self._url + path
-        async with self._session.request(method, url, data=body, headers=self._headers, timeout=limit) as response:
+        headers = {**self._headers, "Content-Type": media_type}
+        async with self._session.request(method, url, data=body, headers=headers, timeout=limit) as response:
             content = await response.read()
             if response.status < 400:
                 version = response.headers.get(WIRE, "1")
                 self._version = int(version) if version.isdecimal() else 1
-            return response.status, content
+            return response.status, content, response.headers
 
     def _default_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(

@@ -59,21 +59,22 @@ class Worker:
         python_pool: PythonPool,
         compile_plan: Compile,
         *,
+        id: str | None = None,
         orchestrator: Orchestrator | None = None,
         shared_memory: SharedMemory | None = None,
         grace: float = GRACE_SECONDS,
         clock: Callable[[], int] = wall_clock,
     ) -> None:
-        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `orchestrator`: if commands
-        are not claimed through `client`; `grace`: seconds that running commands get to end after `stop`; `clock`:
-        milliseconds since 1970."""
+        """`load_tool`: kind -> tool (`tools.registry.load`); `compile_plan`: text -> Plan; `id`: under which `stores`
+        know it; `orchestrator`: if commands are not claimed through `client`; `grace`: seconds that running commands
+        get to end after `stop`; `clock`: milliseconds since 1970."""
         self.settings = settings
         self.client = client
         self._orchestrator = orchestrator or client
         self.notifier = notifier
         self.plans = PlanCache(compile_plan)
         # one id per process, so that leases granted in a lost answer can be recovered
-        self.id = instance_id()
+        self.id = id or instance_id()
         self.presence = Presence(
             described(
                 "worker_pool",

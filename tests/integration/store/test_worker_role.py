@@ -43,6 +43,8 @@ READ = {
 CALLED = {
     *("advance", "append", "clear_inbox", "commit", "commit_dropping", "commit_limited", "commit_pausing"),
     *("commit_variables", "extend", "holdings", "lease", "register_runtime", "release", "startable", "waiting"),
+    *("read_chunk", "read_object", "worker_begin_object", "worker_finish_object", "worker_put_chunk"),
+    "worker_put_object",
 }
 
 RELATIONS = "SELECT relname, oid FROM pg_class WHERE relnamespace = 'noetl'::regnamespace AND relkind = ANY (:kinds)"

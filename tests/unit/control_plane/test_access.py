@@ -20,13 +20,14 @@ WORKER = {
     "extendArchive",
     "failArchive",
     "registerArchive",
+    *("putObject", "readObject", "beginObject", "putObjectChunk", "readObjectChunk", "finishObject"),
     *("registerRuntime", "heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
 }
 NOT_FOR_USERS = {
     *("claimCommands", "reportOutcomes", "heartbeat", "getPlanText", "rebuildProjections", "archiveNow"),
     *("acquireSecret", "storeSecret", "createCallback"),
     *("queryViews", "createGoogleToken"),
-    *(name for name in WORKER if "Archive" in name),
+    *(name for name in WORKER if "Archive" in name or "Object" in name),
 }
 
 

@@ -94,7 +94,8 @@ def written(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def archivist(client: Client, tmp_path: Path) -> ArchiveWriter:
-    return ArchiveWriter(client, lambda: FsspecResultStore(tmp_path.as_uri()), tmp_path, "w-1")  # type: ignore[arg-type]
+    store = FsspecResultStore(tmp_path.as_uri())
+    return ArchiveWriter(client, lambda: store, tmp_path, "w-1")  # type: ignore[arg-type]
 
 
 async def test_batches_are_written_until_none_waits(written: Any, clock: Clock, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ run "inputs" {
     functions    = { worker = { memory_mb = 4096, settings = { lease = "60", pools = "{}" } } }
     pools        = { calls = { like = "worker_data", kinds = ["http"], memory_mb = 1024, timeout_s = 100, max_instances = 3, labels = { use = "calls" }, max_in_flight = 64 } }
     orchestrator = { worker_calls = "direct" }
-    settings     = { session_ttl = 60, log_level = "DEBUG" }
+    settings     = { session_ttl = 60, log_level = "DEBUG", result_auto = "kv,postgres" }
     secrets      = { nats = ["nats_password", "nats_ca"] }
   }
 
@@ -78,6 +78,11 @@ run "inputs" {
   assert {
     condition     = output.functions["worker"].environment.NOETL_LEASE == "60" && output.functions["worker"].environment.NOETL_POOLS == "{}" && !contains(keys(output.functions["worker_data"].environment), "NOETL_LEASE")
     error_message = "a setting of a function takes the place of the usual one, for this function only"
+  }
+
+  assert {
+    condition     = alltrue([for name in ["control_plane", "reconciler", "worker", "worker_calls"] : output.functions[name].environment.NOETL_RESULT_AUTO == "kv,postgres"]) && !contains(keys(output.functions["gateway"].environment), "NOETL_RESULT_AUTO")
+    error_message = "who reads or writes results is told where they go"
   }
 
   assert {

@@ -117,3 +117,13 @@ run "a_public_url_without_tls" {
 
   expect_failures = [var.settings]
 }
+
+run "a_store_that_there_is_not" {
+  command = plan
+
+  variables {
+    settings = { result_auto = "kv,disk" }
+  }
+
+  expect_failures = [var.settings]
+}

@@ -20,6 +20,9 @@ MAX_BATCHES = 8
 async def archive_now(call: Call) -> Planned:
     body: ArchiveNow = call.body
     services = call.services
+    if not body.dry_run:
+        # that there is none is not left to the worker that would write the files
+        services.results().objects()
     cutoff = body.before or _cutoff(services.now(), services.archive_after_days)
     if body.dry_run:
         due = [DueEntry.of(entry) for entry in await services.archives.due(cutoff)]

@@ -16,7 +16,8 @@ from .service import Service
 def control_plane(platform: Platform) -> Service:
     settings = platform.settings
     logs.setup("control_plane", settings.log_level)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
+    nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
+    notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     # without notifications only the reconciler finds waiting work
     notifications = (
         Notifications(
@@ -28,7 +29,7 @@ def control_plane(platform: Platform) -> Service:
         if settings.notify
         else Notifications(None, None)
     )
-    core, close = core_of(platform, notifications)
+    core, close = core_of(platform, notifications, nats)
     present = attendance(platform, "server_api", core.runtimes.register)
     app = create_app(
         settings,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
+from ...bus.connection import NatsConnection
 from ...control_plane.watchers import Watchers
 from ...orchestrator.notifications import Notifications
 from ...orchestrator.orchestrator import Orchestrator
@@ -14,10 +15,11 @@ from ...results.stores import ResultStores
 from ...store.catalog import PostgresCatalog
 from ...store.database import Database
 from ...store.event_store import PostgresEventStore
+from ...store.result_objects import PostgresResultStore
 from ...store.runtimes import Runtimes
 from ..platform import Platform
 from .service import Close
-from .stores import stores_of
+from .stores import check_stores, stores_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,23 +36,25 @@ class Core:
     notifies: bool
 
 
-def core_of(platform: Platform, notifications: Notifications) -> tuple[Core, tuple[Close, ...]]:
+def core_of(platform: Platform, notifications: Notifications, nats: NatsConnection) -> tuple[Core, tuple[Close, ...]]:
     """The core, and what this function has to close: nothing, if another function of its process has made the core.
-    `notifications`: how the core notifies, if it is made here."""
+    `notifications`, `nats`: how the core notifies, and reaches results in NATS, if it is made here."""
     shared = platform.process
     if shared is not None and isinstance(shared.core, Core):
         return shared.core, ()
-    core = _new(platform, notifications)
+    core = _new(platform, notifications, nats)
     if shared is not None:
         shared.core = core
     return core, (core.database.close,)
 
 
-def _new(platform: Platform, notifications: Notifications) -> Core:
+def _new(platform: Platform, notifications: Notifications, nats: NatsConnection) -> Core:
+    check_stores(platform.settings)
     database = Database(platform.database_url, platform.settings.database_connections)
     catalog, event_store = PostgresCatalog(database), PostgresEventStore(database)
     runtimes = Runtimes(database)
-    watchers, results = Watchers(), cache(lambda: stores_of(platform))
+    watchers = Watchers()
+    results = cache(lambda: stores_of(platform, nats, PostgresResultStore(database)))
     return Core(
         database=database,
         catalog=catalog,

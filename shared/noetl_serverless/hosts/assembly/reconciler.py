@@ -43,7 +43,7 @@ def reconciler(
         after_response=platform.runs_after_response,
         timer_function=platform.timer_function,
     )
-    core, close = core_of(platform, notifications)
+    core, close = core_of(platform, notifications, nats)
     present = attendance(platform, "scheduler", core.runtimes.register)
     triggers = Triggers(core.database)
     starts = TriggerStarts(triggers, core.orchestrator)

@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 from ...bus.connection import NatsConnection
 from ...bus.nats import NatsNotifier
 from ...playbook.pools import CODE_KINDS
+from ...ports import ResultStore
 from ...results.shared_memory import shared_memory_of
 from ...settings import ORCHESTRATORS, Settings
 from ...telemetry import logs
+from ...telemetry.presence import instance_id
 from ...tools import registry
 from ...tools.plans import load_plan
 from ...tools.port import Tool, ToolFailure
 from ...tools.python_pool import PythonPool
 from ...worker.client import ControlPlane
 from ...worker.orchestrator import Orchestrator
+from ...worker.remote_results import RemoteResultStore
 from ...worker.worker import Worker
 from ..platform import Platform
 from .service import Close
-from .stores import stores_of
+from .stores import check_stores, stores_of
 
 if TYPE_CHECKING:
     from .core import Core
@@ -59,16 +62,19 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     """The worker, and what to close at the end."""
     settings = platform.settings
     logs.setup("worker", settings.log_level)
-    notifier = NatsNotifier(NatsConnection(settings.nats_url, ca=settings.nats_ca), replicas=settings.nats_replicas)
+    check_stores(settings)
+    nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
+    notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
     shared_memory = shared_memory_of(scratch, settings.shared_memory_mb)
     client = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
-    core, close = _core(platform, notifier) if is_direct(settings) else (None, ())
+    core, close = _core(platform, notifier, nats) if is_direct(settings) else (None, ())
+    id = instance_id()
     instance = Worker(
         settings,
         client,
         notifier,
-        stores_of(platform) if core is None else core.results(),
+        stores_of(platform, nats, RemoteResultStore(client, id) if core is None else _results(core, id)),
         registry.load if core is None or settings.host == "local" else _load_without_users_code,
         PythonPool(
             settings.python_processes,
@@ -80,6 +86,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
             ],
         ),
         load_plan,
+        id=id,
         orchestrator=None if core is None else _direct(core),
         shared_memory=shared_memory,
     )
@@ -101,7 +108,7 @@ def _load_without_users_code(kind: str) -> Tool:
 # imported only here: a worker that reaches the orchestrator over HTTP does without its libraries
 
 
-def _core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close, ...]]:
+def _core(platform: Platform, notifier: NatsNotifier, nats: NatsConnection) -> tuple[Core, tuple[Close, ...]]:
     from ...orchestrator.notifications import Notifications
     from .core import core_of
 
@@ -111,7 +118,7 @@ def _core(platform: Platform, notifier: NatsNotifier) -> tuple[Core, tuple[Close
         after_response=platform.runs_after_response,
         timer_function=platform.timer_function,
     )
-    core, close = core_of(platform, notifications)
+    core, close = core_of(platform, notifications, nats)
     return core, (notifications.close, *close)
 
 
@@ -119,3 +126,9 @@ def _direct(core: Core) -> Orchestrator:
     from ...worker.direct import DirectOrchestrator
 
     return DirectOrchestrator(core.orchestrator)
+
+
+def _results(core: Core, worker_id: str) -> ResultStore:
+    from ...store.result_objects import WorkerResultStore
+
+    return WorkerResultStore(core.database, worker_id)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from ...playbook.views import Fetch
 from ...results.reader import Resolver
+from ...tables.stream import MEDIA_TYPE
 
 T = TypeVar("T")
 
@@ -25,6 +26,8 @@ class ReferenceLoader:
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._loaded: dict[str, Any] = {}
+        # whether what was loaded, or a task has returned, may have tables
+        self.has_tables = False
         self._bytes = 0
 
     async def render(self, produce: Callable[[Fetch], T]) -> T:
@@ -53,9 +56,17 @@ class ReferenceLoader:
             for ref in missing:
                 await self.load(ref)
 
+    def expect_tables(self) -> None:
+        self.has_tables = True
+
     async def load(self, ref: dict[str, Any]) -> Any:
         uri = str(ref.get("ref"))
         if uri not in self._loaded:
             self._loaded[uri] = await self._resolver.load(ref)
-            self._bytes += int(ref.get("meta", {}).get("bytes", 0))
+            meta = ref.get("meta", {})
+            if meta.get("content_type") == MEDIA_TYPE:
+                # its rows are made as they are read
+                self.has_tables = True
+            else:
+                self._bytes += int(meta.get("bytes", 0))
         return self._loaded[uri]

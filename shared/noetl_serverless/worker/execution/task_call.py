@@ -11,7 +11,7 @@ from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
 from ...protocol import ChildRequest, WaitRequest
 from ...results.offload import Output
-from ...tables.value import without_tables
+from ...tables.listed import listed
 from ...tools.port import ToolCall, ToolContext, ToolOutcome
 from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
@@ -38,7 +38,15 @@ async def call_task(
         message = f"the input of task '{task.name}' must give an object, not {type(own).__name__}"
         error = step_error("template", "input.invalid", message, at=task.place.line)
         return envelope("error", context.attempt, error=error)
-    call = ToolCall(task.kind, task.name, config, input={**step_input, **own}, timeout=timeout, context=reads)
+    call = ToolCall(
+        task.kind,
+        task.name,
+        config,
+        input={**step_input, **own},
+        timeout=timeout,
+        context=reads,
+        has_tables=job.lazy.has_tables,
+    )
     if task.expects and (missing := _missing(call.input, task.expects)):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", context.attempt, error={**error, "at": task.place.line})
@@ -51,7 +59,7 @@ async def call_task(
         if outcome.wait is not None:
             return outcome.wait
         if not outcome.stored:
-            outcome.data = await to_domain(outcome.data, "data")
+            outcome.data = await to_domain(outcome.data, "data", on_table=job.lazy.expect_tables)
         if task.max_bytes is not None:
             check_size(outcome.data, "data", task.max_bytes)
         if outcome.extra:
@@ -93,7 +101,7 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     payload = await to_domain(child.payload, CHILD_PAYLOAD)
     check_size(payload, CHILD_PAYLOAD, WORKLOAD_BYTES)
     # the orchestrator reads it, which knows no tables
-    payload = without_tables(payload, list)
+    payload = listed(payload)
     if not toolbox.supports(2):
         # a control plane of the previous release knows no references, and takes the payload itself; nor timeouts
         return child.model_copy(update={"payload": payload, "timeout": None})

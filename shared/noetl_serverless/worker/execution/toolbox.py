@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,8 @@ from ...protocol import (
 from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
+from ...tables.listed import TableTooLarge, listed
+from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
 from ...tools.fair_queue import NO_SHARE, Share
@@ -101,6 +103,7 @@ async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -
 async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = load_tool(call.kind)
+        call = await _plain(tool, call)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -116,12 +119,24 @@ async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> Too
         return failure.outcome()
     except Problem as problem:
         return _failed(step_error(call.kind, problem.code, problem.detail, retryable=problem.status >= 500))
+    except TableTooLarge as error:
+        return _failed(step_error("value", "value.too_large", f"{call.kind}: {error}"))
+    except InvalidTable as error:
+        return _failed(step_error("value", "value.invalid", f"{call.kind}: a table cannot be read: {error}"))
     except LookupError as error:
         # this worker lacks the tool: the playbook was registered where it exists
         return _failed(step_error(call.kind, "tool.unavailable", str(error)))
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)
         return _failed(step_error(call.kind, "tool.internal", f"{type(error).__name__}: {error}"))
+
+
+async def _plain(tool: Tool, call: ToolCall) -> ToolCall:
+    """The call, with lists in the place of its tables unless the tool takes these. Raises TableTooLarge, and
+    InvalidTable."""
+    if not call.has_tables or getattr(tool, "takes_tables", False):
+        return call
+    return await asyncio.to_thread(lambda: replace(call, config=listed(call.config), input=listed(call.input)))
 
 
 def context_of(

@@ -42,7 +42,8 @@ async def loaded(bench: Bench, data: Any, **output: Any) -> dict[str, Any]:
 
 async def rendered(bench: Bench, template: str, load: dict[str, Any]) -> Any:
     """What a tool is given for a template that reads it."""
-    tool = bench.tool("use", ToolOutcome("ok"))
+    tool: Any = bench.tool("use", ToolOutcome("ok"))
+    tool.takes_tables = True
     await bench.run(make.step(make.task("use", kind="use", config={"x": template}), name="use"), steps={"load": load})
     return tool.calls[0].config["x"]
 

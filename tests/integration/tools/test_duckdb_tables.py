@@ -1,0 +1,227 @@
+"""Tables out of DuckDB and into it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from noetl_serverless.tables.forms import field_of
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.value import read_value
+from noetl_serverless.tables.values import plain_value
+from noetl_serverless.tools.duckdb_rows import in_arrow
+from noetl_serverless.tools.port import ToolOutcome, temporary_file
+
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+EXPRESSIONS = """
+true | 1::tinyint | 1::utinyint | 2::smallint | 2::usmallint | 3::int | 3::uinteger | 4::bigint
+18446744073709551615::ubigint | 170141183460469231731687303715884105727::hugeint | 5::hugeint | (-5)::hugeint
+9223372036854775808::hugeint | 340282366920938463463374607431768211455::uhugeint | 7::uhugeint
+1.5::float | 0.1::float | 0.1::double | 'nan'::double | 'inf'::double | '-inf'::float
+1.10::decimal(9,2) | 1::decimal(4,0) | 12345678901234567890.5::decimal(38,5) | 'abc' | '' | 'a'::blob | '0101'::bit
+'00000000-0000-0000-0000-000000000001'::uuid | date '2024-02-29' | date '0044-03-15 (BC)' | date '10000-01-01'
+date '0001-01-01' | date '9999-12-31' | 'infinity'::date | '-infinity'::date | time '01:02:03.5' | time '24:00:00'
+time '01:02:03' | timetz '01:02:03.5+02' | timestamp '2024-01-02 03:04:05.25' | timestamp_s '2024-01-02 03:04:05'
+timestamp_ms '2024-01-02 03:04:05.250' | timestamp_ns '2024-01-02 03:04:05.123456789'
+timestamptz '2024-01-02 03:04:05.25+02' | 'infinity'::timestamp | '-infinity'::timestamp | 'infinity'::timestamptz
+timestamp '10000-01-01' | timestamp '10000-01-01 01:02:03.25' | timestamp '0044-03-15 (BC) 01:02:03'
+timestamptz '10000-01-01 00:00:00+00' | interval '1 month 2 days 3 hours' | interval '-1.5 seconds'
+map {'a':1,'b':2} | map {1:'x'} | map {'a':[date '2024-01-01']} | map {interval '1 day': 1} | map {date '2024-01-01': 1}
+{'x':1.5,'y':uuid '00000000-0000-0000-0000-000000000001'}
+{'h': 5::hugeint, 'i': interval '1 day', 't': timetz '01:02:03+02', 'n': timestamp_ns '2024-01-02'}
+{'u': 5::uhugeint} | {'i': [interval '1 day', null], 'd': date '10000-01-01', 't': time '24:00:00'}
+[1,2,null] | [interval '1 day'] | [1.5::decimal(4,2)] | [1,2,3]::int[3] | [[1],[2]] | [null] | [] | ['nan'::double]
+union_value(num:=2) | union_value(str:='x')::union(num int, str varchar) | {'u': union_value(num:=2)}
+'{"a": 1}'::json | null | null::int | null::date[] | 'a'::enum('a', 'b')
+ [timestamp_ns '2024-01-02 03:04:05.123456789']
+row(1, 2) | [date '10000-01-01'] | [timestamp 'infinity'] | [true::bit] | time_ns '01:02:03.123456789'
+'12345678901234567890123'::bignum | '5'::bignum | [uuid '00000000-0000-0000-0000-000000000001'] | 'x'::variant
+"""
+
+
+def expressions() -> list[str]:
+    return [part.strip() for line in EXPRESSIONS.strip().splitlines() for part in line.split(" | ")]
+
+
+def selected(found: list[str]) -> str:
+    return "SELECT " + ", ".join(f"{expression} AS c{index}" for index, expression in enumerate(found))
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+async def test_every_type_has_the_json_value_that_duckdb_gives_to_python(run: Run, is_table: bool) -> None:
+    # no table holds an integer of 39 digits or the end of a day
+    without = ("170141183460469231731687303715884105727", "24:00:00") if is_table else ("\0",)
+    found = [expression for expression in expressions() if not any(text in expression for text in without)]
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        kinds = connection.sql(selected(found)).types
+        (values,) = connection.execute(selected(found)).fetchall()
+    expected = {expression: repr(plain_value(value)) for expression, value in zip(found, values, strict=True)}
+    # one column that Arrow lacks changes how all are read
+    all_in_arrow = [expression for expression, kind in zip(found, kinds, strict=True) if in_arrow(kind)]
+    assert len(found) - 12 < len(all_in_arrow) < len(found)
+    for some in (found, all_in_arrow):
+        outcome = await run("duckdb", {"query": selected(some)}, inline_bytes=1 if is_table else 1 << 20)
+        assert outcome.error is None, outcome.error
+        assert isinstance(outcome.data["rows"], Table if is_table else list)
+        given = dict(zip(some, map(repr, outcome.data["rows"][0].values()), strict=True))
+        assert given == {expression: expected[expression] for expression in some}
+
+
+async def test_many_rows_are_a_table(run: Run) -> None:
+    query = "SELECT range AS n, 'row ' || range AS name, 1 AS n FROM range(20000)"
+    outcome = await run("duckdb", {"query": query})
+    table = outcome.data.pop("rows")
+    assert outcome.data == {
+        "status": "ok",
+        "row_count": 20_000,
+        "columns": ["n", "name", "n_2"],
+        "statement_count": 1,
+    }
+    assert table.schema.types == [pa.int64(), pa.string(), pa.int32()]
+    assert (len(table), table[19_999]) == (20_000, {"n": 19_999, "name": "row 19999", "n_2": 1})
+    # what is read back from the file is the result as the step gave it
+    assert {**read_value(table.file), "rows": None} == {**outcome.data, "rows": None}
+
+
+async def test_rows_of_other_statements_than_select_are_a_table_as_well(run: Run) -> None:
+    sql = "CREATE TABLE t (n int, u uhugeint); INSERT INTO t SELECT range, range FROM range(9000) RETURNING *"
+    outcome = await run("duckdb", {"query": sql})
+    assert isinstance(outcome.data["rows"], Table)
+    assert (outcome.data["row_count"], outcome.data["rows"][8_999]) == (9_000, {"n": 8_999, "u": 8_999})
+
+
+async def test_rows_have_no_limit_but_a_given_one(run: Run) -> None:
+    query = "SELECT range AS n FROM range(200000)"
+    assert (await run("duckdb", {"query": query})).data["row_count"] == 200_000
+    outcome = await run("duckdb", {"query": query, "max_rows": 150_000})
+    assert outcome.error is not None
+    assert outcome.error["code"] == "duckdb.too_many_rows"
+
+
+async def test_reading_the_rows_can_be_interrupted(run: Run) -> None:
+    query = "SELECT a.range + b.range AS n FROM range(1000000) a, range(1000000) b"
+    outcome = await run("duckdb", {"query": query}, timeout=0.3)
+    assert outcome.error is not None
+    assert outcome.error["code"] == "duckdb.timeout"
+
+
+async def test_an_error_in_a_late_row_fails_the_task_and_closes_the_file(run: Run) -> None:
+    opened: list[int] = []
+
+    def open_file(size: int) -> int:
+        opened.append(temporary_file(size))
+        return opened[-1]
+
+    query = "SELECT range AS n, CASE WHEN range > 300000 THEN error('boom') END AS e FROM range(1000000)"
+    outcome = await run("duckdb", {"query": query}, open_file=open_file)
+    assert outcome.error is not None
+    assert (outcome.error["code"], "boom" in outcome.error["message"]) == ("duckdb.error", True)
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+async def test_a_full_disk_is_an_error(run: Run) -> None:
+    def open_file(size: int) -> int:
+        return os.open("/dev/full", os.O_RDWR)
+
+    outcome = await run("duckdb", {"query": "SELECT range AS n FROM range(3000000)"}, open_file=open_file)
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["retryable"]) == ("duckdb.files", True)
+
+
+async def test_a_value_that_a_table_cannot_hold_names_the_remedy(run: Run) -> None:
+    query = "SELECT 170141183460469231731687303715884105727::hugeint - range AS h FROM range(100000)"
+    outcome = await run("duckdb", {"query": query})
+    assert outcome.error is not None
+    assert "cast the column to VARCHAR" in outcome.error["message"]
+    text = await run("duckdb", {"query": query.replace("- range AS", "::varchar AS")})
+    assert text.data["rows"][0] == {"h": "170141183460469231731687303715884105727"}
+
+
+def table_of(found: Any, **value: Any) -> Table:
+    file = temporary_file(0)
+    return Table(MappedFile(file, write_table(file, found, **value).bytes))
+
+
+async def test_a_table_is_read_where_it_is(run: Run) -> None:
+    table = table_of(pa.table({"n": range(50_000), "text": [f"t{n}" for n in range(50_000)]}))
+    query = "SELECT sum(a.n) AS s, max(b.text) AS t FROM orders a JOIN orders b USING (n)"
+    outcome = await run("duckdb", {"query": query}, {"orders": table})
+    assert outcome.data["rows"] == [{"s": sum(range(50_000)), "t": "t9999"}]
+
+
+@pytest.mark.parametrize("many", [False, True])
+async def test_the_result_of_a_step_is_a_table_by_the_name_of_the_input(run: Run, many: bool) -> None:
+    loaded = await run("duckdb", {"query": "SELECT range AS n FROM range($m)"}, {"m": 20_000 if many else 3})
+    assert isinstance(loaded.data["rows"], Table if many else list)
+    for given in (loaded.data, loaded.data["rows"]):
+        outcome = await run("duckdb", {"query": "SELECT count(*) AS n, max(n) AS m FROM Orders"}, {"orders": given})
+        assert outcome.data["rows"] == [{"n": 20_000, "m": 19_999} if many else {"n": 3, "m": 2}]
+
+
+async def test_numbers_and_documents_that_are_texts_in_a_table_are_that_in_sql(run: Run) -> None:
+    schema = pa.schema([field_of("amount", pa.string(), "decimal"), field_of("doc", pa.string(), "json")])
+    table = table_of(pa.table([["1.5", "2", "NaN", None], ['{"a": [1]}', "[2]", "null", None]], schema=schema))
+    query = "SELECT sum(amount) AS s, count(amount) AS c, max(doc -> '$.a[0]') AS d FROM t"
+    outcome = await run("duckdb", {"query": query}, {"t": table})
+    assert outcome.error is None, outcome.error
+    assert outcome.data["rows"] == [{"s": 3.5, "c": 2, "d": "1"}]
+
+
+async def test_a_table_is_bound_as_a_list_if_it_is_small(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of(pa.table({"n": [1, 2]}))
+    outcome = await run("duckdb", {"query": "SELECT len($t) AS n", "params": {"t": table}})
+    assert outcome.data["rows"] == [{"n": 2}]
+    monkeypatch.setattr("noetl_serverless.tables.listed.MAX_LISTED_ROWS", 1)
+    outcome = await run("duckdb", {"query": "SELECT len($t) AS n", "params": {"t": table}})
+    assert outcome.error is not None
+    assert "cannot be used as a list" in outcome.error["message"]
+
+
+async def test_memory_stays_bounded_whatever_the_number_of_rows(run: Run) -> None:
+    peak, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            peak[0] = max(peak[0], anonymous())
+
+    before = anonymous()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        query = "SELECT range AS n, range * 1.5 AS f, 'some text of row ' || range AS t FROM range(2000000)"
+        outcome = await run("duckdb", {"query": query})
+    finally:
+        ended.set()
+        watching.join()
+    assert outcome.data["rows"].file.size > 80 * 1024 * 1024
+    assert peak[0] - before < 64 * 1024 * 1024, f"{(peak[0] - before) >> 20} MiB more than before"
+
+
+def anonymous() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
+async def test_cancelling_ends_the_reading_of_rows(run: Run) -> None:
+    query = "SELECT a.range + b.range AS n FROM range(1000000) a, range(1000000) b"
+    task = asyncio.create_task(run("duckdb", {"query": query}))
+    await asyncio.sleep(0.3)
+    started = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < 2

@@ -1,0 +1,362 @@
+"""Tables out of PostgreSQL and into it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import decimal
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from orjson import dumps
+
+from noetl_serverless.tables import listed
+from noetl_serverless.tables.forms import field_of
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.value import read_value
+from noetl_serverless.tools import postgres, postgres_rows
+from noetl_serverless.tools.port import Credential, ToolOutcome, temporary_file
+
+Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
+
+VALUES = """
+true | 1::int2 | (-5)::int4 | 9223372036854775807 | 26::oid | 0.1::float4 | 0.1::float8 | 1e22::float8 | 'nan'::float8
+'infinity'::float8 | '-infinity'::float4 | 1.50::numeric | 3::numeric | 12345678901234567890.5::numeric | 'nan'::numeric
+1.50::numeric(9,2) | 3::numeric(9,2) | 7::numeric(5,0) | 12345678901234567890.25::numeric(30,2) | 'nan'::numeric(9,2)
+1234::numeric(2,-3) | 0.00012::numeric(2,5) | 1e40::numeric(60,2) | 'abc' | ''::text | 'x'::varchar(3) | 'y'::char(3)
+'a\t"b",\\n''ü'::text | 'n'::name | '00000000-0000-0000-0000-000000000001'::uuid | '\\xff00'::bytea | ''::bytea
+'{"a": [1, 1.0, 1e400]}'::json | '{"a": [1]}'::jsonb | 'null'::jsonb | '"x"'::jsonb | date '2024-02-29'
+date 'infinity' | date '-infinity' | date '0044-03-15 BC' | date '10000-01-01' | date '0001-01-01' | date '9999-12-31'
+time '01:02:03.5' | time '01:02:03' | time '00:00:00.000001' | timetz '01:02:03.5+02' | timestamp '2024-01-02 03:04:05'
+timestamp '2024-01-02 03:04:05.25' | timestamp 'infinity' | timestamp '-infinity' | timestamp '0044-03-15 01:02:03.5 BC'
+timestamp '10000-01-01 01:02:03' | timestamptz '2024-01-02 03:04:05.123456+02' | timestamptz '2024-01-02 03:04:05+02'
+timestamptz 'infinity' | timestamptz '0044-03-15 01:02:03+00 BC' | timestamptz '10000-01-01 01:02:03.5+00'
+timestamp '294246-12-31 23:59:59.999999' | timestamp '4713-01-01 00:00:00 BC' | date '5874897-12-31'
+interval '1 month 2 days 03:04:05.5' | array[1, null] | array[[1, 2], [3, 4]] | array['x', null, 'a"b'] | '{}'::int[]
+array[timestamptz '2024-01-01 00:00:00+00'] | array[1.5] | array['{"a": 1}'::jsonb] | array['nan'::float8] | array[true]
+array['00000000-0000-0000-0000-000000000001'::uuid] | int4range(1, 3) | inet '10.0.0.1' | cidr '10.0.0.0/8'
+point '(1,2)' | '$1.50'::money | '0101'::bit(4) | 'a=>b'::text | macaddr '08:00:2b:01:02:03'
+int4multirange(int4range(1, 3)) | row(1, 'a') | '1 2'::int2vector | null::int
+null::text | null::date | null::jsonb | null::int[] | null::numeric | null
+"""
+
+
+@pytest.fixture
+def sql(run: Run, postgres_url: str, credentials: dict[str, Credential]) -> Run:
+    credentials["wh"] = Credential("wh", "postgres", {"url": postgres_url})
+
+    async def sql(command: Any = None, timeout: float | None = None, given: Any = None, **config: Any) -> ToolOutcome:
+        context = {name: config.pop(name) for name in ("inline_bytes", "open_file") if name in config}
+        if command is not None:
+            config["command"] = command
+        outcome = await run("postgres", {"auth": "wh", **config}, given, timeout, **context)
+        assert outcome.data is None or "code" not in outcome.data
+        return outcome
+
+    return sql
+
+
+def code(outcome: ToolOutcome) -> str:
+    assert outcome.error is not None
+    return str(outcome.error["code"])
+
+
+def rows(outcome: ToolOutcome) -> Any:
+    assert outcome.error is None, outcome.error
+    return outcome.data["rows"]
+
+
+def values() -> list[str]:
+    return [part.strip() for line in VALUES.strip().splitlines() for part in line.split(" | ")]
+
+
+@pytest.mark.parametrize("settings", ["", "SET LOCAL TimeZone = 'Asia/Kolkata';", "SET LOCAL DateStyle = 'SQL';"])
+async def test_every_type_has_the_same_json_value_in_a_table_as_in_a_list(
+    sql: Run, monkeypatch: pytest.MonkeyPatch, settings: str
+) -> None:
+    query = settings + "SELECT " + ", ".join(f"{value} AS c{index}" for index, value in enumerate(values()))
+    table = rows(await sql(query, inline_bytes=1))
+    assert isinstance(table, Table)
+    monkeypatch.setattr(postgres, "_has_arrow", lambda: False)
+    plain = rows(await sql(query))
+    assert isinstance(plain, list)
+    given, expected = (dict(zip(values(), map(dumps, row.values()), strict=True)) for row in (table[0], plain[0]))
+    assert given == expected
+
+
+async def test_many_rows_are_a_typed_table(sql: Run) -> None:
+    outcome = await sql(
+        "SELECT n, n::int2 % 100::int2 AS small, (n * 0.5)::numeric(9, 1) AS half, 'row ' || n AS name, true AS flag,"
+        " timestamptz '2024-01-01 00:00:00+00' + n * interval '1 s' AS at, 1 AS n FROM generate_series(1, 20000) AS n"
+    )
+    table = outcome.data.pop("rows")
+    assert outcome.data == {
+        "status": "ok",
+        "row_count": 20_000,
+        "columns": ["n", "small", "half", "name", "flag", "at", "n_2"],
+        "statement_count": 1,
+    }
+    types = [
+        pa.int32(),
+        pa.int16(),
+        pa.decimal128(9, 1),
+        pa.string(),
+        pa.bool_(),
+        pa.timestamp("us", "UTC"),
+        pa.int32(),
+    ]
+    assert table.schema.types == types
+    expected = {"half": 10_000.0, "name": "row 20000", "flag": True, "at": "2024-01-01T05:33:20+00:00", "n_2": 1}
+    assert table[-1] == {"n": 20_000, "small": 0, **expected}
+    # what is read back from the file is the result as the step gave it
+    assert {**read_value(table.file), "rows": None} == {**outcome.data, "rows": None}
+
+
+async def test_rows_that_a_statement_returns_are_a_table_once_it_is_committed(sql: Run) -> None:
+    await sql("CREATE TABLE t (n int)")
+    outcome = await sql("INSERT INTO t SELECT generate_series(1, 20000) RETURNING n")
+    assert isinstance(rows(outcome), Table)
+    assert rows(await sql("SELECT count(*) AS n FROM t")) == [{"n": 20_000}]
+
+
+async def test_statements_outside_of_a_transaction_give_tables_too(sql: Run) -> None:
+    outcome = await sql("SELECT generate_series(1, 20000) AS n", transaction=False)
+    assert (isinstance(rows(outcome), Table), len(rows(outcome))) == (True, 20_000)
+    assert rows(await sql("SELECT 1 AS n")) == [{"n": 1}]
+
+
+async def test_rows_of_each_statement_are_lists(sql: Run) -> None:
+    outcome = await sql("SELECT generate_series(1, 20000) AS n; SELECT 1 AS n", each_statement=True)
+    assert isinstance(outcome.data["command_0"]["rows"], list)
+
+
+async def test_values_of_any_length_and_number_arrive_whole(sql: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_rows, "_READ_BYTES", 700)
+    monkeypatch.setattr(postgres_rows, "_BATCH_BYTES", 5_000)
+    query = (
+        "SELECT n, CASE WHEN n % 7 > 0 THEN repeat(chr(97 + n % 26), n * n % 3000) END AS t,"
+        " CASE WHEN n = 50 THEN repeat('x', 3000000) END AS long FROM generate_series(1, 500) AS n"
+    )
+    table = rows(await sql(query))
+    assert isinstance(table, Table)
+    for n, row in enumerate(table, start=1):
+        text = chr(97 + n % 26) * (n * n % 3000) if n % 7 else None
+        assert row == {"n": n, "t": text, "long": "x" * 3_000_000 if n == 50 else None}
+
+
+async def test_limits_hold_where_they_are_given(sql: Run) -> None:
+    query = "SELECT generate_series(1, 200000) AS n"
+    assert len(rows(await sql(query))) == 200_000
+    assert code(await sql(query, max_rows=150_000)) == "postgres.too_many_rows"
+    assert len(rows(await sql(query, max_rows=200_000))) == 200_000
+    assert code(await sql(query, max_bytes=1_000_000)) == "postgres.too_many_rows"
+    # after what ended a connection
+    assert rows(await sql("SELECT 1 AS n")) == [{"n": 1}]
+
+
+async def test_a_worker_without_pyarrow_gives_lists_within_their_limits(
+    sql: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_has_arrow", lambda: False)
+    query = "SELECT generate_series(1, $n) AS n".replace("$n", "%(n)s")
+    found = rows(await sql(query, params={"n": 50_000}))
+    assert (type(found), len(found)) == (list, 50_000)
+    assert code(await sql(query, params={"n": 100_001})) == "postgres.too_many_rows"
+    assert len(rows(await sql(query, params={"n": 100_001}, max_rows=200_000))) == 100_001
+
+
+async def test_an_error_in_a_late_row_fails_the_task_and_closes_the_file(sql: Run) -> None:
+    opened: list[int] = []
+
+    def open_file(size: int) -> int:
+        opened.append(temporary_file(size))
+        return opened[-1]
+
+    query = "SELECT n, 1 / (150000 - n) AS d FROM generate_series(1, 200000) AS n"
+    outcome = await sql(query, open_file=open_file)
+    assert (code(outcome), outcome.extra["pg"]["code"]) == ("postgres.error", "22012")
+    assert opened
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("time '24:00'", "column 't' has the time 24:00:00, which a table cannot hold; cast it to text"),
+        ("timestamp '294270-01-01'", "column 't' has an instant after the year 294246, which a table cannot hold"),
+    ],
+)
+async def test_a_value_that_a_table_cannot_hold_names_the_remedy(sql: Run, value: str, fault: str) -> None:
+    outcome = await sql(f"SELECT n, {value} AS t FROM generate_series(1, 20000) AS n")
+    assert outcome.error is not None
+    assert fault in outcome.error["message"]
+
+
+async def test_a_timeout_and_a_cancellation_end_the_reading_of_rows(sql: Run) -> None:
+    query = "SELECT n, repeat('x', 100) AS t FROM generate_series(1, 100000000) AS n"
+    assert code(await sql(query, timeout=0.5)) == "postgres.timeout"
+    task = asyncio.create_task(sql(query))
+    await asyncio.sleep(0.3)
+    started = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < 2
+
+
+async def test_memory_stays_bounded_whatever_the_number_of_rows(sql: Run) -> None:
+    peak, ended = [0], threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            peak[0] = max(peak[0], anonymous())
+
+    rows(await sql("SELECT 1", inline_bytes=1))
+    before = anonymous()
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        table = rows(
+            await sql("SELECT n, n * 1.5::float8 AS f, repeat('x', 200) AS t FROM generate_series(1, 500000) n")
+        )
+    finally:
+        ended.set()
+        watching.join()
+    assert table.file.size > 100 * 1024 * 1024
+    assert peak[0] - before < 80 * 1024 * 1024, f"{(peak[0] - before) >> 20} MiB more than before"
+
+
+def anonymous() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
+# -- into PostgreSQL
+
+
+def table_of(found: Any, **value: Any) -> Table:
+    file = temporary_file(0)
+    return Table(MappedFile(file, write_table(file, found, **value).bytes))
+
+
+NOON = datetime.datetime(2026, 1, 2, 12, 0, 0, 123456)
+COLUMNS: dict[str, tuple[pa.DataType, list[Any], list[str]]] = {
+    "i": (pa.int64(), [1, -(2**63), None], ["bigint", "text", "numeric", "jsonb"]),
+    "u": (pa.uint64(), [2**64 - 1, 0, None], ["numeric", "text"]),
+    "f": (pa.float64(), [0.1, 1e22, float("nan")], ["float8", "float4", "numeric", "text", "jsonb"]),
+    "g": (pa.float32(), [0.1, 2.0, float("-inf")], ["float8", "float4", "numeric", "text"]),
+    "b": (pa.bool_(), [True, False, None], ["boolean", "text"]),
+    "t": (pa.string(), ['a,"b"\t\\N', "", None], ["text", "varchar", "json"]),
+    "l": (pa.large_string(), ["line\nbreak\r\n", "\\.", "ü"], ["text"]),
+    "d": (pa.decimal128(9, 2), [decimal.Decimal("1.50"), decimal.Decimal("-3.00"), None], ["numeric(9,2)", "float8"]),
+    "e": (pa.dictionary(pa.int8(), pa.string()), ["x", "y", None], ["text"]),
+    "day": (pa.date32(), [NOON.date(), datetime.date(1, 1, 1), None], ["date", "text", "timestamp"]),
+    "far": (pa.int32(), [2932896, -719162, None], ["int"]),
+    "at": (pa.timestamp("us"), [NOON, NOON.replace(microsecond=0), None], ["timestamp", "timestamptz", "text", "date"]),
+    "ns": (pa.timestamp("ns"), [NOON, NOON.replace(microsecond=0), None], ["timestamp", "text"]),
+    "s": (pa.timestamp("s", "UTC"), [NOON.replace(microsecond=0), None, None], ["timestamp", "timestamptz", "text"]),
+    "z": (pa.timestamp("us", "Asia/Kolkata"), [NOON, None, None], ["timestamp", "timestamptz", "text"]),
+    "h": (pa.time64("us"), [NOON.time(), datetime.time(1, 2), None], ["time", "text"]),
+    "y": (pa.binary(), [b"\xff\x00", b"", None], ["text", "bytea"]),
+    "n": (pa.null(), [None, None, None], ["int", "text"]),
+    "a": (pa.list_(pa.int64()), [[1, None], [], None], ["int[]", "jsonb", "text"]),
+    "aa": (pa.list_(pa.list_(pa.string())), [[["a", "b,"], ["c", None]], [], None], ["text[]", "jsonb"]),
+    "o": (
+        pa.struct([("k", pa.int64()), ("v", pa.date32())]),
+        [{"k": 1, "v": NOON.date()}, None, None],
+        ["jsonb", "text"],
+    ),
+}
+
+
+async def test_a_table_loads_the_values_that_a_list_of_its_rows_does(sql: Run) -> None:
+    names = [(name, type_) for name, (_, _, types) in COLUMNS.items() for type_ in types]
+    targets = [f"{name}_{index}" for index, (name, _) in enumerate(names)]
+    arrays = [pa.array(COLUMNS[name][1], COLUMNS[name][0]) for name, _ in names]
+    # a text that is a number or JSON goes where those go
+    arrays = [
+        pa.array(['"q"', "[1]", None]) if name == "t" and type_ == "json" else array
+        for array, (name, type_) in zip(arrays, names, strict=True)
+    ]
+    table = table_of(pa.table(arrays, targets))
+    columns = ", ".join(f"{target} {type_}" for target, (_, type_) in zip(targets, names, strict=True))
+    await sql(f"CREATE TABLE by_table ({columns}); CREATE TABLE by_list ({columns})")
+    for name, given in (("by_table", table), ("by_list", list(table))):
+        outcome = await sql(table=name, rows=given)
+        assert outcome.error is None, outcome.error
+        assert outcome.data == {
+            "status": "ok",
+            "rows": [],
+            "row_count": 3,
+            "columns": targets,
+            "statement_count": 1,
+        }
+    quoted = ", ".join(f"{target}::text" for target in targets)
+    found = [rows(await sql(f"SELECT {quoted} FROM {name}")) for name in ("by_table", "by_list")]
+    different = {
+        key: ([row[key] for row in found[0]], [row[key] for row in found[1]], names[index])
+        for index, key in enumerate(found[0][0])
+        if [row[key] for row in found[0]] != [row[key] for row in found[1]]
+    }
+    assert not different
+
+
+async def test_what_comes_out_of_postgres_goes_into_it_unchanged(sql: Run) -> None:
+    typed = (
+        "n int, v numeric, m numeric(20, 3), j jsonb, d date, ts timestamp, tz timestamptz, tm time, f real, a int[],"
+        " u uuid, t text, iv interval, b boolean"
+    )
+    await sql(
+        f"CREATE TABLE source ({typed}); CREATE TABLE target ({typed}); INSERT INTO source SELECT n, n / 7.0, n / 3.0,"
+        " jsonb_build_object('n', n, 'l', array[n]), date 'epoch' + n, timestamp 'epoch' + n * interval '1.5 s',"
+        " CASE WHEN n % 100 = 0 THEN 'infinity' ELSE timestamptz 'epoch' + n * interval '1.000001 s' END,"
+        " (n % 86400) * interval '1 s', n / 3.0, array[n, null], md5(n::text)::uuid, nullif(repeat('a,\"', n % 3), ''),"
+        " n * interval '1 h', n % 2 = 0 FROM generate_series(1, 20000) AS n"
+    )
+    table = rows(await sql("SELECT * FROM source"))
+    assert isinstance(table, Table)
+    assert (await sql(table="target", rows=table)).data["row_count"] == 20_000
+    assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]
+
+
+async def test_columns_and_mode_are_those_of_lists(sql: Run) -> None:
+    table = table_of(pa.table({"a": [1, 2], "b": ["x", "y"]}))
+    await sql("CREATE TABLE t (a int, b text, c int DEFAULT 7); INSERT INTO t VALUES (9, 'z', 9)")
+    outcome = await sql(table="t", rows=table, columns=["b", "c"], mode="replace")
+    assert (outcome.data["row_count"], outcome.data["columns"]) == (2, ["b", "c"])
+    assert rows(await sql("SELECT * FROM t")) == [{"a": None, "b": "x", "c": None}, {"a": None, "b": "y", "c": None}]
+    empty = table_of(pa.table({"a": pa.array([], pa.int64())}))
+    assert (await sql(table="t", rows=empty, mode="replace")).data["row_count"] == 0
+    assert rows(await sql("SELECT * FROM t")) == []
+    single = table_of(pa.table({"a": [None, 3, None]}))
+    assert (await sql(table="t", rows=single)).data["row_count"] == 3
+    assert rows(await sql("SELECT count(*) AS n, sum(a) AS s FROM t")) == [{"n": 3, "s": 3}]
+
+
+async def test_a_value_that_does_not_fit_loads_nothing(sql: Run) -> None:
+    await sql("CREATE TABLE t (a int)")
+    outcome = await sql(table="t", rows=table_of(pa.table({"a": ["1", "x"]})))
+    assert outcome.error is not None
+    assert 'invalid input syntax for type integer: "x"' in outcome.error["message"]
+    assert rows(await sql("SELECT count(*) AS n FROM t")) == [{"n": 0}]
+
+
+async def test_a_table_that_is_a_parameter_is_a_list_if_it_is_small(sql: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = table_of(pa.table([["1.5", "2"]], schema=pa.schema([field_of("v", pa.string(), "decimal")])))
+    query = "SELECT %(t)s::jsonb AS t"
+    assert rows(await sql(query, params={"t": table})) == [{"t": [{"v": 1.5}, {"v": 2}]}]
+    monkeypatch.setattr(listed, "MAX_LISTED_ROWS", 1)
+    outcome = await sql(query, given={"t": table})
+    assert outcome.error is not None
+    assert "a table of 2 rows" in outcome.error["message"]
+    # one that no statement reads is in nobody's way
+    assert rows(await sql("SELECT 1 AS n", given={"t": table})) == [{"n": 1}]
