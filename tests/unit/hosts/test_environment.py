@@ -43,8 +43,11 @@ def test_a_variable_of_the_caller_does_not_slip_through(tmp_path: Path, monkeypa
 
 
 KEYS_OF_CLOUDS = {
-    **{"AWS_ACCESS_KEY_ID": "mine", "AWS_PROFILE": "mine", "AWS_ENDPOINT_URL_S3": "mine"},
-    **{"GOOGLE_APPLICATION_CREDENTIALS": "mine", "STORAGE_EMULATOR_HOST": "mine"},
+    "AWS_ACCESS_KEY_ID": "mine",
+    "AWS_PROFILE": "mine",
+    "AWS_ENDPOINT_URL_S3": "mine",
+    "GOOGLE_APPLICATION_CREDENTIALS": "mine",
+    "STORAGE_EMULATOR_HOST": "mine",
 }
 
 
