@@ -10,8 +10,8 @@ import pytest
 from noetl_serverless.ports import ResultStore
 from noetl_serverless.results.store import FsspecResultStore
 
-# more than two parts of an object that is stored in parts
-LARGE = 17 * 2**20 + 5
+# more than one part of an object that is stored in parts
+LARGE = 8 * 2**20 + 5
 NAMES = ("1/ /a b", "1/é/日本.json", "1/%2F/100%", "1/+&=?#/<a>&amp;;'\"", "1/.a/a..b", "1/a:b@c~d,e!f$(g)*")
 
 
