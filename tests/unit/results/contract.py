@@ -14,8 +14,8 @@ NAMES = ("1/ /a b", "1/é/日本.json", "1/%2F/100%", "1/+&=?#/<a>&amp;;'\"", "1
 
 
 class ResultStoreContract:
-    # of a file that is put: more than two parts of an object that is stored in parts
-    file_bytes = 17 * 2**20 + 5
+    # of a file that is put: more than one part of an object that is stored in parts
+    file_bytes = 8 * 2**20 + 5
 
     async def test_what_is_put_can_be_got(self, store: ResultStore) -> None:
         stored = await store.put("1/load/ab.json", b"[1,2]")
