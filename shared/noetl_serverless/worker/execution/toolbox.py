@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from ...protocol import (
     SecretStored,
 )
 from ...results.reader import Resolver
-from ...tables.listed import TableTooLarge
+from ...tables.listed import TableTooLarge, has_table, listed
 from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -31,7 +31,6 @@ from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
-from .plain_call import plain_call
 from .refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -100,7 +99,7 @@ async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -
 async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = load_tool(call.kind)
-        call = await plain_call(tool, call)
+        call = await _plain(tool, call)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -126,6 +125,13 @@ async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> Too
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)
         return _failed(step_error(call.kind, "tool.internal", f"{type(error).__name__}: {error}"))
+
+
+async def _plain(tool: Tool, call: ToolCall) -> ToolCall:
+    """The call as the tool can take it: one that knows no tables gets lists of rows. Raises TableTooLarge."""
+    if getattr(tool, "takes_tables", False) or not (has_table(call.config) or has_table(call.input)):
+        return call
+    return await asyncio.to_thread(lambda: replace(call, config=listed(call.config), input=listed(call.input)))
 
 
 def context_of(
