@@ -79,6 +79,7 @@ locals {
       reads   = { for secret in values(row.reads) : secret => local.secret_ids[secret] }
       fills   = row.role == "migration" ? module.secrets.ids : {}
       results = row.results == null ? null : { verb = row.results, bucket = local.result_bucket, prefix = "results/" }
+      signs   = row.role == "control_plane"
       polls   = contains(row.kinds, "event") ? var.events.subscriptions : []
     }
   }

@@ -327,8 +327,9 @@ class ResultStore(Protocol):
 
     async def delete(self, key: str) -> None: ...
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order, also those of writes that did not end."""
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order, also those of writes that did not end. Who
+        takes a few of them does not pay for the others."""
         ...
 
 

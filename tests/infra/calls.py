@@ -15,13 +15,25 @@ SHARED = ROOT / "shared"
 _PREFIXES = {"secretsmanager.": "secretsmanager:", "AmazonSQS.": "sqs:"}
 # who may call a queue's SendMessage may call its batch
 _SAME = {"sqs:SendMessageBatch": "sqs:SendMessage"}
-# a port, and the module that speaks to AWS for it: what is called of the port decides what is asked of AWS
+# a port, and the modules that speak to AWS for it: what is called of the port decides what is asked of AWS
 _PORTS = {
-    "ResultStore": "hosts/aws/results.py",
-    "Invoker": "hosts/aws/invoker.py",
-    "Vault": "hosts/aws/secrets.py",
+    "ResultStore": ("hosts/aws/results.py", "hosts/cloud/objects.py"),
+    "Invoker": ("hosts/aws/invoker.py",),
+    "Vault": ("hosts/aws/secrets.py",),
 }
-_VERBS = {"PUT": "s3:PutObject", "GET": "s3:GetObject", "DELETE": "s3:DeleteObject"}
+_VERBS = {
+    "PUT": "s3:PutObject",
+    "POST": "s3:PutObject",
+    "GET": "s3:GetObject",
+    "HEAD": "s3:GetObject",
+    "DELETE": "s3:DeleteObject",
+}
+# a verb with a parameter of its query, wherever that stands in the function
+_OTHERS = {
+    ("GET", "list-type"): "s3:ListBucket",
+    ("GET", "uploads"): "s3:ListBucketMultipartUploads",
+    ("DELETE", "uploadId"): "s3:AbortMultipartUpload",
+}
 
 
 def actions() -> Mapping[str, set[str]]:
@@ -38,7 +50,7 @@ def _of(packager: Packager, spec: FunctionSpec) -> set[str]:
         trees[path.relative_to(SHARED / "noetl_serverless").as_posix()] = ast.parse(path.read_text())
     found: set[str] = set()
     for name, tree in trees.items():
-        if name.startswith("hosts/aws/") and name not in _PORTS.values():
+        if name.startswith("hosts/aws/") and not any(name in adapter for adapter in _PORTS.values()):
             found |= set(_asked(tree))
     for port, adapter in _PORTS.items():
         others = [
@@ -47,8 +59,8 @@ def _of(packager: Packager, spec: FunctionSpec) -> set[str]:
         # who gets the port by another name gets all of it
         holders = {holder for tree in others for holder in _holders(tree, port)}
         called = {method for tree in others for method in _called(tree, holders)}
-        if adapter in trees:
-            for method, asked in _methods(trees[adapter]).items():
+        if adapter[0] in trees:
+            for method, asked in _methods([trees[name] for name in adapter]).items():
                 found |= asked if method in called else set()
     return {_SAME.get(action, action) for action in found}
 
@@ -65,28 +77,39 @@ def _asked(tree: ast.AST) -> Iterator[str]:
                 yield "lambda:InvokeFunction"
 
 
-def _methods(tree: ast.Module) -> Mapping[str, set[str]]:
-    """Public methods of an adapter, and what each, with the private ones that it calls, asks for."""
+def _methods(trees: list[ast.Module]) -> Mapping[str, set[str]]:
+    """Public methods of an adapter and what it inherits from; of each, what it asks for, with all that it calls."""
     own: dict[str, set[str]] = {}
     uses: dict[str, set[str]] = {}
-    for node in ast.walk(tree):
+    for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            own[node.name] = {*_asked(node), *_of_s3(node)}
-            uses[node.name] = {name for call in ast.walk(node) if (name := _terminal(call)) and name.startswith("_")}
-    return {
-        name: asked.union(*(own.get(used, set()) for used in uses[name]))
-        for name, asked in own.items()
-        if not name.startswith("_")
-    }
+            own.setdefault(node.name, set()).update({*_asked(node), *_of_s3(node)})
+            names = (_terminal(used) for used in ast.walk(node))
+            uses.setdefault(node.name, set()).update(name for name in names if name is not None)
+    return {name: _all(name, own, uses) for name in own if not name.startswith("_")}
+
+
+def _all(name: str, own: Mapping[str, set[str]], uses: Mapping[str, set[str]]) -> set[str]:
+    reached, left = {name}, [name]
+    while left:
+        for used in uses[left.pop()]:
+            # a public method is called on the object itself in `self.put`, and is another's in `queue.put`
+            if used in own and used not in reached and (used.startswith("_") or used == "put"):
+                reached.add(used)
+                left.append(used)
+    return set[str]().union(*(own[one] for one in reached))
 
 
 def _of_s3(function: ast.AST) -> Iterator[str]:
-    lists = any(isinstance(node, ast.Constant) and node.value == "list-type" for node in ast.walk(function))
+    """`_send("GET", ...)`, with what stands in the queries of the function."""
+    words = {node.value for node in ast.walk(function) if isinstance(node, ast.Constant)}
     for node in ast.walk(function):
-        if isinstance(node, ast.Call) and _terminal(node.func) == "request":
-            words = [word.value for word in node.args[:2] if isinstance(word, ast.Constant)]
-            if words[:1] == ["s3"]:
-                yield "s3:ListBucket" if lists else _VERBS[str(words[1])]
+        if isinstance(node, ast.Call) and _terminal(node.func) == "_send" and node.args:
+            verb = node.args[0].value if isinstance(node.args[0], ast.Constant) else None
+            if verb is None:
+                continue
+            others = {action for (one, word), action in _OTHERS.items() if one == verb and word in words}
+            yield from others or {_VERBS[str(verb)]}
 
 
 def _holders(tree: ast.AST, port: str) -> Iterator[str]:

@@ -347,8 +347,8 @@ class ResultsLink(WholeObjects, ResultStore):
     async def delete(self, key: str) -> None:
         self._kept.pop(key, None)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        for key in [key for key in self._kept if key.startswith(prefix)]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        for key in sorted(key for key in self._kept if key.startswith(prefix) and key > after):
             yield key
 
 

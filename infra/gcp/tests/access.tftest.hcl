@@ -23,6 +23,7 @@ run "roles" {
 
   assert {
     condition = toset([for one in output.roles["control_plane"] : "${one.role} ${one.resource}" if !startswith(one.role, "roles/cloudtasks.")]) == toset([
+      "roles/iam.serviceAccountTokenCreator ${module.control_plane.account}",
       "roles/secretmanager.secretAccessor projects/my-project/secrets/database-password",
       "roles/secretmanager.secretAccessor projects/my-project/secrets/nats-url",
       "roles/secretmanager.secretAccessor projects/my-project/secrets/noetl-encryption-keys",
@@ -30,7 +31,7 @@ run "roles" {
       "roles/secretmanager.secretAccessor projects/my-project/secrets/noetl-token-key",
       "roles/storage.objectViewer noetl-results-my-project",
     ])
-    error_message = "the control plane reads the keys and the results, and writes neither"
+    error_message = "the control plane reads the keys and the results, and writes neither; as itself it signs URLs of results"
   }
 
   assert {

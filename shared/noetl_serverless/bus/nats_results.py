@@ -74,7 +74,7 @@ class NatsResultStore(WholeObjects, ResultStore):
         subject = self._subject(key)
         await self._connection.run_with_retry(lambda: self._purge(subject), self._create)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         # NATS filters by whole parts of a key
         whole, _, _ = prefix.rpartition("/")
         if whole and "" in whole.split("/"):
@@ -82,7 +82,7 @@ class NatsResultStore(WholeObjects, ResultStore):
         subjects = f"{self._prefix}{_encoded(whole)}.>" if whole else f"{self._prefix}>"
         found = await self._connection.run_with_retry(lambda: self._subjects(subjects), self._create)
         for key in sorted(map(self._key, found)):
-            if key.startswith(prefix):
+            if key > after and key.startswith(prefix):
                 yield key
 
     async def close(self) -> None:

@@ -112,13 +112,16 @@ def restart_transition(
 
 async def check_results(restart: Restart, stores: ResultStores, now: datetime) -> None:
     """Raises Conflict if a result that is taken over has expired, ResultStoreUnavailable while that cannot be seen. The
-    results of one execution are deleted together, so one of each is looked for in each store."""
-    of_each: dict[tuple[str, str], tuple[str, str, str]] = {}
+    results of one scope of one execution are deleted together, so one of each is looked for in each store; those of
+    scope step, which may go one by one, are all looked for."""
+    of_each: dict[tuple[str, str, str], tuple[str, str, str]] = {}
     for name, ref in restart.references:
         expires_at = ref.get("expires_at")
         if expires_at is not None and datetime.fromisoformat(expires_at) <= now:
             raise _expired(restart, name)
-        of_each.setdefault((ref["store"], ref["key"].partition("/")[0]), (name, ref["store"], ref["key"]))
+        scope = ref.get("scope", "execution")
+        together = ref["key"] if scope == "step" else scope
+        of_each.setdefault((ref["store"], ref["key"].partition("/")[0], together), (name, ref["store"], ref["key"]))
     limit = asyncio.Semaphore(MAX_STORE_CALLS)
 
     async def check(name: str, store: str, key: str) -> None:

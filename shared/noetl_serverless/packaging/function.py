@@ -38,7 +38,6 @@ _IMPLICIT_DISTRIBUTIONS = {
     f"{TOOLS}.python_child": ("tzdata",),
     f"{PACKAGE}.telemetry.metrics": ("prometheus_client",),
     f"{PACKAGE}.hosts.http.framework": ("functions_framework", "httptools", "uvloop"),
-    f"{PACKAGE}.hosts.gcp.results": ("gcsfs",),
 }
 # a program of its own: no import names it
 _ZYGOTE = f"{TOOLS}.python_zygote"

@@ -1,5 +1,5 @@
-"""Archives executions, and deletes expired executions, results, cached secrets, and the events of archived or deleted
-executions.
+"""Archives executions, and deletes expired executions, results (see `collection`), cached secrets, and the events of
+archived or deleted executions.
 
 A pass does at most one of these tasks, for a short time; when more is left, the task is due again at once.
 """
@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from ..results.stores import ResultStores
 from ..store.archives import Archives, ExpiringBatch
-from ..store.maintenance import BEGINNING, MaintenanceTask, MaintenanceTasks
+from ..store.maintenance import MaintenanceTask, MaintenanceTasks
 from ..store.triggers import Triggers
-from ..telemetry import metrics
+from .collection import (
+    GRACE_SECONDS,
+    NOTHING,
+    STORE_PAUSE_SECONDS,
+    STORE_TIMEOUT_SECONDS,
+    Collected,
+    StoreCollector,
+    Stores,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +38,6 @@ NOTIFY_AGAIN_SECONDS = 60.0
 MAX_WAITING_BATCHES = 8
 # executions of one batch that expires: their results are deleted one by one
 MAX_EXPIRING_EXECUTIONS = 100
-# concurrent calls of the result store
-MAX_STORE_CALLS = 16
 MAX_ITEMS = 50
 # cached secrets of executions that are looked at in one pass: more than one execution can have
 MAX_SECRETS = 500
@@ -64,6 +70,7 @@ class Retention:
         self._archives = archives
         self._tasks = tasks
         self._stores = stores
+        self._collection = Stores(tasks, now)
         self._invoke_worker = invoke_worker
         self._archive_after = archive_after_days
         self._retention = retention_days
@@ -85,6 +92,10 @@ class Retention:
                 return await self._expire(task)
             case "results":
                 return await self._results(task)
+            case "orphans":
+                return await self._orphans(task)
+            case "strays":
+                return await self._strays(task)
             case "purge":
                 return await self._purge(task)
             case "keychain":
@@ -122,103 +133,87 @@ class Retention:
             await self._archives.plan("expiry", cutoff, max_executions=MAX_EXPIRING_EXECUTIONS)
             batches = await self._archives.expiring(MAX_ITEMS)
         deleted = 0
+        delay = 0.0
         for batch in batches:
-            if not await self._delete_batch(task, batch):
+            if not await self._delete_results_of(task, batch):
                 break
-            deleted += len(batch.ids)
+            if await self._delete_files(batch):
+                await self._delete_batch(batch)
+                deleted += len(batch.ids)
+            else:
+                delay = STORE_PAUSE_SECONDS
         await self._archives.delete_rows()
         if batches:
-            await self._tasks.reschedule(task.name)
+            await self._tasks.reschedule(task.name, delay)
         if deleted:
             # their events are deleted next
             await self._tasks.reschedule("purge")
         return {"executions_expired": deleted}
 
-    async def _delete_batch(self, task: MaintenanceTask, batch: ExpiringBatch) -> bool:
-        """Delete a batch's results and files, then its rows. False if time ran out; the next pass then continues."""
-        if not await self._delete_results(task, f"batch {batch.archive_id}", batch.ids):
+    async def _delete_results_of(self, task: MaintenanceTask, batch: ExpiringBatch) -> bool:
+        """False if time ran out; the next pass then continues. What a store has that cannot be used now is found later,
+        when nothing is known of its executions any more."""
+        is_done = True
+
+        async def delete(collector: StoreCollector) -> Collected:
+            nonlocal is_done
+            is_done &= await collector.delete_all(batch.ids, f"batch {batch.archive_id}")
+            return NOTHING
+
+        await self._at_each_store(task, delete)
+        return is_done
+
+    async def _delete_files(self, batch: ExpiringBatch) -> bool:
+        """False if the store of the archive cannot be used."""
+        try:
+            for file in (batch.files or {}).values():
+                async with asyncio.timeout(STORE_TIMEOUT_SECONDS):
+                    await self._stores().objects().delete(file["key"])
+        except Exception as error:
+            logger.warning("the files of batch %s of the archive cannot be deleted now: %r", batch.archive_id, error)
             return False
-        for file in (batch.files or {}).values():
-            await self._stores().objects().delete(file["key"])
+        return True
+
+    async def _delete_batch(self, batch: ExpiringBatch) -> None:
         if batch.status == "planned":
             await self._archives.register(batch.archive_id, batch.attempt, None)
         else:
             await self._archives.clear_files(batch.archive_id)
-        return True
 
     # -- results
 
     async def _results(self, task: MaintenanceTask) -> Counts:
-        deleted = await self._delete_expired_results()
-        done, more = (0, False) if self._result_ttl <= 0 else await self._delete_results_of_ended(task)
-        if more or deleted == MAX_ITEMS:
-            await self._tasks.reschedule(task.name)
-        return {"results_expired": deleted, "executions_without_results": done}
+        expired = await self._at_each_store(task, StoreCollector.delete_expired)
+        done = NOTHING
+        if self._result_ttl > 0:
+            cutoff = self._cutoff(self._result_ttl)
+            done = await self._at_each_store(task, lambda it: it.collect_ended(cutoff, it.delete_all))
+        await self._continue(task, expired.more_in, done.more_in)
+        return {"results_expired": expired.done, "executions_without_results": done.done}
 
-    async def _delete_expired_results(self) -> int:
-        results = await self._tasks.expired_results(MAX_ITEMS)
-        await self._delete([(store, key) for _, store, key in results])
-        if results:
-            await self._tasks.delete_result_rows([(id, key) for id, _, key in results])
-        return len(results)
+    async def _orphans(self, task: MaintenanceTask) -> Counts:
+        cutoff = self._now() - timedelta(seconds=GRACE_SECONDS)
+        done = await self._at_each_store(task, lambda it: it.collect_ended(cutoff, it.delete_orphans))
+        await self._continue(task, done.more_in)
+        return {"executions_without_orphans": done.done}
 
-    async def _delete_results_of_ended(self, task: MaintenanceTask) -> tuple[int, bool]:
-        """In the order of their ends, each execution with those below it; returns (how many, whether more are left)."""
-        at, id = task.position.get("at"), int(task.position.get("id", 0))
-        after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
-        done = 0
-        ended = await self._tasks.ended(after, self._cutoff(self._result_ttl), MAX_ITEMS)
-        for execution in ended:
-            # the others are deleted with the one above them, which may use their results until it ends
-            if execution.topmost:
-                descendants = await self._tasks.descendants(execution)
-                if not await self._delete_results(task, f"family {execution.execution_id}", descendants):
-                    return done, True
-            done += 1
-            task.position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
-            await self._tasks.save_position(task.name, task.position)
-            if not self._has_time():
-                return done, True
-        return done, len(ended) == MAX_ITEMS
+    async def _strays(self, task: MaintenanceTask) -> Counts:
+        done = await self._at_each_store(task, StoreCollector.search_strays)
+        await self._continue(task, done.more_in)
+        return {"unknown_executions_cleared": done.done}
 
-    async def _delete_results(self, task: MaintenanceTask, group: str, ids: Sequence[int]) -> bool:
-        """Delete all that was stored for these executions, registered or not. False if time ran out: the task's
-        position then records how far it has come, and what is deleted stays deleted."""
-        done = task.position.get("within", 0) if task.position.get("of") == group else 0
-        remaining = [id for id in ids if id > done]
-        for start in range(0, len(remaining), MAX_STORE_CALLS):
-            if start and not self._has_time():
-                return False
-            batch = remaining[start : start + MAX_STORE_CALLS]
-            for keys in await asyncio.gather(*(self._keys(id) for id in batch)):
-                if not await self._delete(keys):
-                    return False
-            task.position.update({"of": group, "within": batch[-1]})
-            await self._tasks.save_position(task.name, task.position)
-        return True
-
-    async def _keys(self, execution_id: int) -> list[tuple[str, str]]:
-        """The store and the key of each."""
-        prefix = f"{execution_id}/"
-        return [(store.name, key) for store in self._stores() async for key in store.list(prefix)]
-
-    async def _delete(self, objects: Sequence[tuple[str, str]]) -> bool:
-        """Delete the objects, each by its store and key; False if time ran out before the last."""
-        for start in range(0, len(objects), MAX_STORE_CALLS):
-            if start and not self._has_time():
-                return False
-            batch = objects[start : start + MAX_STORE_CALLS]
-            await asyncio.gather(*(self._delete_object(store, key) for store, key in batch))
-            metrics.results_deleted.inc(len(batch))
-        return True
-
-    async def _delete_object(self, store: str, key: str) -> None:
+    async def _at_each_store(
+        self, task: MaintenanceTask, work: Callable[[StoreCollector], Awaitable[Collected]]
+    ) -> Collected:
         try:
-            named = self._stores().named(store)
-        except KeyError:
-            # of an earlier configuration: there is nothing here that could delete it
-            return
-        await named.delete(key)
+            return await self._collection.each(list(self._stores()), task.position, self._has_time, work)
+        finally:
+            await self._tasks.save_position(task.name, task.position)
+
+    async def _continue(self, task: MaintenanceTask, *waits: float | None) -> None:
+        """`waits`: in how many seconds there is more to do, None if there is not."""
+        if known := [wait for wait in waits if wait is not None]:
+            await self._tasks.reschedule(task.name, min(known))
 
     # -- cached secrets
 

@@ -32,12 +32,12 @@ class _Decompressor(Protocol):
     def eof(self) -> bool: ...
     @property
     def unused_data(self) -> bytes: ...
-    def decompress(self, data: bytes | memoryview, max_length: int = ...) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
 def compress(content: bytes | memoryview, codec: Codec) -> bytes:
-    compressor = _compressor(codec)
-    return compressor.compress(content) + compressor.flush()
+    writer = compressor(codec)
+    return writer.compress(content) + writer.flush()
 
 
 def decompress(content: bytes, codec: Codec, size: int) -> bytes:
@@ -47,10 +47,10 @@ def decompress(content: bytes, codec: Codec, size: int) -> bytes:
 
 def compress_file(source: memoryview, target: int, codec: Codec) -> int:
     """Into an open, empty file; returns its size."""
-    compressor = _compressor(codec)
+    writer = compressor(codec)
     starts = range(0, len(source), CHUNK_BYTES)
-    size = sum(_write(target, compressor.compress(source[start : start + CHUNK_BYTES])) for start in starts)
-    return size + _write(target, compressor.flush())
+    size = sum(_write(target, writer.compress(source[start : start + CHUNK_BYTES])) for start in starts)
+    return size + _write(target, writer.flush())
 
 
 def decompress_file(source: memoryview, target: int, codec: Codec, size: int) -> None:
@@ -62,44 +62,46 @@ def decompress_file(source: memoryview, target: int, codec: Codec, size: int) ->
 
 def decompressed(chunks: Iterable[bytes | memoryview], codec: Codec, size: int) -> Iterator[bytes]:
     """The content, of `size` bytes, in pieces of CHUNK_BYTES at most; raises BadContent."""
-    decompressor = _decompressor(codec)
+    reader = decompressor(codec)
     produced = 0
     try:
         for chunk in chunks:
             data: bytes | memoryview = chunk
-            if decompressor.eof and len(data):
+            if reader.eof and len(data):
                 raise BadContent("there is more behind its end")
-            while not decompressor.eof:
-                piece = decompressor.decompress(data, CHUNK_BYTES)
+            while not reader.eof:
+                piece = reader.decompress(data, CHUNK_BYTES)
                 produced += len(piece)
                 if produced > size:
                     # not written to its end, which may be any number of times as large
                     raise BadContent(f"it has more than its {size} bytes")
                 if piece:
                     yield piece
-                data = _unread(decompressor)
+                data = unread(reader)
                 if len(piece) < CHUNK_BYTES and not data:
                     break
     except (zlib.error, _zstd_error(codec)) as error:
         raise BadContent(f"it is not valid {codec}: {error}") from error
-    if decompressor.unused_data:
+    if reader.unused_data:
         raise BadContent("there is more behind its end")
-    if not decompressor.eof or produced < size:
+    if not reader.eof or produced < size:
         raise BadContent(f"it ends after {produced} of {size} bytes")
 
 
-def _unread(decompressor: Any) -> bytes:
+def unread(reader: Any) -> bytes:
     """What zlib has not looked at yet; the one of zstd keeps that itself."""
-    return getattr(decompressor, "unconsumed_tail", b"")
+    return getattr(reader, "unconsumed_tail", b"")
 
 
-def _compressor(codec: Codec) -> _Compressor:
+def compressor(codec: Codec) -> _Compressor:
+    """For a content that comes piece by piece."""
     if codec == "gzip":
         return zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP)
     return cast(_Compressor, _zstd().ZstdCompressor())
 
 
-def _decompressor(codec: Codec) -> _Decompressor:
+def decompressor(codec: Codec) -> _Decompressor:
+    """For an object that comes piece by piece; what is called with the bytes that it has not looked at (`unread`)."""
     if codec == "gzip":
         return cast(_Decompressor, zlib.decompressobj(wbits=_GZIP))
     return cast(_Decompressor, _zstd().ZstdDecompressor())

@@ -7,13 +7,13 @@ import contextlib
 import hashlib
 import os
 import tempfile
-import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import IO, Any, Final
 
 from ..errors import Unavailable, Unsupported
 from ..limits import KIB, MIB
 from ..ports import ResultStore
+from .compression import Codec, compressor, decompressor, unread
 
 # of an object, read at once; the next piece is read meanwhile
 PIECE_BYTES: Final = 4 * MIB
@@ -21,10 +21,7 @@ PIECE_BYTES: Final = 4 * MIB
 WRITE_BYTES: Final = 1 * MIB
 # less is not worth compressing
 COMPRESSED_FROM_BYTES: Final = 10 * KIB
-GZIP, ZSTD = "gzip", "zstd"
-_ENDINGS: Final[Mapping[str, str]] = {".gz": GZIP, ".zst": ZSTD}
-# zlib's own header, or that of gzip
-_GZIP_BITS: Final = 31
+_ENDINGS: Final[Mapping[str, str]] = {".gz": "gzip", ".zst": "zstd"}
 
 
 class Truncated(Exception):
@@ -50,10 +47,8 @@ async def read(
     match compression:
         case None:
             pieces = _read_range(store, key, start, end)
-        case "gzip":
-            pieces = _cut(_gunzip(_read_range(store, key, 0, None)), start, end)
-        case "zstd":
-            pieces = _cut(_unzstd(store, key), start, end)
+        case "gzip" | "zstd":
+            pieces = _cut(_decompressed(_read_range(store, key, 0, None), compression), start, end)
         case _:
             raise Unsupported(f"the result is compressed with {compression!r:.50}, which cannot be read here")
     left = end - start
@@ -103,29 +98,18 @@ async def _cut(pieces: AsyncIterator[bytes], start: int, end: int) -> AsyncGener
             return
 
 
-async def _gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    decompressor = zlib.decompressobj(_GZIP_BITS)
+async def _decompressed(pieces: AsyncIterator[bytes], codec: Codec) -> AsyncIterator[bytes]:
+    reader = decompressor(codec)
     async for piece in pieces:
-        rest = piece
-        while rest:
+        data = piece
+        while not reader.eof:
             # a few bytes may be those of a very large content
-            content = await asyncio.to_thread(decompressor.decompress, rest, PIECE_BYTES)
-            rest = decompressor.unconsumed_tail
+            content = await asyncio.to_thread(reader.decompress, data, PIECE_BYTES)
             if content:
                 yield content
-
-
-async def _unzstd(store: ResultStore, key: str) -> AsyncIterator[bytes]:
-    try:
-        import pyarrow
-    except ImportError:
-        raise Unsupported("the result is compressed with zstd, which cannot be read here") from None
-    with temporary_file() as file:
-        await store.get_file(key, file.fileno())
-        file.seek(0)
-        with pyarrow.CompressedInputStream(pyarrow.PythonFile(file, "r"), ZSTD) as content:
-            while piece := await asyncio.to_thread(content.read, PIECE_BYTES):
-                yield piece
+            data = unread(reader)
+            if len(content) < PIECE_BYTES and not data:
+                break
 
 
 def temporary_file(folder: str = "") -> IO[bytes]:
@@ -140,12 +124,12 @@ class Incoming:
     wanted, and is worth it.
     """
 
-    def __init__(self, *, folder: str = "", compress: bool = False) -> None:
+    def __init__(self, *, folder: str = "", compress: Codec | None = None) -> None:
         self._folder = folder
         self._waiting: list[bytes] = []
         self._waiting_bytes = 0
         self._digest = hashlib.sha256()
-        self._wanted = compress
+        self._codec = compress
         self._compressor: Any = None
         self._file: IO[bytes] | None = None
         self._small: bytes | None = None
@@ -157,8 +141,8 @@ class Incoming:
         return self._digest.hexdigest()
 
     @property
-    def compression(self) -> str | None:
-        return None if self._compressor is None else GZIP
+    def compression(self) -> Codec | None:
+        return None if self._compressor is None else self._codec
 
     async def add(self, piece: bytes) -> None:
         """Raises Unavailable if there is no room for it."""
@@ -195,8 +179,8 @@ class Incoming:
             content = b"".join(self._waiting)
             self._digest.update(content)
             self._waiting.clear()
-            if self._wanted and self.size > COMPRESSED_FROM_BYTES:
-                self._compressor = _gzip()
+            if self._codec is not None and self.size > COMPRESSED_FROM_BYTES:
+                self._compressor = compressor(self._codec)
                 content = self._compressor.compress(content) + self._compressor.flush()
             self._small, self.stored_bytes = content, len(content)
             return
@@ -210,7 +194,7 @@ class Incoming:
         try:
             if self._file is None:
                 self._file = temporary_file(self._folder)
-                self._compressor = _gzip() if self._wanted else None
+                self._compressor = None if self._codec is None else compressor(self._codec)
             for piece in self._waiting:
                 self._digest.update(piece)
                 self._store(piece if self._compressor is None else self._compressor.compress(piece))
@@ -223,7 +207,3 @@ class Incoming:
         assert self._file is not None
         self._file.write(content)
         self.stored_bytes += len(content)
-
-
-def _gzip() -> Any:
-    return zlib.compressobj(6, zlib.DEFLATED, _GZIP_BITS)

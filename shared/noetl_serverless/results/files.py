@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ class ResultFiles:
         self._scratch = scratch
         self.shared = shared
         self._producer = producer
+        self._eviction: asyncio.TimerHandle | None = None
 
     def open(self, size: int) -> int:
         """The descriptor of an empty file without a name, for about so many bytes. Raises OSError."""
@@ -39,7 +41,7 @@ class ResultFiles:
         if self.shared is None:
             return None
         meta = reference.meta
-        return self.shared.admit(
+        hint = self.shared.admit(
             file,
             meta.sha256,
             rows=meta.row_count or 0,
@@ -47,9 +49,21 @@ class ResultFiles:
             media_type=meta.content_type,
             producer=self._producer,
         )
+        self._evict_later()
+        return hint
 
     def shared_file(self, hint: dict[str, Any] | None, reference: ResultRef) -> MappedFile:
         """Raises NotShared."""
         if self.shared is None:
             raise NotShared("off")
         return self.shared.read(hint, reference.meta.sha256, reference.meta.bytes)
+
+    def _evict_later(self) -> None:
+        """So that a worker without work gives the memory back."""
+        if self.shared is not None and self._eviction is None:
+            self._eviction = asyncio.get_running_loop().call_later(self.shared.lease_seconds, self._evict)
+
+    def _evict(self) -> None:
+        self._eviction = None
+        if self.shared is not None and self.shared.evict_expired() is not None:
+            self._evict_later()

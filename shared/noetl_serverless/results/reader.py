@@ -49,12 +49,13 @@ Reason = Literal["missing", "denied", "expired", "changed", "no_store", "invalid
 
 
 class ReferenceNotAvailable(Problem):
-    """A reference names something that does not exist, or that does not match it."""
+    """A reference names something that does not exist, or that does not match it. `reason`: what is wrong with it."""
 
     status, code, title = 404, REFERENCE_NOT_AVAILABLE, "A referenced result is not available"
 
     def __init__(self, detail: str, reason: Reason = "invalid") -> None:
         super().__init__(detail, reason=reason)
+        self.reason = reason
 
 
 class LoopTooLarge(Problem):
@@ -96,6 +97,7 @@ class Resolver:
     async def load(self, ref: dict[str, Any]) -> Any:
         """The value. Raises ReferenceNotAvailable if it is missing or invalid, StoreFailed while the store is away,
         LoopTooLarge, and a Problem of the control plane as it is."""
+        _check_expiry(ref)
         name = _identity(ref)
         if name in self._cache:
             self.hits += 1
@@ -201,8 +203,6 @@ class Resolver:
             self._hints.popitem(last=False)
 
     def _store_of(self, reference: ResultRef) -> ResultStore:
-        if reference.expires_at is not None and datetime.fromisoformat(reference.expires_at) <= datetime.now(UTC):
-            raise ReferenceNotAvailable(f"{reference.ref} has expired: {reference.expires_at}", "expired")
         try:
             return self._stores.named(reference.store)
         except KeyError:
@@ -262,6 +262,18 @@ class Resolver:
         while self._used > self._budget:
             _, (_, freed) = self._cache.popitem(last=False)
             self._used -= freed
+
+
+def _check_expiry(ref: dict[str, Any]) -> None:
+    """Also of what is at hand: its object may be deleted a while after it has expired, and be gone for the next one."""
+    if (expires_at := ref.get("expires_at")) is None:
+        return
+    try:
+        expired = datetime.fromisoformat(expires_at) <= datetime.now(UTC)
+    except (TypeError, ValueError):
+        raise ReferenceNotAvailable(f"not a result reference: expires_at is {expires_at!r}") from None
+    if expired:
+        raise ReferenceNotAvailable(f"{ref.get('ref')} has expired, at {expires_at}", reason="expired")
 
 
 def _identity(ref: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 import time
 import weakref
 from collections import Counter, OrderedDict, deque
@@ -71,8 +72,10 @@ class SharedMemory:
         self.kind = "memory" if root.is_relative_to(_SHARED_MEMORY) else "file"
         self.budget = budget
         self.node = _node_of(root)
-        self._lease_seconds = lease_seconds
+        self.lease_seconds = lease_seconds
         self._now = now
+        # workers of several pools may share a process, each in a thread of its own
+        self._lock = threading.RLock()
         self._segments: OrderedDict[str, _Segment] = OrderedDict()
         # bytes of the segments, and of those whose names are gone while somebody still has them mapped
         self._used = 0
@@ -83,8 +86,9 @@ class SharedMemory:
 
     def open(self, size: int) -> int | None:
         """The descriptor of an empty file without a name, for about so many bytes; None if they have no room."""
-        if not self._make_room(size):
-            return None
+        with self._lock:
+            if not self._make_room(size):
+                return None
         with suppress(OSError):
             return os.open(self._folder.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return None
@@ -94,6 +98,12 @@ class SharedMemory:
     ) -> dict[str, Any] | None:
         """The hint; None if there is no room, or the file is not one that `open` has made. Nobody may have it open for
         writing."""
+        with self._lock:
+            return self._admit(file, sha256, rows, schema_digest, media_type, producer)
+
+    def _admit(
+        self, file: MappedFile, sha256: str, rows: int, schema_digest: str, media_type: str, producer: str
+    ) -> dict[str, Any] | None:
         if os.fstat(file.fileno()).st_dev != os.stat(self._folder.path).st_dev or not self._make_room(file.size):
             self.counts["rejected"] += 1
             return None
@@ -106,7 +116,7 @@ class SharedMemory:
         except OSError:
             self.counts["rejected"] += 1
             return None
-        until = self._now() + self._lease_seconds
+        until = self._now() + self.lease_seconds
         self._segments[name] = _Segment(path, file, file.size, until)
         self._used += file.size
         weakref.finalize(file, self._unmapped.append, file.size)
@@ -126,17 +136,19 @@ class SharedMemory:
 
     def read(self, hint: Mapping[str, Any] | None, sha256: str, size: int) -> MappedFile:
         """The file of the reference with this digest and size. Raises NotShared."""
-        try:
-            file = self._read(hint, sha256, size)
-        except NotShared as fallback:
-            self.counts[fallback.reason] += 1
-            raise
-        self.counts["read"] += 1
-        return file
+        with self._lock:
+            try:
+                file = self._read(hint, sha256, size)
+            except NotShared as fallback:
+                self.counts[fallback.reason] += 1
+                raise
+            self.counts["read"] += 1
+            return file
 
     def evict(self, name: str) -> None:
         """Remove the name of a segment; nothing, if it has gone."""
-        segment = self._segments.pop(name, None)
+        with self._lock:
+            segment = self._segments.pop(name, None)
         if segment is not None:
             segment.path.unlink(missing_ok=True)
             self.counts["evicted"] += 1
@@ -144,6 +156,10 @@ class SharedMemory:
     def evict_expired(self) -> float | None:
         """Evict what nobody has a lease for; the seconds until the next lease expires."""
         now = self._now()
+        with self._lock:
+            return self._evict_expired(now)
+
+    def _evict_expired(self, now: float) -> float | None:
         for name in [name for name, segment in self._segments.items() if segment.lease_until <= now]:
             self.evict(name)
         return min((segment.lease_until - now for segment in self._segments.values()), default=None)
@@ -173,7 +189,7 @@ class SharedMemory:
             return self._of_another_process(name, size)
         if os.fstat(segment.file.fileno()).st_size != size:
             raise NotShared("length")
-        segment.lease_until = self._now() + self._lease_seconds
+        segment.lease_until = self._now() + self.lease_seconds
         self._segments.move_to_end(name)
         return segment.file
 

@@ -5,18 +5,42 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import Any, Protocol
 
+from ..errors import AccessDenied
 from ..limits import MIB
 from ..ports import StoredObject
+from .disk import Folder
 
 RANGE_NOT_SATISFIABLE = 416
+# of a folder that are read together
+PAGE_KEYS = 1000
 # of a file that is copied
-CHUNK_BYTES = 4 * MIB
+CHUNK_BYTES = 8 * MIB
 _NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+
+
+class _Place(Protocol):
+    """Where the objects are. Everything raises KeyError for what is not there, but `delete` and `keys`."""
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def put_file(self, key: str, source: int, size: int) -> None: ...
+
+    def get(self, key: str) -> bytes: ...
+
+    def get_file(self, key: str, target: int) -> int: ...
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes: ...
+
+    def delete(self, key: str) -> None: ...
+
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
+        """In order."""
+        ...
 
 
 class FsspecResultStore:
@@ -27,71 +51,96 @@ class FsspecResultStore:
     """
 
     def __init__(self, url: str, **options: Any) -> None:
-        """`url`: `file:///folder`, `memory://name`, `s3://bucket/prefix`...; `options` go to the file system."""
-        # fsspec costs 80 ms to import, which a function that never reads a result need not pay
-        from fsspec.core import url_to_fs
-
-        self._fs, root = url_to_fs(url, **options)
-        self._root = root.rstrip("/")
-        self._was_there = False
-        protocol = self._fs.protocol if isinstance(self._fs.protocol, str) else self._fs.protocol[0]
-        self.name = _NAMES.get(protocol, protocol)
+        """`url`: `file:///folder`, `memory://name`...; `options` go to the file system."""
+        protocol, separator, rest = url.partition("://")
+        self.name = _NAMES.get(protocol, protocol) if separator else "disk"
+        self._place: _Place
+        if self.name == "disk":
+            self._place = Folder(os.path.abspath(rest if separator else url))
+        else:
+            self._place = _FileSystem(url, options)
 
     async def put(self, key: str, data: bytes) -> StoredObject:
         return await asyncio.to_thread(self.put_sync, key, data)
 
     async def put_file(self, key: str, file: int, size: int) -> StoredObject:
-        return await asyncio.to_thread(self.put_file_sync, key, file, size)
-
-    async def get_file(self, key: str, file: int) -> int:
-        return await asyncio.to_thread(self.get_file_sync, key, file)
+        await asyncio.to_thread(self._place.put_file, checked_key(key), file, size)
+        return StoredObject(self.name, key, size)
 
     async def get(self, key: str) -> bytes:
         return await asyncio.to_thread(self.get_sync, key)
 
+    async def get_file(self, key: str, file: int) -> int:
+        return await asyncio.to_thread(self._place.get_file, checked_key(key), file)
+
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
-        return await asyncio.to_thread(self.get_range_sync, key, offset, length)
+        return await asyncio.to_thread(self._place.get_range, checked_key(key), offset, length)
 
     async def delete(self, key: str) -> None:
         await asyncio.to_thread(self.delete_sync, key)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        """Keys that begin with `prefix`, in order, including unfinished files of crashed writers: used for deletion."""
-        for key in await asyncio.to_thread(self._keys, prefix):
-            yield key
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        """Keys that begin with `prefix` and come after `after`, in order, including unfinished files of crashed
+        writers: used for deletion."""
+        keys = self._place.keys(prefix, after)
+        while page := await asyncio.to_thread(lambda: list(islice(keys, PAGE_KEYS))):
+            for key in page:
+                yield key
 
     def put_sync(self, key: str, data: bytes) -> StoredObject:
-        return self._put(key, len(data), (data,))
-
-    def put_file_sync(self, key: str, file: int, size: int) -> StoredObject:
-        return self._put(key, size, chunks_of(file, size))
-
-    def get_file_sync(self, key: str, file: int) -> int:
-        with (
-            self._finding(key),
-            self._fs.open(self._path(key), "rb") as source,
-            open(file, "wb", closefd=False) as target,
-        ):
-            return _copy(iter(lambda: source.read(CHUNK_BYTES), b""), target)
-
-    def _put(self, key: str, size: int, chunks: Iterable[bytes]) -> StoredObject:
-        path = self._path(key)
-        if self.name == "disk":
-            _replace(path, chunks)
-            self._was_there = True
-        else:
-            # an object store, and fsspec's memory, show an object only once it is whole
-            self._fs.pipe_file(path, b"".join(chunks))
-        return StoredObject(self.name, key, size)
+        self._place.put(checked_key(key), data)
+        return StoredObject(self.name, key, len(data))
 
     def get_sync(self, key: str) -> bytes:
-        with self._finding(key):
+        return self._place.get(checked_key(key))
+
+    def delete_sync(self, key: str) -> None:
+        self._place.delete(checked_key(key))
+
+
+class _FileSystem:
+    """A file system of fsspec that shows an object only once it is whole, as object stores and its memory do."""
+
+    def __init__(self, url: str, options: dict[str, Any]) -> None:
+        # fsspec costs 80 ms to import, which a function that never reads a result need not pay
+        from fsspec.core import url_to_fs
+
+        self._fs, root = url_to_fs(url, **options)
+        self._root = root.rstrip("/")
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._errors_of(key):
+            self._fs.pipe_file(self._path(key), data)
+
+    def put_file(self, key: str, source: int, size: int) -> None:
+        # before the memory of fsspec shows it
+        check_size(source, size)
+        with self._errors_of(key):
+            target = self._fs.open(self._path(key), "wb", block_size=CHUNK_BYTES, autocommit=False)
+            try:
+                for chunk in chunks_of(source, size):
+                    target.write(chunk)
+                target.close()
+            except BaseException:
+                target.discard()
+                raise
+            target.commit()
+
+    def get(self, key: str) -> bytes:
+        with self._errors_of(key):
             data: bytes = self._fs.cat_file(self._path(key))
         return data
 
-    def get_range_sync(self, key: str, offset: int, length: int) -> bytes:
+    def get_file(self, key: str, target: int) -> int:
+        offset = 0
+        with self._errors_of(key), self._fs.open(self._path(key), "rb") as source:
+            while chunk := source.read(CHUNK_BYTES):
+                offset += os.pwrite(target, chunk, offset)
+        return offset
+
+    def get_range(self, key: str, offset: int, length: int) -> bytes:
         try:
-            with self._finding(key):
+            with self._errors_of(key):
                 data: bytes = self._fs.cat_file(self._path(key), start=offset, end=offset + length)
         except Exception as error:
             # an object store's answer to a range that begins where the object ends
@@ -100,55 +149,53 @@ class FsspecResultStore:
             raise
         return data
 
-    def delete_sync(self, key: str) -> None:
+    def delete(self, key: str) -> None:
         try:
-            self._fs.rm_file(self._path(key))
-        except FileNotFoundError:
+            with self._errors_of(key):
+                self._fs.rm_file(self._path(key))
+        except KeyError:
             return
-        if self.name == "disk":
-            _remove_empty(os.path.dirname(self._path(key)), self._root)
 
-    def _keys(self, prefix: str) -> Sequence[str]:
+    def keys(self, prefix: str, after: str) -> Iterator[str]:
         # the folder part of the prefix bounds what is walked
         folder = prefix.rpartition("/")[0]
-        top = f"{self._root}/{folder}" if folder else self._root
         try:
-            paths: Sequence[str] = self._fs.find(top)
-        except FileNotFoundError:
-            return []
-        prefix_length = len(self._fs._strip_protocol(self._root)) + 1
-        keys = (self._fs._strip_protocol(path)[prefix_length:] for path in paths)
-        return sorted(key for key in keys if key.startswith(prefix))
+            with self._errors_of(prefix):
+                paths: Sequence[str] = self._fs.find(f"{self._root}/{folder}" if folder else self._root)
+        except KeyError:
+            return
+        start = len(self._fs._strip_protocol(self._root)) + 1
+        keys = (self._fs._strip_protocol(path)[start:] for path in paths)
+        yield from sorted(key for key in keys if key > after and key.startswith(prefix))
 
     @contextmanager
-    def _finding(self, key: str) -> Iterator[None]:
-        """Turn errors that mean that there is no such file into KeyError."""
+    def _errors_of(self, key: str) -> Iterator[None]:
         try:
             yield
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise KeyError(key) from None
+        except PermissionError as error:
+            raise AccessDenied(f"the store of results refuses {key!r}: {error}") from error
         except OSError as error:
-            # fsspec raises its own without a number
-            is_nothing = isinstance(error, FileNotFoundError | IsADirectoryError | NotADirectoryError)
-            if not (is_nothing or error.errno in _NOTHING) or self._is_away():
+            if error.errno != errno.ENAMETOOLONG:
                 raise
             raise KeyError(key) from None
 
-    def _is_away(self) -> bool:
-        """Whether the folder has gone, as that of a mount, so that nothing in it is known to be missing: it was there
-        before, or something else stands in its place."""
-        if self.name != "disk":
-            return False
-        is_there = os.path.isdir(self._root)
-        self._was_there |= is_there
-        return not is_there and (self._was_there or os.path.lexists(self._root))
-
     def _path(self, key: str) -> str:
-        if not {"", ".", ".."}.isdisjoint(key.split("/")):
-            raise ValueError(f"not a storage key: {key!r}")
         return f"{self._root}/{key}"
 
 
-# error numbers of a file system that has no such file, or cannot have one
-_NOTHING = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
+def checked_key(key: str) -> str:
+    """ValueError for one that would leave the store."""
+    if not {"", ".", ".."}.isdisjoint(key.split("/")) or "\0" in key:
+        raise ValueError(f"not a storage key: {key!r}")
+    return key
+
+
+def check_size(file: int, size: int) -> None:
+    """EOFError if the open file has fewer bytes."""
+    if (there := os.fstat(file).st_size) < size:
+        raise EOFError(f"the file ends after {there} of {size} bytes")
 
 
 def chunks_of(file: int, size: int) -> Iterator[bytes]:
@@ -160,38 +207,3 @@ def chunks_of(file: int, size: int) -> Iterator[bytes]:
             raise EOFError(f"the file ends after {offset} of {size} bytes")
         yield chunk
         offset += len(chunk)
-
-
-def _copy(chunks: Iterable[bytes], target: BinaryIO) -> int:
-    return sum(map(target.write, chunks))
-
-
-def _replace(path: str, chunks: Iterable[bytes]) -> None:
-    """Write a temporary file and rename it, so that a reader finds the whole file or none, even after a crash."""
-    temporary = f"{path}.{secrets.token_hex(8)}.tmp"
-    try:
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            _copy(chunks, file)
-            file.flush()
-            # the reference is about to be committed: the file must survive a power cut as the commit does
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise
-
-
-def _remove_empty(folder: str, root: str) -> None:
-    """Remove the folder and its parents below `root`, as far as they are empty."""
-    while len(folder) > len(root):
-        try:
-            os.rmdir(folder)
-        except OSError:
-            return
-        folder = os.path.dirname(folder)

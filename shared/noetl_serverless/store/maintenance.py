@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -60,9 +60,53 @@ class MaintenanceTasks:
             for row in await self._database.run(self._sql["descendants"], id=root.execution_id, ended=root.ended_at)
         ]
 
-    async def expired_results(self, limit: int) -> list[tuple[int, str, str]]:
-        """(execution id, store, key) of results whose own expiry has passed."""
-        return [(row[0], row[1], row[2]) for row in await self._database.run(self._sql["expired_results"], limit=limit)]
+    # -- results: each as (execution id, key)
+
+    async def expired_results(self, store: str, grace: float, limit: int) -> list[tuple[int, str]]:
+        """Those of a store that expired `grace` seconds ago, the earliest first."""
+        rows = await self._database.run(self._sql["expired_results"], store=store, grace=grace, limit=limit)
+        return [(row[0], row[1]) for row in rows]
+
+    async def scoped_results(
+        self, store: str, ids: Sequence[int], scopes: Sequence[str], limit: int
+    ) -> list[tuple[int, str]]:
+        """At most `limit` of these executions, in a store, of these scopes."""
+        rows = await self._database.run(
+            self._sql["scoped_results"], store=store, ids=list(ids), scopes=list(scopes), limit=limit
+        )
+        return [(row[0], row[1]) for row in rows]
+
+    async def step_results(self, store: str, ids: Sequence[int], limit: int) -> list[tuple[int, str]]:
+        """As `scoped_results`, of scope step, without a look at the others."""
+        rows = await self._database.run(self._sql["step_results"], store=store, ids=list(ids), limit=limit)
+        return [(row[0], row[1]) for row in rows]
+
+    async def named_results(
+        self, store: str, keys: Sequence[str], grace: float, ignored: Sequence[str] = ()
+    ) -> set[str]:
+        """Those of `keys` that a result of the store has which has not expired for `grace` seconds, of another scope
+        than `ignored`, whichever execution it is of."""
+        rows = await self._database.run(
+            self._sql["named_results"], store=store, keys=list(keys), grace=grace, ignored=list(ignored)
+        )
+        return {row[0] for row in rows}
+
+    async def keep_results(
+        self, ids: Sequence[int], kept: Literal["execution", "permanent"], scopes: Sequence[str]
+    ) -> None:
+        """Record of those of the executions that have results of `scopes` that these are about to be deleted."""
+        await self._database.run(self._sql["keep_results"], ids=list(ids), kept=kept, scopes=list(scopes))
+
+    async def delete_result_rows(self, results: Sequence[tuple[int, str]]) -> None:
+        """Delete their rows, except those that somebody else has locked."""
+        rows = [{"execution_id": id, "key": key} for id, key in results]
+        await self._database.run(self._sql["delete_result_rows"], keys=orjson.dumps(rows).decode())
+
+    async def unknown_executions(self, ids: Sequence[int]) -> list[int]:
+        """Those of which the database knows nothing."""
+        return [row[0] for row in await self._database.run(self._sql["unknown_executions"], ids=list(ids))]
+
+    # -- the rest
 
     async def prune_limits(self, limit: int) -> int:
         """Forget starts and executions that limits have counted and no longer need; returns how many."""
@@ -79,8 +123,3 @@ class MaintenanceTasks:
     async def forget_runtimes(self, limit: int) -> int:
         """As `Runtimes.prune`."""
         return await Runtimes(self._database).prune(limit)
-
-    async def delete_result_rows(self, keys: Sequence[tuple[int, str]]) -> None:
-        """Delete the rows of these results."""
-        rows = [{"execution_id": id, "key": key} for id, key in keys]
-        await self._database.run(self._sql["delete_result_rows"], keys=orjson.dumps(rows).decode())

@@ -30,7 +30,12 @@ OF_EXECUTION = (
 # compared only if the first event has them: they may have been kept in the row alone
 OF_START = ("workload", "principal")
 
-
+# scopes of the results that are kept, by `execution.results_kept`
+KEPT_SCOPES: Mapping[str | None, frozenset[str]] = {
+    None: frozenset({"step", "execution", "workflow", "permanent"}),
+    "execution": frozenset({"execution", "workflow", "permanent"}),
+    "permanent": frozenset({"permanent"}),
+}
 # shown in place of a state that cannot be restored
 UNREADABLE = "cannot be read"
 
@@ -73,7 +78,12 @@ def differences(execution_id: str, events: Sequence[Event], stored: StoredRows) 
     expected = [{**row, "expires_at": _instant(row["expires_at"])} for row in stored_results(of_log, stored.inbox)]
     # how often a variable was read, and when, is not in the log
     found += _rows("transient", stored.variables, of_log.variables)
-    return found + _rows("result_ref", stored.results, expected, missing=lambda row: not _expired(row, stored.now))
+    kept = stored_row.get("results_kept") if stored_row is not None else None
+
+    def is_missing(row: Row) -> bool:
+        return not _expired(row, stored.now) and row["scope"] in KEPT_SCOPES[kept]
+
+    return found + _rows("result_ref", stored.results, expected, missing=is_missing)
 
 
 def outstanding_commands(of_log: ExpectedProjections, inbox: Sequence[Event]) -> list[dict[str, Any]]:

@@ -48,8 +48,7 @@ class PostgresResultStore(ChunkedObjects, ResultStore):
     async def delete(self, key: str) -> None:
         await self._database.run(_SQL["delete"], key=key)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        after = ""
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         while True:
             page = await self._database.run(_SQL["keys"], first=prefix, after=after, last=f"{prefix}{LAST}", limit=PAGE)
             for row in page:
@@ -99,7 +98,7 @@ class WorkerResultStore(PostgresResultStore):
     async def delete(self, key: str) -> None:
         raise AccessDenied(f"a worker deletes no results: {key}")
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         raise AccessDenied(f"a worker lists no results: {prefix}")
 
     async def put_whole(self, key: str, upload: UUID, data: bytes, digest: bytes) -> str:

@@ -115,7 +115,12 @@ result_reads = _counter(
     ["from", "reason"],
 )
 results_deleted = _counter(
-    "noetl_results_deleted_total", "Results that were deleted because their retention period had ended."
+    "noetl_results_deleted_total", "Objects that were deleted from result stores because nothing needs them any more."
+)
+result_store_failures = _counter(
+    "noetl_result_store_failures_total",
+    "Times that nothing more could be deleted from a result store, which is then left alone for a minute.",
+    ["store"],
 )
 reconciler_seconds = _histogram("noetl_reconciler_pass_seconds", "Duration of one pass of the reconciler.")
 http_seconds = _histogram(

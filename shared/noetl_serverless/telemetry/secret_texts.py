@@ -78,6 +78,16 @@ class SecretTexts:
             del self._added[: len(added)]
             return self._index
 
+    @property
+    def numbers(self) -> set[int | float]:
+        """The secrets that are numbers."""
+        self.prepare()
+        return self._numbers
+
+    def is_in(self, text: str) -> bool:
+        """Whether there is a secret in it, or what looks like one."""
+        return self.prepare().is_in(text)
+
     def text(self, text: str, *, may_be_cut: bool = False) -> str:
         """`may_be_cut`: whether also the beginning of a secret is masked where the text has been cut."""
         spans = self.prepare().spans(text, may_be_cut=may_be_cut)

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _UNRESERVED = "-_.~"
 EMPTY = hashlib.sha256(b"").hexdigest()
+UNSIGNED = "UNSIGNED-PAYLOAD"
 
 Query = Sequence[tuple[str, str]]
 
@@ -60,11 +61,13 @@ def signed_headers(
     headers: Mapping[str, str],
     body: bytes,
     now: datetime,
+    digest: str | None = None,
 ) -> dict[str, str]:
-    """`headers` and those that sign them. `url` is encoded already, its query in order; `now` is in UTC."""
+    """`headers` and those that sign them. `url` is encoded already, its query in order; `now` is in UTC; `digest` is
+    the body's SHA-256, if it is known."""
     parts = urlsplit(url)
     timestamp = now.strftime("%Y%m%dT%H%M%SZ")
-    digest = hashlib.sha256(body).hexdigest() if body else EMPTY
+    digest = digest or (hashlib.sha256(body).hexdigest() if body else EMPTY)
     signed = {name.lower(): " ".join(value.split()) for name, value in headers.items()}
     signed |= {"host": parts.netloc, "x-amz-date": timestamp}
     if credentials.token:
@@ -85,9 +88,18 @@ def signed_headers(
 
 
 def signed_query(
-    credentials: Credentials, region: str, service: str, host: str, query: Query, now: datetime, seconds: int
+    credentials: Credentials,
+    region: str,
+    service: str,
+    host: str,
+    query: Query,
+    now: datetime,
+    seconds: int,
+    path: str = "/",
+    digest: str = EMPTY,
 ) -> str:
-    """The encoded query of a GET of `/` on `host`, valid for `seconds` from `now` (UTC)."""
+    """The encoded query of a GET of `path`, which is encoded already, on `host`, valid for `seconds` from `now` (UTC).
+    `digest`: UNSIGNED for S3."""
     timestamp = now.strftime("%Y%m%dT%H%M%SZ")
     scope = f"{timestamp[:8]}/{region}/{service}/aws4_request"
     all_of_it = [
@@ -101,7 +113,7 @@ def signed_query(
     if credentials.token:
         all_of_it.append(("X-Amz-Security-Token", credentials.token))
     encoded = encode_query(all_of_it)
-    signature = _sign(credentials, scope, timestamp, _canonical("GET", "/", encoded, {"host": host}, "host", EMPTY))
+    signature = _sign(credentials, scope, timestamp, _canonical("GET", path, encoded, {"host": host}, "host", digest))
     return f"{encoded}&X-Amz-Signature={signature}"
 
 

@@ -33,7 +33,7 @@ class RemoteResultStore(ChunkedObjects, ResultStore):
     async def delete(self, key: str) -> None:
         raise AccessDenied(f"a worker deletes no results: {key}")
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         raise AccessDenied(f"a worker lists no results: {prefix}")
 
     async def put_whole(self, key: str, upload: UUID, data: bytes, digest: bytes) -> str:

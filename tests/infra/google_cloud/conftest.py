@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import tempfile
 from collections.abc import Iterator
@@ -14,9 +13,6 @@ from google.pubsub_v1 import PublisherClient, SubscriberClient
 from tests.infra.google_cloud.recorder import Recorder
 from tests.infra.google_cloud.standin import PROJECT, Standin, call
 from tests.serving import end
-
-# as hosts/gcp/results.py, before any test loads gcsfs
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
 
 
 @pytest.fixture(scope="session")

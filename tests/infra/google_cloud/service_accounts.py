@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import secrets
 from collections.abc import Iterable
 from datetime import timedelta
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from google.cloud import iam_admin_v1, iam_credentials_v1
 
 from .errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -35,6 +38,7 @@ _CREATE = Form(
 _PATCH = Form(iam_admin_v1.PatchServiceAccountRequest, "service_account update_mask")
 _ACCESS_TOKEN = Form(iam_credentials_v1.GenerateAccessTokenRequest, "scope lifetime", "name")
 _ID_TOKEN = Form(iam_credentials_v1.GenerateIdTokenRequest, "audience include_email", "name")
+_BLOB = Form(iam_credentials_v1.SignBlobRequest, "payload", "name")
 _MAX_LIFETIME = 3600.0
 
 
@@ -121,6 +125,7 @@ class ServiceAccountMethods:
         self._policies = policies
         self._access_tokens = access_tokens
         self._id_tokens = id_tokens
+        self._keys: dict[str, rsa.RSAPrivateKey] = {}
 
     def routes(self) -> Iterable[Route]:
         one = "/v1/{name=projects/*/serviceAccounts/*}"
@@ -134,6 +139,7 @@ class ServiceAccountMethods:
         yield Route(SERVICE, "disableServiceAccount", "POST", f"{one}:disable", self.disable)
         yield Route(CREDENTIALS, "generateAccessToken", "POST", f"{one}:generateAccessToken", self.access_token)
         yield Route(CREDENTIALS, "generateIdToken", "POST", f"{one}:generateIdToken", self.id_token)
+        yield Route(CREDENTIALS, "signBlob", "POST", f"{one}:signBlob", self.sign_blob)
         yield from self._policies.routes(
             SERVICE, "/v1/{resource=projects/*/serviceAccounts/*}", KIND, self._by_name, get_by="POST"
         )
@@ -196,6 +202,16 @@ class ServiceAccountMethods:
             raise InvalidArgument("An audience is required.")
         caller = self._accounts.caller(account.email)
         return {"token": self._id_tokens.issue(caller, given.audience, with_email=given.include_email)}
+
+    async def sign_blob(self, call: Call) -> Answer:
+        """With the key of that account; it is not the same after a restart."""
+        account = self._checked(call, "signBlob")
+        given = _BLOB.parse(await call.document())
+        if not given.payload:
+            raise InvalidArgument("A payload is required.")
+        key = self._keys.setdefault(account.unique_id, rsa.generate_private_key(65537, 2048))
+        signed = key.sign(given.payload, padding.PKCS1v15(), hashes.SHA256())
+        return {"keyId": account.unique_id, "signedBlob": base64.b64encode(signed).decode()}
 
     def _checked(self, call: Call, permission: str) -> Message:
         """The account that the path names. PermissionDenied before NotFound."""

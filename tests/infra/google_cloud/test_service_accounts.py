@@ -109,7 +109,7 @@ def test_without_a_token_that_was_issued_nothing_is_answered(standin: Standin, t
 
 def test_a_method_that_is_not_there_is_refused(iam: Iam) -> None:
     with pytest.raises(RuntimeError, match=r"501.*UNIMPLEMENTED"):
-        iam("POST", f"{ACCOUNTS}/x@y:signBlob", {})
+        iam("POST", f"{ACCOUNTS}/x@y:signJwt", {})
 
 
 def test_another_project_is_refused(iam: Iam) -> None:

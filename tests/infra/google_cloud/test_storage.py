@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from gcsfs.core import GCSFileSystem
 from google.api_core import exceptions
 from google.cloud.storage import Client
 from google.pubsub_v1 import PublisherClient, SubscriberClient
@@ -180,25 +179,6 @@ def test_many_are_deleted_in_one_batch(client: Client, bucket: Any) -> None:
         bucket.delete_blob("a")
         bucket.delete_blob("c/d")
     assert [one.name for one in bucket.list_blobs()] == ["b"]
-
-
-def test_gcsfs_writes_reads_lists_and_removes(standin: Standin, bucket: Any) -> None:
-    files = GCSFileSystem(
-        project=PROJECT, endpoint_url=standin.url, token=standin.credentials(), skip_instance_cache=True
-    )
-    root = f"{bucket.name}/results"
-    for name in ("1", "2", "3"):
-        files.pipe_file(f"{root}/{name}", b"0123456789")
-    with files.open(f"{root}/large", "wb", block_size=2**18) as large:
-        large.write(b"x" * 2**20)
-    assert files.cat_file(f"{root}/1", start=2, end=4) == b"23"
-    assert sorted(files.find(root)) == [f"{root}/{name}" for name in ("1", "2", "3", "large")]
-    assert files.info(f"{root}/large")["size"] == 2**20
-    files.rm_file(f"{root}/1")
-    files.rm([f"{root}/2", f"{root}/3"])
-    assert sorted(files.find(root)) == [f"{root}/large"]
-    with pytest.raises(FileNotFoundError):
-        files.cat_file(f"{root}/1")
 
 
 def read(bucket: Any) -> None:

@@ -367,7 +367,7 @@ async def test_results_by_reference_are_found_again(harness: ArchiveHarness) -> 
     stored = await harness.store.put(key, content)
     ref = {
         "kind": "result_ref",
-        "ref": f"noetl://execution/{id}/result/first/abc",
+        "ref": f"noetl://execution/{id}/result/first/00000abc",
         "store": stored.store,
         "key": key,
         "scope": "execution",
@@ -438,3 +438,44 @@ async def test_pages_give_every_row_once(harness: ArchiveHarness, size: int) -> 
     expected = await harness.sql("SELECT execution_id, seq FROM noetl.event ORDER BY 1, 2")
     assert seen == [tuple(row) for row in expected]
     assert pages > (len(seen) - 1 if size == 10 else 1)
+
+
+async def test_what_was_put_goes_into_the_archive_and_is_read_there(harness: ArchiveHarness) -> None:
+    answer = await harness.user.post("/api/execute", {"path": "demo/two"})
+    id = str(answer.json["execution_id"])
+    refs = []
+    for number in range(3):
+        body = orjson.dumps({"name": f"n{number}", "data": number, "source_step": "first"})
+        done = await harness.user.call("PUT", f"/api/result/{id}", body)
+        assert done.status == 200, done.body
+        refs.append(done.json["ref"])
+    await harness.user.call("DELETE", "/api/result", query={"ref": refs[0]})
+    await harness.finish()
+    before = (await harness.user.get(f"/api/result/{id}/list")).json
+    assert [row["ref"] for row in before["results"]] == refs[1:]
+    await harness.archive()
+    assert await harness.count("result_ref") == 0
+    assert (await harness.user.get(f"/api/result/{id}/list")).json == before
+    assert (await harness.user.get(f"/api/result/{id}/list", step="first", name="n1")).json["results"] == [
+        before["results"][0]
+    ]
+    assert (await harness.user.get(f"/api/result/{id}/first")).json["ref"] == refs[2], "the newest"
+    assert (await harness.user.get("/api/result/resolve", ref=refs[1])).json == 1
+    assert (await harness.user.get("/api/result/resolve", ref=refs[0])).status == 404
+    assert (await harness.user.get("/api/replay/validate", execution_id=id)).json["valid"]
+    # it is only read there
+    body = orjson.dumps({"name": "late", "data": 1})
+    for refused in (
+        await harness.user.call("PUT", f"/api/result/{id}", body),
+        await harness.user.call("DELETE", "/api/result", query={"ref": refs[1]}),
+        await harness.user.delete(f"/api/result/{id}"),
+    ):
+        assert (refused.status, refused.json["code"]) == (409, "resource.conflict")
+
+
+async def test_nothing_is_put_into_an_execution_whose_files_are_being_written(harness: ArchiveHarness) -> None:
+    id = await harness.run("demo/two")
+    await harness.plan()
+    refused = await harness.user.call("PUT", f"/api/result/{id}", orjson.dumps({"name": "late", "data": 1}))
+    assert refused.status == 409, "its row would be in no file"
+    assert not [path for path in harness.files() if path.startswith(id)], "nor is its object left"

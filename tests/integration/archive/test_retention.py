@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +13,8 @@ from tests.integration.archive.conftest import ArchiveHarness, days_ago, started
 
 from noetl_serverless.engine import decide
 from noetl_serverless.engine import events as e
+from noetl_serverless.results.offload import Output, Place, externalise
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.connection import connect
 
 PARENT = """\
@@ -286,8 +290,8 @@ async def test_a_result_with_a_time_of_its_own(harness: ArchiveHarness) -> None:
     ended = await harness.run("demo/two")
     running = str((await harness.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
     for id in (ended, running):
-        await stored(harness, id, "over", "not-yet")
-        for name, age in (("over", "-1 s"), ("not-yet", "1 h")):
+        await stored(harness, id, "over", "just-over", "not-yet")
+        for name, age in (("over", "-21 min"), ("just-over", "-19 min"), ("not-yet", "1 h")):
             await harness.sql(
                 f"""INSERT INTO noetl.result_ref (
                     execution_id, key, ref, store, bytes, sha256, content_type, scope, expires_at)
@@ -295,10 +299,145 @@ async def test_a_result_with_a_time_of_its_own(harness: ArchiveHarness) -> None:
                 id=id,
                 key=f"{id}/step/{name}.json",
             )
+    done = await harness.do_tasks(harness.retention(), "results")
+    assert done["results_expired"] == 2
+    for id in (ended, running):
+        # a worker may still be reading what has just expired
+        assert results_of(harness, id) == [f"{id}/step/just-over.json", f"{id}/step/not-yet.json"]
+        assert await harness.count("result_ref", f"execution_id = {id}") == 2
+
+
+async def run_with_results(harness: ArchiveHarness, **of: dict[str, Any]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """An execution that has ended, each of whose two steps has stored a result; `of`: what references say besides."""
+    id = str((await harness.user.post("/api/execute", {"path": "demo/two"})).json["execution_id"])
+    refs: dict[str, dict[str, Any]] = {}
+    commands = await harness.hands.claim()
+    for name in ("first", "second"):
+        [command] = commands
+        stored = await externalise(
+            [name],
+            Place(execution_id=id, step=name, suffix="c"),
+            ResultStores(harness.store),
+            Output(inline_bytes=0),
+        )
+        refs[name] = {**stored["ref"], **of.get(name, {})}
+        commands = (await harness.hands.report(command, ref=refs[name]))["commands"]
+    assert (await harness.user.get(f"/api/executions/{id}")).json["status"] == "COMPLETED"
+    return id, refs
+
+
+@pytest.mark.parametrize("archived", [False, True], ids=["hot", "archived"])
+async def test_a_permanent_result_outlives_its_execution(harness: ArchiveHarness, archived: bool) -> None:
+    id, refs = await run_with_results(harness, first={"scope": "permanent"})
+    await stored(harness, id, "without-a-row")
+    if archived:
+        await harness.archive()
+    retention = harness.retention(retention_days=1e-9, result_ttl_days=1e-9)
+    await harness.do_tasks(retention, *("results", "orphans", "purge", "expire", "purge", "expire", "strays"))
+    assert (await harness.user.get(f"/api/executions/{id}")).status == 404
+    assert await harness.count("archived") == 0
+    assert harness.files() == [refs["first"]["key"]]
+    assert await harness.sql("SELECT key, scope FROM noetl.result_ref") == [[refs["first"]["key"], "permanent"]]
+
+
+async def test_results_of_an_archived_execution_go_by_their_own_rules(harness: ArchiveHarness) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    id, refs = await run_with_results(harness, first={"scope": "step"}, second={"expires_at": later.isoformat()})
+    await harness.archive()
+    assert await harness.count("result_ref") == 2
+    assert (await harness.user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+    await harness.sql("UPDATE noetl.archived SET ended_at = ended_at - interval '1 h'")
+    await harness.do_tasks(harness.retention(), "results", "orphans")
+    assert results_of(harness, id) == [refs["second"]["key"]]
+    await harness.sql("UPDATE noetl.result_ref SET expires_at = expires_at - interval '2 h'")
     await harness.do_tasks(harness.retention(), "results")
-    assert results_of(harness, ended) == [f"{ended}/step/not-yet.json"]
-    assert len(results_of(harness, running)) == 2
-    assert await harness.count("result_ref", f"execution_id = {ended}") == 1
+    assert results_of(harness, id) == []
+    assert await harness.count("result_ref") == 0
+    assert (await harness.user.get("/api/replay/validate", execution_id=id)).json["differences"] == []
+
+
+async def test_rows_and_log_agree_whatever_was_deleted(harness: ArchiveHarness) -> None:
+    """And a rebuild brings back no row whose object is gone."""
+    id, _ = await run_with_results(harness, first={"scope": "step"})
+    await harness.sql("UPDATE noetl.execution SET ended_at = ended_at - interval '1 h'")
+
+    async def differences() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = (await harness.user.get("/api/replay/validate", execution_id=id)).json[
+            "differences"
+        ]
+        # its end was moved
+        return [it for it in found if it["projection"] != "execution"]
+
+    async def rebuilt() -> int:
+        answer = await harness.user.of("operator").post("/api/replay/rebuild", {"execution_id": id})
+        assert answer.status == 200, answer.body
+        return await harness.count("result_ref")
+
+    assert await rebuilt() == 2
+    await harness.sql("UPDATE noetl.execution SET ended_at = ended_at - interval '1 h'")
+    await harness.do_tasks(harness.retention(), "orphans")
+    assert await harness.count("result_ref") == 1
+    assert await differences() == []
+    assert await rebuilt() == 1
+    await harness.do_tasks(harness.retention(result_ttl_days=1e-9), "results")
+    assert results_of(harness, id) == []
+    assert await harness.count("result_ref") == 0
+    assert await differences() == []
+    assert await rebuilt() == 0
+
+
+async def test_a_row_that_is_lost_is_a_difference_although_others_were_deleted(harness: ArchiveHarness) -> None:
+    id, refs = await run_with_results(harness, first={"scope": "step"})
+    await harness.sql("UPDATE noetl.execution SET results_kept = 'execution'")
+    await harness.sql("DELETE FROM noetl.result_ref")
+    answer = (await harness.user.get("/api/replay/validate", execution_id=id)).json
+    assert [it["key"] for it in answer["differences"]] == [{"key": refs["second"]["key"]}]
+
+
+async def test_a_restart_looks_for_each_result_that_may_have_gone_by_itself(harness: ArchiveHarness) -> None:
+    id, refs = await run_with_results(harness, first={"scope": "step"})
+    await harness.store.delete(refs["first"]["key"])
+    answer = await harness.user.post(f"/api/executions/{id}/restart", {"from": "second"})
+    assert answer.status == 409 and "no longer stored" in answer.json["detail"], answer.body
+
+
+async def test_executions_are_deleted_while_a_store_is_away_and_what_it_has_of_them_later(
+    harness: ArchiveHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    id = await old_run(harness, 101)
+    await stored(harness, id, "a")
+    retention = harness.retention(retention_days=100)
+
+    async def away(prefix: str, after: str = "") -> AsyncIterator[str]:
+        raise OSError("the store is away")
+        yield prefix
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.store, "list", away)
+        assert (await harness.do_tasks(retention, "expire", "purge", "expire"))["executions_expired"] == 1
+    assert (await harness.user.get(f"/api/executions/{id}")).status == 404
+    assert len(results_of(harness, id)) == 1
+    await harness.do_tasks(harness.retention(), "strays")
+    assert results_of(harness, id) == []
+
+
+async def test_a_batch_of_the_archive_stays_while_its_files_cannot_be_deleted(
+    harness: ArchiveHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await old_run(harness, 101)
+    await harness.archive()
+    retention = harness.retention(retention_days=100)
+
+    async def away(key: str) -> None:
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(harness.store, "delete", away)
+        await harness.do_tasks(retention, "purge", "expire", "purge", "expire")
+    assert await harness.count("archive") == 1
+    assert len(harness.files()) == 4
+    await harness.do_tasks(harness.retention(retention_days=100), "expire")
+    assert (await harness.count("archive"), harness.files()) == (0, [])
 
 
 @pytest.mark.parametrize("ages", [{"result_ttl_days": 1.0}, {"retention_days": 1.0}], ids=["ttl", "retention"])

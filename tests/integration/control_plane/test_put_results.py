@@ -10,7 +10,8 @@ from urllib.parse import quote
 import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 
-from noetl_serverless.results.offload import externalise
+from noetl_serverless.results.compression import Codec
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
@@ -88,38 +89,52 @@ async def test_a_body_of_any_type_is_stored_as_it_comes(user: Client, started: s
     assert len(objects(results_url)) == 1, "nothing else is left of it"
 
 
-@pytest.mark.parametrize("compress", [False, True])
-@pytest.mark.parametrize(
-    ("range", "start", "end"),
-    [
-        ("bytes=0-0", 0, 1),
-        ("bytes=5-", 5, None),
-        ("bytes=-7", -7, None),
-        ("bytes=1000-4999999", 1000, 5_000_000),
-        ("bytes=4194300-4194310", 4194300, 4194311),
-        ("bytes=10-999999999999", 10, None),
-    ],
+RANGES = (
+    ("bytes=0-0", 0, 1),
+    ("bytes=5-", 5, None),
+    ("bytes=-7", -7, None),
+    ("bytes=1000-4999999", 1000, 5_000_000),
+    ("bytes=4194300-4194310", 4194300, 4194311),
+    ("bytes=10-999999999999", 10, None),
 )
-async def test_a_part_is_read(
-    user: Client, started: str, range: str, start: int, end: int | None, compress: bool
-) -> None:
-    content = b"".join(b"%08d\n" % n for n in __import__("builtins").range(600_000))
-    done = await put_content(user, started, "lines", [content], "text/csv", compress=compress)
-    assert done.json["bytes"] == len(content)
-    assert (done.json["compression"] == "gzip") == (done.json["stored_bytes"] < len(content)) == compress
+
+
+@pytest.mark.parametrize("compress", [None, "gzip", "zstd"])
+async def test_a_part_is_read(user: Client, started: str, compress: str | None) -> None:
+    content = b"".join(b"%08d\n" % n for n in range(600_000))
+    query = {} if compress is None else {"compress": compress}
+    done = await put_content(user, started, "lines", [content], "text/csv", **query)
+    assert (done.json["bytes"], done.json["compression"]) == (len(content), compress)
+    assert (done.json["stored_bytes"] < len(content)) == (compress is not None)
     path = "/api/result/resolve?ref=" + quote(done.json["ref"], safe="")
-    answer = await user.call("GET", path, headers={"range": range})
-    wanted = content[start:end]
-    assert (answer.status, answer.headers["content-length"]) == (206, str(len(wanted)))
-    assert answer.body == wanted
-    first = start % len(content)
-    assert answer.headers["content-range"] == f"bytes {first}-{first + len(wanted) - 1}/{len(content)}"
-    if range == "bytes=5-":
-        etag = answer.headers["etag"]
-        same = await user.call("GET", path, headers={"range": range, "if-range": etag})
-        other = await user.call("GET", path, headers={"range": range, "if-range": '"x"'})
-        assert (same.status, other.status, other.body == content) == (206, 200, True)
-        assert (await user.call("GET", path, headers={"if-none-match": etag})).status == 304
+    for text, start, end in RANGES:
+        answer = await user.call("GET", path, headers={"range": text})
+        wanted = content[start:end]
+        assert (answer.status, answer.headers["content-length"]) == (206, str(len(wanted))), text
+        assert answer.body == wanted, text
+        first = start % len(content)
+        assert answer.headers["content-range"] == f"bytes {first}-{first + len(wanted) - 1}/{len(content)}"
+    whole = await user.call("GET", path)
+    assert (whole.status, whole.body == content) == (200, True)
+    etag = whole.headers["etag"]
+    same = await user.call("GET", path, headers={"range": "bytes=5-", "if-range": etag})
+    other = await user.call("GET", path, headers={"range": "bytes=5-", "if-range": '"x"'})
+    assert (same.status, other.status, other.body == content) == (206, 200, True)
+    assert (await user.call("GET", path, headers={"if-none-match": etag})).status == 304
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd"])
+async def test_what_a_step_stores_compressed_is_read_without(
+    user: Client, hands: FakeWorker, started: str, results_url: str, codec: Codec
+) -> None:
+    stores = ResultStores(FsspecResultStore(results_url))
+    (command,) = await hands.claim()
+    place = Place(execution_id=started, step="first", suffix="x")
+    stored = await externalise(list(range(100_000)), place, stores, Output(compression=codec))
+    await hands.report(command, **stored)
+    read = await user.get(f"/api/result/{started}/first", resolve="true")
+    assert (read.status, read.json == list(range(100_000))) == (200, True)
+    assert (await user.get(f"/api/result/{started}/first")).json["compression"] == codec
 
 
 async def test_a_part_behind_the_end_is_refused_and_what_is_no_range_is_ignored(user: Client, started: str) -> None:
@@ -166,7 +181,7 @@ async def test_the_list_has_what_steps_stored_and_what_was_put_page_by_page(
 ) -> None:
     stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
+    stored = await externalise([1] * 50_000, Place(execution_id=started, step="first", suffix="x"), stores)
     await hands.report(command, **stored)
     for n in range(5):
         await put(user, started, f"p{n % 2}", n, source_step="second", scope="permanent" if n == 4 else "execution")
@@ -217,7 +232,7 @@ async def test_what_is_deleted_is_gone_for_its_readers_and_in_its_store(
 ) -> None:
     stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
+    stored = await externalise([1] * 50_000, Place(execution_id=started, step="first", suffix="x"), stores)
     await hands.report(command, **stored)
     one = await put(user, started, "load", [1])
     kept = await put(user, started, "keep", [1], scope="permanent")
@@ -249,7 +264,7 @@ async def test_what_was_put_is_no_difference_and_survives_a_rebuild(
 ) -> None:
     stores = ResultStores(FsspecResultStore(results_url))
     (command,) = await hands.claim()
-    stored = await externalise([1] * 50_000, execution_id=started, step="first", suffix="x", stores=stores)
+    stored = await externalise([1] * 50_000, Place(execution_id=started, step="first", suffix="x"), stores)
     await hands.report(command, **stored)
     done = await put(user, started, "load", [1])
     await user.call("DELETE", "/api/result", query={"ref": stored["ref"]["ref"]})
@@ -288,7 +303,7 @@ async def test_it_expires_and_can_then_be_put_again(
     assert len(objects(results_url)) == 1, "the former object is deleted"
 
 
-async def test_two_results_with_one_uri_are_told_apart_by_their_sha256(
+async def test_two_results_with_one_uri_are_distinguished_by_their_sha256(
     user: Client, started: str, database: Database
 ) -> None:
     one, other = [await put(user, started, "load", n) for n in (1, 2)]

@@ -55,8 +55,8 @@ def test_no_code_of_another_host_is_in_it(packages: Path, name: str) -> None:
 
 
 def test_only_functions_that_have_results_get_the_library_for_them(packages: Path) -> None:
-    with_gcsfs = {name for name in SPECS if "gcsfs==" in requirements(packages, name)}
-    assert with_gcsfs == {"control_plane", "reconciler", "worker", "worker_data"}
+    with_library = {name for name in SPECS if "google-cloud-storage==" in requirements(packages, name)}
+    assert with_library == {"control_plane", "reconciler", "worker", "worker_data"}
 
 
 def test_only_the_pool_for_data_gets_its_libraries(packages: Path) -> None:

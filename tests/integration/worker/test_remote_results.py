@@ -51,7 +51,7 @@ class Remote(RemoteResultStore):
     async def delete(self, key: str) -> None:
         await self.owner.delete(key)
 
-    def list(self, prefix: str) -> AsyncIterator[str]:
+    def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         return self.owner.list(prefix)
 
 

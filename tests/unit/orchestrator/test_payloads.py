@@ -64,8 +64,8 @@ class Store(WholeObjects, ResultStore):
     async def delete(self, key: str) -> None:
         self.kept.pop(key, None)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
-        for key in [key for key in self.kept if key.startswith(prefix)]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
+        for key in sorted(key for key in self.kept if key.startswith(prefix) and key > after):
             yield key
 
     async def _read(self, key: str, offset: int, length: int) -> bytes:

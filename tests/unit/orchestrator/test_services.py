@@ -164,7 +164,7 @@ async def test_a_frame_of_a_stored_collection_brings_where_it_is(engine: Engine)
     }
     (opening,) = (await engine.report(outcome(load, ref=ref), capacity=5)).commands
     assert (opening.kind, opening.items, opening.collection) == ("open", None, None)
-    stored = {**ref, "ref": f"noetl://execution/{id}/result/each/0", "key": f"{id}/each/0"}
+    stored = {**ref, "ref": f"noetl://execution/{id}/result/each/00000000", "key": f"{id}/each/0"}
     frames = (await engine.report(outcome(opening, ref=stored, count=2), capacity=5)).commands
     assert [(frame.kind, frame.items, frame.count) for frame in frames] == [("frame", None, 2)]
     assert frames[0].collection is not None and frames[0].collection["key"] == f"{id}/each/0"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import tempfile
 
 import pytest
 
 from noetl_serverless.ports import ResultStore
 from noetl_serverless.results.store import FsspecResultStore
+
+# more than two parts of an object that is stored in parts
+LARGE = 17 * 2**20 + 5
+NAMES = ("1/ /a b", "1/é/日本.json", "1/%2F/100%", "1/+&=?#/<a>&amp;;'\"", "1/.a/a..b", "1/a:b@c~d,e!f$(g)*")
 
 
 class ResultStoreContract:
@@ -50,6 +55,40 @@ class ResultStoreContract:
                 with pytest.raises(KeyError):
                     await store.get_file(key, target.fileno())
 
+    @pytest.mark.parametrize("size", [0, 1, LARGE])
+    async def test_what_is_put_as_a_file_can_be_got_as_bytes_and_the_other_way_round(
+        self, store: ResultStore, size: int
+    ) -> None:
+        content = random.Random(size).randbytes(size)
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
+            source.write(content)
+            source.flush()
+            await store.put_file("1/a/as-file", source.fileno(), size)
+            assert await store.get("1/a/as-file") == content
+            await store.put("1/a/as-bytes", content)
+            assert await store.get_file("1/a/as-bytes", target.fileno()) == size
+            target.seek(0)
+            assert target.read() == content
+            assert await store.get_range("1/a/as-file", size // 2, 100) == content[size // 2 :][:100]
+
+    async def test_writing_the_same_again_changes_nothing(self, store: ResultStore) -> None:
+        content = bytes(LARGE)
+        with tempfile.TemporaryFile() as source:
+            source.truncate(LARGE)
+            for _ in range(2):
+                assert (await store.put_file("1/a/again", source.fileno(), LARGE)).bytes == LARGE
+                assert await store.get("1/a/again") == content
+                assert [key async for key in store.list("1/")] == ["1/a/again"]
+
+    @pytest.mark.parametrize("key", NAMES)
+    async def test_a_key_may_have_any_name(self, store: ResultStore, key: str) -> None:
+        await store.put(key, key.encode())
+        assert await store.get(key) == key.encode()
+        assert [key async for key in store.list("1/")] == [key]
+        assert [key async for key in store.list(key)] == [key]
+        await store.delete(key)
+        assert [key async for key in store.list("")] == []
+
     async def test_deleting_twice_is_fine(self, store: ResultStore) -> None:
         await store.put("1/a/k.json", b"x")
         await store.delete("1/a/k.json")
@@ -63,6 +102,16 @@ class ResultStoreContract:
         assert [key async for key in store.list("1/")] == ["1/a/x.json", "1/b/y.json"]
         assert [key async for key in store.list("1")] == ["1/a/x.json", "1/b/y.json", "12/a/z.json"]
         assert [key async for key in store.list("9/")] == []
+
+    async def test_a_listing_goes_on_after_a_key(self, store: ResultStore) -> None:
+        keys = ["1/a-b/x.json", "1/a.json", "1/a/x.json", "1/b/y.json", "12/a/z.json", "2/a/z.json"]
+        for key in reversed(keys):
+            await store.put(key, b"x")
+        for place, after in enumerate(keys):
+            assert [key async for key in store.list("", after)] == keys[place + 1 :], f"after {after}"
+        assert [key async for key in store.list("1/", "1/a.json")] == ["1/a/x.json", "1/b/y.json"]
+        assert [key async for key in store.list("1", "10")] == ["12/a/z.json"]
+        assert [key async for key in store.list("", "3")] == []
 
     @pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x"])
     async def test_keys_do_not_leave_the_store(self, store: ResultStore, key: str) -> None:

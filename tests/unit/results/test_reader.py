@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -280,3 +281,19 @@ async def test_a_manifest_with_a_gap_is_refused(store: CountingStore, parts: lis
 
     with pytest.raises(ReferenceNotAvailable):
         await Resolver(ResultStores(store), fetch).load(manifest(4))
+
+
+async def test_an_expired_reference_is_refused_although_its_object_is_there(store: CountingStore) -> None:
+    stores = ResultStores(store)
+    ref = await write(store, [1])
+    resolver = Resolver(stores)
+    now = datetime.now(UTC)
+    assert await resolver.load({**ref, "expires_at": (now + timedelta(minutes=1)).isoformat()}) == [1]
+    over = {**ref, "expires_at": (now - timedelta(seconds=1)).isoformat()}
+    for cached in (resolver, Resolver(stores)):
+        with pytest.raises(ReferenceNotAvailable, match="has expired") as refused:
+            await cached.load(over)
+        assert refused.value.reason == "expired"
+        assert refused.value.to_dict()["reason"] == "expired"
+    with pytest.raises(ReferenceNotAvailable, match="expires_at"):
+        await resolver.load({**ref, "expires_at": "soon"})

@@ -34,9 +34,9 @@ class Small(WholeObjects, ResultStore):
     async def delete(self, key: str) -> None:
         self.kept.pop(key, None)
 
-    async def list(self, prefix: str) -> AsyncIterator[str]:
+    async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         for key in sorted(self.kept):
-            if key.startswith(prefix):
+            if key.startswith(prefix) and key > after:
                 yield key
 
 

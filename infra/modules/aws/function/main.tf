@@ -18,19 +18,32 @@ locals {
 locals {
   results        = var.access.results == null ? { verb = null, bucket_arn = "", prefix = "" } : var.access.results
   result_objects = ["${local.results.bucket_arn}/${local.results.prefix}*"]
+  # who may not list is told "forbidden" of an object that does not exist
+  list_results = {
+    actions    = ["s3:ListBucket"]
+    resources  = [local.results.bucket_arn]
+    conditions = { StringLike = { "s3:prefix" = ["${local.results.prefix}*"] } }
+  }
   result_rules = {
-    read = { ReadResults = { actions = ["s3:GetObject"], resources = local.result_objects } }
-    # a worker deletes an incomplete archive before it writes the complete one
-    write = { ReadWriteResults = { actions = ["s3:DeleteObject", "s3:GetObject", "s3:PutObject"], resources = local.result_objects } }
+    read = {
+      ReadResults = { actions = ["s3:GetObject"], resources = local.result_objects }
+      ListResults = local.list_results
+    }
+    write = {
+      # a worker deletes an incomplete archive before it writes the complete one, and takes back an upload that failed
+      ReadWriteResults = {
+        actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
+        resources = local.result_objects
+      }
+      ListResults = local.list_results
+    }
     sweep = {
       # it starts sub-playbooks that the control plane did not get to, and their input may be in the bucket
       ReadResults   = { actions = ["s3:GetObject"], resources = local.result_objects }
-      DeleteResults = { actions = ["s3:DeleteObject"], resources = local.result_objects }
-      ListResults = {
-        actions    = ["s3:ListBucket"]
-        resources  = [local.results.bucket_arn]
-        conditions = { StringLike = { "s3:prefix" = ["${local.results.prefix}*"] } }
-      }
+      DeleteResults = { actions = ["s3:AbortMultipartUpload", "s3:DeleteObject"], resources = local.result_objects }
+      ListResults   = local.list_results
+      # no condition of S3 bounds it to a prefix; it shows names of uploads that did not end
+      ListUploads = { actions = ["s3:ListBucketMultipartUploads"], resources = [local.results.bucket_arn] }
     }
   }
   # who writes what the keys encrypt

@@ -51,6 +51,15 @@ resource "google_storage_bucket_iam_member" "results" {
   }
 }
 
+# it has no key of its own: IAM signs in its name, which Google allows an account only if it has this role on itself
+resource "google_service_account_iam_member" "signs" {
+  count = var.access.signs ? 1 : 0
+
+  service_account_id = google_service_account.this.name
+  role               = "roles/iam.serviceAccountTokenCreator"
+  member             = "serviceAccount:${google_service_account.this.email}"
+}
+
 resource "google_pubsub_subscription_iam_member" "polls" {
   for_each = var.access.polls
 

@@ -29,6 +29,7 @@ output "roles" {
     [for one in google_secret_manager_secret_iam_member.reads : { role = one.role, resource = one.secret_id }],
     [for one in google_secret_manager_secret_iam_member.fills : { role = one.role, resource = one.secret_id }],
     [for one in google_storage_bucket_iam_member.results : { role = one.role, resource = one.bucket }],
+    [for one in google_service_account_iam_member.signs : { role = one.role, resource = google_service_account.this.email }],
     [for one in google_pubsub_subscription_iam_member.polls : { role = one.role, resource = one.subscription }],
   )
 }

@@ -109,12 +109,14 @@ variable "network" {
 variable "access" {
   description = <<-EOT
     What the function may do: read and fill secrets (full IDs, by any names). results: read, write (and delete), or sweep
-    (list, read and delete) the objects below a prefix of a bucket. polls: the subscriptions of Pub/Sub that it pulls (full IDs).
+    (list, read and delete) the objects below a prefix of a bucket. signs: URLs of these objects. polls: the subscriptions of
+    Pub/Sub that it pulls (full IDs).
   EOT
   type = object({
     reads   = optional(map(string), {})
     fills   = optional(map(string), {})
     results = optional(object({ verb = string, bucket = string, prefix = string }))
+    signs   = optional(bool, false)
     polls   = optional(set(string), [])
   })
   default = {}

@@ -38,6 +38,7 @@ StepArgument = Annotated[
     str | None, typer.Argument(metavar="[STEP]", help="With the id of an execution: the newest result of this step.")
 ]
 ScopeOption = Literal["step", "execution", "workflow", "permanent"]
+CodecOption = Literal["gzip", "zstd"]
 StoreOption = Literal["auto", "object", "disk", "s3", "gcs", "kv", "postgres", "db"]
 
 
@@ -188,7 +189,7 @@ def put(
         str | None, typer.Option("--ttl", metavar="TIME", help="Gone after this time, such as 30m or 1d, or forever.")
     ] = None,
     source_step: Annotated[str | None, typer.Option("--step", help="Step that it is of; by default, its name.")] = None,
-    compress: Annotated[bool, typer.Option("--compress", help="Store it as gzip.")] = False,
+    compress: Annotated[CodecOption | None, typer.Option("--compress", help="Store it compressed.")] = None,
     as_type: Annotated[
         str | None,
         typer.Option(
@@ -206,7 +207,7 @@ def put(
         "scope": scope,
         **({"ttl": ttl} if ttl is not None else {}),
         **({"source_step": source_step} if source_step is not None else {}),
-        **({"compress": "true"} if compress else {}),
+        **({"compress": compress} if compress is not None else {}),
     }
     path = f"/api/result/{checked(execution_id)}?{urlencode(query)}"
     with running_stack(data) as client, _source(file) as (content, size), _progress() as progress:

@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field
 
 from ...limits import SIGNED_URL_SECONDS
-from ...protocol import STEP_LENGTH, StorableText
+from ...protocol import StorableText
+from ...results.compression import Codec
 from ...results.content import compression_of
 from ...store.results import ResultCount, StoredResult
 from ...uri import MAX_URI_CHARACTERS, ResultUri
@@ -23,7 +24,6 @@ Scope = Literal["step", "execution", "workflow", "permanent"]
 # those of the original that keep results; `memory` and `inline` keep nothing that others could read
 Store = Literal["auto", "object", "disk", "s3", "gcs", "kv", "postgres", "db"]
 Name = Annotated[StorableText, Field(min_length=1, max_length=MAX_NAME_CHARACTERS)]
-Step = Annotated[StorableText, Field(min_length=1, max_length=STEP_LENGTH)]
 Ref = Annotated[
     StorableText,
     Field(
@@ -48,10 +48,12 @@ class _Put(RequestModel):
         "it stays as long as its scope says.",
         examples=["30m", "1d", "forever"],
     )
-    source_step: Step | None = Field(
+    source_step: Name | None = Field(
         default=None, description="Step that it is of, which lists and searches it; by default, its name."
     )
-    compress: bool = Field(default=False, description="Whether it is stored as gzip, if it has more than 10 KiB.")
+    compress: bool | Codec = Field(
+        default=False, description="How it is stored, if it has more than 10 KiB; `true` is gzip."
+    )
 
 
 class PutResult(_Put):
@@ -160,7 +162,7 @@ class GetStepResult(RequestModel):
 
 
 class ListStoredResults(RequestModel):
-    step: Step | None = Field(default=None, description="List only those of this step.")
+    step: Name | None = Field(default=None, description="List only those of this step.")
     name: Name | None = Field(default=None, description="List only those of this name.")
     scope: Scope | None = Field(default=None, description="List only those with this scope.")
     after: StorableText = Field(default="", max_length=4000, description="Value of `next` of the page before.")

@@ -85,7 +85,9 @@ async def put(call: Call) -> ResultPut:
     correlation = _object("correlation", fields.correlation, MAX_CORRELATION_BYTES)
     expires_at = _expiry(fields.ttl, call.services.now())
     content_type = JSON if body else _content_type(call)
-    incoming = Incoming(folder=call.services.scratch, compress=fields.compress)
+    incoming = Incoming(
+        folder=call.services.scratch, compress="gzip" if fields.compress is True else fields.compress or None
+    )
     with contextlib.closing(incoming):
         if isinstance(fields, PutResult):
             await _receive_json(call, incoming, fields.data)

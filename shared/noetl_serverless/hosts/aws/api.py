@@ -12,7 +12,7 @@ from ...tools.aws_signature import Query, encode_path, encode_query, signed_head
 from ..cloud.transport import MAX_TRIES, TIMEOUT_SECONDS, ApiError, Response, Transport
 from .account import Account
 
-_THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled")
+_THROTTLED = ("Throttl", "SlowDown", "RequestLimitExceeded", "TooManyRequests", "RequestThrottled", "RequestTimeout")
 
 
 class AwsError(ApiError):
@@ -49,18 +49,20 @@ class Api:
         query: Query = (),
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
+        digest: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
     ) -> Response:
-        """`path` is not encoded yet."""
+        """`path` is not encoded yet; `digest` is the body's SHA-256, if it is known."""
         url = endpoint + encode_path(path)
         if query:
             url += f"?{encode_query(query)}"
 
         async def signed() -> Mapping[str, str]:
             account = self.account
+            credentials = await account.current_credentials()
             return signed_headers(
-                account.credentials, account.region, service, method, url, headers or {}, body, self._now()
+                credentials, account.region, service, method, url, headers or {}, body, self._now(), digest
             )
 
         return await self._transport.send(service, method, url, signed, body, timeout=timeout, tries=tries)

@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from urllib.parse import urlsplit
 
 # the services close what is idle after 20 s or more
@@ -18,6 +18,8 @@ KEEP_ALIVE_SECONDS = 15.0
 _LOST = (http.client.BadStatusLine, http.client.CannotSendRequest, BrokenPipeError, ConnectionResetError)
 
 Origin = tuple[str, str]
+# what makes the parts of a body may be called again, and its length is in the headers
+Body = bytes | Callable[[], Iterable[bytes]]
 
 
 class Connections:
@@ -27,13 +29,14 @@ class Connections:
         self._tls: ssl.SSLContext | None = None
 
     def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float
+        self, method: str, url: str, headers: Mapping[str, str], body: Body, timeout: float
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is no answer."""
         parts = urlsplit(url)
         origin = (parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        idle = self._take_idle(origin)
+        # what is sent in parts is not sent a second time without the caller's knowledge
+        idle = self._take_idle(origin) if isinstance(body, bytes) else None
         if idle is not None:
             try:
                 return self._exchange_on(idle, origin, method, target, headers, body, timeout)
@@ -56,14 +59,15 @@ class Connections:
         method: str,
         target: str,
         headers: Mapping[str, str],
-        body: bytes,
+        body: Body,
         timeout: float,
     ) -> tuple[int, dict[str, str], bytes]:
         connection.timeout = timeout
         if connection.sock is not None:
             connection.sock.settimeout(timeout)
         try:
-            connection.request(method, target, body or None, dict(headers))
+            content_to_send = body if isinstance(body, bytes) else body()
+            connection.request(method, target, content_to_send or None, dict(headers))
             response = connection.getresponse()
             content = response.read()
         except BaseException:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import http.client
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from ...errors import Unavailable
-from .connections import Connections
+from .connections import Body, Connections
 
 MAX_TRIES = 3
 FIRST_PAUSE_SECONDS = 0.1
@@ -61,17 +61,19 @@ class Transport:
         method: str,
         url: str,
         headers: Headers,
-        body: bytes = b"",
+        body: Body = b"",
         *,
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
+        accept: Collection[int] = (),
     ) -> Response:
-        """`service` is its name in errors; `url` is encoded already; `timeout` is in seconds, for each try."""
+        """`service` is its name in errors; `url` is encoded already; `timeout` is in seconds, for each try; `accept`:
+        what is an answer beside the 200s."""
         tries = tries or self._tries
         for attempts_left in reversed(range(tries)):
             try:
                 answer = await self._once(method, url, await headers(), body, timeout)
-                if answer.status < 300:
+                if answer.status < 300 or answer.status in accept:
                     return answer
                 error = self._error_of(service, answer)
                 if not attempts_left or not error.is_transient:
@@ -86,7 +88,7 @@ class Transport:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._connections.close()
 
-    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Response:
+    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeout: float) -> Response:
         exchange = self._connections.exchange
         loop = asyncio.get_running_loop()
         return Response(*await loop.run_in_executor(self._threads, exchange, method, url, headers, body, timeout))

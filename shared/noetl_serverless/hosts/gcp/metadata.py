@@ -37,6 +37,11 @@ class Metadata:
         """An OAuth token for Google's APIs. Raises ApiError, Unavailable."""
         return await self._token("/token", self._parse_access_token)
 
+    async def email(self) -> str:
+        """The address of the service account. Raises ApiError, Unavailable."""
+        answer = await self._transport.send("metadata", "GET", f"{self._url}/email", _headers)
+        return answer.body.decode().strip()
+
     async def id_token(self, audience: str) -> str:
         """A JWT that names the service account to the service at `audience`. Raises ApiError, Unavailable."""
         return await self._token(f"/identity?audience={quote(audience, safe='')}&format=full", _parse_id_token)

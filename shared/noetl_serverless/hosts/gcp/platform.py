@@ -16,31 +16,16 @@ from ..cloud.secrets import CachedSecrets
 from ..http.host import HttpHost
 from ..platform import Platform
 from .api import Api
+from .google import Google
 from .invoker import CloudTasksInvoker
-from .metadata import DEFAULT_HOST, Metadata
+from .metadata import Metadata
 from .secrets import SecretManagerVault
 
 if TYPE_CHECKING:
     import aiohttp
 
-# makes the result store of a URL, and of the URL of an emulator
-Results = Callable[[str, str | None], ResultStore]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Google:
-    """Google's APIs, as the environment of a function names them."""
-
-    metadata: Metadata
-    api: Api
-    # of an emulator
-    endpoint_url: str | None
-
-    @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Google:
-        metadata = Metadata(environ.get("GCE_METADATA_HOST", DEFAULT_HOST))
-        endpoint_url = environ.get("GOOGLE_ENDPOINT_URL")
-        return cls(metadata=metadata, api=Api(metadata, endpoint_url), endpoint_url=endpoint_url)
+# makes the result store of a URL
+Results = Callable[[Google, str], ResultStore]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +53,8 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
         database_url=database_url_of(
             settings, CachedSecrets(vault, settings.secrets, ttl=0.0), asyncio.get_running_loop()
         ),
-        results=partial(results or _no_results, settings.result_url, google.endpoint_url),
-        objects=lambda url: (results or _no_results)(url, google.endpoint_url),
+        results=partial(results or _no_results, google, settings.result_url),
+        objects=partial(results or _no_results, google),
         connect=_session(google.metadata, settings.control_plane_url),
         # an instance gets no CPU between its requests
         runs_after_response=False,
@@ -80,7 +65,7 @@ async def gcp_platform(environ: Mapping[str, str], results: Results | None = Non
     )
 
 
-def _no_results(url: str, endpoint_url: str | None) -> ResultStore:
+def _no_results(google: Google, url: str) -> ResultStore:
     raise TypeError("this function has no result store")
 
 

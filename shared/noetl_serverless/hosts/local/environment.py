@@ -11,6 +11,7 @@ from typing import Any
 from ...settings import Settings
 from ..table import FunctionSpec
 from .layout import Layout
+from .objects import variables_of_store
 from .secrets import Secrets, service_token
 
 # how to find programs, the temporary folder, certificates and proxies: what any process needs on this machine
@@ -63,7 +64,8 @@ def inherited() -> dict[str, str]:
 def variables_of(
     spec: FunctionSpec, addresses: Addresses, secrets: Secrets, layout: Layout, settings: Settings
 ) -> dict[str, str]:
-    """NOETL_* as the function's row names them, tuned by the settings of the stack itself."""
+    """NOETL_* as the function's row names them, tuned by the settings of the stack itself, and what the result store
+    needs of the user's own."""
     values = _values(spec, addresses, secrets, layout, settings)
     selected = {name: values[name] for name in (*spec.secrets, *spec.settings)}
     if spec.max_in_flight is not None and "max_in_flight" in selected:
@@ -78,7 +80,11 @@ def variables_of(
     if spec.role == "reconciler":
         # only this host reads folders for triggers: not those of the stack
         base["private_folders"] = values["private_folders"]
-    return {f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()}
+    variables = {f"NOETL_{name.upper()}": _text(value) for name, value in {**base, **selected}.items()}
+    if "result_url" in selected:
+        # keys of a cloud are for those alone that read and write results there
+        variables |= variables_of_store(str(selected["result_url"]), os.environ)
+    return variables
 
 
 def _values(

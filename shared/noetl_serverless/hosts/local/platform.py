@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...results.store import FsspecResultStore
 from ...settings import Settings
 from ..http.host import HttpHost
 from ..platform import Platform
 from .invoker import HttpInvoker
+from .objects import object_store
 
 
 def local_platform(environ: Mapping[str, str]) -> Platform:
@@ -20,8 +20,8 @@ def local_platform(environ: Mapping[str, str]) -> Platform:
         host=HttpHost(settings.time_budget),
         invoker=HttpInvoker(settings.function_urls, settings.service_token),
         database_url=settings.database_url,
-        results=lambda: FsspecResultStore(settings.result_url),
-        objects=FsspecResultStore,
+        results=lambda: object_store(settings.result_url, environ),
+        objects=lambda url: object_store(url, environ),
         trigger_sources=frozenset({"file"}),
         # the clock ticks every second, which is long for a wait, a rate or a retry of less
         timer_function="reconciler",

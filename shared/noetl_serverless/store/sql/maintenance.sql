@@ -51,13 +51,47 @@ WITH RECURSIVE family AS (
 )
 SELECT execution_id FROM family ORDER BY execution_id;
 
--- expired_results: results whose own expiry has passed, of executions that have ended together with all those above them
-SELECT r.execution_id, r.store, r.key FROM noetl.result_ref r JOIN noetl.execution e USING (execution_id)
-WHERE r.expires_at < now() AND noetl.settled(e.execution_id, now()) ORDER BY r.expires_at LIMIT CAST(:limit AS integer);
+-- expired_results: results of a store that expired a grace period ago, in the order in which they did
+SELECT execution_id, key FROM noetl.result_ref
+WHERE store = :store AND expires_at < now() - make_interval(secs => :grace) ORDER BY expires_at LIMIT CAST(:limit AS integer);
+
+-- scoped_results: results of executions in a store, of some scopes
+SELECT execution_id, key FROM noetl.result_ref
+WHERE execution_id = ANY (CAST(:ids AS bigint[])) AND store = :store AND scope = ANY (CAST(:scopes AS text[]))
+ORDER BY execution_id, key LIMIT CAST(:limit AS integer);
+
+-- step_results: results of executions in a store that only their steps use
+SELECT execution_id, key FROM noetl.result_ref
+WHERE execution_id = ANY (CAST(:ids AS bigint[])) AND store = :store AND scope = 'step'
+ORDER BY execution_id, key LIMIT CAST(:limit AS integer);
+
+-- named_results: those of some keys that results have which are still needed
+SELECT key FROM noetl.named_results(:store, CAST(:keys AS text[]), make_interval(secs => :grace), CAST(:ignored AS text[])) key;
+
+-- keep_results: record of executions with results of these scopes that no others are kept from now on
+WITH marked AS (
+    SELECT execution_id FROM noetl.execution e
+    WHERE execution_id = ANY (CAST(:ids AS bigint[])) AND results_kept IS DISTINCT FROM :kept
+      AND results_kept IS DISTINCT FROM 'permanent' AND (
+        -- not EXISTS, which could become a join over the whole table
+        SELECT true FROM noetl.result_ref r
+        WHERE r.execution_id = e.execution_id AND r.scope = ANY (CAST(:scopes AS text[])) LIMIT 1
+      )
+    ORDER BY execution_id FOR UPDATE
+)
+UPDATE noetl.execution e SET results_kept = :kept FROM marked m WHERE e.execution_id = m.execution_id;
 
 -- delete_result_rows: delete the rows of deleted results
-DELETE FROM noetl.result_ref r USING jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
-WHERE r.execution_id = x.execution_id AND r.key = x.key;
+DELETE FROM noetl.result_ref r USING (
+    SELECT l.execution_id, l.key FROM jsonb_to_recordset(CAST(:keys AS jsonb)) AS x(execution_id bigint, key text)
+    CROSS JOIN LATERAL (
+        SELECT execution_id, key FROM noetl.result_ref o
+        WHERE o.execution_id = x.execution_id AND o.key = x.key FOR UPDATE SKIP LOCKED
+    ) l
+) locked WHERE r.execution_id = locked.execution_id AND r.key = locked.key;
+
+-- unknown_executions: those of some executions of which the database knows nothing
+SELECT id FROM noetl.unknown_executions(CAST(:ids AS bigint[])) id;
 
 -- prune_limits: forget what limits have counted and no longer need; at most so many of each
 SELECT noetl.prune_limits(CAST(:limit AS integer));

@@ -4,7 +4,7 @@ SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY;
 -- execution: the projected row of an execution; instants in ms
 SELECT execution_id::text, path, version, plan_hash, parent_execution_id::text, restart_of::text, parent, depth, status, head,
     folded, state, principal, workload, result, error, (extract(epoch FROM created_at) * 1000)::bigint AS created_at,
-    (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at
+    (extract(epoch FROM ended_at) * 1000)::bigint AS ended_at, results_kept
 FROM noetl.execution WHERE execution_id = :id;
 
 -- lock_execution: lock the execution's row, which every commit locks first
@@ -91,13 +91,15 @@ SELECT :id, x.step, x.generation, x.start, x."end", x.seq, x.ok, x.failed
 FROM json_to_recordset(:rows::json) AS x(
     step text, generation integer, start integer, "end" integer, seq integer, ok integer, failed integer);
 
--- insert_results: insert results, except those that have expired or were deleted, whose objects are gone
+-- insert_results: insert results, except those that expired, were deleted or are no longer kept, whose objects may be gone
 INSERT INTO noetl.result_ref (execution_id, key, ref, step, store, bytes, sha256, content_type, scope, expires_at, created_at)
 SELECT :id, x.key, x.ref, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.expires_at, to_timestamp(x.at / 1000.0)
 FROM json_to_recordset(:rows::json) AS x(
     key text, ref text, step text, store text, bytes bigint, sha256 text, content_type text, scope text, expires_at timestamptz,
     at float8)
-WHERE x.expires_at IS NULL OR x.expires_at > now()
+WHERE (x.expires_at IS NULL OR x.expires_at > now()) AND NOT EXISTS (
+    SELECT FROM noetl.execution e WHERE e.execution_id = :id AND x.scope <> 'permanent' AND (
+        e.results_kept = 'permanent' OR e.results_kept = 'execution' AND x.scope = 'step'))
 ON CONFLICT DO NOTHING;
 
 -- update_execution: set the row of an execution to what the log says; its idempotency key is not in the log and stays

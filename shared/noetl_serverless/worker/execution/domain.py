@@ -7,6 +7,7 @@ Outcomes are checked once more before they are reported (`fit_outcome`); nothing
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from ... import limits
 from ...limits import RESULT_DEPTH, VALUE_DEPTH
 from ...playbook.values import InvalidValue, as_read, stored
 from ...protocol import Outcome
+from ...tables.listed import has_table
 from ...tables.value import tables_in, without_tables
 from ...tools.encoding import NATIVE, convert
 from .errors import step_error
@@ -49,12 +51,16 @@ class TooLarge(ValueError):
     """A part of an outcome that is larger than it may be."""
 
 
-async def to_domain(value: Any, name: str) -> Any:
-    """`value`, of any size, as it is stored; raises InvalidValue, with a path that begins with `name`."""
+async def to_domain(value: Any, name: str, on_table: Callable[[], object] | None = None) -> Any:
+    """`value`, of any size, as it is stored; raises InvalidValue, with a path that begins with `name`. Tables in it
+    stay what they are; `on_table` is called if there are any."""
     content = _to_json(value)
     if content is not None and len(content) < IN_LOOP_BYTES:
         return _validated(value, content, name)
-    return await asyncio.to_thread(_validated, value, content, name)
+    value = await asyncio.to_thread(_validated, value, content, name)
+    if content is None and on_table is not None and has_table(value):
+        on_table()
+    return value
 
 
 def _validated(value: Any, content: bytes | None, name: str) -> Any:

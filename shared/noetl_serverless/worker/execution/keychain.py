@@ -22,10 +22,12 @@ from ...playbook.plan import KeychainEntry
 from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
 from ...playbook.views import SecretName, SecretView, View
 from ...protocol import CallbackRequest, ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
+from ...tables.listed import has_table
 from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
-from ...tools.port import Credential, ToolFailure
+from ...tools.port import Credential, ToolFailure, temporary_file
 from .errors import with_identity
+from .masked_tables import masked_tables
 from .refusals import RefusalKey
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
 from .toolbox import SecretCache, Toolbox, context_of
@@ -82,6 +84,9 @@ class Secrets:
         which the data is not, a secret may be cut as well."""
         await self._prepared()
         data = output["data"]
+        if has_table(data):
+            open_file = temporary_file if self._toolbox.files is None else self._toolbox.files.open
+            data = await asyncio.to_thread(masked_tables, data, self._texts, open_file)
         if weight_of(data, INLINE_WEIGHT) > INLINE_WEIGHT:
             data = await asyncio.to_thread(self._texts.masked_value, data)
         else:

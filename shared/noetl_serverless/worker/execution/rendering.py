@@ -56,6 +56,9 @@ class ReferenceLoader:
             for ref in missing:
                 await self.load(ref)
 
+    def expect_tables(self) -> None:
+        self.has_tables = True
+
     async def load(self, ref: dict[str, Any]) -> Any:
         uri = str(ref.get("ref"))
         if uri not in self._loaded:

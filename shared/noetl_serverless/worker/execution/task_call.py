@@ -8,7 +8,7 @@ from typing import Any
 from ...engine.digest import stable_digest
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
-from ...playbook.values import InvalidValue, Rows
+from ...playbook.values import InvalidValue
 from ...protocol import ChildRequest, WaitRequest
 from ...results.offload import Output
 from ...tables.listed import listed
@@ -59,8 +59,7 @@ async def call_task(
         if outcome.wait is not None:
             return outcome.wait
         if not outcome.stored:
-            outcome.data = await to_domain(outcome.data, "data")
-            job.lazy.has_tables |= _is_or_has_table(outcome.data)
+            outcome.data = await to_domain(outcome.data, "data", on_table=job.lazy.expect_tables)
         if task.max_bytes is not None:
             check_size(outcome.data, "data", task.max_bytes)
         if outcome.extra:
@@ -81,10 +80,6 @@ async def call_task(
         meta={**outcome.meta, **meta},
         extra=outcome.extra,
     )
-
-
-def _is_or_has_table(data: Any) -> bool:
-    return isinstance(data, Rows) or (isinstance(data, dict) and any(isinstance(one, Rows) for one in data.values()))
 
 
 def _missing(value: Any, names: tuple[str, ...]) -> str:

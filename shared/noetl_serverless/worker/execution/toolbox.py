@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,7 +25,7 @@ from ...protocol import (
 from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
-from ...tables.listed import TableTooLarge
+from ...tables.listed import TableTooLarge, listed
 from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -33,7 +33,6 @@ from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome, temporary_file
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
-from .plain_call import plain_call
 from .refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -104,7 +103,7 @@ async def call_tool(load_tool: LoadTool, call: ToolCall, context: ToolContext) -
 async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> ToolOutcome:
     try:
         tool = load_tool(call.kind)
-        call = await plain_call(tool, call)
+        call = await _plain(tool, call)
         if call.timeout is None or call.kind in _QUEUED:
             return await tool.run(call, context)
         limit = asyncio.timeout(call.timeout + OVERTIME_SECONDS)
@@ -130,6 +129,14 @@ async def _run(load_tool: LoadTool, call: ToolCall, context: ToolContext) -> Too
     except Exception as error:
         logger.exception("the %s tool raised", call.kind)
         return _failed(step_error(call.kind, "tool.internal", f"{type(error).__name__}: {error}"))
+
+
+async def _plain(tool: Tool, call: ToolCall) -> ToolCall:
+    """The call, with lists in the place of its tables unless the tool takes these. Raises TableTooLarge, and
+    InvalidTable."""
+    if not call.has_tables or getattr(tool, "takes_tables", False):
+        return call
+    return await asyncio.to_thread(lambda: replace(call, config=listed(call.config), input=listed(call.input)))
 
 
 def context_of(

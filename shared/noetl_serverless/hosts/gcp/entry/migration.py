@@ -19,8 +19,8 @@ from ...cloud.database import database_url_of
 from ...cloud.migration import migrate_deployment
 from ...cloud.secrets import CachedSecrets
 from ...http.framework import Function, serve_when_ready
+from ..google import Google
 from ..identity import NamedCallers
-from ..platform import Google
 from ..secrets import SecretManagerVault
 from ..serving import DRAIN_SECONDS
 

@@ -1,0 +1,102 @@
+"""Masks the secrets in tables, of which most have none: those stay the same files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from ...tables.mapped import MappedFile
+from ...tables.rows import rows_of
+from ...tables.stream import write_batches
+from ...tables.table import Table
+from ...tables.value import without_tables
+from ...telemetry.secret_texts import SecretTexts
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# that are looked through at once
+SLICE_ROWS = 10_000
+
+
+def masked_tables(value: Any, texts: SecretTexts, open_file: Callable[[int], int]) -> Any:
+    """The value with every secret in its tables replaced; all else in it stays. Takes time in proportion to the texts
+    in it."""
+    done: dict[int, Table] = {}
+
+    def masked(table: Table) -> Table:
+        if id(table) not in done:
+            columns = _columns_with_secrets(table, texts)
+            done[id(table)] = _rewritten(table, columns, texts, open_file) if columns else table
+        return done[id(table)]
+
+    return without_tables(value, masked)
+
+
+def _columns_with_secrets(table: Table, texts: SecretTexts) -> set[int]:
+    """Also a name of a column may hold one."""
+    found = {number for number, name in enumerate(table.schema.names) if texts.is_in(name)}
+    for batch in _slices(table):
+        for number, column in enumerate(batch.columns):
+            if number not in found and _has_secret(column, texts):
+                found.add(number)
+    return found
+
+
+def _has_secret(column: pyarrow.Array, texts: SecretTexts) -> bool:
+    import pyarrow.types as t
+
+    if t.is_string(column.type) or t.is_large_string(column.type):
+        return texts.is_in("\0".join(text for text in column.to_pylist() if text))
+    if t.is_primitive(column.type):
+        return any(number in texts.numbers for number in column.unique().to_pylist()) if texts.numbers else False
+    return bool(texts.tree(_json(column)) != _json(column))
+
+
+def _rewritten(table: Table, columns: set[int], texts: SecretTexts, open_file: Callable[[int], int]) -> Table:
+    """These columns become texts: where they were none, their values as JSON."""
+    import pyarrow
+
+    fields = [
+        pyarrow.field(texts.text(field.name), pyarrow.string()) if number in columns else field
+        for number, field in enumerate(table.schema)
+    ]
+    schema = pyarrow.schema(fields)
+
+    def batches() -> Iterator[pyarrow.RecordBatch]:
+        for batch in _slices(table):
+            arrays = [
+                pyarrow.array(_masked(column, texts), pyarrow.string()) if number in columns else column
+                for number, column in enumerate(batch.columns)
+            ]
+            yield pyarrow.record_batch(arrays, schema=schema)
+
+    descriptor = open_file(table.file.size)
+    try:
+        written = write_batches(descriptor, schema, batches())
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return Table(MappedFile(descriptor, written.bytes))
+
+
+def _masked(column: pyarrow.Array, texts: SecretTexts) -> list[str | None]:
+    return [
+        value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+        for value in texts.tree(_json(column))
+    ]
+
+
+def _json(column: pyarrow.Array) -> list[Any]:
+    import pyarrow
+
+    return [row["v"] for row in rows_of(pyarrow.record_batch([column], names=["v"]))]
+
+
+def _slices(table: Table) -> Iterator[pyarrow.RecordBatch]:
+    for batch in table.batches():
+        for start in range(0, batch.num_rows, SLICE_ROWS):
+            yield batch.slice(start, SLICE_ROWS)
