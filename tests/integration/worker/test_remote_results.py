@@ -52,7 +52,7 @@ class Remote(RemoteResultStore):
         await self.owner.delete(key)
 
     def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        return self.owner.list(prefix)
+        return self.owner.list(prefix, after)
 
 
 @pytest.fixture(scope="module")
