@@ -9,7 +9,7 @@ ALTER TABLE noetl.execution ADD COLUMN results_kept text;
 -- in the order in which they expire, by store: one that is away does not hold up the others. The release before looks for
 -- them by result_ref_expiry, which therefore stays.
 CREATE INDEX result_ref_expired ON noetl.result_ref (store, expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX result_ref_step ON noetl.result_ref (execution_id, key) WHERE scope = 'step';
+CREATE INDEX result_ref_of_steps ON noetl.result_ref (execution_id, key) WHERE scope = 'step';
 -- of those whose object is another execution's, which its key begins with: a step may return the result of a sub-playbook
 CREATE INDEX result_ref_borrowed ON noetl.result_ref (key) WHERE split_part(key, '/', 1) <> execution_id::text;
 
