@@ -274,6 +274,9 @@ def _opened(table: Any, inline_bytes: int) -> pyarrow.RecordBatchReader | list[A
         import pyarrow
     except ImportError:
         return None
+    if isinstance(table, pyarrow.RecordBatchReader):
+        # an exception as it is read stays what it is
+        return table
     try:
         if library == "pandas":
             return pyarrow.Table.from_pandas(table, preserve_index=False).to_reader()

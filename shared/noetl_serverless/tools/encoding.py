@@ -51,25 +51,6 @@ class HoldsTable(TypeError):
     """A value has a table in it, which is not written as JSON."""
 
 
-def encode(value: Any, default: Callable[[Any], Any] | None = None) -> bytes:
-    """`value` as JSON. Keys that are not text become text. NotJson names the value at fault and its place. `default`:
-    orjson's hook, by default `plain_object`, with which a table raises HoldsTable."""
-    default = default or plain_object
-    try:
-        return orjson.dumps(value, default=default, option=_OPTIONS)
-    except TypeError as first:
-        if isinstance(first.__cause__, HoldsTable):
-            raise first.__cause__ from None
-        if "Dict key must be str" in str(first):
-            try:
-                return orjson.dumps(value, default=default, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
-            except TypeError as second:
-                if isinstance(second.__cause__, HoldsTable):
-                    raise second.__cause__ from None
-                first = second
-        raise NotJson(_explain(value, first, default)) from None
-
-
 def encode_result(
     value: Any,
     unlimited: AbstractContextManager[None] = _AS_IT_IS,
@@ -146,6 +127,24 @@ def plain_object(value: Any) -> Any:
     if isinstance(value, Table):
         raise HoldsTable("a table is not JSON")
     raise TypeError(f"{kind.__qualname__} is not JSON")
+
+
+def encode(value: Any, default: Callable[[Any], Any] = plain_object) -> bytes:
+    """`value` as JSON. Keys that are not text become text. NotJson names the value at fault and its place. `default`:
+    orjson's hook; with `plain_object` a table raises HoldsTable."""
+    try:
+        return orjson.dumps(value, default=default, option=_OPTIONS)
+    except TypeError as first:
+        if isinstance(first.__cause__, HoldsTable):
+            raise first.__cause__ from None
+        if "Dict key must be str" in str(first):
+            try:
+                return orjson.dumps(value, default=default, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
+            except TypeError as second:
+                if isinstance(second.__cause__, HoldsTable):
+                    raise second.__cause__ from None
+                first = second
+        raise NotJson(_explain(value, first, default)) from None
 
 
 def _from_pandas(value: Any) -> Any:

@@ -57,9 +57,11 @@ def arguments_of(main: CodeType, inputs: dict[str, Any], given: Mapping[str, Any
     return {**extra, **{name: value for name, value in inputs.items() if takes_all or name in taken}}
 
 
-def may_declare_tables(annotations: Mapping[str, Any]) -> bool:
-    """Whether some of them may be tables: only then it is looked at closely."""
+def may_declare_tables(annotations: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
+    """Whether some of them may be tables, for which they are looked at closely; `names`: the globals of the code."""
     for annotation in annotations.values():
+        if isinstance(annotation, str):
+            annotation = names.get(annotation, annotation)
         if type(annotation) is type and annotation.__module__ == "builtins":
             continue
         text = annotation if isinstance(annotation, str) else repr(annotation)

@@ -14,6 +14,7 @@ alone would double its time, because that module makes new locks after each fork
 from __future__ import annotations
 
 import _thread
+import builtins
 import encodings
 import gc
 import json
@@ -182,7 +183,7 @@ class Runner:
     def answer(self, received: bytearray) -> tuple[bytes | memoryview, ...]:
         """The parts of the reply to a request."""
         code = ""
-        self.is_shared = self.has_tables = False
+        self.is_shared = False
         self.inline_bytes = INLINE_BYTES
         module = ModuleType("__main__")
         try:
@@ -215,7 +216,9 @@ class Runner:
             # a forked process that the code did not end
             os._exit(0)
         # a codec that was looked for, and was not found because there was no memory, say, is never found again
-        is_spent = _thread._count() > 0 or (self.is_shared and (self.has_tables or _known_codecs() != self.codecs))
+        is_spent = _thread._count() > 0 or (self.is_shared and _known_codecs() != self.codecs)
+        if self.has_tables:
+            is_spent, self.has_tables = is_spent or self.is_shared, False
         more = b',"spent":true' if is_spent and not reply.endswith(b'"spent":true}') else b""
         if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
             more += b',"mb":%d' % grown
@@ -228,16 +231,18 @@ class Runner:
                 self.codes.pop(next(iter(self.codes)))
             compiled = marshal.loads(marshalled) if marshalled else _compiled(code)
             self.codes[code] = compiled
-        names, given, tables = module.__dict__, {}, None
+        given, tables = {}, None
         if len(fields) > _USUAL_FIELDS:
             tables = self._tables_of(fields, compiled)
             given = given_names(fields)
-        inputs = fields["input"]
+        inputs, names = fields["input"], module.__dict__
         names.update(given)
         names.update(inputs)
         # the code's own module is `__main__`, for libraries that look up a class or a function by its module
         sys.modules["__main__"] = module
         if compiled.co_flags & _OPTIMIZED:
+            # as `exec` does: libraries in C import modules by them
+            names["__builtins__"] = builtins.__dict__
             value = _finished(FunctionType(compiled, names)())
             if value is not ...:
                 return value
@@ -248,7 +253,7 @@ class Runner:
         entry = names.get("main")
         if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
             arguments = arguments_of(entry.__code__, inputs, given) if given else inputs
-            if tables is not None or (entry.__annotations__ and may_declare_tables(entry.__annotations__)):
+            if tables is not None or (entry.__annotations__ and may_declare_tables(entry.__annotations__, names)):
                 arguments = self._arguments(entry, arguments, tables)
             return _finished(entry(**arguments))
         return names.get("result")

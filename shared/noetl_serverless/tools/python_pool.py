@@ -190,8 +190,6 @@ class PythonPool:
         for name in ("spent", "mb"):
             reply.pop(name, None)
         reply["status"] = "error" if "error" in reply else "ok"
-        if reply["status"] == "ok":
-            reply.setdefault("data", None)
         return {**reply, "stdout": child.output()}
 
     async def close(self) -> None:
@@ -396,6 +394,8 @@ def _read(content: bytes | bytearray, names: Sequence[str] = _REPLY) -> dict[str
     if not isinstance(reply, dict):
         raise ValueError("not an object")
     reply = {name: reply[name] for name in names if name in reply}
+    if not ("data" in reply or "error" in reply or "file" in reply):
+        raise ValueError("no reply")
     if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
         raise ValueError("not an error")
     if not isinstance(reply.get("mb", 0), int):
