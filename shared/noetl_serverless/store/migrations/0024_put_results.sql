@@ -16,7 +16,7 @@ ALTER TABLE noetl.result_ref
     ADD COLUMN deleted_at timestamptz;
 
 CREATE INDEX result_ref_uri ON noetl.result_ref (execution_id, ref);
-CREATE INDEX result_ref_step ON noetl.result_ref (execution_id, coalesce(step, ''), created_at, key);
+CREATE INDEX result_ref_listed ON noetl.result_ref (execution_id, coalesce(step, ''), created_at, key);
 CREATE UNIQUE INDEX result_ref_content ON noetl.result_ref (execution_id, name, sha256, content_type)
     WHERE put_by IS NOT NULL AND deleted_at IS NULL;
 CREATE UNIQUE INDEX result_ref_request ON noetl.result_ref (execution_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
