@@ -56,7 +56,9 @@ def documented() -> str:
 
 def playbook(name: str, store: str) -> str:
     """With results in `store`; `make` in a process of its own, so that `use` has nothing at hand."""
-    text = documented().replace("kind: auto", f"kind: {store}").replace("- step: make\n", "- step: make\n    pool: io\n")
+    text = (
+        documented().replace("kind: auto", f"kind: {store}").replace("- step: make\n", "- step: make\n    pool: io\n")
+    )
     if name.startswith("json"):
         begin, end = text.index("  - step: make\n"), text.index("    next: {arcs: [{step: review}]}")
         made = JSON.replace("kind: auto", f"kind: {store}").replace("step: make\n", "step: make\n    pool: io\n")

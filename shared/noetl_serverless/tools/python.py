@@ -119,6 +119,7 @@ def _decoded(text: str) -> str:
 
 class Python:
     config: ClassVar[type[PythonConfig]] = PythonConfig
+    takes_tables: ClassVar[bool] = True
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         # not validated again: compiling the code here would cost more than running it

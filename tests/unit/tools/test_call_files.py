@@ -106,7 +106,7 @@ async def test_what_it_may_not_ask_for_is_refused(frames: list[bytes]) -> None:
     files.close()
 
 
-async def test_it_is_told_why_no_file_can_be_opened() -> None:
+async def test_it_learns_why_no_file_can_be_opened() -> None:
     def full(size: int) -> int:
         raise OSError(errno.ENOSPC, "no room")
 

@@ -106,7 +106,7 @@ def test_a_value_without_a_table_is_left_alone() -> None:
     assert replied({"a": 1, "column": pa.table({"n": [1]})["n"]}) is None
 
 
-def test_columns_that_cannot_be_told_apart_are_refused() -> None:
+def test_columns_of_one_name_are_refused() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     with pytest.raises(InvalidValue, match="two columns of the table have the name 'n'") as refused:
         replied({"rows": table})
