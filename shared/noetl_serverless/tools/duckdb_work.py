@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow
 
 from ..playbook.template import BoundSql
+from ..tables.from_rows import is_rows, table_of
 from ..tables.values import plain_value
 from .duckdb_config import DuckDBConfig
-from .encoding import NotJson, encode
+from .encoding import NotJson
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, name_needed, named, statements, unique, without_placeholders
 
@@ -28,7 +28,7 @@ class Work:
     def __init__(self, config: DuckDBConfig, input: Mapping[str, Any], folder: AbstractContextManager[Path]) -> None:
         """`folder`: entered while the task runs."""
         self._config = config
-        self._tables = {name: rows for name, rows in input.items() if _is_table(rows)}
+        self._tables = {name: rows for name, rows in input.items() if is_rows(rows)}
         self._params = {**{name: value for name, value in input.items() if name not in self._tables}, **config.params}
         self._folder = folder
         self._connection: duckdb.DuckDBPyConnection | None = None
@@ -153,28 +153,3 @@ class Work:
             raise ToolFailure("duckdb", "duckdb.too_many_rows", message)
         rows = [dict(zip(names, map(plain_value, row), strict=True)) for row in found]
         return {"rows": rows, "row_count": len(rows), "columns": names}
-
-
-def _is_table(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def table_of(rows: list[dict[str, Any]]) -> pyarrow.Table:
-    """The rows as a table: every key of every row is a column, null where a row lacks it."""
-    names = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list[Any]) -> pyarrow.Array:
-    """One type for all values: numbers of several types become floats, any other mixture becomes text."""
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-        pass
-    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
-        return pyarrow.array([None if value is None else float(value) for value in values])
-    return pyarrow.array([_text(value) for value in values])
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else encode(value).decode()
