@@ -74,6 +74,8 @@ class Folder:
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
         """In order, also those of writers that crashed."""
+        with self._refused(prefix), suppress(FileNotFoundError):
+            os.stat(self.root)
         if self._is_away():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.root)
         with self._refused(prefix):

@@ -131,7 +131,8 @@ class RemoteObjects(ABC):
         except ApiError:
             return AccessDenied(
                 f"{self._where} refuses {key!r}: {error.code}. It may also be missing: the store says the same of what "
-                f"does not exist to an identity that lacks {self._listing_right()}"
+                f"does not exist to an identity that lacks {self._listing_right()}",
+                may_be_missing=True,
             )
         if key not in names[:1]:
             return KeyError(key)
