@@ -43,8 +43,7 @@ def store(connection: NatsConnection, bucket: str) -> NatsResultStore:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, 1000, 70_000)
-    file_bytes = 1_024_000
-    largest = MAX_BYTES["kv"]
+    file_bytes = MAX_BYTES["kv"]
 
 
 async def test_the_largest_object_fits(store: NatsResultStore) -> None:

@@ -62,8 +62,7 @@ def store(database: Database) -> PostgresResultStore:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL, 3 * SMALL + 500)
-    file_bytes = 256 * 50
-    largest = 20 * SMALL + 5
+    file_bytes = 20 * SMALL + 5
 
 
 class TestContractWithChunksOfDeployments(ResultStoreContract):

@@ -108,8 +108,7 @@ def store(client: ControlPlane, database: Database) -> Remote:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, SMALL, SMALL + 1, 3 * SMALL)
-    file_bytes = 256 * 20
-    largest = 5 * SMALL + 5
+    file_bytes = 5 * SMALL + 5
     sequences = 3
 
 
