@@ -11,6 +11,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 
 from noetl_serverless.ports import StoredObject
+from noetl_serverless.reconciler.collection import GRACE_SECONDS
 from noetl_serverless.results.compression import Codec
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
@@ -382,7 +383,7 @@ async def test_what_has_ended_still_takes_results_which_are_not_collected_while_
     async def put_watched(self: FsspecResultStore, key: str, data: bytes) -> StoredObject:
         stored = await put_before(self, key, data)
         # the reconciler looks now
-        named.append(await MaintenanceTasks(database).named_results(self.name, [key], 0.0))
+        named.append(await MaintenanceTasks(database).named_results(self.name, [key], GRACE_SECONDS))
         assert (await user.get(f"/api/result/{started}/list")).json["results"] == [], "nobody reads it yet"
         return stored
 
