@@ -41,7 +41,7 @@ async def _of(bench: Bench, megabytes: int) -> Result:
         if not isinstance(found, dict) or found.get("rows") != megabytes * 125_000:
             raise RuntimeError(f"tables gave {end.result}")
         rows = bench.database.run(
-            "SELECT sum(length(payload::text)) FROM noetl.event WHERE execution_id = :id", id=int(end.id)
+            "SELECT sum(length(payload::text)) FROM noetl.event WHERE execution_id = :id", id=int(end.execution_id)
         )
         logged.append(int(rows[0][0]))
         return float(found["seconds"])

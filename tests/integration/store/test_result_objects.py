@@ -302,7 +302,9 @@ async def test_a_worker_writes_below_executions_of_which_it_holds_a_lease(
     workers: WorkerResultStore, store: PostgresResultStore, connection: Connection, lease: str, size: int
 ) -> None:
     connection.run(lease, id=7, left="1 h")
-    connection.run(lease, id=8, left="-1 s")
+    connection.run(lease, id=8, left="1 h")
+    connection.run("UPDATE noetl.command SET worker = 'next' WHERE execution_id = 8")
+    connection.run("UPDATE noetl.execution SET direct_worker = 'next' WHERE execution_id = 8")
     content = os.urandom(size)
     await workers.put(KEY, content)
     assert await workers.put(KEY, content) == await workers.put(KEY, content)
@@ -373,10 +375,14 @@ async def test_a_worker_neither_lists_nor_deletes(
     assert await store.get(KEY) == b"x"
 
 
-async def test_a_lease_without_an_end_is_one(
-    workers: WorkerResultStore, connection: Connection, store: PostgresResultStore
+@pytest.mark.parametrize("until", ["infinity", "-infinity"], ids=["has no end", "has run out"])
+async def test_a_lease_counts_until_it_is_taken_away(
+    workers: WorkerResultStore, connection: Connection, store: PostgresResultStore, until: str
 ) -> None:
     connection.run(HELD, id=7, left="1 h")
-    connection.run("UPDATE noetl.command SET lease_until = 'infinity'")
+    connection.run(f"UPDATE noetl.command SET lease_until = '{until}'")
     await workers.put(KEY, b"x")
     assert await store.get(KEY) == b"x"
+    connection.run("UPDATE noetl.command SET status = 'pending', worker = NULL, lease_until = NULL")
+    with pytest.raises(AccessDenied):
+        await workers.put("7/a/other.json", b"x")
