@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect
 from ..errors import Conflict, InvalidRequest, Problem, ResultStoreUnavailable, TooLarge, Unavailable
 from ..limits import DELAY_SECONDS, KIB
 from ..playbook.numbers import seconds
+from ..ports import ResultStore
 from ..results.content import Incoming
 from ..results.extract import MAX_SELECTED_BYTES
 from ..results.offload import dump
@@ -170,6 +171,8 @@ async def _store(
     given = call.header(IDEMPOTENCY_KEY)
     request = None if given is None else _request_key(given, principal_of(call))
     name, sha256 = row["name"], row["sha256"]
+    # all of the body has come, and the execution may have ended meanwhile
+    has_ended = (await check_open(call, id)).ended_at is not None
     for _ in range(PUT_ATTEMPTS):
         known = await results.same(id, name, sha256, row["content_type"])
         is_there = known is not None and await _exists(call, known)
@@ -186,7 +189,15 @@ async def _store(
                 return False, done.result
             continue
         store = stores.choose(kind, incoming.stored_bytes)
-        full["store"] = await _written(incoming, store, key)
+        full["store"] = store.name
+        if has_ended:
+            # of an execution that runs, nothing is collected that has no row
+            await results.reserve(id, full)
+        try:
+            await _write(incoming, store, key)
+        except Problem:
+            await results.remove(id, [key])
+            raise
         try:
             done = await results.put(id, full, request, gone=None if known is None else known.key)
         except Unavailable:
@@ -194,6 +205,7 @@ async def _store(
             raise
         except Problem:
             await _discard(call, full["store"], key)
+            await results.remove(id, [key])
             raise
         if done.outcome in ("stored", "replaced") and done.result is not None:
             if done.former is not None:
@@ -206,9 +218,9 @@ async def _store(
     raise Conflict(f"others put and delete the result {name!r:.100} all the time; try again")
 
 
-async def _written(incoming: Incoming, store: Any, key: str) -> str:
+async def _write(incoming: Incoming, store: ResultStore, key: str) -> None:
     try:
-        return await incoming.put(store, key)
+        await incoming.put(store, key)
     except OSError as error:
         raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
 

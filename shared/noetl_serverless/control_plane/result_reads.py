@@ -14,6 +14,7 @@ from ..errors import Conflict, InvalidRequest, NotFound
 from ..limits import PAGE_BYTES
 from ..results.reader import ReferenceNotAvailable
 from ..results.urls import signed_url
+from ..store.executions import Execution
 from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
 from ..uri import ResultUri
@@ -161,7 +162,9 @@ async def stats(call: Call) -> ResultStats:
     return ResultStats.of(found, MAX_COUNTED)
 
 
-async def check_open(call: Call, id: int) -> None:
+async def check_open(call: Call, id: int) -> Execution:
     """Raises NotFound for an unknown execution, and Conflict for one in the archive."""
-    if (await call.services.executions.get(id)).archived:
+    found = await call.services.executions.get(id)
+    if found.archived:
         raise Conflict(f"execution {id} is archived: its results are only read any more")
+    return found
