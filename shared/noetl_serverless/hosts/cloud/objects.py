@@ -31,7 +31,7 @@ TIMEOUT_SECONDS = 60.0
 PART_TRIES = 5
 # how long parts that are under way are waited for when another has failed
 STOP_SECONDS = 10.0
-RANGE_NOT_SATISFIABLE = 416
+PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -145,6 +145,8 @@ class RemoteObjects(ABC):
         except ApiError as error:
             if error.status == RANGE_NOT_SATISFIABLE:
                 return None
+            if error.status == PRECONDITION_FAILED:
+                raise Unavailable(f"{self._where}: {key!r} has changed while it was read") from error
             raise await self._reason(key, error) from None
 
     async def _span(self, key: str, start: int, length: int) -> Span | None:
@@ -175,7 +177,9 @@ class RemoteObjects(ABC):
         # to who may not list, what is missing is forbidden
         try:
             names = await self._first_names(key)
-        except ApiError:
+        except ApiError as refusal:
+            if refusal.is_transient:
+                return self._failure(refusal)
             return AccessDenied(
                 f"{self._where} refuses {key!r}: {error.code}. It may also be missing: the store says the same of what "
                 f"does not exist to an identity that lacks {self._listing_right()}",
