@@ -245,7 +245,7 @@ _WAYS: tuple[_Way, ...] = (
 )
 
 
-def write_at(file: int, data: bytes, offset: int, *, begin_writing: bool = False) -> None:
+def write_at(file: int, data: bytes | memoryview, offset: int, *, begin_writing: bool = False) -> None:
     written = 0
     with memoryview(data) as rest:
         while written < len(data):

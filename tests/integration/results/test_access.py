@@ -93,6 +93,13 @@ async def test_a_server_of_another_kind_refuses_and_misses_alike(servers: Server
             assert keys[1] not in str(raised.value)
 
 
+async def test_a_bucket_of_another_region_says_so(servers: Servers) -> None:
+    store = object_store(f"s3://{BUCKET}/results", {**s3_environment(servers.ministack.url), "AWS_REGION": "us-east-1"})
+    for call in (store.put("1/a/k", b"x"), store.get("1/a/k"), store.delete("1/a/k")):
+        with pytest.raises(AccessDenied, match="not in the region us-east-1: set AWS_REGION"):
+            await call
+
+
 @pytest.mark.parametrize("name", ["ministack", "gcs"])
 async def test_a_bucket_that_does_not_exist_is_no_missing_key(servers: Servers, name: str) -> None:
     if name == "gcs":
