@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,13 @@ from tests.audit import audit
 from tests.e2e.faults import eventually
 from tests.log_rules import Finding
 
+from noetl_serverless.bus.connection import NatsConnection
+from noetl_serverless.bus.nats_results import NatsResultStore
+from noetl_serverless.ports import ResultStore
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.store.database import Database
 from noetl_serverless.store.keychain import FETCH_SECONDS
+from noetl_serverless.store.result_objects import PostgresResultStore
 from noetl_serverless.store.schedule_runs import RUN_LEASE
 
 from .clocks import SKEW
@@ -54,6 +61,9 @@ ACCIDENTS = (
 # seconds after its end in which an execution may still have an effect: until a worker that was paused, and holds a
 # command of it, has heard that the lease is over; by two clocks
 GRACE = LEASE + 7.0 + 2.0 + 2 * SKEW
+
+# how the keys of what is being written end, or was when its writer was killed
+UNFINISHED = (".tmp", ".upload")
 
 RUNNING = "SELECT execution_id::text FROM noetl.execution WHERE status = 'RUNNING'"
 UNSETTLED = {
@@ -340,26 +350,63 @@ def strays(stack: ChaosStack) -> Iterator[str]:
 
 
 def results(stack: ChaosStack) -> tuple[list[Finding], Orphans]:
-    """Every reference leads to the bytes that were written; what lies there beside is counted."""
-    folder = stack.layout.results
+    """Every reference leads to the bytes that were written, in its store; what lies there beside is counted."""
+    return asyncio.run(_results(stack))
+
+
+async def _results(stack: ChaosStack) -> tuple[list[Finding], Orphans]:
     found: list[Finding] = []
-    registered = set()
-    for id, key, size, sha256 in stack.query(
-        "SELECT execution_id::text, key, bytes, sha256 FROM noetl.result_ref ORDER BY execution_id"
-    ):
-        registered.add(key)
-        path = folder / key
-        if not path.exists():
-            found.append(Finding(id, "a reference without its object", key))
-        elif path.stat().st_size != size or hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-            found.append(Finding(id, "an object is not what its reference says", key))
-    keys = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    unfinished = {key for key in keys if key.endswith(".tmp")}
+    registered: defaultdict[str, set[str]] = defaultdict(set)
     known = {row[0] for row in stack.query("SELECT execution_id::text FROM noetl.execution")}
-    for key in sorted(keys - registered):
-        if key.split("/")[0] not in known:
-            found.append(Finding("", "an object of no execution", key))
-    return found, Orphans(len(keys - registered - unfinished), len(unfinished))
+    orphans = Counter[str]()
+    async with stores_of(stack) as stores:
+        for id, name, key, size, sha256 in stack.query(
+            "SELECT execution_id::text, store, key, bytes, sha256 FROM noetl.result_ref ORDER BY execution_id"
+        ):
+            registered[name].add(key)
+            try:
+                content = await stores[name].get(key)
+            except KeyError:
+                found.append(Finding(id, "a reference without its object", f"{name}: {key}"))
+                continue
+            if len(content) != size or hashlib.sha256(content).hexdigest() != sha256:
+                found.append(Finding(id, "an object is not what its reference says", f"{name}: {key}"))
+        for name, store in stores.items():
+            async for key in store.list(""):
+                if key in registered[name]:
+                    continue
+                orphans["unfinished" if key.endswith(UNFINISHED) else "unregistered"] += 1
+                if key.split("/")[0] not in known:
+                    found.append(Finding("", "an object of no execution", f"{name}: {key}"))
+    return found, Orphans(orphans["unregistered"], orphans["unfinished"])
+
+
+@contextlib.asynccontextmanager
+async def stores_of(stack: ChaosStack) -> AsyncIterator[dict[str, ResultStore]]:
+    """All that the stack's results go to, past the wires."""
+    database, nats = Database(stack.database_url, 2), NatsConnection(stack.servers.direct_nats_url)
+    try:
+        yield {
+            "disk": FsspecResultStore(stack.layout.results.as_uri()),
+            "kv": NatsResultStore(nats),
+            "postgres": PostgresResultStore(database),
+        }
+    finally:
+        await nats.close()
+        await database.close()
+
+
+def left_in_stores(stack: ChaosStack) -> list[str]:
+    """All that is there, finished or not."""
+    folder = stack.layout.results
+
+    async def of_kv() -> list[str]:
+        async with stores_of(stack) as stores:
+            return [f"kv: {key}" async for key in stores["kv"].list("")]
+
+    files = [f"disk: {path.relative_to(folder)}" for path in folder.rglob("*") if path.is_file()]
+    rows = stack.query("SELECT key FROM noetl.result_object UNION ALL SELECT upload::text FROM noetl.result_chunk")
+    return [*files, *asyncio.run(of_kv()), *(f"postgres: {key}" for (key,) in rows)]
 
 
 def collected(stack: ChaosStack) -> list[Finding]:
@@ -368,20 +415,16 @@ def collected(stack: ChaosStack) -> list[Finding]:
     stack.set(result_ttl_days=1e-6)
     stack.up()
     stack.query("UPDATE noetl.chore SET due_at = now() WHERE name = 'results'")
-    folder = stack.layout.results
-
-    def left() -> list[Path]:
-        return [path for path in folder.rglob("*") if path.is_file()]
 
     def fewer(before: int) -> bool:
-        return len(left()) < before
+        return len(left_in_stores(stack)) < before
 
     # of thousands of executions, one after another: as long as there are fewer and fewer, it goes on
-    while before := len(left()):
+    while before := len(left_in_stores(stack)):
         try:
             eventually(partial(fewer, before), patience=60, pause=0.5)
         except TimeoutError:
-            return [Finding("", "an object is never deleted", str(path.relative_to(folder))) for path in left()[:20]]
+            return [Finding("", "an object is never deleted", key) for key in left_in_stores(stack)[:20]]
     return []
 
 

@@ -288,6 +288,47 @@ LARGE_RESULTS = Kind(
     weight=3,
 )
 
+# as many bytes as make a table of it, in the next steps; of a fixed text, which the oracle knows
+TABLE_ROWS = 2000
+TABLE = f"SELECT range AS n, repeat('x', 60) AS text FROM range({TABLE_ROWS})"
+
+
+def _stored(store: str, tool: dict[str, Any]) -> dict[str, Any]:
+    return {**tool, "output": {"store": {"kind": store}}}
+
+
+def _stored_in_each() -> str:
+    """A table and a value in each store, and the tables of a loop."""
+    steps: list[Step] = []
+    stores = ("disk", "kv", "postgres")
+    names = [f"{what}_{store}" for store in stores for what in ("table", "value")]
+    for store in stores:
+        table = _stored(store, {"kind": "duckdb", "query": TABLE})
+        value = _stored(store, python(f"result = {{'blob': str(n) * {LARGE}, 'n': n}}", n="{{ workload.n }}"))
+        steps += [step(f"table_{store}", table), step(f"value_{store}", value)]
+    for one, following in zip(steps, [*names[1:], "tables"], strict=True):
+        one |= arcs("exclusive", {"step": following})
+    looped = _stored("postgres", {"kind": "duckdb", "query": TABLE})
+    steps.append(step("tables", looped, "sum", loop=at_once("range(3) | list", 3)))
+    tables = [f"table_{store}.rows" for store in stores] + [f"tables.results[{number}].rows" for number in range(3)]
+    sums = ", ".join(f"{name} | sum(attribute='n')" for name in tables)
+    blobs = ", ".join(f"value_{store}.blob | length" for store in stores)
+    code = "result = {'sums': sums, 'blobs': blobs}"
+    steps.append(step("sum", python(code, sums=f"{{{{ [{sums}] }}}}", blobs=f"{{{{ [{blobs}] }}}}")))
+    return playbook("stored", steps, {"n": 0})
+
+
+STORED = Kind(
+    "stored",
+    (_stored_in_each(),),
+    _n,
+    lambda given: {
+        "sums": 6 * [TABLE_ROWS * (TABLE_ROWS - 1) // 2],
+        "blobs": 3 * [LARGE * len(str(given["n"]))],
+    },
+    weight=3,
+)
+
 # whatever order items end in, and however often they run
 ITEMS_SET = Kind(
     "items_set",
@@ -716,6 +757,7 @@ KINDS = (
     TIMER,
     BACK_EDGE,
     LARGE_RESULTS,
+    STORED,
     ITEMS_SET,
     FAILS,
     CANCELLED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from tests.log_rules import Finding
 
 from . import checks
-from .kinds import CHILDREN, EFFECTS, FAILS, LARGE_RESULTS, Kind
+from .kinds import CHILDREN, EFFECTS, FAILS, LARGE_RESULTS, STORED, Kind
 from .stack import ChaosStack, chaos_stack
 from .users import Accepted
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.e2e
 def stack() -> Iterator[ChaosStack]:
     """One for each test: what one of them spoils, another would find."""
     with chaos_stack() as stack:
-        for kind in (CHILDREN, EFFECTS, FAILS, LARGE_RESULTS):
+        for kind in (CHILDREN, EFFECTS, FAILS, LARGE_RESULTS, STORED):
             for text in kind.texts:
                 stack.register(text)
         yield stack
@@ -38,7 +39,7 @@ def rules(found: list[Finding]) -> set[str]:
 
 
 def test_a_sound_run_has_no_findings_and_a_spoilt_one_has_each(stack: ChaosStack) -> None:
-    runs = [ran(stack, kind) for kind in (CHILDREN, FAILS, LARGE_RESULTS, EFFECTS)]
+    runs = [ran(stack, kind) for kind in (CHILDREN, FAILS, LARGE_RESULTS, EFFECTS, STORED)]
     assert checks.ends(runs, checks.ends_of(stack)) == []
     assert checks.effects(runs, checks.ends_of(stack), stack.effects.seen) == []
     assert checks.kinship(stack) == []
@@ -46,7 +47,7 @@ def test_a_sound_run_has_no_findings_and_a_spoilt_one_has_each(stack: ChaosStack
     assert checks.logs(stack) == []
     assert checks.results(stack)[0] == []
 
-    parent, failed, large, _ = runs
+    parent, failed, large, *_ = runs
     # lost, ended otherwise, with another result
     gone = Accepted("1", FAILS, {})
     other = Accepted(large.execution_id, LARGE_RESULTS, {"n": 99})
@@ -75,22 +76,34 @@ def test_a_sound_run_has_no_findings_and_a_spoilt_one_has_each(stack: ChaosStack
 def test_objects_that_are_gone_changed_or_nobody_s_are_found_and_what_is_left_over_is_collected(
     stack: ChaosStack,
 ) -> None:
-    large = ran(stack, LARGE_RESULTS, 7)
+    large, stored = ran(stack, LARGE_RESULTS, 7), ran(stack, STORED, 7)
     folder = stack.layout.results
     gone, changed, *_ = [path for path in (folder / large.execution_id).rglob("*") if path.is_file()]
     gone.unlink()
     changed.write_bytes(b"something else")
     for stray in (f"{large.execution_id}/make/nobody.json", f"{large.execution_id}/make/half.json.tmp", "1/s/o.json"):
         _write(folder / stray)
+    lost = asyncio.run(_delete_one_of_each(stack, stored.execution_id))
+    assert sorted(lost) == ["kv", "postgres"]
     found, orphans = checks.results(stack)
     assert sorted(finding.rule for finding in found) == [
-        "a reference without its object",
+        *3 * ["a reference without its object"],
         "an object is not what its reference says",
         "an object of no execution",
     ]
     assert (orphans.unregistered, orphans.unfinished) == (2, 1)
     (folder / "1/s/o.json").unlink()
     assert checks.collected(stack) == []
+
+
+async def _delete_one_of_each(stack: ChaosStack, id: str) -> dict[str, str]:
+    """Store and key of an object of the execution, in each store but the folder."""
+    deleted = {}
+    async with checks.stores_of(stack) as stores:
+        for name in ("kv", "postgres"):
+            deleted[name] = await anext(stores[name].list(f"{id}/"))
+            await stores[name].delete(deleted[name])
+    return deleted
 
 
 def _write(path: Path) -> None:

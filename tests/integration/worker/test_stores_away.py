@@ -1,4 +1,5 @@
-"""A worker whose result store is away for a while, or for too long: each store alike."""
+"""A worker whose result store is away for a while, or for too long, whose clock is wrong, or that is killed while it
+writes: each store alike."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,7 +23,7 @@ from noetl_serverless.hosts.local.objects import object_store
 from noetl_serverless.hosts.local.postgres import Postgres, create_database
 from noetl_serverless.ports import ResultStore
 from noetl_serverless.protocol import HeartbeatRequest
-from noetl_serverless.results import retry
+from noetl_serverless.results import offload, retry
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
@@ -32,7 +34,7 @@ from noetl_serverless.worker.worker import Worker
 STORES = ("disk", "gcs", "kv", "postgres")
 # seconds
 LEASE = 1.0
-AWAY = 1.5
+AWAY = 0.8
 PLAYBOOK = """
 workflow:
   - step: make
@@ -154,14 +156,16 @@ class Flow:
         self.client = Watched(self.stack.orchestrator, self.stack.log)
         self.worker: Worker = self.stack.another(self.client, lease=LEASE)
 
-    async def run(self) -> Any:
-        """The state at the end."""
-        name = self.place.store.name
-        self.stack.catalog.add("t/t", PLAYBOOK.replace("STORE", name))
-        id = (await self.stack.orchestrator.start(path="t/t", payload={})).execution_id
-        self.id = id
+    async def run(self, store: str = "ttl: 1d") -> Any:
+        """The state at the end. `store`: what else the playbook says of it."""
+        text = PLAYBOOK.replace("STORE", f"{self.place.store.name}, {store}")
+        self.stack.catalog.add("t/t", text)
+        self.id = (await self.stack.orchestrator.start(path="t/t", payload={})).execution_id
+        return await self.finish(self.id)
+
+    async def finish(self, id: str) -> Any:
         for _ in range(10):
-            await self.worker.drain(30)
+            await self.worker.drain(30, sweep=True)
             state = await self.stack.state(id)
             if state.ended:
                 return state
@@ -180,10 +184,13 @@ async def flow(tmp_path: Path, place: Place) -> AsyncIterator[Flow]:
     await flow.stack.worker.close()
 
 
-@pytest.mark.parametrize("wire", [Wire.REFUSE, Wire.STALL])
+@pytest.mark.parametrize(
+    ("place", "wire"),
+    # there is no line to a folder
+    [("disk", Wire.REFUSE), *((name, wire) for name in STORES[1:] for wire in (Wire.REFUSE, Wire.STALL))],
+    indirect=["place"],
+)
 async def test_a_store_that_is_away_for_a_while_is_waited_for(flow: Flow, place: Place, wire: Wire) -> None:
-    if place.store.name == "disk" and wire is Wire.STALL:
-        pytest.skip("there is no line to a folder")
     place.leave(wire)
     running = asyncio.create_task(flow.run())
     try:
@@ -213,3 +220,31 @@ async def test_a_store_that_is_away_for_too_long_fails_the_step(
     (failed,) = (event for event in flow.stack.log.executions[flow.id].events if event.type == "call.error")
     assert failed.payload["error"]["retryable"] is True
     assert await flow.left() == []
+
+
+@pytest.mark.parametrize("minutes", [-5, 5])
+async def test_a_worker_whose_clock_is_minutes_off_loses_nothing(
+    flow: Flow, minutes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(offload, "now", lambda: datetime.now(UTC) + timedelta(minutes=minutes))
+    state = await flow.run("ttl: 1h")
+    assert state.status == "completed", state.error
+    assert len(await flow.left()) == 1
+
+
+async def test_what_a_killed_writer_leaves_is_below_its_execution(flow: Flow, place: Place) -> None:
+    """Where it is looked for once the execution has ended. Another worker does the work again."""
+    place.leave(Wire.STALL)
+    running = asyncio.create_task(flow.run())
+    await asyncio.sleep(AWAY / 2)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    await flow.worker.close()
+    place.come_back()
+    flow.worker = flow.stack.another(flow.client, lease=LEASE)
+    await asyncio.sleep(LEASE)
+    state = await flow.finish(flow.id)
+    assert state.status == "completed", state.error
+    left = await flow.left()
+    assert left and all(key.startswith(f"{flow.id}/") for key in left), left
