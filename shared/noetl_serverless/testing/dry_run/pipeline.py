@@ -150,6 +150,10 @@ class DryPipeline(Pipeline):
             return
         await super()._accumulate(how, task, output)
 
+    @property
+    def _stores_parts(self) -> bool:
+        return False
+
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
             try:

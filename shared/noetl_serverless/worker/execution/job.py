@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...engine.state import token_key
 from ...limits import INLINE_BYTES
@@ -20,6 +20,9 @@ from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
 from .time_budget import TimeBudget
 from .toolbox import Toolbox, context_of
+
+if TYPE_CHECKING:
+    from .collected import Collected
 
 
 # not frozen, which would take three times as long for each item
@@ -146,6 +149,12 @@ class TaskResult:
 
     status: Literal["ok", "error", "deferred", "parked"]
     data: Any = None
+    # names that belong to `data`, which is an object then, with what was accumulated under them
+    collected: Mapping[str, Collected] = field(default_factory=dict)
+    # references to parts that were stored, and are needed as long as the result is
+    parts: list[dict[str, Any]] = field(default_factory=list)
+    # of a loop's collection: its items
+    count: int | None = None
     ref: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
