@@ -20,8 +20,9 @@ from ...tools import registry
 from ...tools.config import ToolConfig
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...worker.execution.backoff import backoff
-from ...worker.execution.job import Job, TaskResult
+from ...worker.execution.job import Job
 from ...worker.execution.pipeline import Pipeline
+from ...worker.execution.task_result import TaskResult
 from ..answers import Answers, NoAnswer, outcome_of
 from ..tools import place_of
 from .decider import source_of

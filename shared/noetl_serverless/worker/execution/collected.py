@@ -53,7 +53,7 @@ class Collected:
     total_parts: int = 0
     total_bytes: int = 0
     # the references to what has been stored and was not reported yet
-    unreported: list[dict[str, Any]] = field(default_factory=list)
+    unnamed: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     async def of(cls, how: Accumulate, value: Any, job: Job) -> Collected:
@@ -183,7 +183,7 @@ class Collected:
         full = await store_part(value, job.command, job.toolbox, part=suffix, output=output, label=LABEL)
         meta = {name: full["meta"][name] for name in (*_META, "stored_bytes") if name in full["meta"]}
         ref = {**{name: full[name] for name in _OF_REF}, "meta": meta}
-        self.unreported.append(ref)
+        self.unnamed.append(ref)
         return ref
 
     # -- reading
@@ -230,5 +230,5 @@ class Collected:
 
     def reported(self) -> list[dict[str, Any]]:
         """The references that are to be reported now."""
-        refs, self.unreported = self.unreported, []
+        refs, self.unnamed = self.unnamed, []
         return refs

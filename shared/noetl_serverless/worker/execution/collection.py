@@ -14,7 +14,8 @@ from ...playbook.views import Fetch
 from ...results.accumulated import is_accumulated
 from ...tables.table import Table
 from .errors import from_problem, from_template, step_error
-from .job import Job, TaskResult
+from .job import Job
+from .task_result import TaskResult
 
 
 async def render_collection(job: Job, loop: Loop) -> TaskResult:

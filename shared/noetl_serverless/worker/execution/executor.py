@@ -31,7 +31,7 @@ from .cursor import CursorRun
 from .domain import MEASURED_META, TooLarge, fit_outcome, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
-from .job import Job, TaskResult
+from .job import Job
 from .lease import Lease
 from .output import output_of
 from .pipeline import Pipeline
@@ -40,6 +40,7 @@ from .set_values import store_set
 from .stopwatch import Stopwatch
 from .store_collected import store_collected
 from .store_result import store_result
+from .task_result import TaskResult
 from .time_budget import TimeBudget
 from .toolbox import Toolbox
 

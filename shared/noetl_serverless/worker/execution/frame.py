@@ -16,10 +16,11 @@ from ...protocol import ChildRequest, Frame, FrameOutcome, WaitRequest
 from ...results.offload import Output
 from .domain import TooLarge, size_of, value_error
 from .errors import brief, from_problem, step_error
-from .job import Job, TaskResult
+from .job import Job
 from .pipeline import INLINE_LOCALS_BYTES, LOCALS_NAME, Pipeline
 from .set_values import check_sizes
 from .store_result import store_result
+from .task_result import TaskResult
 
 # how many errors of items are listed at most
 MAX_ITEM_ERRORS = 10

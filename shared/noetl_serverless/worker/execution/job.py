@@ -1,16 +1,16 @@
-"""The input of a run of tasks, and its result."""
+"""The input of a run of tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from ...engine.state import token_key
 from ...limits import INLINE_BYTES
 from ...playbook.plan import Loop, Plan, Step
 from ...playbook.scope import VARIABLES
-from ...protocol import ChildRequest, ClaimedCommand, WaitRequest
+from ...protocol import ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import ToolContext
 from .attempts import Attempts
@@ -20,9 +20,6 @@ from .rendering import ReferenceLoader
 from .stopwatch import Stopwatch
 from .time_budget import TimeBudget
 from .toolbox import Toolbox, context_of
-
-if TYPE_CHECKING:
-    from .collected import Collected
 
 
 # not frozen, which would take three times as long for each item
@@ -140,27 +137,3 @@ class Job:
             secrets=self.secrets,
             share=self.share,
         )
-
-
-@dataclass(slots=True)
-class TaskResult:
-    """How the run ended. deferred: continue from `resume` after `delay`; parked: continue once `child`, or `wait`, has
-    ended."""
-
-    status: Literal["ok", "error", "deferred", "parked"]
-    data: Any = None
-    # names that belong to `data`, which is an object then, with what was accumulated under them
-    collected: Mapping[str, Collected] = field(default_factory=dict)
-    # references to parts that were stored, and are needed as long as the result is
-    parts: list[dict[str, Any]] = field(default_factory=list)
-    # of a loop's collection: its items
-    count: int | None = None
-    ref: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    set: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    delay: float | None = None
-    resume: dict[str, Any] | None = None
-    child: ChildRequest | None = None
-    wait: WaitRequest | None = None

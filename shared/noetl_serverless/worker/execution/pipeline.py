@@ -33,10 +33,11 @@ from .domain import TooLarge, check_size, inline_rows, size_of, to_domain, value
 from .envelope import child_output, envelope
 from .errors import clean, from_problem, from_template, step_error
 from .interface import check_input, check_output, input_of, names_of
-from .job import Job, TaskResult
+from .job import Job
 from .set_values import check_sizes
 from .store_result import store_result
 from .task_call import call_task
+from .task_result import TaskResult
 
 MAX_VISITS = 100_000
 # for a longer wait the command is suspended, which frees the worker
@@ -319,7 +320,7 @@ class Pipeline:
     @property
     def _must_report(self) -> bool:
         """Whether as many parts were stored as one report may name."""
-        return self.job.loop is None and sum(len(it.unreported) for it in self.collected.values()) >= REPORTED_PARTS
+        return self.job.loop is None and sum(len(it.unnamed) for it in self.collected.values()) >= REPORTED_PARTS
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
