@@ -60,7 +60,7 @@ def _row(fact: Event, ref: Mapping[str, Any]) -> dict[str, Any]:
     meta = ref.get("meta", {})
     return {
         "ref": ref["ref"],
-        "step": fact.step,
+        "step": e.step_of(fact.step, ref),
         "store": ref["store"],
         "key": ref["key"],
         "bytes": meta.get("bytes", 0),
@@ -177,8 +177,8 @@ def _set(outcome: Outcome) -> dict[str, Any]:
 
 def _parts(outcome: Outcome) -> list[dict[str, Any]]:
     for ref in outcome.parts:
-        if executions_of(ref) != {outcome.execution_id}:
-            raise InvalidRequest("`parts` must name results of this execution")
+        if executions_of(ref) != {outcome.execution_id} or e.PART_OF not in ref:
+            raise InvalidRequest("`parts` must name parts of what this execution has accumulated")
     parts: list[dict[str, Any]] = _part(e.PARTS, outcome.parts, limits.INLINE_BYTES)
     return parts
 

@@ -91,6 +91,8 @@ NEWER = frozenset(
 SET_REFS = "set_refs"
 # in the payload of a report: references to the parts of what a task accumulates, which only their collection reads
 PARTS = "parts"
+# in such a reference: the name under which it is accumulated
+PART_OF = "part_of"
 CTX_REFS = "ctx_refs"
 # of a command that is issued: what limits it, see `limiting`
 LIMITS = "limits"
@@ -161,6 +163,11 @@ def is_deadline(event_type: str, payload: Mapping[str, Any]) -> bool:
 def stops_item(event: Event) -> bool:
     """Whether an item of a loop has stopped, and not a whole run of a step."""
     return event.type == STEP_STOPPED and (event.command_id is not None or "child" in event.payload)
+
+
+def step_of(step: str | None, ref: Mapping[str, Any]) -> str | None:
+    """The step that a reference is the result of; None if it is only a part of that."""
+    return None if PART_OF in ref else step
 
 
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

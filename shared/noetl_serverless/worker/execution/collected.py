@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
 
+from ...engine import events as e
 from ...engine.digest import MODULUS, items_digest
 from ...errors import InvalidRequest
 from ...playbook.plan import Accumulate
@@ -182,7 +183,7 @@ class Collected:
         suffix = f"{item}/accumulated/{self.name}/{self.added}"
         full = await store_part(value, job.command, job.toolbox, part=suffix, output=output, label=LABEL)
         meta = {name: full["meta"][name] for name in (*_META, "stored_bytes") if name in full["meta"]}
-        ref = {**{name: full[name] for name in _OF_REF}, "meta": meta}
+        ref = {**{name: full[name] for name in _OF_REF}, e.PART_OF: self.name, "meta": meta}
         self.unnamed.append(ref)
         return ref
 
