@@ -124,6 +124,12 @@ LOOP_INLINE_BYTES: Final = 16 * KIB
 # the results of one run of a loop that a worker reads for a template; in memory they are several times as large
 LOOP_READ_BYTES: Final = 256 * MIB
 
+# -- a process of Python code
+
+# a file that it writes, a table that it returns among them: so that none fills a disk, or the memory of a file system
+# there, and a table of some gigabytes fits
+CHILD_FILE_BYTES: Final = 8 * 1024 * MIB
+
 # -- an answer
 
 # one answer; AWS Lambda allows 6 MB

@@ -22,6 +22,7 @@ _LEAST = {
     "session_ttl": 1,
     "token_days": 0,
     "shared_memory_mb": -1,
+    "shared_memory_lease": 1,
 }
 
 
@@ -79,6 +80,8 @@ class Settings:
     python_memory_mb: int = 2048
     # of tables between steps, in MB: 0 turns it off, -1 takes 256, or a quarter of what there is
     shared_memory_mb: int = -1
+    # how long a table stays there after it was last read; its place may be taken afterwards
+    shared_memory_lease: float = 60.0
     http_allow_private: bool = True
     scratch: str = ""
     # folders that task code cannot open, separated as in PATH

@@ -34,6 +34,7 @@ from .workloads.log_size import log_size
 from .workloads.payload import payload
 from .workloads.start import start
 from .workloads.storm import storm
+from .workloads.tables import tables
 
 Workload = Callable[[Bench], Awaitable[list[Result]]]
 
@@ -53,6 +54,7 @@ WORKLOADS: dict[str, Workload] = {
     "log_size": log_size,
     "fibo": fibo,
     "payload": payload,
+    "tables": tables,
     "history": history,
     "history_pipelined": history_pipelined,
     "fanout100k": fanout100k,

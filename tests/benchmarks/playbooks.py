@@ -131,6 +131,36 @@ def payload() -> str:
     )
 
 
+_TABLE = """\
+import time
+import pyarrow
+
+def main(mb):
+    rows = pyarrow.array(range(125_000), pyarrow.int64())
+    table = pyarrow.table({"n": pyarrow.chunked_array([rows] * mb)})
+    return {"at": time.time(), "rows": table}
+"""
+_READ = """\
+import time
+import pyarrow
+
+def main(rows: pyarrow.Table, at):
+    return {"seconds": time.time() - at, "rows": rows.num_rows}
+"""
+
+
+def tables() -> str:
+    """One step makes a table of workload.mb megabytes, the next one says how long it took to come."""
+    return _playbook(
+        "tables",
+        [
+            {"step": "make", "tool": _python(_TABLE, mb="{{ workload.mb }}"), "next": {"arcs": [_to("read")]}},
+            {"step": "read", "tool": _python(_READ, rows="{{ make.rows }}", at="{{ make.at }}")},
+        ],
+        {"mb": 100},
+    )
+
+
 FIB = "def fib(n):\n    return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
 
 

@@ -70,6 +70,10 @@ class BrokenStack(Stack):
         """Tune it otherwise, from the next start on."""
         self._environment |= {f"NOETL_{name.upper()}": str(value) for name, value in settings.items()}
 
+    def environment(self, **variables: str) -> None:
+        """Further variables that it has from the next start on."""
+        self._environment |= variables
+
     def up(self) -> None:
         with mock.patch.dict(os.environ, self._environment):
             self.ask("up", "--detach")

@@ -10,16 +10,20 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.e2e.stores import LARGE, SMALL, playbook
 from tests.unit.hosts.cloud.conftest import MemoryVault
 
 from noetl_serverless.cli.client import Client
+from noetl_serverless.cli.failure import Refused
 from noetl_serverless.hosts.cloud.migration import migrate_deployment
 from noetl_serverless.hosts.local.ports import free_port
 from noetl_serverless.hosts.local.process import Process, Program, wait_until
 from noetl_serverless.hosts.table import FunctionSpec, load_functions
 from noetl_serverless.settings import Settings
+from noetl_serverless.store.connection import connect
 
 from .recipes import ROOT, Copy
 
@@ -79,11 +83,10 @@ class Desk:
         )
 
     def _variables(self, spec: FunctionSpec) -> Mapping[str, str]:
-        """As Terraform sets them on a cloud."""
+        """As Terraform sets them on a cloud, but for an object store: there is none."""
         values = {
             "control_plane_url": self._url("control_plane"),
             "function_urls": json.dumps({"shared": self._url("worker"), "reconciler": self._url("reconciler")}),
-            "result_url": (self._folder / "results").as_uri(),
         }
         return {
             "NOETL_HOST": "desk",
@@ -136,11 +139,23 @@ def desk(copy: Copy, postgres_url: str, nats_url: str, tmp_path: Path) -> Iterat
     desk.stop()
 
 
-def test_the_new_host_runs_a_playbook(desk: Desk) -> None:
+def run(client: Client, text: str, payload: dict[str, Any]) -> dict[str, Any]:
+    execution_id = client.execute(client.register(text)["path"], None, payload)
+    for _ in client.follow(execution_id):
+        pass
+    return client.execution(execution_id)
+
+
+def test_the_new_host_runs_playbooks(desk: Desk, postgres_url: str) -> None:
     with contextlib.closing(Client(desk.start(), desk.token)) as client:
-        path = client.register((ROOT / "playbooks" / "hello.yaml").read_text())["path"]
-        execution_id = client.execute(path, None, {"name": "desk"})
-        for _ in client.follow(execution_id):
-            pass
-        ended = client.execution(execution_id)
-    assert (ended["status"], ended["result"]["data"]) == ("COMPLETED", "Hello, desk!")
+        ended = run(client, (ROOT / "playbooks" / "hello.yaml").read_text(), {"name": "desk"})
+        assert (ended["status"], ended["result"]["data"]) == ("COMPLETED", "Hello, desk!")
+        ended = run(client, playbook("auto"), {})
+        assert (ended["status"], ended["result"]["data"]) == (
+            "COMPLETED",
+            {f"auto_{SMALL}": SMALL, f"auto_{LARGE}": LARGE},
+        )
+        with pytest.raises(Refused, match="this deployment has none: set NOETL_RESULT_URL"):
+            client.post("/api/archives", {})
+    with contextlib.closing(connect(postgres_url)) as database:
+        assert database.run("SELECT DISTINCT store FROM noetl.result_ref") == [["postgres"]]

@@ -19,6 +19,7 @@ All of it is deterministic: what an endpoint answers depends on the request and 
                                         once when it came, itself counted
     /bytes?size=100&as=json             {size, text}, with a text of `size` characters; as=text: that text alone;
                                         as=binary: so many bytes
+    /rows?count=3&as=csv                so many rows {id, name, square} as csv, ndjson, parquet or arrow
     /echo                               {method, path, query, headers, body, json}
     /status/<code>                      that status, with {status}
     /redirect?times=1&to=/echo          302 so many times, to `to` in the end
@@ -216,6 +217,8 @@ class MockApi(ThreadingHTTPServer):
                 return self._count_together(request)
             case "bytes", "":
                 return _bytes(request)
+            case "rows", "":
+                return _rows(request)
             case "echo", _:
                 return _echo(request)
             case "status", code if code.isdecimal() and 200 <= int(code) < 600:
@@ -344,6 +347,33 @@ def _offset_of(cursor: str) -> int:
     if not number.isdecimal():
         raise Refused(400, f"{cursor[:40]!r} is no cursor of this API")
     return int(number)
+
+
+def _rows(request: Request) -> Answer:
+    rows = [_item(number + 1) for number in range(min(request.number("count", 3), MAX_ITEMS))]
+    match request.query.get("as", "csv"):
+        case "csv":
+            lines = [",".join(map(str, values)) for values in (rows[0], *(row.values() for row in rows))]
+            return Answer("\n".join(lines).encode(), headers={"Content-Type": "text/csv; charset=utf-8"})
+        case "ndjson":
+            text = "\n".join(map(json.dumps, rows))
+            return Answer(text.encode(), headers={"Content-Type": "application/x-ndjson"})
+        case "parquet":
+            import pyarrow.parquet
+
+            sink = pyarrow.BufferOutputStream()
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+            kind = "application/vnd.apache.parquet"
+        case "arrow":
+            import pyarrow
+
+            sink, table = pyarrow.BufferOutputStream(), pyarrow.Table.from_pylist(rows)
+            with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+            kind = "application/vnd.apache.arrow.stream"
+        case other:
+            raise Refused(400, f"as={other}")
+    return Answer(sink.getvalue().to_pybytes(), headers={"Content-Type": kind})
 
 
 def _bytes(request: Request) -> Answer:

@@ -29,9 +29,9 @@ run "roles" {
       "roles/secretmanager.secretAccessor projects/my-project/secrets/noetl-encryption-keys",
       "roles/secretmanager.secretAccessor projects/my-project/secrets/noetl-service-token-control-plane",
       "roles/secretmanager.secretAccessor projects/my-project/secrets/noetl-token-key",
-      "roles/storage.objectViewer noetl-results-my-project",
+      "roles/storage.objectUser noetl-results-my-project",
     ])
-    error_message = "the control plane reads the keys and the results, and writes neither; as itself it signs URLs of results"
+    error_message = "the control plane reads the keys, and writes none; it writes what users put, and as itself it signs URLs of results"
   }
 
   assert {

@@ -92,7 +92,7 @@ locals {
         if contains(row.settings, "function_urls") && (row.role != "worker" || other == name || contains(local.direct, name))
       ]
       calls   = contains(["gateway", "worker"], row.role)
-      results = contains(row.settings, "result_url") ? lookup({ control_plane = "read", worker = "write", reconciler = "sweep" }, row.role, null) : null
+      results = contains(row.settings, "result_url") ? lookup({ control_plane = "write", worker = "write", reconciler = "sweep" }, row.role, null) : null
       reads = merge([
         for secret in row.secrets :
         secret == "service_token" ? { service_token = "service_token/${row.role}" } :

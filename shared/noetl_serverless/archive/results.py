@@ -10,7 +10,8 @@ from .read import ArchiveReader
 
 
 class ResultHistory(StoredResults):
-    """What an archived execution has is read as it was when it was archived."""
+    """What an archived execution has is read as it was when it was archived. The rows of some of its results stay in
+    the database: those of permanent ones, and of those that expire by themselves."""
 
     def __init__(self, database: Database, archive: ArchiveReader) -> None:
         super().__init__(database)
@@ -20,33 +21,34 @@ class ResultHistory(StoredResults):
         found = await super().by_ref(execution_id, ref)
         if found:
             return found
-        return [result for result in reversed(await self._archived(execution_id)) if result.ref == ref]
+        archived = await self._archived(execution_id) or []
+        return [result for result in reversed(archived) if result.ref == ref]
 
     async def newest(self, execution_id: int, step: str) -> StoredResult | None:
-        found = await super().newest(execution_id, step)
-        if found is not None:
-            return found
+        archived = await self._archived(execution_id)
+        if archived is None:
+            return await super().newest(execution_id, step)
         now = datetime.now(UTC)
-        of_step = [it for it in await self._archived(execution_id) if (it.step or "") == step and it.is_readable(now)]
-        return max(of_step, key=lambda it: (it.created_at, it.key), default=None)
+        of_step = [result for result in archived if (result.step or "") == step and result.is_readable(now)]
+        return max(of_step, key=lambda result: (result.created_at, result.key), default=None)
 
     async def page(self, execution_id: int, after: Place, limit: int, *, step: str | None = None) -> list[StoredResult]:
-        found = await super().page(execution_id, after, limit, step=step)
-        if found:
-            return found
+        archived = await self._archived(execution_id)
+        if archived is None:
+            return await super().page(execution_id, after, limit, step=step)
         at = datetime.min.replace(tzinfo=UTC) if after.at == BEGINNING else datetime.fromisoformat(after.at)
         begin = (after.step if step is None else step, at, after.key)
         following = [
             result
-            for result in await self._archived(execution_id)
+            for result in archived
             if (result.step or "", result.created_at, result.key) > begin and step in (None, result.step or "")
         ]
         return following[:limit]
 
-    async def _archived(self, execution_id: int) -> list[StoredResult]:
-        """By step and time; none of an execution that is not in the archive."""
+    async def _archived(self, execution_id: int) -> list[StoredResult] | None:
+        """By step and time; None of an execution that is not in the archive."""
         place = await self._archive.place(execution_id)
         if place is None:
-            return []
+            return None
         rows = [StoredResult.of(row) for row in (await self._archive.head(place))["results"]]
-        return sorted(rows, key=lambda it: (it.step or "", it.created_at, it.key))
+        return sorted(rows, key=lambda result: (result.step or "", result.created_at, result.key))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from bisect import bisect_left
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import nats.js.errors
@@ -23,8 +25,9 @@ BUCKET = "results"
 HEADER_BYTES = 1 * KIB
 # of a subject: the line that a client sends with it has 4096 at most
 MAX_SUBJECT_BYTES = 2 * KIB
-# seconds for a page of a listing
+# seconds for a page of a listing, and how long one of the whole bucket is kept
 LIST_SECONDS = 10.0
+LISTED_SECONDS = 60.0
 # errors of the server
 WRITTEN_ALREADY, NO_STREAM = 10071, 10059
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]")
@@ -48,6 +51,9 @@ class NatsResultStore(WholeObjects, ResultStore):
         self._stream = f"KV_{bucket}"
         self._prefix = f"$KV.{bucket}."
         self._replicas = replicas
+        # the keys of the whole bucket, for who goes on with them
+        self._listed: Sequence[str] = ()
+        self._listed_until = 0.0
 
     async def put(self, key: str, data: bytes) -> StoredObject:
         """Raises Conflict if the key has other bytes, Unsupported if the server takes no message of this size."""
@@ -75,18 +81,29 @@ class NatsResultStore(WholeObjects, ResultStore):
         await self._connection.run_with_retry(lambda: self._purge(subject), self._create)
 
     async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        # NATS filters by whole parts of a key
-        whole, _, _ = prefix.rpartition("/")
-        if whole and "" in whole.split("/"):
+        """Who goes on with the keys of the whole bucket does not see what was put since he began, for a minute: NATS
+        does not list from a key on."""
+        # it filters by whole parts of a key
+        folder, _, _ = prefix.rpartition("/")
+        if folder and "" in folder.split("/"):
             return
-        subjects = f"{self._prefix}{_encoded(whole)}.>" if whole else f"{self._prefix}>"
-        found = await self._connection.run_with_retry(lambda: self._subjects(subjects), self._create)
-        for key in sorted(map(self._key, found)):
-            if key > after and key.startswith(prefix):
+        keys = await self._below(folder) if folder else await self._all(goes_on=after > "")
+        for key in keys[bisect_left(keys, max(prefix, after)) :]:
+            if not key.startswith(prefix):
+                return
+            if key > after:
                 yield key
 
-    async def close(self) -> None:
-        await self._connection.close()
+    async def _below(self, folder: str) -> Sequence[str]:
+        subjects = f"{self._prefix}{_encoded(folder)}.>" if folder else f"{self._prefix}>"
+        found = await self._connection.run_with_retry(lambda: self._subjects(subjects), self._create)
+        return sorted(map(self._key, found))
+
+    async def _all(self, *, goes_on: bool) -> Sequence[str]:
+        now = asyncio.get_running_loop().time()
+        if not goes_on or now > self._listed_until:
+            self._listed, self._listed_until = await self._below(""), now + LISTED_SECONDS
+        return self._listed
 
     # -- over one connection
 

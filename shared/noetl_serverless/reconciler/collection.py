@@ -8,11 +8,12 @@ another execution (of one that returns the result of its sub-playbook) keeps the
   with one of these.
 * Those of scope execution and workflow are deleted NOETL_RESULT_TTL_DAYS after that: the result of a sub-playbook may
   be what the execution above it returned, so both end with the topmost execution. They go with their execution, too.
-* One of scope permanent goes by its own time alone, or when somebody deletes it.
+* One of scope permanent goes by its own time alone, or when somebody deletes it, which begins with a mark in its row:
+  a deletion that has not come to its end is completed, that of a step's result with its execution.
 * What a task accumulates is stored in parts, and in lists of these. A step's reports name those that were stored since
-  the one before, so each has a row of its own, with the scope of the step's results and no time: it stays as long as the
-  result that the parts belong to may. Those of a report that never came, of values that were replaced, and of items of
-  a loop, whose results are stored whole, have no row and are needed until the execution ends.
+  the one before, so each has a row of its own, with the scope of the step's results and no time of its own: it stays as
+  long as the result that it belongs to may. Those of a report that never came, of values that were replaced, and of
+  items of a loop, whose results are stored whole, have no row, and are needed until the execution ends.
 * What has no row is deleted with the results of scope step. Until its execution has ended, it may be needed: the
   records of the rows that a cursor claims; what suspended frames and pipelines go on with; the payload of a
   sub-playbook, which is copied into the row of that one when it starts; an object whose outcome is about to be
@@ -152,12 +153,25 @@ class StoreCollector:
         self._has_time = has_time
         self._now = now
 
-    # -- results with a time of their own
+    # -- results with a time of their own, and those that users have deleted
 
     async def delete_expired(self) -> Collected:
-        rows = await self._tasks.expired_results(self.store.name, GRACE_SECONDS, MAX_ITEMS)
-        await self._delete_results(rows, ())
-        return Collected(len(rows), 0.0 if len(rows) == MAX_ITEMS else None)
+        return await self._delete_found(self._tasks.expired_results)
+
+    async def finish_deletions(self) -> Collected:
+        """Delete what somebody was about to delete who has crashed, or whose store was away."""
+        return await self._delete_found(self._tasks.deleted_results)
+
+    async def _delete_found(self, find: Callable[[str, float, int], Awaitable[list[tuple[int, str]]]]) -> Collected:
+        done = 0
+        while True:
+            rows = await find(self.store.name, GRACE_SECONDS, MAX_ITEMS)
+            await self._delete_results(rows, ())
+            done += len(rows)
+            if len(rows) < MAX_ITEMS:
+                return Collected(done)
+            if not self._has_time():
+                return Collected(done, 0.0)
 
     async def _delete_results(self, rows: Sequence[tuple[int, str]], ignored: Sequence[str]) -> None:
         """Delete the objects, then the rows, except those whose objects could not be deleted."""
@@ -175,24 +189,26 @@ class StoreCollector:
     async def collect_ended(
         self, cutoff: datetime, collect: Callable[[Sequence[int], str], Awaitable[bool]]
     ) -> Collected:
-        """In the order of their ends, each execution with those below it. `collect` takes their ids, and what this
-        family is called; it returns False if time ran out."""
+        """In the order of their ends, each execution with those below it, some of them at once. `collect` takes their
+        ids, and a name for these; it returns False if time ran out."""
         position = self._position
-        at, id = position.get("at"), int(position.get("id", 0))
-        after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
         done = 0
-        ended = await self._tasks.ended(after, cutoff, MAX_ITEMS)
-        for execution in ended:
+        while True:
+            at, id = position.get("at"), int(position.get("id", 0))
+            after = (BEGINNING if at is None else datetime.fromisoformat(at), id)
+            ended = await self._tasks.ended(after, cutoff, MAX_ITEMS)
             # the others are collected with the one above them, which may use their results until it ends
-            if execution.topmost:
-                family = await self._tasks.descendants(execution)
-                if not await collect(family, f"family {execution.execution_id}"):
+            if tops := [execution for execution in ended if execution.topmost]:
+                ids = await self._tasks.families(tops)
+                if not await collect(ids, f"families after {at} {id}"):
                     return Collected(done, 0.0)
-            done += 1
-            position.update(at=execution.ended_at.isoformat(), id=execution.execution_id)
+            if ended:
+                position.update(at=ended[-1].ended_at.isoformat(), id=ended[-1].execution_id)
+            done += len(ended)
+            if len(ended) < MAX_ITEMS:
+                return Collected(done)
             if not self._has_time():
                 return Collected(done, 0.0)
-        return Collected(done, 0.0 if len(ended) == MAX_ITEMS else None)
 
     async def delete_all(self, ids: Sequence[int], group: str) -> bool:
         """Delete all that was stored for these executions, but permanent results. False if time ran out."""

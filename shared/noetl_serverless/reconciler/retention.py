@@ -184,12 +184,14 @@ class Retention:
 
     async def _results(self, task: MaintenanceTask) -> Counts:
         expired = await self._at_each_store(task, StoreCollector.delete_expired)
+        deleted = await self._at_each_store(task, StoreCollector.finish_deletions)
         done = NOTHING
         if self._result_ttl > 0:
             cutoff = self._cutoff(self._result_ttl)
             done = await self._at_each_store(task, lambda it: it.collect_ended(cutoff, it.delete_all))
-        await self._continue(task, expired.more_in, done.more_in)
-        return {"results_expired": expired.done, "executions_without_results": done.done}
+        await self._continue(task, expired.more_in, deleted.more_in, done.more_in)
+        counts = {"results_expired": expired.done, "result_deletions_finished": deleted.done}
+        return {**counts, "executions_without_results": done.done}
 
     async def _orphans(self, task: MaintenanceTask) -> Counts:
         cutoff = self._now() - timedelta(seconds=GRACE_SECONDS)

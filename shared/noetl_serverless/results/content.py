@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import IO, Any, Final
 
@@ -114,6 +113,8 @@ async def _decompressed(pieces: AsyncIterator[bytes], codec: Codec) -> AsyncIter
 
 def temporary_file(folder: str = "") -> IO[bytes]:
     """An open file without a name, which is gone with its process. `folder`: by default, that of the system."""
+    import tempfile
+
     return tempfile.TemporaryFile(dir=folder or None)
 
 

@@ -74,6 +74,8 @@ class Folder:
 
     def keys(self, prefix: str, after: str) -> Iterator[str]:
         """In order, also those of writers that crashed."""
+        with self._refused(prefix), suppress(FileNotFoundError):
+            os.stat(self.root)
         if self._is_away():
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.root)
         with self._refused(prefix):
@@ -243,7 +245,7 @@ _WAYS: tuple[_Way, ...] = (
 )
 
 
-def write_at(file: int, data: bytes, offset: int, *, begin_writing: bool = False) -> None:
+def write_at(file: int, data: bytes | memoryview, offset: int, *, begin_writing: bool = False) -> None:
     written = 0
     with memoryview(data) as rest:
         while written < len(data):

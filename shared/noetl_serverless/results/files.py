@@ -6,11 +6,14 @@ import asyncio
 import os
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..tables.mapped import MappedFile
 from .reference import ResultRef
 from .shared_memory import NotShared, SharedMemory
+
+# between two looks at what has expired
+LEAST_PAUSE_SECONDS: Final = 1.0
 
 
 class ResultFiles:
@@ -58,12 +61,13 @@ class ResultFiles:
             raise NotShared("off")
         return self.shared.read(hint, reference.meta.sha256, reference.meta.bytes)
 
-    def _evict_later(self) -> None:
+    def _evict_later(self, after: float | None = None) -> None:
         """So that a worker without work gives the memory back."""
         if self.shared is not None and self._eviction is None:
-            self._eviction = asyncio.get_running_loop().call_later(self.shared.lease_seconds, self._evict)
+            seconds = self.shared.lease_seconds if after is None else after
+            self._eviction = asyncio.get_running_loop().call_later(max(seconds, LEAST_PAUSE_SECONDS), self._evict)
 
     def _evict(self) -> None:
         self._eviction = None
-        if self.shared is not None and self.shared.evict_expired() is not None:
-            self._evict_later()
+        if self.shared is not None and (after := self.shared.evict_expired()) is not None:
+            self._evict_later(after)

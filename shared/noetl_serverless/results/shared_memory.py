@@ -165,6 +165,7 @@ class SharedMemory:
         return min((segment.lease_until - now for segment in self._segments.values()), default=None)
 
     def close(self) -> None:
+        atexit.unregister(self.close)
         self._segments.clear()
         self._folder.remove()
 
@@ -227,7 +228,7 @@ class SharedMemory:
 
 
 @cache
-def shared_memory_of(scratch: Path, megabytes: int) -> SharedMemory | None:
+def shared_memory_of(scratch: Path, megabytes: int, lease_seconds: float = LEASE_SECONDS) -> SharedMemory | None:
     """That of this process: in /dev/shm where that can be used, else below `scratch`; None if `megabytes` is 0, or
     nothing can be used. -1: 256, or a quarter of the file system."""
     if megabytes == 0:
@@ -238,7 +239,8 @@ def shared_memory_of(scratch: Path, megabytes: int) -> SharedMemory | None:
             _make_private(root)
             found = os.statvfs(root)
             room = found.f_frsize * found.f_blocks // SHARE
-            memory = SharedMemory(root, min(DEFAULT_BYTES, room) if megabytes < 0 else megabytes * MIB)
+            budget = min(DEFAULT_BYTES, room) if megabytes < 0 else megabytes * MIB
+            memory = SharedMemory(root, budget, lease_seconds=lease_seconds)
             if _works(memory):
                 atexit.register(memory.close)
                 return memory

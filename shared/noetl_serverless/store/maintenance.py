@@ -53,18 +53,21 @@ class MaintenanceTasks:
         rows = await self._database.rows(self._sql["ended"], at=after[0], id=after[1], cutoff=cutoff, limit=limit)
         return [EndedExecution(**row) for row in rows]
 
-    async def descendants(self, root: EndedExecution) -> list[int]:
-        """The execution and those below it."""
-        return [
-            row[0]
-            for row in await self._database.run(self._sql["descendants"], id=root.execution_id, ended=root.ended_at)
-        ]
+    async def families(self, tops: Sequence[EndedExecution]) -> list[int]:
+        """The executions and those below them, by id."""
+        ids, ends = [it.execution_id for it in tops], [it.ended_at for it in tops]
+        return [row[0] for row in await self._database.run(self._sql["families"], ids=ids, ends=ends)]
 
     # -- results: each as (execution id, key)
 
     async def expired_results(self, store: str, grace: float, limit: int) -> list[tuple[int, str]]:
         """Those of a store that expired `grace` seconds ago, the earliest first."""
         rows = await self._database.run(self._sql["expired_results"], store=store, grace=grace, limit=limit)
+        return [(row[0], row[1]) for row in rows]
+
+    async def deleted_results(self, store: str, grace: float, limit: int) -> list[tuple[int, str]]:
+        """Those that users have put into a store and deleted `grace` seconds ago, and whose rows are still there."""
+        rows = await self._database.run(self._sql["deleted_results"], store=store, grace=grace, limit=limit)
         return [(row[0], row[1]) for row in rows]
 
     async def scoped_results(

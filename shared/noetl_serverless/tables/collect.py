@@ -11,6 +11,7 @@ import orjson
 
 from .mapped import MappedFile
 from .rows import rows_of
+from .sealed import sealed
 from .stream import StreamWriter, in_field
 from .table import Row
 from .value import read_value
@@ -39,7 +40,7 @@ def collect(
     """The result: `rest` of the number of rows, and in `field` the rows: a list if it has at most `inline_bytes` bytes
     of JSON, else a Table. Raises OSError if there is no room, and what `batches` raises."""
     remaining = iter(batches)
-    rows, read = _small(remaining, inline_bytes)
+    rows, read = few_rows(remaining, inline_bytes)
     if rows is not None:
         return {**rest(len(rows)), field: rows}
     file = open_file(sum(batch.nbytes for batch in read))
@@ -57,10 +58,11 @@ def collect(
     except BaseException:
         os.close(file)
         raise
-    return read_value(MappedFile(file, written.bytes))  # type: ignore[no-any-return]
+    # whoever reads it may hand it on
+    return read_value(MappedFile(sealed(file, written.bytes, open_file), written.bytes))  # type: ignore[no-any-return]
 
 
-def _small(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:
+def few_rows(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:
     """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that."""
     rows: list[Row] = []
     read: list[pyarrow.RecordBatch] = []

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
+
+from ..limits import CHILD_FILE_BYTES
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -17,8 +20,8 @@ _PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
 # each lets root read the memory of others, or files past the rules for their folders: DAC_READ_SEARCH, SYS_MODULE,
-# SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF and CHECKPOINT_RESTORE
-_INSPECTING = (2, 16, 17, 19, 21, 27, 38, 39, 40)
+# SYS_RAWIO, SYS_PTRACE, SYS_ADMIN, MKNOD, PERFMON, BPF and CHECKPOINT_RESTORE; and SYS_RESOURCE: raise limits
+_INSPECTING = (2, 16, 17, 19, 21, 24, 27, 38, 39, 40)
 _CAPABILITY_VERSION_3 = 0x20080522
 
 _IS_LINUX = sys.platform.startswith("linux")
@@ -42,8 +45,16 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def limit_files() -> None:
+    """What this process, and those that it starts, write to one file, for good; more fails with EFBIG."""
+    _, limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    limit = CHILD_FILE_BYTES if limit == resource.RLIM_INFINITY else min(CHILD_FILE_BYTES, limit)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
 def drop_privileges() -> None:
-    """Gain no privileges any more by running a program, and drop root's capabilities to inspect other processes."""
+    """Gain no privileges any more by running a program, and drop root's capabilities to inspect other processes and to
+    raise limits."""
     if not _IS_LINUX:
         return
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)

@@ -59,19 +59,29 @@ def from_relation(relation: duckdb.DuckDBPyRelation, names: Sequence[str]) -> Ba
     """Runs the query as the batches are read. For one of which all columns are `in_arrow`."""
     reader = relation.to_arrow_reader(_BATCH_ROWS)
     schema = pyarrow.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
-    return Batches(schema, _renamed(reader, schema))
+    doubtful = [index for index, kind in enumerate(schema.types) if _may_exceed(kind)]
+    return Batches(schema, _renamed(reader, schema, doubtful))
 
 
-def _renamed(reader: pyarrow.RecordBatchReader, schema: pyarrow.Schema) -> Iterator[pyarrow.RecordBatch]:
+def _may_exceed(kind: pyarrow.DataType) -> bool:
+    """Whether DuckDB has values that are none of the type: integers of 39 digits, and the end of a day."""
+    if pyarrow.types.is_time(kind) or (pyarrow.types.is_decimal(kind) and kind.precision == 38):
+        return True
+    return any(_may_exceed(kind.field(index).type) for index in range(kind.num_fields))
+
+
+def _renamed(
+    reader: pyarrow.RecordBatchReader, schema: pyarrow.Schema, doubtful: Sequence[int]
+) -> Iterator[pyarrow.RecordBatch]:
     for number, batch in enumerate(_read(reader)):
-        renamed = pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema)
-        # integers of 39 digits and the end of a day are no values of their types: few rows do not need that
-        if number or batch.num_rows == _BATCH_ROWS:
+        # few rows become JSON, and need not be values of their types
+        for index in doubtful if number or batch.num_rows == _BATCH_ROWS else ():
             try:
-                renamed.validate(full=True)
+                batch.column(index).validate(full=True)
             except pyarrow.ArrowInvalid as error:
-                raise duckdb.ConversionException(f"{error}; cast the column to VARCHAR in the query") from None
-        yield renamed
+                message = f"column {schema.names[index]}: {error}; cast it to VARCHAR in the query"
+                raise duckdb.ConversionException(message) from None
+        yield pyarrow.RecordBatch.from_arrays(batch.columns, schema=schema)
 
 
 def _read(reader: pyarrow.RecordBatchReader) -> Iterator[pyarrow.RecordBatch]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import duckdb
 import pyarrow
 
 from ..tables.forms import form_of
+from ..tables.from_rows import is_rows, table_of
 from ..tables.table import Table
-from .encoding import encode
 
 Rows = Table | list[dict[str, Any]]
 
@@ -35,9 +35,7 @@ def _rows_of(result: Mapping[str, Any]) -> Rows | None:
 
 
 def _is_rows(value: Any) -> bool:
-    if isinstance(value, Table):
-        return True
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+    return isinstance(value, Table) or is_rows(value)
 
 
 def register(connection: duckdb.DuckDBPyConnection, name: str, rows: Rows) -> None:
@@ -65,24 +63,3 @@ def _replaced(field: pyarrow.Field) -> str:
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def table_of(rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
-    """The rows as a table: every key of every row is a column, null where a row lacks it."""
-    names = list(dict.fromkeys(str(key) for row in rows for key in row))
-    return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
-
-
-def _column(values: list[Any]) -> pyarrow.Array:
-    """One type for all values: numbers of several types become floats, any other mixture becomes text."""
-    try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
-        pass
-    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
-        return pyarrow.array([None if value is None else float(value) for value in values])
-    return pyarrow.array([_text(value) for value in values])
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else encode(value).decode()

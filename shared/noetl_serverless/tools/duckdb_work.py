@@ -125,14 +125,15 @@ class Work:
                 connection = duckdb.connect(path, config=self._settings(folder))
             except duckdb.ConnectionException as error:
                 raise ToolFailure("duckdb", "duckdb.busy", str(error), retryable=True) from None
-            self._confine(connection, folder)
+            self._confine(connection, folder, is_new=path == ":memory:")
         return connection
 
-    def _confine(self, connection: duckdb.DuckDBPyConnection, folder: Path) -> None:
+    def _confine(self, connection: duckdb.DuckDBPyConnection, folder: Path, *, is_new: bool) -> None:
         # a file that another task has open is the same database in this process, which is confined already
-        locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
-        if locked and locked[0]:
-            return
+        if not is_new:
+            locked = connection.execute("SELECT current_setting('lock_configuration')").fetchone()
+            if locked and locked[0]:
+                return
         allowed = str(folder).replace("'", "''")
         connection.execute(f"SET allowed_directories = ['{allowed}/']")
         connection.execute("SET GLOBAL TimeZone = 'UTC'")

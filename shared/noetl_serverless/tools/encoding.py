@@ -24,6 +24,7 @@ import enum
 import math
 import pathlib
 import uuid
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -31,6 +32,7 @@ import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.values import InvalidValue, Rows, has_nul, refuse, stored
+from ..tables.table import Table
 from ..tables.values import plain_decimal
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
@@ -45,29 +47,27 @@ class NotJson(ValueError):
     """A value that JSON cannot carry; the message names it and its place."""
 
 
-def encode(value: Any) -> bytes:
-    """`value` as JSON. Keys that are not text become text. NotJson names the value at fault and its place."""
-    try:
-        return orjson.dumps(value, default=plain_object, option=_OPTIONS)
-    except TypeError as first:
-        if "Dict key must be str" in str(first):
-            try:
-                return orjson.dumps(value, default=plain_object, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
-            except TypeError as second:
-                first = second
-        raise NotJson(_explain(value, first)) from None
+class HoldsTable(TypeError):
+    """A value has a table in it, which is not written as JSON."""
 
 
-def encode_result(value: Any, unlimited: AbstractContextManager[None] = _AS_IT_IS) -> bytes:
+def encode_result(
+    value: Any,
+    unlimited: AbstractContextManager[None] = _AS_IT_IS,
+    otherwise: Callable[[Any], bytes | None] | None = None,
+) -> bytes:
     """{"data": value} as JSON, in the domain of values; raises InvalidValue, with a path from `data` on.
 
-    `unlimited`: entered around code that only writes JSON, and calls no code of the value.
+    `unlimited`: entered around code that only writes JSON, and calls no code of the value. `otherwise`: what is
+    returned for a value that is no plain JSON; None if it is to be converted.
     """
     with unlimited:
         content = _written({"data": value})
     # orjson writes null for None, but also for NaN and the infinities; a text may contain NUL
     if content is not None and b"null" not in content and not has_nul(content):
         return content
+    if content is None and otherwise is not None and (other := otherwise(value)) is not None:
+        return other
     try:
         converted = stored(value, convert, RESULT_DEPTH)
     except InvalidValue as error:
@@ -121,10 +121,32 @@ def plain_object(value: Any) -> Any:
     if library == "pyarrow" and hasattr(value, "to_pylist"):
         return value.to_pylist()
     if library == "polars":
+        if kind.__name__ == "LazyFrame":
+            value = value.collect()
         return value.to_dicts() if hasattr(value, "to_dicts") else value.to_list()
     if hasattr(kind, "model_dump"):
         return value.model_dump(mode="json")
+    if isinstance(value, Table):
+        raise HoldsTable("a table is not JSON")
     raise TypeError(f"{kind.__qualname__} is not JSON")
+
+
+def encode(value: Any, default: Callable[[Any], Any] = plain_object) -> bytes:
+    """`value` as JSON. Keys that are not text become text. NotJson names the value at fault and its place. `default`:
+    orjson's hook; with `plain_object` a table raises HoldsTable."""
+    try:
+        return orjson.dumps(value, default=default, option=_OPTIONS)
+    except TypeError as first:
+        if isinstance(first.__cause__, HoldsTable):
+            raise first.__cause__ from None
+        if "Dict key must be str" in str(first):
+            try:
+                return orjson.dumps(value, default=default, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
+            except TypeError as second:
+                if isinstance(second.__cause__, HoldsTable):
+                    raise second.__cause__ from None
+                first = second
+        raise NotJson(_explain(value, first, default)) from None
 
 
 def _from_pandas(value: Any) -> Any:
@@ -144,22 +166,22 @@ def _missing(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _explain(value: Any, error: TypeError) -> str:
-    place, offending = _find(value, "result", 0) or ("result", value)
+def _explain(value: Any, error: TypeError, default: Callable[[Any], Any]) -> str:
+    place, offending = _find(value, "result", 0, default) or ("result", value)
     if isinstance(offending, int) and not isinstance(offending, bool):
         return f"{place} is an int that does not fit in 64 bits; return it as text"
     if isinstance(offending, bytes | bytearray):
         return f"{place} is of type bytes, which is not JSON; return text, such as base64.b64encode(x).decode()"
     if isinstance(offending, str):
         return f"{place} is text that is not valid Unicode: it contains unpaired surrogates"
-    if _encodes(offending):
+    if _encodes(offending, default):
         return f"result is not JSON: {error}"
     return f"{place} is of type {type(offending).__qualname__}, which is not JSON"
 
 
-def _find(value: Any, place: str, depth: int) -> tuple[str, Any] | None:
+def _find(value: Any, place: str, depth: int, default: Callable[[Any], Any]) -> tuple[str, Any] | None:
     """The innermost part that does not encode."""
-    if depth > 60 or _encodes(value):
+    if depth > 60 or _encodes(value, default):
         return None
     parts: Any = ()
     if isinstance(value, dict):
@@ -167,15 +189,15 @@ def _find(value: Any, place: str, depth: int) -> tuple[str, Any] | None:
     elif isinstance(value, (list, tuple)):
         parts = ((f"{place}[{index}]", item) for index, item in enumerate(value))
     for name, item in parts:
-        found = _find(item, name, depth + 1)
+        found = _find(item, name, depth + 1, default)
         if found:
             return found
     return place, value
 
 
-def _encodes(value: Any) -> bool:
+def _encodes(value: Any, default: Callable[[Any], Any]) -> bool:
     try:
-        orjson.dumps(value, default=plain_object, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
+        orjson.dumps(value, default=default, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
     except (TypeError, RecursionError):
         return False
     return True

@@ -1,4 +1,5 @@
-"""What Python code finds under names besides its input: the modules of `libs`, `input_data`, `args` and `context`."""
+"""What Python code finds under names besides its input: the modules of `libs`, `input_data`, `args` and `context`.
+And what of it may be tables, for which much more has to be loaded."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ _PARAMETERS = frozenset({"input_data", "args", "context"})
 _WORKLOAD, _CTX, _ITER = "workload", "ctx", "iter"
 # a flag of code; `inspect` would have to be loaded for its name
 _VARKEYWORDS = 8
+# types of pyarrow, pandas and polars
+_TABLES = ("Table", "RecordBatchReader", "DataFrame", "LazyFrame")
 
 
 class NotImported(Exception):
@@ -52,6 +55,24 @@ def arguments_of(main: CodeType, inputs: dict[str, Any], given: Mapping[str, Any
         return inputs
     takes_all = main.co_flags & _VARKEYWORDS
     return {**extra, **{name: value for name, value in inputs.items() if takes_all or name in taken}}
+
+
+def may_declare_tables(annotations: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
+    """Whether some of them may be tables, for which they are looked at closely; `names`: the globals of the code."""
+    for annotation in annotations.values():
+        if isinstance(annotation, str):
+            annotation = names.get(annotation, annotation)
+        if type(annotation) is type and annotation.__module__ == "builtins":
+            continue
+        text = annotation if isinstance(annotation, str) else repr(annotation)
+        if any(name in text for name in _TABLES):
+            return True
+    return False
+
+
+def may_be_table(value: Any) -> bool:
+    kind = type(value)
+    return hasattr(kind, "__arrow_c_stream__") or kind.__name__ == "LazyFrame"
 
 
 def _imported(libs: dict[str, str] | list[str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from .sql import unique
 Format = Literal["csv", "ndjson", "parquet", "arrow"]
 Batches = Iterator[pyarrow.RecordBatch]
 
+MAX_TABLE_BYTES: Final = 10 * 1024 * MIB
 # the types of columns are those of the values in the first block
 _BLOCK_BYTES: Final = 8 * MIB
 _BATCH_ROWS: Final = 16_384
@@ -53,7 +54,7 @@ def read(format: Format, file: IO[bytes], charset: str, collect: Callable[[pyarr
             return collect(plain, _checked(batches, plain))
         except _ReadError as error:
             source.reconsider(error.cause)
-        except pyarrow.ArrowException as error:
+        except (pyarrow.ArrowException, LookupError, UnicodeError) as error:
             source.reconsider(error)
 
 
@@ -66,6 +67,8 @@ class _ReadError(Exception):
 
 
 def _checked(batches: Batches, schema: pyarrow.Schema) -> Batches:
+    """The batches with these names and types. What is compressed may be very large."""
+    size = 0
     while True:
         try:
             batch = next(batches)
@@ -74,8 +77,11 @@ def _checked(batches: Batches, schema: pyarrow.Schema) -> Batches:
             batch.validate(full=True)
         except StopIteration:
             return
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeError) as error:
             raise _ReadError(error) from error
+        size += batch.nbytes
+        if size > MAX_TABLE_BYTES:
+            raise OSError(f"they take more than {MAX_TABLE_BYTES // MIB} MiB")
         yield batch
 
 

@@ -16,7 +16,8 @@ from pg8000 import converters, core
 from ..tables.forms import Form, field_of
 from ..tables.instants import DAY_MICROSECONDS, days_of, microseconds_of
 from ..tables.values import plain_value
-from .postgres_rows import Limits, RowReader
+from .postgres_limits import Limits
+from .postgres_rows import RowReader
 from .sql import SqlError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pg8000 import native
 from .port import Credential
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections
-from .postgres_rows import TooManyRows
+from .postgres_limits import TooManyRows
 from .postgres_work import Work
 from .sql import SqlError, Statement
 

@@ -12,8 +12,8 @@ from ..playbook.scripts import Script
 from ..playbook.template import BoundSql
 from ..tables.table import Table
 from .config import NOT_SUPPORTED, Refusal, ToolConfig
+from .postgres_limits import Limits
 from .postgres_pool import PostgresPool
-from .postgres_rows import Limits
 
 # to an author it is text; if it has templates, it is a BoundSql by the time it gets here
 Sql = Annotated[str | InstanceOf[BoundSql], WithJsonSchema({"type": "string"})]

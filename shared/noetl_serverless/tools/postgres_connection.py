@@ -22,7 +22,8 @@ from ..tables.values import plain_decimal, plain_value
 from .encoding import encode
 from .port import Credential
 from .postgres_array import array_text
-from .postgres_rows import Limits, RowReader
+from .postgres_limits import Limits
+from .postgres_rows import RowReader
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 _MAX_IDLE_CONNECTIONS = 4

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pg8000 import core, native
 
 from ..limits import KIB, MIB
+from .postgres_limits import Limits
 
 # for each column, its values; null is None
 Columns = list[list[bytes | None]]
@@ -25,25 +25,6 @@ _HEADER_BYTES: Final = 5
 # of the number of values in a row
 _COUNT_BYTES: Final = 2
 _LENGTH: Final = struct.Struct("!i").unpack_from
-
-
-class TooManyRows(Exception):
-    """A statement has more rows, or more bytes of them, than the task may take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """None: there is none."""
-
-    max_rows: int | None = None
-    max_bytes: int | None = None
-
-    def check(self, rows: int, size: int) -> None:
-        """Raises TooManyRows."""
-        if self.max_bytes is not None and size > self.max_bytes:
-            raise TooManyRows(f"the rows take more than {self.max_bytes // MIB} MiB")
-        if self.max_rows is not None and rows > self.max_rows:
-            raise TooManyRows(f"there are more than {self.max_rows} rows")
 
 
 class RowReader:

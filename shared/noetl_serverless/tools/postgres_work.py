@@ -21,7 +21,7 @@ from .port import Credential, ToolFailure, ToolOutcome
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections
 from .postgres_copy import columns_of, copy_text, quoted
-from .postgres_rows import Limits, TooManyRows
+from .postgres_limits import Limits, TooManyRows
 from .sql import SqlError, Statement, name_needed, numbered, statements, unique
 
 _TRANSIENT = ("080", "57P0")

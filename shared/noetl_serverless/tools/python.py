@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -28,6 +28,17 @@ class PythonConfig(ToolConfig):
     `context.get("step_name")`; it cannot be changed. A key of the input with one of these names is meant instead.
     What code reads of `context` must be written as constants, as here, or all of it is loaded.
 
+    A table in the input (the rows of an earlier step that are too many for JSON) is a list of dicts to code, as few
+    rows are. Where `main` declares a parameter as `pyarrow.Table`, `pyarrow.RecordBatchReader`, `pandas.DataFrame`,
+    `polars.DataFrame` or `polars.LazyFrame` (or `... | None`), it gets that instead, without a copy where the library
+    allows it, and made of few rows as well as of many; outside `main` such an input is a sequence of rows. `tables`
+    says the same for all inputs that are not declared.
+
+    The result, or one field of an object that is the result, may be a table: of pyarrow (a Table, RecordBatch or
+    RecordBatchReader), a frame of pandas or polars (a LazyFrame is collected), or anything else that exports an Arrow
+    stream. Up to 64 KiB of JSON it becomes a list of objects; a larger one goes by reference, as an Arrow stream that
+    is written batch by batch. A file that code writes has at most 8 GiB, and so has a table.
+
     The result must be JSON: dates become ISO 8601, Decimal a number or text. NaN and the infinities (a missing
     value of pandas is null), bytes, ints beyond 64 bits and texts with NUL are refused, with their place.
     Installed packages can be imported. The working folder is empty and private, and is emptied after the call.
@@ -44,6 +55,14 @@ class PythonConfig(ToolConfig):
         description=(
             "Modules that are imported before the code runs: {np: numpy}, or [json, os.path]. A list may also name "
             "distributions that have to be installed, such as psycopg2-binary."
+        ),
+    )
+
+    tables: Literal["rows", "arrow", "pandas", "polars"] = Field(
+        default="rows",
+        description=(
+            "What code finds for tables, and for inputs that are lists of objects: a list of dicts, a pyarrow.Table, a "
+            "pandas.DataFrame or a polars.DataFrame. What `main` declares takes precedence."
         ),
     )
 
@@ -100,16 +119,18 @@ def _decoded(text: str) -> str:
 
 class Python:
     config: ClassVar[type[PythonConfig]] = PythonConfig
+    takes_tables: ClassVar[bool] = True
 
     async def run(self, call: ToolCall, context: ToolContext) -> ToolOutcome:
         # not validated again: compiling the code here would cost more than running it
-        code, libs = call.config.get("code"), call.config.get("libs", ())
+        code, libs, tables = call.config.get("code"), call.config.get("libs", ()), None
         if not isinstance(code, str) or not call.config.keys() <= _CHECKED:
             try:
                 config = PythonConfig.of(call)
             except ToolFailure as failure:
                 return failure.outcome()
             code, libs = config.source, config.libs
+            tables = None if config.tables == "rows" else config.tables
         reply = await context.python.run(
             code,
             call.input,
@@ -119,6 +140,9 @@ class Python:
             context.execution_id,
             libs=libs,
             context=call.context,
+            tables=tables,
+            open_file=context.open_file,
+            inline_bytes=context.inline_bytes,
         )
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
         if reply["status"] == "ok":

@@ -1,10 +1,11 @@
 """A child of the Python pool: runs one piece of code after another, all of one execution, until its socket closes.
 
 Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, with {"code",
-"input", "pure"} and, where the code has or reads them, {"libs", "input_names", "context"}; a reply is JSON, {"data"} or
-{"error", "py"}, with "spent": true if this child must not be used again, "mb": by how much its memory has grown if that
-is much, or an empty frame if the code was not begun. Standard output and error are a pipe that the parent reads; user
-code cannot write to the socket by accident.
+"input", "pure"} and, where the code has or reads them, {"libs", "input_names", "context"}; a reply is JSON, {"data"},
+or {"error", "py"}, or {"file": {"bytes", "rows"}} for a table that was written to a file, with "spent": true if this
+child must not be used again, "mb": by how much its memory has grown if that is much, or an empty frame if the code was
+not begun. `file_frames` describes how files are exchanged. Standard output and error are a pipe that the parent reads;
+user code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -13,6 +14,7 @@ alone would double its time, because that module makes new locks after each fork
 from __future__ import annotations
 
 import _thread
+import builtins
 import encodings
 import gc
 import json
@@ -28,11 +30,15 @@ from _signal import getsignal  # type: ignore[import-not-found]
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from types import CodeType, CoroutineType, FunctionType, ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from ..limits import INLINE_BYTES
 from .compiled_code import FILE, framed, read_request
-from .confinement import die_with_parent, drop_privileges
-from .given_names import NotImported, arguments_of, given_names
+from .confinement import die_with_parent, drop_privileges, limit_files
+from .given_names import NotImported, arguments_of, given_names, may_be_table, may_declare_tables
+
+if TYPE_CHECKING:
+    from .child_tables import Given
 
 _MAX_CACHED_CODES = 256
 _MAX_MESSAGE_CHARACTERS = 2000
@@ -54,6 +60,7 @@ _USUAL_FIELDS = 3
 def serve(channel: int, runner: Runner, prepare: Callable[[], object] | None = None) -> NoReturn:
     """`channel`: the descriptor of a socket; `prepare`: called before the first code runs."""
     reusable = True
+    runner.channel = channel
     while True:
         received = receive(channel)
         if received is None:
@@ -147,6 +154,10 @@ class Runner:
         # in which JSON is read and written
         self.memory: AbstractContextManager[None] = memory
         self.pid = os.getpid()
+        self.channel = -1
+        self.inline_bytes = INLINE_BYTES
+        # whether the last code was given, or has returned, a table: libraries are loaded for that
+        self.has_tables = False
         self.codes: dict[str, CodeType] = {}
         # whether the last code was pure, and so the next one may be of another execution
         self.is_shared = False
@@ -173,6 +184,7 @@ class Runner:
         """The parts of the reply to a request."""
         code = ""
         self.is_shared = False
+        self.inline_bytes = INLINE_BYTES
         module = ModuleType("__main__")
         try:
             with self.memory:
@@ -181,7 +193,7 @@ class Runner:
                 del received, content
             code, self.is_shared = fields["code"], fields.get("pure", False)
             value = self._run(code, compiled, fields, module)
-            reply = self.encode(value, self.memory)
+            reply = self.encode(value, self.memory, self._with_table)
             value = fields = None
         except MemoryError as error:
             # the frames in the traceback keep the objects that were made so far
@@ -193,7 +205,7 @@ class Runner:
         except NotImported as error:
             reply = self._exception(code, error.__cause__ or error, "python.import", f"{error}: ")
         except BaseException as error:
-            reply = self._exception(code, error)
+            reply = self._of_table(error) or self._exception(code, error)
         # a function defined by the code and its globals refer to each other: release what may be large
         module.__dict__.clear()
         # output that is still buffered belongs to this call
@@ -205,6 +217,8 @@ class Runner:
             os._exit(0)
         # a codec that was looked for, and was not found because there was no memory, say, is never found again
         is_spent = _thread._count() > 0 or (self.is_shared and _known_codecs() != self.codecs)
+        if self.has_tables:
+            is_spent, self.has_tables = is_spent or self.is_shared, False
         more = b',"spent":true' if is_spent and not reply.endswith(b'"spent":true}') else b""
         if (grown := _peak_mb() - self.peak) >= _LARGE_MB:
             more += b',"mb":%d' % grown
@@ -217,13 +231,18 @@ class Runner:
                 self.codes.pop(next(iter(self.codes)))
             compiled = marshal.loads(marshalled) if marshalled else _compiled(code)
             self.codes[code] = compiled
+        given, tables = {}, None
+        if len(fields) > _USUAL_FIELDS:
+            tables = self._tables_of(fields, compiled)
+            given = given_names(fields)
         inputs, names = fields["input"], module.__dict__
-        given = given_names(fields) if len(fields) > _USUAL_FIELDS else {}
         names.update(given)
         names.update(inputs)
         # the code's own module is `__main__`, for libraries that look up a class or a function by its module
         sys.modules["__main__"] = module
         if compiled.co_flags & _OPTIMIZED:
+            # as `exec` does: libraries in C import modules by them
+            names["__builtins__"] = builtins.__dict__
             value = _finished(FunctionType(compiled, names)())
             if value is not ...:
                 return value
@@ -233,8 +252,65 @@ class Runner:
             return names["result"]
         entry = names.get("main")
         if callable(entry) and getattr(getattr(entry, "__code__", None), "co_filename", None) == FILE:
-            return _finished(entry(**(arguments_of(entry.__code__, inputs, given) if given else inputs)))
+            arguments = arguments_of(entry.__code__, inputs, given) if given else inputs
+            if tables is not None or (entry.__annotations__ and may_declare_tables(entry.__annotations__, names)):
+                arguments = self._arguments(entry, arguments, tables)
+            return _finished(entry(**arguments))
         return names.get("result")
+
+    # -- files and tables
+
+    def _tables_of(self, fields: dict[str, Any], compiled: CodeType) -> Given | None:
+        """Put the tables of the input and of the context in their places."""
+        self.inline_bytes = fields.get("inline_bytes", INLINE_BYTES)
+        if "files" not in fields and "tables" not in fields:
+            return None
+        from noetl_serverless.tools.child_files import given_files
+        from noetl_serverless.tools.child_tables import given_by
+
+        self.has_tables = True
+        if "files" in fields:
+            # its parent has chosen a child of its execution
+            self.is_shared = False
+        tables = given_by(fields, given_files(self.channel) if "files" in fields else ())
+        tables.place(fields, compiled)
+        return tables
+
+    def _arguments(self, main: FunctionType, arguments: dict[str, Any], tables: Given | None) -> dict[str, Any]:
+        """Those of `main`, as it declares them."""
+        from noetl_serverless.tools.child_tables import Given
+
+        self.has_tables = True
+        return (tables or Given()).for_main(main, arguments)
+
+    def _with_table(self, value: Any) -> bytes | None:
+        """The reply for a value that is a table or has one in a field; None for any other."""
+        if not (may_be_table(value) or (isinstance(value, dict) and any(map(may_be_table, value.values())))):
+            return None
+        if os.getpid() != self.pid:
+            # a forked process that the code did not end
+            os._exit(0)
+        from noetl_serverless.tools import child_files, child_tables
+
+        self.has_tables = True
+        return child_tables.reply(
+            value, self.inline_bytes, lambda size: child_files.file_for_table(self.channel, size), self.memory
+        )
+
+    def _of_table(self, error: BaseException) -> bytes | None:
+        """The reply for an error of a table's; None for any other."""
+        if not self.has_tables:
+            return None
+        from noetl_serverless.tables.table import InvalidTable
+        from noetl_serverless.tools.child_tables import NoRoom, WrongInput
+
+        if isinstance(error, WrongInput):
+            return self._failure("python.input", str(error), None)
+        if isinstance(error, InvalidTable):
+            return self._failure("python.input", f"a table of the input cannot be read: {error}", None)
+        if isinstance(error, NoRoom):
+            return self._failure("python.file", f"the table that is returned cannot be kept: {error.strerror}", None)
+        return None
 
     def _exception(
         self, code: str, error: BaseException, error_code: str = "python.exception", before: str = ""
@@ -361,11 +437,11 @@ def _known_codecs() -> int:
 
 
 def _own(path: str) -> bool:
-    return path in _OURS
+    return path.startswith(_PACKAGE)
 
 
-# as their frames name them, which were perhaps compiled elsewhere
-_OURS = (_own.__code__.co_filename, given_names.__code__.co_filename)
+# as its frames name it, which was perhaps compiled elsewhere
+_PACKAGE = os.path.dirname(os.path.dirname(_own.__code__.co_filename)) + os.sep
 
 
 def _clean(text: str) -> str:
@@ -381,6 +457,7 @@ def main() -> None:
     die_with_parent(options["parent"])
     drop_privileges()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_files()
     memory = MemoryLimit(options["memory_mb"])
     runner = Runner(memory)
     freeze()

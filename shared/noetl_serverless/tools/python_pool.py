@@ -21,13 +21,17 @@ from typing import Any
 
 import orjson
 
-from ..limits import RESULT_DEPTH
+from ..limits import INLINE_BYTES, RESULT_DEPTH
 from ..playbook.values import as_read
 from ..scratch import ScratchFolder
+from ..tables.collect import OpenFile
+from ..tables.sealed import memory_file
+from .call_files import CallFiles
 from .compiled_code import compiled, request
 from .confinement import close_to_inspection
-from .encoding import NotJson, encode
+from .encoding import HoldsTable, NotJson, encode
 from .fair_queue import NO_SHARE, FairQueue, Share
+from .file_frames import ASK
 from .idle_children import IdleChildren
 from .python_process import ChildLost, NotReady, PythonProcess
 from .python_source import PythonSource, is_fork_safe
@@ -107,22 +111,25 @@ class PythonPool:
         *,
         libs: Mapping[str, str] | Sequence[str] = (),
         context: Mapping[str, Any] | None = None,
+        tables: str | None = None,
+        open_file: OpenFile = memory_file,
+        inline_bytes: int = INLINE_BYTES,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
         waits in the context `waiting()`, with shares taking turns. Calls of the same `execution` may meet the same
         child; without one, a child serves this call alone, unless the code is pure.
 
         `libs`: the modules that the code finds imported, by name; those of a list by their first name. `context`: what
-        it finds as `context`, see `Context`.
+        it finds as `context`, see `Context`. Tables in both go to the child as open files; `tables`: what it finds
+        there, see `PythonConfig`. `open_file`: opens the file of a result that is a table, and larger than
+        `inline_bytes` as JSON.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
         retryable, message}, "py", "stdout"}.
         """
         compilation = compiled(code)
         # what is imported stays in the process
-        is_pure = compilation.is_pure and not libs
-        if is_pure:
-            execution = _ANY
+        is_pure = compilation.is_pure and not libs and tables is None
         fields: dict[str, Any] = {"code": code, "input": input, "pure": is_pure}
         if libs:
             fields["libs"] = libs
@@ -130,11 +137,23 @@ class PythonPool:
             fields["input_names"] = compilation.input_names
         if context is not None:
             fields["context"] = context
+        if tables is not None:
+            fields["tables"] = tables
+        if inline_bytes != INLINE_BYTES:
+            fields["inline_bytes"] = inline_bytes
+        files: CallFiles | None = None
         try:
-            frame = request(compilation, encode(fields))
+            try:
+                content = encode(fields)
+            except HoldsTable:
+                files, is_pure = CallFiles(open_file), False
+                content = files.put_tables(fields)
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
+        if is_pure:
+            execution = _ANY
+        frame = request(compilation, content)
         reply: dict[str, Any] | None = None
         not_ready = 0
         while reply is None:
@@ -144,7 +163,11 @@ class PythonPool:
             except OSError as error:
                 return _error("python.unavailable", f"no process could be started: {error}", retryable=True)
             try:
-                reply = _read(await child.call(frame, timeout))
+                answer = await child.call(frame, timeout)
+                if answer[0] == ASK:
+                    reply = await _with_files(child, answer, files or CallFiles(open_file))
+                else:
+                    reply = _read(answer)
             except NotReady:
                 # an earlier call has broken the child, or it is gone: another child runs this one
                 not_ready += 1
@@ -157,6 +180,8 @@ class PythonPool:
             except ValueError:
                 child.usable = False
                 reply = _error("python.killed", "the process sent an invalid reply", retryable=True)
+            except OSError as error:
+                reply = _error("python.file", f"the result cannot be kept: {error}", retryable=True)
             finally:
                 reusable = reply is not None and not reply.get("spent")
                 end = self._give_back(child, reusable, (reply or {}).get("mb", 0))
@@ -165,8 +190,6 @@ class PythonPool:
         for name in ("spent", "mb"):
             reply.pop(name, None)
         reply["status"] = "error" if "error" in reply else "ok"
-        if reply["status"] == "ok":
-            reply.setdefault("data", None)
         return {**reply, "stdout": child.output()}
 
     async def close(self) -> None:
@@ -351,12 +374,28 @@ def _warn_unless_private() -> None:
         )
 
 
-def _read(content: bytes | bytearray) -> dict[str, Any]:
-    """The reply of a child; ValueError if it is malformed, which is possible because foreign code runs in the child."""
+async def _with_files(child: PythonProcess, answer: bytearray, files: CallFiles) -> dict[str, Any]:
+    """The reply of a child that asks for files. Raises as `_read` does, and OSError if there is no room."""
+    try:
+        while answer[0] == ASK:
+            answer = await child.give(files.answer(answer))
+        reply = _read(answer, (*_REPLY, "file"))
+        if "file" in reply:
+            reply.update(data=await files.table(reply.pop("file")), stored=True)
+        return reply
+    finally:
+        files.close()
+
+
+def _read(content: bytes | bytearray, names: Sequence[str] = _REPLY) -> dict[str, Any]:
+    """What a child's reply has of these names; ValueError if it is malformed, which is possible because foreign code
+    runs in the child."""
     reply = orjson.loads(content)
     if not isinstance(reply, dict):
         raise ValueError("not an object")
-    reply = {name: reply[name] for name in _REPLY if name in reply}
+    reply = {name: reply[name] for name in names if name in reply}
+    if not ("data" in reply or "error" in reply or "file" in reply):
+        raise ValueError("no reply")
     if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
         raise ValueError("not an error")
     if not isinstance(reply.get("mb", 0), int):

@@ -7,7 +7,8 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
+from time import monotonic
 
 from .compiled_code import framed
 
@@ -40,6 +41,8 @@ class PythonProcess:
         self._memory_mb = memory_mb
         # whether it has answered before
         self._used = False
+        # of the time of the call that it runs
+        self._end: float | None = None
         self._output = bytearray()
         self._dropped = 0
         # the event loop that watches both ends, also between two calls: taking them off and on again costs as much as
@@ -54,10 +57,11 @@ class PythonProcess:
         return self.usable
 
     async def call(self, request: Sequence[bytes], timeout: float | None) -> bytearray:
-        """Send a request, given in parts, and wait for its answer. Raises TimeoutError or ChildLost, after which the
-        child is not usable."""
+        """Send a request, given in parts, and wait for its answer, or for what it asks for: see `give`. Raises
+        TimeoutError or ChildLost, after which the child is not usable."""
         self._output.clear()
         self._dropped = 0
+        self._end = None if timeout is None else monotonic() + timeout
         try:
             frame = await self._exchange(request, timeout)
             if not frame:
@@ -68,6 +72,27 @@ class PythonProcess:
         except BaseException:
             self.usable = False
             raise
+
+    async def give(self, opened: Awaitable[tuple[int, Sequence[int]]]) -> bytearray:
+        """Send what the child has asked for, the number of an error or zero and descriptors, which are closed; then it
+        goes on as in `call`."""
+        try:
+            async with asyncio.timeout(self._left()):
+                error, descriptors = await opened
+            try:
+                frame = await self._exchange(None, self._left(), (error, descriptors))
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            if not frame:
+                raise ChildLost("the process sent no answer")
+            return frame
+        except BaseException:
+            self.usable = False
+            raise
+
+    def _left(self) -> float | None:
+        return None if self._end is None else self._end - monotonic()
 
     def output(self) -> str:
         """What the last call printed; only the beginning if it was too much."""
@@ -131,7 +156,13 @@ class PythonProcess:
 
     # -- the exchange of frames
 
-    async def _exchange(self, request: Sequence[bytes] | None, timeout: float | None) -> bytearray:
+    async def _exchange(
+        self,
+        request: Sequence[bytes] | None,
+        timeout: float | None,
+        given: tuple[int, Sequence[int]] | None = None,
+    ) -> bytearray:
+        """`given`: the number of an error, or zero, and descriptors."""
         loop = asyncio.get_running_loop()
         self._watch(loop)
         answer: asyncio.Future[bytearray] = loop.create_future()
@@ -140,6 +171,8 @@ class PythonProcess:
         try:
             if request is not None:
                 await self._send(loop, request, answer)
+            if given is not None:
+                self._send_files(*given)
             return await answer
         except (ConnectionError, EOFError):
             self._drain()
@@ -195,6 +228,13 @@ class PythonProcess:
                 sending.result()
         finally:
             sending.cancel()
+
+    def _send_files(self, error: int, descriptors: Sequence[int]) -> None:
+        try:
+            socket.send_fds(self._channel, [bytes((error,))], descriptors)
+        except OSError as failure:
+            # it does not read, or has ended
+            raise ConnectionError(str(failure)) from None
 
     async def _send_all(self, loop: asyncio.AbstractEventLoop, parts: Sequence[bytes | memoryview]) -> None:
         for part in parts:

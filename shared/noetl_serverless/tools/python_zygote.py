@@ -25,7 +25,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from .compiled_code import FILE, CompiledCode, request
-from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges
+from .confinement import adopt_orphans, close_to_inspection, die_with_parent, drop_privileges, limit_files
 from .landlock import restrict_self
 from .private_folders import PrivateFolders, Rules
 from .python_child import MAX_LEFTOVER_FILES, MemoryLimit, Runner, freeze, receive, remove_content, send, serve
@@ -315,6 +315,7 @@ def main() -> None:
     drop_privileges()
     adopt_orphans()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    limit_files()
     private = PrivateFolders(options["private"])
     if not private.separates_processes:
         close_to_inspection()

@@ -73,7 +73,7 @@ async def refused(store: GcsResultStore, match: str) -> None:
             await read
 
 
-async def test_who_may_list_and_not_read_is_told_what_is_there_and_what_is_not(
+async def test_who_may_list_and_not_read_learns_what_is_there_and_what_is_not(
     standin: Standin, bucket: Any, store: GcsResultStore, unique: str
 ) -> None:
     await store.put("1/a/k", b"x")
@@ -88,7 +88,7 @@ async def test_who_may_list_and_not_read_is_told_what_is_there_and_what_is_not(
             await write
 
 
-async def test_who_may_neither_is_told_that_it_may_be_missing(
+async def test_who_may_neither_learns_that_it_may_be_missing(
     standin: Standin, bucket: Any, store: GcsResultStore, unique: str
 ) -> None:
     await store.put("1/a/k", b"x")
@@ -96,7 +96,7 @@ async def test_who_may_neither_is_told_that_it_may_be_missing(
     await refused(nobody, r"may also be missing.*storage\.objects\.list")
 
 
-async def test_a_worker_s_role_is_told_what_is_missing_below_its_prefix(
+async def test_a_worker_s_role_learns_what_is_missing_below_its_prefix(
     standin: Standin, bucket: Any, account: str
 ) -> None:
     """As infra/modules/gcp/function grants it."""

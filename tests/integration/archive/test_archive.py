@@ -445,7 +445,9 @@ async def test_what_was_put_goes_into_the_archive_and_is_read_there(harness: Arc
     id = str(answer.json["execution_id"])
     refs = []
     for number in range(3):
-        body = orjson.dumps({"name": f"n{number}", "data": number, "source_step": "first"})
+        # the row of a permanent one stays in the database
+        scope = "permanent" if number == 1 else "execution"
+        body = orjson.dumps({"name": f"n{number}", "data": number, "source_step": "first", "scope": scope})
         done = await harness.user.call("PUT", f"/api/result/{id}", body)
         assert done.status == 200, done.body
         refs.append(done.json["ref"])
@@ -454,7 +456,7 @@ async def test_what_was_put_goes_into_the_archive_and_is_read_there(harness: Arc
     before = (await harness.user.get(f"/api/result/{id}/list")).json
     assert [row["ref"] for row in before["results"]] == refs[1:]
     await harness.archive()
-    assert await harness.count("result_ref") == 0
+    assert await harness.count("result_ref") == 1
     assert (await harness.user.get(f"/api/result/{id}/list")).json == before
     assert (await harness.user.get(f"/api/result/{id}/list", step="first", name="n1")).json["results"] == [
         before["results"][0]

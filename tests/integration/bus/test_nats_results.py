@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.errors import NotFoundError
 from tests.unit.results.contract import ResultStoreContract
 from tests.unit.results.write_once_contract import WriteOnceContract
 
@@ -41,7 +43,7 @@ def store(connection: NatsConnection, bucket: str) -> NatsResultStore:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, 1000, 70_000)
-    file_bytes = 1_024_000
+    file_bytes = MAX_BYTES["kv"]
 
 
 async def test_the_largest_object_fits(store: NatsResultStore) -> None:
@@ -102,6 +104,59 @@ async def test_a_listing_goes_from_page_to_page(store: NatsResultStore, monkeypa
     monkeypatch.setattr(client, "request", page)
     assert [key async for key in store.list("1/")] == keys
     assert offsets == [0, 20, 40]
+
+
+async def test_who_goes_on_with_the_whole_bucket_does_not_list_it_again(
+    store: NatsResultStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = sorted(f"{number}/s/k.json" for number in range(30))
+    await asyncio.gather(*(store.put(key, b"x") for key in keys))
+    found: list[str] = []
+    listings = 0
+    below = store._below
+
+    async def counting(folder: str) -> Sequence[str]:
+        nonlocal listings
+        listings += 1
+        return await below(folder)
+
+    monkeypatch.setattr(store, "_below", counting)
+    while page := [key async for key, _ in _zip(store.list("", found[-1] if found else ""), range(7))]:
+        found += page
+    assert (found, listings) == (keys, 1)
+    await store.put("0/s/new.json", b"x")
+    assert [key async for key in store.list("")] == sorted(["0/s/new.json", *keys])
+    within = [key for key in keys if key.startswith("1")]
+    assert [key async for key in store.list("1", within[0])] == within[1:]
+
+
+async def _zip(keys: AsyncIterator[str], numbers: range) -> AsyncIterator[tuple[str, int]]:
+    for number in numbers:
+        try:
+            yield await anext(keys), number
+        except StopAsyncIteration:
+            return
+
+
+async def test_of_several_nodes_the_first_is_asked_for_what_another_does_not_know(
+    store: NatsResultStore, connection: NatsConnection, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("1/a/k.json", b"x")
+    clustered = NatsResultStore(connection, bucket, replicas=3)
+    asked: list[bool] = []
+    get = JetStreamContext.get_last_msg
+
+    async def behind(context: Any, stream: str, subject: str, direct: bool = False) -> Any:
+        asked.append(direct)
+        if direct:
+            raise NotFoundError
+        return await get(context, stream, subject, direct=direct)
+
+    monkeypatch.setattr(JetStreamContext, "get_last_msg", behind)
+    assert await clustered.get("1/a/k.json") == b"x"
+    with pytest.raises(KeyError):
+        await clustered.get("1/a/none.json")
+    assert asked == [True, False, True, False]
 
 
 async def test_a_server_whose_messages_are_smaller_says_so(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from urllib.parse import quote
 import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 
+from noetl_serverless.ports import StoredObject
+from noetl_serverless.reconciler.collection import GRACE_SECONDS
 from noetl_serverless.results.compression import Codec
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
+from noetl_serverless.store.maintenance import MaintenanceTasks
 from noetl_serverless.uri import ResultUri
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -45,28 +48,26 @@ def objects(results_url: str) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("name", ["load", "a/b", "100%", ".", "..", "名前 ∀", "'; DROP TABLE x --", "x" * 200])
-async def test_what_was_put_is_read_by_its_uri_whatever_its_name(
-    user: Client, started: str, name: str, results_url: str
-) -> None:
-    done = await put(user, started, name, {"rows": [1, 2], "n": 3}, extracted={"n": 3}, correlation={"page": 1})
-    uri = ResultUri.parse(done["ref"])
-    assert (uri.execution_id, uri.kind, uri.step) == (started, "result", name)
+async def test_what_was_put_is_read_by_its_uri_whatever_its_name(user: Client, started: str, results_url: str) -> None:
     content = b'{"rows":[1,2],"n":3}'
-    assert (done["bytes"], done["sha256"], done["status"]) == (
-        len(content),
-        hashlib.sha256(content).hexdigest(),
-        "stored",
-    )
-    assert (done["store"], done["scope"], done["expires_at"], done["kind"]) == ("disk", "execution", None, "result_ref")
-    read = await user.get("/api/result/resolve", ref=done["ref"])
-    assert (read.status, read.body, read.headers["content-type"]) == (200, content, "application/json")
-    by_step = await user.get(f"/api/result/{started}/{name}")
-    assert by_step.json["extracted"] == {"n": 3} and by_step.json["correlation"] == {"page": 1}
-    assert (await user.get(f"/api/result/{started}/{name}", resolve="true")).body == content
-    # one file, below the folder of its execution
-    (written,) = objects(results_url)
-    assert written.parent.parent.name == started and written.read_bytes() == content
+    names = ["load", "a/b", "100%", ".", "..", "名前 ∀", "'; DROP TABLE x --", "x" * 200]
+    for name in names:
+        done = await put(user, started, name, {"rows": [1, 2], "n": 3}, extracted={"n": 3}, correlation={"page": 1})
+        uri = ResultUri.parse(done["ref"])
+        assert (uri.execution_id, uri.kind, uri.step) == (started, "result", name)
+        assert (done["bytes"], done["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+        assert (done["status"], done["store"], done["scope"]) == ("stored", "disk", "execution")
+        assert (done["expires_at"], done["kind"]) == (None, "result_ref")
+        read = await user.get("/api/result/resolve", ref=done["ref"])
+        assert (read.status, read.body, read.headers["content-type"]) == (200, content, "application/json")
+        by_step = await user.get(f"/api/result/{started}/{name}")
+        assert by_step.json["extracted"] == {"n": 3} and by_step.json["correlation"] == {"page": 1}
+        assert (await user.get(f"/api/result/{started}/{name}", resolve="true")).body == content
+    # one file each, below the folder of the execution
+    written = objects(results_url)
+    assert len(written) == len(names)
+    assert {path.parent.parent.name for path in written} == {started}
+    assert {path.read_bytes() for path in written} == {content}
 
 
 async def test_a_body_of_any_type_is_stored_as_it_comes(user: Client, started: str, results_url: str) -> None:
@@ -315,28 +316,26 @@ async def test_two_results_with_one_uri_are_distinguished_by_their_sha256(
     assert (await user.call("DELETE", "/api/result", query={"ref": one["ref"]})).status == 409
 
 
-@pytest.mark.parametrize(
-    ("body", "said"),
-    [
-        ({"data": 1}, "name"),
-        ({"name": "x"}, "data"),
-        ({"name": "", "data": 1}, "name"),
-        ({"name": "x" * 201, "data": 1}, "name"),
-        ({"name": "x", "data": 1, "ttl": "soon"}, "ttl"),
-        ({"name": "x", "data": 1, "ttl": 0}, "ttl"),
-        ({"name": "x", "data": 1, "ttl": "400000d"}, "ttl"),
-        ({"name": "x", "data": 1, "store": "memory"}, "store"),
-        ({"name": "x", "data": 1, "scope": "global"}, "scope"),
-        ({"name": "x", "data": 1, "extracted": {"a": "b" * 20_000}}, "extracted"),
-        ({"name": "x", "data": 1, "correlation": {"a": "b" * 5_000}}, "correlation"),
-        ({"name": "x", "data": 1, "key": "../../etc"}, "key"),
-    ],
+REFUSED: tuple[tuple[Any, str], ...] = (
+    ({"data": 1}, "name"),
+    ({"name": "x"}, "data"),
+    ({"name": "", "data": 1}, "name"),
+    ({"name": "x" * 201, "data": 1}, "name"),
+    ({"name": "x", "data": 1, "ttl": "soon"}, "ttl"),
+    ({"name": "x", "data": 1, "ttl": 0}, "ttl"),
+    ({"name": "x", "data": 1, "ttl": "400000d"}, "ttl"),
+    ({"name": "x", "data": 1, "store": "memory"}, "store"),
+    ({"name": "x", "data": 1, "scope": "global"}, "scope"),
+    ({"name": "x", "data": 1, "extracted": {"a": "b" * 20_000}}, "extracted"),
+    ({"name": "x", "data": 1, "correlation": {"a": "b" * 5_000}}, "correlation"),
+    ({"name": "x", "data": 1, "key": "../../etc"}, "key"),
 )
-async def test_what_cannot_be_put_is_refused_and_leaves_nothing(
-    user: Client, started: str, body: Any, said: str, results_url: str
-) -> None:
-    answer = await put_json(user, started, body)
-    assert answer.status == 400 and said in answer.json["detail"], answer.body
+
+
+async def test_what_cannot_be_put_is_refused_and_leaves_nothing(user: Client, started: str, results_url: str) -> None:
+    for body, said in REFUSED:
+        answer = await put_json(user, started, body)
+        assert answer.status == 400 and said in answer.json["detail"], answer.body
     assert objects(results_url) == []
 
 
@@ -374,7 +373,25 @@ async def test_a_worker_neither_puts_nor_reads_nor_deletes(worker: Client, user:
     assert (await worker.delete(f"/api/result/{started}")).status == 403
 
 
-async def test_what_has_ended_still_takes_results(user: Client, started: str) -> None:
+async def test_what_has_ended_still_takes_results_which_are_not_collected_while_they_are_written(
+    user: Client, started: str, database: Database, results_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert (await user.post(f"/api/executions/{started}/cancel", {})).status == 200
+    put_before = FsspecResultStore.put
+    named: list[set[str]] = []
+
+    async def put_watched(self: FsspecResultStore, key: str, data: bytes) -> StoredObject:
+        stored = await put_before(self, key, data)
+        # the reconciler looks now
+        named.append(await MaintenanceTasks(database).named_results(self.name, [key], GRACE_SECONDS))
+        assert (await user.get(f"/api/result/{started}/list")).json["results"] == [], "nobody reads it yet"
+        return stored
+
+    monkeypatch.setattr(FsspecResultStore, "put", put_watched)
     done = await put(user, started, "note", "seen")
+    assert [len(keys) for keys in named] == [1], "what has no row would be deleted"
     assert (await user.get("/api/result/resolve", ref=done["ref"])).json == "seen"
+    again = await put(user, started, "note", "seen")
+    assert (again["ref"], again["status"], len(objects(results_url))) == (done["ref"], "same", 1)
+    rows = await database.run("SELECT count(*) FROM noetl.result_ref WHERE execution_id = :id", id=int(started))
+    assert rows == [[1]]

@@ -137,20 +137,20 @@ async def test_a_store_that_fails_loses_nothing(
     assert (await user.call("DELETE", "/api/result", query=query)).json["deleted_count"] == 1
 
 
-@pytest.mark.parametrize("content_type", ["text/html", "image/svg+xml", "text/csv; charset=utf-8"])
-async def test_what_is_put_is_never_a_page_of_this_origin(user: Client, started: str, content_type: str) -> None:
-    done = await put(user, started, "x", b"<script>alert(1)</script>", content_type)
-    read = await user.get("/api/result/resolve", ref=done.json["ref"])
-    assert read.headers["content-type"] == content_type
-    assert read.headers["content-disposition"].startswith("attachment")
-    assert read.headers["content-security-policy"].startswith("sandbox")
+async def test_what_is_put_is_never_a_page_of_this_origin(user: Client, started: str) -> None:
+    for content_type in ("text/html", "image/svg+xml", "text/csv; charset=utf-8"):
+        done = await put(user, started, "x", b"<script>alert(1)</script>", content_type)
+        read = await user.get("/api/result/resolve", ref=done.json["ref"])
+        assert read.headers["content-type"] == content_type
+        assert read.headers["content-disposition"].startswith("attachment")
+        assert read.headers["content-security-policy"].startswith("sandbox")
 
 
-@pytest.mark.parametrize("content_type", ["text", "a/b\r\nset-cookie: x", "text/" + "x" * 300, "a/b; c=\u00e9"])
-async def test_what_is_no_media_type_is_refused(user: Client, started: str, content_type: str) -> None:
-    headers = {"content-type": content_type}
-    answer = await user.call("PUT", f"/api/result/{started}", b"x", query={"name": "x"}, headers=headers)
-    assert answer.status == 400 and "media type" in answer.json["detail"]
+async def test_what_is_no_media_type_is_refused(user: Client, started: str) -> None:
+    for content_type in ("text", "a/b\r\nset-cookie: x", "text/" + "x" * 300, "a/b; c=\u00e9"):
+        headers = {"content-type": content_type}
+        answer = await user.call("PUT", f"/api/result/{started}", b"x", query={"name": "x"}, headers=headers)
+        assert answer.status == 400 and "media type" in answer.json["detail"], content_type
 
 
 async def test_a_result_in_a_store_that_is_no_longer_there_is_not_available(

@@ -12,8 +12,12 @@ from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest.mock import patch
 
 from noetl_serverless.engine.ids import EPOCH_MS
+from noetl_serverless.errors import AccessDenied
+from noetl_serverless.ports import ResultStore, StoredObject
+from noetl_serverless.reconciler import retention
 from noetl_serverless.reconciler.collection import GRACE_SECONDS, STRAY_AGE
 from noetl_serverless.reconciler.retention import Retention
 from noetl_serverless.results.store import FsspecResultStore
@@ -21,6 +25,7 @@ from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.archives import Archives
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.maintenance import MaintenanceTasks
+from noetl_serverless.store.result_objects import PostgresResultStore
 
 TTL = timedelta(days=7)
 GRACE = timedelta(seconds=GRACE_SECONDS)
@@ -61,30 +66,49 @@ class Killed(BaseException):
     """What a test's kill -9 looks like inside."""
 
 
-class FaultyStore(FsspecResultStore):
-    """`failing`: how likely a call is to fail; `kills`: how likely the process is to be killed after a deletion."""
+class FaultyStore(ResultStore):
+    """Another store, that fails. `failing`: how likely a call is to do so; `kills`: how likely the process is to be
+    killed after a deletion; `refused`: keys that cannot be deleted."""
 
-    def __init__(self, url: str, name: str, random: Random) -> None:
-        super().__init__(url)
-        self.called = name
+    def __init__(self, inner: ResultStore, name: str, random: Random) -> None:
+        self.name = name
         self.failing = self.kills = 0.0
         self.calls = 0
+        self.refused: set[str] = set()
+        self._inner = inner
         self._random = random
+
+    async def put(self, key: str, data: bytes) -> StoredObject:
+        return await self._inner.put(key, data)
+
+    async def put_file(self, key: str, file: int, size: int) -> StoredObject:
+        return await self._inner.put_file(key, file, size)
+
+    async def get(self, key: str) -> bytes:
+        return await self._inner.get(key)
+
+    async def get_file(self, key: str, file: int) -> int:
+        return await self._inner.get_file(key, file)
+
+    async def get_range(self, key: str, offset: int, length: int) -> bytes:
+        return await self._inner.get_range(key, offset, length)
 
     async def delete(self, key: str) -> None:
         self._call()
-        await super().delete(key)
+        if key in self.refused:
+            raise AccessDenied(f"{key} is locked")
+        await self._inner.delete(key)
         if self._random.random() < self.kills:
             raise Killed
 
     async def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
         self._call()
-        async for key in super().list(prefix, after):
+        async for key in self._inner.list(prefix, after):
             yield key
             self._call()
 
     async def all(self) -> set[str]:
-        return {key async for key in super().list("")}
+        return {key async for key in self._inner.list("")}
 
     def _call(self) -> None:
         self.calls += 1
@@ -118,13 +142,16 @@ class Stored:
 
 
 class Deployment:
-    def __init__(self, database: Database, folder: Path, random: Random) -> None:
+    """`second`: the other store beside a folder, kv (which is in memory here) or postgres."""
+
+    def __init__(self, database: Database, folder: Path, random: Random, second: str) -> None:
         self.database = database
         self.random = random
-        self.disk = FaultyStore(folder.as_uri(), "disk", random)
-        self.kv = FaultyStore(f"memory://{secrets.token_hex(6)}", "kv", random)
-        self.kv.name = "kv"
-        self.stores = {"disk": self.disk, "kv": self.kv}
+        self.disk = FaultyStore(FsspecResultStore(folder.as_uri()), "disk", random)
+        memory = FsspecResultStore(f"memory://{secrets.token_hex(6)}")
+        inner: ResultStore = PostgresResultStore(database, chunk_bytes=1000) if second == "postgres" else memory
+        self.other = FaultyStore(inner, second, random)
+        self.stores = {store.name: store for store in (self.disk, self.other)}
         self.runs: dict[int, Run] = {}
         self.stored: list[Stored] = []
         self.moved = timedelta()
@@ -146,10 +173,10 @@ class Deployment:
             await self.database.run(EXECUTION, status="RUNNING" if run.ended is None else "COMPLETED", **values)
         return run
 
-    async def store(self, run: Run, *rows: Row, store: str = "disk", name: str = "") -> Stored:
+    async def store(self, run: Run, *rows: Row, store: str = "disk", name: str = "", content: bytes = b"x") -> Stored:
         """An object of the execution, and the rows that name it."""
         key = f"{run.id}/step/{name or f'n{next(self._numbers)}.json'}"
-        await self.stores[store].put(key, key.encode())
+        await self.stores[store].put(key, content)
         for row in rows:
             values = {"key": key, "store": store, "scope": row.scope, "expires": row.expires}
             await self.database.run(RESULT, id=row.of, **values)
@@ -173,25 +200,29 @@ class Deployment:
         return Retention(
             Archives(self.database),
             MaintenanceTasks(self.database),
-            lambda: ResultStores(self.disk, kv=self.kv),
+            lambda: ResultStores(self.disk, kv=self.other),
             nothing,
             now=self.now,
             result_ttl_days=result_ttl_days,
         )
 
-    async def work(self, *retentions: Retention, tasks: tuple[str, ...] = TASKS) -> None:
-        """A task of each, all at once. Those that are killed are begun again by a later call."""
+    async def work(self, *reconcilers: Retention, tasks: tuple[str, ...] = TASKS) -> None:
+        """A task of each, all at once: each another one, or all the same. Those that are killed are begun again by a
+        later call."""
         await self.database.run("UPDATE noetl.chore SET due_at = now() + interval '1 h'")
-        for name in self.random.sample(tasks, min(len(tasks), len(retentions))):
+        is_shared = self.random.random() < 0.3
+        for name in self.random.sample(tasks, 1 if is_shared else min(len(tasks), len(reconcilers))):
             await self.database.run("UPDATE noetl.chore SET due_at = now() WHERE name = :name", name=name)
-        ends = await asyncio.gather(*(it.run_next_task() for it in retentions), return_exceptions=True)
+        # as if one of them took longer than until the task is due again
+        with patch.object(retention, "TASK_PAUSE_SECONDS", 0.0 if is_shared else retention.TASK_PAUSE_SECONDS):
+            ends = await asyncio.gather(*(it.run_next_task() for it in reconcilers), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException) and not isinstance(end, Killed):
                 raise end
 
-    async def finish(self, retention: Retention | None = None, tasks: tuple[str, ...] = TASKS) -> dict[str, int]:
+    async def finish(self, reconciler: Retention | None = None, tasks: tuple[str, ...] = TASKS) -> dict[str, int]:
         """Each task, until no more is left to do; what was done in all."""
-        retention = retention or self.retention()
+        reconciler = reconciler or self.retention()
         done: dict[str, int] = {}
         for name in tasks:
             due = True
@@ -201,7 +232,7 @@ class Deployment:
                     "ELSE interval '1 h' END",
                     name=name,
                 )
-                for kind, number in (await retention.run_next_task()).items():
+                for kind, number in (await reconciler.run_next_task()).items():
                     done[kind] = done.get(kind, 0) + number
                 [[due]] = await self.database.run(
                     "SELECT due_at <= now() FROM noetl.chore WHERE name = :name", name=name

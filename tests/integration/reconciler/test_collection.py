@@ -28,12 +28,18 @@ SCOPES = ("step", "execution", "workflow", "permanent")
 
 
 @pytest.fixture
-async def deployment(postgres_url: str, tmp_path: Path) -> AsyncIterator[Deployment]:
+def second() -> str:
+    """The store beside the folder."""
+    return "kv"
+
+
+@pytest.fixture
+async def deployment(postgres_url: str, tmp_path: Path, second: str) -> AsyncIterator[Deployment]:
     migrate(postgres_url)
     with closing(connect(postgres_url)) as connection:
         connection.run(CLOCK)
     database = Database(postgres_url, 4)
-    yield Deployment(database, tmp_path, Random(1))
+    yield Deployment(database, tmp_path, Random(1), second)
     await database.close()
 
 
@@ -80,7 +86,7 @@ async def result(deployment: Deployment, random: Random, run: Run) -> None:
         rows.append(Row(of=run.parent, scope=row.scope, expires=expires))
         if random.random() < 0.3:
             rows[-1].scope, rows[-1].expires = "permanent", None
-    await deployment.store(run, *rows, store=random.choice(("disk", "kv")))
+    await deployment.store(run, *rows, store=random.choice([*deployment.stores]))
 
 
 def jitter(random: Random) -> timedelta:
@@ -88,7 +94,7 @@ def jitter(random: Random) -> timedelta:
     return timedelta(milliseconds=random.randrange(1, 20_000))
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(("second", "seed"), [("kv", 0), ("kv", 1), ("postgres", 2), ("postgres", 3)])
 async def test_what_is_deleted_and_when_is_what_the_rules_say(
     deployment: Deployment, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,15 +136,15 @@ async def test_a_store_that_is_away_holds_up_neither_the_others_nor_other_tasks(
     for store in deployment.stores:
         await deployment.store(unknown, store=store)
     monkeypatch.setattr(collection, "STORE_TIMEOUT_SECONDS", 0.05)
-    deployment.kv.failing = 1.0
+    deployment.other.failing = 1.0
     if failure == "hang":
-        deployment.kv.failing = 0.0
+        deployment.other.failing = 0.0
 
         async def hang(prefix: str, after: str = "") -> AsyncIterator[str]:
             await asyncio.sleep(3600)
             yield prefix
 
-        monkeypatch.setattr(deployment.kv, "list", hang)
+        monkeypatch.setattr(deployment.other, "list", hang)
     failures = metrics.result_store_failures.labels("kv")
     before = counted(failures)
     async with asyncio.timeout(5):
@@ -149,7 +155,7 @@ async def test_a_store_that_is_away_holds_up_neither_the_others_nor_other_tasks(
     assert len([it for it in left if it[0] == "kv"]) >= 5, "what lies in the other store stays for now"
     assert counted(failures) > before
     monkeypatch.undo()
-    deployment.kv.failing = 0.0
+    deployment.other.failing = 0.0
     # another process, that has not seen it fail
     await deployment.move(2 * DAY)
     await deployment.finish()
@@ -160,12 +166,12 @@ async def test_a_store_that_is_away_holds_up_neither_the_others_nor_other_tasks(
 async def test_a_store_that_failed_is_left_alone_for_a_while(deployment: Deployment) -> None:
     run = await deployment.execution(ended=deployment.now() - 8 * DAY)
     await deployment.store(run, Row(of=run.id), store="kv")
-    deployment.kv.failing = 1.0
+    deployment.other.failing = 1.0
     retention = deployment.retention()
     await deployment.finish(retention, ("results",))
-    calls = deployment.kv.calls
+    calls = deployment.other.calls
     await deployment.finish(retention, TASKS)
-    assert deployment.kv.calls == calls
+    assert deployment.other.calls == calls
     [[wait]] = await deployment.database.run(
         "SELECT extract(epoch FROM due_at - now())::float8 FROM noetl.chore WHERE name = 'strays'"
     )
@@ -199,16 +205,93 @@ async def test_killed_between_object_and_row(
     assert await deployment.rows() == set()
 
 
+async def test_a_deletion_that_did_not_come_to_its_end_is_completed(deployment: Deployment) -> None:
+    """Of what a user has put; the row of a step's result stays, as its log has it, and its object goes with the end."""
+    running = await deployment.execution()
+    ended = await deployment.execution(ended=deployment.now() - HOUR)
+    for run in (running, ended):
+        for name, put, minutes in (("put", True, 21), ("just-now", True, 19), ("step", False, 21)):
+            await deployment.store(run, Row(of=run.id, scope="permanent"), name=name)
+            await deployment.database.run(
+                """UPDATE noetl.result_ref SET deleted_at = now() - make_interval(mins => :minutes),
+                put_by = CASE WHEN :put THEN '{}'::jsonb END WHERE key = :key""",
+                minutes=minutes,
+                put=put,
+                key=f"{run.id}/step/{name}",
+            )
+    done = await deployment.finish()
+    assert done["result_deletions_finished"] == 2
+    expected = ((running, "just-now"), (running, "step"), (ended, "just-now"))
+    assert await deployment.objects() == {("disk", f"{run.id}/step/{name}") for run, name in expected}
+    rows = {key.rpartition("/")[2] for _, _, key in await deployment.rows()}
+    assert rows == {"just-now", "step"}
+
+
+async def test_what_could_not_be_deleted_keeps_its_row(deployment: Deployment) -> None:
+    run = await deployment.execution()
+    for number in range(3):
+        await deployment.store(run, Row(of=run.id, expires=deployment.now() - HOUR), name=f"{number}.json")
+    deployment.disk.refused = {f"{run.id}/step/1.json"}
+    await deployment.finish(tasks=("results",))
+    assert await deployment.objects() == {("disk", f"{run.id}/step/1.json")}
+    assert len(await deployment.rows()) == 1
+    deployment.disk.refused = set()
+    await deployment.finish(tasks=("results",))
+    assert await deployment.objects() == await deployment.rows() == set()
+
+
+async def test_a_copy_in_another_store_than_the_row_names_is_an_orphan(deployment: Deployment) -> None:
+    """As where a write to one store failed, or came too late, and the result went to another."""
+    run = await deployment.execution(ended=deployment.now() - HOUR)
+    for store in ("disk", "kv"):
+        await deployment.store(run, store=store, name="same.json")
+    row = Row(of=run.id)
+    await deployment.store(run, row, name="same.json")
+    await deployment.finish()
+    assert await deployment.objects() == {("disk", f"{run.id}/step/same.json")}
+
+
+async def test_orphans_behind_many_results_are_found_by_passes_with_little_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.retention.TASK_SECONDS", 0.0)
+    monkeypatch.setattr(collection, "MAX_KEYS", 2)
+    run = await deployment.execution(ended=deployment.now() - HOUR)
+    for number in range(10):
+        await deployment.store(run, Row(of=run.id), name=f"{number}.json")
+    await deployment.store(run, name="z.json")
+    retention = deployment.retention()
+    for _ in range(10):
+        await deployment.work(retention, tasks=("orphans",))
+    assert await deployment.objects() == deployment.expected_objects()
+
+
+async def test_a_large_family_is_collected_by_passes_with_little_time(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.reconciler.retention.TASK_SECONDS", 0.0)
+    top = await deployment.execution(ended=deployment.now() - 8 * DAY)
+    for number in range(40):
+        child = await deployment.execution(parent=top.id, ended=deployment.now() - 9 * DAY - number * MINUTE)
+        await deployment.store(child, Row(of=child.id), name="1.json")
+        await deployment.store(child)
+    for task in ("orphans", "results"):
+        done = await deployment.finish(tasks=(task,))
+        assert sum(done.values()) == 2 * 41, "each execution, in each of the two stores"
+    assert await deployment.objects() == await deployment.rows() == set()
+
+
+@pytest.mark.parametrize("second", ["kv", "postgres"])
 async def test_whoever_reads_by_ranges_meanwhile_gets_all_of_it_or_learns_that_it_is_gone(
     deployment: Deployment,
 ) -> None:
     run = await deployment.execution(ended=deployment.now() - 8 * DAY)
     content = bytes(range(256)) * 64
     stored = [
-        await deployment.store(run, Row(of=run.id), store=store) for store in deployment.stores for _ in range(30)
+        await deployment.store(run, Row(of=run.id), store=store, content=content)
+        for store in deployment.stores
+        for _ in range(30)
     ]
-    for it in stored:
-        await deployment.stores[it.store].put(it.key, content)
     outcomes: set[str] = set()
 
     async def read(store: str, key: str) -> None:

@@ -42,7 +42,7 @@ def access(servers: Servers, unique: str) -> Access:
     return Access(servers, unique)
 
 
-async def test_who_may_read_and_list_sees_what_is_missing(access: Access) -> None:
+async def test_who_may_read_and_list_learns_what_is_missing(access: Access) -> None:
     await access.admin.put("1/a/k", b"x")
     store = access.store(READ, LIST)
     assert await store.get("1/a/k") == b"x"
@@ -55,7 +55,7 @@ async def test_who_may_read_and_list_sees_what_is_missing(access: Access) -> Non
     assert await access.admin.get("1/a/k") == b"x"
 
 
-async def test_who_may_list_and_not_read_sees_what_is_there_and_what_is_not(access: Access) -> None:
+async def test_who_may_list_and_not_read_learns_what_is_there_and_what_is_not(access: Access) -> None:
     await access.admin.put("1/a/k", b"x")
     # S3 answers 403 to both
     store = access.store(LIST)
@@ -68,7 +68,7 @@ async def test_who_may_list_and_not_read_sees_what_is_there_and_what_is_not(acce
             await store.get(key)
 
 
-async def test_who_may_neither_sees_that_it_may_be_missing(access: Access) -> None:
+async def test_who_may_neither_learns_that_it_may_be_missing(access: Access) -> None:
     await access.admin.put("1/a/k", b"x")
     store = access.store({"Action": ["s3:GetObject"], "Resource": f"{ARN}/elsewhere/*"})
     for key in ("1/a/k", "1/a/none"):
@@ -91,6 +91,13 @@ async def test_a_server_of_another_kind_refuses_and_misses_alike(servers: Server
             with pytest.raises(AccessDenied) as raised:
                 await call
             assert keys[1] not in str(raised.value)
+
+
+async def test_a_bucket_of_another_region_says_so(servers: Servers) -> None:
+    store = object_store(f"s3://{BUCKET}/results", {**s3_environment(servers.ministack.url), "AWS_REGION": "us-east-1"})
+    for call in (store.put("1/a/k", b"x"), store.get("1/a/k"), store.delete("1/a/k")):
+        with pytest.raises(AccessDenied, match="not in the region us-east-1: set AWS_REGION"):
+            await call
 
 
 @pytest.mark.parametrize("name", ["ministack", "gcs"])

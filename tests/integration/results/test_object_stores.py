@@ -6,7 +6,7 @@ import random
 import tempfile
 
 import pytest
-from tests.unit.results.contract import LARGE, ResultStoreContract
+from tests.unit.results.contract import ResultStoreContract
 
 from noetl_serverless.ports import ResultStore
 
@@ -36,7 +36,7 @@ class Model:
         return self.new_key()
 
     def content(self, key: str, *, large: bool = False) -> bytes:
-        size = LARGE if large else self.random.choice([0, 1, 1000, 70_000, 2**20])
+        size = ResultStoreContract.file_bytes if large else self.random.choice([0, 1, 1000, 70_000, 2**20])
         return random.Random(key).randbytes(size)
 
 

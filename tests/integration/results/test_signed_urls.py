@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta, tzinfo
 from email.message import Message
+from typing import Self
 
 import pytest
 from tests.integration.results.conftest import BUCKET, S3_SERVERS, Servers, s3_environment, store_named
 
+from noetl_serverless.hosts.aws import results as s3
 from noetl_serverless.hosts.local.objects import object_store
 from noetl_serverless.limits import SIGNED_URL_SECONDS
 from noetl_serverless.ports import SignsUrls
@@ -62,13 +65,18 @@ async def test_a_url_that_was_changed_is_refused(servers: Servers, unique: str, 
     assert status == 403
 
 
-async def test_a_url_ends(servers: Servers, unique: str) -> None:
+class Earlier(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return super().now(tz) - timedelta(minutes=5)
+
+
+async def test_a_url_ends(servers: Servers, unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
     store = object_store(f"s3://{BUCKET}/{unique}", s3_environment(servers.seaweedfs.url))
     await store.put("k", b"x")
-    made = await signed(store, "k", 1)
-    assert (await fetch(made))[0] == 200
-    await asyncio.sleep(2.1)
-    assert (await fetch(made))[0] == 403
+    monkeypatch.setattr(s3, "datetime", Earlier)
+    valid, ended = await signed(store, "k", 600), await signed(store, "k", 200)
+    assert [(await fetch(url))[0] for url in (valid, ended)] == [200, 403]
 
 
 @pytest.mark.parametrize("name", ["ministack", "gcs"])

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 
 import pytest
+from tests.integration.store.plans import EXPLAIN, pages_of
 from tests.integration.store.test_worker_role import PASSWORD, url_of
 from tests.unit.results.contract import ResultStoreContract
 from tests.unit.results.write_once_contract import WriteOnceContract
@@ -22,10 +23,12 @@ from noetl_serverless.results.chunked import CHUNK_BYTES
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.migrate import migrate
-from noetl_serverless.store.result_objects import PostgresResultStore, WorkerResultStore
+from noetl_serverless.store.queries import load
+from noetl_serverless.store.result_objects import LAST, PostgresResultStore, WorkerResultStore
 from noetl_serverless.store.worker_role import create_worker_role, worker_role
 
 SMALL = 1000
+SQL = load("result_objects")
 KEY = "7/a/k.json"
 
 
@@ -59,7 +62,7 @@ def store(database: Database) -> PostgresResultStore:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, SMALL - 1, SMALL, SMALL + 1, 3 * SMALL, 3 * SMALL + 500)
-    file_bytes = 256 * 50
+    file_bytes = 20 * SMALL + 5
 
 
 class TestContractWithChunksOfDeployments(ResultStoreContract):
@@ -205,6 +208,56 @@ async def test_chunks_are_not_compressed(store: PostgresResultStore, connection:
     assert sizes == [[100_000]]
 
 
+FILL = """
+INSERT INTO noetl.result_object (upload, key, chunk_bytes, bytes, sha256)
+SELECT gen_random_uuid(), n || '/step/' || n || '.json', 1000, 1000, ''
+FROM generate_series(CAST(:first AS integer), CAST(:last AS integer)) n"""
+CHUNKS = """
+INSERT INTO noetl.result_chunk (upload, number, data)
+SELECT upload, 0, CAST(repeat('x', 1000) AS bytea) FROM noetl.result_object"""
+OF_ONE = {
+    "read": "SELECT * FROM noetl.read_object('77/step/77.json', 0, 100)",
+    "read_chunk": "SELECT * FROM noetl.read_chunk(CAST(:upload AS uuid), 0, 100)",
+    "put": "SELECT noetl.put_object('7/a', gen_random_uuid(), 'x', '', 1000, 'w')",
+    "put again": "SELECT noetl.put_object('77/step/77.json', gen_random_uuid(), 'x', '', 1000, 'w')",
+    "finish": "SELECT noetl.finish_object('77/step/77.json', CAST(:upload AS uuid), 1000, '')",
+    "may write": "SELECT noetl.may_write('77/step/78.json', 'w')",
+    "delete": "DELETE FROM noetl.result_object WHERE key = '77/step/77.json'",
+    "keys": SQL["keys"].replace(":limit", "1000"),
+}
+# a few levels of the indexes, and what is written
+MAX_PAGES = 60
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+def test_what_is_read_of_one_object_does_not_grow_with_the_others(connection: Connection, analysed: bool) -> None:
+    def pages(name: str) -> int:
+        query = OF_ONE[name]
+        given = {"first": "77/", "after": "", "last": f"77/{LAST}"} if name == "keys" else {}
+        if ":upload" in query:
+            [[given["upload"]]] = connection.run(
+                "SELECT upload::text FROM noetl.result_object WHERE key = '77/step/77.json'"
+            )
+        connection.run("BEGIN")
+        [[plan]] = connection.run(EXPLAIN + query, **given)
+        connection.run("ROLLBACK")
+        return pages_of(plan)
+
+    connection.run(FILL, first=1, last=80)
+    connection.run(CHUNKS)
+    for _ in range(6):
+        # until the session has made its plans
+        few = {name: pages(name) for name in OF_ONE}
+    connection.run(FILL, first=81, last=20_000)
+    connection.run(f"{CHUNKS} WHERE bytes IS NOT NULL ON CONFLICT DO NOTHING")
+    if analysed:
+        connection.run("ANALYZE noetl.result_object, noetl.result_chunk")
+    for name in OF_ONE:
+        # the first one may plan anew, which reads statistics
+        many = min(pages(name), pages(name))
+        assert many <= max(few[name] + 20, MAX_PAGES), f"{name}: {many} pages, and {few[name]} of few"
+
+
 # -- workers
 
 HELD = """
@@ -249,7 +302,9 @@ async def test_a_worker_writes_below_executions_of_which_it_holds_a_lease(
     workers: WorkerResultStore, store: PostgresResultStore, connection: Connection, lease: str, size: int
 ) -> None:
     connection.run(lease, id=7, left="1 h")
-    connection.run(lease, id=8, left="-1 s")
+    connection.run(lease, id=8, left="1 h")
+    connection.run("UPDATE noetl.command SET worker = 'next' WHERE execution_id = 8")
+    connection.run("UPDATE noetl.execution SET direct_worker = 'next' WHERE execution_id = 8")
     content = os.urandom(size)
     await workers.put(KEY, content)
     assert await workers.put(KEY, content) == await workers.put(KEY, content)
@@ -320,10 +375,14 @@ async def test_a_worker_neither_lists_nor_deletes(
     assert await store.get(KEY) == b"x"
 
 
-async def test_a_lease_without_an_end_is_one(
-    workers: WorkerResultStore, connection: Connection, store: PostgresResultStore
+@pytest.mark.parametrize("until", ["infinity", "-infinity"], ids=["has no end", "has run out"])
+async def test_a_lease_counts_until_it_is_taken_away(
+    workers: WorkerResultStore, connection: Connection, store: PostgresResultStore, until: str
 ) -> None:
     connection.run(HELD, id=7, left="1 h")
-    connection.run("UPDATE noetl.command SET lease_until = 'infinity'")
+    connection.run(f"UPDATE noetl.command SET lease_until = '{until}'")
     await workers.put(KEY, b"x")
     assert await store.get(KEY) == b"x"
+    connection.run("UPDATE noetl.command SET status = 'pending', worker = NULL, lease_until = NULL")
+    with pytest.raises(AccessDenied):
+        await workers.put("7/a/other.json", b"x")

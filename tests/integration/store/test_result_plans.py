@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -21,9 +22,10 @@ RESULTS = """
     FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
 EXECUTIONS = """
     INSERT INTO noetl.execution (
-        execution_id, catalog_id, path, version, plan_hash, depth, status, head, folded, state, finished, workload,
-        created_at)
-    SELECT id, 1, 'p', 1, 'h', 0, 'RUNNING', 1, 1, '{}', 0, '{}', now()
+        execution_id, catalog_id, path, version, plan_hash, parent_execution_id, depth, status, head, folded, state,
+        finished, workload, created_at, ended_at)
+    SELECT id, 1, 'p', 1, 'h', CASE id % 2 WHEN 0 THEN id - 1 END, 0, 'COMPLETED', 1, 1, '{}', 0, '{}', now(),
+        CAST('2026-01-01Z' AS timestamptz) + interval '1 s' * (id - (1 - id % 2) * 100000)
     FROM generate_series(CAST(:first AS bigint), CAST(:last AS bigint)) id"""
 
 
@@ -43,8 +45,12 @@ def test_each_statement_reads_what_it_returns(connection: Connection, analysed: 
         connection.run(f"VACUUM ANALYZE noetl.{table}")
     ids = [20_000, 20_001, 20_002]
     keys = [f"{id}/step/a.json" for id in (10_002, *ids, 99_999)]
+    ended = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=20_000)
     statements: dict[str, dict[str, Any]] = {
+        "ended": {"at": ended, "id": 20_000, "cutoff": ended + timedelta(days=1), "limit": 5},
+        "families": {"ids": [20_001, 20_003], "ends": [ended + timedelta(seconds=1), ended + timedelta(seconds=3)]},
         "expired_results": {"store": "disk", "grace": 60.0, "limit": 5},
+        "deleted_results": {"store": "disk", "grace": 60.0, "limit": 5},
         "scoped_results": {"store": "disk", "ids": ids, "scopes": ["step", "execution"], "limit": 10},
         "step_results": {"store": "disk", "ids": ids, "limit": 10},
         "named_results": {"store": "disk", "keys": keys, "grace": 60.0, "ignored": []},
@@ -63,6 +69,8 @@ def test_each_statement_reads_what_it_returns(connection: Connection, analysed: 
     named = {row[0] for row in connection.run(SQL["named_results"], **statements["named_results"])}
     # that of 10,002 has expired, but another execution's row names it, too
     assert named == {f"{id}/step/a.json" for id in (10_002, 20_001, 20_002)}
+    family = connection.run(SQL["families"], **statements["families"])
+    assert family == [[20_001], [20_002], [20_003], [20_004]]
     assert connection.run(SQL["unknown_executions"], **statements["unknown_executions"]) == [[99_999]]
     read = {name: pages(connection, name, **given) for name, given in statements.items()}
     # for each row the pages of an index down to it, and what the catalog is asked for now and then

@@ -146,7 +146,8 @@ async def test_a_value_that_a_table_cannot_hold_names_the_remedy(run: Run) -> No
     query = "SELECT 170141183460469231731687303715884105727::hugeint - range AS h FROM range(100000)"
     outcome = await run("duckdb", {"query": query})
     assert outcome.error is not None
-    assert "cast the column to VARCHAR" in outcome.error["message"]
+    assert "column h: " in outcome.error["message"]
+    assert "cast it to VARCHAR" in outcome.error["message"]
     text = await run("duckdb", {"query": query.replace("- range AS", "::varchar AS")})
     assert text.data["rows"][0] == {"h": "170141183460469231731687303715884105727"}
 

@@ -29,11 +29,14 @@ SENT: dict[str, bytes] = {}
 STATUS: dict[str, int] = {}
 
 
+CONTENT_TYPE = {"x": "text/csv"}
+
+
 async def answer(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
     if name == "echo":
         return web.json_response({"text": (await request.read()).decode(), "type": request.content_type})
-    response = web.StreamResponse(status=STATUS.get(name, 200), headers={"content-type": "text/csv"})
+    response = web.StreamResponse(status=STATUS.get(name, 200), headers={"content-type": CONTENT_TYPE[name]})
     await response.prepare(request)
     content = SENT[name]
     for start in range(0, len(content), 100_000):
@@ -181,6 +184,21 @@ async def test_metadata_of_a_stranger_changes_no_value(get: Get) -> None:
     table = pa.table([["{"]], schema=pa.schema([field]))
     assert data(await get(arrow(table, "stream"), "arrow")) == [{"t": "{"}]
     assert data(await get(parquet(table), "parquet")) == [{"t": "{"}]
+
+
+async def test_csv_is_of_the_charset_that_its_content_type_says(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTENT_TYPE, "x", "text/csv; charset=latin-1")
+    assert data(await get("a\nä\n".encode("latin-1"), "csv")) == [{"a": "ä"}]
+    for charset in ("nonsense", "ascii"):
+        monkeypatch.setitem(CONTENT_TYPE, "x", f"text/csv; charset={charset}")
+        assert fault(await get("a\nä\n", "csv"))[0] == "http.content"
+
+
+async def test_what_unpacks_to_too_much_is_refused(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_rows, "MAX_TABLE_BYTES", 1_000_000)
+    packed = parquet(pa.table({"n": pa.array([7] * 500_000)}))
+    assert len(packed) < 10_000
+    assert fault(await get(packed, "parquet"))[0] == "http.too_large"
 
 
 async def test_an_error_status_has_its_text(get: Get) -> None:

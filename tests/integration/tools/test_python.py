@@ -608,6 +608,8 @@ async def test_what_a_process_says_of_its_result_is_not_believed(python: Run, re
         "",
         '{"error": "text"}',
         '{"error": null}',
+        '{"file": {"bytes": 1, "rows": 1}}',
+        "{}",
         '{"error": {}, "py": [1]}',
         '{"data": 1e400}',
     ],

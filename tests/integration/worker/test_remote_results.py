@@ -52,7 +52,7 @@ class Remote(RemoteResultStore):
         await self.owner.delete(key)
 
     def list(self, prefix: str, after: str = "") -> AsyncIterator[str]:
-        return self.owner.list(prefix)
+        return self.owner.list(prefix, after)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def store(client: ControlPlane, database: Database) -> Remote:
 
 class TestContract(ResultStoreContract, WriteOnceContract):
     sizes = (0, 1, SMALL, SMALL + 1, 3 * SMALL)
-    file_bytes = 256 * 20
+    file_bytes = 5 * SMALL + 5
     sequences = 3
 
 

@@ -108,3 +108,15 @@ class Unreached(PostgresResultStore):
 
     def __init__(self) -> None:
         super().__init__(Database("postgresql://noetl@127.0.0.1:1/noetl", 1))
+
+
+def test_the_keys_of_its_store_are_those_it_was_started_with() -> None:
+    environ = {
+        **ENVIRON,
+        "NOETL_RESULT_URL": "s3://bucket/results",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+    }
+    platform = local_platform(environ)
+    environ.clear()
+    assert platform.results().name == "s3"

@@ -42,6 +42,35 @@ def test_a_variable_of_the_caller_does_not_slip_through(tmp_path: Path, monkeypa
     assert "mine" not in environment("worker", tmp_path).values()
 
 
+KEYS_OF_CLOUDS = {
+    "AWS_ACCESS_KEY_ID": "mine",
+    "AWS_PROFILE": "mine",
+    "AWS_ENDPOINT_URL_S3": "mine",
+    "GOOGLE_APPLICATION_CREDENTIALS": "mine",
+    "STORAGE_EMULATOR_HOST": "mine",
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "given"),
+    [
+        ("s3://bucket/x", {name for name in KEYS_OF_CLOUDS if name.startswith("AWS_")}),
+        ("gs://bucket/x", {name for name in KEYS_OF_CLOUDS if not name.startswith("AWS_")}),
+        ("file:///x", set()),
+        ("", set()),
+    ],
+)
+def test_keys_of_a_cloud_are_for_those_that_have_results_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, given: set[str]
+) -> None:
+    for name, value in KEYS_OF_CLOUDS.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(result_url=url)
+    for function in FUNCTIONS:
+        found = {name for name, value in environment(function, tmp_path, settings).items() if value == "mine"}
+        assert found == (set() if function == "gateway" else given), function
+
+
 def test_a_function_reads_back_what_it_was_given(tmp_path: Path) -> None:
     given = Settings(notify=False, lease=3.5, log_level="DEBUG")
     settings = Settings.from_environment(environment("control_plane", tmp_path, given))

@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.serving import serving
 
-from noetl_serverless.hosts.local.external_servers import check_database, check_nats
+from noetl_serverless.hosts.local.external_servers import check_database, check_nats, check_results
 from noetl_serverless.hosts.local.ports import free_port
 
 
@@ -46,3 +51,63 @@ async def test_another_server_in_the_place_of_nats_is_reported() -> None:
     async with server:
         with pytest.raises(RuntimeError, match=rf"^NOETL_NATS_URL: no NATS server can be reached at {host}:{port}"):
             await check_nats(f"nats://{host}:{port}")
+
+
+@pytest.fixture
+def keys() -> dict[str, str]:
+    return {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "s3cret"}
+
+
+async def test_a_store_of_results_that_cannot_be_reached_is_reported_by_its_setting(
+    nobody: str, keys: dict[str, str]
+) -> None:
+    for url, environ in (
+        ("s3://results/x", {**keys, "AWS_ENDPOINT_URL": f"http://{nobody}"}),
+        ("gs://results/x", {"STORAGE_EMULATOR_HOST": nobody}),
+    ):
+        with pytest.raises(RuntimeError) as caught:
+            await check_results(url, environ)
+        message = str(caught.value)
+        assert message.startswith(f"NOETL_RESULT_URL={url}: ") and "does not answer" in message
+        assert "s3cret" not in message
+
+
+async def test_a_store_of_results_without_keys_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.session", None)
+    with pytest.raises(RuntimeError, match=r"^NOETL_RESULT_URL=s3://results: .*noetl-serverless\[aws\]"):
+        await check_results("s3://results", {})
+    monkeypatch.setitem(sys.modules, "google.auth", None)
+    with pytest.raises(RuntimeError, match=r"^NOETL_RESULT_URL=gs://results: .*noetl-serverless\[gcp\]"):
+        await check_results("gs://results", {})
+
+
+class Refuses(BaseHTTPRequestHandler):
+    """S3 to who may do nothing, or whose keys are wrong."""
+
+    code = "AccessDenied"
+
+    def do_GET(self) -> None:
+        body = f"<Error><Code>{self.code}</Code><Message>no</Message></Error>".encode()
+        self.send_response(403)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: Any) -> None:
+        return None
+
+
+class KnowsNobody(Refuses):
+    code = "InvalidAccessKeyId"
+
+
+async def test_wrong_keys_are_reported_and_rights_that_may_do_are_not(keys: dict[str, str]) -> None:
+    with serving(KnowsNobody) as url, pytest.raises(RuntimeError, match="InvalidAccessKeyId"):
+        await check_results("s3://results", {**keys, "AWS_ENDPOINT_URL": url})
+    # who may write and not list is told so of whatever is not there
+    with serving(Refuses) as url:
+        await check_results("s3://results", {**keys, "AWS_ENDPOINT_URL": url})
+
+
+async def test_a_folder_of_results_need_not_exist(tmp_path: Path) -> None:
+    await check_results((tmp_path / "none").as_uri(), {})

@@ -10,14 +10,12 @@ import pytest
 from noetl_serverless.ports import ResultStore
 from noetl_serverless.results.store import FsspecResultStore
 
-# more than two parts of an object that is stored in parts
-LARGE = 17 * 2**20 + 5
 NAMES = ("1/ /a b", "1/é/日本.json", "1/%2F/100%", "1/+&=?#/<a>&amp;;'\"", "1/.a/a..b", "1/a:b@c~d,e!f$(g)*")
 
 
 class ResultStoreContract:
-    # of a file that is put
-    file_bytes = 10_240_000
+    # of a file that is put: more than one part of an object that is stored in parts
+    file_bytes = 8 * 2**20 + 5
 
     async def test_what_is_put_can_be_got(self, store: ResultStore) -> None:
         stored = await store.put("1/load/ab.json", b"[1,2]")
@@ -38,7 +36,7 @@ class ResultStoreContract:
             await store.get_range("1/a/none.json", 0, 1)
 
     async def test_a_file_can_be_put_and_got(self, store: ResultStore) -> None:
-        content = bytes(range(256)) * (self.file_bytes // 256)
+        content = random.Random(1).randbytes(self.file_bytes)
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
             source.write(content + b"more")
             source.flush()
@@ -55,10 +53,11 @@ class ResultStoreContract:
                 with pytest.raises(KeyError):
                     await store.get_file(key, target.fileno())
 
-    @pytest.mark.parametrize("size", [0, 1, LARGE])
+    @pytest.mark.parametrize("size", [0, 1, None], ids=["nothing", "a byte", "parts"])
     async def test_what_is_put_as_a_file_can_be_got_as_bytes_and_the_other_way_round(
-        self, store: ResultStore, size: int
+        self, store: ResultStore, size: int | None
     ) -> None:
+        size = self.file_bytes if size is None else size
         content = random.Random(size).randbytes(size)
         with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as target:
             source.write(content)
@@ -72,11 +71,12 @@ class ResultStoreContract:
             assert await store.get_range("1/a/as-file", size // 2, 100) == content[size // 2 :][:100]
 
     async def test_writing_the_same_again_changes_nothing(self, store: ResultStore) -> None:
-        content = bytes(LARGE)
+        size = self.file_bytes
+        content = bytes(size)
         with tempfile.TemporaryFile() as source:
-            source.truncate(LARGE)
+            source.truncate(size)
             for _ in range(2):
-                assert (await store.put_file("1/a/again", source.fileno(), LARGE)).bytes == LARGE
+                assert (await store.put_file("1/a/again", source.fileno(), size)).bytes == size
                 assert await store.get("1/a/again") == content
                 assert [key async for key in store.list("1/")] == ["1/a/again"]
 

@@ -75,7 +75,12 @@ def test_a_right_config_has_no_faults(kind: str, config: dict[str, object]) -> N
     [
         ("noop", {"x": 1}, "/x", "unknown field 'x' (known fields: result)"),
         ("noop", {"timeout": 3}, "/timeout", "unknown field 'timeout' (it belongs in 'spec': spec: {timeout: ...})"),
-        ("python", {"code": "x", "zzz": 1}, "/zzz", "unknown field 'zzz' (known fields: code, code_b64, script, libs)"),
+        (
+            "python",
+            {"code": "x", "zzz": 1},
+            "/zzz",
+            "unknown field 'zzz' (known fields: code, code_b64, script, libs, tables)",
+        ),
         ("http", {"url": "x", "zzz": 1, "method": "FETCH"}, "/method", None),
         ("python", {"coode": "x"}, "/coode", "unknown field 'coode' (did you mean 'code'?)"),
         ("python", {}, "", "the field 'code' is required (or 'code_b64' or 'script'; only one of them)"),

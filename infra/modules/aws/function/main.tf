@@ -30,7 +30,8 @@ locals {
       ListResults = local.list_results
     }
     write = {
-      # a worker deletes an incomplete archive before it writes the complete one, and takes back an upload that failed
+      # the control plane writes and deletes what users put; a worker deletes an incomplete archive before it writes the
+      # complete one, and takes back an upload that failed
       ReadWriteResults = {
         actions   = ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:PutObject"]
         resources = local.result_objects

@@ -27,7 +27,7 @@ resource "google_secret_manager_secret_iam_member" "fills" {
 locals {
   result_roles = {
     read = "roles/storage.objectViewer"
-    # a worker deletes an incomplete archive before it writes the complete one
+    # the control plane writes and deletes what users put; a worker deletes an incomplete archive before it writes the complete one
     write = "roles/storage.objectUser"
     # no predefined role may delete and not create
     sweep = "roles/storage.objectUser"

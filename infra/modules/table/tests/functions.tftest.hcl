@@ -34,7 +34,7 @@ run "access" {
   command = plan
 
   assert {
-    condition     = { for name, row in output.functions : name => row.results } == { gateway = null, control_plane = "read", reconciler = "sweep", worker = "write", worker_data = "write" }
+    condition     = { for name, row in output.functions : name => row.results } == { gateway = null, control_plane = "write", reconciler = "sweep", worker = "write", worker_data = "write" }
     error_message = "each role has its own access to results"
   }
 

@@ -10,8 +10,6 @@ from pydantic import Field
 
 from ...limits import SIGNED_URL_SECONDS
 from ...protocol import StorableText
-from ...results.compression import Codec
-from ...results.content import compression_of
 from ...store.results import ResultCount, StoredResult
 from ...uri import MAX_URI_CHARACTERS, ResultUri
 from . import AnswerModel, NoBool, RequestModel
@@ -19,6 +17,7 @@ from . import AnswerModel, NoBool, RequestModel
 MAX_NAME_CHARACTERS = 200
 MAX_LIST_ROWS = 500
 
+Codec = Literal["gzip", "zstd"]
 Kind = Literal["result_ref", "temp_ref"]
 Scope = Literal["step", "execution", "workflow", "permanent"]
 # those of the original that keep results; `memory` and `inline` keep nothing that others could read
@@ -98,6 +97,8 @@ class ResultEntry(AnswerModel):
 
     @classmethod
     def of(cls, result: StoredResult) -> Self:
+        from ...results.content import compression_of
+
         meta = result.meta or {}
         names = ("ref", "step", "store", "scope", "expires_at", "created_at", "content_type", "bytes", "sha256")
         return cls(

@@ -66,7 +66,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
     nats = NatsConnection(settings.nats_url, ca=settings.nats_ca)
     notifier = NatsNotifier(nats, replicas=settings.nats_replicas)
     scratch = Path(settings.scratch or tempfile.gettempdir())
-    shared_memory = shared_memory_of(scratch, settings.shared_memory_mb)
+    shared_memory = shared_memory_of(scratch, settings.shared_memory_mb, settings.shared_memory_lease)
     client = ControlPlane(settings.control_plane_url, settings.service_token, connect=platform.connect)
     core, close = _core(platform, notifier, nats) if is_direct(settings) else (None, ())
     id = instance_id()

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ...tools.aws_signature import Query, encode_path, encode_query, signed_headers
+from ..cloud.connections import Body, Read
 from ..cloud.transport import MAX_TRIES, TIMEOUT_SECONDS, ApiError, Response, Transport
 from .account import Account
 
@@ -48,12 +49,13 @@ class Api:
         *,
         query: Query = (),
         headers: Mapping[str, str] | None = None,
-        body: bytes = b"",
+        body: Body = b"",
         digest: str | None = None,
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
-        """`path` is not encoded yet; `digest` is the body's SHA-256, if it is known."""
+        """`path` is not encoded yet; `digest` is the body's SHA-256, if it is known, as it must be of one in parts."""
         url = endpoint + encode_path(path)
         if query:
             url += f"?{encode_query(query)}"
@@ -61,11 +63,12 @@ class Api:
         async def signed() -> Mapping[str, str]:
             account = self.account
             credentials = await account.current_credentials()
+            whole = body if isinstance(body, bytes) else b""
             return signed_headers(
-                credentials, account.region, service, method, url, headers or {}, body, self._now(), digest
+                credentials, account.region, service, method, url, headers or {}, whole, self._now(), digest
             )
 
-        return await self._transport.send(service, method, url, signed, body, timeout=timeout, tries=tries)
+        return await self._transport.send(service, method, url, signed, body, timeout=timeout, tries=tries, read=read)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -6,16 +6,19 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from html import unescape
 from urllib.parse import urlsplit
 
-from ...errors import Problem, Unavailable
+from ...errors import AccessDenied, Problem, Unavailable
+from ...limits import KIB
 from ...ports import StoredObject
 from ...results.store import check_size, checked_key
 from ...tools.aws_signature import UNSIGNED, Query, encode_path, signed_query
+from ..cloud.connections import Body, Read
 from ..cloud.objects import (
     PART_BYTES,
     PART_TRIES,
@@ -23,12 +26,15 @@ from ..cloud.objects import (
     RemoteObjects,
     checked_seconds,
     disposition,
+    file_chunks,
     in_parallel,
     merged,
 )
 from ..cloud.transport import ApiError, Response
 from .api import Api, AwsError
 
+# hashed without a thread
+IN_PASSING_BYTES = 64 * KIB
 # of one upload
 MAX_PART_COUNT = 10_000
 _CONTENT_TYPE = "application/octet-stream"
@@ -38,6 +44,7 @@ _UNFINISHED = re.compile(r"(.+)\.([0-9a-f]+)\.upload", re.S)
 _PRECONDITION_FAILED, _CONFLICT = 412, 409
 # 403 with another code is about the request, not about the key
 _ABOUT_THE_KEY = ("AccessDenied", "Unknown")
+_ABOUT_THE_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _ABOUT_THE_IDENTITY = ("ExpiredToken", "InvalidToken")
 
 
@@ -81,7 +88,7 @@ class S3ResultStore(RemoteObjects):
         path = self._path(key)
         check_size(file, size)
         if size <= PART_BYTES:
-            return await self.put(key, await asyncio.to_thread(_read_part, file, 0, size))
+            return await self.put(key, await asyncio.to_thread(os.pread, file, size, 0))
         try:
             await self._upload(path, file, size)
         except AwsError as error:
@@ -96,9 +103,14 @@ class S3ResultStore(RemoteObjects):
 
         async def part(number: int) -> None:
             start = (number - 1) * length
-            body = await asyncio.to_thread(_read_part, file, start, min(length, size - start))
+            body = partial(file_chunks, file, start, min(length, size - start))
+            # read twice, which costs less than memory for all parts that are under way
+            digest = await asyncio.to_thread(_digest, body)
             query = [("partNumber", str(number)), ("uploadId", id)]
-            answer = await self._send("PUT", path, query=query, body=body, tries=PART_TRIES)
+            headers = {"content-length": str(min(length, size - start))}
+            answer = await self._send(
+                "PUT", path, query=query, headers=headers, body=body, digest=digest, tries=PART_TRIES
+            )
             etags[number] = answer.headers["etag"]
 
         is_whole = False
@@ -185,10 +197,16 @@ class S3ResultStore(RemoteObjects):
     # -- requests
 
     async def _read(
-        self, key: str, *, headers: dict[str, str], version: str = "", tries: int | None = None
+        self,
+        key: str,
+        *,
+        headers: dict[str, str],
+        version: str = "",
+        tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
         more = {"if-match": version} if version else {}
-        return await self._send("GET", self._path(key), headers={**headers, **more}, tries=tries)
+        return await self._send("GET", self._path(key), headers={**headers, **more}, tries=tries, read=read)
 
     async def _first_names(self, prefix: str) -> list[str]:
         query = [("list-type", "2"), ("max-keys", "1"), ("prefix", self._prefix + prefix)]
@@ -202,11 +220,13 @@ class S3ResultStore(RemoteObjects):
         *,
         query: Query = (),
         headers: dict[str, str] | None = None,
-        body: bytes = b"",
+        body: Body = b"",
+        digest: str | None = None,
         tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
-        # a large one takes a while
-        digest = (await asyncio.to_thread(hashlib.sha256, body)).hexdigest() if len(body) > 2**16 else None
+        if isinstance(body, bytes) and len(body) > IN_PASSING_BYTES:
+            digest = await asyncio.to_thread(_digest, lambda: (body,))
         return await self._api.request(
             "s3",
             method,
@@ -218,6 +238,7 @@ class S3ResultStore(RemoteObjects):
             digest=digest,
             timeout=TIMEOUT_SECONDS,
             tries=tries,
+            read=read,
         )
 
     def _path(self, key: str) -> str:
@@ -233,7 +254,13 @@ class S3ResultStore(RemoteObjects):
         return error.code in _ABOUT_THE_KEY
 
     def _is_of_bucket(self, error: ApiError) -> bool:
-        return error.code == "NoSuchBucket"
+        return error.code == "NoSuchBucket" or error.code in _ABOUT_THE_REGION
+
+    def _failure(self, error: ApiError) -> Exception:
+        if error.code in _ABOUT_THE_REGION:
+            region = self._api.account.region
+            return AccessDenied(f"{self._where} is not in the region {region}: set AWS_REGION: {error}")
+        return super()._failure(error)
 
     def _is_of_identity(self, error: ApiError) -> bool:
         return error.code in _ABOUT_THE_IDENTITY
@@ -290,12 +317,11 @@ class S3ResultStore(RemoteObjects):
             ]
 
 
-def _read_part(file: int, start: int, length: int) -> bytes:
-    """EOFError if the file ends before its end."""
-    data = os.pread(file, length, start)
-    if len(data) < length:
-        raise EOFError(f"the file ends after {start + len(data)} bytes, before {start + length}")
-    return data
+def _digest(body: Callable[[], Iterable[bytes]]) -> str:
+    found = hashlib.sha256()
+    for chunk in body():
+        found.update(chunk)
+    return found.hexdigest()
 
 
 def _elements(text: str, name: str) -> list[str]:

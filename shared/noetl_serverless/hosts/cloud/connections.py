@@ -20,6 +20,8 @@ _LOST = (http.client.BadStatusLine, http.client.CannotSendRequest, BrokenPipeErr
 Origin = tuple[str, str]
 # what makes the parts of a body may be called again, and its length is in the headers
 Body = bytes | Callable[[], Iterable[bytes]]
+# what becomes of the body of an answer that is no error, as it comes
+Read = Callable[[http.client.HTTPResponse], bytes]
 
 
 class Connections:
@@ -29,21 +31,30 @@ class Connections:
         self._tls: ssl.SSLContext | None = None
 
     def exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: Body, timeout: float
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Body,
+        timeout: float,
+        read: Read | None = None,
+        fresh: bool = False,
     ) -> tuple[int, dict[str, str], bytes]:
-        """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is no answer."""
+        """(status, headers by lower-case name, body). OSError and http.client.HTTPException if there is no answer.
+
+        `fresh`: on a connection of its own, as it may not be sent a second time without the caller's knowledge.
+        """
         parts = urlsplit(url)
         origin = (parts.scheme, parts.netloc)
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        # what is sent in parts is not sent a second time without the caller's knowledge
-        idle = self._take_idle(origin) if isinstance(body, bytes) else None
+        idle = None if fresh else self._take_idle(origin)
         if idle is not None:
             try:
-                return self._exchange_on(idle, origin, method, target, headers, body, timeout)
+                return self._exchange_on(idle, origin, method, target, headers, body, timeout, read)
             except _LOST:
                 # the server closed the idle connection before it answered this request
                 pass
-        return self._exchange_on(self._connect(origin), origin, method, target, headers, body, timeout)
+        return self._exchange_on(self._connect(origin), origin, method, target, headers, body, timeout, read)
 
     def close(self) -> None:
         with self._lock:
@@ -61,6 +72,7 @@ class Connections:
         headers: Mapping[str, str],
         body: Body,
         timeout: float,
+        read: Read | None,
     ) -> tuple[int, dict[str, str], bytes]:
         connection.timeout = timeout
         if connection.sock is not None:
@@ -69,7 +81,7 @@ class Connections:
             content_to_send = body if isinstance(body, bytes) else body()
             connection.request(method, target, content_to_send or None, dict(headers))
             response = connection.getresponse()
-            content = response.read()
+            content = response.read() if read is None or response.status >= 300 else read(response)
         except BaseException:
             connection.close()
             raise

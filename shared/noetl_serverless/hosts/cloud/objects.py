@@ -4,9 +4,11 @@ refused."""
 from __future__ import annotations
 
 import asyncio
+import http.client
+import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -14,10 +16,13 @@ from ...errors import AccessDenied, Unavailable
 from ...limits import MIB, SIGNED_URL_SECONDS
 from ...results.disk import write_at
 from ...results.store import checked_key
+from .connections import Read
 from .transport import ApiError, Response
 
-# of one part: large enough for few requests, small enough for a few of them to be in memory
+# of one part: large enough for few requests, small enough to be sent again
 PART_BYTES = 8 * MIB
+# read and sent, or received and written, at a time
+CHUNK_BYTES = 1 * MIB
 # parts of one object under way at once
 MAX_PARTS = 4
 # a part over a slow line
@@ -26,18 +31,49 @@ TIMEOUT_SECONDS = 60.0
 PART_TRIES = 5
 # how long parts that are under way are waited for when another has failed
 STOP_SECONDS = 10.0
-RANGE_NOT_SATISFIABLE = 416
+PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of an object: its bytes, where they begin, how large the object is, and which version it is."""
+    """A part of an object, and how large the object is."""
 
-    start: int
     data: bytes = field(repr=False)
     total: int
-    version: str
+
+
+class _IntoFile:
+    """Writes an answer to its place in a file as it comes, again from the beginning if it is asked for again."""
+
+    def __init__(self, file: int, start: int) -> None:
+        self._file = file
+        self._requested = start
+        # where what was written begins, how much it is, and the size of the object
+        self.start = self.written = self.total = 0
+
+    def __call__(self, response: http.client.HTTPResponse) -> bytes:
+        self.written = 0
+        expected = response.length
+        if found := _CONTENT_RANGE.fullmatch(response.headers.get("content-range", "")):
+            first, last, self.total = (int(number) for number in found.groups())
+            if first != self._requested:
+                raise http.client.HTTPException("the answer is not the part that was asked for")
+            self.start, expected = first, last - first + 1
+        buffer = bytearray(CHUNK_BYTES)
+        with memoryview(buffer) as view:
+            while count := response.readinto(view):
+                write_at(self._file, view[:count], self.start + self.written)
+                self.written += count
+        if expected is not None and self.written != expected:
+            raise http.client.IncompleteRead(b"", expected - self.written)
+        # all of it, from a server that knows no ranges
+        self.total = self.total if found else self.written
+        return b""
+
+
+def _range(start: int, length: int) -> dict[str, str]:
+    return {"range": f"bytes={start}-{start + length - 1}"}
 
 
 class RemoteObjects(ABC):
@@ -48,7 +84,13 @@ class RemoteObjects(ABC):
 
     @abstractmethod
     async def _read(
-        self, key: str, *, headers: dict[str, str], version: str = "", tries: int | None = None
+        self,
+        key: str,
+        *,
+        headers: dict[str, str],
+        version: str = "",
+        tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
         """The object, or the range that the headers say; only in that version, if one is named. Raises ApiError."""
 
@@ -79,31 +121,38 @@ class RemoteObjects(ABC):
 
     async def get_file(self, key: str, file: int) -> int:
         checked_key(key)
-        first = await self._span(key, 0, PART_BYTES, tries=PART_TRIES)
-        if first is None:
+        first = _IntoFile(file, 0)
+        answer = await self._part(key, 0, PART_BYTES, first)
+        if answer is None:
             return 0
-        await asyncio.to_thread(write_at, file, first.data, 0)
-        total, version = first.total, first.version
-        received = len(first.data)
-        del first
+        version = self._version_of(answer)
 
         async def part(start: int) -> None:
-            length = min(PART_BYTES, total - start)
-            span = await self._span(key, start, length, version=version, tries=PART_TRIES)
-            if span is None or len(span.data) != length or span.total != total:
+            span = _IntoFile(file, start)
+            length = min(PART_BYTES, first.total - start)
+            answer = await self._part(key, start, length, span, version)
+            if answer is None or (span.start, span.written, span.total) != (start, length, first.total):
                 raise Unavailable(f"{self._where}: {key!r} has changed while it was read")
-            await asyncio.to_thread(write_at, file, span.data, start)
 
-        await in_parallel(part, range(received, total, PART_BYTES))
-        return total
+        await in_parallel(part, range(first.written, first.total, PART_BYTES))
+        return first.total
 
-    async def _span(
-        self, key: str, start: int, length: int, *, version: str = "", tries: int | None = None
-    ) -> Span | None:
+    async def _part(self, key: str, start: int, length: int, into: _IntoFile, version: str = "") -> Response | None:
         """None if the object ends before it."""
-        headers = {"range": f"bytes={start}-{start + length - 1}"}
+        headers = _range(start, length)
         try:
-            answer = await self._read(key, headers=headers, version=version, tries=tries)
+            return await self._read(key, headers=headers, version=version, tries=PART_TRIES, read=into)
+        except ApiError as error:
+            if error.status == RANGE_NOT_SATISFIABLE:
+                return None
+            if error.status == PRECONDITION_FAILED:
+                raise Unavailable(f"{self._where}: {key!r} has changed while it was read") from error
+            raise await self._reason(key, error) from None
+
+    async def _span(self, key: str, start: int, length: int) -> Span | None:
+        """None if the object ends before it."""
+        try:
+            answer = await self._read(key, headers=_range(start, length))
         except ApiError as error:
             if error.status == RANGE_NOT_SATISFIABLE:
                 return None
@@ -111,11 +160,11 @@ class RemoteObjects(ABC):
         found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
         if answer.status == 200 or found is None:
             # all of it, where the range covers it, or from a server that knows no ranges
-            return Span(start, answer.body[start : start + length], len(answer.body), self._version_of(answer))
+            return Span(answer.body[start : start + length], len(answer.body))
         first, last, total = (int(number) for number in found.groups())
         if first != start or last - first + 1 != len(answer.body):
             raise Unavailable(f"{self._where}: the answer is not the part of {key!r} that was asked for")
-        return Span(start, answer.body, total, self._version_of(answer))
+        return Span(answer.body, total)
 
     # -- errors
 
@@ -128,10 +177,13 @@ class RemoteObjects(ABC):
         # to who may not list, what is missing is forbidden
         try:
             names = await self._first_names(key)
-        except ApiError:
+        except ApiError as refusal:
+            if refusal.is_transient:
+                return self._failure(refusal)
             return AccessDenied(
                 f"{self._where} refuses {key!r}: {error.code}. It may also be missing: the store says the same of what "
-                f"does not exist to an identity that lacks {self._listing_right()}"
+                f"does not exist to an identity that lacks {self._listing_right()}",
+                may_be_missing=True,
             )
         if key not in names[:1]:
             return KeyError(key)
@@ -154,6 +206,17 @@ class RemoteObjects(ABC):
 
     def _is_of_identity(self, error: ApiError) -> bool:
         return False
+
+
+def file_chunks(file: int, start: int, length: int) -> Iterator[bytes]:
+    """A part of an open file; EOFError if the file ends before the part does."""
+    end = start + length
+    while start < end:
+        chunk = os.pread(file, min(CHUNK_BYTES, end - start), start)
+        if not chunk:
+            raise EOFError(f"the file ends after {start} bytes, before {end}")
+        yield chunk
+        start += len(chunk)
 
 
 async def in_parallel(work: Callable[[int], Awaitable[None]], items: Iterable[int], limit: int = MAX_PARTS) -> None:

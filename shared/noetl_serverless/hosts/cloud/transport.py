@@ -8,9 +8,10 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from ...errors import Unavailable
-from .connections import Body, Connections
+from .connections import Body, Connections, Read
 
 MAX_TRIES = 3
 FIRST_PAUSE_SECONDS = 0.1
@@ -66,13 +67,15 @@ class Transport:
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
         accept: Collection[int] = (),
+        read: Read | None = None,
+        fresh: bool = False,
     ) -> Response:
         """`service` is its name in errors; `url` is encoded already; `timeout` is in seconds, for each try; `accept`:
-        what is an answer beside the 200s."""
+        what is an answer beside the 200s. `read`, in a thread, and `fresh`: as in `Connections.exchange`."""
         tries = tries or self._tries
         for attempts_left in reversed(range(tries)):
             try:
-                answer = await self._once(method, url, await headers(), body, timeout)
+                answer = await self._once(method, url, await headers(), body, timeout, read, fresh)
                 if answer.status < 300 or answer.status in accept:
                     return answer
                 error = self._error_of(service, answer)
@@ -88,7 +91,7 @@ class Transport:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._connections.close()
 
-    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, timeout: float) -> Response:
+    async def _once(self, method: str, url: str, headers: Mapping[str, str], body: Body, *more: Any) -> Response:
         exchange = self._connections.exchange
         loop = asyncio.get_running_loop()
-        return Response(*await loop.run_in_executor(self._threads, exchange, method, url, headers, body, timeout))
+        return Response(*await loop.run_in_executor(self._threads, exchange, method, url, headers, body, *more))

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from ..cloud.connections import Body
+from ..cloud.connections import Body, Read
 from ..cloud.transport import TIMEOUT_SECONDS, ApiError, Response, Transport
 
 NOT_FOUND = "NOT_FOUND"
@@ -53,6 +53,8 @@ class Api:
         timeout: float = TIMEOUT_SECONDS,
         tries: int | None = None,
         accept: Collection[int] = (),
+        read: Read | None = None,
+        fresh: bool = False,
     ) -> Response:
         """`path` is encoded already, and may be a URL that the service has named."""
         url = path if "://" in path else f"{self.endpoint(service)}{path}"
@@ -62,7 +64,7 @@ class Api:
             return {**(headers or {}), **({"authorization": f"Bearer {token}"} if token else {})}
 
         return await self._transport.send(
-            service, method, url, signed, body, timeout=timeout, tries=tries, accept=accept
+            service, method, url, signed, body, timeout=timeout, tries=tries, accept=accept, read=read, fresh=fresh
         )
 
     def endpoint(self, service: str) -> str:

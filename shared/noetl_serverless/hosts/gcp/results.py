@@ -6,7 +6,7 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,10 +15,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import orjson
 
 from ...errors import AccessDenied, Problem, Unavailable
-from ...limits import MIB
 from ...ports import StoredObject
 from ...results.store import check_size, checked_key
-from ..cloud.connections import Body
+from ..cloud.connections import Body, Read
 from ..cloud.objects import (
     PART_BYTES,
     PART_TRIES,
@@ -26,14 +25,13 @@ from ..cloud.objects import (
     RemoteObjects,
     checked_seconds,
     disposition,
+    file_chunks,
 )
 from ..cloud.transport import FIRST_PAUSE_SECONDS, ApiError, Response
 from .api import Api
 from .google import Google
 from .signing import IamSigner, Signer, signed_url
 
-# read from a file at a time, and sent
-CHUNK_BYTES = 1 * MIB
 _SERVICE = "storage"
 _INCOMPLETE, _PRECONDITION_FAILED, _CANCELLED = 308, 412, 499
 _GONE = (404, 410)
@@ -110,7 +108,7 @@ class GcsResultStore(RemoteObjects):
             headers = {"content-range": f"bytes {offset}-{size - 1}/{size}", "content-length": str(size - offset)}
             try:
                 answer = await self._send(
-                    "PUT", session, headers=headers, body=partial(_chunks, file, offset, size), tries=1
+                    "PUT", session, headers=headers, body=partial(file_chunks, file, offset, size - offset), tries=1
                 )
             except (ApiError, Unavailable) as error:
                 if isinstance(error, ApiError) and not error.is_transient:
@@ -169,10 +167,17 @@ class GcsResultStore(RemoteObjects):
     # -- requests
 
     async def _read(
-        self, key: str, *, headers: dict[str, str], version: str = "", tries: int | None = None
+        self,
+        key: str,
+        *,
+        headers: dict[str, str],
+        version: str = "",
+        tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
         query = urlencode({"alt": "media"} | ({"generation": version} if version else {}))
-        return await self._send("GET", f"/download{self._path(key)}?{query}", headers=headers, tries=tries)
+        path = f"/download{self._path(key)}?{query}"
+        return await self._send("GET", path, headers=headers, tries=tries, read=read)
 
     async def _first_names(self, prefix: str) -> list[str]:
         page = await self._page(prefix, maxResults="1")
@@ -190,6 +195,7 @@ class GcsResultStore(RemoteObjects):
         headers: dict[str, str] | None = None,
         body: Body = b"",
         tries: int | None = None,
+        read: Read | None = None,
     ) -> Response:
         return await self._api.request(
             _SERVICE,
@@ -200,6 +206,9 @@ class GcsResultStore(RemoteObjects):
             timeout=TIMEOUT_SECONDS,
             tries=tries,
             accept=(_INCOMPLETE, _CANCELLED),
+            read=read,
+            # what has arrived of a part that was cut is asked for first
+            fresh=not isinstance(body, bytes),
         )
 
     def _name(self, key: str) -> str:
@@ -240,13 +249,3 @@ class GcsResultStore(RemoteObjects):
 def gcs_results(google: Google, url: str) -> GcsResultStore:
     """Objects below `gs://bucket/prefix`, read and written as the function's service account."""
     return GcsResultStore(google.api, url, IamSigner(google.api, google.metadata.email))
-
-
-def _chunks(file: int, offset: int, size: int) -> Iterator[bytes]:
-    """EOFError if the file ends earlier."""
-    while offset < size:
-        chunk = os.pread(file, min(CHUNK_BYTES, size - offset), offset)
-        if not chunk:
-            raise EOFError(f"the file ends after {offset} of {size} bytes")
-        yield chunk
-        offset += len(chunk)

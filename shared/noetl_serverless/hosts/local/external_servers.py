@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 5.0
@@ -47,6 +48,33 @@ async def check_nats(url: str) -> None:
         await connection.close()
         return
     raise RuntimeError(" ".join(message.split()))
+
+
+async def check_results(url: str, environ: Mapping[str, str]) -> None:
+    """As `check_database`, for the store of results: a folder, S3 or Cloud Storage."""
+    from ...errors import AccessDenied, Unavailable
+    from .objects import object_store
+
+    try:
+        store = await asyncio.to_thread(object_store, url, environ)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await store.get_range("noetl-start", 0, 1)
+    except KeyError:
+        return
+    except AccessDenied as error:
+        # it may write, and need not list
+        if error.extra.get("may_be_missing"):
+            return
+        message = error.detail
+    except TimeoutError:
+        message = f"no store answers within {CONNECT_SECONDS:g} s"
+    except Unavailable as error:
+        message = error.detail
+    except (ValueError, OSError, ImportError) as error:
+        message = str(error)
+    else:
+        return
+    raise RuntimeError(" ".join(f"NOETL_RESULT_URL={url}: {message}".split()))
 
 
 def _hosts(urls: str) -> str:

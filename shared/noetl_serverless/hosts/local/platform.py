@@ -13,6 +13,8 @@ from .objects import object_store
 
 def local_platform(environ: Mapping[str, str]) -> Platform:
     """ValueError naming the variable that is wrong."""
+    # stores are made later, when a process that functions share has another function's environment, or none
+    environ = dict(environ)
     settings = Settings.from_environment(environ)
     return Platform(
         settings=settings,

@@ -21,7 +21,7 @@ from ...settings import ORCHESTRATORS, Settings
 from ..table import FunctionSpec, directly, functions_folder, load_functions, worker_pools
 from .balancer import Balancer
 from .environment import Addresses, environment_of, inherited, variables_of
-from .external_servers import check_database, check_nats
+from .external_servers import check_database, check_nats, check_results
 from .layout import Layout
 from .nats import Nats
 from .orphans import stop_orphans
@@ -171,6 +171,8 @@ class Stack:
             await check_database(database_url)
         if nats_url:
             await check_nats(nats_url)
+        if self.settings.result_url:
+            await check_results(self.settings.result_url, os.environ)
         if not database_url:
             postgres = Postgres(
                 self.layout.postgres,

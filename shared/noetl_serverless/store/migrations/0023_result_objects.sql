@@ -124,7 +124,8 @@ END $$;
 
 -- -- workers
 
--- Whether the worker has a command of the execution to which a key belongs, under a lease that has not run out.
+-- Whether the worker has a command of the execution to which a key belongs. As for its report, a lease that has run out counts
+-- until the command is taken away: a worker that was cut off for a while does not lose what it has done.
 CREATE FUNCTION noetl.may_write(name text, who text) RETURNS boolean LANGUAGE plpgsql STABLE SET enable_seqscan = off
 SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
@@ -137,10 +138,8 @@ BEGIN
     id := split_part(name, '/', 1)::bigint;
     RETURN EXISTS (
         SELECT FROM noetl.execution e WHERE e.execution_id = id AND e.direct_fence IS NOT NULL AND e.direct_worker = who
-            AND e.direct_since + e.direct_lease > now()
     ) OR EXISTS (
-        SELECT FROM noetl.command c WHERE c.execution_id = id AND c.worker = who AND c.status = 'claimed'
-            AND c.lease_until > now());
+        SELECT FROM noetl.command c WHERE c.execution_id = id AND c.worker = who AND c.status = 'claimed');
 END $$;
 
 -- As those above, for a worker, which may write below executions of which it holds a lease: else they return 'refused'.

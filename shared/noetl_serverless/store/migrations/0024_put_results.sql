@@ -6,7 +6,7 @@
 -- put_by           who put it; null for the result of a step
 -- meta             {preview, extracted, correlation, compression, stored_bytes}, as far as there is any
 -- idempotency_key  of the request that put it, hashed with who sent it
--- deleted_at       since when a user has deleted it. The row of what was put goes once its object is deleted; that of a step's
+-- deleted_at       since when a user has deleted it, or, of what is put into an execution that has ended, is writing its object. The row of what was put goes once its object is deleted; that of a step's
 --                  result stays, since the log has it
 ALTER TABLE noetl.result_ref
     ADD COLUMN name text,
@@ -16,7 +16,7 @@ ALTER TABLE noetl.result_ref
     ADD COLUMN deleted_at timestamptz;
 
 CREATE INDEX result_ref_uri ON noetl.result_ref (execution_id, ref);
-CREATE INDEX result_ref_step ON noetl.result_ref (execution_id, coalesce(step, ''), created_at, key);
+CREATE INDEX result_ref_listed ON noetl.result_ref (execution_id, coalesce(step, ''), created_at, key);
 CREATE UNIQUE INDEX result_ref_content ON noetl.result_ref (execution_id, name, sha256, content_type)
     WHERE put_by IS NOT NULL AND deleted_at IS NULL;
 CREATE UNIQUE INDEX result_ref_request ON noetl.result_ref (execution_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -43,6 +43,9 @@ BEGIN
         RETURN jsonb_build_object('outcome', 'unknown');
     END IF;
     r.created_at := clock_timestamp();
+    -- what kept its object from being collected until now
+    DELETE FROM noetl.result_ref
+    WHERE execution_id = r.execution_id AND key = r.key AND put_by IS NOT NULL AND deleted_at IS NOT NULL;
     LOOP
         SELECT * INTO known FROM noetl.result_ref
         WHERE execution_id = r.execution_id AND idempotency_key = r.idempotency_key FOR UPDATE;

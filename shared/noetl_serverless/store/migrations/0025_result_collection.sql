@@ -9,11 +9,14 @@ ALTER TABLE noetl.execution ADD COLUMN results_kept text;
 -- in the order in which they expire, by store: one that is away does not hold up the others. The release before looks for
 -- them by result_ref_expiry, which therefore stays.
 CREATE INDEX result_ref_expired ON noetl.result_ref (store, expires_at) WHERE expires_at IS NOT NULL;
-CREATE INDEX result_ref_step ON noetl.result_ref (execution_id, key) WHERE scope = 'step';
+CREATE INDEX result_ref_of_steps ON noetl.result_ref (execution_id, key) WHERE scope = 'step';
+-- of what users have put and deleted: only while their objects have not been deleted
+CREATE INDEX result_ref_deleted ON noetl.result_ref (store, deleted_at) WHERE deleted_at IS NOT NULL AND put_by IS NOT NULL;
 -- of those whose object is another execution's, which its key begins with: a step may return the result of a sub-playbook
 CREATE INDEX result_ref_borrowed ON noetl.result_ref (key) WHERE split_part(key, '/', 1) <> execution_id::text;
 
--- Those of `keys` that a result of this store has which has not expired for `grace`, of another scope than `ignored`.
+-- Those of `keys` that a result of this store has which has been neither expired nor deleted for `grace`, of another scope
+-- than `ignored`.
 CREATE FUNCTION noetl.named_results(wanted_store text, keys text[], grace interval, ignored text[]) RETURNS SETOF text
 LANGUAGE plpgsql STABLE SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 BEGIN
@@ -23,10 +26,12 @@ BEGIN
         SELECT true FROM noetl.result_ref r WHERE r.execution_id = split_part(k.key, '/', 1)::bigint AND r.key = k.key
             AND r.store = wanted_store AND r.scope <> ALL (ignored)
             AND (r.expires_at IS NULL OR r.expires_at >= now() - grace)
+            AND (r.deleted_at IS NULL OR r.deleted_at >= now() - grace)
     ) IS NOT NULL OR (
         SELECT true FROM noetl.result_ref r WHERE r.key = k.key AND split_part(r.key, '/', 1) <> r.execution_id::text
             AND r.store = wanted_store AND r.scope <> ALL (ignored)
-            AND (r.expires_at IS NULL OR r.expires_at >= now() - grace) LIMIT 1
+            AND (r.expires_at IS NULL OR r.expires_at >= now() - grace)
+            AND (r.deleted_at IS NULL OR r.deleted_at >= now() - grace) LIMIT 1
     ) IS NOT NULL;
 END $$;
 
@@ -72,8 +77,8 @@ BEGIN
     DELETE FROM noetl.command WHERE execution_id = ANY (ids);
     DELETE FROM noetl.stage WHERE execution_id = ANY (ids);
     DELETE FROM noetl.frame WHERE execution_id = ANY (ids);
-    DELETE FROM noetl.result_ref WHERE execution_id = ANY (ids) AND scope <> 'permanent'
-        AND (batch.kind = 'expiry' OR scope <> 'step' AND expires_at IS NULL);
+    DELETE FROM noetl.result_ref WHERE execution_id = ANY (ids) AND (deleted_at IS NOT NULL OR scope <> 'permanent'
+        AND (batch.kind = 'expiry' OR scope <> 'step' AND expires_at IS NULL));
     DELETE FROM noetl.inbox WHERE execution_id = ANY (ids);
     UPDATE noetl.archive SET status = 'registered', files = made, registered_at = now(), lease_until = NULL, error = NULL
     WHERE archive_id = id;

@@ -27,16 +27,17 @@ FROM (
     ) both_tables
 ) x ORDER BY ended_at, execution_id LIMIT CAST(:limit AS integer);
 
--- descendants: an execution, those that it goes on with, and those below these that ended no later than the one that started them; none of which others that ended later may use the results
+-- families: of each of some executions itself, those that it goes on with, and those below these that ended no later than the one that started them; none of which others that ended later may use the results
+SELECT DISTINCT member.execution_id FROM unnest(CAST(:ids AS bigint[]), CAST(:ends AS timestamptz[])) top(id, ended) CROSS JOIN LATERAL (
 WITH RECURSIVE family AS (
-    SELECT CAST(:id AS bigint) AS execution_id, CAST(:ended AS timestamptz) AS ended_at
+    SELECT top.id AS execution_id, top.ended AS ended_at
     UNION
     SELECT c.execution_id, c.ended_at FROM family f CROSS JOIN LATERAL (
         SELECT execution_id, ended_at FROM (
             SELECT execution_id, ended_at FROM noetl.execution WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
             UNION ALL
             SELECT execution_id, ended_at FROM noetl.archived WHERE parent_execution_id = f.execution_id AND ended_at <= f.ended_at
-        ) below WHERE NOT noetl.is_used_after(execution_id, CAST(:ended AS timestamptz))
+        ) below WHERE NOT noetl.is_used_after(execution_id, top.ended)
         UNION ALL
         SELECT o.execution_id, o.ended_at FROM (
             SELECT restart_of AS id FROM noetl.execution WHERE execution_id = f.execution_id
@@ -46,14 +47,20 @@ WITH RECURSIVE family AS (
             SELECT execution_id, ended_at FROM noetl.execution WHERE execution_id = r.id
             UNION ALL
             SELECT execution_id, ended_at FROM noetl.archived WHERE execution_id = r.id
-        ) o WHERE noetl.settled(o.execution_id, CAST(:ended AS timestamptz) + interval '1 microsecond')
+        ) o WHERE noetl.settled(o.execution_id, top.ended + interval '1 microsecond')
     ) c
 )
-SELECT execution_id FROM family ORDER BY execution_id;
+SELECT execution_id FROM family
+) member ORDER BY execution_id;
 
 -- expired_results: results of a store that expired a grace period ago, in the order in which they did
 SELECT execution_id, key FROM noetl.result_ref
 WHERE store = :store AND expires_at < now() - make_interval(secs => :grace) ORDER BY expires_at LIMIT CAST(:limit AS integer);
+
+-- deleted_results: what users have put into a store and deleted a grace period ago, and whose rows are still there
+SELECT execution_id, key FROM noetl.result_ref
+WHERE store = :store AND put_by IS NOT NULL AND deleted_at < now() - make_interval(secs => :grace)
+ORDER BY deleted_at LIMIT CAST(:limit AS integer);
 
 -- scoped_results: results of executions in a store, of some scopes
 SELECT execution_id, key FROM noetl.result_ref

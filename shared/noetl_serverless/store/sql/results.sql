@@ -1,6 +1,13 @@
 -- put: register what a user has put, whose object is written
 SELECT noetl.put_result(CAST(:row AS json), CAST(:gone AS text), CAST(:known AS text));
 
+-- reserve: name an object that is about to be written, so that it is not collected as one without a row; nobody can read it yet
+INSERT INTO noetl.result_ref (
+    execution_id, key, ref, name, step, store, bytes, sha256, content_type, scope, put_by, deleted_at)
+SELECT x.execution_id, x.key, x.ref, x.name, x.step, x.store, x.bytes, x.sha256, x.content_type, x.scope, x.put_by, now()
+FROM json_populate_record(NULL::noetl.result_ref, CAST(:row AS json)) x
+WHERE EXISTS (SELECT FROM noetl.execution e WHERE e.execution_id = x.execution_id);
+
 -- same: what was put under this name with this content before
 SELECT key, ref, name, step, store, bytes, sha256, content_type, scope, expires_at, created_at, put_by, meta, deleted_at
 FROM noetl.result_ref

@@ -79,7 +79,7 @@ def test_the_environment_may_name_another_endpoint(
     assert account.custom_endpoint("s3") == "http://127.0.0.1:9000"
 
 
-def test_who_has_no_keys_sees_where_they_are_looked_for(environ: dict[str, str]) -> None:
+def test_who_has_no_keys_learns_where_they_are_looked_for(environ: dict[str, str]) -> None:
     with pytest.raises(NoCredentials, match="AWS_ACCESS_KEY_ID, AWS_PROFILE"):
         account_of(environ)
 

@@ -67,7 +67,7 @@ async def test_iam_signs_for_an_account_without_a_key(
     check(url, EMAIL)
 
 
-async def test_an_account_that_may_not_sign_sees_which_role_it_lacks(google: Google, store: GcsResultStore) -> None:
+async def test_an_account_that_may_not_sign_learns_which_role_it_lacks(google: Google, store: GcsResultStore) -> None:
     google.answers = [error(403, "PERMISSION_DENIED", "Permission 'iam.serviceAccounts.signBlob' denied")]
     with pytest.raises(AccessDenied, match=r"roles/iam\.serviceAccountTokenCreator"):
         await url_of(store)
@@ -115,7 +115,7 @@ async def test_a_person_does_not_sign(tmp_path: Path, monkeypatch: pytest.Monkey
         await url_of(user_gcs_results("gs://results/p", {}))
 
 
-def test_who_has_no_credentials_sees_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_has_no_credentials_learns_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     with pytest.raises(AccessDenied, match=r"none\.json"):
         user_gcs_results("gs://results/p", {})

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import pyarrow
 import pytest
 from tests.counted import summed
 
 from noetl_serverless.errors import NotFound, Unavailable
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.fair_queue import Share
-from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
+from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome, temporary_file
 from noetl_serverless.worker.execution import toolbox as module
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
 from noetl_serverless.worker.execution.toolbox import Toolbox, call_tool, context_of
@@ -133,3 +137,51 @@ async def test_the_duration_is_reported_and_measured(tmp_path: Path) -> None:
     assert 20 <= milliseconds < 20_000
     assert summed(measured) - before >= 0.02
     assert (found.extra, found.meta) == ({"http": {"at": None}}, {"stdout": "a\ufffdb"})
+
+
+class Seeing:
+    """A tool that says of what type its rows are."""
+
+    config: ClassVar[Any] = None
+
+    async def run(self, call: ToolCall, context: Any) -> ToolOutcome:
+        found = [type(call.config["rows"]), type(call.input["load"]["rows"])]
+        return ToolOutcome("ok", data=[kind.__name__ for kind in found])
+
+    async def close(self) -> None: ...
+
+
+class Taking(Seeing):
+    takes_tables = True
+
+
+@pytest.mark.parametrize(("tool", "seen"), [(Seeing(), "list"), (Taking(), "Table")])
+async def test_a_tool_that_knows_no_tables_gets_lists(tmp_path: Path, tool: Seeing, seen: str) -> None:
+    outcome = await called_with_table(tmp_path, tool)
+    assert outcome.data == [seen, seen]
+
+
+async def test_a_table_that_is_too_large_for_a_list_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.listed.MAX_LISTED_ROWS", 1)
+    outcome = await called_with_table(tmp_path, Seeing())
+    assert outcome.error is not None
+    assert (outcome.error["code"], outcome.error["retryable"]) == ("value.too_large", False)
+    assert (await called_with_table(tmp_path, Taking())).error is None
+
+
+async def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    outcome = await called_with_table(tmp_path, Seeing(), Table(MappedFile(temporary_file(0), 0)))
+    assert outcome.error is not None
+    assert outcome.error["code"] == "value.invalid"
+
+
+async def called_with_table(tmp_path: Path, tool: Seeing, table: Table | None = None) -> ToolOutcome:
+    if table is None:
+        file = temporary_file(0)
+        table = Table(MappedFile(file, write_table(file, pyarrow.table({"n": [1, 2]})).bytes))
+    call = ToolCall("seeing", "a", {"rows": table}, input={"load": {"rows": table}})
+    box = toolbox(tmp_path)
+    outcome, _ = await call_tool(lambda kind: tool, call, context_of(box, claimed("a"), "a/1/a/0"))
+    return outcome

@@ -1,0 +1,34 @@
+"""Rows as a table, for those who read tables and are given rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+import pyarrow
+
+
+def is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def table_of(rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
+    """Every key of every row is a column, null where a row lacks it."""
+    names = list(dict.fromkeys(str(key) for row in rows for key in row))
+    return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
+
+
+def _column(values: list[Any]) -> pyarrow.Array:
+    """One type for all values: numbers of several types become floats, any other mixture becomes text."""
+    try:
+        return pyarrow.array(values)
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        pass
+    if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
+        return pyarrow.array([None if value is None else float(value) for value in values])
+    return pyarrow.array([_text(value) for value in values])
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,0 +1,138 @@
+"""The files of one call of a Python child, as the engine sees them: those that it is given, those that it writes."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from ..limits import RESULT_DEPTH
+from ..playbook.values import stored
+from ..tables.collect import OpenFile
+from ..tables.mapped import MappedFile
+from ..tables.sealed import for_reading, sealed
+from ..tables.table import Table
+from ..tables.value import read_value, tables_in, without_tables
+from .encoding import NotJson, encode, plain_object
+from .file_frames import GIVEN, MAX_DESCRIPTORS, TABLE, size_of_file
+
+
+class WrongFile(ValueError):
+    """A child has asked for, or announced, what it should not."""
+
+
+class CallFiles:
+    def __init__(self, open_file: OpenFile) -> None:
+        self._open_file = open_file
+        self._tables: list[Table] = []
+        self._requested: set[bytes] = set()
+        # what the child writes, or has written
+        self._written = -1
+
+    # -- what it is given
+
+    def put_tables(self, fields: dict[str, Any]) -> bytes:
+        """The JSON of a request with tables in it: each is {mark: its number}. Raises NotJson."""
+        tables: dict[int, Table] = {}
+        # no input can hold it by chance
+        mark = secrets.token_hex(16)
+
+        def plain(value: Any) -> Any:
+            if not isinstance(value, Table):
+                return plain_object(value)
+            tables[id(value)] = value
+            return {mark: list(tables).index(id(value))}
+
+        content = encode(fields, plain)
+        self._tables = list(tables.values())
+        if len(tables) > MAX_DESCRIPTORS:
+            raise NotJson(f"it has {len(tables)} tables, and a process is given at most {MAX_DESCRIPTORS}")
+        announced = {"mark": mark, "places": [[table.file.size, table.offset] for table in self._tables]}
+        return b'%s,"files":%s}' % (content[:-1], orjson.dumps(announced))
+
+    # -- what it asks for
+
+    async def answer(self, frame: bytes | bytearray) -> tuple[int, Sequence[int]]:
+        """The number of an error, or zero, and the descriptors, which whoever calls this closes. Raises WrongFile."""
+        kind = bytes(frame[:2])
+        if kind in self._requested:
+            raise WrongFile("it asked twice for the same")
+        self._requested.add(kind)
+        if kind == GIVEN:
+            return await self._opened(self._given)
+        if kind != TABLE:
+            raise WrongFile("it asked for something unknown")
+        size = size_of_file(frame)
+        error, opened = await self._opened(lambda: [self._open_file(size)])
+        for descriptor in opened:
+            self._written = os.dup(descriptor)
+        return error, opened
+
+    def _given(self) -> list[int]:
+        opened: list[int] = []
+        try:
+            for table in self._tables:
+                opened.append(for_reading(table.file))
+        except BaseException:
+            close_all(opened)
+            raise
+        return opened
+
+    async def _opened(self, open_files: Callable[[], list[int]]) -> tuple[int, Sequence[int]]:
+        """In a thread: a file system may be slow. If nobody waits any more, they are closed."""
+        opening = asyncio.get_running_loop().run_in_executor(None, open_files)
+        try:
+            return 0, await asyncio.shield(opening)
+        except OSError as error:
+            return min(error.errno or errno.EIO, 255), ()
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
+
+    # -- what it has written
+
+    async def table(self, claim: Any) -> Any:
+        """The result that is a table, or has one in a field. Raises ValueError if it is not as announced, OSError."""
+        if not (isinstance(claim, dict) and all(type(claim.get(name)) is int for name in ("bytes", "rows"))):
+            raise WrongFile("it announced no table")
+        if self._written < 0:
+            raise WrongFile("it announced a file that it has not asked for")
+        return await asyncio.to_thread(self._table, claim["bytes"], claim["rows"])
+
+    def _table(self, size: int, rows: int) -> Any:
+        descriptor, self._written = self._written, -1
+        value = read_value(MappedFile(sealed(descriptor, size, self._open_file), size))
+        tables = [table for _, table in tables_in(value)]
+        if (count := sum(map(len, tables))) != rows:
+            raise WrongFile(f"it announced {rows} rows, and there are {count}")
+        # the child may have written anything
+        for table in tables:
+            names = table.schema.names
+            if len(set(names)) < len(names):
+                raise WrongFile("two of its columns have one name")
+            stored(names)
+        if not isinstance(value, Table | dict):
+            raise WrongFile("what it has beside its rows is not an object")
+        stored(without_tables(value), levels=RESULT_DEPTH)
+        return value
+
+    def close(self) -> None:
+        """Close what the child has not finished."""
+        if self._written >= 0:
+            os.close(self._written)
+            self._written = -1
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _close_opened(opening: asyncio.Future[list[int]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        close_all(opening.result())

@@ -1,0 +1,43 @@
+"""How a Python child gets open files from its parent; see `file_frames`. Loaded only by a call that has some."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+
+from .compiled_code import framed
+from .file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file
+
+# Linux alone receives descriptors that a program which is started does not inherit
+_FLAGS: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+class NoFile(OSError):
+    """The parent has no file to give."""
+
+
+def given_files(channel: int) -> list[int]:
+    """The descriptors of the tables that this call is given."""
+    return _ask(channel, GIVEN)
+
+
+def file_for_table(channel: int, size: int) -> int:
+    """A descriptor to write about so many bytes to."""
+    descriptors = _ask(channel, ask_for_file(size))
+    if len(descriptors) != 1:
+        raise NoFile(errno.EMFILE, os.strerror(errno.EMFILE))
+    return descriptors[0]
+
+
+def _ask(channel: int, frame: bytes) -> list[int]:
+    for content in framed(frame):
+        os.write(channel, content)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, os.dup(channel)) as parent:
+        answer, descriptors, _, _ = socket.recv_fds(parent, 1, MAX_DESCRIPTORS, _FLAGS)
+    if not answer:
+        # the parent is gone
+        os._exit(0)
+    if answer[0]:
+        raise NoFile(answer[0], os.strerror(answer[0]))
+    return descriptors

@@ -1,0 +1,34 @@
+"""How a Python child and its parent exchange open files, beside the frames of `compiled_code`.
+
+Only the parent sends descriptors, and only when it is asked to, so that a call without files costs nothing. The child
+asks by a frame that begins with ASK and says what for; the parent sends one byte and, with it, the descriptors: zero,
+or the number of an error without any. Of each kind a call may ask once.
+
+Only tables go this way: to write JSON of any size to a file takes as long as to send it, measured up to 100 MB.
+"""
+
+from __future__ import annotations
+
+import struct
+
+# a reply begins with a bracket
+ASK = 1
+# for the tables of the input
+GIVEN = b"\x01g"
+# for a file to write a table into, of about as many bytes as follow in 8 bytes
+TABLE = b"\x01t"
+# the descriptors of one message: Linux allows 253
+MAX_DESCRIPTORS = 200
+
+_SIZE = struct.Struct(">Q")
+
+
+def ask_for_file(size: int) -> bytes:
+    return TABLE + _SIZE.pack(size)
+
+
+def size_of_file(frame: bytes | bytearray) -> int:
+    """What it asks for. Raises ValueError."""
+    if len(frame) != len(TABLE) + _SIZE.size:
+        raise ValueError("it named no size")
+    return int(_SIZE.unpack_from(frame, len(TABLE))[0])

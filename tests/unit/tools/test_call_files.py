@@ -1,0 +1,233 @@
+"""What the engine gives a child, and what it believes of what the child announces."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import in_field, write_table
+from noetl_serverless.tables.table import Table
+from noetl_serverless.tools.call_files import CallFiles, close_all
+from noetl_serverless.tools.encoding import HoldsTable, NotJson, encode
+from noetl_serverless.tools.file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_stays_open() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    # what an exception that was caught refers to
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before, "a descriptor was left open"
+
+
+def table(rows: int = 3, **value: Any) -> Table:
+    descriptor = memory_file()
+    written = write_table(descriptor, pa.table({"n": range(rows)}), **value)
+    return Table(MappedFile(descriptor, written.bytes))
+
+
+async def opened(files: CallFiles) -> int:
+    error, descriptors = await files.answer(ask_for_file(10))
+    assert (error, len(descriptors)) == (0, 1)
+    return descriptors[0]
+
+
+def test_tables_are_marked_and_announced_once_each() -> None:
+    first, second = table(1), table(2)
+    fields = {"code": "x", "input": {"a": first, "b": [{"c": second}, first]}, "context": {"step": {"rows": second}}}
+    with pytest.raises(HoldsTable):
+        encode(fields)
+    sent = orjson.loads(CallFiles(memory_file).put_tables(fields))
+    mark = sent["files"]["mark"]
+    assert sent["input"] == {"a": {mark: 0}, "b": [{"c": {mark: 1}}, {mark: 0}]}
+    assert sent["context"] == {"step": {"rows": {mark: 1}}}
+    assert sent["files"]["places"] == [[first.file.size, 0], [second.file.size, 0]]
+    assert len(mark) == 32
+    assert mark not in CallFiles(memory_file).put_tables(fields).decode()
+
+
+def test_what_else_is_no_json_is_named_beside_a_table() -> None:
+    with pytest.raises(NotJson, match=r"result\['b'\] is of type object"):
+        CallFiles(memory_file).put_tables({"a": table(), "b": object()})
+
+
+def test_more_tables_than_one_message_holds_are_refused() -> None:
+    one = table()
+    copies = [Table(one.file) for _ in range(MAX_DESCRIPTORS + 1)]
+    with pytest.raises(NotJson, match="it has 201 tables, and a process is given at most 200"):
+        CallFiles(memory_file).put_tables({"input": copies})
+
+
+async def test_it_is_given_what_can_only_be_read() -> None:
+    files, one = CallFiles(memory_file), table()
+    files.put_tables({"input": one})
+    error, descriptors = await files.answer(GIVEN)
+    assert (error, len(descriptors)) == (0, 1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(descriptors[0], b"x")
+    again = os.open(f"/proc/self/fd/{descriptors[0]}", os.O_RDWR)
+    with pytest.raises(PermissionError):
+        os.pwrite(again, b"x", 0)
+    close_all((again, *descriptors))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        [b"\x01x"],
+        [b"\x01"],
+        [b"\x01t"],
+        [b"\x01t123"],
+        [ask_for_file(5), ask_for_file(5)],
+        [GIVEN, GIVEN],
+    ],
+)
+async def test_what_it_may_not_ask_for_is_refused(frames: list[bytes]) -> None:
+    files = CallFiles(memory_file)
+    *before, last = frames
+    for frame in before:
+        close_all((await files.answer(frame))[1])
+    with pytest.raises(ValueError, match="it "):
+        await files.answer(last)
+    files.close()
+
+
+async def test_it_learns_why_no_file_can_be_opened() -> None:
+    def full(size: int) -> int:
+        raise OSError(errno.ENOSPC, "no room")
+
+    assert await CallFiles(full).answer(ask_for_file(5)) == (errno.ENOSPC, ())
+
+
+async def test_a_file_is_opened_for_about_the_size_that_it_names() -> None:
+    sizes: list[int] = []
+
+    def open_file(size: int) -> int:
+        sizes.append(size)
+        return memory_file()
+
+    files = CallFiles(open_file)
+    os.close(await opened(files))
+    assert sizes == [10]
+    files.close()
+
+
+async def test_what_it_has_written_is_the_result() -> None:
+    for field, rest in ((None, None), ("rows", {"row_count": 3, "more": ["x"]})):
+        files = CallFiles(memory_file)
+        descriptor = await opened(files)
+        whole = None if field is None else in_field(field, rest or {})
+        written = write_table(descriptor, pa.table({"n": range(3)}), whole)
+        os.close(descriptor)
+        value = await files.table({"bytes": written.bytes, "rows": 3})
+        rows = value if field is None else value["rows"]
+        assert isinstance(rows, Table)
+        assert rows == [{"n": 0}, {"n": 1}, {"n": 2}]
+        assert field is None or {name: item for name, item in value.items() if name != "rows"} == rest
+        files.close()
+
+
+def metadata(value: bytes) -> Callable[[int], None]:
+    def write(descriptor: int) -> None:
+        with (
+            os.fdopen(os.dup(descriptor), "wb") as file,
+            pa.ipc.new_stream(file, pa.schema([("n", pa.int64())])) as out,
+        ):
+            out.write_batch(pa.record_batch([[1, 2, 3]], names=["n"]), custom_metadata={b"noetl.value": value})
+
+    return write
+
+
+def columns(*names: str) -> Callable[[int], None]:
+    def write(descriptor: int) -> None:
+        write_table(descriptor, pa.Table.from_arrays([pa.array([1, 2, 3])] * len(names), names=list(names)))
+
+    return write
+
+
+def nested(levels: int) -> bytes:
+    return b'{"tables": [[["rows"], 0]], "rest": {"x": %s1%s}}' % (b"[" * levels, b"]" * levels)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda descriptor: os.write(descriptor, b"no stream at all"),
+        lambda descriptor: os.write(descriptor, struct.pack("<iI", -1, 2**31 - 1) + b"x" * 50),
+        metadata(b"no json"),
+        metadata(b"[1]"),
+        metadata(b'{"tables": [[["rows"], 0]]}'),
+        metadata(b'{"tables": [[["rows"], 0]], "rest": [1]}'),
+        metadata(b'{"tables": [[[0], 0]], "rest": [1]}'),
+        metadata(b'{"tables": [[["rows"], 1]], "rest": {}}'),
+        metadata(b'{"tables": [], "rest": {}}'),
+        metadata(b'{"tables": [[["ro\\u0000ws"], 0]], "rest": {}}'),
+        metadata(b'{"tables": [[["rows"], 0]], "rest": {"x": "\\u0000"}}'),
+        metadata(nested(112)),
+        columns("n", "n"),
+    ],
+)
+async def test_what_is_no_result_is_refused(write: Callable[[int], None]) -> None:
+    files = CallFiles(memory_file)
+    descriptor = await opened(files)
+    write(descriptor)
+    size = os.fstat(descriptor).st_size
+    os.close(descriptor)
+    with pytest.raises(ValueError):  # noqa: PT011
+        await files.table({"bytes": size, "rows": 3})
+    files.close()
+
+
+async def test_a_deep_but_allowed_field_is_no_fault() -> None:
+    files = CallFiles(memory_file)
+    descriptor = await opened(files)
+    metadata(nested(110))(descriptor)
+    size = os.fstat(descriptor).st_size
+    os.close(descriptor)
+    assert len((await files.table({"bytes": size, "rows": 3}))["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        None,
+        "x",
+        {},
+        {"bytes": 1},
+        {"bytes": "1", "rows": 3},
+        {"bytes": -1, "rows": 3},
+        {"bytes": True, "rows": 3},
+        {"bytes": 10**18, "rows": 3},
+        {"bytes": 0, "rows": 0},
+        {"rows": 4},
+    ],
+)
+async def test_what_it_announces_has_to_be_there(claim: Any) -> None:
+    files = CallFiles(memory_file)
+    descriptor = await opened(files)
+    written = write_table(descriptor, pa.table({"n": range(3)}))
+    os.close(descriptor)
+    if claim == {"rows": 4}:
+        claim = {"bytes": written.bytes, "rows": 4}
+    with pytest.raises(ValueError, match="announced"):
+        await files.table(claim)
+    files.close()
+
+
+async def test_a_file_that_was_not_asked_for_is_none() -> None:
+    with pytest.raises(ValueError, match="has not asked for"):
+        await CallFiles(memory_file).table({"bytes": 1, "rows": 1})

@@ -1,0 +1,141 @@
+"""What code declares, and what counts as a table; the rest is tested with real children."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+
+from noetl_serverless.playbook.values import InvalidValue
+from noetl_serverless.tools import child_tables
+from noetl_serverless.tools.child_tables import Given, WrongInput, is_frame, kind_of
+from noetl_serverless.tools.given_names import may_be_table, may_declare_tables
+
+
+class Exported:
+    """As any library may give its tables to others."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self._table = table
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table.__arrow_c_stream__(requested_schema)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (pa.Table, "arrow"),
+        (pa.RecordBatchReader, "reader"),
+        (pa.Table | None, "arrow"),
+        (typing.Optional[pa.Table], "arrow"),  # noqa: UP045
+        ("pa.Table", "arrow"),
+        ("other.Table | None", "arrow"),
+        ("typing.Optional[pa.RecordBatchReader]", "reader"),
+        ("T", "arrow"),
+        # which the code imports only where types are checked
+        ("pd.DataFrame", "pandas"),
+        ("pandas.DataFrame | None", "pandas"),
+        ("pl.LazyFrame", "lazy"),
+        ("polars.DataFrame", "polars"),
+        (list, None),
+        (list[pa.Table], None),
+        (dict[str, typing.Any], None),
+        ("list[dict]", None),
+        ("DataFrame", None),
+        ("mine.Table", None),
+        ("pa.Table.nothing", None),
+        ("pa.no.Table", None),
+        ("exit()", None),
+        (pa.RecordBatch, None),
+        (None, None),
+        (5, None),
+    ],
+)
+def test_a_parameter_is_declared_by_type_or_by_name(annotation: Any, kind: str | None) -> None:
+    mine = types.SimpleNamespace(Table=pa.Table)
+    names = {"pa": pa, "other": pa, "T": pa.Table, "mine": mine}
+    assert kind_of(annotation, names) == kind
+    if kind is not None:
+        assert may_declare_tables({"n": int, "rows": annotation}, names)
+
+
+def test_ordinary_annotations_declare_no_table() -> None:
+    assert not may_declare_tables({"n": int, "x": dict, "y": list[dict[str, int]], "z": "list[int]", "return": str}, {})
+
+
+def test_columns_and_batches_are_no_frames() -> None:
+    table = pa.table({"n": [1]})
+    assert [is_frame(value) for value in (table, table.to_reader(), table.to_batches()[0], Exported(table))] == [
+        True
+    ] * 4
+    assert [is_frame(value) for value in (table["n"], pa.array([1]), [1], {"n": 1}, None)] == [False] * 5
+    assert not any(map(may_be_table, ([1], {"n": 1}, None, "x", object())))
+
+
+def replied(value: Any, limit: int = 64_000, open_file: Callable[[int], int] | None = None) -> Any:
+    def none(size: int) -> int:
+        raise AssertionError("a small table needs no file")
+
+    content = child_tables.reply(value, limit, open_file or none, nullcontext())
+    return None if content is None else orjson.loads(content)
+
+
+@pytest.mark.parametrize("made", [pa.Table, Exported, "reader", "batch"])
+def test_few_rows_are_a_list_whatever_they_come_as(made: Any) -> None:
+    table = pa.table({"n": [1, 2], "x": [0.5, float("nan")]})
+    value: Any = Exported(table) if made is Exported else table
+    value = table.to_reader() if made == "reader" else table.to_batches()[0] if made == "batch" else value
+    assert replied(value) == {"data": [{"n": 1, "x": 0.5}, {"n": 2, "x": None}]}
+
+
+def test_rows_stay_where_the_table_was() -> None:
+    table = pa.table({"n": [1]})
+    reply = replied({"a": 1, "rows": table, "other": table, "b": None})
+    assert reply == {"data": {"a": 1, "rows": [{"n": 1}], "other": [{"n": 1}], "b": None}}
+    assert list(reply["data"]) == ["a", "rows", "other", "b"]
+
+
+def test_a_value_without_a_table_is_left_alone() -> None:
+    assert replied({"a": 1, "column": pa.table({"n": [1]})["n"]}) is None
+
+
+def test_columns_of_one_name_are_refused() -> None:
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
+    with pytest.raises(InvalidValue, match="two columns of the table have the name 'n'") as refused:
+        replied({"rows": table})
+    assert refused.value.path == ["data", "rows"]
+
+
+def test_only_what_main_declares_is_converted() -> None:
+    def main(rows: pa.Table, more: list, text: str, none: pa.Table | None) -> None: ...  # type: ignore[type-arg]
+
+    arguments = {"rows": [{"n": 1}], "more": [{"n": 2}], "text": "x", "none": None}
+    main.__annotations__ = {"rows": pa.Table, "more": list, "text": str, "none": "pa.Table | None"}
+    found = Given().for_main(main, arguments)  # type: ignore[arg-type]
+    assert found.pop("rows").to_pylist() == [{"n": 1}]
+    assert found == {"more": [{"n": 2}], "text": "x", "none": None}
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ({"rows": [{"n": 1}], "row_count": 1}, "an object is given; give it 'rows' of that: {{ step.rows }}"),
+        ({"n": 1}, "an object is given"),
+        ([1], "a list is given that holds other things than objects"),
+        ("text", "a value of type str is given"),
+    ],
+)
+def test_what_is_no_table_is_refused_where_one_is_declared(value: Any, why: str) -> None:
+    def main(rows: Any) -> None: ...
+
+    main.__annotations__ = {"rows": pa.RecordBatchReader}
+    with pytest.raises(WrongInput) as refused:
+        Given().for_main(main, {"rows": value})  # type: ignore[arg-type]
+    assert str(refused.value) == f"main declares 'rows' as pyarrow.RecordBatchReader, and {why}"
