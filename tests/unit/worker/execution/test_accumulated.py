@@ -12,8 +12,10 @@ import orjson
 import pyarrow
 import pytest
 
+from noetl_serverless.commands.fact import references
 from noetl_serverless.engine import events as e
 from noetl_serverless.engine.digest import digest
+from noetl_serverless.inspection.expected_projections import results_of
 from noetl_serverless.limits import INLINE_BYTES
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.store import FsspecResultStore
@@ -336,6 +338,10 @@ async def test_every_part_has_a_row_however_many_there_are(monkeypatch: pytest.M
     # what the pipeline goes on with is needed until the execution ends only
     kept = {ref["key"] for event in run.events if (ref := event.payload.get("resume", {}).get("locals", {}).get("ref"))}
     assert all_references(run) == keys - kept
+    rows = {row["key"]: row for event in run.events if event.type in e.REPORTS for row in references(event)}
+    assert [rows[key] for key in sorted(rows)] == results_of(run.events), "a rebuild must find the same rows"
+    steps = [row["step"] for row in rows.values()]
+    assert steps.count("all") == 1, "only the result is one of the step's results"
     assert max(len(orjson.dumps(event.payload)) for event in run.events) < INLINE_BYTES, "no event grows with the parts"
     assert sum(len(event.payload.get("parts", ())) for event in run.events) == len(keys - kept) - 1, "each once"
 
