@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -215,7 +216,11 @@ def _may_store_parts(job: Job, result: TaskResult) -> bool:
     """Whether nobody looks at the whole value now: neither a schema of the result, nor what selects fields of it."""
     if job.plan.result_schema is not None and may_be_last(job.plan, job.step):
         return False
-    return all(path.split(".")[1].split("[")[0] not in result.collected for path, _ in output_of(job.step).select)
+    if job.step.is_pipeline:
+        # what is selected is in the results of its tasks
+        return True
+    first = (re.match(r"\$\.([A-Za-z_][A-Za-z0-9_-]*)", path) for path, _ in output_of(job.step).select)
+    return all(name is not None and name[1] not in result.collected for name in first)
 
 
 def _digest(start: int, items: list[Any]) -> str:

@@ -435,3 +435,25 @@ async def test_the_keys_of_objects_may_be_in_several_parts() -> None:
         ],
     )
     assert list(run.values.values()) == [3, 3, ["a", "b", "c"], 2]
+
+
+@pytest.mark.parametrize("path", ["$.accumulated[1].n", "$..n", "$.accumulated[?@.n == 1].n"])
+async def test_what_is_selected_of_it_is_found(path: str) -> None:
+    text = (
+        HEAD
+        + """
+workflow:
+  - step: all
+    tool:
+      kind: http
+      url: x
+      output: {accumulate: {strategy: append}, select: [{path: "PATH", as: found}]}
+      spec: {policy: {rules: [{when: "{{ accumulated | length < 3 }}", then: {do: retry, attempts: 5}}]}}
+""".replace("PATH", path)
+    )
+    numbers = iter(range(3))
+    run = await run_playbook(text, tools={"http": lambda call: {"n": next(numbers), "text": "x" * 70_000}})
+    assert run.error is None, run.error
+    found = run.outcomes["all"]["ref"]["extracted"]["found"]
+    assert found in (1, [1], [2, 0, 1, 2]), f"{path} gives {found}"
+    assert [it["n"] for it in run.result["accumulated"]] == [0, 1, 2]
