@@ -18,7 +18,7 @@ from .limits import LATEST_MS
 WIRE = "noetl-wire"
 # 2: `ClaimedCommand.lost`, `ChildRequest.payload_ref` and `timeout`, `ReportRequest.turn`, `Outcome.set_refs` and
 #    `set_by`, "ctx_refs" in `ClaimedCommand.scope`, "set" in `ClaimedCommand.resume` of a frame, a manifest in pages
-# 3: `Outcome.wait`, `ClaimRequest.instance`, `HeartbeatRequest.instance`
+# 3: `Outcome.wait`, `ClaimRequest.instance`, `HeartbeatRequest.instance`, `Outcome.parts`
 VERSION = 3
 
 
@@ -260,6 +260,8 @@ class Outcome(CommandKey):
     count: Int | None = None
     delay: float | None = Field(default=None, allow_inf_nan=False)
     resume: dict[str, Any] | None = None
+    # references to what was stored and belongs to the result, or will: the parts of what a task accumulates
+    parts: list[dict[str, Any]] = Field(default_factory=list, max_length=1000)
     child: ChildRequest | None = None
     wait: WaitRequest | None = None
     # when it ended by the worker's clock, in ms since 1970; if missing, when it is processed

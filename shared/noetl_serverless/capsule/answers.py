@@ -11,6 +11,7 @@ import orjson
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.replay import logical_order
+from ..playbook.views import COLLECTED
 from ..testing.tools import CallPlace
 from ..tools.port import ToolOutcome
 from .recording import Recording
@@ -102,9 +103,11 @@ class Answers:
         if result is None or result.content is None:
             raise NotRecorded(f"its answer, {ref.get('ref')}, was left out of the recording")
         try:
-            return orjson.loads(result.content)
+            content = orjson.loads(result.content)
         except orjson.JSONDecodeError:
             raise NotRecorded(f"its answer, {ref.get('ref')}, is {result.content_type} and not JSON") from None
+        # what was accumulated is no part of any task's answer
+        return content["rest"] if COLLECTED in ref else content
 
 
 def _of_task(

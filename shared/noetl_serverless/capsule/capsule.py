@@ -16,6 +16,7 @@ import orjson
 
 from ..engine.digest import digest, raw_digest
 from ..errors import InvalidPlaybook
+from ..results.accumulated import MANIFEST_TYPE
 from ..telemetry.mask import MASK
 from ..telemetry.masking import Masking
 from ..tools.plans import load_plan
@@ -32,7 +33,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 PLAIN_MASK = "masked"
 NEVER = re.compile(r"(?!)")
 ASSIGNMENT = re.compile(r"[^=!<>]=[^=]")
-JSON_TYPES = ("application/json", "text/json")
+JSON_TYPES = ("application/json", "text/json", MANIFEST_TYPE)
 
 
 @dataclass(kw_only=True, frozen=True)

@@ -30,6 +30,8 @@ def fact_of(outcome: Outcome, command: Command, at: int, worker: str) -> Event:
     step, generation = split_token_key(command.key)
     payload = _content(outcome, command)
     payload.update(_set(outcome))
+    if outcome.parts:
+        payload[e.PARTS] = _parts(outcome)
     if command.frame is not None:
         payload.update(_set_by(outcome, command.frame, payload))
     if outcome.extra:
@@ -58,7 +60,7 @@ def _row(fact: Event, ref: Mapping[str, Any]) -> dict[str, Any]:
     meta = ref.get("meta", {})
     return {
         "ref": ref["ref"],
-        "step": fact.step,
+        "step": e.step_of(fact.step, ref),
         "store": ref["store"],
         "key": ref["key"],
         "bytes": meta.get("bytes", 0),
@@ -171,6 +173,14 @@ def _set(outcome: Outcome) -> dict[str, Any]:
         _sized(f"`set.{name}`", value, limits.SET_VALUE_BYTES)
     _sized("`set`", both, limits.SET_BYTES)
     return {name: part for name, part in (("set", kept), (e.SET_REFS, refs)) if part}
+
+
+def _parts(outcome: Outcome) -> list[dict[str, Any]]:
+    for ref in outcome.parts:
+        if executions_of(ref) != {outcome.execution_id} or e.PART_OF not in ref:
+            raise InvalidRequest("`parts` must name parts of what this execution has accumulated")
+    parts: list[dict[str, Any]] = _part(e.PARTS, outcome.parts, limits.INLINE_BYTES)
+    return parts
 
 
 def _set_by(outcome: Outcome, frame: tuple[int, int, int, int], payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class _Meta(BaseModel):
 class _Reference(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    kind: Literal["result_ref", "temp_ref", "manifest"] = "result_ref"
+    kind: Literal["result_ref", "temp_ref", "manifest", "accumulated"] = "result_ref"
     ref: Annotated[str, AfterValidator(_uri)]
     store: Text
     # a manifest has none

@@ -7,17 +7,20 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
+import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..errors import AnswerTooLarge, Problem, ResultStoreUnavailable, Unsupported
 from ..limits import ANSWER_BYTES, SIGNED_URL_SECONDS
 from ..ports import ResultStore
+from ..results.accumulated import MANIFEST_TYPE
 from ..results.content import compression_of, read
 from ..results.reader import ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
 from ..store.results import StoredResult
+from .accumulated import pieces_of, size_of
 
 # what a function may answer where answers are not streamed: in base64, it is a third larger
 WHOLE_ANSWER_BYTES: Final = ANSWER_BYTES * 3 // 4
@@ -25,6 +28,7 @@ _TOKEN: Final = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(\s*;\s*[\w.
 _NAME: Final = re.compile(r"[^\w.-]+", re.ASCII)
 _ENDINGS: Final = {
     "application/json": ".json",
+    MANIFEST_TYPE: ".json",
     "application/vnd.apache.arrow.stream": ".arrows",
     "text/csv": ".csv",
     "text/plain": ".txt",
@@ -57,6 +61,8 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
         return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control")})
     is_head = request.method == "HEAD"
+    if result.content_type == MANIFEST_TYPE:
+        return await _accumulated_response(stores, result, headers, is_head=is_head, streams=streams)
     part = None if is_head else requested_range(request.headers, result.bytes, etag)
     start, end = part or (0, result.bytes)
     status = 200 if part is None else 206
@@ -72,6 +78,28 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     if is_head:
         return Response(None, status, headers=headers)
     return StreamingResponse(_chained(first, pieces), status, headers=headers)
+
+
+async def _accumulated_response(
+    stores: ResultStores, result: StoredResult, headers: dict[str, str], *, is_head: bool, streams: bool
+) -> Response:
+    """The whole value as JSON, of a length that is not known before, so that no range of it can be asked for."""
+    headers = {**headers, "content-type": "application/json", "accept-ranges": "none"}
+    store = store_of(stores, result)
+    content = b"".join([piece async for piece in _pieces(store, result, 0, result.bytes)])
+    if is_head:
+        return Response(None, headers=headers)
+    document = orjson.loads(content)
+    if not streams and (size := size_of(document)) > WHOLE_ANSWER_BYTES:
+        raise AnswerTooLarge(
+            f"the answer would have about {size} bytes, which this host cannot return: read its parts, which the list "
+            "of results names",
+            bytes=size,
+            max_bytes=WHOLE_ANSWER_BYTES,
+        )
+    pieces = pieces_of(document, stores)
+    first = await anext(pieces)
+    return StreamingResponse(_chained(first, pieces), headers=headers)
 
 
 def filename(result: StoredResult) -> str:

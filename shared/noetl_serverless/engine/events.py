@@ -89,6 +89,10 @@ NEWER = frozenset(
 # beside `set` in a report or a route, and beside `ctx` in a scope: name -> reference to the value. Each name is in one
 # of the two
 SET_REFS = "set_refs"
+# in the payload of a report: references to the parts of what a task accumulates, which only their collection reads
+PARTS = "parts"
+# in such a reference: the name under which it is accumulated
+PART_OF = "part_of"
 CTX_REFS = "ctx_refs"
 # of a command that is issued: what limits it, see `limiting`
 LIMITS = "limits"
@@ -161,8 +165,13 @@ def stops_item(event: Event) -> bool:
     return event.type == STEP_STOPPED and (event.command_id is not None or "child" in event.payload)
 
 
+def step_of(step: str | None, ref: Mapping[str, Any]) -> str | None:
+    """The step that a reference is the result of; None if it is only a part of that."""
+    return None if PART_OF in ref else step
+
+
 def references_in(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The references of a report's payload to a result store."""
-    for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values()):
+    for ref in (report.get("ref"), *(report.get(SET_REFS) or {}).values(), *(report.get(PARTS) or ())):
         if isinstance(ref, Mapping) and "key" in ref:
             yield ref

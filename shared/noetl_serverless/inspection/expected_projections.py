@@ -223,7 +223,7 @@ def results_of(log: Iterable[Event]) -> list[Row]:
             row = {
                 "key": ref["key"],
                 "ref": ref["ref"],
-                "step": step,
+                "step": e.step_of(step, ref),
                 "store": ref["store"],
                 "bytes": meta.get("bytes", 0),
                 "sha256": meta.get("sha256", ""),

@@ -247,12 +247,12 @@ _TEXT: Mapping[str, _Function] = {
     "format_map": _format_map,
 }
 OF_OBJECTS: Mapping[str, _Function] = {"get": _get, "items": _items, "keys": _keys, "values": _values}
-_OF_LISTS: Mapping[str, _Function] = {"count": _counting("count"), "index": _counting("index")}
+OF_LISTS: Mapping[str, _Function] = {"count": _counting("count"), "index": _counting("index")}
 # what people call the values of a type -> the type, and its methods
 TYPES: Mapping[str, tuple[type | tuple[type, ...], Mapping[str, _Function]]] = {
     "text": (str, _TEXT),
     "objects": (Mapping, OF_OBJECTS),
-    "lists": ((list, tuple), _OF_LISTS),
+    "lists": ((list, tuple), OF_LISTS),
     "bytes": (bytes, {"decode": _decode}),
     "numbers": (float, {"is_integer": _is_integer}),
 }

@@ -20,12 +20,13 @@ from jinja2.visitor import NodeTransformer
 from . import bounds
 from .faults import did_you_mean
 from .filters import FILTERS, TESTS, to_json_text
-from .methods import METHODS, OF_OBJECTS, Method, check_key, join, method_of
+from .methods import METHODS, OF_LISTS, OF_OBJECTS, Method, check_key, join, method_of
 from .text_format import modulo
 from .values import GREATEST, LEAST, Rows, refuse, stored
 from .views import ABSENT, View
 
 _ONLY_CHECKS = frozenset({"defined", "undefined"})
+_LENGTH = frozenset({"count", "length"})
 
 
 class MissingName(UndefinedError):
@@ -113,9 +114,12 @@ class Environment(ImmutableSandboxedEnvironment):
             value = obj.lookup(attribute)
             if value is not ABSENT:
                 return value
-            if attribute not in OF_OBJECTS:
+            if attribute in OF_OBJECTS:
+                obj = obj.mapping()
+            elif obj.length() is not None and attribute in OF_LISTS:
+                obj = obj.whole()
+            else:
                 return self.undefined(obj=obj, name=attribute)
-            obj = obj.mapping()
         elif isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
         elif isinstance(obj, Undefined):
@@ -262,6 +266,13 @@ class WholeValues(NodeTransformer):
             return nodes.Filter(self.visit(node.node), "_slice", parts, [], None, None, lineno=node.lineno)
         return _whole(self._inside(node))
 
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        if node.name in _LENGTH and isinstance(node.node, (nodes.Name, nodes.Getattr, nodes.Getitem)):
+            path = self._inside(node.node)
+            node.node = path if isinstance(path, nodes.Filter) else _filtered(path, "_measured")
+            return node
+        return self.generic_visit(node)
+
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
         if node.name in _ONLY_CHECKS:
             node.node = self._inside(node.node)
@@ -345,6 +356,14 @@ def _filtered(node: Any, name: str) -> nodes.Filter:
 
 def whole(value: Any) -> Any:
     return value.whole() if isinstance(value, View) else value
+
+
+def measured(value: Any) -> Any:
+    """Something of the same length, if that is known without all of it; else the whole value."""
+    if not isinstance(value, View):
+        return value
+    length = value.length()
+    return value.whole() if length is None else range(length)
 
 
 def plain(value: Any) -> Any:
@@ -533,6 +552,7 @@ def _environment(finalize: Callable[..., str]) -> Environment:
         tojson=_to_json,
         identifier=identifier,
         _whole=whole,
+        _measured=measured,
         **{f"_{name}": _comparing(compared) for name, compared in _COMPARISONS.items()},
         _compare=_compare,
         _concat=_concat,

@@ -16,6 +16,12 @@ SELECT: Final = (
 OF_LOOP: Final = "routing can read its stats; read the results in a step"
 # in a reference to a loop's results: the field that it means
 FIELD: Final = "field"
+# the kind of a reference to what a task has accumulated
+ACCUMULATED: Final = "accumulated"
+# in a reference to a result: what of it was accumulated, by name, which is not in its object
+COLLECTED: Final = "collected"
+# in such a reference: all but that is meant
+REST_ONLY: Final = "rest"
 SET_SEPARATELY: Final = "set the values that routing needs under separate names"
 
 
@@ -65,15 +71,21 @@ class Reader:
 
     def read(self, ref: Mapping[str, Any], what: str, instead: str = SELECT) -> Any:
         """`instead`: the error's advice where nothing is fetched."""
-        uri = str(ref.get("ref"))
-        if uri not in self._seen:
+        name = identity(ref)
+        if name not in self._seen:
             if self._fetch is None:
                 raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
             try:
-                self._seen[uri] = self._fetch(dict(ref))
+                self._seen[name] = self._fetch(dict(ref))
             except Exception as error:
                 raise FetchFailed(error) from error
-        return meant_by(ref, self._seen[uri])
+        return meant_by(ref, self._seen[name])
+
+
+def identity(ref: Mapping[str, Any]) -> str:
+    """What tells apart what references lead to."""
+    uri = str(ref.get("ref"))
+    return f"{uri}#{REST_ONLY}" if REST_ONLY in ref else uri
 
 
 def meant_by(ref: Mapping[str, Any], value: Any) -> Any:
@@ -91,6 +103,10 @@ class View:
 
     def whole(self) -> Any:
         raise NotImplementedError
+
+    def length(self) -> int | None:
+        """Of a list, if it is known without fetching anything."""
+        return None
 
     def mapping(self) -> Any:
         """What `get`, `items`, `keys` and `values` are methods of."""
@@ -138,7 +154,12 @@ class RefView(View):
         extracted = self._extracted()
         if key in extracted:
             return extracted[key]
-        data = self._reader.read(self._ref, f"'{key}' of {self._what}", self._instead)
+        ref = self._ref
+        if COLLECTED in ref:
+            if key in ref[COLLECTED]:
+                return AccumulatedView(key, ref[COLLECTED][key], self._reader, self._instead)
+            ref = {**ref, REST_ONLY: True}
+        data = self._reader.read(ref, f"'{key}' of {self._what}", self._instead)
         return data.get(key, ABSENT) if isinstance(data, Mapping) else ABSENT
 
     def whole(self) -> Any:
@@ -148,7 +169,7 @@ class RefView(View):
         return self._ref
 
     def names(self) -> list[str]:
-        return list(self._extracted())
+        return [*self._extracted(), *self._ref.get(COLLECTED, ())]
 
     def title(self) -> str:
         return self._what
@@ -156,6 +177,38 @@ class RefView(View):
     def _extracted(self) -> Mapping[str, Any]:
         """The fields that were extracted are those of the whole value, not of one of its fields."""
         return {} if FIELD in self._ref else self._ref.get("extracted") or {}
+
+
+class AccumulatedView(View):
+    """What a task has accumulated, by its manifest: of a list, the length is known without fetching anything."""
+
+    __slots__ = ("_instead", "_manifest", "_name", "_reader")
+
+    def __init__(self, name: str, manifest: Mapping[str, Any], reader: Reader, instead: str = SELECT) -> None:
+        self._name = name
+        self._manifest = manifest
+        self._reader = reader
+        self._instead = instead
+
+    def lookup(self, key: str) -> Any:
+        if self._manifest.get("count") is not None:
+            # a list
+            return ABSENT
+        return self.whole().get(key, ABSENT)
+
+    def whole(self) -> Any:
+        return self._reader.read(self._manifest, self.title(), self._instead)
+
+    def length(self) -> int | None:
+        count: int | None = self._manifest.get("count")
+        return count
+
+    def reference(self) -> Mapping[str, Any] | None:
+        # one that is not finished changes
+        return None if "rest" in self._manifest else self._manifest
+
+    def title(self) -> str:
+        return f"'{self._name}', which was accumulated,"
 
 
 class CtxView(View):
@@ -234,7 +287,9 @@ class StepView(View):
 
     def names(self) -> list[str]:
         ref = self._outcome.get("ref")
-        data = (ref.get("extracted") or {}) if ref is not None else self._outcome.get("data")
+        if ref is not None:
+            return [*(ref.get("extracted") or {}), *ref.get(COLLECTED, ())]
+        data = self._outcome.get("data")
         return [*data] if isinstance(data, Mapping) else []
 
     def title(self) -> str:
@@ -246,6 +301,9 @@ class StepView(View):
             data = self._outcome.get("data")
         elif key in (extracted := ref.get("extracted") or {}):
             return extracted[key]
+        elif COLLECTED in ref:
+            value = RefView(ref, self._reader, self.title(), self._instead).lookup(key)
+            return self.whole() if value is ABSENT and key == "data" else value
         else:
             data = self._reader.read(ref, f"'{key}' of {self.title()}", self._instead)
         if isinstance(data, Mapping) and key in data:

@@ -10,6 +10,10 @@ another execution (of one that returns the result of its sub-playbook) keeps the
   be what the execution above it returned, so both end with the topmost execution. They go with their execution, too.
 * One of scope permanent goes by its own time alone, or when somebody deletes it, which begins with a mark in its row:
   a deletion that has not come to its end is completed, that of a step's result with its execution.
+* What a task accumulates is stored in parts, and in lists of these. A step's reports name those that were stored since
+  the one before, so each has a row of its own, with the scope of the step's results and no time of its own: it stays as
+  long as the result that it belongs to may. Those of a report that never came, of values that were replaced, and of
+  items of a loop, whose results are stored whole, have no row, and are needed until the execution ends.
 * What has no row is deleted with the results of scope step. Until its execution has ended, it may be needed: the
   records of the rows that a cursor claims; what suspended frames and pipelines go on with; the payload of a
   sub-playbook, which is copied into the row of that one when it starts; an object whose outcome is about to be

@@ -7,7 +7,8 @@ import hashlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -17,12 +18,14 @@ import orjson
 from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import AccessDenied, Problem
 from ..limits import LOOP_READ_BYTES
+from ..playbook.views import COLLECTED, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
 from ..telemetry import metrics
+from .accumulated import base_of, is_accumulated, items, whole
 from .compression import BadContent, decompress, decompress_file
 from .files import ResultFiles
 from .reference import ResultRef, ResultUri
@@ -117,6 +120,15 @@ class Resolver:
         loading.add_done_callback(lambda done: self._loaded(name, done))
         return await asyncio.shield(loading)
 
+    async def load_items(self, ref: dict[str, Any], start: int, end: int) -> list[Any]:
+        """The items of a list from `start` to `end`; of one that was accumulated, no others are loaded."""
+        if not is_accumulated(ref):
+            found = meant_by(ref, await self.load(ref))[start:end]
+            return found if isinstance(found, list) else list(found)
+        _check_expiry(ref)
+        with _manifest_of(ref):
+            return await items(ref, self.load, start, end)
+
     def put(self, ref: dict[str, Any], value: Any) -> None:
         """Cache what was just written, which the next step in this process is likely to read."""
         name, meta = _identity(ref), ref.get("meta", {})
@@ -143,12 +155,29 @@ class Resolver:
             value, size = await self._load_manifest(ref)
             self._put(_identity(ref), value, size)
             return value
+        if is_accumulated(ref):
+            # of its parts, some may be in the cache
+            with _manifest_of(ref):
+                return await whole(ref, self.load, self._files)
+        if COLLECTED in ref:
+            return await self._load_collected(ref)
         reference = _validated(ref)
         if reference.meta.content_type == MEDIA_TYPE:
             return await self._load_tables(ref, reference)
         value = await self._load_json(reference)
         self._put(_identity(ref), value, reference.meta.bytes)
         return value
+
+    async def _load_collected(self, ref: dict[str, Any]) -> Any:
+        """All of a result of which something was accumulated, or the rest."""
+        with _manifest_of(ref):
+            owner = ResultUri.parse(ref["ref"]).execution_id
+            if any(ResultUri.parse(it["ref"]).execution_id != owner for it in ref[COLLECTED].values()):
+                raise ValueError("it names what another execution has accumulated")
+            rest = (await self.load(base_of(ref)))["rest"]
+            if REST_ONLY in ref:
+                return rest
+            return {**rest, **{name: await self.load(manifest) for name, manifest in ref[COLLECTED].items()}}
 
     def _loaded(self, name: str, done: asyncio.Future[Any]) -> None:
         self._loading.pop(name, None)
@@ -278,7 +307,8 @@ def _check_expiry(ref: dict[str, Any]) -> None:
 
 def _identity(ref: dict[str, Any]) -> str:
     # the digest, where there is one, distinguishes what retries wrote under one URI
-    return f"{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
+    part = "" if COLLECTED not in ref else REST_ONLY if REST_ONLY in ref else COLLECTED
+    return f"{part}{ref.get('ref')}#{ref.get('meta', {}).get('sha256', '')}#{ref.get('count', '')}"
 
 
 def _size_of(part: dict[str, Any]) -> int:
@@ -293,6 +323,14 @@ def _check_size(size: int, uri: ResultUri) -> int:
             "or split the loop into several loops"
         )
     return size
+
+
+@contextmanager
+def _manifest_of(ref: dict[str, Any]) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ReferenceNotAvailable(f"{ref.get('ref')}: its manifest is not valid: {error!r}") from error
 
 
 def _validated(ref: dict[str, Any]) -> ResultRef:

@@ -25,10 +25,11 @@ from ...protocol import ClaimedCommand
 from ...tools.port import Credential
 from ...worker.execution.attempts import Attempts
 from ...worker.execution.collection import as_items, render_collection
-from ...worker.execution.job import Job, TaskResult
+from ...worker.execution.job import Job
 from ...worker.execution.lease import Lease
 from ...worker.execution.rendering import ReferenceLoader
 from ...worker.execution.stopwatch import Stopwatch
+from ...worker.execution.task_result import TaskResult
 from ...worker.execution.time_budget import TimeBudget
 from ...worker.execution.toolbox import Toolbox
 from ..answers import Answers

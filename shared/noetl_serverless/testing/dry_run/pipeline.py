@@ -20,8 +20,9 @@ from ...tools import registry
 from ...tools.config import ToolConfig
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...worker.execution.backoff import backoff
-from ...worker.execution.job import Job, TaskResult
+from ...worker.execution.job import Job
 from ...worker.execution.pipeline import Pipeline
+from ...worker.execution.task_result import TaskResult
 from ..answers import Answers, NoAnswer, outcome_of
 from ..tools import place_of
 from .decider import source_of
@@ -149,6 +150,10 @@ class DryPipeline(Pipeline):
                 self.accumulated[how.name] = Unknown(f"'{how.name}', collected by task '{task.name}'")
             return
         await super()._accumulate(how, task, output)
+
+    @property
+    def _stores_parts(self) -> bool:
+        return False
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:

@@ -217,8 +217,10 @@ class Reporter:
     def _retry_elsewhere(self, batch: OutcomeBatch, sent_at: float) -> bool:
         """Whether another control plane may understand the refused outcome; if so, it is postponed."""
         (outcome,) = batch.outcomes
-        by_reference = bool(outcome.set_refs) or (outcome.child is not None and outcome.child.payload_ref is not None)
-        if not by_reference or batch.refused == MAX_TRIES_ELSEWHERE or self._budget.left() <= FIRST_PAUSE_SECONDS:
+        is_newer = bool(outcome.set_refs or outcome.parts) or (
+            outcome.child is not None and outcome.child.payload_ref is not None
+        )
+        if not is_newer or batch.refused == MAX_TRIES_ELSEWHERE or self._budget.left() <= FIRST_PAUSE_SECONDS:
             return False
         batch.refused += 1
         batch.under_way = False

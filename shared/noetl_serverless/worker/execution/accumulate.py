@@ -8,29 +8,38 @@ from typing import Any
 from ...errors import InvalidRequest
 from ...playbook.plan import Accumulate
 from ...results.extract import MISSING, at_path
+from ...tables.table import Table
 from .domain import TooLarge
 
 
-def accumulate(collected: dict[str, Any], accumulate: Accumulate, data: Any) -> None:
-    """Add one result to `collected`, under the name that the task gives it. Raises TooLarge beyond max_items, and
-    InvalidRequest for a result that cannot be added."""
-    name = accumulate.name
-    part = data if accumulate.path is None else at_path(data, accumulate.path)
+def part_of(how: Accumulate, data: Any) -> Any:
+    """What is collected of one result. Raises InvalidRequest for a result that cannot be added."""
+    part = data if how.path is None else at_path(data, how.path)
     if part is MISSING:
-        raise InvalidRequest(f"'{name}' collects {accumulate.path} of each result, which this one does not have")
-    match accumulate.strategy:
+        raise InvalidRequest(f"'{how.name}' collects {how.path} of each result, which this one does not have")
+    if how.strategy == "merge" and not isinstance(part, Mapping):
+        raise InvalidRequest(f"'{how.name}' merges objects, and this result is a {type(part).__name__}")
+    if how.strategy == "concat" and not isinstance(part, list | Table):
+        raise InvalidRequest(f"'{how.name}' joins lists, and this result is a {type(part).__name__}")
+    return part
+
+
+def add(collected: dict[str, Any], how: Accumulate, part: Any) -> None:
+    """Add one part to `collected`, under the name that the task gives it. Raises TooLarge beyond max_items."""
+    name = how.name
+    match how.strategy:
         case "replace":
             collected[name] = part
         case "merge":
-            if not isinstance(part, Mapping):
-                raise InvalidRequest(f"'{name}' merges objects, and this result is a {type(part).__name__}")
             collected[name] = {**collected.get(name, {}), **part}
         case "concat":
-            if not isinstance(part, list):
-                raise InvalidRequest(f"'{name}' joins lists, and this result is a {type(part).__name__}")
             collected.setdefault(name, []).extend(part)
         case _:
             collected.setdefault(name, []).append(part)
-    size = len(collected[name]) if isinstance(collected[name], list | dict) else 1
-    if accumulate.max_items is not None and size > accumulate.max_items:
-        raise TooLarge(f"'{name}' has {size} items; its max_items is {accumulate.max_items}")
+    check_items(how, len(collected[name]) if isinstance(collected[name], list | dict) else 1)
+
+
+def check_items(how: Accumulate, size: int) -> None:
+    """Raises TooLarge beyond max_items."""
+    if how.max_items is not None and size > how.max_items:
+        raise TooLarge(f"'{how.name}' has {size} items; its max_items is {how.max_items}")

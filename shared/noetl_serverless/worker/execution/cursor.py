@@ -31,7 +31,8 @@ from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from .domain import to_domain
 from .errors import from_problem, from_template, step_error
 from .frame import FrameResult, FrameRun
-from .job import Job, TaskResult
+from .job import Job
+from .task_result import TaskResult
 
 logger = logging.getLogger(__name__)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,11 +18,11 @@ from ...engine.digest import items_digest, stable_digest
 from ...engine.result_check import VERDICT, may_be_last, verdict_on
 from ...error_codes import former_code
 from ...errors import Problem
-from ...limits import INLINE_BYTES, META_BYTES
+from ...limits import META_BYTES
 from ...playbook.plan import Plan, Step
 from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
-from ...results.offload import USUAL, Output, dump, selection
+from ...results.offload import dump
 from ...tables.stream import MEDIA_TYPE
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
@@ -31,13 +32,16 @@ from .cursor import CursorRun
 from .domain import MEASURED_META, TooLarge, fit_outcome, value_error
 from .errors import clean, from_problem, step_error
 from .frame import FrameRun
-from .job import Job, TaskResult
+from .job import Job
 from .lease import Lease
+from .output import output_of
 from .pipeline import Pipeline
 from .rendering import ReferenceLoader
 from .set_values import store_set
 from .stopwatch import Stopwatch
+from .store_collected import store_collected
 from .store_result import store_result
+from .task_result import TaskResult
 from .time_budget import TimeBudget
 from .toolbox import Toolbox
 
@@ -117,12 +121,20 @@ class Executor:
             result = await render_collection(job, step.loop)
             outcome = await self._step_outcome(job, result, select=False)
             if result.status == "ok":
-                outcome.count = len(result.data)
+                outcome.count = result.count
             return outcome
         return await self._frame_outcome(job, step)
 
     async def _step_outcome(self, job: Job, result: TaskResult, *, select: bool = True) -> Outcome:
-        stored = {"ref": result.ref} if result.ref is not None else await self._store(job, result.data, select=select)
+        if result.collected and not _may_store_parts(job, result):
+            values = {name: await it.load(job) for name, it in result.collected.items()}
+            result = replace(result, data={**result.data, **values}, collected={})
+        if result.collected:
+            result.parts, stored = await self._store_collected(job, result)
+        elif result.ref is not None:
+            stored = {"ref": result.ref}
+        else:
+            stored = await self._store(job, result.data, select=select)
         schema = job.plan.result_schema
         # of what has a table no worker has all as JSON
         is_json = "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE
@@ -139,11 +151,17 @@ class Executor:
             meta=result.meta if _has_only_measurements(result.meta) else masking.tree(result.meta),
             delay=result.delay,
             resume=result.resume,
+            parts=result.parts,
             child=result.child,
             wait=result.wait,
             **stored,
             **await store_set(result.set, job.command, self._toolbox),
         )
+
+    async def _store_collected(self, job: Job, result: TaskResult) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """The references to what was stored of it, and {"ref"} to the result."""
+        stored = await store_collected(job, result.data, result.collected)
+        return [ref for it in result.collected.values() for ref in it.reported()], stored
 
     async def _frame_outcome(self, job: Job, step: Step) -> Outcome:
         command = job.command
@@ -178,7 +196,7 @@ class Executor:
     async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
-        output = USUAL if not any(task.output for task in job.step.tasks) else _output(job.step)
+        output = output_of(job.step)
         if output.select and not (select and command.kind == "step" and data is not None):
             output = replace(output, select=())
         stored = await store_result(data, command, self._toolbox, output=output)
@@ -194,27 +212,15 @@ def _has_only_measurements(meta: dict[str, Any]) -> bool:
     return meta.keys() <= MEASURED_META and all(isinstance(value, int | float) for value in meta.values())
 
 
-def _output(step: Step) -> Output:
-    """Of a list of tools, what the last one says that says anything; but the smallest limit of any, since the result of
-    a pipeline holds those of all its tasks."""
-    said: dict[str, Any] = {}
-    for task in step.tasks:
-        said |= task.output
-    return Output(
-        select=_selection(step),
-        inline_bytes=min(task.output.get("inline_max_bytes", INLINE_BYTES) for task in step.tasks),
-        kind=said.get("kind", USUAL.kind),
-        scope=said.get("scope", USUAL.scope),
-        ttl=said.get("ttl"),
-        compression=said.get("compression"),
-        preview_bytes=said.get("preview_max_bytes", USUAL.preview_bytes),
-    )
-
-
-def _selection(step: Step) -> list[tuple[str, str]]:
-    if not step.is_pipeline:
-        return selection(step.tasks[0].output)
-    return [pair for task in step.tasks for pair in selection(task.output, task.name)]
+def _may_store_parts(job: Job, result: TaskResult) -> bool:
+    """Whether nobody looks at the whole value now: neither a schema of the result, nor what selects fields of it."""
+    if job.plan.result_schema is not None and may_be_last(job.plan, job.step):
+        return False
+    if job.step.is_pipeline:
+        # what is selected is in the results of its tasks
+        return True
+    first = (re.match(r"\$\.([A-Za-z_][A-Za-z0-9_-]*)", path) for path, _ in output_of(job.step).select)
+    return all(name is not None and name[1] not in result.collected for name in first)
 
 
 def _digest(start: int, items: list[Any]) -> str:

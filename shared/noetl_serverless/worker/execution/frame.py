@@ -12,15 +12,15 @@ from ...engine import events as e
 from ...engine.variables import split
 from ...errors import InvalidRequest, Problem
 from ...playbook.plan import Loop
-from ...playbook.views import meant_by
 from ...protocol import ChildRequest, Frame, FrameOutcome, WaitRequest
 from ...results.offload import Output
 from .domain import TooLarge, size_of, value_error
 from .errors import brief, from_problem, step_error
-from .job import Job, TaskResult
+from .job import Job
 from .pipeline import INLINE_LOCALS_BYTES, LOCALS_NAME, Pipeline
 from .set_values import check_sizes
 from .store_result import store_result
+from .task_result import TaskResult
 
 # how many errors of items are listed at most
 MAX_ITEM_ERRORS = 10
@@ -120,12 +120,15 @@ class FrameRun:
 
     async def _load_result(self, end: TaskResult) -> TaskResult:
         """Load a result that is a reference, because the frame's results are a list of values."""
-        if end.status != "ok" or end.ref is None:
-            return end
         try:
+            if end.collected:
+                values = {name: await it.load(self.job) for name, it in end.collected.items()}
+                end = replace(end, data={**end.data, **values}, collected={})
+            if end.status != "ok" or end.ref is None:
+                return end
             return replace(end, data=await self.job.lazy.load(end.ref), ref=None)
         except Problem as problem:
-            return replace(end, status="error", ref=None, error=from_problem(problem, "reference"))
+            return replace(end, status="error", ref=None, collected={}, error=from_problem(problem, "reference"))
 
     def _check_set_size(self, end: TaskResult) -> TaskResult:
         """Fail the item whose `set` would make the frame set more than one event may hold."""
@@ -172,8 +175,7 @@ class FrameRun:
         if command.items is not None:
             items = command.items
         elif command.collection is not None:
-            collection = meant_by(command.collection, await self.job.lazy.load(command.collection))
-            items = collection[frame.start : frame.end]
+            items = await self.job.lazy.load_items(command.collection, frame.start, frame.end)
         else:
             items = []
         if len(items) != frame.end - frame.start:

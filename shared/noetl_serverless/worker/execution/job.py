@@ -1,16 +1,16 @@
-"""The input of a run of tasks, and its result."""
+"""The input of a run of tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from ...engine.state import token_key
 from ...limits import INLINE_BYTES
 from ...playbook.plan import Loop, Plan, Step
 from ...playbook.scope import VARIABLES
-from ...protocol import ChildRequest, ClaimedCommand, WaitRequest
+from ...protocol import ClaimedCommand
 from ...tools.fair_queue import NO_SHARE, Share
 from ...tools.port import ToolContext
 from .attempts import Attempts
@@ -137,21 +137,3 @@ class Job:
             secrets=self.secrets,
             share=self.share,
         )
-
-
-@dataclass(slots=True)
-class TaskResult:
-    """How the run ended. deferred: continue from `resume` after `delay`; parked: continue once `child`, or `wait`, has
-    ended."""
-
-    status: Literal["ok", "error", "deferred", "parked"]
-    data: Any = None
-    ref: dict[str, Any] | None = None
-    error: dict[str, Any] | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
-    set: dict[str, Any] = field(default_factory=dict)
-    meta: dict[str, Any] = field(default_factory=dict)
-    delay: float | None = None
-    resume: dict[str, Any] | None = None
-    child: ChildRequest | None = None
-    wait: WaitRequest | None = None

@@ -20,21 +20,24 @@ from ...playbook.scope import VARIABLES, Scope, build_scope, read_names
 from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
-from ...playbook.views import Fetch, View
+from ...playbook.views import AccumulatedView, Fetch, Reader, View
 from ...protocol import ChildRequest, WaitRequest
 from ...results.offload import Output
+from ...tables.table import Table
 from ...tools.port import ToolFailure
-from .accumulate import accumulate
+from .accumulate import add, part_of
 from .attempts import Attempt
 from .backoff import backoff
+from .collected import PART_BYTES, Collected
 from .domain import TooLarge, check_size, inline_rows, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import clean, from_problem, from_template, step_error
 from .interface import check_input, check_output, input_of, names_of
-from .job import Job, TaskResult
+from .job import Job
 from .set_values import check_sizes
 from .store_result import store_result
 from .task_call import call_task
+from .task_result import TaskResult
 
 MAX_VISITS = 100_000
 # for a longer wait the command is suspended, which frees the worker
@@ -44,6 +47,8 @@ OLDER_CONTROL_PLANE_SECONDS = 10.0
 # up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
+# of what one command stores of what is accumulated: they are in one event
+REPORTED_PARTS = 64
 SCOPES = ("ctx", "vars", "iter", "step")
 
 N = TypeVar("N", int, float)
@@ -69,7 +74,10 @@ class Pipeline:
         self.set: dict[str, Any] = {}
         self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
+        # what is collected under each name: small values whole, with their bytes of JSON; others in parts
         self.accumulated: dict[str, Any] = {}
+        self._accumulated_bytes: dict[str, int] = {}
+        self.collected: dict[str, Collected] = {}
         self.previous: Any = None
         self.input: dict[str, Any] = {}
         self.position = 0
@@ -90,7 +98,7 @@ class Pipeline:
             child = (resume or {}).get("child")
             while True:
                 task = self.tasks[self.position]
-                if child is None and self._progressed and self.job.budget.is_closing:
+                if child is None and self._progressed and (self.job.budget.is_closing or self._must_report):
                     return await self._suspend(TaskResult("deferred", delay=0.0))
                 if child is None:
                     self._begin(task)
@@ -270,7 +278,49 @@ class Pipeline:
     async def _accumulate(self, how: Accumulate, task: Task, output: dict[str, Any]) -> None:
         if how.on_error if output["status"] == "error" else how.on_success:
             data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
-            accumulate(self.accumulated, how, data)
+            part = part_of(how, data)
+            if how.name in self.collected:
+                self.job.lazy.forget(self.collected[how.name].manifest(self.job))
+                if how.strategy != "replace":
+                    await self.collected[how.name].add(how, part, self.job)
+                    return
+                del self.collected[how.name]
+            if isinstance(part, Table) and how.strategy == "concat":
+                if self._stores_parts:
+                    await self._store_in_parts(how)
+                    await self.collected[how.name].add(how, part, self.job)
+                    return
+                part = list(part)
+            add(self.accumulated, how, part)
+            await self._bound(how, part)
+
+    async def _bound(self, how: Accumulate, part: Any) -> None:
+        """From a certain size on, what is collected is stored in parts."""
+        if how.strategy == "replace" or not self._stores_parts:
+            # until it is added to
+            self._accumulated_bytes.pop(how.name, None)
+            return
+        known = self._accumulated_bytes.get(how.name)
+        size = size_of(self.accumulated[how.name]) if known is None else known + size_of(part)
+        self._accumulated_bytes[how.name] = size
+        if size >= PART_BYTES:
+            await self._store_in_parts(how)
+
+    async def _store_in_parts(self, how: Accumulate) -> None:
+        value = self.accumulated.get(how.name, [])
+        self.collected[how.name] = await Collected.of(how, value, self.job)
+        self.accumulated.pop(how.name, None)
+        self._accumulated_bytes.pop(how.name, None)
+
+    @property
+    def _stores_parts(self) -> bool:
+        # a control plane of the previous release would not know which objects belong to a result
+        return self.job.toolbox.supports(3)
+
+    @property
+    def _must_report(self) -> bool:
+        """Whether as many parts were stored as one report may name."""
+        return self.job.loop is None and sum(len(it.unnamed) for it in self.collected.values()) >= REPORTED_PARTS
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
@@ -364,9 +414,10 @@ class Pipeline:
             end.data = self._summary(output, status)
         else:
             end.data, end.ref = output["data"], output["ref"]
-            if self.accumulated:
+            if self.accumulated or self.collected:
                 fields = end.data if isinstance(end.data, Mapping) else {"data": end.data}
                 end.data, end.ref = {**fields, **self.accumulated}, None
+        end.collected = self.collected
         return end
 
     def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
@@ -383,6 +434,7 @@ class Pipeline:
         if self.job.step.is_pipeline:
             error["failed_task"] = task.name
             end.data = {**self.accumulated, "results": self.results, "status": "failed", "failed_task": task.name}
+            end.collected = self.collected
         else:
             end.data, end.ref = output["data"], output["ref"]
         return end
@@ -397,7 +449,11 @@ class Pipeline:
             "step": self.step,
             "iter": self._iter_set(),
         }
-        if self.accumulated:
+        if self.collected:
+            # in another form, which a worker of the previous release refuses to go on with
+            states = {name: it.state() for name, it in self.collected.items()}
+            suspended_locals["accumulated"] = [self.accumulated, states]
+        elif self.accumulated:
             suspended_locals["accumulated"] = self.accumulated
         if self._call_begun is not None:
             # the call of a sub-playbook, which continues
@@ -413,6 +469,8 @@ class Pipeline:
             output=Output(inline_bytes=INLINE_LOCALS_BYTES),
             label=LOCALS_NAME,
         )
+        if self.job.loop is None:
+            end.parts = [ref for it in self.collected.values() for ref in it.reported()]
         end.set = self.set
         end.resume = {
             "task": self.tasks[self.position].name,
@@ -435,6 +493,9 @@ class Pipeline:
         self.step = dict(suspended_locals["step"])
         # lists of its own: beside an orchestrator in one process, what is resumed is part of the execution's state
         collected = suspended_locals.get("accumulated", {})
+        if isinstance(collected, list):
+            collected, states = collected
+            self.collected = {name: Collected.restored(name, state) for name, state in states.items()}
         self.accumulated = {
             name: list(value) if isinstance(value, list) else value for name, value in collected.items()
         }
@@ -495,6 +556,10 @@ class Pipeline:
     ) -> Scope:
         command, loop = self.job.command, self.job.loop
         extra = {**self.accumulated, **self.results}
+        if self.collected:
+            reader = Reader(fetch)
+            views = {name: AccumulatedView(name, it.manifest(self.job), reader) for name, it in self.collected.items()}
+            extra = {**self.accumulated, **views, **self.results}
         if loop is not None:
             extra = {"loop_index": loop["index"], "loop_event_id": self.job.loop_id, **extra}
         return build_scope(

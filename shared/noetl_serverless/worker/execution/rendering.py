@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from ...playbook.views import Fetch
+from ...playbook.views import Fetch, identity, meant_by
+from ...results.accumulated import is_accumulated
 from ...results.reader import Resolver
 from ...tables.stream import MEDIA_TYPE
+from ...tables.table import Table
 
 T = TypeVar("T")
 
@@ -36,11 +38,11 @@ class ReferenceLoader:
             missing: list[dict[str, Any]] = []
 
             def fetch(ref: dict[str, Any], missing: list[dict[str, Any]] = missing) -> Any:
-                uri = str(ref.get("ref"))
-                if uri not in self._loaded:
+                name = identity(ref)
+                if name not in self._loaded:
                     missing.append(ref)
                     raise _NotLoaded
-                return self._loaded[uri]
+                return self._loaded[name]
 
             try:
                 if self._bytes > INLINE_BYTES:
@@ -60,13 +62,25 @@ class ReferenceLoader:
         self.has_tables = True
 
     async def load(self, ref: dict[str, Any]) -> Any:
-        uri = str(ref.get("ref"))
-        if uri not in self._loaded:
-            self._loaded[uri] = await self._resolver.load(ref)
+        name = identity(ref)
+        if name not in self._loaded:
+            self._loaded[name] = value = await self._resolver.load(ref)
             meta = ref.get("meta", {})
-            if meta.get("content_type") == MEDIA_TYPE:
+            if meta.get("content_type") == MEDIA_TYPE or (is_accumulated(ref) and isinstance(value, Table)):
                 # its rows are made as they are read
                 self.has_tables = True
             else:
                 self._bytes += int(meta.get("bytes", 0))
-        return self._loaded[uri]
+        return self._loaded[name]
+
+    async def load_items(self, ref: dict[str, Any], start: int, end: int) -> list[Any]:
+        """The items of a list from `start` to `end`."""
+        if is_accumulated(ref):
+            return await self._resolver.load_items(ref, start, end)
+        return list(meant_by(ref, await self.load(ref))[start:end])
+
+    def forget(self, ref: dict[str, Any]) -> None:
+        """Give back what is not read any more."""
+        value = self._loaded.pop(identity(ref), None)
+        if value is not None and not isinstance(value, Table):
+            self._bytes -= int(ref.get("meta", {}).get("bytes", 0))

@@ -36,6 +36,20 @@ async def store_result(
     )
 
 
+async def store_part(
+    value: Any, command: ClaimedCommand, toolbox: Toolbox, *, part: str, output: Output, label: str
+) -> dict[str, Any]:
+    """The reference to a value that is stored in any case, also a table that is stored elsewhere already."""
+    place = Place(
+        execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}", claim=command.fence
+    )
+    stored = await retry_while_away(
+        lambda: externalise(value, place, toolbox.stores, output, toolbox.files), f"{label} could not be stored"
+    )
+    ref: dict[str, Any] = stored["ref"]
+    return ref
+
+
 def _read_before(data: Any) -> dict[str, Any] | None:
     """The reference to a table, if it was read by one that can name it: as the whole result, or one of its fields."""
     if not isinstance(data, Table) or data.origin is None:

@@ -1,0 +1,106 @@
+"""What a task has accumulated, in parts: the form in which it is stored, and how it is read.
+
+A manifest names the parts, in order. Those of level 0 are values: consecutive items of a list, a table with some of its
+rows, or a part of an object, whose keys later parts may replace. Those of a higher level are lists of parts, so that
+neither a manifest nor such a list grows with the number of parts. `rest` is what is not worth an object yet.
+
+    {kind, ref, strategy, merge_path, parts: [{ref, index, count, bytes, level}], rest?, count?, total_parts,
+     total_bytes, meta}
+
+A result in which there is such a value is an object with the rest of its fields and the manifests: {"rest",
+"collected"}. Its reference has the manifests, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ..playbook.views import ACCUMULATED, COLLECTED, REST_ONLY
+from ..tables.mapped import MappedFile
+from ..tables.stream import write_batches
+from ..tables.table import Table
+from ..uri import ResultUri
+from .files import ResultFiles
+
+MANIFEST_TYPE: Final = "application/vnd.noetl.manifest+json"
+MERGE: Final = "merge"
+
+Load = Callable[[dict[str, Any]], Awaitable[Any]]
+
+
+def is_accumulated(ref: Mapping[str, Any]) -> bool:
+    return ref.get("kind") == ACCUMULATED
+
+
+def base_of(ref: Mapping[str, Any]) -> dict[str, Any]:
+    """The reference to the object itself."""
+    return {name: part for name, part in ref.items() if name not in (COLLECTED, REST_ONLY)}
+
+
+async def leaves(
+    owner: str, load: Load, parts: Sequence[Mapping[str, Any]], start: int = 0, end: int | None = None
+) -> AsyncIterator[tuple[int, Any]]:
+    """The values that have items from `start` to `end`, each with the index of its first item. `owner`: the execution
+    that they belong to."""
+    for part in parts:
+        if end is not None and part["index"] >= end:
+            return
+        if part["index"] + part["count"] <= start:
+            continue
+        if not part["ref"]["key"].startswith(f"{owner}/"):
+            raise ValueError(f"{part['ref']['key']} is no part of execution {owner}")
+        value = await load(part["ref"])
+        if part["level"]:
+            async for leaf in leaves(owner, load, value, start, end):
+                yield leaf
+        else:
+            yield part["index"], value
+
+
+def leaves_of(manifest: Mapping[str, Any], load: Load) -> AsyncIterator[tuple[int, Any]]:
+    """All values of a finished manifest, in order."""
+    return leaves(_owner(manifest), load, manifest["parts"])
+
+
+async def whole(manifest: Mapping[str, Any], load: Load, files: ResultFiles) -> Any:
+    """The value: a list, an object, or a table where all parts are tables with the same columns."""
+    found = [value async for _, value in leaves(_owner(manifest), load, manifest["parts"])]
+    rest = manifest.get("rest")
+    if manifest["strategy"] == MERGE:
+        merged: dict[str, Any] = {}
+        for part in found:
+            merged.update(part)
+        merged.update(rest or {})
+        return merged
+    if found and not rest and (tables := _of_one_schema(found)):
+        return tables[0] if len(tables) == 1 else _joined(tables, files)
+    return [item for part in (*found, rest or ()) for item in part]
+
+
+async def items(manifest: Mapping[str, Any], load: Load, start: int, end: int) -> list[Any]:
+    """The items of a list from `start` to `end`; no other parts are loaded."""
+    found: list[Any] = []
+    async for index, part in leaves(_owner(manifest), load, manifest["parts"], start, end):
+        found += part[max(0, start - index) : end - index]
+    rest = manifest.get("rest") or []
+    index = manifest["count"] - len(rest)
+    return found + rest[max(0, start - index) : max(0, end - index)]
+
+
+def _owner(manifest: Mapping[str, Any]) -> str:
+    return ResultUri.parse(manifest["ref"]).execution_id
+
+
+def _of_one_schema(parts: Sequence[Any]) -> list[Table]:
+    tables = [part for part in parts if isinstance(part, Table)]
+    if len(tables) < len(parts) or len({table.schema_digest for table in tables}) > 1:
+        return []
+    return tables
+
+
+def _joined(tables: Sequence[Table], files: ResultFiles) -> Table:
+    file = MappedFile(files.open(sum(table.file.size for table in tables)), 0)
+    batches = (batch for table in tables for batch in table.batches())
+    file.size = write_batches(file.fileno(), tables[0].schema, batches).bytes
+    return Table(file)
