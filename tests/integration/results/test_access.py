@@ -106,5 +106,6 @@ async def test_a_bucket_that_does_not_exist_is_no_missing_key(servers: Servers, 
         store = object_store("gs://nobodys/results", {"STORAGE_EMULATOR_HOST": servers.gcs.url})
     else:
         store = object_store("s3://nobodys/results", s3_environment(servers.ministack.url))
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied) as refused:
         await store.put("1/a/k", b"x")
+    assert refused.value.code == "result_store.denied"

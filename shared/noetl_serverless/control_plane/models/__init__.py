@@ -86,6 +86,7 @@ def _path_prefix(value: str) -> str:
 PATTERNS: Final[Mapping[str, str]] = {
     _ID: "an id, which has 1 to 19 digits",
     r"^[0-9]{1,19}(,[0-9]{1,19}){0,99}$": "1 to 100 ids with commas between them",
+    "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$": "a UUID",
     r"^[0-9a-f]{64}$": "a SHA-256, which has 64 hexadecimal digits",
     r"^[^\x00]*$": "a text without the character NUL",
     r"^[^/\s\x00][^/\x00]*$": "a name that has no '/' and does not begin with a space",

@@ -181,7 +181,7 @@ async def called_with_table(tmp_path: Path, tool: Seeing, table: Table | None = 
     if table is None:
         file = temporary_file(0)
         table = Table(MappedFile(file, write_table(file, pyarrow.table({"n": [1, 2]})).bytes))
-    call = ToolCall("seeing", "a", {"rows": table}, input={"load": {"rows": table}})
+    call = ToolCall("seeing", "a", {"rows": table}, input={"load": {"rows": table}}, has_tables=True)
     box = toolbox(tmp_path)
     outcome, _ = await call_tool(lambda kind: tool, call, context_of(box, claimed("a"), "a/1/a/0"))
     return outcome
