@@ -21,6 +21,7 @@ from ..limits import LOOP_READ_BYTES
 from ..playbook.views import COLLECTED, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
+from ..tables.sealed import sealed
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
@@ -212,15 +213,19 @@ class Resolver:
     async def _fetched(self, reference: ResultRef) -> MappedFile:
         """From its store, with its digest checked."""
         meta, store = reference.meta, self._store_of(reference)
-        packed = MappedFile(self._files.open(meta.bytes), 0)
+        descriptor = self._files.open(meta.bytes)
 
         async def get() -> int:
             # what an attempt before has left
-            os.ftruncate(packed.fileno(), 0)
-            return await store.get_file(reference.key, packed.fileno())
+            os.ftruncate(descriptor, 0)
+            return await store.get_file(reference.key, descriptor)
 
-        packed.size = await _read(reference, get)
-        return await asyncio.to_thread(_unpacked, reference, packed, self._files)
+        try:
+            size = await _read(reference, get)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return await asyncio.to_thread(_unpacked, reference, descriptor, size, self._files)
 
     def _keep_hint(self, name: str, hint: dict[str, Any] | None) -> None:
         if hint is None:
@@ -362,12 +367,20 @@ def _decode(reference: ResultRef, content: bytes) -> Any:
     return orjson.loads(content)
 
 
-def _unpacked(reference: ResultRef, packed: MappedFile, files: ResultFiles) -> MappedFile:
-    codec, file = reference.meta.compression, packed
+def _unpacked(reference: ResultRef, descriptor: int, size: int, files: ResultFiles) -> MappedFile:
+    """`descriptor`: of a file that has just been written, and is closed."""
+    codec = reference.meta.compression
     try:
+        file = MappedFile(sealed(descriptor, size, files.open), size)
         if codec is not None:
-            file = MappedFile(files.open(reference.meta.bytes), reference.meta.bytes)
-            decompress_file(packed.view, file.fileno(), codec, reference.meta.bytes)
+            packed, size = file, reference.meta.bytes
+            descriptor = files.open(size)
+            try:
+                decompress_file(packed.view, descriptor, codec, size)
+            except BaseException:
+                os.close(descriptor)
+                raise
+            file = MappedFile(sealed(descriptor, size, files.open), size)
         if hashlib.sha256(file.view).hexdigest() != reference.meta.sha256:
             raise _changed(reference)
     except (BadContent, ValueError) as error:

@@ -1,8 +1,11 @@
-"""Results in files of shared memory, where the next step in this container maps them without a copy.
+"""Results in shared memory, where the next step in this container maps them without a copy.
 
 Never the only copy: what is admitted has been written to its store. A reference then has a hint, with which a reader
-finds the file; whatever is wrong with that, the reader falls back to the store. The files are below a folder of this
-process, which goes with it.
+finds the bytes; whatever is wrong with that, the reader falls back to the store.
+
+A segment is a file in memory that the kernel has sealed: nobody can change it, task code that has it mapped least of
+all, and nothing of it stays when the process ends, however that happens. It has no path that task code could open, nor
+needs /dev/shm, which AWS Lambda does not have; another worker of the container asks for its descriptor over a socket.
 """
 
 from __future__ import annotations
@@ -26,16 +29,17 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..limits import MIB
-from ..scratch import ScratchFolder
 from ..tables.mapped import MappedFile
+from ..tables.sealed import is_sealed, memory_file, seal
+from ..telemetry import metrics
+from .segment_socket import SegmentServer, requested_segment
 
 KIND: Final = "arrow_ipc"
 DEFAULT_BYTES: Final = 256 * MIB
 LEASE_SECONDS: Final = 60.0
-# of the file system, at most
+# of the memory that this container may use, at most
 SHARE: Final = 4
-_NAME = re.compile(r"[a-z0-9_-]{1,64}/[0-9a-f]{32}")
-_SHARED_MEMORY = Path("/dev/shm")
+_NAME = re.compile(r"([0-9a-f]{16})/[0-9a-f]{32}")
 
 Fallback = Literal["no_hint", "off", "node", "expired", "missing", "length", "digest"]
 
@@ -50,14 +54,12 @@ class NotShared(Exception):
 
 @dataclass(slots=True)
 class _Segment:
-    path: Path
     file: MappedFile
-    bytes: int
     lease_until: float
 
 
 class SharedMemory:
-    """At most `budget` bytes, in files below `root`. `kind`: memory (a tmpfs), or file (mapped from a disk).
+    """At most `budget` bytes. `root`: a folder of this user alone, which is the same in all workers of a container.
 
     A segment is kept as long as its lease, which every read extends; after that it goes when room is needed, the least
     recently used first, or with `evict_expired`. Who has mapped it keeps it, and its bytes count until then.
@@ -66,10 +68,9 @@ class SharedMemory:
     def __init__(
         self, root: Path, budget: int, *, lease_seconds: float = LEASE_SECONDS, now: Callable[[], float] = time.time
     ) -> None:
-        """Raises OSError if there can be no such files."""
-        self._folder = ScratchFolder(root, "ipc")
+        """Raises OSError if there can be no segments."""
+        _make_private(root)
         self.root = root
-        self.kind = "memory" if root.is_relative_to(_SHARED_MEMORY) else "file"
         self.budget = budget
         self.node = _node_of(root)
         self.lease_seconds = lease_seconds
@@ -77,50 +78,34 @@ class SharedMemory:
         # workers of several pools may share a process, each in a thread of its own
         self._lock = threading.RLock()
         self._segments: OrderedDict[str, _Segment] = OrderedDict()
-        # bytes of the segments, and of those whose names are gone while somebody still has them mapped
+        # bytes of the segments, and of those that are evicted while somebody still has them mapped
         self._used = 0
         # bytes of those that nobody has mapped any more, from whatever thread
         self._unmapped: deque[int] = deque()
         # what happened how often: admitted, rejected, evicted, read, and each reason of a fallback
         self.counts: Counter[str] = Counter()
+        self._process = secrets.token_hex(8)
+        self._server = SegmentServer(root / self._process, self._descriptor_of)
 
     def open(self, size: int) -> int | None:
-        """The descriptor of an empty file without a name, for about so many bytes; None if they have no room."""
+        """The descriptor of an empty file in memory, for about so many bytes; None if they have no room."""
         with self._lock:
-            if not self._make_room(size):
-                return None
-        with suppress(OSError):
-            return os.open(self._folder.path, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        return None
+            return memory_file() if self._make_room(size) else None
 
     def admit(
         self, file: MappedFile, sha256: str, *, rows: int, schema_digest: str, media_type: str, producer: str
     ) -> dict[str, Any] | None:
-        """The hint; None if there is no room, or the file is not one that `open` has made. Nobody may have it open for
-        writing."""
+        """The hint; None if there is no room, or the file is not one that `open` has made and that can be sealed."""
         with self._lock:
-            return self._admit(file, sha256, rows, schema_digest, media_type, producer)
-
-    def _admit(
-        self, file: MappedFile, sha256: str, rows: int, schema_digest: str, media_type: str, producer: str
-    ) -> dict[str, Any] | None:
-        if os.fstat(file.fileno()).st_dev != os.stat(self._folder.path).st_dev or not self._make_room(file.size):
-            self.counts["rejected"] += 1
-            return None
-        name = f"{self._folder.path.name}/{secrets.token_hex(16)}"
-        path = self.root / name
-        try:
-            os.fchmod(file.fileno(), stat.S_IRUSR)
-            # with a folder's descriptor, which a full path does not need, Python lets the kernel follow the link
-            os.link(f"/proc/self/fd/{file.fileno()}", path, src_dir_fd=file.fileno(), follow_symlinks=True)
-        except OSError:
-            self.counts["rejected"] += 1
-            return None
-        until = self._now() + self.lease_seconds
-        self._segments[name] = _Segment(path, file, file.size, until)
-        self._used += file.size
-        weakref.finalize(file, self._unmapped.append, file.size)
-        self.counts["admitted"] += 1
+            if not _seal(file.fileno()) or not self._make_room(file.size):
+                self.counts["rejected"] += 1
+                return None
+            name = f"{self._process}/{secrets.token_hex(16)}"
+            until = self._now() + self.lease_seconds
+            self._segments[name] = _Segment(file, until)
+            self._use(file.size)
+            weakref.finalize(file, self._unmapped.append, file.size)
+            self.counts["admitted"] += 1
         return {
             "kind": KIND,
             "shm_name": name,
@@ -146,28 +131,25 @@ class SharedMemory:
             return file
 
     def evict(self, name: str) -> None:
-        """Remove the name of a segment; nothing, if it has gone."""
+        """Forget a segment; nothing, if it has gone."""
         with self._lock:
-            segment = self._segments.pop(name, None)
-        if segment is not None:
-            segment.path.unlink(missing_ok=True)
-            self.counts["evicted"] += 1
+            if self._segments.pop(name, None) is not None:
+                self.counts["evicted"] += 1
+            self._count_unmapped()
 
     def evict_expired(self) -> float | None:
         """Evict what nobody has a lease for; the seconds until the next lease expires."""
-        now = self._now()
         with self._lock:
-            return self._evict_expired(now)
-
-    def _evict_expired(self, now: float) -> float | None:
-        for name in [name for name, segment in self._segments.items() if segment.lease_until <= now]:
-            self.evict(name)
-        return min((segment.lease_until - now for segment in self._segments.values()), default=None)
+            now = self._now()
+            for name in [name for name, segment in self._segments.items() if segment.lease_until <= now]:
+                self.evict(name)
+            return min((segment.lease_until - now for segment in self._segments.values()), default=None)
 
     def close(self) -> None:
         atexit.unregister(self.close)
-        self._segments.clear()
-        self._folder.remove()
+        self._server.close()
+        with self._lock:
+            self._segments.clear()
 
     # --
 
@@ -178,7 +160,7 @@ class SharedMemory:
             raise NotShared("node")
         name = str(hint.get("shm_name"))
         segment = self._segments.get(name)
-        # a lease that was extended since is known only here
+        # a lease that was extended since is known only to its process
         until = segment.lease_until if segment is not None else _seconds(hint.get("lease_expires_at"))
         if until <= self._now():
             raise NotShared("expired")
@@ -186,28 +168,33 @@ class SharedMemory:
             raise NotShared("digest")
         if hint.get("byte_length") != size:
             raise NotShared("length")
-        if segment is None:
-            return self._of_another_process(name, size)
-        if os.fstat(segment.file.fileno()).st_size != size:
+        file = self._of_another_process(name, size) if segment is None else self._extended(name, segment)
+        if file.size != size:
             raise NotShared("length")
+        return file
+
+    def _extended(self, name: str, segment: _Segment) -> MappedFile:
         segment.lease_until = self._now() + self.lease_seconds
         self._segments.move_to_end(name)
         return segment.file
 
     def _of_another_process(self, name: str, size: int) -> MappedFile:
-        if not _NAME.fullmatch(name):
+        match = _NAME.fullmatch(name)
+        descriptor = None if match is None else requested_segment(self.root / match[1], name)
+        if descriptor is None:
             raise NotShared("missing")
-        try:
-            descriptor = os.open(self.root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:
-            raise NotShared("missing") from None
         file = MappedFile(descriptor, size)
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+        if not is_sealed(descriptor):
             raise NotShared("missing")
-        if found.st_size != size:
+        if os.fstat(descriptor).st_size != size:
             raise NotShared("length")
         return file
+
+    def _descriptor_of(self, name: str) -> int | None:
+        """For another process that reads it, which extends its lease like every read. Called from a thread."""
+        with self._lock:
+            segment = self._segments.get(name)
+            return None if segment is None else os.dup(self._extended(name, segment).fileno())
 
     def _make_room(self, size: int) -> bool:
         self._count_unmapped()
@@ -219,45 +206,51 @@ class SharedMemory:
                 break
             if self._segments[name].lease_until <= now:
                 self.evict(name)
-                self._count_unmapped()
         return self._used + size <= self.budget
 
     def _count_unmapped(self) -> None:
         while self._unmapped:
-            self._used -= self._unmapped.popleft()
+            self._use(-self._unmapped.popleft())
+
+    def _use(self, size: int) -> None:
+        self._used += size
+        metrics.shared_memory_bytes.set(self._used)
 
 
 @cache
 def shared_memory_of(scratch: Path, megabytes: int, lease_seconds: float = LEASE_SECONDS) -> SharedMemory | None:
-    """That of this process: in /dev/shm where that can be used, else below `scratch`; None if `megabytes` is 0, or
-    nothing can be used. -1: 256, or a quarter of the file system."""
+    """That of this process; None if `megabytes` is 0, or the system has no files in memory that can be sealed. -1: 256,
+    or a quarter of the memory that there is."""
     if megabytes == 0:
         return None
-    user = os.geteuid()
-    for root in (_SHARED_MEMORY / f"noetls-{user}", scratch / f"noetls-ipc-{user}"):
-        with suppress(OSError):
-            _make_private(root)
-            found = os.statvfs(root)
-            room = found.f_frsize * found.f_blocks // SHARE
-            budget = min(DEFAULT_BYTES, room) if megabytes < 0 else megabytes * MIB
-            memory = SharedMemory(root, budget, lease_seconds=lease_seconds)
-            if _works(memory):
-                atexit.register(memory.close)
-                return memory
-            memory.close()
+    budget = min(DEFAULT_BYTES, _memory_limit() // SHARE) if megabytes < 0 else megabytes * MIB
+    with suppress(OSError):
+        memory = SharedMemory(scratch / f"noetls-ipc-{os.geteuid()}", budget, lease_seconds=lease_seconds)
+        if _works(memory):
+            atexit.register(memory.close)
+            return memory
+        memory.close()
     return None
 
 
+def _seal(descriptor: int) -> bool:
+    """False for a file on a disk, and for one that somebody has mapped for writing."""
+    try:
+        return is_sealed(descriptor) or seal(descriptor)
+    except OSError:
+        return False
+
+
 def _make_private(root: Path) -> None:
-    """Raises OSError if it is not this user's alone: others could put files there."""
-    root.mkdir(mode=0o700, exist_ok=True)
+    """Raises OSError if it is not this user's alone: others could listen there."""
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = root.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
         raise PermissionError(f"{root} is not a folder of this user alone")
 
 
 def _works(memory: SharedMemory) -> bool:
-    """Whether a file can be made, named and read again; AWS Lambda has no usable /dev/shm."""
+    """Whether a file can be made, sealed and read again."""
     descriptor = memory.open(1)
     if descriptor is None:
         return False
@@ -274,13 +267,23 @@ def _works(memory: SharedMemory) -> bool:
         memory.counts.clear()
 
 
+def _memory_limit() -> int:
+    """Bytes that this container may use."""
+    limit = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):
+            limit = min(limit, int(Path(path).read_text()))
+    return limit
+
+
 def _node_of(root: Path) -> str:
-    """The same for all processes that see the same files: of one container."""
+    """The same for all workers of one container."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         boot = secrets.token_hex(8)
-    return hashlib.sha256(f"{boot}\n{os.stat(root).st_dev}\n{root}".encode()).hexdigest()[:16]
+    found = root.stat()
+    return hashlib.sha256(f"{boot}\n{found.st_dev}\n{found.st_ino}\n{root}".encode()).hexdigest()[:16]
 
 
 def _instant(seconds: float) -> str:

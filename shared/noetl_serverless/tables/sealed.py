@@ -61,9 +61,10 @@ def for_reading(file: MappedFile) -> int:
 
 
 def seal(descriptor: int) -> bool:
-    """Seal a file in memory; False if somebody has mapped it for writing."""
-    if _seals(descriptor) & _WRITE:
-        return True
+    """Seal a file in memory; False if somebody has mapped it for writing, or it is another file."""
+    found = _seals(descriptor)
+    if found < 0 or found & _WRITE:
+        return found >= 0
     try:
         fcntl.fcntl(descriptor, _ADD_SEALS, _SEALS)
     except OSError as error:
@@ -72,6 +73,12 @@ def seal(descriptor: int) -> bool:
             return False
         raise
     return True
+
+
+def is_sealed(descriptor: int) -> bool:
+    """Whether the kernel lets nobody change the file."""
+    seals = _seals(descriptor)
+    return seals >= 0 and seals & _SEALS == _SEALS
 
 
 def _can_be_sealed(descriptor: int) -> bool:

@@ -109,6 +109,7 @@ reconciler_actions = _counter(
     "Actions of the reconciler: expired, dead_letters, inboxes, timers, schedules, notified_pools, ...",
     ["action"],
 )
+shared_memory_bytes = _gauge("noetl_shared_memory_bytes", "Bytes of tables that steps share in memory.")
 result_reads = _counter(
     "noetl_result_reads_total",
     "Tables that were read: from shared memory, or from a store, and why not from shared memory.",

@@ -8,9 +8,7 @@ error; other exceptions become `tool.internal`.
 from __future__ import annotations
 
 import base64
-import os
 import re
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field
@@ -24,6 +22,7 @@ from pydantic import BaseModel
 from ..limits import INLINE_BYTES
 from ..protocol import ChildRequest, WaitRequest
 from ..tables.collect import OpenFile
+from ..tables.sealed import memory_file
 from ..telemetry.secret_forms import MIN_CHARACTERS, Secret, number_of
 from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
@@ -113,12 +112,6 @@ def _secrets(value: Any) -> Iterator[Secret]:
                 yield from _secrets(member)
 
 
-def temporary_file(size: int) -> int:
-    """The descriptor of an empty file without a name, which goes when it is closed."""
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
-
-
 # of a call and its context there is one for each item of a loop, and to make what is frozen takes three times as long
 @dataclass(slots=True)
 class ToolCall:
@@ -155,7 +148,7 @@ class ToolContext:
     # the calls of one playbook, by the hash of its text, share their turns
     share: Share = NO_SHARE
     # opens an empty file for a table of about so many bytes; whoever calls it closes the descriptor
-    open_file: OpenFile = temporary_file
+    open_file: OpenFile = memory_file
     # a result of more bytes of JSON goes by reference
     inline_bytes: int = INLINE_BYTES
 

@@ -119,7 +119,7 @@ class Worker:
     def facts(self) -> dict[str, str]:
         """What its readiness page says of it."""
         shared = self._shared_memory
-        return {"shared_memory": "off" if shared is None else f"{shared.kind}, {shared.budget // MIB} MiB"}
+        return {"shared_memory": "off" if shared is None else f"memory, {shared.budget // MIB} MiB"}
 
     async def drain(
         self, seconds: float, *, sweep: bool = False, commands: Sequence[CommandKey] = ()

@@ -15,12 +15,13 @@ import pytest
 
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.tables.values import plain_value
 from noetl_serverless.tools.duckdb_rows import in_arrow
-from noetl_serverless.tools.port import ToolOutcome, temporary_file
+from noetl_serverless.tools.port import ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 
@@ -121,7 +122,7 @@ async def test_an_error_in_a_late_row_fails_the_task_and_closes_the_file(run: Ru
     opened: list[int] = []
 
     def open_file(size: int) -> int:
-        opened.append(temporary_file(size))
+        opened.append(memory_file(size))
         return opened[-1]
 
     query = "SELECT range AS n, CASE WHEN range > 300000 THEN error('boom') END AS e FROM range(1000000)"
@@ -153,7 +154,7 @@ async def test_a_value_that_a_table_cannot_hold_names_the_remedy(run: Run) -> No
 
 
 def table_of(found: Any, **value: Any) -> Table:
-    file = temporary_file(0)
+    file = memory_file(0)
     return Table(MappedFile(file, write_table(file, found, **value).bytes))
 
 

@@ -16,11 +16,12 @@ from tests.serving import serving_app
 
 from noetl_serverless.tables import listed
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.tools import http, http_client, http_rows
-from noetl_serverless.tools.port import ToolOutcome, temporary_file
+from noetl_serverless.tools.port import ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 Get = Callable[..., Coroutine[Any, Any, ToolOutcome]]
@@ -235,7 +236,7 @@ async def test_a_task_that_is_cancelled_ends_the_reading(get: Get) -> None:
 
 
 def table_of(found: pa.Table) -> Table:
-    file = temporary_file(0)
+    file = memory_file(0)
     return Table(MappedFile(file, write_table(file, found).bytes))
 
 

@@ -18,11 +18,12 @@ from orjson import dumps
 from noetl_serverless.tables import listed
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.tools import postgres, postgres_rows
-from noetl_serverless.tools.port import Credential, ToolOutcome, temporary_file
+from noetl_serverless.tools.port import Credential, ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 
@@ -176,7 +177,7 @@ async def test_an_error_in_a_late_row_fails_the_task_and_closes_the_file(sql: Ru
     opened: list[int] = []
 
     def open_file(size: int) -> int:
-        opened.append(temporary_file(size))
+        opened.append(memory_file(size))
         return opened[-1]
 
     query = "SELECT n, 1 / (150000 - n) AS d FROM generate_series(1, 200000) AS n"
@@ -244,7 +245,7 @@ def anonymous() -> int:
 
 
 def table_of(found: Any, **value: Any) -> Table:
-    file = temporary_file(0)
+    file = memory_file(0)
     return Table(MappedFile(file, write_table(file, found, **value).bytes))
 
 

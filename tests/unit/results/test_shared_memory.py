@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import gc
+import mmap
 import os
-import signal
-import subprocess
-import sys
+import socket
+import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -77,35 +79,99 @@ def test_another_process_of_the_container_reads_it(memory: SharedMemory, tmp_pat
     try:
         assert hint is not None
         assert other.node == memory.node
+        clock.now += 50
         file = other.read(hint, DIGEST, 5)
         assert bytes(file.view) == b"hello"
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.write(file.fileno(), b"x")
-        for name in ("../" + hint["shm_name"], "/etc/passwd", hint["shm_name"] + "/..", "ipc-x/" + "0" * 32):
-            assert reason(other, {**hint, "shm_name": name}) == "missing"
-        (tmp_path / hint["shm_name"]).unlink()
-        (tmp_path / hint["shm_name"]).symlink_to("/etc/passwd")
+        assert memory.evict_expired() == 60, "the lease was not extended"
+        with pytest.raises(OSError, match=r"Operation not permitted|Bad file descriptor"):
+            os.pwrite(file.fileno(), b"x", 0)
+        process, _, number = hint["shm_name"].partition("/")
+        for name in (f"../{number}", "/etc/passwd", f"{process}/..", f"{process}/{'0' * 32}", f"{'0' * 16}/{number}"):
+            assert reason(other, {**hint, "shm_name": name}) == "missing", name
+    finally:
+        other.close()
+    assert list(tmp_path.iterdir()) == [tmp_path / process], "a socket was left behind"
+
+
+def test_one_that_is_busy_or_gone_is_not_waited_for(memory: SharedMemory, tmp_path: Path, clock: Clock) -> None:
+    hint = admit(memory, b"hello")
+    assert hint is not None
+    other = SharedMemory(tmp_path, 1_000, now=clock)
+    try:
+        with memory._lock:
+            started = time.monotonic()
+            assert reason(other, hint) == "missing"
+            assert time.monotonic() - started < 5
+        assert bytes(other.read(hint, DIGEST, 5).view) == b"hello"
+        memory.close()
         assert reason(other, hint) == "missing"
     finally:
         other.close()
 
 
-def test_each_hint_that_does_not_fit_says_why(memory: SharedMemory, clock: Clock, tmp_path: Path) -> None:
+def test_what_anybody_else_listens_with_is_not_trusted(memory: SharedMemory, tmp_path: Path) -> None:
+    """A descriptor of a file that can still be changed, or none."""
+    path, number = tmp_path / ("a" * 16), "b" * 32
+    until = {"node_id": memory.node, "byte_length": 5, "sha256": DIGEST, "lease_expires_at": "2100-01-01T00:00:00Z"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening, tempfile.TemporaryFile() as file:
+        file.write(b"hello")
+        file.flush()
+        listening.bind(str(path))
+        listening.listen()
+        for descriptors in ([file.fileno()], []):
+            answering = threading.Thread(target=lambda given=descriptors: answer(listening, given))
+            answering.start()
+            assert reason(memory, {**until, "shm_name": f"{path.name}/{number}"}) == "missing"
+            answering.join()
+
+
+def answer(listening: socket.socket, descriptors: list[int]) -> None:
+    client, _ = listening.accept()
+    with client:
+        client.recv(100)
+        if descriptors:
+            socket.send_fds(client, [b"x"], descriptors)
+
+
+def test_each_hint_that_does_not_fit_says_why(memory: SharedMemory, clock: Clock) -> None:
     hint = admit(memory, b"hello")
     assert hint is not None
     assert reason(memory, None) == "no_hint"
     assert reason(memory, {**hint, "node_id": "other"}) == "node"
     assert reason(memory, hint, digest="e" * 64) == "digest"
     assert reason(memory, hint, size=6) == "length"
-    os.chmod(tmp_path / hint["shm_name"], 0o600)
-    os.truncate(tmp_path / hint["shm_name"], 4)
-    assert reason(memory, hint) == "length", "a reader of a map that is cut is killed"
+    assert reason(memory, {**hint, "byte_length": 4}, size=4) == "length", "a reader of a map that is cut is killed"
     clock.now += 61
     assert reason(memory, hint) == "expired"
     clock.now -= 61
     memory.evict(hint["shm_name"])
     assert reason(memory, hint) == "missing"
-    assert not list(tmp_path.glob("*/" + hint["shm_name"].partition("/")[2]))
+
+
+def test_nobody_can_change_what_is_admitted(memory: SharedMemory) -> None:
+    hint = admit(memory, b"hello")
+    assert hint is not None
+    descriptor = os.dup(memory.read(hint, DIGEST, 5).fileno())
+    again = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY)
+    for change in (
+        lambda: os.pwrite(descriptor, b"j", 0),
+        lambda: os.truncate(f"/proc/self/fd/{again}", 2),
+        lambda: mmap.mmap(descriptor, 5),
+        lambda: os.posix_fallocate(descriptor, 0, 100),
+    ):
+        with pytest.raises((PermissionError, OSError)):
+            change()
+    assert bytes(memory.read(hint, DIGEST, 5).view) == b"hello"
+
+
+def test_a_file_that_somebody_can_still_change_is_not_admitted(memory: SharedMemory) -> None:
+    descriptor = memory.open(5)
+    assert descriptor is not None
+    os.write(descriptor, b"hello")
+    writable = mmap.mmap(descriptor, 5)
+    assert memory.admit(MappedFile(descriptor, 5), DIGEST, rows=1, schema_digest="", media_type="", producer="") is None
+    writable[0] = 0
+    assert memory.counts["rejected"] == 1
 
 
 @pytest.mark.parametrize(
@@ -158,72 +224,40 @@ def test_what_is_larger_than_the_budget_gets_no_file(memory: SharedMemory) -> No
     assert memory.open(1_000) is not None
 
 
-def test_a_file_from_elsewhere_is_not_admitted(memory: SharedMemory) -> None:
-    descriptor = os.memfd_create("x")
-    os.write(descriptor, b"hello")
-    file = MappedFile(descriptor, 5)
-    assert memory.admit(file, DIGEST, rows=1, schema_digest="", media_type="", producer="") is None
+def test_a_file_on_a_disk_is_not_admitted(memory: SharedMemory) -> None:
+    with tempfile.TemporaryFile() as file:
+        file.write(b"hello")
+        file.flush()
+        given = MappedFile(os.dup(file.fileno()), 5)
+        assert memory.admit(given, DIGEST, rows=1, schema_digest="", media_type="", producer="") is None
     assert memory.counts["rejected"] == 1
 
 
-def test_a_killed_process_leaves_nothing_for_good(tmp_path: Path) -> None:
-    code = (
-        "import os, sys, pathlib, time\n"
-        "from noetl_serverless.results.shared_memory import SharedMemory\n"
-        "from noetl_serverless.tables.mapped import MappedFile\n"
-        f"memory = SharedMemory(pathlib.Path({str(tmp_path)!r}), 1000)\n"
-        "file = memory.open(5); os.write(file, b'hello')\n"
-        "memory.admit(MappedFile(file, 5), 'd', rows=1, schema_digest='', media_type='', producer='')\n"
-        "print('ready', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    assert len(list(tmp_path.glob("ipc-*/*"))) == 2
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    SharedMemory(tmp_path, 1_000).close()
-    assert list(tmp_path.glob("ipc-*")) == []
+def test_it_is_off_where_files_cannot_be_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = shared_memory_of.__wrapped__
+    assert made(tmp_path, 0) is None
+    memory = made(tmp_path, 7)
+    assert memory is not None
+    assert (memory.budget, dict(memory.counts)) == (7 * 1024 * 1024, {})
+    memory.close()
+    monkeypatch.setattr("noetl_serverless.results.shared_memory.seal", lambda descriptor: False)
+    assert made(tmp_path, 7) is None
+    assert made(Path("/proc/nowhere"), 7) is None
 
 
-def test_it_is_in_dev_shm_where_that_can_be_used_and_else_in_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path) -> None:
+    root = tmp_path / f"noetls-ipc-{os.geteuid()}"
+    root.mkdir(mode=0o700)
+    os.chmod(root, 0o777)
+    assert shared_memory_of.__wrapped__(tmp_path, -1) is None
+
+
+@pytest.mark.parametrize(("limit", "budget"), [(64 << 20, 16 << 20), (100 << 30, 256 << 20)])
+def test_without_a_setting_it_is_a_quarter_of_the_memory_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, budget: int
 ) -> None:
-    module = "noetl_serverless.results.shared_memory"
-    assert shared_memory_of.__wrapped__(tmp_path, 0) is None
-    for place, kind in ((tmp_path / "shm", "memory"), (Path("/nowhere/shm"), "file")):
-        if kind == "memory":
-            place.mkdir()
-        monkeypatch.setattr(f"{module}._SHARED_MEMORY", place)
-        memory = shared_memory_of.__wrapped__(tmp_path / "scratch" if kind == "memory" else tmp_path, 7)
-        assert memory is not None
-        assert (memory.kind, memory.budget, dict(memory.counts)) == (kind, 7 * 1024 * 1024, {})
-        memory.close()
-    monkeypatch.setattr(f"{module}._SHARED_MEMORY", Path("/nowhere/shm"))
-    assert shared_memory_of.__wrapped__(Path("/nowhere/scratch"), -1) is None
-
-
-def test_a_folder_that_others_can_write_to_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noetl_serverless.results.shared_memory._SHARED_MEMORY", tmp_path)
-    (tmp_path / f"noetls-{os.geteuid()}").mkdir(mode=0o700)
-    os.chmod(tmp_path / f"noetls-{os.geteuid()}", 0o777)
-    assert shared_memory_of.__wrapped__(Path("/nowhere/scratch"), -1) is None
-
-
-def test_without_a_setting_it_is_a_quarter_of_the_file_system_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("noetl_serverless.results.shared_memory._SHARED_MEMORY", tmp_path)
-
-    def small(path: object) -> Any:
-        class Found:
-            f_frsize, f_blocks = 4096, 16_384
-
-        return Found()
-
-    monkeypatch.setattr(os, "statvfs", small)
+    monkeypatch.setattr("noetl_serverless.results.shared_memory._memory_limit", lambda: limit)
     memory = shared_memory_of.__wrapped__(tmp_path, -1)
     assert memory is not None
-    assert memory.budget == 16 * 1024 * 1024
+    assert memory.budget == budget
     memory.close()

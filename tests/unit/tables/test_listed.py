@@ -8,14 +8,14 @@ import pytest
 from noetl_serverless.tables import listed as module
 from noetl_serverless.tables.listed import TableTooLarge, has_table, listed
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
-from noetl_serverless.tools.port import temporary_file
 
 
 @pytest.fixture
 def table() -> Table:
-    file = temporary_file(0)
+    file = memory_file(0)
     return Table(MappedFile(file, write_table(file, pa.table({"n": [1, 2]})).bytes))
 
 

@@ -80,10 +80,7 @@ def worker(platform: Platform) -> tuple[Worker, tuple[Close, ...]]:
             settings.python_processes,
             settings.python_memory_mb,
             scratch,
-            private=[
-                *(Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder),
-                *(() if shared_memory is None else (shared_memory.root,)),
-            ],
+            private=[Path(folder) for folder in settings.private_folders.split(os.pathsep) if folder],
         ),
         load_plan,
         id=id,

@@ -23,9 +23,10 @@ from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
 from ...playbook.views import SecretName, SecretView, View
 from ...protocol import CallbackRequest, ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
 from ...tables.listed import has_table
+from ...tables.sealed import memory_file
 from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
-from ...tools.port import Credential, ToolFailure, temporary_file
+from ...tools.port import Credential, ToolFailure
 from .errors import with_identity
 from .masked_tables import masked_tables
 from .refusals import RefusalKey
@@ -85,7 +86,7 @@ class Secrets:
         await self._prepared()
         data = output["data"]
         if has_table(data):
-            open_file = temporary_file if self._toolbox.files is None else self._toolbox.files.open
+            open_file = memory_file if self._toolbox.files is None else self._toolbox.files.open
             data = await asyncio.to_thread(masked_tables, data, self._texts, open_file)
         if weight_of(data, INLINE_WEIGHT) > INLINE_WEIGHT:
             data = await asyncio.to_thread(self._texts.masked_value, data)

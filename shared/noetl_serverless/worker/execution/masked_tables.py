@@ -10,6 +10,7 @@ import orjson
 
 from ...tables.mapped import MappedFile
 from ...tables.rows import rows_of
+from ...tables.sealed import sealed
 from ...tables.stream import write_batches
 from ...tables.table import Table
 from ...tables.value import without_tables
@@ -80,7 +81,7 @@ def _rewritten(table: Table, columns: set[int], texts: SecretTexts, open_file: C
     except BaseException:
         os.close(descriptor)
         raise
-    return Table(MappedFile(descriptor, written.bytes))
+    return Table(MappedFile(sealed(descriptor, written.bytes, open_file), written.bytes))
 
 
 def _masked(column: pyarrow.Array, texts: SecretTexts) -> list[str | None]:

@@ -26,11 +26,12 @@ from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
 from ...tables.listed import TableTooLarge, listed
+from ...tables.sealed import memory_file
 from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
 from ...tools.fair_queue import NO_SHARE, Share
-from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome, temporary_file
+from ...tools.port import Credential, Tool, ToolCall, ToolContext, ToolFailure, ToolOutcome
 from ...tools.python_pool import PythonPool
 from .errors import bounded, clean, step_error
 from .refusals import Refusals
@@ -166,7 +167,7 @@ def context_of(
         waiting=waiting,
         share=share,
         inline_bytes=inline_bytes,
-        open_file=temporary_file if toolbox.files is None else toolbox.files.open,
+        open_file=memory_file if toolbox.files is None else toolbox.files.open,
     )
 
 

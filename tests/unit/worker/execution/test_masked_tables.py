@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.telemetry.secret_texts import SecretTexts
-from noetl_serverless.tools.port import temporary_file
 from noetl_serverless.worker.execution.masked_tables import masked_tables
 
 SECRET = "s3cr3t-value-of-an-hour"
@@ -18,12 +18,12 @@ TEXTS = SecretTexts([SECRET, 918273645546372819])
 
 
 def table(columns: Any) -> Table:
-    descriptor = temporary_file(0)
+    descriptor = memory_file(0)
     return Table(MappedFile(descriptor, write_table(descriptor, pa.table(columns)).bytes))
 
 
 def masked(value: Any) -> Any:
-    return masked_tables(value, TEXTS, temporary_file)
+    return masked_tables(value, TEXTS, memory_file)
 
 
 def test_a_table_without_secrets_stays_the_same_file() -> None:

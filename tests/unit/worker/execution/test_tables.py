@@ -16,6 +16,7 @@ from noetl_serverless.protocol import Frame
 from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.reader import ReferenceNotAvailable, Resolver
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import sealed
 from noetl_serverless.tables.stream import in_field, write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
@@ -28,7 +29,7 @@ def result(bench: Bench, rows: list[dict[str, Any]] = ROWS, **rest: Any) -> Any:
     """What a tool returns: an object with a table in its field `rows`."""
     descriptor = bench.files.open(1_000)
     written = write_table(descriptor, pa.Table.from_pylist(rows), in_field("rows", {"row_count": len(rows), **rest}))
-    return read_value(MappedFile(descriptor, written.bytes))
+    return read_value(MappedFile(sealed(descriptor, written.bytes), written.bytes))
 
 
 async def loaded(bench: Bench, data: Any, **output: Any) -> dict[str, Any]:
@@ -122,8 +123,7 @@ async def test_whatever_is_wrong_with_the_hint_the_same_rows_come_from_the_store
         case "node":
             hint["node_id"] = "another"
         case "length":
-            os.chmod(tmp_path / "shared" / hint["shm_name"], 0o600)
-            os.truncate(tmp_path / "shared" / hint["shm_name"], 1_000)
+            hint["byte_length"] = 1_000
         case "digest":
             hint["sha256"] = "0" * 64
         case _:

@@ -12,12 +12,13 @@ from tests.counted import summed
 
 from noetl_serverless.errors import NotFound, Unavailable
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.tools.fair_queue import Share
-from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome, temporary_file
+from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure, ToolOutcome
 from noetl_serverless.worker.execution import toolbox as module
 from noetl_serverless.worker.execution.stopwatch import Stopwatch
 from noetl_serverless.worker.execution.toolbox import Toolbox, call_tool, context_of
@@ -172,14 +173,14 @@ async def test_a_table_that_is_too_large_for_a_list_is_an_error(
 
 
 async def test_a_table_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    outcome = await called_with_table(tmp_path, Seeing(), Table(MappedFile(temporary_file(0), 0)))
+    outcome = await called_with_table(tmp_path, Seeing(), Table(MappedFile(memory_file(0), 0)))
     assert outcome.error is not None
     assert outcome.error["code"] == "value.invalid"
 
 
 async def called_with_table(tmp_path: Path, tool: Seeing, table: Table | None = None) -> ToolOutcome:
     if table is None:
-        file = temporary_file(0)
+        file = memory_file(0)
         table = Table(MappedFile(file, write_table(file, pyarrow.table({"n": [1, 2]})).bytes))
     call = ToolCall("seeing", "a", {"rows": table}, input={"load": {"rows": table}}, has_tables=True)
     box = toolbox(tmp_path)
