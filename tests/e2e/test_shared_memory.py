@@ -12,7 +12,6 @@ import signal
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -143,8 +142,11 @@ def references(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [ref for ref in refs if ref["meta"]["content_type"] == "application/vnd.apache.arrow.stream"]
 
 
-def shared_file(ref: dict[str, Any]) -> Path:
-    return Path("/dev/shm") / f"noetls-{os.geteuid()}" / str(ref["ipc"]["shm_name"])
+def shared_bytes(stack: BrokenStack, worker: str) -> int:
+    """Of the tables that the worker shares."""
+    with urllib.request.urlopen(f"{stack.running[f'{worker}_url']}/metrics", timeout=30) as response:
+        (found,) = re.findall(r"^noetl_shared_memory_bytes (\S+)$", response.read().decode(), re.MULTILINE)
+    return int(float(found))
 
 
 def read_once(stack: BrokenStack, id: str) -> Counter[str]:
@@ -166,19 +168,19 @@ def test_the_readiness_page_and_the_log_say_where_tables_are_shared(stack: Broke
 
 def test_a_table_is_shared_until_it_is_evicted_and_has_the_same_rows_afterwards(stack: BrokenStack) -> None:
     """Of a step, of a frame of a loop, and of a frame of rows that a cursor claims."""
-    ids, files = {}, []
+    ids = {}
     for name in TABLES:
         id = ids[name] = stack.execute(f"shared/{name}")
         refs = references(until_waiting(stack, id, "hold"))
         assert len(refs) == TABLES[name], f"{name}: {refs}"
-        files += list(map(shared_file, refs))
+        assert shared_bytes(stack, "worker_io") >= sum(ref["meta"]["bytes"] for ref in refs)
         before = reads(stack, "worker")
         send(stack, id, "read")
         until_waiting(stack, id, "hold_again")
         ways = reads(stack, "worker") - before
         assert ways == {"shared_memory": TABLES[name]}, f"{name}: {ways}"
     # each once its lease is over, by the worker that has made it
-    eventually(lambda: not any(file.exists() for file in files))
+    eventually(lambda: shared_bytes(stack, "worker_io") == 0)
     for name, id in ids.items():
         before = reads(stack, "worker_cpu")
         send(stack, id, "read_again")
@@ -188,17 +190,11 @@ def test_a_table_is_shared_until_it_is_evicted_and_has_the_same_rows_afterwards(
     assert stack.audit(ids.values()) == []
 
 
-@pytest.mark.parametrize("wrong", ["missing", "length"])
-def test_what_is_missing_or_truncated_in_shared_memory_is_read_from_the_store(stack: BrokenStack, wrong: str) -> None:
+def test_what_a_killed_worker_has_shared_is_read_from_the_store(stack: BrokenStack) -> None:
     id = stack.execute("shared/step")
-    (ref,) = references(until_waiting(stack, id, "hold"))
-    file = shared_file(ref)
-    if wrong == "missing":
-        file.unlink()
-    else:
-        file.chmod(0o600)
-        os.truncate(file, 1_000)
-    assert read_once(stack, id) == {f"store {wrong}": 1}
+    until_waiting(stack, id, "hold")
+    os.kill(stack.server("worker_io"), signal.SIGKILL)
+    assert read_once(stack, id) == {"store missing": 1}
     # what was fetched is in shared memory, for who comes next
     send(stack, id, "read_again")
     assert stack.wait([id])[id]["result"] == {"data": 2 * [counted(1)]}
@@ -222,7 +218,7 @@ def ask_as_worker(stack: BrokenStack, path: str, **body: Any) -> dict[str, Any]:
     return answer
 
 
-@pytest.mark.parametrize("wrong", ["node", "digest", "no_hint"])
+@pytest.mark.parametrize("wrong", ["node", "digest", "length", "no_hint"])
 def test_a_hint_of_another_container_or_of_other_bytes_is_not_followed(
     stack: BrokenStack, elsewhere: None, wrong: str
 ) -> None:
@@ -234,6 +230,8 @@ def test_a_hint_of_another_container_or_of_other_bytes_is_not_followed(
         ref["ipc"]["node_id"] = "0" * 16
     elif wrong == "digest":
         ref["ipc"]["sha256"] = "0" * 64
+    elif wrong == "length":
+        ref["ipc"]["byte_length"] = 1_000
     else:
         del ref["ipc"]
     outcome = {"execution_id": id, "command_id": command["command_id"], "fence": command["fence"]}

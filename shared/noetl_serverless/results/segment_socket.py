@@ -25,6 +25,7 @@ class SegmentServer:
         """`descriptor_of`: the descriptor, which is closed once it is sent. Raises OSError."""
         self._path = path
         self._descriptor_of = descriptor_of
+        _sweep(path.parent)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             with _Folder(path.parent) as folder:
@@ -77,6 +78,18 @@ def requested_segment(path: Path, name: str) -> int | None:
         except OSError:
             return None
     return descriptors[0] if descriptors else None
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the sockets of processes that were killed."""
+    for path in folder.iterdir():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as client, suppress(OSError):
+            client.setblocking(False)
+            with _Folder(folder) as short:
+                try:
+                    client.connect(f"{short}/{path.name}")
+                except ConnectionRefusedError:
+                    path.unlink(missing_ok=True)
 
 
 class _Folder:

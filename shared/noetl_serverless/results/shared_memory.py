@@ -84,8 +84,10 @@ class SharedMemory:
         self._unmapped: deque[int] = deque()
         # what happened how often: admitted, rejected, evicted, read, and each reason of a fallback
         self.counts: Counter[str] = Counter()
-        self._process = secrets.token_hex(8)
-        self._server = SegmentServer(root / self._process, self._descriptor_of)
+        # begins the names of this process's segments, and is that of its socket
+        self._process = ""
+        self._pid = 0
+        self._server: SegmentServer | None = None
 
     def open(self, size: int) -> int | None:
         """The descriptor of an empty file in memory, for about so many bytes; None if they have no room."""
@@ -100,6 +102,7 @@ class SharedMemory:
             if not _seal(file.fileno()) or not self._make_room(file.size):
                 self.counts["rejected"] += 1
                 return None
+            self._serve()
             name = f"{self._process}/{secrets.token_hex(16)}"
             until = self._now() + self.lease_seconds
             self._segments[name] = _Segment(file, until)
@@ -147,7 +150,8 @@ class SharedMemory:
 
     def close(self) -> None:
         atexit.unregister(self.close)
-        self._server.close()
+        if self._server is not None and self._pid == os.getpid():
+            self._server.close()
         with self._lock:
             self._segments.clear()
 
@@ -189,6 +193,13 @@ class SharedMemory:
         if os.fstat(descriptor).st_size != size:
             raise NotShared("length")
         return file
+
+    def _serve(self) -> None:
+        """With the first segment of a process: a host may fork after it has loaded a function, without the thread."""
+        if self._pid != os.getpid():
+            self._pid, self._process = os.getpid(), secrets.token_hex(8)
+            with suppress(OSError):
+                self._server = SegmentServer(self.root / self._process, self._descriptor_of)
 
     def _descriptor_of(self, name: str) -> int | None:
         """For another process that reads it, which extends its lease like every read. Called from a thread."""

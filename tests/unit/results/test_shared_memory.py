@@ -4,6 +4,8 @@ import gc
 import mmap
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -91,6 +93,44 @@ def test_another_process_of_the_container_reads_it(memory: SharedMemory, tmp_pat
     finally:
         other.close()
     assert list(tmp_path.iterdir()) == [tmp_path / process], "a socket was left behind"
+
+
+def test_what_a_killed_process_leaves_is_removed_by_the_next(tmp_path: Path) -> None:
+    code = (
+        "import os, pathlib, time\n"
+        "from noetl_serverless.results.shared_memory import SharedMemory\n"
+        "from noetl_serverless.tables.mapped import MappedFile\n"
+        f"memory = SharedMemory(pathlib.Path({str(tmp_path)!r}), 1000)\n"
+        "file = memory.open(5); os.write(file, b'hello')\n"
+        "memory.admit(MappedFile(file, 5), 'd', rows=1, schema_digest='', media_type='', producer='')\n"
+        "print('ready', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        (left,) = tmp_path.iterdir()
+        first = SharedMemory(tmp_path, 1_000)
+        assert admit(first, b"hello") is not None
+        assert left.exists(), "the socket of a process that runs was removed"
+        process.kill()
+        process.wait()
+        second = SharedMemory(tmp_path, 1_000)
+        assert admit(second, b"hello") is not None
+        assert not left.exists()
+    first.close()
+    second.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_was_forked_shares_its_own(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host may load a function, try it, and fork."""
+    first = admit(memory, b"hello")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    second = admit(memory, b"hello")
+    assert first is not None
+    assert second is not None
+    names = {hint["shm_name"].partition("/")[0] for hint in (first, second)}
+    assert len(names) == 2, "the other process would be asked for it"
 
 
 def test_one_that_is_busy_or_gone_is_not_waited_for(memory: SharedMemory, tmp_path: Path, clock: Clock) -> None:
