@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .execution import Begun, Execution, Items, Unclear
-from .names import Outcome
+from .names import Counted, Outcome
 from .playbook import Playbook
 
 Key = tuple[str, int]
@@ -234,7 +234,7 @@ class _Follower:
             outcome["status"],
             self._read(ref) if ref else outcome.get("data"),
             outcome.get("error"),
-            extracted=(ref.get("extracted") or {}) if ref else None,
+            extracted=_extracted(ref),
             of_loop=is_loop and outcome["status"] != "skipped",
         )
 
@@ -344,7 +344,7 @@ class _Follower:
             payload.get("error"),
             self._set(payload),
             {**(payload.get("extra") or {}), "meta": payload.get("meta")},
-            (ref.get("extracted") or {}) if ref else None,
+            _extracted(ref),
         )
 
     def _set(self, payload: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -567,3 +567,13 @@ def _decides(data: Any) -> bool:
         return False
     comment = data.get("comment") or ""
     return data["approved"] in (True, False) and type(data["approved"]) is bool and type(comment) is str
+
+
+def _extracted(ref: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What is read of a reference without fetching it; of a list that was accumulated, its length."""
+    if not ref:
+        return None
+    counts = {
+        name: kept["count"] for name, kept in (ref.get("collected") or {}).items() if kept.get("count") is not None
+    }
+    return {**(ref.get("extracted") or {}), **{name: Counted(count) for name, count in counts.items()}}

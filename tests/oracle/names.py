@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,6 +36,23 @@ class Outcome:
     extracted: Mapping[str, Any] | None = None
     # of a loop: its data are {results, stats}
     of_loop: bool = False
+
+
+class Counted(list[Any]):
+    """A list of which only the length is at hand."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        raise OutOfReach("it is stored by reference")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise OutOfReach("it is stored by reference")
 
 
 class EventName(str):

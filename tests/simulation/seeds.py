@@ -25,6 +25,7 @@ from noetl_serverless.worker.execution import (
     executor,
     frame,
     keychain,
+    output,
     pipeline,
     set_values,
     store_result,
@@ -144,6 +145,7 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
     calendar = SimpleNamespace(now=lambda zone: datetime.fromtimestamp(patched.world.loop.wall(), zone))
     small = stream(seed // SHARE, "limits").random() < 0.5
     knows_references = version_of(seed // SHARE) > 1
+    usual = offload.Output(inline_bytes=60) if small else offload.USUAL
     swaps: list[tuple[Any, str, Any]] = [
         (client, "time", clock),
         (tries, "time", clock),
@@ -180,24 +182,25 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (plans, "load_plan", plan_of),
         (pipeline, "INLINE_LOCALS_BYTES", 200 if small else vars(pipeline)["INLINE_LOCALS_BYTES"]),
         (frame, "INLINE_LOCALS_BYTES", 200 if small else vars(frame)["INLINE_LOCALS_BYTES"]),
+        (output, "USUAL", usual),
     ]
-    defaults = store_result.store_result.__kwdefaults__
+    defaults: Any = store_result.store_result.__kwdefaults__
     assert defaults is not None
     kept = {(module, name): getattr(module, name) for module, name, _ in swaps}
-    limit, hook, level = defaults["limit"], sys.unraisablehook, logging.root.manager.disable
+    hook, level = sys.unraisablehook, logging.root.manager.disable
     collecting = gc.isenabled()
     gc.disable()
     logging.disable(logging.CRITICAL)
     sys.unraisablehook = lambda args: None
     for module, name, value in swaps:
         setattr(module, name, value)
-    defaults["limit"] = 60 if small else limit
+    defaults["output"] = usual
     try:
         yield patched
     finally:
         for (module, name), value in kept.items():
             setattr(module, name, value)
-        defaults["limit"] = limit
+        defaults["output"] = offload.USUAL
         logging.disable(level)
         patched.world = None
         if Task.count and collecting:
