@@ -210,6 +210,24 @@ def test_pipelined_steps_are_all_in_the_log(stack: Stack, number: int, steps: in
     assert done == ["begin", *["collatz"] * steps, "done"]
 
 
+def test_analytics_takes_a_table_through_polars_to_postgresql(stack: Stack) -> None:
+    orders = 200_000
+    outcome = stack.run(PLAYBOOKS / "analytics.yaml", {"orders": orders})
+
+    report = completed(outcome)
+    memory = report.pop("memory_mb")
+    rows = report.pop("rows")
+    assert report == {"orders": orders, "first": "2026-01-01", "last": "2026-03-31", "read": orders}
+    assert 150_000 < rows <= orders
+    assert memory.keys() == {"python", "zygote", "worker"}
+    refs = {
+        event["step"]: event["payload"]["ref"]["meta"]["content_type"]
+        for event in stack.events(outcome["execution_id"])
+        if event["payload"].get("ref")
+    }
+    assert refs["read"] == refs["sum_up"] == "application/vnd.apache.arrow.stream"
+
+
 def test_big_result_goes_by_reference(stack: Stack) -> None:
     outcome = stack.run(PLAYBOOKS / "big_result.yaml", {"rows": 20_000})
 
