@@ -40,6 +40,8 @@ PROBLEMS = {
 }
 # operations that look up something which their path does not name
 MAY_NOT_FIND = (
+    "readObject",
+    "readObjectChunk",
     "getCatalogEntry",
     "createSchedule",
     "getLoopResults",
