@@ -14,6 +14,7 @@ from ..errors import AccessDenied
 from ..limits import MIB
 from ..ports import StoredObject
 from .disk import Folder
+from .key import check_size, checked_key
 
 RANGE_NOT_SATISFIABLE = 416
 # of a folder that are read together
@@ -183,19 +184,6 @@ class _FileSystem:
 
     def _path(self, key: str) -> str:
         return f"{self._root}/{key}"
-
-
-def checked_key(key: str) -> str:
-    """ValueError for one that would leave the store."""
-    if not {"", ".", ".."}.isdisjoint(key.split("/")) or "\0" in key:
-        raise ValueError(f"not a storage key: {key!r}")
-    return key
-
-
-def check_size(file: int, size: int) -> None:
-    """EOFError if the open file has fewer bytes."""
-    if (there := os.fstat(file).st_size) < size:
-        raise EOFError(f"the file ends after {there} of {size} bytes")
 
 
 def chunks_of(file: int, size: int) -> Iterator[bytes]:

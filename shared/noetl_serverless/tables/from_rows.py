@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-import pyarrow
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 def is_rows(value: Any) -> bool:
@@ -15,12 +17,16 @@ def is_rows(value: Any) -> bool:
 
 def table_of(rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
     """Every key of every row is a column, null where a row lacks it."""
+    import pyarrow
+
     names = list(dict.fromkeys(str(key) for row in rows for key in row))
     return pyarrow.table({name: _column([row.get(name) for row in rows]) for name in names})
 
 
 def _column(values: list[Any]) -> pyarrow.Array:
     """One type for all values: numbers of several types become floats, any other mixture becomes text."""
+    import pyarrow
+
     try:
         return pyarrow.array(values)
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):

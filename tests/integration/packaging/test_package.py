@@ -60,7 +60,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, code: str, **environ: str) -> str:
     """In a Python that has nothing but the package."""
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); {code}"],
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"],
         capture_output=True,
         text=True,
         check=False,
@@ -101,7 +101,17 @@ def test_every_module_of_ours_that_is_in_a_package_can_be_imported_there(package
     modules = {".".join(path.relative_to(packages / name).with_suffix("").parts) for path in found}
     listed = sorted(module.removesuffix(".__init__") for module in modules)
     assert len(listed) > 40
-    run(packages / name, f"import importlib; [importlib.import_module(name) for name in {listed}]")
+    code = f"""
+import importlib
+for name in {listed}:
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # of a pool that has no tables: these modules are never imported there
+        if error.name != "pyarrow" or {name == "worker_data"}:
+            raise
+"""
+    run(packages / name, code)
 
 
 @pytest.mark.parametrize("name", ["control_plane", "reconciler"])

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from ...errors import AccessDenied, Problem, Unavailable
 from ...limits import KIB
 from ...ports import StoredObject
-from ...results.store import check_size, checked_key
+from ...results.key import check_size, checked_key
 from ...tools.aws_signature import UNSIGNED, Query, encode_path, signed_query
 from ..cloud.connections import Body, Read
 from ..cloud.objects import (

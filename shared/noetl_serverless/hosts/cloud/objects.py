@@ -15,7 +15,7 @@ from urllib.parse import quote
 from ...errors import AccessDenied, Unavailable
 from ...limits import MIB, SIGNED_URL_SECONDS
 from ...results.disk import write_at
-from ...results.store import checked_key
+from ...results.key import checked_key
 from .connections import Read
 from .transport import ApiError, Response
 

@@ -16,7 +16,7 @@ import orjson
 
 from ...errors import AccessDenied, Problem, Unavailable
 from ...ports import StoredObject
-from ...results.store import check_size, checked_key
+from ...results.key import check_size, checked_key
 from ..cloud.connections import Body, Read
 from ..cloud.objects import (
     PART_BYTES,
