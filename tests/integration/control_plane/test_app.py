@@ -115,7 +115,7 @@ async def test_what_has_no_route_is_a_problem_too(user: Client) -> None:
     assert (await user.delete("/api/execute")).status == 405
 
 
-@pytest.mark.parametrize(("path", "status"), [("/api/execute", 405), ("/api/vars/1/x", 405), ("/api/result/1", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/api/execute", 405), ("/api/vars/1/x", 405), ("/api/results/1", 404)])
 async def test_a_gateway_learns_whether_there_is_a_path(user: Client, path: str, status: int) -> None:
     assert (await user.call("OPTIONS", path)).status == status
 
