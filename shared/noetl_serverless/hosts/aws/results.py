@@ -64,6 +64,8 @@ class S3ResultStore(RemoteObjects):
         self._bucket = parts.netloc
         self._prefix = f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
         custom = api.account.custom_endpoint("s3")
+        # a store that speaks like S3
+        self._is_compatible = bool(custom)
         account = api.account
         # emulators need the bucket in the path, AWS itself in the host name; a dot there would not fit its certificate
         if custom is None and "." not in self._bucket:
@@ -278,6 +280,16 @@ class S3ResultStore(RemoteObjects):
             raise self._failure(error) from error
 
     async def _objects(self, prefix: str, after: str) -> AsyncIterator[str]:
+        if self._is_compatible:
+            # some order keys by their folders, and begin elsewhere than asked for
+            keys = [key async for key in self._listed(prefix, "")]
+            for key in sorted(key for key in keys if key > after):
+                yield key
+            return
+        async for key in self._listed(prefix, after):
+            yield key
+
+    async def _listed(self, prefix: str, after: str) -> AsyncIterator[str]:
         query = [("list-type", "2"), ("prefix", self._prefix + prefix)]
         if after:
             query.append(("start-after", self._prefix + after))
