@@ -25,7 +25,6 @@ from noetl_serverless.worker.execution import (
     executor,
     frame,
     keychain,
-    output,
     pipeline,
     set_values,
     store_result,
@@ -182,7 +181,6 @@ def deterministic(seed: int, by_itself: bool = False) -> Iterator[SimpleNamespac
         (plans, "load_plan", plan_of),
         (pipeline, "INLINE_LOCALS_BYTES", 200 if small else vars(pipeline)["INLINE_LOCALS_BYTES"]),
         (frame, "INLINE_LOCALS_BYTES", 200 if small else vars(frame)["INLINE_LOCALS_BYTES"]),
-        (output, "USUAL", usual),
     ]
     defaults: Any = store_result.store_result.__kwdefaults__
     assert defaults is not None
