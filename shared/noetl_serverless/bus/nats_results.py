@@ -15,6 +15,7 @@ from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 from ..errors import Conflict, Unsupported
 from ..limits import KIB
 from ..ports import ResultStore, StoredObject
+from ..results.key import checked_key
 from ..results.stores import KV
 from ..results.whole import WholeObjects
 from .connection import NatsConnection
@@ -174,9 +175,7 @@ class NatsResultStore(WholeObjects, ResultStore):
     # -- keys
 
     def _subject(self, key: str) -> str:
-        if not {"", ".", ".."}.isdisjoint(key.split("/")):
-            raise ValueError(f"not a storage key: {key!r}")
-        subject = self._prefix + _encoded(key)
+        subject = self._prefix + _encoded(checked_key(key))
         if len(subject) > MAX_SUBJECT_BYTES:
             raise ValueError(f"not a storage key of NATS, since it is too long: {key[:100]!r}...")
         return subject

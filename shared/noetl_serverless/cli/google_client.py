@@ -36,8 +36,7 @@ class GoogleClient(Client):
     def _once(
         self, method: str, path: str, data: bytes | None, timeout: float, headers: Mapping[str, str]
     ) -> tuple[int, Any]:
-        identity = {HEADER: f"Bearer {self._operator.id_token(self._url)}"}
-        return super()._once(method, path, data, timeout, {**headers, **identity})
+        return super()._once(method, path, data, timeout, {**headers, **self._identity()})
 
     @contextlib.contextmanager
     def streaming(
@@ -49,9 +48,12 @@ class GoogleClient(Client):
         body: Readable | None = None,
         timeout: float = 600.0,
     ) -> Iterator[StreamedAnswer]:
-        identity = {HEADER: f"Bearer {self._operator.id_token(self._url)}"}
-        with super().streaming(method, path, headers={**headers, **identity}, body=body, timeout=timeout) as answer:
+        given = {**headers, **self._identity()}
+        with super().streaming(method, path, headers=given, body=body, timeout=timeout) as answer:
             yield answer
+
+    def _identity(self) -> dict[str, str]:
+        return {HEADER: f"Bearer {self._operator.id_token(self._url)}"}
 
 
 class NotOperator(Failure):

@@ -22,7 +22,7 @@ from ..tables.value import file_of, tables_in, without_tables
 from .compression import Codec, compress, compress_file
 from .extract import extract
 from .files import ResultFiles
-from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, preview, storage_key
+from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, instant, preview, storage_key
 from .stores import AUTO, ResultStores
 
 # of a table, in a preview
@@ -95,7 +95,7 @@ async def _store_json(data: Any, content: bytes, place: Place, stores: ResultSto
         ending += _ENDINGS[output.compression]
     store = stores.choose(output.kind, len(packed))
     stored = await store.put(storage_key(place.execution_id, place.step, digest, ending), packed)
-    meta = Meta(bytes=len(content), sha256=sha256, created_at=_instant(now()), row_count=_rows(data))
+    meta = Meta(bytes=len(content), sha256=sha256, created_at=instant(now()), row_count=_rows(data))
     return _reference(place, output, digest, stored, meta, preview(content, output.preview_bytes), fields)
 
 
@@ -119,7 +119,7 @@ async def _store_tables(data: Any, place: Place, stores: ResultStores, output: O
         content_type=MEDIA_TYPE,
         bytes=file.size,
         sha256=sha256,
-        created_at=_instant(now()),
+        created_at=instant(now()),
         row_count=len(table),
         schema_digest=table.schema_digest,
     )
@@ -146,7 +146,7 @@ def _reference(
         store=stored.store,
         key=stored.key,
         scope=output.scope,
-        expires_at=None if output.ttl is None else _instant(now() + timedelta(seconds=output.ttl)),
+        expires_at=None if output.ttl is None else instant(now() + timedelta(seconds=output.ttl)),
         meta=meta,
         preview=shown,
         extracted=fields,
@@ -172,10 +172,6 @@ def _digest(text: str) -> str:
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def selection(output: Mapping[str, Any], inside: str | None = None) -> list[tuple[str, str]]:

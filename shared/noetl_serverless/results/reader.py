@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -21,13 +22,13 @@ from ..limits import LOOP_READ_BYTES
 from ..playbook.views import COLLECTED, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
-from ..tables.sealed import sealed
+from ..tables.sealed import sealed, sealed_file
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
 from ..telemetry import metrics
 from .accumulated import base_of, is_accumulated, items, whole
-from .compression import BadContent, decompress, decompress_file
+from .compression import BadContent, Codec, decompress, decompress_file
 from .files import ResultFiles
 from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
@@ -373,19 +374,17 @@ def _unpacked(reference: ResultRef, descriptor: int, size: int, files: ResultFil
     try:
         file = MappedFile(sealed(descriptor, size, files.open), size)
         if codec is not None:
-            packed, size = file, reference.meta.bytes
-            descriptor = files.open(size)
-            try:
-                decompress_file(packed.view, descriptor, codec, size)
-            except BaseException:
-                os.close(descriptor)
-                raise
-            file = MappedFile(sealed(descriptor, size, files.open), size)
+            file = sealed_file(reference.meta.bytes, partial(_decompress, reference, file, codec), files.open)
         if hashlib.sha256(file.view).hexdigest() != reference.meta.sha256:
             raise _changed(reference)
     except (BadContent, ValueError) as error:
         raise _changed(reference) from error
     return file
+
+
+def _decompress(reference: ResultRef, packed: MappedFile, codec: Codec, descriptor: int) -> int:
+    decompress_file(packed.view, descriptor, codec, reference.meta.bytes)
+    return reference.meta.bytes
 
 
 def _changed(reference: ResultRef) -> ReferenceNotAvailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -67,6 +68,11 @@ def storage_key(execution_id: str, step: str, digest: str, ending: str = "json")
         # most file systems limit a file name to 255 bytes
         name = f"{name[:80]}-{hashlib.sha256(step.encode()).hexdigest()[:32]}"
     return f"{execution_id}/{name}/{digest}.{ending}"
+
+
+def instant(at: datetime) -> str:
+    """A time in UTC as references have it, to the millisecond."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def preview(content: bytes, limit: int = MAX_PREVIEW_BYTES) -> str:

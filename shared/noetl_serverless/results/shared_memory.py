@@ -32,6 +32,7 @@ from ..limits import MIB
 from ..tables.mapped import MappedFile
 from ..tables.sealed import is_sealed, memory_file, seal
 from ..telemetry import metrics
+from .reference import instant
 from .segment_socket import SegmentServer, requested_segment
 
 KIND: Final = "arrow_ipc"
@@ -118,7 +119,7 @@ class SharedMemory:
             "row_count": rows,
             "producer": producer,
             "node_id": self.node,
-            "lease_expires_at": _instant(until),
+            "lease_expires_at": instant(datetime.fromtimestamp(until, UTC)),
             "media_type": media_type,
         }
 
@@ -295,10 +296,6 @@ def _node_of(root: Path) -> str:
         boot = secrets.token_hex(8)
     found = root.stat()
     return hashlib.sha256(f"{boot}\n{found.st_dev}\n{found.st_ino}\n{root}".encode()).hexdigest()[:16]
-
-
-def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _seconds(instant: Any) -> float:

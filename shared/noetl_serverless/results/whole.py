@@ -6,6 +6,7 @@ import os
 from abc import ABC, abstractmethod
 
 from ..ports import StoredObject
+from .key import check_size
 
 
 class WholeObjects(ABC):
@@ -18,10 +19,8 @@ class WholeObjects(ABC):
     async def get(self, key: str) -> bytes: ...
 
     async def put_file(self, key: str, file: int, size: int) -> StoredObject:
-        data = os.pread(file, size, 0)
-        if len(data) < size:
-            raise EOFError(f"the file ends after {len(data)} of {size} bytes")
-        return await self.put(key, data)
+        check_size(file, size)
+        return await self.put(key, os.pread(file, size, 0))
 
     async def get_file(self, key: str, file: int) -> int:
         return os.pwrite(file, await self.get(key), 0)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .mapped import MappedFile
 from .rows import rows_of
-from .sealed import sealed
+from .sealed import sealed_file
 from .stream import StreamWriter, in_field
 from .table import Row
 from .value import read_value
@@ -43,23 +41,22 @@ def collect(
     rows, read = few_rows(remaining, inline_bytes)
     if rows is not None:
         return {**rest(len(rows)), field: rows}
-    file = open_file(sum(batch.nbytes for batch in read))
-    try:
-        writer = StreamWriter(file, schema)
+
+    def write(descriptor: int) -> int:
+        writer = StreamWriter(descriptor, schema)
         try:
             count = 0
             for batch in chain(read, remaining):
                 writer.write(batch)
                 count += batch.num_rows
-            written = writer.finish(in_field(field, rest(count)))
+            return writer.finish(in_field(field, rest(count))).bytes
         except BaseException:
             writer.abort()
             raise
-    except BaseException:
-        os.close(file)
-        raise
+
     # whoever reads it may hand it on
-    return read_value(MappedFile(sealed(file, written.bytes, open_file), written.bytes))  # type: ignore[no-any-return]
+    file = sealed_file(sum(batch.nbytes for batch in read), write, open_file)
+    return read_value(file)  # type: ignore[no-any-return]
 
 
 def few_rows(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:

@@ -52,6 +52,18 @@ def sealed(descriptor: int, size: int, open_file: Callable[[int], int] = memory_
         os.close(readable)
 
 
+def sealed_file(size: int, write: Callable[[int], int], open_file: Callable[[int], int]) -> MappedFile:
+    """A file that nobody can change, with what `write` writes to the descriptor it is given; it returns how many bytes.
+    `size`: about so many. Raises OSError if there is no room, and what `write` raises."""
+    descriptor = open_file(size)
+    try:
+        written = write(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return MappedFile(sealed(descriptor, written, open_file), written)
+
+
 def for_reading(file: MappedFile) -> int:
     """A descriptor that is passed to another process, by which it can read the file and not change it."""
     descriptor = file.fileno()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .mapped import MappedFile
-from .sealed import sealed
+from .sealed import sealed_file
 from .stream import write_batches
 from .table import InvalidTable, Table
 
@@ -67,15 +66,15 @@ def file_of(value: Any, open_file: Callable[[int], int]) -> MappedFile:
     number = {id(table): index for index, table in enumerate(distinct)}
     places = [[place, number[id(table)]] for place, table in found]
     whole = {"rest": without_tables(value), "tables": places}
-    descriptor, size = open_file(sum(table.file.size for table in distinct)), 0
-    try:
+
+    def write(descriptor: int) -> int:
+        size = 0
         for table in distinct:
             whole_if_last = whole if table is distinct[-1] and value is not table else None
             size += write_batches(descriptor, table.schema, table.batches(), whole_if_last).bytes
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return MappedFile(sealed(descriptor, size, open_file), size)
+        return size
+
+    return sealed_file(sum(table.file.size for table in distinct), write, open_file)
 
 
 def _is_whole(table: Table, value: Any) -> bool:

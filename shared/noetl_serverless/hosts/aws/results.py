@@ -22,6 +22,7 @@ from ..cloud.connections import Body, Read
 from ..cloud.objects import (
     PART_BYTES,
     PART_TRIES,
+    PRECONDITION_FAILED,
     TIMEOUT_SECONDS,
     RemoteObjects,
     checked_seconds,
@@ -40,8 +41,8 @@ MAX_PART_COUNT = 10_000
 _CONTENT_TYPE = "application/octet-stream"
 # the key of an upload that did not end, as it is listed: it holds the upload's id
 _UNFINISHED = re.compile(r"(.+)\.([0-9a-f]+)\.upload", re.S)
-# an object that exists, or that another writes at this moment
-_PRECONDITION_FAILED, _CONFLICT = 412, 409
+# an object that another writes at this moment
+_CONFLICT = 409
 # 403 with another code is about the request, not about the key
 _ABOUT_THE_KEY = ("AccessDenied", "Unknown")
 _ABOUT_THE_REGION = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
@@ -145,7 +146,7 @@ class S3ResultStore(RemoteObjects):
 
     async def _check_is_there(self, path: str, error: AwsError) -> None:
         """After a write that S3 refused as the object exists, or may exist. Raises what the error means if not."""
-        if error.status == _PRECONDITION_FAILED:
+        if error.status == PRECONDITION_FAILED:
             return
         # the first of two answers to one request may have been lost
         if error.status == _CONFLICT or error.code == "NoSuchUpload":

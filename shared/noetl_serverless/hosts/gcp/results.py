@@ -21,6 +21,7 @@ from ..cloud.connections import Body, Read
 from ..cloud.objects import (
     PART_BYTES,
     PART_TRIES,
+    PRECONDITION_FAILED,
     TIMEOUT_SECONDS,
     RemoteObjects,
     checked_seconds,
@@ -33,7 +34,7 @@ from .google import Google
 from .signing import IamSigner, Signer, signed_url
 
 _SERVICE = "storage"
-_INCOMPLETE, _PRECONDITION_FAILED, _CANCELLED = 308, 412, 499
+_INCOMPLETE, _CANCELLED = 308, 499
 _GONE = (404, 410)
 _RECEIVED = re.compile(r"bytes=0-(\d+)")
 
@@ -130,7 +131,7 @@ class GcsResultStore(RemoteObjects):
 
     def _check_is_there(self, error: ApiError) -> None:
         """After a write that was refused. Raises what the error means unless the object exists."""
-        if error.status == _PRECONDITION_FAILED:
+        if error.status == PRECONDITION_FAILED:
             return
         if error.status in _GONE:
             raise AccessDenied(f"{self._where}: {error}") from error

@@ -82,7 +82,7 @@ def _to_json(value: Any) -> bytes | None:
 
 
 def _from_json(value: Any, content: bytes, depth: int) -> Any:
-    """What `stored` would make of `value`, but several times as fast; _OTHERWISE where only `stored` can decide."""
+    """What `stored` would make of `value`, but several times as fast; _NEEDS_CONVERSION where only `stored` decides."""
     parsed = orjson.loads(content)
     # NaN and the infinities are written as null
     if b"null" in content and parsed != value:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ...tables.mapped import MappedFile
 from ...tables.rows import rows_of
-from ...tables.sealed import sealed
+from ...tables.sealed import sealed_file
 from ...tables.stream import write_batches
 from ...tables.table import Table
 from ...tables.value import without_tables
@@ -54,7 +52,8 @@ def _has_secret(column: pyarrow.Array, texts: SecretTexts) -> bool:
         return texts.is_in("\0".join(text for text in column.to_pylist() if text))
     if t.is_primitive(column.type):
         return any(number in texts.numbers for number in column.unique().to_pylist()) if texts.numbers else False
-    return bool(texts.tree(_json(column)) != _json(column))
+    values = _json(column)
+    return bool(texts.tree(values) != values)
 
 
 def _rewritten(table: Table, columns: set[int], texts: SecretTexts, open_file: Callable[[int], int]) -> Table:
@@ -75,13 +74,10 @@ def _rewritten(table: Table, columns: set[int], texts: SecretTexts, open_file: C
             ]
             yield pyarrow.record_batch(arrays, schema=schema)
 
-    descriptor = open_file(table.file.size)
-    try:
-        written = write_batches(descriptor, schema, batches())
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return Table(MappedFile(sealed(descriptor, written.bytes, open_file), written.bytes))
+    def write(descriptor: int) -> int:
+        return write_batches(descriptor, schema, batches()).bytes
+
+    return Table(sealed_file(table.file.size, write, open_file))
 
 
 def _masked(column: pyarrow.Array, texts: SecretTexts) -> list[str | None]:
