@@ -327,7 +327,8 @@ def leaks(stack: ChaosStack) -> list[Finding]:
     except TimeoutError:
         found += [Finding("", "a process is left over", line) for line in strays(stack)]
     # each worker that starts clears up behind those before it
-    left = [path.name for path in (stack.layout.home / "scratch").glob("*-*") if path.is_dir()]
+    folders = [path.name for path in (stack.layout.home / "scratch").glob("*-*") if path.is_dir()]
+    left = [name for name in folders if not name.startswith("noetls-ipc-")]
     if len(left) > FOLDERS * stack.instances:
         found.append(Finding("", "folders of killed workers are left over", ", ".join(sorted(left))))
     return found

@@ -20,6 +20,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import BaseModel
+from tests.eventually import eventually
 from tests.integration.control_plane.conftest import Client, FakeWorker
 from tests.serving import serving_app
 
@@ -455,12 +456,12 @@ class TestFetching:
     ) -> None:
         await workers.register(token_entry("scope: local"))
         id = await workers.start()
-        workers.server.delay = 0.4
+        workers.server.delay = 1.0
         first = asyncio.create_task(workers.token(id))
-        await asyncio.sleep(0.2)
+        await eventually(lambda: workers.server.requests)
         second = asyncio.create_task(workers.token(id))
         first.cancel()
-        assert await asyncio.wait_for(second, 5) == "token-2"
+        assert await asyncio.wait_for(second, 20) == "token-2"
 
     async def test_if_the_one_that_fetches_is_killed_another_does_later(
         self, workers: Workers, token_entry: Entry, database: Database, monkeypatch: pytest.MonkeyPatch
