@@ -21,8 +21,6 @@ from pydantic import BaseModel
 
 from ..limits import INLINE_BYTES
 from ..protocol import ChildRequest, WaitRequest
-from ..tables.collect import OpenFile
-from ..tables.sealed import memory_file
 from ..telemetry.secret_forms import MIN_CHARACTERS, Secret, number_of
 from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
@@ -129,6 +127,13 @@ class ToolCall:
     has_tables: bool = False
 
 
+def _memory_file(size: int) -> int:
+    # the other functions know the port, and never open one
+    from ..tables.sealed import memory_file
+
+    return memory_file(size)
+
+
 @dataclass(slots=True)
 class ToolContext:
     """The context of a call, and what the worker provides to it."""
@@ -148,7 +153,7 @@ class ToolContext:
     # the calls of one playbook, by the hash of its text, share their turns
     share: Share = NO_SHARE
     # opens an empty file for a table of about so many bytes; whoever calls it closes the descriptor
-    open_file: OpenFile = memory_file
+    open_file: Callable[[int], int] = _memory_file
     # a result of more bytes of JSON goes by reference
     inline_bytes: int = INLINE_BYTES
 
