@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from ..limits import MIB
 from .table import Table
+from .value import without_tables
 
 MAX_LISTED_ROWS: Final = 1_000_000
 MAX_LISTED_BYTES: Final = 100 * MIB
@@ -32,19 +33,7 @@ def has_table(value: Any) -> bool:
 
 def listed(value: Any) -> Any:
     """`value`, in which each table is a list of its rows. Raises TableTooLarge, and InvalidTable."""
-    return _listed(value) if has_table(value) else value
-
-
-def _listed(value: Any) -> Any:
-    match value:
-        case Table():
-            return rows_listed(value)
-        case dict():
-            return {key: listed(item) for key, item in value.items()}
-        case list() | tuple():
-            return [listed(item) for item in value]
-        case _:
-            return value
+    return without_tables(value, rows_listed) if has_table(value) else value
 
 
 def rows_listed(table: Table) -> list[dict[str, Any]]:

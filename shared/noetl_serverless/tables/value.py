@@ -20,7 +20,7 @@ def tables_in(value: Any, place: Place = ()) -> Iterator[tuple[Place, Table]]:
     elif isinstance(value, Mapping):
         for key, member in value.items():
             yield from tables_in(member, (*place, key))
-    elif isinstance(value, list):
+    elif isinstance(value, list | tuple):
         for index, member in enumerate(value):
             yield from tables_in(member, (*place, index))
 
@@ -32,7 +32,7 @@ def without_tables(value: Any, instead: Callable[[Table], Any] = lambda table: N
     if isinstance(value, Mapping):
         members = {key: without_tables(member, instead) for key, member in value.items()}
         return members if any(members[key] is not value[key] for key in members) else value
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         items = [without_tables(member, instead) for member in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value

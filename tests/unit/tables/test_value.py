@@ -45,6 +45,7 @@ MANY, FEW = [{"n": n} for n in range(30_000)], [{"text": "x", "n": None}]
         lambda: {"rows": table(MANY), "row_count": 30_000, "note": {"a": [1, None]}},
         lambda: {"a": table(MANY), "b": {"c": [1, table(FEW), {"d": table([])}]}, "e": None},
         lambda: [table(FEW), table(MANY)],
+        lambda: {"both": (table(FEW), [table(MANY)])},
         lambda: {"results": {"rows": table(FEW)}, "rows": table(FEW)},
     ],
 )
