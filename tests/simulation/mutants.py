@@ -31,6 +31,7 @@ from noetl_serverless.testing.commands import CommandTable
 from noetl_serverless.testing.event_store import MemoryEventStore
 from noetl_serverless.testing.rows import CommandRow, PreparedCommit
 from noetl_serverless.worker.drain.drain import Drain
+from noetl_serverless.worker.drain.speculative_run import SpeculativeStep
 from noetl_serverless.worker.execution import task_call
 from noetl_serverless.worker.execution.cursor import CursorRun
 from noetl_serverless.worker.execution.frame import FrameRun
@@ -621,6 +622,12 @@ OF_CONSTRUCTS = {
     "forget_what_a_suspended_pipeline_has_collected": "results_are_collected",
     "check_no_results": "results_are_checked",
 }
+
+
+def report_before_the_result_is_written() -> Any:
+    return patch.object(SpeculativeStep, "can_be_reported", property(lambda self: self.outcome is not None))
+
+
 MUTANTS: dict[str, Mutant] = {
     mutant.__name__: mutant
     for mutant in (
@@ -680,5 +687,6 @@ MUTANTS: dict[str, Mutant] = {
         collect_what_failed,
         forget_what_a_suspended_pipeline_has_collected,
         check_no_results,
+        report_before_the_result_is_written,
     )
 }

@@ -182,6 +182,7 @@ class Maker(Tasks):
     def _text(self, path: str, executor: dict[str, Any]) -> str:
         if self.rng.random() < 0.35:
             executor["durability"] = "pipelined"
+            self._store_results()
         book = {
             "apiVersion": "noetl.io/v2",
             "kind": "Playbook",
@@ -191,6 +192,13 @@ class Maker(Tasks):
             "workflow": self.steps,
         }
         return json.dumps(book, indent=1)
+
+    def _store_results(self) -> None:
+        """Of every third step, by reference: they are written while the next one runs."""
+        for step in self.steps[::3]:
+            tool = step["tool"]
+            if isinstance(tool, dict) and tool["kind"] == "python" and "loop" not in step:
+                tool["output"] = {"select": [{"path": "$.v", "as": "v"}]}
 
     # -- blocks
 

@@ -107,6 +107,8 @@ class EventRules:
         self.inboxed: set[Key] = set()
         # what befell each command, as the model has it
         self.moves: list[Move] = []
+        # whether the result store has an object with this key
+        self.is_stored: Callable[[str], bool] = lambda key: True
 
     def broken(self, rule: str, detail: str) -> None:
         self.faults.append(Broken(rule, detail))
@@ -132,6 +134,7 @@ class EventRules:
                 self._issued(diary, event)
             case kind if kind in REPORTED:
                 self._reported(diary, event.command_id or "", payload.get("meta", {}).get("fence"))
+                self._has_what_it_names(diary, event)
                 self._writes(diary, event)
                 if kind == e.FRAME_COMMITTED:
                     self._frame(diary, event)
@@ -208,6 +211,11 @@ class EventRules:
                 self._loop_done(diary, event)
             case e.STEP_SKIPPED if event.generation is not None:
                 self._begin(diary, event)
+
+    def _has_what_it_names(self, diary: Diary, event: Event) -> None:
+        ref = event.payload.get("ref")
+        if ref is not None and "key" in ref:
+            self._must(self.is_stored(ref["key"]), "a result was reported and is not there", f"{diary.id} {event}")
 
     def _deadline_set(self, diary: Diary, event: Event) -> None:
         started = self.executions[diary.id].events[0]

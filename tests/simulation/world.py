@@ -92,6 +92,7 @@ class World:
         self.catalog.entries += self.book.entries
         self.bus = MemoryNotifier(ack_wait=30.0, clock=self.loop.time)
         self.kept: dict[str, bytes] = {}
+        self.log.is_stored = self.kept.__contains__
         self.requests: dict[str, bytes] = {}
         self.users = UserDatabase(self.loop)
         self.tokens = Tokens()

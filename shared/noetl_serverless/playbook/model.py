@@ -623,9 +623,10 @@ class ExecutorSpec(Part):
         "step",
         description=(
             "step: each step's outcome is durable before the next step begins. pipelined: where one step follows "
-            "another, the worker continues at once and the outcomes become durable afterwards, in order. If the worker "
-            "is lost, the steps of about the last second, 64 at most, run again instead of one step. Use it for chains "
-            "of short steps whose effects may be repeated"
+            "another, the worker continues at once and the outcomes become durable afterwards, in order; so do results "
+            "that go to a result store, each before the outcome that names it. If the worker is lost, the steps of "
+            "about the last second, 64 at most, run again instead of one step. Use it for chains of short steps whose "
+            "effects may be repeated"
         ),
     )
     policy: ExecutorPolicy | None = None

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -14,7 +15,7 @@ import orjson
 from ..errors import InvalidRequest
 from ..limits import INLINE_BYTES
 from ..playbook.json_paths import is_simple
-from ..ports import StoredObject
+from ..ports import ResultStore, StoredObject
 from ..tables.mapped import MappedFile
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import Table
@@ -24,6 +25,7 @@ from .extract import extract
 from .files import ResultFiles
 from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, instant, preview, storage_key
 from .stores import AUTO, ResultStores
+from .unfinished import BeginWrite, Write
 
 # of a table, in a preview
 PREVIEW_ROWS: Final = 5
@@ -68,23 +70,30 @@ def dump(data: Any) -> bytes:
 
 
 async def externalise(
-    data: Any, place: Place, stores: ResultStores, output: Output = USUAL, files: ResultFiles | None = None
+    data: Any,
+    place: Place,
+    stores: ResultStores,
+    output: Output = USUAL,
+    files: ResultFiles | None = None,
+    begin: BeginWrite | None = None,
 ) -> dict[str, Any]:
-    """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it. A value with tables is always
-    by reference; without `files` they are stored as lists."""
+    """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it; with `begin`, which takes over
+    the write, before that. A value with tables is always by reference; without `files` they are stored as lists."""
     if isinstance(data, _INLINE) and not output.select:
         return {"data": data}
     try:
         content = _dump(data, _plain if files is None else _no_table)
     except _HasTables:
         assert files is not None
-        return {"ref": (await _store_tables(data, place, stores, output, files)).to_dict()}
+        return {"ref": (await _store_tables(data, place, stores, output, files, begin)).to_dict()}
     if len(content) <= output.inline_bytes and not output.select:
         return {"data": data}
-    return {"ref": (await _store_json(data, content, place, stores, output)).to_dict()}
+    return {"ref": (await _store_json(data, content, place, stores, output, begin)).to_dict()}
 
 
-async def _store_json(data: Any, content: bytes, place: Place, stores: ResultStores, output: Output) -> ResultRef:
+async def _store_json(
+    data: Any, content: bytes, place: Place, stores: ResultStores, output: Output, begin: BeginWrite | None
+) -> ResultRef:
     # in a thread, since a large one takes a while
     sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
     digest = _digest(f"{place.suffix}\n{sha256}")
@@ -94,12 +103,15 @@ async def _store_json(data: Any, content: bytes, place: Place, stores: ResultSto
         packed = await asyncio.to_thread(compress, content, output.compression)
         ending += _ENDINGS[output.compression]
     store = stores.choose(output.kind, len(packed))
-    stored = await store.put(storage_key(place.execution_id, place.step, digest, ending), packed)
+    key = storage_key(place.execution_id, place.step, digest, ending)
+    stored = await _written(store, key, len(packed), lambda: store.put(key, packed), begin)
     meta = Meta(bytes=len(content), sha256=sha256, created_at=instant(now()), row_count=_rows(data))
     return _reference(place, output, digest, stored, meta, preview(content, output.preview_bytes), fields)
 
 
-async def _store_tables(data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles) -> ResultRef:
+async def _store_tables(
+    data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles, begin: BeginWrite | None
+) -> ResultRef:
     """The file of a table, written while it is hashed: its key does not depend on the content."""
     file = await asyncio.to_thread(file_of, data, files.open)
     digest = _digest(f"{place.suffix}\n{place.claim}")
@@ -111,7 +123,9 @@ async def _store_tables(data: Any, place: Place, stores: ResultStores, output: O
             packed = await asyncio.to_thread(_compressed, file, output.compression, files)
             ending += _ENDINGS[output.compression]
         key = storage_key(place.execution_id, place.step, digest, ending)
-        stored = await stores.choose(output.kind, packed.size).put_file(key, packed.fileno(), packed.size)
+        store = stores.choose(output.kind, packed.size)
+        write = partial(_put_file, store, key, packed)
+        stored = await _written(store, key, packed.size, write, begin)
     finally:
         sha256 = (await hashing).hexdigest()
     table = next(tables_in(data))[1]
@@ -127,6 +141,18 @@ async def _store_tables(data: Any, place: Place, stores: ResultStores, output: O
     reference = _reference(place, output, digest, stored, meta, preview(shown, output.preview_bytes), fields)
     reference.ipc = files.share(file, reference)
     return reference
+
+
+async def _written(store: ResultStore, key: str, size: int, write: Write, begin: BeginWrite | None) -> StoredObject:
+    if begin is None:
+        return await write()
+    begin(key, write)
+    return StoredObject(store.name, key, size)
+
+
+async def _put_file(store: ResultStore, key: str, file: MappedFile) -> StoredObject:
+    # it has the file as long as that is read
+    return await store.put_file(key, file.fileno(), file.size)
 
 
 def _reference(

@@ -189,6 +189,7 @@ class Resolver:
 
     async def _load_json(self, reference: ResultRef) -> Any:
         store = self._store_of(reference)
+        await self._stores.unfinished.wait(reference.key)
         content = await _read(reference, lambda: store.get(reference.key))
         return await asyncio.to_thread(_decode, reference, content)
 
@@ -214,6 +215,7 @@ class Resolver:
     async def _fetched(self, reference: ResultRef) -> MappedFile:
         """From its store, with its digest checked."""
         meta, store = reference.meta, self._store_of(reference)
+        await self._stores.unfinished.wait(reference.key)
         descriptor = self._files.open(meta.bytes)
 
         async def get() -> int:

@@ -8,6 +8,7 @@ from typing import Final
 from ..errors import Unsupported
 from ..limits import KIB, MIB
 from ..ports import ResultStore
+from .unfinished import UnfinishedWrites
 
 AUTO: Final = "auto"
 KV: Final = "kv"
@@ -47,6 +48,7 @@ class ResultStores:
         if not last:
             raise ValueError("results need an object store or PostgreSQL")
         self._default = self._by_name[last[0]]
+        self.unfinished = UnfinishedWrites()
 
     @property
     def default(self) -> ResultStore:

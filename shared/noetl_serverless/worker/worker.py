@@ -29,6 +29,7 @@ from .client import ControlPlane
 from .drain.context import Requests, WorkerContext
 from .drain.drain import Drain
 from .drain.offer import Offer
+from .execution.background_write import BackgroundWrite
 from .execution.errors import step_error
 from .execution.executor import Executor, failed, released
 from .execution.lease import Lease
@@ -91,6 +92,7 @@ class Worker:
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
         self._shared_memory = shared_memory
         files = ResultFiles(self._scratch, shared_memory, self.id)
+        self._unfinished = stores.unfinished
         self.archive_writer = ArchiveWriter(client, lambda: stores.objects(), self._scratch, self.id)
         toolbox = Toolbox(
             load_tool=load_tool,
@@ -156,6 +158,7 @@ class Worker:
             notifier=self.notifier,
             plans=self.plans,
             execute=self.execute,
+            unfinished=self._unfinished,
             presence=self.presence,
             clock=self.clock,
         )
@@ -240,7 +243,9 @@ class Worker:
         await self.python.close()
         await self.client.close()
 
-    async def execute(self, command: ClaimedCommand, budget: TimeBudget, lease: Lease) -> Outcome:
+    async def execute(
+        self, command: ClaimedCommand, budget: TimeBudget, lease: Lease, write: BackgroundWrite | None = None
+    ) -> Outcome:
         plan = self.plans.get(command.plan)
         if plan is None and (fault := self.plans.compile_error(command.plan)) is not None:
             message = f"this worker cannot compile the playbook: {fault}"
@@ -249,4 +254,4 @@ class Worker:
             # the next claim does not name it as cached, so the control plane will send it
             logger.warning("no plan for a command", extra={"execution_id": command.execution_id})
             return released(command)
-        return await self._executor.run(command, plan, budget, lease)
+        return await self._executor.run(command, plan, budget, lease, write)

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from noetl_serverless.ports import StoredObject
 from noetl_serverless.results import reader, retry
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.reader import LoopTooLarge, ReferenceNotAvailable, Resolver
 from noetl_serverless.results.retry import StoreFailed
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
+from noetl_serverless.results.unfinished import Write
 
 
 class CountingStore(FsspecResultStore):
@@ -297,3 +299,27 @@ async def test_an_expired_reference_is_refused_although_its_object_is_there(stor
         assert refused.value.to_dict()["reason"] == "expired"
     with pytest.raises(ReferenceNotAvailable, match="expires_at"):
         await resolver.load({**ref, "expires_at": "soon"})
+
+
+async def test_what_is_still_being_written_is_waited_for(store: CountingStore) -> None:
+    stores = ResultStores(store)
+    may_end = asyncio.Event()
+
+    def begin(key: str, write: Write) -> None:
+        async def later() -> StoredObject:
+            await may_end.wait()
+            return await write()
+
+        stores.unfinished.begin(key, later)
+
+    place = Place(execution_id="42", step="load", suffix="c")
+    stored = await externalise([1, 2], place, stores, Output(inline_bytes=0), begin=begin)
+    reading = asyncio.create_task(Resolver(stores).load(stored["ref"]))
+    await asyncio.sleep(0.01)
+    assert (reading.done(), store.reads) == (False, 0)
+    may_end.set()
+    assert await reading == [1, 2]
+    same = await externalise([1, 2], place, stores, Output(inline_bytes=0))
+    for ref in (same["ref"], stored["ref"]):
+        del ref["meta"]["created_at"]
+    assert same == stored, "the reference to what is written later differs"

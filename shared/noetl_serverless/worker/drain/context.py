@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 from ...ports import Notifier
 from ...protocol import ClaimedCommand, Outcome
+from ...results.unfinished import UnfinishedWrites
 from ...settings import Settings
 from ...telemetry.presence import Presence
+from ..execution.background_write import BackgroundWrite
 from ..execution.lease import Lease
 from ..execution.time_budget import TimeBudget
 from ..orchestrator import Orchestrator
 from ..plans import PlanCache
 
-Execute = Callable[[ClaimedCommand, TimeBudget, Lease], Awaitable[Outcome]]
+Execute = Callable[[ClaimedCommand, TimeBudget, Lease, BackgroundWrite | None], Awaitable[Outcome]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,7 @@ class WorkerContext:
     notifier: Notifier
     plans: PlanCache
     execute: Execute
+    unfinished: UnfinishedWrites
     clock: Callable[[], int]
     presence: Presence
 

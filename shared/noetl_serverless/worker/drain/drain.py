@@ -10,6 +10,7 @@ from ...errors import Problem
 from ...ports import Pointer
 from ...protocol import ClaimedCommand, CommandKey
 from ...telemetry import metrics
+from ..execution.background_write import BackgroundWrite
 from ..execution.executor import released
 from ..execution.lease import Lease
 from ..execution.time_budget import TimeBudget
@@ -256,7 +257,14 @@ class Drain:
         return len(self.slots.running) > 1 or self._unsettled
 
     async def _run(self, key: Key, running: Running) -> None:
-        outcome = await self._context.execute(running.command, self.budget, running.lease)
+        command = running.command
+        # what is reported by a speculative run may wait for its write there
+        write = BackgroundWrite(self._context.unfinished) if self.speculative_runs.is_newest(command) else None
+        outcome = await self._context.execute(command, self.budget, running.lease, write)
+        if write is not None and not self.speculative_runs.is_newest(command):
+            # nobody is left to report it
+            write.cancel()
+            outcome = released(command)
         if outcome.status == "released":
             self._forget_expected(key)
         if self.slots.running.get(key) is running:
@@ -264,7 +272,7 @@ class Drain:
         if running.is_lease_lost:
             self.summary.lost += 1
             self.slots.wake()
-        elif not self.speculative_runs.end(running.command, outcome):
+        elif not self.speculative_runs.end(command, outcome, write):
             self.reporter.submit(outcome)
 
     # -- recovering

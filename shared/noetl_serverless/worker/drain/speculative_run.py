@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import orjson
 
 from ...protocol import ClaimedCommand, Order, Outcome
+from ..execution.background_write import BackgroundWrite
+from ..execution.executor import failed
 from ..execution.lease import Lease
 from .keys import Key, key_of
 from .retry import Retry
@@ -31,6 +33,16 @@ class SpeculativeStep:
     # when it ended, in seconds of the loop's clock
     ended: float = 0.0
     bytes: int = 0
+    # of its result: it is reported after that
+    write: BackgroundWrite | None = None
+
+    @property
+    def can_be_reported(self) -> bool:
+        return self.outcome is not None and (self.write is None or not self.write.is_under_way)
+
+    def cancel_write(self) -> None:
+        if self.write is not None:
+            self.write.cancel()
 
 
 class SpeculativeRun:
@@ -67,7 +79,7 @@ class SpeculativeRun:
     @property
     def ready(self) -> bool:
         """Whether there is something to report, and no report under way."""
-        return not (self.sent or self.doubtful) and self.steps[0].outcome is not None
+        return not (self.sent or self.doubtful) and self.steps[0].can_be_reported
 
     @property
     def is_lease_uncertain(self) -> bool:
@@ -86,10 +98,20 @@ class SpeculativeRun:
 
     # -- running
 
-    def end(self, outcome: Outcome, now: float) -> None:
+    def end(self, outcome: Outcome, now: float, write: BackgroundWrite | None = None) -> None:
         """Record that the newest step has ended."""
         step = self.newest
-        step.outcome, step.ended, step.bytes = outcome, now, _size(outcome)
+        step.outcome, step.ended, step.bytes, step.write = outcome, now, _size(outcome), write
+
+    def fail_write(self, step: SpeculativeStep) -> None:
+        """The result of the step could not be stored, which is an error of the step: what ran after it is void."""
+        assert step.outcome is not None and step.write is not None and step.write.error is not None
+        while self.newest is not step:
+            self.steps.pop().cancel_write()
+        self.stop()
+        outcome = failed(step.command, step.write.error)
+        outcome.meta, outcome.at = step.outcome.meta, step.outcome.at
+        step.outcome, step.bytes = outcome, _size(outcome)
 
     def speculate(self) -> ClaimedCommand | None:
         """The command to run speculatively after the newest, which has ended. It is added to `steps`, not begun."""
@@ -123,6 +145,11 @@ class SpeculativeRun:
         """Run nothing more speculatively."""
         self._speculation = None
 
+    def cancel_writes(self) -> None:
+        """Nothing of it will be reported."""
+        for step in self.steps:
+            step.cancel_write()
+
     # -- reporting
 
     def send(self) -> list[Outcome]:
@@ -133,6 +160,7 @@ class SpeculativeRun:
             size += step.bytes
             if (
                 step.outcome is None
+                or not step.can_be_reported
                 or len(outcomes) >= self._max_outcomes
                 or (outcomes and size > MAX_UNREPORTED_BYTES)
             ):

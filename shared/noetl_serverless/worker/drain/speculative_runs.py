@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from ...errors import InvalidRequest, Problem, TooLarge
 from ...playbook.plan import Step
 from ...protocol import ClaimedCommand, Order, Outcome, ReportResponse
+from ..execution.background_write import BackgroundWrite
 from ..execution.executor import released
 from ..execution.lease import Lease
 from ..execution.time_budget import TimeBudget
@@ -20,7 +22,7 @@ from .retry import NextTry, Retry, next_try
 from .running import Running
 from .slots import Slots
 from .speculation import Speculation, as_received
-from .speculative_run import SpeculativeRun
+from .speculative_run import SpeculativeRun, SpeculativeStep
 from .summary import Summary
 
 logger = logging.getLogger(__name__)
@@ -75,19 +77,28 @@ class SpeculativeRuns:
             self._drop(old)
         self._runs[command.execution_id] = SpeculativeRun(command, ahead, lease)
 
-    def end(self, command: ClaimedCommand, outcome: Outcome) -> bool:
-        """A command has ended; False if the caller has to report it."""
+    def is_newest(self, command: ClaimedCommand) -> bool:
+        """Whether it is the newest step of a run, which reports it."""
         run = self._runs.get(command.execution_id)
-        if run is None or run.newest.command is not command:
+        return run is not None and run.newest.command is command
+
+    def end(self, command: ClaimedCommand, outcome: Outcome, write: BackgroundWrite | None = None) -> bool:
+        """A command has ended; False if the caller has to report it. `write`: of its result."""
+        if not self.is_newest(command):
             return False
+        run = self._runs[command.execution_id]
         if outcome.status == "released":
             return self._released(run, outcome)
         outcome.at = self._context.clock()
         try:
-            run.end(as_received(outcome), self._now())
+            run.end(as_received(outcome), self._now(), write)
         except ValueError:
             # the control plane will report what is wrong with it, and nothing is decided on it here
-            run.end(outcome, self._now())
+            run.end(outcome, self._now(), write)
+        if write is not None and write.is_under_way:
+            write.on_end(partial(self._written, run, run.newest))
+        elif write is not None and write.error is not None:
+            run.fail_write(run.newest)
         if self._should_yield(run):
             run.stop()
         elif self._slots.accepts_work:
@@ -95,6 +106,17 @@ class SpeculativeRuns:
         self._begin_newest(run)
         self._flush()
         return True
+
+    def _written(self, run: SpeculativeRun, step: SpeculativeStep) -> None:
+        """The result of a step has been stored, or could not be."""
+        if self._runs.get(run.execution_id) is not run or step not in run.steps:
+            return
+        if step.write is not None and step.write.error is not None:
+            following = run.newest
+            run.fail_write(step)
+            if following is not step:
+                self._stop(following.command)
+        self._flush()
 
     def _should_yield(self, run: SpeculativeRun) -> bool:
         """Whether a run whose newest step has ended is to stop, so that a fair claim can get its slot."""
@@ -387,6 +409,7 @@ class SpeculativeRuns:
     def _remove(self, run: SpeculativeRun) -> None:
         if self._runs.get(run.execution_id) is run:
             del self._runs[run.execution_id]
+            run.cancel_writes()
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

@@ -27,6 +27,7 @@ from ...tables.stream import MEDIA_TYPE
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
 from .attempts import Attempts
+from .background_write import BackgroundWrite
 from .collection import render_collection
 from .cursor import CursorRun
 from .domain import MEASURED_META, TooLarge, fit_outcome, value_error
@@ -57,8 +58,16 @@ class Executor:
         self._toolbox = toolbox
         self._worker = worker
 
-    async def run(self, command: ClaimedCommand, plan: Plan, budget: TimeBudget, lease: Lease | None = None) -> Outcome:
-        """`lease`: no task begins once it has expired; without one, nothing can take the command away.
+    async def run(
+        self,
+        command: ClaimedCommand,
+        plan: Plan,
+        budget: TimeBudget,
+        lease: Lease | None = None,
+        write: BackgroundWrite | None = None,
+    ) -> Outcome:
+        """`lease`: no task begins once it has expired; without one, nothing can take the command away. `write`: takes
+        over the write of a result that goes to a store, so that this returns before that has ended.
 
         When cancelled, this does not raise: it returns `released`, the finished part of a frame, or an error if the
         command has used nearly the longest possible run."""
@@ -67,7 +76,7 @@ class Executor:
         started_at = _now()
         with log_context(execution_id=command.execution_id, command_id=command.command_id):
             try:
-                outcome = await self._run(command, plan, budget, attempts, stopwatch, lease)
+                outcome = await self._run(command, plan, budget, attempts, stopwatch, lease, write)
             except asyncio.CancelledError:
                 outcome = _cancelled(command, stopwatch.ran + stopwatch.waited, budget, lease)
                 if outcome.error is not None:
@@ -105,16 +114,24 @@ class Executor:
         attempts: Attempts,
         stopwatch: Stopwatch,
         lease: Lease,
+        write: BackgroundWrite | None,
     ) -> Outcome:
         step = plan.steps.get(command.step)
         if step is None:
             return failed(command, step_error("worker", "worker.no_step", f"the playbook has no step '{command.step}'"))
         lazy = ReferenceLoader(self._toolbox.resolver)
         job = Job.of_command(
-            command, plan, self._toolbox, lazy=lazy, budget=budget, attempts=attempts, stopwatch=stopwatch, lease=lease
+            command,
+            plan,
+            self._toolbox,
+            lazy=lazy,
+            budget=budget,
+            attempts=attempts,
+            stopwatch=stopwatch,
+            lease=lease,
         )
         if command.kind == "step":
-            return await self._step_outcome(job, await Pipeline(job).run())
+            return await self._step_outcome(job, await Pipeline(job).run(), write=write)
         if step.loop is None:
             return failed(command, step_error("worker", "worker.no_loop", f"step '{command.step}' has no loop"))
         if command.kind == "open":
@@ -125,7 +142,9 @@ class Executor:
             return outcome
         return await self._frame_outcome(job, step)
 
-    async def _step_outcome(self, job: Job, result: TaskResult, *, select: bool = True) -> Outcome:
+    async def _step_outcome(
+        self, job: Job, result: TaskResult, *, select: bool = True, write: BackgroundWrite | None = None
+    ) -> Outcome:
         if result.collected and not _may_store_parts(job, result):
             values = {name: await it.load(job) for name, it in result.collected.items()}
             result = replace(result, data={**result.data, **values}, collected={})
@@ -134,7 +153,7 @@ class Executor:
         elif result.ref is not None:
             stored = {"ref": result.ref}
         else:
-            stored = await self._store(job, result.data, select=select)
+            stored = await self._store(job, result.data, select=select, write=write)
         schema = job.plan.result_schema
         # of what has a table no worker has all as JSON
         is_json = "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE
@@ -193,13 +212,16 @@ class Executor:
             **await store_set(result.set, job.command, self._toolbox),
         )
 
-    async def _store(self, job: Job, data: Any, *, select: bool = True) -> dict[str, Any]:
+    async def _store(
+        self, job: Job, data: Any, *, select: bool = True, write: BackgroundWrite | None = None
+    ) -> dict[str, Any]:
         """{"data"} or {"ref"}. What was just written is kept in memory for the step that reads it next."""
         command = job.command
         output = output_of(job.step)
         if output.select and not (select and command.kind == "step" and data is not None):
             output = replace(output, select=())
-        stored = await store_result(data, command, self._toolbox, output=output)
+        begin = None if write is None else write.begin
+        stored = await store_result(data, command, self._toolbox, output=output, begin=begin)
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
             if (digest := stable_digest(data)) is not None:

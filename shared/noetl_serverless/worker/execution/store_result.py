@@ -8,6 +8,7 @@ from ...playbook.views import FIELD
 from ...protocol import ClaimedCommand
 from ...results.offload import USUAL, Output, Place, externalise
 from ...results.retry import retry_while_away
+from ...results.unfinished import BeginWrite
 from ...tables.table import Table
 from .toolbox import Toolbox
 
@@ -20,11 +21,12 @@ async def store_result(
     part: str = "",
     output: Output = USUAL,
     label: str = "the result",
+    begin: BeginWrite | None = None,
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as from `externalise`. Raises StoreFailed when the store is unavailable for too long.
 
     A table that is passed on as it was read is not stored again. `part` distinguishes what one command stores besides
-    its result; `label` names the value in an error.
+    its result; `label` names the value in an error; `begin`: as of `externalise`.
     """
     if (ref := _read_before(data)) is not None:
         return {"ref": ref}
@@ -32,12 +34,12 @@ async def store_result(
         execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}", claim=command.fence
     )
     return await retry_while_away(
-        lambda: externalise(data, place, toolbox.stores, output, toolbox.files), f"{label} could not be stored"
+        lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin), f"{label} could not be stored"
     )
 
 
 async def store_part(
-    value: Any, command: ClaimedCommand, toolbox: Toolbox, *, part: str, output: Output, label: str
+    value: Any, command: ClaimedCommand, toolbox: Toolbox, *, part: str, output: Output = USUAL, label: str
 ) -> dict[str, Any]:
     """The reference to a value that is stored in any case, also a table that is stored elsewhere already."""
     place = Place(

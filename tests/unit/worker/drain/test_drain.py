@@ -23,6 +23,7 @@ from noetl_serverless.protocol import (
     ReportResponse,
     ReportResult,
 )
+from noetl_serverless.results.unfinished import UnfinishedWrites
 from noetl_serverless.settings import Settings
 from noetl_serverless.telemetry import metrics
 from noetl_serverless.telemetry.presence import Presence, described
@@ -69,6 +70,7 @@ class Harness:
             notifier=self.notifier,
             plans=PlanCache(load_plan),
             execute=self._execute,
+            unfinished=UnfinishedWrites(),
             clock=lambda: 5,
             presence=Presence(described("worker_pool", "w-1", meta={})),
         )

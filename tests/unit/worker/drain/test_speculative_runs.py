@@ -7,12 +7,15 @@ from functools import partial
 from typing import Any
 
 import pytest
+from tests.eventually import eventually
 from tests.unit.worker.drain.fake_calls import FakeCalls
 from tests.unit.worker.drain.pipelined import CHAIN, begun, claimed
 
-from noetl_serverless.errors import InvalidRequest, Problem, Unavailable
+from noetl_serverless.errors import AccessDenied, InvalidRequest, Problem, Unavailable
 from noetl_serverless.playbook.plan import Plan
+from noetl_serverless.ports import StoredObject
 from noetl_serverless.protocol import ClaimedCommand, Outcome, ReportResponse, ReportResult
+from noetl_serverless.results.unfinished import UnfinishedWrites
 from noetl_serverless.settings import Settings
 from noetl_serverless.telemetry.presence import Presence, described
 from noetl_serverless.worker.drain import retry, speculative_runs
@@ -22,6 +25,7 @@ from noetl_serverless.worker.drain.running import Running
 from noetl_serverless.worker.drain.slots import Slots
 from noetl_serverless.worker.drain.speculative_runs import SpeculativeRuns
 from noetl_serverless.worker.drain.summary import Summary
+from noetl_serverless.worker.execution.background_write import BackgroundWrite
 from noetl_serverless.worker.execution.executor import released
 from noetl_serverless.worker.execution.lease import Lease
 from noetl_serverless.worker.execution.time_budget import TimeBudget
@@ -58,6 +62,7 @@ class Harness:
             notifier=unused,
             plans=Plans(plan),  # type: ignore[arg-type]
             execute=unused,
+            unfinished=UnfinishedWrites(),
             clock=lambda: 5,
             presence=Presence(described("worker_pool", "w-1", meta={})),
         )
@@ -496,3 +501,83 @@ async def test_a_step_that_gets_its_lease_when_time_has_closed_is_released() -> 
     assert harness.runs.accept_lease(newest.model_copy(update={"fence": 10}), 0.0)
     assert (harness.started, harness.runs.busy) == ([], False)
     assert [(each.command_id, each.fence, each.status) for each in harness.submitted] == [("b#1", 10, "released")]
+
+
+class TestWrites:
+    """Of a result that goes to a store while the next step runs."""
+
+    @staticmethod
+    def begun(failure: Problem | None = None) -> tuple[BackgroundWrite, asyncio.Event]:
+        may_end = asyncio.Event()
+
+        async def write() -> StoredObject:
+            await may_end.wait()
+            if failure is not None:
+                raise failure
+            return StoredObject("disk", "key", 1)
+
+        begun = BackgroundWrite(UnfinishedWrites())
+        begun.begin("key", write)
+        return begun, may_end
+
+    async def test_an_outcome_is_reported_once_its_result_is_written_and_the_next_step_runs_meanwhile(self) -> None:
+        harness = Harness("accepted")
+        write, may_end = self.begun()
+        assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": 1}), write)
+        (following,) = harness.started
+        await asyncio.sleep(0.02)
+        assert harness.calls.reports == [], "the log would name an object that is not there"
+        may_end.set()
+        await eventually(lambda: harness.calls.reports)
+        assert harness.calls.reports[0][0] == harness.command.command_id
+        assert following.command_id == "b#1"
+
+    async def test_what_ended_after_it_waits_for_it(self) -> None:
+        harness = Harness("accepted")
+        write, may_end = self.begun()
+        assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": 1}), write)
+        harness.end(harness.started[0], {"n": 2})
+        await asyncio.sleep(0.02)
+        assert harness.calls.reports == []
+        may_end.set()
+        await eventually(lambda: harness.calls.reports)
+        assert harness.calls.reports == [["a#1", "b#1"]]
+
+    async def test_a_report_ends_before_the_first_that_is_not_written(self) -> None:
+        harness = Harness("accepted")
+        harness.end(harness.command, {"n": 1})
+        write, _ = self.begun()
+        (following,) = harness.started
+        assert harness.runs.end(following, outcome_of(following, {"n": 2}), write)
+        await eventually(lambda: harness.calls.reports)
+        assert harness.calls.reports == [["a#1"]]
+
+    async def test_if_it_fails_the_step_has_failed_and_what_follows_is_void(self) -> None:
+        harness = Harness("accepted")
+        step = harness.runs._runs["7"].newest
+        write, may_end = self.begun(AccessDenied("no"))
+        assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": 1}), write)
+        may_end.set()
+        await eventually(lambda: harness.calls.reports)
+        assert harness.calls.reports == [["a#1"]]
+        assert step.outcome is not None and step.outcome.error is not None
+        assert (step.outcome.status, step.outcome.data, step.outcome.at) == ("error", None, 5)
+        assert step.outcome.error["message"] == "no"
+        assert [running.command.command_id for running in harness.abandoned] == ["b#1"]
+
+    async def test_if_it_has_failed_before_the_step_ends_nothing_follows(self) -> None:
+        harness = Harness("accepted")
+        write, may_end = self.begun(AccessDenied("no"))
+        may_end.set()
+        await eventually(lambda: write.error)
+        assert harness.runs.end(harness.command, outcome_of(harness.command, {"n": 1}), write)
+        assert harness.started == []
+
+    async def test_it_is_stopped_with_its_run(self) -> None:
+        harness = Harness("refused")
+        harness.end(harness.command, {"n": 1})
+        write, _ = self.begun()
+        (following,) = harness.started
+        assert harness.runs.end(following, outcome_of(following, {"n": 2}), write)
+        await eventually(lambda: not write.is_under_way)
+        assert not harness.runs.busy
