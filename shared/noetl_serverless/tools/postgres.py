@@ -17,10 +17,11 @@ from .postgres_config import PostgresConfig
 from .postgres_pool import PoolLimits
 
 if TYPE_CHECKING:
+    from ..tables.table import Table
     from .postgres_work import Tables
 
 # called with rows and the id of the transaction that claimed them
-Record = Callable[[list[dict[str, Any]], int], Awaitable[None]]
+Record = Callable[["list[dict[str, Any]] | Table", int], Awaitable[None]]
 
 
 class Postgres:
@@ -60,7 +61,7 @@ class Postgres:
         try:
             config = PostgresConfig.of(call)
             credential = await self._credential(config, context)
-            work = ClaimWork(config, call.input, credential, self._cache(), seconds)
+            work = ClaimWork(config, call.input, credential, self._cache(), seconds, _tables(context))
             try:
                 claimed = await self._thread(work, work.claim)
                 if claimed.rows:

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from pg8000 import native
 
+from ..tables.table import Table
 from .port import Credential
 from .postgres_config import PostgresConfig
 from .postgres_connection import Connection, Connections
 from .postgres_limits import TooManyRows
-from .postgres_work import Work
+from .postgres_work import Tables, Work
 from .sql import SqlError, Statement
 
 # a connection that takes longer is taken to be lost
@@ -32,7 +33,7 @@ TransactionStatus = Literal["committed", "aborted", "in progress", "unknown"]
 class Claimed:
     """`transaction`: the id that the server gave the claim, for `status_of`."""
 
-    rows: list[dict[str, Any]]
+    rows: list[dict[str, Any]] | Table
     transaction: int
 
 
@@ -49,8 +50,9 @@ class ClaimWork(Work):
         credential: Credential,
         connections: Connections,
         seconds: float,
+        tables: Tables | None = None,
     ) -> None:
-        super().__init__(config, input, credential, connections, time.monotonic() + seconds)
+        super().__init__(config, input, credential, connections, time.monotonic() + seconds, tables)
         self._open_connection: Connection | None = None
 
     def claim(self) -> Claimed:

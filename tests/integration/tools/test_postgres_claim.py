@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from noetl_serverless.errors import Unavailable
+from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolOutcome
 from noetl_serverless.tools.postgres import Postgres
 from noetl_serverless.tools.postgres_connection import Connection, connect
@@ -62,10 +64,10 @@ class Records:
     """What is recorded; `then` runs after it, while the transaction is open."""
 
     def __init__(self, then: Callable[[], Awaitable[None]] | None = None) -> None:
-        self.found: list[tuple[list[dict[str, Any]], int]] = []
+        self.found: list[tuple[Sequence[dict[str, Any]], int]] = []
         self.then = then
 
-    async def __call__(self, rows: list[dict[str, Any]], transaction: int) -> None:
+    async def __call__(self, rows: Sequence[dict[str, Any]], transaction: int) -> None:
         self.found.append((rows, transaction))
         if self.then is not None:
             await self.then()
@@ -211,3 +213,25 @@ async def test_claims_side_by_side_never_share_a_row(
     outcomes = await asyncio.gather(*(postgres.claim(claim_call(), context, Records(), 10) for _ in range(20)))
     ids = [row["id"] for outcome in outcomes for row in outcome.data["rows"]]
     assert len(ids) == len(set(ids)) == 40
+
+
+async def test_many_rows_are_claimed_as_a_table(postgres: Postgres, context: ToolContext, database: Connection) -> None:
+    database.execute_simple("INSERT INTO jobs SELECT generate_series(4, 20000)")
+    records = Records()
+    command = "UPDATE jobs SET state = 'taken' RETURNING id, state"
+    outcome = await postgres.claim(claim_call(command), context, records, 30)
+    rows = outcome.data["rows"]
+    assert isinstance(rows, Table) and records.found[0][0] is rows
+    assert sorted(row["id"] for row in rows) == list(range(1, 20001))
+    assert len(taken(database)) == 20000
+
+
+async def test_of_more_rows_than_are_allowed_none_is_claimed(
+    postgres: Postgres, context: ToolContext, database: Connection
+) -> None:
+    database.execute_simple("INSERT INTO jobs SELECT generate_series(4, 20000)")
+    call = claim_call("UPDATE jobs SET state = 'taken' RETURNING id, state")
+    records = Records()
+    outcome = await postgres.claim(replace(call, config={**call.config, "max_rows": 15000}), context, records, 30)
+    assert outcome.error is not None and outcome.error["code"] == "postgres.too_many_rows"
+    assert (taken(database), records.found) == ([], [])

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, cast
 
@@ -27,11 +27,13 @@ from ...protocol import Frame, FrameOutcome
 from ...results.offload import dump
 from ...results.reference import storage_key
 from ...results.retry import retry_while_away
+from ...tables.table import Table
 from ...tools.port import ToolCall, ToolContext, ToolFailure, ToolOutcome
 from .domain import to_domain
 from .errors import from_problem, from_template, step_error
 from .frame import FrameResult, FrameRun
 from .job import Job
+from .store_result import store_part
 from .task_result import TaskResult
 
 logger = logging.getLogger(__name__)
@@ -112,10 +114,12 @@ class CursorRun(FrameRun):
 
     # -- claiming
 
-    async def _load_items(self) -> list[Any]:
+    async def _load_items(self) -> Sequence[Any]:
         rows = await self._claimed_before()
         if rows is None:
             rows = await self._claim()
+        if isinstance(rows, Table):
+            self.job.lazy.expect_tables()
         self._drained = not rows
         items = rows if self._cursor.by_row or not rows else [rows]
         start = self.frame.start
@@ -124,11 +128,11 @@ class CursorRun(FrameRun):
         )
         return items
 
-    async def _claim(self) -> list[Any]:
+    async def _claim(self) -> Sequence[Any]:
         call = await self._call()
         outcome = await self._tool.claim(call, self._context(), self._record, self._seconds())
         if outcome.error is None:
-            rows: list[Any] = outcome.data["rows"]
+            rows: Sequence[Any] = outcome.data["rows"]
             return rows
         # a connection that broke may have committed
         if (rows_after_all := await self._claimed_before()) is not None:
@@ -176,31 +180,42 @@ class CursorRun(FrameRun):
         another: a store may take them in another order than they were sent."""
         return storage_key(self.job.command.execution_id, self.job.command.step, f"{name}-{number}")
 
-    async def _record(self, rows: list[dict[str, Any]], transaction: int) -> None:
-        try:
-            rows = await to_domain(rows, "rows")
-        except InvalidValue as error:
-            raise ToolFailure("value", "value.invalid", f"what was claimed cannot be stored: at {error}") from None
+    async def _record(self, rows: list[dict[str, Any]] | Table, transaction: int) -> None:
         name = self._name(self.job.command.delivery)
-        key, content = self._key(name, self._number), dump({"rows": rows, "transaction": transaction})
+        key, content = self._key(name, self._number), dump({**await self._kept(rows), "transaction": transaction})
         store = self.job.toolbox.stores.default
         self._records.append(name)
         self._number += 1
         await retry_while_away(lambda: store.put(key, content), "the record of claimed rows could not be stored")
 
-    async def _claimed_before(self) -> list[Any] | None:
+    async def _kept(self, rows: list[dict[str, Any]] | Table) -> dict[str, Any]:
+        """{"rows"}, or {"ref"} to a table of them."""
+        if isinstance(rows, Table):
+            label = "the rows that were claimed"
+            part = f"/claimed-{self._number}"
+            return {"ref": await store_part(rows, self.job.command, self.job.toolbox, part=part, label=label)}
+        try:
+            return {"rows": await to_domain(rows, "rows")}
+        except InvalidValue as error:
+            raise ToolFailure("value", "value.invalid", f"what was claimed cannot be stored: at {error}") from None
+
+    async def _claimed_before(self) -> Sequence[Any] | None:
         """The rows that this frame has claimed already, if it has."""
         for name in tuple(dict.fromkeys(self._records)):
             number = 0
             while (record := await self._recorded_at(self._key(name, number))) is not None:
                 if await self._is_committed(record["transaction"]):
                     self._records = [name]
-                    return list(record["rows"])
+                    return await self._rows_of(record)
                 number += 1
             self._records = [other for other in self._records if other != name]
             if name == self._name(self.job.command.delivery):
                 self._number = number
         return None
+
+    async def _rows_of(self, record: Mapping[str, Any]) -> Sequence[Any]:
+        rows: Sequence[Any] = record["rows"] if "ref" not in record else await self.job.lazy.load(record["ref"])
+        return rows
 
     async def _recorded_at(self, key: str) -> dict[str, Any] | None:
         try:

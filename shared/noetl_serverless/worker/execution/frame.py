@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -58,7 +58,7 @@ class FrameRun:
         self.ends: dict[int, TaskResult] = {}
         self.seconds: dict[int, float] = {}
         self._next = frame.start
-        self._items: list[Any] = []
+        self._items: Sequence[Any] = []
         self._waiting: dict[int, dict[str, Any]] = {}
         # as all items see it: in parallel, only what the loop was opened with
         self._ctx: dict[str, Any] = dict(job.ctx)
@@ -170,7 +170,7 @@ class FrameRun:
             resume=self._waiting.get(index),
         )
 
-    async def _load_items(self) -> list[Any]:
+    async def _load_items(self) -> Sequence[Any]:
         command, frame = self.job.command, self.frame
         if command.items is not None:
             items = command.items
@@ -182,7 +182,7 @@ class FrameRun:
             raise InvalidRequest(
                 f"the frame has {frame.end - frame.start} items, but the command contains {len(items)}"
             )
-        return list(items)
+        return items
 
     # -- ending
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,9 +11,14 @@ from tests.unit.worker.builders import FakeTool, claimed
 
 from noetl_serverless.playbook.load import load_plan
 from noetl_serverless.protocol import Frame, Outcome
+from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
+from noetl_serverless.tables.from_rows import table_of
+from noetl_serverless.tables.sealed import memory_file, sealed_file
+from noetl_serverless.tables.stream import write_batches
+from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.port import ToolOutcome
 from noetl_serverless.worker.execution.executor import Executor
 from noetl_serverless.worker.execution.time_budget import TimeBudget
@@ -32,17 +38,18 @@ workflow:
 """
 
 
-class Table(FakeTool):
-    """Rows to claim. `ends`: what becomes of each claim's transaction, in turn."""
+class Jobs(FakeTool):
+    """Rows to claim. `ends`: what becomes of each claim's transaction, in turn; `form`: what the rows come as."""
 
     def __init__(self, *ends: str) -> None:
         super().__init__()
         self.ends = ends
         self.claims = 0
+        self.form: Callable[[list[dict[str, Any]]], Any] = list
 
     async def claim(self, call: Any, context: Any, record: Any, seconds: float) -> ToolOutcome:
         self.claims += 1
-        rows = [{"id": 2 * self.claims}, {"id": 2 * self.claims + 1}]
+        rows = self.form([{"id": 2 * self.claims}, {"id": 2 * self.claims + 1}])
         await record(rows, self.claims)
         return ToolOutcome("ok", data={"rows": rows})
 
@@ -53,19 +60,29 @@ class Table(FakeTool):
 @pytest.fixture
 def toolbox(tmp_path: Path) -> Toolbox:
     stores = ResultStores(FsspecResultStore(f"memory://{tmp_path.name}"))
-    tools = {"postgres": Table(), "python": FakeTool(lambda call, context: ToolOutcome("ok", data=call.input["id"]))}
+    tools = {"postgres": Jobs(), "python": FakeTool(lambda call, context: ToolOutcome("ok", data=call.input["id"]))}
 
     async def credential(name: str) -> Any:
         raise AssertionError(name)
 
+    files = ResultFiles(tmp_path)
     return Toolbox(
         load_tool=cast(Any, tools.__getitem__),
         python=cast(Any, None),
         credential=credential,
         stores=stores,
-        resolver=Resolver(stores),
+        resolver=Resolver(stores, files=files),
         scratch=tmp_path,
+        files=files,
     )
+
+
+def as_table(rows: list[dict[str, Any]]) -> Table:
+    def write(descriptor: int) -> int:
+        columns = table_of(rows)
+        return write_batches(descriptor, columns.schema, columns.to_batches()).bytes
+
+    return Table(sealed_file(1000, write, memory_file))
 
 
 async def run(toolbox: Toolbox, delivery: int) -> Outcome:
@@ -75,19 +92,20 @@ async def run(toolbox: Toolbox, delivery: int) -> Outcome:
     return await Executor(toolbox, "w").run(command, load_plan(PLAYBOOK), TimeBudget(60.0))
 
 
+@pytest.mark.parametrize("form", [list, as_table], ids=["as a list", "as a table"])
 @pytest.mark.parametrize("again", [1, 2, 3], ids=["the same delivery", "the next one", "one after that"])
 @pytest.mark.parametrize(
     ("ends", "rows", "claims"), [(("committed",), [2, 3], 1), (("aborted", "committed"), [4, 5], 2)]
 )
 async def test_a_claim_that_has_committed_is_continued_and_one_that_was_rolled_back_made_anew(
-    toolbox: Toolbox, again: int, ends: tuple[str, ...], rows: list[int], claims: int
+    toolbox: Toolbox, form: Any, again: int, ends: tuple[str, ...], rows: list[int], claims: int
 ) -> None:
-    table = cast(Table, toolbox.load_tool("postgres"))
-    table.ends = ends
+    jobs = cast(Jobs, toolbox.load_tool("postgres"))
+    jobs.ends, jobs.form = ends, form
     first = await run(toolbox, 1)
     assert first.data == [2, 3], first
     for _ in range(2):
         outcome = await run(toolbox, again)
-        assert (outcome.data, table.claims) == (rows, claims), outcome
-    records = [key async for key in toolbox.stores.default.list("42")]
+        assert (outcome.data, jobs.claims) == (rows, claims), outcome
+    records = [key async for key in toolbox.stores.default.list("42") if "/claim-" in key]
     assert len(records) == claims, "each claim keeps its record"
