@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from ..errors import InvalidRequest
-from ..limits import INLINE_BYTES
+from ..limits import INLINE_BYTES, MIB
 from ..playbook.json_paths import is_simple
 from ..ports import ResultStore, StoredObject
 from ..tables.mapped import MappedFile
@@ -29,6 +30,8 @@ from .unfinished import BeginWrite, Write
 
 # of a table, in a preview
 PREVIEW_ROWS: Final = 5
+# content in memory of so many bytes is hashed while it is written
+LARGE_BYTES: Final = 1 * MIB
 _ENDINGS: Final[Mapping[Codec, str]] = {"gzip": ".gz", "zstd": ".zst"}
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _INLINE = bool | int | float | None
@@ -55,13 +58,14 @@ USUAL = Output()
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Place:
     """Whose result it is. `suffix` names the attempt (a command id, and which part of it): together with the content it
-    determines where the result is written, so that a retry writes to another place or the same bytes. `claim`: the
-    number of the claim, for contents that are written while they are hashed."""
+    determines where the result is written, so that a retry writes to another place or the same bytes. `write` takes the
+    place of the content where that is hashed while it is written: of no other, so that one that was given up and still
+    goes on does no harm."""
 
     execution_id: str
     step: str
     suffix: str
-    claim: int = 0
+    write: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 def dump(data: Any) -> bytes:
@@ -94,17 +98,20 @@ async def externalise(
 async def _store_json(
     data: Any, content: bytes, place: Place, stores: ResultStores, output: Output, begin: BeginWrite | None
 ) -> ResultRef:
-    # in a thread, since a large one takes a while
-    sha256 = (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
-    digest = _digest(f"{place.suffix}\n{sha256}")
     fields = await _extracted(data, output)
-    packed, ending = content, "json"
-    if output.compression is not None:
-        packed = await asyncio.to_thread(compress, content, output.compression)
-        ending += _ENDINGS[output.compression]
-    store = stores.choose(output.kind, len(packed))
-    key = storage_key(place.execution_id, place.step, digest, ending)
-    stored = await _written(store, key, len(packed), lambda: store.put(key, packed), begin)
+    hashing = asyncio.ensure_future(asyncio.to_thread(hashlib.sha256, content))
+    try:
+        name = place.write if len(content) >= LARGE_BYTES else (await hashing).hexdigest()
+        digest = _digest(f"{place.suffix}\n{name}")
+        packed, ending = content, "json"
+        if output.compression is not None:
+            packed = await asyncio.to_thread(compress, content, output.compression)
+            ending += _ENDINGS[output.compression]
+        store = stores.choose(output.kind, len(packed))
+        key = storage_key(place.execution_id, place.step, digest, ending)
+        stored = await _written(store, key, len(packed), lambda: store.put(key, packed), begin)
+    finally:
+        sha256 = (await hashing).hexdigest()
     meta = Meta(bytes=len(content), sha256=sha256, created_at=instant(now()), row_count=_rows(data))
     return _reference(place, output, digest, stored, meta, preview(content, output.preview_bytes), fields)
 
@@ -112,9 +119,8 @@ async def _store_json(
 async def _store_tables(
     data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles, begin: BeginWrite | None
 ) -> ResultRef:
-    """The file of a table, written while it is hashed: its key does not depend on the content."""
     file = await asyncio.to_thread(file_of, data, files.open)
-    digest = _digest(f"{place.suffix}\n{place.claim}")
+    digest = _digest(f"{place.suffix}\n{place.write}")
     fields = await _extracted(data, output)
     hashing = asyncio.ensure_future(asyncio.to_thread(hashlib.sha256, file.view))
     try:

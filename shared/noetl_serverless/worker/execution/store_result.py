@@ -30,9 +30,7 @@ async def store_result(
     """
     if (ref := _read_before(data)) is not None:
         return {"ref": ref}
-    place = Place(
-        execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}", claim=command.fence
-    )
+    place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
     return await retry_while_away(
         lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin), f"{label} could not be stored"
     )
@@ -42,9 +40,7 @@ async def store_part(
     value: Any, command: ClaimedCommand, toolbox: Toolbox, *, part: str, output: Output = USUAL, label: str
 ) -> dict[str, Any]:
     """The reference to a value that is stored in any case, also a table that is stored elsewhere already."""
-    place = Place(
-        execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}", claim=command.fence
-    )
+    place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
     stored = await retry_while_away(
         lambda: externalise(value, place, toolbox.stores, output, toolbox.files), f"{label} could not be stored"
     )
