@@ -263,10 +263,11 @@ class Drain:
         outcome = await self._context.execute(command, self.budget, running.lease, write)
         if write is not None and not self.speculative_runs.is_newest(command):
             # nobody is left to report it
-            write.cancel()
             outcome = released(command)
         if outcome.status == "released":
             self._forget_expected(key)
+            if write is not None:
+                write.cancel()
         if self.slots.running.get(key) is running:
             del self.slots.running[key]
         if running.is_lease_lost:
