@@ -598,7 +598,7 @@ def forget_what_a_suspended_pipeline_has_collected() -> Any:
 
     async def forgetful(self: Pipeline, resume: Any) -> None:
         await restore(self, resume)
-        self.accumulated = {}
+        self.accumulated.restore({})
 
     return patch.object(Pipeline, "_restore", forgetful)
 

@@ -145,9 +145,9 @@ class DryPipeline(Pipeline):
         return {}
 
     async def _accumulate(self, how: Accumulate, task: Task, output: dict[str, Any]) -> None:
-        if has_unknown(output["data"]) or has_unknown(self.accumulated.get(how.name)):
+        if has_unknown(output["data"]) or has_unknown(self.accumulated.values.get(how.name)):
             if how.on_error if output["status"] == "error" else how.on_success:
-                self.accumulated[how.name] = Unknown(f"'{how.name}', collected by task '{task.name}'")
+                self.accumulated.values[how.name] = Unknown(f"'{how.name}', collected by task '{task.name}'")
             return
         await super()._accumulate(how, task, output)
 

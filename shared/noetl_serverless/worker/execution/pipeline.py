@@ -20,15 +20,13 @@ from ...playbook.scope import VARIABLES, Scope, build_scope, read_names
 from ...playbook.template import Template, Tree, render_tree, truthy
 from ...playbook.template_error import TemplateError
 from ...playbook.values import InvalidValue
-from ...playbook.views import AccumulatedView, Fetch, Reader, View
+from ...playbook.views import Fetch, View
 from ...protocol import ChildRequest, WaitRequest
 from ...results.offload import Output
-from ...tables.table import Table
 from ...tools.port import ToolFailure
-from .accumulate import add, part_of
+from .accumulation import Accumulation
 from .attempts import Attempt
 from .backoff import backoff
-from .collected import PART_BYTES, Collected
 from .domain import TooLarge, check_size, inline_rows, size_of, to_domain, value_error
 from .envelope import child_output, envelope
 from .errors import clean, from_problem, from_template, step_error
@@ -47,8 +45,6 @@ OLDER_CONTROL_PLANE_SECONDS = 10.0
 # up to this size, what a suspended pipeline remembers stays in the event
 INLINE_LOCALS_BYTES = 8 * 1024
 LOCALS_NAME = "the state to keep while the task waits"
-# of what one command stores of what is accumulated: they are in one event
-REPORTED_PARTS = 64
 SCOPES = ("ctx", "vars", "iter", "step")
 
 N = TypeVar("N", int, float)
@@ -74,10 +70,7 @@ class Pipeline:
         self.set: dict[str, Any] = {}
         self._set_sizes: dict[str, int] = {}
         self.results: dict[str, Any] = {}
-        # what is collected under each name: small values whole, with their bytes of JSON; others in parts
-        self.accumulated: dict[str, Any] = {}
-        self._accumulated_bytes: dict[str, int] = {}
-        self.collected: dict[str, Collected] = {}
+        self.accumulated = Accumulation(job, in_parts=self._stores_parts)
         self.previous: Any = None
         self.input: dict[str, Any] = {}
         self.position = 0
@@ -98,7 +91,11 @@ class Pipeline:
             child = (resume or {}).get("child")
             while True:
                 task = self.tasks[self.position]
-                if child is None and self._progressed and (self.job.budget.is_closing or self._must_report):
+                if (
+                    child is None
+                    and self._progressed
+                    and (self.job.budget.is_closing or self.accumulated.must_be_reported)
+                ):
                     return await self._suspend(TaskResult("deferred", delay=0.0))
                 if child is None:
                     self._begin(task)
@@ -278,49 +275,12 @@ class Pipeline:
     async def _accumulate(self, how: Accumulate, task: Task, output: dict[str, Any]) -> None:
         if how.on_error if output["status"] == "error" else how.on_success:
             data = output["data"] if output["ref"] is None else await self.job.lazy.load(output["ref"])
-            part = part_of(how, data)
-            if how.name in self.collected:
-                self.job.lazy.forget(self.collected[how.name].manifest(self.job))
-                if how.strategy != "replace":
-                    await self.collected[how.name].add(how, part, self.job)
-                    return
-                del self.collected[how.name]
-            if isinstance(part, Table) and how.strategy == "concat":
-                if self._stores_parts:
-                    await self._store_in_parts(how)
-                    await self.collected[how.name].add(how, part, self.job)
-                    return
-                part = list(part)
-            add(self.accumulated, how, part)
-            await self._bound(how, part)
-
-    async def _bound(self, how: Accumulate, part: Any) -> None:
-        """From a certain size on, what is collected is stored in parts."""
-        if how.strategy == "replace" or not self._stores_parts:
-            # until it is added to
-            self._accumulated_bytes.pop(how.name, None)
-            return
-        known = self._accumulated_bytes.get(how.name)
-        size = size_of(self.accumulated[how.name]) if known is None else known + size_of(part)
-        self._accumulated_bytes[how.name] = size
-        if size >= PART_BYTES:
-            await self._store_in_parts(how)
-
-    async def _store_in_parts(self, how: Accumulate) -> None:
-        value = self.accumulated.get(how.name, [])
-        self.collected[how.name] = await Collected.of(how, value, self.job)
-        self.accumulated.pop(how.name, None)
-        self._accumulated_bytes.pop(how.name, None)
+            await self.accumulated.add(how, data)
 
     @property
     def _stores_parts(self) -> bool:
         # a control plane of the previous release would not know which objects belong to a result
         return self.job.toolbox.supports(3)
-
-    @property
-    def _must_report(self) -> bool:
-        """Whether as many parts were stored as one report may name."""
-        return self.job.loop is None and sum(len(it.unnamed) for it in self.collected.values()) >= REPORTED_PARTS
 
     async def _match(self, task: Task, output: dict[str, Any]) -> Rule | None:
         for rule in task.rules:
@@ -414,17 +374,17 @@ class Pipeline:
             end.data = self._summary(output, status)
         else:
             end.data, end.ref = output["data"], output["ref"]
-            if self.accumulated or self.collected:
+            if self.accumulated:
                 fields = end.data if isinstance(end.data, Mapping) else {"data": end.data}
-                end.data, end.ref = {**fields, **self.accumulated}, None
-        end.collected = self.collected
+                end.data, end.ref = {**fields, **self.accumulated.values}, None
+        end.collected = self.accumulated.parts
         return end
 
     def _summary(self, output: dict[str, Any], status: str) -> dict[str, Any]:
         """The fields of the last task's result, and in addition the results of all tasks."""
         last = self.results.get(self.tasks[self.position].name, output["data"])
         data = dict(last) if isinstance(last, Mapping) else {"_prev": last}
-        return {**data, **self.accumulated, "results": self.results, "status": status}
+        return {**data, **self.accumulated.values, "results": self.results, "status": status}
 
     def _failed(self, task: Task, error: dict[str, Any], output: dict[str, Any] | None = None) -> TaskResult:
         error = {"at": task.place.line, **error}
@@ -433,8 +393,13 @@ class Pipeline:
         end = TaskResult("error", error=error, set=self.set, extra=output["extra"], meta=output["meta"])
         if self.job.step.is_pipeline:
             error["failed_task"] = task.name
-            end.data = {**self.accumulated, "results": self.results, "status": "failed", "failed_task": task.name}
-            end.collected = self.collected
+            end.data = {
+                **self.accumulated.values,
+                "results": self.results,
+                "status": "failed",
+                "failed_task": task.name,
+            }
+            end.collected = self.accumulated.parts
         else:
             end.data, end.ref = output["data"], output["ref"]
         return end
@@ -449,12 +414,8 @@ class Pipeline:
             "step": self.step,
             "iter": self._iter_set(),
         }
-        if self.collected:
-            # in another form, which a worker of the previous release refuses to go on with
-            states = {name: it.state() for name, it in self.collected.items()}
-            suspended_locals["accumulated"] = [self.accumulated, states]
-        elif self.accumulated:
-            suspended_locals["accumulated"] = self.accumulated
+        if self.accumulated:
+            suspended_locals["accumulated"] = self.accumulated.state()
         if self._call_begun is not None:
             # the call of a sub-playbook, which continues
             suspended_locals["begun"] = self._call_begun.started_at
@@ -470,7 +431,7 @@ class Pipeline:
             label=LOCALS_NAME,
         )
         if self.job.loop is None:
-            end.parts = [ref for it in self.collected.values() for ref in it.reported()]
+            end.parts = self.accumulated.reported()
         end.set = self.set
         end.resume = {
             "task": self.tasks[self.position].name,
@@ -491,14 +452,7 @@ class Pipeline:
         self.results = dict(suspended_locals["results"])
         self.previous = suspended_locals["previous"]
         self.step = dict(suspended_locals["step"])
-        # lists of its own: beside an orchestrator in one process, what is resumed is part of the execution's state
-        collected = suspended_locals.get("accumulated", {})
-        if isinstance(collected, list):
-            collected, states = collected
-            self.collected = {name: Collected.restored(name, state) for name, state in states.items()}
-        self.accumulated = {
-            name: list(value) if isinstance(value, list) else value for name, value in collected.items()
-        }
+        self.accumulated.restore(suspended_locals.get("accumulated", {}))
         if self.iter is not None:
             self.iter.update(suspended_locals["iter"])
         if self.job.loop is None:
@@ -555,11 +509,7 @@ class Pipeline:
         names: Mapping[str, Any] | None,
     ) -> Scope:
         command, loop = self.job.command, self.job.loop
-        extra = {**self.accumulated, **self.results}
-        if self.collected:
-            reader = Reader(fetch)
-            views = {name: AccumulatedView(name, it.manifest(self.job), reader) for name, it in self.collected.items()}
-            extra = {**self.accumulated, **views, **self.results}
+        extra = {**self.accumulated.views(fetch), **self.results}
         if loop is not None:
             extra = {"loop_index": loop["index"], "loop_event_id": self.job.loop_id, **extra}
         return build_scope(
