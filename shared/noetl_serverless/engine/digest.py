@@ -112,8 +112,15 @@ def without_volatile(value: Any) -> Any:
 
 def stable_digest(value: Any) -> str | None:
     """SHA-256 of a result without what differs in every call; None if it has nothing of that kind."""
-    stable = without_volatile(value)
-    return checksum(stable) if stable != value else None
+    return checksum(without_volatile(value)) if has_volatile(value) else None
+
+
+def has_volatile(value: Any) -> bool:
+    """Whether a result has what differs in every call."""
+    if not isinstance(value, Mapping):
+        return False
+    results = value.get("results")
+    return _is_http(value) or (isinstance(results, Mapping) and any(map(_is_http, results.values())))
 
 
 def _is_http(value: Any) -> bool:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Final, overload
 
 import orjson
 
 from ..playbook.values import Rows
 from .mapped import MappedFile
+from .messages import has_compressed
 from .rows import rows_of
 from .stream import VALUE, digest_of
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 # converted at once: to convert all of a batch would take many times its memory
 CHUNK_ROWS = 10_000
+# a table of so few may have less than a bit for each
+MANY_ROWS: Final = 1_000_000
 
 
 class InvalidTable(ValueError):
@@ -65,6 +69,9 @@ class Table(Rows):
         return self._between(0, len(self))
 
     def __eq__(self, other: object) -> bool:
+        if other is self:
+            # of millions of rows it would take minutes to see that
+            return True
         if not isinstance(other, Sequence) or isinstance(other, str):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
@@ -85,6 +92,11 @@ class Table(Rows):
     def schema_digest(self) -> str:
         """Of the names and types of the columns."""
         return digest_of(self.schema)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of its stream, in hexadecimal."""
+        return hashlib.sha256(self.file.view[self.offset : self.end]).hexdigest()
 
     def batches(self) -> Iterator[pyarrow.RecordBatch]:
         """Validated; without a copy of what the file holds. Raises InvalidTable."""
@@ -122,7 +134,10 @@ class Table(Rows):
         import pyarrow
 
         try:
-            source = pyarrow.BufferReader(pyarrow.py_buffer(self.file.view[self.offset :]))
+            content = pyarrow.py_buffer(self.file.view[self.offset :])
+            if has_compressed(pyarrow.BufferReader(content)):
+                raise InvalidTable("its batches are compressed, which would be unpacked in memory")
+            source = pyarrow.BufferReader(content)
             reader = pyarrow.ipc.open_stream(source)
             batches: list[pyarrow.RecordBatch] = []
             value: bytes | None = None
@@ -131,8 +146,16 @@ class Table(Rows):
                     batches.append(batch)
                 if metadata is not None and VALUE in metadata:
                     value = metadata[VALUE]
+        except InvalidTable:
+            raise
         except (pyarrow.ArrowException, OSError, ValueError) as error:
             raise InvalidTable(f"not an Arrow IPC stream: {error}") from error
+        rows = sum(batch.num_rows for batch in batches)
+        if rows and not reader.schema.names:
+            raise InvalidTable("it has rows and no columns")
+        if rows > max(MANY_ROWS, 8 * source.tell()):
+            # of columns without values, or of one value: whoever makes a list of them would have no memory left
+            raise InvalidTable(f"it has {rows} rows in {source.tell()} bytes")
         return reader.schema, batches, value, self.offset + source.tell()
 
     @cached_property

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import orjson
+
 from .mapped import MappedFile
 from .sealed import sealed_file
 from .stream import write_batches
@@ -36,6 +38,13 @@ def without_tables(value: Any, instead: Callable[[Table], Any] = lambda table: N
         items = [without_tables(member, instead) for member in value]
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return value
+
+
+def described(value: Any) -> Any:
+    """The value with the digest of each table in its place."""
+    return without_tables(
+        value, lambda table: {"rows": len(table), "schema": table.schema_digest, "sha256": table.sha256}
+    )
 
 
 def read_value(file: MappedFile) -> Any:
@@ -85,7 +94,15 @@ def _is_whole(table: Table, value: Any) -> bool:
     if value is table:
         return whole is None
     found = [[list(place), 0] for place, one in tables_in(value) if one is table]
-    return whole is not None and whole["tables"] == found and whole["rest"] == without_tables(value)
+    return whole is not None and whole["tables"] == found and _is_same(whole["rest"], without_tables(value))
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """As JSON: true is not 1, nor 1 the same as 1.0."""
+    try:
+        return orjson.dumps(one) == orjson.dumps(other)
+    except TypeError:
+        return False
 
 
 def _with(value: Any, place: Sequence[str | int], table: Table) -> Any:

@@ -13,6 +13,7 @@ import pytest
 
 from noetl_serverless.tables import stream
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import is_table, write_table
 from noetl_serverless.tables.table import InvalidTable, Table
 
@@ -152,3 +153,42 @@ def test_values_that_would_be_read_outside_of_their_buffers_are_refused() -> Non
         for read in (lambda: table[0], lambda: list(table), lambda: list(table.batches())):
             with pytest.raises(InvalidTable, match="do not fit their types"):
                 read()
+
+
+def test_rows_without_columns_are_refused() -> None:
+    descriptor = memory_file()
+    with os.fdopen(os.dup(descriptor), "wb") as file, pa.ipc.new_stream(file, pa.schema([])) as writer:
+        writer.write_batch(pa.RecordBatch.from_struct_array(pa.array([{}] * 5, pa.struct([]))))
+    with pytest.raises(InvalidTable, match="rows and no columns"):
+        len(Table(MappedFile(descriptor, os.fstat(descriptor).st_size)))
+
+
+def test_a_table_is_equal_to_itself_without_a_look_at_its_rows(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = opened(pa.table({"n": [1]}))
+    monkeypatch.setattr(Table, "__iter__", lambda self: pytest.fail("its rows are made"))
+    assert rows == rows
+
+
+@pytest.mark.parametrize("codec", ["zstd", "lz4"])
+@pytest.mark.parametrize("column", [["x" * 100] * 1000, pa.array(["x" * 100] * 1000).dictionary_encode()])
+def test_compressed_batches_are_refused_before_they_are_unpacked(codec: str, column: Any) -> None:
+    descriptor = memory_file()
+    table = pa.table({"text": column})
+    options = pa.ipc.IpcWriteOptions(compression=codec)
+    with os.fdopen(os.dup(descriptor), "wb") as file, pa.ipc.new_stream(file, table.schema, options=options) as writer:
+        writer.write_table(table)
+    with pytest.raises(InvalidTable, match="compressed"):
+        len(Table(MappedFile(descriptor, os.fstat(descriptor).st_size)))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [pa.nulls(3_000_000), pa.RunEndEncodedArray.from_arrays(pa.array([3_000_000], pa.int32()), pa.array([1]))],
+    ids=["nulls", "runs"],
+)
+def test_many_rows_in_few_bytes_are_refused(opened: Callable[..., Table], column: Any) -> None:
+    with pytest.raises(InvalidTable, match="3000000 rows in"):
+        len(opened(pa.table({"n": column})))
+    assert len(opened(pa.table({"n": column, "m": range(3_000_000)}))) == 3_000_000

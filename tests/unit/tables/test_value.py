@@ -115,3 +115,11 @@ def test_what_comes_after_the_table_must_be_one() -> None:
     os.pwrite(one.file.fileno(), b"more than that", one.file.size)
     with pytest.raises(InvalidTable):
         read_value(MappedFile(os.dup(one.file.fileno()), one.file.size + 14))
+
+
+@pytest.mark.parametrize("other", [{"n": True, "m": 2}, {"n": 1, "m": 2.0}, {"m": 2, "n": 1}])
+def test_a_value_that_only_compares_equal_is_written_anew(other: dict[str, Any]) -> None:
+    rows = table(MANY, in_field("rows", {"n": 1, "m": 2}))
+    value = {**other, "rows": read_value(rows.file)["rows"]}
+    found = again(value)
+    assert repr(without_tables(found)) == repr(without_tables(value)), "true is 1, or 2 is 2.0, for its readers"

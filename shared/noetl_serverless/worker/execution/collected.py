@@ -20,6 +20,7 @@ from ...playbook.views import ACCUMULATED
 from ...results.accumulated import MERGE
 from ...results.offload import Output
 from ...tables.table import Table
+from ...tables.value import described
 from ...uri import ResultUri
 from .accumulate import check_items
 from .domain import size_of
@@ -135,12 +136,11 @@ class Collected:
 
     def _digest_of(self, value: Any) -> int:
         if isinstance(value, Table):
-            content = sha256(value.file.view[value.offset : value.end]).hexdigest()
-            text = f"{self.count}:{value.schema_digest}:{content}"
+            text = f"{self.count}:{value.schema_digest}:{value.sha256}"
             return int.from_bytes(sha256(text.encode()).digest(), "big")
         if self.strategy == MERGE:
-            return items_digest(self.added, [value])
-        return items_digest(self.count, value)
+            return items_digest(self.added, [described(value)])
+        return items_digest(self.count, described(value))
 
     async def _store_rest(self, job: Job) -> None:
         if self.rest:

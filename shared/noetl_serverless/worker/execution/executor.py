@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from ...engine.digest import items_digest, stable_digest
+from ...engine.digest import items_digest
 from ...engine.result_check import VERDICT, may_be_last, verdict_on
 from ...error_codes import former_code
 from ...errors import Problem
@@ -38,6 +38,7 @@ from .lease import Lease
 from .output import output_of
 from .pipeline import Pipeline
 from .rendering import ReferenceLoader
+from .result_digest import result_digest
 from .set_values import store_set
 from .stopwatch import Stopwatch
 from .store_collected import store_collected
@@ -224,7 +225,7 @@ class Executor:
         stored = await store_result(data, command, self._toolbox, output=output, begin=begin)
         if "ref" in stored:
             self._toolbox.resolver.put(stored["ref"], data)
-            if (digest := stable_digest(data)) is not None:
+            if (digest := await result_digest(data)) is not None:
                 stored["ref"]["meta"]["digest"] = digest
         return stored
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...engine.digest import stable_digest
 from ...engine.variables import PREFIX
 from ...limits import SET_BYTES, SET_REF_BYTES, SET_STORED_BYTES, SET_VALUE_BYTES
 from ...protocol import ClaimedCommand
 from ...results.offload import Output
 from .domain import TooLarge, size_of
+from .result_digest import result_digest
 from .store_result import store_result
 from .toolbox import Toolbox
 
@@ -44,7 +44,7 @@ async def store_set(values: Mapping[str, Any], command: ClaimedCommand, toolbox:
         if (ref := stored.get("ref")) is None:
             # a number is never stored: it is smaller than its reference
             continue
-        if (digest := stable_digest(values[name])) is not None:
+        if (digest := await result_digest(values[name])) is not None:
             ref["meta"]["digest"] = digest
         refs[name] = {**ref, **_WITHOUT_PREVIEW} if size_of(ref) > SET_REF_BYTES else ref
         # kept in memory for the next reader

@@ -15,7 +15,7 @@ from ...results.extract import extract
 from ...results.offload import PREVIEW_ROWS, dump
 from ...results.reference import preview
 from ...tables.stream import MEDIA_TYPE
-from ...tables.value import without_tables
+from ...tables.value import described, without_tables
 from .collected import Collected
 from .job import Job
 from .output import output_of
@@ -35,7 +35,7 @@ async def store_collected(job: Job, rest: Mapping[str, Any], collected: Mapping[
     if ref["meta"]["content_type"] != MEDIA_TYPE:
         ref["meta"]["content_type"] = MANIFEST_TYPE
     digests = {name: manifest["meta"]["digest"] for name, manifest in manifests.items()}
-    plain = without_tables(fields, lambda table: {"rows": len(table), "schema": table.schema_digest})
+    plain = await asyncio.to_thread(described, fields)
     ref["meta"]["digest"] = checksum({"rest": without_volatile(plain), COLLECTED: digests})
     ref["preview"] = preview(dump(without_tables(fields, lambda table: table[:PREVIEW_ROWS])), output.preview_bytes)
     ref["extracted"] = await asyncio.to_thread(extract, fields, output.select)

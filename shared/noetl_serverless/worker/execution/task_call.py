@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...engine.digest import stable_digest
 from ...limits import EXTRA_BYTES, PAYLOAD_BYTES, WORKLOAD_BYTES
 from ...playbook.plan import Task
 from ...playbook.values import InvalidValue
@@ -17,6 +16,7 @@ from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, che
 from .envelope import envelope
 from .errors import step_error
 from .job import Job
+from .result_digest import result_digest
 from .store_result import store_result
 from .toolbox import call_tool
 
@@ -115,7 +115,7 @@ async def _child_request(job: Job, child: ChildRequest) -> ChildRequest:
     )
     if "ref" not in put:
         return child.model_copy(update={"payload": payload})
-    if (digest := stable_digest(payload)) is not None:
+    if (digest := await result_digest(payload)) is not None:
         put["ref"]["meta"]["digest"] = digest
     return child.model_copy(update={"payload": {}, "payload_ref": put["ref"]})
 

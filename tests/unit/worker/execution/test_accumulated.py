@@ -457,3 +457,20 @@ workflow:
     found = run.outcomes["all"]["ref"]["extracted"]["found"]
     assert found in (1, [1], [2, 0, 1, 2]), f"{path} gives {found}"
     assert [it["n"] for it in run.result["accumulated"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("path", ["", ", merge_path: $.rows"], ids=["whole results", "a field"])
+async def test_results_with_tables_are_appended(path: str) -> None:
+    answers = [table(0, 10_000), {"rows": [1], "next": 1}, table(10_000, 20_000), AWAY, table(20_000, 40_000)]
+    run = await pages(f"{{strategy: append{path}}}", answers)
+    assert run.error is None, run.error
+    found = [list(part if path else part["rows"]) for part in run.result["accumulated"]]
+    expected = [answer["rows"] for answer in answers if isinstance(answer, dict)]
+    assert found == [list(rows) for rows in expected]
+
+
+async def test_a_small_table_and_a_large_one_are_stored_apart() -> None:
+    answers = [table(0, 3), table(3, 40_000)]
+    run = await pages("{strategy: concat, merge_path: $.rows}", answers)
+    assert run.error is None, run.error
+    assert [row["id"] for row in run.result["accumulated"]] == list(range(40_000))

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from tests.unit.tables.test_value import table
 from tests.unit.worker import builders as make
 from tests.unit.worker.conftest import Bench
 
 from noetl_serverless.engine.digest import items_digest
 from noetl_serverless.protocol import ChildRequest
 from noetl_serverless.results.offload import Output, Place, externalise
+from noetl_serverless.results.reader import Resolver
 from noetl_serverless.tools.port import ToolOutcome
 
 ERROR = "{{ output.status == 'error' }}"
@@ -477,3 +480,33 @@ async def test_a_fault_of_the_worker_in_one_of_several_items_is_reported_by_its_
         "worker.internal",
         "ZeroDivisionError: a fault of the worker",
     )
+
+
+async def test_items_that_wait_keep_each_its_own_table(bench: Bench) -> None:
+    """Also when the worker that goes on has nothing at hand."""
+    bench.tool("load", lambda call, context: make.ok({"rows": table([{"n": call.config["x"]}])}))
+    tries: Counter[int] = Counter()
+
+    def once_busy(call: Any, context: Any) -> ToolOutcome:
+        tries[call.config["x"]] += 1
+        return make.failed("busy") if tries[call.config["x"]] == 1 else make.ok(call.config["rows"])
+
+    bench.tool("use", once_busy)
+    again = make.rule("retry", ERROR, backoff="fixed", delay=600, attempts=3)
+    work = make.step(
+        make.task("load", config={"x": "{{ iter.item }}"}),
+        make.task("use", again, config={"x": "{{ iter.item }}", "rows": "{{ load.rows[0].n }}"}),
+        loop=make.loop(),
+    )
+    first = await bench.frame(work, [1, 2, 3], concurrency=3)
+    assert first.status == "deferred"
+    bench.shared.close()
+    bench.resolver = Resolver(bench.stores)
+    second = await bench.frame(work, [1, 2, 3], concurrency=3, resume=first.resume)
+    assert second.status == "done", second.error
+    found = await bench.resolver.load(second.ref)
+    assert [(item["results"]["use"], item["results"]["load"]["rows"][0]["n"]) for item in found] == [
+        (1, 1),
+        (2, 2),
+        (3, 3),
+    ]
