@@ -100,7 +100,12 @@ def _object(name: str, given: dict[str, Any] | str, limit: int) -> dict[str, Any
         found = given
     if not isinstance(found, dict):
         raise InvalidRequest(f"{name} must be a JSON object")
-    if (size := len(orjson.dumps(found))) > limit:
+    try:
+        size = len(orjson.dumps(found))
+    except TypeError as error:
+        # what JSON could be read from can be nested deeper than it is written
+        raise InvalidRequest(f"{name}: {error}") from None
+    if size > limit:
         raise InvalidRequest(f"{name} has {size} bytes; the limit is {limit}")
     return found
 
