@@ -593,8 +593,9 @@ class Story:
                 await self._load(item, self.deployment.fresh())
             await self._resolve(item)
             assert await self._delete(item) == 200, f"not deleted: {item}"
-        assert await self.deployment.rest() == [], "this is left of them"
-        assert await self.deployment.rows() == set(), "these rows are left"
+        rest, rows = await self.deployment.rest(), await self.deployment.rows()
+        assert rest == [], f"left of them: {rest}"
+        assert rows == set(), f"rows that are left: {rows}"
 
     async def _collect_after(self, by: timedelta) -> None:
         await self.deployment.move(by)

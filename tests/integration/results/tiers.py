@@ -44,7 +44,6 @@ FAULTS = ("error", "away", "slow", "cut", "lost")
 ALWAYS = 1_000_000
 # how long what is brief may last
 BRIEF_SECONDS = 0.15
-RETRY_AFTER_SECONDS = 0.01
 
 
 class Killed(BaseException):
@@ -277,7 +276,7 @@ class KvTier(RelayedTier):
         self._relay = relay
         self._bucket = bucket
         # waits as it does outside of tests, only shorter
-        self._connection = NatsConnection(url, connect_timeout=0.4, retry_after=RETRY_AFTER_SECONDS)
+        self._connection = NatsConnection(url, connect_timeout=0.4, retry_after=0.0)
         self._direct = NatsConnection(direct_url)
         self.worker, self.control_plane = (NatsResultStore(self._connection, bucket) for _ in range(2))
 
@@ -287,8 +286,7 @@ class KvTier(RelayedTier):
                 async for _key in self.control_plane.list("0/"):
                     pass
             except Unavailable:
-                # who has just found it away believes that for so long
-                await asyncio.sleep(RETRY_AFTER_SECONDS)
+                await asyncio.sleep(0.01)
             else:
                 return
 
