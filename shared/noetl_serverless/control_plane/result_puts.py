@@ -51,7 +51,12 @@ async def put(call: Call) -> ResultPut:
     fields: PutResult | PutContent = call.body if call.body is not None else call.query
     if fields.name is None:
         raise InvalidRequest("the query has no `name`: with one, the body is the result itself")
-    await check_open(call, id)
+    if (await check_open(call, id)).ended_at is not None and fields.scope == "step":
+        # the collection does not come back to what was collected already
+        raise Conflict(
+            f"execution {id} has ended, and results of scope step are deleted then: put it with the scope execution, "
+            "workflow or permanent"
+        )
     body = isinstance(fields, PutResult)
     extracted = _object("extracted", fields.extracted, MAX_SELECTED_BYTES)
     correlation = _object("correlation", fields.correlation, MAX_CORRELATION_BYTES)

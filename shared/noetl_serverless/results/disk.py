@@ -141,6 +141,8 @@ class Folder:
         except BaseException:
             with suppress(OSError):
                 os.unlink(temporary)
+            # nobody would find it, as it has no keys
+            self._remove_empty(folder)
             raise
         self._was_there = True
         _flush_folder(folder)

@@ -395,3 +395,19 @@ async def test_what_has_ended_still_takes_results_which_are_not_collected_while_
     assert (again["ref"], again["status"], len(objects(results_url))) == (done["ref"], "same", 1)
     rows = await database.run("SELECT count(*) FROM noetl.result_ref WHERE execution_id = :id", id=int(started))
     assert rows == [[1]]
+
+
+async def test_what_has_ended_takes_no_result_that_would_go_with_its_end(user: Client, started: str) -> None:
+    """The collection has passed it, or is about to, and comes back to it only when the others go."""
+    running = await put(user, started, "note", "while it runs", scope="step")
+    assert (await user.post(f"/api/executions/{started}/cancel", {})).status == 200
+    for answer in (
+        await put_json(user, started, {"name": "note", "data": "afterwards", "scope": "step"}),
+        await put_json(user, started, {"name": "note", "data": "while it runs", "scope": "step"}),
+        await put_content(user, started, "note", [b"x"], scope="step"),
+    ):
+        assert (answer.status, answer.json["code"]) == (409, "resource.conflict")
+        assert "scope" in answer.json["detail"]
+    listed = (await user.get(f"/api/result/{started}/list")).json["results"]
+    assert [row["ref"] for row in listed] == [running["ref"]]
+    await put(user, started, "note", "afterwards", scope="execution")

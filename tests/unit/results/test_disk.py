@@ -202,3 +202,19 @@ async def test_a_file_system_that_is_mounted_to_be_read_refuses(
     with pytest.raises(AccessDenied, match="Read-only"):
         await store.put("1/a/j", b"x")
     assert await store.get("1/a/k") == b"x"
+
+
+async def test_a_write_that_fails_leaves_no_folder(
+    store: FsspecResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.put("1/a/before", b"x")
+
+    def fail(file: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk, "_flush", fail)
+    for key in ("1/b/k", "2/b/k"):
+        with pytest.raises(OSError, match="No space"):
+            await store.put(key, b"x")
+    names = sorted(str(path.relative_to(tmp_path / "results")) for path in (tmp_path / "results").rglob("*"))
+    assert names == ["1", "1/a", "1/a/before"]

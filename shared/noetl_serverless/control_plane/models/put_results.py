@@ -35,7 +35,10 @@ Ref = Annotated[
 
 
 class _Put(RequestModel):
-    scope: Scope = Field(default="execution", description="Whose end it outlives, if any: it may be collected then.")
+    scope: Scope = Field(
+        default="execution",
+        description="Whose end it outlives, if any: it may be collected then. Not step, once the execution has ended.",
+    )
     store: Store = Field(
         default="auto",
         description="Where it is kept. A store that it is too large for, or that this deployment does not have, is as "
