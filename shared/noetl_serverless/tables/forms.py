@@ -6,7 +6,7 @@ PostgreSQL gives them. Other readers of Arrow see the type alone.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,6 +20,13 @@ def field_of(name: str, kind: pyarrow.DataType, form: Form | None = None) -> pya
     import pyarrow
 
     return pyarrow.field(name, kind, metadata=None if form is None else {_KEY: form.encode()})
+
+
+def with_type(field: pyarrow.Field, kind: pyarrow.DataType) -> pyarrow.Field:
+    """The field with another type, and without metadata but its form."""
+    form = form_of(field)
+    bare = field.remove_metadata().with_type(kind)
+    return bare.with_metadata({_KEY: form.encode()}) if form is not None and form in get_args(Form) else bare
 
 
 def form_of(field: pyarrow.Field) -> str | None:

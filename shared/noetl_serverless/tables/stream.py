@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ..limits import MIB
+from .forms import with_type
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,6 +33,29 @@ BATCH_BYTES: Final = 16 * MIB
 class Written:
     bytes: int
     rows: int
+
+
+def readable(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """The type without views, in which polars has texts: most readers of Arrow know none."""
+    import pyarrow
+    import pyarrow.types as t
+
+    if t.is_string_view(kind):
+        return pyarrow.string()
+    if t.is_binary_view(kind):
+        return pyarrow.binary()
+    if t.is_dictionary(kind):
+        return pyarrow.dictionary(kind.index_type, readable(kind.value_type), kind.ordered)
+    if t.is_struct(kind):
+        return pyarrow.struct([with_type(it, readable(it.type)) for it in kind.fields])
+    if t.is_map(kind):
+        return pyarrow.map_(readable(kind.key_type), readable(kind.item_type), kind.keys_sorted)
+    for is_it, make in ((t.is_list, pyarrow.list_), (t.is_large_list, pyarrow.large_list)):
+        if is_it(kind):
+            return make(with_type(kind.value_field, readable(kind.value_type)))
+    if t.is_fixed_size_list(kind):
+        return pyarrow.list_(with_type(kind.value_field, readable(kind.value_type)), kind.list_size)
+    return kind
 
 
 def digest_of(schema: pyarrow.Schema) -> str:
@@ -51,8 +75,8 @@ class StreamWriter:
 
         self._file = os.fdopen(os.dup(file), "wb", buffering=MIB)
         self._begin = self._file.tell()
-        # what a producer keeps in the schema beside names and types, such as the index of pandas, is not the table's
-        self._schema = schema.remove_metadata()
+        # what a producer keeps beside names and types, such as the index of pandas, is not the table's
+        self._schema = pyarrow.schema([with_type(it, readable(it.type)) for it in schema])
         self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
         self._pending: list[pyarrow.RecordBatch] = []
         self._pending_bytes = 0

@@ -41,8 +41,6 @@ _NAMES = {"arrow": "pyarrow.Table", "reader": "pyarrow.RecordBatchReader", "lazy
 _CUSTOM = {"pa": "pyarrow", "pd": "pandas", "pl": "polars"}
 _OPTIONAL = re.compile(r"^(?:typing\.)?Optional\[(.*)\]$")
 _NO_ROOM = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
-# of a cell in JSON, with what separates it from the next
-_LEAST_OF_A_CELL = 5
 
 
 class WrongInput(ValueError):
@@ -229,16 +227,14 @@ def reply(
         if not isinstance(field, str):
             return None
     try:
-        found = _opened(value if field is None else value[field], inline_bytes)
-        if found is not None and not isinstance(found, list):
+        found = _opened(value if field is None else value[field])
+        if found is not None:
             _check_names(found.schema.names)
     except InvalidValue as error:
         error.path[:0] = ["data"] if field is None else ["data", field]
         raise
     if found is None:
         return None
-    if isinstance(found, list):
-        return _inline(value, field, found, unlimited)
     batches: Iterator[pyarrow.RecordBatch] = iter(found)
     rows, read = few_rows(batches, inline_bytes)
     if rows is not None:
@@ -263,17 +259,15 @@ def is_frame(value: Any) -> bool:
     return is_table(value) and kind.__name__ not in ("Series", "ChunkedArray")
 
 
-def _opened(table: Any, inline_bytes: int) -> pyarrow.RecordBatchReader | list[Any] | None:
-    """A reader of it; or its rows, if that can be told before; None if it cannot be a table of Arrow, and so is
-    converted as any other value is."""
+def _opened(table: Any) -> pyarrow.RecordBatchReader | None:
+    """A reader of it; None if it cannot be a table of Arrow, and so is converted as any other value is."""
     library = type(table).__module__.partition(".")[0]
     if library == "polars" and type(table).__name__ == "LazyFrame":
         with suppress(TypeError):
             table = table.collect(engine="streaming")
-    if library == "pandas" and len(table) * len(table.columns) * _LEAST_OF_A_CELL <= inline_bytes:
-        rows = stored(table, convert, RESULT_DEPTH)
-        if len(orjson.dumps(rows)) <= inline_bytes:
-            return list(rows)
+    if library == "pandas":
+        # as a list of objects one of them would be lost
+        _check_names([str(name) for name in table.columns])
     try:
         import pyarrow
     except ImportError:

@@ -207,7 +207,7 @@ class Story:
             execution_id=run.id,
             step=self.random.choice(NAMES),
             suffix=run.command["command_id"],
-            claim=self._number,
+            write=str(self._number),
         )
         deployment, files = self.deployment, self.deployment.files
         if not pipelined:

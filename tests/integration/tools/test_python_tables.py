@@ -504,3 +504,34 @@ async def test_calls_one_after_the_other_leave_no_file_open_on_either_side(pool:
         gc.collect()
         counts.append((open_files(), open_files(pid)))
     assert counts[1:] == counts[:-1], "files add up"
+
+
+@pytest.mark.parametrize("rows", [3, 30_000], ids=["few", "many"])
+async def test_a_frame_has_the_same_values_whatever_its_size(pool: PythonPool, rows: int) -> None:
+    code = f"""
+import pandas as pd
+def main():
+    frame = pd.DataFrame({{"float": [1.5, float("nan"), float("inf")], "time": pd.to_datetime([1, None, -1], unit="ns"),
+                          "took": pd.to_timedelta([1, 90_000, None], unit="s"), "bytes": [b"a", b"", None]}})
+    return pd.concat([frame] * {rows // 3}, ignore_index=True)
+"""
+    found = list(await data(pool, code, execution="frame"))[:3]
+    assert found == [
+        {"float": 1.5, "time": "1970-01-01T00:00:00", "took": "0:00:01", "bytes": "YQ=="},
+        {"float": None, "time": None, "took": "1 day, 1:00:00", "bytes": ""},
+        {"float": None, "time": "1970-01-01T00:00:00", "took": None, "bytes": None},
+    ]
+
+
+@pytest.mark.parametrize("rows", [3, 30_000], ids=["few", "many"])
+async def test_two_columns_of_one_name_are_refused(pool: PythonPool, rows: int) -> None:
+    code = f"""
+import pandas as pd
+def main():
+    frame = pd.DataFrame({{"n": range({rows}), "m": range({rows})}})
+    frame.columns = ["n", "n"]
+    return {{"rows": frame}}
+"""
+    code_and_message = await message(pool, code)
+    assert code_and_message[0] == "value.invalid", code_and_message
+    assert "two columns of the table have the name 'n'" in code_and_message[1]

@@ -192,3 +192,20 @@ def test_many_rows_in_few_bytes_are_refused(opened: Callable[..., Table], column
     with pytest.raises(InvalidTable, match="3000000 rows in"):
         len(opened(pa.table({"n": column})))
     assert len(opened(pa.table({"n": column, "m": range(3_000_000)}))) == 3_000_000
+
+
+def test_texts_that_are_views_become_texts_that_others_can_read(opened: Callable[..., Table]) -> None:
+    view = pa.string_view()
+    table = pa.table(
+        {
+            "text": pa.array(["a", None], view),
+            "bytes": pa.array([b"a", None], pa.binary_view()),
+            "list": pa.array([["a"], None], pa.large_list(view)),
+            "struct": pa.array([{"x": "a"}, None], pa.struct([("x", view)])),
+            "category": pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["a"], view)),
+        }
+    )
+    found = opened(table)
+    assert "view" not in str(found.schema)
+    assert list(found)[0] == {"text": "a", "bytes": "YQ==", "list": ["a"], "struct": {"x": "a"}, "category": "a"}
+    assert set(found[1].values()) == {None}

@@ -38,22 +38,47 @@ def masked_tables(value: Any, texts: SecretTexts, open_file: Callable[[int], int
 def _columns_with_secrets(table: Table, texts: SecretTexts) -> set[int]:
     """Also a name of a column may hold one."""
     found = {number for number, name in enumerate(table.schema.names) if texts.is_in(name)}
+    search = _Search(texts)
     for batch in _slices(table):
         for number, column in enumerate(batch.columns):
-            if number not in found and _has_secret(column, texts):
+            if number not in found and search.finds(column):
                 found.add(number)
     return found
 
 
-def _has_secret(column: pyarrow.Array, texts: SecretTexts) -> bool:
-    import pyarrow.types as t
+class _Search:
+    """For secrets in columns: in the values of rows, and in what their types and dictionaries hold beside."""
 
-    if t.is_string(column.type) or t.is_large_string(column.type):
-        return texts.is_in("\0".join(text for text in column.to_pylist() if text))
-    if t.is_primitive(column.type):
-        return any(number in texts.numbers for number in column.unique().to_pylist()) if texts.numbers else False
-    values = _json(column)
-    return bool(texts.tree(values) != values)
+    def __init__(self, texts: SecretTexts) -> None:
+        self._texts = texts
+        # where those begin that were looked through, and their lengths: all slices of a batch have the same
+        self._dictionaries: set[tuple[int, int]] = set()
+
+    def finds(self, column: pyarrow.Array) -> bool:
+        import pyarrow.types as t
+
+        kind, texts = column.type, self._texts
+        if t.is_string(kind) or t.is_large_string(kind):
+            return texts.is_in("\0".join(text for text in column.to_pylist() if text))
+        if t.is_primitive(kind):
+            return any(number in texts.numbers for number in column.unique().to_pylist()) if texts.numbers else False
+        if t.is_dictionary(kind):
+            # also what no row has: the rows that had it may have been left out
+            return self._finds_in_dictionary(column.dictionary)
+        if t.is_struct(kind):
+            names = any(texts.is_in(field.name) for field in kind.fields)
+            return names or any(map(self.finds, column.flatten()))
+        if t.is_list(kind) or t.is_large_list(kind):
+            return self.finds(column.flatten())
+        values = _json(column)
+        return bool(texts.tree(values) != values)
+
+    def _finds_in_dictionary(self, values: pyarrow.Array) -> bool:
+        place = (next((it.address for it in reversed(values.buffers()) if it is not None), 0), len(values))
+        if place in self._dictionaries:
+            return False
+        self._dictionaries.add(place)
+        return self.finds(values)
 
 
 def _rewritten(table: Table, columns: set[int], texts: SecretTexts, open_file: Callable[[int], int]) -> Table:

@@ -19,7 +19,11 @@ TEXTS = SecretTexts([SECRET, 918273645546372819])
 
 def table(columns: Any) -> Table:
     descriptor = memory_file(0)
-    return Table(MappedFile(descriptor, write_table(descriptor, pa.table(columns)).bytes))
+    return Table(
+        MappedFile(
+            descriptor, write_table(descriptor, columns if isinstance(columns, pa.Table) else pa.table(columns)).bytes
+        )
+    )
 
 
 def masked(value: Any) -> Any:
@@ -78,3 +82,27 @@ def test_what_cannot_be_written_leaves_no_file_open(monkeypatch: pytest.MonkeyPa
         masked_tables(table({"v": [SECRET * 100]}), TEXTS, full)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened[0])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.DictionaryArray.from_arrays(pa.array([0, 0, 1]), ["a", "b", SECRET]),
+        pa.array([None, None, None], pa.struct([(SECRET, pa.int64())])),
+        pa.array([[{SECRET: 1}], [], []], pa.list_(pa.struct([(SECRET, pa.int64())]))),
+        [[["x"]], [[SECRET]], None],
+    ],
+    ids=["an entry of a dictionary that no row has", "a name in a null", "a name in a list", "a list in a list"],
+)
+def test_secrets_beside_the_values_are_replaced(column: Any) -> None:
+    rows = table({"n": [1, 2, 3], "v": column})
+    after = masked(rows)
+    assert SECRET.encode() not in bytes(after.file.view)
+    assert [row["n"] for row in after] == [1, 2, 3]
+
+
+def test_what_a_producer_keeps_beside_the_columns_is_not_stored() -> None:
+    field = pa.field("v", pa.struct([pa.field("x", pa.int64(), metadata={"note": SECRET})]), metadata={"note": SECRET})
+    rows = table(pa.Table.from_arrays([pa.array([{"x": 1}], field.type)], schema=pa.schema([field], {"note": SECRET})))
+    assert SECRET.encode() not in bytes(rows.file.view)
+    assert list(rows) == [{"v": {"x": 1}}]
