@@ -198,6 +198,8 @@ class Work:
         context, is_all = connection.begin(text, values, limits, tables.inline_bytes)
         if is_all:
             return _result(context)
+        if not context.columns:
+            raise SqlError("the rows have no columns: name at least one, or count them")
         # only now, since it takes a tenth of a second to import
         from .postgres_arrow import batches_of
 

@@ -361,3 +361,9 @@ async def test_a_table_that_is_a_parameter_is_a_list_if_it_is_small(sql: Run, mo
     assert "a table of 2 rows" in outcome.error["message"]
     # one that no statement reads is in nobody's way
     assert rows(await sql("SELECT 1 AS n", given={"t": table})) == [{"n": 1}]
+
+
+async def test_many_rows_without_columns_are_refused(sql: Run) -> None:
+    outcome = await sql("SELECT FROM generate_series(1, 100000)")
+    assert outcome.error is not None and outcome.error["code"] == "postgres.sql", outcome
+    assert "the rows have no columns" in outcome.error["message"]

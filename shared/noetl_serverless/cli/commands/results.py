@@ -255,7 +255,7 @@ def delete(
     as_json: JsonOption = False,
 ) -> None:
     """Delete a result, or results of an execution, with their objects. A step that reads one then fails with
-    REFERENCE_NOT_AVAILABLE."""
+    REFERENCE_NOT_AVAILABLE, unless its worker still has it in memory."""
     is_uri = ref.startswith(SCHEME)
     if is_uri and (step is not None or scope is not None or everything):
         raise WrongUse("--step, --scope and --all are for the id of an execution, not for a URI")

@@ -24,6 +24,7 @@ from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
 from ...results.offload import dump
 from ...tables.stream import MEDIA_TYPE
+from ...tables.table import InvalidTable
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
 from .attempts import Attempts
@@ -86,6 +87,9 @@ class Executor:
                     task.uncancel()
             except Problem as problem:
                 outcome = failed(command, from_problem(problem, "worker"))
+            except InvalidTable as error:
+                # only what is read of a table is looked at, as for a preview
+                outcome = failed(command, step_error("value", "value.invalid", f"a table cannot be read: {error}"))
             except Exception as error:
                 outcome = _unexpected(command, error)
         outcome.meta = {**outcome.meta, "started_at": started_at, "ended_at": _now(), **_times(stopwatch)}
