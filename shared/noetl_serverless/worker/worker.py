@@ -92,7 +92,7 @@ class Worker:
         self._scratch = Path(settings.scratch or tempfile.gettempdir())
         self._shared_memory = shared_memory
         files = ResultFiles(self._scratch, shared_memory, self.id)
-        self._unfinished = stores.unfinished
+        self._stores = stores
         self.archive_writer = ArchiveWriter(client, lambda: stores.objects(), self._scratch, self.id)
         toolbox = Toolbox(
             load_tool=load_tool,
@@ -158,7 +158,7 @@ class Worker:
             notifier=self.notifier,
             plans=self.plans,
             execute=self.execute,
-            unfinished=self._unfinished,
+            unfinished=self._stores.unfinished,
             presence=self.presence,
             clock=self.clock,
         )

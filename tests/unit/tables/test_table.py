@@ -207,5 +207,5 @@ def test_texts_that_are_views_become_texts_that_others_can_read(opened: Callable
     )
     found = opened(table)
     assert "view" not in str(found.schema)
-    assert list(found)[0] == {"text": "a", "bytes": "YQ==", "list": ["a"], "struct": {"x": "a"}, "category": "a"}
+    assert next(iter(found)) == {"text": "a", "bytes": "YQ==", "list": ["a"], "struct": {"x": "a"}, "category": "a"}
     assert set(found[1].values()) == {None}

@@ -10,6 +10,8 @@ import pytest
 
 from noetl_serverless.archive.messages import ClaimedBatch
 from noetl_serverless.errors import InvalidPlaybook
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.settings import Settings
 from noetl_serverless.testing.bus import MemoryNotifier
 from noetl_serverless.worker import worker as worker_module
@@ -111,7 +113,8 @@ def worker(client: Client, python: PythonProcesses, tmp_path: Path) -> Worker:
         raise InvalidPlaybook(f"what is {text}?")
 
     settings = Settings(scratch=str(tmp_path))
-    return Worker(settings, control_plane, MemoryNotifier(), unused, unused, pool, compile, grace=2.0)
+    stores = ResultStores(FsspecResultStore(f"memory://{tmp_path.name}"))
+    return Worker(settings, control_plane, MemoryNotifier(), stores, unused, pool, compile, grace=2.0)
 
 
 @pytest.fixture
