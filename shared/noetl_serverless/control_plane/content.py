@@ -16,7 +16,7 @@ from ..limits import ANSWER_BYTES, SIGNED_URL_SECONDS
 from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
 from ..results.content import compression_of, read
-from ..results.reader import ReferenceNotAvailable
+from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
 from ..store.results import StoredResult
@@ -117,8 +117,9 @@ def store_of(stores: ResultStores, result: StoredResult) -> ResultStore:
         ) from None
 
 
-def gone(ref: str) -> ReferenceNotAvailable:
-    return ReferenceNotAvailable(f"{ref} does not exist any more: it was deleted, or has expired")
+def gone(ref: str, reason: Reason = "missing") -> ReferenceNotAvailable:
+    what = "it has expired" if reason == "expired" else "it was deleted, or has expired"
+    return ReferenceNotAvailable(f"{ref} does not exist any more: {what}", reason)
 
 
 async def _pieces(store: ResultStore, result: StoredResult, start: int, end: int) -> AsyncIterator[bytes]:

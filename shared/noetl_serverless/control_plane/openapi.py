@@ -60,8 +60,8 @@ MAY_CONFLICT = (
     *("pauseExecution", "resumeExecution", "deleteVariable", "deleteVariables", "answerCallback"),
     *("receiveWebhook", "fireTrigger", "retryTriggerEvent", "dropTriggerEvent"),
     *("heartbeatRuntime", "deregisterRuntime", "deregisterRuntimeByPost"),
-    *("resolveResult", "getResultUrl", "deleteResult", "deleteResults", "deleteResultsOfStep"),
-    *("resolveTemp", "getTempUrl", "deleteTemp", "deleteTemps", "deleteTempsOfStep"),
+    *("resolveResult", "getResultUrl", "getResultOfStep", "deleteResult", "deleteResults", "deleteResultsOfStep"),
+    *("resolveTemp", "getTempUrl", "getTempOfStep", "deleteTemp", "deleteTemps", "deleteTempsOfStep"),
 )
 # operations that read or write objects of a result store
 OF_STORES = ("result", "temp")

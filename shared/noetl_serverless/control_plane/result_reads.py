@@ -6,6 +6,7 @@ import base64
 import binascii
 from datetime import datetime, timedelta
 from typing import Final
+from urllib.parse import quote
 
 import orjson
 from starlette.responses import Response
@@ -51,7 +52,13 @@ async def get_of_step(call: Call) -> Response | ResultEntry:
     found = await call.services.stored_results.newest(id, step)
     if found is None:
         await call.services.executions.get(id)
-        raise NotFound(f"execution {id} has no result of a step {step!r:.200} that can be read")
+        raise NotFound(
+            f"execution {id} has no result of a step {step!r:.200} that can be read here: small ones are in its events "
+            "alone, others may have been deleted or have expired"
+        )
+    if await call.services.executions.latest_generation(id, step) is not None:
+        path = f"/api/aggregate/loop/results?execution_id={id}&step_name={quote(step, safe='')}"
+        raise Conflict(f"step {step!r:.200} is a loop, and this is a part of its results: read all with GET {path}")
     return await _content(call, found) if query.resolve else ResultEntry.of(found)
 
 
@@ -83,11 +90,12 @@ async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:
     found = await call.services.stored_results.by_ref(id, ref)
     if not found:
         await call.services.executions.get(id)
-        raise ReferenceNotAvailable(f"{ref} is not a result of execution {id}, or was deleted")
+        raise ReferenceNotAvailable(f"{ref} is not a result of execution {id}, or was deleted", "missing")
     now = call.services.now()
     readable = [result for result in found if result.is_readable(now) and sha256 in (None, result.sha256)]
     if not readable:
-        raise gone(ref)
+        is_expired = any(result.deleted_at is None and result.expires_at is not None for result in found)
+        raise gone(ref, "expired" if is_expired and sha256 is None else "missing")
     check_one(ref, readable)
     return readable[0]
 
@@ -103,7 +111,8 @@ def execution_of(ref: str) -> int:
     except ValueError as error:
         raise InvalidRequest(f"ref: {error}") from None
     if uri.kind == "manifest":
-        raise InvalidRequest(f"ref: {ref} names the results of a loop: read GET /api/results/manifest/...")
+        path = f"/api/results/manifest/{uri.execution_id}/{quote(uri.step, safe='')}/{uri.suffix}"
+        raise InvalidRequest(f"ref: {ref} names the results of a loop: read GET {path}")
     id = parse_id(uri.execution_id)
     if id is None or str(id) != uri.execution_id:
         raise NotFound(f"there is no execution {uri.execution_id!r}")

@@ -53,13 +53,25 @@ def _number_tag(value: Any) -> str:
     return "template" if isinstance(value, str) else "parts" if isinstance(value, (dict, HttpTimeout)) else "number"
 
 
+def _ttl(value: Any) -> float | str:
+    if value == "forever":
+        return "forever"
+    try:
+        found = seconds(value)
+    except ValueError as error:
+        raise ValueError(f"{error}, or forever") from None
+    if not 1 <= found <= MAX_TTL:
+        raise ValueError(f"a result is kept from 1 second to {MAX_TTL / 86_400:.0f} days, or forever")
+    return found
+
+
 _Template = Annotated[Expression, Tag("template")]
 _Tag = Discriminator(_number_tag)
 PositiveSeconds = Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT), _written(seconds)]
 Delay = Annotated[Annotated[float, Field(ge=0, le=86_400), Tag("number")] | _Template, _Tag, _written(seconds)]
 Ttl = Annotated[
-    Annotated[float, Field(ge=1, le=MAX_TTL)] | Literal["forever"],
-    BeforeValidator(lambda value: value if value == "forever" else seconds(value)),
+    float | Literal["forever"],
+    BeforeValidator(_ttl),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 1}, {"type": "string"}]}),
 ]
 Attempts = Annotated[Annotated[int, Field(ge=1, le=1000), Tag("number")] | _Template, _Tag, _written(whole)]

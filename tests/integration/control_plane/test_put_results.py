@@ -242,7 +242,7 @@ async def test_what_is_deleted_is_gone_for_its_readers_and_in_its_store(
     gone = await user.call("DELETE", "/api/result", query={"ref": stored["ref"]["ref"]})
     assert (gone.status, gone.json["deleted_count"]) == (200, 1)
     read = await user.get("/api/result/resolve", ref=stored["ref"]["ref"])
-    assert (read.status, read.json["code"]) == (404, "REFERENCE_NOT_AVAILABLE")
+    assert (read.status, read.json["code"], read.json["reason"]) == (404, "REFERENCE_NOT_AVAILABLE", "missing")
     assert (await user.get(f"/api/result/{started}/first")).status == 404
     assert (await user.get("/api/replay/validate", execution_id=started)).json["valid"], "the log has it as before"
     assert (await user.delete(f"/api/result/{started}")).json["deleted_count"] == 1, "all but what is permanent"
@@ -297,7 +297,8 @@ async def test_it_expires_and_can_then_be_put_again(
 ) -> None:
     one = await put(user, started, "load", [1], ttl="1h")
     await database.run("UPDATE noetl.result_ref SET expires_at = now() - interval '1 s'")
-    assert (await user.get("/api/result/resolve", ref=one["ref"])).status == 404
+    read = await user.get("/api/result/resolve", ref=one["ref"])
+    assert (read.status, read.json["reason"]) == (404, "expired")
     assert (await user.get(f"/api/result/{started}/list")).json["results"] == []
     again = await put(user, started, "load", [1], ttl="1h")
     assert again["status"] == "stored" and again["ref"] != one["ref"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -108,6 +109,14 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
     loader = ReferenceLoader(Resolver(stores, manifest))
     listed = await loader.render(lambda fetch: Template("{{ each }}").render(build_scope(**scope, fetch=fetch)))
     assert answer["results"] == listed == [{"n": 0}, {"n": 1}, None]
+
+    part = await user.get(f"/api/result/{looping}/each")
+    assert part.status == 409, "a part of the results is given as if it were all"
+    (path,) = re.findall(r"GET (\S+)", part.json["detail"])
+    assert (await user.get(path)).json["results"] == listed
+    whole = await user.get("/api/result/resolve", ref=ref["ref"])
+    (path,) = re.findall(r"GET (\S+)", whole.json["detail"])
+    assert (await user.get(path)).json["parts"], "the advice leads nowhere"
     assert (answer["refs"], answer["next"], answer["stats"]["total"]) == ([], None, 3)
 
 

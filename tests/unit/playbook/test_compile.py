@@ -162,9 +162,9 @@ class TestTasks:
         }
         assert task("kind: noop\noutput: {store: {ttl: forever, compression: none}}").output == {}
 
-    @pytest.mark.parametrize("ttl", ["0", "soon", "-1", "true", "400y"])
+    @pytest.mark.parametrize("ttl", ["0", "0.5s", "99999d", "soon", "1 fortnight", "-1", "true", "400y", "Forever"])
     def test_what_is_no_time_to_live(self, ttl: str) -> None:
-        with pytest.raises(InvalidPlaybook):
+        with pytest.raises(InvalidPlaybook, match=r"^[^\n]*, or forever[^\n]*$"):
             task(f"kind: noop\noutput: {{store: {{ttl: {ttl}}}}}")
 
     def test_python_is_raw(self) -> None:
