@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -21,12 +21,14 @@ from ..tables.mapped import MappedFile
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import Table
 from ..tables.value import file_of, tables_in, without_tables
-from .compression import Codec, compress, compress_file
 from .extract import extract
 from .files import ResultFiles
 from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, instant, preview, storage_key
 from .stores import AUTO, ResultStores
 from .unfinished import BeginWrite, Write
+
+if TYPE_CHECKING:
+    from .compression import Codec
 
 # of a table, in a preview
 PREVIEW_ROWS: Final = 5
@@ -105,6 +107,8 @@ async def _store_json(
         digest = _digest(f"{place.suffix}\n{name}")
         packed, ending = content, "json"
         if output.compression is not None:
+            from .compression import compress
+
             packed = await asyncio.to_thread(compress, content, output.compression)
             ending += _ENDINGS[output.compression]
         store = stores.choose(output.kind, len(packed))
@@ -193,6 +197,8 @@ async def _extracted(data: Any, output: Output) -> dict[str, Any]:
 
 
 def _compressed(file: MappedFile, codec: Codec, files: ResultFiles) -> MappedFile:
+    from .compression import compress_file
+
     packed = MappedFile(files.open_on_disk(), 0)
     packed.size = compress_file(file.view, packed.fileno(), codec)
     return packed

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import orjson
 
@@ -28,12 +28,14 @@ from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
 from ..telemetry import metrics
 from .accumulated import base_of, is_accumulated, items, whole
-from .compression import BadContent, Codec, decompress, decompress_file
 from .files import ResultFiles
 from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
 from .shared_memory import NotShared
 from .stores import ResultStores
+
+if TYPE_CHECKING:
+    from .compression import Codec
 
 # (execution id, step, generation, first item) -> {"parts": [{"start", "end", "data" | "ref"}], "next"}: a page, and the
 # first item of the next one
@@ -361,6 +363,8 @@ async def _read(reference: ResultRef, read: Callable[[], Awaitable[T]]) -> T:
 def _decode(reference: ResultRef, content: bytes) -> Any:
     codec = reference.meta.compression
     if codec is not None:
+        from .compression import BadContent, decompress
+
         try:
             content = decompress(content, codec, reference.meta.bytes)
         except BadContent as error:
@@ -379,12 +383,15 @@ def _unpacked(reference: ResultRef, descriptor: int, size: int, files: ResultFil
             file = sealed_file(reference.meta.bytes, partial(_decompress, reference, file, codec), files.open)
         if hashlib.sha256(file.view).hexdigest() != reference.meta.sha256:
             raise _changed(reference)
-    except (BadContent, ValueError) as error:
+    except ValueError as error:
+        # also one that cannot be unpacked
         raise _changed(reference) from error
     return file
 
 
 def _decompress(reference: ResultRef, packed: MappedFile, codec: Codec, descriptor: int) -> int:
+    from .compression import decompress_file
+
     decompress_file(packed.view, descriptor, codec, reference.meta.bytes)
     return reference.meta.bytes
 

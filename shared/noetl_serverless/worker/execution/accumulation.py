@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...playbook.plan import Accumulate
 from ...playbook.views import AccumulatedView, Fetch, Reader
 from ...tables.table import Table
 from .accumulate import add, part_of
-from .collected import PART_BYTES, Collected
 from .domain import size_of
 from .job import Job
+
+if TYPE_CHECKING:
+    from .collected import Collected
 
 # of what one command stores of what is accumulated: they are in one event
 REPORTED_PARTS: Final = 64
@@ -51,6 +53,8 @@ class Accumulation:
             # until it is added to
             self._sizes.pop(how.name, None)
             return
+        from .collected import PART_BYTES
+
         known = self._sizes.get(how.name)
         size = size_of(self.values[how.name]) if known is None else known + size_of(part)
         self._sizes[how.name] = size
@@ -58,6 +62,8 @@ class Accumulation:
             await self._store_in_parts(how)
 
     async def _store_in_parts(self, how: Accumulate) -> None:
+        from .collected import Collected
+
         self.parts[how.name] = await Collected.of(how, self.values.get(how.name, []), self._job)
         self.values.pop(how.name, None)
         self._sizes.pop(how.name, None)
@@ -96,6 +102,9 @@ class Accumulation:
 
     def restore(self, state: Any) -> None:
         values, parts = state if isinstance(state, list) else (state, {})
-        self.parts = {name: Collected.restored(name, it) for name, it in parts.items()}
+        if parts:
+            from .collected import Collected
+
+            self.parts = {name: Collected.restored(name, it) for name, it in parts.items()}
         # lists of its own: beside an orchestrator in one process, what is resumed is part of the execution's state
         self.values = {name: list(value) if isinstance(value, list) else value for name, value in values.items()}

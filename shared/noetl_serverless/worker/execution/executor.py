@@ -42,7 +42,6 @@ from .rendering import ReferenceLoader
 from .result_digest import result_digest
 from .set_values import store_set
 from .stopwatch import Stopwatch
-from .store_collected import store_collected
 from .store_result import store_result
 from .task_result import TaskResult
 from .time_budget import TimeBudget
@@ -184,6 +183,8 @@ class Executor:
 
     async def _store_collected(self, job: Job, result: TaskResult) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         """The references to what was stored of it, and {"ref"} to the result."""
+        from .store_collected import store_collected
+
         stored = await store_collected(job, result.data, result.collected)
         return [ref for it in result.collected.values() for ref in it.reported()], stored
 

@@ -28,7 +28,6 @@ from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.port import Credential, ToolFailure
 from .errors import with_identity
-from .masked_tables import masked_tables
 from .refusals import RefusalKey
 from .secret_sources import DENIED, UNAVAILABLE, Fetched, Sources, secret_failure
 from .toolbox import SecretCache, Toolbox, context_of
@@ -86,6 +85,8 @@ class Secrets:
         await self._prepared()
         data = output["data"]
         if has_table(data):
+            from .masked_tables import masked_tables
+
             open_file = memory_file if self._toolbox.files is None else self._toolbox.files.open
             data = await asyncio.to_thread(masked_tables, data, self._texts, open_file)
         if weight_of(data, INLINE_WEIGHT) > INLINE_WEIGHT:

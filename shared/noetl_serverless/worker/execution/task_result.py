@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...protocol import ChildRequest, WaitRequest
-from .collected import Collected
+
+if TYPE_CHECKING:
+    from .collected import Collected
 
 
 @dataclass(slots=True)
