@@ -39,9 +39,9 @@ HEAVY = (
 # what a cold start may import of its package: modules, and KiB of their files. It stands for the time, which depends on
 # the machine: that is measured by the benchmark cold_start
 IMPORTED = {
-    "control_plane": (590, 24_300),
+    "control_plane": (580, 24_300),
     "gateway": (456, 11_600),
-    "reconciler": (390, 10_600),
+    "reconciler": (380, 10_600),
     "worker": (516, 13_700),
     "worker_data": (516, 13_700),
 }
