@@ -47,16 +47,6 @@ class BackgroundWrite:
         if self._task is not None:
             self._task.add_done_callback(lambda done: call())
 
-    async def wait(self) -> None:
-        """Until it has ended, or the caller is cancelled, and it with it."""
-        if self._task is None:
-            return
-        try:
-            await asyncio.wait([self._task])
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -12,8 +12,6 @@ from ...tables.value import described
 
 async def result_digest(value: Any) -> str | None:
     """As `stable_digest`. The contents of tables are hashed only where there is one."""
-    if not has_volatile(value):
-        return None
-    if not has_table(value):
-        return stable_digest(value)
-    return stable_digest(await asyncio.to_thread(described, value))
+    if has_volatile(value) and has_table(value):
+        value = await asyncio.to_thread(described, value)
+    return stable_digest(value)

@@ -30,22 +30,31 @@ async def store_result(
     """
     if (ref := _read_before(data)) is not None:
         return {"ref": ref}
-    place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
-    return await retry_while_away(
-        lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin), f"{label} could not be stored"
-    )
+    return await _externalised(data, command, toolbox, part, output, label, begin)
 
 
 async def store_part(
     value: Any, command: ClaimedCommand, toolbox: Toolbox, *, part: str, output: Output = USUAL, label: str
 ) -> dict[str, Any]:
     """The reference to a value that is stored in any case, also a table that is stored elsewhere already."""
-    place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
-    stored = await retry_while_away(
-        lambda: externalise(value, place, toolbox.stores, output, toolbox.files), f"{label} could not be stored"
-    )
-    ref: dict[str, Any] = stored["ref"]
+    ref: dict[str, Any] = (await _externalised(value, command, toolbox, part, output, label))["ref"]
     return ref
+
+
+async def _externalised(
+    data: Any,
+    command: ClaimedCommand,
+    toolbox: Toolbox,
+    part: str,
+    output: Output,
+    label: str,
+    begin: BeginWrite | None = None,
+) -> dict[str, Any]:
+    # one place for all tries
+    place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
+    return await retry_while_away(
+        lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin), f"{label} could not be stored"
+    )
 
 
 def _read_before(data: Any) -> dict[str, Any] | None:
