@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ..tables.mapped import MappedFile
+from .disk import copy
 from .reference import ResultRef
 from .shared_memory import NotShared, SharedMemory
 
@@ -29,6 +30,19 @@ class ResultFiles:
         """The descriptor of an empty file without a name, for about so many bytes. Raises OSError."""
         file = None if self.shared is None else self.shared.open(size)
         return self.open_on_disk() if file is None else file
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        """See `tables.sealed.NewFiles`: what has no more room in memory goes on on disk."""
+        if self.shared is None or self.shared.extend(descriptor, size):
+            return False
+        on_disk = self.open_on_disk()
+        try:
+            copy(descriptor, on_disk, os.fstat(descriptor).st_size)
+            os.lseek(on_disk, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
+            os.dup2(on_disk, descriptor, inheritable=False)
+        finally:
+            os.close(on_disk)
+        return True
 
     def open_on_disk(self) -> int:
         """Raises OSError."""

@@ -42,6 +42,9 @@ LEASE_SECONDS: Final = 60.0
 SHARE: Final = 4
 _NAME = re.compile(r"([0-9a-f]{16})/[0-9a-f]{32}")
 
+# device and inode
+_FileId = tuple[int, int]
+
 Fallback = Literal["no_hint", "off", "node", "expired", "missing", "length", "digest"]
 
 
@@ -63,7 +66,8 @@ class SharedMemory:
     """At most `budget` bytes. `root`: a folder of this user alone, which is the same in all workers of a container.
 
     A segment is kept as long as its lease, which every read extends; after that it goes when room is needed, the least
-    recently used first, or with `evict_expired`. Who has mapped it keeps it, and its bytes count until then.
+    recently used first, or with `evict_expired`. Who has mapped it keeps it, and its bytes count until then. As long as
+    this process has it, so does the room of a file that is being written, or is not admitted.
     """
 
     def __init__(
@@ -79,7 +83,9 @@ class SharedMemory:
         # workers of several pools may share a process, each in a thread of its own
         self._lock = threading.RLock()
         self._segments: OrderedDict[str, _Segment] = OrderedDict()
-        # bytes of the segments, and of those that are evicted while somebody still has them mapped
+        # the room of the files that are open and not admitted
+        self._opened: dict[_FileId, int] = {}
+        # the sum of those, the segments, and those that are evicted while somebody still has them mapped
         self._used = 0
         # bytes of those that nobody has mapped any more, from whatever thread
         self._unmapped: deque[int] = deque()
@@ -93,16 +99,34 @@ class SharedMemory:
     def open(self, size: int) -> int | None:
         """The descriptor of an empty file in memory, for about so many bytes; None if they have no room."""
         with self._lock:
-            return memory_file() if self._make_room(size) else None
+            if not self._make_room(size):
+                return None
+            descriptor = memory_file()
+            self._opened[_id_of(descriptor)] = size
+            self._use(size)
+            return descriptor
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        """Whether a file that `open` has made may have so many bytes; True for any other."""
+        with self._lock:
+            room = self._opened.get(_id_of(descriptor), size)
+            if size > room:
+                if not self._make_room(size - room):
+                    return False
+                self._opened[_id_of(descriptor)] = size
+                self._use(size - room)
+            return True
 
     def admit(
         self, file: MappedFile, sha256: str, *, rows: int, schema_digest: str, media_type: str, producer: str
     ) -> dict[str, Any] | None:
         """The hint; None if there is no room, or the file is not one that `open` has made and that can be sealed."""
         with self._lock:
-            if not _seal(file.fileno()) or not self._make_room(file.size):
+            room = self._opened.get(_id_of(file.fileno()), 0)
+            if not _seal(file.fileno()) or not self._make_room(file.size - room):
                 self.counts["rejected"] += 1
                 return None
+            self._use(-self._opened.pop(_id_of(file.fileno()), 0))
             self._serve()
             name = f"{self._process}/{secrets.token_hex(16)}"
             until = self._now() + self.lease_seconds
@@ -212,6 +236,8 @@ class SharedMemory:
         self._count_unmapped()
         if size > self.budget:
             return False
+        if self._used + size > self.budget:
+            self._forget_closed()
         now = self._now()
         for name in list(self._segments):
             if self._used + size <= self.budget:
@@ -219,6 +245,13 @@ class SharedMemory:
             if self._segments[name].lease_until <= now:
                 self.evict(name)
         return self._used + size <= self.budget
+
+    def _forget_closed(self) -> None:
+        """Files that were opened and are neither admitted nor there any more."""
+        if self._opened:
+            held = _held_files()
+            for one in self._opened.keys() - held:
+                self._use(-self._opened.pop(one))
 
     def _count_unmapped(self) -> None:
         while self._unmapped:
@@ -251,6 +284,26 @@ def _seal(descriptor: int) -> bool:
         return is_sealed(descriptor) or seal(descriptor)
     except OSError:
         return False
+
+
+def _id_of(descriptor: int) -> _FileId:
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+def _held_files() -> set[_FileId]:
+    """Those that this process has open or mapped."""
+    held: set[_FileId] = set()
+    # what is closed after it was mapped is found among the maps, which are read later
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            held.add(_id_of(int(name)))
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            _, _, _, device, inode, *_ = line.split(None, 5)
+            major, minor = device.split(":")
+            held.add((os.makedev(int(major, 16), int(minor, 16)), int(inode)))
+    return held
 
 
 def _make_private(root: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from .rows import rows_of
-from .sealed import sealed_file
+from .sealed import NewFiles, sealed_file
 from .stream import StreamWriter, in_field
 from .table import Row
 from .value import read_value
@@ -17,8 +18,6 @@ from .value import read_value
 if TYPE_CHECKING:
     import pyarrow
 
-# opens an empty file for about so many bytes; whoever calls it closes the descriptor
-OpenFile = Callable[[int], int]
 # the fields of a result beside its rows, of which there are so many
 Rest = Callable[[int], Mapping[str, Any]]
 
@@ -29,7 +28,7 @@ STEP_ROWS = 500
 def collect(
     schema: pyarrow.Schema,
     batches: Iterable[pyarrow.RecordBatch],
-    open_file: OpenFile,
+    files: NewFiles,
     *,
     inline_bytes: int,
     field: str,
@@ -43,7 +42,7 @@ def collect(
         return {**rest(len(rows)), field: rows}
 
     def write(descriptor: int) -> int:
-        writer = StreamWriter(descriptor, schema)
+        writer = StreamWriter(descriptor, schema, partial(files.extend, descriptor))
         try:
             count = 0
             for batch in chain(read, remaining):
@@ -55,7 +54,7 @@ def collect(
             raise
 
     # whoever reads it may hand it on
-    file = sealed_file(sum(batch.nbytes for batch in read), write, open_file)
+    file = sealed_file(sum(batch.nbytes for batch in read), write, files.open)
     return read_value(file)  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,7 @@ import signal
 import stat
 import tempfile
 from collections.abc import Callable
+from typing import Final, Protocol
 
 from .mapped import MappedFile
 
@@ -25,6 +26,30 @@ _MAY_NOT_SEAL: int = getattr(fcntl, "F_SEAL_SEAL", 0)
 _WRITE: int = getattr(fcntl, "F_SEAL_WRITE", 0)
 _SEALS: int = _MAY_NOT_SEAL | _WRITE | getattr(fcntl, "F_SEAL_SHRINK", 0) | getattr(fcntl, "F_SEAL_GROW", 0)
 _CHUNK = 1 << 26
+
+
+class NewFiles(Protocol):
+    """Where the files of tables are opened."""
+
+    def open(self, size: int) -> int:
+        """The descriptor of an empty file, for about so many bytes; whoever calls this closes it. Raises OSError."""
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        """Have room for so many bytes in such a file. True if that is another file now, with the same bytes and at the
+        same position: `descriptor` stands for the new one, and copies of it for the old. Raises OSError."""
+
+
+class FilesInMemory:
+    """As many and as large as they become."""
+
+    def open(self, size: int) -> int:
+        return memory_file(size)
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        return False
+
+
+IN_MEMORY: Final = FilesInMemory()
 
 
 def memory_file(size: int = 0) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +27,8 @@ MEDIA_TYPE: Final = "application/vnd.apache.arrow.stream"
 VALUE: Final = b"noetl.value"
 # of a batch: few enough for a gigabyte to be opened in a millisecond, and for a reader to have one in memory
 BATCH_BYTES: Final = 16 * MIB
+# what a batch has beside its columns, about
+_HEADER_BYTES: Final = MIB // 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +70,15 @@ def is_table(value: Any) -> bool:
 
 
 class StreamWriter:
-    """Writes batches of one schema into an open file, from where it is."""
+    """Writes batches of one schema into an open file, from where it is. `extend`: called before each with the size that
+    the file is about to have; the descriptor may stand for another file afterwards."""
 
-    def __init__(self, file: int, schema: pyarrow.Schema) -> None:
+    def __init__(self, file: int, schema: pyarrow.Schema, extend: Callable[[int], object] | None = None) -> None:
         import pyarrow
 
-        self._file = os.fdopen(os.dup(file), "wb", buffering=MIB)
+        self._file = os.fdopen(file, "wb", buffering=MIB, closefd=False)
         self._begin = self._file.tell()
+        self._extend = extend
         # what a producer keeps beside names and types, such as the index of pandas, is not the table's
         self._schema = pyarrow.schema([with_type(it, readable(it.type)) for it in schema])
         self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
@@ -118,6 +122,9 @@ class StreamWriter:
             return
         whole = self._pending[0] if len(self._pending) == 1 else pyarrow.concat_batches(self._pending)
         self._pending, self._pending_bytes = [], 0
+        if self._extend is not None:
+            self._file.flush()
+            self._extend(self._file.tell() + whole.nbytes + _HEADER_BYTES)
         self._writer.write_batch(whole.cast(self._schema) if whole.schema != self._schema else whole)
 
 
@@ -135,8 +142,9 @@ def write_batches(
     schema: pyarrow.Schema,
     batches: Iterable[pyarrow.RecordBatch],
     value: Mapping[str, Any] | None = None,
+    extend: Callable[[int], object] | None = None,
 ) -> Written:
-    writer = StreamWriter(file, schema)
+    writer = StreamWriter(file, schema, extend)
     try:
         for batch in batches:
             writer.write(batch)

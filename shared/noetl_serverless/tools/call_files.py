@@ -7,19 +7,19 @@ import errno
 import os
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.values import stored
-from ..tables.collect import OpenFile
 from ..tables.mapped import MappedFile
-from ..tables.sealed import for_reading, sealed
+from ..tables.sealed import NewFiles, for_reading, sealed
 from ..tables.table import Table
 from ..tables.value import read_value, tables_in, without_tables
 from .encoding import NotJson, encode, plain_object
-from .file_frames import GIVEN, MAX_DESCRIPTORS, TABLE, size_of_file
+from .file_frames import GIVEN, MAX_DESCRIPTORS, ROOM, TABLE, size_of_file
 
 
 class WrongFile(ValueError):
@@ -27,8 +27,8 @@ class WrongFile(ValueError):
 
 
 class CallFiles:
-    def __init__(self, open_file: OpenFile) -> None:
-        self._open_file = open_file
+    def __init__(self, files: NewFiles) -> None:
+        self._files = files
         self._tables: list[Table] = []
         self._requested: set[bytes] = set()
         # what the child writes, or has written
@@ -60,6 +60,8 @@ class CallFiles:
     async def answer(self, frame: bytes | bytearray) -> tuple[int, Sequence[int]]:
         """The number of an error, or zero, and the descriptors, which whoever calls this closes. Raises WrongFile."""
         kind = bytes(frame[:2])
+        if kind == ROOM and self._written >= 0:
+            return await self._opened(partial(self._extended, size_of_file(frame)))
         if kind in self._requested:
             raise WrongFile("it asked twice for the same")
         self._requested.add(kind)
@@ -68,7 +70,7 @@ class CallFiles:
         if kind != TABLE:
             raise WrongFile("it asked for something unknown")
         size = size_of_file(frame)
-        error, opened = await self._opened(lambda: [self._open_file(size)])
+        error, opened = await self._opened(lambda: [self._files.open(size)])
         for descriptor in opened:
             self._written = os.dup(descriptor)
         return error, opened
@@ -82,6 +84,9 @@ class CallFiles:
             close_all(opened)
             raise
         return opened
+
+    def _extended(self, size: int) -> list[int]:
+        return [os.dup(self._written)] if self._files.extend(self._written, size) else []
 
     async def _opened(self, open_files: Callable[[], list[int]]) -> tuple[int, Sequence[int]]:
         """In a thread: a file system may be slow. If nobody waits any more, they are closed."""
@@ -106,7 +111,7 @@ class CallFiles:
 
     def _table(self, size: int, rows: int) -> Any:
         descriptor, self._written = self._written, -1
-        value = read_value(MappedFile(sealed(descriptor, size, self._open_file), size))
+        value = read_value(MappedFile(sealed(descriptor, size, self._files.open), size))
         tables = [table for _, table in tables_in(value)]
         if (count := sum(map(len, tables))) != rows:
             raise WrongFile(f"it announced {rows} rows, and there are {count}")

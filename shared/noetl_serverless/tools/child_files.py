@@ -7,7 +7,7 @@ import os
 import socket
 
 from .compiled_code import framed
-from .file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file
+from .file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file, ask_for_room
 
 # Linux alone receives descriptors that a program which is started does not inherit
 _FLAGS: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
@@ -22,12 +22,24 @@ def given_files(channel: int) -> list[int]:
     return _ask(channel, GIVEN)
 
 
-def file_for_table(channel: int, size: int) -> int:
-    """A descriptor to write about so many bytes to."""
-    descriptors = _ask(channel, ask_for_file(size))
-    if len(descriptors) != 1:
-        raise NoFile(errno.EMFILE, os.strerror(errno.EMFILE))
-    return descriptors[0]
+class FilesOfParent:
+    """See `tables.sealed.NewFiles`; one file of a call."""
+
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
+
+    def open(self, size: int) -> int:
+        descriptors = _ask(self._channel, ask_for_file(size))
+        if len(descriptors) != 1:
+            raise NoFile(errno.EMFILE, os.strerror(errno.EMFILE))
+        return descriptors[0]
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        moved = _ask(self._channel, ask_for_room(size))
+        for other in moved:
+            os.dup2(other, descriptor, inheritable=False)
+            os.close(other)
+        return bool(moved)
 
 
 def _ask(channel: int, frame: bytes) -> list[int]:

@@ -7,8 +7,9 @@ import errno
 import os
 import re
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from itertools import chain
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Union, get_origin
@@ -19,6 +20,7 @@ from ..limits import CHILD_FILE_BYTES, RESULT_DEPTH
 from ..playbook.values import InvalidValue, stored
 from ..tables.collect import few_rows
 from ..tables.mapped import MappedFile
+from ..tables.sealed import NewFiles
 from ..tables.stream import Written, in_field, is_table, write_batches
 from ..tables.table import Table
 from .child_files import NoFile
@@ -215,11 +217,9 @@ def _as(value: Any, kind: str) -> Any:
 # -- what it returns
 
 
-def reply(
-    value: Any, inline_bytes: int, open_file: Callable[[int], int], unlimited: AbstractContextManager[None]
-) -> bytes | None:
+def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractContextManager[None]) -> bytes | None:
     """The reply for a value that is a table, or has one in a field: with rows, up to `inline_bytes` of them, or with
-    what was written to a file that `open_file` opens for about so many bytes. None if the value has no table of Arrow.
+    what was written to a file of `files`. None if the value has no table of Arrow.
     Raises InvalidValue, NoRoom, and what the table raises as it is read. `unlimited`: see `encoding.encode_result`."""
     field = None
     if not is_frame(value):
@@ -242,7 +242,7 @@ def reply(
     rest = None
     if field is not None:
         rest = _rest({name: item for name, item in value.items() if name != field})
-    written = _write(found.schema, chain(read, batches), sum(batch.nbytes for batch in read), field, rest, open_file)
+    written = _write(found.schema, chain(read, batches), sum(batch.nbytes for batch in read), field, rest, files)
     with unlimited:
         return orjson.dumps({"file": {"bytes": written.bytes, "rows": written.rows}})
 
@@ -306,18 +306,19 @@ def _write(
     size: int,
     field: str | None,
     rest: dict[str, Any] | None,
-    open_file: Callable[[int], int],
+    files: NewFiles,
 ) -> Written:
     try:
-        file = open_file(size)
+        file = files.open(size)
+        try:
+            whole = None if field is None else in_field(field, rest or {})
+            return write_batches(file, schema, batches, whole, partial(files.extend, file))
+        finally:
+            os.close(file)
     except NoFile as error:
         raise NoRoom(error.errno, f"no file can be opened: {error.strerror}") from None
-    try:
-        return write_batches(file, schema, batches, None if field is None else in_field(field, rest or {}))
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         limit = f", the limit is {CHILD_FILE_BYTES >> 30} GiB" if error.errno == errno.EFBIG else ""
         raise NoRoom(error.errno, f"{error.strerror}{limit}") from None
-    finally:
-        os.close(file)

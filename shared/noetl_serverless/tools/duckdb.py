@@ -27,7 +27,7 @@ class DuckDB:
 
             folders = self._folders.setdefault(context.scratch, Folders(context.scratch))
             folder = folders.in_use(context.execution_id)
-            work = Work(config, call.input, folder, context.open_file, context.inline_bytes)
+            work = Work(config, call.input, folder, context.files, context.inline_bytes)
             return await self._thread(work, call.timeout)
         except ToolFailure as failure:
             return failure.outcome()

@@ -12,8 +12,9 @@ import duckdb
 import pyarrow
 
 from ..playbook.template import BoundSql
-from ..tables.collect import OpenFile, collect
+from ..tables.collect import collect
 from ..tables.listed import TableTooLarge, listed
+from ..tables.sealed import NewFiles
 from .duckdb_config import DuckDBConfig
 from .duckdb_rows import Batches, from_python, from_relation, in_arrow
 from .duckdb_tables import register, tables_in
@@ -33,16 +34,16 @@ class Work:
         config: DuckDBConfig,
         input: Mapping[str, Any],
         folder: AbstractContextManager[Path],
-        open_file: OpenFile,
+        files: NewFiles,
         inline_bytes: int,
     ) -> None:
-        """`folder`: entered while the task runs; `open_file` and `inline_bytes`: see `ToolContext`."""
+        """`folder`: entered while the task runs; `files` and `inline_bytes`: see `ToolContext`."""
         self._config = config
         self._tables = tables_in(input, (text.text if isinstance(text, BoundSql) else text for text in config.texts))
         is_table = {name for name in self._tables if not isinstance(input[name], Mapping)}
         self._params = {**{name: value for name, value in input.items() if name not in is_table}, **config.params}
         self._folder = folder
-        self._open_file = open_file
+        self._files = files
         self._inline_bytes = inline_bytes
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._interrupted = False
@@ -178,7 +179,7 @@ class Work:
         data = collect(
             result.schema,
             self._counted(result.batches),
-            self._open_file,
+            self._files,
             inline_bytes=self._inline_bytes,
             field="rows",
             rest=lambda rows: _data(None, rows, names, count),

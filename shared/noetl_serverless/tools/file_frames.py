@@ -2,7 +2,7 @@
 
 Only the parent sends descriptors, and only when it is asked to, so that a call without files costs nothing. The child
 asks by a frame that begins with ASK and says what for; the parent sends one byte and, with it, the descriptors: zero,
-or the number of an error without any. Of each kind a call may ask once.
+or the number of an error without any. For its tables, and for a file, a call may ask once.
 
 Only tables go this way: to write JSON of any size to a file takes as long as to send it, measured up to 100 MB.
 """
@@ -17,6 +17,8 @@ ASK = 1
 GIVEN = b"\x01g"
 # for a file to write a table into, of about as many bytes as follow in 8 bytes
 TABLE = b"\x01t"
+# for room for as many bytes as follow in that file; given another, with the same bytes and position, it goes on there
+ROOM = b"\x01r"
 # the descriptors of one message: Linux allows 253
 MAX_DESCRIPTORS = 200
 
@@ -25,6 +27,10 @@ _SIZE = struct.Struct(">Q")
 
 def ask_for_file(size: int) -> bytes:
     return TABLE + _SIZE.pack(size)
+
+
+def ask_for_room(size: int) -> bytes:
+    return ROOM + _SIZE.pack(size)
 
 
 def size_of_file(frame: bytes | bytearray) -> int:

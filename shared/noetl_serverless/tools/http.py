@@ -106,7 +106,7 @@ async def _rows(format: Any, file: Any, charset: str, answer: dict[str, Any], co
         return collect(
             schema,
             takewhile(lambda batch: not ended.is_set(), batches),
-            context.open_file,
+            context.files,
             inline_bytes=context.inline_bytes,
             field="data",
             rest=lambda count: {**answer, "data": None, "row_count": count, "columns": names},

@@ -26,6 +26,7 @@ from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
 
 if TYPE_CHECKING:
+    from ..tables.sealed import NewFiles
     from .python_pool import PythonPool
 
 # fields of credentials that are names, not secrets, and that an error message needs to make sense
@@ -127,11 +128,11 @@ class ToolCall:
     has_tables: bool = False
 
 
-def _memory_file(size: int) -> int:
+def _in_memory() -> NewFiles:
     # the other functions know the port, and never open one
-    from ..tables.sealed import memory_file
+    from ..tables.sealed import IN_MEMORY
 
-    return memory_file(size)
+    return IN_MEMORY
 
 
 @dataclass(slots=True)
@@ -152,8 +153,8 @@ class ToolContext:
     waiting: Callable[[], AbstractContextManager[None]] = nullcontext
     # the calls of one playbook, by the hash of its text, share their turns
     share: Share = NO_SHARE
-    # opens an empty file for a table of about so many bytes; whoever calls it closes the descriptor
-    open_file: Callable[[int], int] = _memory_file
+    # where those of tables are opened
+    files: NewFiles = field(default_factory=_in_memory)
     # a result of more bytes of JSON goes by reference
     inline_bytes: int = INLINE_BYTES
 

@@ -161,7 +161,7 @@ def _has_arrow() -> bool:
 def _tables(context: ToolContext) -> Tables | None:
     from .postgres_work import Tables
 
-    return Tables(context.open_file, context.inline_bytes) if _has_arrow() else None
+    return Tables(context.files, context.inline_bytes) if _has_arrow() else None
 
 
 def _deadline(timeout: float | None) -> float | None:

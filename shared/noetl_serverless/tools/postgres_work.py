@@ -14,8 +14,9 @@ from typing import Any
 from pg8000 import native
 
 from ..playbook.template import BoundSql
-from ..tables.collect import OpenFile, collect
+from ..tables.collect import collect
 from ..tables.listed import listed
+from ..tables.sealed import NewFiles
 from ..tables.table import Table
 from .port import Credential, ToolFailure, ToolOutcome
 from .postgres_config import PostgresConfig
@@ -49,7 +50,7 @@ _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {l
 class Tables:
     """See `ToolContext`."""
 
-    open_file: OpenFile
+    files: NewFiles
     inline_bytes: int
 
 
@@ -209,7 +210,7 @@ class Work:
         return collect(
             schema,
             batches,
-            tables.open_file,
+            tables.files,
             inline_bytes=tables.inline_bytes,
             field="rows",
             rest=lambda count: {**rest, "row_count": count},

@@ -141,7 +141,7 @@ class Python:
             libs=libs,
             context=call.context,
             tables=tables,
-            open_file=context.open_file,
+            files=context.files,
             inline_bytes=context.inline_bytes,
         )
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}

@@ -293,9 +293,7 @@ class Runner:
         from noetl_serverless.tools import child_files, child_tables
 
         self.has_tables = True
-        return child_tables.reply(
-            value, self.inline_bytes, lambda size: child_files.file_for_table(self.channel, size), self.memory
-        )
+        return child_tables.reply(value, self.inline_bytes, child_files.FilesOfParent(self.channel), self.memory)
 
     def _of_table(self, error: BaseException) -> bytes | None:
         """The reply for an error of a table's; None for any other."""

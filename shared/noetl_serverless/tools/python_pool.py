@@ -24,8 +24,7 @@ import orjson
 from ..limits import INLINE_BYTES, RESULT_DEPTH
 from ..playbook.values import as_read
 from ..scratch import ScratchFolder
-from ..tables.collect import OpenFile
-from ..tables.sealed import memory_file
+from ..tables.sealed import IN_MEMORY, NewFiles
 from .call_files import CallFiles
 from .compiled_code import compiled, request
 from .confinement import close_to_inspection
@@ -112,7 +111,7 @@ class PythonPool:
         libs: Mapping[str, str] | Sequence[str] = (),
         context: Mapping[str, Any] | None = None,
         tables: str | None = None,
-        open_file: OpenFile = memory_file,
+        files: NewFiles = IN_MEMORY,
         inline_bytes: int = INLINE_BYTES,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
@@ -121,7 +120,7 @@ class PythonPool:
 
         `libs`: the modules that the code finds imported, by name; those of a list by their first name. `context`: what
         it finds as `context`, see `Context`. Tables in both go to the child as open files; `tables`: what it finds
-        there, see `PythonConfig`. `open_file`: opens the file of a result that is a table, and larger than
+        there, see `PythonConfig`. `files`: where that of a result is opened that is a table, and larger than
         `inline_bytes` as JSON.
 
         {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
@@ -141,13 +140,13 @@ class PythonPool:
             fields["tables"] = tables
         if inline_bytes != INLINE_BYTES:
             fields["inline_bytes"] = inline_bytes
-        files: CallFiles | None = None
+        call_files: CallFiles | None = None
         try:
             try:
                 content = encode(fields)
             except HoldsTable:
-                files, is_pure = CallFiles(open_file), False
-                content = files.put_tables(fields)
+                call_files, is_pure = CallFiles(files), False
+                content = call_files.put_tables(fields)
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
             return _error("python.not_json", f"the input cannot be passed to the process: {message}")
@@ -165,7 +164,7 @@ class PythonPool:
             try:
                 answer = await child.call(frame, timeout)
                 if answer[0] == ASK:
-                    reply = await _with_files(child, answer, files or CallFiles(open_file))
+                    reply = await _with_files(child, answer, call_files or CallFiles(files))
                 else:
                     reply = _read(answer)
             except NotReady:

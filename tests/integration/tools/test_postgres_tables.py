@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from orjson import dumps
+from tests.opened_files import OpenedBy
 
 from noetl_serverless.tables import listed
 from noetl_serverless.tables.forms import field_of
@@ -54,7 +55,7 @@ def sql(run: Run, postgres_url: str, credentials: dict[str, Credential]) -> Run:
     credentials["wh"] = Credential("wh", "postgres", {"url": postgres_url})
 
     async def sql(command: Any = None, timeout: float | None = None, given: Any = None, **config: Any) -> ToolOutcome:
-        context = {name: config.pop(name) for name in ("inline_bytes", "open_file") if name in config}
+        context = {name: config.pop(name) for name in ("inline_bytes", "files") if name in config}
         if command is not None:
             config["command"] = command
         outcome = await run("postgres", {"auth": "wh", **config}, given, timeout, **context)
@@ -181,7 +182,7 @@ async def test_an_error_in_a_late_row_fails_the_task_and_closes_the_file(sql: Ru
         return opened[-1]
 
     query = "SELECT n, 1 / (150000 - n) AS d FROM generate_series(1, 200000) AS n"
-    outcome = await sql(query, open_file=open_file)
+    outcome = await sql(query, files=OpenedBy(open_file))
     assert (code(outcome), outcome.extra["pg"]["code"]) == ("postgres.error", "22012")
     assert opened
     for descriptor in opened:

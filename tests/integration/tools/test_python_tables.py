@@ -19,9 +19,13 @@ import pyarrow as pa
 import pytest
 import pytest_asyncio
 from tests.eventually import eventually
+from tests.opened_files import OpenedBy
 
+from noetl_serverless.limits import MIB
+from noetl_serverless.results.files import ResultFiles
+from noetl_serverless.results.shared_memory import SharedMemory
 from noetl_serverless.tables.mapped import MappedFile
-from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.sealed import is_sealed, memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.private_folders import is_enforced
@@ -64,7 +68,7 @@ def on_disk(size: int) -> int:
 
 async def replied(pool: PythonPool, code: str, timeout: float | None = 30.0, **options: Any) -> dict[str, Any]:
     """Of the child that has loaded pyarrow, as a rule."""
-    known = {name: options.pop(name) for name in ("tables", "open_file", "inline_bytes", "context") if name in options}
+    known = {name: options.pop(name) for name in ("tables", "files", "inline_bytes", "context") if name in options}
     execution = options.pop("execution", "usual")
     return await pool.run(code, options, timeout, execution=execution, **known)
 
@@ -101,10 +105,10 @@ def open_files(pid: int | str = "self") -> list[str]:
 @BOTH
 @pytest.mark.parametrize("open_file", [memory_file, on_disk])
 async def test_many_rows_are_a_table_and_few_are_a_list(pool: PythonPool, open_file: Callable[[int], int]) -> None:
-    found = await data(pool, f"{MANY}result = {OTHERS}", open_file=open_file)
+    found = await data(pool, f"{MANY}result = {OTHERS}", files=OpenedBy(open_file))
     assert (found["a"], found["b"], type(found["rows"]), len(found["rows"])) == (1, [None], Table, ROWS)
     assert found["rows"][-1] == {"n": ROWS - 1, "text": "x"}
-    few = await data(pool, f"{MANY}table = table.slice(0, 2)\nresult = {OTHERS}", open_file=open_file)
+    few = await data(pool, f"{MANY}table = table.slice(0, 2)\nresult = {OTHERS}", files=OpenedBy(open_file))
     assert few == {"a": 1, "rows": [{"n": 0, "text": "x"}, {"n": 1, "text": "x"}], "b": [None]}
 
 
@@ -174,6 +178,25 @@ async def test_batches_are_written_as_they_are_made(pool: PythonPool) -> None:
     assert after - before < 120, f"200 MB took {after - before} MB of memory"
 
 
+@BOTH
+async def test_a_stream_goes_on_on_disk_when_shared_memory_is_full(pool: PythonPool, tmp_path: Path) -> None:
+    memory = SharedMemory(tmp_path, 20 * MIB)
+    files = ResultFiles(tmp_path, memory)
+    code = (
+        f"{MANY}def batches():\n    for n in range(count):\n"
+        "        yield pa.record_batch([pa.array(range(n * 125_000, (n + 1) * 125_000))], names=['n'])\n"
+        "result = pa.RecordBatchReader.from_batches(pa.schema([('n', pa.int64())]), batches())"
+    )
+    in_memory_at_once = await data(pool, code, count=12, files=files, execution="streams")
+    on_disk = await data(pool, code, count=40, files=files, execution="streams")
+    assert is_sealed(in_memory_at_once.file.fileno()), "12 MB have no room in 20 MiB"
+    assert not is_sealed(on_disk.file.fileno()), "40 MB are in memory, of which there may be 20 MiB"
+    for table, count in ((in_memory_at_once, 12), (on_disk, 40)):
+        found = pa.concat_arrays([batch.column(0) for batch in table.batches()])
+        assert found.equals(pa.array(range(count * 125_000)))
+    memory.close()
+
+
 async def test_what_fails_as_it_is_read_is_the_error_of_the_code(pool: PythonPool) -> None:
     code = (
         f"{MANY}def batches():\n    yield from table.to_batches()\n    raise KeyError('missing')\n"
@@ -190,7 +213,7 @@ async def test_a_file_that_cannot_be_opened_or_is_too_large_fails_the_call(pool:
     def full(size: int) -> int:
         raise OSError(28, "No space left on device")
 
-    assert await message(pool, f"{MANY}result = table", open_file=full) == (
+    assert await message(pool, f"{MANY}result = table", files=OpenedBy(full)) == (
         "python.file",
         "the table that is returned cannot be kept: no file can be opened: No space left on device",
     )
@@ -356,7 +379,7 @@ async def test_code_cannot_change_a_table_in_a_private_folder(tmp_path: Path) ->
             "class Kept:\n    def __arrow_c_stream__(self, schema=None):\n        return table.__arrow_c_stream__()\n"
             "result = Kept()"
         )
-        assert type(await data(pool, kept, open_file=in_private)) is Table
+        assert type(await data(pool, kept, files=OpenedBy(in_private))) is Table
     finally:
         await pool.close()
 
@@ -364,20 +387,20 @@ async def test_code_cannot_change_a_table_in_a_private_folder(tmp_path: Path) ->
 # keeps what it has written to open, as a map or a descriptor, and changes it after the reply
 KEEP = (
     MANY + "import mmap, noetl_serverless.tools.child_files as files\n"
-    "opened = files.file_for_table\n"
+    "opened = files.FilesOfParent.open\n"
     "import builtins\n"
-    "def keep(channel, size):\n"
-    "    descriptor = opened(channel, size)\n"
+    "def keep(files, size):\n"
+    "    descriptor = opened(files, size)\n"
     "    builtins.kept = os.dup(descriptor)\n"
     "    return descriptor\n"
-    "import os\nfiles.file_for_table = keep\nresult = table"
+    "import os\nfiles.FilesOfParent.open = keep\nresult = table"
 )
 CHANGE = "import builtins, os\nos.ftruncate(builtins.kept, 0)\nresult = 'cut off'"
 
 
 @BOTH
 async def test_a_writer_that_keeps_its_descriptor_cannot_cut_off_what_is_read(pool: PythonPool) -> None:
-    on_a_disk = await data(pool, KEEP, open_file=on_disk, execution="keeps on disk")
+    on_a_disk = await data(pool, KEEP, files=OpenedBy(on_disk), execution="keeps on disk")
     assert await data(pool, CHANGE, execution="keeps on disk") == "cut off"
     in_memory = await data(pool, KEEP, execution="keeps in memory")
     assert (await message(pool, CHANGE, execution="keeps in memory"))[1].startswith("PermissionError")
@@ -436,7 +459,7 @@ async def test_a_child_that_does_not_keep_to_the_rules_fails_its_call_alone(pool
         return memory_file()
 
     begin = time.monotonic()
-    code, _ = await message(pool, f"{HOSTILE}{end}", open_file=counting, execution="hostile")
+    code, _ = await message(pool, f"{HOSTILE}{end}", files=OpenedBy(counting), execution="hostile")
     assert (code, len(opened) <= 1, time.monotonic() - begin < 20) == ("python.killed", True, True)
     assert in_memory() == before, "a file that it asked for was left open"
     assert await data(pool, "result = 1", execution="other") == 1
@@ -465,11 +488,11 @@ async def test_a_call_that_ends_while_it_writes_leaves_no_file(pool: PythonPool)
 
     before = in_memory()
     for timeout in (1.5, 6, 24):
-        assert (await message(pool, slow, timeout=timeout, open_file=counting))[0] == "python.timeout"
+        assert (await message(pool, slow, timeout=timeout, files=OpenedBy(counting)))[0] == "python.timeout"
         if opened:
             break
     assert opened, "it was stopped before it wrote"
-    cancelled = asyncio.create_task(replied(pool, slow, open_file=counting))
+    cancelled = asyncio.create_task(replied(pool, slow, files=OpenedBy(counting)))
     await eventually(lambda: len(opened) == 2)
     cancelled.cancel()
     with suppress(asyncio.CancelledError):
@@ -487,7 +510,7 @@ async def test_a_call_that_waits_for_a_file_system_is_stopped_in_time(pool: Pyth
         return closed[-1]
 
     begin = time.monotonic()
-    assert (await message(pool, f"{MANY}result = table", timeout=0.8, open_file=slow))[0] == "python.timeout"
+    assert (await message(pool, f"{MANY}result = table", timeout=0.8, files=OpenedBy(slow)))[0] == "python.timeout"
     assert time.monotonic() - begin < 1.4
     await eventually(lambda: closed)
     await eventually(lambda: in_memory() == before)

@@ -49,3 +49,30 @@ async def test_each_table_is_evicted_when_its_own_lease_is_over(
     evict()
     assert (memory.counts["evicted"], len(timers)) == (2, 2), "it looks again although nothing is left"
     memory.close()
+
+
+def test_what_has_no_more_room_in_memory_goes_on_on_disk(tmp_path: Path) -> None:
+    memory = SharedMemory(tmp_path, 1_000)
+    files = ResultFiles(tmp_path, memory)
+    descriptor = files.open(100)
+    other = os.dup(descriptor)
+    os.write(descriptor, b"a" * 400)
+    assert not files.extend(descriptor, 1_000)
+    assert os.fstat(descriptor).st_ino == os.fstat(other).st_ino
+    assert files.extend(descriptor, 1_001)
+    assert os.fstat(descriptor).st_ino != os.fstat(other).st_ino
+    assert not files.extend(descriptor, 1 << 40), "there is no other place to go on"
+    os.write(descriptor, b"b" * 700)
+    assert os.pread(descriptor, 2_000, 0) == b"a" * 400 + b"b" * 700
+    assert memory.open(1_000) is None, "somebody has the first file still"
+    os.close(other)
+    assert memory.open(1_000) is not None
+    os.close(descriptor)
+    memory.close()
+
+
+def test_without_shared_memory_a_file_is_as_large_as_it_becomes(tmp_path: Path) -> None:
+    files = ResultFiles(tmp_path)
+    descriptor = files.open(1)
+    assert not files.extend(descriptor, 1 << 40)
+    os.close(descriptor)

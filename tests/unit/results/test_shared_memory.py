@@ -264,6 +264,45 @@ def test_what_is_larger_than_the_budget_gets_no_file(memory: SharedMemory) -> No
     assert memory.open(1_000) is not None
 
 
+def test_a_file_counts_from_when_it_is_opened(memory: SharedMemory) -> None:
+    first = memory.open(600)
+    assert first is not None
+    assert memory.open(600) is None, "the room of a file that is being written was given again"
+    os.close(first)
+    second = memory.open(600)
+    assert second is not None, "the room of a file that was closed is not given again"
+    os.close(second)
+
+
+def test_a_file_that_is_only_mapped_counts_still(memory: SharedMemory) -> None:
+    descriptor = memory.open(600)
+    assert descriptor is not None
+    os.write(descriptor, b"x" * 600)
+    mapped = mmap.mmap(descriptor, 600)
+    os.close(descriptor)
+    assert memory.open(600) is None
+    mapped.close()
+    assert admit(memory, b"y" * 600) is not None
+
+
+def test_a_file_grows_as_far_as_there_is_room(memory: SharedMemory) -> None:
+    first, second = memory.open(100), memory.open(300)
+    assert first is not None
+    assert second is not None
+    assert memory.extend(first, 700)
+    assert memory.extend(first, 650), "it has room for more than that"
+    assert not memory.extend(first, 701)
+    assert not memory.extend(second, 301)
+    with tempfile.TemporaryFile() as other:
+        assert memory.extend(other.fileno(), 1 << 40), "a file on disk does not count"
+    os.close(second)
+    assert memory.extend(first, 1_000)
+    os.write(first, b"x" * 10)
+    hint = memory.admit(MappedFile(first, 10), DIGEST, rows=1, schema_digest="", media_type="", producer="")
+    assert hint is not None
+    assert memory.open(990) is not None, "what was reserved and not used is not given back"
+
+
 def test_a_file_on_a_disk_is_not_admitted(memory: SharedMemory) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"hello")

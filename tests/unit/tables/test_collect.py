@@ -10,19 +10,20 @@ import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.collect import collect
+from noetl_serverless.tables.sealed import FilesInMemory
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import file_of
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string())])
 
 
-class Files:
+class Files(FilesInMemory):
     """Opens files, and knows how many are open."""
 
     def __init__(self) -> None:
         self.opened: list[tuple[int, int]] = []
 
-    def __call__(self, size: int) -> int:
+    def open(self, size: int) -> int:
         with tempfile.TemporaryFile() as file:
             descriptor = os.dup(file.fileno())
         self.opened.append((descriptor, size))
@@ -58,7 +59,7 @@ def test_many_rows_are_a_table_that_reads_the_same(files: Files) -> None:
     assert isinstance(result["rows"], Table)
     assert {name: value for name, value in result.items() if name != "rows"} == {"row_count": 10_000, "more": "x"}
     assert result["rows"] == [{"n": n, "text": "x" * 10} for n in range(10_000)]
-    assert file_of(result, files) is result["rows"].file, "it would be written again"
+    assert file_of(result, files.open) is result["rows"].file, "it would be written again"
     assert len(files.opened) == 1
 
 

@@ -8,19 +8,23 @@ import os
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pytest
+from tests.opened_files import OpenedBy
 
+from noetl_serverless.results.files import ResultFiles
+from noetl_serverless.results.shared_memory import SharedMemory
 from noetl_serverless.tables.mapped import MappedFile
-from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.sealed import IN_MEMORY, memory_file
 from noetl_serverless.tables.stream import in_field, write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.call_files import CallFiles, close_all
 from noetl_serverless.tools.encoding import HoldsTable, NotJson, encode
-from noetl_serverless.tools.file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file
+from noetl_serverless.tools.file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file, ask_for_room
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -51,29 +55,29 @@ def test_tables_are_marked_and_announced_once_each() -> None:
     fields = {"code": "x", "input": {"a": first, "b": [{"c": second}, first]}, "context": {"step": {"rows": second}}}
     with pytest.raises(HoldsTable):
         encode(fields)
-    sent = orjson.loads(CallFiles(memory_file).put_tables(fields))
+    sent = orjson.loads(CallFiles(IN_MEMORY).put_tables(fields))
     mark = sent["files"]["mark"]
     assert sent["input"] == {"a": {mark: 0}, "b": [{"c": {mark: 1}}, {mark: 0}]}
     assert sent["context"] == {"step": {"rows": {mark: 1}}}
     assert sent["files"]["places"] == [[first.file.size, 0], [second.file.size, 0]]
     assert len(mark) == 32
-    assert mark not in CallFiles(memory_file).put_tables(fields).decode()
+    assert mark not in CallFiles(IN_MEMORY).put_tables(fields).decode()
 
 
 def test_what_else_is_no_json_is_named_beside_a_table() -> None:
     with pytest.raises(NotJson, match=r"result\['b'\] is of type object"):
-        CallFiles(memory_file).put_tables({"a": table(), "b": object()})
+        CallFiles(IN_MEMORY).put_tables({"a": table(), "b": object()})
 
 
 def test_more_tables_than_one_message_holds_are_refused() -> None:
     one = table()
     copies = [Table(one.file) for _ in range(MAX_DESCRIPTORS + 1)]
     with pytest.raises(NotJson, match="it has 201 tables, and a process is given at most 200"):
-        CallFiles(memory_file).put_tables({"input": copies})
+        CallFiles(IN_MEMORY).put_tables({"input": copies})
 
 
 async def test_it_is_given_what_can_only_be_read() -> None:
-    files, one = CallFiles(memory_file), table()
+    files, one = CallFiles(IN_MEMORY), table()
     files.put_tables({"input": one})
     error, descriptors = await files.answer(GIVEN)
     assert (error, len(descriptors)) == (0, 1)
@@ -93,11 +97,13 @@ async def test_it_is_given_what_can_only_be_read() -> None:
         [b"\x01t"],
         [b"\x01t123"],
         [ask_for_file(5), ask_for_file(5)],
+        [ask_for_room(5)],
+        [ask_for_file(5), b"\x01r123"],
         [GIVEN, GIVEN],
     ],
 )
 async def test_what_it_may_not_ask_for_is_refused(frames: list[bytes]) -> None:
-    files = CallFiles(memory_file)
+    files = CallFiles(IN_MEMORY)
     *before, last = frames
     for frame in before:
         close_all((await files.answer(frame))[1])
@@ -110,7 +116,7 @@ async def test_it_learns_why_no_file_can_be_opened() -> None:
     def full(size: int) -> int:
         raise OSError(errno.ENOSPC, "no room")
 
-    assert await CallFiles(full).answer(ask_for_file(5)) == (errno.ENOSPC, ())
+    assert await CallFiles(OpenedBy(full)).answer(ask_for_file(5)) == (errno.ENOSPC, ())
 
 
 async def test_a_file_is_opened_for_about_the_size_that_it_names() -> None:
@@ -120,15 +126,31 @@ async def test_a_file_is_opened_for_about_the_size_that_it_names() -> None:
         sizes.append(size)
         return memory_file()
 
-    files = CallFiles(open_file)
+    files = CallFiles(OpenedBy(open_file))
     os.close(await opened(files))
     assert sizes == [10]
     files.close()
 
 
+async def test_what_has_no_more_room_goes_on_in_another_file(tmp_path: Path) -> None:
+    memory = SharedMemory(tmp_path, 1_000)
+    files = CallFiles(ResultFiles(tmp_path, memory))
+    _, (first,) = await files.answer(ask_for_file(10))
+    assert await files.answer(ask_for_room(900)) == (0, [])
+    os.write(first, b"first")
+    error, (second,) = await files.answer(ask_for_room(1_100))
+    assert error == 0
+    os.write(second, b" second")
+    assert os.pread(second, 100, 0) == b"first second"
+    assert await files.answer(ask_for_room(1_200)) == (0, [])
+    close_all((first, second))
+    files.close()
+    memory.close()
+
+
 async def test_what_it_has_written_is_the_result() -> None:
     for field, rest in ((None, None), ("rows", {"row_count": 3, "more": ["x"]})):
-        files = CallFiles(memory_file)
+        files = CallFiles(IN_MEMORY)
         descriptor = await opened(files)
         whole = None if field is None else in_field(field, rest or {})
         written = write_table(descriptor, pa.table({"n": range(3)}), whole)
@@ -182,7 +204,7 @@ def nested(levels: int) -> bytes:
     ],
 )
 async def test_what_is_no_result_is_refused(write: Callable[[int], None]) -> None:
-    files = CallFiles(memory_file)
+    files = CallFiles(IN_MEMORY)
     descriptor = await opened(files)
     write(descriptor)
     size = os.fstat(descriptor).st_size
@@ -193,7 +215,7 @@ async def test_what_is_no_result_is_refused(write: Callable[[int], None]) -> Non
 
 
 async def test_a_deep_but_allowed_field_is_no_fault() -> None:
-    files = CallFiles(memory_file)
+    files = CallFiles(IN_MEMORY)
     descriptor = await opened(files)
     metadata(nested(110))(descriptor)
     size = os.fstat(descriptor).st_size
@@ -217,7 +239,7 @@ async def test_a_deep_but_allowed_field_is_no_fault() -> None:
     ],
 )
 async def test_what_it_announces_has_to_be_there(claim: Any) -> None:
-    files = CallFiles(memory_file)
+    files = CallFiles(IN_MEMORY)
     descriptor = await opened(files)
     written = write_table(descriptor, pa.table({"n": range(3)}))
     os.close(descriptor)
@@ -230,4 +252,4 @@ async def test_what_it_announces_has_to_be_there(claim: Any) -> None:
 
 async def test_a_file_that_was_not_asked_for_is_none() -> None:
     with pytest.raises(ValueError, match="has not asked for"):
-        await CallFiles(memory_file).table({"bytes": 1, "rows": 1})
+        await CallFiles(IN_MEMORY).table({"bytes": 1, "rows": 1})

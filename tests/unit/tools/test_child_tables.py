@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 import pytest
+from tests.opened_files import OpenedBy
 
 from noetl_serverless.playbook.values import InvalidValue
 from noetl_serverless.tools import child_tables
@@ -83,7 +84,7 @@ def replied(value: Any, limit: int = 64_000, open_file: Callable[[int], int] | N
     def none(size: int) -> int:
         raise AssertionError("a small table needs no file")
 
-    content = child_tables.reply(value, limit, open_file or none, nullcontext())
+    content = child_tables.reply(value, limit, OpenedBy(open_file or none), nullcontext())
     return None if content is None else orjson.loads(content)
 
 

@@ -26,7 +26,7 @@ from ...results.files import ResultFiles
 from ...results.reader import Resolver
 from ...results.stores import ResultStores
 from ...tables.listed import TableTooLarge, listed
-from ...tables.sealed import memory_file
+from ...tables.sealed import IN_MEMORY
 from ...tables.table import InvalidTable
 from ...telemetry import metrics
 from ...telemetry.masking import masking
@@ -167,7 +167,7 @@ def context_of(
         waiting=waiting,
         share=share,
         inline_bytes=inline_bytes,
-        open_file=memory_file if toolbox.files is None else toolbox.files.open,
+        files=IN_MEMORY if toolbox.files is None else toolbox.files,
     )
 
 
