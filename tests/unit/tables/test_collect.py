@@ -9,7 +9,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from noetl_serverless.tables.collect import collect
+from noetl_serverless.tables.collect import collect, few_rows
 from noetl_serverless.tables.sealed import FilesInMemory
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import file_of
@@ -68,6 +68,14 @@ def test_the_limit_is_that_of_the_json(files: Files) -> None:
     size = len(orjson.dumps(rows))
     assert type(collected(files, batches(7), size)["rows"]) is list
     assert isinstance(collected(files, batches(7), size - 1)["rows"], Table)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 600])
+def test_the_limit_is_that_of_the_json_also_of_the_shortest_rows(rows: int) -> None:
+    batch = pa.record_batch([[1] * rows, [2] * rows], names=["é", 'b"'])
+    size = len(orjson.dumps(batch.to_pylist()))
+    assert few_rows(iter([batch]), size)[0] == batch.to_pylist()
+    assert few_rows(iter([batch]), size - 1)[0] is None
 
 
 def test_no_rows_are_a_list_whatever_the_limit(files: Files) -> None:
