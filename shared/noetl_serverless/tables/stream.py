@@ -90,9 +90,14 @@ class StreamWriter:
         """Raises OSError if there is no room."""
         self._rows += batch.num_rows
         for part in _parts(batch):
+            size = part.nbytes
+            # to join one that is large by itself would be a copy for nothing
+            is_large = 2 * size >= BATCH_BYTES
+            if is_large:
+                self._flush()
             self._pending.append(part)
-            self._pending_bytes += part.nbytes
-            if self._pending_bytes >= BATCH_BYTES:
+            self._pending_bytes += size
+            if is_large or self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
     def finish(self, value: Mapping[str, Any] | None = None) -> Written:

@@ -120,6 +120,17 @@ def test_large_and_small_batches_become_batches_of_one_size(
         assert 9 <= len(sizes) <= 12, sizes
 
 
+def test_a_batch_that_is_large_by_itself_is_not_joined_and_keeps_its_place(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BATCH_BYTES", 80_000)
+    whole = pa.table({"n": pa.array(range(30_000), pa.int64())})
+    parts = [whole.slice(0, 100), whole.slice(100, 6_000), whole.slice(6_100, 900), whole.slice(7_000, 23_000)]
+    batches = list(opened(pa.concat_tables(parts)).batches())
+    assert [batch.num_rows for batch in batches][:3] == [100, 6_000, 900]
+    assert pa.Table.from_batches(batches).equals(whole)
+
+
 @pytest.mark.parametrize("size", [0, 3, 100, 1_000])
 def test_bytes_that_are_no_stream_are_refused(opened: Callable[..., Table], size: int) -> None:
     with tempfile.TemporaryFile() as file:
