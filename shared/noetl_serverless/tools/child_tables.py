@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from itertools import chain
@@ -235,7 +235,7 @@ def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractCon
         raise
     if found is None:
         return None
-    batches: Iterator[pyarrow.RecordBatch] = iter(found)
+    batches = _valid(found, field)
     rows, read = few_rows(batches, inline_bytes)
     if rows is not None:
         return _inline(value, field, rows, unlimited)
@@ -281,6 +281,20 @@ def _opened(table: Any) -> pyarrow.RecordBatchReader | None:
         return pyarrow.RecordBatchReader.from_stream(table)
     except (pyarrow.ArrowException, TypeError, ValueError):
         return None
+
+
+def _valid(batches: Iterable[pyarrow.RecordBatch], field: str | None) -> Iterator[pyarrow.RecordBatch]:
+    """Whose columns hold what their types say: code can make others, of buffers or through another library."""
+    import pyarrow
+
+    for batch in batches:
+        try:
+            batch.validate(full=True)
+        except pyarrow.ArrowException as error:
+            invalid = InvalidValue(f"the values of the table do not fit their types: {error}")
+            invalid.path[:0] = ["data"] if field is None else ["data", field]
+            raise invalid from None
+        yield batch
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from tests.opened_files import OpenedBy
 
 from noetl_serverless.playbook.values import InvalidValue
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tools import child_tables
 from noetl_serverless.tools.child_tables import Given, WrongInput, is_frame, kind_of
 from noetl_serverless.tools.given_names import may_be_table, may_declare_tables
@@ -111,6 +112,14 @@ def test_columns_of_one_name_are_refused() -> None:
     table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["n", "n"])
     with pytest.raises(InvalidValue, match="two columns of the table have the name 'n'") as refused:
         replied({"rows": table})
+    assert refused.value.path == ["data", "rows"]
+
+
+@pytest.mark.parametrize("limit", [64_000, 0], ids=["few", "many"])
+def test_values_that_do_not_fit_their_type_are_refused(limit: int) -> None:
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    with pytest.raises(InvalidValue, match=r"the values of the table do not fit their types: .*UTF8") as refused:
+        replied({"rows": pa.table({"text": texts})}, limit, memory_file)
     assert refused.value.path == ["data", "rows"]
 
 
