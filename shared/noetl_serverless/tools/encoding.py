@@ -41,6 +41,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 NATIVE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _AS_IT_IS = nullcontext()
+_FEW_FIELDS = 20
 
 
 class NotJson(ValueError):
@@ -64,7 +65,7 @@ def encode_result(
     with unlimited:
         content = _written({"data": value})
     # orjson writes null for None, but also for NaN and the infinities; a text may contain NUL
-    if content is not None and b"null" not in content and not has_nul(content):
+    if content is not None and (_is_text_alone(value) or b"null" not in content) and not has_nul(content):
         return content
     if content is None and otherwise is not None and (other := otherwise(value)) is not None:
         return other
@@ -75,6 +76,13 @@ def encode_result(
         raise
     with unlimited:
         return orjson.dumps({"data": converted})
+
+
+def _is_text_alone(value: Any) -> bool:
+    """Whether it is a text, or an object of a few: a long one is not searched for what it cannot hold."""
+    if type(value) is dict and len(value) <= _FEW_FIELDS:
+        return all(type(item) is str for item in value.values())
+    return type(value) is str
 
 
 def _written(value: Any) -> bytes | None:
