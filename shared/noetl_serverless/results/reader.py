@@ -19,6 +19,7 @@ import orjson
 from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import AccessDenied, Problem
 from ..limits import LOOP_READ_BYTES
+from ..playbook.json_reading import loads
 from ..playbook.views import COLLECTED, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
@@ -377,7 +378,7 @@ def _decode(reference: ResultRef, content: bytes) -> Any:
             raise _changed(reference) from error
     if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
         raise _changed(reference)
-    return orjson.loads(content)
+    return loads(content)
 
 
 def _unpacked(reference: ResultRef, descriptor: int, size: int, files: ResultFiles) -> MappedFile:

@@ -30,7 +30,7 @@ from typing import Any
 
 import orjson
 
-from ..limits import RESULT_DEPTH
+from ..limits import MIB, RESULT_DEPTH
 from ..playbook.values import InvalidValue, Rows, has_nul, refuse, stored
 from ..tables.table import Table
 from ..tables.values import plain_decimal
@@ -65,7 +65,7 @@ def encode_result(
     with unlimited:
         content = _written({"data": value})
     # orjson writes null for None, but also for NaN and the infinities; a text may contain NUL
-    if content is not None and (_is_text_alone(value) or b"null" not in content) and not has_nul(content):
+    if content is not None and not _may_hold_null(value, content) and not has_nul(content):
         return content
     if content is None and otherwise is not None and (other := otherwise(value)) is not None:
         return other
@@ -78,11 +78,13 @@ def encode_result(
         return orjson.dumps({"data": converted})
 
 
-def _is_text_alone(value: Any) -> bool:
-    """Whether it is a text, or an object of a few: a long one is not searched for what it cannot hold."""
-    if type(value) is dict and len(value) <= _FEW_FIELDS:
-        return all(type(item) is str for item in value.values())
-    return type(value) is str
+def _may_hold_null(value: Any, content: bytes) -> bool:
+    """A long text, or an object of a few texts, is not searched for what it does not mean."""
+    if len(content) >= MIB:
+        items = value.values() if type(value) is dict and len(value) <= _FEW_FIELDS else (value,)
+        if all(type(item) is str for item in items):
+            return False
+    return b"null" in content
 
 
 def _written(value: Any) -> bytes | None:

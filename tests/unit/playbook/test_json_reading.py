@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from noetl_serverless.limits import RESULT_DEPTH
 from noetl_serverless.playbook import json_reading
-from noetl_serverless.playbook.json_reading import FEW_VALUES, LARGE_BYTES, read_json
+from noetl_serverless.playbook.json_reading import FEW_VALUES, LARGE_BYTES, loads, read_json
 from noetl_serverless.playbook.values import as_read
 
 LONG = "x" * LARGE_BYTES
@@ -44,6 +44,7 @@ def test_a_long_text_changes_nothing_beside_it(value: Any) -> None:
     assert read[1] == expected[1]
     assert same(read[0].pop("beside"), expected[0].pop("beside"))
     assert read[0] == expected[0]
+    assert same(loads(content)["beside"], value)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,7 @@ def test_what_parsers_disagree_on_is_as_ever(beside: str) -> None:
     read, expected = read_json(content, RESULT_DEPTH), as_orjson(content)
     assert read[1] == expected[1]
     assert same(read[0]["beside"], expected[0]["beside"])
+    assert same(loads(content)["beside"], expected[0]["beside"])
 
 
 @pytest.mark.parametrize(
