@@ -34,6 +34,9 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
         for name, value in data.items():
             if not isinstance(name, str) or not isinstance(value, str | int | float | bool | None):
                 continue
+            if isinstance(value, str) and len(value) > MAX_SCALAR_BYTES:
+                # to write it only to see how long it is would take as long as to store it
+                continue
             size = len(orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_SUBCLASS, default=str))
             cost = size + len(name)
             if size <= MAX_SCALAR_BYTES and cost <= budget:

@@ -25,7 +25,7 @@ from .extract import extract
 from .files import ResultFiles
 from .reference import MAX_PREVIEW_BYTES, Meta, ResultRef, ResultUri, Scope, instant, preview, storage_key
 from .stores import AUTO, ResultStores
-from .unfinished import BeginWrite, Write
+from .unfinished import BeginWrite
 
 if TYPE_CHECKING:
     from .compression import Codec
@@ -82,98 +82,76 @@ async def externalise(
     output: Output = USUAL,
     files: ResultFiles | None = None,
     begin: BeginWrite | None = None,
+    written: MappedFile | None = None,
 ) -> dict[str, Any]:
     """{"data": ...} for what fits into an event, else {"ref": ...} once a store has it; with `begin`, which takes over
-    the write, before that. A value with tables is always by reference; without `files` they are stored as lists."""
+    the write, before that. A value with tables is always by reference; without `files` they are stored as lists.
+    `written`: the file that has `data` as JSON."""
     if isinstance(data, _INLINE) and not output.select:
         return {"data": data}
     try:
-        content = _dump(data, _plain if files is None else _no_table)
+        content = written or _dump(data, _plain if files is None else _no_table)
     except _HasTables:
         assert files is not None
-        return {"ref": (await _store_tables(data, place, stores, output, files, begin)).to_dict()}
-    if len(content) <= output.inline_bytes and not output.select:
+        return {"ref": await _tables(data, place, stores, output, files, begin)}
+    if _size(content) <= output.inline_bytes and not output.select:
         return {"data": data}
-    return {"ref": (await _store_json(data, content, place, stores, output, begin)).to_dict()}
+    about = _About("json", {"row_count": _rows(data)}, _preview(content, output))
+    reference = await _stored(data, content, about, place, stores, output, files, begin)
+    return {"ref": reference.to_dict()}
 
 
-async def _store_json(
-    data: Any, content: bytes, place: Place, stores: ResultStores, output: Output, begin: BeginWrite | None
-) -> ResultRef:
-    fields = await _extracted(data, output)
-    hashing = asyncio.ensure_future(asyncio.to_thread(hashlib.sha256, content))
-    try:
-        name = place.write if len(content) >= LARGE_BYTES else (await hashing).hexdigest()
-        digest = _digest(f"{place.suffix}\n{name}")
-        packed, ending = content, "json"
-        if output.compression is not None:
-            from .compression import compress
-
-            packed = await asyncio.to_thread(compress, content, output.compression)
-            ending += _ENDINGS[output.compression]
-        store = stores.choose(output.kind, len(packed))
-        key = storage_key(place.execution_id, place.step, digest, ending)
-        stored = await _written(store, key, len(packed), lambda: store.put(key, packed), begin)
-    finally:
-        sha256 = (await hashing).hexdigest()
-    meta = Meta(bytes=len(content), sha256=sha256, created_at=instant(now()), row_count=_rows(data))
-    return _reference(place, output, digest, stored, meta, preview(content, output.preview_bytes), fields)
-
-
-async def _store_tables(
+async def _tables(
     data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles, begin: BeginWrite | None
-) -> ResultRef:
+) -> dict[str, Any]:
     file = await asyncio.to_thread(file_of, data, files.open)
-    digest = _digest(f"{place.suffix}\n{place.write}")
-    fields = await _extracted(data, output)
-    hashing = asyncio.ensure_future(asyncio.to_thread(hashlib.sha256, file.view))
-    try:
-        packed, ending = file, "arrow"
-        if output.compression is not None:
-            packed = await asyncio.to_thread(_compressed, file, output.compression, files)
-            ending += _ENDINGS[output.compression]
-        key = storage_key(place.execution_id, place.step, digest, ending)
-        store = stores.choose(output.kind, packed.size)
-        write = partial(_put_file, store, key, packed)
-        stored = await _written(store, key, packed.size, write, begin)
-    finally:
-        sha256 = (await hashing).hexdigest()
     table = next(tables_in(data))[1]
-    meta = Meta(
-        content_type=MEDIA_TYPE,
-        bytes=file.size,
-        sha256=sha256,
-        created_at=instant(now()),
-        row_count=len(table),
-        schema_digest=table.schema_digest,
-    )
     shown = dump(without_tables(data, lambda table: table[:PREVIEW_ROWS]))
-    reference = _reference(place, output, digest, stored, meta, preview(shown, output.preview_bytes), fields)
+    fields = {"content_type": MEDIA_TYPE, "row_count": len(table), "schema_digest": table.schema_digest}
+    about = _About("arrow", fields, _preview(shown, output))
+    reference = await _stored(data, file, about, place, stores, output, files, begin)
     reference.ipc = files.share(file, reference)
-    return reference
+    return reference.to_dict()
 
 
-async def _written(store: ResultStore, key: str, size: int, write: Write, begin: BeginWrite | None) -> StoredObject:
-    if begin is None:
-        return await write()
-    begin(key, write)
-    return StoredObject(store.name, key, size)
+# what is stored: in memory, or in a file
+_Content = bytes | MappedFile
 
 
-async def _put_file(store: ResultStore, key: str, file: MappedFile) -> StoredObject:
-    # it has the file as long as that is read
-    return await store.put_file(key, file.fileno(), file.size)
+@dataclass(frozen=True, slots=True)
+class _About:
+    """`ending`: that of the key; `meta`: fields of the reference's; `preview`: in the size that is wanted."""
+
+    ending: str
+    meta: Mapping[str, Any]
+    preview: str
 
 
-def _reference(
+async def _stored(
+    data: Any,
+    content: _Content,
+    about: _About,
     place: Place,
+    stores: ResultStores,
     output: Output,
-    digest: str,
-    stored: StoredObject,
-    meta: Meta,
-    shown: str,
-    fields: dict[str, Any],
+    files: ResultFiles | None,
+    begin: BeginWrite | None,
 ) -> ResultRef:
+    fields = await _extracted(data, output)
+    hashing = asyncio.ensure_future(asyncio.to_thread(lambda: hashlib.sha256(_view(content)).hexdigest()))
+    try:
+        is_small = isinstance(content, bytes) and len(content) < LARGE_BYTES
+        digest = _digest(f"{place.suffix}\n{await hashing if is_small else place.write}")
+        packed, ending = content, about.ending
+        if output.compression is not None:
+            packed = await asyncio.to_thread(_compressed, content, output.compression, files)
+            ending += _ENDINGS[output.compression]
+        store = stores.choose(output.kind, _size(packed))
+        key = storage_key(place.execution_id, place.step, digest, ending)
+        stored = await _written(store, key, packed, begin)
+    finally:
+        sha256 = await hashing
+    meta = Meta(bytes=_size(content), sha256=sha256, created_at=instant(now()), **about.meta)
     if output.compression is not None:
         meta.compression, meta.stored_bytes = output.compression, stored.bytes
     return ResultRef(
@@ -184,9 +162,37 @@ def _reference(
         scope=output.scope,
         expires_at=None if output.ttl is None else instant(now() + timedelta(seconds=output.ttl)),
         meta=meta,
-        preview=shown,
+        preview=about.preview,
         extracted=fields,
     )
+
+
+async def _written(store: ResultStore, key: str, content: _Content, begin: BeginWrite | None) -> StoredObject:
+    write = partial(_put, store, key, content)
+    if begin is None:
+        return await write()
+    begin(key, write)
+    return StoredObject(store.name, key, _size(content))
+
+
+async def _put(store: ResultStore, key: str, content: _Content) -> StoredObject:
+    if isinstance(content, bytes):
+        return await store.put(key, content)
+    # it has the file as long as that is read
+    return await store.put_file(key, content.fileno(), content.size)
+
+
+def _preview(content: _Content, output: Output) -> str:
+    limit = output.preview_bytes
+    return preview(bytes(_view(content)[: limit + 1]), limit)
+
+
+def _size(content: _Content) -> int:
+    return len(content) if isinstance(content, bytes) else content.size
+
+
+def _view(content: _Content) -> bytes | memoryview:
+    return content if isinstance(content, bytes) else content.view
 
 
 async def _extracted(data: Any, output: Output) -> dict[str, Any]:
@@ -196,11 +202,13 @@ async def _extracted(data: Any, output: Output) -> dict[str, Any]:
     return await asyncio.to_thread(extract, data, output.select)
 
 
-def _compressed(file: MappedFile, codec: Codec, files: ResultFiles) -> MappedFile:
-    from .compression import compress_file
+def _compressed(content: _Content, codec: Codec, files: ResultFiles | None) -> _Content:
+    from .compression import compress, compress_file
 
+    if isinstance(content, bytes) or files is None:
+        return compress(_view(content), codec)
     packed = MappedFile(files.open_on_disk(), 0)
-    packed.size = compress_file(file.view, packed.fileno(), codec)
+    packed.size = compress_file(content.view, packed.fileno(), codec)
     return packed
 
 

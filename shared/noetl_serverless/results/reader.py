@@ -19,6 +19,7 @@ import orjson
 from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import AccessDenied, Problem
 from ..limits import LOOP_READ_BYTES
+from ..playbook.json_reading import loads
 from ..playbook.views import COLLECTED, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
@@ -96,7 +97,8 @@ class Resolver:
         self._used = 0
         self._cache: OrderedDict[str, tuple[Any, int]] = OrderedDict()
         self._loading: dict[str, asyncio.Future[Any]] = {}
-        self._large: tuple[str, Any] | None = None
+        # with the file that has it as JSON, if there is one
+        self._large: tuple[str, Any, MappedFile | None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.hits = 0
         self.misses = 0
@@ -112,7 +114,7 @@ class Resolver:
             return self._cache[name][0]
         if self._large is not None and self._large[0] == name:
             self.hits += 1
-            _, value = self._large
+            _, value, _ = self._large
             self._forget_large()
             return value
         if (loading := self._loading.get(name)) is not None:
@@ -133,8 +135,13 @@ class Resolver:
         with _manifest_of(ref):
             return await items(ref, self.load, start, end)
 
-    def put(self, ref: dict[str, Any], value: Any) -> None:
-        """Cache what was just written, which the next step in this process is likely to read."""
+    def file_of(self, ref: dict[str, Any]) -> MappedFile | None:
+        """The file that has, as JSON, what `load` would give now without waiting."""
+        return self._large[2] if self._large is not None and self._large[0] == _identity(ref) else None
+
+    def put(self, ref: dict[str, Any], value: Any, written: MappedFile | None = None) -> None:
+        """Cache what was just written, which the next step in this process is likely to read. `written`: the file that
+        has it as JSON."""
         name, meta = _identity(ref), ref.get("meta", {})
         size, is_table = int(meta.get("bytes", 0)), meta.get("content_type") == MEDIA_TYPE
         if is_table and ref.get("ipc") is not None:
@@ -145,7 +152,7 @@ class Resolver:
             return
         # the next step needs the memory in any case: it is only not given back in between
         self._forget_large()
-        self._large = (name, value)
+        self._large = (name, value, written)
         self._timer = asyncio.get_running_loop().call_later(KEEP_SECONDS, self._forget_large)
 
     def _forget_large(self) -> None:
@@ -371,7 +378,7 @@ def _decode(reference: ResultRef, content: bytes) -> Any:
             raise _changed(reference) from error
     if hashlib.sha256(content).hexdigest() != reference.meta.sha256:
         raise _changed(reference)
-    return orjson.loads(content)
+    return loads(content)
 
 
 def _unpacked(reference: ResultRef, descriptor: int, size: int, files: ResultFiles) -> MappedFile:

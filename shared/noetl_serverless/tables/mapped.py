@@ -29,6 +29,12 @@ class MappedFile:
             return memoryview(b"")
         return memoryview(_map(self._descriptor, self.size))
 
+    def read(self) -> bytes:
+        """A copy. Raises OSError."""
+        with open(self._descriptor, "rb", buffering=0, closefd=False) as file:
+            file.seek(0)
+            return file.read(self.size)
+
     def __del__(self) -> None:
         os.close(self._descriptor)
 

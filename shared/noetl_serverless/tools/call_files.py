@@ -6,20 +6,25 @@ import asyncio
 import errno
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import orjson
 
 from ..limits import RESULT_DEPTH
+from ..playbook.json_reading import read_json
 from ..playbook.values import stored
+from ..tables.json_text import JsonText
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles, for_reading, sealed
 from ..tables.table import Table
 from ..tables.value import read_value, tables_in, without_tables
 from .encoding import NotJson, encode, plain_object
 from .file_frames import GIVEN, MAX_DESCRIPTORS, ROOM, TABLE, size_of_file
+
+# of one result that is no table
+MAX_JSON_BYTES = 1 << 30
 
 
 class WrongFile(ValueError):
@@ -30,6 +35,7 @@ class CallFiles:
     def __init__(self, files: NewFiles) -> None:
         self._files = files
         self._tables: list[Table] = []
+        self._texts: list[JsonText] = []
         self._requested: set[bytes] = set()
         # what the child writes, or has written
         self._written = -1
@@ -55,6 +61,11 @@ class CallFiles:
         announced = {"mark": mark, "places": [[table.file.size, table.offset] for table in self._tables]}
         return b'%s,"files":%s}' % (content[:-1], orjson.dumps(announced))
 
+    def put_texts(self, texts: Mapping[str, JsonText]) -> list[tuple[str, int, int]]:
+        """What a request says of inputs that are in files: their names, and where their JSON begins and ends."""
+        self._texts = list(texts.values())
+        return [(name, text.start, text.end) for name, text in texts.items()]
+
     # -- what it asks for
 
     async def answer(self, frame: bytes | bytearray) -> tuple[int, Sequence[int]]:
@@ -78,8 +89,8 @@ class CallFiles:
     def _given(self) -> list[int]:
         opened: list[int] = []
         try:
-            for table in self._tables:
-                opened.append(for_reading(table.file))
+            for file in (*(table.file for table in self._tables), *(text.file for text in self._texts)):
+                opened.append(for_reading(file))
         except BaseException:
             close_all(opened)
             raise
@@ -125,6 +136,21 @@ class CallFiles:
             raise WrongFile("what it has beside its rows is not an object")
         stored(without_tables(value), levels=RESULT_DEPTH)
         return value
+
+    async def json(self, claim: Any) -> tuple[Any, MappedFile | None]:
+        """The result that was written as JSON, and its file; none if it is not in its stored form. Raises ValueError if
+        it is not as announced, OSError."""
+        if type(claim) is not int or not 0 < claim <= MAX_JSON_BYTES:
+            raise WrongFile("it announced no JSON")
+        if self._written < 0:
+            raise WrongFile("it announced a file that it has not asked for")
+        return await asyncio.to_thread(self._json, claim)
+
+    def _json(self, size: int) -> tuple[Any, MappedFile | None]:
+        descriptor, self._written = self._written, -1
+        file = MappedFile(sealed(descriptor, size, self._files.open), size)
+        value, is_stored = read_json(file.read(), RESULT_DEPTH)
+        return value, file if is_stored else None
 
     def close(self) -> None:
         """Close what the child has not finished."""

@@ -30,7 +30,7 @@ from typing import Any
 
 import orjson
 
-from ..limits import RESULT_DEPTH
+from ..limits import MIB, RESULT_DEPTH
 from ..playbook.values import InvalidValue, Rows, has_nul, refuse, stored
 from ..tables.table import Table
 from ..tables.values import plain_decimal
@@ -41,6 +41,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY
 NATIVE = orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 _AS_IT_IS = nullcontext()
+_FEW_FIELDS = 20
 
 
 class NotJson(ValueError):
@@ -64,7 +65,7 @@ def encode_result(
     with unlimited:
         content = _written({"data": value})
     # orjson writes null for None, but also for NaN and the infinities; a text may contain NUL
-    if content is not None and b"null" not in content and not has_nul(content):
+    if content is not None and not _may_hold_null(value, content) and not has_nul(content):
         return content
     if content is None and otherwise is not None and (other := otherwise(value)) is not None:
         return other
@@ -75,6 +76,15 @@ def encode_result(
         raise
     with unlimited:
         return orjson.dumps({"data": converted})
+
+
+def _may_hold_null(value: Any, content: bytes) -> bool:
+    """A long text, or an object of a few texts, is not searched for what it does not mean."""
+    if len(content) >= MIB:
+        items = value.values() if type(value) is dict and len(value) <= _FEW_FIELDS else (value,)
+        if all(type(item) is str for item in items):
+            return False
+    return b"null" in content
 
 
 def _written(value: Any) -> bytes | None:

@@ -4,7 +4,7 @@ Only the parent sends descriptors, and only when it is asked to, so that a call 
 asks by a frame that begins with ASK and says what for; the parent sends one byte and, with it, the descriptors: zero,
 or the number of an error without any. For its tables, and for a file, a call may ask once.
 
-Only tables go this way: to write JSON of any size to a file takes as long as to send it, measured up to 100 MB.
+Tables go this way, and JSON that is large: the engine passes the file on to the store and to the next child as it is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import struct
 
 # a reply begins with a bracket
 ASK = 1
-# for the tables of the input
+# for the files of the input
 GIVEN = b"\x01g"
-# for a file to write a table into, of about as many bytes as follow in 8 bytes
+# for a file to write a table or the JSON of the result into, of about as many bytes as follow in 8 bytes
 TABLE = b"\x01t"
 # for room for as many bytes as follow in that file; given another, with the same bytes and position, it goes on there
 ROOM = b"\x01r"

@@ -26,6 +26,8 @@ from ..telemetry.secret_texts import SecretTexts
 from .fair_queue import NO_SHARE, Share
 
 if TYPE_CHECKING:
+    from ..tables.json_text import JsonText
+    from ..tables.mapped import MappedFile
     from ..tables.sealed import NewFiles
     from .python_pool import PythonPool
 
@@ -126,6 +128,8 @@ class ToolCall:
     context: Mapping[str, Any] | None = None
     # whether there may be tables in the input and the configuration
     has_tables: bool = False
+    # the JSON of large inputs, as far as it is in files, by their names
+    texts: Mapping[str, JsonText] | None = None
 
 
 def _in_memory() -> NewFiles:
@@ -162,8 +166,8 @@ class ToolContext:
 @dataclass(slots=True)
 class ToolOutcome:
     """The envelope: `extra` holds http, pg or py; `meta` what is worth keeping but is not data (stdout). `stored`: the
-    data is in its stored form already (see playbook.values), and nothing else refers to it. The data, or one of its
-    fields, may be a `tables.table.Table`."""
+    data is in its stored form already (see playbook.values), and nothing else refers to it; `written`: the file that
+    has it as JSON, if there is one. The data, or one of its fields, may be a `tables.table.Table`."""
 
     status: Literal["ok", "error"]
     data: Any = None
@@ -174,6 +178,7 @@ class ToolOutcome:
     child: ChildRequest | None = None
     wait: WaitRequest | None = None
     stored: bool = False
+    written: MappedFile | None = None
 
 
 class Tool(Protocol):

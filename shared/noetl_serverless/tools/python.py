@@ -143,10 +143,13 @@ class Python:
             tables=tables,
             files=context.files,
             inline_bytes=context.inline_bytes,
+            texts=call.texts,
         )
         meta = {"stdout": reply["stdout"]} if reply["stdout"] else {}
         if reply["status"] == "ok":
-            return ToolOutcome("ok", data=reply["data"], meta=meta, stored=reply["stored"])
+            return ToolOutcome(
+                "ok", data=reply["data"], meta=meta, stored=reply["stored"], written=reply.get("written")
+            )
         extra = {"py": reply["py"]} if "py" in reply else {}
         return ToolOutcome("error", error=reply["error"], extra=extra, meta=meta)
 

@@ -2,10 +2,10 @@
 
 Both ways a frame is 4 bytes of length, big-endian, and that much: a request is as in `compiled_code`, with {"code",
 "input", "pure"} and, where the code has or reads them, {"libs", "input_names", "context"}; a reply is JSON, {"data"},
-or {"error", "py"}, or {"file": {"bytes", "rows"}} for a table that was written to a file, with "spent": true if this
-child must not be used again, "mb": by how much its memory has grown if that is much, or an empty frame if the code was
-not begun. `file_frames` describes how files are exchanged. Standard output and error are a pipe that the parent reads;
-user code cannot write to the socket by accident.
+or {"error", "py"}, or {"file": {"bytes", "rows"}} for a table that was written to a file, or {"json": its size} for
+data that was, with "spent": true if this child must not be used again, "mb": by how much its memory has grown if that
+is much, or an empty frame if the code was not begun. `file_frames` describes how files are exchanged. Standard output
+and error are a pipe that the parent reads; user code cannot write to the socket by accident.
 
 What is imported here every child has, and every fork copies: a megabyte costs it a tenth of a millisecond. `threading`
 alone would double its time, because that module makes new locks after each fork; only code that needs it loads it.
@@ -16,6 +16,7 @@ from __future__ import annotations
 import _thread
 import builtins
 import encodings
+import errno
 import gc
 import json
 import marshal
@@ -47,6 +48,9 @@ _MAX_TRACEBACK_CHARACTERS = 8000
 MAX_LEFTOVER_FILES = 1000
 # growth of a child's memory that its parent should know of, in MB
 _LARGE_MB = 16
+# a reply of more goes into a file, except for what is not data in it
+_LARGE_BYTES = 2**20
+_DATA, _DATA_END = b'{"data":', b"}"
 # macOS has no real-time signals
 _REAL_TIME = getattr(signal, "SIGRTMIN", signal.NSIG)
 # macOS counts in bytes
@@ -215,6 +219,8 @@ class Runner:
         if os.getpid() != self.pid:
             # a forked process that the code did not end
             os._exit(0)
+        if len(reply) > _LARGE_BYTES and reply.startswith(_DATA):
+            reply = self._in_file(reply)
         # a codec that was looked for, and was not found because there was no memory, say, is never found again
         is_spent = _thread._count() > 0 or (self.is_shared and _known_codecs() != self.codecs)
         if self.has_tables:
@@ -261,20 +267,46 @@ class Runner:
     # -- files and tables
 
     def _tables_of(self, fields: dict[str, Any], compiled: CodeType) -> Given | None:
-        """Put the tables of the input and of the context in their places."""
+        """Put what is in files, and the tables of the input and of the context, in their places."""
         self.inline_bytes = fields.get("inline_bytes", INLINE_BYTES)
+        descriptors: list[int] = []
+        if "files" in fields or "texts" in fields:
+            from noetl_serverless.tools.child_files import given_files
+
+            descriptors = given_files(self.channel)
+        if "texts" in fields:
+            self._read_texts(fields["texts"], descriptors, fields["input"])
         if "files" not in fields and "tables" not in fields:
             return None
-        from noetl_serverless.tools.child_files import given_files
         from noetl_serverless.tools.child_tables import given_by
 
         self.has_tables = True
         if "files" in fields:
             # its parent has chosen a child of its execution
             self.is_shared = False
-        tables = given_by(fields, given_files(self.channel) if "files" in fields else ())
+        tables = given_by(fields, descriptors)
         tables.place(fields, compiled)
         return tables
+
+    def _read_texts(self, texts: list[tuple[str, int, int]], descriptors: list[int], inputs: dict[str, Any]) -> None:
+        """`descriptors`: theirs are the last ones, which are taken off."""
+        from noetl_serverless.tools.child_files import NoFile, read_text
+
+        if len(descriptors) < len(texts):
+            raise NoFile(errno.EMFILE, os.strerror(errno.EMFILE))
+        with self.memory:
+            for name, start, end in reversed(texts):
+                inputs[name] = read_text(descriptors.pop(), start, end)
+
+    def _in_file(self, reply: bytes) -> bytes:
+        """The reply whose data is in a file; itself if there is no room for one."""
+        from noetl_serverless.tools import child_files
+
+        try:
+            size = child_files.written(self.channel, memoryview(reply)[len(_DATA) : -len(_DATA_END)])
+        except OSError:
+            return reply
+        return b'{"json":%d}' % size
 
     def _arguments(self, main: FunctionType, arguments: dict[str, Any], tables: Given | None) -> dict[str, Any]:
         """Those of `main`, as it declares them."""

@@ -24,6 +24,7 @@ import orjson
 from ..limits import INLINE_BYTES, RESULT_DEPTH
 from ..playbook.values import as_read
 from ..scratch import ScratchFolder
+from ..tables.json_text import JsonText
 from ..tables.sealed import IN_MEMORY, NewFiles
 from .call_files import CallFiles
 from .compiled_code import compiled, request
@@ -39,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 # the fields that the reply of a child may have
 _REPLY = ("data", "error", "py", "spent", "mb")
+# one of these it has
+_OUTCOMES = frozenset({"data", "error", "file", "json"})
 # how many children for each of the calls at once are clean and ready
 _AHEAD = 2
 # how many children in turn a call may find out of order
@@ -113,6 +116,7 @@ class PythonPool:
         tables: str | None = None,
         files: NewFiles = IN_MEMORY,
         inline_bytes: int = INLINE_BYTES,
+        texts: Mapping[str, JsonText] | None = None,
     ) -> dict[str, Any]:
         """Run `code` with `input` as its globals, for at most `timeout` seconds once a child is free. Until then it
         waits in the context `waiting()`, with shares taking turns. Calls of the same `execution` may meet the same
@@ -121,10 +125,10 @@ class PythonPool:
         `libs`: the modules that the code finds imported, by name; those of a list by their first name. `context`: what
         it finds as `context`, see `Context`. Tables in both go to the child as open files; `tables`: what it finds
         there, see `PythonConfig`. `files`: where that of a result is opened that is a table, and larger than
-        `inline_bytes` as JSON.
+        `inline_bytes` as JSON, and of any large one. `texts`: the JSON of inputs, as far as it is in files.
 
-        {"status": "ok", "data", "stored", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind, code,
-        retryable, message}, "py", "stdout"}.
+        {"status": "ok", "data", "stored", "written", "stdout"}, see ToolOutcome, or {"status": "error", "error": {kind,
+        code, retryable, message}, "py", "stdout"}.
         """
         compilation = compiled(code)
         # what is imported stays in the process
@@ -141,11 +145,15 @@ class PythonPool:
         if inline_bytes != INLINE_BYTES:
             fields["inline_bytes"] = inline_bytes
         call_files: CallFiles | None = None
+        if texts:
+            call_files = CallFiles(files)
+            # all names stay in their order
+            fields.update(input={**input, **dict.fromkeys(texts)}, texts=call_files.put_texts(texts))
         try:
             try:
                 content = encode(fields)
             except HoldsTable:
-                call_files, is_pure = CallFiles(files), False
+                call_files, is_pure = call_files or CallFiles(files), False
                 content = call_files.put_tables(fields)
         except NotJson as error:
             message = str(error).replace("result['input']", "input", 1)
@@ -378,9 +386,12 @@ async def _with_files(child: PythonProcess, answer: bytearray, files: CallFiles)
     try:
         while answer[0] == ASK:
             answer = await child.give(files.answer(answer))
-        reply = _read(answer, (*_REPLY, "file"))
+        reply = _read(answer, (*_REPLY, "file", "json"))
         if "file" in reply:
             reply.update(data=await files.table(reply.pop("file")), stored=True)
+        elif "json" in reply:
+            data, written = await files.json(reply.pop("json"))
+            reply.update(data=data, stored=written is not None, written=written)
         return reply
     finally:
         files.close()
@@ -393,7 +404,7 @@ def _read(content: bytes | bytearray, names: Sequence[str] = _REPLY) -> dict[str
     if not isinstance(reply, dict):
         raise ValueError("not an object")
     reply = {name: reply[name] for name in names if name in reply}
-    if not ("data" in reply or "error" in reply or "file" in reply):
+    if not reply.keys() & _OUTCOMES:
         raise ValueError("no reply")
     if "error" in reply and not (isinstance(reply["error"], dict) and isinstance(reply.get("py", {}), dict)):
         raise ValueError("not an error")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -10,10 +11,18 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import orjson
 import psutil
+import pyarrow as pa
 import pytest
 from tests.eventually import eventually
+from tests.opened_files import OpenedBy
 
+from noetl_serverless.tables.json_text import JsonText
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.python_pool import PythonPool
 
 PID = "import os; result = os.getpid()"
@@ -176,3 +185,84 @@ async def test_nothing_is_left_once_it_is_closed(pool: PythonPool, tmp_path: Pat
     await pool.close()
     assert [pid for pid in pids if psutil.pid_exists(pid)] == [], "children go on"
     assert list((tmp_path / "python").iterdir()) == [], "files are left behind"
+
+
+# -- large results and inputs, which go as files
+
+LONG = "x" * 1_200_000
+
+
+async def test_a_large_result_comes_with_the_file_that_has_it_as_json(pool: PythonPool) -> None:
+    code = "result = {'b': 'x' * 1_200_000, 'a': [1, None, 'é']}"
+    reply = await pool.run(code, {}, 30.0, execution="1")
+    assert (reply["status"], reply["stored"]) == ("ok", True)
+    assert reply["data"] == {"b": LONG, "a": [1, None, "é"]}
+    assert reply["written"].read() == orjson.dumps(reply["data"])
+    assert "written" not in await pool.run("result = 'x' * 1_000_000", {}, 30.0, execution="1")
+
+
+@pytest.mark.parametrize(
+    ("code", "data"),
+    [
+        ("result = {'f': float('nan'), 't': 'x' * 1_200_000}", None),
+        ("result = {'t': 'x' * 1_200_000 + chr(0)}", None),
+        ("result = 'x' * 1_200_000", LONG),
+        (r"result = {'t': 'x' * 1_200_000 + r'\u0000'}", {"t": LONG + r"\u0000"}),
+        ("print('much'); result = [{'n': n, 't': 'x' * 500} for n in range(3000)]", ...),
+    ],
+    ids=["NaN", "NUL", "text", "as if NUL", "rows"],
+)
+async def test_a_large_result_is_what_a_small_one_would_be(pool: PythonPool, code: str, data: Any) -> None:
+    reply = await pool.run(code, {}, 30.0)
+    if data is None:
+        assert reply["error"]["code"] == "value.invalid"
+    elif data is ...:
+        assert reply["data"] == [{"n": n, "t": "x" * 500} for n in range(3000)]
+        assert reply["stdout"] == "much\n"
+    else:
+        assert reply["data"] == data
+
+
+async def test_a_large_result_for_which_there_is_no_file_is_sent(pool: PythonPool) -> None:
+    def no_room(size: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    reply = await pool.run("result = 'x' * 1_200_000", {}, 30.0, execution="1", files=OpenedBy(no_room))
+    assert (reply["status"], reply["data"], reply.get("written")) == ("ok", LONG, None)
+
+
+async def test_a_result_that_is_announced_and_not_written_is_no_result(pool: PythonPool) -> None:
+    forge = (
+        "import sys\nframe = sys._getframe()\nwhile 'self' not in frame.f_locals: frame = frame.f_back\n"
+        "frame.f_locals['self'].encode = lambda *_: b'{\"json\":5}'\n"
+    )
+    reply = await pool.run(forge, {}, 30.0, execution="1")
+    assert (reply["error"]["code"], reply["error"]["message"]) == ("python.killed", "the process sent an invalid reply")
+
+
+def in_file(content: bytes, start: int, end: int) -> JsonText:
+    descriptor = memory_file()
+    os.write(descriptor, content)
+    return JsonText(MappedFile(descriptor, len(content)), start, end)
+
+
+async def test_inputs_that_are_in_files_are_read_there(pool: PythonPool) -> None:
+    given = {"first": 1, "text": "é" * 10, "escaped": 'a "quoted" \n', "whole": {"rows": [1, {"x": None}]}, "last": 2}
+    texts = {}
+    for name in ("whole", "text", "escaped"):
+        part = orjson.dumps(given[name])
+        texts[name] = in_file(b'{"a":' + part + b',"b":2}', 5, 5 + len(part))
+    code = "result = [list(input_data), first, text, escaped, whole, last, input_data['text'] is text]"
+    reply = await pool.run(code, given, 30.0, execution="1", texts=texts)
+    assert reply["data"] == [list(given), *given.values(), True]
+    # also by code whose child serves others
+    assert (await pool.run("result = text", given, 30.0, texts=texts))["data"] == given["text"]
+
+
+async def test_tables_go_beside_inputs_that_are_in_files(pool: PythonPool) -> None:
+    descriptor = memory_file()
+    size = write_table(descriptor, pa.table({"n": [1, 2]})).bytes
+    given = {"rows": Table(MappedFile(descriptor, size)), "text": "abc", "n": 3}
+    code = "def main(rows, text, n):\n    return [rows, text, n]"
+    reply = await pool.run(code, given, 30.0, execution="1", texts={"text": in_file(b'"abc"', 0, 5)})
+    assert reply["data"] == [[{"n": 1}, {"n": 2}], "abc", 3]

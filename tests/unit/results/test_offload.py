@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -8,10 +11,15 @@ import pytest
 
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.results.compression import decompress
+from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.offload import Output, Place, externalise, selection
+from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.reference import ResultUri
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
 
 
 @pytest.fixture
@@ -66,6 +74,26 @@ async def test_a_retry_writes_the_same_bytes_or_elsewhere(store: FsspecResultSto
 async def test_selection_goes_by_reference_whatever_the_size(store: FsspecResultStore) -> None:
     ref = (await put(store, {"page": {"next": 4}}, select=[("$.page.next", "cursor")]))["ref"]
     assert ref["extracted"] == {"cursor": 4}
+
+
+@pytest.mark.parametrize("codec", [None, "gzip", "zstd"])
+async def test_what_is_in_a_file_is_stored_as_it_is_there(store: FsspecResultStore, tmp_path: Path, codec: Any) -> None:
+    data = {"rows": [1, 2], "text": "x" * 70_000}
+    descriptor = memory_file()
+    # as it is written nowhere else
+    os.write(descriptor, orjson.dumps(data, option=orjson.OPT_INDENT_2))
+    file = MappedFile(descriptor, os.fstat(descriptor).st_size)
+    place, files = Place(execution_id="42", step="load", suffix="load#1@1"), ResultFiles(tmp_path)
+    ref = (await externalise(data, place, ResultStores(store), Output(compression=codec), files, None, file))["ref"]
+    content = file.read()
+    assert (ref["meta"]["bytes"], ref["meta"]["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())
+    assert ref["meta"]["row_count"] == 2
+    assert ref["preview"].startswith(content[:200].decode())
+    assert len(ref["preview"].encode()) <= 1024
+    stored = await store.get(ref["key"])
+    assert (content if codec is None else decompress(stored, codec, len(content))) == content
+    assert (stored == content) is (codec is None)
+    assert await Resolver(ResultStores(store)).load(ref) == data
 
 
 async def test_what_is_no_json_is_refused(store: FsspecResultStore) -> None:

@@ -22,7 +22,7 @@ from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.sealed import IN_MEMORY, memory_file
 from noetl_serverless.tables.stream import in_field, write_table
 from noetl_serverless.tables.table import Table
-from noetl_serverless.tools.call_files import CallFiles, close_all
+from noetl_serverless.tools.call_files import MAX_JSON_BYTES, CallFiles, WrongFile, close_all
 from noetl_serverless.tools.encoding import HoldsTable, NotJson, encode
 from noetl_serverless.tools.file_frames import GIVEN, MAX_DESCRIPTORS, ask_for_file, ask_for_room
 
@@ -253,3 +253,59 @@ async def test_what_it_announces_has_to_be_there(claim: Any) -> None:
 async def test_a_file_that_was_not_asked_for_is_none() -> None:
     with pytest.raises(ValueError, match="has not asked for"):
         await CallFiles(IN_MEMORY).table({"bytes": 1, "rows": 1})
+
+
+# -- results as JSON
+
+
+async def written_json(content: bytes, claim: Any) -> tuple[Any, MappedFile | None]:
+    """What the engine makes of a file with this content."""
+    files = CallFiles(IN_MEMORY)
+    try:
+        descriptor = await opened(files)
+        os.write(descriptor, content)
+        os.close(descriptor)
+        return await files.json(claim)
+    finally:
+        files.close()
+
+
+async def test_a_result_that_was_written_comes_with_its_file() -> None:
+    content = b'{"a":[1,2.5,"x"]}'
+    value, file = await written_json(content, len(content))
+    assert value == {"a": [1, 2.5, "x"]}
+    assert file is not None
+    assert file.read() == content
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.write(file.fileno(), b"other")
+
+
+@pytest.mark.parametrize("content", [b'{"a":"\\u0000"}', b"[" * 113 + b"]" * 113], ids=["NUL", "too deep"])
+async def test_a_result_that_is_not_in_its_stored_form_comes_without_its_file(content: bytes) -> None:
+    value, file = await written_json(content, len(content))
+    assert (value, file) == (orjson.loads(content), None)
+
+
+@pytest.mark.parametrize(
+    ("content", "claim"),
+    [
+        (b"[1]", None),
+        (b"[1]", "3"),
+        (b"[1]", True),
+        (b"[1]", 2),
+        (b"[1]", 4),
+        (b"", 0),
+        (b"[1]", MAX_JSON_BYTES + 1),
+        (b"[1", 2),
+        (b"[NaN]", 5),
+        (b'"\xff"', 3),
+    ],
+)
+async def test_json_that_is_not_as_announced_is_refused(content: bytes, claim: Any) -> None:
+    with pytest.raises(ValueError, match=r"announced|unexpected|UTF-8"):
+        await written_json(content, claim)
+
+
+async def test_json_in_a_file_that_was_not_asked_for_is_refused() -> None:
+    with pytest.raises(WrongFile, match="has not asked for"):
+        await CallFiles(IN_MEMORY).json(3)

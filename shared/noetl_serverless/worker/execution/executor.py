@@ -227,9 +227,10 @@ class Executor:
         if output.select and not (select and command.kind == "step" and data is not None):
             output = replace(output, select=())
         begin = None if write is None else write.begin
-        stored = await store_result(data, command, self._toolbox, output=output, begin=begin)
+        written = job.lazy.written(data)
+        stored = await store_result(data, command, self._toolbox, output=output, begin=begin, written=written)
         if "ref" in stored:
-            self._toolbox.resolver.put(stored["ref"], data)
+            self._toolbox.resolver.put(stored["ref"], data, written)
             if (digest := await result_digest(data)) is not None:
                 stored["ref"]["meta"]["digest"] = digest
         return stored

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from ...playbook.views import Fetch, identity, meant_by
 from ...results.accumulated import is_accumulated
 from ...results.reader import Resolver
+from ...tables.json_text import JsonText, texts_in
+from ...tables.mapped import MappedFile
 from ...tables.stream import MEDIA_TYPE
 from ...tables.table import Table
 
@@ -22,12 +24,23 @@ class _NotLoaded(Exception):
     """Aborts a rendering; never leaves this module."""
 
 
+def _forget_frames(error: BaseException | None) -> None:
+    """A frame that the error came through may refer to it in turn, and to all that was loaded: that would stay until
+    the garbage collector looks for such cycles."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
+
+
 class ReferenceLoader:
     """The results by reference of one command: each is fetched at most once, and only if a template needs it."""
 
     def __init__(self, resolver: Resolver) -> None:
         self._resolver = resolver
         self._loaded: dict[str, Any] = {}
+        # of large results, and of what was last returned by a task: their parts of which the JSON is in a file
+        self._texts: dict[str, list[tuple[Any, JsonText]]] = {}
+        self._written: tuple[Any, MappedFile] | None = None
         # whether what was loaded, or a task has returned, may have tables
         self.has_tables = False
         self._bytes = 0
@@ -49,9 +62,10 @@ class ReferenceLoader:
                     value = await asyncio.to_thread(produce, fetch)
                 else:
                     value = produce(fetch)
-            except Exception:
+            except Exception as error:
                 if not missing:
                     raise
+                _forget_frames(error)
             else:
                 if not missing:
                     return value
@@ -64,7 +78,10 @@ class ReferenceLoader:
     async def load(self, ref: dict[str, Any]) -> Any:
         name = identity(ref)
         if name not in self._loaded:
+            file = self._resolver.file_of(ref)
             self._loaded[name] = value = await self._resolver.load(ref)
+            if file is not None:
+                self._texts[name] = list(texts_in(value, file))
             meta = ref.get("meta", {})
             if meta.get("content_type") == MEDIA_TYPE or (is_accumulated(ref) and isinstance(value, Table)):
                 # its rows are made as they are read
@@ -82,5 +99,23 @@ class ReferenceLoader:
     def forget(self, ref: dict[str, Any]) -> None:
         """Give back what is not read any more."""
         value = self._loaded.pop(identity(ref), None)
+        self._texts.pop(identity(ref), None)
         if value is not None and not isinstance(value, Table):
             self._bytes -= int(ref.get("meta", {}).get("bytes", 0))
+
+    # -- JSON that is in files
+
+    def keep_written(self, value: Any, file: MappedFile) -> None:
+        """The file that has a task's result as JSON, for as long as it is the last one."""
+        self._written = (value, file)
+
+    def written(self, value: Any) -> MappedFile | None:
+        """The file that has the value as JSON, if there is one: nothing may have changed in it."""
+        return self._written[1] if self._written is not None and self._written[0] is value else None
+
+    def texts_of(self, input: Mapping[str, Any]) -> dict[str, JsonText] | None:
+        """The JSON of what is given by these names, as far as it is in files."""
+        if not self._texts:
+            return None
+        known = {id(part): text for parts in self._texts.values() for part, text in parts}
+        return {name: known[id(value)] for name, value in input.items() if id(value) in known} or None

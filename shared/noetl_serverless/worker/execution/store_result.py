@@ -9,6 +9,7 @@ from ...protocol import ClaimedCommand
 from ...results.offload import USUAL, Output, Place, externalise
 from ...results.retry import retry_while_away
 from ...results.unfinished import BeginWrite
+from ...tables.mapped import MappedFile
 from ...tables.table import Table
 from .toolbox import Toolbox
 
@@ -22,15 +23,16 @@ async def store_result(
     output: Output = USUAL,
     label: str = "the result",
     begin: BeginWrite | None = None,
+    written: MappedFile | None = None,
 ) -> dict[str, Any]:
     """{"data"} or {"ref"}, as from `externalise`. Raises StoreFailed when the store is unavailable for too long.
 
     A table that is passed on as it was read is not stored again. `part` distinguishes what one command stores besides
-    its result; `label` names the value in an error; `begin`: as of `externalise`.
+    its result; `label` names the value in an error; `begin`, `written`: as of `externalise`.
     """
     if (ref := _read_before(data)) is not None:
         return {"ref": ref}
-    return await _externalised(data, command, toolbox, part, output, label, begin)
+    return await _externalised(data, command, toolbox, part, output, label, begin, written)
 
 
 async def store_part(
@@ -49,11 +51,13 @@ async def _externalised(
     output: Output,
     label: str,
     begin: BeginWrite | None = None,
+    written: MappedFile | None = None,
 ) -> dict[str, Any]:
     # one place for all tries
     place = Place(execution_id=command.execution_id, step=command.step, suffix=f"{command.command_id}{part}")
     return await retry_while_away(
-        lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin), f"{label} could not be stored"
+        lambda: externalise(data, place, toolbox.stores, output, toolbox.files, begin, written),
+        f"{label} could not be stored",
     )
 
 

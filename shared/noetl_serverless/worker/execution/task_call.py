@@ -47,6 +47,7 @@ async def call_task(
         context=reads,
         has_tables=job.lazy.has_tables,
     )
+    call.texts = job.lazy.texts_of(call.input)
     if task.expects and (missing := _missing(call.input, task.expects)):
         error = step_error("assert", "assert.expects", f"the input of task '{task.name}' has no {missing}")
         return envelope("error", context.attempt, error={**error, "at": task.place.line})
@@ -60,6 +61,8 @@ async def call_task(
             return outcome.wait
         if not outcome.stored:
             outcome.data = await to_domain(outcome.data, "data", on_table=job.lazy.expect_tables)
+        elif outcome.written is not None:
+            job.lazy.keep_written(outcome.data, outcome.written)
         if task.max_bytes is not None:
             check_size(outcome.data, "data", task.max_bytes)
         if outcome.extra:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -20,6 +22,9 @@ class Resolver:
         if ref["ref"] == "gone":
             raise NotFound("gone")
         return {"of": ref["ref"]}
+
+    def file_of(self, ref: dict[str, Any]) -> None:
+        return None
 
 
 def ref(name: str, size: int = 1) -> dict[str, Any]:
@@ -84,3 +89,32 @@ async def test_sizes_add_up() -> None:
         await lazy.load(ref(name, INLINE_BYTES // 2 + 1))
     assert await lazy.render(lambda fetch: threading.current_thread() is not threading.main_thread())
     assert await lazy.load({"ref": "c"}) == {"of": "c"}
+
+
+async def test_what_was_loaded_goes_with_its_last_user() -> None:
+    class Loaded(dict[str, Any]):
+        pass
+
+    class Keeping(Resolver):
+        async def load(self, ref: dict[str, Any]) -> Any:
+            return Loaded(large="x")
+
+    def produce(fetch: Any) -> Any:
+        try:
+            return len(fetch(ref("a")))
+        except Exception as error:
+            # as a frame of a template's does that the error comes through
+            kept = error
+            raise ValueError("not rendered") from kept
+
+    resolver: Any = Keeping()
+    lazy = ReferenceLoader(resolver)
+    gc.collect()
+    gc.disable()
+    try:
+        assert await lazy.render(produce) == 1
+        loaded = weakref.ref(await lazy.load(ref("a")))
+        del lazy
+        assert loaded() is None, "it stays until the garbage collector finds it"
+    finally:
+        gc.enable()
