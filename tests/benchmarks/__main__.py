@@ -32,6 +32,8 @@ from .workloads.idle import idle
 from .workloads.lambda_chain import lambda_chain
 from .workloads.log_size import log_size
 from .workloads.payload import payload
+from .workloads.results_kv import results_kv
+from .workloads.results_remote import results_gcs, results_s3
 from .workloads.start import start
 from .workloads.storm import storm
 from .workloads.tables import tables
@@ -55,6 +57,9 @@ WORKLOADS: dict[str, Workload] = {
     "fibo": fibo,
     "payload": payload,
     "tables": tables,
+    "results_s3": results_s3,
+    "results_gcs": results_gcs,
+    "results_kv": results_kv,
     "history": history,
     "history_pipelined": history_pipelined,
     "fanout100k": fanout100k,

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pyarrow
+
+# of the tables: of one column of 64 bits
+ROWS_PER_MB = 125_000
 # the most that a playbook may ask for
 MAX_TURNS = 100_000
 
@@ -145,19 +149,68 @@ import time
 import pyarrow
 
 def main(rows: pyarrow.Table, at):
-    return {"seconds": time.time() - at, "rows": rows.num_rows}
+    ends = rows["n"][0].as_py(), rows["n"][-1].as_py()
+    read = time.perf_counter() - asked
+    return {"seconds": time.time() - at, "read": read, "rows": rows.num_rows, "ends": ends}
+
+# now main gets its table
+asked = time.perf_counter()
 """
 
 
-def tables() -> str:
-    """One step makes a table of workload.mb megabytes, the next one says how long it took to come."""
+def tables(name: str = "tables", pool: str | None = None) -> str:
+    """One step makes a table of workload.mb megabytes, the next one says how long it took to come, and how long its
+    code waited for it. `pool`: of the second step."""
+    read: dict[str, Any] = {"step": "read", "tool": _python(_READ, rows="{{ make.rows }}", at="{{ make.at }}")}
     return _playbook(
-        "tables",
+        name,
         [
             {"step": "make", "tool": _python(_TABLE, mb="{{ workload.mb }}"), "next": {"arcs": [_to("read")]}},
-            {"step": "read", "tool": _python(_READ, rows="{{ make.rows }}", at="{{ make.at }}")},
+            {**read, **({"pool": pool} if pool else {})},
         ],
         {"mb": 100},
+    )
+
+
+def table(megabytes: int) -> pyarrow.Table:
+    """What the first step of `tables` makes."""
+    rows = pyarrow.array(range(ROWS_PER_MB), pyarrow.int64())
+    return pyarrow.table({"n": pyarrow.chunked_array([rows] * megabytes)})
+
+
+def read_table(result: Any, megabytes: int) -> dict[str, float]:
+    """What the second step of `tables` says. RuntimeError unless it has got all of it."""
+    found = result["data"] if isinstance(result, dict) and "data" in result else result
+    expected = megabytes * ROWS_PER_MB, [0, ROWS_PER_MB - 1]
+    if not isinstance(found, dict) or (found.get("rows"), found.get("ends")) != expected:
+        raise RuntimeError(f"the step that reads a table of {megabytes} MB gave {result}")
+    return {name: float(found[name]) for name in ("seconds", "read")}
+
+
+def kept(name: str, store: str, pool: str) -> str:
+    """workload.n results of workload.size bytes, each put into the store, and then read by a step in `pool`."""
+    make = _python("result = {'blob': 'x' * size}", size="{{ workload.size }}")
+    read = _python("assert len(blob) == size\nresult = {}", blob="{{ make.blob }}", size="{{ workload.size }}")
+    return _playbook(
+        name,
+        [
+            {"step": "begin", "tool": {"kind": "noop"}, "set": {"ctx.i": "{{ 0 }}"}, "next": {"arcs": [_to("make")]}},
+            {
+                "step": "make",
+                "tool": {**make, "output": {"store": {"kind": store}}},
+                "next": {"arcs": [_to("read")]},
+            },
+            {
+                "step": "read",
+                "pool": pool,
+                "tool": read,
+                "set": {"ctx.i": "{{ ctx.i + 1 }}"},
+                "next": {"arcs": [_to("make", "{{ ctx.i < workload.n }}"), _to("end")]},
+            },
+            {"step": "end", "tool": _python("result = {'n': i}", i="{{ ctx.i }}")},
+        ],
+        {"n": 10, "size": 100_000},
+        max_turns=MAX_TURNS,
     )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pg8000.native
 
@@ -54,11 +56,14 @@ class Bench:
 
 
 @asynccontextmanager
-async def stack(runs: int, options: dict[str, Any], **how: str) -> AsyncIterator[Bench]:
-    """Started in a fresh folder on disk and removed afterwards. `how`: options of `noetls up`. RuntimeError if its
-    PostgreSQL is not durable."""
-    with _fresh(options) as layout:
-        launched, run = launch(layout, with_parent=True, options=how)
+async def stack(
+    runs: int, options: dict[str, Any], variables: Mapping[str, str] | None = None, **how: str
+) -> AsyncIterator[Bench]:
+    """Started in a fresh folder on disk and removed afterwards. `variables`: of its environment, beside those of this
+    process; `how`: options of `noetls up`. RuntimeError if its PostgreSQL is not durable."""
+    with fresh_layout(options) as layout:
+        with patch.dict(os.environ, variables or {}):
+            launched, run = launch(layout, with_parent=True, options=how)
         assert launched is not None
         try:
             async with _attached(layout, run, runs, options) as bench:
@@ -68,7 +73,7 @@ async def stack(runs: int, options: dict[str, Any], **how: str) -> AsyncIterator
 
 
 @contextmanager
-def _fresh(options: dict[str, Any]) -> Iterator[Layout]:
+def fresh_layout(options: dict[str, Any]) -> Iterator[Layout]:
     home = Path(tempfile.mkdtemp(prefix="noetl-bench-", dir=options.get("where")))
     # under root PostgreSQL runs as somebody else, who must get there
     home.chmod(0o711)

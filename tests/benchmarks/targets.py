@@ -48,6 +48,12 @@ TARGETS: dict[str, tuple[Target, ...]] = {
         Target("last_first", 1.1, ""),
         Target("state_bytes", 65536, "bytes"),
     ),
+    "payload": (Target("ratio", 2, ""),),
+    **{
+        f"tables_{megabytes}mb": (Target("ratio", 1.5, ""), Target("read_ms", 3, "ms")) for megabytes in (10, 100, 1000)
+    },
+    "results_s3": (Target("ratio", 1.3, ""),),
+    "results_gcs": (Target("ratio", 1.3, ""),),
     "start": (Target("value", 7.5, "ms"), Target("p95", 10, "ms")),
     "fibo_light": (Target("value", 0.08, "s"),),
     "fibo_heavy": (Target("ratio", 1.05, ""),),

@@ -26,7 +26,7 @@ async def more_workers(bench: Bench, count: int) -> AsyncIterator[list[str]]:
     processes = [_start(bench, port) for port in ports]
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     try:
-        await asyncio.gather(*(_ready(url) for url in urls))
+        await asyncio.gather(*(ready(url) for url in urls))
         yield urls
     finally:
         for process in processes:
@@ -67,7 +67,7 @@ def _start(bench: Bench, port: int) -> subprocess.Popen[bytes]:
     )
 
 
-async def _ready(url: str) -> None:
+async def ready(url: str) -> None:
     async with asyncio.timeout(LONGEST_START), aiohttp.ClientSession() as session:
         while True:
             with contextlib.suppress(aiohttp.ClientError):

@@ -31,7 +31,8 @@ LIST_SECONDS = 10.0
 LISTED_SECONDS = 60.0
 # errors of the server
 WRITTEN_ALREADY, NO_STREAM = 10071, 10059
-_PLAIN = re.compile(rb"[A-Za-z0-9_-]")
+_PLAIN = re.compile(r"[A-Za-z0-9_-]*")
+_OTHER = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
 
 
@@ -190,8 +191,9 @@ def _encoded(key: str) -> str:
 
 
 def _encoded_part(part: str) -> str:
-    raw = part.encode()
-    return "".join(chr(byte) if _PLAIN.match(bytes([byte])) else f"={byte:02X}" for byte in raw)
+    if _PLAIN.fullmatch(part):
+        return part
+    return _OTHER.sub(lambda found: b"=%02X" % ord(found[0]), part.encode()).decode()
 
 
 def _decoded(subject: str) -> str:

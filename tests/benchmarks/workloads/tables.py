@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
+from itertools import repeat
 from pathlib import Path
 
 import psutil
 
 from .. import playbooks
+from ..plain_file import seconds_to_write
 from ..quiet import measure
 from ..result import Result, median
 from ..stack import Bench
@@ -20,8 +21,8 @@ LOGGED = "SELECT sum(length(payload::text)) FROM noetl.event WHERE execution_id 
 
 
 async def tables(bench: Bench) -> list[Result]:
-    """From when the first step has its table until the second one has it; the floor writes the same bytes to the same
-    disk, and waits until they are there."""
+    """From when the first step has its table until the second one has it, and in `read_ms` from when the code of the
+    second one asks for it; the floor writes as many bytes to the same disk, and waits until they are there."""
     await bench.client.register(playbooks.tables())
     await bench.client.run("bench/tables", {"mb": 1})
     return [await _of(bench, megabytes) for megabytes in SIZES_MB]
@@ -30,6 +31,7 @@ async def tables(bench: Bench) -> list[Result]:
 async def _of(bench: Bench, megabytes: int) -> Result:
     peaks: dict[str, float] = {}
     logged: list[int] = []
+    reads: list[float] = []
 
     async def once() -> float:
         sampling = asyncio.create_task(_sample(bench, peaks))
@@ -37,19 +39,19 @@ async def _of(bench: Bench, megabytes: int) -> Result:
             end = await bench.client.run("bench/tables", {"mb": megabytes})
         finally:
             sampling.cancel()
-        found = end.result["data"] if isinstance(end.result, dict) and "data" in end.result else end.result
-        if not isinstance(found, dict) or found.get("rows") != megabytes * 125_000:
-            raise RuntimeError(f"tables gave {end.result}")
-        rows = bench.database.run(
-            "SELECT sum(length(payload::text)) FROM noetl.event WHERE execution_id = :id", id=int(end.execution_id)
-        )
+        found = playbooks.read_table(end.result, megabytes)
+        rows = bench.database.run(LOGGED, id=int(end.execution_id))
         logged.append(int(rows[0][0]))
-        return float(found["seconds"])
+        reads.append(1000 * found["read"])
+        return found["seconds"]
 
     measured = await measure(bench, once)
     floor = median([await asyncio.to_thread(_write, bench.layout.home, megabytes) for _ in range(bench.runs)])
     extra = {
         "runs": measured.values,
+        # from when the code of the second step asks for the table until it has it
+        "read_ms": median(reads),
+        "reads_ms": reads,
         # memory of its own, which files that are mapped are not
         "peak_anonymous_mb": peaks,
         "logged_bytes": max(logged),
@@ -77,14 +79,8 @@ def _anonymous_mb(process: psutil.Process) -> float:
 
 
 def _write(folder: Path, megabytes: int) -> float:
-    """Seconds to write and sync as many bytes."""
-    chunk = os.urandom(1_000_000)
     path = folder / "floor.bin"
-    started = time.perf_counter()
-    with path.open("wb", buffering=0) as file:
-        for _ in range(megabytes):
-            file.write(chunk)
-        os.fsync(file.fileno())
-    seconds = time.perf_counter() - started
-    path.unlink()
-    return seconds
+    try:
+        return seconds_to_write(path, repeat(os.urandom(1_000_000), megabytes))
+    finally:
+        path.unlink()
