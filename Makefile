@@ -16,6 +16,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos kills load upgrade upgrade-dump upgrade-forms lock clean
 
+# each of the thousands of processes that tests and benches start would compile anew what it imports
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 FLAGSHIP ?= examples/flight_delays
