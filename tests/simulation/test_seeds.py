@@ -87,7 +87,8 @@ def test_a_seed_gives_the_same_trace_in_any_process(seed: int) -> None:
 
 
 def test_a_failing_seed_is_made_small_and_fails_again() -> None:
-    seed = next(seed for seed in range(400) if _broken(seed))
+    # from where one was found when this was written
+    seed = next(seed for seed in range(39, 400) if _broken(seed))
     oracle(seed // SHARE)
     with skip_the_fence_check():
         first = run_seed(seed)
