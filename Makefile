@@ -16,6 +16,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-slow test-random test-dates lint package localstack gcp infra-check infra-docs infra-schema reference bench bench-peers bench-quick simulate soak mutants chaos kills load upgrade upgrade-dump upgrade-forms lock clean
 
+# each of the thousands of processes that tests and benches start would compile anew what it imports
+export PYTHONDONTWRITEBYTECODE :=
+
 VENV := .venv
 BIN := $(VENV)/bin
 FLAGSHIP ?= examples/flight_delays
@@ -40,8 +43,9 @@ $(VENV)/.dev: $(BIN)/python requirements-dev.txt pyproject.toml
 run: setup
 	@$(BIN)/noetls demo playbooks $(FLAGSHIP) $(if $(DATA),--data $(DATA))
 
+# three processes keep two cores busy: each waits some of its time for servers and clocks
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n $(or $(JOBS),2) --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -q -n $(or $(JOBS),3) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 # processes killed at random, chaos for a minute, the walk of `make upgrade`, the fakes of Terraform's providers, planting faults
 test-slow: $(VENV)/.dev

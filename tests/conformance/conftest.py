@@ -19,9 +19,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=f"to come: {case.expected.waits_for}"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def ran(request: pytest.FixtureRequest) -> Iterator[Conformance]:
-    """The executions of all cases that are to be checked in this session, ended."""
+    """The executions of all cases that are to be checked, ended."""
     selected = [case for item in request.session.items if (case := _case_of(item)) is not None]
     skipped = not request.config.getoption("--to-come", default=False)
     with conformance() as found:

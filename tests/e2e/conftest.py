@@ -16,9 +16,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("e2e")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack() -> Iterator[Stack]:
-    """One that runs, started by the first test that asks."""
+    """One that runs, started by the first test that asks, and stopped after the last of them."""
     with running() as stack:
         yield stack
 

@@ -81,7 +81,7 @@ class Client:
             time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def access(stack: Stack) -> dict[str, str]:
     """{token, url, control_plane_url, gateway_url} of the stack."""
     return {**stack.ask("status"), **stack.ask("token")}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import cache
+from pathlib import Path
 
 from localstack.toolbox import ROOT
 
@@ -47,7 +49,7 @@ def _of(packager: Packager, spec: FunctionSpec) -> set[str]:
     for module in packager.closure(spec).modules:
         base = SHARED.joinpath(*module.split("."))
         path = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
-        trees[path.relative_to(SHARED / "noetl_serverless").as_posix()] = ast.parse(path.read_text())
+        trees[path.relative_to(SHARED / "noetl_serverless").as_posix()] = _tree(path)
     found: set[str] = set()
     for name, tree in trees.items():
         if name.startswith("hosts/aws/") and not any(name in adapter for adapter in _PORTS.values()):
@@ -58,11 +60,17 @@ def _of(packager: Packager, spec: FunctionSpec) -> set[str]:
         ]
         # who gets the port by another name gets all of it
         holders = {holder for tree in others for holder in _holders(tree, port)}
-        called = {method for tree in others for method in _called(tree, holders)}
+        called = {method for tree in others for holder, method in _method_calls(tree) if holder in holders}
         if adapter[0] in trees:
             for method, asked in _methods([trees[name] for name in adapter]).items():
                 found |= asked if method in called else set()
     return {_SAME.get(action, action) for action in found}
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    """Most modules are of several functions."""
+    return ast.parse(path.read_text())
 
 
 def _asked(tree: ast.AST) -> Iterator[str]:
@@ -112,25 +120,34 @@ def _of_s3(function: ast.AST) -> Iterator[str]:
             yield from others or {_VERBS[str(verb)]}
 
 
-def _holders(tree: ast.AST, port: str) -> Iterator[str]:
+def _holders(tree: ast.Module, port: str) -> Iterator[str]:
     """Names of arguments and fields that are of the port's type, or make one."""
+    return (name for name, annotation in _annotated(tree) if port in annotation)
+
+
+@cache
+def _annotated(tree: ast.Module) -> Collection[tuple[str, str]]:
+    """Arguments and fields, each with its annotation."""
+    found = []
     for node in ast.walk(tree):
-        annotation = getattr(node, "annotation", None)
-        if annotation is None or port not in ast.unparse(annotation):
-            continue
-        if isinstance(node, ast.arg):
-            yield node.arg
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            found.append((node.arg, ast.unparse(node.annotation)))
         elif isinstance(node, ast.AnnAssign) and (name := _terminal(node.target)):
-            yield name.lstrip("_")
+            found.append((name.lstrip("_"), ast.unparse(node.annotation)))
+    return found
 
 
-def _called(tree: ast.AST, holders: set[str]) -> Iterator[str]:
+@cache
+def _method_calls(tree: ast.Module) -> Collection[tuple[str, str]]:
+    """Each call of a method: the name of what it is called on, and the method's."""
+    found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             target = node.func.value.func if isinstance(node.func.value, ast.Call) else node.func.value
             name = _terminal(target)
-            if name is not None and name.lstrip("_") in holders:
-                yield node.func.attr
+            if name is not None:
+                found.append((name.lstrip("_"), node.func.attr))
+    return found
 
 
 def _terminal(node: ast.AST) -> str | None:

@@ -9,7 +9,7 @@ import json
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -142,6 +142,7 @@ class EventSourceMapping:
         self._function = function
         self._batch = batch
         self._stopped = threading.Event()
+        self._asking = threading.Lock()
         self.answers: list[Any] = []
         # deliver every batch twice, as SQS may
         self.twice = False
@@ -156,17 +157,19 @@ class EventSourceMapping:
 
     def _poll(self) -> None:
         while not self._stopped.is_set():
-            for messages in self._receive():
+            if messages := self._receive():
                 self._deliver(messages)
 
-    def _receive(self) -> Iterator[list[dict[str, Any]]]:
-        answer = self._sqs.receive_message(
-            QueueUrl=self._url, MaxNumberOfMessages=self._batch, WaitTimeSeconds=0, AttributeNames=["All"]
-        )
-        if messages := answer.get("Messages"):
-            yield messages
-        else:
-            self._stopped.wait(0.05)
+    def _receive(self) -> list[dict[str, Any]]:
+        """One poller asks at a time: all of them at an idle queue would take the processor from the functions."""
+        with self._asking:
+            answer = self._sqs.receive_message(
+                QueueUrl=self._url, MaxNumberOfMessages=self._batch, WaitTimeSeconds=0, AttributeNames=["All"]
+            )
+            messages: list[dict[str, Any]] = answer.get("Messages", [])
+            if not messages:
+                self._stopped.wait(0.05)
+            return messages
 
     def _deliver(self, messages: list[dict[str, Any]]) -> None:
         event = {"Records": [self._record(message) for message in messages]}

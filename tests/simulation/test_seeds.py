@@ -1,4 +1,4 @@
-"""A thousand worlds, and what is needed to believe them; `make simulate` and `make soak` run more."""
+"""Some hundred worlds, and what is needed to believe them; `make test-slow`, `make simulate` and `make soak`: more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ from .shrink import shrink
 
 # a thousand worlds take their time beside another load
 pytestmark = pytest.mark.timeout(900)
-SEEDS = 1000
+# fifty books, and each kind of fault strikes often enough
+SEEDS = 400
+# those that `make test-slow` goes on with
+MORE = 1600
 # of those in which users do more than to start and to cancel, and events are sent
 FIRST, SOME = CONTROLLED * SHARE, 128
 # worlds in which a rule did not hold once
@@ -45,6 +48,13 @@ def total() -> Total:
 def test_no_rule_is_ever_broken(total: Total) -> None:
     assert total.failures == []
     assert total.seeds == SEEDS
+
+
+@pytest.mark.slow
+def test_nor_in_many_more_worlds() -> None:
+    total = run_many(SEEDS, MORE, jobs=2)
+    assert total.failures == []
+    assert total.seeds == MORE
 
 
 def test_no_rule_is_broken_whatever_users_do() -> None:
@@ -77,7 +87,8 @@ def test_a_seed_gives_the_same_trace_in_any_process(seed: int) -> None:
 
 
 def test_a_failing_seed_is_made_small_and_fails_again() -> None:
-    seed = next(seed for seed in range(400) if _broken(seed))
+    # from where one was found when this was written
+    seed = next(seed for seed in range(39, 400) if _broken(seed))
     oracle(seed // SHARE)
     with skip_the_fence_check():
         first = run_seed(seed)

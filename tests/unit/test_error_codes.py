@@ -78,8 +78,9 @@ def made_codes() -> Iterator[tuple[str, str]]:
     """The place and the code of each error that the library makes with a constant for its code."""
     position = {"step_error": 1, "ToolFailure": 1, "_error": 0}
     for path in LIBRARY.rglob("*.py"):
+        file = path.relative_to(PROJECT)
         for node in ast.walk(ast.parse(path.read_text())):
-            place = f"{path.relative_to(PROJECT)}:{getattr(node, 'lineno', 0)}"
+            place = f"{file}:{getattr(node, 'lineno', 0)}"
             match node:
                 case ast.Call(func=ast.Name(id=name), args=[*args]) if name in position and len(args) > position[name]:
                     if isinstance(code := args[position[name]], ast.Constant) and isinstance(code.value, str):

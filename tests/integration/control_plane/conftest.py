@@ -27,7 +27,6 @@ from noetl_serverless.settings import Settings
 from noetl_serverless.store.catalog import PostgresCatalog
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.store.runtimes import Runtimes
 
 TOKEN_KEY = "k" * 32
@@ -111,9 +110,8 @@ class Client:
 
 
 @pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    migrate(postgres_url)
-    database = Database(postgres_url, 4)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 4)
     yield database
     await database.close()
 

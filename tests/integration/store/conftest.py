@@ -7,20 +7,17 @@ import pytest
 
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.database import Database
-from noetl_serverless.store.migrate import migrate
 
 
 @pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    migrate(postgres_url)
-    database = Database(postgres_url, 4)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 4)
     yield database
     await database.close()
 
 
 @pytest.fixture
-def connection(postgres_url: str) -> Iterator[Connection]:
+def connection(migrated_url: str) -> Iterator[Connection]:
     """One session, whose plans are kept."""
-    migrate(postgres_url)
-    with closing(connect(postgres_url)) as connection:
+    with closing(connect(migrated_url)) as connection:
         yield connection

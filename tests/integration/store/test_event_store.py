@@ -30,7 +30,6 @@ from noetl_serverless.records import (
 )
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.testing.catalog import MemoryCatalogEntry
 from noetl_serverless.testing.event_store import MemoryEventStore
 
@@ -63,9 +62,7 @@ async def log(request: pytest.FixtureRequest) -> AsyncIterator[EventStore]:
     if request.param == "memory":
         yield MemoryEventStore(time.time)
         return
-    url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    database = Database(url, 4)
+    database = Database(request.getfixturevalue("migrated_url"), 4)
     yield PostgresEventStore(database)
     await database.close()
 

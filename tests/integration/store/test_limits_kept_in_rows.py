@@ -12,7 +12,6 @@ from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
 from noetl_serverless.store.executions import Executions
 from noetl_serverless.store.maintenance import MaintenanceTasks
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.store.replays import Replays
 
 MADE = plan_of("concurrency: {key: api, limit: 2}", ", concurrency: {key: runs, limit: 1}, rate: {per: 0.01, limit: 9}")
@@ -20,9 +19,8 @@ STATUS = "SELECT status, count(*)::integer FROM noetl.command GROUP BY status OR
 
 
 @pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    migrate(postgres_url)
-    database = Database(postgres_url, 2)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 2)
     yield database
     await database.close()
 

@@ -10,15 +10,13 @@ import pytest
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.protocol import Instance
 from noetl_serverless.store.database import Database
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.store.runtimes import DEAD_AFTER_SECONDS, FORGOTTEN_AFTER_SECONDS, Runtimes
 from noetl_serverless.store.worker_role import create_worker_role, url_as_worker, worker_role
 
 
 @pytest.fixture
-async def database(postgres_url: str) -> AsyncIterator[Database]:
-    migrate(postgres_url)
-    database = Database(postgres_url, 2)
+async def database(migrated_url: str) -> AsyncIterator[Database]:
+    database = Database(migrated_url, 2)
     yield database
     await database.close()
 

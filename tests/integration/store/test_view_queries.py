@@ -15,7 +15,6 @@ from noetl_serverless.errors import AnswerTooLarge, InvalidRequest, Unavailable
 from noetl_serverless.store import reader_role as role
 from noetl_serverless.store.connection import Connection, connect
 from noetl_serverless.store.database_role import RoleRefused
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.store.view_queries import MAX_ROWS, VIEWS, ViewQueries
 
 PASSWORD = "one-of-its-own"
@@ -53,12 +52,11 @@ VALUES (1, 'c', 'generic', :sealed, 'k', '{}', '{}')"""
 
 
 @pytest.fixture
-def owner(postgres_url: str) -> Iterator[Connection]:
+def owner(migrated_url: str) -> Iterator[Connection]:
     """A database with the role, an execution, and secrets where they are kept."""
-    migrate(postgres_url)
-    role.create_reader_role(postgres_url, PASSWORD)
-    name = identifier(role.reader_role(postgres_url))
-    with closing(connect(postgres_url)) as connection:
+    role.create_reader_role(migrated_url, PASSWORD)
+    name = identifier(role.reader_role(migrated_url))
+    with closing(connect(migrated_url)) as connection:
         connection.run(EXECUTION, id=ID, secret=SECRET)
         connection.run(EVENT, id=ID)
         connection.run(CREDENTIAL, sealed=SECRET.encode())

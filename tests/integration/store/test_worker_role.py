@@ -13,7 +13,6 @@ from pg8000.native import identifier
 from noetl_serverless.errors import Unavailable
 from noetl_serverless.store.connection import Connection, connect, sqlstate
 from noetl_serverless.store.database_role import RoleRefused
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.store.worker_role import create_worker_role, lock_worker_role, worker_role
 
 PASSWORD = "one-of-its-own"
@@ -79,13 +78,12 @@ FROM pg_roles r WHERE rolname = :role"""
 
 
 @pytest.fixture
-def role(postgres_url: str) -> Iterator[str]:
+def role(migrated_url: str) -> Iterator[str]:
     """The role in a database of its own."""
-    migrate(postgres_url)
-    role = worker_role(postgres_url)
-    create_worker_role(postgres_url, role, PASSWORD)
+    role = worker_role(migrated_url)
+    create_worker_role(migrated_url, role, PASSWORD)
     yield role
-    with closing(connect(postgres_url)) as owner:
+    with closing(connect(migrated_url)) as owner:
         owner.run(f"DROP OWNED BY {identifier(role)}")
         owner.run(f"DROP ROLE {identifier(role)}")
 

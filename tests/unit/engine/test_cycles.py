@@ -25,7 +25,7 @@ TWO_BACK = """
 """
 
 
-@pytest.mark.parametrize("turns", [500, 100_000])
+@pytest.mark.parametrize("turns", [500, 10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_a_loop_of_nothing_takes_all_its_turns_in_one_decision(turns: int) -> None:
     head = "executor: {spec: {max_turns: 100000}}\n"
     run = Run(EMPTY_LOOP.replace("TURNS", str(turns)), head)

@@ -25,7 +25,6 @@ from noetl_serverless.records import Claimant, CommitResult, ExecutionCommit, Lo
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
 from noetl_serverless.store.event_store import PostgresEventStore
-from noetl_serverless.store.migrate import migrate
 from noetl_serverless.testing.catalog import MemoryCatalog, MemoryCatalogEntry
 from noetl_serverless.testing.event_store import MemoryEventStore
 
@@ -172,8 +171,6 @@ async def either(request: pytest.FixtureRequest) -> AsyncIterator[Engine]:
     if request.param == "memory":
         yield Engine()
         return
-    url = request.getfixturevalue("postgres_url")
-    migrate(url)
-    database = Database(url, 4)
+    database = Database(request.getfixturevalue("migrated_url"), 4)
     yield Engine(PostgresEventStore(database))
     await database.close()
