@@ -109,9 +109,15 @@ def _chunks(table: Any, end: bytes) -> Iterator[bytes]:
         for start in range(0, len(table), _PIECE_ROWS):
             yield b"".join(json_text(row) + end for row in table[start : start + _PIECE_ROWS])
         return
-    for batch in _batches(table).batches:
+    for batch in _sliced(_batches(table).batches):
+        yield json_lines(batch, end)
+
+
+def _sliced(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+    """So few rows that there is room for each as text."""
+    for batch in batches:
         for start in range(0, batch.num_rows, _PIECE_ROWS):
-            yield json_lines(batch.slice(start, _PIECE_ROWS), end)
+            yield batch.slice(start, _PIECE_ROWS)
 
 
 def _lines(table: Any) -> Iterator[bytes]:
@@ -175,7 +181,7 @@ def _columns(table: Batches, form: Form) -> Iterator[bytes]:
     sink = _Sink()
     schema = _flat_schema(table.schema) if form == "csv" else table.schema
     writer = _writer(sink, schema, form)
-    for batch in table.batches:
+    for batch in _sliced(table.batches) if form == "csv" else table.batches:
         writer.write_batch(_flattened(batch, schema) if form == "csv" else batch)
         if piece := sink.take():
             yield piece
