@@ -58,7 +58,9 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
     found = newest if newest is not None and newest.put_by is not None else await _of_step(call, id, step, newest)
     if isinstance(found, Inline):
         return await inline_response(call, found, query.table) if query.resolve else found.entry()
-    return await _content(call, found, query.table) if query.resolve else ResultEntry.of(found)
+    if query.resolve:
+        return await _content(call, found, query.table)
+    return ResultEntry.of((await call.services.stored_results.described(id, [found]))[0])
 
 
 async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
@@ -182,11 +184,13 @@ async def entries(call: Call) -> ListedResults:
         await call.services.executions.get(id)
     place: Place | None = Place.of(found[-1]) if len(found) == SCAN_ROWS else None
     before = Place()
-    for result in found:
-        if not result.is_readable(now) or query.name not in (None, result.title):
-            continue
-        if query.scope not in (None, result.scope):
-            continue
+    chosen = [
+        result
+        for result in found
+        if result.is_readable(now) and query.name in (None, result.title) and query.scope in (None, result.scope)
+    ]
+    # one more, to know whether there is a next page
+    for result in await call.services.stored_results.described(id, chosen[: query.limit + 1]):
         entry = ResultEntry.of(result)
         size += len(encode(entry))
         if len(listed) == query.limit or (listed and size > PAGE_BYTES):

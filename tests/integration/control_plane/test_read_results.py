@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tempfile
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +16,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import put, put_content
 
-from noetl_serverless.results.offload import Place, externalise
+from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tables.media_types import MEDIA_TYPES
@@ -169,3 +170,25 @@ async def test_a_small_result_of_a_step_is_a_table_too(user: Client, hands: Fake
         "GET", f"{path}?resolve=true", headers={"accept": "text/csv", "if-none-match": answer.headers["etag"]}
     )
     assert again.status == 304
+
+
+async def test_a_list_says_of_what_steps_have_stored_what_their_references_say(
+    user: Client, hands: FakeWorker, started: str, results_url: str
+) -> None:
+    stores = ResultStores(FsspecResultStore(results_url))
+    (command,) = await hands.claim()
+    place = Place(execution_id=started, step="first", suffix="x")
+    value = {"n": 5, "rows": [{"a": n} for n in range(30_000)]}
+    stored = (await externalise(value, place, stores, Output(select=[("$.rows[2].a", "third")], compression="zstd")))[
+        "ref"
+    ]
+    large = (await externalise([2] * 50_000, place, stores))["ref"]
+    part = (await externalise([3] * 50_000, Place(execution_id=started, step="first", suffix="part"), stores))["ref"]
+    await hands.report(command, ref=stored, set_refs={"big": large}, parts=[{**part, "part_of": "pages"}])
+    shutil.rmtree(results_url.removeprefix("file://"))
+    listed = {row["ref"]: row for row in (await user.get(f"/api/result/{started}/list")).json["results"]}
+    assert listed.keys() == {stored["ref"], large["ref"], part["ref"]}, "no object is opened for that"
+    entry = listed[stored["ref"]]
+    assert (entry["extracted"], entry["row_count"]) == ({"n": 5, "third": 2}, 30_000)
+    assert (entry["compression"], entry["stored_bytes"]) == ("zstd", stored["meta"]["stored_bytes"])
+    assert all(row["preview"] and row["stored_bytes"] <= row["bytes"] for row in listed.values())

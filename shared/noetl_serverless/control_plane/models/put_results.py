@@ -109,7 +109,8 @@ class ResultEntry(AnswerModel):
     put_by: dict[str, Any] | None = Field(description="Who put it; null for the result of a step.")
     extracted: dict[str, Any]
     correlation: dict[str, Any]
-    preview: str | None = Field(description="The beginning of a text.")
+    preview: str | None = Field(description="The beginning of a text, or of the JSON that a table is.")
+    row_count: int | None = Field(description="Of a table, or of a list of rows, that a step has given.")
 
     @classmethod
     def of(cls, result: StoredResult) -> Self:
@@ -127,6 +128,7 @@ class ResultEntry(AnswerModel):
             extracted=meta.get("extracted") or {},
             correlation=meta.get("correlation") or {},
             preview=meta.get("preview"),
+            row_count=meta.get("row_count"),
         )
 
 
