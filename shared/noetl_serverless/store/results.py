@@ -142,6 +142,11 @@ class StoredResults:
         found = self._of(await self._database.rows(self._sql["same"], id=execution_id, **named))
         return found[0] if found else None
 
+    async def settled(self, execution_id: int, cutoff: datetime) -> bool:
+        """Whether the execution, and all that may use its results, ended before `cutoff`."""
+        rows = await self._database.run(self._sql["settled"], id=execution_id, cutoff=cutoff)
+        return bool(rows[0][0])
+
     async def reserve(self, execution_id: int, row: Mapping[str, Any]) -> None:
         """Name an object that is about to be written, for an execution that has ended: what has no row is collected."""
         given = orjson.dumps({**row, "execution_id": execution_id}).decode()

@@ -48,6 +48,9 @@ WHERE v.execution_id = :id
     AND (CAST(:steps AS text[]) IS NULL OR v.step = ANY (CAST(:steps AS text[])))
     AND r.ref ->> 'key' = ANY (CAST(:keys AS text[]));
 
+-- settled: whether an execution, and all that may use its results, ended before an instant
+SELECT noetl.settled(CAST(:id AS bigint), CAST(:cutoff AS timestamptz));
+
 -- mark_deleted: take results from their readers, before their objects are deleted
 WITH named AS (
     SELECT r.key FROM noetl.result_ref r
