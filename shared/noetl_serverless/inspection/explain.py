@@ -36,9 +36,10 @@ def explain(
 
     {execution_id, restarted_from, status, paused, kept_signals: [{signal, count, advice}], error, warnings,
     quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status,
-    why, pool, called, stored, unmatched, failed_items, chain}]}, where a chain is a list of {seq, at, event, step,
-    text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook names,
-    if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}]. `stored` is the
+    why, pool, called, frame_rows, stored, unmatched, failed_items, chain}]}, where a chain is a list of {seq, at,
+    event, step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the
+    playbook names, if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    `frame_rows`, of a loop with `process: frame`, says how many rows each of its items is at most. `stored` is the
     reference of a result that is stored by reference, `unmatched` lists what `output.select` names and is not in it,
     as [{path, as}].
     `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
@@ -155,6 +156,8 @@ class _Explainer:
             document["pool"] = pool
         if called := self._called(run.step):
             document["called"] = called
+        if (rows := self._frame_rows(run.step)) is not None:
+            document["frame_rows"] = rows
         if (reference := _reference(run_events)) is not None:
             document["stored"] = reference
             if unmatched := self._unmatched(run.step, reference):
@@ -184,6 +187,12 @@ class _Explainer:
             for task in (known.tasks if known is not None else ())
             if task.interface is not None
         ]
+
+    def _frame_rows(self, step: str) -> int | None:
+        """How many rows an item is at most, of a loop over a cursor with `process: frame`."""
+        known = self.plan.steps.get(step)
+        cursor = known.loop.cursor if known is not None and known.loop is not None else None
+        return cursor.max_rows if cursor is not None and not cursor.by_row else None
 
     def _unmatched(self, step: str, reference: Mapping[str, Any]) -> list[Json]:
         """What `output.select` of its tasks names, and its result does not have."""

@@ -784,3 +784,18 @@ def test_what_select_names_and_the_result_does_not_have_is_named() -> None:
     found = step_of(run, "load")
     assert (found["stored"], found["unmatched"]) == (ref, [{"path": "$.data.next", "as": "following"}])
     assert "unmatched" not in step_of(play(Run(CHAIN), 1), "c")
+
+
+FRAMES = """
+- step: drain
+  loop:
+    iterator: rows
+    cursor: {kind: postgres, auth: pg, claim: "UPDATE jobs SET state = 1 RETURNING id"}
+    spec: {mode: cursor, max_in_flight: 1, frame: {max_rows: 8, process: PROCESS}}
+  tool: {kind: noop}
+"""
+
+
+def test_of_a_loop_over_frames_it_is_said_what_its_items_are() -> None:
+    assert step_of(Run(FRAMES.replace("PROCESS", "frame")), "drain")["frame_rows"] == 8
+    assert "frame_rows" not in step_of(Run(FRAMES.replace("PROCESS", "row")), "drain")
