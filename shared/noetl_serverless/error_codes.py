@@ -150,6 +150,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     REFERENCE_NOT_AVAILABLE: STEP[REFERENCE_NOT_AVAILABLE],
     "request.invalid": "The request is not valid.",
     "request.method_not_allowed": "The path does not support this method.",
+    "request.not_acceptable": "The result cannot be had in a form that Accept names; `available` lists those that can.",
     "request.range": "The requested part lies behind the end of the content.",
     "request.refused": "The server rejected the request before it was processed.",
     "request.too_large": "The body exceeds the size limit.",

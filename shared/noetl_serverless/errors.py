@@ -114,6 +114,12 @@ class NotFound(Problem):
     status, code, title = 404, "resource.not_found", "Not found"
 
 
+class NotAcceptable(Problem):
+    """What is there cannot be had in a form that the request accepts. `available`: media types that can be had."""
+
+    status, code, title = 406, "request.not_acceptable", "Not available in this form"
+
+
 class Conflict(Problem):
     status, code, title = 409, "resource.conflict", "It conflicts with the current state"
 

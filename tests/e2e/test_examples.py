@@ -219,7 +219,7 @@ def test_analytics_takes_a_table_through_polars_to_postgresql(stack: Stack) -> N
     rows = report.pop("rows")
     assert report == {"orders": orders, "first": "2026-01-01", "last": "2026-03-31", "read": orders}
     assert 150_000 < rows <= orders
-    assert memory.keys() == {"python", "zygote", "worker"}
+    assert memory.keys() == {"sum_up", "report", "zygote", "worker"}
     refs = {
         event["step"]: event["payload"]["ref"]["meta"]["content_type"]
         for event in stack.events(outcome["execution_id"])

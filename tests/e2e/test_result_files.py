@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -46,8 +47,10 @@ def test_a_table_goes_in_and_comes_out_in_each_format(stack: Stack, ended: str, 
     assert stack("result", "get", ref, "-o", str(same)).status == 0
     assert same.read_bytes() == arrow.read_bytes()
     for ending in ("csv", "json"):
-        done = stack("result", "get", ended, "load", "--as", ending, "-o", str(tmp_path / f"table.{ending}"))
+        # which says what form is wanted
+        done = stack("result", "get", ended, "load", "-o", str(tmp_path / f"table.{ending}"))
         assert done.status == 0, done.err
+        assert f"{(tmp_path / f'table.{ending}').stat().st_size:,} bytes written" in done.err
     rows = json.loads((tmp_path / "table.json").read_text())
     assert (len(rows), rows[-1]) == (ROWS, {"n": ROWS - 1, "text": f"row {ROWS - 1}", "list": [ROWS - 1]})
     read = pyarrow.csv.read_csv(tmp_path / "table.csv")
@@ -60,6 +63,38 @@ def test_a_table_goes_in_and_comes_out_in_each_format(stack: Stack, ended: str, 
     gone = stack("result", "get", ref, "-o", str(tmp_path / "gone"))
     assert gone.status != 0 and "deleted" in gone.err
     assert not (tmp_path / "gone").exists(), "a file is written whole or not at all"
+
+
+def test_the_result_of_a_step_is_read_whatever_its_size_and_in_a_form(stack: Stack, ended: str, tmp_path: Path) -> None:
+    small = stack("result", "get", ended, "greet")
+    assert small.status == 0 and json.loads(small.out), small.err
+    text = tmp_path / "greet.txt"
+    assert stack("result", "get", ended, "greet", "-o", str(text)).status == 0
+    assert text.read_text() == small.out, "an ending that is that of no form changes nothing"
+
+
+def test_a_table_of_several_is_chosen(stack: Stack, ended: str) -> None:
+    content = json.dumps({"a": [{"x": 1}], "b": [{"y": 2}]})
+    ref = stack("result", "put", ended, "several", "-", "--as-type", "application/json", input=content).out.strip()
+    refused = stack("result", "get", ref, "--as", "csv")
+    assert refused.status == 1 and "2 tables: a, b" in refused.err and "--table" in refused.err
+    assert stack("result", "get", ref, "--as", "ndjson", "--table", "b").out == '{"y":2}\n'
+    assert stack("result", "get", ref, "--table", "a").out == '[\n{"x":1}\n]\n'
+    assert stack("result", "delete", ref).status == 0
+
+
+@pytest.mark.parametrize("form", [[], ["--as", "ndjson"]])
+def test_a_reader_that_has_enough_ends_it_quietly(stack: Stack, ended: str, arrow: Path, form: list[str]) -> None:
+    ref = stack("result", "put", ended, "much", str(arrow)).out.strip()
+    command = [sys.executable, "-m", "noetl_serverless.cli", "result", "get", ref, *form, "--data", str(stack.data)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert running.stdout.read(5)
+        running.stdout.close()
+        said = running.stderr.read()
+    # as a shell reports what SIGPIPE has ended
+    assert (running.returncode, said) == (141, b"")
+    assert stack("result", "delete", ref).status == 0
 
 
 def test_standard_input_and_output(stack: Stack, ended: str) -> None:

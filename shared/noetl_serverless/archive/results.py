@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
+from ..engine.events import REPORTS, references_in
 from ..store.database import Database
 from ..store.results import BEGINNING, Place, StoredResult, StoredResults
 from .read import ArchiveReader
@@ -44,6 +47,20 @@ class ResultHistory(StoredResults):
             if (result.step or "", result.created_at, result.key) > begin and step in (None, result.step or "")
         ]
         return following[:limit]
+
+    async def _references(
+        self, execution_id: int, keys: Collection[str], steps: Collection[str] | None
+    ) -> dict[str, Mapping[str, Any]]:
+        place = await self._archive.place(execution_id)
+        if place is None:
+            return await super()._references(execution_id, keys, steps)
+        found: dict[str, Mapping[str, Any]] = {}
+        async for event in self._archive.scan(place):
+            if event.type in REPORTS and (steps is None or event.step in steps):
+                found |= {ref["key"]: ref for ref in references_in(event.payload) if ref["key"] in keys}
+            if len(found) == len(keys):
+                break
+        return found
 
     async def _archived(self, execution_id: int) -> list[StoredResult] | None:
         """By step and time; None of an execution that is not in the archive."""

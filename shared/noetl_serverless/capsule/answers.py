@@ -15,6 +15,7 @@ from ..playbook.views import COLLECTED
 from ..testing.tools import CallPlace
 from ..tools.port import ToolOutcome
 from .recording import Recording
+from .results import value_of
 
 # keys that the engine has added to the error of a tool
 ENGINE_KEYS = frozenset({"at", "failed_task", "attempts", "index", "step"})
@@ -101,11 +102,15 @@ class Answers:
     def _stored(self, ref: Mapping[str, Any]) -> Any:
         result = self.recording.results.get(str(ref.get("key")))
         if result is None or result.content is None:
-            raise NotRecorded(f"its answer, {ref.get('ref')}, was left out of the recording")
+            size = "" if result is None else f", of {result.size} bytes"
+            raise NotRecorded(
+                f"its answer, {ref.get('ref')}{size}, was left out of the recording: it is too large for one, or was "
+                "deleted; rerun takes a file, too, into which noetls export --max-bytes puts larger ones"
+            )
         try:
-            content = orjson.loads(result.content)
-        except orjson.JSONDecodeError:
-            raise NotRecorded(f"its answer, {ref.get('ref')}, is {result.content_type} and not JSON") from None
+            content = value_of(result)
+        except ValueError as error:
+            raise NotRecorded(f"its answer, {ref.get('ref')}, cannot be read as it was recorded: {error}") from None
         # what was accumulated is no part of any task's answer
         return content["rest"] if COLLECTED in ref else content
 

@@ -22,6 +22,7 @@ from ..telemetry.masking import Masking
 from ..tools.plans import load_plan
 from .archive import BadCapsule, CapsuleFile
 from .recording import Recording, Result, events_of, line_of
+from .results import unpacked
 
 FORMAT = "noetl-capsule/1"
 MAX_DEPTH = 64
@@ -123,7 +124,7 @@ class _Packer:
             content = result.content if result.content is not None and result.size <= self.left else None
             name = None
             if content is not None:
-                content = self._masked_content(content, result.content_type)
+                content = self._masked_content(content, result)
             if content is not None:
                 name = f"data/{hashlib.sha256(content).hexdigest()}"
                 if name not in written:
@@ -144,10 +145,15 @@ class _Packer:
             )
         return sorted(entries, key=lambda entry: (entry["execution_id"], entry["key"]))
 
-    def _masked_content(self, content: bytes, content_type: str) -> bytes | None:
-        if content_type.split(";")[0] not in JSON_TYPES:
+    def _masked_content(self, content: bytes, result: Result) -> bytes | None:
+        try:
+            plain = unpacked(result)
+        except ValueError:
+            # nobody knows what is in it
+            return None
+        if plain is not content or result.content_type.split(";")[0] not in JSON_TYPES:
             # a part of it cannot be replaced, so content with a secret is left out
-            text = content.decode("latin-1")
+            text = plain.decode("latin-1")
             return content if self.masking.text(text) == text else None
         before = self.masked
         masked = self._mask(orjson.loads(content))

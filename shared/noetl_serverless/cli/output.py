@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import typer
 
 from .failure import Failure
+from .references import reference_in, reference_lines, reference_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -107,6 +108,8 @@ def cell(value: Any) -> str:
             return "yes" if value else "no"
         case float():
             return f"{value:,.6g}"
+        case dict() if (reference := reference_in(value)) is not None:
+            return reference_text(reference)
         case dict() | list():
             return json.dumps(value, ensure_ascii=False, default=str)
         case _:
@@ -114,7 +117,11 @@ def cell(value: Any) -> str:
 
 
 def result(value: Any) -> RenderableType:
-    """A result for people: rows of objects as a table, the rest as JSON."""
+    """A result for people: rows of objects as a table, the rest as JSON; of one by reference, how it is read."""
+    if (reference := reference_in(value)) is not None:
+        from rich.text import Text
+
+        return Text("\n".join(reference_lines(reference)))
     rows = rows_of(value)
     if rows:
         columns = _columns(value, rows)

@@ -4,48 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, Literal
+from typing import IO, Any, Final
 
+from ..tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from .failure import Failure
 
-if TYPE_CHECKING:
-    import pyarrow
-
-Format = Literal["csv", "json", "parquet", "arrow"]
-
-ARROW: Final = "application/vnd.apache.arrow.stream"
-PARQUET: Final = "application/vnd.apache.parquet"
 # the type of a file by its ending
-TYPES: Final = {
-    ".json": "application/json",
-    ".ndjson": "application/x-ndjson",
-    ".jsonl": "application/x-ndjson",
-    ".csv": "text/csv",
-    ".txt": "text/plain",
-    ".arrow": ARROW,
-    ".arrows": ARROW,
-    ".parquet": PARQUET,
-    ".xml": "application/xml",
-    ".pdf": "application/pdf",
-}
-_FORMATS: Final[dict[str, Format]] = {
-    "application/json": "json",
-    "text/csv": "csv",
-    ARROW: "arrow",
-    PARQUET: "parquet",
-}
+_TYPES: Final = {".txt": "text/plain", ".xml": "application/xml", ".pdf": "application/pdf"}
 ROWS_AT_ONCE: Final = 10_000
 
 
-def format_of(content_type: str) -> Format | None:
-    return _FORMATS.get(content_type.partition(";")[0].strip().lower())
+def type_of_file(file: Path) -> str:
+    """The media type of a file by the end of its name."""
+    form = form_of_file(file.suffix)
+    return _TYPES.get(file.suffix.lower(), "application/octet-stream") if form is None else MEDIA_TYPES[form]
 
 
-def convert(source: Path, content_type: str, target: IO[bytes], wanted: Format) -> None:
-    """Write the content of the file `source` to `target` in another format. Raises Failure: it is no table, or a value
-    of it has no form there."""
+def convert(source: Path, content_type: str, target: IO[bytes], wanted: Form, table: str | None = None) -> None:
+    """Write the content of the file `source` to `target` in another form. Raises Failure: it is no table, or a value of
+    it has no form there."""
     try:
         import pyarrow
     except ImportError:
@@ -53,159 +31,42 @@ def convert(source: Path, content_type: str, target: IO[bytes], wanted: Format) 
             "--as needs pyarrow, which is not installed; run: pip install 'noetl-serverless[tools]'. Without --as the "
             "result is written as it is stored"
         ) from None
-    given = format_of(content_type)
+    from ..tables.export import NoTable, pieces
+
+    given = form_named(content_type)
     if given is None:
         raise Failure(f"a result of type {content_type or 'unknown'} cannot be converted to {wanted}")
     try:
-        if given == "arrow":
-            _from_arrow(source, target, wanted)
-        elif wanted == "json":
-            _write_json(_batches_of(source, given)[1], target)
-        else:
-            _write(*_batches_of(source, given), target, wanted)
+        for piece in pieces(_read(source, given), wanted, table):
+            target.write(piece)
+    except NoTable as error:
+        choose = " --table NAME chooses one, --as json writes all of it" if len(error.tables) > 1 else ""
+        raise Failure(f"{error}.{choose}" if choose else str(error)) from error
     except (pyarrow.ArrowException, ValueError) as error:
         raise Failure(f"the result cannot be converted to {wanted}: {error}") from error
 
 
-def _from_arrow(source: Path, target: IO[bytes], wanted: Format) -> None:
-    from ..tables.mapped import MappedFile
-    from ..tables.table import Table
-    from ..tables.value import read_value, tables_in
+def _read(source: Path, given: Form) -> Any:
+    from ..tables.export import Batches
 
-    value = read_value(MappedFile(os.open(source, os.O_RDONLY), source.stat().st_size))
-    if wanted == "json":
-        _write_value(value, target)
-        return
-    tables = [table for _, table in tables_in(value)]
-    if len(tables) != 1:
-        places = ", ".join(".".join(map(str, place)) for place, _ in tables_in(value))
-        raise Failure(f"the result has {len(tables)} tables ({places}); --as json writes all of it")
-    table: Table = tables[0]
-    _write(table.schema, table.batches(), target, wanted)
-
-
-def _batches_of(source: Path, given: Format) -> tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
-    import pyarrow
-
-    if given == "csv":
-        from pyarrow import csv
-
-        reader = csv.open_csv(source)
-        return reader.schema, iter(reader)
-    if given == "parquet":
-        from pyarrow import parquet
-
-        file = parquet.ParquetFile(source)
-        return file.schema_arrow, file.iter_batches(ROWS_AT_ONCE)
-    table = pyarrow.Table.from_pylist(_rows(json.loads(source.read_bytes())))
-    return table.schema, iter(table.to_batches(ROWS_AT_ONCE))
-
-
-def _rows(value: Any) -> list[dict[str, Any]]:
-    rows = value.get("rows") if isinstance(value, dict) else value
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise Failure("the result is no table: it is neither a list of objects, nor has it one in `rows`")
-    return rows
-
-
-def _write(schema: pyarrow.Schema, batches: Iterator[pyarrow.RecordBatch], target: IO[bytes], wanted: Format) -> None:
-    import pyarrow
-
-    match wanted:
+    match given:
         case "arrow":
-            with pyarrow.ipc.new_stream(target, schema) as arrow:
-                for batch in batches:
-                    arrow.write_batch(batch)
-        case "parquet":
-            from pyarrow import parquet
+            from ..tables.mapped import MappedFile
+            from ..tables.value import read_value
 
-            with parquet.ParquetWriter(target, schema, compression="zstd") as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
+            return read_value(MappedFile(os.open(source, os.O_RDONLY), source.stat().st_size))
         case "csv":
             from pyarrow import csv
 
-            flat = pyarrow.schema([field.with_type(_flat(field.type)) for field in schema])
-            with csv.CSVWriter(target, flat) as lines:
-                for batch in batches:
-                    lines.write_batch(_flattened(batch, flat))
+            reader = csv.open_csv(source)
+            return Batches(reader.schema, iter(reader))
+        case "parquet":
+            from pyarrow import parquet
 
-
-def _flat(kind: pyarrow.DataType) -> pyarrow.DataType:
-    import pyarrow
-    import pyarrow.types as t
-
-    is_flat = not (t.is_nested(kind) or t.is_dictionary(kind) or t.is_binary(kind) or t.is_large_binary(kind))
-    return kind if is_flat else pyarrow.string()
-
-
-def _flattened(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    """What has no form in CSV is the text that JSON has for it."""
-    if batch.schema.types == schema.types:
-        return batch
-    import pyarrow
-
-    from ..tables.rows import rows_of
-
-    columns = []
-    for index, field in enumerate(schema):
-        column = batch.column(index)
-        if column.type != field.type:
-            values = [next(iter(row.values())) for row in rows_of(batch.select([index]))]
-            column = pyarrow.array([_text(value) for value in values], field.type)
-        columns.append(column)
-    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _text(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _write_json(batches: Iterator[pyarrow.RecordBatch], target: IO[bytes]) -> None:
-    from ..tables.rows import rows_of
-
-    _write_rows((row for batch in batches for row in rows_of(batch)), target)
-    target.write(b"\n")
-
-
-def _write_value(value: Any, target: IO[bytes]) -> None:
-    """The value, with the rows of its tables, of which a few are in memory at once."""
-    _write_part(value, target)
-    target.write(b"\n")
-
-
-def _write_part(value: Any, target: IO[bytes]) -> None:
-    from ..tables.table import Table
-    from ..tables.value import tables_in
-
-    if isinstance(value, Table):
-        _write_rows(iter(value), target)
-    elif isinstance(value, dict) and next(tables_in(value), None) is not None:
-        target.write(b"{")
-        for index, (key, member) in enumerate(value.items()):
-            target.write((b"," if index else b"") + json.dumps(key).encode() + b":")
-            _write_part(member, target)
-        target.write(b"}")
-    elif isinstance(value, list) and next(tables_in(value), None) is not None:
-        _write_members(value, target)
-    else:
-        target.write(_json(value))
-
-
-def _write_members(values: Sequence[Any], target: IO[bytes]) -> None:
-    target.write(b"[")
-    for index, member in enumerate(values):
-        target.write(b"," if index else b"")
-        _write_part(member, target)
-    target.write(b"]")
-
-
-def _write_rows(rows: Iterator[Any], target: IO[bytes]) -> None:
-    target.write(b"[")
-    for index, row in enumerate(rows):
-        target.write((b",\n" if index else b"\n") + _json(row))
-    target.write(b"\n]")
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+            file = parquet.ParquetFile(source)
+            return Batches(file.schema_arrow, file.iter_batches(ROWS_AT_ONCE))
+        case "ndjson":
+            with source.open("rb") as lines:
+                return [json.loads(line) for line in lines if not line.isspace()]
+        case "json":
+            return json.loads(source.read_bytes())

@@ -60,9 +60,18 @@ class _Download:
         self.total = int(whole)
 
 
+class _Unwritten(Exception):
+    """Whoever reads what is written has gone; of a connection that breaks it is said with the same exception. Never
+    leaves this module."""
+
+    def __init__(self, reason: BrokenPipeError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 def download(client: Client, path: str, write: Callable[[bytes], Any], progress: Progress) -> Downloaded:
     """Raises Refused, and Failure: if the control plane does not answer for RETRY_FOR_SECONDS, or for other bytes than
-    those that were put."""
+    those that were put; BrokenPipeError if `write` does."""
     state = _Download()
     deadline = time.monotonic() + RETRY_FOR_SECONDS
     while not state.is_done:
@@ -70,6 +79,8 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
         try:
             _read_part(client, path, state, write, progress)
             failure: Exception | str = "it breaks off"
+        except _Unwritten as error:
+            raise error.reason from None
         except (OSError, http.client.HTTPException) as error:
             failure = error
         if state.size > before:
@@ -98,6 +109,8 @@ def _read_part(client: Client, path: str, state: _Download, write: Callable[[byt
         while piece := answer.read(PIECE_BYTES):
             try:
                 write(piece)
+            except BrokenPipeError as error:
+                raise _Unwritten(error) from None
             except OSError as error:
                 raise Failure(f"the result cannot be written: {error.strerror or error}") from error
             state.digest.update(piece)

@@ -111,6 +111,7 @@ def create_app(
         results=stored,
         worker_results=lambda worker, chunk_bytes: WorkerResultStore(database, worker, chunk_bytes=chunk_bytes),
         stored_results=ResultHistory(database, archive),
+        result_ttl_days=settings.result_ttl_days,
         max_result_bytes=settings.max_result_bytes,
         scratch=settings.scratch,
         streams_answers=settings.host != "aws",

@@ -30,6 +30,8 @@ _ENDINGS: Final = {
     "application/json": ".json",
     MANIFEST_TYPE: ".json",
     "application/vnd.apache.arrow.stream": ".arrows",
+    "application/vnd.apache.parquet": ".parquet",
+    "application/x-ndjson": ".ndjson",
     "text/csv": ".csv",
     "text/plain": ".txt",
 }
@@ -47,19 +49,10 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     """
     from .ranges import requested_range
 
-    etag = f'"{result.sha256}"'
-    headers = {
-        "etag": etag,
-        "accept-ranges": "bytes",
-        "cache-control": "private, no-cache",
-        # what users have put is shown by no browser as a page of this origin
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(filename(result), safe='')}",
-        "content-security-policy": "sandbox; default-src 'none'",
-        "x-content-type-options": "nosniff",
-        "content-type": media_type_of(result.content_type) or "application/octet-stream",
-    }
+    headers = content_headers(result.sha256, result.content_type, result.title)
+    etag = headers["etag"]
     if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
-        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control")})
+        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
     is_head = request.method == "HEAD"
     if result.content_type == MANIFEST_TYPE:
         return await _accumulated_response(stores, result, headers, is_head=is_head, streams=streams)
@@ -72,12 +65,12 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     store = store_of(stores, result)
     if not is_head and not streams and end - start > WHOLE_ANSWER_BYTES:
         raise await _too_large(store, result, end - start)
-    pieces = _pieces(store, result, start, start if is_head else end)
+    found = pieces(store, result, start, start if is_head else end)
     # before the answer begins: it may not be there any more
-    first = await anext(pieces, b"")
+    first = await anext(found, b"")
     if is_head:
         return Response(None, status, headers=headers)
-    return StreamingResponse(_chained(first, pieces), status, headers=headers)
+    return StreamingResponse(chained(first, found), status, headers=headers)
 
 
 async def _accumulated_response(
@@ -86,7 +79,7 @@ async def _accumulated_response(
     """The whole value as JSON, of a length that is not known before, so that no range of it can be asked for."""
     headers = {**headers, "content-type": "application/json", "accept-ranges": "none"}
     store = store_of(stores, result)
-    content = b"".join([piece async for piece in _pieces(store, result, 0, result.bytes)])
+    content = b"".join([piece async for piece in pieces(store, result, 0, result.bytes)])
     if is_head:
         return Response(None, headers=headers)
     document = orjson.loads(content)
@@ -97,14 +90,33 @@ async def _accumulated_response(
             bytes=size,
             max_bytes=WHOLE_ANSWER_BYTES,
         )
-    pieces = pieces_of(document, stores)
-    first = await anext(pieces)
-    return StreamingResponse(_chained(first, pieces), headers=headers)
+    parts = pieces_of(document, stores)
+    first = await anext(parts)
+    return StreamingResponse(chained(first, parts), headers=headers)
+
+
+def content_headers(tag: str, content_type: str, title: str) -> dict[str, str]:
+    """Of a result that is read. `tag`: of its bytes; `title`: its name."""
+    return {
+        "etag": f'"{tag}"',
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-cache",
+        "vary": "accept",
+        # what users have put is shown by no browser as a page of this origin
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(_filename(title, content_type), safe='')}",
+        "content-security-policy": "sandbox; default-src 'none'",
+        "x-content-type-options": "nosniff",
+        "content-type": media_type_of(content_type) or "application/octet-stream",
+    }
 
 
 def filename(result: StoredResult) -> str:
-    name = _NAME.sub("_", result.title).strip("._")[:100] or "result"
-    return name + _ENDINGS.get(result.content_type.partition(";")[0].strip().lower(), "")
+    return _filename(result.title, result.content_type)
+
+
+def _filename(title: str, content_type: str) -> str:
+    name = _NAME.sub("_", title).strip("._")[:100] or "result"
+    return name + _ENDINGS.get(content_type.partition(";")[0].strip().lower(), "")
 
 
 def store_of(stores: ResultStores, result: StoredResult) -> ResultStore:
@@ -122,7 +134,7 @@ def gone(ref: str, reason: Reason = "missing") -> ReferenceNotAvailable:
     return ReferenceNotAvailable(f"{ref} does not exist any more: {what}", reason)
 
 
-async def _pieces(store: ResultStore, result: StoredResult, start: int, end: int) -> AsyncIterator[bytes]:
+async def pieces(store: ResultStore, result: StoredResult, start: int, end: int) -> AsyncIterator[bytes]:
     try:
         async for piece in read(store, result.key, start, end, compression_of(result.key, result.meta)):
             yield piece
@@ -132,7 +144,7 @@ async def _pieces(store: ResultStore, result: StoredResult, start: int, end: int
         raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
 
 
-async def _chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     if first:
         yield first
     async for piece in rest:

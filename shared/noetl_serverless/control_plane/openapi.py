@@ -29,6 +29,7 @@ PROBLEMS = {
     "401": "There is no valid service token.",
     "403": "The token's role may not do this.",
     "404": "The resource does not exist.",
+    "406": "It cannot be had in a form that Accept names; `available` lists those that can.",
     "409": "It conflicts with the current state, or the name is taken.",
     "410": "The URL has expired, or nothing waits for its answer any more.",
     "413": "The body is too large.",
@@ -218,6 +219,8 @@ def _problems(operation: Operation) -> list[str]:
         found |= {"501", "502"}
     if operation.content_answer != "never":
         found.add("416")
+        if operation.tag == "results":
+            found.add("406")
     return sorted(found)
 
 

@@ -51,11 +51,17 @@ async def put(call: Call) -> ResultPut:
     fields: PutResult | PutContent = call.body if call.body is not None else call.query
     if fields.name is None:
         raise InvalidRequest("the query has no `name`: with one, the body is the result itself")
-    if (await check_open(call, id)).ended_at is not None and fields.scope == "step":
-        # the collection does not come back to what was collected already
+    has_ended = (await check_open(call, id)).ended_at is not None
+    # the collection does not come back to what was collected already
+    if has_ended and fields.scope == "step":
         raise Conflict(
             f"execution {id} has ended, and results of scope step are deleted then: put it with the scope execution, "
             "workflow or permanent"
+        )
+    if has_ended and fields.scope != "permanent" and await _is_over(call, id):
+        raise Conflict(
+            f"execution {id} ended more than {call.services.result_ttl_days:g} days ago, and its results of scope "
+            f"{fields.scope} have been deleted (NOETL_RESULT_TTL_DAYS): put it with the scope permanent, with a `ttl`"
         )
     body = isinstance(fields, PutResult)
     extracted = _object("extracted", fields.extracted, MAX_SELECTED_BYTES)
@@ -93,6 +99,12 @@ async def put(call: Call) -> ResultPut:
         is_new, result = await _store(call, id, row, incoming, fields.store, kind)
     entry = ResultEntry.of(result)
     return ResultPut(**entry.__dict__, status="stored" if is_new else "same")
+
+
+async def _is_over(call: Call, id: int) -> bool:
+    """Whether the time is over for which results of the execution are kept."""
+    days = call.services.result_ttl_days
+    return days > 0 and await call.services.stored_results.settled(id, call.services.now() - timedelta(days=days))
 
 
 def _object(name: str, given: dict[str, Any] | str, limit: int) -> dict[str, Any]:

@@ -11,8 +11,11 @@ from urllib.parse import quote
 import orjson
 from starlette.responses import Response
 
+from ..engine.state import State
 from ..errors import Conflict, InvalidRequest, NotFound
 from ..limits import PAGE_BYTES
+from ..results.accumulated import MANIFEST_TYPE
+from ..results.offload import dump
 from ..results.reader import ReferenceNotAvailable
 from ..results.urls import signed_url
 from ..store.executions import Execution
@@ -21,8 +24,10 @@ from ..store.results import Place, StoredResult
 from ..uri import ResultUri
 from .content import content_response, filename, gone, media_type_of, store_of
 from .encode import encode
+from .inline import JSON, Inline, inline_response
 from .models.put_results import (
     GetStepResult,
+    InlineResult,
     ListedResults,
     ListStoredResults,
     ResolveResult,
@@ -43,23 +48,54 @@ MAX_COUNTED: Final = 100_000
 
 async def resolve(call: Call) -> Response:
     query: ResolveResult = call.query
-    return await _content(call, await _named(call, query.ref, query.sha256))
+    return await _content(call, await _named(call, query.ref, query.sha256), query.table)
 
 
-async def get_of_step(call: Call) -> Response | ResultEntry:
+async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
     query: GetStepResult = call.query
     id, step = execution_id_of(call), call.path("step")
-    found = await call.services.stored_results.newest(id, step)
-    if found is None:
-        await call.services.executions.get(id)
-        raise NotFound(
-            f"execution {id} has no result of a step {step!r:.200} that can be read here: small ones are in its events "
-            "alone, others may have been deleted or have expired"
-        )
-    if await call.services.executions.latest_generation(id, step) is not None:
+    newest = await call.services.stored_results.newest(id, step)
+    found = newest if newest is not None and newest.put_by is not None else await _of_step(call, id, step, newest)
+    if isinstance(found, Inline):
+        return await inline_response(call, found, query.table) if query.resolve else found.entry()
+    if query.resolve:
+        return await _content(call, found, query.table)
+    return ResultEntry.of((await call.services.stored_results.described(id, [found]))[0])
+
+
+async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
+    """What the step has given last, whether it is stored or in the log. `newest`: what it has stored last, which may be
+    older, or a variable. Raises NotFound, Conflict and ReferenceNotAvailable."""
+    outcome = (await _state(call, id)).outcomes.get(step)
+    is_loop = await call.services.executions.latest_generation(id, step) is not None
+    if is_loop and (outcome is None or "data" not in outcome):
         path = f"/api/aggregate/loop/results?execution_id={id}&step_name={quote(step, safe='')}"
-        raise Conflict(f"step {step!r:.200} is a loop, and this is a part of its results: read all with GET {path}")
-    return await _content(call, found) if query.resolve else ResultEntry.of(found)
+        raise Conflict(f"step {step!r:.200} is a loop: read its results with GET {path}")
+    if outcome is None:
+        if newest is None:
+            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: it has not ended, or there is none")
+        return newest
+    if (ref := outcome.get("ref")) is not None:
+        if newest is not None and newest.key == ref.get("key"):
+            return newest
+        stored = await call.services.stored_results.by_ref(id, ref["ref"])
+        now = call.services.now()
+        readable = [it for it in stored if it.key == ref.get("key") and it.is_readable(now)]
+        if not readable:
+            raise gone(ref["ref"])
+        return readable[0]
+    if outcome["status"] != "ok":
+        why = f"it was {outcome['status']}" if outcome["status"] != "error" else "it failed"
+        if "data" not in outcome:
+            raise NotFound(f"step {step!r:.200} of execution {id} has no result: {why}")
+    return Inline(step, dump(outcome.get("data")))
+
+
+async def _state(call: Call, id: int) -> State:
+    try:
+        return await call.services.orchestrator.state(str(id))
+    except NotFound:
+        return await call.services.executions.state(id)
 
 
 async def url(call: Call) -> ResultUrl:
@@ -79,9 +115,28 @@ async def url(call: Call) -> ResultUrl:
     )
 
 
-async def _content(call: Call, result: StoredResult) -> Response:
+async def _content(call: Call, result: StoredResult, table: str | None) -> Response:
     services = call.services
-    return await content_response(call.request, services.results(), result, streams=services.streams_answers)
+    stores = services.results()
+    if table is not None or "accept" in call.request.headers:
+        from .converted import Given, converted
+        from .stored_value import value_of
+
+        # one that was accumulated is made of its parts as it is sent
+        is_accumulated = result.content_type == MANIFEST_TYPE
+        given = Given(
+            ref=result.ref,
+            title=result.title,
+            content_type=JSON if is_accumulated else result.content_type,
+            bytes=result.bytes,
+            sha256=result.sha256,
+            load=lambda: value_of(stores, result, services.scratch),
+            is_whole=not is_accumulated,
+        )
+        found = await converted(call.request, given, table, streams=services.streams_answers)
+        if found is not None:
+            return found
+    return await content_response(call.request, stores, result, streams=services.streams_answers)
 
 
 async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:
@@ -129,11 +184,13 @@ async def entries(call: Call) -> ListedResults:
         await call.services.executions.get(id)
     place: Place | None = Place.of(found[-1]) if len(found) == SCAN_ROWS else None
     before = Place()
-    for result in found:
-        if not result.is_readable(now) or query.name not in (None, result.title):
-            continue
-        if query.scope not in (None, result.scope):
-            continue
+    chosen = [
+        result
+        for result in found
+        if result.is_readable(now) and query.name in (None, result.title) and query.scope in (None, result.scope)
+    ]
+    # one more, to know whether there is a next page
+    for result in await call.services.stored_results.described(id, chosen[: query.limit + 1]):
         entry = ResultEntry.of(result)
         size += len(encode(entry))
         if len(listed) == query.limit or (listed and size > PAGE_BYTES):

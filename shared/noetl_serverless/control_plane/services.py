@@ -56,6 +56,8 @@ class Services:
     # of a worker, with the size of its chunks: those in PostgreSQL, as far as it may write and read them
     worker_results: Callable[[str, int], WorkerResultStore]
     stored_results: ResultHistory
+    # after the end of an execution, its results are kept so many days; 0: as long as itself
+    result_ttl_days: float
     # of one result that is put
     max_result_bytes: int
     # where what is put waits until all of it has come; empty for the folder of the system

@@ -43,6 +43,7 @@ _RESOLVERS: dict[str, dict[str, Any]] = {
         "underWay": queries.under_way_of,
         "keptSignals": queries.kept_signals_of,
         "variables": queries.variables_of,
+        "results": queries.results_of,
         "runs": queries.runs_of,
     },
 }

@@ -36,9 +36,12 @@ def explain(
 
     {execution_id, restarted_from, status, paused, kept_signals: [{signal, count, advice}], error, warnings,
     quarantined, dropped, retried: [{since, until}], waits: [{for, step, ...}], steps: [{step, generation, status,
-    why, pool, called, failed_items, chain}]}, where a chain is a list of {seq, at, event, step, text, asked:
-    [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the playbook names, if it does.
-    `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    why, pool, called, frame_rows, stored, unmatched, failed_items, chain}]}, where a chain is a list of {seq, at,
+    event, step, text, asked: [conditions]}, with the fields that `event_text.event_texts` adds. `pool` is what the
+    playbook names, if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}].
+    `frame_rows`, of a loop with `process: frame`, says how many rows each of its items is at most. `stored` is the
+    reference of a result that is stored by reference, `unmatched` lists what `output.select` names and is not in it,
+    as [{path, as}].
     `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
     while its time stands still. One step comes with its compensation, if that ran.
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
@@ -52,6 +55,13 @@ def explain(
     conditions = trace_conditions(execution_id, events, plan, workload)
     state = fold(execution_id, events, workload)
     return _Explainer(plan, logical_order(events), conditions, state).document(execution_id, step)
+
+
+def _reference(run_events: Sequence[Event]) -> Json | None:
+    """That of the run's result, if it is stored by reference; not that of a loop's."""
+    ends = (event for event in reversed(run_events) if event.type in (e.CALL_DONE, e.CALL_ERROR))
+    ref = next((event.payload.get("ref") for event in ends if e.IGNORED not in event.payload), None)
+    return ref if isinstance(ref, dict) and "key" in ref else None
 
 
 class _Explainer:
@@ -146,6 +156,12 @@ class _Explainer:
             document["pool"] = pool
         if called := self._called(run.step):
             document["called"] = called
+        if (rows := self._frame_rows(run.step)) is not None:
+            document["frame_rows"] = rows
+        if (reference := _reference(run_events)) is not None:
+            document["stored"] = reference
+            if unmatched := self._unmatched(run.step, reference):
+                document["unmatched"] = unmatched
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in run_events:
             if event.type == e.FRAME_COMMITTED:
@@ -171,6 +187,20 @@ class _Explainer:
             for task in (known.tasks if known is not None else ())
             if task.interface is not None
         ]
+
+    def _frame_rows(self, step: str) -> int | None:
+        """How many rows an item is at most, of a loop over a cursor with `process: frame`."""
+        known = self.plan.steps.get(step)
+        cursor = known.loop.cursor if known is not None and known.loop is not None else None
+        return cursor.max_rows if cursor is not None and not cursor.by_row else None
+
+    def _unmatched(self, step: str, reference: Mapping[str, Any]) -> list[Json]:
+        """What `output.select` of its tasks names, and its result does not have."""
+        known = self.plan.steps.get(step)
+        tasks = known.tasks if known is not None else ()
+        chosen = [item for task in tasks for item in task.output.get("select") or ()]
+        there = reference.get("extracted") or {}
+        return [{"path": str(item["path"]), "as": str(item["as"])} for item in chosen if item["as"] not in there]
 
     def _was_under_way(self, key: str, run_events: Sequence[Event], seq: int) -> bool:
         """Whether a run was under way at an event of the whole execution: a pause, or the begin of a quarantine."""

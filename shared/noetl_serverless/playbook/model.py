@@ -312,7 +312,8 @@ class FramePolicy(Part):
         1, description="How many rows of a frame are processed at once"
     )
     process: Literal["row", "frame"] = Field(
-        "row", description="row: the tasks run for each row. frame: they run once, for the list of all rows"
+        "row",
+        description="row: the tasks run for each row. frame: once, for the list of all rows, which counts as one item",
     )
     retry_mode: Literal["whole_frame", "failed_rows"] = Field(
         "whole_frame", description="What is processed again after a row has failed with a retryable error"

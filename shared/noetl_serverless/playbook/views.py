@@ -10,8 +10,8 @@ from .template_error import FetchFailed, NeedsFetch
 Fetch = Callable[[dict[str, Any]], Any]
 
 SELECT: Final = (
-    "list the fields that routing needs in the tool's output.select, and read them by those names; a rule of the tool "
-    "can set a large value in ctx"
+    "list the fields that routing needs in the tool's output.select, and read them by those names (one whose path "
+    "matched nothing is not there: noetls explain names it); a rule of the tool can set a large value in ctx"
 )
 OF_LOOP: Final = "routing can read its stats; read the results in a step"
 # in a reference to a loop's results: the field that it means

@@ -3,8 +3,8 @@ event store, with the outcome."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from typing import Any, Literal, Self
 
@@ -88,6 +88,13 @@ class ResultCount:
     bytes: int
 
 
+def _meta_of(reference: Mapping[str, Any]) -> dict[str, Any]:
+    """As a row has it."""
+    meta = {**(reference.get("meta") or {}), **{name: reference.get(name) for name in ("extracted", "preview")}}
+    names = ("stored_bytes", "compression", "row_count", "extracted", "preview")
+    return {name: meta[name] for name in names if meta.get(name) not in (None, {})}
+
+
 class StoredResults:
     """`by_ref`, `newest`, `page`: of executions in the database; none of an execution that is not there."""
 
@@ -111,11 +118,34 @@ class StoredResults:
         place = {"step": step, "at": after.at, "key": after.key}
         return self._of(await self._database.rows(self._sql["page_of_step"], id=execution_id, **place, limit=limit))
 
+    async def described(self, execution_id: int, results: Sequence[StoredResult]) -> list[StoredResult]:
+        """With what their references in the log say of results of steps: the rows have it only of what was put."""
+        bare = [it for it in results if it.put_by is None and it.meta is None]
+        if not bare:
+            return list(results)
+        # what a task accumulates is in parts of no step's name
+        steps = None if any(it.step is None for it in bare) else {it.step or "" for it in bare}
+        found = await self._references(execution_id, {it.key for it in bare}, steps)
+        return [replace(it, meta=_meta_of(found[it.key])) if it.key in found else it for it in results]
+
+    async def _references(
+        self, execution_id: int, keys: Collection[str], steps: Collection[str] | None
+    ) -> dict[str, Mapping[str, Any]]:
+        """References of reports of these steps, or of any, by their keys."""
+        named = {"keys": list(keys), "steps": None if steps is None else list(steps)}
+        rows = await self._database.rows(self._sql["described"], id=execution_id, **named)
+        return {row["key"]: row for row in rows}
+
     async def same(self, execution_id: int, name: str, sha256: str, content_type: str) -> StoredResult | None:
         """What was put under this name with this content before, and can be read."""
         named = {"name": name, "sha256": sha256, "content_type": content_type}
         found = self._of(await self._database.rows(self._sql["same"], id=execution_id, **named))
         return found[0] if found else None
+
+    async def settled(self, execution_id: int, cutoff: datetime) -> bool:
+        """Whether the execution, and all that may use its results, ended before `cutoff`."""
+        rows = await self._database.run(self._sql["settled"], id=execution_id, cutoff=cutoff)
+        return bool(rows[0][0])
 
     async def reserve(self, execution_id: int, row: Mapping[str, Any]) -> None:
         """Name an object that is about to be written, for an execution that has ended: what has no row is collected."""

@@ -73,6 +73,9 @@ class Given:
 
     def for_main(self, main: FunctionType, arguments: Mapping[str, Any]) -> dict[str, Any]:
         declared = {name: kind_of(kind, main.__globals__) for name, kind in main.__annotations__.items()}
+        for name, annotation in main.__annotations__.items():
+            if declared[name] is None and name in arguments:
+                _check_known(name, annotation, arguments[name])
         return {name: self._argument(name, value, declared.get(name)) for name, value in arguments.items()}
 
     def _put(self, value: Any, is_later: bool) -> Any:
@@ -126,7 +129,10 @@ class Given:
             raise WrongInput(f"{_declared(name, kind)}, and an object is given{hint}")
         if not isinstance(value, list) and not is_table(value):
             raise WrongInput(f"{_declared(name, kind)}, and a value of type {type(value).__name__} is given")
-        return _as(value, kind)
+        try:
+            return _as(value, kind)
+        except WrongInput as error:
+            raise WrongInput(f"{_declared(name, kind)}: {error}") from None
 
 
 def given_by(fields: dict[str, Any], descriptors: Sequence[int]) -> Given:
@@ -154,6 +160,22 @@ def _declared(name: str, kind: str) -> str:
 
 
 # -- what a parameter is declared as
+
+
+def _check_known(name: str, annotation: Any, value: Any) -> None:
+    """That rows are not declared as something of these libraries that they cannot be. Raises WrongInput. Any other
+    annotation changes nothing."""
+    if not isinstance(annotation, type) or not (isinstance(value, Table) or _is_rows(value)):
+        return
+    library = annotation.__module__.partition(".")[0]
+    if library in {library for library, _ in _KINDS}:
+        known = ", ".join(".".join(kind) for kind in _KINDS)
+        declared = f"{library}.{annotation.__name__}"
+        raise WrongInput(f"main declares {name!r} as {declared}, and rows are given, which can be {known}")
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
 
 
 def kind_of(annotation: Any, names: Mapping[str, Any]) -> str | None:
@@ -196,9 +218,12 @@ def _as(value: Any, kind: str) -> Any:
             return value.reader()
         table = pyarrow.Table.from_batches(value.batches(), schema=value.schema)
     elif isinstance(value, list):
-        from ..tables.from_rows import table_of
+        from ..tables.from_rows import typed_table
 
-        table = table_of(value)
+        try:
+            table = typed_table(value)
+        except ValueError as error:
+            raise WrongInput(f"the rows are no table: {error}") from None
     else:
         table = value if isinstance(value, pyarrow.Table) else pyarrow.table(value)
     match kind:

@@ -5,12 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import orjson
+
 from .encoding import encode
 
 
 def array_text(values: Sequence[Any]) -> str:
     """The array; lists inside are further dimensions, objects are JSON. Every text is quoted, "null" too."""
     return "{" + ",".join(map(_element, values)) + "}"
+
+
+def listed(value: Any) -> Any:
+    """The list that a text is in JSON, as an array is in a table that went through pandas or polars; any other value as
+    it is. What PostgreSQL writes of an array is no JSON."""
+    if not isinstance(value, str) or not value.startswith("["):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return value
 
 
 def _element(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pg8000 import converters
 
 from .encoding import encode
-from .postgres_array import array_text
+from .postgres_array import array_text, listed
 
 _CHUNK = 1 << 17
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -66,6 +66,7 @@ def _field(value: Any) -> str:
 
 
 def _array(value: Any) -> str:
+    value = listed(value)
     if isinstance(value, (list, tuple)):
         return array_text(value).translate(_ESCAPES)
     return _field(value)

@@ -17,7 +17,7 @@ from ..tables.forms import form_of
 from ..tables.rows import values_of
 from ..tables.table import Table
 from .encoding import encode
-from .postgres_array import array_text
+from .postgres_array import array_text, listed
 
 _CHUNK_BYTES: Final = MIB
 _FLOATS: Final = frozenset({converters.FLOAT, converters.REAL})
@@ -59,8 +59,8 @@ def _writer(field: pyarrow.Field, type_: int, is_array: bool) -> Write:
         decoded = _writer(pyarrow.field(field.name, kind.value_type), type_, is_array)
         return lambda column: decoded(column.dictionary_decode())
     if t.is_string(kind) or t.is_large_string(kind):
-        as_it_is = form is None or (form == "json" and type_ in _JSON) or (form == "decimal" and type_ in _NUMBERS)
-        return _same if as_it_is else one_by_one
+        fits = (form == "json" and type_ in _JSON) or (form == "decimal" and type_ in _NUMBERS)
+        return _same if fits or (form is None and not is_array) else one_by_one
     if t.is_integer(kind) or t.is_null(kind) or (t.is_boolean(kind) and type_ == converters.BOOLEAN):
         return _same
     if t.is_decimal(kind) and type_ in _NUMBERS:
@@ -110,6 +110,7 @@ def _texts(column: pyarrow.Array, form: str | None, is_array: bool) -> pyarrow.A
 
 
 def _text(value: Any, is_array: bool) -> str | None:
+    value = listed(value) if is_array else value
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):

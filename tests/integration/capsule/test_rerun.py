@@ -116,6 +116,48 @@ async def test_an_answer_that_was_left_out_is_reported(a_harness: Any, tmp_path:
     assert "left out" in done.missing[0].why
 
 
+TABLES = """
+    workflow:
+      - step: make
+        tool:
+          kind: python
+          code: |
+            import pyarrow
+            return {"rows": pyarrow.table({"n": list(range(20000))}), "count": 20000}
+          output: {store: {kind: auto, compression: CODEC}}
+        next: {arcs: [{step: use, when: "{{ output.data.count == 20000 }}"}]}
+      - step: use
+        tool: {kind: python, input: {last: "{{ make.rows[19999].n }}"}, code: "result = [last] * 20000"}
+        next: {arcs: [{step: end, when: "{{ use.status == 'ok' }}"}]}
+      - {step: end, tool: {kind: noop, result: "{{ use | length }}"}}
+    """
+
+
+@pytest.mark.parametrize("codec", ["none", "gzip", "zstd"])
+async def test_tables_and_compressed_results_are_the_answers_that_they_were(
+    a_harness: Any, tmp_path: Path, codec: str
+) -> None:
+    recording = await a_harness.record(TABLES.replace("CODEC", codec))
+    types = {result.content_type for result in recording.results.values()}
+    assert types == {"application/vnd.apache.arrow.stream", "application/json"}
+    file = tmp_path / "run.noetl"
+    assert write(recording, file, Masking(), max_bytes=10_000_000, release="1").left_out == 0
+    for recorded in (recording, read(file)[0]):
+        done = await rerun(recorded)
+        assert (done.missing, done.status, done.same) == ([], "completed", True)
+
+
+async def test_an_answer_that_is_gone_is_reported_with_what_helps(a_harness: Any) -> None:
+    recording = await a_harness.record(TABLES.replace("CODEC", "none"))
+    gone = {key: replace(result, content=None) for key, result in recording.results.items()}
+    done = await rerun(replace(recording, results=gone))
+    assert [call.step for call in done.missing] == ["make"]
+    assert "deleted" in done.missing[0].why and "--max-bytes" in done.missing[0].why
+    spoilt = {key: replace(result, content=b"no arrow") for key, result in recording.results.items()}
+    done = await rerun(replace(recording, results=spoilt))
+    assert "cannot be read as it was recorded" in done.missing[0].why
+
+
 async def test_a_recording_without_its_child_says_so(a_harness: Any) -> None:
     recording = await a_harness.record(playbooks.PARENTS)
     done = await rerun(replace(recording, children=recording.children[:1]))

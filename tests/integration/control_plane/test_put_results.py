@@ -208,6 +208,9 @@ async def test_the_list_has_what_steps_stored_and_what_was_put_page_by_page(
     ref = (await user.get(f"/api/result/{started}/first")).json["ref"]
     assert ref == stored["ref"]["ref"]
     assert (await user.get("/api/result/resolve", ref=ref)).json == [1] * 50_000
+    (entry,) = (await user.get(f"/api/result/{started}/list", step="first")).json["results"]
+    assert entry == (await user.get(f"/api/result/{started}/first")).json
+    assert (entry["preview"], entry["row_count"]) == (stored["ref"]["preview"], 50_000), "as the log has it"
     stats = (await user.get("/api/result/stats", execution_id=started)).json
     assert (stats["results"], stats["put"]["results"], stats["complete"]) == (7, 6, True)
     assert stats["by_scope"]["permanent"]["results"] == 1 and stats["by_store"]["disk"]["results"] == 7

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import polars
 import pyarrow as pa
 import pytest
 from orjson import dumps
@@ -368,3 +369,18 @@ async def test_many_rows_without_columns_are_refused(sql: Run) -> None:
     outcome = await sql("SELECT FROM generate_series(1, 100000)")
     assert outcome.error is not None and outcome.error["code"] == "postgres.sql", outcome
     assert "the rows have no columns" in outcome.error["message"]
+
+
+@pytest.mark.parametrize("few", [True, False])
+async def test_arrays_that_went_through_polars_go_back_into_arrays(sql: Run, few: bool) -> None:
+    typed = "n int, a int[], t text[], f float8[], aa int[], j jsonb"
+    await sql(
+        f"CREATE TABLE source ({typed}); CREATE TABLE target ({typed}); INSERT INTO source SELECT n, array[n, null],"
+        " array['x', 'y,\"z', null], array[n / 7.0], CASE WHEN n % 2 = 0 THEN array[[1, n], [3, 4]] END,"
+        " jsonb_build_object('n', n) FROM generate_series(1, 20000) AS n"
+    )
+    table = rows(await sql("SELECT * FROM source"))
+    # without what says of the texts that they are JSON
+    bare = table_of(pa.table(polars.DataFrame(pa.Table.from_batches(table.batches()))))
+    assert (await sql(table="target", rows=list(bare) if few else bare)).data["row_count"] == 20_000
+    assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]

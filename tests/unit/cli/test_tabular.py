@@ -14,8 +14,11 @@ import pyarrow.parquet
 import pytest
 
 from noetl_serverless.cli.failure import Failure
-from noetl_serverless.cli.tabular import ARROW, PARQUET, Format, convert, format_of
+from noetl_serverless.cli.tabular import convert, type_of_file
+from noetl_serverless.tables.media_types import MEDIA_TYPES, Form
 from noetl_serverless.tables.stream import in_field, write_table
+
+ARROW, PARQUET = MEDIA_TYPES["arrow"], MEDIA_TYPES["parquet"]
 
 ROWS = [{"n": n, "text": f"ü{n}", "list": [n], "bytes": b"\x00\x01"} for n in range(25_000)]
 PLAIN = [{**row, "bytes": "AAE="} for row in ROWS]
@@ -33,10 +36,9 @@ def arrow(path: Path, value: Any = None, tables: int = 1) -> None:
             write_table(file.fileno(), table, value if number == tables - 1 else None)
 
 
-def converted(source: Path, content_type: str, wanted: Format) -> bytes:
+def converted(source: Path, content_type: str, wanted: Form, table: str | None = None) -> bytes:
     target = io.BytesIO()
-    # what writes Parquet closes what it has opened alone
-    convert(source, content_type, target, wanted)
+    convert(source, content_type, target, wanted, table)
     return target.getvalue()
 
 
@@ -59,8 +61,44 @@ def test_a_table_in_a_field_is_converted_alone_and_json_has_the_rest(source: Pat
 def test_of_several_tables_none_is_chosen(source: Path) -> None:
     arrow(source, {"rest": {"a": None, "b": [None]}, "tables": [[["a"], 0], [["b", 0], 1]]}, tables=2)
     assert json.loads(converted(source, ARROW, "json")) == {"a": PLAIN, "b": [PLAIN]}
-    with pytest.raises(Failure, match=r"2 tables \(a, b\.0\)"):
+    with pytest.raises(Failure, match=r"2 tables: a, b\.0\. --table NAME chooses one"):
         converted(source, ARROW, "csv")
+    assert converted(source, ARROW, "csv", "b.0").count(b"\n") == len(ROWS) + 1
+    assert json.loads(converted(source, ARROW, "json", "b.0")) == PLAIN
+    with pytest.raises(Failure, match=r"no table 'c': there are a, b\.0"):
+        converted(source, ARROW, "csv", "c")
+
+
+def test_a_table_is_chosen_among_lists_of_objects_too_as_small_results_have_them(source: Path) -> None:
+    source.write_text(json.dumps({"a": [{"x": 1}], "b": {"c": [{"y": 2}]}, "n": [1, 2]}))
+    with pytest.raises(Failure, match=r"2 tables: a, b\.c\. --table"):
+        converted(source, "application/json", "ndjson")
+    assert converted(source, "application/json", "ndjson", "b.c") == b'{"y":2}\n'
+    source.write_text(json.dumps({"rows": [{"x": 1}], "errors": [{"y": 2}]}))
+    assert converted(source, "application/json", "ndjson") == b'{"x":1}\n', "rows is the usual one"
+    source.write_text("[]")
+    assert (converted(source, "application/json", "ndjson"), converted(source, "application/json", "json")) == (
+        b"",
+        b"[]\n",
+    )
+
+
+def test_columns_that_only_later_rows_have_are_not_lost(source: Path) -> None:
+    source.write_text(json.dumps([{"a": 1}, {"b": "x"}]))
+    assert converted(source, "application/json", "csv") == b'"a","b"\n1,\n,"x"\n'
+
+
+def test_of_a_column_with_values_of_several_types_the_rows_are_named(source: Path) -> None:
+    source.write_text(json.dumps([{"a": None}, {"a": 1}, {"a": 2.5}, {"a": "x"}]))
+    with pytest.raises(Failure, match=r"column 'a': int in row 1, str in row 3"):
+        converted(source, "application/json", "csv")
+
+
+def test_an_empty_table_in_each_form(source: Path) -> None:
+    with source.open("wb") as file:
+        write_table(file.fileno(), pa.table({"n": pa.array([], pa.int64())}))
+    assert [converted(source, ARROW, form) for form in ("json", "ndjson", "csv")] == [b"[]\n", b"", b'"n"\n']
+    assert pyarrow.parquet.read_table(io.BytesIO(converted(source, ARROW, "parquet"))).num_rows == 0
 
 
 @pytest.mark.parametrize("value", [[{"a": 1, "b": "x"}, {"a": 2, "b": None}], {"rows": [{"a": 1}, {"a": 2}], "n": 2}])
@@ -81,6 +119,7 @@ def test_csv_and_parquet_are_read_too(source: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "content_type", "said"),
     [
+        (b'{"a": 1}\n{"a": "x"}\n', "application/x-ndjson", "int in row 0, str in row 1"),
         (b"seen", "text/plain", "text/plain cannot be converted"),
         (b"[1, 2]", "application/json", "no table"),
         (b'{"rows": 3}', "application/json", "no table"),
@@ -101,5 +140,8 @@ def test_without_pyarrow_the_message_says_what_to_install(source: Path, monkeypa
         convert(source, ARROW, io.BytesIO(), "csv")
 
 
-def test_the_format_of_a_type() -> None:
-    assert [format_of(text) for text in (ARROW, "Text/CSV; header=present", "image/png")] == ["arrow", "csv", None]
+def test_the_type_of_a_file_is_that_of_its_ending() -> None:
+    names = ("a.CSV", "b.parquet", "c.jsonl", "d.pdf", "e")
+    assert [type_of_file(Path(name)) for name in names] == [
+        *("text/csv", PARQUET, "application/x-ndjson", "application/pdf", "application/octet-stream"),
+    ]

@@ -60,6 +60,31 @@ async def test_kept_signals_and_variables_are_read(ask: Ask, upstream: Upstream)
     assert [seen.path for seen in upstream.seen].count("/api/executions/7/status") == 1
 
 
+async def test_the_stored_results_of_an_execution_are_read_page_by_page(ask: Ask, upstream: Upstream) -> None:
+    stored: dict[str, Any] = {
+        "kind": "result_ref",
+        "ref": "noetl://execution/7/result/a/00",
+        "name": "a",
+        "step": "a",
+        "store": "disk",
+    }
+    stored |= {"scope": "execution", "created_at": "2026-01-01T00:00:00Z", "expires_at": None, "sha256": "0" * 64}
+    stored |= {"content_type": "application/json", "bytes": 3 * 2**31, "stored_bytes": 9, "compression": "gzip"}
+    stored |= {"put_by": None, "extracted": {"n": 1}, "correlation": {}, "preview": "[1", "row_count": 2}
+    upstream.answers["GET /api/executions/7"] = entry(7)
+    upstream.answers["GET /api/result/7/list"] = {"results": [stored], "next": "there"}
+    found = await ask.data(
+        """{ execution(id: "7") { results(first: 1, after: "here", step: "a") { next nodes { ref bytes storedBytes
+            compression extracted preview rowCount putBy createdAt } } } }"""
+    )
+    page = found["execution"]["results"]
+    assert (page["next"], page["nodes"][0]["ref"]) == ("there", stored["ref"])
+    names = {"bytes": 3 * 2**31, "storedBytes": 9, "compression": "gzip", "extracted": {"n": 1}, "rowCount": 2}
+    assert page["nodes"][0].items() >= names.items()
+    (seen,) = [seen for seen in upstream.seen if seen.path == "/api/result/7/list"]
+    assert dict(seen.query) == {"limit": "1", "after": "here", "step": "a"}
+
+
 async def test_the_runs_of_an_execution_are_paged(ask: Ask, upstream: Upstream) -> None:
     def run(seq: int) -> dict[str, Any]:
         failed = {

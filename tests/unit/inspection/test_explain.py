@@ -760,3 +760,42 @@ def test_what_ends_a_wait_by_its_time_says_what_for(wait: dict[str, Any], says: 
     run.fact(e.TIMER_FIRED, step="a", generation=1, payload={"timer": timer.payload["timer"]})
     texts = [entry["text"] for entry in step_of(run, "a")["chain"]]
     assert says in texts and "the delay has expired" not in texts
+
+
+SELECTS = """
+- step: load
+  tool:
+    kind: python
+    code: "result = 1"
+    output: {select: [{path: $.total, as: total}, {path: $.data.next, as: following}]}
+"""
+
+
+def test_what_select_names_and_the_result_does_not_have_is_named() -> None:
+    run = Run(SELECTS)
+    ref: dict[str, Any] = {
+        "kind": "result_ref",
+        "ref": "noetl://execution/7/result/load/0a1b2c3d",
+        "store": "disk",
+        "key": "7/load/x",
+    }
+    ref |= {"meta": {"bytes": 9, "sha256": "0" * 64}, "extracted": {"total": None}}
+    run.done("load", None, ref=ref)
+    found = step_of(run, "load")
+    assert (found["stored"], found["unmatched"]) == (ref, [{"path": "$.data.next", "as": "following"}])
+    assert "unmatched" not in step_of(play(Run(CHAIN), 1), "c")
+
+
+FRAMES = """
+- step: drain
+  loop:
+    iterator: rows
+    cursor: {kind: postgres, auth: pg, claim: "UPDATE jobs SET state = 1 RETURNING id"}
+    spec: {mode: cursor, max_in_flight: 1, frame: {max_rows: 8, process: PROCESS}}
+  tool: {kind: noop}
+"""
+
+
+def test_of_a_loop_over_frames_it_is_said_what_its_items_are() -> None:
+    assert step_of(Run(FRAMES.replace("PROCESS", "frame")), "drain")["frame_rows"] == 8
+    assert "frame_rows" not in step_of(Run(FRAMES.replace("PROCESS", "row")), "drain")

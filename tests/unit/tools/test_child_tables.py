@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import orjson
+import polars
 import pyarrow as pa
 import pytest
 from tests.opened_files import OpenedBy
@@ -149,3 +150,33 @@ def test_what_is_no_table_is_refused_where_one_is_declared(value: Any, why: str)
     with pytest.raises(WrongInput) as refused:
         Given().for_main(main, {"rows": value})  # type: ignore[arg-type]
     assert str(refused.value) == f"main declares 'rows' as pyarrow.RecordBatchReader, and {why}"
+
+
+def test_rows_whose_columns_have_several_types_are_refused_with_the_places() -> None:
+    def main(rows: Any) -> None: ...
+
+    rows = [{"n": 1, "v": None}, {"n": 2.5, "v": 1}, {"n": 3, "v": "x"}]
+    for kind, name in ((pa.Table, "pyarrow.Table"), (polars.DataFrame, "polars.DataFrame")):
+        main.__annotations__ = {"rows": kind}
+        with pytest.raises(WrongInput) as refused:
+            Given().for_main(main, {"rows": rows})  # type: ignore[arg-type]
+        said = f"main declares 'rows' as {name}: the rows are no table: column 'v': int in row 1, str in row 2"
+        assert str(refused.value).startswith(said)
+
+
+def test_rows_that_are_declared_as_what_they_cannot_be_are_refused_and_other_values_are_not() -> None:
+    def main(rows: Any) -> None: ...
+
+    main.__annotations__ = {"rows": polars.Series}
+    with pytest.raises(
+        WrongInput, match=r"'rows' as polars\.Series, and rows are given, which can be pyarrow\.Table, "
+    ):
+        Given().for_main(main, {"rows": [{"n": 1}]})  # type: ignore[arg-type]
+    for annotation, value in (
+        (polars.Series, "x"),
+        (polars.Series, [1]),
+        (dict, [{"n": 1}]),
+        ("SomeFrame", [{"n": 1}]),
+    ):
+        main.__annotations__ = {"rows": annotation}
+        assert Given().for_main(main, {"rows": value}) == {"rows": value}  # type: ignore[arg-type]

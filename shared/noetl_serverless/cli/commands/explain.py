@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ...plurals import counted
 from ..attempts import failed_items, lines, time
 from ..code_error import code_error_lines
 from ..ending import compensation, dropped, kept_signals, paused, quarantine, retried, warnings
@@ -14,6 +15,7 @@ from ..failure import WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show
 from ..recordings import RecordedArgument, recording_of
+from ..references import reference_in, reference_text
 
 MAX_CHARACTERS = 120
 # failed items of a loop that are shown without STEP
@@ -128,6 +130,13 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
         yield f"{run['step']}{generation}{pool}: {run['status']}: {run['why']}", STYLES.get(run["status"], "yellow")
         for called in run.get("called", ()):
             yield f"  {called['task']} is the tool {called['path']} version {called['version']} of the catalog", "dim"
+        if "frame_rows" in run:
+            yield f"  each of its items is a frame of up to {counted(run['frame_rows'], 'row')} (process: frame)", "dim"
+        if whole and (reference := reference_in(run.get("stored"))) is not None:
+            yield f"  its result is {reference_text(reference)}", "dim"
+        for missed in run.get("unmatched", ()):
+            found_no = f"output.select: {missed['path']} matched nothing in its result"
+            yield f"  {found_no}, so {missed['as']!r} cannot be read where nothing is fetched", "yellow"
         yield from _items(recorded, run, whole=whole)
         if whole:
             yield from _cause_lines(run["chain"])

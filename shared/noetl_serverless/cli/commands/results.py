@@ -17,19 +17,22 @@ from urllib.parse import quote, urlencode
 import typer
 
 from ...plurals import counted
+from ...tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from ...uri import SCHEME, ResultUri
 from ..client import Client
 from ..execution_id import checked
 from ..failure import Failure, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import command, console, echo, print_json, remark, show, table
-from ..tabular import TYPES, Format, convert, format_of
+from ..tabular import convert, type_of_file
 from ..target import running_stack
-from ..transfer import Downloaded, Progress, download, upload
+from ..transfer import Progress, download, upload
 
 # a transfer of less is over before anybody wonders
 LARGE_BYTES = 8 * 1024 * 1024
 LIST_ROWS = 500
+# what a shell reports of a program that SIGPIPE has ended
+EXIT_PIPE = 128 + 13
 STDIN = "-"
 
 app = typer.Typer(help="Read, list, put and delete results of executions.", no_args_is_help=True)
@@ -52,25 +55,36 @@ def get(
         typer.Option("--output", "-o", metavar="FILE", help="Write a file, whole or not at all.", dir_okay=False),
     ] = None,
     wanted: Annotated[
-        Format | None,
-        typer.Option("--as", help="Convert a table, or a list of objects. By default, as it is stored."),
+        Form | None,
+        typer.Option(
+            "--as",
+            help="Convert a table, or a list of objects.",
+            show_default="by the ending of FILE, if it is that of such a form; else as it is stored",
+        ),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", metavar="NAME", help="Of a result with several tables, this one: a field, or a.b.0."),
     ] = None,
     data: DataOption = None,
 ) -> None:
     """Write a result to standard output, or to a file.
 
-    Of a result that has one table in it, --as csv, parquet and arrow give that table; --as json gives the whole result.
+    Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; --as
+    json gives the whole result.
     """
+    is_meant = wanted is not None or table is not None
+    if wanted is None and output is not None:
+        wanted = form_of_file(output.suffix)
     with running_stack(data) as client:
         path = _path_of(client, ref, step)
-        if wanted is None:
+        if wanted is None and table is None:
             with _target(output) as file, _progress() as progress:
-                done = download(client, path, file.write, progress)
-                file.flush()
+                content_type = download(client, path, file.write, progress).content_type
         else:
-            done = _converted(client, path, output, wanted)
+            content_type = _converted(client, path, output, wanted, table, is_meant=is_meant)
     if output is not None:
-        remark(f"{output}: {counted(done.bytes, 'byte')} read, {done.content_type}")
+        remark(f"{output}: {counted(output.stat().st_size, 'byte')} written, {content_type}")
 
 
 def _path_of(client: Client, ref: str, step: str | None) -> str:
@@ -82,8 +96,12 @@ def _path_of(client: Client, ref: str, step: str | None) -> str:
         raise WrongUse(
             f"name the step, too: noetls result get {ref} STEP. noetls result list {ref} shows what there is"
         )
+    path = f"/api/result/{checked(ref)}/{quote(step, safe='')}"
+    found = client.get(path)
+    if found["ref"] is None:
+        # it is small, and in the log
+        return f"{path}?resolve=true"
     # one result, though another may be stored meanwhile
-    found = client.get(f"/api/result/{checked(ref)}/{quote(step, safe='')}")
     return f"/api/result/resolve?{urlencode({'ref': found['ref'], 'sha256': found['sha256']})}"
 
 
@@ -95,19 +113,24 @@ def _uri(text: str) -> str:
     return text
 
 
-def _converted(client: Client, path: str, output: Path | None, wanted: Format) -> Downloaded:
+def _converted(
+    client: Client, path: str, output: Path | None, wanted: Form | None, table: str | None, *, is_meant: bool
+) -> str:
+    """Its media type. `wanted`: None for the form in which it is stored; not `is_meant`: as the ending of the file
+    suggests, as far as the result is of a form that can be converted."""
     with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
         source = Path(folder) / "result"
         with source.open("wb") as file, _progress() as progress:
-            done = download(client, path, file.write, progress)
+            stored = download(client, path, file.write, progress).content_type
+        given = form_named(stored)
         with _target(output) as target:
-            if format_of(done.content_type) == wanted:
+            if table is None and (given == wanted or (given is None and not is_meant)):
                 with source.open("rb") as same:
                     shutil.copyfileobj(same, target, 1024 * 1024)
-            else:
-                convert(source, done.content_type, target, wanted)
-            target.flush()
-    return done
+                return stored
+            form = wanted or given or "arrow"
+            convert(source, stored, target, form, table)
+            return MEDIA_TYPES[form]
 
 
 @contextlib.contextmanager
@@ -117,7 +140,9 @@ def _target(output: Path | None) -> Iterator[IO[bytes]]:
         if sys.stdout.isatty():
             # a table or an archive would leave the terminal in any state
             remark("writing to a terminal; -o FILE writes a file")
-        yield sys.stdout.buffer
+        with _ended_by_reader():
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")
     try:
@@ -130,6 +155,17 @@ def _target(output: Path | None) -> Iterator[IO[bytes]]:
         raise Failure(f"{output} cannot be written: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _ended_by_reader() -> Iterator[None]:
+    """As of other programs: whoever reads our output, such as `head`, has enough of it, and nothing is said of that."""
+    try:
+        yield
+    except BrokenPipeError:
+        # else the interpreter writes what is left, and complains
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_PIPE) from None
 
 
 @contextlib.contextmanager
@@ -200,7 +236,7 @@ def put(
     as_json: JsonOption = False,
 ) -> None:
     """Put a file into an execution, as a result of any type."""
-    content_type = as_type or TYPES.get(Path(file).suffix.lower(), "application/octet-stream")
+    content_type = as_type or type_of_file(Path(file))
     query = {
         "name": name,
         "store": store,

@@ -79,6 +79,19 @@ class PutContent(_Put):
     correlation: StorableText = Field(default="{}", max_length=4000, description="As in a body of JSON: an object.")
 
 
+class InlineResult(AnswerModel):
+    """The result of a step that is so small that it is in the log, and nowhere else."""
+
+    kind: Literal["inline"] = "inline"
+    ref: None = None
+    name: str = Field(description="The step.")
+    step: str
+    content_type: str = "application/json"
+    bytes: int = Field(description="Size of the result, as JSON.")
+    sha256: str = Field(description="SHA-256 of that.")
+    data: Any = Field(description="The result itself.")
+
+
 class ResultEntry(AnswerModel):
     kind: Kind
     ref: str
@@ -96,7 +109,8 @@ class ResultEntry(AnswerModel):
     put_by: dict[str, Any] | None = Field(description="Who put it; null for the result of a step.")
     extracted: dict[str, Any]
     correlation: dict[str, Any]
-    preview: str | None = Field(description="The beginning of a text.")
+    preview: str | None = Field(description="The beginning of a text, or of the JSON that a table is.")
+    row_count: int | None = Field(description="Of a table, or of a list of rows, that a step has given.")
 
     @classmethod
     def of(cls, result: StoredResult) -> Self:
@@ -114,6 +128,7 @@ class ResultEntry(AnswerModel):
             extracted=meta.get("extracted") or {},
             correlation=meta.get("correlation") or {},
             preview=meta.get("preview"),
+            row_count=meta.get("row_count"),
         )
 
 
@@ -140,8 +155,18 @@ class _Named(RequestModel):
     )
 
 
+Table = Annotated[
+    StorableText,
+    Field(
+        min_length=1,
+        max_length=1000,
+        description="Of a result with several tables, answer with this one: the name of a field, or such as `a.b.0`.",
+    ),
+]
+
+
 class ResolveResult(_Named):
-    pass
+    table: Table | None = None
 
 
 class DeleteResult(_Named):
@@ -163,6 +188,7 @@ class ResultUrl(AnswerModel):
 
 class GetStepResult(RequestModel):
     resolve: bool = Field(default=False, description="Answer with the content instead of its reference.")
+    table: Table | None = None
 
 
 class ListStoredResults(RequestModel):

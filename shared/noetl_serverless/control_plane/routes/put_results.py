@@ -13,6 +13,7 @@ from ..models.put_results import (
     DeleteResult,
     DeleteResults,
     GetStepResult,
+    InlineResult,
     ListedResults,
     ListStoredResults,
     PutContent,
@@ -43,7 +44,7 @@ async def resolve(call: Call) -> Response:
     return await resolve(call)
 
 
-async def get_of_step(call: Call) -> Response | ResultEntry:
+async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
     from ..result_reads import get_of_step
 
     return await get_of_step(call)
@@ -93,7 +94,7 @@ def _operations(folder: str, name: str, what: str) -> tuple[Operation, ...]:
             f"resolve{name}",
             "GET",
             f"{base}/resolve",
-            summary=f"Read {what} by its URI, in its own type, whole or in parts (Range)",
+            summary=f"Read {what} by its URI: as it is stored, whole or in parts (Range); tables as Accept says",
             handler=resolve,
             answer=ResultEntry,
             query=ResolveResult,
@@ -135,7 +136,7 @@ def _operations(folder: str, name: str, what: str) -> tuple[Operation, ...]:
             f"get{name}OfStep",
             "GET",
             f"{base}/{{execution_id}}/{{step:path}}",
-            summary="Read the reference of a step's newest result, or the result itself",
+            summary="Read the reference of a step's newest result, or the result itself; a small one is in its answer",
             handler=get_of_step,
             answer=ResultEntry,
             query=GetStepResult,

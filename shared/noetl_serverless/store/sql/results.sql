@@ -36,6 +36,21 @@ FROM noetl.result_ref
 WHERE execution_id = :id AND coalesce(step, '') = :step AND (created_at, key) > (CAST(:at AS timestamptz), :key)
 ORDER BY coalesce(step, ''), created_at, key LIMIT CAST(:limit AS integer);
 
+-- described: what the log says of results of steps, by their keys; steps: of these alone, or null
+SELECT r.ref ->> 'key' AS key, r.ref -> 'meta' AS meta, r.ref -> 'extracted' AS extracted, r.ref -> 'preview' AS preview
+FROM noetl.event v CROSS JOIN LATERAL (
+    SELECT v.payload -> 'ref' AS ref
+    UNION ALL SELECT s.value FROM json_each(v.payload -> 'set_refs') s
+    UNION ALL SELECT p.value FROM json_array_elements(v.payload -> 'parts') p
+) r
+WHERE v.execution_id = :id
+    AND v.type IN ('call.done', 'call.error', 'call.deferred', 'call.parked', 'frame.committed')
+    AND (CAST(:steps AS text[]) IS NULL OR v.step = ANY (CAST(:steps AS text[])))
+    AND r.ref ->> 'key' = ANY (CAST(:keys AS text[]));
+
+-- settled: whether an execution, and all that may use its results, ended before an instant
+SELECT noetl.settled(CAST(:id AS bigint), CAST(:cutoff AS timestamptz));
+
 -- mark_deleted: take results from their readers, before their objects are deleted
 WITH named AS (
     SELECT r.key FROM noetl.result_ref r

@@ -1,0 +1,166 @@
+"""Answers with a result in the form that the request asks for: another one of a table, or one of its tables."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from ..errors import AnswerTooLarge, InvalidRequest, NotAcceptable
+from ..limits import MIB
+from ..tables.media_types import MEDIA_TYPES, Form, form_named
+from .content import WHOLE_ANSWER_BYTES, chained, content_headers, media_type_of
+
+# JSON is read as a whole
+MAX_JSON_BYTES: Final = 64 * MIB
+# these need no pyarrow, where the result is JSON
+_OF_JSON: Final[Sequence[Form]] = ("json", "ndjson")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A result as it is stored. `load`: its value, with tables in it; not `is_whole`: it is made as it is sent."""
+
+    ref: str
+    title: str
+    content_type: str
+    bytes: int
+    sha256: str
+    load: Callable[[], Awaitable[Any]]
+    is_whole: bool = True
+
+
+async def converted(request: Request, given: Given, table: str | None, *, streams: bool) -> Response | None:
+    """None if the result is wanted as it is stored. `table`: the one that is meant; `streams`: as of `content`.
+
+    Raises NotAcceptable, InvalidRequest, AnswerTooLarge, and what `load` raises.
+    """
+    stored = (media_type_of(given.content_type) or "application/octet-stream").partition(";")[0].strip().lower()
+    forms = _forms(given)
+    # the stored one first: it is what is given if any will do
+    offered = list(dict.fromkeys([*([stored] if table is None else []), *(MEDIA_TYPES[form] for form in forms)]))
+    wanted = _best(request, offered)
+    if wanted == stored and table is None:
+        return None
+    form = None if wanted is None else form_named(wanted)
+    if form is None:
+        raise _not_acceptable(request, given, offered or [stored])
+    headers = _headers(given, form, table)
+    if headers["etag"] in (request.headers.get("if-none-match") or "").replace(",", " ").split():
+        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
+    value = await given.load()
+    try:
+        pieces, first = await asyncio.to_thread(_begun, value, form, table)
+    except _NoTable as error:
+        if table is not None or error.tables:
+            raise InvalidRequest(f"{error}: choose one with `table`", tables=error.tables) from error
+        if _best(request, [stored]) is not None:
+            return None
+        raise _not_acceptable(request, given, [stored], str(error)) from error
+    except ValueError as error:
+        raise _not_acceptable(request, given, [stored], str(error)) from error
+    if request.method == "HEAD":
+        return Response(None, headers=headers)
+    rest = _rest(pieces)
+    if not streams:
+        return Response(await _whole(chained(first, rest)), headers=headers)
+    return StreamingResponse(chained(first, rest), headers=headers)
+
+
+def _forms(given: Given) -> list[Form]:
+    """Those that can be had here, of what may be a table."""
+    form = form_named(given.content_type) if given.is_whole else None
+    if form == "arrow":
+        return list(MEDIA_TYPES) if _has_pyarrow() else []
+    if form == "json" and given.bytes <= MAX_JSON_BYTES:
+        return [*_OF_JSON, *(it for it in MEDIA_TYPES if it not in _OF_JSON and _has_pyarrow())]
+    return []
+
+
+def _has_pyarrow() -> bool:
+    return find_spec("pyarrow") is not None
+
+
+def _best(request: Request, offered: Sequence[str]) -> str | None:
+    from werkzeug.datastructures import MIMEAccept
+    from werkzeug.http import parse_accept_header
+
+    accept = request.headers.get("accept")
+    if accept is None:
+        return offered[0] if offered else None
+    return parse_accept_header(accept, MIMEAccept).best_match(offered)
+
+
+def _not_acceptable(request: Request, given: Given, offered: Sequence[str], why: str = "") -> NotAcceptable:
+    accept = request.headers.get("accept", "")
+    reason = f": {why}" if why else ""
+    return NotAcceptable(
+        f"{given.ref} cannot be had as {accept[:200] or 'a table'}{reason}. It can be had as {', '.join(offered)}",
+        available=list(offered),
+    )
+
+
+def _headers(given: Given, form: Form, table: str | None) -> dict[str, str]:
+    part = "" if table is None else "-" + hashlib.sha256(table.encode()).hexdigest()[:16]
+    headers = content_headers(f"{given.sha256}-{form}{part}", MEDIA_TYPES[form], given.title)
+    # its length is not known before, so that no range of it can be asked for
+    return {**headers, "accept-ranges": "none"}
+
+
+class _NoTable(Exception):
+    """Never leaves this module."""
+
+    def __init__(self, message: str, tables: Sequence[str]) -> None:
+        super().__init__(message)
+        self.tables = list(tables)
+
+
+def _begun(value: Any, form: Form, table: str | None) -> tuple[Iterator[bytes], bytes]:
+    """The pieces, and the first of them, for which what has no such form fails. Raises _NoTable and ValueError."""
+    from ..tables.export import NoTable, pieces
+
+    try:
+        found = pieces(value, form, table)
+        return found, next(found, b"")
+    except NoTable as error:
+        raise _NoTable(str(error), error.tables) from error
+    except NotImplementedError as error:
+        # of pyarrow, for a type that Parquet lacks
+        raise ValueError(str(error)) from error
+
+
+async def _rest(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """In threads: each takes a while."""
+    while True:
+        making = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
+        try:
+            piece = await asyncio.shield(making)
+        finally:
+            if not making.done():
+                # the reader has gone; what the thread reads is closed after it
+                await asyncio.gather(making, return_exceptions=True)
+        if piece is None:
+            return
+        if piece:
+            yield piece
+
+
+async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+    found: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if size > WHOLE_ANSWER_BYTES:
+            raise AnswerTooLarge(
+                f"the answer would have more than {WHOLE_ANSWER_BYTES} bytes, which this host cannot return: read the "
+                "result as it is stored, in parts (Range)",
+                max_bytes=WHOLE_ANSWER_BYTES,
+            )
+    return b"".join(found)

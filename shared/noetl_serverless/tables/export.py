@@ -1,0 +1,239 @@
+"""A result as CSV, JSON, lines of JSON, Parquet or Arrow, converted a batch at a time."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from .from_rows import typed_table
+from .json_lines import json_lines, json_text
+from .media_types import Form
+from .rows import rows_of
+from .table import CHUNK_ROWS, Table
+from .value import tables_in
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# of JSON, written at once
+_PIECE_ROWS: Final = CHUNK_ROWS
+# the field in which tools have their rows
+USUAL_NAME: Final = "rows"
+# in a message
+MAX_NAMED: Final = 20
+
+
+class NoTable(ValueError):
+    """There is no table where one is needed. `tables`: the names of those that there are."""
+
+    def __init__(self, message: str, tables: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.tables = tuple(tables)
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Columns that are read once, from a file."""
+
+    schema: pyarrow.Schema
+    batches: Iterator[pyarrow.RecordBatch]
+
+
+def pieces(value: Any, form: Form, table: str | None = None) -> Iterator[bytes]:
+    """`value`: JSON with tables in it, or `Batches`. As JSON all of it is given, in the other forms its table; `table`
+    names the one that is meant, by its place in the value: `a`, or `b.0`.
+
+    Raises NoTable, InvalidTable, and ValueError or a pyarrow.ArrowException for what has no form there.
+    """
+    chosen = value if table is None and form == "json" else table_in(value, table)
+    match form:
+        case "json":
+            return _ended(_json(chosen))
+        case "ndjson":
+            return _lines(chosen)
+        case _:
+            return _columns(_batches(chosen), form)
+
+
+def table_in(value: Any, name: str | None) -> Any:
+    """The table of the value, or that with this name: a Table, Batches, or a list of objects. Of several, that in the
+    field `rows` is meant. Raises NoTable."""
+    if isinstance(value, Batches):
+        if name is not None:
+            raise NoTable(f"the result is a table, and has none that is called {name!r:.200}")
+        return value
+    found = dict(_named_tables(value))
+    names = list(found)
+    listed = ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
+    if name is not None:
+        if name not in found:
+            there = f"there are {listed}" if any(names) else "it is a table itself" if names else "it has none"
+            raise NoTable(f"the result has no table {name!r:.200}: {there}", names)
+        return found[name]
+    if not found:
+        raise NoTable("the result is no table: it is no list of objects, and has none in a field")
+    if len(found) > 1 and USUAL_NAME not in found:
+        raise NoTable(f"the result has {len(found)} tables: {listed}", names)
+    return found[USUAL_NAME] if len(found) > 1 else found[names[0]]
+
+
+def _named_tables(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Tables by their places. A list of objects is one as well: a small result has it in the place of a table."""
+    if isinstance(value, Table) or _is_rows(value) or (value == [] and place in ((), ("rows",))):
+        yield ".".join(place), value
+        return
+    members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        if isinstance(member, Table | Mapping | list):
+            yield from _named_tables(member, (*place, str(key)))
+
+
+def _is_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _batches(table: Any) -> Batches:
+    if isinstance(table, Batches):
+        return table
+    if isinstance(table, Table):
+        return Batches(table.schema, table.batches())
+    columns = typed_table(table)
+    return Batches(columns.schema, iter(columns.to_batches(_PIECE_ROWS)))
+
+
+def _chunks(table: Any, end: bytes) -> Iterator[bytes]:
+    """The rows as JSON, many at once, with `end` after each."""
+    if isinstance(table, list):
+        for start in range(0, len(table), _PIECE_ROWS):
+            yield b"".join(json_text(row) + end for row in table[start : start + _PIECE_ROWS])
+        return
+    for batch in _sliced(_batches(table).batches):
+        yield json_lines(batch, end)
+
+
+def _sliced(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
+    """So few rows that there is room for each as text."""
+    for batch in batches:
+        for start in range(0, batch.num_rows, _PIECE_ROWS):
+            yield batch.slice(start, _PIECE_ROWS)
+
+
+def _lines(table: Any) -> Iterator[bytes]:
+    return _chunks(table, b"\n")
+
+
+def _json(value: Any) -> Iterator[bytes]:
+    """With the rows of tables, of which a few are in memory at once."""
+    if isinstance(value, Table | Batches) or _is_rows(value):
+        separator = b"[\n"
+        for rows in _chunks(value, b",\n"):
+            # the last comma is not written before more rows follow
+            yield separator + rows[:-2]
+            separator = b",\n"
+        yield b"[]" if separator == b"[\n" else b"\n]"
+    elif isinstance(value, dict) and next(tables_in(value), None) is not None:
+        separator = b"{"
+        for key, member in value.items():
+            yield separator + json_text(key) + b":"
+            yield from _json(member)
+            separator = b","
+        yield b"}"
+    elif isinstance(value, list) and next(tables_in(value), None) is not None:
+        separator = b"["
+        for member in value:
+            yield separator
+            yield from _json(member)
+            separator = b","
+        yield b"]"
+    else:
+        yield json_text(value)
+
+
+def _ended(parts: Iterable[bytes]) -> Iterator[bytes]:
+    yield from parts
+    yield b"\n"
+
+
+# -- in columns
+
+
+class _Sink(io.BytesIO):
+    """What is written to it, until it is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._taken_bytes = 0
+
+    def tell(self) -> int:
+        return self._taken_bytes + super().tell()
+
+    def take(self) -> bytes:
+        taken = self.getvalue()
+        self._taken_bytes += len(taken)
+        self.seek(0)
+        self.truncate(0)
+        return taken
+
+
+def _columns(table: Batches, form: Form) -> Iterator[bytes]:
+    sink = _Sink()
+    schema = _flat_schema(table.schema) if form == "csv" else table.schema
+    writer = _writer(sink, schema, form)
+    for batch in _sliced(table.batches) if form == "csv" else table.batches:
+        writer.write_batch(_flattened(batch, schema) if form == "csv" else batch)
+        if piece := sink.take():
+            yield piece
+    writer.close()
+    yield sink.take()
+
+
+def _writer(sink: _Sink, schema: pyarrow.Schema, form: Form) -> Any:
+    import pyarrow
+
+    # else what writes Parquet closes it
+    file = pyarrow.PythonFile(sink, mode="w")
+    if form == "csv":
+        from pyarrow import csv
+
+        return csv.CSVWriter(file, schema)
+    if form == "parquet":
+        from pyarrow import parquet
+
+        return parquet.ParquetWriter(file, schema, compression="zstd")
+    return pyarrow.ipc.new_stream(file, schema)
+
+
+def _flat_schema(schema: pyarrow.Schema) -> pyarrow.Schema:
+    import pyarrow
+
+    return pyarrow.schema([field.with_type(_flat(field.type)) for field in schema])
+
+
+def _flat(kind: pyarrow.DataType) -> pyarrow.DataType:
+    import pyarrow
+    import pyarrow.types as t
+
+    is_flat = not (t.is_nested(kind) or t.is_dictionary(kind) or t.is_binary(kind) or t.is_large_binary(kind))
+    return kind if is_flat else pyarrow.string()
+
+
+def _flattened(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
+    """What has no form in CSV is the text that JSON has for it."""
+    if batch.schema.types == schema.types:
+        return batch
+    import pyarrow
+
+    columns = []
+    for index, field in enumerate(schema):
+        column = batch.column(index)
+        if column.type != field.type:
+            values = [next(iter(row.values())) for row in rows_of(batch.select([index]))]
+            column = pyarrow.array([_cell(value) for value in values], field.type)
+        columns.append(column)
+    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _cell(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else json_text(value).decode()
