@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.eventually import eventually
 from tests.integration.worker.stack import Stack
 
 from noetl_serverless.errors import Unavailable
@@ -128,7 +129,8 @@ async def test_a_stopped_worker_is_handed_nothing(together: Together) -> None:
 async def test_the_worker_drains_again_after_it_was_idle(together: Together) -> None:
     for _ in range(3):
         assert (await together.ended(await together.start(CHAIN))).status == "completed"
-        await asyncio.sleep(0.1)
+        # one that is just ending takes nothing more
+        await eventually(lambda: together.worker._drain is None)
     assert together.claims == []
 
 
