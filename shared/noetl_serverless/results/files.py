@@ -69,11 +69,14 @@ class ResultFiles:
         self._evict_later()
         return hint
 
-    def shared_file(self, hint: dict[str, Any] | None, reference: ResultRef) -> MappedFile:
+    async def shared_file(self, hint: dict[str, Any] | None, reference: ResultRef) -> MappedFile:
         """Raises NotShared."""
         if self.shared is None:
             raise NotShared("off")
-        return self.shared.read(hint, reference.meta.sha256, reference.meta.bytes)
+        meta = reference.meta
+        if self.shared.is_elsewhere(hint):
+            return await asyncio.to_thread(self.shared.read, hint, meta.sha256, meta.bytes)
+        return self.shared.read(hint, meta.sha256, meta.bytes)
 
     def _evict_later(self, after: float | None = None) -> None:
         """So that a worker without work gives the memory back."""

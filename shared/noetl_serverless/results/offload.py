@@ -245,10 +245,10 @@ def _dump(data: Any, default: Callable[[Any], Any]) -> bytes:
     try:
         return orjson.dumps(data, default=default, option=_OPTIONS)
     except TypeError as error:
-        cause = error.__cause__ or error
-        if isinstance(cause, _HasTables):
-            raise cause from None
-        raise InvalidRequest(f"the result is not a JSON value: {cause}") from error
+        if isinstance(error.__cause__, _HasTables):
+            # not that one itself: it and this frame would refer to each other, until garbage is collected
+            raise _HasTables from None
+        raise InvalidRequest(f"the result is not a JSON value: {error.__cause__ or error}") from error
 
 
 def _no_table(value: Any) -> Any:

@@ -211,7 +211,7 @@ class Resolver:
     async def _load_tables(self, ref: dict[str, Any], reference: ResultRef) -> Any:
         name = _identity(ref)
         try:
-            file = self._files.shared_file(self._hints.get(name) or reference.ipc, reference)
+            file = await self._files.shared_file(self._hints.get(name) or reference.ipc, reference)
             metrics.result_reads.labels("shared_memory", "").inc()
         except NotShared as fallback:
             metrics.result_reads.labels("store", fallback.reason).inc()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import Final
 # how long either side waits for the other; a reader then takes the store
 SECONDS: Final = 0.5
 _NAME_BYTES: Final = 100
+# a socket that is shut down, or closed
+_CLOSED: Final = (errno.EINVAL, errno.EBADF)
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
@@ -49,8 +53,12 @@ class SegmentServer:
         while True:
             try:
                 client, _ = self._socket.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if error.errno in _CLOSED:
+                    return
+                # there are too many open files, say
+                time.sleep(SECONDS)
+                continue
             with client, suppress(OSError, UnicodeDecodeError):
                 client.settimeout(SECONDS)
                 if _user_of(client) == os.geteuid():

@@ -30,7 +30,7 @@ from typing import Any, Final, Literal
 
 from ..limits import MIB
 from ..tables.mapped import MappedFile
-from ..tables.sealed import is_sealed, memory_file, seal
+from ..tables.sealed import is_in_memory, is_sealed, memory_file, seal
 from ..telemetry import metrics
 from .reference import instant
 from .segment_socket import SegmentServer, requested_segment
@@ -107,9 +107,11 @@ class SharedMemory:
             return descriptor
 
     def extend(self, descriptor: int, size: int) -> bool:
-        """Whether a file that `open` has made may have so many bytes; True for any other."""
+        """Whether a file that `open` has made may have so many bytes; True for one on a disk."""
+        if not is_in_memory(descriptor):
+            return True
         with self._lock:
-            room = self._opened.get(_id_of(descriptor), size)
+            room = self._opened.get(_id_of(descriptor), 0)
             if size > room:
                 if not self._make_room(size - room):
                     return False
@@ -149,14 +151,19 @@ class SharedMemory:
 
     def read(self, hint: Mapping[str, Any] | None, sha256: str, size: int) -> MappedFile:
         """The file of the reference with this digest and size. Raises NotShared."""
-        with self._lock:
-            try:
-                file = self._read(hint, sha256, size)
-            except NotShared as fallback:
+        try:
+            file = self._read(hint, sha256, size)
+        except NotShared as fallback:
+            with self._lock:
                 self.counts[fallback.reason] += 1
-                raise
+            raise
+        with self._lock:
             self.counts["read"] += 1
-            return file
+        return file
+
+    def is_elsewhere(self, hint: Mapping[str, Any] | None) -> bool:
+        """Whether another process of this node is asked for it, which may be busy."""
+        return hint is not None and hint.get("node_id") == self.node and hint.get("shm_name") not in self._segments
 
     def evict(self, name: str) -> None:
         """Forget a segment; nothing, if it has gone."""
@@ -188,16 +195,20 @@ class SharedMemory:
         if hint.get("node_id") != self.node:
             raise NotShared("node")
         name = str(hint.get("shm_name"))
-        segment = self._segments.get(name)
-        # a lease that was extended since is known only to its process
-        until = segment.lease_until if segment is not None else _seconds(hint.get("lease_expires_at"))
-        if until <= self._now():
-            raise NotShared("expired")
-        if hint.get("sha256") != sha256:
-            raise NotShared("digest")
-        if hint.get("byte_length") != size:
-            raise NotShared("length")
-        file = self._of_another_process(name, size) if segment is None else self._extended(name, segment)
+        with self._lock:
+            segment = self._segments.get(name)
+            # a lease that was extended since is known only to its process
+            until = segment.lease_until if segment is not None else _seconds(hint.get("lease_expires_at"))
+            if until <= self._now():
+                raise NotShared("expired")
+            if hint.get("sha256") != sha256:
+                raise NotShared("digest")
+            if hint.get("byte_length") != size:
+                raise NotShared("length")
+            file = None if segment is None else self._extended(name, segment)
+        if file is None:
+            # without the lock, which the other process may wait for in turn
+            file = self._of_another_process(name, size)
         if file.size != size:
             raise NotShared("length")
         return file
@@ -249,7 +260,8 @@ class SharedMemory:
     def _forget_closed(self) -> None:
         """Files that were opened and are neither admitted nor there any more."""
         if self._opened:
-            held = _held_files()
+            # twice, since one look may miss what gets another number meanwhile
+            held = _held_files() | _held_files()
             for one in self._opened.keys() - held:
                 self._use(-self._opened.pop(one))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from ..errors import AccessDenied
 from ..limits import MIB
 from ..ports import StoredObject
+from .descriptors import in_thread
 from .disk import Folder
 from .key import check_size, checked_key
 
@@ -65,14 +66,16 @@ class FsspecResultStore:
         return await asyncio.to_thread(self.put_sync, key, data)
 
     async def put_file(self, key: str, file: int, size: int) -> StoredObject:
-        await asyncio.to_thread(self._place.put_file, checked_key(key), file, size)
+        checked_key(key)
+        await in_thread(file, lambda own: self._place.put_file(key, own, size))
         return StoredObject(self.name, key, size)
 
     async def get(self, key: str) -> bytes:
         return await asyncio.to_thread(self.get_sync, key)
 
     async def get_file(self, key: str, file: int) -> int:
-        return await asyncio.to_thread(self._place.get_file, checked_key(key), file)
+        checked_key(key)
+        return await in_thread(file, lambda own: self._place.get_file(key, own))
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         return await asyncio.to_thread(self._place.get_range, checked_key(key), offset, length)

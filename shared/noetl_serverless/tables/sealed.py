@@ -112,6 +112,10 @@ def seal(descriptor: int) -> bool:
     return True
 
 
+def is_in_memory(descriptor: int) -> bool:
+    return _seals(descriptor) >= 0
+
+
 def is_sealed(descriptor: int) -> bool:
     """Whether the kernel lets nobody change the file."""
     seals = _seals(descriptor)

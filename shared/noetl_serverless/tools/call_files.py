@@ -72,7 +72,9 @@ class CallFiles:
         """The number of an error, or zero, and the descriptors, which whoever calls this closes. Raises WrongFile."""
         kind = bytes(frame[:2])
         if kind == ROOM and self._written >= 0:
-            return await self._opened(partial(self._extended, size_of_file(frame)))
+            size = size_of_file(frame)
+            error, moved = await self._opened(partial(self._extended, os.dup(self._written), size))
+            return error, self._goes_on_in(moved)
         if kind in self._requested:
             raise WrongFile("it asked twice for the same")
         self._requested.add(kind)
@@ -82,9 +84,18 @@ class CallFiles:
             raise WrongFile("it asked for something unknown")
         size = size_of_file(frame)
         error, opened = await self._opened(lambda: [self._files.open(size)])
-        for descriptor in opened:
-            self._written = os.dup(descriptor)
-        return error, opened
+        return error, self._goes_on_in(opened)
+
+    def _goes_on_in(self, opened: Sequence[int]) -> Sequence[int]:
+        """What the child writes from now on, if anything, of which one descriptor stays here."""
+        try:
+            for descriptor in opened:
+                self.close()
+                self._written = os.dup(descriptor)
+        except OSError:
+            close_all(opened)
+            raise
+        return opened
 
     def _given(self) -> list[int]:
         opened: list[int] = []
@@ -96,8 +107,18 @@ class CallFiles:
             raise
         return opened
 
-    def _extended(self, size: int) -> list[int]:
-        return [os.dup(self._written)] if self._files.extend(self._written, size) else []
+    def _extended(self, descriptor: int, size: int) -> list[int]:
+        """`descriptor`: of this thread alone, which goes on when nobody waits any more. It is given back if it stands
+        for another file now, and else closed."""
+        try:
+            moved = self._files.extend(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if moved:
+            return [descriptor]
+        os.close(descriptor)
+        return []
 
     async def _opened(self, open_files: Callable[[], list[int]]) -> tuple[int, Sequence[int]]:
         """In a thread: a file system may be slow. If nobody waits any more, they are closed."""
@@ -121,8 +142,7 @@ class CallFiles:
         return await asyncio.to_thread(self._table, claim["bytes"], claim["rows"])
 
     def _table(self, size: int, rows: int) -> Any:
-        descriptor, self._written = self._written, -1
-        value = read_value(MappedFile(sealed(descriptor, size, self._files.open), size))
+        value = read_value(self._sealed(size))
         tables = [table for _, table in tables_in(value)]
         if (count := sum(map(len, tables))) != rows:
             raise WrongFile(f"it announced {rows} rows, and there are {count}")
@@ -147,10 +167,19 @@ class CallFiles:
         return await asyncio.to_thread(self._json, claim)
 
     def _json(self, size: int) -> tuple[Any, MappedFile | None]:
-        descriptor, self._written = self._written, -1
-        file = MappedFile(sealed(descriptor, size, self._files.open), size)
+        file = self._sealed(size)
         value, is_stored = read_json(file.read(), RESULT_DEPTH)
         return value, file if is_stored else None
+
+    def _sealed(self, size: int) -> MappedFile:
+        descriptor, self._written = self._written, -1
+        try:
+            # it may have written more than it has asked for
+            self._files.extend(descriptor, size)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return MappedFile(sealed(descriptor, size, self._files.open), size)
 
     def close(self) -> None:
         """Close what the child has not finished."""

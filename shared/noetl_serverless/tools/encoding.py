@@ -148,13 +148,14 @@ def encode(value: Any, default: Callable[[Any], Any] = plain_object) -> bytes:
         return orjson.dumps(value, default=default, option=_OPTIONS)
     except TypeError as first:
         if isinstance(first.__cause__, HoldsTable):
-            raise first.__cause__ from None
+            # not that one itself: its context would lead to it again, and to the table, until garbage is collected
+            raise HoldsTable(str(first.__cause__)) from None
         if "Dict key must be str" in str(first):
             try:
                 return orjson.dumps(value, default=default, option=_OPTIONS | orjson.OPT_NON_STR_KEYS)
             except TypeError as second:
                 if isinstance(second.__cause__, HoldsTable):
-                    raise second.__cause__ from None
+                    raise HoldsTable(str(second.__cause__)) from None
                 first = second
         raise NotJson(_explain(value, first, default)) from None
 

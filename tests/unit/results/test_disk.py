@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from noetl_serverless.errors import AccessDenied
 from noetl_serverless.results import disk
+from noetl_serverless.results.disk import Folder
 from noetl_serverless.results.store import FsspecResultStore
 
 SIZE = 3 * disk.PART_BYTES + 5
@@ -144,6 +146,33 @@ async def test_a_device_that_is_full_is_no_other_way_to_copy(
     with pytest.raises(OSError, match="No space left"):
         await store.put_file("1/a/k", source, SIZE)
     assert [key async for key in store.list("")] == []
+
+
+async def test_a_read_that_nobody_waits_for_any_more_writes_to_no_other_file(
+    store: FsspecResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def wait(folder: Folder, key: str, target: int) -> int:
+        begun.set()
+        go_on.wait(10)
+        os.pwrite(target, b"of the read", 0)
+        ended.set()
+        return 11
+
+    monkeypatch.setattr(Folder, "get_file", wait)
+    mine = os.open(tmp_path / "mine", os.O_RDWR | os.O_CREAT)
+    reading = asyncio.ensure_future(store.get_file("7/a/1", mine))
+    await asyncio.to_thread(begun.wait, 10)
+    reading.cancel()
+    await asyncio.wait([reading])
+    os.close(mine)
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    assert other == mine, "the number is not used again, so that this test shows nothing"
+    go_on.set()
+    await asyncio.to_thread(ended.wait, 10)
+    assert (tmp_path / "other").read_bytes() == b"", "another file was written to"
+    os.close(other)
 
 
 async def test_a_file_that_is_too_short_is_not_stored(store: FsspecResultStore) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import secrets
+import weakref
 from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from noetl_serverless.errors import InvalidRequest
@@ -20,6 +23,8 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
 
 
 @pytest.fixture
@@ -106,3 +111,18 @@ def test_selection_of_a_tool_and_of_a_task() -> None:
     assert selection(output) == [("$.a.b", "x"), ("$[0]", "first")]
     assert selection(output, "load") == [("$.results['load'].a.b", "x"), ("$.results['load'][0]", "first")]
     assert selection({}) == []
+
+
+async def test_a_table_goes_when_it_is_stored(store: FsspecResultStore, tmp_path: Path) -> None:
+    descriptor = memory_file()
+    file = MappedFile(descriptor, write_table(descriptor, pa.table({"n": [1]})).bytes)
+    gone = weakref.ref(file)
+    gc.collect()
+    gc.disable()
+    try:
+        place = Place(execution_id="42", step="load", suffix="load#1@1")
+        await externalise({"rows": Table(file)}, place, ResultStores(store), files=ResultFiles(tmp_path))
+        del file
+        assert gone() is None, "its file stays until garbage is collected"
+    finally:
+        gc.enable()

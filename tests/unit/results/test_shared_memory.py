@@ -303,6 +303,38 @@ def test_a_file_grows_as_far_as_there_is_room(memory: SharedMemory) -> None:
     assert memory.open(990) is not None, "what was reserved and not used is not given back"
 
 
+def test_a_file_that_was_taken_for_closed_counts_again(memory: SharedMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = memory.open(600)
+    assert descriptor is not None
+    with monkeypatch.context() as patched:
+        patched.setattr("noetl_serverless.results.shared_memory._held_files", set)
+        assert memory.open(900) is not None
+    assert not memory.extend(descriptor, 700), "it grows although there is no room"
+
+
+def test_two_processes_that_read_each_others_segments_do_not_wait_for_each_other(
+    memory: SharedMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hint = admit(memory, b"hello")
+    assert hint is not None
+    answered: list[bool] = []
+
+    def requested(path: Path, name: str) -> int | None:
+        # the other process asks this one before it answers
+        asking = threading.Thread(target=lambda: memory._descriptor_of(hint["shm_name"]), daemon=True)
+        asking.start()
+        asking.join(5)
+        answered.append(not asking.is_alive())
+        return None
+
+    monkeypatch.setattr("noetl_serverless.results.shared_memory.requested_segment", requested)
+    elsewhere = {**hint, "shm_name": f"{'0' * 16}/{'0' * 32}"}
+    assert memory.is_elsewhere(elsewhere)
+    assert not memory.is_elsewhere(hint)
+    assert reason(memory, elsewhere) == "missing"
+    assert answered == [True], "the lock is held while another process is asked"
+
+
 def test_a_file_on_a_disk_is_not_admitted(memory: SharedMemory) -> None:
     with tempfile.TemporaryFile() as file:
         file.write(b"hello")

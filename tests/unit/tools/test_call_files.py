@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 import os
 import struct
 import sys
+import threading
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
 import pytest
+from tests.eventually import eventually
 from tests.opened_files import OpenedBy
 
+from noetl_serverless.results.disk import copy
 from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.shared_memory import SharedMemory
 from noetl_serverless.tables.mapped import MappedFile
-from noetl_serverless.tables.sealed import IN_MEMORY, memory_file
+from noetl_serverless.tables.sealed import IN_MEMORY, is_in_memory, memory_file
 from noetl_serverless.tables.stream import in_field, write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tools.call_files import MAX_JSON_BYTES, CallFiles, WrongFile, close_all
@@ -146,6 +152,71 @@ async def test_what_has_no_more_room_goes_on_in_another_file(tmp_path: Path) -> 
     close_all((first, second))
     files.close()
     memory.close()
+
+
+async def test_what_is_moved_when_nobody_waits_any_more_takes_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slowly(source: int, target: int, size: int) -> None:
+        copy(source, target, size)
+        begun.set()
+        go_on.wait(10)
+
+    monkeypatch.setattr("noetl_serverless.results.files.copy", slowly)
+    open_before = deleted_files()
+    memory = SharedMemory(tmp_path, 1_000)
+    files = CallFiles(ResultFiles(tmp_path, memory))
+    _, (given,) = await files.answer(ask_for_file(10))
+    os.write(given, b"first")
+    asking = asyncio.ensure_future(files.answer(ask_for_room(1_100)))
+    await asyncio.to_thread(begun.wait, 10)
+    asking.cancel()
+    await asyncio.wait([asking])
+    files.close()
+    others = [os.open(tmp_path / f"{n}", os.O_RDWR | os.O_CREAT) for n in range(3)]
+    before = [os.fstat(other).st_ino for other in others]
+    go_on.set()
+    await eventually(lambda: deleted_files() == open_before + 1)
+    assert [os.fstat(other).st_ino for other in others] == before, "a file that was opened since has been replaced"
+    close_all((given, *others))
+    memory.close()
+
+
+def deleted_files() -> int:
+    """How many files without a name are open."""
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            found += os.readlink(f"/proc/self/fd/{name}").endswith("(deleted)")
+    return found
+
+
+async def test_what_it_writes_without_asking_goes_to_disk_when_there_is_no_room(tmp_path: Path) -> None:
+    memory = SharedMemory(tmp_path, 2_000)
+    files = CallFiles(ResultFiles(tmp_path, memory))
+    _, (given,) = await files.answer(ask_for_file(10))
+    written = write_table(given, pa.table({"n": range(1_000)}))
+    os.close(given)
+    found = await files.table({"bytes": written.bytes, "rows": 1_000})
+    assert found == [{"n": n} for n in range(1_000)]
+    assert not is_in_memory(found.file.fileno()), "8 kB are in memory, of which there may be 2"
+    memory.close()
+
+
+def test_a_table_goes_with_the_call_that_was_given_it() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        one = table()
+        file = weakref.ref(one.file)
+        with suppress(HoldsTable):
+            encode({"input": one})
+        del one
+        assert file() is None, "its file stays until garbage is collected"
+    finally:
+        gc.enable()
 
 
 async def test_what_it_has_written_is_the_result() -> None:

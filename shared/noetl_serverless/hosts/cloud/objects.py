@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ...errors import AccessDenied, Unavailable
 from ...limits import MIB, SIGNED_URL_SECONDS
+from ...results.descriptors import duplicate
 from ...results.disk import write_at
 from ...results.key import checked_key
 from .connections import Read
@@ -47,7 +48,8 @@ class _IntoFile:
     """Writes an answer to its place in a file as it comes, again from the beginning if it is asked for again."""
 
     def __init__(self, file: int, start: int) -> None:
-        self._file = file
+        # a thread may go on when nobody waits any more, and whoever has opened the file closes it
+        self._file = duplicate(file)
         self._requested = start
         # where what was written begins, how much it is, and the size of the object
         self.start = self.written = self.total = 0
@@ -63,7 +65,7 @@ class _IntoFile:
         buffer = bytearray(CHUNK_BYTES)
         with memoryview(buffer) as view:
             while count := response.readinto(view):
-                write_at(self._file, view[:count], self.start + self.written)
+                write_at(self._file.fileno(), view[:count], self.start + self.written)
                 self.written += count
         if expected is not None and self.written != expected:
             raise http.client.IncompleteRead(b"", expected - self.written)
