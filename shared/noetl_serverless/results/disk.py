@@ -188,6 +188,24 @@ class Folder:
             folder = os.path.dirname(folder)
 
 
+class Duplicate:
+    """The same open file, with a descriptor of its own that is closed with this object: for a thread. Whoever waits for
+    that may be cancelled, and close the other one while the thread goes on; its number is then given to the next file
+    that is opened, which the thread would write to."""
+
+    _descriptor = -1
+
+    def __init__(self, file: int) -> None:
+        self._descriptor = os.dup(file)
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def __del__(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
 # -- copying
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import AccessDenied
 from ..limits import MIB
 from ..ports import StoredObject
-from .descriptors import in_thread
-from .disk import Folder
+from .disk import Duplicate, Folder
 from .key import check_size, checked_key
+
+T = TypeVar("T")
 
 RANGE_NOT_SATISFIABLE = 416
 # of a folder that are read together
@@ -67,7 +68,7 @@ class FsspecResultStore:
 
     async def put_file(self, key: str, file: int, size: int) -> StoredObject:
         checked_key(key)
-        await in_thread(file, lambda own: self._place.put_file(key, own, size))
+        await _in_thread(file, lambda own: self._place.put_file(key, own, size))
         return StoredObject(self.name, key, size)
 
     async def get(self, key: str) -> bytes:
@@ -75,7 +76,7 @@ class FsspecResultStore:
 
     async def get_file(self, key: str, file: int) -> int:
         checked_key(key)
-        return await in_thread(file, lambda own: self._place.get_file(key, own))
+        return await _in_thread(file, lambda own: self._place.get_file(key, own))
 
     async def get_range(self, key: str, offset: int, length: int) -> bytes:
         return await asyncio.to_thread(self._place.get_range, checked_key(key), offset, length)
@@ -100,6 +101,11 @@ class FsspecResultStore:
 
     def delete_sync(self, key: str) -> None:
         self._place.delete(checked_key(key))
+
+
+async def _in_thread(file: int, work: Callable[[int], T]) -> T:
+    own = Duplicate(file)
+    return await asyncio.to_thread(lambda: work(own.fileno()))
 
 
 class _FileSystem:

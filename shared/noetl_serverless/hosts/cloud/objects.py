@@ -14,8 +14,7 @@ from urllib.parse import quote
 
 from ...errors import AccessDenied, Unavailable
 from ...limits import MIB, SIGNED_URL_SECONDS
-from ...results.descriptors import duplicate
-from ...results.disk import write_at
+from ...results.disk import Duplicate, write_at
 from ...results.key import checked_key
 from .connections import Read
 from .transport import ApiError, Response
@@ -49,7 +48,7 @@ class _IntoFile:
 
     def __init__(self, file: int, start: int) -> None:
         # a thread may go on when nobody waits any more, and whoever has opened the file closes it
-        self._file = duplicate(file)
+        self._file = Duplicate(file)
         self._requested = start
         # where what was written begins, how much it is, and the size of the object
         self.start = self.written = self.total = 0
