@@ -163,4 +163,6 @@ def _limit(pid: int, limit: int) -> None:
     with contextlib.suppress(psutil.Error, ProcessLookupError):
         process = psutil.Process(pid)
         _, hard = process.rlimit(psutil.RLIMIT_FSIZE)
-        process.rlimit(psutil.RLIMIT_FSIZE, (limit if hard == psutil.RLIM_INFINITY else min(limit, hard), hard))
+        # infinity is less than any number here
+        is_allowed = hard == psutil.RLIM_INFINITY or psutil.RLIM_INFINITY != limit <= hard
+        process.rlimit(psutil.RLIMIT_FSIZE, (limit if is_allowed else hard, hard))
