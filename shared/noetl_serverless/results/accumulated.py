@@ -14,6 +14,7 @@ A result in which there is such a value is an object with the rest of its fields
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from ..playbook.views import ACCUMULATED, COLLECTED, REST_ONLY
@@ -97,5 +98,6 @@ def _of_one_schema(parts: Sequence[Any]) -> list[Table]:
 def _joined(tables: Sequence[Table], files: ResultFiles) -> Table:
     file = MappedFile(files.open(sum(table.file.size for table in tables)), 0)
     batches = (batch for table in tables for batch in table.batches())
-    file.size = write_batches(file.fileno(), tables[0].schema, batches).bytes
+    extend = partial(files.extend, file.fileno())
+    file.size = write_batches(file.fileno(), tables[0].schema, batches, extend=extend).bytes
     return Table(file)

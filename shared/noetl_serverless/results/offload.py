@@ -104,7 +104,7 @@ async def externalise(
 async def _tables(
     data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles, begin: BeginWrite | None
 ) -> dict[str, Any]:
-    file = await asyncio.to_thread(file_of, data, files.open)
+    file = await asyncio.to_thread(file_of, data, files)
     table = next(tables_in(data))[1]
     shown = dump(without_tables(data, lambda table: table[:PREVIEW_ROWS]))
     fields = {"content_type": MEDIA_TYPE, "row_count": len(table), "schema_digest": table.schema_digest}

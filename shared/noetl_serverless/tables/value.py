@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 
 from .mapped import MappedFile
-from .sealed import sealed_file
+from .sealed import NewFiles, sealed_file
 from .stream import write_batches
 from .table import InvalidTable, Table
 
@@ -64,9 +65,9 @@ def read_value(file: MappedFile) -> Any:
     return value
 
 
-def file_of(value: Any, open_file: Callable[[int], int]) -> MappedFile:
+def file_of(value: Any, files: NewFiles) -> MappedFile:
     """A file that holds the value, which has tables: that of its table where it holds just this, else a new one, from
-    `open_file`. Raises OSError if there is no room."""
+    `files`. Raises OSError if there is no room."""
     found = list(tables_in(value))
     first = found[0][1]
     if _is_whole(first, value):
@@ -77,13 +78,13 @@ def file_of(value: Any, open_file: Callable[[int], int]) -> MappedFile:
     whole = {"rest": without_tables(value), "tables": places}
 
     def write(descriptor: int) -> int:
-        size = 0
+        size, extend = 0, partial(files.extend, descriptor)
         for table in distinct:
             whole_if_last = whole if table is distinct[-1] and value is not table else None
-            size += write_batches(descriptor, table.schema, table.batches(), whole_if_last).bytes
+            size += write_batches(descriptor, table.schema, table.batches(), whole_if_last, extend).bytes
         return size
 
-    return sealed_file(sum(table.file.size for table in distinct), write, open_file)
+    return sealed_file(sum(table.file.size for table in distinct), write, files.open)
 
 
 def _is_whole(table: Table, value: Any) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -83,6 +83,12 @@ class SecretTexts:
         """The secrets that are numbers."""
         self.prepare()
         return self._numbers
+
+    @property
+    def forms(self) -> Collection[str]:
+        """All texts that are looked for."""
+        self.prepare()
+        return self._forms
 
     def is_in(self, text: str) -> bool:
         """Whether there is a secret in it, or what looks like one."""

@@ -59,7 +59,7 @@ def test_many_rows_are_a_table_that_reads_the_same(files: Files) -> None:
     assert isinstance(result["rows"], Table)
     assert {name: value for name, value in result.items() if name != "rows"} == {"row_count": 10_000, "more": "x"}
     assert result["rows"] == [{"n": n, "text": "x" * 10} for n in range(10_000)]
-    assert file_of(result, files.open) is result["rows"].file, "it would be written again"
+    assert file_of(result, files) is result["rows"].file, "it would be written again"
     assert len(files.opened) == 1
 
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import FilesInMemory
 from noetl_serverless.tables.stream import in_field, write_table
 from noetl_serverless.tables.table import InvalidTable, Table
 from noetl_serverless.tables.value import file_of, read_value, tables_in, without_tables
@@ -20,6 +21,23 @@ def open_file(size: int) -> int:
         return os.dup(file.fileno())
 
 
+class Files(FilesInMemory):
+    """On disk; knows what room it was asked for."""
+
+    def __init__(self) -> None:
+        self.extended: list[int] = []
+
+    def open(self, size: int) -> int:
+        return open_file(size)
+
+    def extend(self, descriptor: int, size: int) -> bool:
+        self.extended.append(size)
+        return False
+
+
+FILES = Files()
+
+
 def table(rows: list[dict[str, Any]], value: dict[str, Any] | None = None) -> Table:
     descriptor = open_file(0)
     written = write_table(descriptor, pa.Table.from_pylist(rows), value)
@@ -28,7 +46,7 @@ def table(rows: list[dict[str, Any]], value: dict[str, Any] | None = None) -> Ta
 
 def again(value: Any) -> Any:
     """As it is read from the file that it is written to."""
-    return read_value(file_of(value, open_file))
+    return read_value(file_of(value, FILES))
 
 
 def as_lists(value: Any) -> Any:
@@ -60,7 +78,7 @@ def test_a_value_with_tables_is_read_as_it_was_written(make: Callable[[], Any]) 
 
 def test_a_table_that_is_at_several_places_is_written_once() -> None:
     one = table(MANY)
-    file = file_of({"rows": one, "results": {"load": {"rows": one}}}, open_file)
+    file = file_of({"rows": one, "results": {"load": {"rows": one}}}, FILES)
     assert file.size < one.file.size + 10_000
     found = read_value(file)
     assert found["rows"] is found["results"]["load"]["rows"]
@@ -70,13 +88,13 @@ def test_a_file_that_holds_just_the_value_is_not_written_again() -> None:
     rows = table(MANY, in_field("rows", {"row_count": 30_000}))
     value = read_value(rows.file)
     assert value == {"row_count": 30_000, "rows": value["rows"]}
-    assert file_of(value, open_file) is rows.file
+    assert file_of(value, FILES) is rows.file
     for other in ({**value, "more": 1}, {"row_count": 30_000, "all": value["rows"]}, value["rows"]):
-        file = file_of(other, open_file)
+        file = file_of(other, FILES)
         assert file is not rows.file
         assert as_lists(read_value(file)) == as_lists(other)
     alone = table(MANY)
-    assert file_of(alone, open_file) is alone.file
+    assert file_of(alone, FILES) is alone.file
 
 
 def test_a_part_of_a_file_is_written_alone() -> None:
@@ -123,3 +141,11 @@ def test_a_value_that_only_compares_equal_is_written_anew(other: dict[str, Any])
     value = {**other, "rows": read_value(rows.file)["rows"]}
     found = again(value)
     assert repr(without_tables(found)) == repr(without_tables(value)), "true is 1, or 2 is 2.0, for its readers"
+
+
+def test_room_is_asked_for_all_that_is_written() -> None:
+    files = Files()
+    file = file_of({"a": table(MANY), "b": table(FEW)}, files)
+    first, second = files.extended
+    assert first < second, "a stream begins where the one before ends"
+    assert second >= file.size

@@ -23,7 +23,7 @@ from ...playbook.template import SqlTemplate, Template, TemplateError, Tree
 from ...playbook.views import SecretName, SecretView, View
 from ...protocol import CallbackRequest, ClaimedCommand, FetchedSecret, SecretAnswer, SecretRequest
 from ...tables.listed import has_table
-from ...tables.sealed import memory_file
+from ...tables.sealed import IN_MEMORY
 from ...telemetry.masking import masking
 from ...telemetry.secret_texts import SecretTexts, TooManySecrets
 from ...tools.port import Credential, ToolFailure
@@ -87,8 +87,8 @@ class Secrets:
         if has_table(data):
             from .masked_tables import masked_tables
 
-            open_file = memory_file if self._toolbox.files is None else self._toolbox.files.open
-            data = await asyncio.to_thread(masked_tables, data, self._texts, open_file)
+            files = IN_MEMORY if self._toolbox.files is None else self._toolbox.files
+            data = await asyncio.to_thread(masked_tables, data, self._texts, files)
         if weight_of(data, INLINE_WEIGHT) > INLINE_WEIGHT:
             data = await asyncio.to_thread(self._texts.masked_value, data)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +24,13 @@ from noetl_serverless.protocol import (
     SecretRequest,
 )
 from noetl_serverless.protocol import SecretStored as Stored
+from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.reader import Resolver
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.stream import in_field, write_table
+from noetl_serverless.tables.value import read_value
 from noetl_serverless.telemetry.masking import masking
 from noetl_serverless.telemetry.secret_texts import MAX_SECRETS
 from noetl_serverless.tools.port import Credential, ToolCall, ToolContext, ToolFailure, ToolOutcome
@@ -138,6 +143,30 @@ async def test_a_tool_gets_the_values_and_its_outcome_is_reported_without_them(b
     assert bench.tools["python"].calls[0].input == {"n": 1, "made": f"{VALUE}/{TOKEN}", "token": TOKEN}
     assert outcome.data == {"seen": ["***"], "***": "x***x"}
     assert json.loads(without_secrets(outcome))["meta"]["stdout"] == "printed ***\n"
+
+
+async def test_of_a_table_nothing_is_stored_that_was_left_out_of_its_rows(bench: Bench) -> None:
+    import pyarrow
+    import pyarrow.compute as compute
+
+    files = ResultFiles(bench.scratch)
+    bench.toolbox = replace(bench.toolbox, files=files)
+
+    def redacted(call: ToolCall, context: ToolContext) -> ToolOutcome:
+        texts = pyarrow.array([*["x" * 70] * 5_000, call.input["token"]])
+        rows = pyarrow.table({"text": compute.if_else(compute.equal(texts, TOKEN), None, texts)})
+        descriptor = files.open(0)
+        size = write_table(descriptor, rows, in_field("rows", {"note": TOKEN})).bytes
+        written = MappedFile(descriptor, size)
+        assert bytes(written.view).count(TOKEN.encode()) == 2, "nothing is left out"
+        return ToolOutcome("ok", data=read_value(written))
+
+    bench.tools["python"] = FakeTool(redacted)
+    outcome = await bench.run(STEP)
+    assert outcome.ref is not None, without_secrets(outcome)
+    content = await bench.toolbox.stores.named(outcome.ref["store"]).get(outcome.ref["key"])
+    assert TOKEN.encode() not in content
+    assert b'"note":"***"' in content
 
 
 async def test_templates_read_secrets_of_the_input_by_name_and_its_rules_do_not(bench: Bench) -> None:

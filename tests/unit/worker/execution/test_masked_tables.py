@@ -4,12 +4,14 @@ import os
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as compute
 import pytest
 
 from noetl_serverless.tables.mapped import MappedFile
-from noetl_serverless.tables.sealed import memory_file
-from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.sealed import IN_MEMORY, FilesInMemory, memory_file
+from noetl_serverless.tables.stream import in_field, write_batches, write_table
 from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.value import read_value
 from noetl_serverless.telemetry.secret_texts import SecretTexts
 from noetl_serverless.worker.execution.masked_tables import masked_tables
 
@@ -27,7 +29,7 @@ def table(columns: Any) -> Table:
 
 
 def masked(value: Any) -> Any:
-    return masked_tables(value, TEXTS, memory_file)
+    return masked_tables(value, TEXTS, IN_MEMORY)
 
 
 def test_a_table_without_secrets_stays_the_same_file() -> None:
@@ -74,12 +76,13 @@ def test_names_of_columns_are_masked() -> None:
 def test_what_cannot_be_written_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[int] = []
 
-    def full(size: int) -> int:
-        opened.append(os.open("/dev/full", os.O_RDWR))
-        return opened[-1]
+    class Full(FilesInMemory):
+        def open(self, size: int) -> int:
+            opened.append(os.open("/dev/full", os.O_RDWR))
+            return opened[-1]
 
     with pytest.raises(OSError, match="No space"):
-        masked_tables(table({"v": [SECRET * 100]}), TEXTS, full)
+        masked_tables(table({"v": [SECRET * 100]}), TEXTS, Full())
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(opened[0])
 
@@ -106,3 +109,178 @@ def test_what_a_producer_keeps_beside_the_columns_is_not_stored() -> None:
     rows = table(pa.Table.from_arrays([pa.array([{"x": 1}], field.type)], schema=pa.schema([field], {"note": SECRET})))
     assert SECRET.encode() not in bytes(rows.file.view)
     assert list(rows) == [{"v": {"x": 1}}]
+
+
+TEXT = ["x" * 70] * 5 + [SECRET]
+IS_SECRET = pa.array([False] * 5 + [True])
+
+
+def under_a_null(column: pa.Array) -> pa.Array:
+    """As pyarrow and polars leave out what a condition holds for."""
+    return compute.if_else(IS_SECRET, pa.scalar(None, column.type), column)
+
+
+def in_a_null_struct() -> pa.Array:
+    return pa.StructArray.from_arrays([pa.array(TEXT)], names=["text"], mask=IS_SECRET)
+
+
+def decimal_under_a_null() -> pa.Array:
+    column = pa.array([1, 2, 3, 4, 5, 918273645546372819]).cast(pa.decimal128(30, 0))
+    return pa.Array.from_buffers(column.type, 6, [compute.invert(IS_SECRET).buffers()[1], column.buffers()[1]])
+
+
+def in_a_null_list() -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(range(7), pa.int32()), pa.array(TEXT), mask=IS_SECRET)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        under_a_null(pa.array(TEXT)),
+        in_a_null_struct(),
+        in_a_null_list(),
+        pa.array(["ab"] * 5 + [SECRET]).slice(0, 5),
+        pa.ListArray.from_arrays(pa.array([0, 2], pa.int32()), pa.array(["a", "b", SECRET])),
+        pa.DictionaryArray.from_arrays(pa.array([0, 0, 1]), ["a", "b", SECRET]),
+        under_a_null(pa.array([1, 2, 3, 4, 5, 918273645546372819])),
+        decimal_under_a_null(),
+        pa.array([1, 2, 3, 918273645546372819]).slice(0, 3),
+        pa.ListArray.from_arrays(
+            pa.array(range(7), pa.int32()), pa.array([1, 2, 3, 4, 5, 918273645546372819]), mask=IS_SECRET
+        ),
+    ],
+    ids=[
+        "under a null",
+        "in a null struct",
+        "in a null list",
+        "next to a slice",
+        "next to a list",
+        "in a dictionary",
+        "a number under a null",
+        "a decimal under a null",
+        "a number next to a slice",
+        "a number in a null list",
+    ],
+)
+def test_what_no_row_shows_is_not_stored(column: pa.Array) -> None:
+    batch = pa.record_batch([column], names=["v"])
+    descriptor = memory_file(0)
+    # not through the interface of C, which knows no padding
+    rows = Table(MappedFile(descriptor, write_batches(descriptor, batch.schema, [batch]).bytes))
+    assert is_stored(rows), "the secret is not there at all"
+    after = masked(rows)
+    assert not is_stored(after)
+    assert (list(after), after.schema) == (list(rows), rows.schema), "what rows show stays as it is"
+
+
+def is_stored(rows: Table) -> bool:
+    content = bytes(rows.file.view)
+    return SECRET.encode() in content or (918273645546372819).to_bytes(8, "little") in content
+
+
+def test_what_polars_leaves_out_is_not_stored() -> None:
+    import polars
+
+    frame = polars.DataFrame({"id": range(6), "text": TEXT, "list": [[text] for text in TEXT]})
+    frame = frame.with_columns(
+        polars.when(polars.col("id") == 5).then(None).otherwise(polars.col(name)).alias(name)
+        for name in ("text", "list")
+    )
+    rows = table(frame.to_arrow())
+    assert is_stored(rows)
+    after = masked(rows)
+    assert not is_stored(after)
+    assert list(after) == list(rows)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2])], [SECRET]),
+        pa.UnionArray.from_sparse(pa.array([0, 0], pa.int8()), [pa.array([1, 2]), pa.array([SECRET] * 2)], ["a", "b"]),
+        pa.UnionArray.from_sparse(
+            pa.array([0, 0], pa.int8()), [pa.array([1, 2]), pa.array([918273645546372819] * 2)], ["a", "b"]
+        ),
+    ],
+    ids=["a name", "a text that no row has", "a number that no row has"],
+)
+def test_what_is_hidden_in_a_union_is_not_stored(column: pa.Array) -> None:
+    rows = table({"v": column})
+    assert is_stored(rows)
+    after = masked(rows)
+    assert not is_stored(after)
+    assert list(after) == [{"v": "1"}, {"v": "2"}]
+
+
+def test_what_the_last_message_of_a_file_holds_is_not_stored() -> None:
+    descriptor = memory_file(0)
+    size = write_table(descriptor, pa.table({"n": [1, 2]}), in_field("rows", {"note": SECRET})).bytes
+    value = read_value(MappedFile(descriptor, size))
+    after = masked(value)["rows"]
+    assert not is_stored(after)
+    assert (list(after), after.whole) == ([{"n": 1}, {"n": 2}], None)
+
+
+def test_what_only_looks_like_a_secret_changes_no_type() -> None:
+    column = pa.array([["1918273645546372819"], ["a"]])
+    rows = table({"v": column})
+    after = masked(rows)
+    assert (list(after), after.schema) == (list(rows), rows.schema)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.timestamp("us"), pa.timestamp("s"), pa.date32(), pa.duration("s"), pa.time64("ns"), pa.float16()],
+    ids=str,
+)
+def test_values_beyond_the_calendar_of_python_are_compared_with_numbers(kind: pa.DataType) -> None:
+    largest = pa.array([1.0], kind) if kind == pa.float16() else pa.array([2**30], kind)
+    if kind.bit_width == 64 and not pa.types.is_time(kind):
+        largest = pa.array([2**60], pa.int64()).cast(kind)
+    rows = table({"v": largest})
+    assert masked(rows) is rows
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.float64(), pa.float32(), pa.decimal128(30, 2)], ids=str)
+def test_a_number_is_found_in_whatever_type_it_is_exact(kind: pa.DataType) -> None:
+    texts = SecretTexts(["16777216"])
+    after = masked_tables(table({"v": pa.array([1, 16777216]).cast(kind)}), texts, IN_MEMORY)
+    assert [row["v"] for row in after][1] == "***"
+
+
+def test_numbers_that_no_value_of_a_type_can_be_are_not_looked_for_in_it() -> None:
+    texts = SecretTexts([70000, 1234.5, 2**70])
+    rows = table({"n": pa.array([1, 127], pa.int8()), "v": pa.array([0.5, 2.0], pa.float16())})
+    assert masked_tables(rows, texts, IN_MEMORY) is rows
+
+
+def test_columns_whose_names_hold_secrets_keep_different_names() -> None:
+    texts = SecretTexts([SECRET, "another-secret-text"])
+    rows = table({SECRET: [1], "***": [2], "another-secret-text": [3], "***3": [4]})
+    after = masked_tables(rows, texts, IN_MEMORY)
+    assert list(after) == [{"***2": "1", "***": 2, "***4": "3", "***3": 4}]
+
+
+def test_a_masked_dictionary_stays_one_and_takes_no_more_room() -> None:
+    entries = pa.array(["v" * 200, SECRET, f"Bearer {SECRET}", "***", None])
+    column = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 3, 4] * 20_000, pa.int8()), entries)
+    rows = table({"v": column})
+    after = masked(rows)
+    assert not is_stored(after)
+    assert [row["v"] for row in after][:5] == ["v" * 200, "***", "Bearer ***", "***", None]
+    assert after.file.size < 5 * rows.file.size
+    dictionary = next(after.batches()).column(0).dictionary.to_pylist()
+    assert len(dictionary) == len(set(dictionary)), "readers take the entries of a dictionary for distinct"
+
+
+def test_a_masked_table_grows_only_as_far_as_there_is_room() -> None:
+    asked: list[int] = []
+
+    class Counted(FilesInMemory):
+        def extend(self, descriptor: int, size: int) -> bool:
+            asked.append(size)
+            return False
+
+    rows = table({"v": [[1] * 50] * 5_000 + [[918273645546372819]]})
+    after = masked_tables(rows, TEXTS, Counted())
+    assert asked and max(asked) >= after.file.size, f"{after.file.size} bytes were written, and room asked for {asked}"

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from noetl_serverless.worker.execution import secret_bytes
+from noetl_serverless.worker.execution.secret_bytes import SecretBytes
+
+SECRET = "s3cr3t-value-of-an-höur"
+CONTENT = b"\0\xff" * 500 + SECRET.encode() + b"\0\xff" * 500
+OTHERS = [f"another-form-\n({number})" for number in range(1000)]
+
+
+@pytest.mark.parametrize("others", [0, 3, 1000])
+def test_any_of_few_and_of_many_forms_is_found(others: int) -> None:
+    search = SecretBytes([*OTHERS[:others], SECRET])
+    assert search.is_in(CONTENT)
+    assert search.is_in(memoryview(CONTENT)[:1100])
+    assert not search.is_in(CONTENT.replace("hö".encode(), b"ho"))
+    assert not search.is_in(b"")
+    for form in OTHERS[:others:99]:
+        assert search.is_in(b"x" + form.encode()), f"{form!r} is not found"
+
+
+@pytest.mark.parametrize("others", [0, 300])
+def test_what_stands_at_the_end_of_a_piece_is_found(others: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_bytes, "_PIECE_BYTES", 64)
+    search = SecretBytes([*OTHERS[:others], SECRET])
+    for before in range(130):
+        assert search.is_in(bytes(before) + SECRET.encode() + os.urandom(100)), f"after {before} bytes"
+
+
+def test_nothing_is_found_without_forms() -> None:
+    assert not SecretBytes([]).is_in(CONTENT)
