@@ -22,7 +22,7 @@ from ..tables.collect import few_rows
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles
 from ..tables.stream import Written, in_field, is_table, write_batches
-from ..tables.table import Table
+from ..tables.table import InvalidTable, Table
 from .child_files import NoFile
 from .encoding import convert, encode_result
 
@@ -261,7 +261,10 @@ def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractCon
     if found is None:
         return None
     batches = _valid(found, field)
-    rows, read = few_rows(batches, inline_bytes)
+    try:
+        rows, read = few_rows(batches, inline_bytes)
+    except InvalidTable as error:
+        raise _in_table(f"the table cannot be read: {error}", field) from None
     if rows is not None:
         return _inline(value, field, rows, unlimited)
     rest = None
@@ -316,10 +319,14 @@ def _valid(batches: Iterable[pyarrow.RecordBatch], field: str | None) -> Iterato
         try:
             batch.validate(full=True)
         except pyarrow.ArrowException as error:
-            invalid = InvalidValue(f"the values of the table do not fit their types: {error}")
-            invalid.path[:0] = ["data"] if field is None else ["data", field]
-            raise invalid from None
+            raise _in_table(f"the values of the table do not fit their types: {error}", field) from None
         yield batch
+
+
+def _in_table(rule: str, field: str | None) -> InvalidValue:
+    error = InvalidValue(rule)
+    error.path[:0] = ["data"] if field is None else ["data", field]
+    return error
 
 
 def _check_names(names: Sequence[str]) -> None:

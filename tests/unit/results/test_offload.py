@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.results import offload
 from noetl_serverless.results.compression import decompress
 from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.offload import Output, Place, externalise, selection
@@ -20,6 +22,8 @@ from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import write_table
+from noetl_serverless.tables.table import Table
 
 
 @pytest.fixture
@@ -106,3 +110,26 @@ def test_selection_of_a_tool_and_of_a_task() -> None:
     assert selection(output) == [("$.a.b", "x"), ("$[0]", "first")]
     assert selection(output, "load") == [("$.results['load'].a.b", "x"), ("$.results['load'][0]", "first")]
     assert selection({}) == []
+
+
+async def test_the_preview_of_a_table_has_the_beginning_of_large_values(
+    store: FsspecResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Table, "_slice", lambda *_: pytest.fail("whole rows were converted"))
+    descriptor = memory_file()
+    written = write_table(descriptor, pa.table({"n": [1, 2], "text": ["x" * 5_000_000, "y"], "l": [[0] * 500_000] * 2}))
+    data = {"rows": Table(MappedFile(descriptor, written.bytes)), "row_count": 2}
+    place, files = Place(execution_id="42", step="load", suffix="load#1@1"), ResultFiles(tmp_path)
+    dumped: list[int] = []
+
+    def counted(value: Any) -> bytes:
+        content = offload_dump(value)
+        dumped.append(len(content))
+        return content
+
+    offload_dump = offload.dump
+    monkeypatch.setattr(offload, "dump", counted)
+    ref = (await externalise(data, place, ResultStores(store), Output(preview_bytes=200), files))["ref"]
+    assert ref["preview"] == '{"rows":[{"n":1,"text":"' + "x" * 173 + "…"
+    assert len(ref["preview"].encode()) == 200
+    assert max(dumped) < 2_000, "more was written than is shown"
