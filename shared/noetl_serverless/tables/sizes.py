@@ -232,13 +232,17 @@ def _runs(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
 # -- what takes no bytes in Arrow
 
 
+def hidden_in(batch: pyarrow.RecordBatch) -> int:
+    """The number of nested values that take no bytes. `batch`: need not be validated."""
+    return sum(hidden(batch.column(index)) for index, kind in enumerate(batch.schema.types) if may_hide(kind))
+
+
 def may_hide(kind: pyarrow.DataType) -> bool:
     """Whether it has nested values in any number, which take no bytes."""
     return any(_takes_nothing(it) or may_hide(it) for it in _children(kind))
 
 
 def hidden(column: pyarrow.Array) -> int:
-    """The number of its nested values that take no bytes. `column`: need not be validated."""
     return sum(
         len(child) if _takes_nothing(child.type) else hidden(child) for child in _arrays(column) if _counts(child.type)
     )

@@ -18,7 +18,7 @@ from .invalid import InvalidTable as InvalidTable
 from .mapped import MappedFile
 from .messages import has_compressed
 from .rows import rows_of
-from .sizes import OBJECTS, hidden, least_of_rows, may_hide
+from .sizes import OBJECTS, hidden_in, least_of_rows
 from .stream import VALUE, digest_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Table(Rows):
         if rows > max(MANY_ROWS, 8 * source.tell()):
             # of columns without values, or of one value: whoever makes a list of them would have no memory left
             raise InvalidTable(f"it has {rows} rows in {source.tell()} bytes")
-        _check_hidden(reader.schema, batches, source.tell())
+        check_hidden(sum(map(hidden_in, batches)), source.tell())
         return reader.schema, batches, value, self.offset + source.tell()
 
     @cached_property
@@ -234,9 +234,7 @@ def _few_around(batch: pyarrow.RecordBatch, at: int) -> tuple[int, int]:
     return first, end
 
 
-def _check_hidden(schema: pyarrow.Schema, batches: list[pyarrow.RecordBatch], size: int) -> None:
+def check_hidden(count: int, size: int) -> None:
     """The same for nested values as for rows. Raises InvalidTable."""
-    columns = [index for index, kind in enumerate(schema.types) if may_hide(kind)]
-    count = sum(hidden(batch.column(index)) for batch in batches for index in columns)
     if count > max(MANY_ROWS, 8 * size):
         raise InvalidTable(f"it has {count} nested values without content in {size} bytes")

@@ -21,8 +21,9 @@ from ..playbook.values import InvalidValue, stored
 from ..tables.collect import few_rows
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles
+from ..tables.sizes import hidden_in
 from ..tables.stream import Written, in_field, is_table, write_batches
-from ..tables.table import InvalidTable, Table
+from ..tables.table import InvalidTable, Table, check_hidden
 from .child_files import NoFile
 from .encoding import convert, encode_result
 
@@ -315,9 +316,14 @@ def _valid(batches: Iterable[pyarrow.RecordBatch], field: str | None) -> Iterato
     """Whose columns hold what their types say: code can make others, of buffers or through another library."""
     import pyarrow
 
+    count, size = 0, 0
     for batch in batches:
         try:
             batch.validate(full=True)
+            count, size = count + hidden_in(batch), size + batch.nbytes
+            check_hidden(count, size)
+        except InvalidTable as error:
+            raise _in_table(f"the table cannot be read: {error}", field) from None
         except pyarrow.ArrowException as error:
             raise _in_table(f"the values of the table do not fit their types: {error}", field) from None
         yield batch

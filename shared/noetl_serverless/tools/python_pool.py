@@ -26,7 +26,6 @@ from ..playbook.values import as_read
 from ..scratch import ScratchFolder
 from ..tables.json_text import JsonText
 from ..tables.sealed import IN_MEMORY, NewFiles
-from ..tables.table import InvalidTable
 from .call_files import CallFiles
 from .compiled_code import compiled, request
 from .confinement import close_to_inspection
@@ -185,9 +184,6 @@ class PythonPool:
                 reply = _error("python.timeout", f"ran longer than {timeout:g} s and was killed", retryable=True)
             except ChildLost as lost:
                 reply = _error("python.killed", str(lost), retryable=True)
-            except InvalidTable as error:
-                child.usable = False
-                reply = _error("value.invalid", f"the table that was returned cannot be read: {error}")
             except ValueError:
                 child.usable = False
                 reply = _error("python.killed", "the process sent an invalid reply", retryable=True)
