@@ -17,6 +17,8 @@ import pytest
 from orjson import dumps
 from tests.opened_files import OpenedBy
 
+from noetl_serverless.limits import RESULT_DEPTH
+from noetl_serverless.playbook.values import InvalidValue, stored
 from noetl_serverless.tables import listed
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.mapped import MappedFile
@@ -389,8 +391,7 @@ async def test_arrays_that_went_through_polars_go_back_into_arrays(sql: Run, few
 @pytest.mark.parametrize("depth", [120, 300, 2_000])
 async def test_a_document_that_is_too_deep_is_refused_in_a_list_and_in_a_table(sql: Run, depth: int) -> None:
     command = f"SELECT 1 AS n, (repeat('[', {depth}) || repeat(']', {depth}))::jsonb AS j"
-    refused = r"row 0, column 'j': the document is nested deeper than 109 levels"
-    with pytest.raises(InvalidTable, match=refused):
-        await sql(command)
-    with pytest.raises(InvalidTable, match=refused):
+    with pytest.raises(InvalidValue, match="nested deeper than 112 levels"):
+        stored((await sql(command)).data, levels=RESULT_DEPTH)
+    with pytest.raises(InvalidTable, match=r"row 0, column 'j': the document is nested deeper than 109 levels"):
         rows(await sql(command, inline_bytes=1))[0]
