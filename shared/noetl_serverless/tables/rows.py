@@ -31,7 +31,7 @@ DOCUMENT_DEPTH: Final = RESULT_DEPTH - 3
 def rows_of(batch: pyarrow.RecordBatch, first: int = 0) -> list[dict[str, Any]]:
     """`batch`: validated. `first`: the number of its first row, for messages. Of instants and durations what is below a
     microsecond is left out. Raises InvalidTable, which names the row and the column."""
-    _check_sizes(batch, 0, batch.num_rows, first)
+    check_sizes(batch, 0, batch.num_rows, first)
     return small_rows_of(batch, first)
 
 
@@ -50,15 +50,15 @@ def column_values(column: pyarrow.Array, field: pyarrow.Field, first: int) -> li
         raise InvalidTable(f"row {first + error.row}, column {field.name!r:.200}: {error}") from error
 
 
-def _check_sizes(batch: pyarrow.RecordBatch, start: int, stop: int, first: int) -> None:
+def check_sizes(batch: pyarrow.RecordBatch, start: int, stop: int, first: int) -> None:
     """Raises RowTooLarge. Most batches are smaller than what one row may be."""
     size = least_of_rows(batch, start, stop, OBJECTS)
     if size <= ROW_BYTES:
         return
     if stop - start > 1:
         middle = (start + stop) // 2
-        _check_sizes(batch, start, middle, first)
-        _check_sizes(batch, middle, stop, first)
+        check_sizes(batch, start, middle, first)
+        check_sizes(batch, middle, stop, first)
         return
     sizes = [least_of_rows(batch.select([index]), start, stop, OBJECTS) for index in range(batch.num_columns)]
     name = batch.schema.names[sizes.index(max(sizes))]

@@ -198,7 +198,7 @@ class Table(Rows):
         if not start <= at < start + len(rows):
             number = bisect.bisect_right(self._ends, at)
             batch, begin = self._batch(number), self._begin(number)
-            first, end = _few_around(batch, at - begin)
+            first, end = few_around(batch, at - begin)
             self._kept = begin + first, rows_of(batch.slice(first, end - first), begin + first)
         return self._kept
 
@@ -223,7 +223,7 @@ class Table(Rows):
             at = begin + len(rows)
 
 
-def _few_around(batch: pyarrow.RecordBatch, at: int) -> tuple[int, int]:
+def few_around(batch: pyarrow.RecordBatch, at: int) -> tuple[int, int]:
     """Where the rows begin and end that are converted with that at `at`, the same for each of them: CHUNK_ROWS, or the
     half as often as they are too large."""
     first = at // CHUNK_ROWS * CHUNK_ROWS
