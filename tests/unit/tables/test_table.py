@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from noetl_serverless.playbook.template import Template
+from noetl_serverless.playbook.template_error import TemplateError
 from noetl_serverless.tables import stream
 from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
@@ -273,3 +275,14 @@ def test_the_beginning_has_so_many_rows_of_all_batches(
     assert found == [{"n": n, "text": "x" * 100} for n in range(7)]
     assert len(table.beginning(30, 100)) == 20
     assert table.beginning(0, 100) == []
+
+
+def test_a_template_says_why_a_row_cannot_be_read(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
+    table = opened(pa.table({"list": [[1] * 1_000_000]}))
+    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 15 MiB"):
+        Template("{{ t[0].list | length }}").render({"t": table})
+    with pytest.raises(TemplateError, match="has no '7'"):
+        Template("{{ t[7].list }}").render({"t": table})
