@@ -149,7 +149,12 @@ class Environment(ImmutableSandboxedEnvironment):
         if isinstance(obj, (str, list, tuple, range, bytes, Rows)):
             try:
                 return obj[argument]
-            except (IndexError, TypeError, ValueError):
+            except (IndexError, TypeError):
+                return self.undefined(obj=obj, name=argument)
+            except ValueError:
+                if isinstance(obj, Rows):
+                    # it says which row cannot be read
+                    raise
                 return self.undefined(obj=obj, name=argument)
         if isinstance(obj, Undefined):
             obj._fail_with_undefined_error()

@@ -104,9 +104,13 @@ async def externalise(
 async def _tables(
     data: Any, place: Place, stores: ResultStores, output: Output, files: ResultFiles, begin: BeginWrite | None
 ) -> dict[str, Any]:
-    file = await asyncio.to_thread(file_of, data, files)
+    def written() -> tuple[MappedFile, bytes]:
+        file = file_of(data, files)
+        return file, dump(without_tables(data, lambda table: table.beginning(PREVIEW_ROWS, output.preview_bytes)))
+
+    # rows may be large as well
+    file, shown = await asyncio.to_thread(written)
     table = next(tables_in(data))[1]
-    shown = dump(without_tables(data, lambda table: table[:PREVIEW_ROWS]))
     fields = {"content_type": MEDIA_TYPE, "row_count": len(table), "schema_digest": table.schema_digest}
     about = _About("arrow", fields, _preview(shown, output))
     reference = await _stored(data, file, about, place, stores, output, files, begin)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from .rows import rows_of
+from .invalid import InvalidTable
+from .rows import small_rows_of
 from .sealed import NewFiles, sealed_file
+from .sizes import JSON, least_of_rows
 from .stream import StreamWriter, in_field
 from .table import Row
 from .value import read_value
@@ -35,7 +37,7 @@ def collect(
     rest: Rest,
 ) -> dict[str, Any]:
     """The result: `rest` of the number of rows, and in `field` the rows: a list if it has at most `inline_bytes` bytes
-    of JSON, else a Table. Raises OSError if there is no room, and what `batches` raises."""
+    of JSON, else a Table. Raises OSError if there is no room, InvalidTable, and what `batches` raises."""
     remaining = iter(batches)
     rows, read = few_rows(remaining, inline_bytes)
     if rows is not None:
@@ -59,28 +61,29 @@ def collect(
 
 
 def few_rows(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:
-    """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that."""
+    """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that. Raises
+    InvalidTable."""
     rows: list[Row] = []
     read: list[pyarrow.RecordBatch] = []
     # of a bracket
     size = 1
     for batch in batches:
         read.append(batch)
-        # most are so large that their rows need not be looked at
-        if size + batch.num_rows * _least_bytes(batch.schema.names) > limit:
+        # most are so large that their rows need not be looked at, and one row may be larger than the memory
+        if size + least_of_rows(batch, 0, batch.num_rows, JSON) > limit:
             return None, read
         for start in range(0, batch.num_rows, STEP_ROWS):
-            part = rows_of(batch.slice(start, STEP_ROWS))
+            part = small_rows_of(batch.slice(start, STEP_ROWS), len(rows))
             # with a comma in the place of the other
-            size += len(orjson.dumps(part)) - 1
+            size += _bytes_of(part) - 1
             if size > limit:
                 return None, read
             rows += part
     return rows, read
 
 
-def _least_bytes(names: Iterable[str]) -> int:
-    """What a row takes at least as JSON, with a comma: each name has a colon, a value of one character and a comma."""
-    columns = [len(orjson.dumps(name)) + 3 for name in set(names)]
-    # rows without columns are none
-    return 2 + sum(columns) if columns else 0
+def _bytes_of(rows: list[Row]) -> int:
+    try:
+        return len(orjson.dumps(rows))
+    except TypeError as error:
+        raise InvalidTable(f"a document in it is not JSON: {error}") from error

@@ -11,7 +11,7 @@ from .from_rows import typed_table
 from .json_lines import json_lines, json_text
 from .media_types import Form
 from .rows import rows_of
-from .table import CHUNK_ROWS, Table
+from .table import CHUNK_ROWS, Table, few_around
 from .value import tables_in
 
 if TYPE_CHECKING:
@@ -109,15 +109,19 @@ def _chunks(table: Any, end: bytes) -> Iterator[bytes]:
         for start in range(0, len(table), _PIECE_ROWS):
             yield b"".join(json_text(row) + end for row in table[start : start + _PIECE_ROWS])
         return
+    first = 0
     for batch in _sliced(_batches(table).batches):
-        yield json_lines(batch, end)
+        yield json_lines(batch, end, first)
+        first += batch.num_rows
 
 
 def _sliced(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
     """So few rows that there is room for each as text."""
     for batch in batches:
-        for start in range(0, batch.num_rows, _PIECE_ROWS):
-            yield batch.slice(start, _PIECE_ROWS)
+        at = 0
+        while at < batch.num_rows:
+            start, at = few_around(batch, at)
+            yield batch.slice(start, at - start)
 
 
 def _lines(table: Any) -> Iterator[bytes]:

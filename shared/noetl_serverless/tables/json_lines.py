@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from .forms import form_of
-from .rows import rows_of, values_of
+from .rows import check_sizes, column_values, rows_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -32,8 +32,9 @@ def json_text(value: Any) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def json_lines(batch: pyarrow.RecordBatch, end: bytes) -> bytes:
-    """Each row as an object, and `end` after each. `batch`: validated, and with so few rows that there is room."""
+def json_lines(batch: pyarrow.RecordBatch, end: bytes, first: int = 0) -> bytes:
+    """Each row as an object, and `end` after each. `batch`: validated, and with so few rows that there is room;
+    `first`: the number of its first row, for messages. Raises InvalidTable."""
     import pyarrow
     import pyarrow.compute as compute
 
@@ -41,12 +42,12 @@ def json_lines(batch: pyarrow.RecordBatch, end: bytes) -> bytes:
     if not batch.num_rows or not names:
         return b""
     if len(set(names)) < len(names):
-        return b"".join(json_text(row) + end for row in rows_of(batch))
+        return b"".join(json_text(row) + end for row in rows_of(batch, first))
     parts: list[Any] = []
     separator = b"{"
-    for column, field in zip(batch.columns, batch.schema, strict=True):
+    for index, field in enumerate(batch.schema):
         key = separator + json_text(field.name) + b":"
-        parts += [pyarrow.scalar(key.decode(), pyarrow.large_string()), _texts(column, form_of(field))]
+        parts += [pyarrow.scalar(key.decode(), pyarrow.large_string()), _texts(batch, index, first)]
         separator = b","
     last = pyarrow.scalar("}" + end.decode(), pyarrow.large_string())
     lines = compute.binary_join_element_wise(*parts, last, pyarrow.scalar("", pyarrow.large_string()))
@@ -63,13 +64,15 @@ def _content(texts: pyarrow.Array) -> memoryview:
     return memoryview(data)[places[texts.offset] : places[texts.offset + len(texts)]]
 
 
-def _texts(column: pyarrow.Array, form: str | None) -> pyarrow.Array:
-    """Each value as JSON, none of them null."""
+def _texts(batch: pyarrow.RecordBatch, index: int, first: int) -> pyarrow.Array:
+    """Each value of a column as JSON, none of them null."""
     import pyarrow
 
-    found = _fast(column, form)
+    column, field = batch.column(index), batch.schema.field(index)
+    found = _fast(column, form_of(field))
     if found is None:
-        found = pyarrow.array([json_text(value) for value in values_of(column, form)], pyarrow.binary())
+        check_sizes(batch.select([index]), 0, batch.num_rows, first)
+        found = pyarrow.array([json_text(value) for value in column_values(column, field, first)], pyarrow.binary())
     if found.null_count:
         found = found.fill_null(pyarrow.scalar("null", found.type))
     return found.cast(pyarrow.large_string())

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import orjson
 
+from ..limits import MIB
 from ..playbook.values import Rows
+from .beginning import beginning_of
+from .invalid import InvalidTable as InvalidTable
 from .mapped import MappedFile
 from .messages import has_compressed
 from .rows import rows_of
+from .sizes import OBJECTS, hidden_in, least_of_rows
 from .stream import VALUE, digest_of
 
 if TYPE_CHECKING:
@@ -23,12 +27,9 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 # converted at once: to convert all of a batch would take many times its memory
 CHUNK_ROWS = 10_000
+CHUNK_BYTES = 64 * MIB
 # a table of so few may have less than a bit for each
 MANY_ROWS: Final = 1_000_000
-
-
-class InvalidTable(ValueError):
-    """The bytes are no Arrow IPC stream, or their values do not fit their types."""
 
 
 class Table(Rows):
@@ -81,6 +82,15 @@ class Table(Rows):
     def __native__(self) -> list[Row]:
         """All rows at once."""
         return list(self)
+
+    def beginning(self, count: int, limit: int) -> list[Row]:
+        """So many rows, of whose large values there is only what the first `limit` bytes of their JSON show."""
+        rows: list[Row] = []
+        for number in range(len(self._ends)):
+            if len(rows) == count:
+                break
+            rows += beginning_of(self._batch(number).slice(0, count - len(rows)), limit, len(rows))
+        return rows
 
     # -- as Arrow
 
@@ -156,6 +166,7 @@ class Table(Rows):
         if rows > max(MANY_ROWS, 8 * source.tell()):
             # of columns without values, or of one value: whoever makes a list of them would have no memory left
             raise InvalidTable(f"it has {rows} rows in {source.tell()} bytes")
+        check_hidden(sum(map(hidden_in, batches)), source.tell())
         return reader.schema, batches, value, self.offset + source.tell()
 
     @cached_property
@@ -186,9 +197,9 @@ class Table(Rows):
         start, rows = self._kept
         if not start <= at < start + len(rows):
             number = bisect.bisect_right(self._ends, at)
-            within = (at - self._begin(number)) // CHUNK_ROWS * CHUNK_ROWS
-            start = self._begin(number) + within
-            self._kept = start, rows_of(self._batch(number).slice(within, CHUNK_ROWS))
+            batch, begin = self._batch(number), self._begin(number)
+            first, end = few_around(batch, at - begin)
+            self._kept = begin + first, rows_of(batch.slice(first, end - first), begin + first)
         return self._kept
 
     def _slice(self, start: int, stop: int) -> list[Row]:
@@ -199,7 +210,7 @@ class Table(Rows):
         while start < stop:
             number = bisect.bisect_right(self._ends, start)
             within, end = start - self._begin(number), min(stop, self._ends[number])
-            rows += rows_of(self._batch(number).slice(within, end - start))
+            rows += rows_of(self._batch(number).slice(within, end - start), start)
             start = end
         return rows
 
@@ -210,3 +221,20 @@ class Table(Rows):
             begin, rows = self._chunk(at)
             yield from rows[at - begin : stop - begin]
             at = begin + len(rows)
+
+
+def few_around(batch: pyarrow.RecordBatch, at: int) -> tuple[int, int]:
+    """Where the rows begin and end that are converted with that at `at`, the same for each of them: CHUNK_ROWS, or the
+    half as often as they are too large."""
+    first = at // CHUNK_ROWS * CHUNK_ROWS
+    end = min(first + CHUNK_ROWS, batch.num_rows)
+    while end - first > 1 and least_of_rows(batch, first, end, OBJECTS) > CHUNK_BYTES:
+        middle = (first + end) // 2
+        first, end = (first, middle) if at < middle else (middle, end)
+    return first, end
+
+
+def check_hidden(count: int, size: int) -> None:
+    """The same for nested values as for rows. Raises InvalidTable."""
+    if count > max(MANY_ROWS, 8 * size):
+        raise InvalidTable(f"it has {count} nested values without content in {size} bytes")

@@ -14,7 +14,7 @@ import orjson
 
 from ..limits import RESULT_DEPTH
 from ..playbook.json_reading import read_json
-from ..playbook.values import stored
+from ..playbook.values import is_deeper, stored
 from ..tables.json_text import JsonText
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles, for_reading, sealed
@@ -143,6 +143,9 @@ class CallFiles:
 
     def _table(self, size: int, rows: int) -> Any:
         value = read_value(self._sealed(size))
+        # before anything looks into it
+        if is_deeper(value, RESULT_DEPTH):
+            raise WrongFile(f"what it has beside its rows is nested deeper than {RESULT_DEPTH} levels")
         tables = [table for _, table in tables_in(value)]
         if (count := sum(map(len, tables))) != rows:
             raise WrongFile(f"it announced {rows} rows, and there are {count}")

@@ -21,8 +21,9 @@ from ..playbook.values import InvalidValue, stored
 from ..tables.collect import few_rows
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles
+from ..tables.sizes import hidden_in
 from ..tables.stream import Written, in_field, is_table, write_batches
-from ..tables.table import Table
+from ..tables.table import InvalidTable, Table, check_hidden
 from .child_files import NoFile
 from .encoding import convert, encode_result
 
@@ -261,7 +262,10 @@ def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractCon
     if found is None:
         return None
     batches = _valid(found, field)
-    rows, read = few_rows(batches, inline_bytes)
+    try:
+        rows, read = few_rows(batches, inline_bytes)
+    except InvalidTable as error:
+        raise _in_table(f"the table cannot be read: {error}", field) from None
     if rows is not None:
         return _inline(value, field, rows, unlimited)
     rest = None
@@ -312,14 +316,23 @@ def _valid(batches: Iterable[pyarrow.RecordBatch], field: str | None) -> Iterato
     """Whose columns hold what their types say: code can make others, of buffers or through another library."""
     import pyarrow
 
+    count, size = 0, 0
     for batch in batches:
         try:
             batch.validate(full=True)
+            count, size = count + hidden_in(batch), size + batch.nbytes
+            check_hidden(count, size)
+        except InvalidTable as error:
+            raise _in_table(f"the table cannot be read: {error}", field) from None
         except pyarrow.ArrowException as error:
-            invalid = InvalidValue(f"the values of the table do not fit their types: {error}")
-            invalid.path[:0] = ["data"] if field is None else ["data", field]
-            raise invalid from None
+            raise _in_table(f"the values of the table do not fit their types: {error}", field) from None
         yield batch
+
+
+def _in_table(rule: str, field: str | None) -> InvalidValue:
+    error = InvalidValue(rule)
+    error.path[:0] = ["data"] if field is None else ["data", field]
+    return error
 
 
 def _check_names(names: Sequence[str]) -> None:

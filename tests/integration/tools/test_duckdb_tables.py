@@ -15,6 +15,7 @@ import pytest
 from tests.opened_files import OpenedBy
 
 from noetl_serverless.tables.forms import field_of
+from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
@@ -228,3 +229,13 @@ async def test_cancelling_ends_the_reading_of_rows(run: Run) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert time.monotonic() - started < 2
+
+
+async def test_a_row_of_many_values_is_never_converted(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 4 << 20)
+    outcome = await run("duckdb", {"query": "SELECT list_resize([]::TINYINT[], 1000000) AS l, 'x' AS t"})
+    table = outcome.data["rows"]
+    assert isinstance(table, Table)
+    assert set(table.beginning(1, 100)[0]["l"]) == {None}
+    with pytest.raises(RowTooLarge, match="row 0, column 'l': as a value the row takes at least 15 MiB"):
+        table[0]

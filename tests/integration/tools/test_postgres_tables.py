@@ -17,12 +17,14 @@ import pytest
 from orjson import dumps
 from tests.opened_files import OpenedBy
 
+from noetl_serverless.limits import RESULT_DEPTH
+from noetl_serverless.playbook.values import InvalidValue, stored
 from noetl_serverless.tables import listed
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
-from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.table import InvalidTable, Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.tools import postgres, postgres_rows
 from noetl_serverless.tools.port import Credential, ToolOutcome
@@ -384,3 +386,12 @@ async def test_arrays_that_went_through_polars_go_back_into_arrays(sql: Run, few
     bare = table_of(pa.table(polars.DataFrame(pa.Table.from_batches(table.batches()))))
     assert (await sql(table="target", rows=list(bare) if few else bare)).data["row_count"] == 20_000
     assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]
+
+
+@pytest.mark.parametrize("depth", [120, 300, 2_000])
+async def test_a_document_that_is_too_deep_is_refused_in_a_list_and_in_a_table(sql: Run, depth: int) -> None:
+    command = f"SELECT 1 AS n, (repeat('[', {depth}) || repeat(']', {depth}))::jsonb AS j"
+    with pytest.raises(InvalidValue, match="nested deeper than 112 levels"):
+        stored((await sql(command)).data, levels=RESULT_DEPTH)
+    with pytest.raises(InvalidTable, match=r"row 0, column 'j': the document is nested deeper than 109 levels"):
+        rows(await sql(command, inline_bytes=1))[0]

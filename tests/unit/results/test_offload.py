@@ -14,6 +14,7 @@ import pytest
 
 from noetl_serverless.errors import InvalidRequest
 from noetl_serverless.limits import INLINE_BYTES
+from noetl_serverless.results import offload
 from noetl_serverless.results.compression import decompress
 from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.offload import Output, Place, externalise, selection
@@ -126,3 +127,26 @@ async def test_a_table_goes_when_it_is_stored(store: FsspecResultStore, tmp_path
         assert gone() is None, "its file stays until garbage is collected"
     finally:
         gc.enable()
+
+
+async def test_the_preview_of_a_table_has_the_beginning_of_large_values(
+    store: FsspecResultStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Table, "_slice", lambda *_: pytest.fail("whole rows were converted"))
+    descriptor = memory_file()
+    written = write_table(descriptor, pa.table({"n": [1, 2], "text": ["x" * 5_000_000, "y"], "l": [[0] * 500_000] * 2}))
+    data = {"rows": Table(MappedFile(descriptor, written.bytes)), "row_count": 2}
+    place, files = Place(execution_id="42", step="load", suffix="load#1@1"), ResultFiles(tmp_path)
+    dumped: list[int] = []
+
+    def counted(value: Any) -> bytes:
+        content = offload_dump(value)
+        dumped.append(len(content))
+        return content
+
+    offload_dump = offload.dump
+    monkeypatch.setattr(offload, "dump", counted)
+    ref = (await externalise(data, place, ResultStores(store), Output(preview_bytes=200), files))["ref"]
+    assert ref["preview"] == '{"rows":[{"n":1,"text":"' + "x" * 173 + "…"
+    assert len(ref["preview"].encode()) == 200
+    assert max(dumped) < 2_000, "more was written than is shown"

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.collect import collect, few_rows
+from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.sealed import FilesInMemory
-from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.table import InvalidTable, Table
 from noetl_serverless.tables.value import file_of
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string())])
@@ -96,3 +97,37 @@ def test_what_fails_half_way_leaves_no_file_open(files: Files) -> None:
     ((descriptor, _),) = files.opened
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+def wide(value: Any, kind: pa.DataType, rows: int = 1, form: Any = None) -> pa.RecordBatch:
+    column = pa.array([value], kind).take(pa.array([0] * rows))
+    return pa.RecordBatch.from_arrays([column], schema=pa.schema([field_of("v", kind, form)]))
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        wide("x" * 1_000_000, pa.string(), rows=60),
+        wide([0] * 1_000_000, pa.list_(pa.int8())),
+        wide([None] * 1_000_000, pa.list_(pa.null())),
+        wide([{"a": [1] * 1_000_000}], pa.list_(pa.struct([("a", pa.list_(pa.int8()))]))),
+        wide("[" + "1," * 1_000_000 + "1]", pa.string(), form="json"),
+    ],
+    ids=["texts", "items", "nulls", "nested", "documents"],
+)
+def test_large_rows_are_a_table_and_none_is_converted(
+    files: Files, batch: pa.RecordBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "noetl_serverless.tables.collect.small_rows_of", lambda *_: pytest.fail("a large row was converted")
+    )
+    rows, read = few_rows(iter([batch]), 64_000)
+    assert rows is None
+    assert read == [batch]
+
+
+def test_a_document_that_is_no_json_is_refused() -> None:
+    with pytest.raises(InvalidTable, match=r"row 1, column 'v': the text is no JSON"):
+        few_rows(iter([wide("1", pa.string(), form="json"), wide("{bad", pa.string(), form="json")]), 64_000)
+    with pytest.raises(InvalidTable, match="a document in it is not JSON"):
+        few_rows(iter([wide(r'"\ud800"', pa.string(), form="json")]), 64_000)

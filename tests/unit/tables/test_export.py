@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import get_args
 
+import orjson
 import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.export import pieces
+from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import Form
+from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import BATCH_BYTES, write_table
 from noetl_serverless.tables.table import CHUNK_ROWS
 from noetl_serverless.tables.value import read_value
@@ -34,3 +37,23 @@ def test_a_large_table_is_converted_piece_by_piece(form: Form, tmp_path: Path) -
     assert count >= (3 if form in ("parquet", "arrow") else rows // CHUNK_ROWS)
     # a batch of a table has up to twice so many
     assert largest < 2.1 * BATCH_BYTES and most < 2.1 * BATCH_BYTES, (largest, most)
+
+
+def test_few_large_rows_are_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.table.CHUNK_BYTES", 1 << 20)
+    descriptor = memory_file()
+    written = write_table(descriptor, pa.table({"n": range(40), "text": ["x" * 300_000] * 40}))
+    found = list(pieces(read_value(MappedFile(descriptor, written.bytes)), "ndjson"))
+    assert max(map(len, found)) < 1 << 20
+    assert [orjson.loads(line)["n"] for line in b"".join(found).splitlines()] == list(range(40))
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_row_that_would_take_too_much_memory_is_refused(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
+    monkeypatch.setattr("noetl_serverless.tables.table.CHUNK_BYTES", 1 << 20)
+    descriptor = memory_file()
+    lists = pa.array([[1], [2], [3] * 1_000_000], pa.list_(pa.int8()))
+    written = write_table(descriptor, pa.table({"n": range(3), "list": lists}))
+    with pytest.raises(RowTooLarge, match="column 'list': as a value the row takes at least 15 MiB"):
+        list(pieces(read_value(MappedFile(descriptor, written.bytes)), form))

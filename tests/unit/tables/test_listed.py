@@ -35,7 +35,7 @@ def test_a_value_without_tables_is_the_same_object(table: Table) -> None:
     assert has_table([{"a": (table,)}])
 
 
-@pytest.mark.parametrize("limit", ["MAX_LISTED_ROWS", "MAX_LISTED_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_LISTED_ROWS", "MAX_LISTED_BYTES", "MAX_LISTED_OBJECTS"])
 def test_one_that_is_too_large_says_who_takes_it(table: Table, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(module, limit, 1)
     with pytest.raises(TableTooLarge, match=r"a table of 2 rows and .* tools of kind duckdb, postgres, python take"):

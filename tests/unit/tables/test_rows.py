@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 
+import orjson
 import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.rows import rows_of
+from noetl_serverless.tables.table import InvalidTable
 
 AT = datetime.datetime(2026, 1, 2, 12, 0, 0, 120_000)
 
@@ -41,3 +43,30 @@ def test_the_form_of_a_column_says_how_its_values_become_json(
     schema = pa.schema([field_of("v", column.type, form)])  # type: ignore[arg-type]
     found = [row["v"] for row in rows_of(pa.RecordBatch.from_arrays([column], schema=schema))]
     assert list(map(repr, found)) == list(map(repr, values))
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "expected"),
+    [
+        ("json", "{bad", "the text is no JSON"),
+        ("json", "", "the text is no JSON"),
+        ("json", "[" * 110 + "]" * 110, "nested deeper than 109 levels"),
+        ("json", '{"a":' * 300 + "1" + "}" * 300, "nested deeper than 109 levels"),
+        ("json", "[" * 2_000 + "]" * 2_000, "nested deeper than 109 levels"),
+        ("json", "[" * 500_000, "nested deeper than 109 levels"),
+        ("decimal", "abc", "'abc' is no number"),
+        ("decimal", "", "'' is no number"),
+        ("decimal", "1e99999999999999999999", "is no number"),
+    ],
+)
+def test_a_text_that_is_not_what_its_form_says_is_refused(form: str, text: str, expected: str) -> None:
+    schema = pa.schema([field_of("n", pa.int64()), field_of("v", pa.string(), form)])  # type: ignore[arg-type]
+    batch = pa.RecordBatch.from_arrays([pa.array([1, 2, 3]), pa.array(["1", None, text])], schema=schema)
+    with pytest.raises(InvalidTable, match=f"row 42, column 'v': .*{expected}"):
+        rows_of(batch, first=40)
+
+
+@pytest.mark.parametrize("text", ["[" * 109 + "]" * 109, "[" + "[1]," * 500 + "[1]]", '"' + "[" * 1_000 + '"'])
+def test_a_document_may_be_deep_or_have_many_brackets(text: str) -> None:
+    batch = pa.RecordBatch.from_arrays([pa.array([text])], schema=pa.schema([field_of("v", pa.string(), "json")]))
+    assert rows_of(batch) == [{"v": orjson.loads(text)}]

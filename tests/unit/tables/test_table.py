@@ -11,8 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from noetl_serverless.playbook.template import Template
+from noetl_serverless.playbook.template_error import TemplateError
 from noetl_serverless.tables import stream
+from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.rows import rows_of
 from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import is_table, write_table
 from noetl_serverless.tables.table import InvalidTable, Table
@@ -220,3 +224,65 @@ def test_texts_that_are_views_become_texts_that_others_can_read(opened: Callable
     assert "view" not in str(found.schema)
     assert next(iter(found)) == {"text": "a", "bytes": "YQ==", "list": ["a"], "struct": {"x": "a"}, "category": "a"}
     assert set(found[1].values()) == {None}
+
+
+def test_nested_values_that_take_no_bytes_are_limited_as_rows_are(opened: Callable[..., Table]) -> None:
+    column = pa.array([[None] * 3_000_000], pa.list_(pa.null()))
+    with pytest.raises(InvalidTable, match="3000000 nested values without content in"):
+        len(opened(pa.table({"n": column})))
+    assert len(opened(pa.table({"n": column, "m": [[1] * 3_000_000]}))) == 1
+    assert len(opened(pa.table({"n": [[None] * 900_000]}))) == 1
+
+
+def test_a_row_that_would_take_too_much_memory_is_refused(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 4 << 20)
+    monkeypatch.setattr("noetl_serverless.tables.table.CHUNK_BYTES", 1 << 20)
+    lists = [[1], [2] * 100_000, [3] * 1_000_000, [4]]
+    table = opened(pa.table({"text": ["x" * 1_000] * 4, "list": pa.array(lists, pa.list_(pa.int8()))}))
+    for read in (lambda: table[2], lambda: list(table), lambda: table[1:4], lambda: table[::2]):
+        with pytest.raises(RowTooLarge, match=r"row 2, column 'list': as a value the row takes at least 15 MiB"):
+            read()
+    assert (table[3]["list"], len(table[1]["list"])) == ([4], 100_000)
+
+
+def test_few_large_rows_are_converted_at_once(opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.table.CHUNK_BYTES", 100_000)
+    converted: list[int] = []
+
+    def counted(batch: pa.RecordBatch, first: int) -> list[dict[str, Any]]:
+        converted.append(batch.num_rows)
+        return rows_of(batch, first)
+
+    monkeypatch.setattr("noetl_serverless.tables.table.rows_of", counted)
+    rows = [{"n": n, "text": "x" * (30_000 if n % 100 == 7 else 10)} for n in range(1_000)]
+    table = opened(pa.Table.from_pylist(rows))
+    assert list(table) == rows
+    assert max(converted) < 300, "so many rows are larger than the limit"
+    assert sum(converted) == 1_000, "rows were converted twice"
+    assert [table[n] for n in (999, 7, 500)] == [rows[n] for n in (999, 7, 500)]
+
+
+def test_the_beginning_has_so_many_rows_of_all_batches(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BATCH_BYTES", 300_000)
+    rows = [{"n": n, "text": "x" * 100_000} for n in range(20)]
+    table = opened(pa.Table.from_pylist(rows))
+    assert len(list(table.batches())) > 4
+    found = table.beginning(7, 100)
+    assert found == [{"n": n, "text": "x" * 100} for n in range(7)]
+    assert len(table.beginning(30, 100)) == 20
+    assert table.beginning(0, 100) == []
+
+
+def test_a_template_says_why_a_row_cannot_be_read(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
+    table = opened(pa.table({"list": [[1] * 1_000_000]}))
+    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 15 MiB"):
+        Template("{{ t[0].list | length }}").render({"t": table})
+    with pytest.raises(TemplateError, match="has no '7'"):
+        Template("{{ t[7].list }}").render({"t": table})

@@ -271,6 +271,7 @@ def nested(levels: int) -> bytes:
         metadata(b'{"tables": [[["ro\\u0000ws"], 0]], "rest": {}}'),
         metadata(b'{"tables": [[["rows"], 0]], "rest": {"x": "\\u0000"}}'),
         metadata(nested(112)),
+        metadata(nested(1_000)),
         columns("n", "n"),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from tests.opened_files import OpenedBy
 
 from noetl_serverless.playbook.values import InvalidValue
+from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tools import child_tables
 from noetl_serverless.tools.child_tables import Given, WrongInput, is_frame, kind_of
@@ -121,6 +122,22 @@ def test_values_that_do_not_fit_their_type_are_refused(limit: int) -> None:
     texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
     with pytest.raises(InvalidValue, match=r"the values of the table do not fit their types: .*UTF8") as refused:
         replied({"rows": pa.table({"text": texts})}, limit, memory_file)
+    assert refused.value.path == ["data", "rows"]
+
+
+@pytest.mark.parametrize("limit", [64_000, 0], ids=["few", "many"])
+def test_more_values_than_the_bytes_of_a_table_can_hold_are_refused(limit: int) -> None:
+    table = pa.table({"l": pa.array([[None] * 2_000_000], pa.list_(pa.null()))})
+    with pytest.raises(InvalidValue, match="cannot be read: it has 2000000 nested values without content") as refused:
+        replied({"rows": table}, limit, memory_file)
+    assert refused.value.path == ["data", "rows"]
+
+
+def test_a_document_that_is_too_deep_is_refused_where_the_table_is() -> None:
+    schema = pa.schema([field_of("j", pa.string(), "json")])
+    table = pa.Table.from_arrays([pa.array(["[" * 300 + "]" * 300])], schema=schema)
+    with pytest.raises(InvalidValue, match="row 0, column 'j': the document is nested deeper than") as refused:
+        replied({"rows": table})
     assert refused.value.path == ["data", "rows"]
 
 

@@ -1,0 +1,299 @@
+"""How much values take at least, by what Arrow knows of their lengths: none of them is converted for that.
+
+It is a lower bound for what pyarrow, DuckDB and PostgreSQL make; a table of task code may hide bytes below nulls, which
+are counted as well.
+"""
+
+from __future__ import annotations
+
+import bisect
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from .forms import form_of
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+@dataclass(kw_only=True, frozen=True, slots=True)
+class Cost:
+    """Bytes of any value, and of a text and a container beside their content; of the place that an item of a container
+    takes; and by how much a document may be larger as text."""
+
+    value: int
+    text: int
+    container: int
+    item: int
+    names: bool
+    document: int
+
+
+# with a comma after each item but the last, and documents that have many blanks
+JSON: Final = Cost(value=1, text=2, container=1, item=1, names=True, document=16)
+# of Python
+OBJECTS: Final = Cost(value=8, text=56, container=56, item=8, names=False, document=1)
+
+_Measure = Callable[[Any, int, int, Cost], int]
+
+
+def least_of_rows(batch: pyarrow.RecordBatch, start: int, stop: int, cost: Cost) -> int:
+    """Of the rows from `start` on, before `stop`, as objects in a list."""
+    # of several columns with one name the last counts
+    columns = {name: index for index, name in enumerate(batch.schema.names)}
+    if not columns:
+        return 0
+    names = sum(len(orjson.dumps(name)) + 1 for name in columns) if cost.names else 0
+    each = cost.container + cost.item + names + cost.item * len(columns)
+    return (stop - start) * each + sum(_of_column(batch, index, start, stop, cost) for index in columns.values())
+
+
+def least(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    """Of the values from `start` on, before `stop`."""
+    if start >= stop:
+        return 0
+    measure = _measures().get(column.type.id)
+    return cost.value * (stop - start) if measure is None else measure(column, start, stop, cost)
+
+
+def _of_column(batch: pyarrow.RecordBatch, index: int, start: int, stop: int, cost: Cost) -> int:
+    found = least(batch.column(index), start, stop, cost)
+    shortest = cost.value * (stop - start)
+    if found > shortest and form_of(batch.schema.field(index)) in ("json", "decimal"):
+        return max(found // cost.document, shortest)
+    return found
+
+
+@cache
+def _measures() -> Mapping[int, _Measure]:
+    """By the ids of types; those of all others have one size."""
+    import pyarrow
+
+    ids: Any = pyarrow.lib
+    by_name: dict[str, _Measure] = {
+        "STRING": _texts("<i"),
+        "BINARY": _texts("<i"),
+        "LARGE_STRING": _texts("<q"),
+        "LARGE_BINARY": _texts("<q"),
+        "STRING_VIEW": _views,
+        "BINARY_VIEW": _views,
+        "FIXED_SIZE_BINARY": _of_one_width,
+        "LIST": _lists,
+        "LARGE_LIST": _lists,
+        "FIXED_SIZE_LIST": _lists_of_one_length,
+        "LIST_VIEW": _list_views,
+        "LARGE_LIST_VIEW": _list_views,
+        "MAP": _maps,
+        "STRUCT": _structs,
+        "SPARSE_UNION": _unions,
+        "DENSE_UNION": _unions,
+        "DICTIONARY": _dictionaries,
+        "RUN_END_ENCODED": _runs,
+    }
+    by_id = {getattr(ids, f"Type_{name}"): measure for name, measure in by_name.items()}
+    # which all types of extensions have
+    by_id[pyarrow.uuid().id] = lambda column, start, stop, cost: least(column.storage, start, stop, cost)
+    return by_id
+
+
+def _nulls(column: pyarrow.Array, start: int, stop: int) -> int:
+    return int(column.slice(start, stop - start).null_count) if column.null_count else 0
+
+
+def _texts(layout: str) -> _Measure:
+    size = struct.calcsize(layout)
+
+    def measure(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+        ends = column.buffers()[1]
+        first, last = (struct.unpack_from(layout, ends, size * (column.offset + at))[0] for at in (start, stop))
+        return _of_texts(last - first, column, start, stop, cost)
+
+    return measure
+
+
+def _of_texts(content: int, column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    nulls = _nulls(column, start, stop)
+    return content + cost.text * (stop - start - nulls) + cost.value * nulls
+
+
+def _views(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    views = memoryview(column.buffers()[1]).cast("B")[16 * column.offset :]
+    content = sum(memoryview(views[16 * start : 16 * stop]).cast("i")[::4])
+    return _of_texts(content, column, start, stop, cost)
+
+
+def _of_one_width(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    count = stop - start - _nulls(column, start, stop)
+    return _of_texts(column.type.byte_width * count, column, start, stop, cost)
+
+
+def _lists(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    first, last = _between(column, start, stop)
+    return cost.container * (stop - start) + cost.item * (last - first) + least(column.values, first, last, cost)
+
+
+def _between(column: pyarrow.Array, start: int, stop: int) -> tuple[int, int]:
+    """Where the items of these lists are."""
+    offsets = column.offsets
+    return offsets[start].as_py(), offsets[stop].as_py()
+
+
+def _lists_of_one_length(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    length: int = column.type.list_size
+    # if null, each has its items nevertheless
+    valid = column.slice(start, stop - start).drop_null() if column.null_count else column.slice(start, stop - start)
+    first: int = length * valid.offset
+    last = first + length * len(valid)
+    return cost.container * (stop - start) + cost.item * (last - first) + least(valid.values, first, last, cost)
+
+
+def _list_views(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    found = cost.container * (stop - start)
+    for first, count in zip(column.offsets[start:stop].to_pylist(), column.sizes[start:stop].to_pylist(), strict=True):
+        # several may have the same items
+        found += cost.item * count + least(column.values, first, first + count, cost)
+    return found
+
+
+def _maps(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    first, last = _between(column, start, stop)
+    pairs = column.values
+    members = sum(least(pairs.field(index), first, last, cost) for index in (0, 1))
+    return cost.container * (stop - start) + 2 * cost.item * (last - first) + members
+
+
+def _structs(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    count, nulls = stop - start, _nulls(column, start, stop)
+    found = cost.container * count
+    for index, field in enumerate(column.type):
+        name = len(field.name.encode()) + 3 if cost.names else 0
+        # below a null there are the shortest values
+        content = least(column.field(index), start, stop, cost) - nulls * cost.text
+        found += (name + cost.item) * (count - nulls) + max(0, content)
+    return found
+
+
+def _unions(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    kind = column.type
+    # pyarrow gives those of a slice as if it began with the first value
+    buffers = column.buffers()
+    begin, end = column.offset + start, column.offset + stop
+    codes = bytes(memoryview(buffers[1]).cast("B")[begin:end])
+    members = {code: index for index, code in enumerate(kind.type_codes)}
+    found, at = 0, 0
+    for code, run in groupby(codes):
+        count = len(list(run))
+        member = column.field(members[code])
+        if kind.mode == "sparse":
+            found += least(member, start + at, start + at + count, cost)
+        elif member.type.id not in _measures():
+            found += cost.value * count
+        else:
+            places = struct.unpack_from(f"<{count}i", buffers[2], 4 * (begin + at))
+            found += sum(least(member, place, place + 1, cost) for place in places)
+        at += count
+    return found
+
+
+def _dictionaries(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    import pyarrow.compute as compute
+
+    values = column.dictionary
+    if values.type.id not in _measures():
+        return cost.value * (stop - start)
+    counts = compute.value_counts(column.indices[start:stop])
+    found = 0
+    for index, count in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
+        found += count * (cost.value if index is None else least(values, index, index + 1, cost))
+    return found
+
+
+def _runs(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    values = column.values
+    if values.type.id not in _measures():
+        return cost.value * (stop - start)
+    ends = column.run_ends
+    at, end = column.offset + start, column.offset + stop
+    run = bisect.bisect_right(range(len(ends)), at, key=lambda index: ends[index].as_py())
+    found = 0
+    while at < end:
+        last = min(end, ends[run].as_py())
+        found += (last - at) * least(values, run, run + 1, cost)
+        at, run = last, run + 1
+    return found
+
+
+# -- what takes no bytes in Arrow
+
+
+def hidden_in(batch: pyarrow.RecordBatch) -> int:
+    """The number of nested values that take no bytes. `batch`: need not be validated."""
+    return sum(hidden(batch.column(index)) for index, kind in enumerate(batch.schema.types) if may_hide(kind))
+
+
+def may_hide(kind: pyarrow.DataType) -> bool:
+    """Whether it has nested values in any number, which take no bytes."""
+    return any(_takes_nothing(it) or may_hide(it) for it in _children(kind))
+
+
+def hidden(column: pyarrow.Array) -> int:
+    return sum(
+        len(child) if _takes_nothing(child.type) else hidden(child) for child in _arrays(column) if _counts(child.type)
+    )
+
+
+def _counts(kind: pyarrow.DataType) -> bool:
+    return _takes_nothing(kind) or may_hide(kind)
+
+
+def _takes_nothing(kind: pyarrow.DataType) -> bool:
+    import pyarrow.types as t
+
+    if isinstance(kind, _extension()):
+        return _takes_nothing(kind.storage_type)
+    if t.is_null(kind) or t.is_run_end_encoded(kind):
+        return True
+    if t.is_fixed_size_binary(kind):
+        return bool(kind.byte_width == 0)
+    if t.is_fixed_size_list(kind):
+        return kind.list_size == 0 or _takes_nothing(kind.value_type)
+    return t.is_struct(kind) and all(_takes_nothing(field.type) for field in kind)
+
+
+def _children(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
+    import pyarrow.types as t
+
+    if isinstance(kind, _extension()):
+        return _children(kind.storage_type)
+    if t.is_dictionary(kind):
+        return [kind.value_type]
+    if t.is_run_end_encoded(kind):
+        return [kind.value_type]
+    return [kind.field(index).type for index in range(kind.num_fields)]
+
+
+def _arrays(column: pyarrow.Array) -> list[pyarrow.Array]:
+    """The same as `_children`, with the values."""
+    import pyarrow.types as t
+
+    kind = column.type
+    if isinstance(kind, _extension()):
+        return _arrays(column.storage)
+    if t.is_dictionary(kind):
+        return [column.dictionary]
+    if t.is_struct(kind) or t.is_union(kind):
+        return [column.field(index) for index in range(kind.num_fields)]
+    return [column.values] if kind.num_fields else []
+
+
+@cache
+def _extension() -> Any:
+    import pyarrow
+
+    return pyarrow.BaseExtensionType
