@@ -13,11 +13,8 @@ import orjson
 
 from ..limits import MIB
 from ..playbook.values import Rows
-from .beginning import beginning_of
 from .invalid import InvalidTable as InvalidTable
 from .mapped import MappedFile
-from .messages import has_compressed
-from .rows import rows_of
 from .sizes import OBJECTS, hidden_in, least_of_rows
 from .stream import VALUE, digest_of
 
@@ -85,6 +82,8 @@ class Table(Rows):
 
     def beginning(self, count: int, limit: int) -> list[Row]:
         """So many rows, of whose large values there is only what the first `limit` bytes of their JSON show."""
+        from .beginning import beginning_of
+
         rows: list[Row] = []
         for number in range(len(self._ends)):
             if len(rows) == count:
@@ -143,6 +142,8 @@ class Table(Rows):
         """The schema, the batches that have rows, what the last message says of the whole result, and the end."""
         import pyarrow
 
+        from .messages import has_compressed
+
         try:
             content = pyarrow.py_buffer(self.file.view[self.offset :])
             if has_compressed(pyarrow.BufferReader(content)):
@@ -194,6 +195,8 @@ class Table(Rows):
 
     def _chunk(self, at: int) -> tuple[int, list[Row]]:
         """The rows around the row `at`, and where they begin. The last are kept: rows are read one after the other."""
+        from .rows import rows_of
+
         start, rows = self._kept
         if not start <= at < start + len(rows):
             number = bisect.bisect_right(self._ends, at)
@@ -203,6 +206,8 @@ class Table(Rows):
         return self._kept
 
     def _slice(self, start: int, stop: int) -> list[Row]:
+        from .rows import rows_of
+
         if stop - start >= CHUNK_ROWS or start >= stop:
             return list(self._between(start, stop))
         # only what is asked for: a preview needs few rows of many

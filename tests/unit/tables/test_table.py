@@ -255,7 +255,7 @@ def test_few_large_rows_are_converted_at_once(opened: Callable[..., Table], monk
         converted.append(batch.num_rows)
         return rows_of(batch, first)
 
-    monkeypatch.setattr("noetl_serverless.tables.table.rows_of", counted)
+    monkeypatch.setattr("noetl_serverless.tables.rows.rows_of", counted)
     rows = [{"n": n, "text": "x" * (30_000 if n % 100 == 7 else 10)} for n in range(1_000)]
     table = opened(pa.Table.from_pylist(rows))
     assert list(table) == rows
