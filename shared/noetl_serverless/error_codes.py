@@ -155,6 +155,7 @@ PROBLEM: Final[Mapping[str, str]] = {
     "request.refused": "The server rejected the request before it was processed.",
     "request.too_large": "The body exceeds the size limit.",
     "request.too_slow": "The body has not come in time.",
+    "request.unsupported_type": "The body is of a media type that is not accepted here.",
     "resource.conflict": "It conflicts with the current state, or the name is taken.",
     "resource.not_found": "There is no such thing.",
     "result_store.denied": STEP["result_store.denied"],

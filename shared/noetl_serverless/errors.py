@@ -120,6 +120,10 @@ class NotAcceptable(Problem):
     status, code, title = 406, "request.not_acceptable", "Not available in this form"
 
 
+class UnsupportedMediaType(Problem):
+    status, code, title = 415, "request.unsupported_type", "The body is of a type that is not accepted"
+
+
 class Conflict(Problem):
     status, code, title = 409, "resource.conflict", "It conflicts with the current state"
 

@@ -24,6 +24,12 @@ _LEAST = {
     "shared_memory_mb": -1,
     "shared_memory_lease": 1,
 }
+# and at most: a hundred years, beyond which there are no dates; a day, after which nobody reads what one step has
+# handed to the next
+_MAX = {
+    **dict.fromkeys(("archive_after_days", "retention_days", "result_ttl_days", "token_days"), 36_500),
+    "shared_memory_lease": 86_400,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,8 @@ class Settings:
                 values[name] = _parse(raw, default)
                 if (least := _LEAST.get(name)) is not None and not values[name] >= least:  # type: ignore[operator]
                     raise ValueError(f"expected {least:g} or more")
+                if (limit := _MAX.get(name)) is not None and not values[name] <= limit:  # type: ignore[operator]
+                    raise ValueError(f"expected {limit} or less")
                 if name == "log_level" and raw not in LOG_LEVELS:
                     raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
                 if name == "result_auto" and not RESULT_STORES.issuperset(filter(None, raw.split(","))):

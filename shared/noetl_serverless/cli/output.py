@@ -13,6 +13,7 @@ import typer
 
 from .failure import Failure
 from .references import reference_in, reference_lines, reference_text
+from .visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -54,27 +55,29 @@ def reflowed(text: str) -> str:
 
 
 def print_json(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(visible(json.dumps(document, indent=2, ensure_ascii=False, default=str)) + "\n")
     sys.stdout.flush()
 
 
 @functools.cache
 def console(*, error: bool = False) -> Console:
-    from rich.console import Console
+    from .visible_console import VisibleConsole
 
-    found = Console(stderr=error, highlight=False, soft_wrap=True)
+    found = VisibleConsole(stderr=error, highlight=False, soft_wrap=True)
     # output to a program or a file is not cut to the width of a terminal
-    return found if found.is_terminal else Console(stderr=error, highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
+    return (
+        found if found.is_terminal else VisibleConsole(stderr=error, highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
+    )
 
 
 def echo(text: str) -> None:
     """A line for people; `text` is plain, never markup."""
-    console().print(text, markup=False)
+    console().print(visible(text), markup=False)
 
 
 def remark(text: str) -> None:
     """A line on stderr, for people: stdout is the result."""
-    console(error=True).print(text, markup=False)
+    console(error=True).print(visible(text), markup=False)
 
 
 def show(renderable: RenderableType) -> None:
@@ -90,9 +93,9 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> RenderableTy
     cells = [list(row) for row in rows]
     for index, column in enumerate(columns):
         numeric = all(_is_number(row[index]) for row in cells)
-        grid.add_column(column, overflow="fold", justify="right" if numeric else "left")
+        grid.add_column(Text(visible(column)), overflow="fold", justify="right" if numeric else "left")
     for row in cells:
-        grid.add_row(*(Text(cell(value)) for value in row))
+        grid.add_row(*(Text(visible(cell(value))) for value in row))
     return grid
 
 
@@ -121,7 +124,7 @@ def result(value: Any) -> RenderableType:
     if (reference := reference_in(value)) is not None:
         from rich.text import Text
 
-        return Text("\n".join(reference_lines(reference)))
+        return Text(visible("\n".join(reference_lines(reference))))
     rows = rows_of(value)
     if rows:
         columns = _columns(value, rows)
@@ -158,12 +161,12 @@ def print_failure(failure: Failure) -> None:
 
     out = console(error=True)
     faults, file = failure.problem.get("errors") or [], failure.problem.get("file")
-    what = f"{file}: {failure.problem.get('title')}" if faults and file else failure.detail
+    what = visible(f"{file}: {failure.problem.get('title')}" if faults and file else failure.detail)
     out.print(Text.assemble(("error: ", "bold red"), what))
     for fault in faults:
         # the detail of a request with one mistake has its message already
-        if what != failure.detail or str(fault.get("message")) not in what:
-            out.print(fault_line(fault, file), markup=False)
+        if (faults and file) or str(fault.get("message")) not in failure.detail:
+            out.print(visible(fault_line(fault, file)), markup=False)
 
 
 def fault_line(fault: Mapping[str, Any], file: str | None = None) -> str:

@@ -1,19 +1,76 @@
-"""The JSON of a result of which something was accumulated, made of its parts as it is sent."""
+"""The JSON of a result of which something was accumulated, made of its parts as it is sent.
+
+Only what a worker has stored for a step is a manifest, and its parts are objects of the same execution: to the bytes of
+a user the same media type means nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import orjson
 
-from ..playbook.views import COLLECTED
-from ..results.accumulated import MERGE, leaves_of
-from ..results.reader import Resolver
+from ..errors import AccessDenied, AnswerTooLarge, ResultStoreUnavailable
+from ..limits import MIB
+from ..playbook.views import ACCUMULATED, COLLECTED
+from ..results.accumulated import MANIFEST_TYPE, MERGE
+from ..results.compression import error_of
+from ..results.content import Truncated, read
+from ..results.offload import dump
+from ..results.reader import ReferenceNotAvailable, Resolver
+from ..results.reference import ResultRef
 from ..results.stores import ResultStores
+from ..store.results import StoredResult
+from ..tables.stream import MEDIA_TYPE
+from ..uri import ResultUri
 
 # rows of a table that are written at once
 _ROWS: Final = 10_000
+# of objects that are merged, which are in memory together, and take several times as many there
+MERGED_BYTES: Final = 16 * MIB
+# of what was not accumulated, which is read as a whole
+DOCUMENT_BYTES: Final = 64 * MIB
+
+
+def is_manifest(result: StoredResult) -> bool:
+    return result.content_type == MANIFEST_TYPE and result.put_by is None
+
+
+def document_of(content: bytes, result: StoredResult) -> dict[str, Any]:
+    """Raises ReferenceNotAvailable if it is not what the worker has written."""
+    with _as_written(result.ref):
+        if hashlib.sha256(content).hexdigest() != result.sha256:
+            raise ValueError("its bytes differ from those that were written")
+        document: dict[str, Any] = orjson.loads(content)
+        owner = result.key.partition("/")[0]
+        if not isinstance(document["rest"], dict):
+            raise TypeError("`rest` is no object")
+        for manifest in document[COLLECTED].values():
+            if _owner_of(manifest) != owner:
+                raise ValueError("it names what another execution has accumulated")
+            if not isinstance(manifest["strategy"], str) or int(manifest["total_bytes"]) < 0:
+                raise TypeError("a manifest has no strategy or no size")
+            for part in manifest["parts"]:
+                _ref_of(part, owner)
+    return document
+
+
+def check_memory(document: Mapping[str, Any]) -> None:
+    """Raises AnswerTooLarge for what is not sent part by part, if there is too much of it."""
+    _check_merged(sum(int(it["total_bytes"]) for it in document[COLLECTED].values() if it["strategy"] == MERGE))
+
+
+def _check_merged(size: int) -> None:
+    if size > MERGED_BYTES:
+        raise AnswerTooLarge(
+            f"{size} bytes of objects or more would have to be merged for the answer, and the limit is {MERGED_BYTES}: "
+            "read the parts of the result, which the list of results names, or merge them in a step",
+            bytes=size,
+            max_bytes=MERGED_BYTES,
+        )
 
 
 def size_of(document: Mapping[str, Any]) -> int:
@@ -22,9 +79,7 @@ def size_of(document: Mapping[str, Any]) -> int:
 
 
 async def pieces_of(document: Mapping[str, Any], stores: ResultStores) -> AsyncIterator[bytes]:
-    """Raises ReferenceNotAvailable for a part that is gone, and StoreFailed."""
-    # each part is read once
-    resolver = Resolver(stores, cache_bytes=0)
+    """Raises ReferenceNotAvailable for a part that is gone or changed, StoreFailed and ResultStoreUnavailable."""
     separator = b"{"
     for name, value in document["rest"].items():
         yield separator + orjson.dumps(name) + b":" + orjson.dumps(value)
@@ -32,19 +87,125 @@ async def pieces_of(document: Mapping[str, Any], stores: ResultStores) -> AsyncI
     for name, manifest in document[COLLECTED].items():
         yield separator + orjson.dumps(name) + b":"
         separator = b","
+        parts = _Parts(manifest, stores)
         if manifest["strategy"] == MERGE:
-            # later parts replace keys of earlier ones
-            yield orjson.dumps(await resolver.load(manifest))
+            yield await parts.merged()
             continue
-        async for piece in _items(manifest, resolver):
+        async for piece in parts.items():
             yield piece
     yield b"{}" if separator == b"{" else b"}"
 
 
-async def _items(manifest: Mapping[str, Any], resolver: Resolver) -> AsyncIterator[bytes]:
-    separator = b"["
-    async for _, part in leaves_of(manifest, resolver.load):
-        for start in range(0, len(part), _ROWS):
-            yield separator + orjson.dumps(part[start : start + _ROWS])[1:-1]
+class _Parts:
+    """Of one manifest, read one after the other."""
+
+    def __init__(self, manifest: Mapping[str, Any], stores: ResultStores) -> None:
+        self._manifest = manifest
+        self._stores = stores
+        # each part is read once
+        self._resolver = Resolver(stores, cache_bytes=0)
+
+    async def merged(self) -> bytes:
+        """Later parts replace keys of earlier ones, so that all of them are in memory. Raises AnswerTooLarge."""
+        merged: dict[str, Any] = {}
+        size = 0
+        async for ref in self._leaves():
+            size += ref.meta.bytes
+            _check_merged(size)
+            part = await self._resolver.load(ref.to_dict())
+            with _as_written(ref.ref):
+                merged.update(part)
+        return dump(merged)
+
+    async def items(self) -> AsyncIterator[bytes]:
+        """A list."""
+        separator = b"["
+        async for ref in self._leaves():
+            pieces = self._rows(ref) if ref.meta.content_type == MEDIA_TYPE else self._text(ref)
+            async for piece in pieces:
+                yield separator + piece
+                separator = b""
+            separator = separator or b","
+        yield b"[]" if separator == b"[" else b"]"
+
+    async def _leaves(self) -> AsyncIterator[ResultRef]:
+        """The parts that are values, in order."""
+        with _as_written(self._manifest["ref"]):
+            owner = _owner_of(self._manifest)
+        async for ref in self._below(self._manifest["parts"], owner):
+            yield ref
+
+    async def _below(self, parts: Sequence[Mapping[str, Any]], owner: str) -> AsyncIterator[ResultRef]:
+        with _as_written(self._manifest["ref"]):
+            found = [(part["level"], _ref_of(part, owner)) for part in parts]
+        for level, ref in found:
+            if not level:
+                yield ref
+                continue
+            listed = await self._resolver.load(ref.to_dict())
+            with _as_written(ref.ref):
+                if any(part["level"] >= level for part in listed):
+                    raise ValueError("a part of it contains one of its own level")
+            async for leaf in self._below(listed, owner):
+                yield leaf
+
+    async def _rows(self, ref: ResultRef) -> AsyncIterator[bytes]:
+        """The items of a table, or of a list with tables in it, without brackets."""
+        value = await self._resolver.load(ref.to_dict())
+        separator = b""
+        for start in range(0, len(value), _ROWS):
+            yield separator + dump(value[start : start + _ROWS])[1:-1]
             separator = b","
-    yield b"[]" if separator == b"[" else b"]"
+
+    async def _text(self, ref: ResultRef) -> AsyncIterator[bytes]:
+        """The items of a list of JSON, without brackets, as they are stored."""
+        try:
+            store = self._stores.named(ref.store)
+        except KeyError:
+            message = f"{ref.ref} is in the result store {ref.store!r}, which this deployment does not have"
+            raise ReferenceNotAvailable(message, "no_store") from None
+        digest, codec = hashlib.sha256(b"["), ref.meta.compression
+        bad_content = (Truncated, ValueError if codec is None else error_of(codec))
+        try:
+            async for piece in read(store, ref.key, 1, ref.meta.bytes - 1, codec):
+                digest.update(piece)
+                yield piece
+        except KeyError:
+            raise ReferenceNotAvailable(f"{ref.ref} is not in the {ref.store} store", "missing") from None
+        except AccessDenied as error:
+            message = f"{ref.ref}: the {ref.store} store refuses access: {error.detail}"
+            raise ReferenceNotAvailable(message, "denied") from None
+        except OSError as error:
+            raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
+        except bad_content as error:
+            raise _changed(ref.ref, error) from error
+        digest.update(b"]")
+        if digest.hexdigest() != ref.meta.sha256:
+            raise _changed(ref.ref, "the stored bytes differ from those that were written")
+
+
+def _owner_of(manifest: Mapping[str, Any]) -> str:
+    return ResultUri.parse(manifest["ref"]).execution_id
+
+
+def _ref_of(part: Mapping[str, Any], owner: str) -> ResultRef:
+    """ValueError for what is no object of the execution, and TypeError or KeyError for what is no part."""
+    ref = part["ref"]
+    if not isinstance(part["level"], int) or part["level"] < 0:
+        raise TypeError("a part has no level")
+    if COLLECTED in ref or ref.get("kind") == ACCUMULATED or not ref["key"].startswith(f"{owner}/"):
+        raise ValueError(f"a part of it is no object of execution {owner}")
+    # it validates the kind, too
+    return ResultRef.model_validate(ref)
+
+
+@contextmanager
+def _as_written(ref: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _changed(ref, error) from error
+
+
+def _changed(ref: str, why: object) -> ReferenceNotAvailable:
+    return ReferenceNotAvailable(f"{ref} is not as it was written: {str(why).partition(chr(10))[0]:.300}", "changed")

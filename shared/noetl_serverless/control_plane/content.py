@@ -7,23 +7,24 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
-import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..errors import AnswerTooLarge, Problem, ResultStoreUnavailable, Unsupported
-from ..limits import ANSWER_BYTES, SIGNED_URL_SECONDS
+from ..limits import ANSWER_BYTES, KIB, SIGNED_URL_SECONDS
 from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
-from ..results.content import compression_of, read
+from ..results.content import Truncated, compression_of, read
 from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
 from ..store.results import StoredResult
-from .accumulated import pieces_of, size_of
+from .accumulated import DOCUMENT_BYTES, check_memory, document_of, is_manifest, pieces_of, size_of
 
 # what a function may answer where answers are not streamed: in base64, it is a third larger
 WHOLE_ANSWER_BYTES: Final = ANSWER_BYTES * 3 // 4
+# of what is made as it is sent, read before the answer begins
+BEGINNING_BYTES: Final = 64 * KIB
 _TOKEN: Final = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(\s*;\s*[\w.-]{1,50}=[\w.:+/-]{1,100})*", re.ASCII)
 _NAME: Final = re.compile(r"[^\w.-]+", re.ASCII)
 _ENDINGS: Final = {
@@ -54,7 +55,7 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
         return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
     is_head = request.method == "HEAD"
-    if result.content_type == MANIFEST_TYPE:
+    if is_manifest(result):
         return await _accumulated_response(stores, result, headers, is_head=is_head, streams=streams)
     part = None if is_head else requested_range(request.headers, result.bytes, etag)
     start, end = part or (0, result.bytes)
@@ -79,10 +80,13 @@ async def _accumulated_response(
     """The whole value as JSON, of a length that is not known before, so that no range of it can be asked for."""
     headers = {**headers, "content-type": "application/json", "accept-ranges": "none"}
     store = store_of(stores, result)
+    if result.bytes > DOCUMENT_BYTES:
+        raise await _too_large(store, result, result.bytes)
     content = b"".join([piece async for piece in pieces(store, result, 0, result.bytes)])
+    document = document_of(content, result)
     if is_head:
         return Response(None, headers=headers)
-    document = orjson.loads(content)
+    check_memory(document)
     if not streams and (size := size_of(document)) > WHOLE_ANSWER_BYTES:
         raise AnswerTooLarge(
             f"the answer would have about {size} bytes, which this host cannot return: read its parts, which the list "
@@ -91,7 +95,12 @@ async def _accumulated_response(
             max_bytes=WHOLE_ANSWER_BYTES,
         )
     parts = pieces_of(document, stores)
-    first = await anext(parts)
+    # of a result that is not large, all parts are known to be there before the answer begins
+    first = b""
+    async for piece in parts:
+        first += piece
+        if len(first) >= BEGINNING_BYTES:
+            break
     return StreamingResponse(chained(first, parts), headers=headers)
 
 
@@ -140,6 +149,8 @@ async def pieces(store: ResultStore, result: StoredResult, start: int, end: int)
             yield piece
     except KeyError:
         raise gone(result.ref) from None
+    except Truncated as error:
+        raise ReferenceNotAvailable(f"{result.ref} is not as it was written: {error}", "changed") from error
     except OSError as error:
         raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
 

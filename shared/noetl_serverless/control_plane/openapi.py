@@ -33,6 +33,7 @@ PROBLEMS = {
     "409": "It conflicts with the current state, or the name is taken.",
     "410": "The URL has expired, or nothing waits for its answer any more.",
     "413": "The body is too large.",
+    "415": "The body is of a media type that is not accepted.",
     "416": "The requested part lies behind the end of the content.",
     "422": "The playbook, or the input of a start, is not valid; `errors` lists the faults and their places.",
     "501": "This deployment cannot do this.",
@@ -202,6 +203,8 @@ def _problems(operation: Operation) -> list[str]:
         found.add("400")
     if operation.body is not None or operation.content_body:
         found.add("413")
+    if operation.content_body and operation.tag == "results":
+        found.add("415")
     if "{" in operation.path or operation.tag in ("executions", "replay") or operation.name in MAY_NOT_FIND:
         found.add("404")
     if operation.headers or operation.name in MAY_CONFLICT:

@@ -14,10 +14,19 @@ from typing import Any, Final
 import orjson
 from starlette.requests import ClientDisconnect
 
-from ..errors import Conflict, InvalidRequest, Problem, ResultStoreUnavailable, TooLarge, Unavailable
+from ..errors import (
+    Conflict,
+    InvalidRequest,
+    Problem,
+    ResultStoreUnavailable,
+    TooLarge,
+    Unavailable,
+    UnsupportedMediaType,
+)
 from ..limits import DELAY_SECONDS, KIB
 from ..playbook.numbers import seconds
 from ..ports import ResultStore
+from ..results.accumulated import MANIFEST_TYPE
 from ..results.content import Incoming
 from ..results.extract import MAX_SELECTED_BYTES
 from ..results.offload import dump
@@ -51,18 +60,7 @@ async def put(call: Call) -> ResultPut:
     fields: PutResult | PutContent = call.body if call.body is not None else call.query
     if fields.name is None:
         raise InvalidRequest("the query has no `name`: with one, the body is the result itself")
-    has_ended = (await check_open(call, id)).ended_at is not None
-    # the collection does not come back to what was collected already
-    if has_ended and fields.scope == "step":
-        raise Conflict(
-            f"execution {id} has ended, and results of scope step are deleted then: put it with the scope execution, "
-            "workflow or permanent"
-        )
-    if has_ended and fields.scope != "permanent" and await _is_over(call, id):
-        raise Conflict(
-            f"execution {id} ended more than {call.services.result_ttl_days:g} days ago, and its results of scope "
-            f"{fields.scope} have been deleted (NOETL_RESULT_TTL_DAYS): put it with the scope permanent, with a `ttl`"
-        )
+    await _check_kept(call, id, fields.scope)
     body = isinstance(fields, PutResult)
     extracted = _object("extracted", fields.extracted, MAX_SELECTED_BYTES)
     correlation = _object("correlation", fields.correlation, MAX_CORRELATION_BYTES)
@@ -97,8 +95,30 @@ async def put(call: Call) -> ResultPut:
         }
         kind = "tmp" if call.request.url.path.startswith("/api/temp/") else "result"
         is_new, result = await _store(call, id, row, incoming, fields.store, kind)
+    await _check_collected(call, id, result)
     entry = ResultEntry.of(result)
     return ResultPut(**entry.__dict__, status="stored" if is_new else "same")
+
+
+async def _check_kept(call: Call, id: int, scope: str) -> bool:
+    """Whether the execution has ended. Raises Conflict if results of the scope are deleted then: the collection does
+    not come back to what was collected already."""
+    has_ended = (await check_open(call, id)).ended_at is not None
+    if has_ended and scope == "step":
+        raise Conflict(
+            f"execution {id} has ended, and results of scope step are deleted then: put it with the scope execution, "
+            "workflow or permanent"
+        )
+    if has_ended and scope != "permanent" and await _is_over(call, id):
+        raise _over(call, id, scope)
+    return has_ended
+
+
+def _over(call: Call, id: int, scope: str) -> Conflict:
+    return Conflict(
+        f"execution {id} ended more than {call.services.result_ttl_days:g} days ago, and its results of scope {scope} "
+        "have been deleted (NOETL_RESULT_TTL_DAYS): put it with the scope permanent, with a `ttl`"
+    )
 
 
 async def _is_over(call: Call, id: int) -> bool:
@@ -144,6 +164,11 @@ def _content_type(call: Call) -> str:
     found = media_type_of(named or "application/octet-stream")
     if found is None:
         raise InvalidRequest(f"Content-Type {named[:100]!r} is not a media type such as text/csv")
+    if found.partition(";")[0].strip().lower() == MANIFEST_TYPE:
+        raise UnsupportedMediaType(
+            f"Content-Type {MANIFEST_TYPE} is for what a step has accumulated, which only workers store: put the value "
+            f"itself, as {JSON}"
+        )
     return found
 
 
@@ -194,7 +219,7 @@ async def _store(
     request = None if given is None else _request_key(given, principal_of(call))
     name, sha256 = row["name"], row["sha256"]
     # all of the body has come, and the execution may have ended meanwhile
-    has_ended = (await check_open(call, id)).ended_at is not None
+    has_ended = await _check_kept(call, id, row["scope"])
     for _ in range(PUT_ATTEMPTS):
         known = await results.same(id, name, sha256, row["content_type"])
         is_there = known is not None and await _exists(call, known)
@@ -240,6 +265,19 @@ async def _store(
     raise Conflict(f"others put and delete the result {name!r:.100} all the time; try again")
 
 
+async def _check_collected(call: Call, id: int, result: StoredResult) -> None:
+    """While the object was written, the collection may have passed the execution, for good: it has seen no row. If the
+    time is not over yet, it is still to come, and sees this one. Raises Conflict."""
+    if result.scope == "permanent" or not await _is_over(call, id):
+        return
+    results = call.services.stored_results
+    # if it cannot be deleted, the mark is found
+    await results.mark_deleted(id, [result.key])
+    if await _discard(call, result.store, result.key):
+        await results.remove(id, [result.key])
+    raise _over(call, id, result.scope)
+
+
 async def _write(incoming: Incoming, store: ResultStore, key: str) -> None:
     try:
         await incoming.put(store, key)
@@ -257,12 +295,14 @@ async def _exists(call: Call, result: StoredResult) -> bool:
     return True
 
 
-async def _discard(call: Call, store: str, key: str) -> None:
-    """Delete an object that no row names; if that fails, it is collected later."""
+async def _discard(call: Call, store: str, key: str) -> bool:
+    """Delete an object that nobody reads; if that fails, it is collected later. Whether it is deleted."""
     try:
         await call.services.results().named(store).delete(key)
     except (KeyError, OSError, Problem):
         logger.info("an object that no result needs could not be deleted yet")
+        return False
+    return True
 
 
 def _request_key(key: str, principal: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote
 
@@ -14,7 +14,6 @@ from starlette.responses import Response
 from ..engine.state import State
 from ..errors import Conflict, InvalidRequest, NotFound
 from ..limits import PAGE_BYTES
-from ..results.accumulated import MANIFEST_TYPE
 from ..results.offload import dump
 from ..results.reader import ReferenceNotAvailable
 from ..results.urls import signed_url
@@ -22,6 +21,7 @@ from ..store.executions import Execution
 from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
 from ..uri import ResultUri
+from .accumulated import is_manifest
 from .content import content_response, filename, gone, media_type_of, store_of
 from .encode import encode
 from .inline import JSON, Inline, inline_response
@@ -123,7 +123,7 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
         from .stored_value import value_of
 
         # one that was accumulated is made of its parts as it is sent
-        is_accumulated = result.content_type == MANIFEST_TYPE
+        is_accumulated = is_manifest(result)
         given = Given(
             ref=result.ref,
             title=result.title,
@@ -213,10 +213,13 @@ def place_of(token: str) -> Place:
         step, at, key = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True))
         if not all(isinstance(part, str) and "\0" not in part for part in (step, key)):
             raise ValueError
-        # as the database reads it
-        return Place(step, datetime.fromisoformat(at).isoformat(), key)
-    except (ValueError, TypeError, binascii.Error):
-        raise InvalidRequest("`after` is not the `next` of a page") from None
+        found = datetime.fromisoformat(at)
+        # the database knows no offset of more than 16 hours, nor one with parts of a second
+        found = found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+        return Place(step, found.isoformat(), key)
+    except (ValueError, TypeError, OverflowError, binascii.Error):
+        message = "`after` is not the `next` of a page: leave it out, or give that of the answer before"
+        raise InvalidRequest(message) from None
 
 
 async def stats(call: Call) -> ResultStats:

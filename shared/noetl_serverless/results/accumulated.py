@@ -58,11 +58,6 @@ async def leaves(
             yield part["index"], value
 
 
-def leaves_of(manifest: Mapping[str, Any], load: Load) -> AsyncIterator[tuple[int, Any]]:
-    """All values of a finished manifest, in order."""
-    return leaves(_owner(manifest), load, manifest["parts"])
-
-
 async def whole(manifest: Mapping[str, Any], load: Load, files: ResultFiles) -> Any:
     """The value: a list, an object, or a table where all parts are tables with the same columns."""
     found = [value async for _, value in leaves(_owner(manifest), load, manifest["parts"])]

@@ -80,7 +80,7 @@ def decompressed(chunks: Iterable[bytes | memoryview], codec: Codec, size: int) 
                 data = unread(reader)
                 if len(piece) < CHUNK_BYTES and not data:
                     break
-    except (zlib.error, _zstd_error(codec)) as error:
+    except (zlib.error, error_of(codec)) as error:
         raise BadContent(f"it is not valid {codec}: {error}") from error
     if reader.unused_data:
         raise BadContent("there is more behind its end")
@@ -107,7 +107,7 @@ def decompressor(codec: Codec) -> _Decompressor:
     return cast(_Decompressor, _zstd().ZstdDecompressor())
 
 
-def _zstd_error(codec: Codec) -> type[Exception]:
+def error_of(codec: Codec) -> type[Exception]:
     return zlib.error if codec == "gzip" else cast(type[Exception], _zstd().ZstdError)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import orjson
 import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 
@@ -30,8 +32,6 @@ async def put(client: Client, id: str, name: str, data: Any, **fields: Any) -> d
 
 
 async def put_json(client: Client, id: str, body: Any, *, folder: str = "result", **headers: str) -> Answer:
-    import orjson
-
     named = {"content-type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
     return await client.call("PUT", f"/api/{folder}/{id}", orjson.dumps(body), headers=named)
 
@@ -367,6 +367,33 @@ async def test_unknown_executions_and_uris_are_refused(user: Client, started: st
             )
             assert answer.status == expected, (method, ref, answer.body)
     assert (await user.get(f"/api/result/{started}/list", after="x")).status == 400
+
+
+@pytest.mark.parametrize(
+    ("at", "status"),
+    [
+        ("0001-01-01T00:00:00+23:59", 400),
+        ("9999-12-31T23:59:59-23:59", 400),
+        ("0001-01-01T23:59:00+23:59", 200),
+        ("2026-01-01T00:00:00-23:59", 200),
+        ("2026-01-01T00:00:00+00:00:01.5", 200),
+        ("2026-01-01", 200),
+        ("2026-W01", 200),
+        ("soon", 400),
+    ],
+)
+async def test_a_place_that_the_database_could_not_read_is_refused_or_said_otherwise(
+    user: Client, started: str, at: str, status: int
+) -> None:
+    token = base64.urlsafe_b64encode(orjson.dumps(["", at, "k"])).decode().rstrip("=")
+    for folder in ("result", "temp"):
+        for answer in (
+            await user.get(f"/api/{folder}/{started}/list", after=token),
+            await user.get(f"/api/{folder}/{started}/list", after=token, step="a"),
+            await user.call("DELETE", f"/api/{folder}/{started}", query={"after": token}),
+        ):
+            assert answer.status == status, answer.body
+            assert status == 200 or "`after`" in answer.json["detail"]
 
 
 async def test_a_worker_neither_puts_nor_reads_nor_deletes(worker: Client, user: Client, started: str) -> None:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +13,7 @@ from rich.console import Console
 from noetl_serverless.cli import output
 from noetl_serverless.cli.failure import Refused
 from noetl_serverless.cli.output import cell, fault_line, result, rows_of
+from noetl_serverless.cli.visible import visible
 
 
 def text_of(value: Any) -> str:
@@ -74,3 +79,49 @@ def test_the_message_of_a_request_with_one_mistake_is_printed_once(
     with pytest.raises(typer.Exit):
         refused()
     assert len(capsys.readouterr().err.splitlines()) == times
+
+
+HOSTILE = "a\x1b]0;title\x07\x1b[2J\x9b31m\u202eb\r\x7f"
+VISIBLE = r"a\u001b]0;title\u0007\u001b[2J\u009b31m\u202eb\u000d\u007f"
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in (("FORCE_COLOR", "1"), ("COLUMNS", "200"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
+    output.console.cache_clear()
+    yield
+    output.console.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: output.echo(HOSTILE),
+        lambda: output.remark(HOSTILE),
+        lambda: output.show(output.table([HOSTILE], [["x"]])),
+        lambda: output.show(output.table(["name"], [[HOSTILE]])),
+        lambda: output.show(result({"kind": "result_ref", "ref": "x", "preview": HOSTILE})),
+        lambda: output.show(result([{HOSTILE: 1}])),
+        lambda: output.show(result(["b", HOSTILE])),
+        lambda: output.show(result({"a": HOSTILE})),
+        lambda: output.show(output.result(HOSTILE)),
+        lambda: output.print_json({"a": HOSTILE}),
+        lambda: output.print_failure(Refused(400, {"detail": HOSTILE})),
+        lambda: output.console().print(HOSTILE, markup=False),
+    ],
+)
+@pytest.mark.usefixtures("terminal")
+def test_control_characters_of_others_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str], write: Callable[[], None]
+) -> None:
+    write()
+    shown = re.sub(r"\x1b\[[\d;]*m", "", "".join(capsys.readouterr()))
+    assert not [char for char in shown if unicodedata.category(char) in ("Cc", "Cf") and char != "\n"], repr(shown)
+    assert r"\u001b" in shown and r"[2J\u009b31m\u202eb" in shown
+
+
+def test_what_is_shown_of_control_characters_is_their_json() -> None:
+    assert visible(HOSTILE) == VISIBLE
+    assert json.loads(f'"{VISIBLE}"') == HOSTILE
+    assert visible("one\ttwo\r\nthree\n名 é 👍🏽") == "one\ttwo\nthree\n名 é 👍🏽"

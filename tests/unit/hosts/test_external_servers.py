@@ -111,3 +111,32 @@ async def test_wrong_keys_are_reported_and_rights_that_may_do_are_not(keys: dict
 
 async def test_a_folder_of_results_need_not_exist(tmp_path: Path) -> None:
     await check_results((tmp_path / "none").as_uri(), {})
+
+
+async def test_a_folder_that_cannot_be_written_is_reported_and_nothing_is_left_in_one_that_can(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in ("/proc/x", tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(
+            RuntimeError, match=rf"^NOETL_RESULT_URL=file://{folder}: no file can be made in the folder"
+        ):
+            await check_results(f"file://{folder}", {})
+    await check_results(f"file://{tmp_path}/new/folder", {})
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "advice"),
+    [
+        ("file://relative/dir", f"write file://{Path.cwd()}/relative/dir"),
+        ("relative", f"write file://{Path.cwd()}/relative"),
+        ("file://", "write file:///folder"),
+        ("file:///tmp/r/?x=1#y", "write the URL without"),
+        ("file:///tmp/r#", "write the URL without"),
+        ("s3://bucket/prefix?region=x", "write the URL without"),
+        ("memory://x", "write file:///folder"),
+    ],
+)
+async def test_a_url_that_names_no_lasting_store_is_refused_with_what_to_write(url: str, advice: str) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        await check_results(url, {})
+    assert str(caught.value).startswith(f"NOETL_RESULT_URL={url}: ") and advice in str(caught.value)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import tempfile
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -51,11 +53,14 @@ async def check_nats(url: str) -> None:
 
 
 async def check_results(url: str, environ: Mapping[str, str]) -> None:
-    """As `check_database`, for the store of results: a folder, S3 or Cloud Storage."""
+    """As `check_database`, for the store of results: a folder, which is made if it is missing, S3 or Cloud Storage."""
     from ...errors import AccessDenied, Unavailable
     from .objects import object_store
 
     try:
+        _check_form(url)
+        if (folder := _folder_of(url)) is not None:
+            await asyncio.to_thread(_check_folder, folder)
         store = await asyncio.to_thread(object_store, url, environ)
         async with asyncio.timeout(CONNECT_SECONDS):
             await store.get_range("noetl-start", 0, 1)
@@ -75,6 +80,42 @@ async def check_results(url: str, environ: Mapping[str, str]) -> None:
     else:
         return
     raise RuntimeError(" ".join(f"NOETL_RESULT_URL={url}: {message}".split()))
+
+
+def _check_form(url: str) -> None:
+    """ValueError with what to write instead."""
+    parts = urlsplit(url)
+    if parts.scheme == "memory":
+        raise ValueError("what is in memory is lost when the stack ends; write file:///folder")
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        raise ValueError("a store has no ? and no #; write the URL without what begins there")
+
+
+def _folder_of(url: str) -> str | None:
+    """None if the store is no folder; ValueError for a folder that depends on where a program was started."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme not in ("file", "local"):
+        return None
+    folder = rest if separator else url
+    if not os.path.isabs(folder):
+        raise ValueError(f"a folder is named from the root on, with three slashes: write {_absolute(folder)}")
+    return folder
+
+
+def _absolute(folder: str) -> str:
+    return f"file://{os.path.abspath(folder)}" if folder else "file:///folder"
+
+
+def _check_folder(folder: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+        # without a name, so that nothing is left
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        why = error.strerror or str(error)
+        message = f"no file can be made in the folder {folder}: {why}; name a folder that can be written"
+        raise ValueError(message) from error
 
 
 def _hosts(urls: str) -> str:

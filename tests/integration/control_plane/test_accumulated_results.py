@@ -1,0 +1,213 @@
+"""Results of which something was accumulated: only what a worker has stored is read as a manifest, and what it names
+are objects of its own execution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
+from tests.integration.control_plane.test_put_results import objects, put_content
+
+from noetl_serverless.control_plane import accumulated
+from noetl_serverless.playbook.views import COLLECTED
+from noetl_serverless.results.accumulated import MANIFEST_TYPE
+from noetl_serverless.results.offload import Output, Place, externalise
+from noetl_serverless.results.store import FsspecResultStore
+from noetl_serverless.results.stores import ResultStores
+from noetl_serverless.store.database import Database
+
+ALWAYS = Output(inline_bytes=-1)
+
+
+class Stored:
+    """What a worker has stored, whether it is right or not."""
+
+    def __init__(self, execution_id: str, results_url: str) -> None:
+        self.execution_id = execution_id
+        self.stores = ResultStores(FsspecResultStore(results_url))
+        self.folder = Path(results_url.removeprefix("file://"))
+
+    async def ref(self, value: Any, suffix: str, execution_id: str | None = None) -> dict[str, Any]:
+        place = Place(execution_id=execution_id or self.execution_id, step="first", suffix=suffix)
+        return (await externalise(value, place, self.stores, ALWAYS))["ref"]  # type: ignore[no-any-return]
+
+    async def parts(self, values: list[Any], execution_id: str | None = None) -> list[dict[str, Any]]:
+        refs = [await self.ref(value, f"part {index}", execution_id) for index, value in enumerate(values)]
+        return [{"ref": ref, "index": index, "count": 1, "bytes": 10, "level": 0} for index, ref in enumerate(refs)]
+
+    def manifest(self, parts: Any, strategy: str = "concat", **changes: Any) -> dict[str, Any]:
+        name = f"noetl://execution/{self.execution_id}/manifest/first/1"
+        return {
+            "kind": "accumulated",
+            "ref": name,
+            "strategy": strategy,
+            "parts": parts,
+            "total_bytes": 10,
+            **changes,
+        }
+
+
+@pytest.fixture
+def stored(started: str, results_url: str) -> Stored:
+    return Stored(started, results_url)
+
+
+async def report(hands: FakeWorker, stored: Stored, document: Any) -> dict[str, Any]:
+    (command,) = await hands.claim()
+    ref = await stored.ref(document, "whole")
+    ref["meta"]["content_type"] = MANIFEST_TYPE
+    await hands.report(command, ref=ref)
+    return ref
+
+
+async def read(user: Client, stored: Stored) -> Answer:
+    return await user.get(f"/api/result/{stored.execution_id}/first", resolve="true")
+
+
+async def test_what_a_worker_has_stored_is_one_value(user: Client, hands: FakeWorker, stored: Stored) -> None:
+    values: list[list[Any]] = [[1, {"a": None}], ["b" * 2_000_000], [[]]]
+    document = {"rest": {"status": "ok"}, COLLECTED: {"pages": stored.manifest(await stored.parts(values))}}
+    await report(hands, stored, document)
+    answer = await read(user, stored)
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.json == {"status": "ok", "pages": [item for value in values for item in value]}
+
+
+@pytest.mark.parametrize(
+    "content_type", [MANIFEST_TYPE, f"{MANIFEST_TYPE}; charset=utf-8", "Application/VND.noetl.Manifest+JSON ;a=b"]
+)
+@pytest.mark.parametrize("folder", ["result", "temp"])
+async def test_a_user_puts_no_manifest(
+    user: Client, started: str, results_url: str, folder: str, content_type: str
+) -> None:
+    refused = await user.call(
+        "PUT", f"/api/{folder}/{started}", [b"[]"], query={"name": "x"}, headers={"content-type": content_type}
+    )
+    assert (refused.status, refused.json["code"]) == (415, "request.unsupported_type")
+    assert MANIFEST_TYPE in refused.json["detail"] and "application/json" in refused.json["detail"]
+    assert objects(results_url) == []
+
+
+async def test_what_a_user_has_put_is_no_manifest_whatever_its_type_says(
+    user: Client, stored: Stored, started: str, database: Database
+) -> None:
+    """As a release before may have taken it."""
+    secret = await stored.parts([["of another execution"]], "12345")
+    document = {"rest": {}, COLLECTED: {"pages": stored.manifest(secret)}}
+    content = orjson.dumps(document)
+    for body in (content, b"[]", b"null", b"junk", b"{}", b""):
+        done = (await put_content(user, started, "x", [body], "text/plain")).json
+        await database.run(
+            "UPDATE noetl.result_ref SET content_type = :type WHERE ref = :ref", type=MANIFEST_TYPE, ref=done["ref"]
+        )
+        answer = await user.get("/api/result/resolve", ref=done["ref"])
+        assert (answer.status, answer.body) == (200, body), "it is given as it was put"
+
+
+BROKEN: Sequence[tuple[str, Any]] = (
+    ("a list", []),
+    ("a list of manifests", [{COLLECTED: {}}]),
+    ("nothing", {}),
+    ("no rest", {"rest": 1, COLLECTED: {}}),
+    ("no manifest", {"rest": {}, COLLECTED: {"a": 1}}),
+    ("no object of manifests", {"rest": {}, COLLECTED: [1]}),
+)
+
+
+@pytest.mark.parametrize("document", [document for _, document in BROKEN], ids=[name for name, _ in BROKEN])
+async def test_a_document_that_is_none_is_reported_as_changed(
+    user: Client, hands: FakeWorker, stored: Stored, document: Any
+) -> None:
+    await report(hands, stored, document)
+    assert_changed(await read(user, stored))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"parts": 1},
+        {"parts": [1]},
+        {"parts": [{"ref": {}, "level": 0}]},
+        {"strategy": None},
+        {"ref": "x"},
+        {"ref": "noetl://execution/12345/manifest/first/1"},
+        {"total_bytes": None},
+    ],
+    ids=str,
+)
+async def test_a_manifest_of_another_form_is_reported_as_changed(
+    user: Client, hands: FakeWorker, stored: Stored, changes: dict[str, Any]
+) -> None:
+    manifest = {**stored.manifest(await stored.parts([[1]])), **changes}
+    await report(hands, stored, {"rest": {}, COLLECTED: {"pages": manifest}})
+    assert_changed(await read(user, stored))
+
+
+@pytest.mark.parametrize("strategy", ["concat", "merge"])
+@pytest.mark.parametrize("level", [0, 1])
+async def test_parts_of_other_executions_are_not_read(
+    user: Client, hands: FakeWorker, stored: Stored, strategy: str, level: int
+) -> None:
+    value = {"a": "secret"} if strategy == "merge" else ["secret"]
+    parts = await stored.parts([value], "12345")
+    if level:
+        parts = [{"ref": await stored.ref(parts, "list"), "index": 0, "count": 1, "bytes": 1, "level": 1}]
+    await report(hands, stored, {"rest": {}, COLLECTED: {"pages": stored.manifest(parts, strategy)}})
+    answer = await read(user, stored)
+    assert_changed(answer)
+    assert b"secret" not in answer.body
+
+
+async def test_a_part_that_is_a_manifest_of_another_execution_is_not_read(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    name = "noetl://execution/12345/manifest/first/1"
+    inner = stored.manifest(await stored.parts([["secret"]], "12345"), ref=name, key=f"{stored.execution_id}/x")
+    (part,) = await stored.parts([[1]])
+    document = {"rest": {}, COLLECTED: {"pages": stored.manifest([{**part, "ref": inner}])}}
+    await report(hands, stored, document)
+    answer = await read(user, stored)
+    assert_changed(answer)
+    assert b"secret" not in answer.body
+
+
+@pytest.mark.parametrize("strategy", ["concat", "merge"])
+async def test_a_part_that_was_changed_or_is_gone_is_reported(
+    user: Client, hands: FakeWorker, stored: Stored, strategy: str
+) -> None:
+    value: Any = {"a": 1} if strategy == "merge" else [7, 8]
+    (part,) = await stored.parts([value])
+    await report(hands, stored, {"rest": {}, COLLECTED: {"pages": stored.manifest([part], strategy)}})
+    path = stored.folder / part["ref"]["key"]
+    path.write_bytes(path.read_bytes().replace(b"7", b"9").replace(b"a", b"b"))
+    assert_changed(await read(user, stored))
+    path.unlink()
+    answer = await read(user, stored)
+    assert (answer.status, answer.json["reason"]) == (404, "missing")
+
+
+async def test_objects_are_merged_up_to_a_limit(
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accumulated, "MERGED_BYTES", 20_000)
+    (part,) = await stored.parts([{"a": "b" * 5_000}])
+    whole = {"rest": {}, COLLECTED: {"pages": stored.manifest([part] * 3, "merge")}}
+    ref = await report(hands, stored, whole)
+    assert (await read(user, stored)).json == {"pages": {"a": "b" * 5_000}}
+    monkeypatch.setattr(accumulated, "MERGED_BYTES", 12_000)
+    # its own word for its size is not all that counts
+    for size in (10, 15_000):
+        document = {"rest": {}, COLLECTED: {"pages": stored.manifest([part] * 3, "merge", total_bytes=size)}}
+        monkeypatch.setattr(accumulated, "document_of", lambda *_, document=document: document)
+        refused = await user.get("/api/result/resolve", ref=ref["ref"])
+        assert (refused.status, refused.json["code"]) == (400, "answer.too_large")
+        assert "read the parts" in refused.json["detail"] and refused.json["max_bytes"] == 12_000
+
+
+def assert_changed(answer: Answer) -> None:
+    assert (answer.status, answer.json["code"]) == (404, "REFERENCE_NOT_AVAILABLE"), answer.body
+    assert answer.json["reason"] == "changed", answer.body
