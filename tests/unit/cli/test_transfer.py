@@ -115,7 +115,7 @@ def test_a_host_that_answers_in_parts_only_is_read_in_parts(server: Server) -> N
 
 def test_other_bytes_than_those_stored_are_a_failure(server: Server) -> None:
     server.etag = '"0"'
-    with pytest.raises(Failure, match="SHA-256 differs"):
+    with pytest.raises(Failure, match="is damaged"):
         read(server)
 
 
