@@ -96,10 +96,12 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
             raise error.reason from None
         except (OSError, http.client.HTTPException) as error:
             failure = error
-        if state.total is None and state.size and not state.is_done:
+        # a part of it that has come and was not written is in the exception
+        come = state.size + (len(failure.partial) if isinstance(failure, http.client.IncompleteRead) else 0)
+        if state.total is None and come and not state.is_done:
             raise Failure(
-                f"the result breaks off after {state.size} bytes, since a part of it cannot be read: {failure}. The log "
-                "of the control plane says why"
+                f"the result breaks off after {come} bytes, since a part of it cannot be read: {failure}. "
+                "The log of the control plane says why"
             )
         if state.size > before:
             deadline = time.monotonic() + RETRY_FOR_SECONDS

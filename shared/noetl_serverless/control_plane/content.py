@@ -72,7 +72,8 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     if not is_head and not streams and end - start > WHOLE_ANSWER_BYTES:
         raise await _too_large(store, result, end - start)
     # before the answer begins: it may not be there any more, or not as it was
-    await _check_size(store, result)
+    if is_head or part is not None:
+        await _check_size(store, result)
     if is_head:
         return Response(None, status, headers=headers)
     found = pieces(store, result, start, end) if part is not None else checked(store, result)
@@ -108,6 +109,7 @@ async def _check_size(store: ResultStore, result: StoredResult) -> None:
 async def checked(store: ResultStore, result: StoredResult) -> AsyncIterator[bytes]:
     """All of the content. Its end comes only if its digest is the one that it was written with: a small one, not more
     than the first piece, is known to be right before any of it is sent. Raises ReferenceNotAvailable otherwise."""
+    await _check_size(store, result)
     digest, last = hashlib.sha256(), b""
     async for piece in pieces(store, result, 0, result.bytes):
         if last and len(last) + len(piece) > PIECE_BYTES:
