@@ -12,7 +12,11 @@ from noetl_serverless.cli.failure import Failure
 from noetl_serverless.cli.loop_results import item_of, loop_path, results_of
 
 STATS = {"total": 7, "success": 6, "failed": 0}
-PART = {"start": 3, "end": 5, "ref": {"ref": "noetl://execution/7/result/l/0a1b2c3d", "meta": {"sha256": "0" * 64}}}
+PART: dict[str, Any] = {
+    "start": 3,
+    "end": 5,
+    "ref": {"ref": "noetl://execution/7/result/l/0a1b2c3d", "meta": {"sha256": "0" * 64}},
+}
 # by `after`: the items 0 and 1, none at 2, a part with 3 and 4, and 5
 PAGES: dict[int, dict[str, Any]] = {
     0: {"results": ["a", "b"], "refs": [], "next": 3},
