@@ -77,6 +77,7 @@ def test_the_result_of_a_step_is_read_whatever_its_size_and_in_a_form(stack: Sta
     assert [path.name for path in tmp_path.iterdir()] == ["greet"], "what was refused is written"
     ref = stack("result", "put", ended, "note", "-", "--as-type", "application/pdf", input="%PDF").out.strip()
     assert stack("result", "get", ref, "-o", str(tmp_path / "note.pdf")).status == 0, "it is no table in any form"
+    assert stack("result", "delete", ref).status == 0
 
 
 def test_what_is_not_there_cannot_be_deleted(stack: Stack, ended: str) -> None:
