@@ -128,6 +128,12 @@ class Conflict(Problem):
     status, code, title = 409, "resource.conflict", "It conflicts with the current state"
 
 
+class ResultOfLoop(Conflict):
+    """What a step has given is not one value, but those of a loop's items. `loop_results`: the path of their list."""
+
+    title = "The step is a loop, with many results"
+
+
 class TooLarge(Problem):
     status, code, title = 413, "request.too_large", "The body is too large"
 

@@ -68,9 +68,30 @@ def test_a_table_goes_in_and_comes_out_in_each_format(stack: Stack, ended: str, 
 def test_the_result_of_a_step_is_read_whatever_its_size_and_in_a_form(stack: Stack, ended: str, tmp_path: Path) -> None:
     small = stack("result", "get", ended, "greet")
     assert small.status == 0 and json.loads(small.out), small.err
-    text = tmp_path / "greet.txt"
-    assert stack("result", "get", ended, "greet", "-o", str(text)).status == 0
-    assert text.read_text() == small.out, "an ending that is that of no form changes nothing"
+    plain = tmp_path / "greet"
+    assert stack("result", "get", ended, "greet", "-o", str(plain)).status == 0
+    assert plain.read_text() == small.out, "a file without an ending has it as it is stored"
+    for name in ("greet.xlsx", "greet.csv.gz"):
+        refused = stack("result", "get", ended, "greet", "-o", str(tmp_path / name))
+        assert refused.status == 2 and f"{name}: no form of a result" in refused.err, refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["greet"], "what was refused is written"
+    ref = stack("result", "put", ended, "note", "-", "--as-type", "application/pdf", input="%PDF").out.strip()
+    assert stack("result", "get", ref, "-o", str(tmp_path / "note.pdf")).status == 0, "it is no table in any form"
+    assert stack("result", "delete", ref).status == 0
+
+
+def test_what_is_not_there_cannot_be_deleted(stack: Stack, ended: str) -> None:
+    for wrong in ([f"noetl://execution/{ended}/result/none/0a1b2c3d"], [ended, "--step", "graet"]):
+        done = stack("result", "delete", *wrong)
+        assert (done.status, done.out) == (1, ""), done.err
+        assert "no result" in done.err
+    refused = stack("result", "get", ended, "graet")
+    assert refused.status != 0 and "has no such step" in refused.err and "greet" in refused.err, refused.err
+
+
+def test_what_says_that_it_is_json_is_json(stack: Stack, ended: str) -> None:
+    refused = stack("result", "put", ended, "bad", "-", "--as-type", "application/json", input='{"a":\n 1,}')
+    assert refused.status != 0 and "line 2, column" in refused.err, refused.err
 
 
 def test_a_table_of_several_is_chosen(stack: Stack, ended: str) -> None:

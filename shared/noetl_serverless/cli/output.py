@@ -18,7 +18,7 @@ from .visible import visible
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-PLAIN_WIDTH = 200
+PLAIN_WIDTH = 10_000
 MAX_ROWS = 50
 
 P = ParamSpec("P")

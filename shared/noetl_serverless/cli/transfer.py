@@ -31,16 +31,19 @@ class Downloaded:
 class _Download:
     def __init__(self) -> None:
         self.size = 0
-        self.total = -1
+        # None: what is made as it is sent has no length, and ends with its connection's
+        self.total: int | None = -1
         self.etag = ""
         self.content_type = ""
         self.digest = hashlib.sha256()
         # of hosts that answer in parts only
         self.part_bytes: int | None = None
+        # of one without a length: all of it has come
+        self.has_ended = False
 
     @property
     def is_done(self) -> bool:
-        return self.size == self.total
+        return self.size == self.total or self.has_ended
 
     def headers(self) -> dict[str, str]:
         if not self.size and self.part_bytes is None:
@@ -55,9 +58,19 @@ class _Download:
             raise Failure("the result has changed while it was read; read it again")
         self.etag, self.content_type = etag, answer.headers.get("content-type", "")
         whole = answer.headers.get("content-range", "").rpartition("/")[2] or answer.headers.get("content-length", "")
-        if not whole.isdecimal():
-            raise Failure("the control plane did not say how large the result is")
-        self.total = int(whole)
+        self.total = int(whole) if whole.isdecimal() else None
+
+
+def type_of(client: Client, path: str) -> str:
+    """The media type of what a download would give. Raises Refused and Failure."""
+    try:
+        with client.streaming("HEAD", path, headers={}, timeout=TIMEOUT) as answer:
+            if answer.status == 200:
+                return answer.headers.get("content-type", "")
+    except (OSError, http.client.HTTPException) as error:
+        raise Failure(f"the control plane does not answer: {error}") from error
+    # an answer to HEAD does not say why: the download does
+    return ""
 
 
 class _Unwritten(Exception):
@@ -83,14 +96,21 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
             raise error.reason from None
         except (OSError, http.client.HTTPException) as error:
             failure = error
+        # a part of it that has come and was not written is in the exception
+        come = state.size + (len(failure.partial) if isinstance(failure, http.client.IncompleteRead) else 0)
+        if state.total is None and come and not state.is_done:
+            raise Failure(
+                f"the result breaks off after {come} bytes, since a part of it cannot be read: {failure}. "
+                "The log of the control plane says why"
+            )
         if state.size > before:
             deadline = time.monotonic() + RETRY_FOR_SECONDS
         elif not state.is_done:
             if time.monotonic() > deadline:
                 raise Failure(f"the control plane does not answer: {failure}")
             time.sleep(PAUSE_SECONDS)
-    if state.etag and state.etag != f'"{state.digest.hexdigest()}"':
-        raise Failure("the result has other bytes than those that were stored: its SHA-256 differs")
+    if state.total is not None and state.etag and state.etag != f'"{state.digest.hexdigest()}"':
+        raise Failure("the result is damaged: its SHA-256 is not that of what was stored")
     return Downloaded(state.size, state.content_type)
 
 
@@ -115,7 +135,9 @@ def _read_part(client: Client, path: str, state: _Download, write: Callable[[byt
                 raise Failure(f"the result cannot be written: {error.strerror or error}") from error
             state.digest.update(piece)
             state.size += len(piece)
-            progress(state.size, state.total)
+            progress(state.size, state.total or 0)
+        # http.client says of one without a length if it was cut
+        state.has_ended = state.total is None
 
 
 def upload(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -14,7 +16,8 @@ from ..errors import AnswerTooLarge, Problem, ResultStoreUnavailable, Unsupporte
 from ..limits import ANSWER_BYTES, KIB, SIGNED_URL_SECONDS
 from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
-from ..results.content import Truncated, compression_of, read
+from ..results.compression import error_of
+from ..results.content import PIECE_BYTES, Truncated, compression_of, read
 from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
@@ -50,7 +53,9 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     """
     from .ranges import requested_range
 
-    headers = content_headers(result.sha256, result.content_type, result.title)
+    # what is made of parts has other bytes than the object that names them
+    tag = f"{result.sha256}-json" if is_manifest(result) else result.sha256
+    headers = content_headers(tag, result.content_type, result.title)
     etag = headers["etag"]
     if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
         return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
@@ -66,12 +71,56 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     store = store_of(stores, result)
     if not is_head and not streams and end - start > WHOLE_ANSWER_BYTES:
         raise await _too_large(store, result, end - start)
-    found = pieces(store, result, start, start if is_head else end)
-    # before the answer begins: it may not be there any more
-    first = await anext(found, b"")
+    # before the answer begins: it may not be there any more, or not as it was
+    if is_head or part is not None:
+        await _check_size(store, result)
     if is_head:
         return Response(None, status, headers=headers)
+    found = pieces(store, result, start, end) if part is not None else checked(store, result)
+    first = await anext(found, b"")
+    if not streams:
+        # what is wrong with it is known before any of it is sent
+        return Response(b"".join([piece async for piece in chained(first, found)]), status, headers=headers)
     return StreamingResponse(chained(first, found), status, headers=headers)
+
+
+def head(headers: dict[str, str]) -> Response:
+    """The answer to HEAD for what has a length that is not known before."""
+    response = Response(None, headers=headers)
+    del response.headers["content-length"]
+    return response
+
+
+async def _check_size(store: ResultStore, result: StoredResult) -> None:
+    """Whether the object is there, and ends where it should, as far as the row says it. Raises ReferenceNotAvailable
+    and ResultStoreUnavailable."""
+    is_compressed = compression_of(result.key, result.meta) is not None
+    size = (result.meta or {}).get("stored_bytes") if is_compressed else result.bytes
+    try:
+        found = await store.get_range(result.key, max(0, (size or 0) - 1), 2)
+    except KeyError:
+        raise gone(result.ref) from None
+    except OSError as error:
+        raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
+    if size is not None and len(found) != min(size, 1):
+        raise changed(result, "its size is another")
+
+
+async def checked(store: ResultStore, result: StoredResult) -> AsyncIterator[bytes]:
+    """All of the content. Its end comes only if its digest is the one that it was written with: a small one, not more
+    than the first piece, is known to be right before any of it is sent. Raises ReferenceNotAvailable otherwise."""
+    await _check_size(store, result)
+    digest, last = hashlib.sha256(), b""
+    async for piece in pieces(store, result, 0, result.bytes):
+        if last and len(last) + len(piece) > PIECE_BYTES:
+            yield last
+            last = b""
+        await asyncio.to_thread(digest.update, piece)
+        last += piece
+    if digest.hexdigest() != result.sha256:
+        raise changed(result, "its SHA-256 is another")
+    if last:
+        yield last
 
 
 async def _accumulated_response(
@@ -79,13 +128,9 @@ async def _accumulated_response(
 ) -> Response:
     """The whole value as JSON, of a length that is not known before, so that no range of it can be asked for."""
     headers = {**headers, "content-type": "application/json", "accept-ranges": "none"}
-    store = store_of(stores, result)
-    if result.bytes > DOCUMENT_BYTES:
-        raise await _too_large(store, result, result.bytes)
-    content = b"".join([piece async for piece in pieces(store, result, 0, result.bytes)])
-    document = document_of(content, result)
+    document = await accumulated_document(stores, result)
     if is_head:
-        return Response(None, headers=headers)
+        return head(headers)
     check_memory(document)
     if not streams and (size := size_of(document)) > WHOLE_ANSWER_BYTES:
         raise AnswerTooLarge(
@@ -102,6 +147,14 @@ async def _accumulated_response(
         if len(first) >= BEGINNING_BYTES:
             break
     return StreamingResponse(chained(first, parts), headers=headers)
+
+
+async def accumulated_document(stores: ResultStores, result: StoredResult) -> dict[str, Any]:
+    """What names the parts. Raises ReferenceNotAvailable, AnswerTooLarge and ResultStoreUnavailable."""
+    store = store_of(stores, result)
+    if result.bytes > DOCUMENT_BYTES:
+        raise await _too_large(store, result, result.bytes)
+    return document_of(b"".join([piece async for piece in pieces(store, result, 0, result.bytes)]), result)
 
 
 def content_headers(tag: str, content_type: str, title: str) -> dict[str, str]:
@@ -139,18 +192,27 @@ def store_of(stores: ResultStores, result: StoredResult) -> ResultStore:
 
 
 def gone(ref: str, reason: Reason = "missing") -> ReferenceNotAvailable:
-    what = "it has expired" if reason == "expired" else "it was deleted, or has expired"
+    what = "it has expired" if reason == "expired" else "it was deleted, or its store has lost it"
     return ReferenceNotAvailable(f"{ref} does not exist any more: {what}", reason)
 
 
+def changed(result: StoredResult, why: str) -> ReferenceNotAvailable:
+    return ReferenceNotAvailable(
+        f"{result.ref} is damaged: {result.key} in the {result.store} store is not what was written: {why}", "changed"
+    )
+
+
 async def pieces(store: ResultStore, result: StoredResult, start: int, end: int) -> AsyncIterator[bytes]:
+    """Raises ReferenceNotAvailable and ResultStoreUnavailable."""
+    codec = compression_of(result.key, result.meta)
+    bad_content = (Truncated, ValueError if codec not in ("gzip", "zstd") else error_of(codec))
     try:
-        async for piece in read(store, result.key, start, end, compression_of(result.key, result.meta)):
+        async for piece in read(store, result.key, start, end, codec):
             yield piece
     except KeyError:
         raise gone(result.ref) from None
-    except Truncated as error:
-        raise ReferenceNotAvailable(f"{result.ref} is not as it was written: {error}", "changed") from error
+    except bad_content as error:
+        raise changed(result, str(error)) from error
     except OSError as error:
         raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
 

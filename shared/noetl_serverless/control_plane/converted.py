@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import AnswerTooLarge, InvalidRequest, NotAcceptable
 from ..limits import MIB
 from ..tables.media_types import MEDIA_TYPES, Form, form_named
-from .content import WHOLE_ANSWER_BYTES, chained, content_headers, media_type_of
+from .content import WHOLE_ANSWER_BYTES, chained, content_headers, head, media_type_of
 
 # JSON is read as a whole
 MAX_JSON_BYTES: Final = 64 * MIB
@@ -25,7 +25,7 @@ _OF_JSON: Final[Sequence[Form]] = ("json", "ndjson")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A result as it is stored. `load`: its value, with tables in it; not `is_whole`: it is made as it is sent."""
+    """A result as it is stored. `load`: its value, with tables in it; `bytes`: what that has in memory, as JSON."""
 
     ref: str
     title: str
@@ -33,7 +33,6 @@ class Given:
     bytes: int
     sha256: str
     load: Callable[[], Awaitable[Any]]
-    is_whole: bool = True
 
 
 async def converted(request: Request, given: Given, table: str | None, *, streams: bool) -> Response | None:
@@ -66,7 +65,7 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
     except ValueError as error:
         raise _not_acceptable(request, given, [stored], str(error)) from error
     if request.method == "HEAD":
-        return Response(None, headers=headers)
+        return head(headers)
     rest = _rest(pieces)
     if not streams:
         return Response(await _whole(chained(first, rest)), headers=headers)
@@ -75,7 +74,7 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
 
 def _forms(given: Given) -> list[Form]:
     """Those that can be had here, of what may be a table."""
-    form = form_named(given.content_type) if given.is_whole else None
+    form = form_named(given.content_type)
     if form == "arrow":
         return list(MEDIA_TYPES) if _has_pyarrow() else []
     if form == "json" and given.bytes <= MAX_JSON_BYTES:
@@ -99,6 +98,8 @@ def _best(request: Request, offered: Sequence[str]) -> str | None:
 
 def _not_acceptable(request: Request, given: Given, offered: Sequence[str], why: str = "") -> NotAcceptable:
     accept = request.headers.get("accept", "")
+    if not why and given.bytes > MAX_JSON_BYTES and form_named(given.content_type) == "json":
+        why = f"it has about {given.bytes} bytes of JSON, and up to {MAX_JSON_BYTES} are converted"
     reason = f": {why}" if why else ""
     return NotAcceptable(
         f"{given.ref} cannot be had as {accept[:200] or 'a table'}{reason}. It can be had as {', '.join(offered)}",

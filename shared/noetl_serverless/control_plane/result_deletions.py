@@ -14,7 +14,7 @@ from .models.put_results import (
     ResultsDeleted,
 )
 from .operation import Call
-from .result_reads import check_one, check_open, execution_of, place_of, token_of
+from .result_reads import check_one, check_open, execution_of, place_of, rows_of, token_of
 from .routes.identifiers import execution_id_of
 
 # rows that one request looks at, of which it deletes some
@@ -48,11 +48,12 @@ async def _delete_many(call: Call, step: str | None) -> ResultsDeleted:
     query: DeleteResults = call.query
     id = execution_id_of(call)
     await check_open(call, id)
-    found = await call.services.stored_results.page(id, place_of(query.after), DELETE_ROWS, step=step)
+    found = await rows_of(call, id, place_of(query.after), DELETE_ROWS, step)
     chosen = [
         result
         for result in found
-        if (result.scope == query.scope if query.scope is not None else result.scope != "permanent")
+        if step in (None, result.of_step)
+        and (result.scope == query.scope if query.scope is not None else result.scope != "permanent")
         and (result.deleted_at is None or result.put_by is not None)
     ]
     await _delete(call, id, chosen)

@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from ..errors import (
     Conflict,
+    Fault,
     InvalidRequest,
     Problem,
     ResultStoreUnavailable,
@@ -23,7 +24,7 @@ from ..errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-from ..limits import DELAY_SECONDS, KIB
+from ..limits import DELAY_SECONDS, KIB, MIB
 from ..playbook.numbers import seconds
 from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 JSON: Final = "application/json"
 FOREVER: Final = "forever"
 MAX_CORRELATION_BYTES: Final = 4 * KIB
+# of JSON that is put as a body, which is checked
+LOOKED_AT_BYTES: Final = 16 * MIB
 # what may happen to a result between two looks at it is tried again
 PUT_ATTEMPTS: Final = 5
 
@@ -73,7 +76,7 @@ async def put(call: Call) -> ResultPut:
         if isinstance(fields, PutResult):
             await _receive_json(call, incoming, fields.data)
         else:
-            await _receive(call, incoming)
+            await _receive(call, incoming, is_json=content_type.partition(";")[0].strip().lower() == JSON)
         await incoming.end()
         meta = {
             "stored_bytes": incoming.stored_bytes,
@@ -178,7 +181,9 @@ async def _receive_json(call: Call, incoming: Incoming, data: Any) -> None:
     await incoming.add(content)
 
 
-async def _receive(call: Call, incoming: Incoming) -> None:
+async def _receive(call: Call, incoming: Incoming, *, is_json: bool) -> None:
+    """The body as it comes; if it should be JSON and is not large, it is looked at, too."""
+    looked_at: list[bytes] | None = [] if is_json else None
     announced = call.request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(call, int(announced[:20]))
@@ -186,10 +191,28 @@ async def _receive(call: Call, incoming: Incoming) -> None:
         async for piece in call.request.stream():
             _check_size(call, incoming.size + len(piece))
             await incoming.add(piece)
+            if looked_at is not None and incoming.size <= LOOKED_AT_BYTES:
+                looked_at.append(piece)
+            else:
+                looked_at = None
     except ClientDisconnect:
         raise InvalidRequest("the connection ended before the body; nothing was stored") from None
     if announced.isdecimal() and incoming.size != int(announced[:20]):
         raise InvalidRequest(f"the body has {incoming.size} bytes of {announced}; nothing was stored")
+    if looked_at is not None:
+        await asyncio.to_thread(_check_json, b"".join(looked_at))
+
+
+def _check_json(content: bytes) -> None:
+    try:
+        orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        fault = Fault(error.msg, line=error.lineno, column=error.colno)
+        raise InvalidRequest(
+            f"the body is not JSON, as its Content-Type says: {fault}; nothing was stored. Put it with another type, "
+            "such as text/plain, if it is to be kept as it is",
+            faults=[fault],
+        ) from None
 
 
 def _check_size(call: Call, size: int) -> None:

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import orjson
 from starlette.responses import Response
 
 from ..engine.state import State
-from ..errors import Conflict, InvalidRequest, NotFound
+from ..errors import Conflict, InvalidRequest, NotFound, ResultOfLoop
 from ..limits import PAGE_BYTES
 from ..results.offload import dump
-from ..results.reader import ReferenceNotAvailable
+from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.urls import signed_url
 from ..store.executions import Execution
 from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
 from ..uri import ResultUri
-from .accumulated import is_manifest
-from .content import content_response, filename, gone, media_type_of, store_of
+from .accumulated import is_manifest, size_of
+from .content import accumulated_document, content_response, filename, gone, media_type_of, store_of
 from .encode import encode
 from .inline import JSON, Inline, inline_response
 from .models.put_results import (
@@ -42,6 +44,8 @@ from .routes.identifiers import execution_id_of
 
 # rows that a list looks at, of which it shows some
 SCAN_ROWS: Final = 2000
+# steps of a playbook in a message
+MAX_NAMED: Final = 20
 # results that are counted for the stats
 MAX_COUNTED: Final = 100_000
 
@@ -60,7 +64,7 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
         return await inline_response(call, found, query.table) if query.resolve else found.entry()
     if query.resolve:
         return await _content(call, found, query.table)
-    return ResultEntry.of((await call.services.stored_results.described(id, [found]))[0])
+    return ResultEntry.of((await call.services.stored_results.described(_owner_of(found), [found]))[0])
 
 
 async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
@@ -69,26 +73,55 @@ async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) 
     outcome = (await _state(call, id)).outcomes.get(step)
     is_loop = await call.services.executions.latest_generation(id, step) is not None
     if is_loop and (outcome is None or "data" not in outcome):
-        path = f"/api/aggregate/loop/results?execution_id={id}&step_name={quote(step, safe='')}"
-        raise Conflict(f"step {step!r:.200} is a loop: read its results with GET {path}")
+        raise _is_loop(id, step)
     if outcome is None:
         if newest is None:
-            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: it has not ended, or there is none")
+            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, id, step)}")
         return newest
     if (ref := outcome.get("ref")) is not None:
         if newest is not None and newest.key == ref.get("key"):
             return newest
-        stored = await call.services.stored_results.by_ref(id, ref["ref"])
-        now = call.services.now()
-        readable = [it for it in stored if it.key == ref.get("key") and it.is_readable(now)]
+        # that of a step of kind playbook may be what its sub-playbook has stored
+        found = await call.services.stored_results.by_ref(execution_of(ref["ref"]), ref["ref"])
+        stored = [it for it in found if it.key == ref.get("key")]
+        readable = [it for it in stored if it.is_readable(call.services.now())]
         if not readable:
-            raise gone(ref["ref"])
+            raise gone(ref["ref"], _reason_of(stored))
         return readable[0]
     if outcome["status"] != "ok":
         why = f"it was {outcome['status']}" if outcome["status"] != "error" else "it failed"
         if "data" not in outcome:
             raise NotFound(f"step {step!r:.200} of execution {id} has no result: {why}")
     return Inline(step, dump(outcome.get("data")))
+
+
+def _owner_of(result: StoredResult) -> int:
+    return int(result.key.partition("/")[0])
+
+
+def _reason_of(unreadable: Sequence[StoredResult]) -> Reason:
+    expired = any(result.deleted_at is None and result.expires_at is not None for result in unreadable)
+    return "expired" if expired else "missing"
+
+
+def _is_loop(id: int, step: str) -> ResultOfLoop:
+    query = f"aggregate/loop/results?{urlencode({'execution_id': id, 'step_name': step})}"
+    return ResultOfLoop(
+        f"the results of the loop {step!r:.200} are read page by page: with noetls result get {id} {step:.200}, with "
+        f"GET /api/{query}, or through a gateway with GET /noetl/{query}",
+        loop_results=f"/api/{query}",
+    )
+
+
+async def _why_none(call: Call, id: int, step: str) -> str:
+    plan = await call.services.orchestrator.plan_of(str(id))
+    if plan is None:
+        return "it has not ended, or there is none"
+    if step in plan.steps:
+        return "it has not ended, or did not run"
+    return f"its playbook has no such step. There are {', '.join(list(plan.steps)[:MAX_NAMED])}" + (
+        ", ..." if len(plan.steps) > MAX_NAMED else ""
+    )
 
 
 async def _state(call: Call, id: int) -> State:
@@ -120,18 +153,20 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
     stores = services.results()
     if table is not None or "accept" in call.request.headers:
         from .converted import Given, converted
-        from .stored_value import value_of
+        from .stored_value import accumulated_value, value_of
 
-        # one that was accumulated is made of its parts as it is sent
-        is_accumulated = is_manifest(result)
+        content_type, size = result.content_type, result.bytes
+        load = partial(value_of, stores, result, services.scratch)
+        if is_manifest(result):
+            document = await accumulated_document(stores, result)
+            content_type, size, load = JSON, size + size_of(document), partial(accumulated_value, stores, document)
         given = Given(
             ref=result.ref,
             title=result.title,
-            content_type=JSON if is_accumulated else result.content_type,
-            bytes=result.bytes,
+            content_type=content_type,
+            bytes=size,
             sha256=result.sha256,
-            load=lambda: value_of(stores, result, services.scratch),
-            is_whole=not is_accumulated,
+            load=load,
         )
         found = await converted(call.request, given, table, streams=services.streams_answers)
         if found is not None:
@@ -149,8 +184,7 @@ async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:
     now = call.services.now()
     readable = [result for result in found if result.is_readable(now) and sha256 in (None, result.sha256)]
     if not readable:
-        is_expired = any(result.deleted_at is None and result.expires_at is not None for result in found)
-        raise gone(ref, "expired" if is_expired and sha256 is None else "missing")
+        raise gone(ref, _reason_of([result for result in found if sha256 in (None, result.sha256)]))
     check_one(ref, readable)
     return readable[0]
 
@@ -179,7 +213,7 @@ async def entries(call: Call) -> ListedResults:
     id = execution_id_of(call)
     listed: list[ResultEntry] = []
     size, now = 0, call.services.now()
-    found = await call.services.stored_results.page(id, place_of(query.after), SCAN_ROWS, step=query.step)
+    found = await rows_of(call, id, place_of(query.after), SCAN_ROWS, query.step)
     if not found and not query.after:
         await call.services.executions.get(id)
     place: Place | None = Place.of(found[-1]) if len(found) == SCAN_ROWS else None
@@ -187,7 +221,10 @@ async def entries(call: Call) -> ListedResults:
     chosen = [
         result
         for result in found
-        if result.is_readable(now) and query.name in (None, result.title) and query.scope in (None, result.scope)
+        if result.is_readable(now)
+        and query.step in (None, result.of_step)
+        and query.name in (None, result.title)
+        and query.scope in (None, result.scope)
     ]
     # one more, to know whether there is a next page
     for result in await call.services.stored_results.described(id, chosen[: query.limit + 1]):
@@ -199,6 +236,21 @@ async def entries(call: Call) -> ListedResults:
         listed.append(entry)
         before = Place.of(result)
     return ListedResults(execution_id=str(id), results=listed, next=None if place is None else token_of(place))
+
+
+async def rows_of(call: Call, id: int, after: Place, limit: int, step: str | None) -> list[StoredResult]:
+    """The next results after a place, of a step with the parts of what it has accumulated: these have no step's name,
+    and come first."""
+    results = call.services.stored_results
+    if not step:
+        return await results.page(id, after, limit, step=step)
+    found: list[StoredResult] = []
+    if not after.step:
+        found = await results.page(id, after, limit, step="")
+        after = Place(step)
+    if len(found) < limit:
+        found += await results.page(id, after, limit - len(found), step=step)
+    return found
 
 
 def token_of(place: Place) -> str:

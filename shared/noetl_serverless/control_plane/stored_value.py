@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,7 +16,8 @@ from ..store.results import StoredResult
 from ..tables.mapped import MappedFile
 from ..tables.media_types import form_named
 from ..tables.value import read_value
-from .content import pieces, store_of
+from .accumulated import pieces_of
+from .content import checked, store_of
 
 
 async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> Any:
@@ -26,14 +28,14 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
     """
     store = store_of(stores, result)
     if form_named(result.content_type) == "json":
-        content = b"".join([piece async for piece in pieces(store, result, 0, result.bytes)])
+        content = b"".join([piece async for piece in checked(store, result)])
         try:
             return await asyncio.to_thread(orjson.loads, content)
         except orjson.JSONDecodeError as error:
             raise NotAcceptable(f"{result.ref} is not what its type says: {error}", available=[]) from error
     with temporary_file(scratch) as file:
         try:
-            async for piece in pieces(store, result, 0, result.bytes):
+            async for piece in checked(store, result):
                 await asyncio.to_thread(file.write, piece)
             file.flush()
         except OSError as error:
@@ -43,3 +45,9 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
         return await asyncio.to_thread(read_value, mapped)
     except ValueError as error:
         raise NotAcceptable(f"{result.ref} is not what its type says: {error}", available=[]) from error
+
+
+async def accumulated_value(stores: ResultStores, document: Mapping[str, Any]) -> Any:
+    """Of what is made of parts: as JSON has it, with lists of rows in place of tables. Raises what `pieces_of` does."""
+    content = b"".join([piece async for piece in pieces_of(document, stores)])
+    return await asyncio.to_thread(orjson.loads, content)

@@ -144,6 +144,8 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
     try:
         async for chunk in answer.content.iter_any():
             yield chunk
+    except aiohttp.ClientError as error:
+        raise BadGateway(f"the control plane has broken off its answer: {error}") from error
     finally:
         answer.close() if not answer.content.at_eof() else answer.release()
 

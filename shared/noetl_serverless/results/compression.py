@@ -107,7 +107,7 @@ def decompressor(codec: Codec) -> _Decompressor:
     return cast(_Decompressor, _zstd().ZstdDecompressor())
 
 
-def error_of(codec: Codec) -> type[Exception]:
+def error_of(codec: str) -> type[Exception]:
     return zlib.error if codec == "gzip" else cast(type[Exception], _zstd().ZstdError)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import orjson
 
 from ..errors import Conflict, NotFound
+from ..uri import ResultUri
 from .database import Database
 from .queries import load
 
@@ -51,10 +52,22 @@ class StoredResult:
     @property
     def title(self) -> str:
         """The name that it was put under, or that of its step."""
-        return self.name or self.step or ""
+        return self.name or self.of_step or ""
+
+    @property
+    def of_step(self) -> str | None:
+        """The step that has made it, also of a part of what was accumulated, whose URI alone says it."""
+        return self.step if self.step is not None else _step_in(self.ref)
 
     def is_readable(self, now: datetime) -> bool:
         return self.deleted_at is None and (self.expires_at is None or self.expires_at > now)
+
+
+def _step_in(ref: str) -> str | None:
+    try:
+        return ResultUri.parse(ref).step
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

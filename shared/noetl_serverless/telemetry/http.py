@@ -58,9 +58,12 @@ class HttpMiddleware:
             await self._app(scope, receive, watch)
         except Exception as error:
             if status:
-                # the answer has begun: it can only be broken off
-                logger.exception("%s %s broke off", scope["method"], _path(scope))
+                # the answer has begun: it can only be broken off, which a server does with one that has no end
                 status = 500
+                if isinstance(error, Problem):
+                    logger.error("%s %s broke off: %s: %s", scope["method"], _path(scope), error.code, error.detail)
+                    return
+                logger.exception("%s %s broke off", scope["method"], _path(scope))
                 raise
             response = problem_response(error, scope)
             status = response.status_code

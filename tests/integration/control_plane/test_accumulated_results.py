@@ -12,7 +12,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import objects, put_content
 
-from noetl_serverless.control_plane import accumulated
+from noetl_serverless.control_plane import accumulated, converted
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.accumulated import MANIFEST_TYPE
 from noetl_serverless.results.offload import Output, Place, externalise
@@ -211,3 +211,53 @@ async def test_objects_are_merged_up_to_a_limit(
 def assert_changed(answer: Answer) -> None:
     assert (answer.status, answer.json["code"]) == (404, "REFERENCE_NOT_AVAILABLE"), answer.body
     assert answer.json["reason"] == "changed", answer.body
+
+
+async def test_it_is_had_in_each_form_and_as_a_table(user: Client, hands: FakeWorker, stored: Stored) -> None:
+    rows = [{"n": n} for n in range(5)]
+    values = [rows[:2], rows[2:]]
+    parts = await stored.parts(values)
+    await report(hands, stored, {"rest": {"count": 5}, COLLECTED: {"rows": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    csv = await user.call("GET", path, headers={"accept": "text/csv"})
+    assert (csv.status, csv.body) == (200, b'"n"\n0\n1\n2\n3\n4\n')
+    lines = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
+    assert [orjson.loads(line) for line in lines.body.splitlines()] == rows
+    assert (await user.call("GET", f"{path}&table=rows", headers={"accept": "application/json"})).json == rows
+    whole = await user.get(path)
+    assert whole.headers["etag"] != csv.headers["etag"], "two contents have one tag"
+    for headers in ({}, {"accept": "text/csv"}):
+        head = await user.call("HEAD", path, headers=headers)
+        assert (head.status, head.headers.get("content-length")) == (200, None), "a length is said that is not known"
+
+
+async def test_what_is_too_large_to_be_converted_is_had_as_json_alone(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([[{"n": 1}]])
+    large = stored.manifest(parts, total_bytes=converted.MAX_JSON_BYTES + 1)
+    await report(hands, stored, {"rest": {}, COLLECTED: {"rows": large}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    refused = await user.call("GET", path, headers={"accept": "text/csv"})
+    assert (refused.status, refused.json["available"]) == (406, ["application/json"]), refused.body
+    assert str(converted.MAX_JSON_BYTES) in refused.json["detail"]
+    assert (await user.get(path)).json == {"rows": [{"n": 1}]}
+
+
+async def test_its_parts_are_listed_with_its_step_and_deleted_with_it(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([[1], [2], [3]])
+    (command,) = await hands.claim()
+    whole = await stored.ref({"rest": {}, COLLECTED: {"pages": stored.manifest(parts)}}, "whole")
+    await hands.report(command, ref=whole, parts=[{**part["ref"], "part_of": "pages"} for part in parts])
+    kept = (await put_content(user, stored.execution_id, "other", [b"x"], "text/plain")).json["ref"]
+    path = f"/api/result/{stored.execution_id}"
+    listed = (await user.get(f"{path}/list", step="first")).json["results"]
+    assert [(row["name"], row["step"]) for row in listed] == [("first", "first")] * 4
+    paged = (await user.get(f"{path}/list", step="first", limit=2)).json
+    rest = (await user.get(f"{path}/list", step="first", limit=2, after=paged["next"])).json
+    assert [*paged["results"], *rest["results"]] == listed, "a page gives other rows than the list"
+    assert (await user.delete(f"{path}/step/first")).json["deleted_count"] == 4
+    assert [row["ref"] for row in (await user.get(f"{path}/list")).json["results"]] == [kept]
+    assert len(objects(stored.folder.as_uri())) == 1, "an object is left"

@@ -16,12 +16,19 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import put, put_content
 
+from noetl_serverless.control_plane import result_puts
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.tables.media_types import MEDIA_TYPES
 from noetl_serverless.tables.stream import in_field, write_table
 
+PARENT = """
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: parent, path: demo/parent}
+workflow: [{step: call, tool: {kind: playbook, path: demo/two}}]
+"""
 ROWS = [{"n": n, "text": f"ü{n}", "list": [n]} for n in range(3000)]
 
 
@@ -50,6 +57,8 @@ async def test_a_small_result_is_read_by_its_step_as_a_large_one_is(
     stores = ResultStores(FsspecResultStore(results_url))
     missing = await user.get(f"/api/result/{started}/first", resolve="true")
     assert (missing.status, "has not ended" in missing.json["detail"]) == (404, True)
+    unknown = await user.get(f"/api/result/{started}/frist")
+    assert (unknown.status, "no such step. There are first, second" in unknown.json["detail"]) == (404, True)
     (command,) = await hands.claim()
     report = await hands.report(command, data={"n": 1})
     entry = (await user.get(f"/api/result/{started}/first")).json
@@ -192,3 +201,44 @@ async def test_a_list_says_of_what_steps_have_stored_what_their_references_say(
     assert (entry["extracted"], entry["row_count"]) == ({"n": 5, "third": 2}, 30_000)
     assert (entry["compression"], entry["stored_bytes"]) == ("zstd", stored["meta"]["stored_bytes"])
     assert all(row["preview"] and row["stored_bytes"] <= row["bytes"] for row in listed.values())
+
+
+async def test_what_a_sub_playbook_has_stored_is_the_result_of_the_step_above(
+    user: Client, hands: FakeWorker, registered: dict[str, Any], results_url: str
+) -> None:
+    await user.post("/api/catalog/register", {"content": PARENT})
+    id = str((await user.post("/api/execute", {"path": "demo/parent"})).json["execution_id"])
+    stores = ResultStores(FsspecResultStore(results_url))
+    rows = [{"n": n} for n in range(30_000)]
+    (command,) = await hands.claim()
+    call = {"child": {"path": "demo/two", "payload": {}}, "resume": {"task": "call"}}
+    commands = (await hands.report(command, status="parked", **call))["commands"]
+    ref: Any = None
+    while commands:
+        command = commands.pop()
+        if command["execution_id"] != id:
+            place = Place(execution_id=command["execution_id"], step=command["step"], suffix="x")
+            ref = (await externalise(rows, place, stores))["ref"]
+        # the step above has what the execution below has ended with
+        commands += (await hands.report(command, ref=ref))["commands"] or await hands.claim()
+    entry = await user.get(f"/api/result/{id}/call")
+    assert (entry.status, entry.json.get("ref")) == (200, ref["ref"]), entry.body
+    assert entry.json["row_count"] == 30_000
+    assert id not in entry.json["ref"], "it is that of the execution below"
+    assert (await user.get(f"/api/result/{id}/call", resolve="true")).json == rows
+
+
+async def test_what_is_put_as_json_is_json(user: Client, started: str) -> None:
+    for kind in ("application/json", "Application/JSON; charset=utf-8"):
+        refused = await put_content(user, started, "bad", [b'{"a":\n', b" 1,}"], kind)
+        assert (refused.status, "nothing was stored" in refused.json["detail"]) == (400, True), refused.body
+        assert (refused.json["errors"][0]["line"], refused.json["errors"][0]["column"]) == (2, 3)
+    assert (await put_content(user, started, "bad", [b'{"a":'], "text/plain")).status == 200
+    assert (await user.get(f"/api/result/{started}/list", name="bad")).json["results"][0][
+        "content_type"
+    ] == "text/plain"
+
+
+async def test_json_that_is_large_is_not_looked_at(user: Client, started: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(result_puts, "LOOKED_AT_BYTES", 10)
+    assert (await put_content(user, started, "large", [b"[1, 2, 3", b", 4, 5"], "application/json")).status == 200

@@ -112,8 +112,9 @@ async def test_the_list_is_the_one_that_templates_have_also_of_what_is_stored_by
 
     part = await user.get(f"/api/result/{looping}/each")
     assert part.status == 409, "a part of the results is given as if it were all"
-    (path,) = re.findall(r"GET (\S+)", part.json["detail"])
-    assert (await user.get(path)).json["results"] == listed
+    assert f"noetls result get {looping} each" in part.json["detail"], "what to do is not said"
+    assert part.json["title"] == "The step is a loop, with many results"
+    assert (await user.get(part.json["loop_results"])).json["results"] == listed
     whole = await user.get("/api/result/resolve", ref=ref["ref"])
     (path,) = re.findall(r"GET (\S+)", whole.json["detail"])
     assert (await user.get(path)).json["parts"], "the advice leads nowhere"

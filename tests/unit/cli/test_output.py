@@ -125,3 +125,10 @@ def test_what_is_shown_of_control_characters_is_their_json() -> None:
     assert visible(HOSTILE) == VISIBLE
     assert json.loads(f'"{VISIBLE}"') == HOSTILE
     assert visible("one\ttwo\r\nthree\n名 é 👍🏽") == "one\ttwo\nthree\n名 é 👍🏽"
+
+
+def test_a_list_for_a_program_has_each_row_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.console.cache_clear()
+    uri = f"noetl://execution/7/result/{'n' * 2000}/0a1b2c3d"
+    output.show(output.table(["name", "ref"], [["a", uri]]))
+    assert uri in capsys.readouterr().out, "a URI is broken over several lines"

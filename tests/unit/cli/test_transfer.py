@@ -31,6 +31,8 @@ class Server:
         self.cut: Cut = lambda number: None
         self.etag = ETAG
         self.max_bytes: int | None = None
+        # as of what is made as it is sent
+        self.says_length = True
         self.refusals = 0
         self.ranges: list[str | None] = []
         self.keys: list[str | None] = []
@@ -46,6 +48,20 @@ class Server:
                     begin, _, end = wanted.removeprefix("bytes=").partition("-")
                     first, last = int(begin), min(last, int(end)) if end else last
                 part = CONTENT[first : last + 1]
+                if not server.says_length:
+                    self.protocol_version = "HTTP/1.1"
+                    self.send_response(200)
+                    self.send_header("Transfer-Encoding", "chunked")
+                    self.send_header("Content-Type", "text/csv")
+                    self.send_header("ETag", '"other-json"')
+                    self.end_headers()
+                    cut = server.cut(len(server.ranges))
+                    for start in range(0, len(CONTENT) if cut is None else cut, 100_000):
+                        piece = CONTENT[start : start + 100_000]
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                    self.wfile.write(b"0\r\n\r\n" if cut is None else b"")
+                    self.close_connection = True
+                    return
                 if server.max_bytes is not None and len(part) > server.max_bytes:
                     self.answer(400, {"code": "answer.too_large", "detail": "too large", "max_bytes": server.max_bytes})
                     return
@@ -115,7 +131,21 @@ def test_a_host_that_answers_in_parts_only_is_read_in_parts(server: Server) -> N
 
 def test_other_bytes_than_those_stored_are_a_failure(server: Server) -> None:
     server.etag = '"0"'
-    with pytest.raises(Failure, match="SHA-256 differs"):
+    with pytest.raises(Failure, match="is damaged"):
+        read(server)
+
+
+def test_what_is_made_as_it_is_sent_is_read_to_its_end(server: Server) -> None:
+    server.says_length = False
+    server.cut = lambda number: 0 if number == 1 else None
+    assert read(server) == CONTENT
+    assert server.ranges == [None, None], "of what has no length, no part can be asked for"
+
+
+def test_what_is_made_as_it_is_sent_and_breaks_off_is_a_failure(server: Server) -> None:
+    server.says_length = False
+    server.cut = lambda number: 1_000_000
+    with pytest.raises(Failure, match="breaks off after 1000000 bytes"):
         read(server)
 
 

@@ -51,6 +51,14 @@ async def break_off(request: Request) -> Response:
     return StreamingResponse(chunks())
 
 
+async def damaged(request: Request) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise Conflict("7/a.json is damaged")
+
+    return StreamingResponse(chunks())
+
+
 async def broken() -> None:
     raise RuntimeError("password=pa55")
 
@@ -65,6 +73,7 @@ def app(**checks: Any) -> Starlette:
             Route("/fail/{name}", fail),
             Route("/validate", validate, methods=["POST"]),
             Route("/break-off", break_off),
+            Route("/damaged", damaged),
             *probe_routes(checks or {"fine": fine}),
         ],
         middleware=http.middleware(),
@@ -163,6 +172,15 @@ async def test_an_answer_under_way_breaks_off(caplog: pytest.LogCaptureFixture) 
     with pytest.raises(RuntimeError), caplog.at_level(logging.ERROR):
         await call(app(), "/break-off")
     assert "broke off" in caplog.text
+
+
+async def test_what_cannot_be_given_to_its_end_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        answer = await call(app(), "/damaged")
+    assert answer.body == b"half"
+    (line,) = caplog.records
+    assert line.message == "GET /damaged broke off: resource.conflict: 7/a.json is damaged"
+    assert line.exc_info is None
 
 
 async def test_requests_are_counted_by_route_method_and_status() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -21,12 +22,13 @@ from ...tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from ...uri import SCHEME, ResultUri
 from ..client import Client
 from ..execution_id import checked
-from ..failure import Failure, WrongUse
+from ..failure import Failure, Refused, WrongUse
+from ..loop_results import Value, item_of, loop_path, results_of
 from ..options import DataOption, JsonOption
 from ..output import command, console, echo, print_json, remark, show, table
 from ..tabular import convert, type_of_file
 from ..target import running_stack
-from ..transfer import Progress, download, upload
+from ..transfer import Progress, download, type_of, upload
 
 # a transfer of less is over before anybody wonders
 LARGE_BYTES = 8 * 1024 * 1024
@@ -66,19 +68,27 @@ def get(
         str | None,
         typer.Option("--table", metavar="NAME", help="Of a result with several tables, this one: a field, or a.b.0."),
     ] = None,
+    item: Annotated[
+        int | None,
+        typer.Option("--item", min=0, metavar="N", help="Of a loop, the result of this item; 0 is the first."),
+    ] = None,
     data: DataOption = None,
 ) -> None:
     """Write a result to standard output, or to a file.
 
     Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; --as
-    json gives the whole result.
+    json gives the whole result. That of a loop has the list of the items' results, and how many have succeeded.
     """
     is_meant = wanted is not None or table is not None
     if wanted is None and output is not None:
         wanted = form_of_file(output.suffix)
     with running_stack(data) as client:
-        path = _path_of(client, ref, step)
-        if wanted is None and table is None:
+        path = _of_loop(client, ref, step, item) if item is not None else _path_of(client, ref, step)
+        if output is not None and wanted is None:
+            _check_ending(client, path, output)
+        if isinstance(path, Value):
+            content_type = _written(path.value, output, wanted, table)
+        elif wanted is None and table is None:
             with _target(output) as file, _progress() as progress:
                 content_type = download(client, path, file.write, progress).content_type
         else:
@@ -87,7 +97,40 @@ def get(
         remark(f"{output}: {counted(output.stat().st_size, 'byte')} written, {content_type}")
 
 
-def _path_of(client: Client, ref: str, step: str | None) -> str:
+def _check_ending(client: Client, path: str | Value, output: Path) -> None:
+    """Raises Failure for a table, or JSON, in a file of whose ending people expect something else."""
+    if not output.suffix:
+        return
+    stored = MEDIA_TYPES["json"] if isinstance(path, Value) else type_of(client, path)
+    form = form_named(stored)
+    if form is not None:
+        raise WrongUse(
+            f"{output.name}: no form of a result is known by the ending {output.suffix}. Use .csv, .json, .ndjson, "
+            f".parquet or .arrow, or say the form: --as {form} writes it as it is stored"
+        )
+
+
+def _of_loop(client: Client, ref: str, step: str | None, item: int) -> Value:
+    if step is None or ref.startswith(SCHEME):
+        raise WrongUse("--item is for the id of an execution and a STEP that is a loop")
+    return Value(item_of(client, loop_path(checked(ref), step), item))
+
+
+def _written(value: Any, output: Path | None, wanted: Form | None, table: str | None) -> str:
+    """What is at hand already. Its media type."""
+    form = wanted or ("json" if table is None else "arrow")
+    with tempfile.TemporaryDirectory(prefix="noetls-") as folder, _target(output) as target:
+        source = Path(folder) / "result"
+        source.write_text(json.dumps(value, ensure_ascii=False))
+        if table is None and form == "json":
+            with source.open("rb") as same:
+                shutil.copyfileobj(same, target, 1024 * 1024)
+        else:
+            convert(source, MEDIA_TYPES["json"], target, form, table)
+    return MEDIA_TYPES[form]
+
+
+def _path_of(client: Client, ref: str, step: str | None) -> str | Value:
     if ref.startswith(SCHEME):
         if step is not None:
             raise WrongUse("give a URI alone, or the id of an execution and a STEP")
@@ -97,7 +140,13 @@ def _path_of(client: Client, ref: str, step: str | None) -> str:
             f"name the step, too: noetls result get {ref} STEP. noetls result list {ref} shows what there is"
         )
     path = f"/api/result/{checked(ref)}/{quote(step, safe='')}"
-    found = client.get(path)
+    try:
+        found = client.get(path)
+    except Refused as refused:
+        loop = refused.problem.get("loop_results")
+        if not isinstance(loop, str):
+            raise
+        return Value(results_of(client, loop))
     if found["ref"] is None:
         # it is small, and in the log
         return f"{path}?resolve=true"
@@ -309,6 +358,13 @@ def delete(
                 answer = client.delete(f"{path}?{urlencode(query)}")
                 deleted += answer["deleted_count"]
                 after = answer["next"]
+    if not deleted and is_uri:
+        raise Failure(f"there is no result {ref}, or it has been deleted before")
+    if not deleted and step is not None:
+        raise Failure(
+            f"execution {ref} has no result of a step {step!r} that could be deleted. noetls result list {ref} shows "
+            "what there is"
+        )
     if as_json:
         print_json({"deleted_count": deleted})
     else:

@@ -95,7 +95,7 @@ class InlineResult(AnswerModel):
 class ResultEntry(AnswerModel):
     kind: Kind
     ref: str
-    name: str = Field(description="That it was put under; of a step's result, the step.")
+    name: str = Field(description="That it was put under; of a step's result, or a part of that, the step.")
     step: str | None
     store: str
     scope: Scope
@@ -117,11 +117,12 @@ class ResultEntry(AnswerModel):
         from ...results.content import compression_of
 
         meta = result.meta or {}
-        names = ("ref", "step", "store", "scope", "expires_at", "created_at", "content_type", "bytes", "sha256")
+        names = ("ref", "store", "scope", "expires_at", "created_at", "content_type", "bytes", "sha256")
         return cls(
             **{name: getattr(result, name) for name in names},
             kind=kind_of(result.ref),
             name=result.title,
+            step=result.of_step,
             stored_bytes=meta.get("stored_bytes") or result.bytes,
             compression=compression_of(result.key, result.meta),
             put_by=None if result.put_by is None else dict(result.put_by),

@@ -1,0 +1,57 @@
+"""The results of a loop's items, which the control plane gives page by page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+from .client import Client
+from .failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A result that is at hand, as JSON has it."""
+
+    value: Any
+
+
+def loop_path(execution_id: str, step: str) -> str:
+    return f"/api/aggregate/loop/results?{urlencode({'execution_id': execution_id, 'step_name': step})}"
+
+
+def results_of(client: Client, path: str) -> dict[str, Any]:
+    """As `{{ step }}` has it in a template: {"results", "stats"}. Raises Refused and Failure."""
+    results: list[Any] = []
+    stats: Any = None
+    after: int | None = 0
+    while after is not None:
+        page = client.get(f"{path}&after={after}")
+        stats = page["stats"]
+        results += page["results"]
+        for part in page["refs"]:
+            results += [None] * (part["start"] - len(results))
+            results += _rows(client, part)
+        after = page["next"]
+    return {"results": results, "stats": stats}
+
+
+def item_of(client: Client, path: str, item: int) -> Any:
+    """The result of the item with this number, from 0 on. Raises Refused and Failure."""
+    page = client.get(f"{path}&after={item}")
+    if page["results"]:
+        return page["results"][0]
+    for part in page["refs"]:
+        if part["start"] <= item < part["end"]:
+            return _rows(client, part)[item - part["start"]]
+    raise Failure(f"the loop has no result of an item {item}: {page['stats']['total']} items, counted from 0")
+
+
+def _rows(client: Client, part: dict[str, Any]) -> list[Any]:
+    ref = part["ref"]
+    query = {"ref": ref["ref"], "sha256": ref["meta"]["sha256"]}
+    found = client.get(f"/api/result/resolve?{urlencode(query)}", timeout=600.0)
+    if not isinstance(found, list) or len(found) != part["end"] - part["start"]:
+        raise Failure(f"{ref['ref']} is not the results of the items from {part['start']} to {part['end']}")
+    return found
