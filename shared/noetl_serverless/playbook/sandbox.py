@@ -382,7 +382,8 @@ def measured(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """`value` as it is stored: no undefined parts, no iterators, no functions; raises InvalidValue."""
     if isinstance(value, (list, tuple, dict)) and bounds.weight_of(value, bounds.MAX_WEIGHT) > bounds.MAX_WEIGHT:
-        raise SecurityError(f"the result has more than {bounds.MAX_WEIGHT} values; {bounds.AS_IT_IS}")
+        length = f"{len(value)} {'keys' if isinstance(value, dict) else 'items'}"
+        raise SecurityError(f"the result, of {length}, has more than {bounds.MAX_WEIGHT} values; {bounds.AS_IT_IS}")
     return stored(value, _of_templates)
 
 

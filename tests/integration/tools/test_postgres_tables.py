@@ -6,10 +6,13 @@ import asyncio
 import datetime
 import decimal
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, cast
 
 import polars
 import pyarrow as pa
@@ -24,8 +27,10 @@ from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
+from noetl_serverless.testing.engine import MemoryEngine
 from noetl_serverless.tools import postgres, postgres_rows
-from noetl_serverless.tools.port import Credential, ToolOutcome
+from noetl_serverless.tools.duckdb import DuckDB
+from noetl_serverless.tools.port import Credential, Tool, ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 
@@ -412,3 +417,30 @@ async def test_arrays_that_went_through_polars_go_back_into_arrays(sql: Run, few
     bare = table_of(pa.table(polars.DataFrame(pa.Table.from_batches(table.batches()))))
     assert (await sql(table="target", rows=list(bare) if few else bare)).data["row_count"] == 20_000
     assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]
+
+
+async def test_the_upsert_of_the_page_inserts_and_updates(sql: Run, postgres_url: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "playbooks" / "README.md").read_text()
+    found = re.search(r"^An upsert of a table.*\n\n((?:    .*\n)+)", page, re.MULTILINE)
+    assert found is not None, "playbooks/README.md shows no upsert"
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: upsert, path: t/upsert}\n"
+
+    async def credential(name: str) -> Credential:
+        return Credential(name, "postgres", {"url": postgres_url})
+
+    tools: dict[str, Tool] = {"duckdb": DuckDB(), "postgres": postgres.Postgres()}
+    engine = MemoryEngine(tools.__getitem__, tmp_path, python=cast(Any, None), credential=credential, now=1.8e9)
+    engine.catalog.register(head + dedent(found[1]))
+    await sql("CREATE TABLE customers (id bigint PRIMARY KEY, name text)")
+    await sql("INSERT INTO customers VALUES (7, 'old'), (-1, 'kept')")
+    try:
+        id = await engine.start("t/upsert", {})
+        await engine.run_until_idle()
+    finally:
+        for tool in tools.values():
+            await tool.close()
+    state = (await engine.event_store.load([id]))[id].state
+    assert (state.status, state.error) == ("completed", None)
+    names = rows(await sql("SELECT name FROM customers WHERE id IN (-1, 7, 19999) ORDER BY id"))
+    assert [row["name"] for row in names] == ["kept", "new 7", "new 19999"]
+    assert rows(await sql("SELECT count(*) AS n FROM pg_class WHERE relname LIKE 'staged%'")) == [{"n": 0}]
