@@ -30,7 +30,7 @@ from noetl_serverless.tables.value import read_value
 from noetl_serverless.testing.engine import MemoryEngine
 from noetl_serverless.tools import postgres, postgres_rows
 from noetl_serverless.tools.duckdb import DuckDB
-from noetl_serverless.tools.port import Credential, Tool, ToolOutcome
+from noetl_serverless.tools.port import Credential, ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
 
@@ -428,7 +428,7 @@ async def test_the_upsert_of_the_page_inserts_and_updates(sql: Run, postgres_url
     async def credential(name: str) -> Credential:
         return Credential(name, "postgres", {"url": postgres_url})
 
-    tools: dict[str, Tool] = {"duckdb": DuckDB(), "postgres": postgres.Postgres()}
+    tools: dict[str, Any] = {"duckdb": DuckDB(), "postgres": postgres.Postgres()}
     engine = MemoryEngine(tools.__getitem__, tmp_path, python=cast(Any, None), credential=credential, now=1.8e9)
     engine.catalog.register(head + dedent(found[1]))
     await sql("CREATE TABLE customers (id bigint PRIMARY KEY, name text)")
