@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ..engine import events as e
 from ..engine.events import Event
 from ..engine.replay import logical_order
@@ -21,6 +19,15 @@ from .results import value_of
 ENGINE_KEYS = frozenset({"at", "failed_task", "attempts", "index", "step"})
 # kinds of errors that come from rules, although the tool succeeded
 RULE_ERROR_KINDS = frozenset({"rule"})
+
+_LARGER = "rerun takes a file, too, into which noetls export --max-bytes puts larger ones"
+_LEFT_OUT = {
+    "too_large": f"it is too large for one; {_LARGER}",
+    "gone": "it is not in its result store any more",
+    "secret": "a secret is in it that cannot be masked there, or its content cannot be read",
+}
+# of files that do not say
+_UNKNOWN = f"it is too large for one, or was deleted; {_LARGER}"
 
 
 class NotRecorded(LookupError):
@@ -103,9 +110,9 @@ class Answers:
         result = self.recording.results.get(str(ref.get("key")))
         if result is None or result.content is None:
             size = "" if result is None else f", of {result.size} bytes"
+            why = "gone" if result is None else result.left_out or ""
             raise NotRecorded(
-                f"its answer, {ref.get('ref')}{size}, was left out of the recording: it is too large for one, or was "
-                "deleted; rerun takes a file, too, into which noetls export --max-bytes puts larger ones"
+                f"its answer, {ref.get('ref')}{size}, was left out of the recording: {_LEFT_OUT.get(why, _UNKNOWN)}"
             )
         try:
             content = value_of(result)
@@ -134,4 +141,10 @@ def _tool_error(error: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(value: Any) -> Any:
-    return orjson.loads(orjson.dumps(value))
+    """With the same tables, which nobody changes."""
+    match value:
+        case Mapping():
+            return {name: _copy(item) for name, item in value.items()}
+        case list():
+            return [_copy(item) for item in value]
+    return value

@@ -121,10 +121,13 @@ class _Packer:
         entries = []
         written: set[str] = set()
         for execution_id, result in sorted(_results(recording), key=lambda item: item[1].size):
-            content = result.content if result.content is not None and result.size <= self.left else None
+            content, left_out = result.content, result.left_out
+            if content is not None and result.size > self.left:
+                content, left_out = None, "too_large"
             name = None
             if content is not None:
                 content = self._masked_content(content, result)
+                left_out = None if content is not None else "secret"
             if content is not None:
                 name = f"data/{hashlib.sha256(content).hexdigest()}"
                 if name not in written:
@@ -141,6 +144,7 @@ class _Packer:
                     "sha256": result.sha256,
                     "content_type": result.content_type,
                     "file": name,
+                    "left_out": left_out,
                 }
             )
         return sorted(entries, key=lambda entry: (entry["execution_id"], entry["key"]))
@@ -268,6 +272,7 @@ def _result(archive: CapsuleFile, entry: dict[str, Any]) -> Result:
         sha256=digest_of,
         content_type=str(entry["content_type"]),
         content=content,
+        left_out=entry.get("left_out"),
     )
 
 

@@ -15,7 +15,8 @@ from ..tools.plans import load_plan
 
 @dataclass(kw_only=True, frozen=True)
 class Result:
-    """What a step put into the result store; `content` is None if it was left out."""
+    """What a step put into the result store; `content` is None if it was left out, and `left_out` says why: it was
+    `too_large`, `gone` from its store, or had a `secret` where none can be replaced. Files of before do not say."""
 
     key: str
     ref: str
@@ -23,6 +24,7 @@ class Result:
     sha256: str
     content_type: str
     content: bytes | None = None
+    left_out: str | None = None
 
 
 @dataclass(kw_only=True, frozen=True)

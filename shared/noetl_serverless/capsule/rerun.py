@@ -233,6 +233,8 @@ class _Stub:
     """Replaces every tool that has external effects."""
 
     config: ClassVar[type[BaseModel]] = ToolConfig
+    # it reads nothing of its call
+    takes_tables: ClassVar[bool] = True
 
     def __init__(self, simulation: _Simulation) -> None:
         self._simulation = simulation

@@ -136,4 +136,5 @@ def fetch_result(client: Client, execution_id: str, row: dict[str, Any], max_byt
         sha256=row["sha256"],
         content_type=row["content_type"],
         content=content,
+        left_out=None if content is not None else "too_large" if row["bytes"] > max_bytes else "gone",
     )

@@ -41,7 +41,7 @@ def explain(
     playbook names, if it does. `called`, of a step that calls tools of the catalog, is [{task, path, version}].
     `frame_rows`, of a loop with `process: frame`, says how many rows each of its items is at most. `stored` is the
     reference of a result that is stored by reference, `unmatched` lists what `output.select` names and is not in it,
-    as [{path, as}].
+    as [{path, as}]. `item_results`, of a loop that has ended well, is the length of the list that is its result.
     `paused` is {since, reason?, by?} of an execution that is paused. A wait that a timer ends has `due`, or `left_ms`
     while its time stands still. One step comes with its compensation, if that ran.
     `failed_items`, for a loop with failed items, is {count, first: [{index, error, attempts}], unnamed: [{start, end,
@@ -58,10 +58,22 @@ def explain(
 
 
 def _reference(run_events: Sequence[Event]) -> Json | None:
-    """That of the run's result, if it is stored by reference; not that of a loop's."""
-    ends = (event for event in reversed(run_events) if event.type in (e.CALL_DONE, e.CALL_ERROR))
+    """That of the run's result, if it is stored by reference; not that of a loop's, nor of its collection."""
+    opening = {event.command_id for event in run_events if event.type == e.ISSUED and event.payload["kind"] == "open"}
+    ends = (
+        event
+        for event in reversed(run_events)
+        if event.type in (e.CALL_DONE, e.CALL_ERROR) and event.command_id not in opening
+    )
     ref = next((event.payload.get("ref") for event in ends if e.IGNORED not in event.payload), None)
     return ref if isinstance(ref, dict) and "key" in ref else None
+
+
+def _items(run_events: Sequence[Event]) -> int | None:
+    """How many results there are of a loop that has ended well."""
+    ends = (event.payload for event in reversed(run_events) if event.type == e.LOOP_DONE)
+    payload = next(ends, {})
+    return (payload.get("stats") or {}).get("total") if payload.get("status") == "ok" else None
 
 
 class _Explainer:
@@ -162,6 +174,8 @@ class _Explainer:
             document["stored"] = reference
             if unmatched := self._unmatched(run.step, reference):
                 document["unmatched"] = unmatched
+        if (count := _items(run_events)) is not None:
+            document["item_results"] = count
         failed = FailedItems(None if whole else MAX_ITEMS)
         for event in run_events:
             if event.type == e.FRAME_COMMITTED:

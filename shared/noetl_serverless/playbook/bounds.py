@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, ItemsView, Iterable, KeysView, Mapping, ValuesView
 from operator import length_hint
-from typing import Any
+from typing import Any, Final
 
 from jinja2.exceptions import SecurityError
+
+from .values import Rows
 
 MAX_SOURCE_CHARACTERS = 64 * 1024
 MAX_TEXT_CHARACTERS = 10 * 1024 * 1024
@@ -23,6 +25,11 @@ MAX_WEIGHT = 10_000_000
 PER_ROW = 10
 MAX_WIDTH = 10_000
 MAX_BITS = 4096
+
+# what to do with a table that is too large for a list
+AS_IT_IS: Final = (
+    "a table of any size can be given as it is, as input of python or duckdb, or as 'rows' of postgres, for COPY"
+)
 
 _GREATEST = 2**MAX_BITS
 
@@ -67,6 +74,15 @@ class RenderBudget:
         self.weight -= weight
         if self.weight < 0:
             raise LimitExceeded(f"a template may visit and build at most {MAX_WEIGHT} values")
+
+    def spend_rows(self, rows: Rows, weight: int = PER_ROW) -> None:
+        """Rows that are made, each of so much weight."""
+        self.weight -= weight * len(rows)
+        if self.weight < 0:
+            raise LimitExceeded(
+                f"a template may visit and build at most {MAX_WEIGHT} values, and here are {len(rows)} rows, each of "
+                f"which counts as {weight}; {AS_IT_IS}"
+            )
 
     def spend_weight(self, value: Any, times: int = 1) -> None:
         """The weight of all of `value`."""
@@ -157,9 +173,20 @@ def check_width(*values: Any) -> None:
 def add(budget: RenderBudget, left: Any, right: Any) -> Any:
     if isinstance(left, str) and isinstance(right, str):
         budget.make_text(len(left) + len(right))
-    elif isinstance(left, (list, tuple)):
+    elif isinstance(left, (list, tuple)) and not isinstance(right, Rows):
         budget.spend_weight((left, right))
+    elif isinstance(left, (list, tuple, Rows)) and isinstance(right, (list, tuple, Rows)):
+        # one of them is a table
+        return [row for part in (left, right) for row in _list_of(budget, part)]
     return _checked(left + right)
+
+
+def _list_of(budget: RenderBudget, values: Any) -> Any:
+    if isinstance(values, Rows):
+        budget.spend_rows(values)
+    else:
+        budget.spend_weight(values)
+    return values
 
 
 def subtract(_: RenderBudget, left: Any, right: Any) -> Any:
@@ -209,6 +236,9 @@ def check_membership(budget: RenderBudget, item: Any, values: Any) -> None:
         budget.spend(len(values) // 8)
         if type(item) not in CHEAP:
             budget.spend_weight(values)
+    elif isinstance(values, Rows):
+        budget.spend_rows(values)
+        budget.spend_weight(item)
     elif isinstance(values, range):
         # Python compares anything but an integer with each of its numbers
         budget.spend(0 if type(item) is int else len(values))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final
 
-_SIMPLE: Final = re.compile(r"\$(\.[A-Za-z_][\w-]*|\[\d{1,9}\]|\['[^'\\]+'\]|\[\"[^\"\\]+\"\])*")
+_SIMPLE: Final = re.compile(r"\$(\.[A-Za-z_][\w-]*|\[(?:\d|-[1-9])\d{0,8}\]|\['[^'\\]+'\]|\[\"[^\"\\]+\"\])*")
 
 
 def is_simple(path: str) -> bool:

@@ -11,6 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from . import bounds
 from .bounds import RenderBudget
 from .text_format import brace_format
+from .values import Rows
 
 # the first parameter after these is the value
 _Function = Callable[..., Any]
@@ -191,7 +192,13 @@ def _spend_arguments(budget: RenderBudget, args: tuple[Any, ...]) -> None:
 def _counting(name: str) -> _Function:
     def call(budget: RenderBudget, values: Any, item: Any, *args: Any) -> int:
         bounds.check_membership(budget, item, values)
-        return int(getattr(values, name)(item, *args))
+        try:
+            return int(getattr(values, name)(item, *args))
+        except ValueError:
+            if isinstance(values, Rows):
+                # which says nothing by itself
+                raise ValueError("the table has no such row") from None
+            raise
 
     return call
 
@@ -252,7 +259,7 @@ OF_LISTS: Mapping[str, _Function] = {"count": _counting("count"), "index": _coun
 TYPES: Mapping[str, tuple[type | tuple[type, ...], Mapping[str, _Function]]] = {
     "text": (str, _TEXT),
     "objects": (Mapping, OF_OBJECTS),
-    "lists": ((list, tuple), OF_LISTS),
+    "lists": ((list, tuple, Rows), OF_LISTS),
     "bytes": (bytes, {"decode": _decode}),
     "numbers": (float, {"is_integer": _is_integer}),
 }

@@ -208,7 +208,13 @@ class Output(Part):
     later = grammar.OUTPUT_LATER
 
     store: Store | None = None
-    select: list[Select] = []
+    select: list[Select] = Field(
+        [],
+        description=(
+            "Fields that arcs and `set` read without fetching the result. With it the result is by reference, whatever "
+            "its size"
+        ),
+    )
     inline_max_bytes: Annotated[int, Field(ge=0, le=INLINE_BYTES)] | None = Field(
         None,
         description=(

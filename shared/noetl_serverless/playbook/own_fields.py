@@ -14,6 +14,20 @@ from .template_places import find_place
 
 # what StepView gives of the step in any case
 OWN: Final = frozenset({"status", "error", "result"})
+# what `output.select` cannot replace
+NOT_SELECTED: Final = OWN | {"_ref"}
+_OF_SQL: Final = frozenset({"rows", "row_count", "columns", "statement_count"})
+# the fields of a tool's result, as far as all results of the kind have them
+_OF_KINDS: Final = {
+    "duckdb": _OF_SQL,
+    "postgres": _OF_SQL,
+    "http": frozenset({"data", "headers", "status_code", "url", "elapsed"}),
+}
+
+
+def known_fields(step: Step) -> frozenset[str]:
+    """Of the step's result, those that every result of its last tool has."""
+    return _OF_KINDS.get(step.tasks[-1].kind, frozenset()) if step.tasks else frozenset()
 
 
 def check(plan: Plan, faults: Faults) -> None:

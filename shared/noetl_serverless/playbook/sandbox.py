@@ -268,6 +268,7 @@ class WholeValues(NodeTransformer):
         if isinstance(node.arg, nodes.Slice):
             bounds_of = [node.arg.start, node.arg.stop, node.arg.step]
             parts: list[Any] = [nodes.Const(None) if part is None else self.visit(part) for part in bounds_of]
+            parts.append(nodes.Const(_path_of(node.node)))
             return nodes.Filter(self.visit(node.node), "_slice", parts, [], None, None, lineno=node.lineno)
         return _whole(self._inside(node))
 
@@ -304,6 +305,18 @@ class WholeValues(NodeTransformer):
             node.expr1, node.expr2 = self._inside(node.expr1), self._inside(node.expr2)
             return node
         return self.visit(node)
+
+
+def _path_of(node: nodes.Node) -> str:
+    """A path of names and constant keys as it is written, for errors; empty if it is none."""
+    match node:
+        case nodes.Name():
+            return node.name
+        case nodes.Getattr():
+            return (path := _path_of(node.node)) and f"{path}.{node.attr}"
+        case nodes.Getitem(arg=nodes.Const(value=key)):
+            return (path := _path_of(node.node)) and f"{path}[{key!r}]"
+    return ""
 
 
 def _whole(node: Any) -> nodes.Filter:
@@ -374,7 +387,8 @@ def measured(value: Any) -> Any:
 def plain(value: Any) -> Any:
     """`value` as it is stored: no undefined parts, no iterators, no functions; raises InvalidValue."""
     if isinstance(value, (list, tuple, dict)) and bounds.weight_of(value, bounds.MAX_WEIGHT) > bounds.MAX_WEIGHT:
-        raise SecurityError(f"the result has more than {bounds.MAX_WEIGHT} values")
+        length = f"{len(value)} {'keys' if isinstance(value, dict) else 'items'}"
+        raise SecurityError(f"the result, of {length}, has more than {bounds.MAX_WEIGHT} values; {bounds.AS_IT_IS}")
     return stored(value, _of_templates)
 
 
@@ -405,7 +419,7 @@ def _listed(budget: bounds.RenderBudget, value: Any) -> Any:
 
     def convert(part: Any) -> Any:
         if isinstance(part, Rows):
-            budget.spend(bounds.PER_ROW * len(part))
+            budget.spend_rows(part)
             return list(part)
         return _of_templates(part)
 
@@ -474,7 +488,7 @@ def _concat(context: Context, values: list[Any]) -> str:
 
 
 @pass_context
-def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
+def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any, path: str) -> Any:
     names: Any = context.parent
     if isinstance(value, (str, bytes)):
         names.budget.spend(len(value) // bounds.MADE)
@@ -482,6 +496,10 @@ def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any) -> An
         names.budget.spend(len(value) // 8)
     elif isinstance(value, Rows):
         names.budget.spend(bounds.PER_ROW * len(range(*slice(start, stop, step).indices(len(value)))))
+    elif isinstance(value, Undefined):
+        value._fail_with_undefined_error()
+    elif value is None and path:
+        raise TypeError(f"'{path}' is null and has no parts [from:to]; a step that has not run is null")
     elif not isinstance(value, range):
         raise TypeError(f"a value of type {type(value).__name__} has no parts [from:to]")
     return value[start:stop:step]

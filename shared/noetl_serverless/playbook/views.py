@@ -10,8 +10,9 @@ from .template_error import FetchFailed, NeedsFetch
 Fetch = Callable[[dict[str, Any]], Any]
 
 SELECT: Final = (
-    "list the fields that routing needs in the tool's output.select, and read them by those names (one whose path "
-    "matched nothing is not there: noetls explain names it); a rule of the tool can set a large value in ctx"
+    "add it to the tool's output.select and read it by that name (one whose path matched nothing is not there: noetls "
+    "explain names it), or leave out select and store, so that a result of at most 64 KiB is not by reference; a rule "
+    "of the tool can set a large value in ctx"
 )
 OF_LOOP: Final = "routing can read its stats; read the results in a step"
 # in a reference to a loop's results: the field that it means
@@ -80,6 +81,11 @@ class Reader:
             except Exception as error:
                 raise FetchFailed(error) from error
         return meant_by(ref, self._seen[name])
+
+    def names_in(self, ref: Mapping[str, Any]) -> list[str]:
+        """The fields of the value, if it has been fetched."""
+        value = self._seen.get(identity(ref))
+        return list(value) if isinstance(value, Mapping) and FIELD not in ref else []
 
 
 def identity(ref: Mapping[str, Any]) -> str:
@@ -169,7 +175,8 @@ class RefView(View):
         return self._ref
 
     def names(self) -> list[str]:
-        return [*self._extracted(), *self._ref.get(COLLECTED, ())]
+        read = self._reader.names_in(self._ref)
+        return list(dict.fromkeys([*self._extracted(), *self._ref.get(COLLECTED, ()), *read]))
 
     def title(self) -> str:
         return self._what
@@ -288,7 +295,8 @@ class StepView(View):
     def names(self) -> list[str]:
         ref = self._outcome.get("ref")
         if ref is not None:
-            return [*(ref.get("extracted") or {}), *ref.get(COLLECTED, ())]
+            read = self._reader.names_in(ref)
+            return list(dict.fromkeys([*(ref.get("extracted") or {}), *ref.get(COLLECTED, ()), *read]))
         data = self._outcome.get("data")
         return [*data] if isinstance(data, Mapping) else []
 

@@ -19,7 +19,7 @@ MAX_SELECTED_BYTES: Final = 16 * 1024
 MAX_TABLE_ROWS: Final = 10_000
 MISSING: Final[Any] = object()
 
-_PART = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
+_PART = re.compile(r"\.([A-Za-z_][\w-]*)|\[(-?\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 
 
 def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
@@ -42,7 +42,14 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
             if size <= MAX_SCALAR_BYTES and cost <= budget:
                 fields[name] = value
                 budget -= cost
-    chosen = {name: found for path, name in select if (found := at_path(data, path)) is not MISSING}
+    chosen = {}
+    for path, name in select:
+        try:
+            found = at_path(data, path)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"output.select, as {name}: {error.detail}") from None
+        if found is not MISSING:
+            chosen[name] = found
     try:
         size = len(orjson.dumps(chosen))
     except TypeError:
@@ -64,7 +71,7 @@ def at_path(data: Any, path: str) -> Any:
         return _all_at(data, path)
     for key in _keys(path):
         if isinstance(key, int) and isinstance(data, Sequence) and not isinstance(data, str | bytes):
-            if key >= len(data):
+            if not -len(data) <= key < len(data):
                 return MISSING
             data = data[key]
         elif isinstance(key, str) and isinstance(data, Mapping) and key in data:
@@ -93,8 +100,8 @@ def _without_tables(data: Any, path: str) -> Any:
     if isinstance(data, Table):
         if len(data) > MAX_TABLE_ROWS:
             raise InvalidRequest(
-                f"{path} looks at all of {len(data)} rows of a table; the limit is {MAX_TABLE_ROWS}. Select them by "
-                "index, or in the query"
+                f"{path} looks at all of {len(data)} rows of a table; the limit is {MAX_TABLE_ROWS}. Name "
+                "rows by their index, as in $.rows[0] or $.rows[-1], or select them in the query"
             )
         return list(data)
     if isinstance(data, Mapping) and any(isinstance(value, Table) for value in data.values()):

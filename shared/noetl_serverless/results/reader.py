@@ -20,7 +20,7 @@ from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import AccessDenied, Problem
 from ..limits import KIB, LOOP_READ_BYTES
 from ..playbook.json_reading import loads
-from ..playbook.views import COLLECTED, REST_ONLY, meant_by
+from ..playbook.views import COLLECTED, FIELD, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
 from ..tables.sealed import sealed, sealed_file
@@ -144,6 +144,9 @@ class Resolver:
     def put(self, ref: dict[str, Any], value: Any, written: MappedFile | None = None) -> None:
         """Cache what was just written, which the next step in this process is likely to read. `written`: the file that
         has it as JSON."""
+        if FIELD in ref:
+            # it was passed on, and is not all that its object holds
+            return
         name, meta = _identity(ref), ref.get("meta", {})
         size, is_table = int(meta.get("bytes", 0)), meta.get("content_type") == MEDIA_TYPE
         if is_table and ref.get("ipc") is not None:
@@ -152,6 +155,10 @@ class Resolver:
         if size <= self._budget and not is_table:
             self._put(name, value, size)
             return
+        if is_table:
+            # as where it is read: to pass it on stores nothing
+            for place, table in tables_in(value):
+                table.origin = ref, place
         # the next step needs the memory in any case: it is only not given back in between
         self._forget_large()
         self._large = (name, value, written)

@@ -61,12 +61,15 @@ def collect(
 
 
 def few_rows(batches: Iterator[pyarrow.RecordBatch], limit: int) -> tuple[list[Row] | None, list[pyarrow.RecordBatch]]:
-    """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that. Raises
+    """All rows if they have at most `limit` bytes of JSON, else None; and the batches that were read for that. With a
+    limit of 0 they are always a table, also without rows: it keeps the columns and their types. Raises
     InvalidTable."""
     rows: list[Row] = []
     read: list[pyarrow.RecordBatch] = []
     # of a bracket
     size = 1
+    if size > limit:
+        return None, read
     for batch in batches:
         read.append(batch)
         # most are so large that their rows need not be looked at, and one row may be larger than the memory

@@ -294,6 +294,8 @@ def _opened(table: Any) -> pyarrow.RecordBatchReader | None:
     if library == "polars" and type(table).__name__ == "LazyFrame":
         with suppress(TypeError):
             table = table.collect(engine="streaming")
+    if library == "polars":
+        _check_types(table)
     if library == "pandas":
         # as a list of objects one of them would be lost
         _check_names([str(name) for name in table.columns])
@@ -342,6 +344,23 @@ def _check_names(names: Sequence[str]) -> None:
         if name in known:
             raise InvalidValue(f"two columns of the table have the name {name!r}")
         known.add(name)
+
+
+def _check_types(frame: Any) -> None:
+    """That no column of polars holds objects of Python, of which Arrow would get the addresses. Raises InvalidValue."""
+    for name, kind in getattr(frame, "schema", {}).items():
+        if "Object" in str(kind) and _has_objects(kind):
+            raise InvalidValue(
+                f"column {name!r:.200} has the type Object of polars, whose values have no form in a table: give it "
+                "another one, such as polars.String, or return frame.to_dicts()"
+            )
+
+
+def _has_objects(kind: Any) -> bool:
+    if type(kind).__name__ == "Struct":
+        return any(_has_objects(field.dtype) for field in kind.fields)
+    inner = getattr(kind, "inner", None)
+    return str(kind) == "Object" or (inner is not None and _has_objects(inner))
 
 
 def _rest(fields: dict[str, Any]) -> dict[str, Any]:

@@ -53,10 +53,12 @@ class Connection(native.Connection):
 
     def begin(self, text: str, values: Sequence[Any], limits: Limits, enough: int) -> tuple[core.Context, bool]:
         """Run one statement until its rows may take more than `enough` bytes as JSON. False: `remaining` has the rows,
-        and nothing else may be sent before they are read. True: the context has them all. Raises as `statement`."""
+        and nothing else may be sent before they are read. True: the context has them all. With 0 it is False
+        for all that has columns, also without rows. Raises as `statement`."""
         context = self._sent(text, values, limits.max_rows)
         context.kept = kept = list[bytes]()
         names = sum(len(column["name"].encode()) + len('"":') for column in context.columns or ())
+        enough = -1 if enough == 0 and context.columns else enough
         code = None
         while code != core.READY_FOR_QUERY:
             code, length = core.ci_unpack(core._read(self._sock, 5))

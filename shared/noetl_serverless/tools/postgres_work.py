@@ -229,6 +229,7 @@ class Work:
         assert self._config.table is not None
         table = quoted(self._config.table)
         columns = self._config.columns or (rows.schema.names if isinstance(rows, Table) else columns_of(rows))
+        self._check_columns(rows)
         self._limit_time(connection)
         if self._config.mode == "replace":
             connection.execute_simple(f"TRUNCATE {table}")
@@ -246,6 +247,20 @@ class Work:
             else:
                 loaded = connection.copy(copy, copy_text(rows, columns, arrays))
         return {"rows": [], "row_count": loaded, "columns": columns}
+
+    def _check_columns(self, rows: list[dict[str, Any]] | Table) -> None:
+        """That each of the columns is somewhere in the rows: a misspelt one would be null in all. Raises SqlError."""
+        wanted = self._config.columns
+        is_table = isinstance(rows, Table)
+        if wanted is None or not (is_table or rows):
+            return
+        known = rows.schema.names if isinstance(rows, Table) else columns_of(rows)
+        missing = next((name for name in wanted if name not in known), None)
+        if missing is not None:
+            from ..playbook.faults import did_you_mean
+
+            what = "the table has no column" if is_table else "no row has the key"
+            raise SqlError(f"'columns': {what} {missing!r:.200}{did_you_mean(missing, known)}")
 
 
 def quoted_column(name: str) -> str:

@@ -113,7 +113,7 @@ async def test_an_answer_that_was_left_out_is_reported(a_harness: Any, tmp_path:
     assert packed.left_out == 1
     done = await rerun(read(file)[0])
     assert [call.step for call in done.missing] == ["big"]
-    assert "left out" in done.missing[0].why
+    assert "left out of the recording: it is too large for one; rerun takes a file" in done.missing[0].why
 
 
 TABLES = """
@@ -147,12 +147,51 @@ async def test_tables_and_compressed_results_are_the_answers_that_they_were(
         assert (done.missing, done.status, done.same) == ([], "completed", True)
 
 
+PASSED_ON = """
+    workflow:
+      - step: make
+        tool:
+          - name: one
+            kind: python
+            code: |
+              import pyarrow
+              return {"rows": pyarrow.table({"n": list(range(20000))})}
+          - {name: two, kind: python, input: {rows: "{{ one.rows }}"}, code: "result = len(rows)"}
+          - {name: three, kind: python, input: {rows: "{{ one.rows }}"}, code: "result = {'n': len(rows)}"}
+          - name: four
+            kind: python
+            input: {rows: "{{ one.rows }}"}
+            code: |
+              import pyarrow
+              def main(rows: pyarrow.Table):
+                  return {"rows": rows, "n": rows.num_rows}
+        next: {arcs: [{step: whole}]}
+      - {step: whole, tool: {kind: noop, result: "{{ make }}"}, next: {arcs: [{step: part}]}}
+      - {step: part, tool: {kind: noop, result: "{{ make.rows }}"}, next: {arcs: [{step: end}]}}
+      - {step: end, tool: {kind: noop, result: ["{{ whole.rows | length }}", "{{ part[-1].n }}"]}}
+    """
+
+
+async def test_tables_of_tasks_and_those_that_are_passed_on_are_the_same(
+    a_harness: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await a_harness.record(PASSED_ON)
+    # no call of a rerun needs the rows that it is given
+    monkeypatch.setattr("noetl_serverless.tables.listed.MAX_LISTED_ROWS", 1000)
+    done = await rerun(recording)
+    assert (done.status, done.error, done.missing) == ("completed", None, [])
+    assert done.first_difference() == (None, None)
+
+
 async def test_an_answer_that_is_gone_is_reported_with_what_helps(a_harness: Any) -> None:
     recording = await a_harness.record(TABLES.replace("CODEC", "none"))
-    gone = {key: replace(result, content=None) for key, result in recording.results.items()}
-    done = await rerun(replace(recording, results=gone))
-    assert [call.step for call in done.missing] == ["make"]
-    assert "deleted" in done.missing[0].why and "--max-bytes" in done.missing[0].why
+    reasons = {"gone": "not in its result store any more", "secret": "a secret is in it", None: "deleted"}
+    for why, text in reasons.items():
+        gone = {key: replace(result, content=None, left_out=why) for key, result in recording.results.items()}
+        done = await rerun(replace(recording, results=gone))
+        assert [call.step for call in done.missing] == ["make"]
+        assert text in done.missing[0].why
+        assert ("--max-bytes" in done.missing[0].why) == (why is None)
     spoilt = {key: replace(result, content=b"no arrow") for key, result in recording.results.items()}
     done = await rerun(replace(recording, results=spoilt))
     assert "cannot be read as it was recorded" in done.missing[0].why

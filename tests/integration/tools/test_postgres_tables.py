@@ -6,10 +6,13 @@ import asyncio
 import datetime
 import decimal
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from pathlib import Path
+from textwrap import dedent
+from typing import Any, cast
 
 import polars
 import pyarrow as pa
@@ -26,7 +29,9 @@ from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import write_table
 from noetl_serverless.tables.table import InvalidTable, Table
 from noetl_serverless.tables.value import read_value
+from noetl_serverless.testing.engine import MemoryEngine
 from noetl_serverless.tools import postgres, postgres_rows
+from noetl_serverless.tools.duckdb import DuckDB
 from noetl_serverless.tools.port import Credential, ToolOutcome
 
 Run = Callable[..., Coroutine[Any, Any, ToolOutcome]]
@@ -336,15 +341,43 @@ async def test_what_comes_out_of_postgres_goes_into_it_unchanged(sql: Run) -> No
 async def test_columns_and_mode_are_those_of_lists(sql: Run) -> None:
     table = table_of(pa.table({"a": [1, 2], "b": ["x", "y"]}))
     await sql("CREATE TABLE t (a int, b text, c int DEFAULT 7); INSERT INTO t VALUES (9, 'z', 9)")
-    outcome = await sql(table="t", rows=table, columns=["b", "c"], mode="replace")
-    assert (outcome.data["row_count"], outcome.data["columns"]) == (2, ["b", "c"])
-    assert rows(await sql("SELECT * FROM t")) == [{"a": None, "b": "x", "c": None}, {"a": None, "b": "y", "c": None}]
+    outcome = await sql(table="t", rows=table, columns=["b"], mode="replace")
+    assert (outcome.data["row_count"], outcome.data["columns"]) == (2, ["b"])
+    assert rows(await sql("SELECT * FROM t")) == [{"a": None, "b": "x", "c": 7}, {"a": None, "b": "y", "c": 7}]
     empty = table_of(pa.table({"a": pa.array([], pa.int64())}))
     assert (await sql(table="t", rows=empty, mode="replace")).data["row_count"] == 0
     assert rows(await sql("SELECT * FROM t")) == []
     single = table_of(pa.table({"a": [None, 3, None]}))
     assert (await sql(table="t", rows=single)).data["row_count"] == 3
     assert rows(await sql("SELECT count(*) AS n, sum(a) AS s FROM t")) == [{"n": 3, "s": 3}]
+
+
+@pytest.mark.parametrize("given", ["table", "rows"])
+async def test_columns_that_are_nowhere_in_the_rows_are_refused_before_anything_is_deleted(
+    sql: Run, given: str
+) -> None:
+    found = [{"id": 1, "name": "x"}, {"id": 2, "more": 1}]
+    data = table_of(pa.Table.from_pylist(found[:1])) if given == "table" else found
+    await sql("CREATE TABLE t (id int, name text, nam text, more int); INSERT INTO t VALUES (9)")
+    outcome = await sql(table="t", rows=data, columns=["id", "nam"], mode="replace")
+    assert outcome.error is not None and outcome.error["code"] == "postgres.sql", outcome
+    what = "the table has no column" if given == "table" else "no row has the key"
+    assert outcome.error["message"] == f"'columns': {what} 'nam'; did you mean 'name'?"
+    assert rows(await sql("SELECT id FROM t")) == [{"id": 9}]
+    if given == "rows":
+        assert (await sql(table="t", rows=data, columns=["id", "more"])).data["row_count"] == 2
+
+
+async def test_a_limit_of_zero_keeps_the_types_of_any_number_of_rows(sql: Run) -> None:
+    for count in (0, 10):
+        query = f"SELECT n::int2 AS n, date '2024-01-01' AS d FROM generate_series(1, {count}) AS n"
+        found = (await sql(query, inline_bytes=0)).data
+        assert isinstance(found["rows"], Table) and found["row_count"] == count
+        assert found["rows"].schema.types == [pa.int16(), pa.date32()]
+    assert rows(await sql("CREATE TABLE t (n int)", inline_bytes=0)) == []
+    failed = await sql("SELECT 1 / (n - n) FROM generate_series(1, 2) AS n", inline_bytes=0)
+    assert failed.error is not None and "division by zero" in failed.error["message"]
+    assert rows(await sql("SELECT 1 AS n")) == [{"n": 1}]
 
 
 async def test_a_value_that_does_not_fit_loads_nothing(sql: Run) -> None:
@@ -395,3 +428,30 @@ async def test_a_document_that_is_too_deep_is_refused_in_a_list_and_in_a_table(s
         stored((await sql(command)).data, levels=RESULT_DEPTH)
     with pytest.raises(InvalidTable, match=r"row 0, column 'j': the document is nested deeper than 109 levels"):
         rows(await sql(command, inline_bytes=1))[0]
+
+
+async def test_the_upsert_of_the_page_inserts_and_updates(sql: Run, postgres_url: str, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "playbooks" / "README.md").read_text()
+    found = re.search(r"^An upsert of a table.*\n\n((?:    .*\n)+)", page, re.MULTILINE)
+    assert found is not None, "playbooks/README.md shows no upsert"
+    head = "apiVersion: noetl.io/v2\nkind: Playbook\nmetadata: {name: upsert, path: t/upsert}\n"
+
+    async def credential(name: str) -> Credential:
+        return Credential(name, "postgres", {"url": postgres_url})
+
+    tools: dict[str, Any] = {"duckdb": DuckDB(), "postgres": postgres.Postgres()}
+    engine = MemoryEngine(tools.__getitem__, tmp_path, python=cast(Any, None), credential=credential, now=1.8e9)
+    engine.catalog.register(head + dedent(found[1]))
+    await sql("CREATE TABLE customers (id bigint PRIMARY KEY, name text)")
+    await sql("INSERT INTO customers VALUES (7, 'old'), (-1, 'kept')")
+    try:
+        id = await engine.start("t/upsert", {})
+        await engine.run_until_idle()
+    finally:
+        for tool in tools.values():
+            await tool.close()
+    state = (await engine.event_store.load([id]))[id].state
+    assert (state.status, state.error) == ("completed", None)
+    names = rows(await sql("SELECT name FROM customers WHERE id IN (-1, 7, 19999) ORDER BY id"))
+    assert [row["name"] for row in names] == ["kept", "new 7", "new 19999"]
+    assert rows(await sql("SELECT count(*) AS n FROM pg_class WHERE relname LIKE 'staged%'")) == [{"n": 0}]

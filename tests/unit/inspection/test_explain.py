@@ -799,3 +799,24 @@ FRAMES = """
 def test_of_a_loop_over_frames_it_is_said_what_its_items_are() -> None:
     assert step_of(Run(FRAMES.replace("PROCESS", "frame")), "drain")["frame_rows"] == 8
     assert "frame_rows" not in step_of(Run(FRAMES.replace("PROCESS", "row")), "drain")
+
+
+def test_of_a_loop_it_is_said_what_its_result_is_and_never_that_its_collection_is() -> None:
+    run = Run("""
+- step: load
+  tool: {kind: http, url: "http://x"}
+  next: {arcs: [{step: each}]}
+- step: each
+  loop: {in: "{{ load.rows }}", iterator: row, spec: {mode: parallel, max_in_flight: 2}}
+  tool: {kind: noop}
+""")
+    ref = {"kind": "result_ref", "ref": "noetl://execution/7/result/load/0", "key": "7/load/0.arrow", "extracted": {}}
+    run.report("load#1", ref=ref)
+    run.report("each#1.open", count=2, ref=ref)
+    assert not {"stored", "item_results"} & step_of(run, "each").keys()
+    for name in list(run.state.commands):
+        run.frame(name, [1])
+    assert run.state.status == "completed"
+    assert step_of(run, "load")["stored"] == ref
+    found = step_of(run, "each")
+    assert ("stored" not in found, found["item_results"]) == (True, 2)

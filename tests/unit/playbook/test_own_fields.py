@@ -48,3 +48,18 @@ def test_what_the_result_is_not_known_to_have_is_not_reported() -> None:
 def test_the_result_of_a_loop_is_a_list() -> None:
     loop = "loop: {in: [1], iterator: x}"
     assert messages("{kind: noop, result: {status: 5}}", "{{ f.status }}", step=loop) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "message"),
+    [
+        ("$.row_count", "status", "'f.status' is the step's own status, not what is selected: rename it"),
+        ("$.rows[0]", "rows", "'rows' of the tool's result cannot be read beside this: rename it"),
+        ("$.rows", "rows", None),
+        ("$['rows']", "rows", None),
+        ("$.rows[0]", "first", None),
+    ],
+)
+def test_a_name_of_select_that_hides_something_or_is_hidden(path: str, name: str, message: str | None) -> None:
+    tool = f'{{kind: duckdb, query: SELECT 1, output: {{select: [{{path: "{path}", as: {name}}}]}}}}'
+    assert messages(tool, "{{ f.other }}") == ([] if message is None else [message])

@@ -120,6 +120,11 @@ class TestStep:
         assert render(source, steps=self.STEPS, fetch=fetch) == [[1, 2], 2, 1, 3]
         assert fetch.calls == [REF["ref"]]
 
+    @pytest.mark.parametrize("path", ["big.rowz", "big.result.rowz"])
+    def test_a_field_that_is_not_there_is_compared_with_all_that_are(self, path: str) -> None:
+        with pytest.raises(TemplateError, match=r"available: .*n, rows\); did you mean 'rows'\?"):
+            render(f"{{{{ {path} }}}}", steps=self.STEPS, fetch=Fetching({"n": 3, "rows": []}))
+
     def test_where_nothing_is_fetched_it_says_what_to_do(self) -> None:
         for source in ("{{ big.rows }}", "{{ big.rows | length > 1 }}", "{{ big }}", "{{ big is none }}"):
             with pytest.raises(NeedsFetch, match=r"output\.select") as caught:

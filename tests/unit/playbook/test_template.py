@@ -8,6 +8,7 @@ import pytest
 
 from noetl_serverless.playbook.scope import build_scope
 from noetl_serverless.playbook.template import Place, Template, TemplateError, Tree, render_tree, truthy
+from noetl_serverless.playbook.values import Rows
 from noetl_serverless.playbook.views import EventName
 
 
@@ -392,3 +393,40 @@ class TestEventName:
         name = Template("{{ event.name }}").render(scope)
         assert type(name) is str
         assert name == "call.error"
+
+
+class Numbered(Rows):
+    """Rows that are made when they are asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count_of_rows = count
+
+    def __len__(self) -> int:
+        return self.count_of_rows
+
+    def __getitem__(self, index: Any) -> Any:
+        at = range(self.count_of_rows)[index]
+        return [{"n": n} for n in at] if isinstance(at, range) else {"n": at}
+
+
+class TestRows:
+    def test_they_are_joined_and_searched_like_lists(self) -> None:
+        rows, more = Numbered(2), [{"n": 9}]
+        assert render("{{ rows + more }}", rows=rows, more=more) == [{"n": 0}, {"n": 1}, {"n": 9}]
+        assert render("{{ more + rows }}", rows=rows, more=more) == [{"n": 9}, {"n": 0}, {"n": 1}]
+        assert render("{{ rows + rows }}", rows=rows) == [{"n": 0}, {"n": 1}] * 2
+        assert render("{{ rows.index({'n': 1}) }}", rows=rows) == 1
+        assert render("{{ rows.count({'n': 1}) }}", rows=rows) == 1
+        assert "the table has no such row" in failure("{{ rows.index(7) }}", rows=rows).message
+
+    @pytest.mark.parametrize("source", ["{{ rows + [1] }}", "{{ rows.count(1) }}", "{{ rows.index(1) }}"])
+    def test_too_many_are_refused_with_their_number_and_what_to_do(self, source: str) -> None:
+        message = failure(source, rows=Numbered(2_000_000)).message
+        assert "here are 2000000 rows, each of which counts as 10" in message
+        assert "as input of python or duckdb, or as 'rows' of postgres" in message
+
+
+def test_a_slice_of_nothing_names_what_is_null() -> None:
+    null = failure("{{ load['rows'][1:3] }}", load={"rows": None}).message
+    assert null.endswith("'load['rows']' is null and has no parts [from:to]; a step that has not run is null")
+    assert "there is no 'rowz'" in failure("{{ load.rowz[1:3] }}", load={"rows": [1]}).message

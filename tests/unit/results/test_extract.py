@@ -90,3 +90,18 @@ def test_a_table_s_fields_are_selected_by_index_whatever_its_size() -> None:
         at_path(data, "$.rows[*].id")
     with pytest.raises(InvalidRequest, match="select parts of them"):
         extract(data, [("$.rows", "rows")])
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("$.rows[-1].n", 19_999), ("$.rows[-20000].n", 0), ("$.rows[-20001]", None)]
+)
+def test_a_row_of_a_large_table_is_found_from_its_end(path: str, value: int | None) -> None:
+    rows = table([{"n": n} for n in range(20_000)])
+    found = at_path({"rows": rows}, path)
+    assert found is MISSING if value is None else found == value
+
+
+def test_too_many_rows_for_a_path_are_refused_with_its_place() -> None:
+    rows = table([{"n": n} for n in range(10_001)])
+    with pytest.raises(InvalidRequest, match=r"output.select, as ids: \$.rows\[\*\].n looks at all of 10001 rows"):
+        extract({"rows": rows}, [("$.rows[*].n", "ids")])

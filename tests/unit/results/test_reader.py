@@ -5,8 +5,10 @@ import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow
 import pytest
 
+from noetl_serverless.playbook.views import FIELD
 from noetl_serverless.ports import StoredObject
 from noetl_serverless.results import reader, retry
 from noetl_serverless.results.offload import Output, Place, externalise
@@ -15,6 +17,15 @@ from noetl_serverless.results.retry import StoreFailed
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.results.unfinished import Write
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import MEDIA_TYPE, write_table
+from noetl_serverless.tables.table import Table
+
+
+def table_of(content: pyarrow.Table) -> Table:
+    descriptor = memory_file(0)
+    return Table(MappedFile(descriptor, write_table(descriptor, content).bytes))
 
 
 class CountingStore(FsspecResultStore):
@@ -135,6 +146,16 @@ async def test_what_exceeds_the_cache_is_kept_for_a_moment_only(
     await asyncio.sleep(0.1)
     assert resolver._large is None
     assert await resolver.load(ref) == ["x" * 90]
+
+
+async def test_a_table_that_was_just_written_can_be_passed_on_by_its_reference(store: CountingStore) -> None:
+    resolver = Resolver(ResultStores(store))
+    ref = {"kind": "result_ref", "ref": "noetl://execution/42/result/load/0", "meta": {"content_type": MEDIA_TYPE}}
+    rows = table_of(pyarrow.table({"n": [1, 2]}))
+    resolver.put(ref, {"rows": rows})
+    assert rows.origin == (ref, ("rows",))
+    resolver.put({**ref, FIELD: "rows"}, rows)
+    assert await resolver.load(ref) == {"rows": [{"n": 1}, {"n": 2}]}, "a part took the place of the whole"
 
 
 async def test_changed_bytes_are_noticed(store: CountingStore) -> None:

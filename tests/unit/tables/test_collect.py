@@ -79,8 +79,10 @@ def test_the_limit_is_that_of_the_json_also_of_the_shortest_rows(rows: int) -> N
     assert few_rows(iter([batch]), size - 1)[0] is None
 
 
-def test_no_rows_are_a_list_whatever_the_limit(files: Files) -> None:
-    assert collected(files, batches(0), 2) == {"row_count": 0, "more": "x", "rows": []}
+def test_no_rows_are_a_list_unless_all_results_are_tables(files: Files) -> None:
+    assert collected(files, batches(0), 2)["rows"] == []
+    empty = collected(files, batches(0), 0)
+    assert (len(empty["rows"]), empty["rows"].schema, empty["row_count"]) == (0, SCHEMA, 0)
 
 
 def test_a_limit_of_zero_makes_every_result_a_table(files: Files) -> None:

@@ -141,6 +141,20 @@ def test_a_document_that_is_too_deep_is_refused_where_the_table_is() -> None:
     assert refused.value.path == ["data", "rows"]
 
 
+@pytest.mark.parametrize("rows", [1, 20_000])
+@pytest.mark.parametrize("kind", ["frame", "lazy", "nested"])
+def test_a_column_of_objects_of_polars_is_refused_by_its_name(rows: int, kind: str) -> None:
+    objects = polars.DataFrame({"id": range(rows), "v": polars.Series([{1}] * rows, dtype=polars.Object)})
+    made = {"frame": objects, "lazy": objects.lazy(), "nested": {"rows": objects}}[kind]
+    with pytest.raises(InvalidValue, match=r"column 'v' has the type Object of polars.*frame.to_dicts\(\)"):
+        replied(made)
+
+
+def test_a_limit_of_zero_keeps_the_types_of_any_number_of_rows() -> None:
+    for rows in (0, 10):
+        assert "file" in replied(pa.table({"n": pa.array(range(rows), pa.int8())}), 0, memory_file), rows
+
+
 def test_only_what_main_declares_is_converted() -> None:
     def main(rows: pa.Table, more: list, text: str, none: pa.Table | None) -> None: ...  # type: ignore[type-arg]
 

@@ -134,6 +134,9 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
             yield f"  each of its items is a frame of up to {counted(run['frame_rows'], 'row')} (process: frame)", "dim"
         if whole and (reference := reference_in(run.get("stored"))) is not None:
             yield f"  its result is {reference_text(reference)}", "dim"
+        if whole and "item_results" in run:
+            results = f"the list of the results of its {counted(run['item_results'], 'item')}"
+            yield f"  its result is {results}: steps read {{{{ {run['step']} }}}}", "dim"
         for missed in run.get("unmatched", ()):
             found_no = f"output.select: {missed['path']} matched nothing in its result"
             yield f"  {found_no}, so {missed['as']!r} cannot be read where nothing is fetched", "yellow"
