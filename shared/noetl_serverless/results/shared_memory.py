@@ -173,12 +173,15 @@ class SharedMemory:
             self._count_unmapped()
 
     def evict_expired(self) -> float | None:
-        """Evict what nobody has a lease for; the seconds until the next lease expires."""
+        """Evict what nobody has a lease for; the seconds until the next lease expires, or the next look is due at what
+        is open and not admitted."""
         with self._lock:
             now = self._now()
             for name in [name for name, segment in self._segments.items() if segment.lease_until <= now]:
                 self.evict(name)
-            return min((segment.lease_until - now for segment in self._segments.values()), default=None)
+            self._forget_closed()
+            waits = [segment.lease_until - now for segment in self._segments.values()]
+            return min(waits + [self.lease_seconds] * bool(self._opened), default=None)
 
     def close(self) -> None:
         atexit.unregister(self.close)

@@ -274,6 +274,15 @@ def test_a_file_counts_from_when_it_is_opened(memory: SharedMemory) -> None:
     os.close(second)
 
 
+def test_what_is_closed_and_was_not_admitted_is_given_back_with_what_has_expired(memory: SharedMemory) -> None:
+    descriptor = memory.open(600)
+    assert descriptor is not None
+    assert memory.evict_expired() == memory.lease_seconds, "nobody looks at it again"
+    os.close(descriptor)
+    assert memory.evict_expired() is None
+    assert memory._used == 0
+
+
 def test_a_file_that_is_only_mapped_counts_still(memory: SharedMemory) -> None:
     descriptor = memory.open(600)
     assert descriptor is not None
