@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from pg8000 import native
+from tests.eventually import eventually
 
 from noetl_serverless.playbook.template import BoundSql, SqlTemplate
 from noetl_serverless.tools.port import Credential, ToolOutcome
@@ -298,7 +299,7 @@ async def test_cancelling_stops_the_server(sql: Run, database: native.Connection
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert database.run(look) == [[0]]
+    await eventually(lambda: database.run(look) == [[0]])
 
 
 async def test_a_pool_limits_the_connections_in_use(sql: Run) -> None:
