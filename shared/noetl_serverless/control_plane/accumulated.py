@@ -13,14 +13,14 @@ from typing import Any, Final
 
 import orjson
 
-from ..errors import AccessDenied, AnswerTooLarge, ResultStoreUnavailable
+from ..errors import AnswerTooLarge, ResultStoreUnavailable
 from ..limits import MIB
 from ..playbook.views import ACCUMULATED, COLLECTED
 from ..results.accumulated import MANIFEST_TYPE, MERGE
 from ..results.compression import error_of
 from ..results.content import Truncated, read
 from ..results.offload import dump
-from ..results.reader import ReferenceNotAvailable, Resolver
+from ..results.reader import ReferenceNotAvailable, Resolver, refusals, store_of
 from ..results.reference import ResultRef
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
@@ -159,22 +159,14 @@ class _Parts:
 
     async def _text(self, ref: ResultRef) -> AsyncIterator[bytes]:
         """The items of a list of JSON, without brackets, as they are stored."""
-        try:
-            store = self._stores.named(ref.store)
-        except KeyError:
-            message = f"{ref.ref} is in the result store {ref.store!r}, which this deployment does not have"
-            raise ReferenceNotAvailable(message, "no_store") from None
+        store = store_of(self._stores, ref)
         digest, codec = hashlib.sha256(b"["), ref.meta.compression
         bad_content = (Truncated, ValueError if codec is None else error_of(codec))
         try:
-            async for piece in read(store, ref.key, 1, ref.meta.bytes - 1, codec):
-                digest.update(piece)
-                yield piece
-        except KeyError:
-            raise ReferenceNotAvailable(f"{ref.ref} is not in the {ref.store} store", "missing") from None
-        except AccessDenied as error:
-            message = f"{ref.ref}: the {ref.store} store refuses access: {error.detail}"
-            raise ReferenceNotAvailable(message, "denied") from None
+            with refusals(ref):
+                async for piece in read(store, ref.key, 1, ref.meta.bytes - 1, codec):
+                    digest.update(piece)
+                    yield piece
         except OSError as error:
             raise ResultStoreUnavailable(f"the result store does not answer: {error}") from error
         except bad_content as error:

@@ -206,7 +206,7 @@ class Resolver:
             done.exception()
 
     async def _load_json(self, reference: ResultRef) -> Any:
-        store = self._store_of(reference)
+        store = store_of(self._stores, reference)
         await self._stores.unfinished.wait(reference.key)
         content = await _read(reference, lambda: store.get(reference.key))
         if reference.meta.bytes <= IN_PASSING_BYTES:
@@ -234,7 +234,7 @@ class Resolver:
 
     async def _fetched(self, reference: ResultRef) -> MappedFile:
         """From its store, with its digest checked."""
-        meta, store = reference.meta, self._store_of(reference)
+        meta, store = reference.meta, store_of(self._stores, reference)
         await self._stores.unfinished.wait(reference.key)
         descriptor = self._files.open(meta.bytes)
 
@@ -258,13 +258,6 @@ class Resolver:
         self._hints.move_to_end(name)
         while len(self._hints) > MAX_HINTS:
             self._hints.popitem(last=False)
-
-    def _store_of(self, reference: ResultRef) -> ResultStore:
-        try:
-            return self._stores.named(reference.store)
-        except KeyError:
-            message = f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
-            raise ReferenceNotAvailable(message, "no_store") from None
 
     # -- manifests
 
@@ -368,9 +361,25 @@ def _validated(ref: dict[str, Any]) -> ResultRef:
         raise ReferenceNotAvailable(f"not a result reference: {error}") from error
 
 
-async def _read(reference: ResultRef, read: Callable[[], Awaitable[T]]) -> T:
+def store_of(stores: ResultStores, reference: ResultRef) -> ResultStore:
+    """Where its object is. Raises ReferenceNotAvailable."""
     try:
+        return stores.named(reference.store)
+    except KeyError:
+        message = f"{reference.ref} is in the result store {reference.store!r}, which this deployment does not have"
+        raise ReferenceNotAvailable(message, "no_store") from None
+
+
+async def _read(reference: ResultRef, read: Callable[[], Awaitable[T]]) -> T:
+    with refusals(reference):
         return await retry_while_away(read, f"{reference.ref} could not be read")
+
+
+@contextmanager
+def refusals(reference: ResultRef) -> Iterator[None]:
+    """What its store raises when it does not give the object, as ReferenceNotAvailable."""
+    try:
+        yield
     except KeyError:
         raise ReferenceNotAvailable(f"{reference.ref} is not in the {reference.store} store", "missing") from None
     except AccessDenied as error:
