@@ -15,6 +15,7 @@ from ..limits import MIB
 from ..ports import StoredObject
 from .disk import Duplicate, Folder
 from .key import check_size, checked_key
+from .urls import folder_of
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ RANGE_NOT_SATISFIABLE = 416
 PAGE_KEYS = 1000
 # of a file that is copied
 CHUNK_BYTES = 8 * MIB
-_NAMES = {"file": "disk", "local": "disk", "memory": "memory", "s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_NAMES = {"s3a": "s3", "gs": "gcs"}
 
 
 class _Place(Protocol):
@@ -55,12 +56,14 @@ class FsspecResultStore:
 
     def __init__(self, url: str, **options: Any) -> None:
         """`url`: `file:///folder`, `memory://name`...; `options` go to the file system."""
-        protocol, separator, rest = url.partition("://")
-        self.name = _NAMES.get(protocol, protocol) if separator else "disk"
+        folder = folder_of(url)
         self._place: _Place
-        if self.name == "disk":
-            self._place = Folder(os.path.abspath(rest if separator else url))
+        if folder is not None:
+            self.name = "disk"
+            self._place = Folder(os.path.abspath(folder))
         else:
+            protocol = url.partition("://")[0]
+            self.name = _NAMES.get(protocol, protocol)
             self._place = _FileSystem(url, options)
 
     async def put(self, key: str, data: bytes) -> StoredObject:

@@ -116,3 +116,20 @@ def test_a_pool_has_its_labels_and_its_number_of_commands_at_once(tmp_path: Path
 def test_the_reconciler_knows_the_folders_of_the_stack_which_no_trigger_may_see(tmp_path: Path) -> None:
     folders = environment("reconciler", tmp_path)["NOETL_PRIVATE_FOLDERS"].split(os.pathsep)
     assert {Path(folder) for folder in folders} == set(Layout(tmp_path).private())
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("", []),
+        ("s3://bucket/x", []),
+        ("file:///with%20space/results", ["/with space/results"]),
+        ("/plain", ["/plain"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["worker", "reconciler"])
+def test_task_code_cannot_open_the_folder_of_all_results(
+    name: str, url: str, expected: list[str], tmp_path: Path
+) -> None:
+    found = environment(name, tmp_path, Settings(result_url=url))["NOETL_PRIVATE_FOLDERS"].split(os.pathsep)
+    assert found == [*map(str, Layout(tmp_path).private()), *expected]

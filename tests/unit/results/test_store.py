@@ -28,6 +28,19 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_the_url_of_a_folder_is_percent_encoded_as_any(tmp_path: Path) -> None:
+    folder = tmp_path / "my results 100%"
+    FsspecResultStore(folder.as_uri()).put_sync("1/a/k.json", b"x")
+    assert (folder / "1/a/k.json").read_bytes() == b"x", [path.name for path in tmp_path.iterdir()]
+
+
+def test_a_folder_that_was_named_by_an_encoded_url_is_used_on(tmp_path: Path) -> None:
+    earlier = tmp_path / "my%20results"
+    earlier.mkdir()
+    FsspecResultStore(f"file://{earlier}").put_sync("1/a/k.json", b"x")
+    assert (earlier / "1/a/k.json").exists()
+
+
 async def test_half_written_files_are_listed_so_that_they_are_deleted(tmp_path: Path) -> None:
     store = FsspecResultStore(f"file://{tmp_path}")
     await store.put("1/a/k.json", b"x")

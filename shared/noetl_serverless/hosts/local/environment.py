@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ...results.urls import folder_of
 from ...settings import Settings
 from ..table import FunctionSpec
 from .layout import Layout
@@ -105,8 +106,14 @@ def _values(
         "encryption_keys": secrets.encryption_keys,
         "development_sign_in": True,
         "scratch": str(layout.scratch),
-        "private_folders": os.pathsep.join(map(str, layout.private())),
+        "private_folders": os.pathsep.join(_private(layout, settings)),
     }
+
+
+def _private(layout: Layout, settings: Settings) -> list[str]:
+    """What task code has no business in: the stack's own folders, and that of all results if it is elsewhere."""
+    results = folder_of(settings.result_url) if settings.result_url else None
+    return [*map(str, layout.private()), *([] if results is None else [results])]
 
 
 def _text(value: object) -> str:

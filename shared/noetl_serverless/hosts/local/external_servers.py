@@ -6,7 +6,10 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import urlsplit
+
+from ...results.urls import folder_of
 
 CONNECT_SECONDS = 5.0
 
@@ -59,7 +62,7 @@ async def check_results(url: str, environ: Mapping[str, str]) -> None:
 
     try:
         _check_form(url)
-        if (folder := _folder_of(url)) is not None:
+        if (folder := _checked_folder_of(url)) is not None:
             await asyncio.to_thread(_check_folder, folder)
         store = await asyncio.to_thread(object_store, url, environ)
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -91,19 +94,16 @@ def _check_form(url: str) -> None:
         raise ValueError("a store has no ? and no #; write the URL without what begins there")
 
 
-def _folder_of(url: str) -> str | None:
+def _checked_folder_of(url: str) -> str | None:
     """None if the store is no folder; ValueError for a folder that depends on where a program was started."""
-    scheme, separator, rest = url.partition("://")
-    if separator and scheme not in ("file", "local"):
-        return None
-    folder = rest if separator else url
-    if not os.path.isabs(folder):
+    folder = folder_of(url)
+    if folder is not None and not os.path.isabs(folder):
         raise ValueError(f"a folder is named from the root on, with three slashes: write {_absolute(folder)}")
     return folder
 
 
 def _absolute(folder: str) -> str:
-    return f"file://{os.path.abspath(folder)}" if folder else "file:///folder"
+    return Path(os.path.abspath(folder)).as_uri() if folder else "file:///folder"
 
 
 def _check_folder(folder: str) -> None:
