@@ -123,6 +123,8 @@ FRAMES_BYTES: Final = 8 * MIB
 LOOP_INLINE_BYTES: Final = 16 * KIB
 # the results of one run of a loop that a worker reads for a template; in memory they are several times as large
 LOOP_READ_BYTES: Final = 256 * MIB
+# of a result that is hashed or decoded at once, which takes less than to have a thread do it
+IN_PASSING_BYTES: Final = 128 * KIB
 
 # -- a process of Python code
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ..errors import InvalidRequest
-from ..limits import INLINE_BYTES, MIB
+from ..limits import IN_PASSING_BYTES, INLINE_BYTES, MIB
 from ..playbook.json_paths import is_simple
 from ..ports import ResultStore, StoredObject
 from ..tables.mapped import MappedFile
@@ -142,7 +142,7 @@ async def _stored(
     begin: BeginWrite | None,
 ) -> ResultRef:
     fields = await _extracted(data, output)
-    hashing = asyncio.ensure_future(asyncio.to_thread(lambda: hashlib.sha256(_view(content)).hexdigest()))
+    hashing = asyncio.ensure_future(_sha256(content))
     try:
         is_small = isinstance(content, bytes) and len(content) < LARGE_BYTES
         digest = _digest(f"{place.suffix}\n{await hashing if is_small else place.write}")
@@ -214,6 +214,12 @@ def _compressed(content: _Content, codec: Codec, files: ResultFiles | None) -> _
     packed = MappedFile(files.open_on_disk(), 0)
     packed.size = compress_file(content.view, packed.fileno(), codec)
     return packed
+
+
+async def _sha256(content: _Content) -> str:
+    if _size(content) <= IN_PASSING_BYTES:
+        return hashlib.sha256(_view(content)).hexdigest()
+    return await asyncio.to_thread(lambda: hashlib.sha256(_view(content)).hexdigest())
 
 
 def _digest(text: str) -> str:

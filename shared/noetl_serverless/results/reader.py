@@ -18,7 +18,7 @@ import orjson
 
 from ..error_codes import REFERENCE_NOT_AVAILABLE
 from ..errors import AccessDenied, Problem
-from ..limits import KIB, LOOP_READ_BYTES
+from ..limits import IN_PASSING_BYTES, LOOP_READ_BYTES
 from ..playbook.json_reading import loads
 from ..playbook.views import COLLECTED, FIELD, REST_ONLY, meant_by
 from ..ports import ResultStore
@@ -45,8 +45,6 @@ FetchManifest = Callable[[str, str, int, int], Awaitable[dict[str, Any]]]
 T = TypeVar("T")
 
 CACHE_BYTES = 64 * 1024 * 1024
-# of a JSON value that is decoded without a thread, which would take longer
-IN_PASSING_BYTES: Final = 128 * KIB
 # of tables that are in shared memory, as far as this process has put them there
 MAX_HINTS: Final = 1000
 # how long a value that is too large for the cache is kept for the step that follows
