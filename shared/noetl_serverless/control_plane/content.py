@@ -56,13 +56,12 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     # what is made of parts has other bytes than the object that names them
     tag = f"{result.sha256}-json" if is_manifest(result) else result.sha256
     headers = content_headers(tag, result.content_type, result.title)
-    etag = headers["etag"]
-    if etag in (request.headers.get("if-none-match") or "").replace(",", " ").split():
-        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
+    if (answer := not_modified(request, headers)) is not None:
+        return answer
     is_head = request.method == "HEAD"
     if is_manifest(result):
         return await _accumulated_response(stores, result, headers, is_head=is_head, streams=streams)
-    part = None if is_head else requested_range(request.headers, result.bytes, etag)
+    part = None if is_head else requested_range(request.headers, result.bytes, headers["etag"])
     start, end = part or (0, result.bytes)
     status = 200 if part is None else 206
     headers["content-length"] = str(end - start)
@@ -82,6 +81,17 @@ async def content_response(request: Request, stores: ResultStores, result: Store
         # what is wrong with it is known before any of it is sent
         return Response(b"".join([piece async for piece in chained(first, found)]), status, headers=headers)
     return StreamingResponse(chained(first, found), status, headers=headers)
+
+
+def not_modified(request: Request, headers: dict[str, str]) -> Response | None:
+    """The answer to a reader who has what these headers describe."""
+    from werkzeug.http import parse_etags, unquote_etag
+
+    known, _ = unquote_etag(headers["etag"])
+    # a proxy that compresses what it passes on makes the tag a weak one
+    if not parse_etags(request.headers.get("if-none-match")).contains_weak(known or ""):
+        return None
+    return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
 
 
 def head(headers: dict[str, str]) -> Response:

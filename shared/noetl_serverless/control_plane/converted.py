@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import AnswerTooLarge, InvalidRequest, NotAcceptable
 from ..limits import MIB
 from ..tables.media_types import MEDIA_TYPES, Form, form_named
-from .content import WHOLE_ANSWER_BYTES, chained, content_headers, head, media_type_of
+from .content import WHOLE_ANSWER_BYTES, chained, content_headers, head, media_type_of, not_modified
 
 # JSON is read as a whole
 MAX_JSON_BYTES: Final = 64 * MIB
@@ -51,8 +51,8 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
     if form is None:
         raise _not_acceptable(request, given, offered or [stored])
     headers = _headers(given, form, table)
-    if headers["etag"] in (request.headers.get("if-none-match") or "").replace(",", " ").split():
-        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
+    if (answer := not_modified(request, headers)) is not None:
+        return answer
     value = await given.load()
     try:
         pieces, first = await asyncio.to_thread(_begun, value, form, table)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from .content import content_headers
+from .content import content_headers, not_modified
 from .models.put_results import InlineResult
 from .operation import Call
 
@@ -52,6 +52,4 @@ async def inline_response(call: Call, found: Inline, table: str | None) -> Respo
     if answer is not None:
         return answer
     headers = {**content_headers(sha256, JSON, found.step), "accept-ranges": "none"}
-    if headers["etag"] in (call.request.headers.get("if-none-match") or "").replace(",", " ").split():
-        return Response(None, 304, headers={name: headers[name] for name in ("etag", "cache-control", "vary")})
-    return Response(found.content, headers=headers)
+    return not_modified(call.request, headers) or Response(found.content, headers=headers)
