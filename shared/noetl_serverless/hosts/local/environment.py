@@ -100,7 +100,7 @@ def _values(
         "public_url": settings.public_url or addresses.functions.get("gateway", ""),
         "function_urls": addresses.function_urls,
         "worker_pools": addresses.worker_pools,
-        "result_url": settings.result_url or layout.results.as_uri(),
+        "result_url": _result_url(layout, settings),
         "service_token": service_token(secrets.token_key, spec.role, f"{spec.name}@local"),
         "token_key": secrets.token_key,
         "encryption_keys": secrets.encryption_keys,
@@ -111,9 +111,13 @@ def _values(
 
 
 def _private(layout: Layout, settings: Settings) -> list[str]:
-    """What task code has no business in: the stack's own folders, and that of all results if it is elsewhere."""
-    results = folder_of(settings.result_url) if settings.result_url else None
+    """What task code has no business in: the stack's own folders, and that of all results, which may be elsewhere."""
+    results = folder_of(_result_url(layout, settings))
     return [*map(str, layout.private()), *([] if results is None else [results])]
+
+
+def _result_url(layout: Layout, settings: Settings) -> str:
+    return settings.result_url or layout.results.as_uri()
 
 
 def _text(value: object) -> str:
