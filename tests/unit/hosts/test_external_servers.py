@@ -134,9 +134,17 @@ async def test_a_folder_that_cannot_be_written_is_reported_and_nothing_is_left_i
         ("file:///tmp/r#", "write the URL without"),
         ("s3://bucket/prefix?region=x", "write the URL without"),
         ("memory://x", "write file:///folder"),
+        ("ftp://host/x", "write file:///folder"),
+        ("file:///", "the root is no folder"),
     ],
 )
 async def test_a_url_that_names_no_lasting_store_is_refused_with_what_to_write(url: str, advice: str) -> None:
     with pytest.raises(RuntimeError) as caught:
         await check_results(url, {})
     assert str(caught.value).startswith(f"NOETL_RESULT_URL={url}: ") and advice in str(caught.value)
+
+
+async def test_a_password_in_the_url_of_results_is_refused_and_not_shown() -> None:
+    with pytest.raises(RuntimeError, match=r"^NOETL_RESULT_URL=s3://bucket/x: .* no password") as caught:
+        await check_results("s3://me:hidden@bucket/x", {})
+    assert "hidden" not in str(caught.value)

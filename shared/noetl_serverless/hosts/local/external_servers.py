@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from ...results.urls import folder_of
 
 CONNECT_SECONDS = 5.0
+# schemes of URLs for results; what others name keeps nothing, or is not written whole or not at all
+STORES = frozenset({"file", "local", "s3", "s3a", "gs", "gcs"})
 
 
 async def check_database(url: str) -> None:
@@ -82,14 +84,22 @@ async def check_results(url: str, environ: Mapping[str, str]) -> None:
         message = str(error)
     else:
         return
-    raise RuntimeError(" ".join(f"NOETL_RESULT_URL={url}: {message}".split()))
+    raise RuntimeError(" ".join(f"NOETL_RESULT_URL={_without_password(url)}: {message}".split()))
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else url
 
 
 def _check_form(url: str) -> None:
     """ValueError with what to write instead."""
     parts = urlsplit(url)
-    if parts.scheme == "memory":
-        raise ValueError("what is in memory is lost when the stack ends; write file:///folder")
+    if "://" in url and parts.scheme not in STORES:
+        known = "file:///folder, s3://bucket/prefix or gs://bucket/prefix"
+        raise ValueError(f"results are not kept in what {parts.scheme!r} names; write {known}")
+    if "@" in parts.netloc:
+        raise ValueError("a store's URL has no user and no password; set the keys of the store as it is used to")
     if parts.query or parts.fragment or url.endswith(("?", "#")):
         raise ValueError("a store has no ? and no #; write the URL without what begins there")
 
@@ -99,6 +109,8 @@ def _checked_folder_of(url: str) -> str | None:
     folder = folder_of(url)
     if folder is not None and not os.path.isabs(folder):
         raise ValueError(f"a folder is named from the root on, with three slashes: write {_absolute(folder)}")
+    if folder is not None and os.path.abspath(folder) == "/":
+        raise ValueError("the root is no folder for results; write file:///folder")
     return folder
 
 

@@ -16,8 +16,7 @@ _OF_GOOGLE = (
 
 def object_store(url: str, environ: Mapping[str, str]) -> ResultStore:
     """A folder (file:///folder), S3 or what speaks like it (s3://bucket/prefix), Google Cloud Storage
-    (gs://bucket/prefix), or what else fsspec knows. Keys, region and endpoint are found as boto3 and Google's clients
-    find them.
+    (gs://bucket/prefix). Keys, region and endpoint are found as boto3 and Google's clients find them.
 
     Raises NoCredentials, AccessDenied.
     """
