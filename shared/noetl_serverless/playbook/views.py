@@ -75,7 +75,7 @@ class Reader:
         name = identity(ref)
         if name not in self._seen:
             if self._fetch is None:
-                raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
+                raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}", ref)
             try:
                 self._seen[name] = self._fetch(dict(ref))
             except Exception as error:
