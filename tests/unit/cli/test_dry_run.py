@@ -153,6 +153,7 @@ def test_a_selection_that_a_run_would_refuse_fails_the_step(dry: Dry) -> None:
     result = dry(text, "--json", "--answer", "make=" + json.dumps({"text": "x" * 20_000}))
     (path,) = json.loads(result.output)["paths"]
     assert "output.select: the values of text have more than 16384 bytes" in path["error"]["message"]
+    assert (path["error"]["step"], path["error"]["at"]) == ("make", 5), "it names the line of the tool"
 
 
 def test_a_loop_shows_the_number_of_its_items_if_it_is_known(dry: Dry) -> None:

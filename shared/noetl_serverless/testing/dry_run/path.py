@@ -14,7 +14,6 @@ from ...engine.decide import Decider, advance
 from ...engine.events import Event
 from ...engine.state import State, token_key
 from ...engine.variables import PREFIX, place_of, split, with_values
-from ...errors import Problem
 from ...inspection.trace import StepRun, trace
 from ...limits import DEFAULT_IN_FLIGHT
 from ...playbook.plan import Loop, Plan, Step
@@ -23,13 +22,13 @@ from ...playbook.sites import assigned, sites
 from ...playbook.template import Template
 from ...playbook.template_error import FetchFailed, NeedsFetch
 from ...protocol import ClaimedCommand
+from ...results.extract import NotSelected
 from ...tools.port import Credential
 from ...worker.execution.attempts import Attempts
 from ...worker.execution.collection import as_items, render_collection
-from ...worker.execution.errors import from_problem
 from ...worker.execution.job import Job
 from ...worker.execution.lease import Lease
-from ...worker.execution.output import output_of
+from ...worker.execution.output import output_of, selection_error
 from ...worker.execution.rendering import ReferenceLoader
 from ...worker.execution.stopwatch import Stopwatch
 from ...worker.execution.task_result import TaskResult
@@ -328,8 +327,8 @@ class _Play:
                 part = {"ref": self.stored.put(self.plan, step.name, result.data, select)}
             else:
                 part = as_part(result.data, f"the result of step '{step.name}'")
-        except Problem as problem:
-            return {}, from_problem(problem, "worker")
+        except NotSelected as error:
+            return {}, selection_error(step, error)
         return {**part, "meta": dict(result.meta), "extra": dict(result.extra)}, result.error
 
     def _value_of(self, ref: Mapping[str, Any]) -> Any:
