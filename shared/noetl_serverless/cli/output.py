@@ -110,7 +110,8 @@ def cell(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:,.6g}"
+            # every digit, and the same as --json
+            return json.dumps(value)
         case dict() if (reference := reference_in(value)) is not None:
             return reference_text(reference)
         case dict() | list():

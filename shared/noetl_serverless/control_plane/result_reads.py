@@ -70,13 +70,14 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
 async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
     """What the step has given last, whether it is stored or in the log. `newest`: what it has stored last, which may be
     older, or a variable. Raises NotFound, Conflict and ReferenceNotAvailable."""
-    outcome = (await _state(call, id)).outcomes.get(step)
+    state = await _state(call, id)
+    outcome = state.outcomes.get(step)
     is_loop = await call.services.executions.latest_generation(id, step) is not None
     if is_loop and (outcome is None or "data" not in outcome):
         raise _is_loop(id, step)
     if outcome is None:
         if newest is None:
-            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, id, step)}")
+            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, state, step)}")
         return newest
     if (ref := outcome.get("ref")) is not None:
         if newest is not None and newest.key == ref.get("key"):
@@ -113,10 +114,12 @@ def _is_loop(id: int, step: str) -> ResultOfLoop:
     )
 
 
-async def _why_none(call: Call, id: int, step: str) -> str:
-    plan = await call.services.orchestrator.plan_of(str(id))
+async def _why_none(call: Call, state: State, step: str) -> str:
+    plan = await call.services.orchestrator.plan_of(state.execution_id)
     if plan is None:
         return "it has not ended, or there is none"
+    if step in plan.steps and state.ended:
+        return f"it did not run, or not to its end, before the execution ended ({state.status})"
     if step in plan.steps:
         return "it has not ended, or did not run"
     return f"its playbook has no such step. There are {', '.join(list(plan.steps)[:MAX_NAMED])}" + (

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from jinja2.exceptions import SecurityError
 
-from .values import Rows
+from .values import Rows, type_name
 
 MAX_SOURCE_CHARACTERS = 64 * 1024
 MAX_TEXT_CHARACTERS = 10 * 1024 * 1024
@@ -88,6 +88,13 @@ class RenderBudget:
         """The weight of all of `value`."""
         self.spend(weight_of(value, self.weight // max(times, 1)) * times)
 
+    def spend_written(self, value: Any, times: int = 1) -> None:
+        """The weight of all of `value` that is to be a text, with the rows in it, which are made for that."""
+        if isinstance(value, Rows):
+            self.spend_rows(value, PER_ROW * times)
+        else:
+            self.spend(weight_of(value, self.weight // max(times, 1), PER_ROW) * times)
+
     def spend_items(self, count: int) -> None:
         self.items -= count
         if self.items < 0:
@@ -130,9 +137,12 @@ class WorkMeter:
         return self._spent + turns // 10 + weight // 100 + text // 10_000
 
 
-def weight_of(value: Any, limit: int) -> int:
+def weight_of(value: Any, limit: int, per_row: int = 0) -> int:
     """The number of values in `value`; a little more than `limit` if there are more. A value that is referenced twice
-    counts twice: a few lists that share items take little memory here, but very much once they are serialized."""
+    counts twice: a few lists that share items take little memory here, but very much once they are serialized.
+
+    `per_row`: the weight of each row in it, which weighs nothing as long as it is not made.
+    """
     weight = 1
     waiting: list[Iterable[Any]] = [(value,)]
     while waiting and weight <= limit:
@@ -148,6 +158,8 @@ def weight_of(value: Any, limit: int) -> int:
             elif isinstance(item, Mapping):
                 weight += _CONTAINER + len(item)
                 waiting.append(item.values())
+            elif per_row and isinstance(item, Rows):
+                weight += _CONTAINER + per_row * len(item)
     return weight
 
 
@@ -191,7 +203,7 @@ def _list_of(budget: RenderBudget, values: Any) -> Any:
 
 def subtract(_: RenderBudget, left: Any, right: Any) -> Any:
     if not isinstance(left, (int, float)):
-        raise TypeError(f"'-' takes numbers, not {type(left).__name__}")
+        raise TypeError(f"'-' takes numbers, not {type_name(left)}")
     return _checked(left - right)
 
 
@@ -200,6 +212,9 @@ def multiply(budget: RenderBudget, left: Any, right: Any) -> Any:
         if isinstance(times, int):
             if isinstance(sequence, (list, tuple)):
                 budget.spend_weight(sequence, max(times, 0))
+            elif isinstance(sequence, Rows):
+                budget.spend_rows(sequence, PER_ROW * max(times, 0))
+                return list(sequence) * times
             elif isinstance(sequence, (str, bytes)):
                 budget.make_text(len(sequence) * max(times, 0))
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
@@ -223,6 +238,11 @@ def check_comparison(budget: RenderBudget, left: Any, right: Any) -> None:
     """Charge for comparing the two, of which the smaller determines how long it takes."""
     if isinstance(left, str) and isinstance(right, str):
         budget.spend(min(len(left), len(right)) // READ)
+        return
+    if left is right:
+        return
+    if isinstance(left, Rows) or isinstance(right, Rows):
+        budget.spend(PER_ROW * min(count_of(left), count_of(right)))
         return
     weight = weight_of(left, budget.weight)
     budget.spend(weight + weight_of(right, weight))

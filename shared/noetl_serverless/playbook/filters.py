@@ -20,7 +20,7 @@ from . import bounds
 from .bounds import LimitExceeded, RenderBudget, weight_of
 from .methods import join, method_of, replace
 from .text_format import percent_format
-from .values import GREATEST, LEAST, stored
+from .values import GREATEST, LEAST, stored, type_name
 
 _Filter = Callable[..., Any]
 
@@ -63,7 +63,7 @@ def _text(context: Context, value: Any) -> str:
     if isinstance(value, str):
         return value
     if type(value) not in bounds.CHEAP:
-        _budget(context).spend_weight(value, 2)
+        _budget(context).spend_written(value, 2)
     return str(value)
 
 
@@ -111,7 +111,8 @@ def _indent(context: Context, value: Any, width: Any = 4, first: bool = False, b
 
 @pass_context
 def _replace(context: Context, value: Any, old: Any, new: Any, count: int | None = None) -> str:
-    return replace(_budget(context), _text(context, value), str(old), str(new), -1 if count is None else count)
+    text, old, new = (_text(context, part) for part in (value, old, new))
+    return replace(_budget(context), text, old, new, -1 if count is None else count)
 
 
 @pass_context
@@ -156,7 +157,7 @@ def _urlencode(context: Context, value: Any) -> str:
     if isinstance(value, str):
         budget.make_text(len(value) * (3 if value.isascii() else 12))
     else:
-        budget.spend_weight(value, 12)
+        budget.spend_written(value, 12)
     return filters.do_urlencode(value)
 
 
@@ -187,7 +188,7 @@ def _join(context: Context, value: Iterable[Any], d: Any = "", attribute: Any = 
     _spend_items(budget, value, attribute)
     if attribute is not None:
         value = map(filters.make_attrgetter(context.environment, attribute), value)
-    return join(budget, str(d), value)
+    return join(budget, _text(context, d), value)
 
 
 # -- of numbers
@@ -449,7 +450,7 @@ def _numeric(name: str) -> _Filter:
     def call(value: Any, *args: Any) -> Any:
         for number in (value, *args):
             if not isinstance(number, (int, float)):
-                raise TypeError(f"the test '{name}' takes numbers, not {type(number).__name__}")
+                raise TypeError(f"the test '{name}' takes numbers, not {type_name(number)}")
         return function(value, *args)
 
     return call

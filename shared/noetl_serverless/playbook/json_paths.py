@@ -9,10 +9,18 @@ from typing import Any, Final
 
 _SIMPLE: Final = re.compile(r"\$(\.[A-Za-z_][\w-]*|\[(?:\d|-[1-9])\d{0,8}\]|\['[^'\\]+'\]|\[\"[^\"\\]+\"\])*")
 
+_FIRST: Final = re.compile(r"\$(?:\.([A-Za-z_][\w-]*)|\[['\"]([^'\"\\]+)['\"]\])")
+
 
 def is_simple(path: str) -> bool:
     """Whether the path consists of names and indexes alone."""
     return _SIMPLE.fullmatch(path) is not None
+
+
+def first_name(path: str) -> str | None:
+    """The field at which the path begins, if it begins with one."""
+    found = _FIRST.match(path)
+    return None if found is None else found[1] or found[2]
 
 
 def check_path(path: str) -> str:

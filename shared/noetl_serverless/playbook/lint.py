@@ -17,6 +17,7 @@ from . import (
     not_undone,
     own_fields,
     sandbox,
+    selections,
     trigger_inputs,
     undefined_names,
     unread_input,
@@ -32,7 +33,6 @@ from .keychain_plan import closure
 from .literal_secrets import literal_secrets
 from .load import LoadedPlaybook, load_playbook
 from .model import Playbook, Tool
-from .own_fields import NOT_SELECTED, known_fields
 from .plan import Arc, Plan, Step
 from .scope import LOOP_VARIABLES
 from .semantics import HIDDEN_STEPS, own_rules, tool_path
@@ -111,7 +111,8 @@ class _Warnings:
                     "templates in 'desc' are not rendered: whoever decides on an approval reads them as they stand here"
                 )
                 self.faults.add(message, (*path, "desc"), "playbook.not_rendered")
-            self._selected(step, path)
+            written = next(each for each in self.playbook.workflow if each.step == step.name)
+            selections.warn(step, written, path, self.faults)
             if step.name in HIDDEN_STEPS:
                 message = f"templates cannot read the step '{step.name}', which means something else there; rename it"
                 self.faults.add(message, (*path, "step"), "playbook.reserved_name")
@@ -250,22 +251,6 @@ class _Warnings:
                     place, path = template.place.within(line, 1), pointer_keys(template.place.pointer)
                     message = f"no value can be bound after {word}: {NAME_NEEDED}"
                     self.faults.add_at(message, path, *place, "playbook.not_rendered")
-
-    def _selected(self, step: Step, path: Path) -> None:
-        """Names under which nothing can be read, or something else could."""
-        written = next(each for each in self.playbook.workflow if each.step == step.name)
-        known = known_fields(step)
-        for index, tool in enumerate(written.tools):
-            for number, item in enumerate(tool.output.select if tool.output is not None else ()):
-                here = (*tool_path(written, path, index), "output", "select", number, "as")
-                if item.name in NOT_SELECTED:
-                    message = (
-                        f"'{step.name}.{item.name}' is the step's own {item.name}, not what is selected: rename it"
-                    )
-                    self.faults.add(message, here, "playbook.reserved_name")
-                elif item.name in known and item.path not in (f"$.{item.name}", f"$['{item.name}']"):
-                    message = f"'{item.name}' of the tool's result cannot be read beside this: rename it"
-                    self.faults.add(message, here, "playbook.reserved_name")
 
     def _of_items(self, name: str, path: Path) -> None:
         message = f"iter.{name} is set by the loop itself; use another name"

@@ -11,7 +11,7 @@ from jinja2.sandbox import SandboxedEnvironment
 from . import bounds
 from .bounds import RenderBudget
 from .text_format import brace_format
-from .values import Rows
+from .values import Rows, type_name
 
 # the first parameter after these is the value
 _Function = Callable[..., Any]
@@ -125,7 +125,7 @@ def join(budget: RenderBudget, separator: str, values: Iterable[Any]) -> str:
     for value in values:
         if not isinstance(value, str):
             if type(value) not in bounds.CHEAP:
-                budget.spend_weight(value)
+                budget.spend_written(value)
             value = str(value)
         texts.append(value)
         total += len(value) + len(separator)
@@ -145,7 +145,7 @@ def _join(budget: RenderBudget, text: str, values: Iterable[Any]) -> str:
 def _all_text(values: Iterable[Any]) -> Iterable[str]:
     for value in values:
         if not isinstance(value, str):
-            raise TypeError(f"join requires strings, not {type(value).__name__}")
+            raise TypeError(f"join requires strings, not {type_name(value)}")
         yield value
 
 
@@ -215,7 +215,7 @@ def check_key(key: Any) -> Any:
     """`key`, if it can be one of an object. Others may take long to look up."""
     if isinstance(key, str) or type(key) in bounds.CHEAP:
         return key
-    raise TypeError(f"a key of an object is a text, not a value of type {type(key).__name__}")
+    raise TypeError(f"a key of an object is a text, not a value of type {type_name(key)}")
 
 
 def _items(_: RenderBudget, values: Mapping[Any, Any]) -> Any:

@@ -17,12 +17,13 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace, missing
 from jinja2.visitor import NodeTransformer
 
+from ..plurals import counted
 from . import bounds
 from .faults import did_you_mean
 from .filters import FILTERS, TESTS, to_json_text
 from .methods import METHODS, OF_LISTS, OF_OBJECTS, Method, check_key, join, method_of
 from .text_format import modulo
-from .values import GREATEST, LEAST, Rows, refuse, stored
+from .values import GREATEST, LEAST, Rows, refuse, stored, type_name
 from .views import ABSENT, View
 
 _ONLY_CHECKS = frozenset({"defined", "undefined"})
@@ -61,7 +62,9 @@ def _missing_error(obj: Any, name: Any, _message: str) -> MissingName:
         return MissingName(f"there is no '{name}'{available(name, obj)}", str(name))
     if obj is None:
         return MissingName(f"null has no '{name}'", str(name))
-    return MissingName(f"a value of type {type(obj).__name__} has no '{name}'", str(name))
+    if isinstance(obj, (list, tuple, Rows)) and type(name) is int:
+        return MissingName(f"a list of {counted(len(obj), 'item')} has no [{name}]", str(name))
+    return MissingName(f"a value of type {type_name(obj)} has no '{name}'", str(name))
 
 
 # how many names are compared: the first ones
@@ -188,7 +191,7 @@ class Environment(ImmutableSandboxedEnvironment):
             return __obj(*args, **kwargs)
         if isinstance(__obj, Undefined):
             __obj._fail_with_undefined_error()
-        raise SecurityError(f"a value of type {type(__obj).__name__} cannot be called")
+        raise SecurityError(f"a value of type {type_name(__obj)} cannot be called")
 
 
 _OF_LOOPS = frozenset(
@@ -501,7 +504,7 @@ def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any, path:
     elif value is None and path:
         raise TypeError(f"'{path}' is null and has no parts [from:to]; a step that has not run is null")
     elif not isinstance(value, range):
-        raise TypeError(f"a value of type {type(value).__name__} has no parts [from:to]")
+        raise TypeError(f"a value of type {type_name(value)} has no parts [from:to]")
     return value[start:stop:step]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -43,7 +44,11 @@ class TemplateError(Exception):
 
 
 class NeedsFetch(TemplateError):
-    """The value is stored by reference, and routing never fetches."""
+    """The value is stored by reference, and routing never fetches. `ref`: the reference, if there is one."""
+
+    def __init__(self, message: str, ref: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.ref = ref
 
 
 class FetchFailed(Exception):

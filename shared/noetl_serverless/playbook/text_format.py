@@ -11,6 +11,7 @@ from jinja2 import Undefined
 from jinja2.sandbox import SandboxedEnvironment
 
 from .bounds import MADE, MAX_WIDTH, LimitExceeded, RenderBudget
+from .values import Rows, type_name
 
 _PERCENT = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-#0 +]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d*))?[hlL]?(?P<type>.)?",
@@ -24,7 +25,7 @@ def modulo(budget: RenderBudget, left: Any, right: Any) -> Any:
     if isinstance(left, str):
         return percent_format(budget, left, right)
     if not isinstance(left, (int, float)):
-        raise TypeError(f"'%' takes numbers, or a text to format, not {type(left).__name__}")
+        raise TypeError(f"'%' takes numbers, or a text to format, not {type_name(left)}")
     return left % right
 
 
@@ -108,8 +109,8 @@ def _check_field(*numbers: str | None) -> None:
 
 def _charge(budget: RenderBudget, value: Any) -> None:
     """For writing `value`."""
-    if isinstance(value, (list, tuple, Mapping)):
-        budget.spend_weight(value)
+    if isinstance(value, (list, tuple, Mapping, Rows)):
+        budget.spend_written(value)
     elif isinstance(value, (str, bytes)):
         budget.spend(len(value) // MADE)
     elif isinstance(value, Undefined):

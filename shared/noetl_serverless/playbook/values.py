@@ -14,6 +14,7 @@ decisions use only this form: a state in memory, a loaded one and a replayed one
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
 from math import isfinite
 from typing import Any, NoReturn
@@ -29,7 +30,37 @@ Convert = Callable[[Any], Any]
 
 
 class Rows(Sequence[Any]):
-    """A list of JSON values that are made when they are asked for, of which there may be more than fit into memory."""
+    """A list of JSON values that are made when they are asked for, of which there may be more than fit into memory.
+
+    It is compared as a list is.
+    """
+
+    def __lt__(self, other: object) -> Any:
+        return self._ordered(other, operator.lt)
+
+    def __le__(self, other: object) -> Any:
+        return self._ordered(other, operator.le)
+
+    def __gt__(self, other: object) -> Any:
+        return self._ordered(other, operator.gt)
+
+    def __ge__(self, other: object) -> Any:
+        return self._ordered(other, operator.ge)
+
+    def _ordered(self, other: object, compared: Callable[[Any, Any], bool]) -> Any:
+        """Of the first items that differ, or of the lengths."""
+        if not isinstance(other, list | Rows):
+            return NotImplemented
+        if other is not self:
+            for mine, its in zip(self, other, strict=False):
+                if mine != its:
+                    return compared(mine, its)
+        return compared(len(self), len(other))
+
+
+def type_name(value: Any) -> str:
+    """What people call the type of a value, for messages: a table is a list to who reads it."""
+    return "list" if isinstance(value, Rows) else type(value).__name__
 
 
 class InvalidValue(ValueError):

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
+from ..limits import INLINE_BYTES
 from .template_error import FetchFailed, NeedsFetch
 
 Fetch = Callable[[dict[str, Any]], Any]
 
-SELECT: Final = (
+_SELECT: Final = (
     "add it to the tool's output.select and read it by that name (one whose path matched nothing is not there: noetls "
-    "explain names it), or leave out select and store, so that a result of at most 64 KiB is not by reference; a rule "
-    "of the tool can set a large value in ctx"
+    "explain names it)"
+)
+# of a result that is by reference because the playbook says so
+_SMALL: Final = ", or leave out select and store, so that a result of at most 64 KiB is not by reference"
+_SET: Final = "; a rule of the tool can set a large value in ctx"
+_OF_ACCUMULATED: Final = (
+    "routing can read the length of what is accumulated; read it in the input of a later step, or let a rule of the "
+    "tool set what routing needs in ctx"
 )
 OF_LOOP: Final = "routing can read its stats; read the results in a step"
 # in a reference to a loop's results: the field that it means
@@ -70,12 +77,13 @@ class Reader:
         self._fetch = fetch
         self._seen: dict[str, Any] = {}
 
-    def read(self, ref: Mapping[str, Any], what: str, instead: str = SELECT) -> Any:
-        """`instead`: the error's advice where nothing is fetched."""
+    def read(self, ref: Mapping[str, Any], what: str, instead: str | None = None) -> Any:
+        """`instead`: the error's advice where nothing is fetched; the usual one by default."""
         name = identity(ref)
         if name not in self._seen:
             if self._fetch is None:
-                raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {instead}")
+                advice = instead or _advice(ref)
+                raise NeedsFetch(f"{what} is stored by reference and cannot be read here; {advice}", ref)
             try:
                 self._seen[name] = self._fetch(dict(ref))
             except Exception as error:
@@ -86,6 +94,13 @@ class Reader:
         """The fields of the value, if it has been fetched."""
         value = self._seen.get(identity(ref))
         return list(value) if isinstance(value, Mapping) and FIELD not in ref else []
+
+
+def _advice(ref: Mapping[str, Any]) -> str:
+    if ref.get("kind") == ACCUMULATED:
+        return _OF_ACCUMULATED
+    is_small = (ref.get("meta") or {}).get("bytes", 0) <= INLINE_BYTES
+    return f"{_SELECT}{_SMALL if is_small else ''}{_SET}"
 
 
 def identity(ref: Mapping[str, Any]) -> str:
@@ -150,7 +165,7 @@ class RefView(View):
 
     __slots__ = ("_instead", "_reader", "_ref", "_what")
 
-    def __init__(self, ref: Mapping[str, Any], reader: Reader, what: str, instead: str = SELECT) -> None:
+    def __init__(self, ref: Mapping[str, Any], reader: Reader, what: str, instead: str | None = None) -> None:
         self._ref = ref
         self._reader = reader
         self._what = what
@@ -163,7 +178,7 @@ class RefView(View):
         ref = self._ref
         if COLLECTED in ref:
             if key in ref[COLLECTED]:
-                return AccumulatedView(key, ref[COLLECTED][key], self._reader, self._instead)
+                return AccumulatedView(key, ref[COLLECTED][key], self._reader)
             ref = {**ref, REST_ONLY: True}
         data = self._reader.read(ref, f"'{key}' of {self._what}", self._instead)
         return data.get(key, ABSENT) if isinstance(data, Mapping) else ABSENT
@@ -189,13 +204,12 @@ class RefView(View):
 class AccumulatedView(View):
     """What a task has accumulated, by its manifest: of a list, the length is known without fetching anything."""
 
-    __slots__ = ("_instead", "_manifest", "_name", "_reader")
+    __slots__ = ("_manifest", "_name", "_reader")
 
-    def __init__(self, name: str, manifest: Mapping[str, Any], reader: Reader, instead: str = SELECT) -> None:
+    def __init__(self, name: str, manifest: Mapping[str, Any], reader: Reader) -> None:
         self._name = name
         self._manifest = manifest
         self._reader = reader
-        self._instead = instead
 
     def lookup(self, key: str) -> Any:
         if self._manifest.get("count") is not None:
@@ -204,7 +218,7 @@ class AccumulatedView(View):
         return self.whole().get(key, ABSENT)
 
     def whole(self) -> Any:
-        return self._reader.read(self._manifest, self.title(), self._instead)
+        return self._reader.read(self._manifest, self.title())
 
     def length(self) -> int | None:
         count: int | None = self._manifest.get("count")
@@ -264,7 +278,7 @@ class StepView(View):
     __slots__ = ("_name", "_outcome", "_reader")
 
     # advice for where nothing is fetched
-    _instead: ClassVar[str] = SELECT
+    _instead: ClassVar[str | None] = None
 
     def __init__(self, name: str, outcome: Mapping[str, Any], reader: Reader) -> None:
         self._name = name

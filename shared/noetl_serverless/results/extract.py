@@ -19,14 +19,19 @@ MAX_SELECTED_BYTES: Final = 16 * 1024
 MAX_TABLE_ROWS: Final = 10_000
 MISSING: Final[Any] = object()
 
+
+class NotSelected(InvalidRequest):
+    """`output.select` of a tool names what cannot be written to the log."""
+
+
 _PART = re.compile(r"\.([A-Za-z_][\w-]*)|\[(-?\d+)\]|\['([^']+)'\]|\[\"([^\"]+)\"\]")
 
 
 def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """The fields that a template may read without a fetch: small top-level scalars, and those that `select` names.
 
-    `select`: (JSON path, name). A path without a value yields no field. Raises InvalidRequest if the selected fields
-    are larger than 16 KiB, because they are written to the log.
+    `select`: (JSON path, name). A path without a value yields no field. Raises NotSelected if the selected fields are
+    larger than 16 KiB, because they are written to the log.
     """
     fields: dict[str, Any] = {}
     if isinstance(data, Mapping):
@@ -47,7 +52,7 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
         try:
             found = at_path(data, path)
         except InvalidRequest as error:
-            raise InvalidRequest(f"output.select, as {name}: {error.detail}") from None
+            raise NotSelected(f"output.select, as {name}: {error.detail}") from None
         if found is not MISSING:
             chosen[name] = found
     try:
@@ -57,7 +62,7 @@ def extract(data: Any, select: Sequence[tuple[str, str]] = ()) -> dict[str, Any]
         size = MAX_SELECTED_BYTES + 1
     if size > MAX_SELECTED_BYTES:
         names = ", ".join(chosen)
-        raise InvalidRequest(
+        raise NotSelected(
             f"output.select: the values of {names} have more than {MAX_SELECTED_BYTES} bytes together: select parts of "
             "them; a rule of the tool can set a large value in ctx"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, overload
@@ -70,11 +70,22 @@ class Table(Rows):
         if other is self:
             # of millions of rows it would take minutes to see that
             return True
-        if not isinstance(other, Sequence) or isinstance(other, str):
+        if not isinstance(other, list | Rows):
             return NotImplemented
         return len(self) == len(other) and all(mine == its for mine, its in zip(self, other, strict=True))
 
     __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        """The text that a list of its rows has. Raises LimitExceeded if it is longer than that of a template may be."""
+        from ..playbook.bounds import check_length
+
+        rows, length = [], 0
+        for row in self:
+            rows.append(repr(row))
+            length += len(rows[-1]) + 2
+            check_length(length)
+        return f"[{', '.join(rows)}]"
 
     def __native__(self) -> list[Row]:
         """All rows at once."""

@@ -87,6 +87,15 @@ async def test_what_is_null_is_read_and_of_what_failed_it_is_said(
     assert (failed.status, "it failed" in failed.json["detail"]) == (404, True)
 
 
+async def test_of_a_step_that_a_failure_has_kept_from_running_it_is_said(
+    user: Client, hands: FakeWorker, started: str
+) -> None:
+    (command,) = await hands.claim()
+    await hands.report(command, status="error", error={"kind": "tool", "code": "x.y", "message": "no"})
+    never = await user.get(f"/api/result/{started}/second")
+    assert (never.status, "before the execution ended (failed)" in never.json["detail"]) == (404, True), never.json
+
+
 async def test_a_variable_that_a_step_has_stored_is_not_its_result(
     user: Client, hands: FakeWorker, started: str, results_url: str
 ) -> None:

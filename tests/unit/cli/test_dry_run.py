@@ -117,6 +117,45 @@ def test_inputs_and_configs_are_rendered_as_far_as_they_are_known(dry: Dry) -> N
     assert 'input {"n": 7, "m": unknown ({{ a.m }})}' in shown(dry(text))
 
 
+SELECTING = http(
+    "make",
+    "next: {arcs: [{step: late, when: '{{ %s }}'}]}",
+    "output: {select: [{path: $.page.next, as: cursor}]}",
+)
+GIVEN = 'make={"page": {"next": 7}, "o": {"deep": 1}, "n": 2}'
+
+
+@pytest.mark.parametrize("condition", ["make.cursor == 7 and make.n == 2", "output.data.cursor == 7"])
+def test_routing_reads_what_is_selected_of_an_answer(dry: Dry, condition: str) -> None:
+    text = playbook(SELECTING % condition, http("late", "input: {deep: '{{ make.o.deep }}', all: '{{ make }}'}"))
+    (path,) = document(dry(text, "--json", "--answer", GIVEN))["paths"]
+    assert path["status"] == "completed" and [step["step"] for step in path["steps"]] == ["make", "late"]
+    whole = {"page": {"next": 7}, "o": {"deep": 1}, "n": 2}
+    assert path["steps"][1]["calls"][0]["input"] == {"deep": 1, "all": whole}, "a later step reads all of it"
+
+
+@pytest.mark.parametrize("condition", ["make.o.deep == 1", "output.data.page.next == 7"])
+def test_routing_is_refused_what_is_not_selected_of_an_answer_as_in_a_run(dry: Dry, condition: str) -> None:
+    text = playbook(SELECTING % condition, http("late"))
+    result = dry(text, "--json", "--answer", GIVEN)
+    (path,) = json.loads(result.output)["paths"]
+    assert path["status"] == "failed", "it is by reference, whatever its size"
+    assert "is stored by reference and cannot be read here" in path["error"]["message"]
+
+
+def test_what_is_selected_of_an_unknown_result_is_undecided(dry: Dry) -> None:
+    text = playbook(SELECTING % "make.cursor == 7", http("late"))
+    assert paths(dry(text, "--json")) == [["make", "late"], ["make"]]
+
+
+def test_a_selection_that_a_run_would_refuse_fails_the_step(dry: Dry) -> None:
+    text = playbook(http("make", "", "output: {select: [{path: $.text, as: text}]}"))
+    result = dry(text, "--json", "--answer", "make=" + json.dumps({"text": "x" * 20_000}))
+    (path,) = json.loads(result.output)["paths"]
+    assert "output.select: the values of text have more than 16384 bytes" in path["error"]["message"]
+    assert (path["error"]["step"], path["error"]["at"]) == ("make", 5), "it names the line of the tool"
+
+
 def test_a_loop_shows_the_number_of_its_items_if_it_is_known(dry: Dry) -> None:
     def loop(items: str) -> str:
         tool = "tool: {kind: http, url: 'http://x/{{ iter.n }}'}"

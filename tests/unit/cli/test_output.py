@@ -58,6 +58,12 @@ def test_cells() -> None:
     assert [cell(value) for value in (None, True, 1234567, 0.5, {"a": 1})] == ["", "yes", "1234567", "0.5", '{"a": 1}']
 
 
+def test_numbers_have_every_digit_that_they_have_in_json() -> None:
+    numbers = (1234567.89, 0.1 + 0.2, -1e-9, 1e22, 3.0)
+    assert [json.loads(cell(number)) for number in numbers] == [*numbers], "digits are lost in a table"
+    assert "1234567.89" in text_of([{"amount": 1234567.89}])
+
+
 def test_a_fault_is_named_as_editors_do() -> None:
     fault = {"message": "bad", "line": 3, "column": 7}
     assert fault_line(fault, "a.yaml") == "a.yaml:3:7: bad"

@@ -113,6 +113,22 @@ def test_a_condition_that_asks_for_it_says_what_to_do_instead() -> None:
     assert "'ctx.old'" in run.failure["message"]
 
 
+@pytest.mark.parametrize(("size", "is_said"), [(1_000, True), (65_536, True), (100_000, False)])
+def test_only_of_a_small_result_it_is_said_that_it_need_not_be_by_reference(size: int, is_said: bool) -> None:
+    run = Run(setting('when: "{{ a.rows }}"'))
+    run.done("a", None, ref={**ref(), "meta": {"bytes": size}})
+    assert "add it to the tool's output.select" in run.failure["message"]
+    assert ("or leave out select and store" in run.failure["message"]) is is_said
+
+
+def test_of_what_is_accumulated_it_is_not_said_to_select_it() -> None:
+    run = Run(setting('when: "{{ a.pages[0].id == 1 }}"'))
+    manifest = {"kind": "accumulated", "ref": "noetl://execution/1/result/a/pages", "count": 3}
+    run.done("a", None, ref={**ref(), "collected": {"pages": manifest}})
+    assert "read it in the input of a later step" in run.failure["message"]
+    assert "output.select" not in run.failure["message"]
+
+
 @pytest.mark.parametrize(
     "when",
     ["{{ ctx.old.n == 3 }}", "{{ ctx.get('n') == 4 }}", "{{ ctx.n == 4 }}", "{{ n == 4 and ctx.old is defined }}"],

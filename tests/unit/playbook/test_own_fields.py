@@ -17,7 +17,8 @@ def messages(tool: str, read: str, *, step: str = "") -> list[str]:
           - step: b
             tool: {{kind: noop, result: "{read}"}}
         """
-    return [finding.message for finding in lint(playbook(text)) if finding.code == "playbook.reserved_name"]
+    codes = ("playbook.reserved_name", "playbook.no_effect")
+    return [finding.message for finding in lint(playbook(text)) if finding.code in codes]
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,26 @@ def test_the_result_of_a_loop_is_a_list() -> None:
 def test_a_name_of_select_that_hides_something_or_is_hidden(path: str, name: str, message: str | None) -> None:
     tool = f'{{kind: duckdb, query: SELECT 1, output: {{select: [{{path: "{path}", as: {name}}}]}}}}'
     assert messages(tool, "{{ f.other }}") == ([] if message is None else [message])
+
+
+ACCUMULATING = (
+    '[{name: page, kind: %s, output: {accumulate: {manifest_as: all%s}, select: [{path: "%s", as: first}]}}, '
+    "{name: last, kind: noop}]"
+)
+
+
+@pytest.mark.parametrize("path", ["$.all[0].id", "$['all'][0].id", "$.all[*].id"])
+def test_a_selection_of_what_is_accumulated_matches_nothing(path: str) -> None:
+    (message,) = messages(ACCUMULATING % ("noop", "", path), "{{ f.first }}")
+    assert message == (
+        "it matches nothing: 'all' is what 'page' accumulates, and no field of its result; read "
+        f"{{{{ f{path.removeprefix('$')} }}}} in the input of a later step"
+    )
+
+
+def test_a_selection_of_what_the_result_may_have_is_not_reported() -> None:
+    assert messages(ACCUMULATING % ("noop", "", "$.id"), "{{ f.first }}") == []
+    of_each = ", merge_path: $.all, strategy: concat"
+    assert messages(ACCUMULATING % ("noop", of_each, "$.all[0].id"), "{{ f.first }}") == [], "each result has it, too"
+    alone = "{kind: noop, output: {accumulate: {manifest_as: all}, select: [{path: '$.all[0]', as: first}]}}"
+    assert messages(alone, "{{ f.first }}") == [], "the result of a step with one tool has what is accumulated"

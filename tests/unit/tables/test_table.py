@@ -284,5 +284,50 @@ def test_a_template_says_why_a_row_cannot_be_read(
     table = opened(pa.table({"list": [[1] * 1_000_000]}))
     with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 15 MiB"):
         Template("{{ t[0].list | length }}").render({"t": table})
-    with pytest.raises(TemplateError, match="has no '7'"):
+    with pytest.raises(TemplateError, match=r"a list of 1 item has no \[7\]"):
         Template("{{ t[7].list }}").render({"t": table})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("{{ 'rows: ' ~ t }}", "{{ t | string }}", "{{ t | upper }}", "{{ t | replace('a', t[:1]) }}"),
+        *("{{ t | trim }}", "{{ t | b64encode }}", "{{ t | e }}", "{{ t | center(20) }}", "{{ t | truncate(9) }}"),
+        *("{{ [t] | join }}", "{{ ['a', 'b'] | join(t) }}", "{{ [[t]] ~ '' }}", "{{ {'a': t} ~ '' }}"),
+        *("{{ '%s' % t }}", "{{ '%r' | format(t) }}", "{{ '{} {!r}'.format(t, t) }}", "{{ (t, 1) | string }}"),
+        *("{{ t | tojson }}", "rows: {{ t }}", "{{ t * 2 }}", "{{ 0 * t }}"),
+        *("{{ t < t }}", "{{ t <= t }}", "{{ t < t[:1] }}", "{{ t[:1] < t }}", "{{ t >= t[:2] }}", "{{ [t] > [t] }}"),
+        *("{{ t == t[:] }}", "{{ t == (t[0], t[1]) }}", "{{ t is lt(t) }}"),
+    ],
+)
+def test_a_table_in_a_text_and_in_a_comparison_is_the_list_of_its_rows(
+    opened: Callable[..., Table], template: str
+) -> None:
+    rows = [{"n": n, "name": f"a {n}"} for n in range(2)]
+    table = opened(pa.Table.from_pylist(rows))
+    assert Template(template).render({"t": table}) == Template(template).render({"t": rows})
+
+
+@pytest.mark.parametrize("template", ["{{ t > u }}", "{{ u[:] <= t }}", "{{ '{:>9}'.format(t) }}", "{{ t < 'a' }}"])
+def test_what_cannot_be_done_with_a_list_cannot_with_a_table(opened: Callable[..., Table], template: str) -> None:
+    table, other = (opened(pa.table({"n": [1, n]})) for n in (2, 3))
+    for scope in ({"t": table, "u": other}, {"t": table[:], "u": other[:]}):
+        with pytest.raises(TemplateError, match="TypeError"):
+            Template(template).render(scope)
+
+
+@pytest.mark.parametrize("template", ["{{ 'rows: ' ~ t }}", "{{ {'a': [t]} | string }}", "{{ '%s' % t }}"])
+def test_a_text_of_too_many_or_too_large_rows_is_refused(opened: Callable[..., Table], template: str) -> None:
+    many = opened(pa.table({"n": pa.array(range(1_000_001), pa.int64())}))
+    with pytest.raises(TemplateError, match="may visit and build at most 10000000 values"):
+        Template(template).render({"t": many})
+    large = opened(pa.table({"text": ["x" * 1_000_000] * 11}))
+    with pytest.raises(TemplateError, match="longer than 10485760"):
+        Template(template).render({"t": large})
+
+
+def test_a_row_that_is_not_there_is_refused_with_the_number_of_rows(opened: Callable[..., Table]) -> None:
+    table = opened(pa.table({"n": range(20_000)}))
+    for value in (table, list(table)):
+        with pytest.raises(TemplateError, match=r"a list of 20,000 items has no \[20000\]"):
+            Template("{{ t[20000] }}").render({"t": value})

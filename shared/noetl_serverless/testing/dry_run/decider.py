@@ -18,6 +18,7 @@ from ...playbook.plan import AdmitRule, Arc, Assignment, Plan, Step
 from ...playbook.scope import VARIABLES, Scope
 from ...playbook.template import Template
 from ...playbook.template_error import NeedsFetch, TemplateError
+from .selected import KIND as STORED
 from .unknown import KIND, Unknown, reference
 
 # the step, "arc" or "admission", and the place among those of the step
@@ -115,7 +116,9 @@ class DryDecider(Decider):
         undecided = False
         try:
             holds = super()._holds(step, conditional, scope)
-        except NeedsFetch:
+        except NeedsFetch as error:
+            if is_refused(error):
+                raise
             undecided, holds = True, self._choices.choose((step.name, about, index))
         self._conditions.append(
             Condition(
@@ -147,13 +150,20 @@ class DryDecider(Decider):
         for assignment in assignments:
             try:
                 assigned.update(super()._assign(step, (assignment,), scope))
-            except NeedsFetch:
+            except NeedsFetch as error:
+                if is_refused(error):
+                    raise
                 unknown = reference(source_of(assignment))
                 if assignment.scope == VARIABLES:
                     assigned.update(SetValues({f"{PREFIX}{assignment.key}": unknown}))
                 else:
                     assigned.update(SetValues(refs={assignment.key: unknown}))
         return assigned
+
+
+def is_refused(error: NeedsFetch) -> bool:
+    """Whether a real run cannot read it here either."""
+    return error.ref is not None and error.ref["kind"] == STORED
 
 
 def with_unknown(variables: Mapping[str, Any]) -> dict[str, Any]:

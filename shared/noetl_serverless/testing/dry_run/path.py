@@ -20,13 +20,15 @@ from ...playbook.plan import Loop, Plan, Step
 from ...playbook.scope import VARIABLES
 from ...playbook.sites import assigned, sites
 from ...playbook.template import Template
-from ...playbook.template_error import NeedsFetch
+from ...playbook.template_error import FetchFailed, NeedsFetch
 from ...protocol import ClaimedCommand
+from ...results.extract import NotSelected
 from ...tools.port import Credential
 from ...worker.execution.attempts import Attempts
 from ...worker.execution.collection import as_items, render_collection
 from ...worker.execution.job import Job
 from ...worker.execution.lease import Lease
+from ...worker.execution.output import output_of, selection_error
 from ...worker.execution.rendering import ReferenceLoader
 from ...worker.execution.stopwatch import Stopwatch
 from ...worker.execution.task_result import TaskResult
@@ -36,6 +38,7 @@ from ..answers import Answers
 from .decider import Choices, Condition, DryDecider, with_unknown
 from .pipeline import DryCall, DryPipeline, DryTool
 from .recurrence import Begun, Recurrence
+from .selected import StoredResults
 from .unknown import KIND, Unknown, as_part, reference
 
 EXECUTION: Final = "1"
@@ -128,6 +131,7 @@ class _Play:
         self.opened: dict[str, Mapping[str, Any]] = {}
         # the collections that the engine leaves to a worker
         self.collections: dict[str, list[Any]] = {}
+        self.stored = StoredResults()
         # by command
         self.issued: dict[str, Event] = {}
         self.toolbox = Toolbox(
@@ -194,7 +198,7 @@ class _Play:
         if run.loop is not None and key not in self.uncounted:
             step.count = run.loop["count"]
         route = run.route or {}
-        refs = {name: _unknown(ref) for name, ref in route.get(e.SET_REFS, {}).items()}
+        refs = {name: self._value_of(ref) for name, ref in route.get(e.SET_REFS, {}).items()}
         step.set = {**step.set, **route.get("set", {}), **refs}
         step.arcs, step.skipped = run.arcs, run.skipped
         step.conditions = self.of_run.get(key, [])
@@ -219,7 +223,7 @@ class _Play:
                 pipeline = DryPipeline(self._job(issued), self.tool)
                 result = await pipeline.run()
                 sets = _sets(result.set, pipeline.unknown)
-                self._report(issued, run, _outcome(result, f"the result of step '{step.name}'"), sets, result.error)
+                self._report(issued, run, *self._outcome(step, result), sets=sets)
         run.more_calls = self.tool.more_calls
 
     def _report(
@@ -227,8 +231,8 @@ class _Play:
         issued: Event,
         run: DryStep,
         payload: dict[str, Any],
-        sets: Mapping[str, Mapping[str, Any]],
         error: dict[str, Any] | None,
+        sets: Mapping[str, Mapping[str, Any]],
         kind: str = e.CALL_DONE,
     ) -> None:
         run.set = {**run.set, **sets.get("set", {}), **sets.get(e.SET_REFS, {})}
@@ -251,18 +255,18 @@ class _Play:
         """A collection that is unknown, or too large for an event."""
         assert step.loop is not None
         key = token_key(step.name, issued.generation or 0)
-        source, values = step.loop.items.source, _KnownValues(cast(Any, None))
+        source, values = step.loop.items.source, _KnownValues(self.stored)
         result = await render_collection(self._job(issued, values=values), step.loop)
         if values.has_met_unknown:
             # one item stands for all
             self.uncounted.add(key)
             self.collections[key] = [Unknown(f"an item of {source}")]
-            self._report(issued, self.runs[key], {"count": 1, "ref": reference(source)}, {}, None)
+            self._report(issued, self.runs[key], {"count": 1, "ref": reference(source)}, None, {})
             return
         if result.status == "ok":
             self.collections[key] = list(as_items(result.data) or [])
         payload = {"count": len(self.collections.get(key, ())), "ref": reference(source)}
-        self._report(issued, self.runs[key], payload if result.error is None else {}, {}, result.error)
+        self._report(issued, self.runs[key], payload if result.error is None else {}, result.error, {})
 
     async def _frame(self, issued: Event, step: Step, run: DryStep) -> None:
         assert step.loop is not None
@@ -277,7 +281,7 @@ class _Play:
             items, end = [Unknown(f"a row of the cursor of '{step.name}'")], start + 1
         else:
             nothing = {"start": start, "end": start, "ok": 0, "failed": 0, "drained": True, "data": []}
-            self._report(issued, run, nothing, {}, None, e.FRAME_COMMITTED)
+            self._report(issued, run, nothing, None, {}, e.FRAME_COMMITTED)
             return
         answered = any(self.answers.has(step.name, task.name) for task in step.tasks)
         job = self._job(issued, opened["scope"])
@@ -313,7 +317,22 @@ class _Play:
         payload = {"start": start, "end": done, "ok": len(results) - failed, "failed": failed, "item_ms": _ITEM_MS}
         part = as_part(results, f"results of the loop '{step.name}'")
         sets = _sets(values, unknown)
-        self._report(issued, run, {**payload, **part}, sets, failure, e.FRAME_COMMITTED)
+        self._report(issued, run, {**payload, **part}, failure, sets, e.FRAME_COMMITTED)
+
+    def _outcome(self, step: Step, result: TaskResult) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The parts of a report that are the result's, and its error."""
+        select = output_of(step).select
+        try:
+            if select and result.data is not None:
+                part = {"ref": self.stored.put(self.plan, step.name, result.data, select)}
+            else:
+                part = as_part(result.data, f"the result of step '{step.name}'")
+        except NotSelected as error:
+            return {}, selection_error(step, error)
+        return {**part, "meta": dict(result.meta), "extra": dict(result.extra)}, result.error
+
+    def _value_of(self, ref: Mapping[str, Any]) -> Any:
+        return self.stored.get(ref) if ref in self.stored else _unknown(ref)
 
     # -- what a worker is given
 
@@ -328,7 +347,7 @@ class _Play:
             self._command(issued, scope),
             self.plan,
             self.toolbox,
-            lazy=values or _KnownValues(cast(Any, None)),
+            lazy=values or _KnownValues(self.stored),
             budget=TimeBudget(1_000_000.0),
             attempts=Attempts(),
             stopwatch=Stopwatch(),
@@ -356,16 +375,22 @@ class _Play:
 
 
 class _KnownValues(ReferenceLoader):
-    """Nothing can be fetched: what is by reference is unknown."""
+    """Of what is by reference, only `stored` can be fetched; all else is unknown."""
 
-    has_met_unknown = False
+    def __init__(self, stored: StoredResults) -> None:
+        super().__init__(cast(Any, None))
+        self.has_met_unknown = False
+        self._stored = stored
 
     async def render(self, produce: Any) -> Any:
         try:
-            return produce(None)
+            return produce(self._stored.get)
         except NeedsFetch:
             self.has_met_unknown = True
             raise
+        except FetchFailed as failed:
+            self.has_met_unknown = True
+            raise failed.cause from None
 
 
 def _unknown(ref: Mapping[str, Any]) -> Unknown:
@@ -378,10 +403,6 @@ def _set_by_users(plan: Plan) -> dict[str, Any]:
     """The variables that templates name and nothing in the playbook sets: users may, and what they set is unknown."""
     read = {name for site in sites(plan) for it in site.templates for name in it.reads.get(VARIABLES) or ()}
     return {name: reference(f"vars.{name}") for name in sorted(read - assigned(plan, VARIABLES) - {"get"})}
-
-
-def _outcome(result: TaskResult, source: str) -> dict[str, Any]:
-    return {**as_part(result.data, source), "meta": dict(result.meta), "extra": dict(result.extra)}
 
 
 def _sets(values: Mapping[str, Any], unknown: Mapping[str, str]) -> dict[str, dict[str, Any]]:

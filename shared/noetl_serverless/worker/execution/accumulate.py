@@ -18,10 +18,32 @@ def part_of(how: Accumulate, data: Any) -> Any:
     if part is MISSING:
         raise InvalidRequest(f"'{how.name}' collects {how.path} of each result, which this one does not have")
     if how.strategy == "merge" and not isinstance(part, Mapping):
-        raise InvalidRequest(f"'{how.name}' merges objects, and this result is a {type(part).__name__}")
+        raise InvalidRequest(f"'{how.name}' merges objects, and {_named(how, part)}")
     if how.strategy == "concat" and not isinstance(part, list | Table):
-        raise InvalidRequest(f"'{how.name}' joins lists, and this result is a {type(part).__name__}")
+        raise InvalidRequest(f"'{how.name}' joins lists, and {_named(how, part)}")
     return part
+
+
+def _named(how: Accumulate, part: Any) -> str:
+    """What there is instead of what is wanted, and what names another part."""
+    if how.path is None:
+        return f"this result is {_kind(part)}: name the part of it with output.accumulate.merge_path, as in $.rows"
+    return f"{how.path} of this result is {_kind(part)}: output.accumulate.merge_path has to name another part"
+
+
+def _kind(part: Any) -> str:
+    match part:
+        case None:
+            return "null"
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case Mapping():
+            return "an object"
+    return "a list"
 
 
 def add(collected: dict[str, Any], how: Accumulate, part: Any) -> None:

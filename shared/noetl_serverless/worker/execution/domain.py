@@ -30,7 +30,8 @@ TOOL_META_BYTES = limits.META_BYTES // 2
 
 # the payload of a sub-playbook, and its name in error messages
 CHILD_PAYLOAD = "child.payload"
-DISPLAY_NAMES = {CHILD_PAYLOAD: "the payload of the sub-playbook"}
+DATA = "data"
+DISPLAY_NAMES = {CHILD_PAYLOAD: "the payload of the sub-playbook", DATA: "the result"}
 
 # the parts of an outcome that come neither from `to_domain` nor from the result store
 PART_BYTES = {
@@ -105,15 +106,16 @@ def inline_rows(value: Any) -> Any:
     return without_tables(value, list)
 
 
-def check_size(value: Any, name: str, limit: int) -> None:
-    """Raises TooLarge for a value of more than `limit` bytes of JSON."""
-    _check(size_of(value), name, limit)
+def check_size(value: Any, name: str, limit: int, setting: str | None = None) -> None:
+    """Raises TooLarge for a value of more than `limit` bytes of JSON. `setting`: what in the playbook says so."""
+    _check(size_of(value), name, limit, setting)
 
 
-def _check(size: int, name: str, limit: int) -> None:
+def _check(size: int, name: str, limit: int, setting: str | None = None) -> None:
     if size > limit:
         label = DISPLAY_NAMES.get(name, f"'{name}'")
-        raise TooLarge(f"{label} has {size} bytes of JSON; the limit is {limit}")
+        source = "" if setting is None else f", by {setting}"
+        raise TooLarge(f"{label} has {size} bytes of JSON; the limit is {limit}{source}")
 
 
 def value_error(error: InvalidValue | TooLarge, **fields: Any) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -19,9 +18,11 @@ from ...engine.result_check import VERDICT, may_be_last, verdict_on
 from ...error_codes import former_code
 from ...errors import Problem
 from ...limits import META_BYTES
+from ...playbook.json_paths import first_name
 from ...playbook.plan import Plan, Step
 from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
+from ...results.extract import NotSelected
 from ...results.offload import dump
 from ...tables.stream import MEDIA_TYPE
 from ...tables.table import InvalidTable
@@ -36,7 +37,7 @@ from .errors import clean, from_problem, step_error
 from .frame import FrameRun
 from .job import Job
 from .lease import Lease
-from .output import output_of
+from .output import output_of, selection_error
 from .pipeline import Pipeline
 from .rendering import ReferenceLoader
 from .result_digest import result_digest
@@ -84,6 +85,8 @@ class Executor:
                     attempts.fail_under_way(outcome.error)
                 if (task := asyncio.current_task()) is not None:
                     task.uncancel()
+            except NotSelected as error:
+                outcome = failed(command, selection_error(plan.steps[command.step], error))
             except Problem as problem:
                 outcome = failed(command, from_problem(problem, "worker"))
             except InvalidTable as error:
@@ -248,8 +251,8 @@ def _may_store_parts(job: Job, result: TaskResult) -> bool:
     if job.step.is_pipeline:
         # what is selected is in the results of its tasks
         return True
-    first = (re.match(r"\$\.([A-Za-z_][A-Za-z0-9_-]*)", path) for path, _ in output_of(job.step).select)
-    return all(name is not None and name[1] not in result.collected for name in first)
+    first = (first_name(path) for path, _ in output_of(job.step).select)
+    return all(name is not None and name not in result.collected for name in first)
 
 
 def _digest(start: int, items: list[Any]) -> str:

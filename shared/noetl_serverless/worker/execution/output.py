@@ -6,7 +6,9 @@ from typing import Any
 
 from ...limits import INLINE_BYTES
 from ...playbook.plan import Step
+from ...results.extract import NotSelected
 from ...results.offload import USUAL, Output, selection
+from .errors import step_error
 
 
 def output_of(step: Step) -> Output:
@@ -26,6 +28,12 @@ def output_of(step: Step) -> Output:
         compression=said.get("compression"),
         preview_bytes=said.get("preview_max_bytes", USUAL.preview_bytes),
     )
+
+
+def selection_error(step: Step, error: NotSelected) -> dict[str, Any]:
+    """With the line of the tool that selects."""
+    line = next((task.place.line for task in step.tasks if task.output.get("select")), None)
+    return step_error("worker", error.code, error.detail, step=step.name, at=line)
 
 
 def _selection(step: Step) -> list[tuple[str, str]]:

@@ -12,7 +12,7 @@ from ...protocol import ChildRequest, WaitRequest
 from ...results.offload import Output
 from ...tables.listed import listed
 from ...tools.port import ToolCall, ToolContext, ToolOutcome
-from .domain import CHILD_PAYLOAD, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
+from .domain import CHILD_PAYLOAD, DATA, DISPLAY_NAMES, TOOL_META_BYTES, TooLarge, check_size, to_domain, value_error
 from .envelope import envelope
 from .errors import step_error
 from .job import Job
@@ -60,11 +60,11 @@ async def call_task(
         if outcome.wait is not None:
             return outcome.wait
         if not outcome.stored:
-            outcome.data = await to_domain(outcome.data, "data", on_table=job.lazy.expect_tables)
+            outcome.data = await to_domain(outcome.data, DATA, on_table=job.lazy.expect_tables)
         elif outcome.written is not None:
             job.lazy.keep_written(outcome.data, outcome.written)
         if task.max_bytes is not None:
-            check_size(outcome.data, "data", task.max_bytes)
+            check_size(outcome.data, DATA, task.max_bytes, "executor.spec.policy.limits.max_payload_bytes")
         if outcome.extra:
             check_size(outcome.extra, "extra", EXTRA_BYTES)
         if outcome.meta:

@@ -90,8 +90,8 @@ async def test_failed_runs_are_collected_if_that_is_asked_for() -> None:
     ("accumulate", "code", "message"),
     [
         ("{strategy: concat, merge_path: $.items, max_items: 2}", "value.too_large", "its max_items is 2"),
-        ("{strategy: concat}", "request.invalid", "joins lists, and this result is a dict"),
-        ("{strategy: merge, merge_path: $.items}", "request.invalid", "merges objects, and this result is a list"),
+        ("{strategy: concat}", "request.invalid", "joins lists, and this result is an object: name"),
+        ("{strategy: merge, merge_path: $.items}", "request.invalid", "$.items of this result is a list: "),
         ("{merge_path: $.gone}", "request.invalid", "collects $.gone of each result"),
     ],
 )
@@ -128,6 +128,15 @@ async def test_a_result_above_the_limit_of_the_playbook_is_an_error_that_rules_s
     )
     assert (await run_playbook(text, tools={"http": lambda call: "x" * 98})).outcomes["b"]["status"] == "skipped"
     assert (await run_playbook(text, tools={"http": lambda call: "x" * 99})).outcomes["b"]["status"] == "ok"
+    error = (
+        await run_playbook(
+            text.replace("output.error.code ==", "false and output.error.code =="),
+            tools={"http": lambda call: "x" * 99},
+        )
+    ).error
+    assert error is not None and error["message"] == (
+        "the result has 101 bytes of JSON; the limit is 100, by executor.spec.policy.limits.max_payload_bytes"
+    )
 
 
 @pytest.mark.parametrize(

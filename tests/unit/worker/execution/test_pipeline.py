@@ -547,6 +547,14 @@ async def test_selected_fields_are_extracted(bench: Bench) -> None:
     assert outcome.ref["extracted"] == {"cursor": 7}
 
 
+async def test_a_selection_that_is_too_large_is_refused_with_the_line_of_its_tool(bench: Bench) -> None:
+    bench.tool("a", make.ok({"text": "x" * 20_000}))
+    task = make.task("a", output={"select": [{"path": "$.text", "as": "text"}]})
+    outcome = await bench.run(make.step(task))
+    assert outcome.error["code"] == "request.invalid"
+    assert outcome.error["at"] == task.place.line, "it does not say where it is written"
+
+
 async def test_tasks_of_a_pipeline_select_from_their_own_data(bench: Bench) -> None:
     bench.tool("a", make.ok({"page": {"next": 7}}))
     bench.tool("b", make.ok([{"id": 8}]))
